@@ -1,0 +1,48 @@
+# The words of the README. `make reproduce` and `make test` set everything up themselves.
+PYTHON ?= python3
+SCALE ?= tiny
+READY := .venv/.ready
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: reproduce test lint setup verify smoke lock clean
+
+reproduce: $(READY)  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
+	$(BIN)/snakemake --config scale=$(SCALE)
+	@cat results/$(SCALE)/summary.txt
+
+test: $(READY)  ## environment + lint + the test suite
+	$(BIN)/python -m pytest -n 2 -q
+	$(MAKE) --no-print-directory lint
+
+lint: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/snakefmt --check workflow Snakefile && $(BIN)/snakemake --lint
+
+setup: $(READY)
+
+verify: $(READY)  ## the published record, judged by itself, in under a second
+	$(BIN)/abi verify
+
+smoke: $(READY)  ## the whole DAG in about two minutes; its verdicts mean nothing
+	$(MAKE) --no-print-directory reproduce SCALE=smoke
+
+$(READY): envs/requirements.lock envs/torch.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	@echo "installing the pinned environment into .venv (about 900 MB, some minutes)"
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q --require-hashes --no-deps -r envs/requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r envs/torch.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q --no-deps -e .
+	@touch $(READY)
+
+lock:  ## new pins from envs/requirements.in
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q pip-tools
+	.venv-lock/bin/python envs/lock.py && rm -r .venv-lock
+
+clean:  ## remove what the DAG made at SCALE
+	rm -rf results/$(SCALE)
+
+.DEFAULT: # any other word is a claim id
+	@$(MAKE) --no-print-directory setup
+	@$(BIN)/abi check --scale $(SCALE) --claim $@
+	$(BIN)/snakemake --config scale=$(SCALE) -- $@

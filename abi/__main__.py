@@ -1,0 +1,8 @@
+"""`python -m abi`: the same commands as `abi`."""
+
+import sys
+
+from abi.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

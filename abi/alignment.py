@@ -1,0 +1,104 @@
+"""Closed-form maps between spaces: orthogonal Procrustes, ridge least squares, exact transport of a domain net."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from abi.errors import AlignmentError
+
+log = logging.getLogger("abi")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """An orthogonal R `[A, A]` (target rows @ R = source rows) and how good it is."""
+
+    rotation: Tensor
+    figures: dict[str, float]
+
+
+def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min_rank_share: float = 0.5) -> Alignment:
+    """Return the orthogonal R that minimises `||target @ R - source||_F`, both centred, with its held-out quality.
+
+    Args: target, source: `[N, A]` rows paired by position; the last `held_out` share is kept from the fit.
+    Returns: figures: `n_rows`, `effective_rank` (exp of the entropy of the singular values of the cross-covariance),
+        `cosine_before`, `cosine_held_out` (mean cosine of centred held-out rows), `residual` (relative, in sample).
+    Raises: AlignmentError: widths differ, or too few rows.
+    Source: Schonemann 1966; scipy.linalg.orthogonal_procrustes.
+    """
+    if target.shape != source.shape:
+        raise AlignmentError(f"alignment: target rows are {tuple(target.shape)}, source rows {tuple(source.shape)}; use equal d_abi")
+    cut = int(len(target) * (1 - held_out))
+    if cut < 2 * target.shape[1]:
+        raise AlignmentError(f"alignment: {cut} rows are too few for {target.shape[1]} dimensions; pair at least {2 * target.shape[1]}")
+    x, y = target.double().numpy(), source.double().numpy()
+    mean_x, mean_y = x[:cut].mean(0), y[:cut].mean(0)
+    x, y = x - mean_x, y - mean_y
+    rotation, _ = scipy.linalg.orthogonal_procrustes(x[:cut], y[:cut])
+    values = scipy.linalg.svdvals(x[:cut].T @ y[:cut])
+    shares = values / values.sum()
+    rank = float(np.exp(-(shares * np.log(np.clip(shares, 1e-300, None))).sum()))
+    if rank < min_rank_share * x.shape[1]:
+        log.warning("alignment: effective rank %.1f of %d: most of the rotation is not determined by the data", rank, x.shape[1])
+    residual = np.linalg.norm(x[:cut] @ rotation - y[:cut]) / np.linalg.norm(y[:cut])
+    figures = {
+        "n_rows": float(len(x)),
+        "effective_rank": rank,
+        "residual": float(residual),
+        "cosine_before": _cosine(x[cut:], y[cut:]),
+        "cosine_held_out": _cosine(x[cut:] @ rotation, y[cut:]),
+    }
+    return Alignment(torch.from_numpy(rotation).float(), figures)
+
+
+def _cosine(x: np.ndarray, y: np.ndarray) -> float:
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return float(np.mean((x * y).sum(1) / np.clip(norms, 1e-12, None)))
+
+
+def ridge(x: Tensor, y: Tensor, penalty: float = 1e-3) -> Tensor:
+    """Return W `[A, D]` that minimises `||x W - y||^2 + penalty * mean(diag(x'x)) * ||W||^2`, solved in float64.
+
+    Args: x: `[N, A]`; y: `[N, D]`.
+    """
+    gram, moment = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64), torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64)
+    for start in range(0, len(x), 8192):
+        rows = x[start : start + 8192].double()
+        gram += rows.T @ rows
+        moment += rows.T @ y[start : start + 8192].double()
+    return ridge_solve(gram, moment, penalty)
+
+
+def ridge_solve(gram: Tensor, moment: Tensor, penalty: float) -> Tensor:
+    """Return the ridge solution of accumulated moments `x'x` `[A, A]` and `x'y` `[A, D]`, as float32."""
+    regular = gram + penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+    return torch.from_numpy(scipy.linalg.solve(regular.numpy(), moment.numpy(), assume_a="pos")).float()
+
+
+def conjugated(weights: Mapping[str, Tensor], rotation: Tensor, *, published: bool = False) -> dict[str, Tensor]:
+    """Return a domain net's linear weights folded with a rotation R (target to source coordinates of row vectors).
+
+    Right: `W0' = W0 R^T` in PyTorch's `[out, in]` layout for `x @ R`, `W2' = R W2`, `b2' = R b2`. The original folds the
+    inverse and leaves `b2` alone; `published=True` does the same. Source: EXPERIMENTS section 0, orthogonal Procrustes.
+    """
+    r = rotation.T if published else rotation
+    out = dict(weights)
+    out["domain.net.0.weight"] = weights["domain.net.0.weight"] @ r.T
+    out["domain.net.2.weight"] = r @ weights["domain.net.2.weight"]
+    if not published:
+        out["domain.net.2.bias"] = r @ weights["domain.net.2.bias"]
+    return out
+
+
+def paired_positions(target_ends: np.ndarray, source_ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of positions of two tokenizations that have read the text up to the same character.
+
+    Args: target_ends, source_ends: `[n]`, `[m]` characters read by each position of one document (non-negative).
+    """
+    _, at_target, at_source = np.intersect1d(target_ends, source_ends, return_indices=True)
+    return at_target, at_source

@@ -1,0 +1,300 @@
+"""Backbones: load, build, tokenize, tap, head. The only importer of transformers; family differences live here."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import save_file
+from torch import Tensor
+
+from abi.errors import DataError
+from abi.provenance import atomic_path, sha256_file, sha256_json, sha256_tensors
+from abi.training import BatchOrder, Phase, Schedule, fit
+
+log = logging.getLogger("abi")
+transformers.logging.set_verbosity_error()
+END_OF_TEXT, PAD = "<|endoftext|>", "<pad>"
+
+
+@dataclass(frozen=True)
+class Window:
+    """How text becomes positions: `length` tokens, the first `prefix` of them for an encoder; `skip` are not scored."""
+
+    length: int
+    prefix: int
+    skip: int
+
+    @property
+    def positions(self) -> int:
+        """Predicted positions T per window."""
+        return self.length - self.prefix if self.prefix else self.length - 1
+
+
+@dataclass
+class Backbone:
+    """A frozen language model with its tokenizer, read from a folder in the Hugging Face layout."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model has an encoder (prefix-LM use) or is a causal decoder."""
+        return bool(self.model.config.is_encoder_decoder)
+
+    @property
+    def depth(self) -> int:
+        """The tap index of the final state (after the final norm)."""
+        config = self.model.config
+        return int(config.num_decoder_layers if self.is_encoder_decoder else config.num_hidden_layers)
+
+    @property
+    def width(self) -> int:
+        """The backbone width D."""
+        config = self.model.config
+        return int(config.d_model if self.is_encoder_decoder else config.hidden_size)
+
+    def hidden_states(self, tokens: Tensor, window: Window) -> tuple[Tensor, ...]:
+        """Return L+1 hidden states `[B, T, D]` of the predicted positions; the last is after the final norm.
+
+        Args: tokens: `[B, length]` ids. Encoder-decoder: the first `prefix` go to the encoder and the decoder predicts the rest.
+        """
+        return self._run(tokens, window).decoder_hidden_states if self.is_encoder_decoder else tuple(
+            state[:, :-1] for state in self._run(tokens, window).hidden_states
+        )
+
+    def logits(self, tokens: Tensor, window: Window) -> Tensor:
+        """Return the model's own logits `[B, T, V]` of the predicted positions."""
+        logits = self._run(tokens, window).logits
+        return logits if self.is_encoder_decoder else logits[:, :-1]
+
+    def _run(self, tokens: Tensor, window: Window) -> Any:
+        tokens = tokens.long()
+        if self.is_encoder_decoder:
+            inputs, targets = tokens[:, : window.prefix], tokens[:, window.prefix :]
+            start = torch.full_like(targets[:, :1], self.model.config.decoder_start_token_id)
+            decoder = torch.cat([start, targets[:, :-1]], dim=1)
+            return self.model(input_ids=inputs, decoder_input_ids=decoder, output_hidden_states=True, use_cache=False)
+        return self.model(input_ids=tokens, output_hidden_states=True, use_cache=False)
+
+    def head(self) -> tuple[dict[str, Tensor], float]:
+        """Return the head's tensors (`weight` `[V, D]`, maybe `bias` `[V]`) and the family's scale of the final state."""
+        embeddings = self.model.get_output_embeddings()
+        tensors = {"weight": embeddings.weight.detach().float().contiguous()}
+        if getattr(embeddings, "bias", None) is not None:
+            tensors["bias"] = embeddings.bias.detach().float().contiguous()
+        config = self.model.config
+        scaled = self.is_encoder_decoder and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)
+        return {k: v.clone() for k, v in tensors.items()}, float(self.width**-0.5 if scaled else 1.0)
+
+
+def targets(tokens: Tensor, window: Window) -> Tensor:
+    """Return the ids `[B, T]` that the positions of a window predict."""
+    return tokens[:, window.prefix :] if window.prefix else tokens[:, 1:]
+
+
+def load(folder: str | Path) -> Backbone:
+    """Return the backbone of a folder, in eval mode, fp32, safetensors only.
+
+    Raises: DataError: no model there, damaged weights, or a tokenizer that cannot belong to the model.
+    """
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+        model = auto.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        reason = str(error).split("\n")[0][:160]
+        raise DataError(f"{folder}: is not a loadable backbone ({reason}); delete it and rebuild it") from None
+    rows = model.get_output_embeddings().weight.shape[0]
+    if not 1 < len(tokenizer) <= rows:
+        raise DataError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; they do not belong together")
+    return Backbone(model.eval().requires_grad_(False), tokenizer)
+
+
+def vocabulary_hash(tokenizer: Any) -> str:
+    """Return a hash of the vocabulary: equal hashes mean equal ids, equal sizes do not."""
+    return sha256_json(sorted(tokenizer.get_vocab().items()))[:20]
+
+
+def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids `[n]` and the character `[n]` at which each token ends, without special tokens."""
+    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ends = np.maximum.accumulate(np.array([end for _, end in coded["offset_mapping"]], dtype=np.int32))
+    return np.array(coded["input_ids"], dtype=np.int32), ends
+
+
+def save(backbone: Backbone, folder: str | Path) -> None:
+    """Save model and tokenizer in the Hugging Face layout."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    backbone.model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+
+
+def save_head(backbone: Backbone, path: str | Path) -> float:
+    """Write the head beside the backbone; return its scale."""
+    tensors, scale = backbone.head()
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"scale": repr(scale)})
+    return scale
+
+
+def describe(backbone: Backbone, folder: str | Path) -> dict[str, Any]:
+    """Return what a manifest says of a backbone: class, sizes, hashes."""
+    weights = sorted(Path(folder).glob("*.safetensors"))
+    parameters = {name: value for name, value in backbone.model.named_parameters()}
+    return {
+        "class": type(backbone.model).__name__,
+        "model_type": backbone.model.config.model_type,
+        "width": backbone.width,
+        "depth": backbone.depth,
+        "n_parameters": sum(value.numel() for value in parameters.values()),
+        "head_rows": backbone.model.get_output_embeddings().weight.shape[0],
+        "n_tokens": len(backbone.tokenizer),
+        "vocabulary": vocabulary_hash(backbone.tokenizer),
+        "weights_sha256": sha256_tensors(parameters),
+        "files": {path.name: sha256_file(path) for path in weights},
+    }
+
+
+def download(hub_id: str, revision: str, folder: str | Path, endpoint: str | None = None) -> Backbone:
+    """Copy a model of the hub at a pinned revision into a folder (safetensors, config, tokenizer) and load it.
+
+    Raises: DataError: offline and not in the local cache, or no safetensors there.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    try:
+        cached = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, endpoint=endpoint)
+    except Exception as error:
+        raise DataError(
+            f"backbone {hub_id}@{revision}: cannot be downloaded ({type(error).__name__}) and is not in the local cache; "
+            "go online once, or point HF_HOME at a cache that holds it"
+        ) from None
+    backbone = load(cached)
+    save(backbone, folder)
+    return backbone
+
+
+def build_tokenizer(texts: Sequence[str], kind: str, vocab_size: int) -> Any:
+    """Return a fast tokenizer trained on texts; `kind` is `unigram` (SentencePiece) or `bpe` (byte-level).
+
+    Raises: DataError: a text does not survive the round trip.
+    """
+    builder = {"unigram": _unigram, "bpe": _byte_level_bpe}[kind]
+    inner = builder(texts, vocab_size)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token=END_OF_TEXT, pad_token=PAD, clean_up_tokenization_spaces=False
+    )
+    probe = texts[0][:2000] + "\n    x_1 = {'é': [1]}\n"
+    if tokenizer.decode(tokenizer(probe, add_special_tokens=False)["input_ids"]) != probe:
+        raise DataError(f"tokenizer {kind}: a text does not survive encoding and decoding; use other training text")
+    return tokenizer
+
+
+def _byte_level_bpe(texts: Sequence[str], vocab_size: int) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _unigram(texts: Sequence[str], vocab_size: int) -> Any:
+    """Return a `tokenizers` Unigram model with the pieces and scores of a trained SentencePiece model.
+
+    Byte fallback and no normalisation, so that code survives; ids equal those of the SentencePiece processor.
+    """
+    import io
+
+    import sentencepiece
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    model = io.BytesIO()
+    lines = [line for text in texts for line in text.splitlines() if line]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="unigram", vocab_size=vocab_size, byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
+        allow_whitespace_only_pieces=True, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece=PAD, eos_piece=END_OF_TEXT,
+        num_threads=1, minloglevel=2, character_coverage=0.9995,
+    )  # fmt: skip
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.get_piece_size())]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
+
+
+def pack(tokenizer: Any, texts: Iterable[str], length: int) -> Tensor:
+    """Return `[N, length]` training windows: documents end to end with an end-of-text token between."""
+    stream: list[int] = []
+    for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]:
+        stream += [*ids, tokenizer.eos_token_id]
+    rows = len(stream) // length
+    if rows == 0:
+        raise DataError(f"backbone: {len(stream)} tokens do not fill one window of {length}; add general text")
+    return torch.tensor(stream[: rows * length], dtype=torch.int32).view(rows, length)
+
+
+def build(definition: Mapping[str, Any], texts: Sequence[str], window: Window) -> tuple[Backbone, dict[str, Any]]:
+    """Build a small backbone of a real transformers class and pretrain it on general train text.
+
+    Args: definition: `tokenizer` (kind, vocab_size), `model_type`, `config` (keywords of its config class), `pretraining`
+        (steps, batch, lr, warmup, seed). Returns: the backbone and what its training left (steps, tokens, final loss in nats).
+    """
+    tokenizer = build_tokenizer(texts, **definition["tokenizer"])
+    special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.eos_token_id}
+    if definition["config"].get("is_encoder_decoder", definition["model_type"] == "t5"):
+        special["decoder_start_token_id"] = tokenizer.pad_token_id
+    config = transformers.AutoConfig.for_model(
+        definition["model_type"], vocab_size=len(tokenizer), **special, **definition["config"]
+    )
+    recipe = definition["pretraining"]
+    torch.manual_seed(recipe["seed"])
+    auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    backbone = Backbone(auto.from_config(config).train(), tokenizer)
+    windows = pack(tokenizer, texts, window.length)
+    order = BatchOrder(len(windows), recipe["batch"], recipe["seed"])
+
+    def loss(step: int) -> Tensor:
+        batch = windows[order[step]]
+        logits = backbone.logits(batch, window)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets(batch, window).flatten().long())
+
+    schedule = Schedule([Phase(recipe["steps"], recipe["lr"], recipe["warmup"], "cosine")], weight_decay=0.01, clip=1.0)
+    trained = fit(loss, _unique_parameters(backbone.model), schedule, label=definition["model_type"])
+    backbone.model.eval().requires_grad_(False)
+    last = trained.losses[-50:]
+    figures = {"steps": recipe["steps"], "tokens_seen": recipe["steps"] * recipe["batch"] * window.length,
+               "loss_nats": round(sum(last) / len(last), 4)}  # fmt: skip
+    return backbone, figures
+
+
+def _unique_parameters(model: Any) -> dict[str, Tensor]:
+    """Return each parameter once, tied weights under their first name."""
+    return dict(model.named_parameters(remove_duplicate=True))
+
+
+def read_manifest_folder(folder: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of every safetensors file of a backbone folder."""
+    return {path.name: sha256_file(path) for path in sorted(Path(folder).glob("*.safetensors"))}
+
+
+def config_of(folder: str | Path) -> dict[str, Any]:
+    """Return a backbone folder's `config.json`."""
+    return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))

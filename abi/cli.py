@@ -1,0 +1,157 @@
+"""The command line. Commands load what they need when they run, so that `abi verify` starts without torch or numpy.
+
+Exit codes: 0 for any honest outcome, 1 for tampered or not reproducible, 2 for bad input. The result goes to stdout
+(one JSON document with `--json`), progress to stderr.
+"""
+
+import argparse
+import difflib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from abi.errors import AbiError, TamperError
+
+HONEST, TAMPERED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class Section(NamedTuple):
+    """What one part of a command found: its name in JSON, its text, its data, and its exit code."""
+
+    name: str
+    text: str
+    data: dict[str, Any]
+    code: int
+
+
+class Command(NamedTuple):
+    """A subcommand: what it says of itself, an example, its options, and where it runs (`module:function`)."""
+
+    help: str
+    example: str
+    options: Callable[[argparse.ArgumentParser], None]
+    run: str
+
+
+def verify_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `abi verify`."""
+    parser.add_argument(
+        "claims", nargs="*", metavar="CLAIM", help="show only these claims of the record (default: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document for machines instead of text")
+    parser.add_argument("--config", type=Path, metavar="DIR", help="folder that holds record/ (default: config)")
+
+
+VERIFIERS: tuple[str, ...] = ("abi.cli:verify_record",)
+"""What `abi verify` runs, in order: `module:function` from the options to a `Section`. The results of the checkout are
+verified by one more line here (`verify_results`); each part imports what it needs itself."""
+
+COMMANDS: dict[str, Command] = {
+    "verify": Command(
+        help="judge the published record: documents, files and the original's verifier; no torch, no numpy",
+        example="abi verify t5_same_backbone",
+        options=verify_options,
+        run="abi.cli:verify",
+    ),
+}
+
+
+def verify_record(options: argparse.Namespace) -> Section:
+    """Return the judgement of the published record; AbiError if it is missing or a claim is unknown."""
+    from abi import record
+
+    found = record.load(options.config / "record" if options.config else None)
+    for claim in options.claims:
+        record.check_claim(claim, record.claims_of(found))
+    judgement = record.judge(found)
+    text = record.to_text(judgement, options.claims or None)
+    return Section("record", text, judgement.as_dict(options.claims), TAMPERED if judgement.altered else HONEST)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Run every part of `abi verify` and return the worst exit code."""
+    sections = [resolve(target)(options) for target in VERIFIERS]
+    if options.json:
+        print(json.dumps({section.name: section.data for section in sections}, indent=1))
+    else:
+        print("\n\n".join(section.text for section in sections))
+    return max(section.code for section in sections)
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """Return the function a `module:function` string names, importing its module only now."""
+    module, function = target.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one sentence on stderr and leave with 2."""
+        self.exit(BAD_INPUT, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with every command."""
+    examples = "\n".join(f"  {command.example}" for command in COMMANDS.values())
+    form = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="abi", description="Autonomous basis injection, put to the test.", formatter_class=form)
+    parser.epilog = f"example:\n{examples}"
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    chosen = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, command in COMMANDS.items():
+        own = chosen.add_parser(name, help=command.help, description=command.help, formatter_class=form)
+        own.epilog = f"example:\n  {command.example}"
+        own.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+        )
+        command.options(own)
+    return parser
+
+
+def unknown(arguments: Sequence[str]) -> str:
+    """Return the sentence for a first word that is no command, or "" if it is one (or an option)."""
+    words = [word for word in arguments if not word.startswith("-")]
+    if not words or words[0] in COMMANDS:
+        return ""
+    close = difflib.get_close_matches(words[0], COMMANDS, 1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    return f"abi: '{words[0]}' is not a command{meant}; commands: {', '.join(COMMANDS)}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; no traceback unless `--debug`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if message := unknown(arguments):
+        print(message, file=sys.stderr)
+        return BAD_INPUT
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return BAD_INPUT
+    try:
+        code = resolve(COMMANDS[options.command].run)(options)
+        sys.stdout.flush()
+        return code
+    except (AbiError, OSError, KeyboardInterrupt) as error:
+        return failed(error, debug=options.debug)
+
+
+def failed(error: BaseException, *, debug: bool) -> int:
+    """Report an error in one sentence on stderr and return its exit code; raise it again with `--debug`."""
+    if isinstance(error, BrokenPipeError):  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return HONEST
+    if isinstance(error, KeyboardInterrupt):
+        print("abi: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    if debug:
+        raise error
+    print(f"abi: {error}", file=sys.stderr)
+    return TAMPERED if isinstance(error, TamperError) else BAD_INPUT

@@ -1,0 +1,229 @@
+"""YAML -> validated configuration; one sentence per fault, naming file, key and the closest valid one."""
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from abi.errors import ConfigError
+from abi.provenance import ROOT, SCHEMAS, validator
+
+UNPINNED = "unpinned"
+RECORD_ARMS = {"transfer": ("native", "transferred", "random", "permuted", "identity", "published", "no-domain", "linear",
+                            "bias", "unfrozen", "direct"),
+               "reconstruction": ("candidate", "random", "linear")}  # fmt: skip
+REQUIRED_ARMS = {
+    "transfer": ("native", "transferred", "random", "permuted", "no-domain", "linear", "bias"),
+    "reconstruction": ("candidate", "random", "linear"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration of one scale, validated: claims, scale, protocol, and where it was read."""
+
+    root: Path
+    name: str
+    claims: dict[str, dict[str, Any]]
+    scale: dict[str, Any]
+    protocol: dict[str, Any]
+
+    def seeds(self, claim: str) -> int:
+        """Return how many seeds a claim gets at this scale."""
+        return min(int(self.claims[claim]["seeds"]), int(self.scale["max_seeds"]))
+
+
+def load(name: str, root: Path = ROOT) -> Config:
+    """Return the configuration of a scale.
+
+    Raises: ConfigError: unknown scale, unknown or missing key, wrong value, or a name that nothing defines.
+    """
+    folder = root / "config"
+    claims = read_yaml(folder / "claims.yaml", "claims")["claims"]
+    config = Config(root, name, claims, read_scale(name, folder / "scales"), read_yaml(folder / "protocol.yaml", "protocol"))
+    _check_scale(config.scale, f"config/scales/{name}.yaml")
+    for claim_id, claim in claims.items():
+        _check_claim(claim_id, claim, config)
+    files: dict[str, str] = {}
+    for claim_id, claim in claims.items():
+        other = files.setdefault(claim["record"]["result_file"], claim_id)
+        if other != claim_id:
+            raise ConfigError(f"config/claims.yaml: claims.{claim_id}.record.result_file is already that of {other}; give it its own name")
+    return config
+
+
+def workflow_config(given: Mapping[str, Any]) -> str:
+    """Return the scale's name from Snakemake's config. Raises: ConfigError: a key that is none."""
+    unknown = [key for key in given if key != "scale"]
+    if unknown:
+        raise ConfigError(f"config: unknown key {unknown[0]!r}{closest(unknown[0], ['scale'])} (valid: scale)")
+    return str(given.get("scale", "tiny"))
+
+
+def require_pinned(scale: Mapping[str, Any], name: str) -> None:
+    """Raise ConfigError where something of a scale was never pinned: nothing is downloaded at a moving revision."""
+    missing = unpinned(scale)
+    if missing:
+        raise ConfigError(f"config/scales/{name}.yaml: no pinned revision of {', '.join(missing)}; go online and run `abi pin --scale {name}` once")
+
+
+def scales(root: Path = ROOT) -> list[str]:
+    """Return the names of the scales there are."""
+    return sorted(p.stem for p in (root / "config" / "scales").glob("*.yaml") if not p.stem.endswith(".lock"))
+
+
+def read_scale(name: str, folder: Path) -> dict[str, Any]:
+    """Return a scale merged over what it extends and with the revisions of its lock file, validated."""
+    names = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.endswith(".lock"))
+    if name not in names:
+        raise ConfigError(f"config/scales: no scale {name!r}{closest(name, names)}; scales: {', '.join(names)}")
+    scale = _raw_yaml(folder / f"{name}.yaml")
+    chain = [name]
+    while isinstance(scale, dict) and "extends" in scale:
+        base = scale.pop("extends")
+        if base not in names or base in chain:
+            raise ConfigError(f"config/scales/{chain[-1]}.yaml: extends {base!r}, which is not another scale; scales: {', '.join(names)}")
+        chain.append(base)
+        scale = merge(_raw_yaml(folder / f"{base}.yaml"), scale)
+    lock = folder / f"{name}.lock.yaml"
+    if lock.exists():
+        scale = _apply_lock(scale, _raw_yaml(lock), lock)
+    _check_schema(scale, "scale", f"config/scales/{name}.yaml")
+    return scale
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the keys of `over` put over it, mappings merged at every level."""
+    out = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merge(out[key], value) if both else copy.deepcopy(value)
+    return out
+
+
+def read_yaml(path: Path, schema: str) -> dict[str, Any]:
+    """Return a YAML file validated against a schema of `workflow/schemas`."""
+    document = _raw_yaml(path)
+    _check_schema(document, schema, f"{path.parent.name}/{path.name}")
+    return document
+
+
+def _raw_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: does not exist; restore it from the repository") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" in line {place.line + 1}" if place else ""
+        raise ConfigError(f"{path}: is not valid YAML{line} ({getattr(error, 'problem', error)}); correct it") from None
+
+
+def _apply_lock(scale: dict[str, Any], lock: Any, path: Path) -> dict[str, Any]:
+    """Put the revisions of a lock (`backbones: {name: revision}`, `sources: {id: revision}`) into a scale."""
+    if not isinstance(lock, dict) or set(lock) - {"backbones", "sources"}:
+        raise ConfigError(f"{path}: is no lock of `abi pin`; delete it and pin again")
+    for name, revision in (lock.get("backbones") or {}).items():
+        if name in scale["backbones"] and "hub" in scale["backbones"][name]:
+            scale["backbones"][name]["hub"]["revision"] = revision
+    for places in scale["sources"].values():
+        for place in places:
+            if place.get("id") in (lock.get("sources") or {}):
+                place["revision"] = lock["sources"][place["id"]]
+    return scale
+
+
+def unpinned(scale: Mapping[str, Any]) -> list[str]:
+    """Return what of a scale has no pinned revision yet."""
+    backbones = [name for name, b in scale["backbones"].items() if b.get("hub", {}).get("revision") == UNPINNED]
+    sources = [place["id"] for places in scale["sources"].values() for place in places if place.get("revision") == UNPINNED]
+    return backbones + sources
+
+
+def closest(name: str, valid: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest valid name, or nothing."""
+    near = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _check_schema(document: Any, schema: str, where: str) -> None:
+    from jsonschema.exceptions import best_match
+
+    errors = list(validator(schema).iter_errors(document))
+    if not errors:
+        return
+    error = next((e for e in errors if e.validator == "additionalProperties"), None) or best_match(errors)
+    while error.context:
+        error = best_match(error.context)
+    place = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        valid = list(error.schema.get("properties", {}))
+        unknown = next(key for key in error.instance if key not in valid)
+        raise ConfigError(f"{where}: unknown key {unknown!r}{f' in {place}' if place else ''}{closest(unknown, valid)} (valid: {', '.join(valid)})")
+    raise ConfigError(f"{where}: {place or 'the file'}: {error.message[:160]} (see {SCHEMAS.name}/{schema}.schema.yaml)")
+
+
+def _known(name: str, valid: Iterable[str], where: str, what: str) -> None:
+    names = list(valid)
+    if name not in names:
+        raise ConfigError(f"{where}: {name!r} is not a {what}{closest(name, names)} (valid: {', '.join(names)})")
+
+
+def _check_scale(scale: Mapping[str, Any], where: str) -> None:
+    if abs(sum(scale["split"].values()) - 1) > 1e-9:
+        raise ConfigError(f"{where}: split: the shares sum to {sum(scale['split'].values())}, not to 1; correct them")
+    for name, text in scale["texts"].items():
+        _known(text["sources"], scale["sources"], f"{where}: texts.{name}.sources", "source of this scale")
+    _known(scale["alignment"]["text"], scale["texts"], f"{where}: alignment.text", "text of this scale")
+    for name, backbone in scale["backbones"].items():
+        window = backbone["window"]
+        positions = window["length"] - (window["prefix"] or 1)
+        if window["skip"] >= positions:
+            raise ConfigError(f"{where}: backbones.{name}.window: skip {window['skip']} leaves none of {positions} positions; lower it")
+        if "build" in backbone:
+            _known(backbone["build"]["text"], scale["texts"], f"{where}: backbones.{name}.build.text", "text of this scale")
+    for name, fit in scale["calibration"].items():
+        steps = {form: sum(p["steps"] for p in phases) for form, phases in fit["phases"].items()}
+        if len(set(steps.values())) > 1:
+            raise ConfigError(f"{where}: calibration.{name}.phases: arms must share one number of steps, not {steps}; make them equal")
+
+
+def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Config) -> None:
+    where, scale = f"config/claims.yaml: claims.{claim_id}", config.scale
+    for role in ("source", "target"):
+        _known(claim[role], scale["backbones"], f"{where}.{role}", f"backbone of scale {config.name}")
+    _known(claim["text"], scale["texts"], f"{where}.text", f"text of scale {config.name}")
+    _known(claim["fit"], scale["calibration"], f"{where}.fit", f"calibration of scale {config.name}")
+    for arm in claim["arms"]:
+        _known(arm, RECORD_ARMS[claim["kind"]], f"{where}.arms", f"arm of a {claim['kind']}")
+    missing = [arm for arm in REQUIRED_ARMS[claim["kind"]] if arm not in claim["arms"]]
+    if missing:
+        raise ConfigError(f"{where}.arms: lacks the control arm {missing[0]!r}, without which there is no verdict; add it")
+    same = claim["source"] == claim["target"]
+    if same != (claim["kind"] == "reconstruction"):
+        rule = "needs one backbone as source and target" if not same else "needs two different backbones"
+        raise ConfigError(f"{where}: a {claim['kind']} {rule}; change `kind`, `source` or `target`")
+    if ("reference_module" in claim) != (claim["kind"] == "reconstruction"):
+        raise ConfigError(f"{where}.reference_module: is for a reconstruction, and only there; add or remove it")
+    for key in ("module", "reference_module"):
+        if key in claim:
+            _known(claim[key], scale["modules"], f"{where}.{key}", f"module of scale {config.name}")
+            for role in ("source", "target"):
+                _check_module(claim[key], scale, claim[role], f"{where}.{key}")
+
+
+def _check_module(name: str, scale: Mapping[str, Any], backbone: str, where: str) -> None:
+    module, definition = scale["modules"][name], scale["backbones"][backbone]
+    stored = {*definition["taps"], "final"}
+    missing = [tap for tap in module["taps"] if tap not in stored]
+    if missing:
+        raise ConfigError(f"{where}: module {name!r} reads tap {missing[0]}, which {backbone} does not store; add it to backbones.{backbone}.taps")
+    config = definition.get("build", {}).get("config", {})
+    width = config.get("d_model") or config.get("n_embd") or config.get("hidden_size")
+    if width and module["d_abi"] > width * len(module["taps"]):
+        limit = f"{width} wide states of {len(module['taps'])} taps give at most {width * len(module['taps'])}"
+        raise ConfigError(f"{where}: d_abi {module['d_abi']} of module {name!r} is too large for {backbone}: {limit}; lower it")

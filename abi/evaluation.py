@@ -1,0 +1,86 @@
+"""Evidence rows: every arm of a seed on held-out domain, held-out general and training text, per document."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from abi.fitting import Fitted
+from abi.metrics import AGREEMENT, evaluate
+from abi.states import Head, States
+
+COLUMNS = ("fit", "arm", "draw", "seed", "scope", "group", "document", "n_positions", "metric", "value")
+DRAW_COLUMNS = ("fit", "arm", "draw", "seed", "rng_seed", "chunk", "metric", "value")
+UNFITTED = "-"
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which arm a row is of: how it was fitted, its name, its draw."""
+
+    fit: str
+    arm: str
+    draw: int = 0
+
+
+def evidence_rows(
+    arms: Mapping[Key, Fitted | None], reference: Fitted, teacher: Fitted | None, scopes: Mapping[str, States], head: Head, seed: int,
+    windows_per_batch: int = 4,
+) -> Iterator[tuple[Any, ...]]:
+    """Yield evidence rows (`COLUMNS`) of one seed.
+
+    Args: arms: every arm, None for the raw backbone; reference: what agreement is measured against;
+        scopes: `domain`, `general`, `on_training_text` -> states.
+    """
+    names = {f"{i}": key for i, key in enumerate(arms)}
+    models = {f"{i}": model for i, model in enumerate(arms.values())}
+    for scope, states in scopes.items():
+        agree = scope != "general"
+        for name, metric, values in evaluate(models, states, head, reference=reference, teacher=teacher or reference, agree=agree, windows_per_batch=windows_per_batch):
+            key = names[name]
+            if metric != "loss_nats" and key.arm == "reference":
+                continue
+            yield from _document_rows(key, seed, scope, states, metric, values)
+
+
+def _document_rows(key: Key, seed: int, scope: str, states: States, metric: str, values: Tensor) -> Iterator[tuple[Any, ...]]:
+    document = states.document.long()
+    names, groups = states.manifest["documents"], states.manifest["groups"]
+    per_window = states.targets(slice(0, 1)).shape[1] - states.skip
+    windows = torch.bincount(document, minlength=len(names))
+    sums = torch.zeros(len(names), dtype=torch.float64).index_add_(0, document, values)
+    head = (key.fit, key.arm, key.draw, seed, scope)
+    for i, name in enumerate(names):
+        yield (*head, groups[i], name, int(windows[i]) * per_window, metric, float(sums[i] / windows[i]))
+    if metric == "loss_nats":
+        n_bytes = torch.zeros(len(names), dtype=torch.float64)
+        n_bytes.index_add_(0, document, states.target_bytes[:, states.skip :].double().sum(1))
+        bits = sums * per_window / math.log(2) / n_bytes
+        for i, name in enumerate(names):
+            yield (*head, groups[i], name, int(windows[i]) * per_window, "bits_per_byte", float(bits[i]))
+
+
+def published_draws(
+    arms: Mapping[Key, Fitted | None], reference: Fitted, states: States, head: Head, *, seed: int, rng_seeds: Sequence[int], n_chunks: int
+) -> Iterator[tuple[Any, ...]]:
+    """Yield rows (`DRAW_COLUMNS`) of the record's own sampling: `n_chunks` windows drawn at random per published seed.
+
+    Source: EXPERIMENTS section 0, NIB sampling: `default_rng(seed).integers(0, n, n_chunks)`; here over held-out windows.
+    """
+    names = {f"{i}": key for i, key in enumerate(arms)}
+    models = {f"{i}": model for i, model in enumerate(arms.values())}
+    drawn = {rng_seed: np.random.default_rng(rng_seed).integers(0, len(states), n_chunks) for rng_seed in rng_seeds}
+    picked = sorted({int(i) for chosen in drawn.values() for i in chosen})
+    at = {window: position for position, window in enumerate(picked)}
+    part = states.select(picked)
+    for name, metric, values in evaluate(models, part, head, reference=reference, teacher=reference):
+        key = names[name]
+        if metric not in AGREEMENT:
+            continue
+        for rng_seed, chosen in drawn.items():
+            for chunk, window in enumerate(chosen):
+                yield key.fit, key.arm, key.draw, seed, rng_seed, chunk, metric, float(values[at[int(window)]])

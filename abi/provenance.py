@@ -1,0 +1,311 @@
+"""What made a file: code digest, hashes, versions, atomic writes and the context a job runs in."""
+
+import ast
+import functools
+import hashlib
+import json
+import logging
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from abi.errors import AbiError, DataError, TamperError
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMAS = ROOT / "workflow" / "schemas"
+OUTSIDE_DIGEST = frozenset({"abi", "abi.errors", "abi.provenance", "abi.cli"})
+"""Modules whose edits change messages, not results: they stay out of every digest."""
+
+VERSIONED = ("torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy", "pandas")
+log = logging.getLogger("abi")
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_json(value: object) -> str:
+    """Return the hex SHA-256 of a JSON value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sha256_tensors(tensors: Mapping[str, Any]) -> str:
+    """Return the hex SHA-256 over names, dtypes, shapes and bytes of torch tensors, sorted by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it only if the block succeeds."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); free space or make the folder writable") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); free space or make the folder writable") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, kind: str, payload: Mapping[str, Any]) -> None:
+    """Write `payload` as JSON of a schema `kind`, atomically and only if it is valid."""
+    document = {"format": f"abi/{kind}@1", **payload}
+    check_schema(document, kind, str(path))
+    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path, kind: str) -> dict[str, Any]:
+    """Return a JSON document of a schema `kind`, validated.
+
+    Raises: DataError: missing, not JSON, or not valid for the schema.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        raise DataError(f"{path}: is not readable JSON ({error}); delete it and rebuild it") from None
+    check_schema(document, kind, str(path))
+    return document
+
+
+def check_schema(document: object, kind: str, where: str) -> None:
+    """Raise DataError with one sentence if `document` breaks the schema `kind` of a result file."""
+    error = schema_error(document, kind)
+    if error is not None:
+        raise DataError(f"{where}: {error}; delete the file and rebuild it")
+
+
+def schema_error(document: object, kind: str) -> str | None:
+    """Return the first fault of `document` against a schema, as words, or None."""
+    from jsonschema.exceptions import best_match
+
+    error = best_match(validator(kind).iter_errors(document))
+    if error is None:
+        return None
+    place = ".".join(str(part) for part in error.absolute_path) or "the file"
+    return f"{place}: {error.message[:200]}"
+
+
+@functools.cache
+def validator(kind: str) -> Any:
+    from jsonschema import Draft202012Validator
+
+    schema = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+    common = yaml.safe_load((SCHEMAS / "common.yaml").read_text(encoding="utf-8"))
+    schema["$defs"] = {**common, **schema.get("$defs", {})}
+    return Draft202012Validator(schema)
+
+
+def code_digest(script: str, root: Path = ROOT) -> str:
+    """Return a digest of a script and of every `abi` module it reaches, blind to comments and docstrings.
+
+    The walk is over type names and non-empty fields, so that Python 3.11, 3.12 and 3.13 agree.
+    Args: script: path relative to the repository root.
+    """
+    return _digest_closure(script, str(root))
+
+
+@functools.cache
+def _digest_closure(script: str, root: str) -> str:
+    todo, seen, digest = [Path(root) / script], set(), hashlib.sha256()
+    trees: dict[str, str] = {}
+    while todo:
+        path = todo.pop()
+        if path in seen or not path.exists():
+            continue
+        seen.add(path)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        trees[str(path.relative_to(root))] = _tree_digest(tree)
+        names = {name for node in ast.walk(tree) for name in _imported(node)}
+        todo += [Path(root, *name.split(".")).with_suffix(".py") for name in sorted(names - OUTSIDE_DIGEST)]
+    for name in sorted(trees):
+        digest.update(f"{name}={trees[name]};".encode())
+    return digest.hexdigest()[:20]
+
+
+def _imported(node: ast.AST) -> list[str]:
+    """Return the dotted `abi` modules that one import node may load."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names if alias.name.startswith("abi.")]
+    if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "abi":
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _tree_digest(tree: ast.AST) -> str:
+    parts: list[str] = []
+    _walk(tree, parts)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _walk(node: object, parts: list[str]) -> None:
+    if isinstance(node, ast.AST):
+        parts.append(f"({type(node).__name__}")
+        for field, value in ast.iter_fields(node):
+            if field in {"ctx", "kind", "type_ignores", "type_comment"} or value is None or value == []:
+                continue
+            if field == "body" and isinstance(value, list):
+                value = [item for item in value if not _is_docstring(item)]
+            parts.append(f" {field}=")
+            _walk(value, parts)
+        parts.append(")")
+    elif isinstance(node, list):
+        for item in node:
+            _walk(item, parts)
+    else:
+        parts.append(repr(node))
+
+
+def _is_docstring(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of every package that can change a figure."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Return processor, core count and operating system of this machine."""
+    return {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system(), "cpu": _cpu_name()}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+class Job:
+    """What a running job knows of itself; `provenance()` goes into every file it writes."""
+
+    def __init__(self, rule: str, spec: Mapping[str, Any], code: str, inputs: list[str], threads: int) -> None:
+        self.rule, self.spec, self.code, self.threads = rule, spec, code, threads
+        self.inputs = [path for path in inputs if Path(path).is_file()]
+        self.started = time.perf_counter()
+
+    @property
+    def scratch(self) -> Path:
+        """Where resumable state lies: outside the outputs, keyed by all the job depends on, so that none is ever stale."""
+        key = sha256_json([self.rule, self.spec, self.code, self.input_hashes, versions()])[:20]
+        return Path(".snakemake") / "abi" / f"{self.rule}-{key}"
+
+    @functools.cached_property
+    def input_hashes(self) -> dict[str, str]:
+        """Hashes of the job's input files, computed once."""
+        return {path: sha256_file(path) for path in self.inputs}
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the provenance block: rule, spec, code digest, inputs, versions, time, memory, hardware."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            "rule": self.rule,
+            "spec": self.spec,
+            "code": self.code,
+            "inputs": self.input_hashes,
+            "versions": versions(),
+            "threads": self.threads,
+            "elapsed_s": round(time.perf_counter() - self.started, 3),
+            "peak_memory_mb": round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1),
+            "hardware": hardware(),
+        }
+
+
+@contextmanager
+def job(snakemake: Any, script: str) -> Iterator[Job]:
+    """Run a script's body with log, thread limit, digest check and one-sentence errors.
+
+    Args: snakemake: the object Snakemake gives to a script; script: its path from the repository root.
+    Raises: SystemExit: with code 2 and one sentence where the body raised an AbiError.
+    """
+    _start_log(snakemake.log[0] if snakemake.log else None, str(snakemake.rule))
+    try:
+        code = code_digest(script)
+        if code != snakemake.params.code:
+            raise TamperError(f"{script}: the code changed after the workflow was planned; run the same command again")
+        spec = snakemake.params.spec
+        running = Job(str(snakemake.rule), spec, code, [str(p) for p in snakemake.input], snakemake.threads)
+        _limit_threads(snakemake.threads)
+        yield running
+        shutil.rmtree(running.scratch, ignore_errors=True)
+        log.info("%s finished in %.1f s", snakemake.rule, time.perf_counter() - running.started)
+    except AbiError as error:
+        log.error("%s: %s", snakemake.rule, error)
+        raise SystemExit(2) from None
+    except Exception:
+        log.exception("%s failed; this is a fault of abi, please report it", snakemake.rule)
+        raise SystemExit(1) from None
+
+
+def _start_log(path: str | None, rule: str) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {rule}: %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+
+
+def _limit_threads(threads: int) -> None:
+    """Pin torch to the rule's threads: one thread and two give different bits."""
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True)
+
+
+def progress(total: int, every_s: float = 5.0) -> Callable[[int, str], None]:
+    """Return a reporter that logs `step/total` with a message at most every few seconds."""
+    last = [time.perf_counter()]
+
+    def report(step: int, message: str) -> None:
+        now = time.perf_counter()
+        if now - last[0] >= every_s or step == total:
+            last[0] = now
+            log.info("step %d/%d %s", step, total, message)
+
+    return report

@@ -1,0 +1,326 @@
+"""What the record was when it was taken over: per file its sha256 and three characters per leaf, in file order.
+
+The record never changes, so neither does this; `abi.record.data.fingerprints` gives the second string of a file.
+"""
+
+# fmt: off
+PINS: dict[str, tuple[str, str]] = {
+    "published.json": (
+        "7752600c2da279563193099c08f53c5158dae8b245f118a4f9b78f2f8c08fe6b",
+        "88h52ib2d7b792HiabhGFl5ZODi5f07H8eCPu1iSu6_Znx99pX9-CWpKhIbzpRJK031Hc4QtLkHXiWIA4y0iq0MuTZ_Ck6vULYQNE0YBKLxY"
+        "twdytSsl6oxJx5zkQriD08maTbDvQLhhoaf83VJbRLp6SvVVLLnUPKmH5wjoIbbaoCeRDsRiOHoowRk4NRa783fu-i02lEkRKMrMCwEkn5pD"
+        "RrWzpSj2tPrDOz5UKid1yKQaNOJhUFOBXtXMTJdJnrd3P0_4IAIfgMLya4aE0a8OdiTf9U44vcUVBv3sRvkmep3kbSXdOEWLYWhcax3gtxie"
+        "RPl4nwriLWNThKbXNwfSLFI2-vMI4FxtY-WbTKuNMuGgNsgTm3zeKawjVB_EP9X4sfdfHgdy1uJvxzzRKs8vya-7ure-aA03voR5bszQlvzI"
+        "YHrNF49iXmh8OoeYhOq8H4yxBdWV1qZzyTioTXgTo0-uHCdfOdunXKhL8d4BUT2jM4jEtLv_duQA1oD7gKRfT5p6qIUdr79YrkPv5pEpPg8-"
+        "Y3cy1G42iEw_10B73wQAFfn7noYycWQiBamVSbp_8J6Gaq2Ay-lUnJc92s3r6oVXM8oXJXMUYCmnwbu3j2KfuvNOlWE_tavXYPUHIEF1stiP"
+        "YHhftoz3fWKYr7e0ai_j99uZ2H0qeTqGp8_R9PDCfm0jCWbcV8e9RpqZDVwzMJ62dto_6JhlsFEqyNfdT6GWxsX0zaOyY4nNEF4mbiipeR8I"
+        "XEVInPksNP-_j-yRtrZ9UnrMA672h_VT4LLFHwMExmsl9aA7wktgkeINr3899xpBch9VvkxD001Z8RPNeL8c4cja5d-9uRRwhgxafR98lznc"
+        "tMiBkdpg7ISPHJiTUHXcRdEqyjrbkoEHbjzZtgYuA5DkrIxIx2o_ZEwI1Pfq_HBhPF8LY8OnE22zESy8iPAOqYR47-GD8Ey8OIZ020wZ_NZx"
+        "4q-vysxo0F7csAaUvtubwj8y7tdFS3SQ_WWswD5IjHh66rBMRcVUHzhH4gfk2Q5h1QsMh6MGtkTH7Yrz2rQvaCUvcwxanjCZ4G-yXRiMat7q"
+        "6eh0USZi_fWfYS9P__cs851pgNCeKk-Yr-o7Bb49IS_mbwEhTBoqsNg1MyM1xCH9q3Ecm_4JaCY78aALowpt7OLBTE_o1YD6TRjl8NFpzEhy"
+        "AX61QcS2xZlgpfPpz9U2kaBo8UjYkcYYbuwgddnAVwCeUwZc4VHkraGLtBP3HVb851xzbOHQfCap1oiaUJMSKNIJvQ6XTrDoBbkO8UqjZ7R1"
+        "WFdUbZpkL7HcReFbgQ3yK3g_q15RJ3Q9oOCTqScEopEV9DQM8EVwg61lIa9QaAJ0FprKMSlNG6x90XEudR4ZnYhLJAmZxzLDX5r7bbXSh3zP"
+        "3tKcU4JOHEePL5vczT5RZ1BckA6m2kco1drpr4y15Lv-WGumNUp8F6r0NdYQB0VbubHZWRpLWkg6npkjjjFqy1_xY9dmQEIqaN02U9TcQiuQ"
+        "M7HtF6lxyOvHqiMyq0HT_eXcqY6EbbVACWL3dnmGbc7X5n1YONIJiE1TBbJgIXEoJ-SRlLX_pY39VSkmqvSnD7I0ZTV3699KHLKVxwo4cBiT"
+        "bXgLbYrHTy0IZlUL8LPylryTjZBPFCP9At7SyXa_Dlj3_GmSxcxw38-MBTbvOEG-0p6ZvnuwHEpubcBPuiHUFcNytyHsiR7tmCzqw-IGtjow"
+        "gPzCP_H0CuEFqM6edyULSFRSOwCUOZrjsRAdZJhum5PKSGUoiCfPC8gmAoPLf9x__dNS1xJv1Maj3UiRe_V5VKAwrvb8pgAuznte7TXQZoWo"
+        "ACR3uyb8Y3rZmK5j5aDxlNsoqUtaIFYG_hbuDhDIuJQg2IXeZl4FP_15Ij56EDIC4Zy2Iiz0sivhVJ-RU73gIkw5wNsgBwDvQ9TgsghrIt6p"
+        "tDfkmEcXk2sPe4g9k9jreFbmuyUqX2FXrHiufcALnsQsEZD9Wz3zhN_aPOWgA_eFDXkZFDs0UCz-7-LHys5IJA2RH47FQ2vjlPLzbrFsSwEA"
+        "BNAVvwK_lJABjPndf1esqMN7sOhrV-aLZ8ZniW1gmXBiXglLjMeWdGgJow5t09aTTWGQhjPd2NtdY-dJZHZejIZGpolDkWupbpebL1xSODId"
+        "QMGICGxeGYU_5iQC5w2BGE-_ITWUPDen9iL1pb-s1kJqavDbIKCEXwqjPwKFVLg1cFMn5O4F-WOQjUGyvJOSVMhN5kDZzWO2uGV3nercUFMw"
+        "FLqzlJkbSPrqDp9GSTBRpwbyF4tD6wP_Op0cEZThMbtxqRs3cLwP5C-xfw9CXhZpB2cevs2YUhRMi0iJXDG260sWD8iEHNlEYFDT-_d_EEoo"
+        "ziFo1Xm-DBx-eL-GD9U-0JWdpjuJdaIxG_YS5C6jev6IHcjDGIqKKgU3oD-1c_T0kfq0Z8m0djMe2hkpQfuWgBSwS-7k21UbgUHlh7shOwoK"
+        "xvY4CJo2mWMMQYLilB6VYDa8w76qlN-EsEgJjgi-HlUrcG-QS-MBtkTRQIDNDO67YgzqSHS4_IrgVTDNFMy6rRLUvGpay_vvGfCEEbQxTAqN"
+        "CrpWY4l3YAP2N7BqoWij1pIKTzn4_LG_IgzxKuEThuvqb1uit_9h443XwrORbdLahhj3i20hwXL6rXaAYUZpfmFVmq318IqJuAvZgr93-VWe"
+        "K7kYSYFakId6Ui5jpjJaMlqSm90QIuuar4u6RmS42fjnoVKsGKIN4wZflGd20e0rXdi85F53fSpxpBSO7nhoCwKHAQvVndAEXOm9GU7KCWs6"
+        "iuKoiARh1pzNYK026zO2sKCyWBjOLyhrVGOxL-heHvXREBFm1UguS9hLhY2ZRMkodomkn5RTYiPdJeSbcQ6J8ELpp0xLXfX8Fi1yZkxxc03C"
+        "nNcoyQzE_rJiS5BzU_DkoYIgQN49Dcp7-4Mxi-4WGk3qe9YvSt4dkvqgKUXo5_3WqLlcvQNMWwIMiFc50RmhQ7xWhxlcFTVbA-LkUIyvVpll"
+        "v9IzdgkfQsvHkrDoMfEVB7EdAKs4fY2Cua5BQiEjPjhJEqVY_2z2LtRpajwCiDaNJufTMesGqXVuW2tvjlbNVaI62gy-G6RbN2opX4L7eGSN"
+        "QR_vJLnGke4Id1vEt1ziz-XtgFGXVwAWkiOJXjchO2XDczfkApmp4ECFJLwOl5Q9bmwhh44-r8Mi3yny-_1PAY9qqPSnYhC3cjSBEPw7YVZx"
+        "HYtbc7LxierabfV1mcf_MdJ0awCY7giDwv7JzRuwJwQsCmbXQxNNeWuqXa8-hFflrxIuqdXY6xDyk_9-Myr4u5eJtTMOM8RcDNm6eP02vJij"
+        "8nzkdzaE9e2Rg-ZYtfq8996N1VdeqR9VLphnPfFDgowmUWEVuk7pGpVYwRrPMy-E2On012cHsWhhlkj-cwCalRKsh5TuDCtg9a-QzSz8rF00"
+        "uIU3dR6Ad26ZYeQ38ifYc2pu1jtDKZFmt1cLUgnBRujfRXtSvyU4c_3RXDbgUQ4XTbmOjx_rXYA_Dw3ROGOy2YVWYbpe56EpOdY26LR_vQkH"
+        "PD3grnVuc51KkaHIAQIm__n8it3dbSLpsQrMJClAuaqee3nd_RQZ2XLcaPaJ8yFhGi41IZ1g06-BFy2Mc1IMzF0JdgLFLo8FMYKtnxLdTF8l"
+        "vsvJVnBCeHrwlbMdMHzm-cylX3VSV9FN2rwqOK9CDPd_Z5Voej2zcZxq8Z-_bn_PmVap3GrW49JpochtrwR-v3pE6NOt0pu_-mhl_7Q1Df1_"
+        "UeMyaoA0rtrjQrA4UsQa-16_G7nY_JF6liaJFmv8GNLTNk-HexuTg_gN_0jVEK46TMosNdtC5gVZ5MMziiRMJxXB9y1zWW9-N1UV4yrHZoCz"
+        "cgDFjW7mvHh-Durg3knyIh2UpH5ce9Tr7NfgABNnCEJSdTDMZogY5n1UWNyDIJ4YQiJi2NIoeYECFYXthvD6HY_8PxMosY5zF-Gb-L55TzUM"
+        "zZrJyecM6JJidtxFPfesfixoTbmsIymC-pUe0GPbEC3loY7z91xrUyWXMgdsNB0jbfB7QbCnZ7o-2zSP_am02H5bU--dIw5n_hHBHOSD-o7C"
+        "CTIX5JkCLUnxPdiAMTdsKAxVgg_hYpA5JZ-mG7hFNsJVSBAALSwf5qdi60QQN6k6hCNGeMuDezr4Cco28ItdmChw7I4QAsj8Yb-MsJZrNBZj"
+        "9sxRMiJKm0BZrDmPh2ISBAin0-1NxKvqMMtvOTkcscl06-ldWZU7VyXnmt-Mh64LI6YN5GADybu1RZywyOYrQQyimXn4RYiKtbmg6mrUy40d"
+        "YCZVSvBas9aRkoaaYpk90WpQlDY6t2coa8vCMxQZHZTPJ5DSuR6K_EiPrI5Hao_q1DmNDygMO-7ktFPFh-pqSo3_YKlIH4AOCgVcG4y2qIVM"
+        "Wvk43aSWx4heNMIELV4tnV07Oqx1_uQrwr5acijjIffN0p4L-3y465Zg9uIU-ocCZaCNFQNIK816OsP1qGz7whM52EJ4pp0Z4EzJB8z7ULcF"
+        "X3a1T78Tzh7uoKNrdiYOvKnfLRf1I0TRB6JpwOCntp2ngV8ss-NINELe6WlXD29L8UiKQR1igk7_thSBOXGxbOwrh_kF8OmP43ZLZPI2yfF2"
+        "6_Pylv5Uq9WKefJRw01S9_NXHpBof1ETmnldWHttQCimIY4vTZBZhMp7rk_VdFo2k56DZhMAa3sJKFROd7DI3KvD_536JoNXwnriuy7mbDik"
+        "eEpjuaMfjTVoILjoGB31Ywfvy0KYTwjxmeV3rkh0fX1K9GSlwgLBbi9L-UdqXi1CxqbBtHGkxfMLI2Y7d_7VU1OpMJM0YWEEO-JMYUFjOvNr"
+        "UjxfJ5M8wS8HzMlmzas33LawuIXSLHD5pBvKxahBdhNowIEKiu3mtrPTfmk5XIe-KKpPXsvqPHMPZKtbDmYMq3nMiQWiZmb9xfGOuL6v7Mye"
+        "dnxHLoMBYx7YOG1FphkdErCtmr22IbJyyCy4N6UXgUiNqaYsMhGTuo4PkiYIQqHhSds-A7Wza_uBDCYtaZTRqSflZcZWMHQ7jkctXBkXPZbE"
+        "zFIqfaw86HW1fhd00AyS9fzu3WZzp6_fxeMZUPgLB6BqXZuhMBTqftqA5sUbTi-GneC9itvtK8uC-7QEO-43aK126WmTT3YbJvM5DPYUfT9G"
+        "eBcwCOfdWmVhP8hAsvfCA3zxkcT4-dgFht9ED_DE7TFGB_g9GqN46S56tMEW6lJnaHTDsjDCGgEOdffG1nUJy9WDVIL1lgCA71-dmDR20TG_"
+        "86YRF2KvTfNybZ66D2JTfRBEl4oL4AJ6LvIATd2aPjCxKrfknLpn8DIkVaGWlE-yjYpmluLos86D8PVEFUAik1NZXdnsXFYCPjfwsvcP1BKD"
+        "EYv0l2fO8PRF0raoTqcmMpM11oZBdafA7ZT8PinyQwxQSY7_NRIaOTUKYGk8VnShw4xKK9dn6islXcS1xMaASkB-KP99kY73QTlXvT7o2UgC"
+        "xpIT6StUpESlAuyF_WS7M6lQ75VWBxeGrBqSwBl4hc4gNSgNThPGkSizwzBgN1EinEPlKXr6BGI5hJ4jtgsj6HEexQ-gTZNK43vO4Q77LI1L"
+        "qb0Rms40Uh305w61imNJrSU6PT63T0MC-C8piJvTP21vxKKho0uRzH0_nbX6t_VTYcU1SgfJvWb27q0By5Bl9Y2w5bBdYJO2ISw7buskfaI2"
+        "nKgoDj5JeGcctxbY6dCSvFggTDzkLxc0JkIdZLKIMsXE_5GSKnnLQ06liFXoIRNRyakvZrBsm5eRyP2OyL3-uSoZHPkhCB6HQ34nSOCEE4f1"
+        "UcCxmuQPj5Quscw0APDV_HPPq96cRwfpyzjwFt8bmf9hwCI667wzutySYnugMG-hGr1cucZYh5-FGJi95B1Rx5P407iZzUbn-7s_SAziVjKu"
+        "weqcb56uEiwBzvB7fhIjdyqVbGrVHYpOhubtfiYnSgPApfqd_7uVFTJbw9XOaaDjP5GQSuw0YaMFFOE6jq2ythOybRmolbPHbKzcmHpRiBnW"
+        "M9n3vc2oTc_VhwnDbDSrEANO1lkTuAMILsPmg3_w5CPGjS2aQHY5GUcLZR-aWJ2ya_OeRlGCmW0zZe_SXB-fE1Kttp-vi7NWKv0GlYwVrDAZ"
+        "5PDZZIJSpw6ORK9sITCgAHTCQ-jSGZGZ0oKif3zEOWo_5KxtSaedx0Z-hU3sBo9dASos6Ne9TFnWJmcvB3mTehttZ18m-KN2hz_LFAXNLoAP"
+        "ZeOLPkPDgcdE6qDgvCxdhMwkLP9pXaBsTp1l1VxBsl04aMZsyp_i4V5G7FLLJEWnhvHMMgsHpOGcsZymEI3XA6mKJ-gVIk9u6FKi7AZzcAYu"
+        "JmZFQ1AmrUNfRUk6Azq5pYmELjmJAabTwzEX88geGvt6p0jNl0QCT_ATUAMEKQoIfZHle8PMKxGrErPgfeqh7e3bTu-JxE6CjWov4AGqacs6"
+        "w6D1v108HP8mYIHQ5bMC3AiZ3ikRlS020kdYjZGflGtepL4rBaKOf57w5-b0MQBCtI2yiGaTU2CLRlYtUxbN_Xv6cj_xodSuybEGhgEanRAe"
+        "LAbvifIYe4UVhSRobrrz9NGS83RaPqraoNw6egzVl5hgfQ_S01MqCSTcW03GrZ266glz91yS4ORq4807WQW9YNrsbELh8qaDznE3OZCMZYLU"
+        "r4682E5pZMjBawWvCHnHjCsvjITeENkPAw_MnqW7JKzGH7zLlwEmEkukd-0amUxbmYjwE6S9OIeXhMfk4s703bTWGKBgJjQDHRIPR2w8VXkZ"
+        "Wx7E3ImgJAhlYGAQjZGVh0uz2B5PpvBoTfzZ5NK9cAli7hMRpYAajmlf1EgUsWBjoOOiAJM9bqINXQNSYtRJyAPP526qS9C75QCmmkB_Xr-x"
+        "qbGen7UOpcXrMp1lUgY_LV80W5hJAKc-JT4-99eK4puqTSrYdRl4cfLZfB6rUjhKfyromp72i08lVKPOxpNnTCw7fMjpfJBXGLWZHRp2Cacw"
+        "NdR2_lvVqp895BOdYxD72DlesIt1APtUs7gTCmwIcca8_AKCN1tSsi8jkwAKp5qQXLAf0jijVVp14XMVvGhkcLlfMqTCuD5hvKpx4AHA4Rce"
+        "w6WQ1MfH2u159LDVuXDoq3nEz_Coiq8NM6lZ7K25_xeT7_bYgUogmEW9VCMgmjrLvohZBGHQqgrnlMDvCla0qw0KD7LvCbKeXLyl2G0LXmq2"
+        "osH7vFJiGBCvJsEUEO-sAwljZBa-silsmYf7NnwbF1K5z4FSfpGIZ-e6vb0Hh8XiExOdZ3cF6St0jKJFn0KLyGhPn4sDuB1UDg8N8yMxHxS_"
+        "flej0gDvnttGFLnAY_2aazz2k3Wy2JJUOsgYE9WilcifDLYX44vwhKPp0aKqkrjDL9vMsQqfdb3SvGFdzz8p0bHXRbBEh5rq-pbkSTz5ihSj"
+        "_bWnqtUacoABJ3rGj06_zWNtH-9BVe9kmiIKE9l0roPk4D5WLdCUk63STy33jIgPzTf3K7CD2F9GRuHz4eCpgKwVw-OubvfwfdyqM4eWGjGQ"
+        "3K-BK8YDLHf0XIxu5mFlBVnAZmyvtWVlET3Si_ONcLMu_MUbvjehbg5Cd912rsaFKqK_Xcw0u3QsbT_jDs7rrIFO-GgcSzTHYvPAK764K4fL"
+        "4rGyLa2jkDPYcl-PrwbQu415LEouy5ni-3cLTAdfEDMmByM7IxLhz6bCx7SroXM8ILj9OVKWdkq2Q5mR6p5eIpmLdn7ii22AlVTMgWw0Fejr"
+        "UWIvPQiw-jhsxMgoeZnBnHEuMUT5h74sabq7U7Q9Hj_tK6xPms5_sxQzrmqymtuq0s_AUFScSCFQUeXKpxr9H6Un_-uGrQYOdqoA2xa6Ckex"
+        "4rudm4oKvIr50DZh6lMr1NqZpDjJzc5KdXy3y08-fxeOJXa9Z2aPsSeJ97vqRmB6ilnNWW9GX1obzGpyH59OHupobePtPG2pzre_7uO3U9EX"
+        "Jf2ITIwaFWgJXOo8NWwLPz6cfONbUV60wXOkP1BzMBV-1UDF8nLlijwXvqqmd_YwpXGc-FePGdG_peDBVDzRwr1hXbKkDhiEjz2wIYFNLpfR"
+        "SGrqNv9oXGHWrBBlgifF9wLhXCfY9zKiPNcZTtJkJ4CUNKjV5bz07aK9pk1VDTrFWOHQvMMdxKjZd9k-rnk-lkaM-aikBMPfa4xqm39ZHezl"
+        "GSePo0PpqVHj669srCKEDC9pFxRjZsnTaI2GsknNCDvrfP1m9XrGs8Ay8rQEC334ZD7puTycIBQ-4tlfFI0L7IPhGMImY5bs3SM52sJZT_nP"
+        "HZ6mRkNebnP5Y7GFcdHaB47cyxclmyZ_5zG1nJWkgnlhEqqjTPJPTq9YijoZAauyFd6Au0Fghq65U5FH25I33a_9qJBjw1aJI4W8eeYLvoTO"
+        "Gd0C37BzMRKNrW_-MzjLcWPdNQ1wQV61NOlyAGgyykRlYPhFqqvxm0HXap6lY5BHoVwSWZvDfUejT_hWFEFUaFp2stvY7Jw9O96xg4B7mHZ1"
+        "lzrPu5ZQC7K29MyI0y2xiYY9Y2DWkhOvCDJUoyQFjp3ouzDV8duVpllwVUvQ6SykmFqZqwr9GRSIbybO2WVMjYM2-9wAOoHXNvU2VxktgI_o"
+        "Qw4xKiV_eclG58eLsNl1Sl-4trLhRwDHIC6M0xQsSFMZGvEu8SHIBghP4DupL1EZzLDX0paE65M9OI61w4mevY_yDyQtlGTWaNLzDG1wIW8K"
+        "gMKtCP8Jxj8hO_qk01WHxekR0ngTCoKFNim-3BF6WNgqv0tcuSzxlY1bRbsFvinvRl9x1DwF6XcBx4oF46gIEQL9GZzsMQgCesxrZ6l_pMY5"
+        "SB5abeKDQNK2aJOzstguYstW3dlGcZiDNlgxBY_b3F1aFzR06hu2wTmdjrijokRq58g90ZxuVPmZzZGuXlZ3smgBcZGYIPpT_14yEkQHnB5p"
+        "EDfjFVaAQgkjPwWhgCohhT7eJxQdjx8O__Degfpg_1KpwjhmQJuUkOXlWQkCX3qUfj62Tci0mZ7foxbpb2blfZFnESHkTkq4R7sk_s3Wuq6A"
+        "z5LRh0HojLQ5QLj7eVjO29BbZf921sMBuPPEuF6PEJzxfoRtzlZ0lIi_mbQd2Ix4E45rB7iHybWt0hecQCZGPPE8BlY7jNcjfYLD_Za-p-Zn"
+        "dI0aUnYkK6yukycHxFHuZHPTlJ-nrNfawjepmfLA5QDJ9R1m-2xypPKcIU0gkwFMubh83hoIK5cbC7LyInw28rocN1SmqDhXZYH-RMIqoomu"
+        "G_N7GN7DBYzIkH-PWwrZcqf_I8QPQseiSkQjfVCSB8Ql9zdTQJHlg--CUcezfrd4MDC8XYb-bHOXEF7ket4JZyE6ojjWdlGhTpdqdO7BmrOR"
+        "rTKptf6TUICV4fzQs0D_vj7Z5PRL8UwwdLRI_U-tCBNGqhF29Kqgqz5zvBieynsxnUBgC9ReUe9510glgrcjnHIKeXB9w_fkQjtHhbalxDkC"
+        "5Q1pAlSvYm6c_WNDCNBXkqkZgnwm6bC_D2blPk8Wjm_fVua-FomSwfPiHVbOchDTNurt39T4mF0IblUF3V0FDpgjxB3qf3mK1VrbBPlH7WmY"
+        "1lS7VLF3PeawISifKY4ssaFOo6mPNIYEVnacetiqjNvCTPVqAriEDNAor1S3_A4sobtKdSg8hdVhCbSXc3IlOYvoplVeFkKIPXNfj32JZEOm"
+        "JIsaDHZ_d4xhuJM9qh8oxgjzBlLUL68AZ3r6M7KnCmGiisPuIwy9Corgq3Ck-zWqhwwORdd-Y_PXjGaA0H5CERyKWEAjya42AvHS0K3xaZMG"
+        "1J5mDlWMfMHf7AmDs2Lm5iMc85YfnuAX4CRKsjBnF4ZmzgOPeeDogl3yx4E3GF_MKb-hCYPit5TrYnDjbvpfCGH_6C7tkc7G3-OOVoIuyXcJ"
+        "ZOQWmp4xDHJfpbipaWwTqHMXuuu3R3JuM7jxsrAVYqcNqxME2YKqM0ubsZ2whRIQf3lDUkpYqhnS4jnMVU0me1BY7uCskmIK4mwwi5WtUUzN"
+        "IPiJWoVvH971hJZqLgJXmCG7rVzqK-EABPsddiN0vVzep09OYrxpo0TPuEUCbfwgSvErEnuBiY3g37o98--pXailTbdZFcv0QM6RgyDbCf8_"
+        "FKb0SZjouE-LOW4Wmkg4x7-1K-7nN0HLwZsWpqYDv7c3PXAX7QpyzCcclch74fJxvD_TgsB4aXsDV1i5eP5Y7bofW4fdFjs-ncNKX7m6OxvT"
+        "rISA9Nqh1FeTLIZpCiVhOLRq_D8fnD8QrrkimH51njXURLQ2U5DRgfWhk3NVX-7SaLzQadb6UT2z0NMQwARHc3XEepAmiVYd1Ores4vvVUce"
+        "AYXQjlWmvP1kb4KB4-mg-9IpUONWXL-_cnTWnmhxDl7ENRvThJklQIMskSLICmizE7mh8Mmk9jsgHW-d8WJwuUuYR2aeh-KwPXFtrH666AsI"
+        "FpYrr52vj3PSRERQvq0qD1FgzM-F9TgFlW9z69MNcxFmEwyX2jHtL3rrofQgQi3Ow-mF_nofMyblIgZ40zyBSr2W59yElw18iNrUxiuh9-Ey"
+        "kKxm63-zfdQzY09ZBBlLWTSjeA2Z3asvuftS3jiJ47_XZ_4hzlz9dFm7VIUf_zyeLYYgW7N5lq8cdomai1MmoaTdKNrcVDEAhTNBWL5_kqUS"
+        "z90kCf8U0MpvxCLP5gQ3w8S1MdpNTAGAXpG4Xzclfs8HMRHhYu9uJOVE5zAQsZRqWJgtG-3q6C7p7EGtzY9DT1jkEySSge6Gg0nIr0UslYvr"
+        "IlqpZ17niQBOuIz2t9v44xP_C8dLTMYNmjWMGsXHVEeyDgmVirT2nrctFZ665XwHWpoCKCIlorBg9Fli-JDTnK8H9BeAqTL9WtSV3ilk5MtQ"
+        "q71xEh6Z49j4lt-CYzK2InubQwjtjsb9XY2eWjOeJcgYvYetPSyXX3e2KN6Tw-hfuWZLkSNyvCLCO83Lu6vpv4MOJ5U-aAiZm2G7L0B5bR8g"
+        "U8bs8Gqp4Rv-_uP0ije6Gt4PLgmxYZoK6grg3yNgw6m16Tq70WIs7bWE9J5xtHbdyUzMb80faPkMyj5xuDBx7x2lwFqII1tMgS2oxXUurxDA"
+        "T787l9Z-Gefo1X-1qzc6X7HFca-wNc7zi3gbkthGxa_fI-c5cls-op_Bhc1E"
+    ),
+    "published_results/abi_ablation_results.json": (
+        "a853be07b851a2db05adcb9d5d1c5a47130801774897f45f0fb7062fba310cdb",
+        "cd208PDodU5krD_g9vPHTjRYXn0GkX3yCBdUgONS0L0adcsCLkHWA38SvY_yKF18Kfu8kBN0xpD0Gsd4PQKXNr-eoVKa-HGnZDR4Q4WByWbg"
+        "O8rAvoEjNyJWo6llAdkT86aNiX_"
+    ),
+    "published_results/abi_scaling_results.json": (
+        "faf45ac58f699e10269ffbb88a3640a8b16e844804aa88cc4d14add32ad0eb78",
+        "ln00QYyf8IMAlqPYCtkhJJcOq3urUjKWLEVpw85FENecQ0Bp7Aw7De1crkJm5Y-TBkVGGIyMoq208L6ydAtRqORDstku3VpmdOYwO_Y37UPk"
+        "fyojOqysfbBfhYZpG67l17I-cMMcYP7MzN6e7pKZ-QMJW3uivWHcF513E"
+    ),
+    "published_results/analytical_calibration_results.json": (
+        "cd4500612e35d75573a6eb68cce5e6f40ade0dfa24b9bffb04ef7d0ca2b19926",
+        "3fGaKR8zuxodTDAa_IBa8X49BqhhvJrSmrCc9hrmpfw7ZaPyqSp_CbkQjrQVOnqSDgNacwissx5RoS89lcp0KvqISY6M-Du2U0C1-1shFAgD"
+        "nWCmBDQ4maNaUp7Y8op70g0Oeind-fgfCPdVoZe8KWn9ECyVmsMe4hrz_XY1QTwOi2"
+    ),
+    "published_results/calibration_budget_floor_results.json": (
+        "2e28f9c8f8fa668b114c762899503b1fae720cb204930fe9508e2e4d029fe861",
+        "RgBq75JyRGX63jcfh4w_vIz4EgTZN1HABtHV7y7lVo3ije3GqFQkZlajNcCa5DKrPCgLem9keDS9G6MZat24wPC72dgsdIcl3GyNLK-ALIQ3"
+        "tT2MNwvLo1XX1myA5HL37NHWhCgX7xeVbsmKQ-7sgzc0ms4WbOkSgIZPqQEH1hmJSfsEmbCUMixu3iQ52Yoby3hx8OzqgmPwuzdaV1R3SWS2"
+        "pcgUx6Lm-QzXz19lWggGuvNxzsKbaEOkL_6h11GZTiPEkapzzKXNxU4MOD4925NE1UxfBFS5wxef6pMqISGTh2_vhsJZ9plaGCgl5gEXAtiD"
+        "ziKVKZSq9zf5cCjMjE_Blzk2T8FLo6C6BRfARXlNPUJKBn6m7I8tG7GqRD3x7rmn6fEfWIn3GpZfZuYUsaz2Xk8_t8PrDRy5dc7eek"
+    ),
+    "published_results/calibration_scaling_law_b_results.json": (
+        "f070fff01f5977f629a9bff150b31e2ca7f8fa4260147c8273799ceec0c5c342",
+        "7a1GJ3GirqFvG2-Cm9eYkJ6IRQfNkKvsh_a-ZFBmGekt-Jg-WrsTyfBbMe9Zf4RrABVmVQnrMMP6mTxm-JZLdyrmTrET6_LLn0F2Cd_uBNvp"
+        "wFSfyR6rkJmqXblUZBoWAuaW6PEunyfzKFEVtq7NWBkbU4ZBlu5finjrdK1zlD0K0obW16Xi3ohb4yQjWNaNo1ugfP1Ay2Rx3E6ZAFr23Xs4"
+        "LWoS3LEbprIClEBWKzK56JMIzxTYtL211WgunTJ6oU-MyYshtsnDNocsCqAgADej8-gibx7vPjC-8vTrFBecYNv4P4Lvp1nL24Uz5jfw-DuA"
+        "qhRdahYRdGT9F9HBIBqy6hbK50kbLnMsyEo9HkK4QOPbaE8XY6eStb3jxvJpV9XZulXCr9WsWFK4tUdBcqcDYFjeVistwrlAyH5w6jW0EQlc"
+        "RnOopU0T5Vo4egr4goZ3fRxUXIgQvV5mduP6lSH34_AzjCQQuHyTOU5w99q8kmZGq1tYB-QK1Ke3ivriEbPwMkB65PKxH3B4fec-M2MEnhbk"
+        "eEJg3xSjsXhXNp1sDuTc6g_V_fdgpZJUc1PWodreOQHhncKEY5ytYP2wV96lCCswNEubn"
+    ),
+    "published_results/cross_arch_enc_dec_nib_results.json": (
+        "21163f165dc583a544b3b79f6160c212d24c631b21294e74e4c30b5442217f45",
+        "UQ8LxPUVVv3ohe9LWHnXyn6UrD_-cYlT5OCgLJ9oKyBY9bmeOaK9g1jbPJ6G6pf1mo4SlYZo3qBlml43ZkbB-Ig-oBdxZkD1GdI8J5JTFt1u"
+        "-2jVyf"
+    ),
+    "published_results/cross_arch_t5_nib_v53_results.json": (
+        "b8f0070cca2f6ca46089e656bee089c7696a664c05de71c78b209b5913a14ab0",
+        "9tArfB4Dm8jYX21uxFIG8GOvxdYArD9hipgAewUsfwJfUc9j1Z5E9dIureteDKTkI-jg5loEigq-spK_84FDbDeN3aX-3FGTrpXkIxtRLQsg"
+        "VhZTo-VnUn60Xg31WAMpoeDl6lPGXK8dtlAG7pS2BviD8qGVor-7T7SJjkcDIr98mHPusg2ahj_eh2ZQeXD8Z7p7vA8bbZIHUGv4YU3sQwMR"
+        "IFBezpzB0rrZs62C7OTA_Slah36VKHyqm0BLnouLzZVtIzWXsnFqawpWEOGABWD8_Rhm_yJk5DIilb61t"
+    ),
+    "published_results/cross_arch_t5_succession_results.json": (
+        "96e97892809fc14de44202e47552da84ea399d9ce28d1489d71d72ae09a40f15",
+        "c-HrkXWffxDjhe9LWHnXyrymn6UrD_g9vhXCi1P5wkDG1i6_OA8lZA36B1COqI-sEy9xZ3vcE5m"
+    ),
+    "published_results/cross_family_nib_results.json": (
+        "488131b11d0ef6ad90a6a89ffa48d5c74fa72fe463d53cba6f4565b6d8acfdae",
+        "XBF_7CTxIIF_inK0FHN0bdnohe9n6UrD_g9v-cYlT5_24r5IoKy9j3RQjbkRj9ijbPJ6G6pf1mo4SlYZo3qBlml43ZkbBqmY-oBdxZkD1GdI"
+        "8J5JTFt1u-2jVyf"
+    ),
+    "published_results/cross_lineage_results.json": (
+        "bdf8bca2e9eab63cb00d3aa7f2dbec920772f79783ba51c03b5a56c4084b2285",
+        "9dBTU4XIFPsczO-he9rD_6CErI8PN2JGFePlsQFF8xWKangyDE6Kh441di0a"
+    ),
+    "published_results/cross_size_large_nib_v9_results.json": (
+        "3563166ad9a2cbee6c8fd7d11266fdeb4e8337d5f6bf1ff54d43cfb04b5677a4",
+        "AeZ5mFi3ktSurAk6iJxTfj6zn6UmN9rD_g9v5dxca2DfV9rDdWufbQ9Id6e-51YaCVk6T7vrC-MOpVFF038nQbbE6MM6LIE73-LltdPQQem-"
+        "YHcXSC8UqCz4A7uYB8BbDSqbpoTLl8"
+    ),
+    "published_results/cross_size_transfer_results.json": (
+        "cd05905ae1f0f7fb5401acc8c3af270fadce4fe6b630408bd68f4e91c22185d0",
+        "dd9PFecSShe9rD_6CEdhOcTKV6GXmY51bH9tL4jQTKsW5G7UVRjbr5"
+    ),
+    "published_results/generation_equivalence_results.json": (
+        "34d7d14f34fc9b06bd8d301dcb9f1bf4a1a5892f7e53ebd3f722f36d06cd4039",
+        "BkPPseM_6SsZfhuSdJFHq1LK2iAMzGWElrLfdiqt8zZy-8HwsGYMhkV9XSpFyFghWzGCid2apOi721qzdCTGm3jd6-wgVm2FrEUIVQ3O8WLF"
+        "HbIAyKw1hjrHUsLKoO0Hxp1B-RpIhx7WsxVAaTb4GY5H-mMPdyZy-FUKmzhosJ0DQfyjLCk5cZ8dVjG_pCktv1u68wMD81zmlh75BsjAql3g"
+        "22OtG4N9mLVK2qzXlqkygrDFID2DL75I7tIboO6j991p0fcel-rixhNcQFat0a91F1VfVRSr1O6p_V99ImEqK7XHQ_K1QnAs97nTDEWmLLzm"
+        "QfF1M3cmjGIgTvISrOLY8Wp1b0GQG1A5XnijKMulemNSU7sxS55dXOnkMklftOTs-V3iIN5QvcVPdrSt6J2hb4vEpP5jm5zNdqrsljaOMol8"
+        "cDhr_yzB8VuXxkmWLldcFpi5v9ICLMCP-yG4lsstrktTjH7REE1h_8TYlQRJCGZ6cxekj79AQ5Tz6QCTqrrJLMiT5NpBN9L5hv2CM81Doecs"
+        "U0RONe6aF8aFjS9lRUxh3L6ssMn_r31rZO70W1VfVtoib8HAkxL5HKAjJUB51vrgiIZ_FwPsgya36AiLmkqbJyM6cAmhroHU005JSeZvapqX"
+        "xQ2IP9bhIwsktuoeL8wdTeVwjSDZwseEjMRMyN5FzgyjN0ciTEmdaD89N9cLzagqnxjRphaw5HxNVaVDt5Z0P25i9n43Moa10iopYoQmLG5h"
+        "F9pqq1pwy9XAB2mwwhz27wkl6Msouibsm_F1p9idHBy1NwoDy3HRnB69cL49fETTw5V1CuYm-e-6kwny-1l1wa7wshzaGjP1v2LJX9wnSwMp"
+        "4XhbpX9AROqE5_WJwyG5BN5De3KC13dK9_ogv94V604yLGzz61_IF3sQ48t_WGRj77ewbI9EKM7LhF0tPvmHpsqiFA8_rB_4b6AaCF_YktrA"
+        "xmh2_O3rw5NobwF-FFeTTTFadYA"
+    ),
+    "published_results/knowledge_non_interference_results.json": (
+        "db86d2c438e8b9a273b829f5b22484c50ca22580f8172180208a4193c15016fb",
+        "dk1_ESBwEZZWRMsT3f0wKQPXE9GhPwcrUEUZ78NwwJ5NASI2xpOAYTHgrNUfjmSv6-6PzouD8ZutFDTIv3m-l0ksDZet72PHWWOnxoj9SQPp"
+        "gMRWpG"
+    ),
+    "published_results/method_robustness_results.json": (
+        "a0f7a7192f8b282d2bf6fbd7d7085e205cd46ca14be39e925be6ed46bbd6c903",
+        "pMuz1dASWrUDQILfwTm_0OakEjWOWyew0Hff_dRsMyHX8M4YNBoyOonhzYd742yLIfQwtpV5VSvuUNgigks-InA9iXcuNioEG_vrS3EhuzsC"
+        "R0We6u9eJ-gtJ0GvbAbn__AgzbUIdhCQTNqgKo0-zCemHdLv6YYnonISNgCc83HZTPN87CO8plvxYthdwaaoLQC3PBPxAXBWxWbfRc49ZmNU"
+        "U3I8YGXv-NyKfQnOaIRqmUMSyuoRmDI2_FSq8Hp4U45q24jbqPhtCu9Tv4B-8oAW4YbFjN8xZupa2e3p-52LXpZgXPqx-tI9OTkW00Bd7X66"
+        "w3eQI8l_KdHAQovoj0KUClDkYy3x5D7uds1CuezdYLidOUZqG0E7m8x9WQRrh5B1lY7679_o16SQbxNRCaCj7jm5bNrokNb9jS1pNzqcGFbu"
+        "mnctPJPCKM82wL7zmWQd9lmr7K5ySJbbVMD3QorJcLgb-NeDMY7dfj2HutvRapFk_wBXhXEET0q2GPKQ1cUaToiAVvp7XRm_VlOY2le6D7iy"
+        "BtVLQNvc1YL7C-eWIIuApqRWqtRLCSjXUYhcG-pOKYnKwqJa0SwXsXp1TtL4hPQX8MgJehu2ns4HqNS80V50f2_Yq0jEG3sjbaP9BGeXu3NV"
+        "JSHon95isv6hh7sSmWL2ikbGiOEOXJTkLA4Y52wr1xPvh5f96GE0FrBKPUfproN8QG7ZrRO3nVrzdHpJwcaXafq68Eqnm2DdT5WWMY0uy6Np"
+        "qM7atgTt-xnurvFTnN50mVOD_2nuVCjIiFpP6MH67FVjZ9iZ0wuRy12IONt4tTkp2NnQwCdqeXVengkVMoJxSh18c3xm4p6pgnw3iBa5WvXx"
+        "_DBRfWbdUdOn77EucRu0QoXMEy8t29l1FKl31yqX8-Q9O6vhR4EvVQ59Eut-B1BBM9ljJgEas8_ThlFpxtMKm0Fi1BJ2K7_9N34zi0i9N7tu"
+        "okVsq-za3k5v1HjlRzc7J3xLo3yxe3OBlMH1FEwJcLiQAlnYhldvXlsr6PNMY1r2kM64Rbu0lhsCi0rhnQhj9CX-BJJRfhtzD7v3FeTWKypu"
+        "KsscFPHXGdanqfwbvyrwq-nCzMx-USpNgJCUCvUBEBTIhhFwhunb_q0DpJsowSbNvS-BLyoFr9FJ_OmFKHvMBhqf5vMx5XZEgTLAinbG_Yud"
+        "EwquP7EKrp7Z0m1-Zavax2oOW9pOmbgg6tVKq9tlA1J7MN7EfxZYe7Yx-NxX3yzjbVfVPwLmBpX6ZjrT8yL46AwhwCgjTr1d0-rnytXMMds4"
+        "M9sW-VD9VQ_nXhpbRkPYkraVkquvZ3lF7qIGPk3f9JJTseXkiGe8aW8T4ldXPj8CCRC0M3it6ViSDyNNkiSASyY19gf1KpzMH4B5Xtak8tvc"
+        "9g7L9aMXsECC5WhP_wvQibuhZfoQiTUUprqJxKZXGOWL1TIcu7HuTPTnFj72YdDvamkEPqvHRTOzR4T5ONcS2nIR5kjBPJpBBFI9AYoruZs8"
+        "xztx0d3gf5dUZ1GD1fTfifeFXaoePMZmesOa4At11_Z3nrMXmnF_phTmrDvemiVxxmKaZd0Qq0knEw2sgmvjwnH6QvPfk6G7nYI8mV9irjXD"
+        "hsc3CTzDAuPBSqeMY3klm_dcfsYtdEtl7SqGLdFzv3SlLYqpY3-DX-Vhrpspy1j1cmk0nyIOF9CZc45KggpbdiLMWD_38JabjlbicE3jpDwy"
+        "cThAUTcZbCjMlPL34KQNJ6rrc8XDl0E0dMhBL1wBves5wVAhdlGLuVFN_RiuQScGTJiMbS8B9HSBnm5OatMkGKGKBMS2yQG3E-wPyzggQ0UO"
+        "ieGscb--A2yd6iJudGsB2R9wFFujF3gIoZ2fy-0PdAT6_oR0guCO1szWDl63oN5lcDFcySHGwkTVTwEcMfn-uBXEyXSn1-e7MkLLb3WuFYtn"
+        "QaA63gc340mgOzC-yx4kDe-tH--21QsOi6Gqxz5RvYDJTj_hYglPsv1LCDhMR3W0q_mn0jiuoEQNIr6ChOBbstYfAd2jO2_O5QB7-NXw23uq"
+        "7HYfhu0-kC6RcKvnVlOlXr7VMhGt0K3bVGA_klXSPvyWq8oB1E5seYgENtzdrR0J9jkG9e0NbpmV0EQS4jcBJzLg7Ht5-DeTTfBEFzqVO8z2"
+        "OinBKv64CcrNdIzP7Ci7K9dvQeDvGntGrWZkFyLOcI0I5sgeAIX_QOi4sjdAI7LTcsTXJtqeRLsra2YsPfNHPC2ibgjyxJjzvcREBX-P-j_t"
+        "TO9BJERnEwreSz2b4EOnfa1l6OgDpTgp_7b9y1cODeCy40M9KR-Vfrng7AE55sXmUr-6BFfFHlEtOrWUoi1MR8RFzdyUZmhIEBVBO3UCuuoR"
+        "ILRtHac3VIHfSXzjgkXKUgssVQNOg-XWmtsED92U8KfGMMRYHGzGiU9py7bEN071EBwggvyYlVyYB8IIfs1vFvq1J1RrSj7P_URy4a0lkf9T"
+        "9YN3JEiBOaLMyuJDHpV3DN58qbFvYRGtb-pxfrpPukJNOuQXLAJQdbOTDMrod-ZaaADsJ984IZ6jq8zwp8UYsBrcG1mx_Bl_Qvg9vYAqrGcC"
+        "IKojyG-ZQV1svLwtkbsWHzBd-NZDTtl8skTy0alYDNBCf-Y4gYqsX4x80st3xwN06DVSqJRHmLvSyw3SK4LCAwirj-q1QUhcQmGx0bJBjZaU"
+        "b_jlOkrB4TGP-EGhCD3Dv-6d982pawGwKJzpqRBsK4NVpDNve7oSSsYSSMI7WeaiWodkodnzckWHZnlfeGDQEqMNZUPtQkLA0gniSId5Tho4"
+        "KQVRLwzKJJGGzCwO6PRe8rK23n9tHg16k1hyILSzJCOUguP3o-iH2-fQFXqXMu9Q5xgkw9Gzinja2hVSqKEHxbsV0OlIuat7TrRlqqeAGaCA"
+        "ajkzUS7N0TRXoL7TsRwgonSSzljW5pPbcWTMbOc5ApnwKGeqQkNjMvrgTzjXnppdc9QL3lrmqa8C4xWhm5Ni-kVuB8nvnf8xTMyhOGjrwkm7"
+        "nJ7afPInhtoUsZPO5PCE0-mQrByXihkyDXZo9v_As8CJDgHPpk5vE9JfeEBpXTTGeuBJKacWQpClzPEeIlRdii8KobcgXDIpm28TjAox2jCD"
+        "skIrM6QBuDHYA_H71YNznCDpVuQVojtrPNgyWCD2o2qVhlWyXku68CyotTlL_pweZHmG-xJtSGpaRCn0DJVhwOmpByO24jPR_hYewntCT-ol"
+        "Vbt_B5A4KIOqCZ-DUWO9mG6hefk5ViiZMvmdG69cWjSFhQlPwYIexxqJ0qArZaczBA5MSPea4aovuVfWXwp4Jon7sfbJ_YmPArsbbqA69goj"
+        "-1BP7sGUF6e1RR4n2qhyusKbsptFp4XUv3-lEdiTyATibwkR1zC-I2TJ2xZQwMMSpqz8x8mJqT6TT9I1Y2RCSnlTr6BU6pcfi50tWtgazr9Z"
+        "OrXbLKx5CSz1kASklfwfSe1Haoi6Hk4rGu9yKHaOf8sjpSnLG8G1lOEZ9vg_tkUbUlvBTamjAYWoeA2G5ftaIwrX8Pj1gXChqGLXOR9lOl-a"
+        "wM8UjyGk94eXI82CqoU7C7E-4V2Kj-0Fr3JfL82Op07smI_Mw1uCVL56Cbwobb4i47I_6UvjTq23fgvhMhUMHiFcXs1-fSmQW5BmqFHAIvZh"
+        "IIMLCokItpyz6WIbW0pmZm_m3V81tNlOyx1LOtZvev_Oko0SG-yG88EyLnZDEu1qnezFxzcvMV3uRr1cMazA9zfjHhumP0MOFEukyxt8Xjij"
+        "WHWdDYgmSy45DcP1e2qc8iHg5ng4FQfacjeTVgLRQ1KjH_XIRH166HoXAUxkfDvs93t_i0uHfGfgVlOvjHKPLyu-nBkDQ2wbPVxC0mVNYWGw"
+        "7Er1GLric9el1NdRK67k5SgueHjFxrXsw3E0t2uIKGAwFxeyk3fRCCoUC5D0niwz5jd0F9-c6CD7up06xGHgAIQePRS9Y45eDaXBPAq71K5C"
+        "8eVQO7MNd3hw5OcPvGIzxyLd0VwSFr8nEkRqxvDdi53VGwRjA6LR_Gv8LG0D0JlBCFfRFXislE7QJ2IGJbmn3-I7bQcciHgQ7o10liq7YhyT"
+        "JKqriT2wZ-JQ-MMAHFDFhr4fhevUqz_ZINr0egxE-P-6JAsjFkAUZ5UrUeldhF1kq89M0PjN9Ndj15j79UzcB2wyIt9hOJeGBF6h9On1uz5U"
+        "ZgmW1m0QnraM8Lr4GEpOCpvWKwFhZPdMCKbh2xIYRsxSb1QbGEIPhlxba8jOGIj_xcLXIkIhajXygg45XCI9aqAUi5AWxmTz_TnKlDwJR3Vw"
+        "CMzpxiuqanJf0dwf2_Zn3OdOKv1A6eDVPlsGX8Lg6dFSliP2AtZKS1DEoW4LdzyBF2Y8NUFztlKJ3KrnVDE4xNLhEF9gKkicpAj5p1W6S1Th"
+        "EPPzLh21Y6YT3ZyBNN945RshdXAYpBfEs8nSp4tg1VeuCNLsRXPlIgwrBwNF_4km7eRDnq5K6tQ4GOKr3pb1l0VNakHxNaACrOVJvnsrhCAA"
+        "la3Atek7bULrndbhOaaDsBy_onDruLYGZf0ZwfEHuKIK9a5HAEI2r10gYwYMXz0z-EtQWURpcyPedosfUYsc1cwkifSGyWiBSpHWurcnZKHe"
+        "vARbLQOYM6tAnjD3X2BrW3sf-Q_vNRkZmaI9Tq4j-4JWGGy9YZuAUk0uLhAeKPt6nf8Ds6GOqAOO4S1wNr0ZZQgllaWFzI83fHd_hmEBBYAm"
+        "ZFRKwtos7iFdCdrNkOOLQqMeP_ddttsIEc0bd2wKWphvulTIDYY1hatqaYTeR6JZhNSmFfqHdkHx7iDoa-SAgS4n5Y-tYRUdbOWsZ6M2y9XB"
+        "GeYlnUaU9_-uQWnheuXPlChnlSEvk6nPqVuhSikEGPeXYmrB0ZxwhwA7_hgTaGQytcfaLQBeyweVCnxkwBxvZ5flqMtpmxSOdGI1aoqRHnDQ"
+        "meQa2QfLyaWm0SIF4xtfdeLSwHgbKVO54HQUfjWQlUhN2-gZ0yrkmlGvqek90CPAMi4SZ04FPyQOhqEQEuCGWTs4rB"
+    ),
+    "published_results/multi_domain_atlas_results.json": (
+        "01730628da2e77afe86e0ec4f600b234aa559690e9e4d626ebc15f895daf42c3",
+        "4DlymKK_H_LZhzZ4R6-WcF6sljLMlBVGkjlP7oPxx2aCPictulaBvp30hrccEjjDFn7OJQkTIC_VUUHPyI91IrXbTOO3ILSsGcfKiqFSUgM6"
+        "vSVu_YUgiAy2VKOPVPnjsIoK3yLMqZPiwmuo7vthlPogwz_Cc99LeRyPeuYSK8Fz0VqRq6IxDlUjU-rWPZSfgBuhoSxs6MBJ9BUzV4eiF7AD"
+        "PFc6XSbIUPhct03TcLxkevzIehKFKMAGLbcPzPc8oNQRiXHjeC077i4u4KUdPS6l_z1SR5epdN0BZNu6pF-taGaM1XIgdNq1DD8JqE1PaQ92"
+        "bodac4D1j7kla4mT_l2t-m113MrUnU-Ejn-OQW1PDuXu4cB0qNXVKaeOF-45tZz5p98Pc3iH4cjAQZ73wa3QN9La9FsOt-H2TCFxHlA5tt21"
+        "wCowkDc-XOB1G50B8cvXn2d6kSb_ZWNQQ6JQ_FMie8jopatAFfzCqe2DM4CB9t_vAhpmrxmrPDKA7OOwaXcTnN_0Vk0hJz7utKeUcfDMQF2v"
+        "LAU6nQvRHYYbMTEcNF0B0j60Zmd23ot9m1oKnWEQhYmpBTTdU6yQkUCAt9H2R0E45aqCj8ScJcWUXr3F1Ox6iKECEcE0WOLAyRnXGSYZ7Bem"
+        "O47SARJlG_-Hd-I1YjtK80nx6viZ6BK9MrUnL0Z7oIq2HySkUd8ZvqLS_AzM7DOLupVBaeS3WEpbAoAuysBR1ED1GYr346hhGbPsQxFjgEdU"
+        "EYatp__LTMmRspOX5tbtFYDTnMR7pyBBltJKQ1NMJYj4VMeHsVLqGYOOJ_5oZuM6WpLPULX_dti3TJaldVl7yX4W7IlV0edqwSkqK9p4SfNe"
+        "6gWJbyIIbLXa2ry4CNv2PA2PhYxuktsRi-7-FO6tlOOwhZtrJNDKunX_84RfzPLdUAI1xB2gMdM_w6xpsU0YJlD7VWRZWwIC0LaWvUabB1Ug"
+        "5-JYQd_1HjkVjK5leYGRAiP-gfGkFWGvAfiS7Xe520k5hYOskKG4smIeyyAebflzKdFV_A37t0mQBLwXgyOMlN897qkLJnc32hsOXjH7jfqQ"
+        "Xw6yvvp0DTrsMC1nIHqmaPpLZ1irQXV_G6uz3yTeonRX9lQwwhMUcGARAvC3ou5KRF-4d1UO9XQF2v4EnevmfocVNYPNhutfVVk_aYnVGzKk"
+        "cdNnfRoK-ydjghFnutDZqxDW5u4b2M0BLnouLzZVtIaQqmRrFnh9a8VCFr0bzwK2ANECYwETtmZzWXMMMvzd15adCqAMCFeHpQ4ZBr8jHSfK"
+        "dbH"
+    ),
+    "published_results/nib_geometry_diagnostic_results.json": (
+        "dd78d4e6f9126cbc3667ae2788d2c3a49bd0e28aedd59714927166b90a10c343",
+        "JE0NLPWEAQJVNRCqilbGLP7QEx6D4OeyXC86vF_DWdu9EGSDPzZ1gFpc67Hu4ndOV5JOt0Gb9xu8aUrSEWD1dIrbUodaniCd59rec3_VmBTC"
+        "WeYl3YEpRNq3qKeXwbz_hL4lozhrm6bT4wYO7_ifiXG2WdXoYfSQ1XQeyjLUk-pP7tlUD0JWa1ni39QfxrUCbke1zDIsrdEgd0ZFwLO3T3Wx"
+        "YbcrdmtPXpRciS5Ae-2VEx1-9ZBDCWuoAZJKnfVwIPg1i-P3hQW-h9cF0kp_2dToxsMwRCul7ei066oEdVFSy-3wnLpdndkWAYJhoWRmvliP"
+        "emebNXI5yziLiqsA7Isy3QpOgyW"
+    ),
+    "published_results/non_inferiority_results.json": (
+        "5aa99202b7f78e6e9cf108a23602724dfa3767e36043a3308e3824df0b494389",
+        "SsZfhup9iEVqpdyYsu0BLnouLzZVtIaQqmRrFnh9a8VCFr0bzwK2ANECYwETtmZzWXMMMvzd15azY7KczRXDOzUJdPG8jsV5dupiScRu4g0_"
+        "x1viv6MF5wP7Sk6MtMH8Cdu41xtlXtMN7uOWw0zOx3IuoCcCAJjFeV1nxU8FEevLB2319sYdcHzJaCdAVRJ3tE-B1woyD2z2RJ8eOm69_Wla"
+        "t6X3F-h0wfiHrXT_diabWYH88z7UHcirDKl5gOpZ60dReFKqG5g3PkaTh8_3NCK10rGp7nQ6ZzKoRu7K8BmqnqwS1zsowqceXILGldPEZ267"
+        "JFlIgwh3FHMj2_YHQX9Mdsm_ruj3g3Hh_dJNenwTuQBa2p5Rv10X0j6Mqd1T2lcMh8YnUUVXc955j1YIMarSLryNwqPa8QdAeHAFzsk0BRpS"
+        "9dJ7J2Twz-55JG4ESrXSx53xDO2qpQOByICR3v2cy7nKQC4GztTLRajlxyUwHIpyg1cBfWd4M76Ox4ptmhxhN3iRHlm7kLnm4S6nRamjWYXb"
+        "c_jWYZARdDLg9Svx-o9moT7IcyLSTZZ88rgcsUY1shnVio166MsZGqixozwSjpLoZ75ZxVZRNcbqSmQhZykPzl4t-RusQNYJyqW6Wq"
+    ),
+    "published_results/precision_parity_results.json": (
+        "a8ffb90c65829b00c84a2192084c7b79a0eacf0d0c3a5d4c0eae62e35c600a17",
+        "bP_-7JdC_mPFBe9OWjBoVkQDfkKKVCGRXM-U2Qde04LDfGXDoT4w1KSWzfjkOvutKtSgTlXywrBJI4cI0J4OCkZV6DMafpPyCLddG7zSrhYp"
+        "ww64-UWflmcnN7_2LL25vzFPay61g-nspcP8APoyi_HXbM8cFt-LK4m3ezrzdeL504wiPjFa1qzX8uPC-tk3Gk2QK3OYzVfUSBRI7MrmPp5a"
+        "-e2o8SmTUk6pXmRX76jGygQ669GEgVuLCCyUvQmrRbWjQZJAHl8QvG-SWQ2lm2en4x89bDYZelekZbenAoYVyPCzK4O-HwI8KqQ70WsmxxGR"
+        "z_JM35qAHJIH1cX55cv2E6ihKYY1AaN-U0XYsKYiIKfvAijNMaePT0IoF6Lxx7lGbnJjnyRDslTA9On7XYlDyawLKgupvX8lVKVyNTnc1ngU"
+        "im2S1lwci-N3WmrvUKevy7264PZ"
+    ),
+    "published_results/procrustes_nib_results.json": (
+        "3f1425169627110d0da88cb256a27240f49c30de95cd82edc47d3d89daf625ad",
+        "SsZfhuU4LvTw77HELi8FOjZW5ZcQFbelSy2BfYfbEuJU2--BqTsfUJUB0lI9fBQ-kgIY0u8RqtojuuaMQMEiz8y6YYoCB6mac7Sdywah78oP"
+        "GqgAx5cuflVskhht-H6IbCL4cOjp1wl1-vFBj86Hy9m_oyencOVWWIYAh-i5ydGAGLGyJucwGFM37UHWl2oYF0EvmWr4oNAKtQQWQLhXNKxv"
+        "FbmeRGzKo6Du2v9Hl8VtDFE0pu_USL_8BzK1c-wHh1zun7FU3Gac6R5ocENTc6e_ijmEw7O3HtpIm75cT6QBrI4mKjlF6r9DGbFrxWZgu-xG"
+        "F_JQqRugS6zlA5llFePLUts6kFJ1ysvQtomIcQGko6mWIZT8R7I6myaD7dmje-BIqNgCkpUCziSIopChbOXvbUZ4orMeR5450ha0Hl5o827T"
+        "iA0tfGINs_S5pd8pzduZqwAqL0OCkSfbC5ApRR-ruafdf2J171rG6JMlFDanOHAS8AiiCNZvm55qgQmlKZRVDeQLycX7sXbmTL-2rNkOzd9H"
+        "lBYFB44iphfEwfyJiCysAE6w3_wsbxRLuN-ANVBI05HkGriqwb68sgUVqbt1MW4_GCbstbKs4L1ue189KTlgCL1_1M218I2DqcLXn0jRxOEh"
+        "rXfQoAzRRaOTCCrGEj3UbA8G-UunVPhR21JpHT2zpBpo1AweMp26eTMaXrzJDZdXPyWrv7W2rnCIUMFHrUyIBRqkomoemfdRKnLiE8BuvmQ6"
+        "XcTgbo221SFpVrt7_2AEEJ7FYIl24mziHtu8xI0Sdan_6DJvdOJi6A0XbVCxRPd93OvPmK_PW18WcUIlwbTU_UbSFRpMDzebEdb4L_-EdiHm"
+        "6flcfyvBMY6TrU0AOH6TUVijDV_fznhJghgcsxKa-cX6O6o-41wddQJZ-YTgVS6QsEJu1AWAfQCcTTq8VkL64rE9_1UweM8NIQ0tsBpc-nhu"
+        "IMJzJJD0ANCOQMRSa_0MbAqDhCyaAzkpb0GkynyzeEb4IdYcq3gDOck0FL8AZ-A9oAfd87FRjS6MncyVArnD_vquv5k9dZq9QapDzwDfaxFG"
+        "zDutdeSdsuNAhywQT5tpNOopw-xOvRCaElLak25S0uF0bunRYThupdLwm0A_B2_al0fti8sWRjtMfe-q_Hnb7W5-fuG4fqnKRgKR68AGkO7h"
+        "qTeC3rV-ARSGkqa-HIIeHnuuIvU1sAIbXJ53WaZ29b-UfzrYf00Y1ziqUJiiB2e3FHuLTXm3X2WArc4cp89RbC33KTQHDmDbrvHihbuxbbUU"
+        "jVvZyWZYxy6vB-ty69YcrdyQuHmEp1lGvlLZO-drKubXQ0TFrv6Y5Gh-J849Cr9w7gY5xp3uy168nMah8JUdcyJIPmTeqK88fNQfaGFk6w66"
+        "Nbh-iyHPdGpZfFpzSBlFNczVwfE-p6pu3l5HCK_T8pekZfTUOr_6YE7sO7H09hHiChH0ytDkWzh32U_npHnr5wm0BLnouLzZVtIaQqmRrFnh"
+        "9a8VCFr0bzwK2ANECYwETtmZzWXMMMvzd15a"
+    ),
+    "published_results/ranking_quality_results.json": (
+        "360f0a4a3324c5a635723f0fad7d3f01988b9dc786d1f2f424ce816f2cfd3285",
+        "Jabtx3wNEubn1nAKQHcFS8VIOm7FTyN9YuviQ-GmkdABAAqSllPSp8-1LIh6XlSN1Jay_E8jGRKsTkIfHTFUxYtEqn1X1SX-ee7-vQGorC0Z"
+        "W31N0VPzr6upV9eRM8HyCPfXHV49zBnOHlgDJRLUCp4fLUw5Z5_Ap46G-jVq2-sd-Q"
+    ),
+    "published_results/scale_validation_results.json": (
+        "5346f27f81f467e1d9c097d0302763806dd9ee4607cbb9ef53235affa7cf2302",
+        "GY4OIg4DMH9D_GgeXaDz3uS_RNyj_KwPEQ2U9kDHlkTdUlqu6GHoQAuiczNazwHfiKBcHr7gEmHSnx4E8ouWYEWc2hDC_loC3JBJqzhKeoKs"
+        "r5VNepeA4ETpBYG6U7T3tDluP6v4GgtzyVrD9-PdmXyfZ6y0fbMMhtG3KkHa"
+    ),
+    "published_results/succession_results_v2.json": (
+        "a12095442ec460a7bc4a5dfad2b8059c59fb88c5e801ff804bab727cf1e21a6b",
+        "5LW-LT08PmVrJmHE8bWggWjat3w1NS2YossM51pdS26hWpYCJhk_I-K1Qx779JJErpuTTqCyaX0GIVwn3jBPpsAYwtXrLh0Z9fn9kbOYs8W-"
+        "15YHkw"
+    ),
+    "published_results/transition_zone_results.json": (
+        "453087eab84ee909529a98e7b2f1651daefedf248d681153f129f1191d3c9dba",
+        "h3ntD4Ln8sXXyJ5F9-PrDRy5dc7eek-myAHJuGV4ebUiKDGpkdXdeZ_s7SJAMGgsYhoZeId6txZucjKYj7ITa5rXeoqQEDc3oi7F9HjrodMn"
+        "KXG5YLp5EqVXrYpGT8gSzCO4qCDW7H3AGkiwVlTh21s7Tpt3DVKhqnZrhfIMkKsMvK9SDw9SuNts5g8d1ToGsmQ9WMl78cAmOb6HEXWULHH6"
+        "JXbyzjMmfNdJ_IWTW8ugbnTGueMtbPUcGqnoZZcJ3XDhiCAKkdxrEXgmivdtjrgQH6eTdAXJkWNyBvcYh1qhRj2"
+    ),
+}

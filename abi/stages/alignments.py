@@ -1,0 +1,94 @@
+"""Job: rotations between a redrawn target interface and the spaces the domain nets come from, one pair per seed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from abi.alignment import fit_procrustes, paired_positions
+from abi.arms import redrawn
+from abi.errors import AlignmentError
+from abi.module import AbiModule
+from abi.provenance import Job, atomic_path, write_json
+from abi.stages.store import module_of_seed, read_states, shape
+from abi.states import States
+
+
+def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
+    """Write `rotations` (safetensors: `<seed>.aligned`, `<seed>.own`) and `manifest` with how good each is.
+
+    `aligned` maps the redrawn interface of the target to the source module's space, at positions that have read the same
+    text; `own` maps it to the native oracle's space, at the very same positions, for the positive control.
+    """
+    spec: dict[str, Any] = dict(job.spec)
+    source_states, target_states = read_states(inputs["source_states"]), read_states(inputs["target_states"])
+    at_target, at_source = pair_states(target_states, source_states, spec["max_rows"])
+    rotations: dict[str, Tensor] = {}
+    records = []
+    for seed in spec["seeds"]:
+        interface = redrawn(shape(spec["module"], target_states), seed)
+        source = module_of_seed(inputs["source"], seed)
+        oracle = module_of_seed(inputs["oracle"], seed, target_states)
+        target_rows = abi_rows(interface, target_states, at_target)
+        pairs = {"aligned": abi_rows(source, source_states, at_source), "own": abi_rows(oracle, target_states, at_target)}
+        for name, rows in pairs.items():
+            fit = fit_procrustes(pooled(target_rows, spec["pool"]), pooled(rows, spec["pool"]))
+            rotations[f"{seed}.{name}"] = fit.rotation
+            records.append({"seed": seed, "rotation": name, **fit.figures})
+    with atomic_path(outputs["rotations"]) as temporary:
+        save_file(rotations, temporary)
+    write_json(outputs["manifest"], "alignment", {"alignments": records, "provenance": job.provenance()})
+
+
+def pair_states(target: States, source: States, max_rows: int) -> tuple[Tensor, Tensor]:
+    """Return flat position indices of target and source states that have read the same document to the same character.
+
+    Raises: AlignmentError: the two share no position.
+    """
+    there = {name: i for i, name in enumerate(source.manifest["documents"])}
+    at_target, at_source = [], []
+    for i, name in enumerate(target.manifest["documents"]):
+        if name not in there:
+            continue
+        t_windows, s_windows = torch.nonzero(target.document == i).flatten(), torch.nonzero(source.document == there[name]).flatten()
+        t, s = paired_positions(target.char_end[t_windows].flatten().numpy(), source.char_end[s_windows].flatten().numpy())
+        at_target.append(_flat(t_windows, torch.from_numpy(t), target.char_end.shape[1]))
+        at_source.append(_flat(s_windows, torch.from_numpy(s), source.char_end.shape[1]))
+    if not at_target:
+        raise AlignmentError(f"alignment: {target.path} and {source.path} share no document; use the same text for both")
+    return torch.cat(at_target)[:max_rows], torch.cat(at_source)[:max_rows]
+
+
+def _flat(windows: Tensor, position: Tensor, per_window: int) -> Tensor:
+    return windows[position // per_window].long() * per_window + position % per_window
+
+
+@torch.no_grad()
+def abi_rows(module: AbiModule, states: States, rows: Tensor, batch: int = 64) -> Tensor:
+    """Return the interface states `[len(rows), A]` of flat positions."""
+    parts: Sequence[Tensor] = [
+        module.interface_state(states.taps(module.config.taps, slice(i, i + batch))).flatten(0, 1) for i in range(0, len(states), batch)
+    ]
+    return torch.cat(list(parts))[rows]
+
+
+def pooled(rows: Tensor, size: int) -> Tensor:
+    """Return means of `size` consecutive rows (the published alignment pools sentences); 1 keeps positions."""
+    if size == 1:
+        return rows
+    whole = len(rows) // size * size
+    return rows[:whole].view(-1, size, rows.shape[1]).mean(1)
+
+
+def read_rotations(manifests: Sequence[str], seed: int) -> dict[str, Tensor]:
+    """Return the rotations of a seed: `aligned`, `own`. Raises: AlignmentError: no manifest holds the seed."""
+    from abi.states import load_mapped
+
+    for path in manifests:
+        tensors = load_mapped(Path(path).with_suffix(".safetensors"))
+        if f"{seed}.aligned" in tensors:
+            return {name: tensors[f"{seed}.{name}"] for name in ("aligned", "own")}
+    raise AlignmentError(f"alignment: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")

@@ -1,0 +1,68 @@
+"""Reading what earlier jobs wrote: states, modules and arms, each checked against its manifest."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from abi.errors import DataError, TamperError
+from abi.module import AbiModule, ModuleConfig, load_module
+from abi.provenance import read_json
+from abi.states import Head, States
+
+
+def read_states(manifest: str | Path) -> States:
+    """Return the states beside a manifest. Raises: DataError: missing, damaged, or not what the manifest says."""
+    path = Path(manifest)
+    return States(path.with_suffix(".safetensors"), read_json(path, "states"))
+
+
+def read_head(path: str | Path, states: States) -> Head:
+    """Return the head of the backbone that made some states. Raises: DataError: it is another backbone's."""
+    from abi.provenance import sha256_file
+
+    if sha256_file(path) != states.manifest["head_sha256"]:
+        raise DataError(f"{path}: is not the head of the backbone whose states are in {states.path}; rebuild the states")
+    return Head.read(path)
+
+
+def shape(module: Mapping[str, Any], states: States) -> ModuleConfig:
+    """Return a module shape of the config for the backbone that made some states; `final` is its last tap."""
+    taps = tuple(states.final_tap if tap == "final" else int(tap) for tap in module["taps"])
+    return ModuleConfig(
+        width=int(states.manifest["width"]), taps=taps, d_abi=module["d_abi"], expansion=module.get("expansion", 4),
+        tap_norms=module["tap_norms"],
+    )  # fmt: skip
+
+
+def base_facts(states: States) -> dict[str, Any]:
+    """Return what a module's config says of the backbone it belongs to."""
+    keys = ("base_model", "base_revision", "base_sha256", "head_sha256", "vocabulary")
+    return {key: states.manifest[key] for key in keys}
+
+
+def module_of_seed(manifests: Sequence[str], seed: int, states: States | None = None) -> AbiModule:
+    """Return the trained module of a seed, frozen.
+
+    Raises: DataError: no manifest holds the seed, or the module belongs to another backbone than the states;
+        TamperError: the weights are not those the manifest recorded.
+    """
+    for path in manifests:
+        for entry in read_json(path, "modules")["modules"]:
+            if entry["seed"] == seed:
+                module, facts = load_module(Path(path).with_suffix("") / entry["folder"])
+                if facts["sha256"] != entry["sha256"]:
+                    raise TamperError(f"{path}: module of seed {seed} is not the one recorded; rebuild it")
+                if states is not None and facts["base_sha256"] != states.manifest["base_sha256"]:
+                    raise DataError(f"{path}: module of seed {seed} belongs to another backbone than {states.path}; rebuild the states or the module")
+                return module.requires_grad_(False)
+    raise DataError(f"modules: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
+
+
+def entries(manifests: Iterable[str], kind: str, key: str, seed: int) -> list[tuple[Path, dict[str, Any]]]:
+    """Return (folder beside the manifest, entry) of a seed's entries under `key` of some manifests."""
+    found = []
+    for path in manifests:
+        found += [(Path(path).with_suffix(""), entry) for entry in read_json(path, kind)[key] if entry["seed"] == seed]
+    if not found:
+        raise DataError(f"{kind}: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
+    return found

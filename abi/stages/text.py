@@ -1,0 +1,16 @@
+"""Job: a text as documents with groups and splits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from abi.corpus import TextSpec, build_text, summary, write_documents, write_manifest
+from abi.provenance import Job, write_json
+
+
+def run(job: Job, outputs: Mapping[str, str]) -> None:
+    """Write `documents` (gzip JSON lines), `manifest` (CSV) and `record` (JSON with counts and provenance)."""
+    spec: dict[str, Any] = dict(job.spec)
+    documents = build_text(TextSpec(**spec))
+    write_documents(documents, outputs["documents"])
+    write_manifest(documents, outputs["manifest"])
+    write_json(outputs["record"], "text", {**summary(documents), "provenance": job.provenance()})

@@ -1,0 +1,185 @@
+"""`abi verify` from outside: exit codes, streams, ASCII, imports, bad input."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from abi import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+LINEAGE = "published_results/cross_lineage_results.json"
+
+
+@pytest.fixture
+def config(tmp_path):
+    shutil.copytree(ROOT / "config" / "record", tmp_path / "record")
+    return tmp_path
+
+
+def run(*arguments, **options):
+    command = [sys.executable, *options.pop("flags", ()), "-m", "abi", *arguments]
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONIOENCODING": "ascii:strict"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def regenerate(config):
+    root = config / "record"
+    files = sorted(str(p.relative_to(root)) for p in root.rglob("*.json"))
+    lines = [f"{hashlib.sha256((root / name).read_bytes()).hexdigest()}  {name}\n" for name in files]
+    (root / "MANIFEST.sha256").write_text("".join(lines), encoding="utf-8")
+
+
+def test_a_contradicted_record_is_an_honest_outcome():
+    result = run("verify")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.isascii()
+    lines = result.stdout.splitlines()
+    assert lines[-1].startswith("record: intact; 896 items")
+    assert "Main findings" in lines
+    assert (
+        result.stdout.index("total ")
+        < result.stdout.index("Main findings")
+        < result.stdout.index("The original's 31 lines")
+    )
+
+
+def test_verify_imports_neither_torch_nor_numpy():
+    result = run("verify", flags=("-X", "importtime"))
+    modules = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
+    assert "abi.record" in modules
+    assert not {name.split(".")[0] for name in modules} & {"torch", "numpy", "scipy", "pandas", "yaml", "snakemake"}
+
+
+def test_time_of_verify_as_information(capsys):
+    started = time.perf_counter()
+    run("verify")
+    with capsys.disabled():
+        print(f"\nabi verify: {time.perf_counter() - started:.2f} s")
+
+
+def test_json_is_one_document(capsys):
+    assert cli.main(["verify", "--json", "t5_update"]) == 0
+    data = json.loads(capsys.readouterr().out)["record"]
+    assert data["intact"] is True
+    assert list(data["claims"]) == ["t5_update"]
+    assert {item["claim"] for item in data["items"]} == {"t5_update"}
+
+
+def test_a_changed_digit_exits_1_and_is_named(config, capsys):
+    edit(config / "record" / LINEAGE, "87.95747", "91.05747")
+    regenerate(config)
+    assert cli.main(["verify", "--config", str(config)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"{LINEAGE}: leaf efficacy_vs_native_pct" in out
+    assert "record: TAMPERED" in out
+
+
+def test_a_changed_document_exits_1_and_is_named(config, capsys):
+    edit(config / "record" / "published.json", '"value": 304.3', '"value": 304.2')
+    assert cli.main(["verify", "--json", "--config", str(config)]) == 1
+    data = json.loads(capsys.readouterr().out)["record"]
+    assert data["altered"][0].startswith("published.json: leaf entries/t5_update.efficacy_pct/value")
+    assert data["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda root: (root / LINEAGE).unlink(), "cross_lineage_results.json: cannot be read"),
+        (lambda root: (root / LINEAGE).write_text("{", encoding="utf-8"), "not a readable JSON file"),
+        (lambda root: (root / LINEAGE).write_bytes(b"\xff\xfe"), "not UTF-8"),
+        (lambda root: (root / LINEAGE).write_text('{"a": NaN}', encoding="utf-8"), "NaN is not a figure"),
+        (lambda root: (root / LINEAGE).write_text('{"a": 1, "a": 2}', encoding="utf-8"), "a key occurs twice"),
+        (lambda root: (root / LINEAGE).write_text("[" * 100_000, encoding="utf-8"), "not a readable JSON file"),
+        (lambda root: (root / "published.json").write_text("[]", encoding="utf-8"), "not the figures of a record"),
+        (
+            lambda root: (root / "published.json").write_text('{"entries": {"a": {}}}', encoding="utf-8"),
+            "figures of a record",
+        ),
+        (lambda root: (root / "MANIFEST.sha256").unlink(), "MANIFEST.sha256: cannot be read"),
+        (shutil.rmtree, "no such folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(config, capsys, damage, words):
+    damage(config / "record")
+    assert cli.main(["verify", "--config", str(config)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert words in captured.err
+
+
+def test_debug_shows_the_traceback(config):
+    shutil.rmtree(config / "record")
+    assert "Traceback" not in run("verify", "--config", str(config)).stderr
+    for arguments in (("--debug", "verify"), ("verify", "--debug")):
+        assert "Traceback" in run(*arguments, "--config", str(config)).stderr
+
+
+def test_an_unknown_command_lists_the_valid_ones(capsys):
+    assert cli.main(["verfy"]) == 2
+    assert capsys.readouterr().err == "abi: 'verfy' is not a command (did you mean verify?); commands: verify\n"
+
+
+def test_an_unknown_claim_lists_the_valid_ones(capsys):
+    assert cli.main(["verify", "t5_updat"]) == 2
+    err = capsys.readouterr().err
+    assert "did you mean t5_update?" in err
+    assert "transition_zone" in err
+
+
+def test_an_unknown_option_is_one_sentence(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["verify", "--jsno"])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_command_prints_help_and_exits_2(capsys):
+    assert cli.main([]) == 2
+    assert "verify" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in cli.COMMANDS)])
+def test_help_shows_one_example_per_command(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 0
+    assert "example:\n  abi " in capsys.readouterr().out
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m abi verify | head -1; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_closed_pipe_does_not_hide_tampering(config):
+    edit(config / "record" / LINEAGE, "87.95747", "91.05747")
+    command = f"{sys.executable} -m abi verify --config {config} | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_interruption_is_one_line(monkeypatch, capsys):
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "verify", interrupt)
+    assert cli.main(["verify"]) == 130
+    assert capsys.readouterr().err == "abi: interrupted\n"

@@ -1,0 +1,185 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+from evidence_rows import CRITERIA, rows
+
+from abi.errors import EvidenceError
+from abi.evidence import COLUMNS, read_evidence, study, validate
+from abi.rules import Measure
+
+JS = Measure("js_nats", "domain")
+
+
+@pytest.fixture(scope="module")
+def good():
+    return rows(n_groups=6, n_seeds=3, per_group=2, draws={"random": 3})
+
+
+def load(frame):
+    return study(validate(frame), fit="kd", criteria=CRITERIA)
+
+
+def test_a_file_is_read_as_it_was_written(good, tmp_path):
+    path = tmp_path / "evidence.csv.gz"
+    good.sample(frac=1, random_state=0)[list(reversed(COLUMNS))].to_csv(path, index=False)
+    read = read_evidence(path).sort_values(list(COLUMNS[:9]), ignore_index=True)
+    pd.testing.assert_frame_equal(read, good.sort_values(list(COLUMNS[:9]), ignore_index=True), check_dtype=False)
+
+
+def test_names_that_look_like_missing_values_stay_names(good, tmp_path):
+    path = tmp_path / "evidence.csv"
+    good.replace({"group": {"g000": "NA"}, "document": {"domain000.0": "null"}}).to_csv(path, index=False)
+    assert {"NA", "null"} <= set(read_evidence(path)[["group", "document"]].to_numpy().ravel())
+
+
+@pytest.mark.parametrize("content", [b"", b"not gzip", None])
+def test_a_file_that_cannot_be_read_is_one_sentence(content, tmp_path):
+    path = tmp_path / "evidence.csv.gz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EvidenceError, match="cannot be read") as error:
+        read_evidence(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_gzip_file_is_refused(good, tmp_path):
+    path = tmp_path / "evidence.csv.gz"
+    path.write_bytes(gzip.compress(good.to_csv(index=False).encode())[:-100])
+    with pytest.raises(EvidenceError):
+        read_evidence(path)
+
+
+def spoiled(frame, column, value, row=7):
+    frame = frame.astype({column: object})
+    frame.loc[row, column] = value
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "sentence"),
+    [
+        ("value", "nan", "column 'value' row 9 holds 'nan'; expected a finite number"),
+        ("value", "inf", "expected a finite number"),
+        ("value", "", "expected a finite number"),
+        ("value", -0.2, "js_nats is -0.2 and cannot lie outside"),
+        ("value", 0.8, "js_nats is 0.8 and cannot lie outside"),
+        ("seed", 1.5, "column 'seed' row 9 holds 1.5; expected a whole number"),
+        ("draw", "x", "expected a whole number"),
+        ("scope", "train", "scope 'train' is none of domain, general, on_training_text"),
+        ("metric", "perplexity", "metric 'perplexity' is none of js_nats"),
+        ("group", "", "column 'group' row 9 is empty"),
+        ("group", "other", "more than one group"),
+        ("n_positions", 99, "more than one n_positions"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(good, column, value, sentence):
+    with pytest.raises(EvidenceError) as error:
+        validate(spoiled(good, column, value))
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_or_unknown_column_is_named(good):
+    with pytest.raises(EvidenceError, match="missing or unknown column draw, epoch"):
+        validate(good.rename(columns={"draw": "epoch"}))
+
+
+def test_no_rows_is_an_error(good):
+    with pytest.raises(EvidenceError, match="no rows"):
+        validate(good.iloc[:0])
+
+
+def test_a_row_twice_is_an_error(good):
+    with pytest.raises(EvidenceError, match="is there twice"):
+        validate(pd.concat([good, good.iloc[[5]]]))
+
+
+def test_validation_leaves_the_frame_alone(good):
+    before = good.copy(deep=True)
+    validate(good)
+    pd.testing.assert_frame_equal(good, before)
+
+
+def test_tables_are_means_over_documents_then_draws(good):
+    table = load(good).tables[JS]["random"]
+    part = good[(good.arm == "random") & (good.metric == "js_nats") & (good.scope == "domain")]
+    for d, group in enumerate(sorted(part.group.unique())):
+        for seed in range(3):
+            cell = part[(part.group == group) & (part.seed == seed)]
+            assert table[d, seed] == pytest.approx(cell.value.mean())
+
+
+def test_groups_count_alike_however_many_documents_they_have(good):
+    many = good[~((good.group == "g000") & good.document.str.endswith(".1"))]
+    found = load(many)
+    assert found.documents["domain"] == 11
+    assert found.tables[JS]["raw"].shape == (6, 3)
+    first = many[(many.arm == "raw") & (many.metric == "js_nats") & (many.document == "domain000.0")]
+    assert found.tables[JS]["raw"][0] == pytest.approx(first.sort_values("seed").value.to_numpy())
+
+
+def test_more_is_better_once_turned(good):
+    turned = load(good).turned()
+    for measure in (JS, Measure("top1", "domain"), Measure("bits_per_byte", "domain")):
+        assert turned[measure]["oracle"].mean() > turned[measure]["raw"].mean()
+
+
+def test_a_document_missing_in_one_arm_is_dropped_in_all(good):
+    gone = (good.arm == "bias") & (good.document == "domain001.0") & (good.seed == 2) & (good.metric == "top5")
+    found = load(good[~gone])
+    assert (found.documents["domain"], found.dropped_documents["domain"]) == (11, 1)
+    assert found.dropped_documents["general"] == 0
+    whole = good[(good.arm == "raw") & (good.metric == "js_nats") & (good.document == "domain001.1")]
+    assert found.tables[JS]["raw"][1] == pytest.approx(whole.sort_values("seed").value.to_numpy())
+
+
+def test_a_seed_missing_in_one_arm_is_dropped_in_all(good):
+    found = load(good[~((good.arm == "linear") & (good.seed == 1))])
+    assert (found.seeds, found.dropped_seeds) == ((0, 2), (1,))
+    assert {table.shape for arms in found.tables.values() for table in arms.values()} == {(6, 2)}
+
+
+def test_a_short_document_is_dropped_and_counted(good):
+    found = load(good.assign(n_positions=np.where(good.document == "domain002.1", 63, 64)))
+    assert (found.short_documents["domain"], found.documents["domain"]) == (1, 11)
+
+
+def test_nothing_complete_is_an_error(good):
+    with pytest.raises(EvidenceError, match="no seed is present"):
+        load(good[~((good.arm == "linear") & (good.seed != 1)) & ~((good.arm == "bias") & (good.seed == 1))])
+    with pytest.raises(EvidenceError, match="no domain document is complete"):
+        load(good.assign(n_positions=10))
+
+
+def test_equal_columns_are_an_error(good):
+    copied = good.copy()
+    where = (good.arm == "native") & (good.metric == "js_nats") & (good.scope == "domain")
+    copied.loc[where & (good.seed == 2), "value"] = good.loc[where & (good.seed == 0), "value"].to_numpy()
+    with pytest.raises(EvidenceError, match="'native' has equal js_nats on domain for the seeds 0 and 2"):
+        load(copied)
+
+
+def test_the_plain_backbone_may_have_equal_columns_in_bits_per_byte(good):
+    same = good.copy()
+    where = (good.arm == "raw") & (good.metric == "bits_per_byte")
+    same.loc[where, "value"] = same[where].groupby("document").value.transform("first")
+    assert np.ptp(load(same).tables[Measure("bits_per_byte", "domain")]["raw"], axis=1).max() == pytest.approx(0)
+
+
+def test_an_unknown_fit_lists_the_fits_there_are(good):
+    with pytest.raises(EvidenceError, match="fit 'ce' has no rows; fits there: kd"):
+        study(validate(good), fit="ce", criteria=CRITERIA)
+
+
+def test_an_arm_under_two_fits_is_an_error(good):
+    both = good.copy()
+    both.loc[(both.arm == "raw") & (both.seed == 1), "fit"] = "kd"
+    with pytest.raises(EvidenceError, match="'raw' has rows of fit 'kd' and of '-'"):
+        load(both)
+
+
+def test_a_missing_arm_is_named_with_those_there_are(good):
+    with pytest.raises(EvidenceError, match="'native' has no rows of js_nats on domain; arms that have: bias, linear"):
+        load(good[good.arm != "native"]).require([JS], ("raw", "native"))

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from evidence_rows import CRITERIA
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from abi.errors import EvidenceError
+from abi.instrument import Design, simulate
+from abi.plans import BPB, GENERAL, RECONSTRUCTION, TRANSFER, reconstruction_plan, transfer_plan
+from abi.rules import AGREEMENT, Contrast, Measure, decide
+
+JS = Measure("js_nats", "domain")
+PLACEBOS, CONTROLS = ("random", "permuted"), ("linear", "bias", "no-domain")
+
+
+def bounds(x, alpha):
+    d, s = x.shape
+    rest = x - x.mean(1, keepdims=True) - x.mean(0) + x.mean()
+    mse = (rest**2).sum() / ((d - 1) * (s - 1))
+    msd, mss = s * x.mean(1).var(ddof=1), d * x.mean(0).var(ddof=1)
+    t = stats.t.isf(alpha / 2, [d - 1, s - 1])
+    half = np.sqrt((t[0] ** 2 * msd + t[1] ** 2 * max(mss - mse, 0)) / (d * s))
+    return x.mean() - half, x.mean() + half
+
+
+def lower(x, alpha=0.05):
+    return bounds(x, alpha)[0]
+
+
+def upper(x, alpha=0.05):
+    return bounds(x, alpha)[1]
+
+
+def refuted_in(a, parity):
+    r, f, u, c = (a[name] for name in ("raw", "oracle", "native", "transferred"))
+    if all(lower(u - a[p]) > 0 for p in PLACEBOS):
+        found = any(upper(c - (u + a[p]) / 2, 0.025) < 0 for p in PLACEBOS)
+    else:
+        found = any(upper((c - a[p]) - 0.1 * (c - r), 0.025) < 0 for p in PLACEBOS)
+    return found or (parity and upper(c - 0.8 * f - 0.2 * r) < 0)
+
+
+def attributed(a, others):
+    return all(lower(a["transferred"] - a[q]) > 0 for q in others)
+
+
+def naive_verdict(tables, regime):
+    """Protocol sections 3 and 4 once more, line by line and without the project's code."""
+    js, bpb, general = tables[JS], tables[BPB], tables[GENERAL]
+    others, limit = PLACEBOS + CONTROLS, 0.01 * abs(bpb["raw"].mean())
+    if upper(js["oracle"] - js["raw"]) <= 0 or upper(bpb["oracle"] - bpb["raw"]) <= limit:
+        return "VACUOUS"
+    harm, allowed = general["oracle"] - general["transferred"], 0.01 * abs(general["raw"].mean())
+    room, benefit = bpb["oracle"] - bpb["raw"], bpb["transferred"] - bpb["raw"]
+    bad_text = upper(benefit) <= 0 or lower(harm) > allowed
+    good_text = lower(room) > 0 and attributed(bpb, others) and lower(benefit) > 0 and upper(harm) < allowed
+    if regime == "general-only":
+        beaten = any(upper(bpb["transferred"] - bpb[q], 0.05 / 5) <= 0 for q in others)
+        return "REFUTED" if beaten or bad_text else "SUPPORTED" if good_text else "INCONCLUSIVE"
+    parity = regime == "oracle-kd"
+    if refuted_in(js, parity) or bad_text:
+        return "REFUTED"
+    c, u, f, r = (js[name] for name in ("transferred", "native", "oracle", "raw"))
+    good_net = all(lower(u - js[p]) > 0 and lower(c - (u + js[p]) / 2) > 0 for p in PLACEBOS)
+    good = good_text and good_net and lower(f - r) > 0 and attributed(js, others)
+    good = good and (not parity or lower(c - 0.8 * f - 0.2 * r) > 0)
+    secondary = any(refuted_in(tables[Measure(metric, "domain")], parity) for metric in AGREEMENT[1:])
+    return "SUPPORTED" if good and not secondary else "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("regime", ["oracle-kd", "few-shot", "general-only"])
+def test_the_rule_equals_the_protocol_read_line_by_line(regime):
+    rng, seen = np.random.default_rng(3), set()
+    kinds = [("native", 6.0, 4.0), ("random", 6.0, 4.0), ("half", 3.0, 4.0), ("no net", 3.0, 4.0), ("native", 1.5, 0.1)]
+    lost = [*[(BPB, 0.0)] * 5, (BPB, 0.05), (GENERAL, 0.03), (GENERAL, 0.08)]
+    for (kind, gap, room), (measure, loss) in zip([*kinds, *[("native", 8.0, 4.0)] * 3], lost, strict=True):
+        tables = simulate(Design(kind, gap, room=room, n_groups=30, harm_se=1.0), 12, rng)
+        tables[measure]["transferred"][...] -= loss
+        found = decide(tables, transfer_plan(regime, CRITERIA), level=0.95).verdict
+        for i in range(12):
+            one = {m: {arm: table[i] for arm, table in arms.items()} for m, arms in tables.items()}
+            assert found[i] == naive_verdict(one, regime)
+            assert found[i] == decide(one, transfer_plan(regime, CRITERIA), level=0.95).verdict
+        seen |= set(found)
+    assert seen == {"SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS"}
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.floats(-3, 3), st.floats(0.1, 10))
+def test_agreement_verdicts_follow_shift_and_scale(seed, shift, scale):
+    tables = dict(simulate(Design("half", 6.0, n_groups=30), 3, np.random.default_rng(seed)))
+    moved = {**tables, JS: {arm: shift + scale * table for arm, table in tables[JS].items()}}
+    plan = transfer_plan("oracle-kd", CRITERIA)
+    assert (decide(tables, plan, level=0.95).verdict == decide(moved, plan, level=0.95).verdict).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.floats(-1, 6))
+def test_supported_and_refuted_never_coincide(seed, gap):
+    tables = simulate(Design("native", gap, room=2.0, n_groups=30), 50, np.random.default_rng(seed))
+    for regime in ("oracle-kd", "few-shot", "general-only"):
+        own = decide(tables, transfer_plan(regime, CRITERIA), level=0.95).own
+        assert not (own.passed() & own.refuted()).any()
+
+
+def test_every_contrast_adds_up_to_zero():
+    plans = [transfer_plan(regime, CRITERIA) for regime in ("oracle-kd", "few-shot", "general-only")]
+    for plan in [*plans, reconstruction_plan(CRITERIA)]:
+        asked = [plan.own, *plan.secondary.values()]
+        refuting = [c for questions in asked for item in questions.refutations for c in item.contrasts]
+        for contrast in [*(c for questions in asked for c in questions.tests), *refuting, *plan.vacuous]:
+            assert sum(weight for _, weight in contrast.weights) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_contrast_is_written_as_a_formula():
+    weights = (("transferred", 1.0), ("native", -0.5), ("random", -0.5))
+    assert Contrast("x", JS, weights).words() == "transferred - 0.5 native - 0.5 random"
+
+
+def test_roles_name_every_arm_once():
+    assert TRANSFER.needed() == ("raw", "oracle", "native", "transferred", *PLACEBOS, *CONTROLS)
+    assert RECONSTRUCTION.needed() == ("raw", "oracle", "candidate", "random", "linear", "before")
+
+
+def test_a_reconstruction_says_nothing_about_parity_and_cannot_be_refuted_by_a():
+    plan = reconstruction_plan(CRITERIA)
+    assert not any(test.id.startswith("3.") for test in plan.own.tests)
+    assert [item.id for item in plan.own.refutations] == ["a", "b", "d", "e"]
+
+
+def test_a_regime_that_does_not_exist_is_refused():
+    with pytest.raises(EvidenceError, match="'both' is none of"):
+        transfer_plan("both", CRITERIA)

@@ -1,0 +1,83 @@
+"""Verdicts: one result file per claim under the original's file name, a target per claim id, the summary."""
+
+
+rule judge_claim:
+    """The result file of a claim: verdict, reason, every arm's figures, the published record beside them."""
+    input:
+        unpack(lambda w: STUDY.verdict_input(STUDY.claim_of_file(w.result))),
+    output:
+        result="<results>/{result}.json",
+    log:
+        "<logs>/judge_claim/{result}.log",
+    benchmark:
+        "<benchmarks>/judge_claim/{result}.tsv"
+    wildcard_constraints:
+        result="|".join(Path(path).stem for path in STUDY.result_files()),
+    conda:
+        "../../envs/abi.yaml"
+    params:
+        spec=lambda w: STUDY.verdict_spec(STUDY.claim_of_file(w.result)),
+        code=code("judge_claim.py"),
+    threads: 1
+    resources:
+        mem_mb=resource("judge_claim", "mem_mb"),
+        runtime=resource("judge_claim", "runtime"),
+    script:
+        "../../scripts/judge_claim.py"
+
+
+rule summarise:
+    """Table of all verdicts as Markdown and terminal text."""
+    input:
+        STUDY.result_files(),
+    output:
+        markdown="<results>/summary.md",
+        text="<results>/summary.txt",
+        record="<results>/summary.json",
+    log:
+        "<logs>/summarise.log",
+    benchmark:
+        "<benchmarks>/summarise.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    params:
+        spec=dict(protocol=STUDY.config.protocol),
+        code=code("summarise.py"),
+    threads: 1
+    resources:
+        mem_mb=resource("summarise", "mem_mb"),
+        runtime=resource("summarise", "runtime"),
+    script:
+        "../../scripts/summarise.py"
+
+
+rule verify:
+    """The published record judged by itself (no torch): the command `abi verify`, as a file."""
+    output:
+        "<results>/verify.json",
+    log:
+        "<logs>/verify.log",
+    benchmark:
+        "<benchmarks>/verify.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    params:
+        code=code("verify.py"),
+    threads: 1
+    resources:
+        mem_mb=resource("verify", "mem_mb"),
+        runtime=resource("verify", "runtime"),
+    shell:
+        "python -m abi verify --json > {output} 2> {log}"
+
+
+for _claim in STUDY.config.claims:
+
+    rule:
+        name:
+            _claim
+        input:
+            STUDY.result_file(_claim),
+        localrule: True
+
+    getattr(rules, _claim).rule.docstring = STUDY.claim(_claim)["title"]

@@ -1,0 +1,47 @@
+"""Configuration, digests and paths that all rules share."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(str(workflow.current_basedir)).parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+from abi.config import load, require_pinned, workflow_config
+from abi.errors import AbiError
+from abi.provenance import code_digest
+from abi.specs import Study
+
+try:
+    STUDY = Study(load(workflow_config(config), ROOT))
+    require_pinned(STUDY.scale, STUDY.config.name)
+except AbiError as error:
+    print(f"abi: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+pathvars:
+    results=f"results/{STUDY.config.name}",
+    logs=f"results/{STUDY.config.name}/logs",
+    benchmarks=f"results/{STUDY.config.name}/benchmarks",
+
+
+wildcard_constraints:
+    text="[a-z][a-z0-9_]*",
+    backbone="[a-z][a-z0-9_]*",
+    shape="[a-z][a-z0-9_]*",
+    role="source|oracle|reference",
+    claim="[a-z][a-z0-9_]*",
+    batch=r"\d+-\d+",
+    result="[a-z0-9_]+",
+
+
+def code(script):
+    """Return the digest of a script and of every abi module it reaches."""
+    return code_digest(f"scripts/{script}", ROOT)
+
+
+def resource(rule, key):
+    """Return a resource of a rule at this scale."""
+    return STUDY.resources(rule)[key]

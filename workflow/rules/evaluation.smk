@@ -1,0 +1,26 @@
+"""Evidence: every arm on held-out text, one row per document, seed, arm and metric."""
+
+
+rule evaluate_arms:
+    """Evidence rows and the record's random draws of a claim for a batch of seeds; alone in reading the test split."""
+    input:
+        unpack(lambda w: STUDY.evaluation_input(w.claim, w.batch)),
+    output:
+        evidence="<results>/evidence/{claim}/{batch}.csv.gz",
+        draws="<results>/evidence/{claim}/{batch}.draws.csv.gz",
+    log:
+        "<logs>/evaluate_arms/{claim}.{batch}.log",
+    benchmark:
+        "<benchmarks>/evaluate_arms/{claim}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    params:
+        spec=lambda w: STUDY.evaluation_spec(w.claim, w.batch),
+        code=code("evaluate_arms.py"),
+    threads: resource("evaluate_arms", "threads")
+    resources:
+        mem_mb=resource("evaluate_arms", "mem_mb"),
+        runtime=resource("evaluate_arms", "runtime"),
+        gpu=resource("evaluate_arms", "gpu"),
+    script:
+        "../../scripts/evaluate_arms.py"

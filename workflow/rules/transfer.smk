@@ -1,0 +1,50 @@
+"""Moving a module: alignment of spaces, then calibration of every arm with the same data and budget."""
+
+
+rule fit_alignment:
+    """Rotations from a redrawn target interface to the spaces the domain nets come from."""
+    input:
+        unpack(lambda w: STUDY.alignment_input(w.claim, w.batch)),
+    output:
+        manifest="<results>/alignments/{claim}/{batch}.json",
+        rotations="<results>/alignments/{claim}/{batch}.safetensors",
+    log:
+        "<logs>/fit_alignment/{claim}.{batch}.log",
+    benchmark:
+        "<benchmarks>/fit_alignment/{claim}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    params:
+        spec=lambda w: STUDY.alignment_spec(w.claim, w.batch),
+        code=code("fit_alignment.py"),
+    threads: resource("fit_alignment", "threads")
+    resources:
+        mem_mb=resource("fit_alignment", "mem_mb"),
+        runtime=resource("fit_alignment", "runtime"),
+    script:
+        "../../scripts/fit_alignment.py"
+
+
+rule calibrate_arms:
+    """Every arm of a claim for a batch of seeds, by gradient and in closed form; frozen parts are hashed."""
+    input:
+        unpack(lambda w: STUDY.calibration_input(w.claim, w.batch)),
+    output:
+        manifest="<results>/calibration/{claim}/{batch}.json",
+        folder=directory("<results>/calibration/{claim}/{batch}"),
+    log:
+        "<logs>/calibrate_arms/{claim}.{batch}.log",
+    benchmark:
+        "<benchmarks>/calibrate_arms/{claim}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    params:
+        spec=lambda w: STUDY.calibration_spec(w.claim, w.batch),
+        code=code("calibrate_arms.py"),
+    threads: resource("calibrate_arms", "threads")
+    resources:
+        mem_mb=resource("calibrate_arms", "mem_mb"),
+        runtime=resource("calibrate_arms", "runtime"),
+        gpu=resource("calibrate_arms", "gpu"),
+    script:
+        "../../scripts/calibrate_arms.py"
