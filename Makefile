@@ -5,7 +5,7 @@ READY := .venv/.ready
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce test lint setup verify smoke lock clean
+.PHONY: reproduce test lint setup verify smoke lock docs clean
 
 reproduce: $(READY)  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	$(BIN)/snakemake --config scale=$(SCALE)
@@ -38,6 +38,9 @@ $(READY): envs/requirements.lock envs/torch.txt pyproject.toml
 lock:  ## new pins from envs/requirements.in
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q pip-tools
 	.venv-lock/bin/python envs/lock.py && rm -r .venv-lock
+
+docs: $(READY)  ## write what documents quote from results/reference
+	$(BIN)/abi docs
 
 clean:  ## remove what the DAG made at SCALE
 	rm -rf results/$(SCALE)

@@ -32,10 +32,14 @@ def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min
     Source: Schonemann 1966; scipy.linalg.orthogonal_procrustes.
     """
     if target.shape != source.shape:
-        raise AlignmentError(f"alignment: target rows are {tuple(target.shape)}, source rows {tuple(source.shape)}; use equal d_abi")
+        raise AlignmentError(
+            f"alignment: target rows are {tuple(target.shape)}, source rows {tuple(source.shape)}; use equal d_abi"
+        )
     cut = int(len(target) * (1 - held_out))
     if cut < 2 * target.shape[1]:
-        raise AlignmentError(f"alignment: {cut} rows are too few for {target.shape[1]} dimensions; pair at least {2 * target.shape[1]}")
+        raise AlignmentError(
+            f"alignment: {cut} rows are too few for {target.shape[1]} dimensions; pair at least {2 * target.shape[1]}"
+        )
     x, y = target.double().numpy(), source.double().numpy()
     mean_x, mean_y = x[:cut].mean(0), y[:cut].mean(0)
     x, y = x - mean_x, y - mean_y
@@ -44,7 +48,9 @@ def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min
     shares = values / values.sum()
     rank = float(np.exp(-(shares * np.log(np.clip(shares, 1e-300, None))).sum()))
     if rank < min_rank_share * x.shape[1]:
-        log.warning("alignment: effective rank %.1f of %d: most of the rotation is not determined by the data", rank, x.shape[1])
+        log.warning(
+            "alignment: effective rank %.1f of %d: most of the rotation is not determined by the data", rank, x.shape[1]
+        )
     residual = np.linalg.norm(x[:cut] @ rotation - y[:cut]) / np.linalg.norm(y[:cut])
     figures = {
         "n_rows": float(len(x)),
@@ -66,7 +72,10 @@ def ridge(x: Tensor, y: Tensor, penalty: float = 1e-3) -> Tensor:
 
     Args: x: `[N, A]`; y: `[N, D]`.
     """
-    gram, moment = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64), torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64)
+    gram, moment = (
+        torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64),
+        torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64),
+    )
     for start in range(0, len(x), 8192):
         rows = x[start : start + 8192].double()
         gram += rows.T @ rows

@@ -11,7 +11,18 @@ from torch import Tensor
 
 from abi.alignment import conjugated
 from abi.errors import ConfigError, TamperError
-from abi.fitting import ARM_FILE, FitData, Fitted, LinearMap, LogitBias, Objective, derive_seed, fit_gradient, save_simple, solve
+from abi.fitting import (
+    ARM_FILE,
+    FitData,
+    Fitted,
+    LinearMap,
+    LogitBias,
+    Objective,
+    derive_seed,
+    fit_gradient,
+    save_simple,
+    solve,
+)
 from abi.module import AbiModule, ModuleConfig, permute_domain_net, save_module, set_domain_net, without_domain_net
 from abi.provenance import sha256_tensors
 from abi.training import Schedule
@@ -98,26 +109,29 @@ def redrawn(config: ModuleConfig, seed: int) -> AbiModule:
     return AbiModule(config, seed=derive_seed("interface", seed))
 
 
-def make(recipe: Recipe, name: str, config: ModuleConfig, nets: Nets, data: FitData, *, seed: int, draw: int = 0) -> Arm:
+def make(
+    recipe: Recipe, name: str, config: ModuleConfig, nets: Nets, data: FitData, *, seed: int, draw: int = 0
+) -> Arm:
     """Return an arm before its fit. Raises: ConfigError: a net or rotation the recipe needs is not there."""
+    head = {"head": data.head.weight}
     if recipe.form == "linear":
         linear = LinearMap(config.taps, config.width)
         linear.standardise(data.states)
-        return Arm(linear, dict(linear.named_parameters()))
+        return Arm(linear, dict(linear.named_parameters()), head)
     if recipe.form == "bias":
         bias = LogitBias(len(data.head.weight))
-        return Arm(bias, {"logit_bias": bias.logit_bias})
+        return Arm(bias, {"logit_bias": bias.logit_bias}, head)
     module = _start(recipe, config, nets, seed)
     if recipe.net not in {"none", "start"}:
         _place_net(module, recipe, name, nets, seed, draw)
-    trains = {
-        "interface": module.interface_parameters(),
-        "all": dict(module.named_parameters()),
-        "published": {k: p for k, p in module.named_parameters() if not k.startswith("abi_ln")},
+    parameters: dict[str, Tensor] = dict(module.named_parameters())
+    names = {
+        "interface": set(module.interface_parameters()),
+        "all": set(parameters),
+        "published": {name for name in parameters if not name.startswith("abi_ln")},
     }[recipe.trains]
-    frozen = {k: p for k, p in module.named_parameters() if k not in trains}
-    frozen |= {"rotation": module.rotation, "head": data.head.weight}
-    return Arm(module, dict(trains), frozen)
+    frozen = {name: p for name, p in parameters.items() if name not in names} | {"rotation": module.rotation}
+    return Arm(module, {name: p for name, p in parameters.items() if name in names}, frozen | head)
 
 
 def _start(recipe: Recipe, config: ModuleConfig, nets: Nets, seed: int) -> AbiModule:
@@ -134,7 +148,11 @@ def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: i
     """Put the recipe's domain net and rotation into a module. Placebos take no weight from the source but permuted ones."""
     config = module.config
     givers = {"source": nets.source, "permuted": nets.source, "oracle": nets.oracle}
-    giver = AbiModule(config, seed=derive_seed("placebo", name, seed, draw)) if recipe.net == "random" else givers[recipe.net]
+    giver = (
+        AbiModule(config, seed=derive_seed("placebo", name, seed, draw))
+        if recipe.net == "random"
+        else givers[recipe.net]
+    )
     if giver is None:
         raise ConfigError(f"arms: {name} needs the {recipe.net} net, which the claim does not give")
     set_domain_net(module, giver)
@@ -194,7 +212,10 @@ def _fit_one(arm: Arm, recipe: Recipe, fit_name: str, data: FitData, budget: Bud
         checkpoint=checkpoints / f"{seed}-{name}.safetensors" if checkpoints else None,
     )  # fmt: skip
     last = trained.losses[-50:]
-    best = min(range(len(trained.losses)), key=lambda i: sum(trained.losses[max(0, i - 49) : i + 1]) / min(50, i + 1) if i >= 49 else float("inf"))
+    best = min(
+        range(len(trained.losses)),
+        key=lambda i: sum(trained.losses[max(0, i - 49) : i + 1]) / min(50, i + 1) if i >= 49 else float("inf"),
+    )
     return counts | {
         "steps": schedule.steps, "final_loss": sum(last) / len(last), "phase_floors": trained.floors(schedule),
         "best_step": best + 1, "elapsed_s": round(trained.elapsed_s, 2),

@@ -19,6 +19,7 @@ from abi.training import BatchOrder, Phase, Schedule, fit
 
 log = logging.getLogger("abi")
 transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 END_OF_TEXT, PAD = "<|endoftext|>", "<pad>"
 
 
@@ -65,8 +66,10 @@ class Backbone:
 
         Args: tokens: `[B, length]` ids. Encoder-decoder: the first `prefix` go to the encoder and the decoder predicts the rest.
         """
-        return self._run(tokens, window).decoder_hidden_states if self.is_encoder_decoder else tuple(
-            state[:, :-1] for state in self._run(tokens, window).hidden_states
+        return (
+            self._run(tokens, window).decoder_hidden_states
+            if self.is_encoder_decoder
+            else tuple(state[:, :-1] for state in self._run(tokens, window).hidden_states)
         )
 
     def logits(self, tokens: Tensor, window: Window) -> Tensor:
@@ -114,7 +117,9 @@ def load(folder: str | Path) -> Backbone:
         raise DataError(f"{folder}: is not a loadable backbone ({reason}); delete it and rebuild it") from None
     rows = model.get_output_embeddings().weight.shape[0]
     if not 1 < len(tokenizer) <= rows:
-        raise DataError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; they do not belong together")
+        raise DataError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; they do not belong together"
+        )
     return Backbone(model.eval().requires_grad_(False), tokenizer)
 
 
@@ -258,7 +263,11 @@ def build(definition: Mapping[str, Any], texts: Sequence[str], window: Window) -
         (steps, batch, lr, warmup, seed). Returns: the backbone and what its training left (steps, tokens, final loss in nats).
     """
     tokenizer = build_tokenizer(texts, **definition["tokenizer"])
-    special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.eos_token_id}
+    special = {
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.eos_token_id,
+    }
     if definition["config"].get("is_encoder_decoder", definition["model_type"] == "t5"):
         special["decoder_start_token_id"] = tokenizer.pad_token_id
     config = transformers.AutoConfig.for_model(

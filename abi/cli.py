@@ -37,6 +37,11 @@ class Command(NamedTuple):
     run: str
 
 
+def later(target: str) -> Callable[[argparse.ArgumentParser], None]:
+    """Return an `options` function that imports its module only when it is needed."""
+    return lambda parser: resolve(target)(parser)
+
+
 def verify_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `abi verify`."""
     parser.add_argument(
@@ -57,6 +62,24 @@ COMMANDS: dict[str, Command] = {
         options=verify_options,
         run="abi.cli:verify",
     ),
+    "check": Command(
+        help="validate config/ for a scale; names every claim",
+        example="abi check --scale tiny --claim t5_to_gpt2",
+        options=later("abi.commands:check_options"),
+        run="abi.commands:check",
+    ),
+    "pin": Command(
+        help="look up the revisions of a scale's hub models once and write its lock (needs the network)",
+        example="abi pin --scale paper",
+        options=later("abi.commands:pin_options"),
+        run="abi.commands:pin",
+    ),
+    "docs": Command(
+        help="write the figures that documents quote, from results/reference",
+        example="abi docs --check",
+        options=later("abi.commands:docs_options"),
+        run="abi.commands:docs",
+    ),
 }
 
 
@@ -76,10 +99,19 @@ def verify(options: argparse.Namespace) -> int:
     """Run every part of `abi verify` and return the worst exit code."""
     sections = [resolve(target)(options) for target in VERIFIERS]
     if options.json:
-        print(json.dumps({section.name: section.data for section in sections}, indent=1))
+        emit(json.dumps({section.name: section.data for section in sections}, indent=1))
     else:
-        print("\n\n".join(section.text for section in sections))
+        emit("\n\n".join(section.text for section in sections))
     return max(section.code for section in sections)
+
+
+def emit(text: str) -> None:
+    """Print a result; a reader that has seen enough (`| head`) changes neither the exit code nor stderr."""
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def resolve(target: str) -> Callable[..., Any]:
@@ -96,8 +128,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with every command."""
+def build_parser(wanted: str = "") -> argparse.ArgumentParser:
+    """Return the parser with every command; only the wanted one loads its options."""
     examples = "\n".join(f"  {command.example}" for command in COMMANDS.values())
     form = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="abi", description="Autonomous basis injection, put to the test.", formatter_class=form)
@@ -110,7 +142,8 @@ def build_parser() -> argparse.ArgumentParser:
         own.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
         )
-        command.options(own)
+        if name == wanted:
+            command.options(own)
     return parser
 
 
@@ -130,24 +163,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if message := unknown(arguments):
         print(message, file=sys.stderr)
         return BAD_INPUT
-    parser = build_parser()
+    parser = build_parser(next((word for word in arguments if not word.startswith("-")), ""))
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
         return BAD_INPUT
     try:
-        code = resolve(COMMANDS[options.command].run)(options)
-        sys.stdout.flush()
-        return code
+        return resolve(COMMANDS[options.command].run)(options)
     except (AbiError, OSError, KeyboardInterrupt) as error:
         return failed(error, debug=options.debug)
 
 
 def failed(error: BaseException, *, debug: bool) -> int:
     """Report an error in one sentence on stderr and return its exit code; raise it again with `--debug`."""
-    if isinstance(error, BrokenPipeError):  # the reader (`| head`) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return HONEST
     if isinstance(error, KeyboardInterrupt):
         print("abi: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -44,7 +44,9 @@ def load(name: str, root: Path = ROOT) -> Config:
     """
     folder = root / "config"
     claims = read_yaml(folder / "claims.yaml", "claims")["claims"]
-    config = Config(root, name, claims, read_scale(name, folder / "scales"), read_yaml(folder / "protocol.yaml", "protocol"))
+    config = Config(
+        root, name, claims, read_scale(name, folder / "scales"), read_yaml(folder / "protocol.yaml", "protocol")
+    )
     _check_scale(config.scale, f"config/scales/{name}.yaml")
     for claim_id, claim in claims.items():
         _check_claim(claim_id, claim, config)
@@ -52,7 +54,9 @@ def load(name: str, root: Path = ROOT) -> Config:
     for claim_id, claim in claims.items():
         other = files.setdefault(claim["record"]["result_file"], claim_id)
         if other != claim_id:
-            raise ConfigError(f"config/claims.yaml: claims.{claim_id}.record.result_file is already that of {other}; give it its own name")
+            raise ConfigError(
+                f"config/claims.yaml: claims.{claim_id}.record.result_file is already that of {other}; give it its own name"
+            )
     return config
 
 
@@ -68,7 +72,9 @@ def require_pinned(scale: Mapping[str, Any], name: str) -> None:
     """Raise ConfigError where something of a scale was never pinned: nothing is downloaded at a moving revision."""
     missing = unpinned(scale)
     if missing:
-        raise ConfigError(f"config/scales/{name}.yaml: no pinned revision of {', '.join(missing)}; go online and run `abi pin --scale {name}` once")
+        raise ConfigError(
+            f"config/scales/{name}.yaml: no pinned revision of {', '.join(missing)}; go online and run `abi pin --scale {name}` once"
+        )
 
 
 def scales(root: Path = ROOT) -> list[str]:
@@ -86,7 +92,9 @@ def read_scale(name: str, folder: Path) -> dict[str, Any]:
     while isinstance(scale, dict) and "extends" in scale:
         base = scale.pop("extends")
         if base not in names or base in chain:
-            raise ConfigError(f"config/scales/{chain[-1]}.yaml: extends {base!r}, which is not another scale; scales: {', '.join(names)}")
+            raise ConfigError(
+                f"config/scales/{chain[-1]}.yaml: extends {base!r}, which is not another scale; scales: {', '.join(names)}"
+            )
         chain.append(base)
         scale = merge(_raw_yaml(folder / f"{base}.yaml"), scale)
     lock = folder / f"{name}.lock.yaml"
@@ -140,7 +148,9 @@ def _apply_lock(scale: dict[str, Any], lock: Any, path: Path) -> dict[str, Any]:
 def unpinned(scale: Mapping[str, Any]) -> list[str]:
     """Return what of a scale has no pinned revision yet."""
     backbones = [name for name, b in scale["backbones"].items() if b.get("hub", {}).get("revision") == UNPINNED]
-    sources = [place["id"] for places in scale["sources"].values() for place in places if place.get("revision") == UNPINNED]
+    sources = [
+        place["id"] for places in scale["sources"].values() for place in places if place.get("revision") == UNPINNED
+    ]
     return backbones + sources
 
 
@@ -163,8 +173,12 @@ def _check_schema(document: Any, schema: str, where: str) -> None:
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         valid = list(error.schema.get("properties", {}))
         unknown = next(key for key in error.instance if key not in valid)
-        raise ConfigError(f"{where}: unknown key {unknown!r}{f' in {place}' if place else ''}{closest(unknown, valid)} (valid: {', '.join(valid)})")
-    raise ConfigError(f"{where}: {place or 'the file'}: {error.message[:160]} (see {SCHEMAS.name}/{schema}.schema.yaml)")
+        raise ConfigError(
+            f"{where}: unknown key {unknown!r}{f' in {place}' if place else ''}{closest(unknown, valid)} (valid: {', '.join(valid)})"
+        )
+    raise ConfigError(
+        f"{where}: {place or 'the file'}: {error.message[:160]} (see {SCHEMAS.name}/{schema}.schema.yaml)"
+    )
 
 
 def _known(name: str, valid: Iterable[str], where: str, what: str) -> None:
@@ -183,13 +197,19 @@ def _check_scale(scale: Mapping[str, Any], where: str) -> None:
         window = backbone["window"]
         positions = window["length"] - (window["prefix"] or 1)
         if window["skip"] >= positions:
-            raise ConfigError(f"{where}: backbones.{name}.window: skip {window['skip']} leaves none of {positions} positions; lower it")
+            raise ConfigError(
+                f"{where}: backbones.{name}.window: skip {window['skip']} leaves none of {positions} positions; lower it"
+            )
         if "build" in backbone:
-            _known(backbone["build"]["text"], scale["texts"], f"{where}: backbones.{name}.build.text", "text of this scale")
+            _known(
+                backbone["build"]["text"], scale["texts"], f"{where}: backbones.{name}.build.text", "text of this scale"
+            )
     for name, fit in scale["calibration"].items():
         steps = {form: sum(p["steps"] for p in phases) for form, phases in fit["phases"].items()}
         if len(set(steps.values())) > 1:
-            raise ConfigError(f"{where}: calibration.{name}.phases: arms must share one number of steps, not {steps}; make them equal")
+            raise ConfigError(
+                f"{where}: calibration.{name}.phases: arms must share one number of steps, not {steps}; make them equal"
+            )
 
 
 def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Config) -> None:
@@ -202,7 +222,9 @@ def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Config) -> Non
         _known(arm, RECORD_ARMS[claim["kind"]], f"{where}.arms", f"arm of a {claim['kind']}")
     missing = [arm for arm in REQUIRED_ARMS[claim["kind"]] if arm not in claim["arms"]]
     if missing:
-        raise ConfigError(f"{where}.arms: lacks the control arm {missing[0]!r}, without which there is no verdict; add it")
+        raise ConfigError(
+            f"{where}.arms: lacks the control arm {missing[0]!r}, without which there is no verdict; add it"
+        )
     same = claim["source"] == claim["target"]
     if same != (claim["kind"] == "reconstruction"):
         rule = "needs one backbone as source and target" if not same else "needs two different backbones"
@@ -221,9 +243,13 @@ def _check_module(name: str, scale: Mapping[str, Any], backbone: str, where: str
     stored = {*definition["taps"], "final"}
     missing = [tap for tap in module["taps"] if tap not in stored]
     if missing:
-        raise ConfigError(f"{where}: module {name!r} reads tap {missing[0]}, which {backbone} does not store; add it to backbones.{backbone}.taps")
+        raise ConfigError(
+            f"{where}: module {name!r} reads tap {missing[0]}, which {backbone} does not store; add it to backbones.{backbone}.taps"
+        )
     config = definition.get("build", {}).get("config", {})
     width = config.get("d_model") or config.get("n_embd") or config.get("hidden_size")
     if width and module["d_abi"] > width * len(module["taps"]):
         limit = f"{width} wide states of {len(module['taps'])} taps give at most {width * len(module['taps'])}"
-        raise ConfigError(f"{where}: d_abi {module['d_abi']} of module {name!r} is too large for {backbone}: {limit}; lower it")
+        raise ConfigError(
+            f"{where}: d_abi {module['d_abi']} of module {name!r} is too large for {backbone}: {limit}; lower it"
+        )

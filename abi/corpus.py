@@ -50,6 +50,7 @@ class RawFile:
     version: str
     key: str
     path: Path
+    text: str | None = None
 
 
 def find_files(source: Mapping[str, str]) -> list[RawFile]:
@@ -73,7 +74,9 @@ def _package_files(source: Mapping[str, str]) -> list[RawFile]:
     except metadata.PackageNotFoundError:
         raise DataError(f"corpus source {name}: is not installed; run `make setup`") from None
     if distribution.version != wanted:
-        raise DataError(f"corpus source {name}: version {distribution.version} is installed, {wanted} is pinned; run `make setup`")
+        raise DataError(
+            f"corpus source {name}: version {distribution.version} is installed, {wanted} is pinned; run `make setup`"
+        )
     pattern = source.get("pattern", "**/*.py")
     found = []
     for entry in distribution.files or []:
@@ -108,9 +111,39 @@ def _hub_files(source: Mapping[str, str]) -> list[RawFile]:
     try:
         root = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=pattern)
     except Exception as error:
-        raise DataError(f"corpus source {name}@{revision}: cannot be downloaded ({type(error).__name__}); go online once, or set HF_HOME") from None
-    files = _folder_files({"path": root, "pattern": pattern, "label": name, "version": revision})
-    return files
+        raise DataError(
+            f"corpus source {name}@{revision}: cannot be downloaded ({type(error).__name__}); go online once, or set HF_HOME"
+        ) from None
+    if not pattern.endswith(".parquet"):
+        return _folder_files({"path": root, "pattern": pattern, "label": name, "version": revision})
+    found = []
+    for path in sorted(Path(root).glob(pattern)):
+        texts = split_rows(_parquet_rows(path, source["column"]), source.get("heading"))
+        for i, text in enumerate(texts):
+            title = f"{name}/{path.stem}/{i}"
+            found.append(RawFile(title, title, name, revision, hashlib.sha256(text.encode()).hexdigest(), path, text))
+    return found
+
+
+def _parquet_rows(path: Path, column: str) -> list[str]:
+    try:
+        import pandas
+
+        return [str(row) for row in pandas.read_parquet(path, columns=[column])[column]]
+    except ImportError:
+        raise DataError(f"{path}: reading parquet needs pyarrow; run `.venv/bin/pip install pyarrow`") from None
+
+
+def split_rows(rows: Iterable[str], heading: str | None) -> list[str]:
+    """Return the documents of a data set's rows: one per row, or from one line that matches `heading` to the next."""
+    if heading is None:
+        return [row for row in rows if row.strip()]
+    documents: list[list[str]] = []
+    for row in rows:
+        if re.match(heading, row) or not documents:
+            documents.append([])
+        documents[-1].append(row)
+    return [text for text in ("".join(part) for part in documents) if text.strip()]
 
 
 def _folder_group(source: str, folder: str) -> str:
@@ -156,7 +189,11 @@ def _docstring_nodes(text: str) -> list[tuple[ast.Constant, bool]]:
     for node in _blocks(ast.parse(text)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
             first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 found.append((first.value, len(node.body) == 1 and not isinstance(node, ast.Module)))
     return sorted(found, key=lambda pair: pair[0].lineno)
 
@@ -192,7 +229,9 @@ FENCE = re.compile(r"^\s*(```|~~~)")
 TABLE = re.compile(r"^\s*(\|.*\||\+[-=+]+\+|[=\-]{2,}(\s+[=\-]{2,})+)\s*$")
 RULER = re.compile(r"^\s*([=\-~^\"'*#_+`])\1{2,}\s*$")
 INLINE = re.compile(r"``?[^`]*``?")
-CODE_LIKE = re.compile(r"[\w\])]\s*=\s*\S|^\s*(import|from|def|class|return|for|if)\b.*[:(]$|[{}\[\];]|self\.|->|^\s*\w+ \(.*\):?$|^\s*\w+ ?: \w+")
+CODE_LIKE = re.compile(
+    r"[\w\])]\s*=\s*\S|^\s*(import|from|def|class|return|for|if)\b.*[:(]$|[{}\[\];]|self\.|->|^\s*\w+ \(.*\):?$|^\s*\w+ ?: \w+"
+)
 IDENTIFIER = re.compile(r"`[^`\n]+`|\b\w+_\w+\b|\b[a-z]+[A-Z]\w*\b|\b\w+\.\w+\b|\w\(")
 
 
@@ -261,7 +300,9 @@ def build_text(spec: TextSpec) -> list[Document]:
     `max_copied_share` is a copy and is left out, so that a test document is never a train document under another name.
     Raises: DataError: too little text, or too few test groups.
     """
-    files = sorted((file for source in spec.sources for file in find_files(source)), key=lambda file: (file.key, file.name))
+    files = sorted(
+        (file for source in spec.sources for file in find_files(source)), key=lambda file: (file.key, file.name)
+    )
     chosen: list[Document] = []
     per_group: dict[str, int] = {}
     owner: dict[int, str] = {}
@@ -284,7 +325,10 @@ def build_text(spec: TextSpec) -> list[Document]:
 
 
 def _document(file: RawFile, spec: TextSpec) -> Document | None:
-    text = _cut(extract(read_text(file.path), spec.extract, file.name), spec.max_bytes_per_document)
+    text = _cut(
+        extract(read_text(file.path) if file.text is None else file.text, spec.extract, file.name),
+        spec.max_bytes_per_document,
+    )
     size = len(text.encode())
     if size < spec.min_bytes_per_document:
         return None
@@ -344,7 +388,9 @@ def read_documents(path: str | Path, split: str | None = None) -> list[Document]
         raise DataError(f"{path}: is not a text of abi ({error}); delete it and rebuild it") from None
     for document in documents:
         if hashlib.sha256(document.text.encode()).hexdigest() != document.sha256:
-            raise DataError(f"{path}: document {document.document} does not match its hash; delete the file and rebuild it")
+            raise DataError(
+                f"{path}: document {document.document} does not match its hash; delete the file and rebuild it"
+            )
     return [document for document in documents if split in (None, document.split)]
 
 

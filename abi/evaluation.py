@@ -28,7 +28,12 @@ class Key:
 
 
 def evidence_rows(
-    arms: Mapping[Key, Fitted | None], reference: Fitted, teacher: Fitted | None, scopes: Mapping[str, States], head: Head, seed: int,
+    arms: Mapping[Key, Fitted | None],
+    reference: Fitted,
+    teacher: Fitted | None,
+    scopes: Mapping[str, States],
+    head: Head,
+    seed: int,
     windows_per_batch: int = 4,
 ) -> Iterator[tuple[Any, ...]]:
     """Yield evidence rows (`COLUMNS`) of one seed.
@@ -40,14 +45,24 @@ def evidence_rows(
     models = {f"{i}": model for i, model in enumerate(arms.values())}
     for scope, states in scopes.items():
         agree = scope != "general"
-        for name, metric, values in evaluate(models, states, head, reference=reference, teacher=teacher or reference, agree=agree, windows_per_batch=windows_per_batch):
+        for name, metric, values in evaluate(
+            models,
+            states,
+            head,
+            reference=reference,
+            teacher=teacher or reference,
+            agree=agree,
+            windows_per_batch=windows_per_batch,
+        ):
             key = names[name]
             if metric != "loss_nats" and key.arm == "reference":
                 continue
             yield from _document_rows(key, seed, scope, states, metric, values)
 
 
-def _document_rows(key: Key, seed: int, scope: str, states: States, metric: str, values: Tensor) -> Iterator[tuple[Any, ...]]:
+def _document_rows(
+    key: Key, seed: int, scope: str, states: States, metric: str, values: Tensor
+) -> Iterator[tuple[Any, ...]]:
     document = states.document.long()
     names, groups = states.manifest["documents"], states.manifest["groups"]
     per_window = states.targets(slice(0, 1)).shape[1] - states.skip
@@ -65,7 +80,14 @@ def _document_rows(key: Key, seed: int, scope: str, states: States, metric: str,
 
 
 def published_draws(
-    arms: Mapping[Key, Fitted | None], reference: Fitted, states: States, head: Head, *, seed: int, rng_seeds: Sequence[int], n_chunks: int
+    arms: Mapping[Key, Fitted | None],
+    reference: Fitted,
+    states: States,
+    head: Head,
+    *,
+    seed: int,
+    rng_seeds: Sequence[int],
+    n_chunks: int,
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows (`DRAW_COLUMNS`) of the record's own sampling: `n_chunks` windows drawn at random per published seed.
 

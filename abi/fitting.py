@@ -198,7 +198,9 @@ def _unigram_shift(data: FitData, batch: int) -> Tensor:
         part = slice(start, start + batch)
         final = data.states.final(part)
         raw = raw + torch.softmax(data.head.logits(final), -1).sum((0, 1), dtype=torch.float64)
-        taught = taught + torch.softmax(data.head.logits(final + data.teacher[part]), -1).sum((0, 1), dtype=torch.float64)
+        taught = taught + torch.softmax(data.head.logits(final + data.teacher[part]), -1).sum(
+            (0, 1), dtype=torch.float64
+        )
     return (taught.clamp_min(1e-12) / raw.clamp_min(1e-12)).log().float()
 
 

@@ -39,7 +39,7 @@ def head_loss(
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, states, logit_bias, head, targets, teacher, temperature, weight):  # noqa: ANN001, ANN205, D102
+    def forward(ctx, states, logit_bias, head, targets, teacher, temperature, weight):  # noqa: ANN001, ANN205
         n = states.shape[0]
         grad_states = torch.empty_like(states)
         grad_bias = torch.zeros_like(logit_bias) if logit_bias is not None else None
@@ -49,7 +49,9 @@ class _HeadLoss(torch.autograd.Function):
             logits = head.logits(states[part])
             if logit_bias is not None:
                 logits += logit_bias
-            loss, grad = _ce_and_kd(logits, targets[part], None if teacher is None else head.logits(teacher[part]), temperature, weight)
+            loss, grad = _ce_and_kd(
+                logits, targets[part], None if teacher is None else head.logits(teacher[part]), temperature, weight
+            )
             total += loss
             torch.mm(grad, head.weight, out=grad_states[part])
             if grad_bias is not None:
@@ -59,13 +61,15 @@ class _HeadLoss(torch.autograd.Function):
         return total / n
 
     @staticmethod
-    def backward(ctx, grad_output):  # noqa: ANN001, ANN205, D102
+    def backward(ctx, grad_output):  # noqa: ANN001, ANN205
         grad_states, grad_bias = ctx.saved_tensors
         bias = grad_bias * grad_output if grad_bias is not None else None
         return grad_states * grad_output, bias, None, None, None, None, None
 
 
-def _ce_and_kd(logits: Tensor, targets: Tensor, teacher: Tensor | None, temperature: float, weight: float) -> tuple[Tensor, Tensor]:
+def _ce_and_kd(
+    logits: Tensor, targets: Tensor, teacher: Tensor | None, temperature: float, weight: float
+) -> tuple[Tensor, Tensor]:
     """Return the summed loss of a chunk and its gradient `[C, V]` with respect to the logits."""
     rows = torch.arange(len(targets))
     loss = logits.new_zeros(())

@@ -110,14 +110,20 @@ def evaluate(
         index = slice(start, min(start + windows_per_batch, len(states)))
         n = index.stop - index.start
         targets = states.targets(index)[:, states.skip :].flatten()
-        known = {id(model): distribution(window_logits(model, states, head, index)) for model in (reference, teacher)} if agree else {}
+        known = (
+            {id(model): distribution(window_logits(model, states, head, index)) for model in (reference, teacher)}
+            if agree
+            else {}
+        )
         for name, model in arms.items():
             if agree:
                 own = known.get(id(model)) or distribution(window_logits(model, states, head, index))
                 values = {"loss_nats": loss_nats(own.log_p, targets), **agreement(known[id(reference)], own)}
                 values["teacher_js_nats"] = js_nats(known[id(teacher)], own)
             else:
-                values = {"loss_nats": loss_nats(torch.log_softmax(window_logits(model, states, head, index), -1), targets)}
+                values = {
+                    "loss_nats": loss_nats(torch.log_softmax(window_logits(model, states, head, index), -1), targets)
+                }
                 _check_finite(values["loss_nats"])
             for metric, value in values.items():
                 collected.setdefault((name, metric), []).append(value.view(n, -1).double().mean(1))

@@ -41,7 +41,9 @@ class ModuleConfig:
     def __post_init__(self) -> None:
         limit = self.width * len(self.taps)
         if not 0 < self.d_abi <= limit:
-            raise DataError(f"module: d_abi {self.d_abi} must be 1 to {limit} (width {self.width} x {len(self.taps)} taps)")
+            raise DataError(
+                f"module: d_abi {self.d_abi} must be 1 to {limit} (width {self.width} x {len(self.taps)} taps)"
+            )
 
 
 class DomainNet(nn.Module):
@@ -125,7 +127,9 @@ def set_domain_net(module: AbiModule, source: AbiModule) -> None:
     for name, parameter in module.domain_parameters().items():
         given = source.domain_parameters()[name]
         if given.shape != parameter.shape:
-            raise DataError(f"module: {name} is {tuple(given.shape)} in the source and {tuple(parameter.shape)} in the target; use equal d_abi")
+            raise DataError(
+                f"module: {name} is {tuple(given.shape)} in the source and {tuple(parameter.shape)} in the target; use equal d_abi"
+            )
         with torch.no_grad():
             parameter.copy_(given)
 
@@ -180,14 +184,18 @@ def load_module(folder: str | Path) -> tuple[AbiModule, dict[str, Any]]:
     try:
         facts = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder / CONFIG}: is not readable JSON ({error}); delete the module's folder and rebuild it") from None
+        raise DataError(
+            f"{folder / CONFIG}: is not readable JSON ({error}); delete the module's folder and rebuild it"
+        ) from None
     check_schema(facts, "module", str(folder / CONFIG))
     config = ModuleConfig(**{**facts["module"], "taps": tuple(facts["module"]["taps"])})
     tensors = load_mapped(folder / WEIGHTS)
     module = load_state(config, tensors, str(folder / WEIGHTS))
     module._rotated = facts["rotated"]
     if sha256_tensors(dict(module.state_dict())) != facts["sha256"]:
-        raise DataError(f"{folder / WEIGHTS}: does not match the hash in {CONFIG}; delete the module's folder and rebuild it")
+        raise DataError(
+            f"{folder / WEIGHTS}: does not match the hash in {CONFIG}; delete the module's folder and rebuild it"
+        )
     return module, facts
 
 
@@ -202,8 +210,14 @@ def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) 
     given.setdefault("rotation", own["rotation"])
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     if missing or extra:
-        raise DataError(f"{where}: missing tensors {missing[:4]}, unknown tensors {extra[:4]}; it is no module of this shape")
-    wrong = [f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}" for name in own if given[name].shape != own[name].shape]
+        raise DataError(
+            f"{where}: missing tensors {missing[:4]}, unknown tensors {extra[:4]}; it is no module of this shape"
+        )
+    wrong = [
+        f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if given[name].shape != own[name].shape
+    ]
     if wrong:
         raise DataError(f"{where}: {wrong[0]}; it is no module of this shape")
     module.load_state_dict({name: given[name].float() for name in own})
@@ -221,7 +235,11 @@ def read_original(tensors: Mapping[str, Tensor], taps: tuple[int, ...]) -> AbiMo
     except KeyError as error:
         raise DataError(f"checkpoint: holds no {error}; it is no ABI module of the original") from None
     config = ModuleConfig(
-        width=d_in // len(taps), taps=taps, d_abi=d_abi, expansion=hidden // d_abi, tap_norms="tap_lns.0.weight" in tensors
+        width=d_in // len(taps),
+        taps=taps,
+        d_abi=d_abi,
+        expansion=hidden // d_abi,
+        tap_norms="tap_lns.0.weight" in tensors,
     )
     return load_state(config, tensors, "checkpoint")
 

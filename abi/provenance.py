@@ -63,7 +63,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); free space or make the folder writable") from error
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); free space or make the folder writable"
+        ) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -72,7 +74,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); free space or make the folder writable") from error
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); free space or make the folder writable"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -125,6 +129,7 @@ def schema_error(document: object, kind: str) -> str | None:
 
 @functools.cache
 def validator(kind: str) -> Any:
+    """Return the JSON Schema validator of a kind of file (`workflow/schemas/<kind>.schema.yaml` and the common definitions)."""
     from jsonschema import Draft202012Validator
 
     schema = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
@@ -287,7 +292,15 @@ def _start_log(path: str | None, rule: str) -> None:
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {rule}: %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s {rule}: %(message)s", datefmt="%H:%M:%S", handlers=handlers
+    )
+
+
+def share_import_path(root: Path) -> None:
+    """Let jobs import the `abi` of this working copy, not one that is installed elsewhere."""
+    kept = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != str(root)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *kept])
 
 
 def _limit_threads(threads: int) -> None:

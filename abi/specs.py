@@ -62,7 +62,9 @@ class Study:
     def module_seeds(self, backbone: str, text: str, shape: str, role: str) -> int:
         """Return how many seeds of a module the claims need."""
         wanted = (backbone, text, shape, role)
-        return max((self.config.seeds(c) for c in self.config.claims if wanted in self.modules_of(c).values()), default=1)
+        return max(
+            (self.config.seeds(c) for c in self.config.claims if wanted in self.modules_of(c).values()), default=1
+        )
 
     def modules_of(self, claim_id: str) -> dict[str, tuple[str, str, str, str]]:
         """Return role in the claim -> (backbone, text, shape, role) of the trained modules a claim needs."""
@@ -86,7 +88,11 @@ class Study:
         """What a text depends on."""
         made = dict(self.scale["texts"][text])
         made = {key: value for key, value in made.items() if key not in {"max_windows", "max_windows_per_document"}}
-        return made | {"sources": self.scale["sources"][made["sources"]], "split": self.scale["split"], "salt": self.scale["salt"]}
+        return made | {
+            "sources": self.scale["sources"][made["sources"]],
+            "split": self.scale["split"],
+            "salt": self.scale["salt"],
+        }
 
     def backbone_spec(self, backbone: str) -> dict[str, Any]:
         """What a backbone depends on: its definition, without what only states need."""
@@ -112,7 +118,12 @@ class Study:
     def alignment_spec(self, claim_id: str, batch: str) -> dict[str, Any]:
         """What the rotations of a batch of seeds depend on."""
         claim, settings = self.claim(claim_id), self.scale["alignment"]
-        return {"module": self._shape(claim["module"]), "max_rows": settings["max_rows"], "pool": settings["pool"], "seeds": seeds_of(batch)}
+        return {
+            "module": self._shape(claim["module"]),
+            "max_rows": settings["max_rows"],
+            "pool": settings["pool"],
+            "seeds": seeds_of(batch),
+        }
 
     def calibration_spec(self, claim_id: str, batch: str) -> dict[str, Any]:
         """What the fitted arms of a batch of seeds depend on."""
@@ -155,7 +166,8 @@ class Study:
         for name, (backbone, text, shape, role) in self.modules_of(claim_id).items():
             n_seeds = self.module_seeds(backbone, text, shape, role)
             found[name] = [
-                f"{self.results}/modules/{backbone}/{text}/{shape}/{role}/{b}.json" for b in self.batches_for("modules", n_seeds, batch)
+                f"{self.results}/modules/{backbone}/{text}/{shape}/{role}/{b}.json"
+                for b in self.batches_for("modules", n_seeds, batch)
             ]
         return found
 
@@ -175,7 +187,11 @@ class Study:
         inputs: dict[str, Any] = {
             "train": self.states(claim["target"], claim["text"], "train"),
             "head": f"{self.results}/heads/{claim['target']}.safetensors",
-            **{role: paths for role, paths in self.modules_input(claim_id, batch).items() if self._calibrates_with(claim, role)},
+            **{
+                role: paths
+                for role, paths in self.modules_input(claim_id, batch).items()
+                if self._calibrates_with(claim, role)
+            },
         }
         if claim["kind"] == "transfer":
             wanted = self.batches_for("alignments", self.config.seeds(claim_id), batch)

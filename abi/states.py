@@ -32,7 +32,7 @@ class Head:
         """Return a stored head. Raises: DataError: missing or damaged."""
         with open_tensors(path) as stored:
             scale = float((stored.metadata() or {})["scale"])
-            bias = stored.get_tensor("bias") if "bias" in stored.keys() else None  # noqa: SIM118
+            bias = stored.get_tensor("bias") if "bias" in stored.keys() else None
             return cls(stored.get_tensor("weight"), scale, bias)
 
     def logits(self, states: Tensor) -> Tensor:
@@ -73,7 +73,8 @@ def make_windows(documents: Sequence[Document], encode: Any, window: Any, *, max
     Raises: DataError: no document is long enough.
     """
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
-    names, groups = [], []
+    names: list[str] = []
+    groups: list[str] = []
     start = window.prefix if window.prefix else 1
     for document in documents:
         ids, ends = encode(document.text)
@@ -91,7 +92,9 @@ def make_windows(documents: Sequence[Document], encode: Any, window: Any, *, max
         if len(rows) >= max_windows:
             break
     if not rows:
-        raise DataError(f"states: no document fills {min_scored} scored positions of windows of {window.length} tokens; add longer text")
+        raise DataError(
+            f"states: no document fills {min_scored} scored positions of windows of {window.length} tokens; add longer text"
+        )
     tokens = torch.from_numpy(np.stack([row[0] for row in rows]))
     return Windows(
         tokens=tokens,
@@ -120,7 +123,9 @@ def write_states(backbone: Any, windows: Windows, window: Any, taps: Sequence[in
     """
     wanted = sorted({*taps, backbone.depth})
     if wanted[0] < 0 or wanted[-1] > backbone.depth:
-        raise DataError(f"states: tap {wanted[0] if wanted[0] < 0 else wanted[-1]} does not exist; valid taps are 0 to {backbone.depth}")
+        raise DataError(
+            f"states: tap {wanted[0] if wanted[0] < 0 else wanted[-1]} does not exist; valid taps are 0 to {backbone.depth}"
+        )
     n = len(windows.tokens)
     shape = (n, *windows.targets.shape[1:], backbone.width)
     stored = {f"tap.{tap}": torch.empty(shape, dtype=dtype) for tap in wanted}
@@ -136,7 +141,12 @@ def write_states(backbone: Any, windows: Windows, window: Any, taps: Sequence[in
             report(min(start + batch, n), "windows")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in stored.values()):
         raise DataError(f"{path}: the backbone gives NaN or infinite states; it is damaged or needs fp32")
-    extra = {"targets": windows.targets, "target_bytes": windows.target_bytes, "char_end": windows.char_end, "document": windows.document}
+    extra = {
+        "targets": windows.targets,
+        "target_bytes": windows.target_bytes,
+        "char_end": windows.char_end,
+        "document": windows.document,
+    }
     with atomic_path(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in (stored | extra).items()}, temporary)
     return {"n_windows": n, "positions": shape[1], "width": shape[2], "taps": wanted, "final_tap": backbone.depth,
@@ -164,7 +174,9 @@ class States:
         expected = (manifest["n_windows"], manifest["positions"], manifest["width"])
         final = self._tensors.get(f"tap.{self.final_tap}")
         if final is None or tuple(final.shape) != expected:
-            raise DataError(f"{path}: does not hold the {expected} states its manifest promises; delete both and rebuild them")
+            raise DataError(
+                f"{path}: does not hold the {expected} states its manifest promises; delete both and rebuild them"
+            )
 
     def __len__(self) -> int:
         return int(self.manifest["n_windows"])
@@ -184,7 +196,9 @@ class States:
         """Return tapped states `[B, T, K, D]` of some windows. Raises: DataError: a tap that is not stored."""
         missing = [tap for tap in taps if f"tap.{tap}" not in self._tensors]
         if missing:
-            raise DataError(f"{self.path}: tap {missing[0]} is not stored (stored: {self.manifest['taps']}); add it to the backbone's `taps`")
+            raise DataError(
+                f"{self.path}: tap {missing[0]} is not stored (stored: {self.manifest['taps']}); add it to the backbone's `taps`"
+            )
         return torch.stack([self._tensors[f"tap.{tap}"][index].float() for tap in taps], dim=2)
 
     def final(self, index: Tensor | slice) -> Tensor:

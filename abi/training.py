@@ -115,6 +115,7 @@ def fit(
         trainable: name -> leaf tensor; nothing else may change.
         frozen: tensors hashed before and after.
         checkpoint: where to keep a resumable state outside the outputs; removed at success.
+
     Raises:
         TamperError: a frozen tensor changed.
         DataError: the loss became NaN or infinite.
@@ -137,7 +138,9 @@ def fit(
         optimizer.step()
         losses.append(float(value.detach()))
         if not math.isfinite(losses[-1]):
-            raise DataError(f"{label}: the loss is {losses[-1]} at step {step}; lower the learning rate or check the states")
+            raise DataError(
+                f"{label}: the loss is {losses[-1]} at step {step}; lower the learning rate or check the states"
+            )
         report(step + 1, f"{label} loss {losses[-1]:.4f}")
         if checkpoint is not None and time.perf_counter() - saved > checkpoint_every_s:
             saved = time.perf_counter()
@@ -149,7 +152,9 @@ def fit(
     return Trained(losses, time.perf_counter() - began)
 
 
-def _save_checkpoint(path: Path, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, losses: list[float]) -> None:
+def _save_checkpoint(
+    path: Path, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, losses: list[float]
+) -> None:
     tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
     for name, tensor in trainable.items():
         state = optimizer.state[tensor]
@@ -159,7 +164,9 @@ def _save_checkpoint(path: Path, trainable: Mapping[str, Tensor], optimizer: tor
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
-def _resume(path: Path | None, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
+def _resume(
+    path: Path | None, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> tuple[int, list[float]]:
     """Restore parameters and optimizer state from a checkpoint if there is one; return the next step and the losses."""
     if path is None or not path.exists():
         return 0, []

@@ -22,7 +22,10 @@ def main() -> None:
     text = re.sub(r"(?ms)^torch==.*?(?=^\S|\Z)", "", lock.read_text(encoding="utf-8"))
     text = re.sub(r"(?m)^#.*\n", "", text).strip() + "\n"
     lock.write_text(HEADER + text, encoding="utf-8")
-    pins = [*re.findall(r"(?m)^([A-Za-z0-9._-]+==[^\s;\\]+)", text), (HERE / "torch.txt").read_text(encoding="utf-8").strip()]
+    pins = [
+        *re.findall(r"(?m)^([A-Za-z0-9._-]+==[^\s;\\]+)", text),
+        (HERE / "torch.txt").read_text(encoding="utf-8").strip(),
+    ]
     lines = ["name: abi", "channels: [conda-forge]", "dependencies:", "  - python=3.11", "  - pip", "  - pip:"]
     (HERE / "abi.yaml").write_text("\n".join([*lines, *(f"      - {pin}" for pin in pins)]) + "\n", encoding="utf-8")
 

@@ -97,6 +97,7 @@ def judge_file(name: str, data: Json) -> list[Item]:
     checks = Checks(claim, name, data)
     try:
         check(checks)
+        checks.ranges()
     except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, AttributeError, StopIteration) as error:
         raise DataError(f"{name}: a figure is missing or not of its kind ({error!r}); {RESTORE}") from error
     return checks.items

@@ -120,7 +120,11 @@ def _interval(c: Checks, l4: str) -> None:
     rate = c.number(f"{l4}/cal_pass_probe_count") / n
     lower, bar = 100 * binomial_quantile(n, rate, 0.025) / n, c.number(f"{l4}/ni_threshold_pp")
     if c.get(f"{l4}/label") == "greedy" and seeds > 1:
-        end = f"below its bar of {bar:g}, so the level fails" if lower < bar else f"with its bar at {bar:g}"
+        end = (
+            f"below its bar of {bar:g}, so by its own rule the level fails"
+            if lower < bar
+            else f"with its bar at {bar:g}"
+        )
         reason = (
             f"the interval of L4a counts {trials} trials, but greedy decoding makes {seeds} identical copies of "
             f"each probe; from the {n} probes there are, the lower bound is {lower:.2f} instead of "

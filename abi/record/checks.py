@@ -1,10 +1,23 @@
 """The item collector: each method judges one relation between the figures of a published result file."""
 
+import math
+import re
 from collections.abc import Callable, Iterator
 
 from abi.errors import DataError
 from abi.record.arithmetic import agrees, follows, lookup, show, whole_count
-from abi.record.data import CONTRADICTED, INCONSISTENT, MATCH, NO_EVIDENCE, RESTORE, VACUOUS, Item, Json
+from abi.record.data import (
+    CONTRADICTED,
+    INCONSISTENT,
+    MATCH,
+    NO_EVIDENCE,
+    RESTORE,
+    VACUOUS,
+    Item,
+    Json,
+    is_number,
+    leaves,
+)
 
 POSITIONS = 2460  # the decoder-only evaluation: 5 chunks of 512 tokens, the first 20 of each not scored
 THRESHOLDS = {"js": 0.10, "top1": 0.68, "top5": 0.86, "entropy": 0.35}
@@ -15,6 +28,19 @@ ALIASES = {
     "top5": ("mean_top5", "mean_top5_overlap", "top5"),
     "entropy": ("mean_ent", "mean_entropy_diff", "mean_ent_diff", "entropy_diff", "entropy"),
 }
+OVERLAPS = 5  # top-5 counts per position
+RANGES: tuple[tuple[str, float, float], ...] = (
+    (r"(^|/)(mean_)?js$|(mean|p90)_js$|interference_matrix/|js_percentiles/", 0, math.log(2)),
+    (r"cos_sim|spearman/(mean|p)|kendall/(mean|p)", -1, 1),
+    (r"r_squared|(^|/)r2$", -math.inf, 1),
+    (r"(^|/)(mean_)?top(1|5|10)(_|$)|top1_prob|perturbation_curve/|frac_|fraction|fail_rate|_mass_on_", 0, 1),
+    (r"top5_in_candidate|diversity|_div$|repetition$|jaccard|(G1_syntax|G2_keyword)/(native|calib|transf)", 0, 1),
+    (r"ent(ropy)?(_diff)?$|entropy_(mean|median|p)|margin|corrMSE|elapsed|runtime|n_positions|steps$", 0, math.inf),
+    (r"pass_pp$", 0, 100),
+    (r"ppl(_[a-z]+)*$|ppls/|(nat|tr)_(self|cross)$", 1, math.inf),
+)
+"""What a leaf of that name can be at all, whatever was measured: the first pattern that matches its path decides."""
+SIGNED = r"delta|ni_margin|margin_vs|_pct$|pp$|score"  # differences and percentages, which the ranges leave out
 
 
 class Checks:
@@ -126,12 +152,28 @@ class Checks:
             text = f"the four NIB thresholds under {root}"
             self.holds(root, good, f"{text} are the published ones.", f"{text} are not the published ones.", *paths)
 
+    def ranges(self) -> None:
+        """Judge whether every leaf lies where a share, a divergence, a perplexity or a cosine can lie at all."""
+        paths = []
+        for path, value in leaves(self.data):
+            limits = next((limit for pattern, *limit in RANGES if re.search(pattern, path)), None)
+            if limits is None or not is_number(value) or (re.search(SIGNED, path) and not path.endswith("pass_pp")):
+                continue
+            paths.append(path)
+            low, high = limits
+            if not low <= value <= high:
+                reason = f"{path} is {show(value)}, outside of what it can be ({show(low)} to {show(high)})."
+                self.inconsistent(path, reason, path)
+        reason = f"{len(paths)} shares, divergences, perplexities and counts were held against their possible range."
+        if paths:
+            self.add(MATCH, "ranges", reason, *paths)
+
     def flags(self, *roots: str, n: int) -> None:
         """Judge every pass flag below the given paths by its figures and the published thresholds.
 
         Args:
             roots: where to look; all NIB blocks below are taken; none means the whole file.
-            n: scored positions per block, of which every top-1 share must be a whole count.
+            n: scored positions per block; its top-1 and top-5 shares must be whole counts of n and 5 n.
         """
         blocks = [found for root in roots or ("",) for found in nib_blocks(self.get(root), root)]
         paths, wrong, flags = [], {}, 0
@@ -141,8 +183,10 @@ class Checks:
                 leaf, value = f"{path}/{key}", block[key]
                 paths.append(leaf)
                 verdicts[metric] = value < THRESHOLDS[metric] if metric in BELOW else value >= THRESHOLDS[metric]
-                if metric == "top1" and not whole_count(value, n):
-                    wrong[leaf] = f"{leaf} {show(value)} is not a whole count of {n} positions."
+                units = {"top1": n, "top5": n * OVERLAPS}.get(metric)
+                if units and not whole_count(value, units):
+                    what = "positions" if metric == "top1" else "top-5 places"
+                    wrong[leaf] = f"{leaf} {show(value)} is not a whole count of {units} {what}."
             for flag, good in expected_flags(verdicts, block).items():
                 flags += 1
                 paths.append(f"{path}/{flag}")
@@ -150,7 +194,9 @@ class Checks:
                     wrong[paths[-1]] = f"{path}/{flag} is {show(block[flag])} against the figures beside it."
         for path, reason in wrong.items():
             self.inconsistent(path, reason, path)
-        kept = f"{flags} pass flags and {len(blocks)} top-1 counts of {n} positions follow from their figures"
+        kept = (
+            f"{flags} pass flags follow from their figures, and the shares of {len(blocks)} blocks count {n} positions"
+        )
         exceptions = f", except {len(wrong)}." if wrong else "."
         self.add(MATCH, "flags " + " ".join(roots), kept + exceptions, *paths)
 

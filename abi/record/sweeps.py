@@ -70,6 +70,11 @@ def _coherence(c: Checks, g3: str) -> None:
         )
         good = own >= floor and 100 * abs(own - native) <= gap and own >= least * off
         c.equal(f"{root}/pass", good, *paths, by="what the three diversity bars give")
+        for arm in ("native", "calibrated", "no_domain"):
+            c.ordered(f"{root}/{arm}", "min_entropy", "avg_entropy")
+            c.ordered(f"{root}/{arm}", "avg_post_top_p_entropy", "avg_entropy")
+        for arm in ("calibrated", "no_domain"):
+            c.ordered(f"{root}/{arm}", "avg_kl_to_native", "max_kl_to_native")
         passing += [name] * good
         without += [name] * (good and 100 * abs(off - native) <= gap and off >= floor)
     baseline, best = c.get(f"{g3}/baseline_config"), c.get(f"{g3}/best_config")

@@ -5,6 +5,7 @@ import textwrap
 from abi.record.data import MATCH, STATES, Item, Judgement
 
 WIDTH = 80
+MOST = 40  # alterations that the text names; --json names all
 INDENT = " " * 15
 SHORT = ("MATCH", "CONTRA.", "NO EV.", "INCONS.", "VACUOUS")  # column heads
 
@@ -36,9 +37,8 @@ def _table(judgement: Judgement, claims: list[str]) -> list[str]:
 
 
 def _verifier(items: list[Item]) -> list[str]:
-    lines = [
-        "The original's 31 lines (verify_result.py reads one file; 24 comparisons, 4 thresholds, 3 that cannot fail)"
-    ]
+    lines = ["The original's 31 lines (verify_result.py, '25 checks', reads one file):"]
+    lines += ["  1-24 compare with constants, 25-28 with thresholds, 29-31 cannot fail"]
     for item in items:
         text = f"  {item.id.removeprefix('line '):>4} {item.reason}"
         lines.append(textwrap.fill(text, WIDTH, subsequent_indent=" " * 7))
@@ -48,7 +48,7 @@ def _verifier(items: list[Item]) -> list[str]:
 def closing(judgement: Judgement) -> str:
     """Return the last line: what was judged, and whether the record is intact."""
     if judgement.altered:
-        return f"record: TAMPERED ({len(judgement.altered)} alterations, named above); an altered record is not judged"
+        return f"record: TAMPERED (alterations: {len(judgement.altered)}); an altered record is not judged"
     counts = ", ".join(f"{n} {state}" for state, n in judgement.counts().items())
     return f"record: intact; {len(judgement.items)} items: {counts}"
 
@@ -61,9 +61,10 @@ def to_text(judgement: Judgement, claims: list[str] | None = None) -> str:
         claims: show these only; all if None.
     """
     if judgement.altered:
-        named = [
-            textwrap.fill(f"  TAMPERED     {line}.", WIDTH, subsequent_indent=INDENT) for line in judgement.altered
-        ]
+        lines = [f"  TAMPERED     {line}." for line in judgement.altered[:MOST]]
+        more = len(judgement.altered) - len(lines)
+        lines += [f"  TAMPERED     and {more} more, all named by --json"] if more else []
+        named = [textwrap.fill(line, WIDTH, subsequent_indent=INDENT) for line in lines]
         return ascii_only("\n".join([*named, "", closing(judgement)]))
     shown = claims or judgement.claims
     items = [

@@ -33,7 +33,10 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         source = module_of_seed(inputs["source"], seed)
         oracle = module_of_seed(inputs["oracle"], seed, target_states)
         target_rows = abi_rows(interface, target_states, at_target)
-        pairs = {"aligned": abi_rows(source, source_states, at_source), "own": abi_rows(oracle, target_states, at_target)}
+        pairs = {
+            "aligned": abi_rows(source, source_states, at_source),
+            "own": abi_rows(oracle, target_states, at_target),
+        }
         for name, rows in pairs.items():
             fit = fit_procrustes(pooled(target_rows, spec["pool"]), pooled(rows, spec["pool"]))
             rotations[f"{seed}.{name}"] = fit.rotation
@@ -53,12 +56,19 @@ def pair_states(target: States, source: States, max_rows: int) -> tuple[Tensor, 
     for i, name in enumerate(target.manifest["documents"]):
         if name not in there:
             continue
-        t_windows, s_windows = torch.nonzero(target.document == i).flatten(), torch.nonzero(source.document == there[name]).flatten()
-        t, s = paired_positions(target.char_end[t_windows].flatten().numpy(), source.char_end[s_windows].flatten().numpy())
+        t_windows, s_windows = (
+            torch.nonzero(target.document == i).flatten(),
+            torch.nonzero(source.document == there[name]).flatten(),
+        )
+        t, s = paired_positions(
+            target.char_end[t_windows].flatten().numpy(), source.char_end[s_windows].flatten().numpy()
+        )
         at_target.append(_flat(t_windows, torch.from_numpy(t), target.char_end.shape[1]))
         at_source.append(_flat(s_windows, torch.from_numpy(s), source.char_end.shape[1]))
     if not at_target:
-        raise AlignmentError(f"alignment: {target.path} and {source.path} share no document; use the same text for both")
+        raise AlignmentError(
+            f"alignment: {target.path} and {source.path} share no document; use the same text for both"
+        )
     return torch.cat(at_target)[:max_rows], torch.cat(at_source)[:max_rows]
 
 
@@ -70,7 +80,8 @@ def _flat(windows: Tensor, position: Tensor, per_window: int) -> Tensor:
 def abi_rows(module: AbiModule, states: States, rows: Tensor, batch: int = 64) -> Tensor:
     """Return the interface states `[len(rows), A]` of flat positions."""
     parts: Sequence[Tensor] = [
-        module.interface_state(states.taps(module.config.taps, slice(i, i + batch))).flatten(0, 1) for i in range(0, len(states), batch)
+        module.interface_state(states.taps(module.config.taps, slice(i, i + batch))).flatten(0, 1)
+        for i in range(0, len(states), batch)
     ]
     return torch.cat(list(parts))[rows]
 

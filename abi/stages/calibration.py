@@ -34,7 +34,9 @@ def budget_of(spec: Mapping[str, Any]) -> Budget:
     """Return the budget that all arms of a pair and seed share."""
     given = spec["budget"]
     decay = given.get("weight_decay", 0.01)
-    schedules = {form: Schedule([Phase(**phase) for phase in phases], decay) for form, phases in given["phases"].items()}
+    schedules = {
+        form: Schedule([Phase(**phase) for phase in phases], decay) for form, phases in given["phases"].items()
+    }
     objective = Objective(spec["fit"], given.get("temperature", 2.0), given.get("kd_weight", 0.9))
     return Budget(schedules, given["batch"], objective, given["ridge_penalty"])
 

@@ -17,7 +17,11 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     spec: dict[str, Any] = dict(job.spec)
     domain, general, train = (read_states(inputs[name]) for name in ("domain", "general", "train"))
     head = read_head(inputs["head"], domain)
-    scopes = {"domain": domain, "general": general, "on_training_text": train.select(range(min(len(train), spec["training_windows"])))}
+    scopes = {
+        "domain": domain,
+        "general": general,
+        "on_training_text": train.select(spread(len(train), spec["training_windows"])),
+    }
     rows: list[tuple[Any, ...]] = []
     draws: list[tuple[Any, ...]] = []
     for seed in spec["seeds"]:
@@ -25,7 +29,9 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         arms = arms_of_seed(spec["kind"], inputs, seed, reference)
         teacher = reference if spec["kind"] == "reconstruction" else arms[Key(UNFITTED, "oracle")]
         rows += evidence_rows(arms, reference, teacher, scopes, head, seed, spec["windows_per_batch"])
-        draws += published_draws(arms, reference, domain, head, seed=seed, rng_seeds=spec["rng_seeds"], n_chunks=spec["n_chunks"])
+        draws += published_draws(
+            arms, reference, domain, head, seed=seed, rng_seeds=spec["rng_seeds"], n_chunks=spec["n_chunks"]
+        )
     write_csv(outputs["evidence"], COLUMNS, rows)
     write_csv(outputs["draws"], DRAW_COLUMNS, draws)
 
@@ -38,6 +44,11 @@ def arms_of_seed(kind: str, inputs: Mapping[str, Any], seed: int, reference: Fit
     for folder, entry in entries(inputs["calibration"], "calibration", "arms", seed):
         arms[Key(entry["fit"], entry["arm"], entry["draw"])] = load_fitted(folder / entry["folder"])
     return arms
+
+
+def spread(n: int, wanted: int) -> list[int]:
+    """Return `wanted` window indices of n, evenly spread, so that they come from as many documents as they can."""
+    return sorted({i * n // wanted for i in range(wanted)}) if n > wanted else list(range(n))
 
 
 def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

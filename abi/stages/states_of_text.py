@@ -16,13 +16,15 @@ def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None
     spec, base = job.spec, read_json(inputs["backbone"], "backbone")
     backbone = backbones.load(inputs["model"])
     if sha256_tensors(dict(backbone.model.named_parameters())) != base["weights_sha256"]:
-        raise TamperError(f"{inputs['model']}: the weights are not those of {inputs['backbone']}; delete the manifest to rebuild both")
+        raise TamperError(
+            f"{inputs['model']}: the weights are not those of {inputs['backbone']}; delete the manifest to rebuild both"
+        )
     head, window = Head.read(inputs["head"]), backbones.Window(**spec["window"])
     documents = read_documents(inputs["documents"])
     for split in SPLITS:
         windows = make_windows(
             [d for d in documents if d.split == split], partial(backbones.encode, backbone.tokenizer), window,
-            max_windows=spec["max_windows"][split], max_per_document=spec["max_windows_per_document"], min_scored=spec["min_scored"],
+            max_windows=spec["max_windows"][split], max_per_document=spec["max_windows_per_document"][split], min_scored=spec["min_scored"],
         )  # fmt: skip
         path = Path(outputs[split])
         tensors = path.with_suffix(".safetensors")

@@ -21,7 +21,9 @@ def read_head(path: str | Path, states: States) -> Head:
     from abi.provenance import sha256_file
 
     if sha256_file(path) != states.manifest["head_sha256"]:
-        raise DataError(f"{path}: is not the head of the backbone whose states are in {states.path}; rebuild the states")
+        raise DataError(
+            f"{path}: is not the head of the backbone whose states are in {states.path}; rebuild the states"
+        )
     return Head.read(path)
 
 
@@ -53,7 +55,9 @@ def module_of_seed(manifests: Sequence[str], seed: int, states: States | None = 
                 if facts["sha256"] != entry["sha256"]:
                     raise TamperError(f"{path}: module of seed {seed} is not the one recorded; rebuild it")
                 if states is not None and facts["base_sha256"] != states.manifest["base_sha256"]:
-                    raise DataError(f"{path}: module of seed {seed} belongs to another backbone than {states.path}; rebuild the states or the module")
+                    raise DataError(
+                        f"{path}: module of seed {seed} belongs to another backbone than {states.path}; rebuild the states or the module"
+                    )
                 return module.requires_grad_(False)
     raise DataError(f"modules: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
 

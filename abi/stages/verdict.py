@@ -7,7 +7,14 @@ from typing import Any
 import pandas as pd
 
 from abi import record
-from abi.claims import RECONSTRUCTION_CONTROLS, CONTROLS, judge_reconstruction, judge_transfer, published_criteria, strict_level
+from abi.claims import (
+    CONTROLS,
+    RECONSTRUCTION_CONTROLS,
+    judge_reconstruction,
+    judge_transfer,
+    published_criteria,
+    strict_level,
+)
 from abi.evidence import read_evidence
 from abi.provenance import Job, read_json, write_json
 from abi.rules import Criteria
@@ -26,7 +33,9 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     frozen = nets_unmoved(spec["claim"]["kind"], arms, inputs)
     result = judged(spec, evidence, draws, frozen=frozen)
     result["training"] = training_facts(arms)
-    result["backbones"] = {b["name"]: _backbone_facts(b) for b in (read_json(path, "backbone") for path in inputs["backbones"])}
+    result["backbones"] = {
+        b["name"]: _backbone_facts(b) for b in (read_json(path, "backbone") for path in inputs["backbones"])
+    }
     write_json(outputs["result"], "result", {**result, "provenance": job.provenance()})
 
 
@@ -61,11 +70,19 @@ def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
     }
 
 
-def judge_at(evidence: pd.DataFrame, claim: Mapping[str, Any], criteria: Criteria, level: float, *, frozen: bool) -> str:
+def judge_at(
+    evidence: pd.DataFrame, claim: Mapping[str, Any], criteria: Criteria, level: float, *, frozen: bool
+) -> str:
     """Return the verdict word with intervals of another level."""
     if claim["kind"] == "transfer":
-        return str(judge_transfer(evidence, regime=claim["regime"], fit=claim["fit"], criteria=criteria, frozen=frozen, level=level)["verdict"])
-    return str(judge_reconstruction(evidence, fit=claim["fit"], criteria=criteria, frozen=frozen, level=level)["verdict"])
+        return str(
+            judge_transfer(
+                evidence, regime=claim["regime"], fit=claim["fit"], criteria=criteria, frozen=frozen, level=level
+            )["verdict"]
+        )
+    return str(
+        judge_reconstruction(evidence, fit=claim["fit"], criteria=criteria, frozen=frozen, level=level)["verdict"]
+    )
 
 
 def nets_unmoved(kind: str, arms: list[Record], inputs: Mapping[str, Any]) -> bool:
@@ -95,7 +112,12 @@ def training_facts(arms: list[Record]) -> list[Record]:
     frame = pd.DataFrame(arms)
     facts = []
     for (fit, arm), part in frame.groupby(["fit", "arm"], sort=False):
-        row = {"fit": fit, "arm": arm, "steps": int(part["steps"].iloc[0]), "n_trainable": int(part["n_trainable"].iloc[0])}
+        row: Record = {
+            "fit": fit,
+            "arm": arm,
+            "steps": int(part["steps"].iloc[0]),
+            "n_trainable": int(part["n_trainable"].iloc[0]),
+        }
         if "final_loss" in part and part["final_loss"].notna().all():
             row |= {"final_loss": float(part["final_loss"].mean()), "elapsed_s": float(part["elapsed_s"].mean())}
             row["phase_floors"] = [float(v) for v in pd.DataFrame(part["phase_floors"].tolist()).mean()]
@@ -104,7 +126,17 @@ def training_facts(arms: list[Record]) -> list[Record]:
 
 
 def _backbone_facts(manifest: Record) -> Record:
-    keys = ("class", "revision", "width", "depth", "n_parameters", "n_tokens", "vocabulary", "weights_sha256", "pretraining")
+    keys = (
+        "class",
+        "revision",
+        "width",
+        "depth",
+        "n_parameters",
+        "n_tokens",
+        "vocabulary",
+        "weights_sha256",
+        "pretraining",
+    )
     return {key: manifest[key] for key in keys}
 
 
@@ -115,7 +147,9 @@ def legacy(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
     """
     claim = spec["claim"]
     arm, fit = CANDIDATE[claim["kind"]], claim["fit"]
-    own = draws[(draws["fit"] == fit) & (draws["arm"] == arm) & (draws["seed"] == draws["seed"].min()) & (draws["draw"] == 0)]
+    own = draws[
+        (draws["fit"] == fit) & (draws["arm"] == arm) & (draws["seed"] == draws["seed"].min()) & (draws["draw"] == 0)
+    ]
     chunks = own.pivot_table(index=["rng_seed", "chunk"], columns="metric", values="value")
     per_seed = {int(str(seed)): _nib(part, spec) for seed, part in chunks.groupby(level="rng_seed", sort=False)}
     first = 7777 if 7777 in per_seed else next(iter(per_seed))
@@ -147,5 +181,17 @@ def _nib(chunks: pd.DataFrame, spec: Mapping[str, Any]) -> Record:
     """Return the record's NIB means of some chunks and whether all four published thresholds are met."""
     limits = spec["protocol"]["published_criteria"]
     js, top1, top5, entropy = (float(chunks[m].mean()) for m in ("js_nats", "top1", "top5", "entropy_diff_nats"))
-    passed = js < limits["js_nats"] and top1 >= limits["top1"] and top5 >= limits["top5"] and entropy < limits["entropy_diff_nats"]
-    return {"n_chunks": len(chunks), "mean_js": js, "mean_top1": top1, "mean_top5": top5, "mean_ent": entropy, "pass": bool(passed)}
+    passed = (
+        js < limits["js_nats"]
+        and top1 >= limits["top1"]
+        and top5 >= limits["top5"]
+        and entropy < limits["entropy_diff_nats"]
+    )
+    return {
+        "n_chunks": len(chunks),
+        "mean_js": js,
+        "mean_top1": top1,
+        "mean_top5": top5,
+        "mean_ent": entropy,
+        "pass": bool(passed),
+    }

@@ -49,7 +49,7 @@ def test_a_contradicted_record_is_an_honest_outcome():
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.isascii()
     lines = result.stdout.splitlines()
-    assert lines[-1].startswith("record: intact; 896 items")
+    assert lines[-1].startswith("record: intact; ")
     assert "Main findings" in lines
     assert (
         result.stdout.index("total ")
@@ -132,8 +132,11 @@ def test_debug_shows_the_traceback(config):
 
 
 def test_an_unknown_command_lists_the_valid_ones(capsys):
-    assert cli.main(["verfy"]) == 2
-    assert capsys.readouterr().err == "abi: 'verfy' is not a command (did you mean verify?); commands: verify\n"
+    assert cli.main(["verif"]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"abi: 'verif' is not a command (did you mean verify?); commands: {', '.join(cli.COMMANDS)}\n"
+    )
 
 
 def test_an_unknown_claim_lists_the_valid_ones(capsys):

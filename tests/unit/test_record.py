@@ -2,10 +2,7 @@
 
 import ast
 import copy
-import json
-import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,15 +12,12 @@ from abi.errors import ConfigError, DataError
 from abi.record import CONTRADICTED, FILES, INCONSISTENT, MATCH, NO_EVIDENCE, STATES, VACUOUS, judge_file
 from abi.record.arithmetic import agrees, binomial_quantile, follows, least_squares, r_squared, whole_count
 from abi.record.checks import Checks
-from abi.record.data import FIGURES, MARK, alterations, changed_leaves, digest, fingerprints, leaves, parse
 from abi.record.documents import judge_document, module_parameters
-from abi.record.pins import PINS
 from abi.record.reconstruction import FILE, original_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "config" / "record"
-NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
-COUNTS = {MATCH: 721, CONTRADICTED: 95, NO_EVIDENCE: 43, INCONSISTENT: 17, VACUOUS: 20}
+COUNTS = {MATCH: 784, CONTRADICTED: 95, NO_EVIDENCE: 43, INCONSISTENT: 17, VACUOUS: 20}
 BLOCK = {"mean_js": 0.05, "mean_top1": 0.8, "mean_top5": 0.9, "mean_entropy_diff": 0.2, "pass": True}
 ENTRY = {
     "claim": "c",
@@ -60,27 +54,6 @@ def mini(**changes):
 
 def states(items, *ids):
     return {item.state for item in items if item.id.split("#")[-1] in ids}
-
-
-def tokens(text):
-    return [match.span(1) for match in NUMBER.finditer(text) if match.group(1)]
-
-
-def one_digit(text, span, last):
-    """Replace one digit of a number: its last one, or its first unless that would leave a leading zero."""
-    digits = [i for i in range(*span) if text[i].isdigit() and "e" not in text[span[0] : i].lower()]
-    i = digits[-1] if last else digits[0]
-    leading = i == digits[0] and len(digits) > 1 and text[i + 1] != "."
-    new = str(int(text[i]) % 9 + 1) if leading else str((int(text[i]) + 1) % 10)
-    return text[:i] + new + text[i + 1 :]
-
-
-def numeric_paths(text, name):
-    return [
-        path
-        for path, value in leaves(parse(text, name, exact=True))
-        if type(value) is not str and hasattr(value, "strip")
-    ]
 
 
 # arithmetic
@@ -192,6 +165,15 @@ def test_a_top1_share_that_is_no_count_is_named():
     checks = Checks("c", "mini.json", {"b": BLOCK | {"mean_top1": 0.81}})
     checks.flags(n=10)
     assert checks.items[0].id == "mini.json#b/mean_top1"
+
+
+def test_what_no_share_or_divergence_can_be_is_named():
+    checks = Checks(
+        "c", "mini.json", {"mean_js": 0.7, "mean_top5": 1.2, "ppl": 0.9, "cos_sim": -1.5, "delta_ppl": -3.0}
+    )
+    checks.ranges()
+    wrong = [item.id.split("#")[1] for item in checks.items if item.state == INCONSISTENT]
+    assert wrong == ["mean_js", "mean_top5", "ppl", "cos_sim"]
 
 
 def test_an_oracle_worse_than_the_module_makes_efficacy_vacuous(published):
@@ -330,8 +312,7 @@ def test_text_and_page_are_ascii_and_narrow(judgement):
     text = record.to_text(judgement)
     assert text.isascii()
     assert record.to_markdown(judgement).isascii()
-    names = max(len(item.claim) for item in judgement.items)
-    assert [line for line in text.splitlines() if len(line) > max(80, names + 60) and " " in line.strip()] == []
+    assert [line for line in text.splitlines()[:-1] if len(line) > 80] == []
 
 
 def test_page_holds_every_item(judgement):
@@ -349,110 +330,3 @@ def test_package_imports_only_the_standard_library():
                 assert (
                     top in sys.stdlib_module_names or name == "abi" or name.startswith(("abi.record", "abi.errors"))
                 ), (path, name)
-
-
-# tampering
-
-
-def altered(published, name, text):
-    """Return what is found in a record with one changed file whose MANIFEST was regenerated."""
-    texts = published.texts | {name: text}
-    manifest = "".join(f"{digest(texts[key])}  {key}\n" for key in sorted(texts))
-    return alterations(replace(published, texts=texts, manifest=manifest), PINS)
-
-
-def test_the_shipped_record_is_intact(published):
-    assert alterations(published, PINS) == []
-
-
-def test_pins_hold_every_leaf(published):
-    assert set(PINS) == set(published.texts)
-    for name, (pinned, marks) in PINS.items():
-        text = published.texts[name]
-        assert (pinned, marks) == (digest(text), fingerprints(text, name))
-        assert len(marks) == MARK * len(leaves(parse(text, name)))
-
-
-def sweep(published, step):
-    tried, named = 0, 0
-    for name, text in published.texts.items():
-        paths, spans = numeric_paths(text, name), tokens(text)
-        assert len(paths) == len(spans)
-        for path, span in list(zip(paths, spans, strict=True))[::step]:
-            for last in (True, False):
-                tried += 1
-                named += changed_leaves(one_digit(text, span, last), name, PINS[name][1]) == [path]
-    return tried, named
-
-
-def test_a_changed_digit_is_found_and_named_in_a_sample(published):
-    tried, named = sweep(published, 23)
-    print(f"\none digit changed, every 23rd number: {tried} tried, {named} found and named")
-    assert named == tried > 300
-
-
-@pytest.mark.slow
-def test_a_changed_digit_of_every_number_is_found_and_named(published, capsys):
-    tried, named = sweep(published, 1)
-    with capsys.disabled():
-        print(f"\none digit of every number changed, one at a time: {tried} tried, {named} found and named")
-    assert named == tried == 2 * 3819
-
-
-@pytest.mark.parametrize("name", [FIGURES, "published_results/abi_ablation_results.json", f"published_results/{FILE}"])
-def test_regenerated_hashes_do_not_hide_a_change(published, name):
-    text = published.texts[name]
-    path, span = numeric_paths(text, name)[5], tokens(text)[5]
-    found = altered(published, name, one_digit(text, span, True))
-    assert f"{name}: leaf {path} is not what was published" in found
-    assert any(line.startswith("MANIFEST.sha256") and name in line for line in found)
-
-
-def test_several_changes_are_all_named(published):
-    name = f"published_results/{FILE}"
-    text = (
-        published.texts[name]
-        .replace('"architecture_confirmed": false', '"architecture_confirmed": true')
-        .replace("237.4", "23.4")
-    )
-    found = altered(published, name, text)
-    assert [line for line in found if "leaf" in line] == [
-        f"{name}: leaf {x} is not what was published" for x in ("architecture_confirmed", "elapsed_min")
-    ]
-
-
-def test_added_and_removed_leaves_are_named(published):
-    name = "published_results/cross_lineage_results.json"
-    text = published.texts[name]
-    added = altered(published, name, text.replace('"d_abi": 256', '"d_abi": 256, "extra": 1'))
-    assert any("leaf extra" in line for line in added)
-    removed = altered(published, name, text.replace('"d_abi": 256,', ""))
-    assert any("missing after target_arch" in line for line in removed)
-
-
-def test_white_space_and_foreign_files_are_found(published):
-    name = "published_results/cross_lineage_results.json"
-    assert "no leaf did" in altered(published, name, published.texts[name] + "\n")[0]
-    assert "not part of the record" in altered(published, "published_results/extra.json", "{}")[0]
-
-
-@pytest.mark.slow
-def test_recomputation_alone_finds_part_of_the_changes(published, capsys):
-    def outline(name, data):
-        try:
-            return [(item.id, item.state) for item in judge_file(name, data)]
-        except DataError as error:
-            return str(error)
-
-    tried, found = 0, 0
-    for name in FILES:
-        text = published.texts[f"published_results/{name}"]
-        before = outline(name, json.loads(text))
-        for span in tokens(text)[::4]:
-            tried += 1
-            found += outline(name, json.loads(one_digit(text, span, False))) != before
-    with capsys.disabled():
-        print(
-            f"\nfirst digit changed, every hash and pin regenerated: {tried} tried, {found} found by recomputation alone"
-        )
-    assert found > tried / 3

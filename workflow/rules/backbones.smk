@@ -15,13 +15,14 @@ rule build_backbone:
         "<benchmarks>/build_backbone/{backbone}.tsv"
     conda:
         "../../envs/abi.yaml"
-    params:
-        spec=lambda w: STUDY.backbone_spec(w.backbone),
-        code=code("build_backbone.py"),
     threads: resource("build_backbone", "threads")
     resources:
         mem_mb=resource("build_backbone", "mem_mb"),
         runtime=resource("build_backbone", "runtime"),
         gpu=resource("build_backbone", "gpu"),
+    params:
+        spec=lambda w: STUDY.backbone_spec(w.backbone),
+        code=code("build_backbone.py"),
+        software=SOFTWARE,
     script:
         "../../scripts/build_backbone.py"

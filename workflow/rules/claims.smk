@@ -15,13 +15,13 @@ rule judge_claim:
         result="|".join(Path(path).stem for path in STUDY.result_files()),
     conda:
         "../../envs/abi.yaml"
-    params:
-        spec=lambda w: STUDY.verdict_spec(STUDY.claim_of_file(w.result)),
-        code=code("judge_claim.py"),
     threads: 1
     resources:
         mem_mb=resource("judge_claim", "mem_mb"),
         runtime=resource("judge_claim", "runtime"),
+    params:
+        spec=lambda w: STUDY.verdict_spec(STUDY.claim_of_file(w.result)),
+        code=code("judge_claim.py"),
     script:
         "../../scripts/judge_claim.py"
 
@@ -40,13 +40,13 @@ rule summarise:
         "<benchmarks>/summarise.tsv"
     conda:
         "../../envs/abi.yaml"
-    params:
-        spec=dict(protocol=STUDY.config.protocol),
-        code=code("summarise.py"),
     threads: 1
     resources:
         mem_mb=resource("summarise", "mem_mb"),
         runtime=resource("summarise", "runtime"),
+    params:
+        spec=dict(protocol=STUDY.config.protocol),
+        code=code("summarise.py"),
     script:
         "../../scripts/summarise.py"
 
@@ -61,12 +61,12 @@ rule verify:
         "<benchmarks>/verify.tsv"
     conda:
         "../../envs/abi.yaml"
-    params:
-        code=code("verify.py"),
     threads: 1
     resources:
         mem_mb=resource("verify", "mem_mb"),
         runtime=resource("verify", "runtime"),
+    params:
+        code=code("verify.py"),
     shell:
         "python -m abi verify --json > {output} 2> {log}"
 

@@ -1,17 +1,17 @@
 """Configuration, digests and paths that all rules share."""
 
-import os
 import sys
 from pathlib import Path
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(ROOT))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 from abi.config import load, require_pinned, workflow_config
 from abi.errors import AbiError
-from abi.provenance import code_digest
+from abi.provenance import code_digest, share_import_path, versions
 from abi.specs import Study
+
+share_import_path(ROOT)
 
 try:
     STUDY = Study(load(workflow_config(config), ROOT))
@@ -35,6 +35,13 @@ wildcard_constraints:
     claim="[a-z][a-z0-9_]*",
     batch=r"\d+-\d+",
     result="[a-z0-9_]+",
+
+
+SOFTWARE = {
+    name: version
+    for name, version in versions().items()
+    if name not in {"pandas", "python"}
+}
 
 
 def code(script):

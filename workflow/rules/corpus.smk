@@ -13,12 +13,12 @@ rule build_text:
         "<benchmarks>/build_text/{text}.tsv"
     conda:
         "../../envs/abi.yaml"
-    params:
-        spec=lambda w: STUDY.text_spec(w.text),
-        code=code("build_text.py"),
     threads: resource("build_text", "threads")
     resources:
         mem_mb=resource("build_text", "mem_mb"),
         runtime=resource("build_text", "runtime"),
+    params:
+        spec=lambda w: STUDY.text_spec(w.text),
+        code=code("build_text.py"),
     script:
         "../../scripts/build_text.py"

@@ -14,13 +14,14 @@ rule evaluate_arms:
         "<benchmarks>/evaluate_arms/{claim}.{batch}.tsv"
     conda:
         "../../envs/abi.yaml"
-    params:
-        spec=lambda w: STUDY.evaluation_spec(w.claim, w.batch),
-        code=code("evaluate_arms.py"),
     threads: resource("evaluate_arms", "threads")
     resources:
         mem_mb=resource("evaluate_arms", "mem_mb"),
         runtime=resource("evaluate_arms", "runtime"),
         gpu=resource("evaluate_arms", "gpu"),
+    params:
+        spec=lambda w: STUDY.evaluation_spec(w.claim, w.batch),
+        code=code("evaluate_arms.py"),
+        software=SOFTWARE,
     script:
         "../../scripts/evaluate_arms.py"

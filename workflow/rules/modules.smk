@@ -16,13 +16,14 @@ rule train_modules:
         "<benchmarks>/train_modules/{backbone}.{text}.{shape}.{role}.{batch}.tsv"
     conda:
         "../../envs/abi.yaml"
-    params:
-        spec=lambda w: STUDY.module_spec(w.text, w.shape, w.role, w.batch),
-        code=code("train_modules.py"),
     threads: resource("train_modules", "threads")
     resources:
         mem_mb=resource("train_modules", "mem_mb"),
         runtime=resource("train_modules", "runtime"),
         gpu=resource("train_modules", "gpu"),
+    params:
+        spec=lambda w: STUDY.module_spec(w.text, w.shape, w.role, w.batch),
+        code=code("train_modules.py"),
+        software=SOFTWARE,
     script:
         "../../scripts/train_modules.py"

@@ -22,13 +22,14 @@ rule write_states:
         "<benchmarks>/write_states/{backbone}.{text}.tsv"
     conda:
         "../../envs/abi.yaml"
-    params:
-        spec=lambda w: STUDY.states_spec(w.backbone, w.text),
-        code=code("write_states.py"),
     threads: resource("write_states", "threads")
     resources:
         mem_mb=resource("write_states", "mem_mb"),
         runtime=resource("write_states", "runtime"),
         gpu=resource("write_states", "gpu"),
+    params:
+        spec=lambda w: STUDY.states_spec(w.backbone, w.text),
+        code=code("write_states.py"),
+        software=SOFTWARE,
     script:
         "../../scripts/write_states.py"

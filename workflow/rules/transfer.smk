@@ -14,13 +14,14 @@ rule fit_alignment:
         "<benchmarks>/fit_alignment/{claim}.{batch}.tsv"
     conda:
         "../../envs/abi.yaml"
-    params:
-        spec=lambda w: STUDY.alignment_spec(w.claim, w.batch),
-        code=code("fit_alignment.py"),
     threads: resource("fit_alignment", "threads")
     resources:
         mem_mb=resource("fit_alignment", "mem_mb"),
         runtime=resource("fit_alignment", "runtime"),
+    params:
+        spec=lambda w: STUDY.alignment_spec(w.claim, w.batch),
+        code=code("fit_alignment.py"),
+        software=SOFTWARE,
     script:
         "../../scripts/fit_alignment.py"
 
@@ -38,13 +39,14 @@ rule calibrate_arms:
         "<benchmarks>/calibrate_arms/{claim}.{batch}.tsv"
     conda:
         "../../envs/abi.yaml"
-    params:
-        spec=lambda w: STUDY.calibration_spec(w.claim, w.batch),
-        code=code("calibrate_arms.py"),
     threads: resource("calibrate_arms", "threads")
     resources:
         mem_mb=resource("calibrate_arms", "mem_mb"),
         runtime=resource("calibrate_arms", "runtime"),
         gpu=resource("calibrate_arms", "gpu"),
+    params:
+        spec=lambda w: STUDY.calibration_spec(w.claim, w.batch),
+        code=code("calibrate_arms.py"),
+        software=SOFTWARE,
     script:
         "../../scripts/calibrate_arms.py"

@@ -1,0 +1,185 @@
+"""Commands on the configuration and the checkout: `check`, `pin`, `docs`. None of them imports torch."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from abi.config import UNPINNED, load, read_scale, scales, unpinned
+from abi.errors import DataError
+from abi.provenance import ROOT, SCHEMAS, read_json, write_text
+from abi.report import readme_table
+from abi.specs import Study
+
+REFERENCE = ROOT / "results" / "reference"
+
+
+def scale_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--scale`."""
+    parser.add_argument("--scale", default="tiny", help=f"one of {', '.join(scales())} (default: tiny)")
+
+
+def check_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `abi check`."""
+    scale_options(parser)
+    parser.add_argument("--claim", action="append", default=[], help="also check that this claim exists")
+
+
+def check(options: argparse.Namespace) -> int:
+    """Validate the configuration of a scale and say what it holds."""
+    study = Study(load(options.scale))
+    for claim in options.claim:
+        study.claim(claim)
+    missing = unpinned(study.scale)
+    print(
+        f"scale {options.scale}: {len(study.config.claims)} claims ({', '.join(study.config.claims)}), configuration valid"
+    )
+    if missing:
+        print(f"not pinned yet: {', '.join(missing)} (`abi pin --scale {options.scale}` needs the network once)")
+    return 0
+
+
+def pin(options: argparse.Namespace) -> int:
+    """Write config/scales/<scale>.lock.yaml: today's revision of everything of a scale that is still unpinned.
+
+    Raises: DataError: the hub cannot be reached, with what would be pinned; nothing is written then.
+    """
+    scale = read_scale(options.scale, ROOT / "config" / "scales")
+    wanted = unpinned(scale)
+    if not wanted:
+        print(f"scale {options.scale}: nothing to pin")
+        return 0
+    lock = ROOT / "config" / "scales" / f"{options.scale}.lock.yaml"
+    pins: dict[str, dict[str, str]] = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else {}
+    for name, backbone in scale["backbones"].items():
+        if backbone.get("hub", {}).get("revision") == UNPINNED:
+            pins.setdefault("backbones", {})[name] = _revision(backbone["hub"]["id"], "model", wanted, options.endpoint)
+    for place in (place for places in scale["sources"].values() for place in places):
+        if place.get("revision") == UNPINNED:
+            pins.setdefault("sources", {})[place["id"]] = _revision(place["id"], "dataset", wanted, options.endpoint)
+    write_text(
+        lock, "# Written by `abi pin`: the revisions this scale runs with.\n" + yaml.safe_dump(pins, sort_keys=True)
+    )
+    print(f"wrote {lock.relative_to(ROOT)}: {', '.join(wanted)}")
+    return 0
+
+
+def pin_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `abi pin`."""
+    scale_options(parser)
+    parser.add_argument("--endpoint", help="another hub than the public one")
+
+
+def _revision(hub_id: str, kind: str, wanted: list[str], endpoint: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi(endpoint=endpoint).repo_info(hub_id, repo_type=kind, timeout=20).sha)
+    except Exception as error:
+        raise DataError(
+            f"pin: the hub does not answer for {hub_id} ({type(error).__name__}); go online and try again; still to pin: {', '.join(wanted)}"
+        ) from None
+
+
+def docs_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `abi docs`."""
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a document is out of date")
+    parser.add_argument(
+        "--adopt", metavar="SCALE", help="first copy the result files of this scale to results/reference"
+    )
+
+
+def docs(options: argparse.Namespace) -> int:
+    """Write what documents quote: the README's verdict table from the committed reference results."""
+    if options.adopt:
+        adopt(options.adopt)
+    results = reference_results("tiny")
+    stale = []
+    for name, key, content in (
+        ("README.md", "verdicts", readme_table(results)),
+        ("config/README.md", "keys", key_tables()),
+        ("docs/record.md", "record", record_page()),
+    ):
+        path = ROOT / name
+        before = path.read_text(encoding="utf-8")
+        after = between(before, key, content)
+        if after != before:
+            stale.append(name)
+            if not options.check:
+                write_text(path, after)
+    if stale and options.check:
+        print(f"{', '.join(stale)}: out of date; run `make docs`", file=sys.stderr)
+        return 1
+    print(f"written: {', '.join(stale)}" if stale else "documents are up to date")
+    return 0
+
+
+def record_page() -> str:
+    """Return the judgement of the published record as Markdown."""
+    from abi import record
+
+    return "\n" + record.to_markdown(record.judge(record.load())) + "\n"
+
+
+def key_tables() -> str:
+    """Return one table of keys per configuration file, from its schema: key, type, meaning."""
+    lines = []
+    for kind in ("claims", "scale", "protocol"):
+        schema = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+        lines += ["", f"## {schema['title']}", "", "| key | what |", "| --- | --- |"]
+        lines += [f"| `{key}` | {what} |" for key, what in _keys(schema, schema, "")]
+    return "\n".join(lines) + "\n\n"
+
+
+def _keys(schema: dict[str, Any], root: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
+    """Return (dotted key, meaning) of every key of a schema, references followed."""
+    if "$ref" in schema:
+        schema = {
+            **root["$defs"][schema["$ref"].rpartition("/")[2]],
+            **{k: v for k, v in schema.items() if k != "$ref"},
+        }
+    rows = []
+    children = dict(schema.get("properties", {}))
+    if isinstance(schema.get("additionalProperties"), dict):
+        children["<name>"] = schema["additionalProperties"]
+    if (
+        isinstance(schema.get("items"), dict)
+        and schema["items"].get("type", "object") == "object"
+        and "enum" not in schema["items"]
+    ):
+        rows += _keys(schema["items"], root, f"{prefix}[]")
+    for name, child in children.items():
+        key = f"{prefix}.{name}" if prefix else name
+        what = child.get("description", "")
+        choices = f" (one of {', '.join(map(str, child['enum']))})" if "enum" in child else ""
+        if what or choices:
+            rows.append((key, (what + choices).strip()))
+        rows += _keys(child, root, key)
+    return rows
+
+
+def adopt(scale: str) -> None:
+    """Copy the result files and the summary of a scale to the committed reference."""
+    study = Study(load(scale))
+    for path in study.result_files():
+        read_json(path, "result")
+        write_text(REFERENCE / scale / Path(path).name, Path(path).read_text(encoding="utf-8"))
+    write_text(REFERENCE / scale / "summary.md", Path(f"results/{scale}/summary.md").read_text(encoding="utf-8"))
+
+
+def reference_results(scale: str) -> list[dict[str, Any]]:
+    """Return the committed result files of a scale, in the order of the claims."""
+    study = Study(load(scale))
+    paths = [REFERENCE / scale / Path(path).name for path in study.result_files()]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+
+def between(text: str, name: str, content: str) -> str:
+    """Return text with what stands between the markers `name:begin` and `name:end` replaced."""
+    head, _, rest = text.partition(f"<!-- {name}:begin")
+    marker, _, tail = rest.partition("-->")
+    _, _, tail = tail.partition(f"<!-- {name}:end -->")
+    return f"{head}<!-- {name}:begin{marker}-->\n{content}<!-- {name}:end -->{tail}"

@@ -1,0 +1,138 @@
+"""Shared fixtures: tiny real models, made-up text and states whose content is known. One thread, no network."""
+
+import random
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import settings
+from safetensors.torch import save_file
+
+from abi.errors import DataError
+from abi.states import Head, States
+
+torch.set_num_threads(1)
+settings.register_profile("abi", deadline=None, derandomize=True)
+settings.load_profile("abi")
+
+SIZES = {"num_attention_heads": 2, "num_hidden_layers": 2, "hidden_size": 16, "max_position_embeddings": 64}
+T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 2}
+FAMILIES = {
+    "t5": ("t5", T5),
+    "t5-v1.1": ("t5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "gpt2": ("gpt2", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}),
+    "qwen2": ("qwen2", {**SIZES, "num_key_value_heads": 1, "intermediate_size": 24}),
+    "gpt_neox": ("gpt_neox", {**SIZES, "intermediate_size": 24}),
+    "llama": ("llama", {**SIZES, "intermediate_size": 24}),
+    "opt": ("opt", {**SIZES, "ffn_dim": 24, "word_embed_proj_dim": 16}),
+}
+
+
+@pytest.fixture(scope="session")
+def refuses():
+    """Expect an error whose message holds `words` and is one line."""
+
+    @contextmanager
+    def context(words, error=DataError):
+        with pytest.raises(error, match=words) as caught:
+            yield
+        assert "\n" not in str(caught.value)
+
+    return context
+
+
+@pytest.fixture(scope="session")
+def texts():
+    """Python-like text that never changes: four texts of a few kilobytes."""
+    draw = random.Random(0)
+    words = ["state", "window", "loss", "token", "norm", "rate", "model", "batch", "index", "text", "größe", "head"]
+
+    def line():
+        a, b, c = (draw.choice(words) for _ in range(3))
+        return draw.choice(
+            [f"def {a}_{b}({c}):", f"    return {a} + {c}[{draw.randint(0, 99)}]", f"# the {a} of a {b}", ""]
+        )
+
+    return ["\n".join(line() for _ in range(150)) for _ in range(4)]
+
+
+@pytest.fixture(scope="session")
+def tokenizers(texts):
+    from abi import backbones
+
+    return {kind: backbones.build_tokenizer(texts, kind, 360) for kind in ("bpe", "unigram")}
+
+
+@pytest.fixture(scope="session")
+def make_backbone(tokenizers):
+    """A randomly initialised backbone of a family of FAMILIES, the same at every call."""
+    import transformers
+
+    from abi import backbones
+
+    def make(family, vocab_size=None, seed=0):
+        kind, keywords = FAMILIES[family]
+        tokenizer = tokenizers["unigram" if kind == "t5" else "bpe"]
+        special = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
+        if kind == "t5":
+            special["decoder_start_token_id"] = 0
+        config = transformers.AutoConfig.for_model(kind, vocab_size=vocab_size or len(tokenizer), **special, **keywords)
+        auto = transformers.AutoModelForSeq2SeqLM if kind == "t5" else transformers.AutoModelForCausalLM
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = auto.from_config(config)
+        return backbones.Backbone(model.eval().requires_grad_(False), tokenizer)
+
+    return make
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def backbone(request, make_backbone):
+    return make_backbone(request.param)
+
+
+@pytest.fixture(scope="session")
+def window_of():
+    """A window of 12 tokens for a backbone: 5 of them are an encoder's."""
+    from abi import backbones
+
+    return lambda backbone: backbones.Window(12, 5 if backbone.is_encoder_decoder else 0, 1)
+
+
+@pytest.fixture
+def make_states(tmp_path):
+    """Stored states with random content: N windows of T positions, taps 0 to 2, three windows per document."""
+
+    def make(n=12, positions=6, width=8, vocabulary=11, skip=1, seed=0, name="states"):
+        rng = torch.Generator().manual_seed(seed)
+        tensors = {f"tap.{tap}": torch.randn(n, positions, width, generator=rng) for tap in range(3)}
+        tensors["targets"] = torch.randint(vocabulary, (n, positions), generator=rng, dtype=torch.int32)
+        tensors["target_bytes"] = torch.randint(1, 9, (n, positions), generator=rng, dtype=torch.int32)
+        tensors["char_end"] = torch.arange(n * positions, dtype=torch.int32).view(n, positions)
+        tensors["document"] = torch.arange(n, dtype=torch.int32) // 3
+        documents = [f"d{i}" for i in range(-(-n // 3))]
+        manifest = {
+            "n_windows": n, "positions": positions, "width": width, "taps": [0, 1, 2], "final_tap": 2, "skip": skip,
+            "documents": documents, "groups": [f"g{i // 2}" for i in range(len(documents))],
+        }  # fmt: skip
+        path = tmp_path / f"{name}.safetensors"
+        save_file(tensors, path)
+        return States(path, manifest)
+
+    return make
+
+
+@pytest.fixture
+def head():
+    """A head `[11, 8]` with a bias and a scale."""
+    rng = torch.Generator().manual_seed(1)
+    return Head(torch.randn(11, 8, generator=rng), 0.5, torch.randn(11, generator=rng))
+
+
+@pytest.fixture
+def facts():
+    """What a module's config says beside its shape."""
+    return {
+        "base_model": "gpt2_medium", "base_revision": "built", "base_sha256": "a" * 64, "head_sha256": "b" * 64,
+        "vocabulary": "c" * 20, "name": "m", "role": "arm", "text": "python", "seed": 1,
+    }  # fmt: skip

@@ -1,0 +1,57 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def abi(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "abi", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_generated_parts_of_documents_are_up_to_date():
+    done = abi("docs", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def commands(page):
+    """Return the commands of a page's indented blocks, without their remarks."""
+    lines = re.findall(r"(?m)^    ((?:make|snakemake|abi) .*)$", page.read_text(encoding="utf-8"))
+    return [line.partition("#")[0].split() for line in lines]
+
+
+def test_make_words_of_the_documents_are_targets_of_the_makefile():
+    targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
+    words = {command[1] for page in PAGES for command in commands(page) if command[0] == "make"}
+    assert words - {"t5_to_gpt2"} <= targets
+
+
+@pytest.mark.workflow
+@pytest.mark.xdist_group("dag")
+@pytest.mark.parametrize(
+    "command",
+    [c for page in PAGES for c in commands(page) if c[0] == "snakemake" and "slurm" not in " ".join(c)],
+    ids=" ".join,
+)
+def test_snakemake_commands_of_the_documents_plan(command):
+    dry = [] if any(word.startswith("--list") for word in command) else ["-n"]
+    done = subprocess.run([sys.executable, "-m", *command, *dry], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for page in PAGES for c in commands(page) if c[0] == "abi"], ids=" ".join)
+def test_abi_commands_of_the_documents_run(command):
+    done = abi(*command[1:])
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_of_the_documents_lead_somewhere():
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"

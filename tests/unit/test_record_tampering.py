@@ -1,0 +1,155 @@
+"""An altered record is found and named, leaf by leaf: one digit of every number, with regenerated hashes or without."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from abi import record
+from abi.errors import DataError
+from abi.record import FILES, judge_file
+from abi.record.data import FIGURES, MARK, alterations, changed_leaves, digest, fingerprints, leaves, parse
+from abi.record.pins import PINS
+from abi.record.reconstruction import FILE
+
+RECORD = Path(__file__).resolve().parents[2] / "config" / "record"
+NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
+
+
+@pytest.fixture(scope="module")
+def published():
+    return record.load(RECORD)
+
+
+def tokens(text):
+    return [match.span(1) for match in NUMBER.finditer(text) if match.group(1)]
+
+
+def one_digit(text, span, last):
+    """Replace one digit of a number: its last one, or its first unless that would leave a leading zero."""
+    digits = [i for i in range(*span) if text[i].isdigit() and "e" not in text[span[0] : i].lower()]
+    i = digits[-1] if last else digits[0]
+    leading = i == digits[0] and len(digits) > 1 and text[i + 1] != "."
+    new = str(int(text[i]) % 9 + 1) if leading else str((int(text[i]) + 1) % 10)
+    return text[:i] + new + text[i + 1 :]
+
+
+def numeric_paths(text, name):
+    return [
+        path
+        for path, value in leaves(parse(text, name, exact=True))
+        if type(value) is not str and hasattr(value, "strip")
+    ]
+
+
+def altered(published, name, text):
+    """Return what is found in a record with one changed file whose MANIFEST was regenerated."""
+    texts = published.texts | {name: text}
+    manifest = "".join(f"{digest(texts[key])}  {key}\n" for key in sorted(texts))
+    return alterations(replace(published, texts=texts, manifest=manifest), PINS)
+
+
+def test_the_shipped_record_is_intact(published):
+    assert alterations(published, PINS) == []
+
+
+def test_pins_hold_every_leaf(published):
+    assert set(PINS) == set(published.texts)
+    for name, (pinned, marks) in PINS.items():
+        text = published.texts[name]
+        assert (pinned, marks) == (digest(text), fingerprints(text, name))
+        assert len(marks) == MARK * len(leaves(parse(text, name)))
+
+
+def sweep(published, step):
+    tried, named = 0, 0
+    for name, text in published.texts.items():
+        paths, spans = numeric_paths(text, name), tokens(text)
+        assert len(paths) == len(spans)
+        for path, span in list(zip(paths, spans, strict=True))[::step]:
+            for last in (True, False):
+                tried += 1
+                named += changed_leaves(one_digit(text, span, last), name, PINS[name][1]) == [path]
+    return tried, named
+
+
+def test_a_changed_digit_is_found_and_named_in_a_sample(published):
+    tried, named = sweep(published, 23)
+    print(f"\none digit changed, every 23rd number: {tried} tried, {named} found and named")
+    assert named == tried > 300
+
+
+@pytest.mark.slow
+def test_a_changed_digit_of_every_number_is_found_and_named(published, capsys):
+    tried, named = sweep(published, 1)
+    with capsys.disabled():
+        print(f"\none digit of every number changed, one at a time: {tried} tried, {named} found and named")
+    assert named == tried == 2 * 3819
+
+
+@pytest.mark.parametrize("name", [FIGURES, "published_results/abi_ablation_results.json", f"published_results/{FILE}"])
+def test_regenerated_hashes_do_not_hide_a_change(published, name):
+    text = published.texts[name]
+    path, span = numeric_paths(text, name)[5], tokens(text)[5]
+    found = altered(published, name, one_digit(text, span, True))
+    assert f"{name}: leaf {path} is not what was published" in found
+    assert any(line.startswith("MANIFEST.sha256") and name in line for line in found)
+
+
+def test_several_changes_are_all_named(published):
+    name = f"published_results/{FILE}"
+    text = (
+        published.texts[name]
+        .replace('"architecture_confirmed": false', '"architecture_confirmed": true')
+        .replace("237.4", "23.4")
+    )
+    found = altered(published, name, text)
+    assert [line for line in found if "leaf" in line] == [
+        f"{name}: leaf {x} is not what was published" for x in ("architecture_confirmed", "elapsed_min")
+    ]
+
+
+def test_added_and_removed_leaves_are_named(published):
+    name = "published_results/cross_lineage_results.json"
+    text = published.texts[name]
+    added = altered(published, name, text.replace('"d_abi": 256', '"d_abi": 256, "extra": 1'))
+    assert any("leaf extra" in line for line in added)
+    removed = altered(published, name, text.replace('"d_abi": 256,', ""))
+    assert any("missing after target_arch" in line for line in removed)
+
+
+def test_white_space_and_foreign_files_are_found(published):
+    name = "published_results/cross_lineage_results.json"
+    assert "no leaf did" in altered(published, name, published.texts[name] + "\n")[0]
+    assert "not part of the record" in altered(published, "published_results/extra.json", "{}")[0]
+
+
+@pytest.mark.slow
+def test_recomputation_alone_finds_part_of_the_changes(published, capsys):
+    def outline(name, data):
+        try:
+            return [(item.id, item.state) for item in judge_file(name, data)]
+        except DataError as error:
+            return str(error)
+
+    tried, found = 0, 0
+    for name in FILES:
+        text = published.texts[f"published_results/{name}"]
+        before = outline(name, json.loads(text))
+        for span in tokens(text)[::4]:
+            tried += 1
+            found += outline(name, json.loads(one_digit(text, span, False))) != before
+    with capsys.disabled():
+        print(f"\nfirst digit changed, all hashes and pins regenerated: {tried} tried, {found} found by recomputation")
+    assert found > tried / 2
+
+
+def test_many_alterations_are_counted_in_text_and_named_in_data(published):
+    name = "published_results/cross_lineage_results.json"
+    texts = published.texts | {key: text.replace("0.", "1.") for key, text in published.texts.items() if key != FIGURES}
+    judgement = record.judge(replace(published, texts=texts))
+    assert judgement.items == ()
+    assert f"and {len(judgement.altered) - 40} more" in record.to_text(judgement)
+    assert any(name in line for line in judgement.as_dict()["altered"])

@@ -1,0 +1,88 @@
+"""Temporary copies of the repository in which the real DAG runs at scale smoke."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("abi", "config", "envs", "profiles", "scripts", "workflow", "Snakefile")
+
+
+@dataclass
+class Copy:
+    """A working copy of the repository; `run` calls Snakemake in it."""
+
+    root: Path
+
+    def run(self, *arguments, check=True, scale="smoke"):
+        command = [sys.executable, "-m", "snakemake", "--config", f"scale={scale}", *arguments]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
+        environment |= {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
+        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, check=False)
+        assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done
+
+    def planned(self, *targets, scale="smoke"):
+        """Return rule -> number of jobs that a dry run plans (targets that only collect are left out)."""
+        text = self.run("-n", "--", *targets, scale=scale).stdout if targets else self.run("-n", scale=scale).stdout
+        stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", text, re.S)
+        rows = (line.split() for line in stats.group(1).splitlines()) if stats else ()
+        return {name: int(count) for name, count in rows if name not in {"all", *self.claims()}}
+
+    def claims(self):
+        return yaml.safe_load((self.root / "config/claims.yaml").read_text())["claims"]
+
+    def edit(self, path, change):
+        """Change a YAML file through a function of its content, or a text file through a function of its text."""
+        file = self.root / path
+        text = file.read_text(encoding="utf-8")
+        if path.endswith(".yaml"):
+            content = yaml.safe_load(text)
+            change(content)
+            file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        else:
+            file.write_text(change(text), encoding="utf-8")
+        return file, text
+
+    def sibling(self, root):
+        """Return another copy with the same results, whose edits leave this one alone."""
+        shutil.copytree(self.root, root, symlinks=True, copy_function=shutil.copy2)
+        return Copy(root)
+
+
+def fresh_copy(root):
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            root.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, root / part)
+    return Copy(root)
+
+
+@pytest.fixture
+def empty(tmp_path):
+    """A copy in which nothing was built."""
+    return fresh_copy(tmp_path / "repo")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """A copy in which everything was built at scale smoke, once per session; do not edit it."""
+    copy = fresh_copy(tmp_path_factory.mktemp("built") / "repo")
+    copy.run()
+    return copy
+
+
+@pytest.fixture
+def edited(built, tmp_path):
+    """A private copy of the built one, with its results and Snakemake's metadata."""
+    return built.sibling(tmp_path / "repo")

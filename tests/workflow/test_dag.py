@@ -1,0 +1,199 @@
+"""The DAG run for real at scale smoke: what is planned, what is stale, what is reproducible."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("dag"), pytest.mark.timeout(540)]
+FROZEN_STAGES = {"build_text", "build_backbone", "write_states", "train_modules"}
+
+
+def test_plain_snakemake_plans_all_claims_in_an_empty_folder(empty):
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n"], cwd=empty.root, capture_output=True, text=True, check=True
+    )
+    assert "judge_claim" in done.stdout
+    assert "results/tiny/summary.md" in done.stdout
+
+
+def test_a_claim_alone_plans_only_what_it_needs(empty):
+    planned = empty.planned("t5_same_backbone")
+    assert planned["build_backbone"] == planned["judge_claim"] == 1
+    assert "fit_alignment" not in planned
+    assert planned == empty.planned("results/smoke/cross_arch_t5_nib_v53_results.json")
+
+
+def test_the_menu_lists_every_claim_with_its_title(empty):
+    menu = empty.run("--list-target-rules").stdout
+    assert all(f"{name} ({claim['title']})" in menu for name, claim in empty.claims().items())
+
+
+def test_every_job_that_imports_torch_fits_the_budget(empty):
+    planned = empty.planned(scale="tiny")
+    torch_jobs = sum(n for rule, n in planned.items() if rule not in {"build_text", "judge_claim", "summarise"})
+    assert 0 < torch_jobs <= 40
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        (
+            "config/claims.yaml",
+            lambda c: c["claims"]["t5_to_gpt2"].update(target="gpt2_medum"),
+            "did you mean 'gpt2_medium'?",
+        ),
+        ("config/claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(sedes=3), "did you mean 'seeds'?"),
+        ("config/scales/smoke.yaml", lambda c: c["modules"]["wide"].update(d_abi=5000), "d_abi 5000"),
+        (
+            "config/scales/smoke.yaml",
+            lambda c: c["calibration"]["kd"].update(temprature=3),
+            "did you mean 'temperature'?",
+        ),
+    ],
+)
+def test_bad_configuration_is_one_sentence_and_exit_code_2(empty, file, change, words):
+    empty.edit(file, change)
+    done = empty.run(check=False)
+    assert done.returncode == 2
+    [sentence] = [line for line in done.stderr.splitlines() if line.startswith("abi: ")]
+    assert words in sentence
+    assert "Traceback" not in done.stderr
+    assert not (empty.root / "results").exists()
+
+
+def test_a_paper_claim_without_its_downloads_refuses(empty):
+    done = empty.run("t5_to_gpt2", check=False, scale="paper")
+    assert done.returncode == 2
+    assert "abi pin --scale paper" in done.stderr
+    assert not (empty.root / "results").exists()
+
+
+def test_everything_is_built_and_nothing_is_stale(built):
+    assert built.planned() == {}
+    assert (built.root / "results/smoke/summary.md").exists()
+
+
+def test_result_files_name_verdict_arms_and_what_made_them(built):
+    result = json.loads((built.root / "results/smoke/cross_arch_enc_dec_nib_results.json").read_text())
+    assert result["verdict"] in {"SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS"}
+    assert set(built.claims()["t5_to_gpt2"]["arms"]) <= set(result["fits"]["kd"]["arms"])
+    assert set(result["provenance"]["inputs"]) >= {"results/smoke/evidence/t5_to_gpt2/1-3.csv.gz"}
+    assert result["nib_official"]["rng_seed"] == 7777
+
+
+def test_evidence_reads_in_pandas_with_every_core_arm_and_held_out_groups_only(built):
+    rows = pd.read_csv(built.root / "results/smoke/evidence/t5_to_gpt2/1-3.csv.gz")
+    manifest = pd.read_csv(built.root / "results/smoke/corpus/python.csv")
+    test_groups = set(manifest[manifest["split"] == "test"]["group"])
+    assert set(rows[rows["scope"] == "domain"]["group"]) <= test_groups
+    assert {"raw", "oracle", "reference", "native", "transferred", "random", "permuted"} <= set(rows["arm"])
+
+
+def test_no_group_is_in_two_splits_and_both_texts_split_alike(built):
+    tables = [pd.read_csv(built.root / f"results/smoke/corpus/{text}.csv") for text in ("python", "general")]
+    assert (pd.concat(tables).groupby("group")["split"].nunique() == 1).all()
+
+
+def test_a_comment_or_docstring_edit_reruns_nothing(edited):
+    edited.edit("abi/metrics.py", lambda text: text.replace('"""NIB metrics', '"""Metrics, NIB') + "\n# a remark\n")
+    edited.edit("scripts/train_modules.py", lambda text: text + "# a remark\n")
+    assert edited.planned() == {}
+
+
+def test_touched_files_rerun_nothing(edited):
+    for path in [
+        *edited.root.glob("abi/**/*.py"),
+        *edited.root.glob("scripts/*.py"),
+        *edited.root.glob("results/smoke/**/*.json"),
+    ]:
+        path.touch()
+    assert edited.planned() == {}
+
+
+def test_an_edit_of_metrics_reruns_evaluation_and_what_follows(edited):
+    edited.edit(
+        "abi/metrics.py", lambda text: text.replace("LOG_ZERO, TINY = -1e4, 1e-38", "LOG_ZERO, TINY = -1e4, 1e-37")
+    )
+    assert set(edited.planned()) == {"evaluate_arms", "judge_claim", "summarise"}
+
+
+def test_an_edit_that_is_taken_back_reruns_nothing(edited):
+    file, text = edited.edit("abi/training.py", lambda text: text.replace("1_000_003", "1_000_033"))
+    assert "train_modules" in edited.planned()
+    file.write_text(text, encoding="utf-8")
+    assert edited.planned() == {}
+
+
+def test_a_calibration_rate_reruns_no_frozen_stage(edited):
+    edited.edit("config/scales/smoke.yaml", lambda c: c["calibration"]["kd"]["phases"]["module"][0].update(lr=2.0e-3))
+    planned = edited.planned()
+    assert set(planned) == {"calibrate_arms", "evaluate_arms", "judge_claim", "summarise"}
+    assert planned["calibrate_arms"] == planned["judge_claim"] == 1
+
+
+def test_a_claims_words_rerun_its_verdict_only(edited):
+    edited.edit("config/claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(title="Another title"))
+    assert edited.planned() == {"judge_claim": 1, "summarise": 1}
+
+
+def test_two_swapped_values_are_noticed(edited):
+    def swap(content):
+        windows = content["texts"]["python"]["max_windows"]
+        windows["train"], windows["test"] = windows["test"], windows["train"] + 1
+
+    edited.edit("config/scales/smoke.yaml", swap)
+    assert edited.planned()["write_states"] == 2
+
+
+def test_code_edited_while_the_workflow_runs_is_refused(edited):
+    (edited.root / "results/smoke/cross_arch_enc_dec_nib_results.json").unlink()
+    snakefile = edited.root / "workflow/rules/common.smk"
+    snakefile.write_text(snakefile.read_text().replace("return code_digest(", 'return "0" * 20 or code_digest('))
+    done = edited.run("t5_to_gpt2", check=False)
+    assert done.returncode != 0
+    assert "run the same command again" in done.stderr + done.stdout
+
+
+@pytest.mark.slow
+def test_a_new_claim_is_data_alone(edited):
+    def other_direction(content):
+        claim = {
+            **content["claims"]["t5_to_gpt2"],
+            "source": "gpt2_medium",
+            "target": "t5_large",
+            "title": "GPT-2 to T5",
+        }
+        content["claims"]["gpt2_to_t5"] = {**claim, "record": {"result_file": "gpt2_to_t5_results.json"}}
+
+    edited.edit("config/claims.yaml", other_direction)
+    planned = edited.planned("gpt2_to_t5")
+    assert not {"build_text", "build_backbone", "write_states"} & set(planned)
+    edited.run("gpt2_to_t5")
+    result = json.loads((edited.root / "results/smoke/gpt2_to_t5_results.json").read_text())
+    assert result["source_model"] == "gpt2_medium"
+    assert result["record"] == {}
+
+
+@pytest.mark.slow
+def test_two_runs_from_scratch_agree_bit_for_bit_even_after_a_kill(built, empty):
+    running = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--config", "scale=smoke"], cwd=empty.root, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    while not (empty.root / "results/smoke/backbones/gpt2_medium.json").exists():
+        time.sleep(0.5)
+        assert running.poll() is None
+    time.sleep(6)
+    import os
+
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    empty.run("--unlock")
+    empty.run()
+    for path in sorted((built.root / "results/smoke/evidence").rglob("*.csv.gz")):
+        assert path.read_bytes() == (empty.root / path.relative_to(built.root)).read_bytes(), path.name
