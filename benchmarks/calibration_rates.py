@@ -23,7 +23,11 @@ from abi.stages.alignments import read_rotations
 from abi.stages.store import module_of_seed, read_head, read_states, shape
 from abi.training import Phase, Schedule
 
-RATES = {"module": (3e-4, 1e-3, 3e-3, 1e-2), "linear": (3e-4, 1e-3, 3e-3, 1e-2), "bias": (3e-3, 1e-2, 3e-2, 1e-1)}
+RATES = {
+    "module": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+    "linear": (1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+    "bias": (1e-2, 3e-2, 1e-1, 3e-1),
+}
 ARM = {
     "kd": {"module": "native", "linear": "linear", "bias": "bias"},
     "correction-mse": {"module": "candidate", "linear": "linear"},

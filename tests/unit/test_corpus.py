@@ -20,6 +20,7 @@ from abi.corpus import (
     identifier_share,
     read_documents,
     split_of,
+    split_rows,
     strip_code,
     summary,
     write_documents,
@@ -411,3 +412,10 @@ def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(tmp_path, monkeypa
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with refuses("corpus source org/text@" + "0" * 40 + ": cannot be downloaded"):
         find_files({"kind": "hub", "id": "org/text", "revision": "0" * 40})
+
+
+def test_rows_of_a_data_set_are_documents_or_the_lines_between_headings():
+    rows = [" = A = \n", "one\n", "", " = B = \n", " \n", "two\n"]
+    assert split_rows(rows, None) == [" = A = \n", "one\n", " = B = \n", "two\n"]
+    assert split_rows(rows, r" = \w") == [" = A = \none\n", " = B = \n \ntwo\n"]
+    assert split_rows(["before\n", *rows], r" = \w")[0] == "before\n"

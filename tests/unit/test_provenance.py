@@ -367,3 +367,17 @@ def test_provenance_fits_the_schema(tmp_path):
     write_json(tmp_path / "t.json", "text", text_record(0.5) | {"provenance": block})
     assert block["inputs"] == {str(tmp_path / "in"): sha256_file(tmp_path / "in")}
     assert block["versions"]["torch"] == torch.__version__
+
+
+def test_progress_is_told_at_the_end_and_not_at_every_step(caplog):
+    report = provenance.progress(50)
+    with caplog.at_level("INFO", "abi"):
+        for step in range(1, 51):
+            report(step, "loss 0.1")
+    assert caplog.messages == ["step 50/50 loss 0.1"]
+
+
+def test_jobs_import_from_this_working_copy_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/other", str(tmp_path)]))
+    provenance.share_import_path(tmp_path)
+    assert os.environ["PYTHONPATH"] == os.pathsep.join([str(tmp_path), "/other"])

@@ -1,0 +1,315 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from abi.errors import TamperError
+from abi.fitting import (
+    ARM_FILE,
+    FitData,
+    LinearMap,
+    LogitBias,
+    Objective,
+    correction_of,
+    corrections,
+    derive_seed,
+    fit_gradient,
+    load_fitted,
+    logit_bias_of,
+    save_simple,
+    solve,
+    taps_of,
+)
+from abi.module import AbiModule, ModuleConfig, save_module, without_domain_net
+from abi.training import BatchOrder, Phase, Schedule
+
+CONFIG = ModuleConfig(8, (0, 2), 6)
+STEPS = Schedule([Phase(4, 1e-2)])
+
+
+@pytest.fixture
+def data(make_states, head):
+    """Twelve windows with the corrections of a teacher that reads one tap."""
+    states = make_states()
+    teacher = AbiModule(ModuleConfig(8, (2,), 5), seed=7).requires_grad_(False)
+    return FitData(states, head, corrections(teacher, states))
+
+
+def arms():
+    return {"module": AbiModule(CONFIG, seed=1), "no net": AbiModule(without_domain_net(CONFIG), seed=1),
+            "linear": LinearMap((0, 2), 8), "bias": LogitBias(11)}  # fmt: skip
+
+
+def hand_ridge(x, y, penalty):
+    x, y = x.double().numpy(), y.double().numpy()
+    gram = x.T @ x
+    return np.linalg.solve(gram + penalty * np.diag(gram).mean() * np.eye(len(gram)), x.T @ y)
+
+
+@pytest.mark.parametrize("name", ["module", "no net"])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_solved_module_is_the_ridge_of_its_abi_states(data, name, rotated):
+    module = arms()[name].requires_grad_(False)
+    if rotated:
+        module.set_rotation(torch.linalg.qr(torch.randn(6, 6))[0])
+    before = {n: p.clone() for n, p in module.state_dict().items()}
+    solve(module, data, 1e-3, batch=5)
+    z = module.abi_state(data.states.taps(CONFIG.taps, slice(None))).flatten(0, 1)
+    np.testing.assert_allclose(
+        module.proj_out.weight.T.numpy(), hand_ridge(z, data.teacher.flatten(0, 1), 1e-3), rtol=1e-4, atol=1e-5
+    )
+    assert [n for n in before if not torch.equal(before[n], module.state_dict()[n])] == ["proj_out.weight"]
+
+
+def test_a_solved_linear_map_is_the_ridge_of_standardised_states(data):
+    linear = LinearMap((0, 2), 8)
+    linear.standardise(data.states)
+    solve(linear, data, 1e-3, batch=5)
+    x = data.states.taps((0, 2), slice(None)).flatten(2).flatten(0, 1).double()
+    x = torch.cat([(x - x.mean(0)) / x.std(0), torch.ones(len(x), 1)], dim=1)
+    wanted = hand_ridge(x, data.teacher.flatten(0, 1), 1e-3)
+    np.testing.assert_allclose(linear.weight.detach().numpy(), wanted[:-1], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(linear.bias.detach().numpy(), wanted[-1], rtol=1e-3, atol=1e-5)
+
+
+def test_a_linear_teacher_is_found_exactly(data):
+    states = data.states
+    x = states.taps((0, 2), slice(None)).flatten(2)
+    data.teacher = x @ torch.randn(16, 8) + torch.randn(8)
+    linear = LinearMap((0, 2), 8)
+    linear.standardise(states)
+    solve(linear, data, 1e-9)
+    torch.testing.assert_close(correction_of(linear, states, slice(None)), data.teacher, rtol=1e-3, atol=1e-3)
+
+
+def test_a_module_that_is_the_teacher_solves_to_itself(data):
+    module = AbiModule(CONFIG, seed=3).requires_grad_(False)
+    data.teacher = corrections(module, data.states)
+    module.proj_out.weight.zero_()
+    solve(module, data, 1e-10)
+    torch.testing.assert_close(corrections(module, data.states), data.teacher, rtol=1e-3, atol=1e-4)
+
+
+def test_a_solved_bias_is_the_shift_of_the_mean_distribution(data):
+    bias = LogitBias(11)
+    solve(bias, data, 0.0, batch=5)
+    final = data.states.final(slice(None)).double()
+    weight, offset = data.head.weight.double(), data.head.bias.double()
+    raw, taught = (
+        F.softmax(0.5 * x @ weight.T + offset, -1).mean((0, 1)) for x in (final, final + data.teacher.double())
+    )
+    torch.testing.assert_close(bias.logit_bias.detach().double(), (taught / raw).log(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["module", "linear", "bias"])
+def test_a_solve_does_not_depend_on_its_batch(data, name):
+    first, second = arms()[name], arms()[name]
+    solve(first, data, 1e-3, batch=1)
+    solve(second, data, 1e-3, batch=100)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["module", "no net", "linear", "bias"])
+def test_two_solves_are_bit_identical(data, name):
+    first, second = arms()[name], arms()[name]
+    for arm in (first, second):
+        solve(arm, data, 1e-3)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_standardised_features_have_mean_zero_and_spread_one(data):
+    linear = LinearMap((0, 2), 8)
+    linear.standardise(data.states)
+    features = linear.features(data.states.taps((0, 2), slice(None))).flatten(0, 1)
+    torch.testing.assert_close(features.mean(0), torch.zeros(16), rtol=0, atol=1e-5)
+    torch.testing.assert_close(features.std(0), torch.ones(16), rtol=1e-4, atol=0)
+
+
+def test_an_unfitted_linear_map_and_bias_correct_nothing(data):
+    assert correction_of(LinearMap((0, 2), 8), data.states, slice(None)).abs().max() == 0
+    assert correction_of(LogitBias(11), data.states, slice(None)) is None
+    assert correction_of(None, data.states, slice(None)) is None
+    assert logit_bias_of(LogitBias(11)).abs().max() == 0
+    assert logit_bias_of(None) is logit_bias_of(LinearMap((0, 2), 8)) is None
+
+
+def fitted(model, data, objective="kd", schedule=STEPS, trainable=None, frozen=None, seed=3):
+    chosen = dict(model.named_parameters()) if trainable is None else trainable
+    return fit_gradient(
+        model, data, Objective(objective), schedule, trainable=chosen, frozen=frozen or {}, batch=4, seed=seed
+    )
+
+
+def loss_by_hand(model, data, objective, index):
+    correction = correction_of(model, data.states, index)
+    if objective == "correction-mse":
+        return F.mse_loss(correction, data.teacher[index])
+    final = data.states.final(index).flatten(0, 1)
+    student = data.head.logits(final if correction is None else final + correction.flatten(0, 1))
+    if logit_bias_of(model) is not None:
+        student = student + logit_bias_of(model)
+    ce = F.cross_entropy(student, data.states.targets(index).flatten())
+    if objective == "ce":
+        return ce
+    taught = data.head.logits(final + data.teacher[index].flatten(0, 1))
+    kl = F.kl_div(F.log_softmax(student / 2, -1), F.softmax(taught / 2, -1), reduction="batchmean")
+    return 0.1 * ce + 0.9 * 4 * kl
+
+
+CASES = [
+    (name, objective) for name in ("module", "no net", "linear", "bias") for objective in ("ce", "kd", "correction-mse")
+]
+
+
+@pytest.mark.parametrize(("name", "objective"), [case for case in CASES if case != ("bias", "correction-mse")])
+def test_a_gradient_fit_is_a_plain_loop_over_the_naive_loss(data, name, objective):
+    own, plain = arms()[name], arms()[name]
+    losses = fitted(own, data, objective).losses
+    order = BatchOrder(12, 4, 3)
+    used = [p for n, p in plain.named_parameters() if not (name == "no net" and n == "domain_alpha")]
+    optimizer = torch.optim.AdamW(used, lr=1e-2, weight_decay=0.01)
+    for step in range(4):
+        value = loss_by_hand(plain, data, objective, order[step])
+        assert losses[step] == pytest.approx(value.item(), rel=1e-5)
+        optimizer.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(used, 1.0)
+        optimizer.step()
+    for a, b in zip(own.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["module", "linear", "bias"])
+@pytest.mark.parametrize("objective", ["ce", "kd"])
+def test_gradient_steps_lower_the_loss(data, name, objective):
+    model = arms()[name]
+    if name == "linear":
+        model.standardise(data.states)
+    losses = fitted(model, data, objective, Schedule([Phase(60, 3e-2)])).losses
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+
+
+def test_only_what_is_trainable_changes(data):
+    module = AbiModule(CONFIG, seed=1)
+    before = {n: p.clone() for n, p in module.state_dict().items()}
+    interface = module.interface_parameters()
+    fitted(module, data, trainable=interface, frozen=module.domain_parameters())
+    assert {n for n in before if not torch.equal(before[n], module.state_dict()[n])} == set(interface)
+    assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_a_net_that_is_called_frozen_and_trained_is_noticed(data, refuses):
+    module = AbiModule(CONFIG, seed=1)
+    with refuses("a frozen part changed", TamperError):
+        fitted(module, data, frozen={"domain.ln.bias": module.domain.ln.bias})
+
+
+def test_the_states_the_head_and_the_teacher_are_only_read(data):
+    def parts():
+        return [data.states.taps((0, 1, 2), slice(None)), data.head.weight, data.head.bias, data.teacher]
+
+    before = [part.clone() for part in parts()]
+    fitted(AbiModule(CONFIG), data)
+    assert all(torch.equal(a, b) for a, b in zip(before, parts(), strict=True))
+
+
+@pytest.mark.parametrize("objective", ["kd", "correction-mse"])
+def test_an_objective_without_its_teacher_is_refused(data, objective, refuses):
+    with refuses(f"objective {objective} needs a teacher"):
+        fitted(AbiModule(CONFIG), FitData(data.states, data.head), objective)
+
+
+def test_cross_entropy_does_not_look_at_a_teacher(data):
+    first, second = AbiModule(CONFIG), AbiModule(CONFIG)
+    fitted(first, data, "ce")
+    fitted(second, FitData(data.states, data.head), "ce")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_corrections_are_those_of_the_module_window_by_window(data):
+    module = AbiModule(CONFIG, seed=4)
+    own = corrections(module, data.states, batch=5)
+    assert not own.requires_grad
+    torch.testing.assert_close(own, module(data.states.taps(CONFIG.taps, slice(None))).detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_derived_seeds_are_31_bit_fixed_and_of_their_own():
+    seeds = {derive_seed(role, seed) for role in ("interface", "placebo", "order") for seed in range(200)}
+    assert len(seeds) == 600
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert derive_seed("interface", 1) == 0x51B2D6D7 >> 1 or derive_seed("interface", 1) == derive_seed(
+        "interface", "1"
+    )
+
+
+@pytest.mark.parametrize("name", ["module", "no net", "linear", "bias"])
+def test_a_saved_arm_comes_back_with_the_same_corrections(data, name, tmp_path, facts):
+    model = arms()[name]
+    fitted(model, data)
+    save_module(model, tmp_path, facts) if isinstance(model, AbiModule) else save_simple(model, tmp_path / ARM_FILE)
+    again = load_fitted(tmp_path)
+    assert taps_of(again) == taps_of(model)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+    if name != "bias":
+        assert torch.equal(
+            correction_of(again, data.states, slice(None)), correction_of(model, data.states, slice(None))
+        )
+    assert not any(p.requires_grad for p in again.parameters())
+
+
+@pytest.mark.xfail(strict=True, reason="save_simple writes two metadata keys, which safetensors puts in random order")
+@pytest.mark.parametrize("name", ["linear", "bias"])
+def test_a_simple_arm_is_saved_as_the_same_bytes_every_time(name, tmp_path):
+    for i in range(20):
+        save_simple(arms()[name], tmp_path / f"{i}")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 99])
+def test_a_damaged_arm_is_refused(tmp_path, content, refuses):
+    (tmp_path / ARM_FILE).write_bytes(content)
+    with refuses("arm.safetensors: is not a readable safetensors file"):
+        load_fitted(tmp_path)
+
+
+def test_a_file_that_is_no_arm_and_a_folder_without_one_are_refused(tmp_path, refuses):
+    save_file({"x": torch.ones(1)}, tmp_path / ARM_FILE)
+    with refuses("holds no arm of abi; delete its folder and rebuild it"):
+        load_fitted(tmp_path)
+    with refuses("abi_config.json: is not readable JSON"):
+        load_fitted(tmp_path / "empty")
+
+
+def rewritten(path, change):
+    from abi.states import load_mapped, open_tensors
+
+    meta, tensors = open_tensors(path).metadata(), {n: t.clone() for n, t in load_mapped(path).items()}
+    change(tensors)
+    save_file(tensors, path, metadata=meta)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=(KeyError, RuntimeError),
+    reason="load_fitted lets KeyError and load_state_dict's RuntimeError through",
+)
+@pytest.mark.parametrize(("name", "tensor"), [("linear", "bias"), ("linear", "weight"), ("bias", "logit_bias")])
+def test_an_arm_without_a_tensor_is_refused(tmp_path, name, tensor, refuses):
+    save_simple(arms()[name], tmp_path / ARM_FILE)
+    rewritten(tmp_path / ARM_FILE, lambda tensors: tensors.update({"other": tensors.pop(tensor)}))
+    with refuses("arm.safetensors"):
+        load_fitted(tmp_path)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="linear and bias arms are stored without a hash: a changed weight is not noticed"
+)
+@pytest.mark.parametrize("name", ["linear", "bias"])
+def test_a_changed_weight_of_a_simple_arm_is_noticed(tmp_path, name, refuses):
+    save_simple(arms()[name], tmp_path / ARM_FILE)
+    content = (tmp_path / ARM_FILE).read_bytes()
+    (tmp_path / ARM_FILE).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with refuses("hash"):
+        load_fitted(tmp_path)
