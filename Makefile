@@ -12,7 +12,7 @@ reproduce: $(READY)  ## environment + DAG: both headline claims, from text to ve
 	@cat results/$(SCALE)/summary.txt
 
 test: $(READY)  ## environment + lint + the test suite
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
 	$(MAKE) --no-print-directory lint
 
 lint: $(READY)

@@ -43,6 +43,8 @@ def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min
     x, y = target.double().numpy(), source.double().numpy()
     mean_x, mean_y = x[:cut].mean(0), y[:cut].mean(0)
     x, y = x - mean_x, y - mean_y
+    if not (np.linalg.norm(x[:cut]) and np.linalg.norm(y[:cut])):
+        raise AlignmentError("alignment: the rows of one side never vary; its module or its states are degenerate")
     rotation, _ = scipy.linalg.orthogonal_procrustes(x[:cut], y[:cut])
     values = scipy.linalg.svdvals(x[:cut].T @ y[:cut])
     shares = values / values.sum()
@@ -107,7 +109,8 @@ def conjugated(weights: Mapping[str, Tensor], rotation: Tensor, *, published: bo
 def paired_positions(target_ends: np.ndarray, source_ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of positions of two tokenizations that have read the text up to the same character.
 
-    Args: target_ends, source_ends: `[n]`, `[m]` characters read by each position of one document (non-negative).
+    Of several positions with one end the first is taken: the others have read a part of the next character.
+    Args: target_ends, source_ends: `[n]`, `[m]` characters fully read by each position of one document, non-decreasing.
     """
     _, at_target, at_source = np.intersect1d(target_ends, source_ends, return_indices=True)
     return at_target, at_source

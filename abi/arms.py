@@ -198,8 +198,10 @@ def fit_all(
 def _fit_one(arm: Arm, recipe: Recipe, fit_name: str, data: FitData, budget: Budget, seed: int, name: str,
              checkpoints: Path | None) -> dict[str, Any]:  # fmt: skip
     before = sha256_tensors(arm.frozen)
-    counts = {"n_trainable": sum(p.numel() for p in arm.trainable.values()), "frozen_sha256": before}
+    counts: dict[str, Any] = {"n_trainable": sum(p.numel() for p in arm.trainable.values()), "frozen_sha256": before}
     if fit_name == CLOSED_FORM:
+        if isinstance(arm.model, AbiModule):
+            counts["n_trainable"] = arm.model.proj_out.weight.numel()
         solve(arm.model, data, budget.ridge_penalty)
         arm.model.requires_grad_(False)
         if sha256_tensors(arm.frozen) != before:
@@ -211,15 +213,14 @@ def _fit_one(arm: Arm, recipe: Recipe, fit_name: str, data: FitData, budget: Bud
         seed=derive_seed("calibration", seed), label=f"{name} seed {seed}",
         checkpoint=checkpoints / f"{seed}-{name}.safetensors" if checkpoints else None,
     )  # fmt: skip
-    last = trained.losses[-50:]
-    best = min(
-        range(len(trained.losses)),
-        key=lambda i: sum(trained.losses[max(0, i - 49) : i + 1]) / min(50, i + 1) if i >= 49 else float("inf"),
-    )
+    running = torch.tensor(trained.losses, dtype=torch.float64).unfold(0, min(50, schedule.steps), 1).mean(1)
     return counts | {
-        "steps": schedule.steps, "final_loss": sum(last) / len(last), "phase_floors": trained.floors(schedule),
-        "best_step": best + 1, "elapsed_s": round(trained.elapsed_s, 2),
-    }  # fmt: skip
+        "steps": schedule.steps,
+        "final_loss": float(running[-1]),
+        "phase_floors": trained.floors(schedule),
+        "best_step": int(running.argmin()) + min(50, schedule.steps),
+        "elapsed_s": round(trained.elapsed_s, 2),
+    }
 
 
 def _save(model: Fitted, folder: Path, facts: Mapping[str, Any]) -> None:

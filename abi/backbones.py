@@ -1,6 +1,5 @@
 """Backbones: load, build, tokenize, tap, head. The only importer of transformers; family differences live here."""
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from abi.training import BatchOrder, Phase, Schedule, fit
 log = logging.getLogger("abi")
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
+PIECE_LIKE = r"<(?=0x[0-9A-F]{2}>|pad>|unk>|\|endoftext\|>)"
+"""The bracket of text that spells a byte or control piece: cut off, so that text stays text, as in SentencePiece."""
 END_OF_TEXT, PAD = "<|endoftext|>", "<pad>"
 
 
@@ -110,11 +111,16 @@ def load(folder: str | Path) -> Backbone:
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-        model = auto.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        loaded: Any = auto.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+        model, loading = loaded
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         reason = str(error).split("\n")[0][:160]
         raise DataError(f"{folder}: is not a loadable backbone ({reason}); delete it and rebuild it") from None
+    if loading["missing_keys"]:
+        raise DataError(f"{folder}: the weights lack {sorted(loading['missing_keys'])[0]}; delete it and rebuild it")
     rows = model.get_output_embeddings().weight.shape[0]
     if not 1 < len(tokenizer) <= rows:
         raise DataError(
@@ -129,10 +135,32 @@ def vocabulary_hash(tokenizer: Any) -> str:
 
 
 def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids `[n]` and the character `[n]` at which each token ends, without special tokens."""
-    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ends = np.maximum.accumulate(np.array([end for _, end in coded["offset_mapping"]], dtype=np.int32))
-    return np.array(coded["input_ids"], dtype=np.int32), ends
+    """Return ids `[n]` and the characters `[n]` fully read after each token, without special tokens.
+
+    Tokens that are bytes of one character, or of a run of characters the vocabulary lacks, share one span; each is given
+    the characters its bytes complete.
+    """
+    coded = tokenizer(
+        text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
+    )
+    spans = coded["offset_mapping"]
+    ends = [end for _, end in spans]
+    first = 0
+    for i in range(1, len(spans) + 1):
+        if i == len(spans) or spans[i] != spans[first]:
+            if i - first > 1:
+                ends[first:i] = _shared_span(text, spans[first], i - first)
+            first = i
+    return np.array(coded["input_ids"], dtype=np.int32), np.maximum.accumulate(np.array(ends, dtype=np.int32))
+
+
+def _shared_span(text: str, span: tuple[int, int], n_tokens: int) -> list[int]:
+    """Return the characters fully read after each of n tokens that share a span of the text."""
+    start, end = span
+    sizes = np.cumsum([len(character.encode()) for character in text[start:end]])
+    if sizes[-1] == n_tokens:
+        return [start + int(np.searchsorted(sizes, i, side="right")) for i in range(1, n_tokens + 1)]
+    return [start] * (n_tokens - 1) + [end]
 
 
 def save(backbone: Backbone, folder: str | Path) -> None:
@@ -177,8 +205,12 @@ def download(hub_id: str, revision: str, folder: str | Path, endpoint: str | Non
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    wanted: dict[str, Any] = {"revision": revision, "allow_patterns": patterns, "endpoint": endpoint}
     try:
-        cached = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, endpoint=endpoint)
+        try:
+            cached = snapshot_download(hub_id, **wanted, local_files_only=True)
+        except FileNotFoundError:
+            cached = snapshot_download(hub_id, **wanted)
     except Exception as error:
         raise DataError(
             f"backbone {hub_id}@{revision}: cannot be downloaded ({type(error).__name__}) and is not in the local cache; "
@@ -227,20 +259,27 @@ def _unigram(texts: Sequence[str], vocab_size: int) -> Any:
     import io
 
     import sentencepiece
-    from tokenizers import Tokenizer, decoders, models, normalizers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     model = io.BytesIO()
     lines = [line for text in texts for line in text.splitlines() if line]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, model_type="unigram", vocab_size=vocab_size, byte_fallback=True,
-        normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
-        allow_whitespace_only_pieces=True, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece=PAD, eos_piece=END_OF_TEXT,
-        num_threads=1, minloglevel=2, character_coverage=0.9995,
-    )  # fmt: skip
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_writer=model, model_type="unigram", vocab_size=vocab_size,
+            normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
+            allow_whitespace_only_pieces=True, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece=PAD,
+            eos_piece=END_OF_TEXT, num_threads=1, minloglevel=2, character_coverage=0.9995, byte_fallback=True,
+        )  # fmt: skip
+    except RuntimeError as error:
+        reason = str(error).rpartition(": ")[2][:120]
+        raise DataError(
+            f"tokenizer unigram: the text cannot fill a vocabulary of {vocab_size} ({reason}); lower vocab_size"
+        ) from None
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.get_piece_size())]
+    pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(len(processor))]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE_LIKE), "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     return tokenizer
 
@@ -248,7 +287,7 @@ def _unigram(texts: Sequence[str], vocab_size: int) -> Any:
 def pack(tokenizer: Any, texts: Iterable[str], length: int) -> Tensor:
     """Return `[N, length]` training windows: documents end to end with an end-of-text token between."""
     stream: list[int] = []
-    for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]:
+    for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False, split_special_tokens=True)["input_ids"]:
         stream += [*ids, tokenizer.eos_token_id]
     rows = len(stream) // length
     if rows == 0:
@@ -297,13 +336,3 @@ def build(definition: Mapping[str, Any], texts: Sequence[str], window: Window) -
 def _unique_parameters(model: Any) -> dict[str, Tensor]:
     """Return each parameter once, tied weights under their first name."""
     return dict(model.named_parameters(remove_duplicate=True))
-
-
-def read_manifest_folder(folder: str | Path) -> dict[str, str]:
-    """Return the SHA-256 of every safetensors file of a backbone folder."""
-    return {path.name: sha256_file(path) for path in sorted(Path(folder).glob("*.safetensors"))}
-
-
-def config_of(folder: str | Path) -> dict[str, Any]:
-    """Return a backbone folder's `config.json`."""
-    return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))

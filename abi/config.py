@@ -13,7 +13,7 @@ from abi.errors import ConfigError
 from abi.provenance import ROOT, SCHEMAS, validator
 
 UNPINNED = "unpinned"
-RECORD_ARMS = {"transfer": ("native", "transferred", "random", "permuted", "identity", "published", "no-domain", "linear",
+ARMS = {"transfer": ("native", "transferred", "random", "permuted", "identity", "published", "no-domain", "linear",
                             "bias", "unfrozen", "direct"),
                "reconstruction": ("candidate", "random", "linear")}  # fmt: skip
 REQUIRED_ARMS = {
@@ -219,7 +219,7 @@ def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Config) -> Non
     _known(claim["text"], scale["texts"], f"{where}.text", f"text of scale {config.name}")
     _known(claim["fit"], scale["calibration"], f"{where}.fit", f"calibration of scale {config.name}")
     for arm in claim["arms"]:
-        _known(arm, RECORD_ARMS[claim["kind"]], f"{where}.arms", f"arm of a {claim['kind']}")
+        _known(arm, ARMS[claim["kind"]], f"{where}.arms", f"arm of a {claim['kind']}")
     missing = [arm for arm in REQUIRED_ARMS[claim["kind"]] if arm not in claim["arms"]]
     if missing:
         raise ConfigError(

@@ -13,13 +13,14 @@ import io
 import json
 import logging
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
 from abi.errors import DataError
-from abi.provenance import atomic_path
+from abi.provenance import atomic_path, sha256_file
 
 log = logging.getLogger("abi")
 SPLITS = ("train", "calibration", "test")
@@ -183,8 +184,8 @@ def extract(text: str, how: str, name: str) -> str:
         return ""
 
 
-def _docstring_nodes(text: str) -> list[tuple[ast.Constant, bool]]:
-    """Return each docstring node, in order, with whether it is the only statement of its block."""
+def _docstring_nodes(text: str) -> list[tuple[ast.Expr, bool]]:
+    """Return each docstring statement, in order, with whether it is the only statement of its block."""
     found = []
     for node in _blocks(ast.parse(text)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
@@ -194,8 +195,8 @@ def _docstring_nodes(text: str) -> list[tuple[ast.Constant, bool]]:
                 and isinstance(first.value, ast.Constant)
                 and isinstance(first.value.value, str)
             ):
-                found.append((first.value, len(node.body) == 1 and not isinstance(node, ast.Module)))
-    return sorted(found, key=lambda pair: pair[0].lineno)
+                found.append((first, len(node.body) == 1 and not isinstance(node, ast.Module)))
+    return sorted(found, key=lambda pair: (pair[0].lineno, pair[0].col_offset))
 
 
 def _blocks(tree: ast.AST) -> Iterator[ast.AST]:
@@ -210,7 +211,7 @@ def _blocks(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _docstrings(text: str) -> list[str]:
-    return [inspect.cleandoc(str(node.value)) for node, _ in _docstring_nodes(text)]
+    return [inspect.cleandoc(str(node.value.value)) for node, _ in _docstring_nodes(text)]  # type: ignore[attr-defined]
 
 
 def _without_docstrings(text: str) -> str:
@@ -219,6 +220,7 @@ def _without_docstrings(text: str) -> str:
     for node, only in reversed(_docstring_nodes(text)):
         first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
         head, tail = lines[first][: node.col_offset], lines[last][node.end_col_offset or 0 :]
+        tail = re.sub(rb"^\s*;[ \t]*", b"", tail) if tail.lstrip().startswith(b";") else tail
         kept = head + (b"pass" if only else b"") + tail
         lines[first : last + 1] = [kept] if kept.strip() else []
     start = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith(b"#")), len(lines))
@@ -249,12 +251,12 @@ def strip_code(text: str) -> str:
             literal = -1
         if fenced or doctest or literal >= 0 or TABLE.match(line) or RULER.match(line):
             continue
-        if CODE_LIKE.search(INLINE.sub("", line)):
-            continue
+        code = bool(CODE_LIKE.search(INLINE.sub("", line)))
         if line.lstrip().startswith(".. ") or line.rstrip().endswith("::"):
             literal = indent
             line = "" if line.lstrip().startswith(".. ") else line.rstrip()[:-1]
-        kept.append(line.rstrip())
+        if not code:
+            kept.append(line.rstrip())
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip() + "\n" if any(kept) else ""
 
 
@@ -325,6 +327,8 @@ def build_text(spec: TextSpec) -> list[Document]:
 
 
 def _document(file: RawFile, spec: TextSpec) -> Document | None:
+    if file.text is None and sha256_file(file.path) != file.key:
+        raise DataError(f"{file.name}: is not the file its source recorded; reinstall {file.source} {file.version}")
     text = _cut(
         extract(read_text(file.path) if file.text is None else file.text, spec.extract, file.name),
         spec.max_bytes_per_document,
@@ -384,7 +388,7 @@ def read_documents(path: str | Path, split: str | None = None) -> list[Document]
     try:
         with gzip.open(path, "rt", encoding="utf-8") as handle:
             documents = [Document(**json.loads(line)) for line in handle]
-    except (OSError, EOFError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
         raise DataError(f"{path}: is not a text of abi ({error}); delete it and rebuild it") from None
     for document in documents:
         if hashlib.sha256(document.text.encode()).hexdigest() != document.sha256:

@@ -4,10 +4,12 @@ No backbone runs here: a step is a few matrix products and one pass through the 
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -17,7 +19,7 @@ from abi.alignment import ridge_solve
 from abi.errors import DataError
 from abi.losses import correction_mse, head_loss
 from abi.module import AbiModule, load_module
-from abi.provenance import atomic_path
+from abi.provenance import atomic_path, sha256_tensors
 from abi.states import Head, States, load_mapped, open_tensors
 from abi.training import BatchOrder, Schedule, Trained, fit
 
@@ -205,11 +207,11 @@ def _unigram_shift(data: FitData, batch: int) -> Tensor:
 
 
 def save_simple(model: LinearMap | LogitBias, path: str | Path) -> None:
-    """Save a `linear` or `bias` arm as one safetensors file."""
+    """Save a `linear` or `bias` arm as one safetensors file that carries the hash of its tensors."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    taps = ",".join(map(str, model.taps))
+    about = {"arm": type(model).__name__, "taps": list(model.taps), "sha256": sha256_tensors(tensors)}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"arm": type(model).__name__, "taps": taps})
+        save_file(tensors, temporary, metadata={"abi": json.dumps(about)})
 
 
 def load_fitted(folder: str | Path) -> Fitted:
@@ -218,13 +220,16 @@ def load_fitted(folder: str | Path) -> Fitted:
     if not path.exists():
         return load_module(folder)[0].requires_grad_(False)
     tensors = load_mapped(path)
-    meta = open_tensors(path).metadata() or {}
-    if meta.get("arm") == "LogitBias":
-        bias = LogitBias(len(tensors["logit_bias"]))
-        bias.load_state_dict(tensors)
-        return bias.requires_grad_(False)
-    if meta.get("arm") != "LinearMap":
-        raise DataError(f"{path}: holds no arm of abi; delete its folder and rebuild it")
-    linear = LinearMap(tuple(int(tap) for tap in meta["taps"].split(",")), tensors["bias"].shape[0])
-    linear.load_state_dict(tensors)
-    return linear.requires_grad_(False)
+    about = json.loads((open_tensors(path).metadata() or {}).get("abi", "{}"))
+    try:
+        model = LogitBias(len(tensors["logit_bias"])) if about["arm"] == "LogitBias" else _linear(about, tensors)
+        model.load_state_dict(tensors)
+    except (KeyError, RuntimeError):
+        raise DataError(f"{path}: holds no arm of abi; delete its folder and rebuild it") from None
+    if sha256_tensors(tensors) != about["sha256"]:
+        raise DataError(f"{path}: does not match its own hash; delete its folder and rebuild it")
+    return model.requires_grad_(False)
+
+
+def _linear(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearMap:
+    return LinearMap(tuple(about["taps"]), tensors["bias"].shape[0])

@@ -4,8 +4,6 @@
 ml-cross-entropy do; the head itself never gets a gradient.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -91,8 +89,3 @@ def _ce_and_kd(
 def correction_mse(correction: Tensor, reference: Tensor) -> Tensor:
     """Return the mean over positions and components of the squared difference of two corrections (the record's corrMSE)."""
     return torch.mean((correction - reference) ** 2)
-
-
-def in_chunks(function: Callable[[slice], Tensor], n: int, chunk: int) -> Tensor:
-    """Return `function` of consecutive slices of n rows, concatenated."""
-    return torch.cat([function(slice(i, min(i + chunk, n))) for i in range(0, n, chunk)])

@@ -98,7 +98,7 @@ def evaluate(
     windows_per_batch: int = 8,
     agree: bool = True,
 ) -> Iterator[tuple[str, str, Tensor]]:
-    """Yield (arm, metric, value per window `[N]`) for every arm: window sums of nats and bytes, window means of agreement.
+    """Yield (arm, metric, value per window `[N]`) for every arm: means over its scored positions.
 
     Args:
         arms: name -> fitted arm, None for the raw backbone.
@@ -110,11 +110,8 @@ def evaluate(
         index = slice(start, min(start + windows_per_batch, len(states)))
         n = index.stop - index.start
         targets = states.targets(index)[:, states.skip :].flatten()
-        known = (
-            {id(model): distribution(window_logits(model, states, head, index)) for model in (reference, teacher)}
-            if agree
-            else {}
-        )
+        judges = {id(model): model for model in (reference, teacher)} if agree else {}
+        known = {key: distribution(window_logits(model, states, head, index)) for key, model in judges.items()}
         for name, model in arms.items():
             if agree:
                 own = known.get(id(model)) or distribution(window_logits(model, states, head, index))

@@ -5,7 +5,7 @@ Parameter names are the original's (`proj_in.weight`, `abi_ln.*`, `proj_out.weig
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,14 @@ class AbiModule(nn.Module):
             self.tap_lns = nn.ModuleList(norms)
             self.proj_in = nn.Linear(d_in, config.d_abi, bias=False)
             self.abi_ln = nn.LayerNorm(config.d_abi)
-            self.domain = DomainNet(config.d_abi, config.expansion) if config.domain_net else None
             self.proj_out = nn.Linear(config.d_abi, config.width, bias=False)
             nn.init.xavier_uniform_(self.proj_in.weight)
             nn.init.xavier_uniform_(self.proj_out.weight)
+            self.domain = DomainNet(config.d_abi, config.expansion) if config.domain_net else None
         self.domain_alpha = nn.Parameter(torch.tensor(1.0))
         self.register_buffer("rotation", torch.eye(config.d_abi))
         self._rotated = False
+        self.register_load_state_dict_post_hook(lambda module, _: module.set_rotation(module.rotation))
 
     def interface_state(self, taps: Tensor) -> Tensor:
         """Return the interface's ABI state `h` `[B, T, A]`: tap norms, `proj_in`, norm."""
@@ -105,9 +106,15 @@ class AbiModule(nn.Module):
         return self.proj_out(self.abi_state(taps))
 
     def set_rotation(self, rotation: Tensor) -> None:
-        """Fix R `[A, A]` (target to source coordinates)."""
-        self.rotation.copy_(rotation)
-        self._rotated = True
+        """Fix R `[A, A]` (target to source coordinates). Raises: DataError: it is not an orthogonal matrix of that size."""
+        identity = torch.eye(self.config.d_abi)
+        if rotation.shape != identity.shape or not torch.allclose(rotation @ rotation.T, identity, atol=1e-4):
+            raise DataError(
+                f"module: a rotation of shape {tuple(rotation.shape)} is not an orthogonal matrix of width {self.config.d_abi}"
+            )
+        with torch.no_grad():
+            self.rotation.copy_(rotation)
+        self._rotated = not torch.equal(self.rotation, identity)
 
     def interface_parameters(self) -> dict[str, nn.Parameter]:
         """Return what calibration may change: tap norms, `proj_in`, norm, `proj_out`."""
@@ -191,7 +198,10 @@ def load_module(folder: str | Path) -> tuple[AbiModule, dict[str, Any]]:
     config = ModuleConfig(**{**facts["module"], "taps": tuple(facts["module"]["taps"])})
     tensors = load_mapped(folder / WEIGHTS)
     module = load_state(config, tensors, str(folder / WEIGHTS))
-    module._rotated = facts["rotated"]
+    if module._rotated != facts["rotated"]:
+        raise DataError(
+            f"{folder / CONFIG}: says rotated {facts['rotated']}, the weights say otherwise; rebuild the module"
+        )
     if sha256_tensors(dict(module.state_dict())) != facts["sha256"]:
         raise DataError(
             f"{folder / WEIGHTS}: does not match the hash in {CONFIG}; delete the module's folder and rebuild it"
@@ -200,14 +210,13 @@ def load_module(folder: str | Path) -> tuple[AbiModule, dict[str, Any]]:
 
 
 def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) -> AbiModule:
-    """Return a module with the given tensors; reads the original's checkpoints (backbone tensors in them are left out).
+    """Return a module with exactly the given tensors.
 
     Raises: DataError: missing, extra or wrongly shaped tensors, each named.
     """
     module = AbiModule(config)
     own = module.state_dict()
-    given = {name: tensor for name, tensor in tensors.items() if not name.startswith(BACKBONE_PREFIXES)}
-    given.setdefault("rotation", own["rotation"])
+    given = dict(tensors)
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     if missing or extra:
         raise DataError(
@@ -220,12 +229,15 @@ def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) 
     ]
     if wrong:
         raise DataError(f"{where}: {wrong[0]}; it is no module of this shape")
-    module.load_state_dict({name: given[name].float() for name in own})
+    try:
+        module.load_state_dict({name: given[name].float() for name in own})
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     return module
 
 
 def read_original(tensors: Mapping[str, Tensor], taps: tuple[int, ...]) -> AbiModule:
-    """Return a module from a checkpoint of the original repository; its shape is read off the tensors.
+    """Return a module from a checkpoint of the original; its shape is read off the tensors, its backbone's are left out.
 
     Raises: DataError: no ABI module in it.
     """
@@ -241,14 +253,10 @@ def read_original(tensors: Mapping[str, Tensor], taps: tuple[int, ...]) -> AbiMo
         expansion=hidden // d_abi,
         tap_norms="tap_lns.0.weight" in tensors,
     )
-    return load_state(config, tensors, "checkpoint")
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(BACKBONE_PREFIXES)}
+    return load_state(config, {"rotation": torch.eye(d_abi), **own}, "checkpoint")
 
 
 def without_domain_net(config: ModuleConfig) -> ModuleConfig:
     """Return the same shape with the domain net removed."""
     return replace(config, domain_net=False)
-
-
-def module_folders(folder: str | Path) -> Iterator[Path]:
-    """Yield the module folders below a folder, sorted."""
-    yield from sorted(path.parent for path in Path(folder).rglob(CONFIG))

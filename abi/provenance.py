@@ -91,7 +91,11 @@ def write_json(path: str | Path, kind: str, payload: Mapping[str, Any]) -> None:
     """Write `payload` as JSON of a schema `kind`, atomically and only if it is valid."""
     document = {"format": f"abi/{kind}@1", **payload}
     check_schema(document, kind, str(path))
-    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    try:
+        text = json.dumps(document, indent=1, allow_nan=False)
+    except ValueError:
+        raise DataError(f"{path}: a figure is NaN or infinite; nothing was written, look at the job's log") from None
+    write_text(path, text + "\n")
 
 
 def read_json(path: str | Path, kind: str) -> dict[str, Any]:
@@ -100,13 +104,17 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
     Raises: DataError: missing, not JSON, or not valid for the schema.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError:
         raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"{path}: is not readable JSON ({error}); delete it and rebuild it") from None
     check_schema(document, kind, str(path))
     return document
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no figure")
 
 
 def check_schema(document: object, kind: str, where: str) -> None:
@@ -158,19 +166,25 @@ def _digest_closure(script: str, root: str) -> str:
         seen.add(path)
         tree = ast.parse(path.read_text(encoding="utf-8"))
         trees[str(path.relative_to(root))] = _tree_digest(tree)
-        names = {name for node in ast.walk(tree) for name in _imported(node)}
-        todo += [Path(root, *name.split(".")).with_suffix(".py") for name in sorted(names - OUTSIDE_DIGEST)]
+        package = path.relative_to(root).with_suffix("").parts[:-1]
+        names = {name for node in ast.walk(tree) for name in _imported(node, package)}
+        for name in sorted(names - OUTSIDE_DIGEST):
+            place = Path(root, *name.split("."))
+            todo += [place.with_suffix(".py"), place / "__init__.py"]
     for name in sorted(trees):
         digest.update(f"{name}={trees[name]};".encode())
     return digest.hexdigest()[:20]
 
 
-def _imported(node: ast.AST) -> list[str]:
-    """Return the dotted `abi` modules that one import node may load."""
+def _imported(node: ast.AST, package: tuple[str, ...]) -> list[str]:
+    """Return the dotted `abi` modules that one import node of a file in `package` may load."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names if alias.name.startswith("abi.")]
-    if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "abi":
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    if isinstance(node, ast.ImportFrom):
+        base = package[: len(package) - node.level + 1] if node.level else ()
+        module = ".".join([*base, *filter(None, [node.module])])
+        if module.split(".")[0] == "abi":
+            return [module, *(f"{module}.{alias.name}" for alias in node.names)]
     return []
 
 

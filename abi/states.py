@@ -30,10 +30,10 @@ class Head:
     @classmethod
     def read(cls, path: str | Path) -> "Head":
         """Return a stored head. Raises: DataError: missing or damaged."""
-        with open_tensors(path) as stored:
-            scale = float((stored.metadata() or {})["scale"])
-            bias = stored.get_tensor("bias") if "bias" in stored.keys() else None
-            return cls(stored.get_tensor("weight"), scale, bias)
+        tensors, meta = load_mapped(path), open_tensors(path).metadata() or {}
+        if "weight" not in tensors or "scale" not in meta:
+            raise DataError(f"{path}: holds no head (a weight and a scale); delete it and rebuild the backbone")
+        return cls(tensors["weight"], float(meta["scale"]), tensors.get("bias"))
 
     def logits(self, states: Tensor) -> Tensor:
         """Return logits `[..., V]` of final states `[..., D]`."""
@@ -89,7 +89,7 @@ def make_windows(documents: Sequence[Document], encode: Any, window: Any, *, max
             rows.append((ids[part], end[start - 1 : -1], sizes, len(names)))
         names.append(document.document)
         groups.append(document.group)
-        if len(rows) >= max_windows:
+        if (max_windows - len(rows)) * (window.positions - window.skip) < min_scored:
             break
     if not rows:
         raise DataError(
@@ -121,6 +121,11 @@ def write_states(backbone: Any, windows: Windows, window: Any, taps: Sequence[in
     The tap of the final state is always stored. The first batch is checked: final state through the head gives the model's
     own logits. Raises: DataError: a tap that does not exist, states that are not finite, or a head that disagrees.
     """
+    if bool(window.prefix) != backbone.is_encoder_decoder:
+        kind = (
+            "an encoder-decoder needs a prefix" if backbone.is_encoder_decoder else "a decoder-only model has no prefix"
+        )
+        raise DataError(f"states: window prefix {window.prefix}: {kind}; correct `window` of the backbone")
     wanted = sorted({*taps, backbone.depth})
     if wanted[0] < 0 or wanted[-1] > backbone.depth:
         raise DataError(
@@ -172,11 +177,21 @@ class States:
         self.skip, self.final_tap = int(manifest["skip"]), int(manifest["final_tap"])
         self._tensors = load_mapped(path)
         expected = (manifest["n_windows"], manifest["positions"], manifest["width"])
-        final = self._tensors.get(f"tap.{self.final_tap}")
-        if final is None or tuple(final.shape) != expected:
+        if not self._as_promised(expected):
             raise DataError(
                 f"{path}: does not hold the {expected} states its manifest promises; delete both and rebuild them"
             )
+
+    def _as_promised(self, expected: tuple[int, int, int]) -> bool:
+        """Return whether taps, targets and documents have the shapes and numbers of the manifest."""
+        shapes: dict[str, tuple[int, ...]] = {
+            f"tap.{tap}": expected for tap in {*self.manifest["taps"], self.final_tap}
+        }
+        shapes |= {name: expected[:2] for name in ("targets", "target_bytes", "char_end")} | {"document": expected[:1]}
+        if {name: tuple(tensor.shape) for name, tensor in self._tensors.items()} != shapes:
+            return False
+        names = len(self.manifest["documents"])
+        return names == len(self.manifest["groups"]) == int(self._tensors["document"].max()) + 1
 
     def __len__(self) -> int:
         return int(self.manifest["n_windows"])

@@ -157,9 +157,8 @@ def _save_checkpoint(
 ) -> None:
     tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
     for name, tensor in trainable.items():
-        state = optimizer.state[tensor]
-        tensors |= {f"{name}|value": tensor.detach(), f"{name}|step": state["step"]}
-        tensors |= {f"{name}|{key}": state[key] for key in ("exp_avg", "exp_avg_sq")}
+        tensors[f"{name}|value"] = tensor.detach()
+        tensors |= {f"{name}|{key}": value for key, value in optimizer.state[tensor].items()}
     with atomic_path(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
@@ -175,8 +174,8 @@ def _resume(
             for name, tensor in trainable.items():
                 with torch.no_grad():
                     tensor.copy_(stored.get_tensor(f"{name}|value"))
-                keys = ("step", "exp_avg", "exp_avg_sq")
-                optimizer.state[tensor] = {key: stored.get_tensor(f"{name}|{key}") for key in keys}
+                keys = [key for key in stored.keys() if key.startswith(f"{name}|") and key != f"{name}|value"]
+                optimizer.state[tensor] = {key.rpartition("|")[2]: stored.get_tensor(key) for key in keys}
             losses = stored.get_tensor("losses").tolist()
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise DataError(f"{path}: is not a usable checkpoint ({error}); delete it to start afresh") from None

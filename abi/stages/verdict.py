@@ -86,9 +86,13 @@ def judge_at(
 
 
 def nets_unmoved(kind: str, arms: list[Record], inputs: Mapping[str, Any]) -> bool:
-    """Return whether every frozen net is bit-identical to the one it came from (protocol test 7)."""
+    """Return whether every frozen net is bit-identical to the one it came from (protocol test 7).
+
+    In a reconstruction the placebo's net is drawn once per seed: both fits must still hold it.
+    """
     if kind == "reconstruction":
-        return all(arm["frozen_sha256"] for arm in arms)
+        nets = {(arm["seed"], arm["domain_sha256"]) for arm in arms if arm["arm"] == "random" and arm["draw"] == 0}
+        return len(nets) == len({seed for seed, _ in nets})
     givers = {"transferred": "source", "identity": "source", "native": "oracle"}
     known = {
         role: {m["seed"]: m["domain_sha256"] for path in inputs[role] for m in read_json(path, "modules")["modules"]}

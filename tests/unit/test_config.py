@@ -120,9 +120,7 @@ def test_paper_is_unpinned_until_abi_pin_has_run():
 
 
 def test_the_arms_of_the_configuration_are_those_the_engine_makes():
-    assert {kind: set(names) for kind, names in config.RECORD_ARMS.items()} == {
-        kind: set(r) for kind, r in RECIPES.items()
-    }
+    assert {kind: set(names) for kind, names in config.ARMS.items()} == {kind: set(r) for kind, r in RECIPES.items()}
 
 
 def test_pinned_text_sources_are_the_locked_versions():

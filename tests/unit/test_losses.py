@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from abi.losses import CHUNK, correction_mse, head_loss, in_chunks
+from abi.losses import CHUNK, correction_mse, head_loss
 from abi.states import Head
 
 V, D = 37, 8
@@ -131,9 +131,3 @@ def test_correction_mse_is_the_mean_over_positions_and_components():
     a, b = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
     b[0, 0, 0] = 12.0
     assert correction_mse(a, b) == 144 / 24
-
-
-@pytest.mark.parametrize("chunk", [1, 3, 10, 99])
-def test_rows_in_chunks_are_the_rows(chunk):
-    rows = torch.arange(20).view(10, 2)
-    assert torch.equal(in_chunks(lambda part: rows[part], 10, chunk), rows)

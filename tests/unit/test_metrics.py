@@ -91,6 +91,7 @@ def test_all_four_are_symmetric_and_in_their_range(pair):
 @pytest.mark.parametrize("v", [3, 50, 30000])
 def test_identical_distributions_agree_wholly(v):
     found = agreement(distribution(logits_of(20, v)), distribution(logits_of(20, v)))
+    assert found["js_nats"].min() >= 0
     assert found["js_nats"].max() < 2e-6
     assert (found["top1"] == 1).all()
     assert (found["top5"] == 1).all()
@@ -140,6 +141,13 @@ def test_equal_logits_are_ranked_by_token_id(levels, v):
 def test_a_tie_at_the_border_is_broken_by_token_id():
     logits = torch.tensor([[1.0, 5, 5, 5, 5, 1, 1, 0.0], [0, 1, 1, 5, 5, 5, 5, 1.0]])
     assert [sorted(row) for row in top_ids(logits, 5).tolist()] == [[0, 1, 2, 3, 4], [1, 3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize("v", [8, 100, 20000])
+def test_a_tie_of_the_fifth_and_sixth_alone_is_broken_by_token_id(v):
+    logits = torch.zeros(20, v)
+    logits[:, -4:] = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    assert top_ids(logits, 5).tolist() == [[v - 4, v - 3, v - 2, v - 1, 0]] * 20
 
 
 def test_ties_of_minus_infinity_and_of_signed_zeros_are_broken_too():
