@@ -64,11 +64,15 @@ def main() -> None:
     """Fit every form at every rate and print the objective on calibration text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", default="tiny")
-    study = Study(load(parser.parse_args().scale))
+    parser.add_argument("--claim", help="only this claim")
+    options = parser.parse_args()
+    study = Study(load(options.scale))
     torch.set_num_threads(2)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["claim", "fit", "form", "lr", "objective_calibration", "objective_train"])
     for claim_id, claim in study.config.claims.items():
+        if options.claim not in (None, claim_id):
+            continue
         inputs = study.calibration_input(claim_id, f"{SEED}-{SEED}")
         train = read_states(inputs["train"])
         held = read_states(Path(inputs["train"].replace(".train.", ".calibration.")))

@@ -22,7 +22,7 @@ class Copy:
     root: Path
 
     def run(self, *arguments, check=True, scale="smoke"):
-        command = [sys.executable, "-m", "snakemake", "--config", f"scale={scale}", *arguments]
+        command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"scale={scale}"]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
         environment |= {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
         done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, check=False)
@@ -31,7 +31,7 @@ class Copy:
 
     def planned(self, *targets, scale="smoke"):
         """Return rule -> number of jobs that a dry run plans (targets that only collect are left out)."""
-        text = self.run("-n", "--", *targets, scale=scale).stdout if targets else self.run("-n", scale=scale).stdout
+        text = self.run("-n", *targets, scale=scale).stdout
         stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", text, re.S)
         rows = (line.split() for line in stats.group(1).splitlines()) if stats else ()
         return {name: int(count) for name, count in rows if name not in {"all", *self.claims()}}

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("dag"), pytest.mark.timeout(540)]
-FROZEN_STAGES = {"build_text", "build_backbone", "write_states", "train_modules"}
 
 
 def test_plain_snakemake_plans_all_claims_in_an_empty_folder(empty):
