@@ -20,7 +20,7 @@ HONEST, TAMPERED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 class Section(NamedTuple):
-    """What one part of a command found: its name in JSON, its text, its data, and its exit code."""
+    """What one part of a command found: its name in JSON, its text or (with --json) its data, and its exit code."""
 
     name: str
     text: str
@@ -49,18 +49,39 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON document for machines instead of text")
     parser.add_argument("--config", type=Path, metavar="DIR", help="folder that holds record/ (default: config)")
+    parser.add_argument("--scale", help="only the results of this scale (default: every scale that has results)")
+    parser.add_argument(
+        "--recompute", action="store_true", help="judge the results again from their evidence (numpy, pandas)"
+    )
+    parser.add_argument(
+        "--against", metavar="RUN", help="compare the results with `reference` or with the folder of another run"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-6, metavar="X", help="of --against, relative (default: 1e-6)"
+    )
 
 
-VERIFIERS: tuple[str, ...] = ("abi.cli:verify_record",)
-"""What `abi verify` runs, in order: `module:function` from the options to a `Section`. The results of the checkout are
-verified by one more line here (`verify_results`); each part imports what it needs itself."""
+VERIFIERS: tuple[str, ...] = ("abi.cli:verify_record", "abi.cli:verify_results")
+"""What `abi verify` runs, in order: `module:function` from the options to a `Section`; each imports what it needs."""
 
 COMMANDS: dict[str, Command] = {
     "verify": Command(
-        help="judge the published record: documents, files and the original's verifier; no torch, no numpy",
+        help="judge the published record and the results of this checkout; no torch, no numpy",
         example="abi verify t5_same_backbone",
         options=verify_options,
         run="abi.cli:verify",
+    ),
+    "claims": Command(
+        help="every claim with what was published, its verdict, and whether it is fresh, stale or never run",
+        example="abi claims --scale tiny",
+        options=later("abi.inspection:claims_options"),
+        run="abi.inspection:claims",
+    ),
+    "show": Command(
+        help="one claim: statement, figures, tests, every arm as a small plot, and what made them",
+        example="abi show t5_to_gpt2",
+        options=later("abi.inspection:show_options"),
+        run="abi.inspection:show",
     ),
     "check": Command(
         help="validate config/ for a scale; names every claim",
@@ -91,8 +112,26 @@ def verify_record(options: argparse.Namespace) -> Section:
     for claim in options.claims:
         record.check_claim(claim, record.claims_of(found))
     judgement = record.judge(found)
-    text = record.to_text(judgement, options.claims or None)
-    return Section("record", text, judgement.as_dict(options.claims), TAMPERED if judgement.altered else HONEST)
+    code = TAMPERED if judgement.altered else HONEST
+    if options.json:
+        return Section("record", "", judgement.as_dict(options.claims), code)
+    return Section("record", record.to_text(judgement, options.claims or None), {}, code)
+
+
+def verify_results(options: argparse.Namespace) -> Section:
+    """Return what is found in the results of the working directory, if there are any."""
+    from abi import verification
+
+    found = verification.verify(
+        options.claims,
+        scale=options.scale,
+        recompute=options.recompute,
+        against=options.against,
+        tolerance=options.tolerance,
+    )
+    if options.json:
+        return Section("results", "", found.as_dict(), found.code())
+    return Section("results", found.text(), {}, found.code())
 
 
 def verify(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from abi.config import Config, closest
 from abi.errors import ConfigError
+from abi.provenance import sha256_file
 
 ROLES = ("source", "oracle", "reference")
 CLOSED_FORM = "closed-form"
@@ -144,7 +145,9 @@ class Study:
         keys = ("title", "statement", "kind", "regime", "text", "source", "target", "module", "fit", "record")
         return {
             "id": claim_id, "scale": self.config.name, "claim": {key: claim[key] for key in keys}, "protocol": self.config.protocol,
-            "n_claims": len(self.config.claims), "meaningless": self.scale["meaningless"],
+            "n_claims": len(self.config.claims),
+            "published_sha256": sha256_file(self.config.root / "config" / "record" / "published.json"),
+            "seeds": self.config.seeds(claim_id), "meaningless": self.scale["meaningless"],
             "backbones": {role: self.backbone_spec(claim[role]) for role in ("source", "target")},
             "budget": self.scale["calibration"][claim["fit"]], "d_abi": self.scale["modules"][claim["module"]]["d_abi"],
             "training_steps": sum(p["steps"] for p in self.scale["modules"][claim["module"]]["training"]["phases"]),

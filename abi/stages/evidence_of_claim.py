@@ -10,6 +10,7 @@ from abi.evaluation import COLUMNS, DRAW_COLUMNS, UNFITTED, Key, evidence_rows, 
 from abi.fitting import Fitted, load_fitted
 from abi.provenance import Job, atomic_path
 from abi.stages.store import entries, module_of_seed, read_head, read_states
+from abi.states import States
 
 
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
@@ -20,7 +21,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     scopes = {
         "domain": domain,
         "general": general,
-        "on_training_text": train.select(spread(len(train), spec["training_windows"])),
+        "on_training_text": train.select(spread(train, spec["training_windows"])),
     }
     rows: list[tuple[Any, ...]] = []
     draws: list[tuple[Any, ...]] = []
@@ -46,9 +47,13 @@ def arms_of_seed(kind: str, inputs: Mapping[str, Any], seed: int, reference: Fit
     return arms
 
 
-def spread(n: int, wanted: int) -> list[int]:
-    """Return `wanted` window indices of n, evenly spread, so that they come from as many documents as they can."""
-    return sorted({i * n // wanted for i in range(wanted)}) if n > wanted else list(range(n))
+def spread(states: States, wanted: int, per_document: int = 2) -> list[int]:
+    """Return about `wanted` windows, the first two of documents spread evenly over the store."""
+    first: dict[int, list[int]] = {}
+    for window, document in enumerate(states.document.tolist()):
+        first.setdefault(document, []).append(window)
+    step = max(1, len(first) * per_document // wanted)
+    return [window for document in sorted(first)[::step] for window in first[document][:per_document]]
 
 
 def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

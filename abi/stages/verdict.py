@@ -64,7 +64,8 @@ def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
         "reason": primary["reason"],
         "verdict_at_strict_level": strict,
         "fits": fits,
-        "perplexity": perplexities(evidence),
+        "perplexity": perplexities(evidence, criteria.min_positions),
+        "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
         "record": record.figures_of(claim["record"]["claim"]) if "claim" in claim["record"] else {},
         **legacy(spec, evidence, draws, primary["published_criteria"]),
     }
@@ -102,9 +103,15 @@ def nets_unmoved(kind: str, arms: list[Record], inputs: Mapping[str, Any]) -> bo
     return all(arm["domain_sha256"] == known[givers[arm["arm"]]][arm["seed"]] for arm in checked)
 
 
-def perplexities(evidence: pd.DataFrame) -> Record:
-    """Return fit -> arm -> scope -> perplexity per token (exp of the mean loss over documents and seeds)."""
-    rows = evidence[evidence["metric"] == "loss_nats"]
+def row_sums(rows: pd.DataFrame) -> Record:
+    """Return metric -> number of rows and sum of values: every row enters a leaf, also those no figure rests on."""
+    found = rows.groupby("metric")["value"].agg(["count", "sum"])
+    return {str(metric): {"n": int(n), "sum": float(total)} for metric, n, total in found.itertuples()}
+
+
+def perplexities(evidence: pd.DataFrame, min_positions: int) -> Record:
+    """Return fit -> arm -> scope -> perplexity per token (exp of the mean loss over long enough documents and seeds)."""
+    rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["n_positions"] >= min_positions)]
     out: Record = {}
     for (fit, arm, scope), values in rows.groupby(["fit", "arm", "scope"])["value"]:
         out.setdefault(str(fit), {}).setdefault(str(arm), {})[str(scope)] = math.exp(float(values.mean()))
@@ -165,7 +172,7 @@ def legacy(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
         "per_rng_mean_top5": {str(seed): nib["mean_top5"] for seed, nib in per_seed.items()},
     }  # fmt: skip
     official = per_seed[first]
-    ppl = perplexities(evidence)
+    ppl = perplexities(evidence, spec["protocol"]["criteria"]["min_positions"])
     return {
         "nib_official": {"rng_seed": first, **official},
         "nib_extended": {str(seed): nib for seed, nib in per_seed.items() if seed != first},

@@ -52,7 +52,10 @@ rule summarise:
 
 
 rule verify:
-    """The published record judged by itself (no torch): the command `abi verify`, as a file."""
+    """The published record and the results of this checkout, judged (no torch): `abi verify` as a file."""
+    input:
+        STUDY.result_files(),
+        "<results>/summary.md",
     output:
         "<results>/verify.json",
     log:
@@ -66,7 +69,7 @@ rule verify:
         mem_mb=resource("verify", "mem_mb"),
         runtime=resource("verify", "runtime"),
     params:
-        code=code("verify.py"),
+        code=code_digest("abi/verification/__init__.py", ROOT),
     shell:
         "python -m abi verify --json > {output} 2> {log}"
 

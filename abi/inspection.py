@@ -1,0 +1,249 @@
+"""Commands that show what is known of claims: `abi claims` and `abi show` (no torch, no numpy, ASCII)."""
+
+import argparse
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from abi import record
+from abi.commands import scale_options
+from abi.config import load
+from abi.errors import DataError
+from abi.provenance import read_json
+from abi.record.text import ascii_only
+from abi.report import ORDER, figure, published_words, share_words
+from abi.specs import Study
+from abi.verification import config_root
+from abi.verification.staleness import stale
+
+WIDTH = 100
+PLOT = 48
+NEVER, UNREADABLE = "never run", "unreadable"
+METRICS = (
+    ("js_nats", "JS to the reference, nats (less is better)"),
+    ("bits_per_byte", "bits per byte (less is better)"),
+)
+Record = Mapping[str, Any]
+
+
+def claims_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `abi claims`."""
+    scale_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document for machines instead of a table")
+
+
+def show_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `abi show`."""
+    parser.add_argument("claim", metavar="CLAIM", help="a claim of config/claims.yaml (`abi claims` lists them)")
+    claims_options(parser)
+
+
+def claims(options: argparse.Namespace) -> int:
+    """Print a table of all claims: id, kind, published, verdict, state; exit code 2 if a result cannot be read."""
+    study = Study(load(options.scale, config_root()))
+    found = [about(study, claim_id) for claim_id in study.config.claims]
+    code = 2 if any(row["state"] == UNREADABLE for row in found) else 0
+    if options.json:
+        print(json.dumps({"scale": options.scale, "claims": found}, indent=1))
+        return code
+    rows = [[row["id"], row["kind"], row["published"], row["verdict"] or "-", state_words(row)] for row in found]
+    print(ascii_only("\n".join(table(["claim", "kind", "published", "verdict", "state"], rows))))
+    note = " (meaningless scale: it only tests the machinery)" if study.scale["meaningless"] else ""
+    states = [row["state"] for row in found]
+    counts = {state: states.count(state) for state in ("fresh", "stale", NEVER, UNREADABLE) if state in states}
+    print(f"\nscale {options.scale}{note}: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    return code
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print everything known of one claim."""
+    study = Study(load(options.scale, config_root()))
+    study.claim(options.claim)
+    row = about(study, options.claim)
+    path = Path(study.result_file(options.claim))
+    result = read_json(path, "result") if path.exists() else None
+    if options.json:
+        claim, command = study.claim(options.claim), command_of(study, options.claim)
+        print(json.dumps({**row, "statement": claim["statement"], "command": command, "result": result}, indent=1))
+        return 0
+    lines = _head(study, row)
+    if result is None:
+        lines += [f"Never run at scale {options.scale}. This builds it:", f"  {command_of(study, options.claim)}"]
+    else:
+        lines += [*_verdict(result), *_arms(result), *_training(result), *_provenance(result, str(path))]
+    print(ascii_only("\n".join(lines)))
+    return 0
+
+
+def about(study: Study, claim_id: str) -> dict[str, Any]:
+    """Return what the table says of a claim: id, kind, published, verdict, state, and why it is stale or unreadable."""
+    claim, path = study.claim(claim_id), Path(study.result_file(claim_id))
+    known = record.figures_of(claim["record"]["claim"]) if "claim" in claim["record"] else {}
+    row = {"id": claim_id, "kind": claim["kind"], "published": published_words({"record": known}), "verdict": None}
+    if not path.exists():
+        return row | {"state": NEVER, "why": []}
+    try:
+        result = read_json(path, "result")
+    except DataError as error:
+        return row | {"state": UNREADABLE, "why": [str(error)]}
+    reasons = list(dict.fromkeys(words for _, words in stale(study, claim_id, result)))
+    return row | {"verdict": result["verdict"], "state": "stale" if reasons else "fresh", "why": reasons}
+
+
+def state_words(row: Record) -> str:
+    """Return the state with the first reason in a few words."""
+    if not row["why"]:
+        return str(row["state"])
+    more = f" (+{len(row['why']) - 1})" if len(row["why"]) > 1 else ""
+    return f"{row['state']}: {row['why'][0]}{more}"
+
+
+def command_of(study: Study, claim_id: str) -> str:
+    """Return the command that builds a claim."""
+    return f"snakemake --config scale={study.config.name} -- {claim_id}"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table of at most `WIDTH` columns; the last column wraps."""
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads) - 1)]
+    start = sum(widths) + 2 * len(widths)
+    lines = []
+    for row in [heads, *rows]:
+        first = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
+        last = textwrap.wrap(row[-1], max(WIDTH - start, 20)) or [""]
+        lines += [f"{first}{last[0]}".rstrip(), *(" " * start + line for line in last[1:])]
+    return lines
+
+
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def _head(study: Study, row: Record) -> list[str]:
+    claim = study.claim(row["id"])
+    where = claim["source"] if claim["source"] == claim["target"] else f"{claim['source']} -> {claim['target']}"
+    regime = f", regime {claim['regime']}" if claim["kind"] == "transfer" else ""
+    lines = [f"{row['id']}: {claim['title']}", *_wrapped(claim["statement"]), ""]
+    lines += [
+        f"  {claim['kind']}{regime}, {where}, text {claim['text']}, fitted by {claim['fit']}, scale {study.config.name}"
+    ]
+    lines += _wrapped(f"published: {row['published']}")
+    state = row["state"] + (": " + "; ".join(row["why"]) if row["why"] else "")
+    return [*lines, *(_wrapped(f"state: {state}") if row["state"] != NEVER else []), ""]
+
+
+def _verdict(result: Record) -> list[str]:
+    """Return verdict, reason, share and the tests with their intervals."""
+    primary = result["fits"][result["claim"]["fit"]]
+    note = "  (meaningless scale: it only tests the machinery)" if result["meaningless"] else ""
+    lines = [f"{result['verdict']}{note}", *_wrapped(result["reason"])]
+    lines += _wrapped(primary["published_criteria"]["sentence"])
+    lines += [f"  share of the gain that is the moved net's own: {share_words(primary)}"]
+    for fit, judged in result["fits"].items():
+        if fit != result["claim"]["fit"]:
+            lines += [f"  fitted {fit} instead (decides nothing): {judged['verdict']}"]
+    counts = primary["counts"]
+    units = (
+        f"{counts['groups']['domain']} groups, {counts['documents']['domain']} documents, {len(counts['seeds'])} seeds"
+    )
+    heads = ["test", "mean", f"{100 * primary['level']:g} % interval", "limit", "holds"]
+    rows = [
+        [test["id"], figure(test["mean"]), bounds(test["interval"]), figure(test["limit"]), holds(test)]
+        for test in primary["tests"]
+    ]
+    return [*lines, "", f"Tests on {units}; more is better, * is reported only", *columns(heads, rows)]
+
+
+def bounds(interval: Record | None) -> str:
+    """Return an interval as words."""
+    return "-" if interval is None else f"[{figure(interval['lower'])}, {figure(interval['upper'])}]"
+
+
+def holds(test: Record) -> str:
+    """Return whether a test holds; a star where nothing hangs on it."""
+    return ("yes" if test["passed"] else "no") + ("" if test["required"] else " *")
+
+
+def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows in aligned columns, indented."""
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    return [
+        "  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in [heads, *rows]
+    ]
+
+
+def _arms(result: Record) -> list[str]:
+    """Return one plot per metric: every arm a line, in the fixed order."""
+    arms = result["fits"][result["claim"]["fit"]]["arms"]
+    order = sorted(arms, key=lambda arm: (ORDER.index(arm) if arm in ORDER else len(ORDER), arm))
+    lines: list[str] = []
+    for metric, words in METRICS:
+        known = {arm: arms[arm]["domain"][metric] for arm in order if metric in arms[arm].get("domain", {})}
+        lines += ["", f"Arms on held-out domain text: {words}", *plot(known)]
+    return [*lines, "  o mean, . one seed, ( ) interval of the mean"]
+
+
+def plot(arms: Mapping[str, Record]) -> list[str]:
+    """Return one line per arm: its seeds as dots, its mean, its interval, on one axis; nothing for no arms.
+
+    Args: arms: name -> figure of a result file (mean, per_seed, lower, upper).
+    """
+    if not arms:
+        return []
+    values = {
+        arm: [v for v in (f["mean"], f["lower"], f["upper"], *f["per_seed"].values()) if v is not None]
+        for arm, f in arms.items()
+    }
+    low, high = min(map(min, values.values())), max(map(max, values.values()))
+    width = max(len(arm) for arm in arms)
+    lines = []
+    for arm, entry in arms.items():
+        cells = [" "] * PLOT
+        for seed in entry["per_seed"].values():
+            cells[place(seed, low, high)] = "."
+        for end, mark in ((entry["lower"], "("), (entry["upper"], ")")):
+            if end is not None:
+                cells[place(end, low, high)] = mark
+        cells[place(entry["mean"], low, high)] = "o"
+        lines.append(
+            f"  {arm:<{width}} |{''.join(cells)}| {figure(entry['mean'])} {bounds(entry) if entry['lower'] is not None else ''}".rstrip()
+        )
+    left, right = figure(low), figure(high)
+    return [*lines, f"  {'':<{width}}  {left}{right:>{PLOT - len(left)}}"]
+
+
+def place(value: float, low: float, high: float) -> int:
+    """Return the column of a value on an axis of `PLOT` columns."""
+    return round((value - low) / (high - low) * (PLOT - 1)) if high > low else 0
+
+
+def _training(result: Record) -> list[str]:
+    """Return what the fitted arms were trained with."""
+    rows = []
+    for row in result["training"]:
+        if row["fit"] == result["claim"]["fit"]:
+            loss, seconds = row.get("final_loss"), row.get("elapsed_s")
+            rows.append([row["arm"], str(row["steps"]), str(row["n_trainable"]), figure(loss), figure(seconds)])
+    lines = ["", f"Training of the arms ({result['claim']['fit']}; means over seeds)"]
+    lines += columns(["arm", "steps", "trainable", "last loss", "seconds"], rows)
+    for name, facts in result["backbones"].items():
+        lines += _wrapped(
+            f"{name}: {facts['class']}, {facts['n_parameters']} parameters, depth {facts['depth']}, width {facts['width']}, revision {facts['revision']}"
+        )
+    return lines
+
+
+def _provenance(result: Record, path: str) -> list[str]:
+    """Return what made the result file."""
+    made = result["provenance"]
+    packages = ", ".join(
+        f"{name} {made['versions'][name]}" for name in ("python", "torch", "numpy") if name in made["versions"]
+    )
+    lines = ["", "Made by", f"  {path}"]
+    lines += [f"  rule {made['rule']}, code {made['code']}, protocol {result['protocol']}, {made['threads']} thread"]
+    lines += _wrapped(
+        f"{packages}; {made['hardware'].get('cpu', 'unknown processor')}; {made['elapsed_s']:.1f} s, {made['peak_memory_mb']:.0f} MB"
+    )
+    return [*lines, *(f"  {digest[:12]}  {name}" for name, digest in made["inputs"].items())]

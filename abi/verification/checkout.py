@@ -1,0 +1,210 @@
+"""The results of a checkout: which there are, are they readable and valid, do hashes and figures agree (no numpy)."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from abi import record
+from abi.errors import AbiError, DataError
+from abi.provenance import code_digest, sha256_file, validator
+from abi.report import markdown, terminal
+from abi.verification.figures import check_result, check_summary
+from abi.verification.findings import CODES, NOTE, STALE, TAMPERED, UNREADABLE, Checks, Finding, count_numbers, parse
+
+ASIDE = frozenset({"summary.json", "verify.json"})
+REFERENCE = "reference"
+
+
+@dataclass
+class Scale:
+    """The result files of one folder: claim id -> document, what was found in them, and counts."""
+
+    folder: Path
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    hashes: dict[str, int] = field(default_factory=lambda: {"matching": 0, "differing": 0, "absent": 0})
+    numbers: int = 0
+    checked: int = 0
+    recomputed: dict[str, int] = field(default_factory=dict)
+    compared: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_reference(self) -> bool:
+        """Return whether this is a committed snapshot: its inputs were another run's and are not here."""
+        return self.folder.parent.name == REFERENCE
+
+    def code(self) -> int:
+        """Return the exit code of what was found."""
+        return max((CODES[finding.kind] for finding in self.findings), default=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for `--json`."""
+        return {
+            "verdicts": {name: result.get("verdict") for name, result in self.results.items()},
+            "files": self.files, "numbers": self.numbers, "relations": self.checked, "hashes": self.hashes,
+            "recomputed": self.recomputed, "compared": self.compared,
+            "findings": [vars(finding) for finding in self.findings],
+        }  # fmt: skip
+
+
+def folders(root: Path = Path("results")) -> list[Path]:
+    """Return the folders that hold result files: results/<scale> and results/reference/<scale>."""
+    places = [*sorted(root.glob("*")), *sorted((root / REFERENCE).glob("*"))]
+    return [place for place in places if place.is_dir() and (result_paths(place) or (place / "summary.json").exists())]
+
+
+def result_paths(folder: Path) -> list[Path]:
+    """Return the result files of a folder."""
+    return [path for path in sorted(folder.glob("*.json")) if path.name not in ASIDE]
+
+
+def read(path: Path, kind: str, found: list[Finding]) -> dict[str, Any] | None:
+    """Return a JSON document of a schema `kind`; None if it cannot be used, with the reasons added to `found`."""
+    try:
+        document = parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        found.append(Finding(UNREADABLE, str(path), "", f"cannot be read ({error}); delete it and rebuild it"))
+        return None
+    except DataError as error:
+        found.append(Finding(UNREADABLE, str(path), "", str(error).removeprefix(f"{path}: ")))
+        return None
+    faults = [
+        Finding(
+            TAMPERED,
+            str(path),
+            "/".join(str(part) for part in error.absolute_path),
+            f"breaks its schema: {error.message[:120]}",
+        )
+        for error in validator(kind).iter_errors(document)
+    ]
+    found += faults
+    return None if faults else document
+
+
+def verified(folder: Path, only: Sequence[str] = ()) -> Scale:
+    """Return what a folder's result files say about themselves, their inputs and their summary.
+
+    Args: only: claim ids to look at; all if empty.
+    """
+    scale = Scale(folder)
+    everything: dict[str, dict[str, Any]] = {}
+    for path in result_paths(folder):
+        document = read(path, "result", scale.findings)
+        if document is None:
+            continue
+        name = str(document["claim"].get("id"))
+        everything[name] = document
+        if not only or name in only or document["claim"].get("record", {}).get("claim") in only:
+            scale.results[name], scale.files[name] = document, str(path)
+            _check_file(scale, document, path)
+    summary = folder / "summary.json"
+    if summary.exists():
+        _check_summary(scale, summary, everything)
+    return scale
+
+
+def _check_file(scale: Scale, document: dict[str, Any], path: Path) -> None:
+    checks = Checks(str(path))
+    check_result(checks, document, published(document, checks))
+    checks.equal("scale", document["scale"], scale.folder.name, "the folder")
+    expected = document["claim"].get("record", {}).get("result_file")
+    checks.equal("claim/record/result_file", expected, path.name, "the file's name")
+    scale.findings += checks.found
+    scale.numbers += count_numbers({key: value for key, value in document.items() if key != "provenance"})
+    scale.checked += checks.n_checked
+    _check_hashes(scale, str(path), document["provenance"]["inputs"])
+
+
+def published(document: Mapping[str, Any], checks: Checks) -> dict[str, Any] | None:
+    """Return what the record says of a result's claim now; None (and a note) if it cannot be read."""
+    claim = document["claim"].get("record", {}).get("claim")
+    if claim is None:
+        return {}
+    try:
+        return _figures_of(claim)
+    except AbiError as error:
+        checks.add("record", f"cannot be compared with config/record ({error})", NOTE)
+        return None
+
+
+@functools.cache
+def _figures_of(claim: str) -> dict[str, Any]:
+    return record.figures_of(claim)
+
+
+def _check_hashes(scale: Scale, file: str, inputs: Mapping[str, str], prefix: str = "provenance/inputs") -> None:
+    """Compare the hash of every input that is here; follow JSON manifests to the manifests they were made from."""
+    if scale.is_reference:
+        scale.hashes["absent"] += len(inputs)
+        return
+    for name, stored in inputs.items():
+        if not Path(name).is_file():
+            scale.hashes["absent"] += 1
+            continue
+        same = sha256_file(name) == stored
+        scale.hashes["matching" if same else "differing"] += 1
+        if not same:
+            sentence = f"is not the file that {file} was made from (leaf {prefix}/{name}): altered, or rebuilt alone"
+            scale.findings.append(Finding(TAMPERED, name, "", sentence))
+        if name.endswith(".json"):
+            _check_manifest(scale, name)
+
+
+def _check_manifest(scale: Scale, name: str) -> None:
+    """Compare the hashes that a manifest holds of the small files (manifests, evidence) it was made from."""
+    try:
+        inputs = parse(Path(name).read_text(encoding="utf-8"), name)["provenance"]["inputs"]
+        small = {path: digest for path, digest in inputs.items() if path.endswith(".json") and path != name}
+    except (AbiError, OSError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        scale.findings.append(Finding(UNREADABLE, name, "", f"is no manifest ({error}); delete it and rebuild it"))
+        return
+    for path, digest in small.items():
+        if Path(path).is_file() and sha256_file(path) != digest:
+            finding = Finding(
+                TAMPERED, path, "", f"is not the file that {name} was made from: altered, or rebuilt alone"
+            )
+            scale.findings += [] if finding in scale.findings else [finding]
+
+
+def _check_summary(scale: Scale, path: Path, results: Mapping[str, dict[str, Any]]) -> None:
+    summary = read(path, "summary", scale.findings)
+    if summary is None:
+        return
+    checks = Checks(str(path))
+    try:
+        check_summary(checks, summary, results)
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        checks.add("", f"lacks a figure or holds one of another kind ({error!r})")
+    scale.findings += checks.found
+    scale.checked += checks.n_checked
+    _check_hashes(scale, str(path), {k: v for k, v in summary["provenance"]["inputs"].items()}, "provenance/inputs")
+    if not checks.found and not scale.findings:
+        _check_texts(scale, path.parent, summary, results)
+
+
+def _check_texts(scale: Scale, folder: Path, summary: Mapping[str, Any], results: Mapping[str, dict[str, Any]]) -> None:
+    """Compare summary.md and summary.txt with what the result files give, line by line."""
+    ordered = [results[name] for name in summary["verdicts"]]
+    sentence = summary["headline"]["sentence"]
+    for name, make in (("summary.md", markdown), ("summary.txt", terminal)):
+        path = folder / name
+        if not path.is_file():
+            continue
+        stored, expected = (
+            path.read_text(encoding="utf-8", errors="replace").splitlines(),
+            make(ordered, sentence).splitlines(),
+        )
+        if stored == expected:
+            continue
+        i = next(
+            (i for i, (a, b) in enumerate(zip(stored, expected, strict=False)) if a != b),
+            min(len(stored), len(expected)),
+        )
+        current = summary["provenance"]["code"] == code_digest("scripts/summarise.py")
+        sentence_of = f"line {i + 1} is not what the result files give" + (
+            "" if current else " (it was written by other code)"
+        )
+        scale.findings.append(Finding(TAMPERED if current else STALE, str(path), f"line {i + 1}", sentence_of))

@@ -1,0 +1,70 @@
+"""Is a result what the configuration, the code and the inputs of now would give, or does something have to be rerun."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from abi.errors import AbiError
+from abi.provenance import ROOT, code_digest, sha256_file
+from abi.specs import Study
+from abi.verification.findings import differences, parse
+
+JUDGE = "scripts/judge_claim.py"
+
+
+def stale(study: Study, claim_id: str, result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (leaf, few words) for everything in which a result is not up to date; empty means fresh.
+
+    Args: result: a valid result file of the claim.
+    """
+    provenance = result["provenance"]
+    reasons = [
+        (f"provenance/spec/{leaf}", f"{leaf.rpartition('/')[2]} changed in config")
+        for leaf, *_ in differences(provenance["spec"], study.verdict_spec(claim_id), tolerance=0.0)
+    ]
+    if provenance["code"] != code_digest(JUDGE):
+        reasons.append(("provenance/code", "code of the verdict changed"))
+    wanted, stored = flat(study.verdict_input(claim_id)), provenance["inputs"]
+    if set(wanted) != set(stored):
+        reasons.append(("provenance/inputs", "other inputs (seeds or batches) are asked now"))
+    for path in stored:
+        leaf = f"provenance/inputs/{path}"
+        if not Path(path).is_file():
+            reasons.append((leaf, f"{path} is gone"))
+        elif sha256_file(path) != stored[path]:
+            reasons.append((leaf, f"{path} changed"))
+        elif path.endswith(".json"):
+            reasons += [(leaf, words) for words in _stale_manifest(study, claim_id, path)]
+    return reasons
+
+
+def flat(inputs: Mapping[str, Any]) -> list[str]:
+    """Return every path of a rule's inputs."""
+    return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]
+
+
+def _stale_manifest(study: Study, claim_id: str, path: str) -> list[str]:
+    """Return in few words why a manifest is not what its rule would write now."""
+    short = path.removeprefix(f"{study.results}/")
+    try:
+        provenance = parse(Path(path).read_text(encoding="utf-8"), path)["provenance"]
+        changed = differences(provenance["spec"], _spec(study, claim_id, Path(short)), tolerance=0.0)
+        script = f"scripts/{provenance['rule']}.py"
+        other = (ROOT / script).is_file() and provenance["code"] != code_digest(script)
+    except (AbiError, OSError, KeyError, TypeError, ValueError):
+        return [f"{short} is no manifest"]
+    reasons = [f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf, *_ in changed]
+    return [*reasons, f"code that made {short} changed"] if other else reasons
+
+
+def _spec(study: Study, claim_id: str, path: Path) -> dict[str, Any]:
+    """Return the spec of now for a manifest under results/<scale>/."""
+    stage, batch = path.parts[0], path.stem
+    if stage == "calibration":
+        return study.calibration_spec(claim_id, batch)
+    if stage == "modules":
+        _, _, text, shape, role, _ = path.parts
+        return study.module_spec(text, shape, role, batch)
+    if stage == "backbones":
+        return study.backbone_spec(batch)
+    raise ValueError(f"{path}: no manifest of a verdict")

@@ -1,0 +1,210 @@
+"""A complete results/tiny from made-up evidence, judged by the same functions as a run's; and ways to forge it."""
+
+import copy
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from evidence_rows import RECONSTRUCTION, ROOT, TRANSFER, rows
+
+from abi import provenance, rules
+from abi.config import load
+from abi.specs import Study, seeds_of
+from abi.stages import summary, verdict
+from abi.verification.findings import is_number, lookup
+
+CLAIM = "t5_to_gpt2"
+STUDY = Study(load("tiny"))
+FILE = STUDY.result_file(CLAIM)
+
+
+HEAVY = {"torch", "numpy", "scipy", "pandas", "transformers", "snakemake"}
+
+
+# a complete results folder
+
+
+def write_csv(path, frame):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as handle:
+        frame.to_csv(handle, index=False, float_format="%.9g")
+
+
+def evidence(kind, fit, groups, levels):
+    base = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}[kind] | (levels or {})
+    frames = [rows(base, n_groups=groups, per_group=1, fit=name, seed=i) for i, name in enumerate((fit, "closed-form"))]
+    native = frames[1]["fit"] == "-"
+    frame = pd.concat([frames[0], frames[1][~native]], ignore_index=True)
+    loss = frame[frame["metric"] == "bits_per_byte"].assign(metric="loss_nats", value=lambda f: 2 * f["value"])
+    frame = pd.concat([frame, loss], ignore_index=True)
+    if kind == "reconstruction":
+        frame.loc[frame["arm"] == "before", "fit"] = "-"
+        frame = frame.drop_duplicates(["fit", "arm", "draw", "seed", "scope", "document", "metric"])
+    return frame.assign(seed=frame["seed"] + 1)
+
+
+def draws(fit, arm):
+    rng = np.random.default_rng(3)
+    keys = [(seed, chunk, metric) for seed in (7777, 1111, 2222) for chunk in range(4) for metric in rules.AGREEMENT]
+    frame = pd.DataFrame(keys, columns=["rng_seed", "chunk", "metric"])
+    return frame.assign(fit=fit, arm=arm, draw=0, seed=1, value=rng.uniform(0.1, 0.9, len(frame)))
+
+
+def manifest(path, kind, rule, spec, body):
+    job = provenance.Job(rule, spec, provenance.code_digest(f"scripts/{rule}.py"), [], 1)
+    provenance.write_json(path, kind, {**body, "provenance": job.provenance()})
+
+
+def write_manifests(study, claim):
+    sha, fits = "a" * 64, {study.claim(claim)["fit"]: 9, "closed-form": 0}
+    steps = sum(p["steps"] for p in study.verdict_spec(claim)["budget"]["phases"]["module"])
+    for path in study.verdict_input(claim)["calibration"]:
+        arms = [
+            {"arm": arm, "fit": fit, "draw": 0, "seed": seed, "steps": steps if trained else 0, "n_trainable": 7 + seed,
+             "frozen_sha256": sha, "domain_sha256": sha, "folder": f"{fit}/{arm}/{seed}",
+             **({"final_loss": 0.4 + seed / 7, "elapsed_s": 1.5 + seed, "phase_floors": [0.4 + seed / 7]} if trained else {})}
+            for fit, trained in fits.items() for arm in study.claim(claim)["arms"] for seed in seeds_of(Path(path).stem)
+        ]  # fmt: skip
+        manifest(path, "calibration", "calibrate_arms", study.calibration_spec(claim, Path(path).stem), {"arms": arms})
+    for role, (backbone, text, shape, kind) in study.modules_of(claim).items():
+        for path in (path for path in study.verdict_input(claim)[role] if not Path(path).exists()):
+            spec = study.module_spec(text, shape, kind, Path(path).stem)
+            modules = [
+                {"seed": seed, "folder": "m", "sha256": sha, "domain_sha256": sha, "steps": 3, "final_loss": 0.5,
+                 "elapsed_s": 2.5, "n_parameters": 11} for seed in spec["seeds"]
+            ]  # fmt: skip
+            manifest(path, "modules", "train_modules", spec, {"modules": modules})
+            assert backbone in path
+    for path in study.verdict_input(claim)["backbones"]:
+        if Path(path).exists():
+            continue
+        body = {
+            "name": Path(path).stem, "revision": "built", "class": "GPT2LMHeadModel", "model_type": "gpt2", "width": 64, "depth": 2,
+            "n_parameters": 157440, "head_rows": 640, "n_tokens": 640, "vocabulary": "f" * 20, "weights_sha256": sha,
+            "files": {}, "head_scale": 1.0, "head_sha256": sha, "pretraining": {"steps": 80, "loss_nats": 5.3789},
+        }  # fmt: skip
+        manifest(path, "backbone", "build_backbone", study.backbone_spec(Path(path).stem), body)
+
+
+def judge(study, claim):
+    inputs = study.verdict_input(claim)
+    paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
+    job = provenance.Job(
+        "judge_claim", study.verdict_spec(claim), provenance.code_digest("scripts/judge_claim.py"), paths, 1
+    )
+    verdict.run(job, inputs, {"result": study.result_file(claim)})
+
+
+def summarise(study):
+    paths = [path for path in study.result_files() if Path(path).exists()]
+    spec = {"protocol": study.config.protocol}
+    job = provenance.Job("summarise", spec, provenance.code_digest("scripts/summarise.py"), paths, 1)
+    names = {"markdown": "summary.md", "text": "summary.txt", "record": "summary.json"}
+    summary.run(job, paths, {key: f"{study.results}/{name}" for key, name in names.items()})
+
+
+def build(folder, claims=(CLAIM, "t5_same_backbone"), *, groups=32, levels=None):
+    """Make a complete results/tiny in a folder with a copy of config/."""
+    shutil.copytree(ROOT / "config", folder / "config")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        for claim in claims:
+            kind, fit = STUDY.claim(claim)["kind"], STUDY.claim(claim)["fit"]
+            frame, inputs = evidence(kind, fit, groups, levels), STUDY.verdict_input(claim)
+            for path in inputs["evidence"]:
+                write_csv(path, frame[frame["seed"].isin(seeds_of(Path(path).name.split(".")[0]))])
+            for i, path in enumerate(inputs["draws"]):
+                write_csv(path, draws(fit, verdict.CANDIDATE[kind]).assign(seed=i + 1))
+            write_manifests(STUDY, claim)
+            judge(STUDY, claim)
+        summarise(STUDY)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def edit(path, change):
+    document = json.loads(Path(path).read_text(encoding="utf-8"))
+    change(document)
+    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def put(leaf, value):
+    def change(document):
+        *parents, last = leaf.split("/")
+        node = lookup(document, "/".join(parents)) if parents else document
+        node[int(last) if isinstance(node, list) else last] = value
+
+    return change
+
+
+def regenerate(path, source):
+    """Write the hash of an input into a result, and the result's into the summary: as a careful forger would."""
+    digest = provenance.sha256_file(source)
+    edit(path, lambda document: document["provenance"]["inputs"].__setitem__(str(source), digest))
+    whole = provenance.sha256_file(path)
+    edit("results/tiny/summary.json", lambda document: document["provenance"]["inputs"].__setitem__(str(path), whole))
+
+
+def regenerate_summary(path):
+    whole = provenance.sha256_file(path)
+    edit("results/tiny/summary.json", lambda document: document["provenance"]["inputs"].__setitem__(str(path), whole))
+
+
+def kinds(found, *wanted):
+    return [f for f in found.findings if f.kind in wanted]
+
+
+def digit_changed(value):
+    """Return the number with its last digit changed that makes a difference."""
+    text = repr(value)
+    stop = text.index("e") if "e" in text else len(text)
+    for i in reversed([i for i in range(stop) if text[i].isdigit()]):
+        new = float(f"{text[:i]}{(int(text[i]) + 1) % 10}{text[i + 1 :]}")
+        if new != value:
+            return int(new) if isinstance(value, int) else new
+    raise AssertionError(value)
+
+
+def numbers(node, leaf=""):
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from numbers(value, f"{leaf}/{key}" if leaf else str(key))
+    elif is_number(node):
+        yield leaf, node
+
+
+def spine(document, leaf, value):
+    """Change one leaf of a document whose parents are copied on the way, so that the original stays."""
+    node, parts = document, leaf.split("/")
+    for part in parts[:-1]:
+        key = int(part) if isinstance(node, list) else part
+        node[key] = copy.copy(node[key])
+        node = node[key]
+    node[int(parts[-1]) if isinstance(node, list) else parts[-1]] = value
+
+
+def run(*arguments, flags=(), cwd=None):
+    environment = {
+        "PATH": os.environ["PATH"],
+        "LC_ALL": "C",
+        "PYTHONIOENCODING": "ascii:strict",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, *flags, "-m", "abi", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def reference(here):
+    folder = here / "results/reference/tiny"
+    folder.mkdir(parents=True)
+    for path in STUDY.result_files():
+        shutil.copy(path, folder)
+    return folder

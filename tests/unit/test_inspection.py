@@ -1,0 +1,189 @@
+"""`abi claims` and `abi show` on a made-up run."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from made_results import CLAIM, FILE, HEAVY, STUDY, build, edit, put, run
+
+from abi import cli, inspection
+from abi.report import ORDER
+
+OTHER = "t5_same_backbone"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("made"), [CLAIM])
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(capsys, *arguments):
+    assert cli.main(["claims", "--json", *arguments]) == 0
+    return {row["id"]: row for row in json.loads(capsys.readouterr().out)["claims"]}
+
+
+def output(capsys, *arguments, code=0):
+    assert cli.main(list(arguments)) == code
+    return capsys.readouterr().out
+
+
+def change_config(name, old, new):
+    path = Path("config", name)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_claims_are_fresh_or_never_run(here, capsys):
+    found = rows(capsys)
+    assert (found[CLAIM]["verdict"], found[CLAIM]["state"]) == ("SUPPORTED", "fresh")
+    assert (found[OTHER]["verdict"], found[OTHER]["state"]) == (None, "never run")
+    assert "0.8699" in found[CLAIM]["published"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "why"),
+    [
+        ("protocol.yaml", "parity: 0.8", "parity: 0.7", "parity changed in config"),
+        ("claims.yaml", "    title: T5 to GPT-2,", "    title: T5 and GPT-2,", "title changed in config"),
+        ("claims.yaml", "linear, bias]\n    seeds: 5", "linear, bias]\n    seeds: 3", "other inputs"),
+    ],
+)
+def test_an_edit_of_the_configuration_makes_a_claim_stale(here, capsys, name, old, new, why):
+    change_config(name, old, new)
+    row = rows(capsys)[CLAIM]
+    assert row["state"] == "stale"
+    assert any(why in reason for reason in row["why"])
+
+
+def test_an_edit_of_a_stage_before_the_verdict_makes_a_claim_stale(here, capsys):
+    path = STUDY.verdict_input(CLAIM)["source"][0]
+    edit(path, put("provenance/spec/module/training/phases/0/lr", 0.5))
+    edit(FILE, lambda d: d["provenance"]["inputs"].__setitem__(path, inspection_hash(path)))
+    assert any("lr of modules/" in reason for reason in rows(capsys)[CLAIM]["why"])
+
+
+def inspection_hash(path):
+    from abi.provenance import sha256_file
+
+    return sha256_file(path)
+
+
+def test_other_code_makes_a_claim_stale(here, capsys):
+    edit(FILE, put("provenance/code", "0" * 20))
+    assert rows(capsys)[CLAIM]["why"] == ["code of the verdict changed"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_changed_or_missing_input_makes_a_claim_stale(here, capsys, gone):
+    path = Path(STUDY.verdict_input(CLAIM)["evidence"][1])
+    path.unlink() if gone else path.write_bytes(path.read_bytes() + b"\0")
+    assert rows(capsys)[CLAIM]["why"] == [f"{path} {'is gone' if gone else 'changed'}"]
+
+
+def test_an_unreadable_result_hides_no_other_claim(here, capsys):
+    Path(FILE).write_text("{", encoding="utf-8")
+    out = output(capsys, "claims", code=2)
+    assert "unreadable" in out
+    assert "never run" in out
+    assert cli.main(["show", CLAIM]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["claims"], ["show", CLAIM], ["show", OTHER]])
+def test_output_is_ascii_and_fits_100_columns(here, capsys, arguments):
+    change_config("protocol.yaml", "parity: 0.8", "parity: 0.7")
+    out = output(capsys, *arguments)
+    assert out.isascii()
+    assert max(len(line) for line in out.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("arguments", [["claims"], ["show", CLAIM]])
+def test_nothing_heavy_is_imported(here, arguments):
+    result = run(*arguments, flags=("-X", "importtime"), cwd=here)
+    assert result.returncode == 0
+    assert not {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in result.stderr.splitlines()} & HEAVY
+
+
+def test_show_says_everything_of_a_claim(here, capsys):
+    out = output(capsys, "show", CLAIM)
+    claim, result = STUDY.claim(CLAIM), json.loads(Path(FILE).read_text(encoding="utf-8"))
+    flat = " ".join(out.split())
+    for words in (claim["title"], claim["statement"], result["reason"], "state: fresh", "0.8699", FILE):
+        assert words in flat
+    for test in result["fits"]["kd"]["tests"]:
+        assert test["id"] in out
+    for digest in result["provenance"]["inputs"].values():
+        assert digest[:12] in out
+
+
+def test_arms_stand_in_the_fixed_order(here, capsys):
+    out = output(capsys, "show", CLAIM)
+    lines = out[out.index("Arms on") : out.index("bits per byte (less")].splitlines()
+    names = [line.split()[0] for line in lines if line.count("|") == 2]
+    assert names == [arm for arm in ORDER if arm in names]
+    assert {"raw", "oracle", "native", "transferred", "random"} <= set(names)
+
+
+def test_a_plot_puts_seeds_mean_and_interval_where_they_are():
+    arms = {
+        "a": {"mean": 0.5, "lower": 0.25, "upper": 0.75, "per_seed": {"1": 0.4, "2": 0.6}},
+        "b": {"mean": 0.5, "lower": None, "upper": None, "per_seed": {"1": 0.0, "2": 1.0}},
+    }
+    first, second, axis = inspection.plot(arms)
+    cells = first.split("|")[1]
+    marks = {mark: cells.index(mark) / (inspection.PLOT - 1) for mark in "(o)"}
+    assert marks == pytest.approx({"(": 0.25, "o": 0.5, ")": 0.75}, abs=0.02)
+    assert cells.count(".") == 2
+    assert (second.split("|")[1][0], second.split("|")[1][-1]) == (".", ".")
+    assert axis.split() == ["0", "1"]
+
+
+def test_a_plot_of_equal_figures_is_no_division_by_zero():
+    assert "o" in inspection.plot({"a": {"mean": 1.0, "lower": 1.0, "upper": 1.0, "per_seed": {"1": 1.0}}})[0]
+
+
+def test_json_holds_the_whole_result(here, capsys):
+    data = json.loads(output(capsys, "show", CLAIM, "--json"))
+    assert data["state"] == "fresh"
+    assert data["result"] == json.loads(Path(FILE).read_text(encoding="utf-8"))
+
+
+def test_never_run_says_what_builds_it(here, capsys):
+    assert f"snakemake --config scale=tiny -- {OTHER}" in output(capsys, "show", OTHER)
+    assert json.loads(output(capsys, "show", OTHER, "--json"))["result"] is None
+
+
+def test_a_study_without_intervals_is_shown(tmp_path, monkeypatch, capsys):
+    build(tmp_path, [CLAIM], groups=20)
+    monkeypatch.chdir(tmp_path)
+    out = output(capsys, "show", CLAIM)
+    assert "too few for an interval" in out
+    assert "Arms on held-out domain text" in out
+
+
+def test_an_unknown_claim_names_the_closest(here, capsys):
+    assert cli.main(["show", "t5_to_gtp2"]) == 2
+    err = capsys.readouterr().err
+    assert "did you mean 't5_to_gpt2'" in err
+    assert err.count("\n") == 1
+
+
+def test_an_unknown_scale_lists_the_valid_ones(here, capsys):
+    assert cli.main(["claims", "--scale", "tinny"]) == 2
+    assert "tiny" in capsys.readouterr().err
+
+
+def test_the_checkout_is_used_where_the_folder_has_no_configuration(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert {row["state"] for row in rows(capsys).values()} == {"never run"}
+    assert os.listdir(tmp_path) == []

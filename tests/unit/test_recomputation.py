@@ -1,0 +1,253 @@
+"""`abi verify --recompute` and `--against`: forgeries that a careful forger makes, stale results, other runs."""
+
+import copy
+import functools
+import gzip
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_results import (
+    CLAIM,
+    FILE,
+    STUDY,
+    build,
+    digit_changed,
+    edit,
+    judge,
+    kinds,
+    numbers,
+    put,
+    reference,
+    regenerate,
+    regenerate_summary,
+    spine,
+    summarise,
+    write_csv,
+)
+
+from abi.errors import ConfigError, DataError
+from abi.verification import checkout, recomputation, verify
+from abi.verification.findings import differences, lookup
+
+TIMINGS = ("rule", "versions", "threads", "elapsed_s", "peak_memory_mb", "hardware")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_honest_run_is_recomputed_bit_for_bit(here):
+    found = verify(recompute=True)
+    assert found.findings == []
+    assert all(n > 1000 for scale in found.scales for n in scale.recomputed.values())
+
+
+@pytest.mark.slow
+def test_one_digit_of_every_leaf_is_found(here, monkeypatch, capsys):
+    for name in ("load", "versions", "hardware"):
+        monkeypatch.setattr(recomputation, name, functools.cache(getattr(recomputation, name)))
+    memory = {}
+
+    def judged_again(stored, real=recomputation.judged_again):
+        key = stored["spec"]["claim"]["title"]  # a changed spec is named by config, so one judgement a claim is enough
+        if key not in memory:
+            memory[key] = {name: value for name, value in real(stored).items() if name != "provenance"}
+        return {**memory[key], "provenance": stored}
+
+    monkeypatch.setattr(recomputation, "judged_again", judged_again)
+    monkeypatch.setattr(recomputation, "stale", quick_stale)
+    monkeypatch.setattr(recomputation, "count_numbers", lambda _: 0)
+    monkeypatch.setattr(recomputation, "differences", lambda a, b, **rest: differences(*unequal(a, b), **rest))
+    started, tried, named = time.perf_counter(), 0, 0
+    for claim in (CLAIM, "t5_same_backbone"):
+        path = STUDY.result_file(claim)
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        for leaf, value in numbers(document):
+            if leaf.startswith("provenance/") and leaf.split("/")[1] in TIMINGS:
+                continue
+            changed = copy.copy(document)
+            spine(changed, leaf, digit_changed(value))
+            scale = checkout.Scale(Path("results/tiny"), {claim: changed}, {claim: path})
+            recomputation.recompute(scale, here)
+            tried += 1
+            named += any(finding.leaf == leaf for finding in scale.findings)
+    with capsys.disabled():
+        print(f"\ntried {tried}, named by --recompute {named}, {time.perf_counter() - started:.0f} s")
+    assert named == tried > 4000
+
+
+def quick_stale(study, claim_id, result):
+    """As `stale`, its first part alone: the hashes are the same in the whole sweep."""
+    changed = differences(result["provenance"]["spec"], study.verdict_spec(claim_id), tolerance=0.0)
+    return [(f"provenance/spec/{leaf}", "changed") for leaf, *_ in changed]
+
+
+def unequal(a, b):
+    """Return two documents without the parts that are equal in both: the sweep compares thousands of times."""
+    if not (isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys()):
+        return a, b
+    pairs = {key: unequal(a[key], b[key]) for key in a if a[key] != b[key]}
+    return {key: pair[0] for key, pair in pairs.items()}, {key: pair[1] for key, pair in pairs.items()}
+
+
+def change_evidence(path, pick):
+    text = gzip.decompress(Path(path).read_bytes()).decode()
+    head, *lines = text.splitlines()
+    i = next(i for i, line in enumerate(lines) if pick(line))
+    *keys, value = lines[i].split(",")
+    lines[i] = ",".join([*keys, f"{digit_changed(float(value)):.9g}"])
+    Path(path).write_bytes(gzip.compress("\n".join([head, *lines, ""]).encode()))
+    return i
+
+
+@pytest.mark.parametrize("pick", ["raw,0,1,domain", "transferred,0,2,general", "bias,0,3,on_training_text"])
+def test_a_digit_of_the_evidence_is_found_although_the_hash_was_regenerated(here, pick):
+    path = STUDY.verdict_input(CLAIM)["evidence"][0]
+    change_evidence(path, lambda line: pick in line)
+    assert path in [f.file for f in verify().findings]
+    regenerate(FILE, path)
+    assert verify().code() == 0
+    found = verify(recompute=True)
+    arm, _, seed, scope = pick.split(",")
+    assert found.code() == 1
+    assert [f for f in found.findings if f"/arms/{arm}/{scope}/" in f.leaf and f.leaf.endswith(f"per_seed/{seed}")]
+
+
+def test_a_digit_of_the_draws_is_found_although_the_hash_was_regenerated(here):
+    path = STUDY.verdict_input(CLAIM)["draws"][0]
+    change_evidence(path, lambda line: "7777,2,top1" in line)
+    regenerate(FILE, path)
+    assert "nib_official/mean_top1" in [f.leaf for f in verify(recompute=True).findings]
+
+
+def test_every_digit_of_a_manifest_that_a_result_rests_on_is_found(here):
+    path = STUDY.verdict_input(CLAIM)["calibration"][0]
+    edit(path, lambda document: document["arms"][0].__setitem__("final_loss", 0.1))
+    regenerate(FILE, path)
+    assert "training/0/final_loss" in [f.leaf for f in verify(recompute=True).findings]
+
+
+def test_a_frozen_net_that_moved_is_named(here):
+    path = STUDY.verdict_input(CLAIM)["calibration"][0]
+    moved = next(i for i, arm in enumerate(json.loads(Path(path).read_text())["arms"]) if arm["arm"] == "transferred")
+    edit(path, put(f"arms/{moved}/domain_sha256", "b" * 64))
+    regenerate(FILE, path)
+    found = verify(recompute=True)
+    assert found.code() == 1
+    assert any("test 7 fails" in f.sentence for f in found.findings)
+
+
+def test_a_whole_forgery_with_consistent_figures_is_found_by_recomputation(here):
+    shutil.copytree("results", "forged")
+    for path in STUDY.verdict_input(CLAIM)["evidence"]:
+        frame = pd.read_csv(path)
+        frame.loc[frame["arm"] == "transferred", "value"] *= 1.01
+        write_csv(path, frame)
+    judge(STUDY, CLAIM)
+    forged = Path(FILE).read_text(encoding="utf-8")
+    shutil.rmtree("results")
+    shutil.move("forged", "results")
+    hashes = json.loads(Path(FILE).read_text(encoding="utf-8"))["provenance"]["inputs"]
+    Path(FILE).write_text(forged, encoding="utf-8")
+    edit(FILE, lambda document: document["provenance"].__setitem__("inputs", hashes))
+    summarise(STUDY)
+    assert verify().code() == 0
+    assert verify(recompute=True).code() == 1
+
+
+# stale results
+
+
+def test_another_configuration_makes_a_result_stale_not_tampered(here):
+    path = Path("config/protocol.yaml")
+    text = path.read_text(encoding="utf-8")
+    assert "parity: 0.8" in text
+    path.write_text(text.replace("parity: 0.8", "parity: 0.7"), encoding="utf-8")
+    found = verify(recompute=True)
+    assert found.code() == 0
+    assert "provenance/spec/protocol/criteria/parity" in [f.leaf for f in kinds(found, "STALE")]
+
+
+def test_a_forged_criterion_is_stale_against_config_and_named(here):
+    edit(FILE, put("provenance/spec/protocol/criteria/half", 0.25))
+    found = verify(recompute=True)
+    leaves = {f.kind: f.leaf for f in found.findings}
+    assert "provenance/spec/protocol/criteria/half" in [f.leaf for f in kinds(found, "STALE")]
+    assert "TAMPERED" in leaves
+
+
+def test_a_spec_that_the_manifests_contradict_is_tampered(here):
+    edit(FILE, put("provenance/spec/budget/batch", 99))
+    regenerate_summary(FILE)
+    found = verify(recompute=True)
+    assert "provenance/spec/budget/batch" in [f.leaf for f in kinds(found, "TAMPERED")]
+
+
+# against another run
+
+
+def test_equal_runs_are_equal_bit_for_bit(here):
+    reference(here)
+    found = verify(against="reference")
+    assert (found.code(), found.findings) == (0, [])
+    assert "every leaf equal, bit for bit" in " ".join(found.text().split())
+
+
+@pytest.mark.parametrize(("factor", "code", "kind"), [(1 + 1e-8, 0, "NOTE"), (1 + 1e-4, 1, "DIFFERS")])
+def test_figures_may_differ_by_the_tolerance(here, factor, code, kind):
+    folder = reference(here)
+    leaf = "perplexity/kd/transferred/general"
+    name = Path(FILE).name
+    edit(folder / name, lambda d: d["perplexity"]["kd"]["transferred"].__setitem__("general", factor * lookup(d, leaf)))
+    found = verify(against="reference")
+    assert [(f.kind, f.leaf) for f in found.findings if f.file == FILE] == [(kind, leaf)]
+    assert verify(against="reference", tolerance=0.1).code() == 0
+    assert found.code() == code
+
+
+def test_another_verdict_word_is_a_difference_whatever_the_tolerance(here):
+    folder = reference(here)
+    edit(folder / Path(FILE).name, put("verdict_at_strict_level", "INCONCLUSIVE"))
+    found = verify(against="reference", tolerance=0.5)
+    assert "verdict_at_strict_level" in [f.leaf for f in kinds(found, "DIFFERS")]
+
+
+def test_seconds_and_provenance_are_not_compared(here):
+    folder = reference(here)
+    edit(folder / Path(FILE).name, put("training/0/elapsed_s", 99.0))
+    edit(folder / Path(FILE).name, put("provenance/elapsed_s", 99.0))
+    assert verify(against="reference").findings == []
+
+
+def test_an_edited_reference_is_named(here):
+    folder = reference(here)
+    edit(folder / Path(FILE).name, put("fits/kd/verdict", "REFUTED"))
+    assert "results/reference/tiny" in {str(Path(f.file).parent) for f in verify().findings}
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "error"),
+    [
+        ({"against": "reference"}, "reference/tiny: holds no result file", DataError),
+        ({"against": "nowhere"}, "nowhere/tiny: holds no result file", DataError),
+        ({"scale": "huge"}, "results/huge: holds no result file; scales with results: tiny", ConfigError),
+        ({"tolerance": -1.0}, "is not a relative size", ConfigError),
+        ({"tolerance": math.nan}, "is not a relative size", ConfigError),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(here, refuses, options, words, error):
+    with refuses(words, error):
+        verify(**options)

@@ -1,0 +1,261 @@
+"""`abi verify` on results whose truth is known: what a file says about itself, and the command."""
+
+import copy
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from made_results import (
+    CLAIM,
+    FILE,
+    HEAVY,
+    STUDY,
+    build,
+    edit,
+    kinds,
+    numbers,
+    put,
+    reference,
+    regenerate_summary,
+    run,
+    spine,
+)
+
+from abi import cli, plans, rules
+from abi.verification import verify
+from abi.verification.figures import check_result
+from abi.verification.findings import Checks
+from abi.verification.questions import asked, roles_of
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# honest results
+
+
+def test_an_honest_run_has_no_finding(here):
+    found = verify()
+    assert found.findings == []
+    assert found.code() == 0
+    assert found.text().endswith("results: intact; 2 result files")
+
+
+@pytest.mark.parametrize(
+    ("levels", "groups", "word"),
+    [
+        ({}, 32, "SUPPORTED"),
+        ({"transferred": 0.55, "candidate": 0.5}, 32, "REFUTED"),
+        ({"native": 0.5, "random": 0.49, "permuted": 0.49, "transferred": 0.9}, 32, "INCONCLUSIVE"),
+        ({"oracle": 0.0, "reference": 0.0}, 32, "VACUOUS"),
+        ({}, 20, "INCONCLUSIVE"),
+    ],
+)
+def test_every_verdict_word_follows_from_its_own_file(tmp_path, monkeypatch, levels, groups, word):
+    build(tmp_path, [CLAIM], groups=groups, levels=levels)
+    monkeypatch.chdir(tmp_path)
+    found = verify()
+    assert found.findings == []
+    assert found.scales[0].results[CLAIM]["verdict"] == word
+
+
+def test_no_results_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = verify()
+    assert (found.code(), found.findings) == (0, [])
+    assert found.text().startswith("results: none")
+    assert "\n" not in found.text()
+
+
+@pytest.mark.parametrize("regime", ["oracle-kd", "few-shot", "general-only", None])
+@pytest.mark.parametrize("with_native", [True, False])
+def test_the_questions_are_those_of_the_plans(regime, with_native):
+    criteria = STUDY.config.protocol["criteria"]
+    numbers = rules.Criteria.from_mapping(criteria)
+    kind = "reconstruction" if regime is None else "transfer"
+    if not with_native and regime != "general-only":
+        return
+    roles = roles_of(kind, regime, {"native": {}} if with_native else {})
+    others = ("random", "permuted"), ("linear", "bias", "no-domain")
+    other = plans.TRANSFER if with_native else plans.Roles("transferred", *others)
+    plan = plans.reconstruction_plan(numbers) if regime is None else plans.transfer_plan(regime, numbers, other)
+    mine = asked(kind, regime, roles, criteria)
+
+    def plain(items):
+        return [(q.id, q.words(), q.margin, q.required, q.closed) for q in items]
+
+    def ways(items, name):
+        return [(w.id, w.needs_sensitive, plain(getattr(w, name))) for w in items]
+
+    assert plain(mine.tests) == plain(plan.own.tests)
+    assert ways(mine.ways, "questions") == ways(plan.own.refutations, "contrasts")
+    assert plain(mine.vacuous) == plain(plan.vacuous)
+    assert list(mine.secondary) == list(plan.secondary)
+    for metric, (tests, refutations) in mine.secondary.items():
+        assert plain(tests) == plain(plan.secondary[metric].tests)
+        assert ways(refutations, "questions") == ways(plan.secondary[metric].refutations, "contrasts")
+
+
+# altered results
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value", "named"),
+    [
+        ("verdict", "REFUTED", "verdict"),
+        ("fits/kd/verdict", "INCONCLUSIVE", "fits/kd/verdict"),
+        ("reason", "because", "reason"),
+        ("fits/kd/tests/0/passed", False, "fits/kd/tests/0/passed"),
+        ("fits/kd/tests/0/interval/lower", 0.5, "fits/kd/tests/0/interval/lower"),
+        ("fits/kd/arms/raw/domain/js_nats/mean", 0.31, "fits/kd/arms/raw/domain/js_nats/mean"),
+        ("fits/kd/arms/raw/domain/js_nats/per_seed/1", 0.31, "fits/kd/arms/raw/domain/js_nats/mean"),
+        ("fits/kd/refutations/0/holds", True, "fits/kd/refutations/0/holds"),
+        ("fits/kd/published_criteria/arms/raw/means/top1", 0.9, "fits/kd/published_criteria/arms/raw/met/top1"),
+        ("fits/kd/counts/groups/domain", 31, "fits/kd/tests/0/interval/n_groups"),
+        ("nib_official/pass", True, "nib_official/pass"),
+        ("nib_combined/ci_95_low", 0.1, "nib_combined/ci_95_low"),
+        ("overall_pass", False, "overall_pass"),
+        ("record/nib.js/value", 0.2, "record/nib.js/value"),
+        ("ppl_raw", 1.5, "ppl_raw"),
+        ("scale", "paper", "scale"),
+        ("verdict", "PROVEN", "verdict"),
+        ("extra", 1, ""),
+    ],
+)
+def test_an_edit_is_found_and_named_without_recomputation(here, leaf, value, named):
+    edit(FILE, put(leaf, value))
+    regenerate_summary(FILE)
+    found = verify()
+    assert found.code() == 1
+    assert named in [f.leaf for f in found.findings if f.file == FILE]
+
+
+def test_a_deleted_test_is_named(here):
+    edit(FILE, lambda document: document["fits"]["kd"]["tests"].pop(2))
+    assert "fits/kd/tests" in [f.leaf for f in verify().findings]
+
+
+@pytest.mark.parametrize("leaf", ["fits/kd/tests", "nib_official", "fits/kd/counts", "fits/kd/arms/raw/domain"])
+def test_a_missing_part_is_named_without_a_traceback(here, leaf):
+    edit(FILE, put(leaf, {}))
+    assert [f for f in verify().findings if f.file == FILE]
+
+
+def test_an_altered_input_is_named_by_its_hash(here):
+    path = Path(STUDY.verdict_input(CLAIM)["calibration"][0])
+    edit(path, put("arms/0/final_loss", 0.1))
+    found = verify([CLAIM])
+    assert found.code() == 1
+    assert str(path) in [f.file for f in found.findings]
+
+
+def test_an_altered_summary_is_named(here):
+    edit("results/tiny/summary.json", put("headline/n", 3))
+    assert "headline/n" in [f.leaf for f in verify().findings]
+
+
+@pytest.mark.parametrize("name", ["summary.md", "summary.txt"])
+def test_an_altered_line_of_the_summary_is_named(here, name):
+    path = Path("results/tiny", name)
+    path.write_text(path.read_text(encoding="utf-8").replace("SUPPORTED", "REFUTED", 1), encoding="utf-8")
+    found = verify()
+    assert [(f.file, f.kind) for f in found.findings] == [(str(path), "TAMPERED")]
+
+
+def fourth_digit_changed(value):
+    """Return the number with a digit changed that a reader sees: the fourth, or the last of a short one."""
+    size = 10 ** (math.floor(math.log10(abs(value))) - 3) if value else 1.0
+    return value + 1 if isinstance(value, int) else value + size
+
+
+def test_most_visible_edits_are_found_without_recomputation(here, capsys):
+    document = json.loads(Path(FILE).read_text(encoding="utf-8"))
+    leaves = [(leaf, value) for leaf, value in numbers(document) if not leaf.startswith("provenance/")]
+    tried, found = leaves[::23], 0
+    for leaf, value in tried:
+        changed = copy.copy(document)
+        spine(changed, leaf, fourth_digit_changed(value))
+        checks = Checks(FILE)
+        check_result(checks, changed)
+        found += bool(checks.found)
+    with capsys.disabled():
+        print(f"\nplain verify: tried {len(tried)}, found {found}")
+    assert found > 0.85 * len(tried)
+
+
+# the command
+
+
+def test_verify_of_results_imports_nothing_heavy(here):
+    result = run("verify", flags=("-X", "importtime"), cwd=here)
+    modules = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in result.stderr.splitlines()}
+    assert result.returncode == 0
+    assert not modules & HEAVY
+
+
+def test_time_of_verify_with_results_as_information(here, capsys):
+    started = time.perf_counter()
+    assert run("verify", cwd=here).returncode == 0
+    with capsys.disabled():
+        print(f"\nabi verify with two results: {time.perf_counter() - started:.2f} s")
+
+
+def test_output_is_ascii_and_the_record_comes_first(here):
+    result = run("verify", cwd=here)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.isascii()
+    assert result.stdout.index("record: intact") < result.stdout.index("results: intact")
+
+
+def test_exit_codes(here, capsys):
+    assert cli.main(["verify"]) == 0
+    edit(FILE, put("verdict", "REFUTED"))
+    assert cli.main(["verify"]) == 1
+    Path(FILE).write_text('{"a": NaN}', encoding="utf-8")
+    assert cli.main(["verify"]) == 2
+    out = capsys.readouterr().out
+    assert f"{FILE}: is not readable JSON" in " ".join(out.split())
+    assert cli.main(["verify", "--scale", "huge"]) == 2
+
+
+def test_unreadable_files_are_named_and_hide_nothing(here):
+    Path(FILE).write_bytes(b"\xff\xfe")
+    edit(STUDY.result_file("t5_same_backbone"), put("verdict", "VACUOUS"))
+    found = verify()
+    assert found.code() == 2
+    assert {f.kind for f in found.findings} >= {"UNREADABLE", "TAMPERED"}
+
+
+@pytest.mark.parametrize("flags", [[], ["--recompute"], ["--against", "reference"]])
+def test_json_is_one_document(here, capsys, flags):
+    reference(here)
+    assert cli.main(["verify", "--json", *flags]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["results"]["code"] == 0
+    assert data["results"]["scales"]["results/tiny"]["verdicts"][CLAIM] == "SUPPORTED"
+    assert data["record"]["intact"] is True
+
+
+def test_damaged_evidence_is_a_finding_not_a_traceback(here, capsys):
+    Path(STUDY.verdict_input(CLAIM)["evidence"][0]).write_bytes(b"\x1f\x8b broken")
+    assert cli.main(["verify", "--recompute"]) == 1
+    assert "cannot be judged again" in " ".join(capsys.readouterr().out.split())
+
+
+def test_missing_evidence_is_a_note(here):
+    Path(STUDY.verdict_input(CLAIM)["evidence"][0]).unlink()
+    found = verify([CLAIM], recompute=True)
+    assert found.code() == 0
+    assert any("is not recomputed" in f.sentence for f in kinds(found, "NOTE"))
