@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -9,9 +10,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def abi(*arguments):
+def abi(*arguments, folder=ROOT):
     return subprocess.run(
-        [sys.executable, "-m", "abi", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "abi", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 
@@ -46,8 +52,8 @@ def test_snakemake_commands_of_the_documents_plan(command):
 
 
 @pytest.mark.parametrize("command", [c for page in PAGES for c in commands(page) if c[0] == "abi"], ids=" ".join)
-def test_abi_commands_of_the_documents_run(command):
-    done = abi(*command[1:])
+def test_abi_commands_of_the_documents_run(command, tmp_path):
+    done = abi(*command[1:], folder=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
