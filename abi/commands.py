@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,7 @@ def docs(options: argparse.Namespace) -> int:
         ("README.md", "verdicts", readme_table(results)),
         ("config/README.md", "keys", key_tables()),
         ("docs/record.md", "record", record_page()),
+        ("docs/architecture.md", "dag", rule_graph()),
     ):
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
@@ -115,6 +118,15 @@ def docs(options: argparse.Namespace) -> int:
         return 1
     print(f"written: {', '.join(stale)}" if stale else "documents are up to date")
     return 0
+
+
+def rule_graph() -> str:
+    """Return the DAG of rules as Snakemake draws it, as a mermaid block with sorted edges."""
+    command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js"]
+    drawn = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", drawn))
+    edges = sorted(f"    {names[start]} --> {names[end]}" for start, end in re.findall(r"(id\d+) --> (id\d+)", drawn))
+    return "\n```mermaid\n" + "\n".join(["flowchart TB", *edges]) + "\n```\n\n"
 
 
 def record_page() -> str:
