@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Record = Mapping[str, Any]
-CANDIDATE = {"transfer": "transferred", "reconstruction": "candidate"}
 ORDER = (
     "raw", "reference", "oracle", "before", "native", "candidate", "transferred", "random", "permuted", "identity", "published",
     "no-domain", "linear", "bias", "unfrozen", "direct",

@@ -11,9 +11,6 @@ from abi.config import Config, closest
 from abi.errors import ConfigError
 from abi.provenance import sha256_file
 
-ROLES = ("source", "oracle", "reference")
-CLOSED_FORM = "closed-form"
-
 
 class Study:
     """The jobs of one configuration. Paths are relative to the working directory."""
