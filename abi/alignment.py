@@ -69,22 +69,6 @@ def _cosine(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean((x * y).sum(1) / np.clip(norms, 1e-12, None)))
 
 
-def ridge(x: Tensor, y: Tensor, penalty: float = 1e-3) -> Tensor:
-    """Return W `[A, D]` that minimises `||x W - y||^2 + penalty * mean(diag(x'x)) * ||W||^2`, solved in float64.
-
-    Args: x: `[N, A]`; y: `[N, D]`.
-    """
-    gram, moment = (
-        torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64),
-        torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64),
-    )
-    for start in range(0, len(x), 8192):
-        rows = x[start : start + 8192].double()
-        gram += rows.T @ rows
-        moment += rows.T @ y[start : start + 8192].double()
-    return ridge_solve(gram, moment, penalty)
-
-
 def ridge_solve(gram: Tensor, moment: Tensor, penalty: float) -> Tensor:
     """Return the ridge solution of accumulated moments `x'x` `[A, A]` and `x'y` `[A, D]`, as float32."""
     regular = gram + penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)

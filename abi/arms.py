@@ -26,9 +26,9 @@ from abi.fitting import (
 from abi.module import AbiModule, ModuleConfig, permute_domain_net, save_module, set_domain_net, without_domain_net
 from abi.provenance import sha256_tensors
 from abi.training import Schedule
+from abi.vocabulary import CLOSED_FORM
 
 log = logging.getLogger("abi")
-CLOSED_FORM = "closed-form"
 
 
 @dataclass(frozen=True)
@@ -227,4 +227,4 @@ def _save(model: Fitted, folder: Path, facts: Mapping[str, Any]) -> None:
     if isinstance(model, AbiModule):
         save_module(model, folder, facts)
     else:
-        save_simple(model, folder / ARM_FILE)
+        save_simple(model, folder / ARM_FILE, facts["base_sha256"])

@@ -13,7 +13,8 @@ from abi.equivalence import Array, components, interval, interval_of, ratio_set,
 from abi.errors import EvidenceError, TamperError
 from abi.evidence import LOWER_IS_BETTER, Study, read_evidence, study
 from abi.plans import BPB, GENERAL, RECONSTRUCTION, TRANSFER, Roles, reconstruction_plan, transfer_plan
-from abi.rules import AGREEMENT, Answers, Contrast, Criteria, Decision, Measure, Outcome, Plan, Refuted, decide
+from abi.rules import Answers, Contrast, Criteria, Decision, Measure, Outcome, Plan, Refuted, decide
+from abi.vocabulary import AGREEMENT
 
 __all__ = ["Criteria", "headline", "judge_reconstruction", "judge_transfer", "published_criteria", "read_evidence"]
 
@@ -231,14 +232,14 @@ def _counts(found: Study) -> Record:
 
 
 def _arms(found: Study, criteria: Criteria, level: float) -> Record:
-    """Return mean, interval and per-seed means of every arm, scope and metric, in natural signs."""
+    """Return mean, interval, mean squares and per-seed means of every arm, scope and metric, in natural signs."""
     arms: Record = {}
     for measure, tables in sorted(found.tables.items()):
         for arm, table in sorted(tables.items()):
             bounds = interval(table, level=level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
             seeds = {str(seed): float(mean) for seed, mean in zip(found.seeds, table.mean(0), strict=True)}
             figure = {"mean": float(table.mean()), "per_seed": seeds}
-            figure |= {"lower": bounds.lower if bounds else None, "upper": bounds.upper if bounds else None}
+            figure |= {key: getattr(bounds, key, None) for key in ("lower", "upper", "msd", "mss", "mse")}
             scope = arms.setdefault(arm, {"draws": found.draws[arm]}).setdefault(measure.scope, {})
             scope[measure.metric] = figure
     return arms

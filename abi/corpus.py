@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from abi.errors import DataError
-from abi.provenance import atomic_path, sha256_file
+from abi.errors import DataError, TamperError
+from abi.provenance import atomic_path, read_json, sha256_file, sha256_json
 
 log = logging.getLogger("abi")
 SPLITS = ("train", "calibration", "test")
@@ -383,8 +383,8 @@ def write_documents(documents: Sequence[Document], path: str | Path) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
-def read_documents(path: str | Path, split: str | None = None) -> list[Document]:
-    """Return the documents of a text, of one split if given; each text is checked against its hash."""
+def read_documents(path: str | Path) -> list[Document]:
+    """Return the documents of a text; each text is checked against its hash. Raises: DataError: damaged."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as handle:
             documents = [Document(**json.loads(line)) for line in handle]
@@ -395,6 +395,24 @@ def read_documents(path: str | Path, split: str | None = None) -> list[Document]
             raise DataError(
                 f"{path}: document {document.document} does not match its hash; delete the file and rebuild it"
             )
+    return documents
+
+
+def assignment_sha256(documents: Sequence[Document]) -> str:
+    """Return a hash of document -> (group, split, sha256 of its text), independent of their order."""
+    return sha256_json(sorted([d.document, d.group, d.split, d.sha256] for d in documents))
+
+
+def read_assigned(path: str | Path, record: str | Path, split: str | None = None) -> list[Document]:
+    """Return the documents of a text (of one split if given) after checking them against the text's record.
+
+    Raises: DataError: a file that cannot be read; TamperError: a document, group or split is not the one recorded.
+    """
+    documents = read_documents(path)
+    if assignment_sha256(documents) != read_json(record, "text")["assignment_sha256"]:
+        raise TamperError(
+            f"{path}: documents, groups or splits are not those of {record}; delete both and rebuild them"
+        )
     return [document for document in documents if split in (None, document.split)]
 
 
@@ -409,7 +427,7 @@ def write_manifest(documents: Sequence[Document], path: str | Path) -> None:
 
 
 def summary(documents: Sequence[Document]) -> dict[str, object]:
-    """Return counts per split and how much code is left (`identifier_share`, of words), for the corpus record."""
+    """Return counts per split and how much code is left (`identifier_share`, of words) and the hash of who is in which split."""
     per_split = {
         name: {
             "groups": len({d.group for d in documents if d.split == name}),
@@ -418,4 +436,5 @@ def summary(documents: Sequence[Document]) -> dict[str, object]:
         }
         for name in SPLITS
     }
-    return {"splits": per_split, "identifier_share": round(identifier_share(d.text for d in documents), 4)}
+    share = round(identifier_share(d.text for d in documents), 4)
+    return {"splits": per_split, "assignment_sha256": assignment_sha256(documents), "identifier_share": share}

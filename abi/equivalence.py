@@ -21,7 +21,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A two-sided interval of the mean of one table, in the table's own unit."""
+    """A two-sided interval of the mean of one table, in the table's own unit, and the mean squares it rests on.
+
+    `half` follows from `msd` (groups), `mss` (seeds), `mse` (the rest), both counts and the level: `Components.half`.
+    """
 
     mean: float
     lower: float
@@ -30,6 +33,9 @@ class Interval:
     n_groups: int
     n_seeds: int
     level: float
+    msd: float
+    mss: float
+    mse: float
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,8 @@ def interval(x: Array, *, level: float, min_groups: int, min_seeds: int) -> Inte
 def interval_of(parts: Components, level: float) -> Interval:
     """Return the interval of the one table that `parts` was computed from."""
     mean, half = float(parts.mean), float(parts.half(level))
-    return Interval(mean, mean - half, mean + half, half, parts.n_groups, parts.n_seeds, level)
+    squares = (float(parts.msd), float(parts.mss), float(parts.mse))
+    return Interval(mean, mean - half, mean + half, half, parts.n_groups, parts.n_seeds, level, *squares)
 
 
 @dataclass(frozen=True)

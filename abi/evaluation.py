@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from abi.fitting import Fitted
-from abi.metrics import AGREEMENT, evaluate
+from abi.metrics import evaluate
 from abi.states import Head, States
-
-COLUMNS = ("fit", "arm", "draw", "seed", "scope", "group", "document", "n_positions", "metric", "value")
-DRAW_COLUMNS = ("fit", "arm", "draw", "seed", "rng_seed", "chunk", "metric", "value")
-UNFITTED = "-"
+from abi.vocabulary import AGREEMENT
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ def evidence_rows(
     seed: int,
     windows_per_batch: int = 4,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield evidence rows (`COLUMNS`) of one seed.
+    """Yield evidence rows (`rows.COLUMNS`) of one seed.
 
     Args: arms: every arm, None for the raw backbone; reference: what agreement is measured against;
         scopes: `domain`, `general`, `on_training_text` -> states.
@@ -89,7 +86,7 @@ def published_draws(
     rng_seeds: Sequence[int],
     n_chunks: int,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows (`DRAW_COLUMNS`) of the record's own sampling: `n_chunks` windows drawn at random per published seed.
+    """Yield rows (`rows.DRAW_COLUMNS`) of the record's own sampling: `n_chunks` windows drawn at random per published seed.
 
     Source: EXPERIMENTS section 0, NIB sampling: `default_rng(seed).integers(0, n, n_chunks)`; here over held-out windows.
     """

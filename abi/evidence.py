@@ -8,6 +8,7 @@ be written as draws too, since its figure is the mean over the ladder).
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,19 +19,43 @@ import pandas as pd
 
 from abi.equivalence import Array
 from abi.errors import EvidenceError
-from abi.rules import AGREEMENT, Criteria, Measure
+from abi.rows import COLUMNS, DRAW_COLUMNS, check_promise
+from abi.rules import Criteria, Measure
+from abi.vocabulary import AGREEMENT, SCOPES, UNFITTED
 
-TEXT = ("fit", "arm", "scope", "group", "document", "metric")
-WHOLE = ("draw", "seed", "n_positions")
-COLUMNS = ("fit", "arm", "draw", "seed", "scope", "group", "document", "n_positions", "metric", "value")
-KEY = ["fit", "arm", "draw", "seed", "scope", "document", "metric"]
-SCOPES = ("domain", "general", "on_training_text")
 TEACHER = tuple(f"teacher_{metric}" for metric in AGREEMENT)
 METRICS = (*AGREEMENT, *TEACHER, "bits_per_byte", "loss_nats")
 LOWER_IS_BETTER = frozenset(m for m in METRICS if "top" not in m)
-UNFITTED = "-"
 # These need not depend on the seed in bits per byte: the plain backbone, deterministic fits, a module before any fit.
 UNSEEDED = frozenset({"raw", "bias", "linear", "before"})
+
+
+@dataclass(frozen=True)
+class Form:
+    """The columns of a csv file of rows: which hold words, which whole numbers (`value` a figure), valid words, the key."""
+
+    name: str
+    columns: tuple[str, ...]
+    whole: tuple[str, ...]
+    words: Mapping[str, tuple[str, ...]]
+    key: tuple[str, ...]
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """Columns that hold words."""
+        return tuple(column for column in self.columns if column not in (*self.whole, "value"))
+
+
+EVIDENCE = Form(
+    "evidence",
+    COLUMNS,
+    ("draw", "seed", "n_positions"),
+    {"scope": SCOPES, "metric": METRICS},
+    ("fit", "arm", "draw", "seed", "scope", "document", "metric"),
+)
+DRAWS = Form(
+    "draws", DRAW_COLUMNS, ("draw", "seed", "rng_seed", "chunk"), {"metric": AGREEMENT}, tuple(DRAW_COLUMNS[:-1])
+)
 
 
 @dataclass(frozen=True)
@@ -63,41 +88,82 @@ class Study:
                     raise EvidenceError(f"evidence, {what}; arms that have: {', '.join(sorted(there)) or 'none'}")
 
 
+def read_promised(manifests: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the validated evidence rows and random draws of some batches, each checked against its manifest.
+
+    Raises: DataError, TamperError: a file is not what its manifest promises (see `rows.check_promise`); EvidenceError:
+        rows that break their form, or that stand in two batches.
+    """
+    files = [check_promise(manifest) for manifest in manifests]
+    evidence = pd.concat([read_evidence(paths["evidence"]) for paths in files], ignore_index=True)
+    draws = pd.concat([read_draws(paths["draws"]) for paths in files], ignore_index=True)
+    for form, frame in ((EVIDENCE, evidence), (DRAWS, draws)):
+        _check_unique(frame, form, f"{form.name} of all batches")
+    return evidence, draws
+
+
 def read_evidence(path: str | Path) -> pd.DataFrame:
     """Return the validated rows of an evidence file.
 
-    Args: path: a csv or csv.gz with the columns of `COLUMNS`, in any order.
+    Args: path: a csv or csv.gz with the columns of `rows.COLUMNS`, in any order.
     Raises: EvidenceError: one sentence for the first fault found (see `validate`), or a file that cannot be read.
     """
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, UnicodeDecodeError, EOFError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise EvidenceError(f"evidence {path}: cannot be read ({error}); rerun the evaluation that writes it") from None
-    return validate(frame, str(path))
+    return validate(_read(path, EVIDENCE), str(path))
+
+
+def read_draws(path: str | Path) -> pd.DataFrame:
+    """Return the validated rows of a file of random draws. Args: path: a csv or csv.gz with `rows.DRAW_COLUMNS`.
+
+    Raises: EvidenceError: as `read_evidence`.
+    """
+    return _formed(_read(path, DRAWS), DRAWS, f"draws {path}")
 
 
 def validate(frame: pd.DataFrame, where: str = "frame") -> pd.DataFrame:
-    """Return a copy of `frame` with checked columns, types, names and values.
+    """Return a copy of evidence rows with checked columns, types, names and values.
 
     Raises: EvidenceError: a column missing or unknown, no rows, a value that is not a finite number or outside its
         metric's range, an unknown scope or metric, a document in two groups or with different n_positions, a row twice.
     """
-    if wrong := sorted(set(COLUMNS) ^ set(frame.columns)):
+    where = f"evidence {where}"
+    frame = _formed(frame, EVIDENCE, where)
+    _check_documents(frame, where)
+    return frame
+
+
+def _read(path: str | Path, form: Form) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (
+        OSError,
+        UnicodeDecodeError,
+        EOFError,
+        zlib.error,
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+    ) as error:
+        words = f"{form.name} {path}: cannot be read ({error}); rerun the evaluation that writes it"
+        raise EvidenceError(words) from None
+
+
+def _formed(frame: pd.DataFrame, form: Form, where: str) -> pd.DataFrame:
+    """Return a copy of `frame` with the columns, types, words and ranges of a form, every row once."""
+    if wrong := sorted(set(form.columns) ^ set(frame.columns)):
         raise EvidenceError(
-            f"evidence {where}: missing or unknown column {', '.join(wrong)}; needed are {', '.join(COLUMNS)}"
+            f"{where}: missing or unknown column {', '.join(wrong)}; needed are {', '.join(form.columns)}"
         )
     if frame.empty:
-        raise EvidenceError(f"evidence {where}: no rows; rerun the evaluation that writes it")
-    frame = frame.loc[:, list(COLUMNS)].reset_index(drop=True)
-    for column in TEXT:
+        raise EvidenceError(f"{where}: no rows; rerun the evaluation that writes it")
+    frame = frame.loc[:, list(form.columns)].reset_index(drop=True)
+    for column in form.text:
         frame[column] = _text(frame[column], where)
-    for column in (*WHOLE, "value"):
-        frame[column] = _numbers(frame[column], where, whole=column in WHOLE)
-    for column, valid in (("scope", SCOPES), ("metric", METRICS)):
+    for column in (*form.whole, "value"):
+        frame[column] = _numbers(frame[column], where, whole=column in form.whole)
+    for column, valid in form.words.items():
         if unknown := sorted(set(frame[column].unique()) - set(valid)):
-            raise EvidenceError(f"evidence {where}: {column} {unknown[0]!r} is none of {', '.join(valid)}")
+            raise EvidenceError(f"{where}: {column} {unknown[0]!r} is none of {', '.join(valid)}")
     _check_ranges(frame, where)
-    _check_rows(frame, where)
+    _check_unique(frame, form, where)
     return frame
 
 
@@ -136,18 +202,16 @@ def study(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> Study:
 def _text(column: pd.Series, where: str) -> pd.Series:
     bad = column.isna() | (column.astype(str).str.strip() == "")
     if bad.any():
-        raise EvidenceError(f"evidence {where}: column {column.name!r} row {_line(bad)} is empty; every row needs one")
+        raise EvidenceError(f"{where}: column {column.name!r} row {_line(bad)} is empty; every row needs one")
     return column.astype(str)
 
 
 def _numbers(column: pd.Series, where: str, *, whole: bool) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    bad = ~numbers.map(math.isfinite) | (whole & (numbers != numbers.round()))
+    bad = ~numbers.map(math.isfinite) | (whole & ((numbers != numbers.round()) | (numbers < 0)))
     if bad.any():
-        found, kind = column[bad].iloc[0], "a whole number" if whole else "a finite number"
-        raise EvidenceError(
-            f"evidence {where}: column {column.name!r} row {_line(bad)} holds {found!r}; expected {kind}"
-        )
+        found, kind = column[bad].iloc[0], "a whole number from 0 on" if whole else "a finite number"
+        raise EvidenceError(f"{where}: column {column.name!r} row {_line(bad)} holds {found!r}; expected {kind}")
     return numbers.astype(np.int64) if whole else numbers
 
 
@@ -164,22 +228,25 @@ def _check_ranges(frame: pd.DataFrame, where: str) -> None:
         row = frame[bad].iloc[0]
         limits = f"[0, {upper[bad].iloc[0]:.4g}]"
         raise EvidenceError(
-            f"evidence {where}: row {_line(bad)}: {row['metric']} is {row['value']:.6g} and cannot lie outside {limits}"
+            f"{where}: row {_line(bad)}: {row['metric']} is {row['value']:.6g} and cannot lie outside {limits}"
         )
 
 
-def _check_rows(frame: pd.DataFrame, where: str) -> None:
-    twice = frame.duplicated(KEY)
+def _check_unique(frame: pd.DataFrame, form: Form, where: str) -> None:
+    twice = frame.duplicated(list(form.key))
     if twice.any():
         row = frame[twice].iloc[0]
-        named = ", ".join(f"{name} {row[name]}" for name in KEY)
-        raise EvidenceError(f"evidence {where}: row {_line(twice)} is there twice ({named}); write every row once")
+        named = ", ".join(f"{name} {row[name]}" for name in form.key)
+        raise EvidenceError(f"{where}: row {_line(twice)} is there twice ({named}); write every row once")
+
+
+def _check_documents(frame: pd.DataFrame, where: str) -> None:
     for column, keys in (("group", ["scope", "document"]), ("n_positions", ["scope", "document", "metric"])):
         several = frame.groupby(keys)[column].nunique()
         if (several > 1).any():
             name = several[several > 1].index[0]
             raise EvidenceError(
-                f"evidence {where}: document {name[1]!r} on {name[0]} has more than one {column}; "
+                f"{where}: document {name[1]!r} on {name[0]} has more than one {column}; "
                 "every arm and seed must score the same positions of the same documents"
             )
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from abi import strict
 from abi.alignment import ridge_solve
 from abi.errors import DataError
 from abi.losses import correction_mse, head_loss
@@ -206,29 +207,45 @@ def _unigram_shift(data: FitData, batch: int) -> Tensor:
     return (taught.clamp_min(1e-12) / raw.clamp_min(1e-12)).log().float()
 
 
-def save_simple(model: LinearMap | LogitBias, path: str | Path) -> None:
-    """Save a `linear` or `bias` arm as one safetensors file that carries the hash of its tensors."""
+def save_simple(model: LinearMap | LogitBias, path: str | Path, base_sha256: str) -> None:
+    """Save a `linear` or `bias` arm as one safetensors file with the hashes of its tensors and of its backbone."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    about = {"arm": type(model).__name__, "taps": list(model.taps), "sha256": sha256_tensors(tensors)}
+    about = {
+        "arm": type(model).__name__,
+        "taps": list(model.taps),
+        "sha256": sha256_tensors(tensors),
+        "base_sha256": base_sha256,
+    }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"abi": json.dumps(about)})
 
 
-def load_fitted(folder: str | Path) -> Fitted:
-    """Return a saved arm: a module folder, or one with `arm.safetensors`. Raises: DataError: damaged."""
+def load_fitted(folder: str | Path, base_sha256: str | None = None) -> Fitted:
+    """Return a saved arm: a module folder, or one with `arm.safetensors`.
+
+    Args: base_sha256: of the backbone whose states it is to read; not compared if None.
+    Raises: DataError: damaged, or the arm of another backbone.
+    """
     path = Path(folder) / ARM_FILE
-    if not path.exists():
-        return load_module(folder)[0].requires_grad_(False)
+    model, about = _load_simple(path) if path.exists() else load_module(folder)
+    if base_sha256 not in (None, about["base_sha256"]):
+        raise DataError(f"{folder}: is an arm of another backbone than the states; rebuild the calibration")
+    return model.requires_grad_(False)
+
+
+def _load_simple(path: Path) -> tuple[LinearMap | LogitBias, dict[str, Any]]:
+    """Return a `linear` or `bias` arm and what its file says of it: arm, taps, sha256, base_sha256."""
     tensors = load_mapped(path)
-    about = json.loads((open_tensors(path).metadata() or {}).get("abi", "{}"))
     try:
+        about: dict[str, Any] = strict.parse((open_tensors(path).metadata() or {})["abi"])
         model = LogitBias(len(tensors["logit_bias"])) if about["arm"] == "LogitBias" else _linear(about, tensors)
         model.load_state_dict(tensors)
-    except (KeyError, RuntimeError):
+        whole = sha256_tensors(tensors) == about["sha256"] and isinstance(about["base_sha256"], str)
+    except (KeyError, RuntimeError, TypeError, ValueError):
         raise DataError(f"{path}: holds no arm of abi; delete its folder and rebuild it") from None
-    if sha256_tensors(tensors) != about["sha256"]:
+    if not whole:
         raise DataError(f"{path}: does not match its own hash; delete its folder and rebuild it")
-    return model.requires_grad_(False)
+    return model, about
 
 
 def _linear(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearMap:

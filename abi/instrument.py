@@ -15,7 +15,8 @@ import numpy as np
 
 from abi.equivalence import Array, components
 from abi.plans import BPB, GENERAL, TRANSFER, Regime, transfer_plan
-from abi.rules import AGREEMENT, Criteria, Decision, Measure, Tables, decide
+from abi.rules import Criteria, Decision, Measure, Tables, decide
+from abi.vocabulary import AGREEMENT
 
 Record = dict[str, Any]
 CHUNK = 250  # studies or tables at a time: 250 x 200 groups x 10 seeds of ten arms and six measures are 0.6 GB

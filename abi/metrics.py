@@ -11,7 +11,6 @@ from abi.errors import DataError
 from abi.fitting import Fitted, correction_of, logit_bias_of
 from abi.states import Head, States
 
-AGREEMENT = ("js_nats", "top1", "top5", "entropy_diff_nats")
 TOP = 5
 LOG_ZERO, TINY = -1e4, 1e-38
 

@@ -4,7 +4,6 @@ Parameter names are the original's (`proj_in.weight`, `abi_ln.*`, `proj_out.weig
 `domain_alpha`, `tap_lns.{i}.*`), so that its checkpoints load as they are. Source: EXPERIMENTS section 0.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from abi import strict
 from abi.errors import DataError
 from abi.provenance import atomic_path, check_schema, sha256_tensors, write_json, write_text
 from abi.states import load_mapped
@@ -189,7 +189,7 @@ def load_module(folder: str | Path) -> tuple[AbiModule, dict[str, Any]]:
     """
     folder = Path(folder)
     try:
-        facts = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        facts = strict.parse((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{folder / CONFIG}: is not readable JSON ({error}); delete the module's folder and rebuild it"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from abi.errors import EvidenceError
-from abi.rules import AGREEMENT, Contrast, Criteria, Measure, Plan, Questions, Refutation
+from abi.rules import Contrast, Criteria, Measure, Plan, Questions, Refutation
+from abi.vocabulary import AGREEMENT
 
 Regime = Literal["oracle-kd", "few-shot", "general-only"]
 REGIMES = ("oracle-kd", "few-shot", "general-only")

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from abi import strict
 from abi.errors import AbiError, DataError, TamperError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,20 +102,16 @@ def write_json(path: str | Path, kind: str, payload: Mapping[str, Any]) -> None:
 def read_json(path: str | Path, kind: str) -> dict[str, Any]:
     """Return a JSON document of a schema `kind`, validated.
 
-    Raises: DataError: missing, not JSON, or not valid for the schema.
+    Raises: DataError: missing, not JSON, a key twice, NaN or infinity, or not valid for the schema.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_constant)
+        document = strict.parse(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: is not readable JSON ({error}); delete it and rebuild it") from None
     check_schema(document, kind, str(path))
     return document
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no figure")
 
 
 def check_schema(document: object, kind: str, where: str) -> None:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from abi.equivalence import Array, Components, components
 from abi.errors import ConfigError
+from abi.vocabulary import AGREEMENT
 
 Bools = NDArray[np.bool_]
-AGREEMENT = ("js_nats", "top1", "top5", "entropy_diff_nats")
 
 
 class Measure(NamedTuple):

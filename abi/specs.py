@@ -105,7 +105,7 @@ class Study:
         return {
             "window": definition["window"], "taps": definition["taps"], "max_windows": made["max_windows"],
             "max_windows_per_document": made["max_windows_per_document"],
-            "min_scored": self.config.protocol["criteria"]["min_positions"],
+            "min_scored": self.config.protocol["criteria"]["min_positions"], "split": self.scale["split"], "salt": self.scale["salt"],
         }  # fmt: skip
 
     def module_spec(self, text: str, shape: str, role: str, batch: str) -> dict[str, Any]:
@@ -120,6 +120,7 @@ class Study:
             "module": self._shape(claim["module"]),
             "max_rows": settings["max_rows"],
             "pool": settings["pool"],
+            "split": settings["split"],
             "seeds": seeds_of(batch),
         }
 
@@ -158,7 +159,12 @@ class Study:
     def backbone_input(self, backbone: str) -> dict[str, str]:
         """Return the inputs of a backbone: general text where it is built, nothing where it is downloaded."""
         build = self.scale["backbones"][backbone].get("build")
-        return {"documents": f"{self.results}/corpus/{build['text']}.jsonl.gz"} if build else {}
+        return self.text_files(build["text"]) if build else {}
+
+    def text_files(self, text: str) -> dict[str, str]:
+        """Return the documents of a text and the record that says which belong to which split."""
+        place = f"{self.results}/corpus/{text}"
+        return {"documents": f"{place}.jsonl.gz", "record": f"{place}.json"}
 
     def modules_input(self, claim_id: str, batch: str) -> dict[str, list[str]]:
         """Return role -> manifests of the trained modules that hold a batch's seeds."""
@@ -217,13 +223,14 @@ class Study:
         }  # fmt: skip
 
     def verdict_input(self, claim_id: str) -> dict[str, list[str]]:
-        """Return the evidence and draws of a claim, and the manifests that say what its modules and arms are."""
+        """Return evidence and draws of a claim, their manifests, and those that say what its modules and arms are."""
         batches = self.batches("evaluation", self.config.seeds(claim_id))
         whole = f"1-{self.config.seeds(claim_id)}"
         calibrations = self.batches_for("calibration", self.config.seeds(claim_id), whole)
         return {
             "evidence": [f"{self.results}/evidence/{claim_id}/{b}.csv.gz" for b in batches],
             "draws": [f"{self.results}/evidence/{claim_id}/{b}.draws.csv.gz" for b in batches],
+            "manifests": [f"{self.results}/evidence/{claim_id}/{b}.json" for b in batches],
             "calibration": [f"{self.results}/calibration/{claim_id}/{b}.json" for b in calibrations],
             **self.modules_input(claim_id, whole),
             "backbones": sorted({f"{self.results}/backbones/{self.claim(claim_id)[role]}.json" for role in ("source", "target")}),

@@ -74,16 +74,16 @@ def main() -> None:
         if options.claim not in (None, claim_id):
             continue
         inputs = study.calibration_input(claim_id, f"{SEED}-{SEED}")
-        train = read_states(inputs["train"])
-        held = read_states(Path(inputs["train"].replace(".train.", ".calibration.")))
+        train = read_states(inputs["train"], "train")
+        held = read_states(Path(inputs["train"].replace(".train.", ".calibration.")), "calibration")
         head, settings = read_head(inputs["head"], train), study.scale["calibration"][claim["fit"]]
-        teacher = module_of_seed(inputs["oracle" if claim["kind"] == "transfer" else "reference"], SEED)
+        teacher = module_of_seed(inputs["oracle" if claim["kind"] == "transfer" else "reference"], SEED, train)
         data, check = FitData(train, head, corrections(teacher, train)), FitData(held, head, corrections(teacher, held))
         if claim["kind"] == "transfer":
             rotations = read_rotations(inputs["alignment"], SEED)
             nets = Nets(oracle=teacher, own=rotations["own"], aligned=rotations["aligned"])
         else:
-            nets = Nets(before=module_of_seed(inputs["before"], SEED))
+            nets = Nets(before=module_of_seed(inputs["before"], SEED, train))
         objective = Objective(claim["fit"])
         config = shape(study.scale["modules"][claim["module"]], train)
         for form, arm_name in ARM[claim["fit"]].items():

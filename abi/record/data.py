@@ -10,9 +10,11 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from abi import strict
 from abi.errors import DataError
+from abi.strict import Json
 
 MATCH = "MATCH"
 CONTRADICTED = "CONTRADICTED"
@@ -21,7 +23,6 @@ INCONSISTENT = "INCONSISTENT"
 VACUOUS = "VACUOUS"
 STATES = (MATCH, CONTRADICTED, NO_EVIDENCE, INCONSISTENT, VACUOUS)
 
-Json = Any  # whatever a JSON file may hold
 FIGURES = "published.json"
 MANIFEST = "MANIFEST.sha256"
 RESULTS = "published_results"
@@ -100,27 +101,15 @@ class Token(str):
     """A number exactly as it is written in the file, so that no digit is lost on reading."""
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a figure")
-
-
-def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return keys
-
-
 def parse(text: str, name: str, *, exact: bool = False) -> Json:
     """Return the JSON value of a record file; with `exact`, numbers stay as written.
 
     Raises:
         DataError: not JSON, a key twice, NaN or infinity.
     """
-    number: dict[str, Any] = {"parse_float": Token, "parse_int": Token} if exact else {}
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, **number)
-    except (ValueError, RecursionError) as error:
+        return strict.parse(text, number=Token if exact else None)
+    except ValueError as error:
         raise DataError(f"{name}: not a readable JSON file ({error}); {RESTORE}") from error
 
 

@@ -13,7 +13,7 @@ from abi.arms import redrawn
 from abi.errors import AlignmentError
 from abi.module import AbiModule
 from abi.provenance import Job, atomic_path, write_json
-from abi.stages.store import module_of_seed, read_states, shape
+from abi.stages.store import check_same_text, module_of_seed, read_states, shape
 from abi.states import States
 
 
@@ -24,13 +24,16 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     text; `own` maps it to the native oracle's space, at the very same positions, for the positive control.
     """
     spec: dict[str, Any] = dict(job.spec)
-    source_states, target_states = read_states(inputs["source_states"]), read_states(inputs["target_states"])
+    source_states, target_states = (
+        read_states(inputs[f"{side}_states"], spec["split"]) for side in ("source", "target")
+    )
+    check_same_text(source_states, target_states)
     at_target, at_source = pair_states(target_states, source_states, spec["max_rows"])
     rotations: dict[str, Tensor] = {}
     records = []
     for seed in spec["seeds"]:
         interface = redrawn(shape(spec["module"], target_states), seed)
-        source = module_of_seed(inputs["source"], seed)
+        source = module_of_seed(inputs["source"], seed, source_states)
         oracle = module_of_seed(inputs["oracle"], seed, target_states)
         target_rows = abi_rows(interface, target_states, at_target)
         pairs = {

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from abi import backbones
-from abi.corpus import read_documents
+from abi.corpus import read_assigned
 from abi.provenance import Job, sha256_file, write_json
 
 
@@ -16,7 +16,7 @@ def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None
     shutil.rmtree(partial, ignore_errors=True)
     figures: dict[str, object] = {}
     if "build" in job.spec:
-        texts = [document.text for document in read_documents(inputs["documents"], "train")]
+        texts = [document.text for document in read_assigned(inputs["documents"], inputs["record"], "train")]
         backbone, figures = backbones.build(job.spec["build"], texts, backbones.Window(**job.spec["window"]))
         backbones.save(backbone, partial)
         revision = "built"

@@ -9,17 +9,18 @@ from abi.fitting import FitData, Objective, corrections
 from abi.provenance import Job, write_json
 from abi.stages.alignments import read_rotations
 from abi.stages.store import base_facts, module_of_seed, read_head, read_states, shape
+from abi.states import States
 from abi.training import Phase, Schedule
 
 
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
     """Write `manifest` and beside it one folder per seed, fit and arm."""
     spec: dict[str, Any] = dict(job.spec)
-    states = read_states(inputs["train"])
+    states = read_states(inputs["train"], "train")
     head, config = read_head(inputs["head"], states), shape(spec["module"], states)
     budget, folder, arms = budget_of(spec), Path(outputs["folder"]), []
     for seed in spec["seeds"]:
-        nets, teacher = nets_of(spec["kind"], inputs, seed), teacher_of(spec["kind"], inputs, seed)
+        nets, teacher = nets_of(spec["kind"], inputs, seed, states), teacher_of(spec["kind"], inputs, seed, states)
         data = FitData(states, head, corrections(teacher, states))
         facts = {**base_facts(states), "text": spec["text"]}
         records = fit_all(
@@ -41,15 +42,15 @@ def budget_of(spec: Mapping[str, Any]) -> Budget:
     return Budget(schedules, given["batch"], objective, given["ridge_penalty"])
 
 
-def nets_of(kind: str, inputs: Mapping[str, Any], seed: int) -> Nets:
+def nets_of(kind: str, inputs: Mapping[str, Any], seed: int, states: States) -> Nets:
     """Return the trained nets and rotations that a seed's arms are made of."""
     if kind == "reconstruction":
-        return Nets(before=module_of_seed(inputs["before"], seed))
+        return Nets(before=module_of_seed(inputs["before"], seed, states))
     rotations = read_rotations(inputs["alignment"], seed)
-    source, oracle = module_of_seed(inputs["source"], seed), module_of_seed(inputs["oracle"], seed)
+    source, oracle = module_of_seed(inputs["source"], seed), module_of_seed(inputs["oracle"], seed, states)
     return Nets(source=source, oracle=oracle, aligned=rotations["aligned"], own=rotations["own"])
 
 
-def teacher_of(kind: str, inputs: Mapping[str, Any], seed: int) -> Any:
+def teacher_of(kind: str, inputs: Mapping[str, Any], seed: int, states: States) -> Any:
     """Return the teacher: the native oracle of a transfer, the reference of a reconstruction."""
-    return module_of_seed(inputs["oracle" if kind == "transfer" else "reference"], seed)
+    return module_of_seed(inputs["oracle" if kind == "transfer" else "reference"], seed, states)

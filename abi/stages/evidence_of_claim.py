@@ -1,22 +1,23 @@
 """Job: evidence rows and published draws of a claim for a batch of seeds."""
 
-import csv
-import gzip
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from abi.evaluation import COLUMNS, DRAW_COLUMNS, UNFITTED, Key, evidence_rows, published_draws
+from abi.evaluation import Key, evidence_rows, published_draws
 from abi.fitting import Fitted, load_fitted
-from abi.provenance import Job, atomic_path
-from abi.stages.store import entries, module_of_seed, read_head, read_states
+from abi.provenance import Job
+from abi.rows import COLUMNS, DRAW_COLUMNS, write_csv, write_promise
+from abi.stages.store import check_same_text, entries, module_of_seed, read_head, read_states
 from abi.states import States
+from abi.vocabulary import UNFITTED
 
 
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
-    """Write `evidence` and `draws` (csv.gz)."""
+    """Write `evidence` and `draws` (csv.gz), and `manifest`, which says what is in them."""
     spec: dict[str, Any] = dict(job.spec)
-    domain, general, train = (read_states(inputs[name]) for name in ("domain", "general", "train"))
+    domain, general = (read_states(inputs[name], "test") for name in ("domain", "general"))
+    train = read_states(inputs["train"], "train")
+    check_same_text(domain, train)
     head = read_head(inputs["head"], domain)
     scopes = {
         "domain": domain,
@@ -27,7 +28,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     draws: list[tuple[Any, ...]] = []
     for seed in spec["seeds"]:
         reference = module_of_seed(inputs["reference"], seed, domain)
-        arms = arms_of_seed(spec["kind"], inputs, seed, reference)
+        arms = arms_of_seed(spec["kind"], inputs, seed, reference, domain)
         teacher = reference if spec["kind"] == "reconstruction" else arms[Key(UNFITTED, "oracle")]
         rows += evidence_rows(arms, reference, teacher, scopes, head, seed, spec["windows_per_batch"])
         draws += published_draws(
@@ -35,15 +36,22 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         )
     write_csv(outputs["evidence"], COLUMNS, rows)
     write_csv(outputs["draws"], DRAW_COLUMNS, draws)
+    write_promise(outputs["manifest"], job.provenance())
 
 
-def arms_of_seed(kind: str, inputs: Mapping[str, Any], seed: int, reference: Fitted) -> dict[Key, Fitted | None]:
-    """Return every arm of a seed: raw, reference, oracle (`before` too in a reconstruction) and the fitted ones."""
+def arms_of_seed(
+    kind: str, inputs: Mapping[str, Any], seed: int, reference: Fitted, states: States
+) -> dict[Key, Fitted | None]:
+    """Return every arm of a seed: raw, reference, oracle (`before` too in a reconstruction) and the fitted ones.
+
+    Raises: DataError: an arm or module belongs to another backbone than the states it is to be evaluated on.
+    """
     arms: dict[Key, Fitted | None] = {Key(UNFITTED, "raw"): None, Key(UNFITTED, "reference"): reference}
     for name in ("oracle", "before") if kind == "reconstruction" else ("oracle",):
-        arms[Key(UNFITTED, name)] = module_of_seed(inputs[name], seed)
+        arms[Key(UNFITTED, name)] = module_of_seed(inputs[name], seed, states)
     for folder, entry in entries(inputs["calibration"], "calibration", "arms", seed):
-        arms[Key(entry["fit"], entry["arm"], entry["draw"])] = load_fitted(folder / entry["folder"])
+        arm = load_fitted(folder / entry["folder"], states.manifest["base_sha256"])
+        arms[Key(entry["fit"], entry["arm"], entry["draw"])] = arm
     return arms
 
 
@@ -54,16 +62,3 @@ def spread(states: States, wanted: int, per_document: int = 2) -> list[int]:
         first.setdefault(document, []).append(window)
     step = max(1, len(first) * per_document // wanted)
     return [window for document in sorted(first)[::step] for window in first[document][:per_document]]
-
-
-def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows as csv.gz, atomically, byte-identical for identical rows; numbers keep 9 significant digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([f"{v:.9g}" if isinstance(v, float) else v for v in row] for row in rows)
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as handle:
-        handle.write(text.getvalue().encode())
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(packed.getvalue())

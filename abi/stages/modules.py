@@ -14,7 +14,7 @@ from abi.training import Phase, Schedule
 def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
     """Write `manifest` and beside it one module folder per seed."""
     spec: dict[str, Any] = dict(job.spec)
-    states = read_states(inputs["train"])
+    states = read_states(inputs["train"], "train")
     data = FitData(states, read_head(inputs["head"], states))
     config, training = shape(spec["module"], states), spec["module"]["training"]
     schedule = Schedule([Phase(**phase) for phase in training["phases"]], training.get("weight_decay", 0.01))

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from abi import backbones
-from abi.corpus import SPLITS, read_documents
+from abi.corpus import SPLITS, assignment_sha256, read_assigned
 from abi.errors import TamperError
 from abi.provenance import Job, read_json, sha256_file, sha256_tensors, write_json
 from abi.states import Head, make_windows, write_states
@@ -20,7 +20,8 @@ def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None
             f"{inputs['model']}: the weights are not those of {inputs['backbone']}; delete the manifest to rebuild both"
         )
     head, window = Head.read(inputs["head"]), backbones.Window(**spec["window"])
-    documents = read_documents(inputs["documents"])
+    documents = read_assigned(inputs["documents"], inputs["record"])
+    corpus = {"corpus_sha256": assignment_sha256(documents), "shares": job.spec["split"], "salt": job.spec["salt"]}
     for split in SPLITS:
         windows = make_windows(
             [d for d in documents if d.split == split], partial(backbones.encode, backbone.tokenizer), window,
@@ -30,7 +31,7 @@ def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None
         tensors = path.with_suffix(".safetensors")
         facts = write_states(backbone, windows, window, spec["taps"], head, tensors)
         write_json(path, "states", {
-            "split": split, **facts, "base_model": base["name"], "base_revision": base["revision"], "base_sha256": base["weights_sha256"],
+            "split": split, **facts, **corpus, "base_model": base["name"], "base_revision": base["revision"], "base_sha256": base["weights_sha256"],
             "head_sha256": base["head_sha256"], "vocabulary": base["vocabulary"], "tensors_sha256": sha256_file(tensors),
             "provenance": job.provenance(),
         })  # fmt: skip

@@ -4,16 +4,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from abi.corpus import split_of
 from abi.errors import DataError, TamperError
 from abi.module import AbiModule, ModuleConfig, load_module
 from abi.provenance import read_json
 from abi.states import Head, States
 
 
-def read_states(manifest: str | Path) -> States:
-    """Return the states beside a manifest. Raises: DataError: missing, damaged, or not what the manifest says."""
+def read_states(manifest: str | Path, split: str) -> States:
+    """Return the states of a split, beside their manifest.
+
+    Raises: DataError: missing, damaged, not what the manifest says, of another split, or a document's group belongs to
+        another split by its hash.
+    """
     path = Path(manifest)
-    return States(path.with_suffix(".safetensors"), read_json(path, "states"))
+    facts = read_json(path, "states")
+    if facts["split"] != split:
+        raise DataError(
+            f"{path}: holds states of {facts['split']} documents where {split} is wanted; rebuild the states"
+        )
+    for document, group in zip(facts["documents"], facts["groups"], strict=False):
+        real = split_of(group, facts["shares"], facts["salt"])
+        if real != split:
+            raise DataError(f"{path}: document {document!r} is a {real} document, not {split}; rebuild text and states")
+    return States(path.with_suffix(".safetensors"), facts)
+
+
+def check_same_text(one: States, other: States) -> None:
+    """Raise DataError where two states were made from different versions of a text."""
+    if one.manifest["corpus_sha256"] != other.manifest["corpus_sha256"]:
+        raise DataError(f"{one.path}: was made from other documents or splits than {other.path}; rebuild both")
 
 
 def read_head(path: str | Path, states: States) -> Head:

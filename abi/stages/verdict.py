@@ -15,11 +15,13 @@ from abi.claims import (
     published_criteria,
     strict_level,
 )
-from abi.evidence import read_evidence
+from abi.errors import DataError
+from abi.evidence import read_promised
 from abi.provenance import Job, read_json, write_json
+from abi.rows import files_of
 from abi.rules import Criteria
+from abi.vocabulary import CLOSED_FORM, UNFITTED
 
-CLOSED_FORM = "closed-form"
 CANDIDATE = {"transfer": "transferred", "reconstruction": "candidate"}
 Record = dict[str, Any]
 
@@ -27,8 +29,8 @@ Record = dict[str, Any]
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
     """Write the result file of a claim."""
     spec: Record = dict(job.spec)
-    evidence = pd.concat([read_evidence(path) for path in inputs["evidence"]], ignore_index=True)
-    draws = pd.concat([pd.read_csv(path) for path in inputs["draws"]], ignore_index=True)
+    _check_promised(inputs)
+    evidence, draws = read_promised(inputs["manifests"])
     arms = [arm for path in inputs["calibration"] for arm in read_json(path, "calibration")["arms"]]
     frozen = nets_unmoved(spec["claim"]["kind"], arms, inputs)
     result = judged(spec, evidence, draws, frozen=frozen)
@@ -37,6 +39,13 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         b["name"]: _backbone_facts(b) for b in (read_json(path, "backbone") for path in inputs["backbones"])
     }
     write_json(outputs["result"], "result", {**result, "provenance": job.provenance()})
+
+
+def _check_promised(inputs: Mapping[str, Any]) -> None:
+    """Raise DataError for evidence or draws among the inputs that no manifest among them promises, or the other way."""
+    promised = [str(path) for manifest in inputs["manifests"] for path in files_of(manifest).values()]
+    if wrong := sorted(set(promised) ^ {*inputs["evidence"], *inputs["draws"]}):
+        raise DataError(f"{wrong[0]}: evidence and manifest come in pairs, one is not an input; rerun the evaluation")
 
 
 def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame, *, frozen: bool) -> Record:
@@ -184,7 +193,7 @@ def legacy(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
         "overall_pass": bool(criteria["arms"][arm]["passed"]),
         "source_model": claim["source"], "target_model": claim["target"], "d_abi": spec["d_abi"],
         "domain_steps": spec["training_steps"], "calibration_steps": sum(p["steps"] for p in spec["budget"]["phases"]["module"]),
-        "ppl_native": ppl["-"]["oracle"]["domain"], "ppl_calibrated": ppl[fit][arm]["domain"], "ppl_raw": ppl["-"]["raw"]["domain"],
+        "ppl_native": ppl[UNFITTED]["oracle"]["domain"], "ppl_calibrated": ppl[fit][arm]["domain"], "ppl_raw": ppl[UNFITTED]["raw"]["domain"],
     }  # fmt: skip
 
 

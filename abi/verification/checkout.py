@@ -10,11 +10,13 @@ from abi import record
 from abi.errors import AbiError, DataError
 from abi.provenance import code_digest, sha256_file, validator
 from abi.report import markdown, terminal
+from abi.rows import kept
 from abi.verification.figures import check_result, check_summary
 from abi.verification.findings import CODES, NOTE, STALE, TAMPERED, UNREADABLE, Checks, Finding, count_numbers, parse
 
 ASIDE = frozenset({"summary.json", "verify.json"})
 REFERENCE = "reference"
+EVIDENCE = "evidence"  # folder under results/<scale>
 
 
 @dataclass
@@ -143,6 +145,8 @@ def _check_hashes(scale: Scale, file: str, inputs: Mapping[str, str], prefix: st
     for name, stored in inputs.items():
         if not Path(name).is_file():
             scale.hashes["absent"] += 1
+            if EVIDENCE in Path(name).parts:
+                scale.findings.append(Finding(NOTE, name, "", f"is missing; {file} rests on it"))
             continue
         same = sha256_file(name) == stored
         scale.hashes["matching" if same else "differing"] += 1
@@ -151,6 +155,18 @@ def _check_hashes(scale: Scale, file: str, inputs: Mapping[str, str], prefix: st
             scale.findings.append(Finding(TAMPERED, name, "", sentence))
         if name.endswith(".json"):
             _check_manifest(scale, name)
+        if name.endswith(".json") and EVIDENCE in Path(name).parts:
+            _check_evidence(scale, name)
+
+
+def _check_evidence(scale: Scale, name: str) -> None:
+    """Compare the hashes that a manifest of evidence promises with the files beside it."""
+    promise = read(Path(name), "evidence", scale.findings)
+    if promise is None:
+        return
+    for path, same in kept(name, promise).items():
+        if same is False:
+            scale.findings.append(Finding(TAMPERED, str(path), "", f"is not the file that {name} promises"))
 
 
 def _check_manifest(scale: Scale, name: str) -> None:

@@ -1,9 +1,11 @@
 """Does a stored verdict follow from the file's own figures: contrasts, intervals, flags, verdict word and reason."""
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from abi.verification.findings import Checks, lookup, show
+from abi.verification.findings import MEAN_SQUARES, Checks, lookup, show
 from abi.verification.questions import Asked, Question, Way, asked, roles_of
 
 Record = Mapping[str, Any]
@@ -145,11 +147,28 @@ class Decision:
         self.checks.holds(f"{leaf}/interval/half", half >= 0, f"{half} is negative")
         key = (question.metric, question.scope, tuple(sorted(question.weights.items())), level)
         say(f"{leaf}/interval/half", half, self.seen.setdefault(key, half), "the same contrast elsewhere in the file")
+        self.mean_squares(leaf, question, bounds)
         raw = self.arms["raw"][question.scope][question.metric]["mean"]
         say(f"{leaf}/limit", stored["limit"], question.margin * abs(raw), "the protocol's margin and raw's mean")
         holds = above(stored) if verb == "passed" else below(stored, closed=question.closed)
         say(f"{leaf}/{verb}", stored[verb], holds, "interval and limit")
         return holds
+
+    def mean_squares(self, leaf: str, question: Question, bounds: Record) -> None:
+        """Check MSS by the seeds' means of the arms, and all three by the same contrast elsewhere (at any level)."""
+        if not set(MEAN_SQUARES) & set(bounds):
+            return
+        arms = {arm: self.arms[arm][question.scope][question.metric]["per_seed"] for arm in question.weights}
+        seeds = [
+            sum(weight * arms[arm][str(seed)] for arm, weight in question.weights.items())
+            for seed in self.fit["counts"]["seeds"]
+        ]
+        size = max(abs(value) for values in arms.values() for value in values.values())
+        check_mss(self.checks, f"{leaf}/interval", bounds, seeds, bounds["n_groups"], size)
+        key = (question.metric, question.scope, tuple(sorted(question.weights.items())), "mean squares")
+        for name in MEAN_SQUARES:
+            first = self.seen.setdefault((*key, name), bounds[name])
+            self.checks.equal(f"{leaf}/interval/{name}", bounds[name], first, "the same contrast elsewhere in the file")
 
     def contrast(self, leaf: str, question: Question, stored: Record) -> None:
         """Check what is asked, and the mean as a weighted sum of the arms' means."""
@@ -196,6 +215,21 @@ class Decision:
                         f"{metric} is refuted by ({item['id']}): {figure(ways[i].questions[0], item['contrasts'][0])}"
                     )
         return "no reported metric is refuted"
+
+
+def check_mss(checks: Checks, leaf: str, stored: Record, seeds: Sequence[float], n_groups: int, size: float) -> None:
+    """Check the mean square of seeds: groups x variance of the seeds' means. Args: size: of what was averaged."""
+    spread = statistics.stdev(seeds)
+    scale = n_groups * size * (spread + 1e-9 * size)
+    checks.equal(f"{leaf}/mss", stored["mss"], n_groups * spread**2, "the seeds' means", scale=scale)
+    good = all(stored[name] >= 0 for name in MEAN_SQUARES)
+    checks.holds(f"{leaf}/mse", good, "a mean square is negative")
+
+
+def standard_error(bounds: Record) -> float:
+    """Return the standard error of a mean from its interval's mean squares: `half` with both quantiles at 1."""
+    variance = bounds["msd"] + max(bounds["mss"] - bounds["mse"], 0.0)
+    return math.sqrt(variance / (bounds["n_groups"] * bounds["n_seeds"]))
 
 
 def above(stored: Record) -> bool:

@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from abi.verification.decision import Decision
-from abi.verification.findings import Checks, count_numbers, is_number, show
-from abi.verification.questions import AGREEMENT, ROLES
+from abi.verification.decision import Decision, check_mss, standard_error
+from abi.verification.findings import MEAN_SQUARES, Checks, count_numbers, is_number, show
+from abi.verification.questions import ROLES
+from abi.vocabulary import AGREEMENT, CLOSED_FORM, UNFITTED
 
-CLOSED_FORM = "closed-form"
 CONTROLS = {
     "transfer": ("raw", "random", "permuted", "linear", "bias", "no-domain"),
     "reconstruction": ("raw", "random", "linear", "before"),
@@ -95,9 +95,11 @@ def _arm(checks: Checks, decision: Decision, leaf: str, entry: Record) -> None:
     checks.holds(f"{leaf}/per_seed", inside, f"a {metric} cannot lie outside [0, {upper:.4g}]")
     enough = counts["groups"][scope] >= criteria["min_groups"] and len(seeds) >= criteria["min_seeds"]
     if not enough:
-        bounds = [entry["lower"], entry["upper"]]
-        checks.equal(f"{leaf}/lower", bounds, [None, None], "a table this small")
+        for key in ("lower", "upper", *(name for name in MEAN_SQUARES if name in entry)):
+            checks.equal(f"{leaf}/{key}", entry[key], None, "a table this small")
         return
+    if set(MEAN_SQUARES) & set(entry):
+        check_mss(checks, leaf, entry, list(seeds.values()), counts["groups"][scope], max(map(abs, seeds.values())))
     checks.holds(f"{leaf}/lower", entry["lower"] <= entry["mean"] <= entry["upper"], "the mean is outside its interval")
     middle, size = (entry["lower"] + entry["upper"]) / 2, max(abs(entry["lower"]), abs(entry["upper"]))
     checks.equal(f"{leaf}/mean", entry["mean"], middle, "the middle of lower and upper", scale=size)
@@ -159,6 +161,14 @@ def _gap(checks: Checks, decision: Decision, stored: Record) -> None:
         f"{leaf}/gap", stored["gap"], stored["standard_error"] * stored["standard_errors"], "standard error x multiple"
     )
     words = [f"{best} - {placebo}" for placebo in decision.roles.placebos]
+    asked = [t for t in decision.fit["tests"] if t["metric"] == stored["metric"] and t["contrast"] in words]
+    errors = {t["contrast"]: standard_error(t["interval"]) for t in asked if "msd" in t["interval"]}
+    if errors:
+        widest = max(errors, key=lambda contrast: errors[contrast])
+        checks.equal(f"{leaf}/contrast", stored["contrast"], widest, "the mean squares of the tests")
+        checks.equal(
+            f"{leaf}/standard_error", stored["standard_error"], errors[widest], "the mean squares of the tests"
+        )
     checks.holds(
         f"{leaf}/contrast", stored["contrast"] in words, f"{show(stored['contrast'])} is none of {', '.join(words)}"
     )
@@ -234,7 +244,7 @@ def _legacy(checks: Checks, result: Record) -> None:
     expected = {
         "source_model": claim["source"], "target_model": claim["target"], "domain_steps": spec["training_steps"],
         "calibration_steps": sum(phase["steps"] for phase in spec["budget"]["phases"]["module"]),
-        "ppl_native": ppl["-"]["oracle"]["domain"], "ppl_calibrated": ppl[claim["fit"]][arm]["domain"], "ppl_raw": ppl["-"]["raw"]["domain"],
+        "ppl_native": ppl[UNFITTED]["oracle"]["domain"], "ppl_calibrated": ppl[claim["fit"]][arm]["domain"], "ppl_raw": ppl[UNFITTED]["raw"]["domain"],
         "overall_pass": result["fits"][claim["fit"]]["published_criteria"]["arms"][arm]["passed"],
     }  # fmt: skip
     for key, value in expected.items():

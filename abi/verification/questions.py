@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-AGREEMENT = ("js_nats", "top1", "top5", "entropy_diff_nats")
+from abi.vocabulary import AGREEMENT
+
 BITS = "bits_per_byte"
 
 

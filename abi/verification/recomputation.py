@@ -101,13 +101,15 @@ def judged_again(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 def inputs_of(paths: Mapping[str, str]) -> dict[str, list[str]]:
     """Return the named inputs of a verdict from the paths that its provenance lists."""
-    named: dict[str, list[str]] = {"evidence": [], "draws": [], "calibration": [], "backbones": []}
+    named: dict[str, list[str]] = {"evidence": [], "draws": [], "manifests": [], "calibration": [], "backbones": []}
     for path in paths:
         parts = Path(path).parts
         if path.endswith(".draws.csv.gz"):
             named["draws"].append(path)
         elif path.endswith(".csv.gz"):
             named["evidence"].append(path)
+        elif "evidence" in parts:
+            named["manifests"].append(path)
         elif "modules" in parts:
             named.setdefault(parts[-2], []).append(path)
         else:
@@ -136,6 +138,8 @@ def _manifests_agree(scale: Scale, name: str, provenance: Mapping[str, Any]) -> 
         expected: dict[str, tuple[Any, Any]] = {}
         if "backbones" in parts:
             expected = {f"backbones/{role}": (spec["backbones"][role], made) for role in roles.get(Path(path).stem, ())}
+        elif "evidence" in parts and made:
+            expected = {"claim/kind": (spec["claim"]["kind"], made["kind"])}
         elif "calibration" in parts:
             expected = {f"claim/{key}": (spec["claim"][key], made[key]) for key in ("kind", "fit", "text")}
             expected |= {"budget": (spec["budget"], made["budget"]), "d_abi": (spec["d_abi"], made["module"]["d_abi"])}

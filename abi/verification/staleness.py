@@ -60,6 +60,8 @@ def _stale_manifest(study: Study, claim_id: str, path: str) -> list[str]:
 def _spec(study: Study, claim_id: str, path: Path) -> dict[str, Any]:
     """Return the spec of now for a manifest under results/<scale>/."""
     stage, batch = path.parts[0], path.stem
+    if stage == "evidence":
+        return study.evaluation_spec(claim_id, batch)
     if stage == "calibration":
         return study.calibration_spec(claim_id, batch)
     if stage == "modules":

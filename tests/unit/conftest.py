@@ -1,6 +1,7 @@
 """Shared fixtures: tiny real models, made-up text and states whose content is known. One thread, no network."""
 
 import random
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -127,6 +128,22 @@ def head():
     """A head `[11, 8]` with a bias and a scale."""
     rng = torch.Generator().manual_seed(1)
     return Head(torch.randn(11, 8, generator=rng), 0.5, torch.randn(11, generator=rng))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A folder with a complete results/tiny from made-up evidence; never edited."""
+    from made_results import build
+
+    return build(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    """A private copy of `made`, as the working directory."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from abi.evidence import COLUMNS
+from abi.rows import COLUMNS
 from abi.rules import Criteria
 
 ROOT = Path(__file__).parents[2]

@@ -1,7 +1,6 @@
 """A complete results/tiny from made-up evidence, judged by the same functions as a run's; and ways to forge it."""
 
 import copy
-import gzip
 import json
 import os
 import shutil
@@ -13,15 +12,18 @@ import numpy as np
 import pandas as pd
 from evidence_rows import RECONSTRUCTION, ROOT, TRANSFER, rows
 
-from abi import provenance, rules
+from abi import provenance
+from abi import rows as row_files
 from abi.config import load
 from abi.specs import Study, seeds_of
 from abi.stages import summary, verdict
 from abi.verification.findings import is_number, lookup
+from abi.vocabulary import AGREEMENT
 
 CLAIM = "t5_to_gpt2"
 STUDY = Study(load("tiny"))
 FILE = STUDY.result_file(CLAIM)
+CODE = provenance.code_digest("scripts/evaluate_arms.py")
 
 
 HEAVY = {"torch", "numpy", "scipy", "pandas", "transformers", "snakemake"}
@@ -31,9 +33,12 @@ HEAVY = {"torch", "numpy", "scipy", "pandas", "transformers", "snakemake"}
 
 
 def write_csv(path, frame):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(path, "wt", encoding="utf-8") as handle:
-        frame.to_csv(handle, index=False, float_format="%.9g")
+    row_files.write_csv(path, list(frame), frame.astype(object).itertuples(index=False))
+
+
+def write_promise(study, claim, path):
+    job = provenance.Job("evaluate_arms", study.evaluation_spec(claim, Path(path).stem), CODE, [], 1)
+    row_files.write_promise(path, job.provenance())
 
 
 def evidence(kind, fit, groups, levels):
@@ -51,9 +56,9 @@ def evidence(kind, fit, groups, levels):
 
 def draws(fit, arm):
     rng = np.random.default_rng(3)
-    keys = [(seed, chunk, metric) for seed in (7777, 1111, 2222) for chunk in range(4) for metric in rules.AGREEMENT]
+    keys = [(seed, chunk, metric) for seed in (7777, 1111, 2222) for chunk in range(4) for metric in AGREEMENT]
     frame = pd.DataFrame(keys, columns=["rng_seed", "chunk", "metric"])
-    return frame.assign(fit=fit, arm=arm, draw=0, seed=1, value=rng.uniform(0.1, 0.9, len(frame)))
+    return frame.assign(fit=fit, arm=arm, draw=0, seed=1, value=rng.uniform(0.1, 0.65, len(frame)))
 
 
 def manifest(path, kind, rule, spec, body):
@@ -122,6 +127,8 @@ def build(folder, claims=(CLAIM, "t5_same_backbone"), *, groups=32, levels=None)
                 write_csv(path, frame[frame["seed"].isin(seeds_of(Path(path).name.split(".")[0]))])
             for i, path in enumerate(inputs["draws"]):
                 write_csv(path, draws(fit, verdict.CANDIDATE[kind]).assign(seed=i + 1))
+            for path in inputs["manifests"]:
+                write_promise(STUDY, claim, path)
             write_manifests(STUDY, claim)
             judge(STUDY, claim)
         summarise(STUDY)
@@ -146,9 +153,19 @@ def put(leaf, value):
 
 
 def regenerate(path, source):
-    """Write the hash of an input into a result, and the result's into the summary: as a careful forger would."""
-    digest = provenance.sha256_file(source)
-    edit(path, lambda document: document["provenance"]["inputs"].__setitem__(str(source), digest))
+    """Write the hash of an input into a result, and the result's into the summary: as a careful forger would.
+
+    The manifest of altered evidence is forged too.
+    """
+    forged = [str(source)]
+    for manifest in STUDY.verdict_input(CLAIM)["manifests"]:
+        if Path(source) in row_files.files_of(manifest).values():
+            told = row_files.promise_of(manifest)
+            edit(manifest, lambda document, told=told: document.update(told))
+            forged.append(manifest)
+    for name in forged:
+        digest = provenance.sha256_file(name)
+        edit(path, lambda document, n=name, d=digest: document["provenance"]["inputs"].__setitem__(n, d))
     whole = provenance.sha256_file(path)
     edit("results/tiny/summary.json", lambda document: document["provenance"]["inputs"].__setitem__(str(path), whole))
 

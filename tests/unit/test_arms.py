@@ -8,12 +8,13 @@ from scipy.stats import ortho_group
 
 from abi import arms, training
 from abi.alignment import conjugated
-from abi.arms import CLOSED_FORM, RECONSTRUCTION, TRANSFER, Budget, Nets, fit_all, make
+from abi.arms import RECONSTRUCTION, TRANSFER, Budget, Nets, fit_all, make
 from abi.errors import ConfigError, TamperError
 from abi.fitting import FitData, LinearMap, LogitBias, Objective, correction_of, corrections, load_fitted
 from abi.module import AbiModule, ModuleConfig
 from abi.provenance import sha256_tensors
 from abi.training import BatchOrder, Phase, Schedule
+from abi.vocabulary import CLOSED_FORM
 
 CONFIG = ModuleConfig(8, (0, 2), 6, tap_norms=True)
 INTERFACE = {

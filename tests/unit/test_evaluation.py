@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from abi.evaluation import COLUMNS, DRAW_COLUMNS, Key, evidence_rows, published_draws
+from abi.evaluation import Key, evidence_rows, published_draws
 from abi.fitting import LogitBias
-from abi.metrics import AGREEMENT, evaluate
+from abi.metrics import evaluate
 from abi.module import AbiModule, ModuleConfig
+from abi.rows import COLUMNS, DRAW_COLUMNS
+from abi.vocabulary import AGREEMENT
 
 
 @pytest.fixture

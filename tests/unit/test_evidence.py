@@ -6,7 +6,8 @@ import pytest
 from evidence_rows import CRITERIA, rows
 
 from abi.errors import EvidenceError
-from abi.evidence import COLUMNS, read_evidence, study, validate
+from abi.evidence import read_draws, read_evidence, study, validate
+from abi.rows import COLUMNS, DRAW_COLUMNS
 from abi.rules import Measure
 
 JS = Measure("js_nats", "domain")
@@ -183,3 +184,50 @@ def test_an_arm_under_two_fits_is_an_error(good):
 def test_a_missing_arm_is_named_with_those_there_are(good):
     with pytest.raises(EvidenceError, match="'native' has no rows of js_nats on domain; arms that have: bias, linear"):
         load(good[good.arm != "native"]).require([JS], ("raw", "native"))
+
+
+# the record's random draws
+
+
+@pytest.fixture
+def drawn():
+    keys = [(7777, chunk, metric) for chunk in range(3) for metric in ("js_nats", "top1")]
+    frame = pd.DataFrame(keys, columns=["rng_seed", "chunk", "metric"])
+    return frame.assign(fit="kd", arm="transferred", draw=0, seed=1, value=0.25)[list(DRAW_COLUMNS)]
+
+
+def read(frame, tmp_path):
+    frame.to_csv(tmp_path / "d.csv.gz", index=False)
+    return read_draws(tmp_path / "d.csv.gz")
+
+
+def test_draws_are_read_as_they_were_written(drawn, tmp_path):
+    pd.testing.assert_frame_equal(read(drawn, tmp_path), drawn, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "sentence"),
+    [
+        ("value", "nan", "column 'value' row 3 holds 'nan'; expected a finite number"),
+        ("value", 1.5, "top1 is 1.5 and cannot lie outside"),
+        ("chunk", 0.5, "column 'chunk' row 3 holds '0.5'; expected a whole number"),
+        ("rng_seed", -1, "expected a whole number from 0 on"),
+        ("metric", "loss_nats", "metric 'loss_nats' is none of js_nats"),
+        ("arm", "", "column 'arm' row 3 is empty"),
+    ],
+)
+def test_a_bad_value_of_the_draws_is_one_sentence(drawn, tmp_path, column, value, sentence):
+    with pytest.raises(EvidenceError) as error:
+        read(spoiled(drawn, column, value, row=1), tmp_path)
+    assert sentence in str(error.value)
+    assert str(error.value).startswith(f"draws {tmp_path}")
+
+
+def test_draws_that_are_there_twice_lack_a_column_or_rows_are_refused(drawn, tmp_path):
+    for frame, words in (
+        (pd.concat([drawn, drawn[:1]]), "row 8 is there twice"),
+        (drawn.drop(columns="chunk"), "missing or unknown column chunk"),
+        (drawn[:0], "no rows"),
+    ):
+        with pytest.raises(EvidenceError, match=words):
+            read(frame, tmp_path)

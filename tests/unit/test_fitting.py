@@ -27,6 +27,8 @@ from abi.training import BatchOrder, Phase, Schedule
 CONFIG = ModuleConfig(8, (0, 2), 6)
 STEPS = Schedule([Phase(4, 1e-2)])
 
+BASE = "a" * 64
+
 
 @pytest.fixture
 def data(make_states, head):
@@ -248,7 +250,9 @@ def test_derived_seeds_are_31_bit_fixed_and_of_their_own():
 def test_a_saved_arm_comes_back_with_the_same_corrections(data, name, tmp_path, facts):
     model = arms()[name]
     fitted(model, data)
-    save_module(model, tmp_path, facts) if isinstance(model, AbiModule) else save_simple(model, tmp_path / ARM_FILE)
+    save_module(model, tmp_path, facts) if isinstance(model, AbiModule) else save_simple(
+        model, tmp_path / ARM_FILE, BASE
+    )
     again = load_fitted(tmp_path)
     assert taps_of(again) == taps_of(model)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
@@ -262,7 +266,7 @@ def test_a_saved_arm_comes_back_with_the_same_corrections(data, name, tmp_path, 
 @pytest.mark.parametrize("name", ["linear", "bias"])
 def test_a_simple_arm_is_saved_as_the_same_bytes_every_time(name, tmp_path):
     for i in range(20):
-        save_simple(arms()[name], tmp_path / f"{i}")
+        save_simple(arms()[name], tmp_path / f"{i}", BASE)
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
@@ -291,7 +295,7 @@ def rewritten(path, change):
 
 @pytest.mark.parametrize(("name", "tensor"), [("linear", "bias"), ("linear", "weight"), ("bias", "logit_bias")])
 def test_an_arm_without_a_tensor_is_refused(tmp_path, name, tensor, refuses):
-    save_simple(arms()[name], tmp_path / ARM_FILE)
+    save_simple(arms()[name], tmp_path / ARM_FILE, BASE)
     rewritten(tmp_path / ARM_FILE, lambda tensors: tensors.update({"other": tensors.pop(tensor)}))
     with refuses("arm.safetensors"):
         load_fitted(tmp_path)
@@ -299,8 +303,23 @@ def test_an_arm_without_a_tensor_is_refused(tmp_path, name, tensor, refuses):
 
 @pytest.mark.parametrize("name", ["linear", "bias"])
 def test_a_changed_weight_of_a_simple_arm_is_noticed(tmp_path, name, refuses):
-    save_simple(arms()[name], tmp_path / ARM_FILE)
+    save_simple(arms()[name], tmp_path / ARM_FILE, BASE)
     content = (tmp_path / ARM_FILE).read_bytes()
     (tmp_path / ARM_FILE).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with refuses("hash"):
+        load_fitted(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["linear", "bias", "module"])
+def test_an_arm_of_another_backbone_is_refused_by_its_folder(tmp_path, facts, name, refuses):
+    model = AbiModule(ModuleConfig(8, (2,), 5)) if name == "module" else arms()[name]
+    save_module(model, tmp_path, facts) if name == "module" else save_simple(model, tmp_path / ARM_FILE, BASE)
+    assert load_fitted(tmp_path, BASE) is not None
+    with refuses(f"{tmp_path}: is an arm of another backbone than the states"):
+        load_fitted(tmp_path, "b" * 64)
+
+
+def test_an_arm_that_does_not_say_its_backbone_is_refused(tmp_path, refuses):
+    save_simple(arms()["bias"], tmp_path / ARM_FILE, None)
+    with refuses("does not match its own hash"):
         load_fitted(tmp_path)

@@ -24,7 +24,9 @@ from abi.instrument import (
     simulate,
 )
 from abi.plans import BPB
-from abi.rules import AGREEMENT, Measure
+from abi.provenance import Job, read_json, write_json
+from abi.rules import Measure
+from abi.vocabulary import AGREEMENT
 
 JS = Measure("js_nats", "domain")
 
@@ -138,10 +140,13 @@ def test_a_broken_limit_is_reported_as_a_fault():
     assert record["faults"][0].startswith("SUPPORTED")
 
 
-def test_a_run_is_plain_repeatable_data_and_renders():
+def test_a_run_is_plain_repeatable_data_and_renders(tmp_path):
     small = replace(FAST, tables=50, rerun=50, studies=20, power=10, n_seeds=(5,))
     results = run(CRITERIA, small, seed=1)
     assert json.loads(json.dumps(results, allow_nan=False)) == json.loads(json.dumps(run(CRITERIA, small, seed=1)))
+    made = Job("instrument", {}, "c", [], 1).provenance()
+    write_json(tmp_path / "i.json", "instrument", {"figures": results, "provenance": made})
+    assert read_json(tmp_path / "i.json", "instrument")["figures"]["studies"]
     text = render(results)
     assert "| first | 16 |" in text
     widths = {line.count("|") for line in text.split("## The whole rule")[1].split("##")[0].strip().splitlines()}

@@ -219,7 +219,9 @@ def test_a_missing_key_is_named(tmp_path, valid, refuses):
         write_json(tmp_path / "m.json", "module", valid)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"{} {}", b"[]", b"null"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"{} {}", b"[]", b"null", b'{"a": 1, "a": 1}', b"[" * 99_999]
+)
 def test_what_is_no_json_document_is_one_sentence(tmp_path, content, refuses):
     (tmp_path / "m.json").write_bytes(content)
     with refuses("m.json: .*rebuild it"):
@@ -236,7 +238,7 @@ def test_a_missing_document_and_a_folder_are_one_sentence(tmp_path, refuses):
 def text_record(share):
     block = {"rule": "r", "spec": {}, "code": "c", "inputs": {}, "versions": {}, "threads": 1, "elapsed_s": 0.0}
     block |= {"peak_memory_mb": 1.0, "hardware": {}}
-    return {"splits": {}, "identifier_share": share, "provenance": block}
+    return {"splits": {}, "assignment_sha256": "a" * 64, "identifier_share": share, "provenance": block}
 
 
 def test_a_figure_that_is_nan_is_refused_in_one_sentence(tmp_path, refuses):

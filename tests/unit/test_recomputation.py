@@ -15,7 +15,6 @@ from made_results import (
     CLAIM,
     FILE,
     STUDY,
-    build,
     digit_changed,
     edit,
     judge,
@@ -28,6 +27,7 @@ from made_results import (
     spine,
     summarise,
     write_csv,
+    write_promise,
 )
 
 from abi.errors import ConfigError, DataError
@@ -35,18 +35,6 @@ from abi.verification import checkout, recomputation, verify
 from abi.verification.findings import differences, lookup
 
 TIMINGS = ("rule", "versions", "threads", "elapsed_s", "peak_memory_mb", "hardware")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def here(made, tmp_path, monkeypatch):
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_an_honest_run_is_recomputed_bit_for_bit(here):
@@ -156,6 +144,8 @@ def test_a_whole_forgery_with_consistent_figures_is_found_by_recomputation(here)
         frame = pd.read_csv(path)
         frame.loc[frame["arm"] == "transferred", "value"] *= 1.01
         write_csv(path, frame)
+    for path in STUDY.verdict_input(CLAIM)["manifests"]:
+        write_promise(STUDY, CLAIM, path)
     judge(STUDY, CLAIM)
     forged = Path(FILE).read_text(encoding="utf-8")
     shutil.rmtree("results")

@@ -328,5 +328,7 @@ def test_package_imports_only_the_standard_library():
             for name in names:
                 top = name.split(".")[0]
                 assert (
-                    top in sys.stdlib_module_names or name == "abi" or name.startswith(("abi.record", "abi.errors"))
+                    top in sys.stdlib_module_names
+                    or name == "abi"
+                    or name.startswith(("abi.record", "abi.errors", "abi.strict"))
                 ), (path, name)

@@ -8,7 +8,8 @@ from scipy import stats
 from abi.errors import EvidenceError
 from abi.instrument import Design, simulate
 from abi.plans import BPB, GENERAL, RECONSTRUCTION, TRANSFER, reconstruction_plan, transfer_plan
-from abi.rules import AGREEMENT, Contrast, Measure, decide
+from abi.rules import Contrast, Measure, decide
+from abi.vocabulary import AGREEMENT
 
 JS = Measure("js_nats", "domain")
 PLACEBOS, CONTROLS = ("random", "permuted"), ("linear", "bias", "no-domain")

@@ -3,11 +3,12 @@
 import copy
 import json
 import math
-import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from evidence_rows import ROOT
 from made_results import (
     CLAIM,
     FILE,
@@ -24,24 +25,11 @@ from made_results import (
     spine,
 )
 
-from abi import cli, plans, rules
+from abi import cli, equivalence, plans, rules
 from abi.verification import verify
 from abi.verification.figures import check_result
 from abi.verification.findings import Checks
 from abi.verification.questions import asked, roles_of
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def here(made, tmp_path, monkeypatch):
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
 
 # honest results
 
@@ -174,6 +162,61 @@ def test_an_altered_line_of_the_summary_is_named(here, name):
     assert [(f.file, f.kind) for f in found.findings] == [(str(path), "TAMPERED")]
 
 
+@pytest.mark.parametrize("name", ["msd", "mss", "mse"])
+def test_an_interval_follows_from_its_own_mean_squares(here, name):
+    document = json.loads(Path(FILE).read_text(encoding="utf-8"))
+    fit = document["fits"]["kd"]
+    figures = [metric for arm in fit["arms"].values() for metric in arm["domain"].values()]
+    size = {"n_groups": 32, "n_seeds": 5, "level": 0.95}
+    intervals = [test["interval"] for test in fit["tests"]]
+    for stored in [*intervals, *({**f, **size, "half": f["upper"] - f["mean"]} for f in figures)]:
+        squares = (np.float64(stored[key]) for key in ("msd", "mss", "mse"))
+        parts = equivalence.Components(np.float64(stored["mean"]), *squares, stored["n_groups"], stored["n_seeds"])
+        assert stored["half"] == pytest.approx(float(parts.half(stored["level"])), rel=1e-12)
+    wanted = fit["tests"][2]["interval"]
+    edit(FILE, put(f"fits/kd/tests/2/interval/{name}", wanted[name] * 1.01))
+    assert any(f.leaf.startswith("fits/kd/") for f in verify().findings)
+
+
+def test_altered_mean_squares_of_seeds_are_named_without_recomputation(here):
+    edit(FILE, put("fits/kd/arms/random/domain/js_nats/mss", 0.5))
+    edit(FILE, put("fits/kd/tests/0/interval/mss", 0.5))
+    leaves = [f.leaf for f in verify().findings]
+    assert "fits/kd/arms/random/domain/js_nats/mss" in leaves
+    assert "fits/kd/tests/0/interval/mss" in leaves
+
+
+def test_the_resolvable_gap_follows_from_the_mean_squares(here):
+    leaf = "fits/kd/resolvable_gap"
+    gap = json.loads(Path(FILE).read_text(encoding="utf-8"))["fits"]["kd"]["resolvable_gap"]
+    edit(FILE, put(leaf, gap | {"standard_error": 2 * gap["standard_error"], "gap": 2 * gap["gap"]}))
+    assert f"{leaf}/standard_error" in [f.leaf for f in verify().findings]
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        "claim/colour", "claim/record/url", "fits/kd/colour", "fits/kd/tests/0/p_value", "fits/kd/tests/0/interval/p",
+        "fits/kd/counts/extra", "fits/kd/arms/raw/elsewhere", "fits/kd/published_criteria/arms/raw/means/bleu",
+        "nib_official/extra", "nib_extended/1111/extra", "nib_combined/extra", "nib_l2/extra", "training/0/extra",
+        "backbones/t5_large/extra", "backbones/t5_large/pretraining/extra", "record/nib.js/extra", "rows/extra",
+        "rows/draws/bleu", "perplexity/kd/raw", "provenance/hardware/extra",
+    ],
+)  # fmt: skip
+def test_a_key_that_no_program_writes_breaks_the_schema(here, leaf):
+    edit(FILE, put(leaf, 1))
+    found = [f for f in verify([CLAIM]).findings if "breaks its schema" in f.sentence]
+    assert found
+    assert found[0].leaf in leaf
+
+
+def test_the_committed_reference_is_valid(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = verify(scale="tiny").scales
+    paths = [Path(path).name for scale in found if scale.is_reference for path in scale.files.values()]
+    assert sorted(paths) == sorted(Path(path).name for path in STUDY.result_files())
+
+
 def fourth_digit_changed(value):
     """Return the number with a digit changed that a reader sees: the fourth, or the last of a short one."""
     size = 10 ** (math.floor(math.log10(abs(value))) - 3) if value else 1.0
@@ -183,6 +226,8 @@ def fourth_digit_changed(value):
 def test_most_visible_edits_are_found_without_recomputation(here, capsys):
     document = json.loads(Path(FILE).read_text(encoding="utf-8"))
     leaves = [(leaf, value) for leaf, value in numbers(document) if not leaf.startswith("provenance/")]
+    # the mean squares of groups and of the rest follow from the evidence alone (half needs a quantile): --recompute
+    leaves = [(leaf, value) for leaf, value in leaves if not leaf.endswith(("/msd", "/mse"))]
     tried, found = leaves[::23], 0
     for leaf, value in tried:
         changed = copy.copy(document)

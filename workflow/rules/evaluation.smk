@@ -8,6 +8,7 @@ rule evaluate_arms:
     output:
         evidence="<results>/evidence/{claim}/{batch}.csv.gz",
         draws="<results>/evidence/{claim}/{batch}.draws.csv.gz",
+        manifest="<results>/evidence/{claim}/{batch}.json",
     log:
         "<logs>/evaluate_arms/{claim}.{batch}.log",
     benchmark:

@@ -4,7 +4,7 @@
 rule write_states:
     """Tapped and final hidden states of every window of a text, memory-mapped, one file per split."""
     input:
-        documents="<results>/corpus/{text}.jsonl.gz",
+        unpack(lambda w: STUDY.text_files(w.text)),
         backbone="<results>/backbones/{backbone}.json",
         head="<results>/heads/{backbone}.safetensors",
         model=ancient("<results>/backbones/{backbone}"),

@@ -1,0 +1,159 @@
+"""What evaluation reads was made from the right documents, by the right backbone; anything else is named."""
+
+import gzip
+import json
+
+import pytest
+from made_results import edit, put
+
+from abi import provenance
+from abi.corpus import Document, assignment_sha256, read_assigned, split_of, summary, write_documents
+from abi.errors import TamperError
+from abi.evaluation import Key
+from abi.fitting import ARM_FILE, LogitBias, save_simple
+from abi.module import AbiModule, ModuleConfig, save_module
+from abi.stages.evidence_of_claim import arms_of_seed
+from abi.stages.store import check_same_text, module_of_seed, read_states
+
+SHARES, SALT = {"train": 0.5, "calibration": 0.2, "test": 0.3}, "salt"
+SHA = "a" * 64
+PROVENANCE = provenance.Job("r", {}, "c", [], 1).provenance()
+
+
+def groups_of(split, n):
+    names = (f"g{i}" for i in range(1000))
+    return [name for name in names if split_of(name, SHARES, SALT) == split][:n]
+
+
+# documents and their splits
+
+
+@pytest.fixture
+def text(tmp_path):
+    """Documents of three splits and their record."""
+    documents = []
+    for split in SHARES:
+        for i, group in enumerate(groups_of(split, 3)):
+            words = f"{split} {i}\n"
+            digest = provenance.hashlib.sha256(words.encode()).hexdigest()
+            documents.append(Document(f"{split}{i}", group, "s", "1", digest, split, len(words), words))
+    write_documents(documents, tmp_path / "t.jsonl.gz")
+    provenance.write_json(tmp_path / "t.json", "text", {**summary(documents), "provenance": PROVENANCE})
+    return documents
+
+
+def test_documents_are_read_as_their_record_assigns_them(text, tmp_path):
+    assert read_assigned(tmp_path / "t.jsonl.gz", tmp_path / "t.json") == text
+    of_test = read_assigned(tmp_path / "t.jsonl.gz", tmp_path / "t.json", "test")
+    assert of_test == [d for d in text if d.split == "test"]
+    assert assignment_sha256(text) == assignment_sha256(text[::-1])
+
+
+@pytest.mark.parametrize(("key", "value"), [("split", "train"), ("group", "other"), ("document", "renamed")])
+def test_a_reassigned_document_is_noticed(text, tmp_path, key, value, refuses):
+    path = tmp_path / "t.jsonl.gz"
+    lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
+    lines[-1][key] = value
+    path.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    with refuses("documents, groups or splits are not those of", TamperError):
+        read_assigned(path, tmp_path / "t.json")
+
+
+# states
+
+
+@pytest.fixture
+def stored(make_states, tmp_path):
+    """Write states of a split with a valid manifest; return its path."""
+
+    def write(split="test", name=None, **changes):
+        states = make_states(name=name or split)
+        n = len(states.manifest["documents"])
+        facts = states.manifest | {"documents": [f"{split}{i}" for i in range(n)], "groups": groups_of(split, n)}
+        facts |= {
+            "split": split, "dtype": "float32", "base_model": "m", "base_revision": "built", "base_sha256": SHA,
+            "head_sha256": SHA, "vocabulary": "v", "tensors_sha256": SHA, "corpus_sha256": "c" * 64, "shares": SHARES,
+            "salt": SALT, "provenance": PROVENANCE,
+        }  # fmt: skip
+        path = tmp_path / f"{name or split}.json"
+        provenance.write_json(path, "states", facts | changes)
+        return path
+
+    return write
+
+
+def test_states_of_a_split_are_read(stored):
+    for split in SHARES:
+        assert read_states(stored(split), split).manifest["split"] == split
+
+
+def test_states_of_another_split_are_refused(stored, refuses):
+    with refuses("train.json: holds states of train documents where test is wanted"):
+        read_states(stored("train"), "test")
+
+
+def test_a_document_of_another_split_is_named(stored, refuses):
+    groups = [*groups_of("test", 3), *groups_of("train", 1)]
+    with refuses("document 'test3' is a train document, not test"):
+        read_states(stored(groups=groups), "test")
+    path = stored("train")
+    edit(path, put("split", "test"))  # train states under the name of test states
+    with refuses("document 'train0' is a train document, not test"):
+        read_states(path, "test")
+
+
+def test_states_of_two_versions_of_a_text_do_not_meet(stored, refuses):
+    one, other = read_states(stored(), "test"), read_states(stored("train", corpus_sha256="d" * 64), "train")
+    check_same_text(one, read_states(stored("calibration"), "calibration"))
+    with refuses("test.safetensors: was made from other documents or splits than .*train.safetensors"):
+        check_same_text(one, other)
+
+
+# modules and arms of the backbone that made the states
+
+
+@pytest.fixture
+def inputs(tmp_path, facts):
+    """A module of seed 1 and two arms, all of the backbone `aaa...`."""
+    module = AbiModule(ModuleConfig(8, (2,), 5)).requires_grad_(False)
+    digest = save_module(module, tmp_path / "oracle/seed1", facts)
+    entry = {"seed": 1, "folder": "seed1", "sha256": digest, "domain_sha256": SHA, "steps": 1, "final_loss": 1.0,
+             "elapsed_s": 1.0, "n_parameters": 1}  # fmt: skip
+    provenance.write_json(tmp_path / "oracle.json", "modules", {"modules": [entry], "provenance": PROVENANCE})
+    save_module(module, tmp_path / "calibration/native", facts)
+    save_simple(LogitBias(11), tmp_path / "calibration/bias" / ARM_FILE, SHA)
+    about = {"fit": "kd", "draw": 0, "seed": 1, "steps": 1, "n_trainable": 1, "frozen_sha256": SHA}
+    arms = [{**about, "arm": arm, "folder": arm} for arm in ("native", "bias")]
+    provenance.write_json(tmp_path / "calibration.json", "calibration", {"arms": arms, "provenance": PROVENANCE})
+    return {"oracle": [str(tmp_path / "oracle.json")], "calibration": [str(tmp_path / "calibration.json")]}
+
+
+def test_arms_of_the_states_backbone_are_evaluated(inputs, stored):
+    states = read_states(stored(), "test")
+    reference = module_of_seed(inputs["oracle"], 1, states)
+    arms = arms_of_seed("transfer", inputs, 1, reference, states)
+    assert set(arms) == {
+        Key("-", "raw"),
+        Key("-", "reference"),
+        Key("-", "oracle"),
+        Key("kd", "native"),
+        Key("kd", "bias"),
+    }
+
+
+def test_a_module_of_another_backbone_is_named(inputs, stored, refuses):
+    states = read_states(stored(base_sha256="b" * 64), "test")
+    with refuses("oracle.json: module of seed 1 belongs to another backbone than"):
+        arms_of_seed("transfer", inputs, 1, None, states)
+
+
+@pytest.mark.parametrize("arm", ["native", "bias"])
+def test_an_arm_of_another_backbone_is_named(inputs, stored, tmp_path, facts, arm, refuses):
+    states = read_states(stored(), "test")
+    folder = tmp_path / "calibration" / arm
+    if arm == "bias":
+        save_simple(LogitBias(11), folder / ARM_FILE, "b" * 64)
+    else:
+        edit(folder / "abi_config.json", put("base_sha256", "b" * 64))
+    with refuses(f"{folder}: is an arm of another backbone"):
+        arms_of_seed("transfer", inputs, 1, None, states)

@@ -1,0 +1,29 @@
+import pytest
+
+from abi import strict
+from abi.record.data import Token
+from abi.record.data import parse as parse_record
+from abi.verification.findings import parse as parse_result
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"a": NaN}', "NaN is not a figure"),
+        ("[Infinity]", "Infinity is not a figure"),
+        ('{"a": {"b": 1, "b": 1}}', "a key occurs twice"),
+        ("[" * 99_999, "nested too deeply"),
+        ("{", "Expecting"),
+    ],
+)
+def test_what_is_not_strict_json_is_refused_by_every_reader(text, words, refuses):
+    with pytest.raises(ValueError, match=words):
+        strict.parse(text)
+    for read in (parse_record, parse_result):
+        with refuses(words):
+            read(text, "some file")
+
+
+def test_numbers_are_made_by_what_is_asked():
+    assert strict.parse('{"a": [1, 2.50]}') == {"a": [1, 2.5]}
+    assert strict.parse("[1, 2.50]", number=Token) == ["1", "2.50"]
