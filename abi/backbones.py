@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from safetensors.torch import save_file
 from torch import Tensor
 
 from abi.errors import DataError
-from abi.provenance import atomic_path, sha256_file, sha256_json, sha256_tensors
+from abi.provenance import sha256_file, sha256_json, sha256_tensors, unwritable, write_tensors
 from abi.training import BatchOrder, Phase, Schedule, fit
 
 log = logging.getLogger("abi")
@@ -54,13 +53,30 @@ class Backbone:
     def depth(self) -> int:
         """The tap index of the final state (after the final norm)."""
         config = self.model.config
-        return int(config.num_decoder_layers if self.is_encoder_decoder else config.num_hidden_layers)
+        if self.is_encoder_decoder:
+            return int(config.num_decoder_layers if t5_like(config) else config.decoder_layers)
+        return int(config.num_hidden_layers)
 
     @property
     def width(self) -> int:
         """The backbone width D."""
         config = self.model.config
         return int(config.d_model if self.is_encoder_decoder else config.hidden_size)
+
+    def require(self, window: Window) -> None:
+        """Raise DataError where the model cannot read a window: wrong kind, or longer than its positions."""
+        if bool(window.prefix) != self.is_encoder_decoder:
+            kind = (
+                "an encoder-decoder needs a prefix" if self.is_encoder_decoder else "a decoder-only model has no prefix"
+            )
+            raise DataError(f"states: window prefix {window.prefix}: {kind}; correct `window` of the backbone")
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        longest = max(window.prefix, window.length - window.prefix)
+        if limit is not None and longest > limit:
+            raise DataError(
+                f"states: {longest} tokens of a window are more than the {limit} positions of "
+                f"{type(self.model).__name__}; lower `window.length` of the backbone"
+            )
 
     def hidden_states(self, tokens: Tensor, window: Window) -> tuple[Tensor, ...]:
         """Return L+1 hidden states `[B, T, D]` of the predicted positions; the last is after the final norm.
@@ -91,11 +107,18 @@ class Backbone:
         """Return the head's tensors (`weight` `[V, D]`, maybe `bias` `[V]`) and the family's scale of the final state."""
         embeddings = self.model.get_output_embeddings()
         tensors = {"weight": embeddings.weight.detach().float().contiguous()}
-        if getattr(embeddings, "bias", None) is not None:
-            tensors["bias"] = embeddings.bias.detach().float().contiguous()
+        bias = getattr(embeddings, "bias", None)
+        bias = getattr(self.model, "final_logits_bias", None) if bias is None else bias
+        if bias is not None:
+            tensors["bias"] = bias.detach().float().flatten().contiguous()
         config = self.model.config
-        scaled = self.is_encoder_decoder and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)
+        scaled = t5_like(config) and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)
         return {k: v.clone() for k, v in tensors.items()}, float(self.width**-0.5 if scaled else 1.0)
+
+
+def t5_like(config: Any) -> bool:
+    """Return whether a config is of the T5 family, which names its decoder's depth apart and may scale its final state."""
+    return bool(config.is_encoder_decoder) and hasattr(config, "num_decoder_layers")
 
 
 def targets(tokens: Tensor, window: Window) -> Tensor:
@@ -109,13 +132,14 @@ def load(folder: str | Path) -> Backbone:
     Raises: DataError: no model there, damaged weights, or a tokenizer that cannot belong to the model.
     """
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
         loaded: Any = auto.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+            trust_remote_code=False,
+        )  # fmt: skip
         model, loading = loaded
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         reason = str(error).split("\n")[0][:160]
         raise DataError(f"{folder}: is not a loadable backbone ({reason}); delete it and rebuild it") from None
@@ -164,18 +188,20 @@ def _shared_span(text: str, span: tuple[int, int], n_tokens: int) -> list[int]:
 
 
 def save(backbone: Backbone, folder: str | Path) -> None:
-    """Save model and tokenizer in the Hugging Face layout."""
+    """Save model and tokenizer in the Hugging Face layout. Raises: DataError: the disk is full or the folder read-only."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    backbone.model.save_pretrained(folder)
-    backbone.tokenizer.save_pretrained(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        backbone.model.save_pretrained(folder)
+        backbone.tokenizer.save_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises plain Exception where it cannot write
+        raise unwritable(folder, error) from error
 
 
 def save_head(backbone: Backbone, path: str | Path) -> float:
     """Write the head beside the backbone; return its scale."""
     tensors, scale = backbone.head()
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"scale": repr(scale)})
+    write_tensors(path, tensors, {"scale": repr(scale)})
     return scale
 
 
@@ -300,22 +326,15 @@ def build(definition: Mapping[str, Any], texts: Sequence[str], window: Window) -
 
     Args: definition: `tokenizer` (kind, vocab_size), `model_type`, `config` (keywords of its config class), `pretraining`
         (steps, batch, lr, warmup, seed). Returns: the backbone and what its training left (steps, tokens, final loss in nats).
+    Raises: DataError: no text, or a model that transformers cannot make or that cannot read the window.
     """
+    if not texts:
+        raise DataError("backbone: the text has no train document to build from; rebuild the text")
     tokenizer = build_tokenizer(texts, **definition["tokenizer"])
-    special = {
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.eos_token_id,
-    }
-    if definition["config"].get("is_encoder_decoder", definition["model_type"] == "t5"):
-        special["decoder_start_token_id"] = tokenizer.pad_token_id
-    config = transformers.AutoConfig.for_model(
-        definition["model_type"], vocab_size=len(tokenizer), **special, **definition["config"]
-    )
     recipe = definition["pretraining"]
     torch.manual_seed(recipe["seed"])
-    auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    backbone = Backbone(auto.from_config(config).train(), tokenizer)
+    backbone = Backbone(_fresh_model(definition["model_type"], definition["config"], tokenizer), tokenizer)
+    backbone.require(window)
     windows = pack(tokenizer, texts, window.length)
     order = BatchOrder(len(windows), recipe["batch"], recipe["seed"])
 
@@ -331,6 +350,31 @@ def build(definition: Mapping[str, Any], texts: Sequence[str], window: Window) -
     figures = {"steps": recipe["steps"], "tokens_seen": recipe["steps"] * recipe["batch"] * window.length,
                "loss_nats": round(sum(last) / len(last), 4)}  # fmt: skip
     return backbone, figures
+
+
+def _fresh_model(model_type: str, keywords: Mapping[str, Any], tokenizer: Any) -> Any:
+    """Return a randomly initialised model of a family. Raises: DataError: unknown family or keyword, or sizes that do not fit."""
+    special = {
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.eos_token_id,
+    }
+    try:
+        plain = transformers.AutoConfig.for_model(model_type)
+        known = {*plain.to_dict(), *plain.attribute_map}
+        for key in keywords:
+            if key not in known:
+                raise ValueError(f"it has no keyword {key!r}")
+        if keywords.get("is_encoder_decoder", plain.is_encoder_decoder):
+            special["decoder_start_token_id"] = tokenizer.pad_token_id
+        config = transformers.AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **special, **keywords)
+        auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+        return auto.from_config(config).train()
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200]
+        raise DataError(
+            f"backbone: transformers makes no {model_type} of this config ({reason}); correct `build`"
+        ) from None
 
 
 def _unique_parameters(model: Any) -> dict[str, Tensor]:

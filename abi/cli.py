@@ -5,8 +5,10 @@ Exit codes: 0 for any honest outcome, 1 for tampered or not reproducible, 2 for 
 """
 
 import argparse
+import contextlib
 import difflib
 import importlib
+import io
 import json
 import os
 import sys
@@ -14,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from abi.errors import AbiError, TamperError
+from abi.errors import AbiError, DataError, TamperError
 
 HONEST, TAMPERED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -138,19 +140,25 @@ def verify(options: argparse.Namespace) -> int:
     """Run every part of `abi verify` and return the worst exit code."""
     sections = [resolve(target)(options) for target in VERIFIERS]
     if options.json:
-        emit(json.dumps({section.name: section.data for section in sections}, indent=1))
+        print(json.dumps({section.name: section.data for section in sections}, indent=1))
     else:
-        emit("\n\n".join(section.text for section in sections))
+        print("\n\n".join(section.text for section in sections))
     return max(section.code for section in sections)
 
 
 def emit(text: str) -> None:
-    """Print a result; a reader that has seen enough (`| head`) changes neither the exit code nor stderr."""
+    """Print a result; a reader that has seen enough (`| head`, `>&-`) changes neither the exit code nor stderr.
+
+    Raises: DataError: stdout cannot take it (a full disk).
+    """
+    if sys.stdout is None:
+        return
     try:
-        print(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
+        print(text, end="", flush=True)
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise DataError(f"stdout: cannot be written ({error.strerror}); free space or write elsewhere") from None
 
 
 def resolve(target: str) -> Callable[..., Any]:
@@ -207,8 +215,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return BAD_INPUT
+    said = io.StringIO()
     try:
-        return resolve(COMMANDS[options.command].run)(options)
+        with contextlib.redirect_stdout(said):
+            code = int(resolve(COMMANDS[options.command].run)(options))
+        emit(said.getvalue())
+        return code
     except (AbiError, OSError, KeyboardInterrupt) as error:
         return failed(error, debug=options.debug)
 

@@ -1,7 +1,6 @@
 """Commands on the configuration and the checkout: `check`, `pin`, `docs`. None of them imports torch."""
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -121,9 +120,16 @@ def docs(options: argparse.Namespace) -> int:
 
 
 def rule_graph() -> str:
-    """Return the DAG of rules as Snakemake draws it, as a mermaid block with sorted edges."""
+    """Return the DAG of rules as Snakemake draws it, as a mermaid block with sorted edges.
+
+    Raises: DataError: Snakemake is not there or cannot plan.
+    """
     command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js"]
-    drawn = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no word of why"])[-1][:160]
+        raise DataError(f"docs: Snakemake cannot draw the rules ({reason}); run `make setup`, then `snakemake -n`")
+    drawn = done.stdout
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", drawn))
     edges = sorted(f"    {names[start]} --> {names[end]}" for start, end in re.findall(r"(id\d+) --> (id\d+)", drawn))
     return "\n```mermaid\n" + "\n".join(["flowchart TB", *edges]) + "\n```\n\n"
@@ -186,7 +192,7 @@ def reference_results(scale: str) -> list[dict[str, Any]]:
     """Return the committed result files of a scale, in the order of the claims."""
     study = Study(load(scale))
     paths = [REFERENCE / scale / Path(path).name for path in study.result_files()]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    return [read_json(path, "result") for path in paths if path.exists()]
 
 
 def between(text: str, name: str, content: str) -> str:

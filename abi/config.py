@@ -2,10 +2,14 @@
 
 import copy
 import difflib
+import functools
+import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -13,6 +17,12 @@ from abi.errors import ConfigError
 from abi.provenance import ROOT, SCHEMAS, validator
 
 UNPINNED = "unpinned"
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""What may name a backbone, a text or a module: it becomes part of a path and a wildcard of the workflow."""
+ASIDE = frozenset({"summary.json", "verify.json"})
+"""JSON files of a scale that are no results, so that no claim may take their names."""
+LARGEST = 10**12
+SOURCE_KEYS = {"package": ("package", "version"), "folder": ("path",), "hub": ("id", "revision")}
 ARMS = {"transfer": ("native", "transferred", "random", "permuted", "identity", "published", "no-domain", "linear",
                             "bias", "unfrozen", "direct"),
                "reconstruction": ("candidate", "random", "linear")}  # fmt: skip
@@ -48,6 +58,8 @@ def load(name: str, root: Path = ROOT) -> Config:
         root, name, claims, read_scale(name, folder / "scales"), read_yaml(folder / "protocol.yaml", "protocol")
     )
     _check_scale(config.scale, f"config/scales/{name}.yaml")
+    if not claims:
+        raise ConfigError("config/claims.yaml: claims: holds no claim; add one (CONTRIBUTING.md shows how)")
     for claim_id, claim in claims.items():
         _check_claim(claim_id, claim, config)
     files: dict[str, str] = {}
@@ -87,21 +99,19 @@ def read_scale(name: str, folder: Path) -> dict[str, Any]:
     names = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.endswith(".lock"))
     if name not in names:
         raise ConfigError(f"config/scales: no scale {name!r}{closest(name, names)}; scales: {', '.join(names)}")
-    scale = _raw_yaml(folder / f"{name}.yaml")
+    scale = _mapping(folder / f"{name}.yaml")
     chain = [name]
-    while isinstance(scale, dict) and "extends" in scale:
+    while "extends" in scale:
         base = scale.pop("extends")
         if base not in names or base in chain:
             raise ConfigError(
                 f"config/scales/{chain[-1]}.yaml: extends {base!r}, which is not another scale; scales: {', '.join(names)}"
             )
         chain.append(base)
-        scale = merge(_raw_yaml(folder / f"{base}.yaml"), scale)
-    lock = folder / f"{name}.lock.yaml"
-    if lock.exists():
-        scale = _apply_lock(scale, _raw_yaml(lock), lock)
+        scale = merge(_mapping(folder / f"{base}.yaml"), scale)
     _check_schema(scale, "scale", f"config/scales/{name}.yaml")
-    return scale
+    lock = folder / f"{name}.lock.yaml"
+    return _apply_lock(scale, _raw_yaml(lock), lock) if lock.exists() else scale
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,12 +130,54 @@ def read_yaml(path: Path, schema: str) -> dict[str, Any]:
     return document
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as configuration needs it: keys are words and stand once, numbers are finite and of a sane size."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return a mapping's node. Raises: ConstructorError: a key twice, or one that is no word."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            word = key.tag.endswith((":str", ":merge")) and key.value.isprintable()
+            if not word or key.value in seen:
+                name = repr(key.value) if isinstance(key.value, str) else "a key"
+                self._refuse(key, f"{name} occurs twice" if word else f"{name} is no word to name a key; quote it")
+            seen.add(key.value)
+        return node
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Return a number. Raises: ConstructorError: NaN, infinite or larger than any setting can be."""
+        whole = node.tag.endswith(":int")
+        value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        if not math.isfinite(value) or abs(value) > LARGEST:
+            self._refuse(node, f"{node.value[:20]} is not a number that a setting can have")
+        return value
+
+    def _refuse(self, node: yaml.Node, problem: str) -> NoReturn:
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    document = _raw_yaml(path)
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: holds no mapping of keys to values; restore it from the repository")
+    return document
+
+
 def _raw_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: does not exist; restore it from the repository") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply to be configuration; restore it from the repository") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         place = getattr(error, "problem_mark", None)
         line = f" in line {place.line + 1}" if place else ""
         raise ConfigError(f"{path}: is not valid YAML{line} ({getattr(error, 'problem', error)}); correct it") from None
@@ -133,15 +185,18 @@ def _raw_yaml(path: Path) -> Any:
 
 def _apply_lock(scale: dict[str, Any], lock: Any, path: Path) -> dict[str, Any]:
     """Put the revisions of a lock (`backbones: {name: revision}`, `sources: {id: revision}`) into a scale."""
-    if not isinstance(lock, dict) or set(lock) - {"backbones", "sources"}:
+    tables = [lock.get(key, {}) for key in ("backbones", "sources")] if isinstance(lock, dict) else []
+    pins = [pin for table in tables if isinstance(table, dict) for pin in table.values()]
+    good = all(isinstance(pin, str) and re.fullmatch("[0-9a-f]{40}", pin) for pin in pins)
+    if not good or [type(table) for table in tables] != [dict, dict] or set(lock) - {"backbones", "sources"}:
         raise ConfigError(f"{path}: is no lock of `abi pin`; delete it and pin again")
-    for name, revision in (lock.get("backbones") or {}).items():
+    backbones, sources = tables
+    for name, revision in backbones.items():
         if name in scale["backbones"] and "hub" in scale["backbones"][name]:
             scale["backbones"][name]["hub"]["revision"] = revision
-    for places in scale["sources"].values():
-        for place in places:
-            if place.get("id") in (lock.get("sources") or {}):
-                place["revision"] = lock["sources"][place["id"]]
+    for place in (place for places in scale["sources"].values() for place in places):
+        if place.get("id") in sources:
+            place["revision"] = sources[place["id"]]
     return scale
 
 
@@ -152,6 +207,16 @@ def unpinned(scale: Mapping[str, Any]) -> list[str]:
         place["id"] for places in scale["sources"].values() for place in places if place.get("revision") == UNPINNED
     ]
     return backbones + sources
+
+
+def record_claims(root: Path) -> list[str]:
+    """Return the ids of the claims of the published record."""
+    path = root / "config" / "record" / "published.json"
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
+        return list(dict.fromkeys(entry["claim"] for entry in entries.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not the record ({error}); restore it from the repository") from None
 
 
 def closest(name: str, valid: Iterable[str]) -> str:
@@ -187,19 +252,69 @@ def _known(name: str, valid: Iterable[str], where: str, what: str) -> None:
         raise ConfigError(f"{where}: {name!r} is not a {what}{closest(name, names)} (valid: {', '.join(names)})")
 
 
+@functools.cache
+def rule_names() -> frozenset[str]:
+    """Return the names of the workflow's rules."""
+    files = [ROOT / "workflow" / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
+    return frozenset(name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE))
+
+
+def _check_names(scale: Mapping[str, Any], where: str) -> None:
+    if f"{scale['scale']}.yaml" != where.rpartition("/")[2]:
+        raise ConfigError(f"{where}: scale: is {scale['scale']!r}; write the name of the file")
+    for kind in ("backbones", "texts", "modules"):
+        for name in scale[kind]:
+            if not NAME.fullmatch(name):
+                raise ConfigError(f"{where}: {kind}.{name}: may hold a to z, 0 to 9 and _ only; rename it")
+    for rule in scale["jobs"]["resources"]:
+        _known(rule, ["default", *sorted(rule_names())], f"{where}: jobs.resources", "rule of the workflow")
+
+
+def _check_source(place: Mapping[str, Any], where: str) -> None:
+    missing = [key for key in SOURCE_KEYS[place["kind"]] if not place.get(key)]
+    if missing:
+        raise ConfigError(f"{where}: a source of kind {place['kind']} needs {missing[0]!r}; add it")
+    try:
+        re.compile(place.get("heading", ""))
+    except re.error as error:
+        raise ConfigError(f"{where}.heading: is no regular expression ({error}); correct it") from None
+
+
+def _check_window(backbone: Mapping[str, Any], where: str) -> None:
+    window = backbone["window"]
+    positions = window["length"] - (window["prefix"] or 1)
+    if window["skip"] >= positions:
+        raise ConfigError(f"{where}.window: skip {window['skip']} leaves none of {positions} positions; lower it")
+    keywords = backbone.get("build", {}).get("config", {})
+    limit = keywords.get("n_positions", keywords.get("max_position_embeddings"))
+    longest = max(window["prefix"], window["length"] - window["prefix"])
+    if isinstance(limit, int) and longest > limit and backbone["build"]["model_type"] != "t5":
+        raise ConfigError(
+            f"{where}.window: {longest} tokens are more than the {limit} positions of the model; lower `length`"
+        )
+
+
+def _check_draws(evaluation: Mapping[str, Any], where: str) -> None:
+    seeds = evaluation["rng_seeds"]
+    if min(seeds, default=-1) < 0 or len(set(seeds)) < len(seeds) or len(seeds) * evaluation["n_chunks"] < 2:
+        raise ConfigError(
+            f"{where}: evaluation.rng_seeds: {seeds} are not two or more draws of different seeds from 0; correct them"
+        )
+
+
 def _check_scale(scale: Mapping[str, Any], where: str) -> None:
+    _check_names(scale, where)
+    _check_draws(scale["evaluation"], where)
+    for name, places in scale["sources"].items():
+        for i, place in enumerate(places):
+            _check_source(place, f"{where}: sources.{name}.{i}")
     if abs(sum(scale["split"].values()) - 1) > 1e-9:
         raise ConfigError(f"{where}: split: the shares sum to {sum(scale['split'].values())}, not to 1; correct them")
     for name, text in scale["texts"].items():
         _known(text["sources"], scale["sources"], f"{where}: texts.{name}.sources", "source of this scale")
     _known(scale["alignment"]["text"], scale["texts"], f"{where}: alignment.text", "text of this scale")
     for name, backbone in scale["backbones"].items():
-        window = backbone["window"]
-        positions = window["length"] - (window["prefix"] or 1)
-        if window["skip"] >= positions:
-            raise ConfigError(
-                f"{where}: backbones.{name}.window: skip {window['skip']} leaves none of {positions} positions; lower it"
-            )
+        _check_window(backbone, f"{where}: backbones.{name}")
         if "build" in backbone:
             _known(
                 backbone["build"]["text"], scale["texts"], f"{where}: backbones.{name}.build.text", "text of this scale"
@@ -214,6 +329,12 @@ def _check_scale(scale: Mapping[str, Any], where: str) -> None:
 
 def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Config) -> None:
     where, scale = f"config/claims.yaml: claims.{claim_id}", config.scale
+    if claim_id in rule_names():
+        raise ConfigError(f"{where}: is the name of a rule of the workflow; give the claim another id")
+    if claim["record"]["result_file"] in ASIDE:
+        raise ConfigError(f"{where}.record.result_file: {claim['record']['result_file']} is another file; rename it")
+    if "claim" in claim["record"]:
+        _known(claim["record"]["claim"], record_claims(config.root), f"{where}.record.claim", "claim of the record")
     for role in ("source", "target"):
         _known(claim[role], scale["backbones"], f"{where}.{role}", f"backbone of scale {config.name}")
     _known(claim["text"], scale["texts"], f"{where}.text", f"text of scale {config.name}")
@@ -225,6 +346,9 @@ def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Config) -> Non
         raise ConfigError(
             f"{where}.arms: lacks the control arm {missing[0]!r}, without which there is no verdict; add it"
         )
+    for form in ("linear", "bias"):
+        if form in claim["arms"] and form not in scale["calibration"][claim["fit"]]["phases"]:
+            raise ConfigError(f"{where}.arms: calibration.{claim['fit']}.phases of the scale has no {form!r}; add it")
     same = claim["source"] == claim["target"]
     if same != (claim["kind"] == "reconstruction"):
         rule = "needs one backbone as source and target" if not same else "needs two different backbones"
@@ -248,7 +372,7 @@ def _check_module(name: str, scale: Mapping[str, Any], backbone: str, where: str
         )
     config = definition.get("build", {}).get("config", {})
     width = config.get("d_model") or config.get("n_embd") or config.get("hidden_size")
-    if width and module["d_abi"] > width * len(module["taps"]):
+    if isinstance(width, int) and module["d_abi"] > width * len(module["taps"]):
         limit = f"{width} wide states of {len(module['taps'])} taps give at most {width * len(module['taps'])}"
         raise ConfigError(
             f"{where}: d_abi {module['d_abi']} of module {name!r} is too large for {backbone}: {limit}; lower it"

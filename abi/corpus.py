@@ -12,6 +12,7 @@ import inspect
 import io
 import json
 import logging
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -90,18 +91,28 @@ def _package_files(source: Mapping[str, str]) -> list[RawFile]:
 
 
 def _folder_files(source: Mapping[str, str]) -> list[RawFile]:
-    root = Path(source["path"]).expanduser()
+    root = Path(os.path.expanduser(source["path"]))
     if not root.is_dir():
         raise DataError(f"corpus source {root}: is not a folder; correct `path`")
     label = source.get("label", root.name)
     found = []
-    for path in sorted(root.glob(source.get("pattern", "**/*"))):
+    for path in _matching(root, source.get("pattern", "**/*")):
         if path.is_file():
             name = path.relative_to(root).as_posix()
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise DataError(f"corpus source {root}: the file name {name!r} is not UTF-8; rename the file")
             key = hashlib.sha256(path.read_bytes()).hexdigest()
             group = _folder_group(label, path.parent.relative_to(root).as_posix())
             found.append(RawFile(f"{label}/{name}", group, label, source.get("version", "local"), key, path))
     return found
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    """Return the paths below a folder that match a glob, sorted. Raises: DataError: it is no glob below the folder."""
+    try:
+        return sorted(path for path in root.glob(pattern) if ".." not in path.relative_to(root).parts)
+    except (ValueError, NotImplementedError) as error:
+        raise DataError(f"corpus source {root}: pattern {pattern!r} cannot be used ({error}); correct it") from None
 
 
 def _hub_files(source: Mapping[str, str]) -> list[RawFile]:
@@ -388,10 +399,11 @@ def read_documents(path: str | Path) -> list[Document]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as handle:
             documents = [Document(**json.loads(line)) for line in handle]
-    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
+        digests = [hashlib.sha256(document.text.encode()).hexdigest() for document in documents]
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, RecursionError, zlib.error) as error:
         raise DataError(f"{path}: is not a text of abi ({error}); delete it and rebuild it") from None
-    for document in documents:
-        if hashlib.sha256(document.text.encode()).hexdigest() != document.sha256:
+    for document, digest in zip(documents, digests, strict=True):
+        if digest != document.sha256 or document.split not in SPLITS:
             raise DataError(
                 f"{path}: document {document.document} does not match its hash; delete the file and rebuild it"
             )

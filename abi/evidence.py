@@ -134,15 +134,9 @@ def validate(frame: pd.DataFrame, where: str = "frame") -> pd.DataFrame:
 def _read(path: str | Path, form: Form) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (
-        OSError,
-        UnicodeDecodeError,
-        EOFError,
-        zlib.error,
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-    ) as error:
-        words = f"{form.name} {path}: cannot be read ({error}); rerun the evaluation that writes it"
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        words = f"{form.name} {path}: cannot be read ({reason}); rerun the evaluation that writes it"
         raise EvidenceError(words) from None
 
 

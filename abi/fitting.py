@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from abi import strict
@@ -20,7 +19,7 @@ from abi.alignment import ridge_solve
 from abi.errors import DataError
 from abi.losses import correction_mse, head_loss
 from abi.module import AbiModule, load_module
-from abi.provenance import atomic_path, sha256_tensors
+from abi.provenance import sha256_tensors, write_tensors
 from abi.states import Head, States, load_mapped, open_tensors
 from abi.training import BatchOrder, Schedule, Trained, fit
 
@@ -216,8 +215,7 @@ def save_simple(model: LinearMap | LogitBias, path: str | Path, base_sha256: str
         "sha256": sha256_tensors(tensors),
         "base_sha256": base_sha256,
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"abi": json.dumps(about)})
+    write_tensors(path, tensors, {"abi": json.dumps(about)})
 
 
 def load_fitted(folder: str | Path, base_sha256: str | None = None) -> Fitted:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,12 +59,12 @@ def claims(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print everything known of one claim."""
+    """Print everything known of one claim. Raises: DataError: its result file lacks a part."""
     study = Study(load(options.scale, config_root()))
     study.claim(options.claim)
     row = about(study, options.claim)
     path = Path(study.result_file(options.claim))
-    result = read_json(path, "result") if path.exists() else None
+    result = read_json(path, "result") if os.path.lexists(path) else None
     if options.json:
         claim, command = study.claim(options.claim), command_of(study, options.claim)
         print(json.dumps({**row, "statement": claim["statement"], "command": command, "result": result}, indent=1))
@@ -72,7 +73,12 @@ def show(options: argparse.Namespace) -> int:
     if result is None:
         lines += [f"Never run at scale {options.scale}. This builds it:", f"  {command_of(study, options.claim)}"]
     else:
-        lines += [*_verdict(result), *_arms(result), *_training(result), *_provenance(result, str(path))]
+        try:
+            lines += [*_verdict(result), *_arms(result), *_training(result), *_provenance(result, str(path))]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise DataError(
+                f"{path}: lacks a part or holds one of another kind ({error!r}); delete it and rebuild it"
+            ) from None
     print(ascii_only("\n".join(lines)))
     return 0
 
@@ -82,7 +88,7 @@ def about(study: Study, claim_id: str) -> dict[str, Any]:
     claim, path = study.claim(claim_id), Path(study.result_file(claim_id))
     known = record.figures_of(claim["record"]["claim"]) if "claim" in claim["record"] else {}
     row = {"id": claim_id, "kind": claim["kind"], "published": published_words({"record": known}), "verdict": None}
-    if not path.exists():
+    if not os.path.lexists(path):
         return row | {"state": NEVER, "why": []}
     try:
         result = read_json(path, "result")

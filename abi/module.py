@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from abi import strict
 from abi.errors import DataError
-from abi.provenance import atomic_path, check_schema, sha256_tensors, write_json, write_text
+from abi.provenance import read_json, sha256_tensors, write_json, write_tensors, write_text
 from abi.states import load_mapped
 
 CONFIG, WEIGHTS, CARD = "abi_config.json", "abi_model.safetensors", "README.md"
@@ -159,8 +157,7 @@ def save_module(module: AbiModule, folder: str | Path, facts: Mapping[str, Any],
     folder = Path(folder)
     tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
     digest = sha256_tensors(tensors)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+    write_tensors(folder / WEIGHTS, tensors)
     config = {"module": _plain(module.config), "rotated": module._rotated, "sha256": digest, **facts}
     write_json(folder / CONFIG, "module", config)
     write_text(folder / CARD, card or _card(config))
@@ -188,13 +185,7 @@ def load_module(folder: str | Path) -> tuple[AbiModule, dict[str, Any]]:
     Raises: DataError: a file is missing or damaged, tensors are missing, extra or of wrong shape, or the hash differs.
     """
     folder = Path(folder)
-    try:
-        facts = strict.parse((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{folder / CONFIG}: is not readable JSON ({error}); delete the module's folder and rebuild it"
-        ) from None
-    check_schema(facts, "module", str(folder / CONFIG))
+    facts = read_json(folder / CONFIG, "module")
     config = ModuleConfig(**{**facts["module"], "taps": tuple(facts["module"]["taps"])})
     tensors = load_mapped(folder / WEIGHTS)
     module = load_state(config, tensors, str(folder / WEIGHTS))

@@ -57,16 +57,17 @@ def sha256_tensors(tensors: Mapping[str, Any]) -> str:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it only if the block succeeds."""
+    """Yield a temporary path beside `path` that replaces it only if the block succeeds.
+
+    Raises: DataError: it cannot be written; what goes wrong with another file inside the block stays what it is.
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); free space or make the folder writable"
-        ) from error
+        raise unwritable(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -75,11 +76,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); free space or make the folder writable"
-        ) from error
+        if error.errno is None or str(error.filename or temporary) != str(temporary):
+            raise
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_folder(path: str | Path) -> None:
+    """Raise DataError where a folder is due and a file or a broken link stands, at `path` or above it."""
+    for place in (*reversed(Path(path).parents), Path(path)):
+        if os.path.lexists(place) and not place.is_dir():
+            raise DataError(f"{place}: is not a folder (a file or a broken link); move it away and run again")
+
+
+def unwritable(path: str | Path, error: Exception) -> DataError:
+    """Return the error of a file or folder that cannot be written."""
+    reason = str(getattr(error, "strerror", None) or error).splitlines()[0][:160]
+    return DataError(f"{path}: cannot be written ({reason}); free space or make the folder writable")
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:
+    """Write torch tensors as safetensors, atomically. Raises: DataError: the disk is full or the folder read-only."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise unwritable(path, error) from error
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -108,7 +134,7 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
         document = strict.parse(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path}: is not readable JSON ({error}); delete it and rebuild it") from None
     check_schema(document, kind, str(path))
     return document
@@ -136,11 +162,13 @@ def schema_error(document: object, kind: str) -> str | None:
 def validator(kind: str) -> Any:
     """Return the JSON Schema validator of a kind of file (`workflow/schemas/<kind>.schema.yaml` and the common definitions)."""
     from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
 
     schema = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
     common = yaml.safe_load((SCHEMAS / "common.yaml").read_text(encoding="utf-8"))
     schema["$defs"] = {**common, **schema.get("$defs", {})}
-    return Draft202012Validator(schema)
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return extend(Draft202012Validator, type_checker=types)(schema)
 
 
 def code_digest(script: str, root: Path = ROOT) -> str:
@@ -277,10 +305,10 @@ def job(snakemake: Any, script: str) -> Iterator[Job]:
     """Run a script's body with log, thread limit, digest check and one-sentence errors.
 
     Args: snakemake: the object Snakemake gives to a script; script: its path from the repository root.
-    Raises: SystemExit: with code 2 and one sentence where the body raised an AbiError.
+    Raises: SystemExit: with code 2 and one sentence where the body raised an AbiError, or the system refused a file.
     """
-    _start_log(snakemake.log[0] if snakemake.log else None, str(snakemake.rule))
     try:
+        _start_log(snakemake.log[0] if snakemake.log else None, str(snakemake.rule))
         code = code_digest(script)
         if code != snakemake.params.code:
             raise TamperError(f"{script}: the code changed after the workflow was planned; run the same command again")
@@ -290,7 +318,7 @@ def job(snakemake: Any, script: str) -> Iterator[Job]:
         yield running
         shutil.rmtree(running.scratch, ignore_errors=True)
         log.info("%s finished in %.1f s", snakemake.rule, time.perf_counter() - running.started)
-    except AbiError as error:
+    except (AbiError, OSError) as error:
         log.error("%s: %s", snakemake.rule, error)
         raise SystemExit(2) from None
     except Exception:

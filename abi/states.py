@@ -1,6 +1,7 @@
 """Tokenized windows and one pass over a frozen backbone: the memory-mapped store and its manifest."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from abi.corpus import Document
 from abi.errors import DataError
-from abi.provenance import atomic_path, progress
+from abi.provenance import progress, write_tensors
 
 log = logging.getLogger("abi")
 
@@ -31,9 +32,15 @@ class Head:
     def read(cls, path: str | Path) -> "Head":
         """Return a stored head. Raises: DataError: missing or damaged."""
         tensors, meta = load_mapped(path), open_tensors(path).metadata() or {}
-        if "weight" not in tensors or "scale" not in meta:
+        weight, bias = tensors.get("weight"), tensors.get("bias")
+        try:
+            scale = float(meta["scale"])
+        except (KeyError, ValueError):
+            scale = math.nan
+        fits = weight is not None and weight.dim() == 2 and (bias is None or bias.shape == weight.shape[:1])
+        if weight is None or not fits or not math.isfinite(scale):
             raise DataError(f"{path}: holds no head (a weight and a scale); delete it and rebuild the backbone")
-        return cls(tensors["weight"], float(meta["scale"]), tensors.get("bias"))
+        return cls(weight, scale, bias)
 
     def logits(self, states: Tensor) -> Tensor:
         """Return logits `[..., V]` of final states `[..., D]`."""
@@ -121,11 +128,7 @@ def write_states(backbone: Any, windows: Windows, window: Any, taps: Sequence[in
     The tap of the final state is always stored. The first batch is checked: final state through the head gives the model's
     own logits. Raises: DataError: a tap that does not exist, states that are not finite, or a head that disagrees.
     """
-    if bool(window.prefix) != backbone.is_encoder_decoder:
-        kind = (
-            "an encoder-decoder needs a prefix" if backbone.is_encoder_decoder else "a decoder-only model has no prefix"
-        )
-        raise DataError(f"states: window prefix {window.prefix}: {kind}; correct `window` of the backbone")
+    backbone.require(window)
     wanted = sorted({*taps, backbone.depth})
     if wanted[0] < 0 or wanted[-1] > backbone.depth:
         raise DataError(
@@ -152,8 +155,7 @@ def write_states(backbone: Any, windows: Windows, window: Any, taps: Sequence[in
         "char_end": windows.char_end,
         "document": windows.document,
     }
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in (stored | extra).items()}, temporary)
+    write_tensors(path, stored | extra)
     return {"n_windows": n, "positions": shape[1], "width": shape[2], "taps": wanted, "final_tap": backbone.depth,
             "dtype": str(dtype).removeprefix("torch."), "skip": window.skip, "documents": windows.names,
             "groups": windows.groups}  # fmt: skip
@@ -189,6 +191,8 @@ class States:
         }
         shapes |= {name: expected[:2] for name in ("targets", "target_bytes", "char_end")} | {"document": expected[:1]}
         if {name: tuple(tensor.shape) for name, tensor in self._tensors.items()} != shapes:
+            return False
+        if any(tensor.is_floating_point() != name.startswith("tap.") for name, tensor in self._tensors.items()):
             return False
         names = len(self.manifest["documents"])
         return names == len(self.manifest["groups"]) == int(self._tensors["document"].max()) + 1

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from abi.errors import DataError, TamperError
-from abi.provenance import atomic_path, progress, sha256_tensors
+from abi.provenance import progress, sha256_tensors, write_tensors
 
 log = logging.getLogger("abi")
 
@@ -159,25 +158,31 @@ def _save_checkpoint(
     for name, tensor in trainable.items():
         tensors[f"{name}|value"] = tensor.detach()
         tensors |= {f"{name}|{key}": value for key, value in optimizer.state[tensor].items()}
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    write_tensors(path, tensors, {"sha256": sha256_tensors(tensors)})
 
 
 def _resume(
     path: Path | None, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> tuple[int, list[float]]:
-    """Restore parameters and optimizer state from a checkpoint if there is one; return the next step and the losses."""
+    """Restore parameters and optimizer state from a checkpoint if there is one; return the next step and the losses.
+
+    Raises: DataError: it is damaged (it carries the hash of its tensors) or of something else.
+    """
     if path is None or not path.exists():
         return 0, []
     try:
         with safe_open(path, "pt") as stored:
-            for name, tensor in trainable.items():
-                with torch.no_grad():
-                    tensor.copy_(stored.get_tensor(f"{name}|value"))
-                keys = [key for key in stored.keys() if key.startswith(f"{name}|") and key != f"{name}|value"]
-                optimizer.state[tensor] = {key.rpartition("|")[2]: stored.get_tensor(key) for key in keys}
-            losses = stored.get_tensor("losses").tolist()
-    except (SafetensorError, KeyError, RuntimeError) as error:
+            kept = {key: stored.get_tensor(key) for key in stored.keys()}
+            promised = (stored.metadata() or {}).get("sha256")
+        if sha256_tensors(kept) != promised:
+            raise KeyError("its hash differs")
+        for name, tensor in trainable.items():
+            with torch.no_grad():
+                tensor.copy_(kept[f"{name}|value"])
+            keys = [key for key in kept if key.startswith(f"{name}|") and key != f"{name}|value"]
+            optimizer.state[tensor] = {key.rpartition("|")[2]: kept[key] for key in keys}
+        losses = kept["losses"].tolist()
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise DataError(f"{path}: is not a usable checkpoint ({error}); delete it to start afresh") from None
     log.info("resuming at step %d from %s", len(losses), path)
     return len(losses), losses

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from abi.alignment import fit_procrustes, paired_positions
 from abi.arms import redrawn
 from abi.errors import AlignmentError
 from abi.module import AbiModule
-from abi.provenance import Job, atomic_path, write_json
+from abi.provenance import Job, write_json, write_tensors
 from abi.stages.store import check_same_text, module_of_seed, read_states, shape
 from abi.states import States
 
@@ -44,8 +43,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
             fit = fit_procrustes(pooled(target_rows, spec["pool"]), pooled(rows, spec["pool"]))
             rotations[f"{seed}.{name}"] = fit.rotation
             records.append({"seed": seed, "rotation": name, **fit.figures})
-    with atomic_path(outputs["rotations"]) as temporary:
-        save_file(rotations, temporary)
+    write_tensors(outputs["rotations"], rotations)
     write_json(outputs["manifest"], "alignment", {"alignments": records, "provenance": job.provenance()})
 
 
@@ -103,6 +101,9 @@ def read_rotations(manifests: Sequence[str], seed: int) -> dict[str, Tensor]:
 
     for path in manifests:
         tensors = load_mapped(Path(path).with_suffix(".safetensors"))
-        if f"{seed}.aligned" in tensors:
-            return {name: tensors[f"{seed}.{name}"] for name in ("aligned", "own")}
-    raise AlignmentError(f"alignment: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
+        found = {name: tensors[f"{seed}.{name}"] for name in ("aligned", "own") if f"{seed}.{name}" in tensors}
+        if len(found) == 2:
+            return found
+    raise AlignmentError(
+        f"alignment: none of {list(manifests)} holds both rotations of seed {seed}; delete and rebuild them"
+    )

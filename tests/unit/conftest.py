@@ -21,6 +21,17 @@ T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_decoder_layers
 FAMILIES = {
     "t5": ("t5", T5),
     "t5-v1.1": ("t5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "bart": (
+        "bart",
+        {
+            "d_model": 16,
+            "encoder_layers": 1,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "max_position_embeddings": 64,
+        }
+        | {"decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24},
+    ),
     "gpt2": ("gpt2", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}),
     "qwen2": ("qwen2", {**SIZES, "num_key_value_heads": 1, "intermediate_size": 24}),
     "gpt_neox": ("gpt_neox", {**SIZES, "intermediate_size": 24}),
@@ -75,10 +86,10 @@ def make_backbone(tokenizers):
         kind, keywords = FAMILIES[family]
         tokenizer = tokenizers["unigram" if kind == "t5" else "bpe"]
         special = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
-        if kind == "t5":
+        if kind in ("t5", "bart"):
             special["decoder_start_token_id"] = 0
         config = transformers.AutoConfig.for_model(kind, vocab_size=vocab_size or len(tokenizer), **special, **keywords)
-        auto = transformers.AutoModelForSeq2SeqLM if kind == "t5" else transformers.AutoModelForCausalLM
+        auto = transformers.AutoModelForSeq2SeqLM if kind in ("t5", "bart") else transformers.AutoModelForCausalLM
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = auto.from_config(config)

@@ -107,6 +107,51 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(make_backbone, tmp_pat
         backbones.load(tmp_path)
 
 
+def test_a_window_longer_than_the_model_is_refused(make_backbone, refuses):
+    make_backbone("t5").require(backbones.Window(500, 100, 0))
+    make_backbone("gpt2").require(backbones.Window(64, 0, 0))
+    with refuses("65 tokens of a window are more than the 64 positions of GPT2LMHeadModel; lower"):
+        make_backbone("gpt2").require(backbones.Window(65, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "change", "words"),
+    [
+        ("nosuch", {}, "makes no nosuch"),
+        ("gpt2", {"n_embdd": 3}, "has no keyword 'n_embdd'"),
+        ("gpt2", {"n_head": 7}, "divisible"),
+        ("gpt2", {"n_embd": "wide"}, "makes no gpt2"),
+    ],
+)
+def test_a_model_that_cannot_be_made_is_one_sentence(texts, model_type, change, words, refuses):
+    recipe = {"steps": 1, "batch": 1, "lr": 0.1, "warmup": 0, "seed": 0}
+    definition = {"tokenizer": {"kind": "bpe", "vocab_size": 360}, "model_type": model_type, "pretraining": recipe}
+    definition["config"] = {"n_embd": 16, "n_layer": 1, "n_head": 2, **change}
+    with refuses(words):
+        backbones.build(definition, texts, backbones.Window(12, 0, 0))
+
+
+def test_nothing_is_built_from_no_text(refuses):
+    with refuses("no train document"):
+        backbones.build({}, [], backbones.Window(12, 0, 0))
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(make_backbone, tmp_path, refuses):
+    backbone = make_backbone("gpt2")
+    (tmp_path / "file").write_text("x")
+    with refuses("file: cannot be written"):
+        backbones.save(backbone, tmp_path / "file")
+
+
+def test_code_in_a_model_folder_is_never_run_nor_asked_for(folder, refuses, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"model_type": "other", "auto_map": {"AutoConfig": "own.Config"}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with refuses("is not a loadable backbone"):
+        backbones.load(folder)
+
+
 @pytest.fixture
 def folder(make_backbone, tmp_path):
     backbones.save(make_backbone("gpt2"), tmp_path / "model")

@@ -205,6 +205,24 @@ def test_a_closed_pipe_does_not_hide_tampering(config):
     assert (result.returncode, result.stderr) == (1, "")
 
 
+@pytest.mark.parametrize(("command", "stream"), [("verify", ">&-"), ("claims", ">&-"), ("check", ">&-")])
+def test_a_closed_stdout_is_no_error(command, stream):
+    result = in_bash(f"{sys.executable} -m abi {command} {stream}")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["claims", "check"])
+def test_a_closed_pipe_is_no_error_of_any_command(command):
+    result = in_bash(f"{sys.executable} -u -m abi {command} | true; exit ${{PIPESTATUS[0]}}")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_full_disk_behind_stdout_is_one_sentence():
+    result = in_bash(f"{sys.executable} -m abi check > /dev/full")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "stdout: cannot be written (No space left" in result.stderr
+
+
 def test_interruption_is_one_line(monkeypatch, capsys):
     def interrupt(options):
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ import yaml
 from abi import config
 from abi.arms import RECIPES
 from abi.errors import ConfigError
+from abi.verification import checkout
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +54,8 @@ CLAIM_FAULTS = {
     "reference of a transfer": (lambda c: c.update(reference_module="anchor"), "is for a reconstruction"),
     "unstored tap": (lambda c: c.update(module="wide"), "does not store"),
     "no seeds": (lambda c: c.update(seeds=0), "seeds"),
+    "result file of the summary": (lambda c: c["record"].update(result_file="summary.json"), "is another file"),
+    "unknown claim of the record": (lambda c: c["record"].update(claim="t5_to_gpt"), "did you mean 't5_to_gpt2'?"),
     "result file of another": (
         lambda c: c["record"].update(result_file="cross_arch_t5_nib_v53_results.json"),
         "already that of",
@@ -74,6 +77,33 @@ SCALE_FAULTS = {
     "steps": (lambda s: s["calibration"]["kd"]["phases"]["bias"][0].update(steps=7), "share one number of steps"),
     "source": (lambda s: s["texts"]["python"].update(sources="wheel"), "did you mean 'wheels'?"),
     "type": (lambda s: s["jobs"]["seeds_per_job"].update(modules="five"), "seeds_per_job.modules"),
+    "name of another scale": (lambda s: s.update(scale="smoke"), "write the name of the file"),
+    "name with a slash": (lambda s: s["texts"].update({"a/b": s["texts"]["python"]}), "texts.a/b: may hold a to z"),
+    "rule that is none": (lambda s: s["jobs"]["resources"].update(train={}), "mem_mb"),
+    "misspelt rule": (
+        lambda s: s["jobs"]["resources"].update(train_module=s["jobs"]["resources"]["default"]),
+        "did you mean 'train_modules'?",
+    ),
+    "whole number as a float": (lambda s: s["jobs"]["seeds_per_job"].update(modules=2.0), "seeds_per_job.modules: 2.0"),
+    "not a number": (lambda s: s["split"].update(train=float("nan")), ".nan is not a number"),
+    "infinite": (lambda s: s["calibration"]["kd"].update(ridge_penalty=float("inf")), ".inf is not a number"),
+    "huge": (lambda s: s["alignment"].update(max_rows=10**40), "is not a number that a setting can have"),
+    "key that is no word": (lambda s: s["texts"].update({2020: s["texts"]["python"]}), "'2020' is no word"),
+    "no draws": (lambda s: s["evaluation"].update(rng_seeds=[]), "evaluation.rng_seeds"),
+    "folder without path": (
+        lambda s: s["sources"].update(a=[{"kind": "folder"}]),
+        "sources.a.0: a source of kind folder",
+    ),
+    "data set without id": (lambda s: s["sources"].update(a=[{"kind": "hub"}]), "sources.a.0: a source of kind hub"),
+    "heading": (
+        lambda s: s["sources"].update(a=[{"kind": "hub", "id": "a", "revision": "0" * 40, "heading": "("}]),
+        "is no regular expression",
+    ),
+    "window beyond the model": (
+        lambda s: s["backbones"]["gpt2_medium"]["window"].update(length=1000),
+        "1000 tokens are more than the 256 positions",
+    ),
+    "no phases of an arm": (lambda s: s["calibration"]["kd"]["phases"].pop("bias"), "has no 'bias'; add it"),
     "deep key": (lambda s: s["backbones"]["t5_large"]["build"]["pretraining"].update(step=3), "did you mean 'steps'?"),
 }
 
@@ -88,6 +118,54 @@ def test_a_faulty_scale_is_one_sentence(root, fault):
 def test_broken_yaml_names_file_and_line(root):
     (root / "config/claims.yaml").write_text("claims:\n  a: [1\n")
     assert re.search(r"claims.yaml: is not valid YAML in line \d", sentence(root))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: 1\na: 2\n", "line 2 .'a' occurs twice"),
+        (b"claims: {}\n", "holds no claim"),
+        (b"[" * 3000, "is nested too deeply"),
+        (b"claims:\n  ? [1, 2]\n  : x\n", "a key is no word"),
+        (b"claims: &a {<<: {b: 1}, b: 2}\nx: {<<: *a, b: 3}\n", "unknown key 'x'"),
+        (b"- a\n", "is not of type 'object'"),
+        (b"\xff", "is not valid YAML"),
+    ],
+)
+def test_what_is_no_configuration_is_one_sentence(root, content, words):
+    (root / "config/claims.yaml").write_bytes(content)
+    assert re.search(words, sentence(root))
+
+
+def test_a_folder_and_a_loop_of_links_in_place_of_a_file_are_one_sentence(root):
+    (root / "config/scales/smoke.yaml").unlink()
+    (root / "config/scales/smoke.yaml").symlink_to("smoke.yaml")
+    assert "smoke.yaml: cannot be read" in sentence(root, "smoke")
+    (root / "config/protocol.yaml").unlink()
+    (root / "config/protocol.yaml").mkdir()
+    assert "protocol.yaml: cannot be read" in sentence(root)
+
+
+def test_a_base_that_is_no_mapping_is_refused(root):
+    (root / "config/scales/tiny.yaml").write_text("- 1\n")
+    assert "holds no mapping" in sentence(root, "smoke")
+
+
+def test_a_claim_cannot_take_the_name_of_a_rule(root):
+    edit(root, "claims.yaml", lambda c: c["claims"].update(verify=c["claims"].pop("t5_to_gpt2")))
+    assert "claims.verify: is the name of a rule" in sentence(root)
+
+
+@pytest.mark.parametrize(
+    "lock", ["", "5", "- a", "backbones: [a]", "sources: 3", "backbones: {t5_large: main}", "x: {}"]
+)
+def test_a_lock_that_is_none_is_refused(root, lock):
+    (root / "config/scales/paper.lock.yaml").write_text(lock)
+    assert "is no lock of `abi pin`" in sentence(root, "paper")
+
+
+def test_files_that_are_no_results_are_those_that_verify_leaves_aside():
+    assert config.ASIDE == checkout.ASIDE
 
 
 def test_a_scale_extends_another_key_by_key(root):

@@ -3,8 +3,10 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -279,6 +281,23 @@ def test_a_missing_folder_and_an_empty_pattern_are_refused(folder, refuses):
         find_files({"kind": "folder", "path": str(folder), "pattern": "*.md"})
 
 
+@pytest.mark.parametrize("pattern", ["", "/abs/*"])
+def test_a_pattern_that_is_none_is_refused(folder, pattern, refuses):
+    with refuses("cannot be used"):
+        find_files({"kind": "folder", "path": str(folder), "pattern": pattern})
+
+
+def test_a_home_that_does_not_exist_is_one_sentence(refuses):
+    with refuses("is not a folder"):
+        find_files({"kind": "folder", "path": "~no-such-user/text"})
+
+
+def test_a_file_name_that_is_not_utf8_is_refused(folder, refuses):
+    (Path(folder) / os.fsdecode(b"\xff.txt")).write_text("x")
+    with refuses("is not UTF-8; rename"):
+        find_files({"kind": "folder", "path": str(folder), "pattern": "**/*.txt"})
+
+
 def test_a_tests_folder_belongs_to_what_it_tests(folder):
     path = folder / "p0" / "tests" / "test_m.py"
     path.parent.mkdir()
@@ -305,13 +324,16 @@ def write_lines(path, *records):
         handle.writelines(json.dumps(record) + "\n" for record in records)
 
 
-def test_tampered_text_is_detected(tmp_path, refuses):
-    write_lines(tmp_path / "t.gz", {**document().__dict__, "text": "some test\n"})
+@pytest.mark.parametrize("change", [{"text": "some test\n"}, {"split": "exam"}])
+def test_tampered_text_is_detected(tmp_path, change, refuses):
+    write_lines(tmp_path / "t.gz", {**document().__dict__, **change})
     with refuses("document a/b.py does not match its hash"):
         read_documents(tmp_path / "t.gz")
 
 
-@pytest.mark.parametrize("record", [{"a": 1}, [1], "x", {**document().__dict__, "more": 1}])
+@pytest.mark.parametrize(
+    "record", [{"a": 1}, [1], "x", {**document().__dict__, "more": 1}, {**document().__dict__, "text": 5}]
+)
 def test_lines_that_are_no_documents_are_refused(tmp_path, record, refuses):
     write_lines(tmp_path / "t.gz", record)
     with refuses("is not a text of abi"):

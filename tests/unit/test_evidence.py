@@ -52,6 +52,16 @@ def test_a_truncated_gzip_file_is_refused(good, tmp_path):
         read_evidence(path)
 
 
+def test_a_gzip_file_with_a_wrong_byte_is_one_sentence(good, tmp_path):
+    path = tmp_path / "evidence.csv.gz"
+    content = bytearray(gzip.compress(good.to_csv(index=False).encode(), mtime=0))
+    for place in range(20, len(content), 97):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        with pytest.raises(EvidenceError, match="cannot be read") as error:
+            read_draws(path)
+        assert "\n" not in str(error.value)
+
+
 def spoiled(frame, column, value, row=7):
     frame = frame.astype({column: object})
     frame.loc[row, column] = value

@@ -281,7 +281,7 @@ def test_a_file_that_is_no_arm_and_a_folder_without_one_are_refused(tmp_path, re
     save_file({"x": torch.ones(1)}, tmp_path / ARM_FILE)
     with refuses("holds no arm of abi; delete its folder and rebuild it"):
         load_fitted(tmp_path)
-    with refuses("abi_config.json: is not readable JSON"):
+    with refuses("abi_config.json: does not exist"):
         load_fitted(tmp_path / "empty")
 
 

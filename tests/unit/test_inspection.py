@@ -99,6 +99,28 @@ def test_an_unreadable_result_hides_no_other_claim(here, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def damaged(name):
+    result = json.loads(Path(FILE).read_text(encoding="utf-8"))
+    if name == "twice":
+        return Path(FILE).read_text(encoding="utf-8").replace("{", '{"verdict": "REFUTED",', 1)
+    return "[" * 100_000 if name == "deep" else json.dumps(result | {"fits": {}})
+
+
+@pytest.mark.parametrize("name", ["twice", "deep", "no fits"])
+def test_a_damaged_result_is_shown_as_one_sentence(here, capsys, name):
+    Path(FILE).write_text(damaged(name), encoding="utf-8")
+    assert cli.main(["show", CLAIM]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert cli.main(["claims"]) == (0 if name == "no fits" else 2)
+
+
+def test_a_link_that_leads_nowhere_is_no_claim_that_was_never_run(here, capsys):
+    Path(FILE).unlink()
+    Path(FILE).symlink_to("nowhere.json")
+    assert "unreadable" in output(capsys, "claims", code=2)
+    assert cli.main(["show", CLAIM]) == 2
+
+
 @pytest.mark.parametrize("arguments", [["claims"], ["show", CLAIM], ["show", OTHER]])
 def test_output_is_ascii_and_fits_100_columns(here, capsys, arguments):
     change_config("protocol.yaml", "parity: 0.8", "parity: 0.7")

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from abi import provenance
 from abi.errors import DataError
@@ -22,6 +24,7 @@ from abi.provenance import (
     sha256_json,
     sha256_tensors,
     write_json,
+    write_tensors,
     write_text,
 )
 
@@ -151,6 +154,33 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path, refuses):
         raise OSError(28, "No space left on device")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_file_that_is_missing_is_not_reported_as_unwritable(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
+        (tmp_path / "nowhere").read_text()
+    with pytest.raises(gzip.BadGzipFile), atomic_path(tmp_path / "a"):
+        gzip.decompress(b"no gzip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensors_that_do_not_fit_the_disk_are_one_sentence(tmp_path, refuses, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with refuses("w.safetensors: cannot be written .*No space left.*; free space"):
+        write_tensors(tmp_path / "w.safetensors", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_or_a_broken_link_where_results_go_is_one_sentence(tmp_path, refuses):
+    provenance.require_folder(tmp_path / "new" / "tiny")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("file", "loop"):
+        with refuses(f"{name}: is not a folder"):
+            provenance.require_folder(tmp_path / name / "tiny")
 
 
 def test_written_files_get_the_usual_mode(tmp_path):
@@ -326,7 +356,7 @@ def test_a_job_removes_its_scratch_only_at_success(snakemake):
     assert not kept[0].exists()
 
 
-@pytest.mark.parametrize(("error", "code"), [(DataError("no text"), 2), (KeyError("bug"), 1)])
+@pytest.mark.parametrize(("error", "code"), [(DataError("no text"), 2), (OSError(28, "full"), 2), (KeyError("bug"), 1)])
 def test_a_job_ends_with_2_on_bad_input_and_1_on_a_fault(snakemake, error, code, caplog):
     def fail(running):
         raise error

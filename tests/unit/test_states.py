@@ -234,6 +234,30 @@ def test_a_head_is_scale_weight_and_bias(head, bias):
     torch.testing.assert_close(own.logits(states).double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("tensors", "scale"),
+    [
+        ({"weight": torch.ones(3, 2)}, "one"),
+        ({"weight": torch.ones(3, 2)}, "nan"),
+        ({"weight": torch.ones(3)}, "1"),
+        ({"weight": torch.ones(3, 2), "bias": torch.ones(2)}, "1"),
+    ],
+)
+def test_a_head_of_another_form_is_refused(tmp_path, tensors, scale, refuses):
+    save_file(tensors, tmp_path / "head", metadata={"scale": scale})
+    with refuses("holds no head"):
+        Head.read(tmp_path / "head")
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("tap.1", torch.int8), ("targets", torch.float32)])
+def test_states_of_another_kind_of_number_are_refused(make_states, name, dtype, refuses):
+    states = make_states()
+    tensors = load_file(states.path)
+    save_file(tensors | {name: tensors[name].to(dtype)}, states.path)
+    with refuses("its manifest promises"):
+        States(states.path, states.manifest)
+
+
 def test_a_file_that_is_no_head_is_refused(tmp_path, refuses):
     save_file({"weight": torch.ones(2, 2)}, tmp_path / "h.safetensors")
     with refuses("h.safetensors"):

@@ -129,8 +129,8 @@ def test_a_loss_that_is_not_finite_is_refused(factor, refuses):
         fit(lambda step: loss(step) * (factor if step == 3 else 1), parameters, SCHEDULE, label="net")
 
 
-def interrupted(step_of_death, path):
-    """Fit with a checkpoint at every step, killed in the loss of one step, then started anew."""
+def interrupted(step_of_death, path, *, resume=True):
+    """Fit with a checkpoint at every step, killed in the loss of one step, then started anew if `resume`."""
     parameters, loss = problem()
 
     def mortal(step):
@@ -142,6 +142,8 @@ def interrupted(step_of_death, path):
         fit(mortal, parameters, SCHEDULE, checkpoint=path, checkpoint_every_s=0)
     assert path.exists()
     parameters, loss = problem()
+    if not resume:
+        return parameters, None
     steps = []
     trained = fit(lambda step: steps.append(step) or loss(step), parameters, SCHEDULE, checkpoint=path)
     assert steps == list(range(step_of_death, 12))
@@ -177,6 +179,17 @@ def test_a_checkpoint_that_cannot_be_used_is_refused(tmp_path, damage, refuses):
         save_file({"w|value" if damage == "other shape" else "x": torch.zeros(4, 4)}, path)
     parameters, loss = problem()
     with refuses("is not a usable checkpoint .*; delete it to start afresh"):
+        fit(loss, parameters, SCHEDULE, checkpoint=path)
+
+
+def test_a_checkpoint_with_one_wrong_bit_is_refused(tmp_path, refuses):
+    path = tmp_path / "c.safetensors"
+    interrupted(8, path, resume=False)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    parameters, loss = problem()
+    with refuses("its hash differs"):
         fit(loss, parameters, SCHEDULE, checkpoint=path)
 
 

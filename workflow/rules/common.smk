@@ -8,7 +8,7 @@ sys.path.insert(0, str(ROOT))
 
 from abi.config import load, require_pinned, workflow_config
 from abi.errors import AbiError
-from abi.provenance import code_digest, share_import_path, versions
+from abi.provenance import code_digest, require_folder, share_import_path, versions
 from abi.specs import Study
 
 share_import_path(ROOT)
@@ -16,6 +16,7 @@ share_import_path(ROOT)
 try:
     STUDY = Study(load(workflow_config(config), ROOT))
     require_pinned(STUDY.scale, STUDY.config.name)
+    require_folder(STUDY.results)
 except AbiError as error:
     print(f"abi: {error}", file=sys.stderr)
     raise SystemExit(2)
