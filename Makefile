@@ -5,7 +5,7 @@ READY := .venv/.ready
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce test lint setup verify smoke lock docs clean
+.PHONY: reproduce test quick lint setup verify smoke lock docs clean
 
 reproduce: $(READY)  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	$(BIN)/snakemake --config scale=$(SCALE)
@@ -14,6 +14,9 @@ reproduce: $(READY)  ## environment + DAG: both headline claims, from text to ve
 test: $(READY)  ## environment + lint + the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
 	$(MAKE) --no-print-directory lint
+
+quick: $(READY)  ## the unit tests that neither run Snakemake nor sweep: about a minute on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow and not workflow" tests/unit
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

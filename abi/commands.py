@@ -4,6 +4,7 @@ import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import yaml
 from abi.config import UNPINNED, load, read_scale, scales, unpinned
 from abi.errors import DataError
 from abi.provenance import ROOT, SCHEMAS, read_json, write_text
-from abi.report import readme_table
+from abi.report import figure, readme_table, table
 from abi.specs import Study
 
 REFERENCE = ROOT / "results" / "reference"
+INSTRUMENT = "instrument"
+SIMULATED = ROOT / "docs" / f"{INSTRUMENT}.json"
 
 
 def scale_options(parser: argparse.ArgumentParser) -> None:
@@ -89,27 +92,23 @@ def docs_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `abi docs`."""
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a document is out of date")
     parser.add_argument(
-        "--adopt", metavar="SCALE", help="first copy the result files of this scale to results/reference"
+        "--adopt",
+        metavar="WHAT",
+        help=f"first take over a run: result files of this scale to results/reference, or `{INSTRUMENT}` to docs",
     )
 
 
 def docs(options: argparse.Namespace) -> int:
-    """Write what documents quote: the README's verdict table from the committed reference results."""
+    """Write what documents quote: tables from the committed reference results, the record, the schemas and the DAG."""
     if options.adopt:
         adopt(options.adopt)
-    results = reference_results("tiny")
-    stale = []
-    for name, key, content in (
-        ("README.md", "verdicts", readme_table(results)),
-        ("config/README.md", "keys", key_tables()),
-        ("docs/record.md", "record", record_page()),
-        ("docs/architecture.md", "dag", rule_graph()),
-    ):
+    stale: list[str] = []
+    for name, key, content in generated_parts():
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
         after = between(before, key, content)
         if after != before:
-            stale.append(name)
+            stale += [name] if name not in stale else []
             if not options.check:
                 write_text(path, after)
     if stale and options.check:
@@ -117,6 +116,62 @@ def docs(options: argparse.Namespace) -> int:
         return 1
     print(f"written: {', '.join(stale)}" if stale else "documents are up to date")
     return 0
+
+
+def generated_parts() -> list[tuple[str, str, str]]:
+    """Return (document, name of its part, content) of everything that is generated."""
+    from abi import instrument_page
+
+    results = reference_results("tiny")
+    instrument = read_json(SIMULATED, INSTRUMENT)
+    figures = instrument["figures"]
+    return [
+        ("README.md", "verdicts", readme_table(results)),
+        ("config/README.md", "keys", key_tables()),
+        ("docs/record.md", "record", record_page()),
+        ("docs/architecture.md", "dag", rule_graph()),
+        ("docs/instrument.md", "instrument", f"\n{made_by(instrument)}\n\n{instrument_page.render(figures)}\n"),
+        ("docs/protocol.md", "coverage", block(instrument_page.coverage_by_seeds(figures))),
+        ("docs/protocol.md", "power", block(instrument_page.conditions(figures["conditions"]))),
+        ("docs/protocol.md", "before", block(contrast_table(results, "t5_same_backbone", "before"))),
+    ]
+
+
+def contrast_table(results: Sequence[Mapping[str, Any]], claim: str, arm: str) -> list[str]:
+    """Return the tests of a claim that compare its candidate with one arm, per way of fitting, and which tests fail at all."""
+    judged = {fit: j for result in results if result["claim"]["id"] == claim for fit, j in result["fits"].items()}
+    rows, failing = [], []
+    for fit, own in judged.items():
+        for test in own["tests"]:
+            if test["id"].endswith(f".{arm}"):
+                bounds = f"[{figure(test['interval']['lower'])}, {figure(test['interval']['upper'])}]"
+                words = [f"`{test['id']}`", test["contrast"], figure(test["mean"]), bounds]
+                rows.append([f"`{fit}`", own["verdict"], *words, "yes" if test["passed"] else "no"])
+        required = [test for test in own["tests"] if test["required"]]
+        missed = [f"`{test['id']}`" for test in required if not test["passed"]]
+        failing.append(
+            f"Required tests of `{fit}` that fail: {len(missed)} of {len(required)} ({', '.join(missed) or 'none'})."
+        )
+    heads = ["fit", "verdict", "test", "contrast (more is better)", "mean", "95 % interval", "above 0"]
+    return [*table(heads, rows), "", *failing]
+
+
+def made_by(instrument: Mapping[str, Any]) -> str:
+    """Return what made the instrument's figures, in a sentence."""
+    made, effort = instrument["provenance"], instrument["figures"]["settings"]["effort"]
+    packages = ", ".join(
+        f"{name} {made['versions'][name]}" for name in ("python", "numpy", "scipy") if name in made["versions"]
+    )
+    return (
+        f"Made by `snakemake instrument`: seed {instrument['figures']['settings']['seed']}, {effort['tables']:,} tables per kind of table "
+        f"({effort['rerun']:,} where the first result is just outside), {effort['studies']:,} studies per kind of study, {effort['power']:,} per "
+        f"point of the power tables; protocol {made['spec']['protocol']['protocol']}, code `{made['code']}`, {packages}, {made['elapsed_s'] / 60:.0f} minutes."
+    )
+
+
+def block(lines: Sequence[str]) -> str:
+    """Return lines as they stand between two markers."""
+    return "\n" + "\n".join(lines) + "\n\n"
 
 
 def rule_graph() -> str:
@@ -180,7 +235,12 @@ def _keys(schema: dict[str, Any], root: dict[str, Any], prefix: str) -> list[tup
 
 
 def adopt(scale: str) -> None:
-    """Copy the result files and the summary of a scale to the committed reference."""
+    """Copy to the committed reference: the result files and the summary of a scale, or the instrument's figures."""
+    if scale == INSTRUMENT:
+        simulated = Path(f"results/{INSTRUMENT}.json")
+        read_json(simulated, INSTRUMENT)
+        write_text(SIMULATED, simulated.read_text(encoding="utf-8"))
+        return
     study = Study(load(scale))
     for path in study.result_files():
         read_json(path, "result")

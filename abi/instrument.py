@@ -89,10 +89,15 @@ class Effort:
     n_groups: tuple[int, ...]
     seed_sds: tuple[float, ...]
     gaps: tuple[float, ...]
+    rooms: tuple[float, ...]
+    harm_margins: tuple[float, ...]
 
 
-FULL = Effort(4000, 20000, 2000, 1000, (3, 5, 10), (60, 200), (0.002, 0.005, 0.01, 0.02), tuple(range(2, 21, 2)))
-FAST = Effort(400, 400, 100, 50, (3, 5), (60,), (0.005,), (4, 12))
+FULL = Effort(
+    4000, 20000, 2000, 1000, (3, 5, 10), (60, 200), (0.002, 0.005, 0.01, 0.02), tuple(range(2, 21, 2)),
+    rooms=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0), harm_margins=(2.0, 4.0, 6.0, 8.0),
+)  # fmt: skip
+FAST = Effort(400, 400, 100, 50, (3, 5), (60,), (0.005,), (4, 12), (2.0, 4.0), (4.0,))
 RESOLVED = {3: 12.0, 5: 8.0, 10: 6.0}  # standard errors of U - P; protocol section 5
 NO_NET_SE = 3.5
 COVERAGE, SECOND_COVERAGE = (0.93, 0.97), 0.91
@@ -103,7 +108,6 @@ LIMITS: dict[str, dict[str, tuple[float, float]]] = {
     "native": {"SUPPORTED": (0.8, 1.0), "a or c": (0.0, 0.01)},
     "no net": {"SUPPORTED": (0.0, 0.0), "REFUTED": (0.75, 1.0)},
 }
-ROWS_HEADER = "| candidate | regime | seeds | seed share | gap, SE | SUPPORTED | REFUTED | a | a or c | b | faults |"
 
 
 def run(criteria: Criteria, effort: Effort = FULL, *, seed: int = 0) -> Record:
@@ -114,9 +118,16 @@ def run(criteria: Criteria, effort: Effort = FULL, *, seed: int = 0) -> Record:
     second = [measure_cell(cell, replace(effort, rerun=effort.tables), level, rng) for cell in second_grid(effort)]
     studies = [measure_design(design, effort.studies, criteria, rng) for design in designs(effort)]
     power = [measure_design(design, effort.power, criteria, rng) for design in power_designs(effort)]
+    conditions = [measure_design(design, effort.power, criteria, rng) for design in condition_designs(effort, criteria)]
     coverage = {"first": _summary(first, *COVERAGE), "second": _summary(second, SECOND_COVERAGE, 1.0)}
     settings = {"seed": seed, "level": level, "effort": asdict(effort), "criteria": asdict(criteria)}
-    return {"settings": settings, "coverage": coverage, "studies": studies, "power": power}
+    return {
+        "settings": settings,
+        "coverage": coverage,
+        "studies": studies,
+        "power": power,
+        "conditions": conditions,
+    }
 
 
 def first_grid(effort: Effort) -> Iterator[Cell]:
@@ -203,6 +214,7 @@ def measure_design(design: Design, studies: int, criteria: Criteria, rng: np.ran
     rates = {name: float(np.concatenate([mask[name] for mask in masks]).mean()) for name in masks[0]}
     about = {"kind": design.kind, "regime": design.regime, "n_seeds": design.n_seeds, "seed_sd": design.seed_sd}
     spread = {"gap_se": design.gap_se, "seed_share": _seed_share(design), "studies": studies}
+    spread |= {"room": design.room, "harm_margin_se": design.harm_se + _margin(design, criteria)}
     return {**about, **spread, "rates": rates, "faults": _faults(design, rates)}
 
 
@@ -223,19 +235,19 @@ def power_designs(effort: Effort) -> Iterator[Design]:
         yield Design("native", gap, n_seeds, seed_sd)
 
 
-def render(results: Record) -> str:
-    """Return the results as markdown."""
-    lines = ["# The instrument", "", "Simulated with the code that gives the verdicts (protocol section 5).", ""]
-    lines += ["## Coverage of the 95 % interval", "", "| grid | cells | least | most | limits | outside |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
-    for name, part in results["coverage"].items():
-        limits = f"{part['limits'][0]:.0%} - {part['limits'][1]:.0%}"
-        figures = f"{len(part['cells'])} | {part['least']:.2%} | {part['most']:.2%} | {limits} | {len(part['outside'])}"
-        lines.append(f"| {name} | {figures} |")
-    lines += ["", "## The whole rule", "", ROWS_HEADER, "| --- " * 11 + "|"]
-    lines += [_row(record) for record in results["studies"]]
-    lines += ["", "## Chance of SUPPORTED for a net as good as the right one", "", *_power_lines(results["power"])]
-    return "\n".join(lines) + "\n"
+def condition_designs(effort: Effort, criteria: Criteria) -> Iterator[Design]:
+    """Yield right candidates at the gap that is to be resolved, with less room, and with less distance to the harm limit."""
+    for n_seeds in effort.n_seeds:
+        for room in effort.rooms:
+            yield Design("native", RESOLVED[n_seeds], n_seeds, room=room)
+        for margin in effort.harm_margins:
+            design = Design("native", RESOLVED[n_seeds], n_seeds)
+            yield replace(design, harm_se=margin - _margin(design, criteria))
+
+
+def _margin(design: Design, criteria: Criteria) -> float:
+    """Return what the candidate may lose against the oracle on general text, in standard errors of U - P."""
+    return criteria.harm * design.raw_bpb / design.standard_error()
 
 
 def _noise(design: Design, n: int, rng: np.random.Generator) -> Array:
@@ -255,13 +267,17 @@ def _masks(decision: Decision) -> dict[str, Array]:
 
 
 def _faults(design: Design, rates: dict[str, float]) -> list[str]:
-    """Return the limits that the rates break; REFUTED of "no net" is asked with 5 seeds, where s is 0."""
+    """Return the limits that the rates break."""
     faults = []
     for name, (least, most) in LIMITS[design.kind].items():
-        asked = not (design.kind == "no net" and name == "REFUTED" and design.n_seeds != 5)
-        if asked and name in rates and not least <= rates[name] <= most:
+        if asked(design.kind, name, design.n_seeds) and name in rates and not least <= rates[name] <= most:
             faults.append(f"{name} {rates[name]:.2%} outside {least:.1%} - {most:.1%}")
     return faults
+
+
+def asked(kind: str, rate: str, n_seeds: int) -> bool:
+    """Return whether a limit is asked of studies with so many seeds: REFUTED of "no net" with 5 alone."""
+    return (kind, rate) != ("no net", "REFUTED") or n_seeds == 5
 
 
 def _seed_share(design: Design) -> float:
@@ -278,26 +294,3 @@ def _summary(cells: Sequence[Record], least: float, most: float) -> Record:
 def _chunks(total: int) -> Iterator[int]:
     for start in range(0, total, CHUNK):
         yield min(CHUNK, total - start)
-
-
-def _row(record: Record) -> str:
-    rates = " | ".join(
-        f"{record['rates'][name]:.1%}" if name in record["rates"] else "-"
-        for name in ("SUPPORTED", "REFUTED", "a", "a or c", "b")
-    )
-    about = f"{record['kind']} | {record['regime']} | {record['n_seeds']} | {record['seed_share']:.0%}"
-    return f"| {about} | {record['gap_se']:g} | {rates} | {'; '.join(record['faults']) or 'none'} |"
-
-
-def _power_lines(power: Sequence[Record]) -> list[str]:
-    gaps = sorted({record["gap_se"] for record in power})
-    lines = [
-        "| seeds | seed share | " + " | ".join(f"{gap:g} SE" for gap in gaps) + " |",
-        "| --- " * (len(gaps) + 2) + "|",
-    ]
-    for n_seeds, share in sorted({(record["n_seeds"], record["seed_share"]) for record in power}):
-        rates = {
-            r["gap_se"]: r["rates"]["SUPPORTED"] for r in power if (r["n_seeds"], r["seed_share"]) == (n_seeds, share)
-        }
-        lines.append(f"| {n_seeds} | {share:.0%} | " + " | ".join(f"{rates[gap]:.0%}" for gap in gaps) + " |")
-    return lines

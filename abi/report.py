@@ -77,7 +77,7 @@ def readme_table(results: Sequence[Record]) -> str:
         ]
         rows.append([*cells, share_words(primary), units])
     heads = ["claim", "published", "published criteria here", "verdict", "why", "share", "rests on"]
-    return "\n" + "\n".join(_table(heads, rows)) + "\n\n"
+    return "\n" + "\n".join(table(heads, rows)) + "\n\n"
 
 
 def terminal(results: Sequence[Record], headline: str) -> str:
@@ -102,7 +102,7 @@ def markdown(results: Sequence[Record], headline: str) -> str:
     )
     lines += [f"Scale `{scale}`, protocol {results[0]['protocol']}.{note} {headline}.", ""]
     rows = claim_rows(results)
-    lines += _table(list(rows[0]), [list(row.values()) for row in rows])
+    lines += table(list(rows[0]), [list(row.values()) for row in rows])
     for result in results:
         lines += ["", f"## `{result['claim']['id']}`: {result['claim']['title']}", "", result["claim"]["statement"], ""]
         for fit, judged in result["fits"].items():
@@ -140,7 +140,7 @@ def _fit_section(result: Record, fit: str, judged: Record) -> list[str]:
         ]
         for t in judged["tests"]
     ]
-    lines += _table(["test", "contrast", "metric", "mean", "95 % interval", "above its limit"], tests)
+    lines += table(["test", "contrast", "metric", "mean", "95 % interval", "above its limit"], tests)
     lines += ["", *_arm_table(result, fit, judged), ""]
     return lines
 
@@ -184,10 +184,11 @@ def _arm_table(result: Record, fit: str, judged: Record) -> list[str]:
         "perplexity",
         "published criteria",
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table; a bar in a cell becomes a slash."""
     cells = [[cell.replace("|", "/") for cell in row] for row in rows]
     return [
         f"| {' | '.join(heads)} |",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from abi import instrument
+from abi import instrument, instrument_page
 from abi.provenance import Job, write_json, write_text
 from abi.rules import Criteria
 
@@ -10,5 +10,5 @@ from abi.rules import Criteria
 def run(job: Job, outputs: Mapping[str, str]) -> None:
     """Write `record` (JSON) and `markdown`."""
     found = instrument.run(Criteria.from_mapping(job.spec["protocol"]["criteria"]), seed=job.spec["seed"])
-    write_text(outputs["markdown"], instrument.render(found))
+    write_text(outputs["markdown"], instrument_page.render(found))
     write_json(outputs["record"], "instrument", {"figures": found, "provenance": job.provenance()})

@@ -43,7 +43,7 @@ def rows(
 ):
     """Return evidence rows; `shifts` maps (arm, metric, scope) to a level of its own."""
     rng = np.random.default_rng(seed)
-    frames = []
+    shape, keys, values = (n_groups, per_group, n_seeds), [], []
     for (metric, scope), (low, high) in SCALES.items():
         for arm, level in levels.items():
             if arm == "reference" and metric != "bits_per_byte":
@@ -51,24 +51,29 @@ def rows(
             level = (shifts or {}).get((arm, metric, scope), level)
             for draw in range((draws or {}).get(arm, 1)):
                 group = rng.normal(0, noise, (n_groups, 1, 1)) + rng.normal(0, noise / 2, (1, 1, n_seeds))
-                table = level + group + rng.normal(0, noise, (n_groups, per_group, n_seeds))
-                frames.append(_frame(low + (high - low) * table, fit, arm, draw, scope, metric))
-    return pd.concat(frames, ignore_index=True)[list(COLUMNS)]
+                table = level + group + rng.normal(0, noise, shape)
+                keys.append(("-" if arm in ("raw", "oracle", "reference") else fit, arm, draw, scope, metric))
+                values.append(np.clip((low + (high - low) * table).reshape(-1), 0, None))
+    return _frame(keys, values, shape)
 
 
-def _frame(values, fit, arm, draw, scope, metric):
-    group, document, seed = np.indices(values.shape).reshape(3, -1)
-    return pd.DataFrame(
-        {
-            "fit": "-" if arm in ("raw", "oracle", "reference") else fit,
-            "arm": arm,
-            "draw": draw,
-            "seed": seed,
-            "scope": scope,
-            "group": [f"g{i:03d}" for i in group],
-            "document": [f"{scope}{i:03d}.{j}" for i, j in zip(group, document, strict=True)],
-            "n_positions": 100,
-            "metric": metric,
-            "value": np.clip(values.reshape(-1), 0, None),
-        }
-    )
+def _frame(keys, values, shape):
+    """Return the rows of tables `[groups, documents of a group, seeds]` that lie flat in `values`, one per key."""
+    group, document, seed = np.indices(shape).reshape(3, -1)
+    groups = np.array([f"g{i:03d}" for i in range(shape[0])], dtype=object)[group]
+    scopes = {key[3] for key in keys}
+    names = {
+        s: np.array([f"{s}{i:03d}.{j}" for i, j in zip(group, document, strict=True)], dtype=object) for s in scopes
+    }
+    n = len(group)
+    columns = {
+        "draw": np.repeat(np.array([key[2] for key in keys], dtype=np.int64), n),
+        "seed": np.tile(seed, len(keys)),
+        "group": np.tile(groups, len(keys)),
+        "document": np.concatenate([names[key[3]] for key in keys]),
+        "n_positions": 100,
+        "value": np.concatenate(values),
+    }
+    for i, name in ((0, "fit"), (1, "arm"), (3, "scope"), (4, "metric")):
+        columns[name] = np.repeat(np.array([key[i] for key in keys], dtype=object), n)
+    return pd.DataFrame(columns)[list(COLUMNS)]

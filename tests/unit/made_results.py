@@ -1,11 +1,14 @@
 """A complete results/tiny from made-up evidence, judged by the same functions as a run's; and ways to forge it."""
 
+import atexit
 import copy
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -115,14 +118,23 @@ def summarise(study):
 
 
 def build(folder, claims=(CLAIM, "t5_same_backbone"), *, groups=32, levels=None):
-    """Make a complete results/tiny in a folder with a copy of config/."""
+    """Put a complete results/tiny into a folder with a copy of config/; made once per process for the same arguments."""
+    made = _built(tuple(claims), groups, tuple(sorted((levels or {}).items())))
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    return folder
+
+
+@functools.cache
+def _built(claims, groups, levels):
+    folder = Path(tempfile.mkdtemp(prefix="abi-made-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shutil.copytree(ROOT / "config", folder / "config")
     before = Path.cwd()
     os.chdir(folder)
     try:
         for claim in claims:
             kind, fit = STUDY.claim(claim)["kind"], STUDY.claim(claim)["fit"]
-            frame, inputs = evidence(kind, fit, groups, levels), STUDY.verdict_input(claim)
+            frame, inputs = evidence(kind, fit, groups, dict(levels)), STUDY.verdict_input(claim)
             for path in inputs["evidence"]:
                 write_csv(path, frame[frame["seed"].isin(seeds_of(Path(path).name.split(".")[0]))])
             for i, path in enumerate(inputs["draws"]):

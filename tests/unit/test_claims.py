@@ -13,9 +13,18 @@ from abi.rules import Criteria
 PARTS = {"js_nats", "top1", "top5", "entropy_diff_nats"}
 
 
+JUDGED = {}
+
+
 def judge(levels=None, *, regime="oracle-kd", level=None, **options):
-    evidence = validate(rows({**TRANSFER, **(levels or {})}, **options))
-    return judge_transfer(evidence, regime=regime, fit="kd", criteria=CRITERIA, frozen=True, level=level)
+    """Return the record of made-up evidence; the same question is judged once. Nobody may change a record."""
+    question = repr((levels, regime, level, options))
+    if question not in JUDGED:
+        evidence = validate(rows({**TRANSFER, **(levels or {})}, **options))
+        JUDGED[question] = judge_transfer(
+            evidence, regime=regime, fit="kd", criteria=CRITERIA, frozen=True, level=level
+        )
+    return JUDGED[question]
 
 
 def reconstruct(levels=None, **options):

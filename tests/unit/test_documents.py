@@ -38,17 +38,24 @@ def test_make_words_of_the_documents_are_targets_of_the_makefile():
     assert words - {"t5_to_gpt2"} <= targets
 
 
+def snakemake_commands():
+    """Return the Snakemake commands of all pages, once each: with and without `-n` they plan the same."""
+    found = [c for page in PAGES for c in commands(page) if c[0] == "snakemake" and "slurm" not in " ".join(c)]
+    return list({" ".join(word for word in c if word != "-n"): c for c in found}.values())
+
+
 @pytest.mark.workflow
 @pytest.mark.xdist_group("dag")
-@pytest.mark.parametrize(
-    "command",
-    [c for page in PAGES for c in commands(page) if c[0] == "snakemake" and "slurm" not in " ".join(c)],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("command", snakemake_commands(), ids=" ".join)
 def test_snakemake_commands_of_the_documents_plan(command):
-    dry = [] if any(word.startswith("--list") for word in command) else ["-n"]
+    dry = [] if "-n" in command or any(word.startswith("--list") for word in command) else ["-n"]
     done = subprocess.run([sys.executable, "-m", *command, *dry], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_quick_part_leaves_out_what_is_marked_as_long():
+    [line] = re.findall(r"(?m)^quick:.*\n\t(.*)$", (ROOT / "Makefile").read_text())
+    assert '-m "not slow and not workflow" tests/unit' in line
 
 
 @pytest.mark.parametrize("command", [c for page in PAGES for c in commands(page) if c[0] == "abi"], ids=" ".join)

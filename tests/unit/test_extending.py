@@ -1,0 +1,164 @@
+"""docs/extending.md is taken at its word: its blocks are applied to a copy, then loaded, planned, built and fitted."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from abi import arms, backbones, config
+from abi.arms import CLOSED_FORM, Budget, Nets, Recipe, fit_all
+from abi.config import load, merge, scales
+from abi.corpus import TextSpec, build_text
+from abi.errors import ConfigError
+from abi.fitting import FitData, Objective, corrections
+from abi.module import AbiModule, ModuleConfig
+from abi.specs import Study, seeds_of
+from abi.training import Phase, Schedule
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+CLAIM, BACKBONE, TEXT, ARM = "t5_to_smollm", "smollm_135m", "notes", "random-identity"
+
+
+def blocks(language):
+    """Return (file named in the first line, the rest) of every block of a language."""
+    return re.findall(rf"```{language}\n# (\S+?)(?:: \S+)?\n(.*?)```", PAGE, re.DOTALL)
+
+
+def apply(root):
+    """Put the YAML blocks of the page into the configuration of a copy, as a reader would."""
+    for name, text in blocks("yaml"):
+        path = root / name
+        path.write_text(yaml.safe_dump(merge(yaml.safe_load(path.read_text()), yaml.safe_load(text)), sort_keys=False))
+    return root
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extended")
+    shutil.copytree(ROOT / "config", folder / "config")
+    return apply(folder)
+
+
+@pytest.fixture(scope="module")
+def study(root):
+    return Study(load("tiny", root))
+
+
+def test_every_block_names_its_file():
+    assert len(blocks("yaml")) == PAGE.count("```yaml") == 5
+    assert len(blocks("python")) == PAGE.count("```python") == 2
+
+
+@pytest.mark.parametrize("scale", scales())
+def test_the_configuration_of_the_page_is_valid_at_every_scale(root, scale):
+    found = load(scale, root)
+    assert CLAIM in found.claims
+    assert BACKBONE in found.scale["backbones"]
+
+
+def test_a_hub_backbone_of_the_page_waits_for_its_pin(root):
+    assert BACKBONE in config.unpinned(load("paper", root).scale)
+
+
+def test_the_text_of_the_page_builds_from_a_folder(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for i in range(150):
+        folder = tmp_path / "notes" / f"topic{i}"
+        folder.mkdir(parents=True)
+        (folder / "note.md").write_text("".join(f"Line {line} of note {i} says this.\n" for line in range(20)))
+    documents = build_text(TextSpec(**study.text_spec(TEXT)))
+    assert len(documents) == 150
+    assert len({d.group for d in documents if d.split == "test"}) >= 30
+
+
+def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(study, texts):
+    spec = study.backbone_spec(BACKBONE)["build"]
+    small = {
+        **spec,
+        "tokenizer": {**spec["tokenizer"], "vocab_size": 360},
+        "pretraining": {**spec["pretraining"], "steps": 1},
+    }
+    window = backbones.Window(16, 0, 1)
+    backbone, _ = backbones.build(small, texts, window)
+    tokens = torch.arange(32).view(2, 16)
+    tensors, scale = backbone.head()
+    with torch.no_grad():
+        ours = scale * backbone.hidden_states(tokens, window)[-1] @ tensors["weight"].T
+        torch.testing.assert_close(ours, backbone.logits(tokens, window), atol=1e-5, rtol=1e-4)
+
+
+def test_the_claim_of_the_page_gets_its_jobs(study):
+    assert set(study.modules_of(CLAIM)) == {"source", "oracle", "reference"}
+    seeds = [seed for batch in study.batches("evaluation", study.config.seeds(CLAIM)) for seed in seeds_of(batch)]
+    assert seeds == [1, 2, 3, 4, 5]
+    assert study.result_file(CLAIM) == "results/tiny/t5_to_smollm_results.json"
+    assert f"results/tiny/evidence/{CLAIM}/1-3.csv.gz" in study.verdict_input(CLAIM)["evidence"]
+
+
+def test_more_seeds_leave_full_batches_as_they_are(study):
+    few, more = (study.batches("calibration", n) for n in (6, 8))
+    assert few == more[: len(few)]
+
+
+@pytest.mark.parametrize(("kind", "own"), [("transfer", "transferred"), ("reconstruction", "candidate")])
+def test_the_controls_the_page_lists_are_those_that_are_required(kind, own):
+    listed = re.search(rf"((?:`[a-z-]+`(?:, | and )?)+)\s+for a {kind}", PAGE)
+    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(config.REQUIRED_ARMS[kind]) - {own}
+
+
+@pytest.fixture
+def extended(monkeypatch):
+    """The arm of the page, put where the page says."""
+    (_, recipe), (_, name) = blocks("python")
+    table = eval(f"{{{recipe}}}", {"Recipe": Recipe})
+    assert list(table) == [eval(name)] == [ARM]
+    monkeypatch.setitem(arms.RECIPES, "transfer", arms.TRANSFER | table)
+    monkeypatch.setitem(config.ARMS, "transfer", (*config.ARMS["transfer"], ARM))
+
+
+def test_a_claim_may_list_the_arm_of_the_page_once_it_is_there(root, tmp_path, extended):
+    shutil.copytree(root / "config", tmp_path / "config")
+    path = tmp_path / "config" / "claims.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["claims"][CLAIM]["arms"].append(ARM)
+    path.write_text(yaml.safe_dump(content))
+    assert ARM in Study(load("tiny", tmp_path)).calibration_spec(CLAIM, "1-3")["arms"]
+
+
+def test_an_arm_that_is_nowhere_is_refused(root, tmp_path):
+    shutil.copytree(root / "config", tmp_path / "config")
+    path = tmp_path / "config" / "claims.yaml"
+    path.write_text(path.read_text().replace("- no-domain", f"- {ARM}\n    - no-domain"))
+    with pytest.raises(ConfigError, match=f"'{ARM}' is not an? arm of a transfer"):
+        load("tiny", tmp_path)
+
+
+def test_the_arm_of_the_page_is_fitted_with_its_net_frozen(make_states, head, facts, tmp_path, extended):
+    shape, schedule = ModuleConfig(8, (2,), 6), Schedule([Phase(2, 1e-2)])
+    states = make_states()
+    data = FitData(states, head, corrections(AbiModule(shape, 2).requires_grad_(False), states))
+    budget = Budget({"module": schedule}, 4, Objective("kd"), 1e-3)
+    about = {key: value for key, value in facts.items() if key not in {"name", "role", "seed"}}
+    records = fit_all("transfer", [ARM], shape, Nets(), data, budget, seed=1, folder=tmp_path, facts=about)
+    assert [record["fit"] for record in records] == ["kd", *[CLOSED_FORM] * 3]
+    assert len({record["domain_sha256"] for record in records}) == 3
+
+
+@pytest.mark.workflow
+@pytest.mark.xdist_group("dag")
+def test_snakemake_plans_the_claim_of_the_page(tmp_path):
+    for part in ("abi", "config", "envs", "profiles", "scripts", "workflow"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "Snakefile", tmp_path)
+    apply(tmp_path)
+    command = [sys.executable, "-m", "snakemake", "-n", CLAIM, "--config", "scale=smoke"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    jobs = dict(re.findall(r"(?m)^(\w+) +(\d+)$", done.stdout))
+    assert (jobs["build_backbone"], jobs["write_states"], jobs["judge_claim"]) == ("2", "4", "1")
