@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from abi.errors import AlignmentError
+from abi.states import States
 
 log = logging.getLogger("abi")
 
@@ -98,3 +99,33 @@ def paired_positions(target_ends: np.ndarray, source_ends: np.ndarray) -> tuple[
     """
     _, at_target, at_source = np.intersect1d(target_ends, source_ends, return_indices=True)
     return at_target, at_source
+
+
+def pair_states(target: States, source: States, max_rows: int | None) -> tuple[Tensor, Tensor]:
+    """Return flat position indices of target and source states that have read the same document to the same character.
+
+    Raises: AlignmentError: the two share no position.
+    """
+    there = {name: i for i, name in enumerate(source.manifest["documents"])}
+    at_target, at_source = [], []
+    for i, name in enumerate(target.manifest["documents"]):
+        if name not in there:
+            continue
+        t_windows, s_windows = (
+            torch.nonzero(target.document == i).flatten(),
+            torch.nonzero(source.document == there[name]).flatten(),
+        )
+        t, s = paired_positions(
+            target.char_end[t_windows].flatten().numpy(), source.char_end[s_windows].flatten().numpy()
+        )
+        at_target.append(_flat(t_windows, torch.from_numpy(t), target.char_end.shape[1]))
+        at_source.append(_flat(s_windows, torch.from_numpy(s), source.char_end.shape[1]))
+    if not sum(map(len, at_target)):
+        raise AlignmentError(
+            f"alignment: {target.path} and {source.path} share no position of any document; use the same text for both"
+        )
+    return torch.cat(at_target)[:max_rows], torch.cat(at_source)[:max_rows]
+
+
+def _flat(windows: Tensor, position: Tensor, per_window: int) -> Tensor:
+    return windows[position // per_window].long() * per_window + position % per_window

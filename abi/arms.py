@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from abi.alignment import conjugated
-from abi.errors import ConfigError, TamperError
+from abi.errors import ConfigError, DataError, TamperError
 from abi.fitting import (
     ARM_FILE,
     FitData,
@@ -18,6 +18,7 @@ from abi.fitting import (
     LinearMap,
     LogitBias,
     Objective,
+    choose_gain,
     derive_seed,
     fit_gradient,
     save_simple,
@@ -25,7 +26,7 @@ from abi.fitting import (
 )
 from abi.module import AbiModule, ModuleConfig, permute_domain_net, save_module, set_domain_net, without_domain_net
 from abi.provenance import sha256_tensors
-from abi.training import Schedule
+from abi.training import Schedule, Trained
 from abi.vocabulary import CLOSED_FORM
 
 log = logging.getLogger("abi")
@@ -36,13 +37,16 @@ class Recipe:
     """How one arm is made.
 
     Args:
-        net: whose domain net: `source`, `oracle`, `random`, `permuted` (the source's), `start` (of the module it starts from)
-            or `none`.
-        rotation: `aligned` (source space), `own` (the oracle's space), `inverse` (folded as the original does) or `identity`.
-        start: `redrawn` (a fresh interface) or `before` (the candidate's native module).
+        net: whose domain net: `source`, `oracle`, `wrong` (another domain's), `random`, `permuted` (the source's), `start` (of
+            the module it starts from) or `none`.
+        rotation: `aligned` (source space), `own` (the oracle's space), `other` (the wrong domain's), `inverse` (folded as the
+            original does) or `identity`.
+        start: `redrawn` (a fresh interface), `carried` (the source's, by least squares on general text: the net then stays in
+            the source's space) or `before` (the candidate's native module).
         trains: `interface`, `all`, or `published` (all but the module's norm, as the original).
-        form: `module`, `linear` or `bias`.
+        form: `module`, `linear`, `bias` or `lora` (an adapted backbone, which has its own job: `stages.lora`).
         draws: draws per seed where the arm is random and cheap (closed form only).
+        closed: whether a closed form says anything that another arm's does not.
     """
 
     net: str = "none"
@@ -51,48 +55,78 @@ class Recipe:
     trains: str = "interface"
     form: str = "module"
     draws: int = 1
+    closed: bool = True
 
 
-TRANSFER: dict[str, Recipe] = {
+ORACLE_KD: dict[str, Recipe] = {
     "native": Recipe("oracle", "own"),
     "transferred": Recipe("source", "aligned"),
     "random": Recipe("random", "aligned", draws=3),
     "permuted": Recipe("permuted", "aligned", draws=3),
     "identity": Recipe("source", "identity"),
-    "published": Recipe("source", "inverse", trains="published"),
+    "published": Recipe("source", "inverse", trains="published", closed=False),
     "no-domain": Recipe("none"),
     "linear": Recipe(form="linear"),
     "bias": Recipe(form="bias"),
-    "unfrozen": Recipe("source", "aligned", trains="all"),
-    "direct": Recipe("random", "identity", trains="all"),
+    "unfrozen": Recipe("source", "aligned", trains="all", closed=False),
+    "direct": Recipe("random", "identity", trains="all", closed=False),
+    "wrong-domain": Recipe("wrong", "other"),
+}
+FEW_SHOT = {name: recipe for name, recipe in ORACLE_KD.items() if name != "published"}
+GENERAL_ONLY: dict[str, Recipe] = {
+    "transferred": Recipe("source", start="carried"),
+    "random": Recipe("random", start="carried", draws=3),
+    "permuted": Recipe("permuted", start="carried", draws=3),
+    "no-domain": Recipe("none", start="carried"),
+    "linear": Recipe(form="linear"),
+    "bias": Recipe(form="bias"),
+    "unfrozen": Recipe("source", start="carried", trains="all", closed=False),
 }
 RECONSTRUCTION: dict[str, Recipe] = {
     "candidate": Recipe("start", start="before", trains="all"),
     "random": Recipe("random", start="before", draws=3),
     "linear": Recipe(form="linear"),
 }
-RECIPES = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}
+LORA = {"lora": Recipe(form="lora", closed=False)}
+RECIPES = {
+    "oracle-kd": ORACLE_KD | LORA,
+    "few-shot": FEW_SHOT | LORA,
+    "general-only": GENERAL_ONLY,
+    "reconstruction": RECONSTRUCTION,
+}
 
 
 @dataclass
 class Nets:
-    """The trained modules a seed's arms are made of; for a reconstruction `before` is the candidate's native module."""
+    """The trained modules a seed's arms are made of, and the rotations from the redrawn interface to their spaces.
+
+    `carried`: the source's interface carried to the target; `before`: a reconstruction's native candidate.
+    """
 
     source: AbiModule | None = None
     oracle: AbiModule | None = None
+    wrong: AbiModule | None = None
     before: AbiModule | None = None
+    carried: AbiModule | None = None
     aligned: Tensor | None = None
     own: Tensor | None = None
+    other: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What every arm of a pair and seed gets: steps and phases by form, batch in windows, objective, ridge penalty."""
+    """What every arm of a pair and seed gets: steps and phases by form, batch in windows, objective, ridge penalty.
+
+    Args: windows: a ladder of numbers of windows (few-shot), each a draw of the fit; without it all windows, and a closed form.
+        variants: name -> (schedules, share of the data) of the same fit with more or fewer steps or less text.
+    """
 
     schedules: Mapping[str, Schedule]
     batch: int
     objective: Objective
     ridge_penalty: float
+    windows: tuple[int, ...] = ()
+    variants: Mapping[str, tuple[Mapping[str, Schedule], float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -121,7 +155,7 @@ def make(
     if recipe.form == "bias":
         bias = LogitBias(len(data.head.weight))
         return Arm(bias, {"logit_bias": bias.logit_bias}, head)
-    module = _start(recipe, config, nets, seed)
+    module = _start(recipe, name, config, nets, seed)
     if recipe.net not in {"none", "start"}:
         _place_net(module, recipe, name, nets, seed, draw)
     parameters: dict[str, Tensor] = dict(module.named_parameters())
@@ -134,20 +168,32 @@ def make(
     return Arm(module, {name: p for name, p in parameters.items() if name in names}, frozen | head)
 
 
-def _start(recipe: Recipe, config: ModuleConfig, nets: Nets, seed: int) -> AbiModule:
-    if recipe.start == "redrawn":
-        return redrawn(config if recipe.net != "none" else without_domain_net(config), seed)
-    if nets.before is None:
-        raise ConfigError("arms: this arm starts from the candidate's native module, which the claim does not name")
-    module = AbiModule(nets.before.config)
-    module.load_state_dict(nets.before.state_dict())
+def _start(recipe: Recipe, name: str, config: ModuleConfig, nets: Nets, seed: int) -> AbiModule:
+    if recipe.start in {"redrawn", "carried"}:
+        module = redrawn(config if recipe.net != "none" else without_domain_net(config), seed)
+        if recipe.start == "redrawn":
+            return module
+    begin = nets.carried if recipe.start == "carried" else nets.before
+    if begin is None:
+        needs = {
+            "carried": "needs the source's carried interface",
+            "before": "starts from the candidate's native module",
+        }[recipe.start]
+        raise ConfigError(f"arms: {name} {needs}, which the claim does not give")
+    if recipe.start == "carried":
+        with torch.no_grad():
+            for key, parameter in begin.interface_parameters().items():
+                module.interface_parameters()[key].copy_(parameter)
+        return module
+    module = AbiModule(begin.config)
+    module.load_state_dict(begin.state_dict())
     return module
 
 
 def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: int, draw: int) -> None:
     """Put the recipe's domain net and rotation into a module. Placebos take no weight from the source but permuted ones."""
     config = module.config
-    givers = {"source": nets.source, "permuted": nets.source, "oracle": nets.oracle}
+    givers = {"source": nets.source, "permuted": nets.source, "oracle": nets.oracle, "wrong": nets.wrong}
     giver = (
         AbiModule(config, seed=derive_seed("placebo", name, seed, draw))
         if recipe.net == "random"
@@ -158,7 +204,9 @@ def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: i
     set_domain_net(module, giver)
     if recipe.net == "permuted":
         permute_domain_net(module, torch.Generator().manual_seed(derive_seed("permutation", seed, draw)))
-    rotation = {"aligned": nets.aligned, "inverse": nets.aligned, "own": nets.own, "identity": None}[recipe.rotation]
+    rotation = {
+        "aligned": nets.aligned, "inverse": nets.aligned, "own": nets.own, "other": nets.other, "identity": None,
+    }[recipe.rotation]  # fmt: skip
     if rotation is None and recipe.rotation != "identity":
         raise ConfigError(f"arms: {name} needs the {recipe.rotation} rotation, which was not fitted")
     if recipe.rotation == "inverse":
@@ -168,8 +216,41 @@ def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: i
         module.set_rotation(rotation)
 
 
+@dataclass(frozen=True)
+class Task:
+    """One fit of an arm: its name in the evidence, its draw there, the draw of its random net, and with what it is fitted."""
+
+    fit: str
+    draw: int
+    net_draw: int
+    data: FitData
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+
+
+def tasks_of(recipe: Recipe, data: FitData, budget: Budget, seed: int) -> list[Task]:
+    """Return every fit of an arm and seed: by gradient (on a ladder of windows, or with variants), and in closed form.
+
+    Raises: DataError: the ladder asks for more windows than there are.
+    """
+    name = budget.objective.kind
+    if budget.windows:
+        if max(budget.windows) > len(data.states):
+            raise DataError(
+                f"arms: a ladder of {max(budget.windows)} windows on a text of {len(data.states)}; shorten `windows` or add text"
+            )
+        order = torch.randperm(len(data.states), generator=torch.Generator().manual_seed(derive_seed("windows", seed)))
+        few = {n: data.select(order[:n].tolist()) for n in budget.windows}
+        return [Task(name, n, 0, part, budget.schedules) for n, part in few.items()]
+    tasks = [Task(name, 0, 0, data, budget.schedules)]
+    tasks += [
+        Task(variant, 0, 0, data.first(share), schedules) for variant, (schedules, share) in budget.variants.items()
+    ]
+    draws = recipe.draws if recipe.closed else 0
+    return tasks + [Task(CLOSED_FORM, draw, draw, data) for draw in range(draws)]
+
+
 def fit_all(
-    kind: str, names: Sequence[str], config: ModuleConfig, nets: Nets, data: FitData, budget: Budget, *, seed: int,
+    regime: str, names: Sequence[str], config: ModuleConfig, nets: Nets, data: FitData, budget: Budget, *, seed: int,
     folder: Path, facts: Mapping[str, Any], checkpoints: Path | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Make, fit and save every arm of a seed, by gradient and in closed form; return one record per fitted arm.
@@ -179,42 +260,56 @@ def fit_all(
     """
     records = []
     for name in names:
-        recipe = RECIPES[kind][name]
-        for fit_name in (budget.objective.kind, CLOSED_FORM):
-            if fit_name == CLOSED_FORM and recipe.trains == "published":
-                continue
-            for draw in range(recipe.draws if fit_name == CLOSED_FORM else 1):
-                arm = make(recipe, name, config, nets, data, seed=seed, draw=draw)
-                record = {"arm": name, "fit": fit_name, "draw": draw, "seed": seed}
-                record |= _fit_one(arm, recipe, fit_name, data, budget, seed, name, checkpoints)
-                place = folder / fit_name / f"{name}-{draw}"
-                _save(arm.model, place, {**facts, "name": name, "role": "arm", "seed": seed})
-                if isinstance(arm.model, AbiModule) and arm.model.domain is not None:
-                    record["domain_sha256"] = arm.model.domain_hash()
-                records.append(record | {"folder": str(place.relative_to(folder))})
+        recipe = RECIPES[regime][name]
+        for task in tasks_of(recipe, data, budget, seed):
+            arm = make(recipe, name, config, nets, task.data, seed=seed, draw=task.net_draw)
+            record = {"arm": name, "fit": task.fit, "draw": task.draw, "seed": seed}
+            record |= _fit_one(arm, recipe, task, budget, seed, name, checkpoints)
+            place = folder / task.fit / f"{name}-{task.draw}"
+            _save(arm.model, place, {**facts, "name": name, "role": "arm", "seed": seed})
+            if isinstance(arm.model, AbiModule) and arm.model.domain is not None:
+                record["domain_sha256"] = arm.model.domain_hash()
+            records.append(record | {"folder": str(place.relative_to(folder))})
     return records
 
 
-def _fit_one(arm: Arm, recipe: Recipe, fit_name: str, data: FitData, budget: Budget, seed: int, name: str,
+def _fit_one(arm: Arm, recipe: Recipe, task: Task, budget: Budget, seed: int, name: str,
              checkpoints: Path | None) -> dict[str, Any]:  # fmt: skip
     before = sha256_tensors(arm.frozen)
     counts: dict[str, Any] = {"n_trainable": sum(p.numel() for p in arm.trainable.values()), "frozen_sha256": before}
-    if fit_name == CLOSED_FORM:
+    if task.fit == CLOSED_FORM:
         if isinstance(arm.model, AbiModule):
             counts["n_trainable"] = arm.model.proj_out.weight.numel()
-        solve(arm.model, data, budget.ridge_penalty)
+        solve(arm.model, task.data, budget.ridge_penalty)
         arm.model.requires_grad_(False)
-        if sha256_tensors(arm.frozen) != before:
-            raise TamperError(f"arm {name}: a frozen part changed in a closed-form fit; nothing was written")
-        return counts | {"steps": 0}
-    schedule = budget.schedules[recipe.form]
+        counts["steps"] = 0
+    else:
+        counts |= train_arm(arm, recipe, task, budget, seed, name, checkpoints)
+    if task.data.held_out is not None:
+        counts["gain"] = choose_gain(arm.model, task.data.held_out)
+    if sha256_tensors(arm.frozen) != before:
+        raise TamperError(f"arm {name}: a frozen part changed in a {task.fit} fit; nothing was written")
+    return counts
+
+
+def train_arm(arm: Arm, recipe: Recipe, task: Task, budget: Budget, seed: int, name: str,
+              checkpoints: Path | None) -> dict[str, Any]:  # fmt: skip
+    """Fit an arm by gradient, in place; return what its record says of the fit."""
+    if task.data.shift is not None:
+        solve(arm.model, task.data, budget.ridge_penalty)  # a lesson is learnt from its closed form on, by every arm
+    schedule = task.schedules[recipe.form]
     trained = fit_gradient(
-        arm.model, data, budget.objective, schedule, trainable=arm.trainable, frozen=arm.frozen, batch=budget.batch,
-        seed=derive_seed("calibration", seed), label=f"{name} seed {seed}",
-        checkpoint=checkpoints / f"{seed}-{name}.safetensors" if checkpoints else None,
+        arm.model, task.data, budget.objective, schedule, trainable=arm.trainable, frozen=arm.frozen,
+        batch=min(budget.batch, len(task.data.states)), seed=derive_seed("calibration", seed), label=f"{name} seed {seed}",
+        checkpoint=checkpoints / f"{seed}-{name}-{task.fit}-{task.draw}.safetensors" if checkpoints else None,
     )  # fmt: skip
+    return figures_of(trained, schedule)
+
+
+def figures_of(trained: Trained, schedule: Schedule) -> dict[str, Any]:
+    """Return what a manifest says of a gradient fit: steps, last losses, best step, seconds."""
     running = torch.tensor(trained.losses, dtype=torch.float64).unfold(0, min(50, schedule.steps), 1).mean(1)
-    return counts | {
+    return {
         "steps": schedule.steps,
         "final_loss": float(running[-1]),
         "phase_floors": trained.floors(schedule),

@@ -1,6 +1,9 @@
 """Backbones: load, build, tokenize, tap, head. The only importer of transformers; family differences live here."""
 
+import json
 import logging
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,7 @@ import transformers
 from torch import Tensor
 
 from abi.errors import DataError
-from abi.provenance import sha256_file, sha256_json, sha256_tensors, unwritable, write_tensors
+from abi.provenance import sha256_file, sha256_json, sha256_tensors, unwritable, write_tensors, write_text
 from abi.training import BatchOrder, Phase, Schedule, fit
 
 log = logging.getLogger("abi")
@@ -21,6 +24,21 @@ transformers.logging.disable_progress_bar()
 PIECE_LIKE = r"<(?=0x[0-9A-F]{2}>|pad>|unk>|\|endoftext\|>)"
 """The bracket of text that spells a byte or control piece: cut off, so that text stays text, as in SentencePiece."""
 END_OF_TEXT, PAD = "<|endoftext|>", "<pad>"
+BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+BLOCK = re.compile(r"(.*?\.\d+)\.")
+"""The block a layer stands in: its name up to the first number."""
+MOST_OF_INTERFACE = 1.1
+"""Trainable parameters of a LoRA adapter, at most, over those of the interface it is compared with."""
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return character -> byte of GPT-2's byte-level alphabet: printable bytes are themselves, the others follow 255."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+BYTE_OF = _byte_alphabet()
 
 
 @dataclass(frozen=True)
@@ -84,24 +102,25 @@ class Backbone:
         Args: tokens: `[B, length]` ids. Encoder-decoder: the first `prefix` go to the encoder and the decoder predicts the rest.
         """
         return (
-            self._run(tokens, window).decoder_hidden_states
+            self._run(self.model.base_model, tokens, window).decoder_hidden_states
             if self.is_encoder_decoder
-            else tuple(state[:, :-1] for state in self._run(tokens, window).hidden_states)
+            else tuple(state[:, :-1] for state in self._run(self.model.base_model, tokens, window).hidden_states)
         )
 
     def logits(self, tokens: Tensor, window: Window) -> Tensor:
         """Return the model's own logits `[B, T, V]` of the predicted positions."""
-        logits = self._run(tokens, window).logits
+        logits = self._run(self.model, tokens, window).logits
         return logits if self.is_encoder_decoder else logits[:, :-1]
 
-    def _run(self, tokens: Tensor, window: Window) -> Any:
+    def _run(self, model: Any, tokens: Tensor, window: Window) -> Any:
+        """Return what the model, or its part below the head where the class has one, gives."""
         tokens = tokens.long()
         if self.is_encoder_decoder:
             inputs, targets = tokens[:, : window.prefix], tokens[:, window.prefix :]
             start = torch.full_like(targets[:, :1], self.model.config.decoder_start_token_id)
             decoder = torch.cat([start, targets[:, :-1]], dim=1)
-            return self.model(input_ids=inputs, decoder_input_ids=decoder, output_hidden_states=True, use_cache=False)
-        return self.model(input_ids=tokens, output_hidden_states=True, use_cache=False)
+            return model(input_ids=inputs, decoder_input_ids=decoder, output_hidden_states=True, use_cache=False)
+        return model(input_ids=tokens, output_hidden_states=True, use_cache=False)
 
     def head(self) -> tuple[dict[str, Tensor], float]:
         """Return the head's tensors (`weight` `[V, D]`, maybe `bias` `[V]`) and the family's scale of the final state."""
@@ -156,6 +175,34 @@ def load(folder: str | Path) -> Backbone:
 def vocabulary_hash(tokenizer: Any) -> str:
     """Return a hash of the vocabulary: equal hashes mean equal ids, equal sizes do not."""
     return sha256_json(sorted(tokenizer.get_vocab().items()))[:20]
+
+
+def spellings(tokenizer: Any, rows: int) -> list[str | None]:
+    """Return per id the bytes a token stands for, as Latin-1 text; None for special tokens and ids without a token.
+
+    Byte-level vocabularies spell bytes with the characters of GPT-2's alphabet, SentencePiece-like ones with the text itself,
+    a mark for the space and `<0x..>` for single bytes. Where a byte has a piece of its own as text, the tokenizer never
+    writes it as `<0x..>`, and what the model says there means nothing: such byte pieces are None too.
+    Args: rows: of the head, which may exceed the vocabulary.
+    """
+    byte_level = "ByteLevel" in json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
+    special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
+    found: list[str | None] = [None] * rows
+    single: dict[int, str] = {}
+    for piece, i in tokenizer.get_vocab().items():
+        if i in special or i >= rows:
+            continue
+        if byte_level:
+            known = all(character in BYTE_OF for character in piece)
+            found[i] = "".join(chr(BYTE_OF[character]) for character in piece) if known else None
+        elif BYTE_PIECE.fullmatch(piece):
+            single[i] = chr(int(piece[3:5], 16))
+        else:
+            found[i] = piece.replace("▁", " ").encode().decode("latin-1")
+    as_text = set(found)
+    for i, byte in single.items():
+        found[i] = None if byte in as_text else byte
+    return found
 
 
 def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -380,3 +427,137 @@ def _fresh_model(model_type: str, keywords: Mapping[str, Any], tokenizer: Any) -
 def _unique_parameters(model: Any) -> dict[str, Tensor]:
     """Return each parameter once, tied weights under their first name."""
     return dict(model.named_parameters(remove_duplicate=True))
+
+
+@dataclass(frozen=True)
+class LoraShape:
+    """Which layers an adapter changes and at what rank; with scaling 2, as `lora_alpha` is twice the rank."""
+
+    rank: int
+    layers: tuple[str, ...]
+    n_parameters: int
+
+    @property
+    def alpha(self) -> int:
+        """PEFT's `lora_alpha`."""
+        return 2 * self.rank
+
+
+def _decoder_linears(model: Any) -> dict[str, int]:
+    """Return name -> inputs + outputs of every linear layer of the decoder blocks; the head and an encoder are left out."""
+    from transformers.pytorch_utils import Conv1D
+
+    outside = {model.get_output_embeddings()}
+    if model.config.is_encoder_decoder:
+        outside |= set(model.get_encoder().modules())
+    kinds = (torch.nn.Linear, Conv1D)
+    found = {name: sum(module.weight.shape) for name, module in model.named_modules()
+             if isinstance(module, kinds) and module not in outside and BLOCK.match(name)}  # fmt: skip
+    if not found:
+        raise DataError(
+            f"lora: {type(model).__name__} has no linear layer in numbered decoder blocks; leave the arm out"
+        )
+    return found
+
+
+def lora_shape(backbone: Backbone, interface: int) -> LoraShape:
+    """Return the adapter shape whose trainable parameters come closest to an interface's, and are at most 1.1 times as many.
+
+    All linear layers (attention and MLP) of all decoder blocks share one rank. Where rank 1 is too much already, rank 1 is
+    put on the last blocks alone, as many as fit. Raises: DataError: not even one block fits.
+    """
+    sizes = _decoder_linears(backbone.model)
+    per_rank, most = sum(sizes.values()), MOST_OF_INTERFACE * interface
+    ranks = range(1, int(most // per_rank) + 1)
+    if ranks:
+        rank = min(ranks, key=lambda r: abs(r * per_rank - interface))
+        return LoraShape(rank, tuple(sizes), rank * per_rank)
+    blocks = list(dict.fromkeys(_block(name) for name in sizes))
+    for first in range(1, len(blocks)):
+        kept = {name: size for name, size in sizes.items() if _block(name) in blocks[first:]}
+        if sum(kept.values()) <= most:
+            return LoraShape(1, tuple(kept), sum(kept.values()))
+    raise DataError(
+        f"lora: rank 1 on one block has more than {most:.0f} parameters, 1.1 times the interface; raise d_abi"
+    )
+
+
+def _block(name: str) -> str:
+    found = BLOCK.match(name)
+    assert found is not None
+    return found[1]
+
+
+@dataclass
+class Adapted:
+    """A backbone whose decoder blocks carry a LoRA adapter (PEFT); its own weights and its head stay as they are.
+
+    `backbone` runs with the adapter on; `trainable` are the adapter's parameters, `base` all others.
+    """
+
+    backbone: Backbone
+    peft: Any
+    shape: LoraShape
+
+    @property
+    def trainable(self) -> dict[str, Tensor]:
+        """The adapter's parameters, by name."""
+        return {name: p for name, p in self.backbone.model.named_parameters() if ".lora_" in name}
+
+    @property
+    def base(self) -> dict[str, Tensor]:
+        """The backbone's own parameters, by name."""
+        return {name: p for name, p in self.backbone.model.named_parameters() if ".lora_" not in name}
+
+    def save(self, folder: str | Path, base_model: str) -> str:
+        """Write the adapter as PEFT reads it (safetensors and its config); return the hash of its tensors."""
+        from peft import get_peft_model_state_dict
+
+        tensors = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
+        config = {key: sorted(value) if isinstance(value, set) else value
+                  for key, value in self.peft.peft_config["default"].to_dict().items()}  # fmt: skip
+        config |= {"base_model_name_or_path": base_model, "inference_mode": True}
+        write_tensors(Path(folder) / "adapter_model.safetensors", tensors, {"format": "pt"})
+        write_text(Path(folder) / "adapter_config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
+        return sha256_tensors(tensors)
+
+    def remove(self) -> Backbone:
+        """Take the adapter off and return the plain backbone; this one is of no more use."""
+        return Backbone(self.peft.unload().eval().requires_grad_(False), self.backbone.tokenizer)
+
+
+def adapt(backbone: Backbone, shape: LoraShape, seed: int) -> Adapted:
+    """Put a fresh LoRA adapter on a backbone, in place: no dropout, `B` zero, so that it begins as the plain backbone.
+
+    Raises: DataError: PEFT adapts other layers than asked.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
+
+    layers = dict(backbone.model.named_modules())
+    config = LoraConfig(
+        r=shape.rank, lora_alpha=shape.alpha, lora_dropout=0.0, bias="none", target_modules=list(shape.layers),
+        fan_in_fan_out=isinstance(layers[shape.layers[0]], Conv1D),
+        task_type="SEQ_2_SEQ_LM" if backbone.is_encoder_decoder else "CAUSAL_LM",
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", ".*is_gradient_checkpointing", FutureWarning
+        )  # PEFT 0.21 asks transformers 5 so
+        torch.manual_seed(seed)
+        wrapped: Any = get_peft_model(backbone.model, config)
+    model = wrapped.get_base_model().eval()
+    adapted = Adapted(Backbone(model, backbone.tokenizer), wrapped, shape)
+    got = {name.partition(".lora_")[0] for name in adapted.trainable}
+    if got != set(shape.layers) or sum(p.numel() for p in adapted.trainable.values()) != shape.n_parameters:
+        raise DataError(
+            f"lora: PEFT adapts {len(got)} layers of {type(model).__name__}, not the {len(shape.layers)} asked"
+        )
+    return adapted
+
+
+@torch.no_grad()
+def final_states(backbone: Backbone, tokens: Tensor, window: Window, batch: int = 32) -> Tensor:
+    """Return final states `[N, T, D]` of windows, run in the batches of `states.write_states`."""
+    parts = [backbone.hidden_states(tokens[i : i + batch], window)[-1] for i in range(0, len(tokens), batch)]
+    return torch.cat(parts)

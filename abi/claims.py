@@ -91,15 +91,21 @@ def strict_level(criteria: Criteria, n_claims: int) -> float:
     return 1 - (1 - criteria.level) / n_claims
 
 
-def headline(verdicts: Mapping[str, str], strict: Mapping[str, str], criteria: Criteria) -> Record:
+def headline(
+    verdicts: Mapping[str, str], strict: Mapping[str, str], criteria: Criteria, n_claims: int | None = None
+) -> Record:
     """Return "k of m SUPPORTED", and how many stay so with intervals of `strict_level`.
 
     Args: verdicts: claim -> verdict at the criteria's level; strict: the same claims, judged at the strict level.
-    Raises: EvidenceError: the two do not hold the same claims, or none.
+        n_claims: how many claims that level was made for, at least as many as are counted; all that are counted if None.
+    Raises: EvidenceError: the two do not hold the same claims, or none, or the level is for fewer.
     """
     if not verdicts or set(verdicts) != set(strict):
         raise EvidenceError("headline: both sets of verdicts must hold the same claims, at least one")
-    total, level = len(verdicts), strict_level(criteria, len(verdicts))
+    total = len(verdicts)
+    if n_claims is not None and n_claims < total:
+        raise EvidenceError(f"headline: a level for {n_claims} claims is too low for {total}; judge them again")
+    level = strict_level(criteria, n_claims or total)
     supported = sorted(name for name, verdict in verdicts.items() if verdict == "SUPPORTED")
     staying = [name for name in supported if strict[name] == "SUPPORTED"]
     stay = f"{len(staying)} of {total} stay SUPPORTED with intervals of {level:.5g}"
@@ -135,12 +141,13 @@ def _judge(
         )
         means = [_contrast_record(test, float(test.table(tables).mean())) for test in plan.own.tests]
         record |= {"verdict": "INCONCLUSIVE", "reason": reason, "tests": means, "refutations": [], "vacuous": []}
-        record |= {"share": None, "gap_closure": None, "resolvable_gap": None, "secondary": {}}
+        record |= {"share": None, "gap_closure": None, "gap_closures": {}, "resolvable_gap": None, "secondary": {}}
     else:
         decision = decide(tables, plan, level=level)
         record |= _decision_record(decision)
         record["share"] = _share(tables[own], roles, level)
-        record["gap_closure"] = _gap_closure(tables[BPB], roles, criteria, level)
+        closures = _gap_closures(tables[BPB], roles, criteria, level)
+        record["gap_closure"], record["gap_closures"] = closures.get(roles.candidate), closures
         record["resolvable_gap"] = _resolvable(tables[own], roles, criteria, n_seeds, own.metric)
         record["reason"] = _reason(decision, record)
     return record | {"counts": _counts(found), "arms": _arms(found, criteria, level)}
@@ -191,13 +198,14 @@ def _share(arms: Mapping[str, Array], roles: Roles, level: float) -> Record:
     return {"placebo": placebo, **_ratio(c - arms[placebo], c - arms[roles.raw], level)}
 
 
-def _gap_closure(arms: Mapping[str, Array], roles: Roles, criteria: Criteria, level: float) -> Record | None:
-    """Return (raw - C) / (raw - oracle) in bits per byte with its set of g, or None where no room is shown."""
+def _gap_closures(arms: Mapping[str, Array], roles: Roles, criteria: Criteria, level: float) -> Record:
+    """Return arm -> (raw - arm) / (raw - oracle) in bits per byte with its set of g; nothing where no room is shown."""
     room = arms[roles.oracle] - arms[roles.raw]
     shown = interval(room, level=level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
     if shown is None or shown.lower <= 0:
-        return None
-    return _ratio(arms[roles.candidate] - arms[roles.raw], room, level)
+        return {}
+    others = sorted(set(arms) - {roles.raw, roles.oracle})
+    return {arm: _ratio(arms[arm] - arms[roles.raw], room, level) for arm in others}
 
 
 def _ratio(num: Array, den: Array, level: float) -> Record:

@@ -85,6 +85,12 @@ COMMANDS: dict[str, Command] = {
         options=later("abi.inspection:show_options"),
         run="abi.inspection:show",
     ),
+    "plan": Command(
+        help="before a run: how many jobs of each rule, and about how many minutes, from measured ones",
+        example="abi plan t5_to_gpt2 --cores 2",
+        options=later("abi.planning:plan_options"),
+        run="abi.planning:plan",
+    ),
     "check": Command(
         help="validate config/ for a scale; names every claim",
         example="abi check --scale tiny --claim t5_to_gpt2",

@@ -12,7 +12,8 @@ import yaml
 
 from abi.config import UNPINNED, load, read_scale, scales, unpinned
 from abi.errors import DataError
-from abi.provenance import ROOT, SCHEMAS, read_json, write_text
+from abi.planning import adopt_jobs
+from abi.provenance import ROOT, SCHEMAS, read_json, read_result, write_text
 from abi.report import figure, readme_table, table
 from abi.specs import Study
 
@@ -38,9 +39,10 @@ def check(options: argparse.Namespace) -> int:
     for claim in options.claim:
         study.claim(claim)
     missing = unpinned(study.scale)
-    print(
-        f"scale {options.scale}: {len(study.config.claims)} claims ({', '.join(study.config.claims)}), configuration valid"
-    )
+    listed = study.listed("summary")
+    print(f"scale {options.scale}: {len(listed)} claims ({', '.join(listed)}), configuration valid")
+    if study.config.pending:
+        print(f"pending, for other scales: {', '.join(study.config.pending)}")
     if missing:
         print(f"not pinned yet: {', '.join(missing)} (`abi pin --scale {options.scale}` needs the network once)")
     return 0
@@ -139,7 +141,9 @@ def generated_parts() -> list[tuple[str, str, str]]:
 
 def contrast_table(results: Sequence[Mapping[str, Any]], claim: str, arm: str) -> list[str]:
     """Return the tests of a claim that compare its candidate with one arm, per way of fitting, and which tests fail at all."""
-    judged = {fit: j for result in results if result["claim"]["id"] == claim for fit, j in result["fits"].items()}
+    judged = {
+        fit: j for result in results if result["claim"]["id"] == claim for fit, j in result.get("fits", {}).items()
+    }
     rows, failing = [], []
     for fit, own in judged.items():
         for test in own["tests"]:
@@ -235,24 +239,32 @@ def _keys(schema: dict[str, Any], root: dict[str, Any], prefix: str) -> list[tup
 
 
 def adopt(scale: str) -> None:
-    """Copy to the committed reference: the result files and the summary of a scale, or the instrument's figures."""
+    """Copy to the committed reference: result files, summary and measured jobs of a scale, or the instrument's figures."""
     if scale == INSTRUMENT:
         simulated = Path(f"results/{INSTRUMENT}.json")
         read_json(simulated, INSTRUMENT)
         write_text(SIMULATED, simulated.read_text(encoding="utf-8"))
         return
-    study = Study(load(scale))
-    for path in study.result_files():
-        read_json(path, "result")
-        write_text(REFERENCE / scale / Path(path).name, Path(path).read_text(encoding="utf-8"))
-    write_text(REFERENCE / scale / "summary.md", Path(f"results/{scale}/summary.md").read_text(encoding="utf-8"))
+    study, folder = Study(load(scale)), REFERENCE / scale
+    wanted = [Path(path) for path in study.page_files("summary")]
+    made = {path.name: path.read_text(encoding="utf-8") for path in wanted if path.exists() and read_result(path)}
+    if not made:
+        raise DataError(f"results/{scale}: holds no result to adopt; run `snakemake --config scale={scale}` first")
+    pages = [Path(f"results/{scale}/{page}.md") for page in ("headline", "summary", "transfer")]
+    made |= {page.name: page.read_text(encoding="utf-8") for page in pages if page.exists()}
+    for old in [*folder.glob("*.json"), *folder.glob("*.md")]:
+        if old.name not in made:
+            old.unlink()  # of another run: a reference holds one run's files
+    for name, text in made.items():
+        write_text(folder / name, text)
+    adopt_jobs(scale)
 
 
 def reference_results(scale: str) -> list[dict[str, Any]]:
-    """Return the committed result files of a scale, in the order of the claims."""
+    """Return the committed result files of a scale, in the order of the claims; a reference may hold some of them."""
     study = Study(load(scale))
-    paths = [REFERENCE / scale / Path(path).name for path in study.result_files()]
-    return [read_json(path, "result") for path in paths if path.exists()]
+    paths = [REFERENCE / scale / Path(path).name for path in study.page_files("summary")]
+    return [read_result(path) for path in paths if path.exists()]
 
 
 def between(text: str, name: str, content: str) -> str:

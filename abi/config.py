@@ -15,36 +15,57 @@ import yaml
 
 from abi.errors import ConfigError
 from abi.provenance import ROOT, SCHEMAS, validator
+from abi.vocabulary import ASIDE
 
 UNPINNED = "unpinned"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 """What may name a backbone, a text or a module: it becomes part of a path and a wildcard of the workflow."""
-ASIDE = frozenset({"summary.json", "verify.json"})
-"""JSON files of a scale that are no results, so that no claim may take their names."""
 LARGEST = 10**12
 SOURCE_KEYS = {"package": ("package", "version"), "folder": ("path",), "hub": ("id", "revision")}
-ARMS = {"transfer": ("native", "transferred", "random", "permuted", "identity", "published", "no-domain", "linear",
-                            "bias", "unfrozen", "direct"),
-               "reconstruction": ("candidate", "random", "linear")}  # fmt: skip
+REGIMES = ("oracle-kd", "few-shot", "general-only")
+CORE = ("transferred", "random", "permuted", "no-domain", "linear", "bias")
+# What the judge of each way of measuring reads (protocol sections 2 and 4), and what else it can fit.
 REQUIRED_ARMS = {
-    "transfer": ("native", "transferred", "random", "permuted", "no-domain", "linear", "bias"),
+    "oracle-kd": ("native", *CORE),
+    "few-shot": ("native", *CORE),
+    "general-only": CORE,
     "reconstruction": ("candidate", "random", "linear"),
+}
+ARMS = {
+    "oracle-kd": (*REQUIRED_ARMS["oracle-kd"], "identity", "published", "unfrozen", "direct", "wrong-domain", "lora"),
+    "few-shot": (*REQUIRED_ARMS["few-shot"], "identity", "unfrozen", "direct", "wrong-domain", "lora"),
+    "general-only": (*CORE, "unfrozen"),
+    "reconstruction": REQUIRED_ARMS["reconstruction"],
 }
 
 
 @dataclass(frozen=True)
 class Config:
-    """The whole configuration of one scale, validated: claims, scale, protocol, and where it was read."""
+    """The whole configuration of one scale, validated: claims, scale, protocol, and where it was read.
+
+    `claims` holds one entry per verdict: a transfer claim stands once per regime, the first under its own id, the others as
+    `<id>_<regime>` with `of: <id>`. `ladders` holds claims about several others; `pending` what this scale cannot run;
+    `headline` the claims that the page `headline` counts.
+    """
 
     root: Path
     name: str
     claims: dict[str, dict[str, Any]]
+    ladders: dict[str, dict[str, Any]]
+    pending: dict[str, dict[str, Any]]
+    headline: tuple[str, ...]
     scale: dict[str, Any]
     protocol: dict[str, Any]
 
     def seeds(self, claim: str) -> int:
         """Return how many seeds a claim gets at this scale."""
         return min(int(self.claims[claim]["seeds"]), int(self.scale["max_seeds"]))
+
+    def published(self) -> list[str]:
+        """Return the claims a headline counts: those of the record, ladders among them; without one, every own claim."""
+        every = self.claims | self.ladders
+        known = [claim_id for claim_id, claim in every.items() if "claim" in claim["record"]]
+        return known or [claim_id for claim_id, claim in every.items() if "of" not in claim]
 
 
 def load(name: str, root: Path = ROOT) -> Config:
@@ -53,23 +74,104 @@ def load(name: str, root: Path = ROOT) -> Config:
     Raises: ConfigError: unknown scale, unknown or missing key, wrong value, or a name that nothing defines.
     """
     folder = root / "config"
-    claims = read_yaml(folder / "claims.yaml", "claims")["claims"]
+    given = read_yaml(folder / "claims.yaml", "claims")
+    here = {key: claim for key, claim in given["claims"].items() if name in claim.get("scales", [name])}
+    for claim_id, claim in given["claims"].items():
+        _check_keys(claim_id, claim)
+    claims = {
+        key: entry
+        for claim_id, claim in here.items()
+        if claim["kind"] != "ladder"
+        for key, entry in _expanded(claim_id, claim, given["regimes"]).items()
+    }
     config = Config(
-        root, name, claims, read_scale(name, folder / "scales"), read_yaml(folder / "protocol.yaml", "protocol")
-    )
+        root=root, name=name, claims=claims,
+        ladders={key: _with_file(key, claim) for key, claim in here.items() if claim["kind"] == "ladder"},
+        pending={key: claim for key, claim in given["claims"].items() if key not in here},
+        headline=tuple(given["headline"]),
+        scale=read_scale(name, folder / "scales"), protocol=read_yaml(folder / "protocol.yaml", "protocol"),
+    )  # fmt: skip
     _check_scale(config.scale, f"config/scales/{name}.yaml")
     if not claims:
         raise ConfigError("config/claims.yaml: claims: holds no claim; add one (CONTRIBUTING.md shows how)")
+    for claim_id, claim in {**config.claims, **config.ladders}.items():
+        _check_identity(claim_id, claim, config)
     for claim_id, claim in claims.items():
         _check_claim(claim_id, claim, config)
+    _check_ladders(config)
+    for claim_id in config.headline:
+        what = f"claim of scale {name} that the record holds (`record.claim`)"
+        _known(claim_id, config.published(), "config/claims.yaml: headline", what)
     files: dict[str, str] = {}
-    for claim_id, claim in claims.items():
+    for claim_id, claim in {**config.claims, **config.ladders}.items():
         other = files.setdefault(claim["record"]["result_file"], claim_id)
         if other != claim_id:
             raise ConfigError(
                 f"config/claims.yaml: claims.{claim_id}.record.result_file is already that of {other}; give it its own name"
             )
     return config
+
+
+def _with_file(claim_id: str, claim: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a claim whose record names its result file: its id where the original has none."""
+    return {**claim, "record": {"result_file": f"{claim_id}.json", **claim.get("record", {})}}
+
+
+def _expanded(claim_id: str, claim: Mapping[str, Any], regimes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return id -> entry of a claim: one per regime of a transfer, with the arms that regime is given for free."""
+    if claim["kind"] == "reconstruction":
+        return {claim_id: {**_with_file(claim_id, claim), "regime": "reconstruction"}}
+    extra = claim.get("extra_arms", {})
+    for key in ("extra_arms", "variants"):
+        unused = next((regime for regime in claim.get(key, {}) if regime not in claim["regimes"]), None)
+        if unused:
+            raise ConfigError(
+                f"config/claims.yaml: claims.{claim_id}.{key}: {unused!r} is not among its regimes; add it there or remove it"
+            )
+    common = {
+        key: value
+        for key, value in claim.items()
+        if key not in {"regimes", "extra_arms", "variants", "record", "scales"}
+    }
+    entries = {}
+    for regime in claim["regimes"]:
+        given, own = regimes[regime], regime == claim["regimes"][0]
+        key = claim_id if own else f"{claim_id}_{regime.replace('-', '_')}"
+        record = claim.get("record", {}) if own else {}
+        entry = {**common, "regime": regime, "fit": given["fit"], "sees": given["sees"], "record": record}
+        entry["arms"] = list(dict.fromkeys([*given["arms"], *extra.get(regime, [])]))
+        entry["variants"] = claim.get("variants", {}).get(regime, [])
+        if not own:
+            entry |= {"of": claim_id, "title": f"{claim['title']}, {regime}"}
+        entries[key] = _with_file(key, entry)
+    return entries
+
+
+KEYS = {  # kind -> keys it needs, keys it may have
+    "transfer": ({"text", "source", "target", "module", "regimes", "seeds"}, {"extra_arms", "variants"}),
+    "reconstruction": ({"text", "source", "target", "module", "reference_module", "fit", "arms", "seeds"}, set()),
+    "ladder": ({"rungs"}, set()),
+}
+
+
+def _check_keys(claim_id: str, claim: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a key that a claim's kind lacks or does not know."""
+    needed, allowed = KEYS[claim["kind"]]
+    where, common = f"config/claims.yaml: claims.{claim_id}", {"title", "statement", "kind", "record", "scales"}
+    missing = sorted(needed - set(claim))
+    if missing:
+        raise ConfigError(f"{where}: a {claim['kind']} needs {missing[0]!r}; add it")
+    unknown = sorted(set(claim) - needed - allowed - common)
+    if unknown:
+        raise ConfigError(
+            f"{where}: a {claim['kind']} has no {unknown[0]!r}{closest(unknown[0], needed | allowed)}; remove it or change `kind`"
+        )
+
+
+def _check_ladders(config: Config) -> None:
+    for claim_id, claim in config.ladders.items():
+        for rung in claim["rungs"]:
+            _known(rung, config.claims, f"config/claims.yaml: claims.{claim_id}.rungs", "claim of this scale")
 
 
 def workflow_config(given: Mapping[str, Any]) -> str:
@@ -327,34 +429,40 @@ def _check_scale(scale: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Config) -> None:
-    where, scale = f"config/claims.yaml: claims.{claim_id}", config.scale
+def _check_identity(claim_id: str, claim: Mapping[str, Any], config: Config) -> None:
+    """Raise ConfigError for an id, a result file or a claim of the record that a claim or ladder cannot have."""
+    where = f"config/claims.yaml: claims.{claim_id}"
     if claim_id in rule_names():
         raise ConfigError(f"{where}: is the name of a rule of the workflow; give the claim another id")
     if claim["record"]["result_file"] in ASIDE:
         raise ConfigError(f"{where}.record.result_file: {claim['record']['result_file']} is another file; rename it")
     if "claim" in claim["record"]:
         _known(claim["record"]["claim"], record_claims(config.root), f"{where}.record.claim", "claim of the record")
+
+
+def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Config) -> None:
+    where, scale = f"config/claims.yaml: claims.{claim_id}", config.scale
     for role in ("source", "target"):
         _known(claim[role], scale["backbones"], f"{where}.{role}", f"backbone of scale {config.name}")
     _known(claim["text"], scale["texts"], f"{where}.text", f"text of scale {config.name}")
     _known(claim["fit"], scale["calibration"], f"{where}.fit", f"calibration of scale {config.name}")
     for arm in claim["arms"]:
-        _known(arm, ARMS[claim["kind"]], f"{where}.arms", f"arm of a {claim['kind']}")
-    missing = [arm for arm in REQUIRED_ARMS[claim["kind"]] if arm not in claim["arms"]]
+        _known(arm, ARMS[claim["regime"]], f"{where}.arms", f"arm of {claim['regime']}")
+    for variant in claim.get("variants", []):
+        known = scale["calibration"][claim["fit"]].get("variants", {})
+        _known(variant, known, f"{where}.variants", f"variant of calibration.{claim['fit']}")
+    missing = [arm for arm in REQUIRED_ARMS[claim["regime"]] if arm not in claim["arms"]]
     if missing:
         raise ConfigError(
             f"{where}.arms: lacks the control arm {missing[0]!r}, without which there is no verdict; add it"
         )
-    for form in ("linear", "bias"):
+    for form in ("linear", "bias", "lora"):
         if form in claim["arms"] and form not in scale["calibration"][claim["fit"]]["phases"]:
             raise ConfigError(f"{where}.arms: calibration.{claim['fit']}.phases of the scale has no {form!r}; add it")
     same = claim["source"] == claim["target"]
     if same != (claim["kind"] == "reconstruction"):
         rule = "needs one backbone as source and target" if not same else "needs two different backbones"
         raise ConfigError(f"{where}: a {claim['kind']} {rule}; change `kind`, `source` or `target`")
-    if ("reference_module" in claim) != (claim["kind"] == "reconstruction"):
-        raise ConfigError(f"{where}.reference_module: is for a reconstruction, and only there; add or remove it")
     for key in ("module", "reference_module"):
         if key in claim:
             _known(claim[key], scale["modules"], f"{where}.{key}", f"module of scale {config.name}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abi.fitting import Fitted
+from abi.fitting import Evaluated
 from abi.metrics import evaluate
 from abi.states import Head, States
 from abi.vocabulary import AGREEMENT
@@ -25,9 +25,9 @@ class Key:
 
 
 def evidence_rows(
-    arms: Mapping[Key, Fitted | None],
-    reference: Fitted,
-    teacher: Fitted | None,
+    arms: Mapping[Key, Evaluated | None],
+    reference: Evaluated,
+    teacher: Evaluated | None,
     scopes: Mapping[str, States],
     head: Head,
     seed: int,
@@ -35,8 +35,8 @@ def evidence_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield evidence rows (`rows.COLUMNS`) of one seed.
 
-    Args: arms: every arm, None for the raw backbone; reference: what agreement is measured against;
-        scopes: `domain`, `general`, `on_training_text` -> states.
+    Args: arms: every arm, None for the raw backbone; reference: what agreement is measured against; teacher: agreement with
+        it is reported where a regime has one; scopes: `domain`, `general`, `on_training_text` -> states.
     """
     names = {f"{i}": key for i, key in enumerate(arms)}
     models = {f"{i}": model for i, model in enumerate(arms.values())}
@@ -47,7 +47,7 @@ def evidence_rows(
             states,
             head,
             reference=reference,
-            teacher=teacher or reference,
+            teacher=teacher,
             agree=agree,
             windows_per_batch=windows_per_batch,
         ):
@@ -77,8 +77,8 @@ def _document_rows(
 
 
 def published_draws(
-    arms: Mapping[Key, Fitted | None],
-    reference: Fitted,
+    arms: Mapping[Key, Evaluated | None],
+    reference: Evaluated,
     states: States,
     head: Head,
     *,

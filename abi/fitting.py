@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,23 @@ from torch import Tensor, nn
 
 from abi import strict
 from abi.alignment import ridge_solve
-from abi.errors import DataError
+from abi.errors import DataError, TamperError
 from abi.losses import correction_mse, head_loss
 from abi.module import AbiModule, load_module
-from abi.provenance import sha256_tensors, write_tensors
+from abi.provenance import sha256_file, sha256_tensors, write_tensors
 from abi.states import Head, States, load_mapped, open_tensors
+from abi.teaching import Lesson
 from abi.training import BatchOrder, Schedule, Trained, fit
 
 log = logging.getLogger("abi")
 ARM_FILE = "arm.safetensors"
+FINALS = "final.safetensors"
+"""The final states of an adapted backbone (`lora`)."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a gradient fit minimises: `ce`, `kd` (temperature, weight of the teacher) or `correction-mse`."""
+    """What a gradient fit minimises: `ce`, `kd`, `matched` (temperature, weight of the teacher) or `correction-mse`."""
 
     kind: str
     temperature: float = 2.0
@@ -38,11 +41,30 @@ class Objective:
 
 @dataclass
 class FitData:
-    """What a fit may read: train states, the frozen head, and for a teacher its corrections `[N, T, D]`."""
+    """What a fit may read: train states, the frozen head, and for a teacher its corrections `[N, T, D]`.
+
+    `shift` `[N, V]`: of one-position windows, the log-ratio a lesson asks for (`matched`); the corrections then are its
+    nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is chosen.
+    """
 
     states: States
     head: Head
     teacher: Tensor | None = None
+    shift: Tensor | None = None
+    held_out: Lesson | None = None
+
+    def first(self, share: float) -> "FitData":
+        """Return the first windows only: a share of them."""
+        if share == 1:
+            return self
+        return self.select(list(range(max(1, int(share * len(self.states))))))
+
+    def select(self, windows: list[int]) -> "FitData":
+        """Return some windows, each with what its teacher says of it."""
+        return replace(
+            self, states=self.states.select(windows), teacher=None if self.teacher is None else self.teacher[windows],
+            shift=None if self.shift is None else self.shift[windows],
+        )  # fmt: skip
 
 
 class LinearMap(nn.Module):
@@ -59,9 +81,10 @@ class LinearMap(nn.Module):
         self.weight = nn.Parameter(torch.zeros(width * len(taps), width))
         self.bias = nn.Parameter(torch.zeros(width))
 
-    def standardise(self, states: States, rows: int = 512) -> None:
-        """Take mean and deviation of the features from the first train windows, so that one rate suits all of them."""
-        features = states.taps(self.taps, slice(0, rows)).flatten(0, 1).flatten(1)
+    def standardise(self, states: States, rows: int = 65536) -> None:
+        """Take mean and deviation of the features from the first rows of the data, so that one rate suits all of them."""
+        windows = slice(0, max(1, rows // int(states.manifest["positions"])))
+        features = states.taps(self.taps, windows).flatten(0, 1).flatten(1)
         self.mean.copy_(features.mean(0))
         self.std.copy_(features.std(0).clamp_min(1e-6))
 
@@ -87,7 +110,37 @@ class LogitBias(nn.Module):
         return taps.new_zeros(())
 
 
+class StoredStates(nn.Module):
+    """The `lora` arm as evaluation reads it: the final states that an adapted backbone gave for some windows, written once.
+
+    Args: stored: hash of the tensors of a store of states -> (numbers `[N]` of its windows, their final states `[N, T, D]`).
+    """
+
+    def __init__(self, stored: Mapping[str, tuple[Tensor, Tensor]], where: str = "stored states") -> None:
+        super().__init__()
+        self.where, self.finals = where, {key: final for key, (_, final) in stored.items()}
+        self.rows = {key: _rows_of(windows) for key, (windows, _) in stored.items()}
+
+    def correction(self, states: States, index: Tensor | slice) -> Tensor:
+        """Return stored minus plain final states `[B, T, D]`. Raises: DataError: it was not run on these windows."""
+        key, windows = str(states.manifest["tensors_sha256"]), states.windows[index]
+        rows = self.rows.get(key, windows.new_empty(0))
+        known = bool((windows < len(rows)).all()) and bool((rows[windows] >= 0).all())
+        plain = states.final(index)
+        if not known or self.finals[key].shape[1:] != plain.shape[1:]:
+            raise DataError(f"{self.where}: was not run on these windows of {states.path}; rebuild the arm `lora`")
+        return self.finals[key][rows[windows]] - plain
+
+
+def _rows_of(windows: Tensor) -> Tensor:
+    """Return the row of each window number, -1 where a window is not stored."""
+    rows = torch.full((int(windows.max()) + 1,), -1, dtype=torch.long)
+    rows[windows.long()] = torch.arange(len(windows))
+    return rows
+
+
 Fitted = AbiModule | LinearMap | LogitBias
+Evaluated = Fitted | StoredStates
 
 
 def taps_of(model: Fitted) -> tuple[int, ...]:
@@ -95,15 +148,17 @@ def taps_of(model: Fitted) -> tuple[int, ...]:
     return model.config.taps if isinstance(model, AbiModule) else model.taps
 
 
-def correction_of(model: Fitted | None, states: States, index: Tensor | slice) -> Tensor | None:
+def correction_of(model: Evaluated | None, states: States, index: Tensor | slice) -> Tensor | None:
     """Return an arm's correction `[B, T, D]` of some windows, or None where it makes none."""
     if model is None or isinstance(model, LogitBias):
         return None
+    if isinstance(model, StoredStates):
+        return model.correction(states, index)
     correction: Tensor = model(states.taps(taps_of(model), index))
     return correction
 
 
-def logit_bias_of(model: Fitted | None) -> Tensor | None:
+def logit_bias_of(model: Evaluated | None) -> Tensor | None:
     """Return an arm's logit bias `[V]`, or None."""
     return model.logit_bias if isinstance(model, LogitBias) else None
 
@@ -138,8 +193,8 @@ def fit_gradient(
     Args: batch: windows per step; seed: of the batch order, shared by all arms of a seed.
     Raises: DataError: an objective that needs a teacher has none.
     """
-    states, head, teacher = data.states, data.head, data.teacher
-    if objective.kind != "ce" and teacher is None:
+    states, head, teacher, shift = data.states, data.head, data.teacher, data.shift
+    if objective.kind != "ce" and (shift if objective.kind == "matched" else teacher) is None:
         raise DataError(f"{label}: objective {objective.kind} needs a teacher")
     order = BatchOrder(len(states), batch, seed)
 
@@ -151,9 +206,11 @@ def fit_gradient(
         final = states.final(index)
         correction = correction_of(model, states, index)
         student = final if correction is None else final + correction
-        taught = (final + teacher[index]).flatten(0, 1) if objective.kind == "kd" and teacher is not None else None
+        taught = final + teacher[index] if objective.kind == "kd" and teacher is not None else final
         return head_loss(
-            student.flatten(0, 1), head, states.targets(index).flatten(), teacher=taught,
+            student.flatten(0, 1), head, states.targets(index).flatten(),
+            teacher=None if objective.kind == "ce" else taught.flatten(0, 1),
+            teacher_shift=None if shift is None or objective.kind != "matched" else shift[index].float(),
             temperature=objective.temperature, kd_weight=objective.kd_weight, logit_bias=logit_bias_of(model),
         )  # fmt: skip
 
@@ -163,13 +220,14 @@ def fit_gradient(
 
 
 @torch.no_grad()
-def solve(model: Fitted, data: FitData, penalty: float, batch: int = 64) -> None:
+def solve(model: Fitted, data: FitData, penalty: float, most_rows: int = 8192) -> None:
     """Fit an arm without gradient steps, in place: `proj_out` or the linear map by ridge on the teacher's corrections,
     the bias as the shift of the mean distribution. Source: EXPERIMENTS E3 (analytical calibration), protocol arm `solved`.
     """
     assert data.teacher is not None
+    batch = max(1, most_rows // int(data.states.manifest["positions"]))
     if isinstance(model, LogitBias):
-        model.logit_bias.copy_(_unigram_shift(data, batch))
+        model.logit_bias.copy_(_unigram_shift(data, max(1, batch // 4)))
         return
     gram = moment = None
     for start in range(0, len(data.states), batch):
@@ -199,11 +257,43 @@ def _unigram_shift(data: FitData, batch: int) -> Tensor:
     for start in range(0, len(data.states), batch):
         part = slice(start, start + batch)
         final = data.states.final(part)
-        raw = raw + torch.softmax(data.head.logits(final), -1).sum((0, 1), dtype=torch.float64)
-        taught = taught + torch.softmax(data.head.logits(final + data.teacher[part]), -1).sum(
-            (0, 1), dtype=torch.float64
-        )
+        logits = data.head.logits(final)
+        raw = raw + torch.softmax(logits, -1).sum((0, 1), dtype=torch.float64)
+        if data.shift is None:
+            logits = data.head.logits(final + data.teacher[part])
+        else:
+            logits = logits + data.shift[part].float().unsqueeze(1)
+        taught = taught + torch.softmax(logits, -1).sum((0, 1), dtype=torch.float64)
     return (taught.clamp_min(1e-12) / raw.clamp_min(1e-12)).log().float()
+
+
+GAINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+
+
+@torch.no_grad()
+def choose_gain(model: Fitted, lesson: Lesson, batch: int = 512) -> float:
+    """Scale an arm in place by the gain of `GAINS` whose distributions come closest to a held-out lesson; return it.
+
+    Closest is the least mean KL(lesson || arm), nats per position. No domain text is read.
+    """
+    totals = dict.fromkeys(GAINS, 0.0)
+    bias = logit_bias_of(model)
+    for start in range(0, len(lesson.states), batch):
+        part = slice(start, start + batch)
+        logits = lesson.head.logits(lesson.states.final(part))
+        taught = torch.log_softmax(logits + lesson.shift[part].float().unsqueeze(1), -1)
+        correction = correction_of(model, lesson.states, part)
+        own = torch.zeros(()) if correction is None else (correction * lesson.head.scale) @ lesson.head.weight.T
+        own = own if bias is None else own + bias
+        for gain in GAINS:
+            log_q = torch.log_softmax(logits + gain * own, -1)
+            totals[gain] += float((taught.exp() * (taught - log_q)).sum(dtype=torch.float64))
+    best = min(GAINS, key=lambda gain: totals[gain])
+    scaled = {AbiModule: ("proj_out.weight",), LinearMap: ("weight", "bias"), LogitBias: ("logit_bias",)}[type(model)]
+    for name, parameter in model.named_parameters():
+        if name in scaled:
+            parameter.mul_(best)
+    return best
 
 
 def save_simple(model: LinearMap | LogitBias, path: str | Path, base_sha256: str) -> None:
@@ -248,3 +338,27 @@ def _load_simple(path: Path) -> tuple[LinearMap | LogitBias, dict[str, Any]]:
 
 def _linear(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearMap:
     return LinearMap(tuple(about["taps"]), tensors["bias"].shape[0])
+
+
+def load_stored(path: str | Path, sha256: str, scopes: Mapping[str, States], base_sha256: str) -> StoredStates:
+    """Return a `lora` arm from its stored final states (`<scope>.final` `[N, T, D]`, `<scope>.windows` `[N]`).
+
+    Args: sha256: of the file, as its manifest says; scopes: the states it is to be compared with; base_sha256: of its backbone.
+    Raises: DataError: damaged, or of another backbone or other windows than the states; TamperError: not the file recorded.
+    """
+    tensors = load_mapped(path)
+    if sha256_file(path) != sha256:
+        raise TamperError(f"{path}: is not the file that was recorded; delete its folder and rebuild the arm `lora`")
+    try:
+        of: dict[str, str] = strict.parse((open_tensors(path).metadata() or {})["scopes"])
+    except (KeyError, ValueError):
+        raise DataError(f"{path}: holds no final states of abi; delete its folder and rebuild it") from None
+    stored = {}
+    for scope, states in scopes.items():
+        if states.manifest["base_sha256"] != base_sha256:
+            raise DataError(f"{path}: is an arm of another backbone than {states.path}; rebuild the arm `lora`")
+        key = str(states.manifest["tensors_sha256"])
+        if of.get(scope) != key or f"{scope}.final" not in tensors:
+            raise DataError(f"{path}: was not run on the windows of {states.path}; rebuild the arm `lora`")
+        stored[key] = (tensors[f"{scope}.windows"], tensors[f"{scope}.final"])
+    return StoredStates(stored, str(path))

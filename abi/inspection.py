@@ -12,16 +12,17 @@ from abi import record
 from abi.commands import scale_options
 from abi.config import load
 from abi.errors import DataError
-from abi.provenance import read_json
+from abi.provenance import read_result
 from abi.record.text import ascii_only
-from abi.report import ORDER, figure, published_words, share_words
+from abi.report import ORDER, figure, fit_words, in_groups, is_ladder, primary_fit, published_words, share_words
 from abi.specs import Study
 from abi.verification import config_root
 from abi.verification.staleness import stale
 
 WIDTH = 100
 PLOT = 48
-NEVER, UNREADABLE = "never run", "unreadable"
+NEVER, UNREADABLE, PENDING = "never run", "unreadable", "pending"
+STATES = ("fresh", "stale", NEVER, UNREADABLE, PENDING)
 METRICS = (
     ("js_nats", "JS to the reference, nats (less is better)"),
     ("bits_per_byte", "bits per byte (less is better)"),
@@ -42,31 +43,30 @@ def show_options(parser: argparse.ArgumentParser) -> None:
 
 
 def claims(options: argparse.Namespace) -> int:
-    """Print a table of all claims: id, kind, published, verdict, state; exit code 2 if a result cannot be read."""
+    """Print a table of all claims, their regimes and ladders; exit code 2 if a result cannot be read."""
     study = Study(load(options.scale, config_root()))
-    found = [about(study, claim_id) for claim_id in study.config.claims]
+    found = [about(study, claim_id) for claim_id in [*study.listed("summary"), *study.config.pending]]
     code = 2 if any(row["state"] == UNREADABLE for row in found) else 0
     if options.json:
         print(json.dumps({"scale": options.scale, "claims": found}, indent=1))
         return code
-    rows = [[row["id"], row["kind"], row["published"], row["verdict"] or "-", state_words(row)] for row in found]
-    print(ascii_only("\n".join(table(["claim", "kind", "published", "verdict", "state"], rows))))
+    print(ascii_only("\n".join(table(found))))
     note = " (meaningless scale: it only tests the machinery)" if study.scale["meaningless"] else ""
     states = [row["state"] for row in found]
-    counts = {state: states.count(state) for state in ("fresh", "stale", NEVER, UNREADABLE) if state in states}
+    counts = {state: states.count(state) for state in STATES if state in states}
     print(f"\nscale {options.scale}{note}: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    print("A line that begins with _ is another regime of the claim above it: its id is both together.")
     return code
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print everything known of one claim. Raises: DataError: its result file lacks a part."""
+    """Print everything known of one claim, regime or ladder. Raises: DataError: its result file lacks a part."""
     study = Study(load(options.scale, config_root()))
-    study.claim(options.claim)
-    row = about(study, options.claim)
-    path = Path(study.result_file(options.claim))
-    result = read_json(path, "result") if os.path.lexists(path) else None
+    claim, row = given(study, options.claim), about(study, options.claim)
+    path = None if row["state"] == PENDING else Path(study.result_file(options.claim))
+    result = read_result(path) if path is not None and os.path.lexists(path) else None
     if options.json:
-        claim, command = study.claim(options.claim), command_of(study, options.claim)
+        command = command_of(study, options.claim)
         print(json.dumps({**row, "statement": claim["statement"], "command": command, "result": result}, indent=1))
         return 0
     lines = _head(study, row)
@@ -74,7 +74,8 @@ def show(options: argparse.Namespace) -> int:
         lines += [f"Never run at scale {options.scale}. This builds it:", f"  {command_of(study, options.claim)}"]
     else:
         try:
-            lines += [*_verdict(result), *_arms(result), *_training(result), *_provenance(result, str(path))]
+            body = _rungs(result) if is_ladder(result) else [*_verdict(result), *_arms(result), *_training(result)]
+            lines += [*body, *_provenance(result, str(path))]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataError(
                 f"{path}: lacks a part or holds one of another kind ({error!r}); delete it and rebuild it"
@@ -84,18 +85,28 @@ def show(options: argparse.Namespace) -> int:
 
 
 def about(study: Study, claim_id: str) -> dict[str, Any]:
-    """Return what the table says of a claim: id, kind, published, verdict, state, and why it is stale or unreadable."""
-    claim, path = study.claim(claim_id), Path(study.result_file(claim_id))
-    known = record.figures_of(claim["record"]["claim"]) if "claim" in claim["record"] else {}
-    row = {"id": claim_id, "kind": claim["kind"], "published": published_words({"record": known}), "verdict": None}
+    """Return what the table says of a claim: id, kind, regime, published, verdict, state, why it is stale, unreadable, pending."""
+    claim = given(study, claim_id)
+    of_record = claim.get("record", {}).get("claim")
+    known = record.figures_of(of_record) if of_record else {}
+    row = {"id": claim_id, "of": claim.get("of"), "kind": claim["kind"], "regime": claim.get("regime")}
+    row |= {"published": published_words({"record": known}), "verdict": None}
+    if claim_id in study.config.pending:
+        return row | {"state": PENDING, "why": [f"runs at scale {', '.join(claim['scales'])} only"]}
+    path = Path(study.result_file(claim_id))
     if not os.path.lexists(path):
         return row | {"state": NEVER, "why": []}
     try:
-        result = read_json(path, "result")
+        result = read_result(path)
     except DataError as error:
         return row | {"state": UNREADABLE, "why": [str(error)]}
     reasons = list(dict.fromkeys(words for _, words in stale(study, claim_id, result)))
     return row | {"verdict": result["verdict"], "state": "stale" if reasons else "fresh", "why": reasons}
+
+
+def given(study: Study, claim_id: str) -> dict[str, Any]:
+    """Return a claim, a regime, a ladder or a pending claim as configured. Raises: ConfigError: unknown."""
+    return study.config.pending.get(claim_id) or study.claim(claim_id)
 
 
 def state_words(row: Record) -> str:
@@ -107,20 +118,30 @@ def state_words(row: Record) -> str:
 
 
 def command_of(study: Study, claim_id: str) -> str:
-    """Return the command that builds a claim."""
-    return f"snakemake --config scale={study.config.name} -- {claim_id}"
+    """Return the command that builds a claim, at a scale that can run it."""
+    pending = study.config.pending.get(claim_id)
+    return f"snakemake --config scale={pending['scales'][0] if pending else study.config.name} -- {claim_id}"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table of at most `WIDTH` columns; the last column wraps."""
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads) - 1)]
-    start = sum(widths) + 2 * len(widths)
+def table(rows: Sequence[Record]) -> list[str]:
+    """Return the table of claims, at most `WIDTH` columns wide, regimes under their claim, reasons under their line."""
+    ordered = in_groups([{"claim": row, "row": row} for row in rows])
+    cells = [_cells(item["row"]) for item in ordered]
+    heads = ["claim", "kind", "published", "verdict", "state"]
+    widths = [max(len(row[i]) for row in [heads, *cells]) for i in range(len(heads))]
     lines = []
-    for row in [heads, *rows]:
-        first = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
-        last = textwrap.wrap(row[-1], max(WIDTH - start, 20)) or [""]
-        lines += [f"{first}{last[0]}".rstrip(), *(" " * start + line for line in last[1:])]
+    for own, item in zip([heads, *cells], [None, *ordered], strict=True):
+        lines.append("  ".join(f"{cell:<{width}}" for cell, width in zip(own, widths, strict=True)).rstrip())
+        if item is not None and item["row"]["why"]:
+            lines += _wrapped(state_words(item["row"]), "      ")
     return lines
+
+
+def _cells(row: Record) -> list[str]:
+    name, kind = row["id"], row["kind"]
+    if row["of"]:
+        name, kind = "  " + name.removeprefix(row["of"]), row["regime"]
+    return [name, kind, row["published"], row["verdict"] or "-", row["state"]]
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
@@ -128,28 +149,47 @@ def _wrapped(text: str, indent: str = "  ") -> list[str]:
 
 
 def _head(study: Study, row: Record) -> list[str]:
-    claim = study.claim(row["id"])
-    where = claim["source"] if claim["source"] == claim["target"] else f"{claim['source']} -> {claim['target']}"
-    regime = f", regime {claim['regime']}" if claim["kind"] == "transfer" else ""
+    claim = given(study, row["id"])
     lines = [f"{row['id']}: {claim['title']}", *_wrapped(claim["statement"]), ""]
-    lines += [
-        f"  {claim['kind']}{regime}, {where}, text {claim['text']}, fitted by {claim['fit']}, scale {study.config.name}"
-    ]
+    lines += _wrapped(f"{'; '.join(_about(claim))}; scale {study.config.name}")
+    if claim.get("of"):
+        lines += _wrapped(f"another regime of {claim['of']}")
     lines += _wrapped(f"published: {row['published']}")
     state = row["state"] + (": " + "; ".join(row["why"]) if row["why"] else "")
     return [*lines, *(_wrapped(f"state: {state}") if row["state"] != NEVER else []), ""]
 
 
+def _about(claim: Record) -> list[str]:
+    """Return in words how a claim is measured: kind, regime, backbones, text, fit; of a ladder its rungs."""
+    if claim["kind"] == "ladder":
+        return [f"ladder of {', '.join(claim['rungs'])}"]
+    words = [claim["kind"]]
+    if claim["kind"] == "transfer" and "regime" in claim:
+        words.append(f"regime {claim['regime']} (the target side sees {claim['sees']})")
+    words.append(claim["source"] if claim["source"] == claim["target"] else f"{claim['source']} -> {claim['target']}")
+    return [*words, f"text {claim['text']}", *([f"fitted by {claim['fit']}"] if "fit" in claim else [])]
+
+
+def _rungs(result: Record) -> list[str]:
+    """Return the verdict of a ladder and that of every rung with its reason."""
+    note = "  (meaningless scale: it only tests the machinery)" if result["meaningless"] else ""
+    lines = [f"{result['verdict']}{note}", *_wrapped(result["reason"]), "", "Rungs"]
+    for rung in result["rungs"]:
+        lines += _wrapped(f"{rung['id']}: {rung['verdict']} (at the strict level {rung['verdict_at_strict_level']})")
+        lines += _wrapped(rung["reason"], "      ")
+    return lines
+
+
 def _verdict(result: Record) -> list[str]:
     """Return verdict, reason, share and the tests with their intervals."""
-    primary = result["fits"][result["claim"]["fit"]]
+    primary = primary_fit(result)
     note = "  (meaningless scale: it only tests the machinery)" if result["meaningless"] else ""
     lines = [f"{result['verdict']}{note}", *_wrapped(result["reason"])]
     lines += _wrapped(primary["published_criteria"]["sentence"])
     lines += [f"  share of the gain that is the moved net's own: {share_words(primary)}"]
     for fit, judged in result["fits"].items():
         if fit != result["claim"]["fit"]:
-            lines += [f"  fitted {fit} instead (decides nothing): {judged['verdict']}"]
+            lines += [f"  fit {fit} ({fit_words(result, fit)}): {judged['verdict']}"]
     counts = primary["counts"]
     units = (
         f"{counts['groups']['domain']} groups, {counts['documents']['domain']} documents, {len(counts['seeds'])} seeds"

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from abi.errors import DataError
-from abi.fitting import Fitted, correction_of, logit_bias_of
+from abi.fitting import Evaluated, correction_of, logit_bias_of
 from abi.states import Head, States
 
 TOP = 5
+CHUNK = 64
 LOG_ZERO, TINY = -1e4, 1e-38
 
 
@@ -76,52 +77,64 @@ def loss_nats(log_p: Tensor, targets: Tensor) -> Tensor:
     return -log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
-def window_logits(model: Fitted | None, states: States, head: Head, index: slice) -> Tensor:
-    """Return an arm's logits `[n, V]` of the scored positions of some windows, flattened."""
+def scored_states(model: Evaluated | None, states: States, index: slice) -> Tensor:
+    """Return an arm's corrected final states `[n, D]` of the scored positions of some windows, flattened."""
     final = states.final(index)
     correction = correction_of(model, states, index)
     final = final if correction is None else final + correction
-    logits = head.logits(final[:, states.skip :].flatten(0, 1))
+    return final[:, states.skip :].flatten(0, 1)
+
+
+def arm_logits(model: Evaluated | None, final: Tensor, head: Head) -> Tensor:
+    """Return an arm's logits `[n, V]` of its corrected final states `[n, D]`."""
+    logits = head.logits(final)
     bias = logit_bias_of(model)
     return logits if bias is None else logits + bias
 
 
 @torch.inference_mode()
 def evaluate(
-    arms: Mapping[str, Fitted | None],
+    arms: Mapping[str, Evaluated | None],
     states: States,
     head: Head,
     *,
-    reference: Fitted | None,
-    teacher: Fitted | None,
+    reference: Evaluated | None,
+    teacher: Evaluated | None,
     windows_per_batch: int = 8,
     agree: bool = True,
 ) -> Iterator[tuple[str, str, Tensor]]:
     """Yield (arm, metric, value per window `[N]`) for every arm: means over its scored positions.
 
+    Distributions are formed for `CHUNK` positions at a time, which keeps them in the processor's cache.
+
     Args:
         arms: name -> fitted arm, None for the raw backbone.
-        reference: agreement is measured against it; teacher: `teacher_js_nats`, reported only.
+        reference: agreement is measured against it, None for the raw backbone; teacher: `teacher_js_nats`, if there is one.
         agree: without it only `loss_nats` is computed (off-domain text).
     """
     collected: dict[tuple[str, str], list[Tensor]] = {}
+    judges = [reference, *([] if teacher is None else [teacher])] if agree else []
     for start in range(0, len(states), windows_per_batch):
         index = slice(start, min(start + windows_per_batch, len(states)))
-        n = index.stop - index.start
         targets = states.targets(index)[:, states.skip :].flatten()
-        judges = {id(model): model for model in (reference, teacher)} if agree else {}
-        known = {key: distribution(window_logits(model, states, head, index)) for key, model in judges.items()}
-        for name, model in arms.items():
-            if agree:
-                own = known.get(id(model)) or distribution(window_logits(model, states, head, index))
-                values = {"loss_nats": loss_nats(own.log_p, targets), **agreement(known[id(reference)], own)}
-                values["teacher_js_nats"] = js_nats(known[id(teacher)], own)
-            else:
-                values = {
-                    "loss_nats": loss_nats(torch.log_softmax(window_logits(model, states, head, index), -1), targets)
-                }
-                _check_finite(values["loss_nats"])
-            for metric, value in values.items():
-                collected.setdefault((name, metric), []).append(value.view(n, -1).double().mean(1))
+        finals = {id(model): scored_states(model, states, index) for model in [*arms.values(), *judges]}
+        found: dict[tuple[str, str], list[Tensor]] = {}
+        for at in range(0, len(targets), CHUNK):
+            rows = slice(at, at + CHUNK)
+            known = {id(model): distribution(arm_logits(model, finals[id(model)][rows], head)) for model in judges}
+            for name, model in arms.items():
+                if agree:
+                    own = known.get(id(model)) or distribution(arm_logits(model, finals[id(model)][rows], head))
+                    values = {"loss_nats": loss_nats(own.log_p, targets[rows]), **agreement(known[id(reference)], own)}
+                    if teacher is not None:
+                        values["teacher_js_nats"] = js_nats(known[id(teacher)], own)
+                else:
+                    log_p = torch.log_softmax(arm_logits(model, finals[id(model)][rows], head), -1)
+                    values = {"loss_nats": loss_nats(log_p, targets[rows])}
+                    _check_finite(values["loss_nats"])
+                for metric, value in values.items():
+                    found.setdefault((name, metric), []).append(value.double())
+        for key, parts in found.items():
+            collected.setdefault(key, []).append(torch.cat(parts).view(index.stop - start, -1).mean(1))
     for (name, metric), parts in collected.items():
         yield name, metric, torch.cat(parts)

@@ -81,11 +81,15 @@ class AbiModule(nn.Module):
         self._rotated = False
         self.register_load_state_dict_post_hook(lambda module, _: module.set_rotation(module.rotation))
 
-    def interface_state(self, taps: Tensor) -> Tensor:
-        """Return the interface's ABI state `h` `[B, T, A]`: tap norms, `proj_in`, norm."""
+    def features(self, taps: Tensor) -> Tensor:
+        """Return what `proj_in` reads, `[B, T, K * D]`: the taps, each under its norm where the module has tap norms."""
         if self.config.tap_norms:
             taps = torch.stack([norm(taps[..., k, :]) for k, norm in enumerate(self.tap_lns)], dim=-2)
-        return self.abi_ln(self.proj_in(taps.flatten(-2)))
+        return taps.flatten(-2)
+
+    def interface_state(self, taps: Tensor) -> Tensor:
+        """Return the interface's ABI state `h` `[B, T, A]`: tap norms, `proj_in`, norm."""
+        return self.abi_ln(self.proj_in(self.features(taps)))
 
     def abi_state(self, taps: Tensor) -> Tensor:
         """Return `z` `[B, T, A]`, what `proj_out` reads: the interface state plus the gated domain net, exactly transported.

@@ -28,7 +28,7 @@ SCHEMAS = ROOT / "workflow" / "schemas"
 OUTSIDE_DIGEST = frozenset({"abi", "abi.errors", "abi.provenance", "abi.cli"})
 """Modules whose edits change messages, not results: they stay out of every digest."""
 
-VERSIONED = ("torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy", "pandas")
+VERSIONED = ("torch", "transformers", "peft", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy", "pandas")
 log = logging.getLogger("abi")
 
 
@@ -130,14 +130,31 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
 
     Raises: DataError: missing, not JSON, a key twice, NaN or infinity, or not valid for the schema.
     """
+    document = _parsed(path)
+    check_schema(document, kind, str(path))
+    return dict(document)
+
+
+def _parsed(path: str | Path) -> Any:
     try:
-        document = strict.parse(Path(path).read_text(encoding="utf-8"))
+        return strict.parse(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path}: is not readable JSON ({error}); delete it and rebuild it") from None
-    check_schema(document, kind, str(path))
-    return document
+
+
+def result_kind(document: object) -> str:
+    """Return the schema of a result file by its `format`: `ladder`, or `result` for everything else."""
+    found = document.get("format") if isinstance(document, Mapping) else None
+    return "ladder" if isinstance(found, str) and found.startswith("abi/ladder@") else "result"
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """Return the result file of a claim or of a ladder, validated. Raises: DataError: as `read_json`."""
+    document = _parsed(path)
+    check_schema(document, result_kind(document), str(path))
+    return dict(document)
 
 
 def check_schema(document: object, kind: str, where: str) -> None:

@@ -4,10 +4,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from abi.vocabulary import CLOSED_FORM
+
 Record = Mapping[str, Any]
 ORDER = (
     "raw", "reference", "oracle", "before", "native", "candidate", "transferred", "random", "permuted", "identity", "published",
-    "no-domain", "linear", "bias", "unfrozen", "direct",
+    "no-domain", "linear", "bias", "unfrozen", "direct", "lora", "wrong-domain",
 )  # fmt: skip
 
 
@@ -43,56 +45,109 @@ def share_words(judged: Record) -> str:
     return f"{figure(share['estimate'])}{bounds} (against {share['placebo']})"
 
 
-def claim_rows(results: Sequence[Record]) -> list[dict[str, str]]:
-    """Return one row of words per claim: id, published, published criteria on held-out text, verdict, reason."""
-    rows = []
+def is_ladder(result: Record) -> bool:
+    """Return whether a result file is that of a ladder: a verdict from the verdicts of other claims."""
+    return bool(result["claim"]["kind"] == "ladder")
+
+
+def primary_fit(result: Record) -> Record:
+    """Return what the fit that decides found."""
+    judged: Record = result["fits"][result["claim"]["fit"]]
+    return judged
+
+
+def grouped(results: Sequence[Record]) -> list[tuple[Record, list[Record]]]:
+    """Return every claim with its other regimes, in the order given; a regime whose claim is not there stands alone."""
+    there = {result["claim"]["id"] for result in results}
+    others: dict[str, list[Record]] = {}
     for result in results:
-        primary = result["fits"][result["claim"]["fit"]]
-        rows.append({
+        if result["claim"].get("of") in there:
+            others.setdefault(result["claim"]["of"], []).append(result)
+    heads = [result for result in results if result["claim"].get("of") not in there]
+    return [(head, others.get(head["claim"]["id"], [])) for head in heads]
+
+
+def in_groups(results: Sequence[Record]) -> list[Record]:
+    """Return results with every regime right after its claim."""
+    return [result for head, others in grouped(results) for result in (head, *others)]
+
+
+def verdict_words(result: Record) -> str:
+    """Return the verdict, marked where the scale is too small to mean anything."""
+    return str(result["verdict"]) + (" (meaningless scale)" if result["meaningless"] else "")
+
+
+def criteria_words(result: Record) -> str:
+    """Return what meets the published criteria here; of a ladder how many rungs are supported."""
+    if is_ladder(result):
+        supported = [rung for rung in result["rungs"] if rung["verdict"] == "SUPPORTED"]
+        return f"{len(supported)} of {len(result['rungs'])} rungs SUPPORTED"
+    return str(primary_fit(result)["published_criteria"]["sentence"]).removeprefix("published criteria met by: ")
+
+
+def units_words(result: Record) -> str:
+    """Return what a verdict rests on: groups, documents and seeds, or rungs."""
+    if is_ladder(result):
+        return ", ".join(rung["id"] for rung in result["rungs"])
+    counts = primary_fit(result)["counts"]
+    return (
+        f"{counts['groups']['domain']} groups, {counts['documents']['domain']} documents, {len(counts['seeds'])} seeds"
+    )
+
+
+def claim_rows(results: Sequence[Record]) -> list[dict[str, str]]:
+    """Return one row of words per result, regimes after their claim: id, regime, published, criteria, verdict, reason."""
+    return [
+        {
             "claim": result["claim"]["id"],
+            "regime": result["claim"].get("regime", result["claim"]["kind"]),
             "published": published_words(result),
-            "published criteria here": primary["published_criteria"]["sentence"].removeprefix("published criteria met by: "),
-            "verdict": result["verdict"] + (" (meaningless scale)" if result["meaningless"] else ""),
+            "published criteria here": criteria_words(result),
+            "verdict": verdict_words(result),
             "why": result["reason"],
-        })  # fmt: skip
-    return rows
+        }
+        for result in in_groups(results)
+    ]
 
 
 def readme_table(results: Sequence[Record]) -> str:
-    """Return the README's verdict table with one row per claim, and the headline of what it rests on."""
+    """Return the README's verdict table with one row per claim; its other regimes share a cell."""
     if not results:
-        return "\nNo reference run is committed yet.\n\n"
+        return "\nNo reference run of these claims is committed yet.\n\n"
     rows = []
-    for result in results:
-        primary = result["fits"][result["claim"]["fit"]]
-        words = claim_rows([result])[0]
-        counts = primary["counts"]
-        units = f"{counts['groups']['domain']} groups, {counts['documents']['domain']} documents, {len(counts['seeds'])} seeds"
-        cells = [
-            f"`{words['claim']}`",
-            words["published"],
-            words["published criteria here"],
-            f"**{words['verdict']}**",
-            words["why"],
-        ]
-        rows.append([*cells, share_words(primary), units])
-    heads = ["claim", "published", "published criteria here", "verdict", "why", "share", "rests on"]
+    for result, others in grouped(results):
+        regimes = [f"{other['claim']['regime']}: **{other['verdict']}**" for other in others]
+        share = "-" if is_ladder(result) else share_words(primary_fit(result))
+        cells = [f"`{result['claim']['id']}`", published_words(result), criteria_words(result)]
+        cells += [f"**{verdict_words(result)}**", result["reason"], share, units_words(result)]
+        rows.append([*cells, "; ".join(regimes) or "-"])
+    heads = ["claim", "published", "published criteria here", "verdict", "why", "share", "rests on", "other regimes"]
     return "\n" + "\n".join(table(heads, rows)) + "\n\n"
 
 
 def terminal(results: Sequence[Record], headline: str) -> str:
-    """Return the verdicts for a terminal, ASCII only."""
+    """Return the verdicts for a terminal, ASCII only; the other regimes of a claim are indented under it."""
     blocks = []
-    for row in claim_rows(results):
+    for result, others in grouped(results):
+        [row] = claim_rows([result])
         lines = [f"{row['claim']}: {row['verdict']}"]
         for key in ("published", "published criteria here", "why"):
-            lines += textwrap.wrap(f"{key}: {row[key]}", 110, initial_indent="    ", subsequent_indent="      ")
+            lines += _wrapped(f"{key}: {row[key]}", 4)
+        for rung in result.get("rungs", ()):
+            lines += _wrapped(f"rung {rung['id']}: {rung['verdict']}", 4)
+        for other in others:
+            lines += _wrapped(f"{other['claim']['regime']}: {verdict_words(other)}", 4)
+            lines += _wrapped(f"why: {other['reason']}", 8)
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, headline]) + "\n"
 
 
+def _wrapped(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2))
+
+
 def markdown(results: Sequence[Record], headline: str) -> str:
-    """Return the summary page: the table of claims, then per claim its tests and arms."""
+    """Return the page: the table of claims, then per claim its tests and arms in every regime, per ladder its rungs."""
     lines = ["# Verdicts", ""]
     scale = results[0]["scale"]
     note = (
@@ -103,10 +158,13 @@ def markdown(results: Sequence[Record], headline: str) -> str:
     lines += [f"Scale `{scale}`, protocol {results[0]['protocol']}.{note} {headline}.", ""]
     rows = claim_rows(results)
     lines += table(list(rows[0]), [list(row.values()) for row in rows])
-    for result in results:
-        lines += ["", f"## `{result['claim']['id']}`: {result['claim']['title']}", "", result["claim"]["statement"], ""]
-        for fit, judged in result["fits"].items():
-            lines += _fit_section(result, fit, judged)
+    for result, others in grouped(results):
+        claim = result["claim"]
+        lines += ["", f"## `{claim['id']}`: {claim['title']}", "", claim["statement"], ""]
+        lines += _ladder_section(result) if is_ladder(result) else _fit_sections(result)
+        for other in others:
+            regime = f"## `{other['claim']['id']}`: the same claim, regime {other['claim']['regime']}"
+            lines += [regime, "", f"The target side sees {other['claim'].get('sees', '-')}.", "", *_fit_sections(other)]
     lines += [
         "",
         "How to read this: `docs/protocol.md`. It holds for these backbones and this text; documents and seeds are sampled, backbones are not.",
@@ -114,10 +172,34 @@ def markdown(results: Sequence[Record], headline: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _ladder_section(result: Record) -> list[str]:
+    """Return the verdict of a ladder and the table of its rungs."""
+    heads = ["rung", "verdict", "at the strict level", "why"]
+    rows = [
+        [f"`{rung['id']}`", rung["verdict"], rung["verdict_at_strict_level"], rung["reason"]]
+        for rung in result["rungs"]
+    ]
+    return [f"### Ladder: {result['verdict']}", "", f"{result['reason']}.", "", *table(heads, rows), ""]
+
+
+def _fit_sections(result: Record) -> list[str]:
+    """Return the sections of all fits of a result, the deciding one first."""
+    own = result["claim"]["fit"]
+    order = sorted(result["fits"], key=lambda fit: fit != own)
+    return [line for fit in order for line in _fit_section(result, fit, result["fits"][fit])]
+
+
+def fit_words(result: Record, fit: str) -> str:
+    """Return what a fit is for: it decides, or it stands beside as a variant or in closed form."""
+    if fit == result["claim"]["fit"]:
+        return "primary"
+    how = "fitted without gradient steps" if fit == CLOSED_FORM else "a variant, other steps or less text"
+    return f"{how}; decides nothing"
+
+
 def _fit_section(result: Record, fit: str, judged: Record) -> list[str]:
-    name = "primary" if fit == result["claim"]["fit"] else "also fitted without gradient steps; decides nothing"
     lines = [
-        f"### Fit `{fit}` ({name}): {judged['verdict']}",
+        f"### Fit `{fit}` ({fit_words(result, fit)}): {judged['verdict']}",
         "",
         f"{judged['reason']}.",
         "",
@@ -145,9 +227,9 @@ def _fit_section(result: Record, fit: str, judged: Record) -> list[str]:
     return lines
 
 
-def _closure(closure: Record | None) -> str:
+def _closure(closure: Record | None, nothing: str = "not reported, no room is shown") -> str:
     if closure is None or closure["estimate"] is None:
-        return "not reported, no room is shown"
+        return nothing
     piece = closure["pieces"][0] if closure["bounded"] and len(closure["pieces"]) == 1 else None
     return figure(closure["estimate"]) + (
         f" [{figure(piece[0])}, {figure(piece[1])}]" if piece else " (unbounded interval)"
@@ -159,7 +241,7 @@ def _bounds(interval: Record | None) -> str:
 
 
 def _arm_table(result: Record, fit: str, judged: Record) -> list[str]:
-    """Return the table of arms: agreement with the reference and bits per byte on held-out domain and general text."""
+    """Return the table of arms: agreement with the reference, bits per byte, the part of the gap it closes."""
     columns = [("domain", m) for m in ("js_nats", "top1", "top5", "entropy_diff_nats", "bits_per_byte")] + [
         ("general", "bits_per_byte")
     ]
@@ -170,9 +252,9 @@ def _arm_table(result: Record, fit: str, judged: Record) -> list[str]:
         known = perplexity.get(fit, {}).get(arm) or perplexity["-"].get(arm, {})
         met = judged["published_criteria"]["arms"].get(arm)
         figures = [with_interval(scopes.get(scope, {}).get(metric)) for scope, metric in columns]
-        rows.append(
-            [arm, *figures, figure(known.get("domain")), "-" if met is None else "yes" if met["passed"] else "no"]
-        )
+        closed = _closure(judged["gap_closures"].get(arm), "-")
+        passed = "-" if met is None else "yes" if met["passed"] else "no"
+        rows.append([arm, *figures, closed, figure(known.get("domain")), passed])
     heads = [
         "arm",
         "JS (nats)",
@@ -181,6 +263,7 @@ def _arm_table(result: Record, fit: str, judged: Record) -> list[str]:
         "entropy diff. (nats)",
         "bits/byte",
         "bits/byte general",
+        "gap closed",
         "perplexity",
         "published criteria",
     ]

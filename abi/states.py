@@ -150,13 +150,14 @@ def write_states(backbone: Any, windows: Windows, window: Any, taps: Sequence[in
     if not all(bool(torch.isfinite(tensor).all()) for tensor in stored.values()):
         raise DataError(f"{path}: the backbone gives NaN or infinite states; it is damaged or needs fp32")
     extra = {
+        "tokens": windows.tokens,
         "targets": windows.targets,
         "target_bytes": windows.target_bytes,
         "char_end": windows.char_end,
         "document": windows.document,
     }
     write_tensors(path, stored | extra)
-    return {"n_windows": n, "positions": shape[1], "width": shape[2], "taps": wanted, "final_tap": backbone.depth,
+    return {"n_windows": n, "length": window.length, "positions": shape[1], "width": shape[2], "taps": wanted, "final_tap": backbone.depth,
             "dtype": str(dtype).removeprefix("torch."), "skip": window.skip, "documents": windows.names,
             "groups": windows.groups}  # fmt: skip
 
@@ -178,6 +179,7 @@ class States:
         self.path, self.manifest = Path(path), manifest
         self.skip, self.final_tap = int(manifest["skip"]), int(manifest["final_tap"])
         self._tensors = load_mapped(path)
+        self.windows = torch.arange(int(manifest["n_windows"]))
         expected = (manifest["n_windows"], manifest["positions"], manifest["width"])
         if not self._as_promised(expected):
             raise DataError(
@@ -185,11 +187,12 @@ class States:
             )
 
     def _as_promised(self, expected: tuple[int, int, int]) -> bool:
-        """Return whether taps, targets and documents have the shapes and numbers of the manifest."""
+        """Return whether taps, tokens, targets and documents have the shapes and numbers of the manifest."""
         shapes: dict[str, tuple[int, ...]] = {
             f"tap.{tap}": expected for tap in {*self.manifest["taps"], self.final_tap}
         }
         shapes |= {name: expected[:2] for name in ("targets", "target_bytes", "char_end")} | {"document": expected[:1]}
+        shapes["tokens"] = (expected[0], int(self.manifest["length"]))
         if {name: tuple(tensor.shape) for name, tensor in self._tensors.items()} != shapes:
             return False
         if any(tensor.is_floating_point() != name.startswith("tap.") for name, tensor in self._tensors.items()):
@@ -201,14 +204,30 @@ class States:
         return int(self.manifest["n_windows"])
 
     def select(self, windows: Sequence[int]) -> "States":
-        """Return a store of some windows only, in the given order."""
+        """Return a store of some windows only, in the given order; `windows` keeps their original numbers."""
         chosen = object.__new__(States)
         index = torch.tensor(list(windows), dtype=torch.long)
         chosen.path, chosen.skip, chosen.final_tap = self.path, self.skip, self.final_tap
+        chosen.windows = self.windows[index]
         chosen._tensors = {name: tensor[index] for name, tensor in self._tensors.items()}
         kept, chosen._tensors["document"] = torch.unique(chosen._tensors["document"].long(), return_inverse=True)
         names = {key: [self.manifest[key][i] for i in kept.tolist()] for key in ("documents", "groups")}
         chosen.manifest = {**self.manifest, "n_windows": len(index), **names}
+        return chosen
+
+    def positions(self, flat: Tensor) -> "States":
+        """Return a store whose windows are single positions, given as flat indices `[n]` (window * positions + position).
+
+        Its `windows` are those the positions come from; it holds no tokens, since a single position is no window of them.
+        """
+        chosen = States.__new__(States)
+        chosen.path, chosen.skip, chosen.final_tap = self.path, 0, self.final_tap
+        chosen.windows = self.windows[flat // int(self.manifest["positions"])]
+        kept = {name: tensor for name, tensor in self._tensors.items() if name not in {"document", "tokens"}}
+        per_position = {name: tensor.flatten(0, 1) for name, tensor in kept.items()}
+        chosen._tensors = {name: tensor[flat].unsqueeze(1) for name, tensor in per_position.items()}
+        chosen._tensors["document"] = self._tensors["document"][flat // int(self.manifest["positions"])]
+        chosen.manifest = {**self.manifest, "n_windows": len(flat), "positions": 1, "skip": 0}
         return chosen
 
     def taps(self, taps: Sequence[int], index: Tensor | slice) -> Tensor:
@@ -223,6 +242,10 @@ class States:
     def final(self, index: Tensor | slice) -> Tensor:
         """Return final states `[B, T, D]` of some windows."""
         return self._tensors[f"tap.{self.final_tap}"][index].float()
+
+    def tokens(self, index: Tensor | slice) -> Tensor:
+        """Return token ids `[B, length]` of some windows, what a backbone reads."""
+        return self._tensors["tokens"][index]
 
     def targets(self, index: Tensor | slice) -> Tensor:
         """Return target ids `[B, T]`."""

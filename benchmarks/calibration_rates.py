@@ -1,27 +1,33 @@
 """Learning rates of the arms' forms, chosen on calibration text with one seed; test text is never read.
 
-python benchmarks/calibration_rates.py [--scale tiny]   (after `snakemake t5_to_gpt2 t5_same_backbone`)
+python benchmarks/calibration_rates.py [--scale tiny] [--claim ID ...]   (after the inputs of those claims' calibrations exist)
 
-For each form (module by its positive control, linear, bias) the rate with the lowest objective on the calibration split is what
-config/scales/<scale>.yaml should hold. Every arm of a form shares it, so no choice favours an arm of interest.
+For each form (module, linear, bias) the rate with the lowest objective on the calibration split is what
+config/scales/<scale>.yaml should hold. Every arm of a form shares it, so no choice favours an arm of interest. The module's
+rate is chosen on an arm that is not the claim's: the positive control `native` (`kd`, `ce`), and in general-only, which has
+none, the placebo `random`, so that the choice favours what the claim is compared with. `ce`: the mean over the ladder of
+windows. `matched`: KL to the held-out general lesson, before any gain; no domain text is read for it.
 """
 
 import argparse
 import csv
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from abi.arms import RECIPES, Nets, make
+from abi.arms import RECIPES, make, tasks_of, train_arm
 from abi.config import load
 from abi.fitting import FitData, Objective, correction_of, corrections, derive_seed, fit_gradient, logit_bias_of
 from abi.losses import correction_mse, head_loss
 from abi.module import AbiModule
 from abi.specs import Study
-from abi.stages.alignments import read_rotations
-from abi.stages.store import module_of_seed, read_head, read_states, shape
+from abi.stages.calibration import Taught, Teaching, budget_of
+from abi.stages.store import read_states
 from abi.training import Phase, Schedule
+from abi.vocabulary import CLOSED_FORM
 
 RATES = {
     "module": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
@@ -29,109 +35,113 @@ RATES = {
     "bias": (1e-2, 3e-2, 1e-1, 3e-1),
 }
 ARM = {
-    "kd": {"module": "native", "linear": "linear", "bias": "bias"},
-    "correction-mse": {"module": "candidate", "linear": "linear"},
+    "oracle-kd": {"module": "native", "linear": "linear", "bias": "bias"},
+    "few-shot": {"module": "native", "linear": "linear", "bias": "bias"},
+    "general-only": {"module": "random", "linear": "linear", "bias": "bias"},
+    "reconstruction": {"module": "candidate", "linear": "linear"},
 }
-SEED = 1
+SEED, POSITIONS = 1, 2048
+COLUMNS = ["claim", "fit", "form", "lr", "objective_calibration", "objective_train"]
 
 
 @torch.no_grad()
-def objective_on(model, data, objective):
+def objective_on(model, data: FitData, objective: Objective) -> float:
     """Return the mean objective of a fitted arm on all windows of `data`."""
-    total = 0.0
-    for start in range(0, len(data.states), 16):
-        part = slice(start, start + 16)
+    total, batch = 0.0, max(1, POSITIONS // int(data.states.manifest["positions"]))
+    for start in range(0, len(data.states), batch):
+        part = slice(start, start + batch)
         final, correction = data.states.final(part), correction_of(model, data.states, part)
-        n = final.shape[0]
         if objective.kind == "correction-mse":
-            total += n * float(correction_mse(correction, data.teacher[part]))
+            total += len(final) * float(correction_mse(correction, data.teacher[part]))
             continue
         student = final if correction is None else final + correction
-        taught = None if objective.kind == "ce" else (final + data.teacher[part]).flatten(0, 1)
-        targets = data.states.targets(part).flatten()
-        loss = head_loss(student.flatten(0, 1), data.head, targets, teacher=taught, logit_bias=logit_bias_of(model))
-        total += n * float(loss)
+        taught = None if objective.kind == "ce" else final
+        if objective.kind == "kd":
+            taught = final + data.teacher[part]
+        total += len(final) * float(head_loss(
+            student.flatten(0, 1), data.head, data.states.targets(part).flatten(),
+            teacher=None if taught is None else taught.flatten(0, 1),
+            teacher_shift=data.shift[part].float() if objective.kind == "matched" else None,
+            temperature=objective.temperature, kd_weight=objective.kd_weight, logit_bias=logit_bias_of(model),
+        ))  # fmt: skip
     return total / len(data.states)
 
 
-def scaled(phases, rate):
-    """Return phases with the peak rate put to `rate`, their ratios kept."""
-    top = max(phase["lr"] for phase in phases)
-    return [Phase(**{**phase, "lr": phase["lr"] * rate / top}) for phase in phases]
+def scaled(schedule: Schedule, rate: float) -> Schedule:
+    """Return a schedule with the peak rate put to `rate`, the ratios of its phases kept."""
+    top = max(phase.lr for phase in schedule.phases)
+    return replace(schedule, phases=[replace(phase, lr=phase.lr * rate / top) for phase in schedule.phases])
 
 
-def main() -> None:
-    """Fit every form at every rate and print the objective on calibration text."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", default="tiny")
-    parser.add_argument("--claim", help="only this claim")
-    options = parser.parse_args()
-    study = Study(load(options.scale))
-    torch.set_num_threads(2)
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["claim", "fit", "form", "lr", "objective_calibration", "objective_train"])
-    for claim_id, claim in study.config.claims.items():
-        if options.claim not in (None, claim_id):
-            continue
-        inputs = study.calibration_input(claim_id, f"{SEED}-{SEED}")
-        train = read_states(inputs["train"], "train")
-        held = read_states(Path(inputs["train"].replace(".train.", ".calibration.")), "calibration")
-        head, settings = read_head(inputs["head"], train), study.scale["calibration"][claim["fit"]]
-        teacher = module_of_seed(inputs["oracle" if claim["kind"] == "transfer" else "reference"], SEED, train)
-        data, check = FitData(train, head, corrections(teacher, train)), FitData(held, head, corrections(teacher, held))
-        if claim["kind"] == "transfer":
-            rotations = read_rotations(inputs["alignment"], SEED)
-            nets = Nets(oracle=teacher, own=rotations["own"], aligned=rotations["aligned"])
-        else:
-            nets = Nets(before=module_of_seed(inputs["before"], SEED, train))
-        objective = Objective(claim["fit"])
-        config = shape(study.scale["modules"][claim["module"]], train)
-        for form, arm_name in ARM[claim["fit"]].items():
-            for rate in RATES[form]:
-                arm = make(RECIPES[claim["kind"]][arm_name], arm_name, config, nets, data, seed=SEED)
-                schedule = Schedule(scaled(settings["phases"][form], rate), settings.get("weight_decay", 0.01))
-                trained = fit_gradient(
-                    arm.model, data, objective, schedule, trainable=arm.trainable, frozen=arm.frozen, batch=settings["batch"],
-                    seed=derive_seed("calibration", SEED),
-                )  # fmt: skip
-                last = sum(trained.losses[-50:]) / 50
-                writer.writerow(
-                    [
-                        claim_id,
-                        claim["fit"],
-                        form,
-                        rate,
-                        f"{objective_on(arm.model, check, objective):.5f}",
-                        f"{last:.5f}",
-                    ]
-                )
-                sys.stdout.flush()
-        if claim["kind"] == "transfer":
-            native_rates(study, claim, data, check, writer)
+def held_out(teaching: Taught | Teaching, data: FitData) -> FitData:
+    """Return what an arm is judged on: the held-out general lesson, or calibration text with what teaches there."""
+    if data.held_out is not None:
+        return FitData(data.held_out.states, data.head, shift=data.held_out.shift)
+    states = read_states(Path(teaching.inputs["train"].replace(".train.", ".calibration.")), "calibration")
+    role = {"oracle-kd": "oracle", "reconstruction": "reference"}.get(teaching.regime)
+    return FitData(states, data.head, None if role is None else corrections(teaching.own(role, SEED), states))
 
 
-def native_rates(study, claim, data, check, writer) -> None:
-    """Fit a native module at several rates and print its CE on calibration text."""
+def rows_of(study: Study, claim_id: str, rates=RATES) -> Iterator[list]:
+    """Yield a row of COLUMNS for every form and rate of a claim, and for its native modules where they are trained."""
+    spec = {**study.calibration_spec(claim_id, f"{SEED}-{SEED}"), "variants": []}
+    inputs = study.calibration_input(claim_id, f"{SEED}-{SEED}")
+    regime, fit = spec["regime"], spec["fit"]
+    teaching = Teaching(spec, inputs) if regime == "general-only" else Taught(spec, inputs)
+    nets, data = teaching.of(SEED)
+    check, budget = held_out(teaching, data), budget_of(spec)
+    for form, name in ARM[regime].items():
+        recipe = RECIPES[regime][name]
+        for rate in rates[form]:
+            schedules = {form: scaled(budget.schedules[form], rate)}
+            found = []
+            for task in tasks_of(recipe, data, replace(budget, schedules=schedules), SEED):
+                if task.fit == CLOSED_FORM:
+                    continue
+                arm = make(recipe, name, teaching.config, nets, task.data, seed=SEED)
+                record = train_arm(arm, recipe, task, budget, SEED, name, None)
+                found.append((objective_on(arm.model, check, budget.objective), record["final_loss"]))
+            yield [
+                claim_id,
+                fit,
+                form,
+                rate,
+                *(f"{sum(values) / len(found):.5f}" for values in zip(*found, strict=True)),
+            ]
+    if regime == "oracle-kd":
+        yield from native_rows(study, claim_id, teaching.config, data, check, rates["module"])
+
+
+def native_rows(study: Study, claim_id: str, config, data: FitData, check: FitData, rates) -> Iterator[list]:
+    """Yield the CE on calibration text of a native module of the target, trained at several rates."""
+    claim = study.claim(claim_id)
     definition = study.scale["modules"][claim["module"]]
-    for rate in RATES["module"]:
-        module = AbiModule(shape(definition, data.states), seed=derive_seed("pilot", SEED))
-        schedule = Schedule(scaled(definition["training"]["phases"], rate))
+    for rate in rates:
+        module = AbiModule(config, seed=derive_seed("pilot", SEED))
+        schedule = scaled(Schedule([Phase(**phase) for phase in definition["training"]["phases"]]), rate)
         trained = fit_gradient(
             module, data, Objective("ce"), schedule, trainable=dict(module.named_parameters()), frozen={},
             batch=definition["training"]["batch"], seed=derive_seed("pilot-order", SEED),
         )  # fmt: skip
-        last = sum(trained.losses[-50:]) / 50
-        writer.writerow(
-            [
-                claim["target"],
-                "ce",
-                "native",
-                rate,
-                f"{objective_on(module, check, Objective('ce')):.5f}",
-                f"{last:.5f}",
-            ]
-        )
-        sys.stdout.flush()
+        last = trained.losses[-50:]
+        own = objective_on(module, check, Objective("ce"))
+        yield [claim["target"], "ce", "native", rate, f"{own:.5f}", f"{sum(last) / len(last):.5f}"]
+
+
+def main() -> None:
+    """Fit every form at every rate and print the objective on calibration text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="tiny")
+    parser.add_argument("--claim", action="append", help="only this claim (repeat for several)")
+    options = parser.parse_args()
+    study = Study(load(options.scale))
+    torch.set_num_threads(2)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for claim_id in options.claim or study.config.claims:
+        for row in rows_of(study, claim_id):
+            writer.writerow(row)
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

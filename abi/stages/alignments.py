@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abi.alignment import fit_procrustes, paired_positions
+from abi.alignment import fit_procrustes, pair_states
 from abi.arms import redrawn
 from abi.errors import AlignmentError
 from abi.module import AbiModule
@@ -20,7 +20,8 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     """Write `rotations` (safetensors: `<seed>.aligned`, `<seed>.own`) and `manifest` with how good each is.
 
     `aligned` maps the redrawn interface of the target to the source module's space, at positions that have read the same
-    text; `own` maps it to the native oracle's space, at the very same positions, for the positive control.
+    text; `own` maps it to the native oracle's space, at the very same positions, for the positive control; `other` to the
+    space of the source's module of another domain, where a claim has that control.
     """
     spec: dict[str, Any] = dict(job.spec)
     source_states, target_states = (
@@ -39,42 +40,14 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
             "aligned": abi_rows(source, source_states, at_source),
             "own": abi_rows(oracle, target_states, at_target),
         }
+        if "wrong" in inputs.keys():
+            pairs["other"] = abi_rows(module_of_seed(inputs["wrong"], seed, source_states), source_states, at_source)
         for name, rows in pairs.items():
             fit = fit_procrustes(pooled(target_rows, spec["pool"]), pooled(rows, spec["pool"]))
             rotations[f"{seed}.{name}"] = fit.rotation
             records.append({"seed": seed, "rotation": name, **fit.figures})
     write_tensors(outputs["rotations"], rotations)
     write_json(outputs["manifest"], "alignment", {"alignments": records, "provenance": job.provenance()})
-
-
-def pair_states(target: States, source: States, max_rows: int) -> tuple[Tensor, Tensor]:
-    """Return flat position indices of target and source states that have read the same document to the same character.
-
-    Raises: AlignmentError: the two share no position.
-    """
-    there = {name: i for i, name in enumerate(source.manifest["documents"])}
-    at_target, at_source = [], []
-    for i, name in enumerate(target.manifest["documents"]):
-        if name not in there:
-            continue
-        t_windows, s_windows = (
-            torch.nonzero(target.document == i).flatten(),
-            torch.nonzero(source.document == there[name]).flatten(),
-        )
-        t, s = paired_positions(
-            target.char_end[t_windows].flatten().numpy(), source.char_end[s_windows].flatten().numpy()
-        )
-        at_target.append(_flat(t_windows, torch.from_numpy(t), target.char_end.shape[1]))
-        at_source.append(_flat(s_windows, torch.from_numpy(s), source.char_end.shape[1]))
-    if not at_target:
-        raise AlignmentError(
-            f"alignment: {target.path} and {source.path} share no document; use the same text for both"
-        )
-    return torch.cat(at_target)[:max_rows], torch.cat(at_source)[:max_rows]
-
-
-def _flat(windows: Tensor, position: Tensor, per_window: int) -> Tensor:
-    return windows[position // per_window].long() * per_window + position % per_window
 
 
 @torch.no_grad()
@@ -96,13 +69,17 @@ def pooled(rows: Tensor, size: int) -> Tensor:
 
 
 def read_rotations(manifests: Sequence[str], seed: int) -> dict[str, Tensor]:
-    """Return the rotations of a seed: `aligned`, `own`. Raises: AlignmentError: no manifest holds the seed."""
+    """Return the rotations of a seed: `aligned`, `own`, and `other` where there is one.
+
+    Raises: AlignmentError: no manifest holds the seed.
+    """
     from abi.states import load_mapped
 
     for path in manifests:
         tensors = load_mapped(Path(path).with_suffix(".safetensors"))
-        found = {name: tensors[f"{seed}.{name}"] for name in ("aligned", "own") if f"{seed}.{name}" in tensors}
-        if len(found) == 2:
+        mine = f"{seed}."
+        found = {name.removeprefix(mine): tensor for name, tensor in tensors.items() if name.startswith(mine)}
+        if {"aligned", "own"} <= set(found):
             return found
     raise AlignmentError(
         f"alignment: none of {list(manifests)} holds both rotations of seed {seed}; delete and rebuild them"

@@ -10,7 +10,7 @@ from abi.provenance import Job, sha256_file, write_json
 
 
 def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-    """Write `model` (folder), `head` (safetensors) and `manifest` (JSON). The general train split is all it may read."""
+    """Write `model` (folder), `head` (safetensors), `tokens` and `manifest` (JSON). The general train split is all it may read."""
     folder = Path(outputs["model"])
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -29,6 +29,8 @@ def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     scale = backbones.save_head(backbone, outputs["head"])
+    spellings = backbones.spellings(backbone.tokenizer, facts["head_rows"])
+    write_json(outputs["tokens"], "tokens", {"vocabulary": facts["vocabulary"], "spellings": spellings})
     write_json(outputs["manifest"], "backbone", {
         "name": folder.name, "revision": revision, **facts, "head_scale": scale, "head_sha256": sha256_file(outputs["head"]),
         "pretraining": figures, "provenance": job.provenance(),

@@ -1,31 +1,34 @@
-"""Job: every arm of a claim for a batch of seeds, fitted by gradient and in closed form against the same teacher."""
+"""Job: every arm of a claim for a batch of seeds, fitted by gradient and in closed form with the same data and budget."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from abi.alignment import pair_states
 from abi.arms import Budget, Nets, fit_all
 from abi.fitting import FitData, Objective, corrections
-from abi.provenance import Job, write_json
+from abi.module import AbiModule, ModuleConfig
+from abi.provenance import Job, read_json, write_json
 from abi.stages.alignments import read_rotations
-from abi.stages.store import base_facts, module_of_seed, read_head, read_states, shape
-from abi.states import States
+from abi.stages.store import base_facts, check_same_text, module_of_seed, read_head, read_states, shape
+from abi.states import Head, States
+from abi.teaching import Lesson, carried_corrections, carried_interface, shared_tokens, shift_of, spread_rows
 from abi.training import Phase, Schedule
+
+Record = dict[str, Any]
 
 
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
     """Write `manifest` and beside it one folder per seed, fit and arm."""
-    spec: dict[str, Any] = dict(job.spec)
-    states = read_states(inputs["train"], "train")
-    head, config = read_head(inputs["head"], states), shape(spec["module"], states)
+    spec: Record = dict(job.spec)
     budget, folder, arms = budget_of(spec), Path(outputs["folder"]), []
+    teaching = Teaching(spec, inputs) if spec["regime"] == "general-only" else Taught(spec, inputs)
+    facts = {**base_facts(teaching.states), "text": spec["text"]}
     for seed in spec["seeds"]:
-        nets, teacher = nets_of(spec["kind"], inputs, seed, states), teacher_of(spec["kind"], inputs, seed, states)
-        data = FitData(states, head, corrections(teacher, states))
-        facts = {**base_facts(states), "text": spec["text"]}
+        nets, data = teaching.of(seed)
         records = fit_all(
-            spec["kind"], spec["arms"], config, nets, data, budget, seed=seed, folder=folder / f"seed{seed}", facts=facts,
-            checkpoints=job.scratch,
+            spec["regime"], spec["arms"], teaching.config, nets, data, budget, seed=seed, folder=folder / f"seed{seed}",
+            facts=facts, checkpoints=job.scratch,
         )  # fmt: skip
         arms += [{**record, "folder": f"seed{seed}/{record['folder']}"} for record in records]
     write_json(outputs["manifest"], "calibration", {"arms": arms, "provenance": job.provenance()})
@@ -38,19 +41,99 @@ def budget_of(spec: Mapping[str, Any]) -> Budget:
     schedules = {
         form: Schedule([Phase(**phase) for phase in phases], decay) for form, phases in given["phases"].items()
     }
-    objective = Objective(spec["fit"], given.get("temperature", 2.0), given.get("kd_weight", 0.9))
-    return Budget(schedules, given["batch"], objective, given["ridge_penalty"])
+    variants = {}
+    for name in spec["variants"]:
+        change = given["variants"][name]
+        other = {
+            form: Schedule(
+                [Phase(**{**phase, "steps": change.get("steps", phase["steps"])}) for phase in phases], decay
+            )
+            for form, phases in given["phases"].items()
+        }
+        variants[name] = (other, change.get("share", 1.0))
+    return Budget(
+        schedules, given["batch"], Objective(spec["fit"], given.get("temperature", 2.0), given.get("kd_weight", 0.9)),
+        given["ridge_penalty"], tuple(given.get("windows", ())), variants,
+    )  # fmt: skip
 
 
-def nets_of(kind: str, inputs: Mapping[str, Any], seed: int, states: States) -> Nets:
-    """Return the trained nets and rotations that a seed's arms are made of."""
-    if kind == "reconstruction":
-        return Nets(before=module_of_seed(inputs["before"], seed, states))
-    rotations = read_rotations(inputs["alignment"], seed)
-    source, oracle = module_of_seed(inputs["source"], seed), module_of_seed(inputs["oracle"], seed, states)
-    return Nets(source=source, oracle=oracle, aligned=rotations["aligned"], own=rotations["own"])
+class Taught:
+    """Fits on domain text: an oracle or a reference teaches (`oracle-kd`, a reconstruction), or nobody (`few-shot`)."""
+
+    def __init__(self, spec: Record, inputs: Mapping[str, Any]) -> None:
+        self.regime, self.inputs = spec["regime"], inputs
+        self.states = read_states(inputs["train"], "train")
+        self.head, self.config = read_head(inputs["head"], self.states), shape(spec["module"], self.states)
+
+    def of(self, seed: int) -> tuple[Nets, FitData]:
+        """Return a seed's nets and data; the teacher is the oracle of a transfer, the reference of a reconstruction."""
+        if self.regime == "reconstruction":
+            nets = Nets(before=self.own("before", seed))
+            teacher: AbiModule | None = self.own("reference", seed)
+        else:
+            rotations = read_rotations(self.inputs["alignment"], seed)
+            oracle = self.own("oracle", seed)
+            nets = Nets(
+                source=module_of_seed(self.inputs["source"], seed), oracle=oracle, aligned=rotations["aligned"],
+                own=rotations["own"], wrong=other_domain(self.inputs, seed), other=rotations.get("other"),
+            )  # fmt: skip
+            teacher = oracle if self.regime == "oracle-kd" else None
+        taught = None if teacher is None else corrections(teacher, self.states)
+        return nets, FitData(self.states, self.head, taught)
+
+    def own(self, role: str, seed: int) -> AbiModule:
+        """Return a module of the target backbone itself."""
+        return module_of_seed(self.inputs[role], seed, self.states)
 
 
-def teacher_of(kind: str, inputs: Mapping[str, Any], seed: int, states: States) -> Any:
-    """Return the teacher: the native oracle of a transfer, the reference of a reconstruction."""
-    return module_of_seed(inputs["oracle" if kind == "transfer" else "reference"], seed, states)
+class Teaching:
+    """Fits on general text alone, where the source backbone with its module teaches (`general-only`)."""
+
+    def __init__(self, spec: Record, inputs: Mapping[str, Any]) -> None:
+        self.inputs, self.penalty = inputs, spec["budget"]["ridge_penalty"]
+        self.most = {"train": spec["max_rows"], "calibration": max(1, spec["max_rows"] // 10)}
+        self.ids = shared_tokens(_spellings(inputs["target_tokens"]), _spellings(inputs["source_tokens"]))
+        self.states = read_states(inputs["target_states"], "train")
+        self.config: ModuleConfig = shape(spec["module"], self.states)
+        self.head = read_head(inputs["head"], self.states)
+        self.pairs = {
+            "train": self.paired(self.states, inputs["source_states"], "train"),
+            "calibration": self.paired(
+                read_states(inputs["target_held_out"], "calibration"), inputs["source_held_out"], "calibration"
+            ),
+        }
+
+    def paired(self, target: States, source_manifest: str, split: str) -> tuple[States, States, Head]:
+        """Return one-position windows of target and source that have read the same text, and the source's head."""
+        source = read_states(source_manifest, split)
+        check_same_text(source, target)
+        at_target, at_source = pair_states(target, source, None)
+        rows = spread_rows(len(at_target), self.most[split])
+        head = read_head(self.inputs["source_head"], source)
+        return target.positions(at_target[rows]), source.positions(at_source[rows]), head
+
+    def of(self, seed: int) -> tuple[Nets, FitData]:
+        """Return a seed's nets and its lesson."""
+        source_states = self.pairs["train"][1]
+        source = module_of_seed(self.inputs["source"], seed, source_states)
+        lesson, held_out = self.lesson(source, "train"), self.lesson(source, "calibration")
+        carried = carried_interface(source, source_states, lesson.states, self.config, self.penalty)
+        teacher = carried_corrections(lesson, self.penalty)
+        nets = Nets(source=source, carried=carried)
+        return nets, FitData(lesson.states, self.head, teacher, lesson.shift, held_out)
+
+    def lesson(self, source: AbiModule, split: str) -> Lesson:
+        """Return what a seed's source module teaches on the paired positions of a split."""
+        target_states, source_states, source_head = self.pairs[split]
+        shift = shift_of(source, source_states, source_head, self.ids, len(self.head.weight))
+        return Lesson(target_states, self.head, shift)
+
+
+def other_domain(inputs: Mapping[str, Any], seed: int) -> AbiModule | None:
+    """Return the source's module of another domain, where the claim has the arm `wrong-domain`."""
+    return module_of_seed(inputs["wrong"], seed) if "wrong" in inputs.keys() else None
+
+
+def _spellings(path: str) -> list[str | None]:
+    found: list[str | None] = read_json(path, "tokens")["spellings"]
+    return found

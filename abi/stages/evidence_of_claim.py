@@ -1,13 +1,15 @@
 """Job: evidence rows and published draws of a claim for a batch of seeds."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from abi.errors import DataError
 from abi.evaluation import Key, evidence_rows, published_draws
-from abi.fitting import Fitted, load_fitted
-from abi.provenance import Job
+from abi.fitting import FINALS, Evaluated, load_fitted, load_stored
+from abi.provenance import Job, read_json
 from abi.rows import COLUMNS, DRAW_COLUMNS, write_csv, write_promise
-from abi.stages.store import check_same_text, entries, module_of_seed, read_head, read_states
+from abi.stages.store import check_same_text, entries, module_of_seed, read_head, read_states, spread
 from abi.states import States
 from abi.vocabulary import UNFITTED
 
@@ -16,20 +18,19 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     """Write `evidence` and `draws` (csv.gz), and `manifest`, which says what is in them."""
     spec: dict[str, Any] = dict(job.spec)
     domain, general = (read_states(inputs[name], "test") for name in ("domain", "general"))
-    train = read_states(inputs["train"], "train")
-    check_same_text(domain, train)
+    scopes = {"domain": domain, "general": general}
+    if "train" in inputs.keys():
+        train = read_states(inputs["train"], "train")
+        check_same_text(domain, train)
+        scopes["on_training_text"] = train.select(spread(train, spec["training_windows"]))
     head = read_head(inputs["head"], domain)
-    scopes = {
-        "domain": domain,
-        "general": general,
-        "on_training_text": train.select(spread(train, spec["training_windows"])),
-    }
     rows: list[tuple[Any, ...]] = []
     draws: list[tuple[Any, ...]] = []
     for seed in spec["seeds"]:
         reference = module_of_seed(inputs["reference"], seed, domain)
-        arms = arms_of_seed(spec["kind"], inputs, seed, reference, domain)
-        teacher = reference if spec["kind"] == "reconstruction" else arms[Key(UNFITTED, "oracle")]
+        arms = arms_of_seed(inputs, seed, reference, domain) | lora_of_seed(inputs, seed, scopes)
+        teachers = {"oracle-kd": arms[Key(UNFITTED, "oracle")], "reconstruction": reference}
+        teacher = teachers.get(spec["regime"])
         rows += evidence_rows(arms, reference, teacher, scopes, head, seed, spec["windows_per_batch"])
         draws += published_draws(
             arms, reference, domain, head, seed=seed, rng_seeds=spec["rng_seeds"], n_chunks=spec["n_chunks"]
@@ -40,14 +41,14 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
 
 
 def arms_of_seed(
-    kind: str, inputs: Mapping[str, Any], seed: int, reference: Fitted, states: States
-) -> dict[Key, Fitted | None]:
+    inputs: Mapping[str, Any], seed: int, reference: Evaluated, states: States
+) -> dict[Key, Evaluated | None]:
     """Return every arm of a seed: raw, reference, oracle (`before` too in a reconstruction) and the fitted ones.
 
     Raises: DataError: an arm or module belongs to another backbone than the states it is to be evaluated on.
     """
-    arms: dict[Key, Fitted | None] = {Key(UNFITTED, "raw"): None, Key(UNFITTED, "reference"): reference}
-    for name in ("oracle", "before") if kind == "reconstruction" else ("oracle",):
+    arms: dict[Key, Evaluated | None] = {Key(UNFITTED, "raw"): None, Key(UNFITTED, "reference"): reference}
+    for name in ("oracle", "before") if "before" in inputs.keys() else ("oracle",):
         arms[Key(UNFITTED, name)] = module_of_seed(inputs[name], seed, states)
     for folder, entry in entries(inputs["calibration"], "calibration", "arms", seed):
         arm = load_fitted(folder / entry["folder"], states.manifest["base_sha256"])
@@ -55,10 +56,20 @@ def arms_of_seed(
     return arms
 
 
-def spread(states: States, wanted: int, per_document: int = 2) -> list[int]:
-    """Return about `wanted` windows, the first two of documents spread evenly over the store."""
-    first: dict[int, list[int]] = {}
-    for window, document in enumerate(states.document.tolist()):
-        first.setdefault(document, []).append(window)
-    step = max(1, len(first) * per_document // wanted)
-    return [window for document in sorted(first)[::step] for window in first[document][:per_document]]
+def lora_of_seed(inputs: Mapping[str, Any], seed: int, scopes: Mapping[str, States]) -> dict[Key, Evaluated | None]:
+    """Return a seed's `lora` arms, whose adapted final states were stored; none where the claim has no such arm.
+
+    Raises: DataError: they are of another backbone or of other windows than the states.
+    """
+    if "lora" not in inputs.keys():
+        return {}
+    found: dict[Key, Evaluated | None] = {}
+    for path in inputs["lora"]:
+        manifest = read_json(path, "lora")
+        for entry in (entry for entry in manifest["arms"] if entry["seed"] == seed):
+            file = Path(path).with_suffix("") / entry["folder"] / FINALS
+            arm = load_stored(file, entry["finals_sha256"], scopes, manifest["base_sha256"])
+            found[Key(entry["fit"], entry["arm"], entry["draw"])] = arm
+    if not found:
+        raise DataError(f"lora: none of {list(inputs['lora'])} holds seed {seed}; ask Snakemake for them")
+    return found

@@ -90,3 +90,12 @@ def entries(manifests: Iterable[str], kind: str, key: str, seed: int) -> list[tu
     if not found:
         raise DataError(f"{kind}: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
     return found
+
+
+def spread(states: States, wanted: int, per_document: int = 2) -> list[int]:
+    """Return about `wanted` windows, the first two of documents spread evenly over the store."""
+    first: dict[int, list[int]] = {}
+    for window, document in enumerate(states.document.tolist()):
+        first.setdefault(document, []).append(window)
+    step = max(1, len(first) * per_document // wanted)
+    return [window for document in sorted(first)[::step] for window in first[document][:per_document]]

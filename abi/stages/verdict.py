@@ -20,7 +20,7 @@ from abi.evidence import read_promised
 from abi.provenance import Job, read_json, write_json
 from abi.rows import files_of
 from abi.rules import Criteria
-from abi.vocabulary import CLOSED_FORM, UNFITTED
+from abi.vocabulary import UNFITTED, fits_of
 
 CANDIDATE = {"transfer": "transferred", "reconstruction": "candidate"}
 Record = dict[str, Any]
@@ -31,7 +31,8 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     spec: Record = dict(job.spec)
     _check_promised(inputs)
     evidence, draws = read_promised(inputs["manifests"])
-    arms = [arm for path in inputs["calibration"] for arm in read_json(path, "calibration")["arms"]]
+    kinds = [kind for kind in ("calibration", "lora") if kind in inputs.keys()]
+    arms = [arm for kind in kinds for path in inputs[kind] for arm in read_json(path, kind)["arms"]]
     frozen = nets_unmoved(spec["claim"]["kind"], arms, inputs)
     result = judged(spec, evidence, draws, frozen=frozen)
     result["training"] = training_facts(arms)
@@ -53,7 +54,7 @@ def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
     claim, protocol = spec["claim"], spec["protocol"]
     criteria, kind = Criteria.from_mapping(protocol["criteria"]), claim["kind"]
     fits: Record = {}
-    for fit in (claim["fit"], CLOSED_FORM):
+    for fit in fits_of(claim):
         if kind == "transfer":
             fits[fit] = judge_transfer(evidence, regime=claim["regime"], fit=fit, criteria=criteria, frozen=frozen)
         else:
@@ -103,10 +104,10 @@ def nets_unmoved(kind: str, arms: list[Record], inputs: Mapping[str, Any]) -> bo
     if kind == "reconstruction":
         nets = {(arm["seed"], arm["domain_sha256"]) for arm in arms if arm["arm"] == "random" and arm["draw"] == 0}
         return len(nets) == len({seed for seed, _ in nets})
-    givers = {"transferred": "source", "identity": "source", "native": "oracle"}
+    givers = {"transferred": "source", "identity": "source", "native": "oracle", "wrong-domain": "wrong"}
     known = {
         role: {m["seed"]: m["domain_sha256"] for path in inputs[role] for m in read_json(path, "modules")["modules"]}
-        for role in set(givers.values())
+        for role in set(givers.values()) & set(inputs.keys())
     }
     checked = [arm for arm in arms if arm["arm"] in givers]
     return all(arm["domain_sha256"] == known[givers[arm["arm"]]][arm["seed"]] for arm in checked)
@@ -167,9 +168,8 @@ def legacy(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
     """
     claim = spec["claim"]
     arm, fit = CANDIDATE[claim["kind"]], claim["fit"]
-    own = draws[
-        (draws["fit"] == fit) & (draws["arm"] == arm) & (draws["seed"] == draws["seed"].min()) & (draws["draw"] == 0)
-    ]
+    own = draws[(draws["fit"] == fit) & (draws["arm"] == arm) & (draws["seed"] == draws["seed"].min())]
+    own = own[own["draw"] == own["draw"].max()]  # of a ladder of windows the largest
     chunks = own.pivot_table(index=["rng_seed", "chunk"], columns="metric", values="value")
     per_seed = {int(str(seed)): _nib(part, spec) for seed, part in chunks.groupby(level="rng_seed", sort=False)}
     first = 7777 if 7777 in per_seed else next(iter(per_seed))

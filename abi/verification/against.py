@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from abi.errors import DataError
-from abi.verification.checkout import REFERENCE, Scale, read, result_paths
+from abi.verification.checkout import REFERENCE, Scale, read_result, result_paths
 from abi.verification.findings import DIFFERS, NOTE, Finding, differences, is_number, show
 
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
@@ -33,7 +33,7 @@ def compare(scale: Scale, against: str, tolerance: float) -> None:
     compared without their numbers, which have leaves of their own; hashes of weights are notes: they name a machine's bits.
     """
     folder = other_folder(against, scale)
-    others = {path.name: read(path, "result", scale.findings) for path in result_paths(folder)}
+    others = {path.name: read_result(path, scale.findings) for path in result_paths(folder)}
     equal, within, beyond = 0, 0, 0
     for name, result in scale.results.items():
         file = Path(scale.files[name]).name
@@ -63,8 +63,11 @@ def compare(scale: Scale, against: str, tolerance: float) -> None:
 
 
 def kept(result: dict[str, Any]) -> Any:
-    """Return a result without what names a run (provenance, seconds), and with the numbers in sentences masked."""
-    return _kept({key: value for key, value in result.items() if key != "provenance"}, "")
+    """Return a result without what names a run (provenance, seconds, hashes of a ladder's rungs), numbers in sentences masked."""
+    rest = {key: value for key, value in result.items() if key != "provenance"}
+    if "rungs" in rest:
+        rest["rungs"] = [{key: value for key, value in rung.items() if key != "sha256"} for rung in rest["rungs"]]
+    return _kept(rest, "")
 
 
 def _kept(node: Any, key: str) -> Any:

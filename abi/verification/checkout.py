@@ -8,13 +8,14 @@ from typing import Any
 
 from abi import record
 from abi.errors import AbiError, DataError
-from abi.provenance import code_digest, sha256_file, validator
+from abi.provenance import code_digest, result_kind, sha256_file, validator
 from abi.report import markdown, terminal
 from abi.rows import kept
 from abi.verification.figures import check_result, check_summary
 from abi.verification.findings import CODES, NOTE, STALE, TAMPERED, UNREADABLE, Checks, Finding, count_numbers, parse
+from abi.verification.rungs import Rung, check_ladder
+from abi.vocabulary import ASIDE, PAGES
 
-ASIDE = frozenset({"summary.json", "verify.json"})
 REFERENCE = "reference"
 EVIDENCE = "evidence"  # folder under results/<scale>
 
@@ -55,7 +56,7 @@ class Scale:
 def folders(root: Path = Path("results")) -> list[Path]:
     """Return the folders that hold result files: results/<scale> and results/reference/<scale>."""
     places = [*sorted(root.glob("*")), *sorted((root / REFERENCE).glob("*"))]
-    return [place for place in places if place.is_dir() and (result_paths(place) or (place / "summary.json").exists())]
+    return [place for place in places if place.is_dir() and (result_paths(place) or page_paths(place))]
 
 
 def result_paths(folder: Path) -> list[Path]:
@@ -63,8 +64,21 @@ def result_paths(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.json")) if path.name not in ASIDE]
 
 
-def read(path: Path, kind: str, found: list[Finding]) -> dict[str, Any] | None:
-    """Return a JSON document of a schema `kind`; None if it cannot be used, with the reasons added to `found`."""
+def page_paths(folder: Path) -> list[Path]:
+    """Return the pages of a folder that count its claims, as JSON."""
+    return [path for path in (folder / f"{page}.json" for page in PAGES) if path.exists()]
+
+
+def read_result(path: Path, found: list[Finding]) -> dict[str, Any] | None:
+    """Return the result file of a claim or of a ladder, by its `format`; None as `read`."""
+    return read(path, None, found)
+
+
+def read(path: Path, kind: str | None, found: list[Finding]) -> dict[str, Any] | None:
+    """Return a JSON document of a schema; None if it cannot be used, with the reasons added to `found`.
+
+    Args: kind: the schema; None: that of a result file with this `format`.
+    """
     try:
         document = parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -80,7 +94,7 @@ def read(path: Path, kind: str, found: list[Finding]) -> dict[str, Any] | None:
             "/".join(str(part) for part in error.absolute_path),
             f"breaks its schema: {error.message[:120]}",
         )
-        for error in validator(kind).iter_errors(document)
+        for error in validator(kind or result_kind(document)).iter_errors(document)
     ]
     found += faults
     return None if faults else document
@@ -93,24 +107,35 @@ def verified(folder: Path, only: Sequence[str] = ()) -> Scale:
     """
     scale = Scale(folder)
     everything: dict[str, dict[str, Any]] = {}
+    paths: dict[str, Path] = {}
     for path in result_paths(folder):
-        document = read(path, "result", scale.findings)
-        if document is None:
-            continue
-        name = str(document["claim"].get("id"))
-        everything[name] = document
-        if not only or name in only or document["claim"].get("record", {}).get("claim") in only:
-            scale.results[name], scale.files[name] = document, str(path)
-            _check_file(scale, document, path)
-    summary = folder / "summary.json"
-    if summary.exists():
-        _check_summary(scale, summary, everything)
+        document = read_result(path, scale.findings)
+        if document is not None:
+            name = str(document["claim"].get("id"))
+            everything[name], paths[name] = document, path
+    beside = {name: Rung(everything[name], sha256_file(path)) for name, path in paths.items()}
+    for name, document in everything.items():
+        if not only or name in only or _belongs(document, only):
+            scale.results[name], scale.files[name] = document, str(paths[name])
+            _check_file(scale, document, paths[name], beside)
+    for page in page_paths(folder):
+        _check_page(scale, page, everything)
     return scale
 
 
-def _check_file(scale: Scale, document: dict[str, Any], path: Path) -> None:
+def _belongs(document: Mapping[str, Any], only: Sequence[str]) -> bool:
+    """Return whether a result is of one of some claims: by their id in the record, or another regime of theirs."""
+    claim = document["claim"]
+    return claim.get("of") in only or claim.get("record", {}).get("claim") in only
+
+
+def _check_file(scale: Scale, document: dict[str, Any], path: Path, beside: Mapping[str, Rung]) -> None:
     checks = Checks(str(path))
-    check_result(checks, document, published(document, checks))
+    known = published(document, checks)
+    if result_kind(document) == "ladder":
+        check_ladder(checks, document, beside, known)
+    else:
+        check_result(checks, document, known)
     checks.equal("scale", document["scale"], scale.folder.name, "the folder")
     expected = document["claim"].get("record", {}).get("result_file")
     checks.equal("claim/record/result_file", expected, path.name, "the file's name")
@@ -185,28 +210,36 @@ def _check_manifest(scale: Scale, name: str) -> None:
             scale.findings += [] if finding in scale.findings else [finding]
 
 
-def _check_summary(scale: Scale, path: Path, results: Mapping[str, dict[str, Any]]) -> None:
+def _check_page(scale: Scale, path: Path, results: Mapping[str, dict[str, Any]]) -> None:
+    """Check a page that counts claims: its words and counts, the hashes of its inputs, its lines."""
     summary = read(path, "summary", scale.findings)
     if summary is None:
         return
     checks = Checks(str(path))
     try:
-        check_summary(checks, summary, results)
+        check_summary(checks, summary, _listed(path, summary, results))
     except (KeyError, TypeError, ZeroDivisionError) as error:
         checks.add("", f"lacks a figure or holds one of another kind ({error!r})")
     scale.findings += checks.found
     scale.checked += checks.n_checked
     _check_hashes(scale, str(path), {k: v for k, v in summary["provenance"]["inputs"].items()}, "provenance/inputs")
     if not checks.found and not scale.findings:
-        _check_texts(scale, path.parent, summary, results)
+        _check_texts(scale, path, summary, results)
 
 
-def _check_texts(scale: Scale, folder: Path, summary: Mapping[str, Any], results: Mapping[str, dict[str, Any]]) -> None:
-    """Compare summary.md and summary.txt with what the result files give, line by line."""
+def _listed(path: Path, summary: Mapping[str, Any], results: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the results a page must list: the summary every one, the headline those it counts."""
+    if path.stem == "summary":
+        return dict(results)
+    return {name: results[name] for name in summary["provenance"]["spec"]["counted"]}
+
+
+def _check_texts(scale: Scale, page: Path, summary: Mapping[str, Any], results: Mapping[str, dict[str, Any]]) -> None:
+    """Compare the Markdown and the text of a page with what the result files give, line by line."""
     ordered = [results[name] for name in summary["verdicts"]]
     sentence = summary["headline"]["sentence"]
-    for name, make in (("summary.md", markdown), ("summary.txt", terminal)):
-        path = folder / name
+    for suffix, make in ((".md", markdown), (".txt", terminal)):
+        path = page.with_suffix(suffix)
         if not path.is_file():
             continue
         stored, expected = (

@@ -50,7 +50,7 @@ class Decision:
             "vacuous": [],
             "share": None,
         }
-        empty |= {"gap_closure": None, "resolvable_gap": None, "secondary": {}}
+        empty |= {"gap_closure": None, "gap_closures": {}, "resolvable_gap": None, "secondary": {}}
         for key, value in empty.items():
             self.checks.equal(f"{self.root}/{key}", self.fit[key], value, "a study this small")
         for leaf, question, stored in self.pairs("tests", self.asked.tests):

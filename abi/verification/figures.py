@@ -9,7 +9,7 @@ from typing import Any
 from abi.verification.decision import Decision, check_mss, standard_error
 from abi.verification.findings import MEAN_SQUARES, Checks, count_numbers, is_number, show
 from abi.verification.questions import ROLES
-from abi.vocabulary import AGREEMENT, CLOSED_FORM, UNFITTED
+from abi.vocabulary import AGREEMENT, UNFITTED, fits_of
 
 CONTROLS = {
     "transfer": ("raw", "random", "permuted", "linear", "bias", "no-domain"),
@@ -49,7 +49,7 @@ def _head(checks: Checks, result: Record) -> None:
         checks.equal(key, result[key], value, "provenance/spec")
     checks.equal("protocol", result["protocol"], spec["protocol"]["protocol"], "provenance/spec")
     checks.equal("provenance/rule", provenance["rule"], "judge_claim", "the workflow")
-    fits = {claim["fit"], CLOSED_FORM}
+    fits = fits_of(claim)
     checks.equal("fits", sorted(result["fits"]), sorted(fits), "the claim")
     primary = result["fits"][claim["fit"]]
     for key in ("verdict", "reason"):
@@ -122,17 +122,20 @@ def _ratios(checks: Checks, decision: Decision) -> None:
     placebo = max(decision.roles.placebos, key=lambda arm: own[arm])
     checks.equal(f"{decision.root}/share/placebo", share["placebo"], placebo, "the placebo with the best mean")
     _ratio(checks, f"{decision.root}/share", share, own[c] - own[placebo], own[c] - own["raw"], level)
-    bits = {arm: arms[arm]["domain"]["bits_per_byte"]["mean"] for arm in (c, "raw", "oracle")}
+    key = "bits_per_byte"
+    bits = {arm: scopes["domain"][key]["mean"] for arm, scopes in arms.items() if key in scopes.get("domain", {})}
     room = next(test for test in fit["tests"] if test["id"] == "0.room.bits_per_byte")
     shown = room["interval"]["lower"] > 0
     closure = fit["gap_closure"]
     checks.holds(
         f"{decision.root}/gap_closure", (closure is not None) == shown, "is reported where room is shown, only there"
     )
-    if closure is not None and shown:
-        _ratio(
-            checks, f"{decision.root}/gap_closure", closure, bits["raw"] - bits[c], bits["raw"] - bits["oracle"], level
-        )
+    others = sorted(set(bits) - {"raw", "oracle"}) if shown else []
+    leaf = f"{decision.root}/gap_closures"
+    checks.equal(leaf, sorted(fit["gap_closures"]), others, "the arms with bits per byte, where room is shown")
+    checks.equal(f"{decision.root}/gap_closure", closure, fit["gap_closures"].get(c), f"{leaf}/{c}")
+    for arm, stored in fit["gap_closures"].items():
+        _ratio(checks, f"{leaf}/{arm}", stored, bits["raw"] - bits[arm], bits["raw"] - bits["oracle"], level)
     _gap(checks, decision, fit["resolvable_gap"])
 
 
@@ -255,20 +258,44 @@ def _legacy(checks: Checks, result: Record) -> None:
 
 def _training(checks: Checks, result: Record) -> None:
     for i, row in enumerate(result["training"]):
-        steps = result["calibration_steps"] if row["fit"] == result["claim"]["fit"] else 0
+        steps = steps_of(row["fit"], result)
         checks.equal(f"training/{i}/steps", row["steps"], steps, "the budget")
         if row.get("phase_floors"):
             checks.holds(f"training/{i}/phase_floors", count_numbers(row["phase_floors"]) > 0, "holds no figure")
 
 
+def judged_for(results: Mapping[str, Record]) -> dict[str, int]:
+    """Return claim -> the number of claims its strict level was made for (a ladder has none of its own)."""
+    specs = {name: result["provenance"]["spec"] for name, result in results.items()}
+    return {name: spec["n_claims"] for name, spec in specs.items() if "n_claims" in spec}
+
+
+def steps_of(fit: str, result: Record) -> int:
+    """Return how many steps the arms of a fit get: those of the claim's fit, other ones in a variant, none in closed form."""
+    budget, claim = result["provenance"]["spec"]["budget"], result["claim"]
+    phases = budget["phases"]["module"]
+    if fit == claim["fit"]:
+        return int(result["calibration_steps"])
+    if fit not in claim.get("variants", ()):
+        return 0
+    change = budget["variants"][fit]
+    return sum(int(change.get("steps", phase["steps"])) for phase in phases)
+
+
 def check_summary(checks: Checks, summary: Record, results: Mapping[str, Record]) -> None:
-    """Add to `checks` whatever of a summary does not follow from the result files. Args: results: by claim id."""
+    """Add to `checks` whatever of a page does not follow from the result files. Args: results: those it must list, by id."""
     words = {name: result["verdict"] for name, result in results.items()}
     checks.equal("verdicts", summary["verdicts"], words, "the result files")
-    criteria = summary["provenance"]["spec"]["protocol"]["criteria"]
-    total = len(summary["verdicts"])
-    level = 1 - (1 - criteria["level"]) / total
-    supported = sorted(name for name, word in words.items() if word == "SUPPORTED")
+    spec = summary["provenance"]["spec"]
+    counted = [name for name in spec["counted"] if name in words]
+    total, level = len(counted), 1 - (1 - spec["protocol"]["criteria"]["level"]) / spec["n_claims"]
+    for name, claims in judged_for(results).items():
+        words_of = f"the level {name} was judged at"
+        checks.equal("provenance/spec/n_claims", spec["n_claims"], claims, words_of)
+    of_record = [name for name, result in results.items() if "claim" in result["claim"].get("record", {})]
+    if of_record:
+        checks.equal("provenance/spec/counted", sorted(counted), sorted(of_record), "the claims of the record")
+    supported = sorted(name for name in counted if words[name] == "SUPPORTED")
     staying = [name for name in supported if results[name]["verdict_at_strict_level"] == "SUPPORTED"]
     stay = f"{len(staying)} of {total} stay SUPPORTED with intervals of {level:.5g}"
     sentence = f"{len(supported)} of {total} claims SUPPORTED; {stay}"

@@ -10,8 +10,8 @@ from abi.config import load
 from abi.errors import AbiError
 from abi.provenance import Job, hardware, versions
 from abi.specs import Study
-from abi.stages import verdict
-from abi.verification.checkout import Scale
+from abi.stages import ladder, verdict
+from abi.verification.checkout import Scale, page_paths
 from abi.verification.findings import (
     CLOSE,
     NOTE,
@@ -62,7 +62,8 @@ def _recompute(scale: Scale, name: str, result: dict[str, Any]) -> None:
     if absent:
         _add(scale, name, NOTE, "", f"is not recomputed: {absent[0]} and {len(absent) - 1} other inputs are not here")
         return
-    _manifests_agree(scale, name, provenance)
+    if provenance["rule"] != "judge_ladder":
+        _manifests_agree(scale, name, provenance)
     again = judged_again(provenance)
     tolerance = 0.0 if same_machine(provenance) else CLOSE
     if not tolerance:
@@ -95,12 +96,16 @@ def judged_again(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return the result file that the job of a provenance block writes from the inputs of now."""
     with tempfile.TemporaryDirectory() as folder:
         target = f"{folder}/result.json"
-        verdict.run(Replay(provenance), inputs_of(provenance["inputs"]), {"result": target})
+        if provenance["rule"] == "judge_ladder":
+            ladder.run(Replay(provenance), {"rungs": list(provenance["inputs"])}, {"result": target})
+        else:
+            inputs = inputs_of(provenance["inputs"], provenance["spec"]["claim"]["text"])
+            verdict.run(Replay(provenance), inputs, {"result": target})
         return parse(Path(target).read_text(encoding="utf-8"), target)
 
 
-def inputs_of(paths: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the named inputs of a verdict from the paths that its provenance lists."""
+def inputs_of(paths: Mapping[str, str], text: str) -> dict[str, list[str]]:
+    """Return the named inputs of a verdict from the paths that its provenance lists; `wrong` is a source of another text."""
     named: dict[str, list[str]] = {"evidence": [], "draws": [], "manifests": [], "calibration": [], "backbones": []}
     for path in paths:
         parts = Path(path).parts
@@ -110,8 +115,11 @@ def inputs_of(paths: Mapping[str, str]) -> dict[str, list[str]]:
             named["evidence"].append(path)
         elif "evidence" in parts:
             named["manifests"].append(path)
+        elif "lora" in parts:
+            named.setdefault("lora", []).append(path)
         elif "modules" in parts:
-            named.setdefault(parts[-2], []).append(path)
+            wrong = parts[-2] == "source" and parts[-4] != text
+            named.setdefault("wrong" if wrong else parts[-2], []).append(path)
         else:
             named["calibration" if "calibration" in parts else "backbones"].append(path)
     return named
@@ -139,9 +147,10 @@ def _manifests_agree(scale: Scale, name: str, provenance: Mapping[str, Any]) -> 
         if "backbones" in parts:
             expected = {f"backbones/{role}": (spec["backbones"][role], made) for role in roles.get(Path(path).stem, ())}
         elif "evidence" in parts and made:
-            expected = {"claim/kind": (spec["claim"]["kind"], made["kind"])}
+            expected = {"claim/regime": (spec["claim"]["regime"], made["regime"])}
         elif "calibration" in parts:
-            expected = {f"claim/{key}": (spec["claim"][key], made[key]) for key in ("kind", "fit", "text")}
+            expected = {f"claim/{key}": (spec["claim"][key], made[key]) for key in ("regime", "fit", "text")}
+            expected["claim/variants"] = (spec["claim"].get("variants", []), made["variants"])
             expected |= {"budget": (spec["budget"], made["budget"]), "d_abi": (spec["d_abi"], made["module"]["d_abi"])}
         elif "modules" in parts and made["name"] == spec["claim"]["module"]:
             steps = sum(phase["steps"] for phase in made["module"]["training"]["phases"])
@@ -160,12 +169,25 @@ def _staleness(scale: Scale, root: Path) -> None:
         scale.findings.append(Finding(STALE, str(scale.folder), "", f"is no scale of config/ now ({error})"))
         return
     for name, result in scale.results.items():
-        if name not in study.config.claims:
+        if name not in study.config.claims | study.config.ladders:
             _add(scale, name, STALE, "claim/id", f"{name} is no claim of config/claims.yaml now")
             continue
         for leaf, words in stale(study, name, result):
             if not (scale.is_reference and leaf.startswith("provenance/inputs")):
                 _add(scale, name, STALE, leaf, words)
+    for page in page_paths(scale.folder):
+        _stale_page(scale, study, page)
+
+
+def _stale_page(scale: Scale, study: Study, page: Path) -> None:
+    """Name what of a page's spec is not as `config/` says now."""
+    try:
+        spec = parse(page.read_text(encoding="utf-8"), str(page))["provenance"]["spec"]
+    except (AbiError, OSError, UnicodeDecodeError, KeyError, TypeError):
+        return
+    for leaf, *_ in differences(spec, study.page_spec(page.stem), tolerance=0.0):
+        words = f"{leaf.rpartition('/')[2]} changed in config"
+        scale.findings.append(Finding(STALE, str(page), f"provenance/spec/{leaf}", words))
 
 
 def _add(scale: Scale, name: str, kind: str, leaf: str, sentence: str) -> None:

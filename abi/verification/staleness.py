@@ -9,22 +9,23 @@ from abi.provenance import ROOT, code_digest, sha256_file
 from abi.specs import Study
 from abi.verification.findings import differences, parse
 
-JUDGE = "scripts/judge_claim.py"
-
 
 def stale(study: Study, claim_id: str, result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (leaf, few words) for everything in which a result is not up to date; empty means fresh.
 
-    Args: result: a valid result file of the claim.
+    Args: result: a valid result file of the claim, which may be a ladder.
     """
-    provenance = result["provenance"]
+    ladder, provenance = claim_id in study.config.ladders, result["provenance"]
+    spec = study.ladder_spec(claim_id) if ladder else study.verdict_spec(claim_id)
+    wanted = study.result_files(study.claim(claim_id)["rungs"]) if ladder else flat(study.verdict_input(claim_id))
+    script = f"scripts/{'judge_ladder' if ladder else 'judge_claim'}.py"
     reasons = [
         (f"provenance/spec/{leaf}", f"{leaf.rpartition('/')[2]} changed in config")
-        for leaf, *_ in differences(provenance["spec"], study.verdict_spec(claim_id), tolerance=0.0)
+        for leaf, *_ in differences(provenance["spec"], spec, tolerance=0.0)
     ]
-    if provenance["code"] != code_digest(JUDGE):
+    if provenance["code"] != code_digest(script):
         reasons.append(("provenance/code", "code of the verdict changed"))
-    wanted, stored = flat(study.verdict_input(claim_id)), provenance["inputs"]
+    stored = provenance["inputs"]
     if set(wanted) != set(stored):
         reasons.append(("provenance/inputs", "other inputs (seeds or batches) are asked now"))
     for path in stored:
@@ -33,6 +34,8 @@ def stale(study: Study, claim_id: str, result: Mapping[str, Any]) -> list[tuple[
             reasons.append((leaf, f"{path} is gone"))
         elif sha256_file(path) != stored[path]:
             reasons.append((leaf, f"{path} changed"))
+        elif ladder:
+            reasons += _stale_rung(study, path)
         elif path.endswith(".json"):
             reasons += [(leaf, words) for words in _stale_manifest(study, claim_id, path)]
     return reasons
@@ -41,6 +44,18 @@ def stale(study: Study, claim_id: str, result: Mapping[str, Any]) -> list[tuple[
 def flat(inputs: Mapping[str, Any]) -> list[str]:
     """Return every path of a rule's inputs."""
     return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]
+
+
+def _stale_rung(study: Study, path: str) -> list[tuple[str, str]]:
+    """Return leaf and words for a rung of a ladder whose own result is not up to date."""
+    leaf = f"provenance/inputs/{path}"
+    try:
+        result = parse(Path(path).read_text(encoding="utf-8"), path)
+        rung = str(result["claim"]["id"])
+        reasons = stale(study, rung, result)
+    except (AbiError, OSError, KeyError, TypeError, ValueError):
+        return [(leaf, f"{path} is no result file")]
+    return [(leaf, f"{rung}: {words}") for _, words in reasons[:1]]
 
 
 def _stale_manifest(study: Study, claim_id: str, path: str) -> list[str]:
@@ -64,6 +79,8 @@ def _spec(study: Study, claim_id: str, path: Path) -> dict[str, Any]:
         return study.evaluation_spec(claim_id, batch)
     if stage == "calibration":
         return study.calibration_spec(claim_id, batch)
+    if stage == "lora":
+        return study.lora_spec(claim_id, batch)
     if stage == "modules":
         _, _, text, shape, role, _ = path.parts
         return study.module_spec(text, shape, role, batch)

@@ -119,12 +119,13 @@ def make_states(tmp_path):
         rng = torch.Generator().manual_seed(seed)
         tensors = {f"tap.{tap}": torch.randn(n, positions, width, generator=rng) for tap in range(3)}
         tensors["targets"] = torch.randint(vocabulary, (n, positions), generator=rng, dtype=torch.int32)
+        tensors["tokens"] = torch.cat([torch.zeros(n, 1, dtype=torch.int32), tensors["targets"]], dim=1)
         tensors["target_bytes"] = torch.randint(1, 9, (n, positions), generator=rng, dtype=torch.int32)
         tensors["char_end"] = torch.arange(n * positions, dtype=torch.int32).view(n, positions)
         tensors["document"] = torch.arange(n, dtype=torch.int32) // 3
         documents = [f"d{i}" for i in range(-(-n // 3))]
         manifest = {
-            "n_windows": n, "positions": positions, "width": width, "taps": [0, 1, 2], "final_tap": 2, "skip": skip,
+            "n_windows": n, "length": positions + 1, "positions": positions, "width": width, "taps": [0, 1, 2], "final_tap": 2, "skip": skip,
             "documents": documents, "groups": [f"g{i // 2}" for i in range(len(documents))],
         }  # fmt: skip
         path = tmp_path / f"{name}.safetensors"
@@ -153,6 +154,22 @@ def made(tmp_path_factory):
 def here(made, tmp_path, monkeypatch):
     """A private copy of `made`, as the working directory."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def made_regimes(tmp_path_factory):
+    """As `made`, with a few-shot result, a general-only one with variants, and a ladder with its rungs; never edited."""
+    from made_results import CLAIM, FEW_SHOT, GENERAL_ONLY, LADDER, RUNGS, build
+
+    return build(tmp_path_factory.mktemp("regimes"), [CLAIM, FEW_SHOT, GENERAL_ONLY, *RUNGS, LADDER])
+
+
+@pytest.fixture
+def regimes(made_regimes, tmp_path, monkeypatch):
+    """A private copy of `made_regimes`, as the working directory."""
+    shutil.copytree(made_regimes, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -19,12 +19,14 @@ from abi import provenance
 from abi import rows as row_files
 from abi.config import load
 from abi.specs import Study, seeds_of
-from abi.stages import summary, verdict
+from abi.stages import ladder, summary, verdict
 from abi.verification.findings import is_number, lookup
-from abi.vocabulary import AGREEMENT
+from abi.vocabulary import AGREEMENT, CLOSED_FORM, PAGES, fits_of
 
 CLAIM = "t5_to_gpt2"
+FEW_SHOT, GENERAL_ONLY, LADDER = "t5_to_gpt2_few_shot", "gpt2_to_qwen_general_only", "cross_size"
 STUDY = Study(load("tiny"))
+RUNGS = tuple(STUDY.claim(LADDER)["rungs"])
 FILE = STUDY.result_file(CLAIM)
 CODE = provenance.code_digest("scripts/evaluate_arms.py")
 
@@ -44,24 +46,34 @@ def write_promise(study, claim, path):
     row_files.write_promise(path, job.provenance())
 
 
-def evidence(kind, fit, groups, levels):
-    base = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}[kind] | (levels or {})
-    frames = [rows(base, n_groups=groups, per_group=1, fit=name, seed=i) for i, name in enumerate((fit, "closed-form"))]
-    native = frames[1]["fit"] == "-"
-    frame = pd.concat([frames[0], frames[1][~native]], ignore_index=True)
+def evidence(claim, groups, levels):
+    """Rows of every fit of a claim: no `native` in general-only, a ladder of three budgets as draws in few-shot."""
+    claim, frames = STUDY.claim(claim), []
+    base = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}[claim["kind"]] | (levels or {})
+    base = {arm: level for arm, level in base.items() if arm != "native" or claim["regime"] != "general-only"}
+    budgets = dict.fromkeys(set(base) & set(claim["arms"]), 3) if claim["regime"] == "few-shot" else {}
+    for i, name in enumerate(fits_of(claim)):
+        frame = rows(base, n_groups=groups, per_group=1, fit=name, seed=i, draws=budgets)
+        frames.append(frame if i == 0 else frame[frame["fit"] != "-"])
+    frame = pd.concat(frames, ignore_index=True)
+    if claim["regime"] in ("few-shot", "general-only"):
+        frame = frame[frame["scope"] != "on_training_text"]
     loss = frame[frame["metric"] == "bits_per_byte"].assign(metric="loss_nats", value=lambda f: 2 * f["value"])
     frame = pd.concat([frame, loss], ignore_index=True)
-    if kind == "reconstruction":
+    if claim["kind"] == "reconstruction":
         frame.loc[frame["arm"] == "before", "fit"] = "-"
         frame = frame.drop_duplicates(["fit", "arm", "draw", "seed", "scope", "document", "metric"])
     return frame.assign(seed=frame["seed"] + 1)
 
 
-def draws(fit, arm):
+def draws(fit, arm, budgets=1):
     rng = np.random.default_rng(3)
-    keys = [(seed, chunk, metric) for seed in (7777, 1111, 2222) for chunk in range(4) for metric in AGREEMENT]
-    frame = pd.DataFrame(keys, columns=["rng_seed", "chunk", "metric"])
-    return frame.assign(fit=fit, arm=arm, draw=0, seed=1, value=rng.uniform(0.1, 0.65, len(frame)))
+    keys = [
+        (draw, seed, chunk, metric)
+        for draw in range(budgets) for seed in (7777, 1111, 2222) for chunk in range(4) for metric in AGREEMENT
+    ]  # fmt: skip
+    frame = pd.DataFrame(keys, columns=["draw", "rng_seed", "chunk", "metric"])
+    return frame.assign(fit=fit, arm=arm, seed=1, value=rng.uniform(0.1, 0.65, len(frame)))
 
 
 def manifest(path, kind, rule, spec, body):
@@ -70,16 +82,29 @@ def manifest(path, kind, rule, spec, body):
 
 
 def write_manifests(study, claim):
-    sha, fits = "a" * 64, {study.claim(claim)["fit"]: 9, "closed-form": 0}
-    steps = sum(p["steps"] for p in study.verdict_spec(claim)["budget"]["phases"]["module"])
+    sha, budget = "a" * 64, study.verdict_spec(claim)["budget"]
+    steps = sum(p["steps"] for p in budget["phases"]["module"])
+    fits = {fit: 0 if fit == CLOSED_FORM else steps for fit in fits_of(study.claim(claim))}
+    for variant in study.claim(claim).get("variants", ()):
+        fits[variant] = budget["variants"][variant].get("steps", steps)
     for path in study.verdict_input(claim)["calibration"]:
         arms = [
-            {"arm": arm, "fit": fit, "draw": 0, "seed": seed, "steps": steps if trained else 0, "n_trainable": 7 + seed,
+            {"arm": arm, "fit": fit, "draw": 0, "seed": seed, "steps": trained, "n_trainable": 7 + seed,
              "frozen_sha256": sha, "domain_sha256": sha, "folder": f"{fit}/{arm}/{seed}",
              **({"final_loss": 0.4 + seed / 7, "elapsed_s": 1.5 + seed, "phase_floors": [0.4 + seed / 7]} if trained else {})}
-            for fit, trained in fits.items() for arm in study.claim(claim)["arms"] for seed in seeds_of(Path(path).stem)
+            for fit, trained in fits.items() for arm in study.claim(claim)["arms"] if arm != "lora" for seed in seeds_of(Path(path).stem)
         ]  # fmt: skip
         manifest(path, "calibration", "calibrate_arms", study.calibration_spec(claim, Path(path).stem), {"arms": arms})
+    for path in study.verdict_input(claim).get("lora", []):
+        fit, seeds = study.claim(claim)["fit"], seeds_of(Path(path).stem)
+        arms = [
+            {"arm": "lora", "fit": fit, "draw": 0, "seed": seed, "steps": steps, "n_trainable": 7, "frozen_sha256": sha,
+             "final_loss": 0.4, "elapsed_s": 1.5, "phase_floors": [0.4], "best_step": 1, "folder": "f",
+             "adapter_sha256": sha, "finals_sha256": sha} for seed in seeds
+        ]  # fmt: skip
+        body = {"base_model": "m", "base_sha256": sha, "rank": 1, "alpha": 2, "target_modules": ["h.0.c"], "n_interface": 7,
+                "n_trainable": 7, "scopes": {}, "arms": arms}  # fmt: skip
+        manifest(path, "lora", "train_lora", study.lora_spec(claim, Path(path).stem), body)
     for role, (backbone, text, shape, kind) in study.modules_of(claim).items():
         for path in (path for path in study.verdict_input(claim)[role] if not Path(path).exists()):
             spec = study.module_spec(text, shape, kind, Path(path).stem)
@@ -109,12 +134,24 @@ def judge(study, claim):
     verdict.run(job, inputs, {"result": study.result_file(claim)})
 
 
+def judge_ladder(study, claim):
+    paths = study.result_files(study.claim(claim)["rungs"])
+    job = provenance.Job(
+        "judge_ladder", study.ladder_spec(claim), provenance.code_digest("scripts/judge_ladder.py"), paths, 1
+    )
+    ladder.run(job, {"rungs": paths}, {"result": study.result_file(claim)})
+
+
 def summarise(study):
-    paths = [path for path in study.result_files() if Path(path).exists()]
-    spec = {"protocol": study.config.protocol}
-    job = provenance.Job("summarise", spec, provenance.code_digest("scripts/summarise.py"), paths, 1)
-    names = {"markdown": "summary.md", "text": "summary.txt", "record": "summary.json"}
-    summary.run(job, paths, {key: f"{study.results}/{name}" for key, name in names.items()})
+    """Write every page whose claims are there; the summary lists what there is."""
+    for page in PAGES:
+        paths = [path for path in study.page_files(page) if Path(path).exists()]
+        if page == "headline" and paths != study.page_files(page):
+            continue
+        code = provenance.code_digest("scripts/summarise.py")
+        job = provenance.Job("summarise", study.page_spec(page), code, paths, 1)
+        names = {"markdown": f"{page}.md", "text": f"{page}.txt", "record": f"{page}.json"}
+        summary.run(job, paths, {key: f"{study.results}/{name}" for key, name in names.items()})
 
 
 def build(folder, claims=(CLAIM, "t5_same_backbone"), *, groups=32, levels=None):
@@ -133,12 +170,16 @@ def _built(claims, groups, levels):
     os.chdir(folder)
     try:
         for claim in claims:
+            if claim in STUDY.config.ladders:
+                judge_ladder(STUDY, claim)
+                continue
             kind, fit = STUDY.claim(claim)["kind"], STUDY.claim(claim)["fit"]
-            frame, inputs = evidence(kind, fit, groups, dict(levels)), STUDY.verdict_input(claim)
+            frame, inputs = evidence(claim, groups, dict(levels)), STUDY.verdict_input(claim)
+            budgets = 3 if STUDY.claim(claim)["regime"] == "few-shot" else 1
             for path in inputs["evidence"]:
                 write_csv(path, frame[frame["seed"].isin(seeds_of(Path(path).name.split(".")[0]))])
             for i, path in enumerate(inputs["draws"]):
-                write_csv(path, draws(fit, verdict.CANDIDATE[kind]).assign(seed=i + 1))
+                write_csv(path, draws(fit, verdict.CANDIDATE[kind], budgets).assign(seed=i + 1))
             for path in inputs["manifests"]:
                 write_promise(STUDY, claim, path)
             write_manifests(STUDY, claim)
@@ -179,12 +220,19 @@ def regenerate(path, source):
         digest = provenance.sha256_file(name)
         edit(path, lambda document, n=name, d=digest: document["provenance"]["inputs"].__setitem__(n, d))
     whole = provenance.sha256_file(path)
-    edit("results/tiny/summary.json", lambda document: document["provenance"]["inputs"].__setitem__(str(path), whole))
+    into_pages(path, whole)
 
 
 def regenerate_summary(path):
-    whole = provenance.sha256_file(path)
-    edit("results/tiny/summary.json", lambda document: document["provenance"]["inputs"].__setitem__(str(path), whole))
+    into_pages(path, provenance.sha256_file(path))
+
+
+def into_pages(path, digest):
+    """Write the hash of a result into every page that lists it."""
+    for page in (Path("results/tiny", f"{page}.json") for page in PAGES):
+        listed = page.exists() and str(path) in json.loads(page.read_text(encoding="utf-8"))["provenance"]["inputs"]
+        if listed:
+            edit(page, lambda document: document["provenance"]["inputs"].__setitem__(str(path), digest))
 
 
 def kinds(found, *wanted):
@@ -234,6 +282,7 @@ def run(*arguments, flags=(), cwd=None):
 def reference(here):
     folder = here / "results/reference/tiny"
     folder.mkdir(parents=True)
-    for path in STUDY.result_files():
-        shutil.copy(path, folder)
+    for path in STUDY.page_files("summary"):
+        if Path(path).exists():
+            shutil.copy(path, folder)
     return folder

@@ -8,7 +8,7 @@ from scipy.stats import ortho_group
 
 from abi import arms, training
 from abi.alignment import conjugated
-from abi.arms import RECONSTRUCTION, TRANSFER, Budget, Nets, fit_all, make
+from abi.arms import ORACLE_KD, RECONSTRUCTION, Budget, Nets, fit_all, make
 from abi.errors import ConfigError, TamperError
 from abi.fitting import FitData, LinearMap, LogitBias, Objective, correction_of, corrections, load_fitted
 from abi.module import AbiModule, ModuleConfig
@@ -40,9 +40,11 @@ TRAINS = {
     **dict.fromkeys(("native", "transferred", "random", "permuted", "identity", "no-domain"), INTERFACE),
     "published": (INTERFACE | DOMAIN) - {"abi_ln.weight", "abi_ln.bias"},
     **dict.fromkeys(("unfrozen", "direct"), INTERFACE | DOMAIN),
+    "wrong-domain": INTERFACE,
     "linear": {"weight", "bias"},
     "bias": {"logit_bias"},
 }
+NO_CLOSED_FORM = {"published", "unfrozen", "direct"}
 MODULES = [name for name in TRAINS if name not in {"linear", "bias"}]
 WITH_NET = [name for name in MODULES if name != "no-domain"]
 SCHEDULE = Schedule([Phase(2, 1e-2), Phase(2, 1e-3)])
@@ -60,10 +62,12 @@ def trained(config=CONFIG, seed=0):
 
 def nets_of(source=1, oracle=2, width=16):
     """Nets of one seed; the source lives on a backbone of another width."""
-    aligned, own = (torch.from_numpy(ortho_group.rvs(6, random_state=seed)).float() for seed in (source, oracle))
+    aligned, own, other = (torch.from_numpy(ortho_group.rvs(6, random_state=s)).float() for s in (source, oracle, 3))
+    there = ModuleConfig(width, (4, 7), 6)
     return Nets(
-        source=trained(ModuleConfig(width, (4, 7), 6), source), oracle=trained(seed=oracle), aligned=aligned, own=own
-    )
+        source=trained(there, source), oracle=trained(seed=oracle), wrong=trained(there, 31), aligned=aligned, own=own,
+        other=other,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def data(make_states, head):
     return FitData(states, head, corrections(trained(seed=2), states))
 
 
-def fit(data, nets, folder, names=tuple(TRANSFER), kind="transfer", seed=1, budget=BUDGET, checkpoints=None):
+def fit(data, nets, folder, names=tuple(ORACLE_KD), kind="oracle-kd", seed=1, budget=BUDGET, checkpoints=None):
     facts = {
         "base_model": "b",
         "base_revision": "built",
@@ -103,12 +107,12 @@ def changed(before, after):
 
 
 def test_every_recipe_is_known_here():
-    assert set(TRAINS) == set(TRANSFER)
+    assert set(TRAINS) == set(ORACLE_KD)
 
 
 @pytest.mark.parametrize("name", TRAINS)
 def test_an_arm_trains_what_its_recipe_says_and_freezes_the_rest(data, nets, name):
-    arm = make(TRANSFER[name], name, CONFIG, nets, data, seed=1)
+    arm = make(ORACLE_KD[name], name, CONFIG, nets, data, seed=1)
     parameters = dict(arm.model.named_parameters())
     assert set(arm.trainable) == TRAINS[name]
     assert set(arm.frozen) - {"rotation", "head"} == set(parameters) - TRAINS[name]
@@ -118,15 +122,15 @@ def test_an_arm_trains_what_its_recipe_says_and_freezes_the_rest(data, nets, nam
 
 @pytest.mark.parametrize("name", TRAINS)
 def test_a_gradient_fit_changes_what_trains_and_nothing_else(data, nets, name, tmp_path):
-    before = make(TRANSFER[name], name, CONFIG, nets, data, seed=1).model.state_dict()
+    before = make(ORACLE_KD[name], name, CONFIG, nets, data, seed=1).model.state_dict()
     fit(data, nets, tmp_path, [name])
     after = load_fitted(tmp_path / "kd" / f"{name}-0").state_dict()
     assert changed(before, after) == TRAINS[name]
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINS if name != "published"])
+@pytest.mark.parametrize("name", [name for name in TRAINS if name not in NO_CLOSED_FORM])
 def test_a_closed_form_fit_changes_the_last_map_alone(data, nets, name, tmp_path):
-    before = make(TRANSFER[name], name, CONFIG, nets, data, seed=1).model.state_dict()
+    before = make(ORACLE_KD[name], name, CONFIG, nets, data, seed=1).model.state_dict()
     fit(data, nets, tmp_path, [name])
     after = load_fitted(tmp_path / CLOSED_FORM / f"{name}-0").state_dict()
     assert changed(before, after) == (TRAINS[name] if name in {"linear", "bias"} else {"proj_out.weight"})
@@ -139,10 +143,17 @@ def test_the_nets_the_arms_are_made_of_are_not_touched(data, nets, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "giver"), [("transferred", "source"), ("identity", "source"), ("unfrozen", "source"), ("native", "oracle")]
+    ("name", "giver"),
+    [
+        ("transferred", "source"),
+        ("identity", "source"),
+        ("unfrozen", "source"),
+        ("native", "oracle"),
+        ("wrong-domain", "wrong"),
+    ],
 )
 def test_a_moved_net_is_its_givers_bit_for_bit(data, nets, name, giver):
-    model = make(TRANSFER[name], name, CONFIG, nets, data, seed=1).model
+    model = make(ORACLE_KD[name], name, CONFIG, nets, data, seed=1).model
     assert model.domain_hash() == getattr(nets, giver).domain_hash()
 
 
@@ -159,41 +170,42 @@ ROTATIONS = {
     "random": "aligned",
     "permuted": "aligned",
     "unfrozen": "aligned",
+    "wrong-domain": "other",
 }
 
 
 @pytest.mark.parametrize("name", WITH_NET)
 def test_a_net_sits_behind_the_rotation_of_its_recipe(data, nets, name):
-    rotation = make(TRANSFER[name], name, CONFIG, nets, data, seed=1).model.rotation
+    rotation = make(ORACLE_KD[name], name, CONFIG, nets, data, seed=1).model.rotation
     assert torch.equal(rotation, getattr(nets, ROTATIONS[name]) if name in ROTATIONS else torch.eye(6))
 
 
 def test_the_published_arm_folds_the_rotation_as_the_original_does(data, nets):
-    model = make(TRANSFER["published"], "published", CONFIG, nets, data, seed=1).model
+    model = make(ORACLE_KD["published"], "published", CONFIG, nets, data, seed=1).model
     folded = conjugated(dict(nets.source.state_dict()), nets.aligned, published=True)
     assert all(torch.equal(model.state_dict()[name], folded[name]) for name in DOMAIN)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in {"transferred", "no-domain"}])
 def test_all_arms_of_a_seed_start_from_one_interface(data, nets, name):
-    wanted = make(TRANSFER["transferred"], "transferred", CONFIG, nets, data, seed=1).model.interface_parameters()
-    found = make(TRANSFER[name], name, CONFIG, nets, data, seed=1).model.interface_parameters()
+    wanted = make(ORACLE_KD["transferred"], "transferred", CONFIG, nets, data, seed=1).model.interface_parameters()
+    found = make(ORACLE_KD[name], name, CONFIG, nets, data, seed=1).model.interface_parameters()
     assert set(found) == INTERFACE
     assert all(torch.equal(found[n], wanted[n]) for n in INTERFACE)
 
 
 def test_the_arm_without_a_net_starts_from_the_interface_of_the_others(data, nets):
-    bare, full = (make(TRANSFER[n], n, CONFIG, nets, data, seed=1).model for n in ("no-domain", "transferred"))
+    bare, full = (make(ORACLE_KD[n], n, CONFIG, nets, data, seed=1).model for n in ("no-domain", "transferred"))
     assert all(torch.equal(p, full.interface_parameters()[n]) for n, p in bare.interface_parameters().items())
 
 
 def test_another_seed_starts_from_another_interface(data, nets):
-    first, second = (make(TRANSFER["transferred"], "transferred", CONFIG, nets, data, seed=s).model for s in (1, 2))
+    first, second = (make(ORACLE_KD["transferred"], "transferred", CONFIG, nets, data, seed=s).model for s in (1, 2))
     assert not torch.equal(first.proj_in.weight, second.proj_in.weight)
 
 
 def test_a_permuted_net_has_the_sources_weights_in_another_order(data, nets):
-    model = make(TRANSFER["permuted"], "permuted", CONFIG, nets, data, seed=1).model
+    model = make(ORACLE_KD["permuted"], "permuted", CONFIG, nets, data, seed=1).model
     for name, given in nets.source.domain_parameters().items():
         own = model.domain_parameters()[name]
         assert torch.equal(own.flatten().sort().values, given.flatten().sort().values)
@@ -201,7 +213,7 @@ def test_a_permuted_net_has_the_sources_weights_in_another_order(data, nets):
 
 
 def test_a_random_net_is_a_fresh_one(data, nets):
-    model = make(TRANSFER["random"], "random", CONFIG, nets, data, seed=1).model
+    model = make(ORACLE_KD["random"], "random", CONFIG, nets, data, seed=1).model
     assert model.domain_alpha == 1
     assert torch.equal(model.domain.ln.weight, torch.ones(6))
     assert not set(model.domain.net[0].weight.flatten().tolist()) & set(
@@ -221,7 +233,7 @@ def test_no_weight_of_the_source_reaches_a_placebo_or_control(data, tmp_path):
     differ = {Path(name).parts[1].rpartition("-")[0] for name in first if first[name] != second[name]}
     assert differ == FROM_SOURCE
     same = {Path(name).parts[1].rpartition("-")[0] for name in first if first[name] == second[name]}
-    assert same == set(TRANSFER) - FROM_SOURCE
+    assert same == set(ORACLE_KD) - FROM_SOURCE
 
 
 def test_no_weight_of_the_oracle_reaches_an_arm_but_through_its_teaching(data, tmp_path):
@@ -263,7 +275,7 @@ def test_all_gradient_arms_share_steps_and_batches(data, nets, tmp_path, monkeyp
 
     monkeypatch.setattr("abi.fitting.BatchOrder", Recorded)
     records = fit(data, nets, tmp_path)
-    assert len(seen) == len(TRANSFER)
+    assert len(seen) == len(ORACLE_KD)
     assert all(batches == seen[0] for batches in seen)
     assert {record["steps"] for record in records if record["fit"] == "kd"} == {4} == {len(seen[0])}
     assert {record["steps"] for record in records if record["fit"] == CLOSED_FORM} == {0}
@@ -286,8 +298,9 @@ def test_random_arms_have_three_different_draws_in_closed_form_and_one_by_gradie
     assert len(set(hashes)) == 7
 
 
-def test_the_published_recipe_has_no_closed_form(data, nets, tmp_path):
-    assert [r["fit"] for r in fit(data, nets, tmp_path, ["published"])] == ["kd"]
+@pytest.mark.parametrize("name", sorted(NO_CLOSED_FORM))
+def test_a_recipe_that_trains_more_than_the_last_map_has_no_closed_form(data, nets, tmp_path, name):
+    assert [r["fit"] for r in fit(data, nets, tmp_path, [name])] == ["kd"]
 
 
 @pytest.mark.parametrize("name", TRAINS)
@@ -336,11 +349,12 @@ def test_the_best_step_of_a_short_fit_is_its_last(data, nets, tmp_path):
     ("transferred", "source", "transferred needs the source net"), ("permuted", "source", "permuted needs the permuted net"),
     ("native", "oracle", "native needs the oracle net"), ("transferred", "aligned", "needs the aligned rotation"),
     ("native", "own", "needs the own rotation"), ("published", "aligned", "needs the inverse rotation"),
+    ("wrong-domain", "wrong", "wrong-domain needs the wrong net"), ("wrong-domain", "other", "needs the other rotation"),
 ])  # fmt: skip
 def test_an_arm_without_its_net_or_rotation_is_refused(data, nets, name, lost, words, refuses):
     setattr(nets, lost, None)
     with refuses(words, ConfigError):
-        make(TRANSFER[name], name, CONFIG, nets, data, seed=1)
+        make(ORACLE_KD[name], name, CONFIG, nets, data, seed=1)
 
 
 def test_a_closed_form_that_touches_a_frozen_part_is_tampering(data, nets, tmp_path, monkeypatch, refuses):
@@ -365,7 +379,7 @@ def test_a_killed_fit_goes_on_where_it_was(data, nets, tmp_path, monkeypatch):
     monkeypatch.setattr(data.states, "final", mortal)
     with pytest.raises(KeyboardInterrupt):
         fit(data, nets, kept, ["transferred"], checkpoints=scratch)
-    assert [p.name for p in scratch.iterdir()] == ["1-transferred.safetensors"]
+    assert [p.name for p in scratch.iterdir()] == ["1-transferred-kd-0.safetensors"]
     fit(data, nets, kept, ["transferred"], checkpoints=scratch)
     assert len(steps) == 5
     assert content(kept) == content(whole)

@@ -219,6 +219,60 @@ def test_the_text_up_to_an_end_is_what_the_tokens_say(tokenizers, kind):
     assert [tokenizers[kind].decode(ids[: i + 1]) for i in range(len(ids))] == [text[:end] for end in ends]
 
 
+ROWS = 380  # of a head that has more rows than the vocabulary has tokens
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_every_spelling_is_what_the_tokenizer_decodes(tokenizers, kind):
+    """Behind an anchor, since a decoder may cut a leading space; single bytes of a longer character decode to U+FFFD."""
+    tokenizer = tokenizers[kind]
+    spelled = backbones.spellings(tokenizer, ROWS)
+    anchor = next(i for i, s in enumerate(spelled) if s == "a")
+    told = [i for i, s in enumerate(spelled) if s is not None]
+    for i in told:
+        own = tokenizer.decode([anchor, i]).removeprefix("a")
+        assert spelled[i].encode("latin-1").decode("utf-8", errors="replace").replace("\ufffd", "") == own.replace(
+            "\ufffd", ""
+        )
+    assert len(told) > 250
+    assert not set(told) & set(tokenizer.all_special_ids)
+    assert len(spelled) == ROWS
+    assert spelled[len(tokenizer) :] == [None] * (ROWS - len(tokenizer))
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_the_spellings_of_a_text_are_its_bytes(tokenizers, texts, kind):
+    spelled = backbones.spellings(tokenizers[kind], ROWS)
+    for text in [CODE, "größe 日本 🙂\t\x00\x7f", *texts]:
+        ids = encode(tokenizers[kind], text)[0].tolist()
+        assert "".join(spelled[i] for i in ids).encode("latin-1").decode("utf-8") == text
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_every_byte_has_a_spelling_of_its_own(tokenizers, kind):
+    single = [s for s in backbones.spellings(tokenizers[kind], ROWS) if s is not None and len(s) == 1]
+    assert {ord(s) for s in single} == set(range(256))
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_no_two_tokens_are_spelled_alike_and_what_is_spelled_by_none_is_never_written(tokenizers, texts, kind):
+    """A unigram vocabulary holds "(" and <0x28>: the second is never written, and a model knows nothing of it."""
+    tokenizer = tokenizers[kind]
+    spelled = backbones.spellings(tokenizer, ROWS)
+    told = [s for s in spelled if s is not None]
+    assert len(told) == len(set(told))
+    silent = {i for i in range(len(tokenizer)) if spelled[i] is None}
+    written = {int(i) for text in [CODE, *texts] for i in encode(tokenizer, text)[0]}
+    assert not silent & written
+    if kind == "unigram":
+        assert spelled[tokenizer.convert_tokens_to_ids("(")] == "("
+        assert spelled[tokenizer.convert_tokens_to_ids("<0x28>")] is None
+
+
+def test_a_head_with_fewer_rows_than_the_vocabulary_has_no_spelling_beyond(tokenizers):
+    assert backbones.spellings(tokenizers["bpe"], 9) == backbones.spellings(tokenizers["bpe"], ROWS)[:9]
+
+
 def test_ends_never_go_back():
     coded = {"input_ids": [5, 6, 7], "offset_mapping": [(0, 3), (0, 1), (3, 4)]}
     assert encode(lambda *_, **__: coded, "text")[1].tolist() == [3, 3, 4]

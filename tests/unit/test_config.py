@@ -48,10 +48,18 @@ CLAIM_FAULTS = {
     "unknown backbone": (lambda c: c.update(target="gpt2_medum"), "did you mean 'gpt2_medium'?"),
     "unknown text": (lambda c: c.update(text="pyhton"), "did you mean 'python'?"),
     "unknown module": (lambda c: c.update(module="standart"), "did you mean 'standard'?"),
-    "unknown arm": (lambda c: c["arms"].append("randm"), "did you mean 'random'?"),
-    "missing control": (lambda c: c["arms"].remove("bias"), "lacks the control arm 'bias'"),
+    "unknown arm": (lambda c: c["extra_arms"]["oracle-kd"].append("randm"), "did you mean 'random'?"),
+    "arms of a regime it lacks": (lambda c: c.update(regimes=["few-shot"]), "is not among its regimes"),
+    "unknown variant": (
+        lambda c: c.update(variants={"general-only": ["matched-shot"]}),
+        "did you mean 'matched-short'?",
+    ),
+    "unknown regime": (lambda c: c.update(regimes=["fewshot"]), "regimes"),
+    "arms of its own": (lambda c: c.update(arms=["random", "bias"]), "a transfer has no 'arms'"),
+    "no target": (lambda c: c.pop("target"), "a transfer needs 'target'"),
+    "ladder with a text": (lambda c: c.update(kind="ladder", rungs=["a", "b"]), "a ladder has no"),
     "source equals target": (lambda c: c.update(target="t5_large"), "needs two different backbones"),
-    "reference of a transfer": (lambda c: c.update(reference_module="anchor"), "is for a reconstruction"),
+    "reference of a transfer": (lambda c: c.update(reference_module="anchor"), "a transfer has no 'reference_module'"),
     "unstored tap": (lambda c: c.update(module="wide"), "does not store"),
     "no seeds": (lambda c: c.update(seeds=0), "seeds"),
     "result file of the summary": (lambda c: c["record"].update(result_file="summary.json"), "is another file"),
@@ -68,6 +76,41 @@ def test_a_faulty_claim_is_one_sentence(root, fault):
     change, words = CLAIM_FAULTS[fault]
     edit(root, "claims.yaml", lambda c: change(c["claims"]["t5_to_gpt2"]))
     assert words in sentence(root)
+
+
+TOP_FAULTS = {
+    "missing control": (lambda c: c["regimes"]["oracle-kd"]["arms"].remove("bias"), "lacks the control arm 'bias'"),
+    "arm of another regime": (lambda c: c["regimes"]["general-only"]["arms"].append("native"), "arm of general-only"),
+    "unknown rung": (lambda c: c["claims"]["cross_size"]["rungs"].append("gpt2_to_gtp2_large"), "did you mean"),
+    "no claim": (lambda c: c.update(claims={}), "holds no claim"),
+    "headline of none": (lambda c: c.update(headline=[]), "headline"),
+    "headline misspelt": (lambda c: c["headline"].append("t5_to_gtp2"), "headline: 't5_to_gtp2' is not a claim"),
+    "headline of an own claim": (lambda c: c["headline"].append("gpt2_to_gpt2_large"), "that the record holds"),
+    "headline of a regime": (lambda c: c["headline"].append("t5_to_gpt2_few_shot"), "did you mean 't5_to_gpt2'?"),
+    "headline of a pending claim": (lambda c: c["headline"].append("t5_to_qwen2_7b"), "claim of scale tiny"),
+    "result file of the headline": (
+        lambda c: c["claims"]["t5_to_gpt2"]["record"].update(result_file="headline.json"),
+        "is another file",
+    ),
+    "rule as a ladder": (lambda c: c["claims"].update(headline=c["claims"].pop("cross_size")), "name of a rule"),
+}
+
+
+@pytest.mark.parametrize("fault", TOP_FAULTS)
+def test_a_faulty_file_of_claims_is_one_sentence(root, fault):
+    change, words = TOP_FAULTS[fault]
+    edit(root, "claims.yaml", change)
+    assert words in sentence(root)
+
+
+def test_without_a_claim_of_the_record_every_own_claim_is_counted(root):
+    def strip(content):
+        content["claims"] = {name: content["claims"][name] for name in content["headline"]}
+        for claim in content["claims"].values():
+            del claim["record"]["claim"]
+
+    edit(root, "claims.yaml", strip)
+    assert config.load("tiny", root).published() == ["t5_same_backbone", "t5_to_gpt2"]
 
 
 SCALE_FAULTS = {
@@ -124,7 +167,7 @@ def test_broken_yaml_names_file_and_line(root):
     ("content", "words"),
     [
         (b"a: 1\na: 2\n", "line 2 .'a' occurs twice"),
-        (b"claims: {}\n", "holds no claim"),
+        (b"claims: {}\n", "is a required property"),
         (b"[" * 3000, "is nested too deeply"),
         (b"claims:\n  ? [1, 2]\n  : x\n", "a key is no word"),
         (b"claims: &a {<<: {b: 1}, b: 2}\nx: {<<: *a, b: 3}\n", "unknown key 'x'"),
@@ -185,7 +228,8 @@ def test_scales_that_extend_each_other_are_refused(root):
 
 def test_a_lock_pins_what_was_unpinned(root):
     revision = "0" * 40
-    lock = {"backbones": {"t5_large": revision, "gpt2_medium": revision}, "sources": {"Salesforce/wikitext": revision}}
+    names = [name for name, b in config.read_scale("paper", root / "config/scales")["backbones"].items() if "hub" in b]
+    lock = {"backbones": dict.fromkeys(names, revision), "sources": {"Salesforce/wikitext": revision}}
     (root / "config/scales/paper.lock.yaml").write_text(yaml.safe_dump(lock))
     assert config.unpinned(config.read_scale("paper", root / "config/scales")) == []
 

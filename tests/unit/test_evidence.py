@@ -241,3 +241,21 @@ def test_draws_that_are_there_twice_lack_a_column_or_rows_are_refused(drawn, tmp
     ):
         with pytest.raises(EvidenceError, match=words):
             read(frame, tmp_path)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_an_arm_scaled_to_nothing_is_the_plain_backbone_in_every_seed(good, copied):
+    """A gain of 0 is an honest outcome; equal figures that are not the plain backbone's are not."""
+    same = good.copy()
+    key = ["scope", "group", "document", "seed"]
+    plain = (good.arm == "raw") & (good.metric == "bits_per_byte")
+    once = same[plain].groupby(["scope", "document"]).value.transform("first")
+    same.loc[plain, "value"] = once
+    where = (good.arm == "permuted") & (good.metric == "bits_per_byte")
+    raw = same[plain].set_index(key).value
+    same.loc[where, "value"] = raw.loc[pd.MultiIndex.from_frame(good.loc[where, key])].to_numpy() + 0.125 * copied
+    if copied:
+        with pytest.raises(EvidenceError, match="'permuted' has equal bits_per_byte on domain"):
+            load(same)
+    else:
+        load(same)

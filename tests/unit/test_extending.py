@@ -97,6 +97,7 @@ def test_the_claim_of_the_page_gets_its_jobs(study):
     assert set(study.modules_of(CLAIM)) == {"source", "oracle", "reference"}
     seeds = [seed for batch in study.batches("evaluation", study.config.seeds(CLAIM)) for seed in seeds_of(batch)]
     assert seeds == [1, 2, 3, 4, 5]
+    assert set(study.config.claims) >= {CLAIM, f"{CLAIM}_few_shot", f"{CLAIM}_general_only"}
     assert study.result_file(CLAIM) == "results/tiny/t5_to_smollm_results.json"
     assert f"results/tiny/evidence/{CLAIM}/1-3.csv.gz" in study.verdict_input(CLAIM)["evidence"]
 
@@ -106,10 +107,13 @@ def test_more_seeds_leave_full_batches_as_they_are(study):
     assert few == more[: len(few)]
 
 
-@pytest.mark.parametrize(("kind", "own"), [("transfer", "transferred"), ("reconstruction", "candidate")])
-def test_the_controls_the_page_lists_are_those_that_are_required(kind, own):
+@pytest.mark.parametrize(
+    ("kind", "regime", "own"),
+    [("transfer", "oracle-kd", "transferred"), ("reconstruction", "reconstruction", "candidate")],
+)
+def test_the_controls_the_page_lists_are_those_that_are_required(kind, regime, own):
     listed = re.search(rf"((?:`[a-z-]+`(?:, | and )?)+)\s+for a {kind}", PAGE)
-    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(config.REQUIRED_ARMS[kind]) - {own}
+    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(config.REQUIRED_ARMS[regime]) - {own}
 
 
 @pytest.fixture
@@ -118,15 +122,15 @@ def extended(monkeypatch):
     (_, recipe), (_, name) = blocks("python")
     table = eval(f"{{{recipe}}}", {"Recipe": Recipe})
     assert list(table) == [eval(name)] == [ARM]
-    monkeypatch.setitem(arms.RECIPES, "transfer", arms.TRANSFER | table)
-    monkeypatch.setitem(config.ARMS, "transfer", (*config.ARMS["transfer"], ARM))
+    monkeypatch.setitem(arms.RECIPES, "oracle-kd", arms.ORACLE_KD | table)
+    monkeypatch.setitem(config.ARMS, "oracle-kd", (*config.ARMS["oracle-kd"], ARM))
 
 
 def test_a_claim_may_list_the_arm_of_the_page_once_it_is_there(root, tmp_path, extended):
     shutil.copytree(root / "config", tmp_path / "config")
     path = tmp_path / "config" / "claims.yaml"
     content = yaml.safe_load(path.read_text())
-    content["claims"][CLAIM]["arms"].append(ARM)
+    content["claims"][CLAIM]["extra_arms"] = {"oracle-kd": [ARM]}
     path.write_text(yaml.safe_dump(content))
     assert ARM in Study(load("tiny", tmp_path)).calibration_spec(CLAIM, "1-3")["arms"]
 
@@ -135,7 +139,7 @@ def test_an_arm_that_is_nowhere_is_refused(root, tmp_path):
     shutil.copytree(root / "config", tmp_path / "config")
     path = tmp_path / "config" / "claims.yaml"
     path.write_text(path.read_text().replace("- no-domain", f"- {ARM}\n    - no-domain"))
-    with pytest.raises(ConfigError, match=f"'{ARM}' is not an? arm of a transfer"):
+    with pytest.raises(ConfigError, match=f"'{ARM}' is not an? arm of oracle-kd"):
         load("tiny", tmp_path)
 
 
@@ -145,13 +149,12 @@ def test_the_arm_of_the_page_is_fitted_with_its_net_frozen(make_states, head, fa
     data = FitData(states, head, corrections(AbiModule(shape, 2).requires_grad_(False), states))
     budget = Budget({"module": schedule}, 4, Objective("kd"), 1e-3)
     about = {key: value for key, value in facts.items() if key not in {"name", "role", "seed"}}
-    records = fit_all("transfer", [ARM], shape, Nets(), data, budget, seed=1, folder=tmp_path, facts=about)
+    records = fit_all("oracle-kd", [ARM], shape, Nets(), data, budget, seed=1, folder=tmp_path, facts=about)
     assert [record["fit"] for record in records] == ["kd", *[CLOSED_FORM] * 3]
     assert len({record["domain_sha256"] for record in records}) == 3
 
 
 @pytest.mark.workflow
-@pytest.mark.xdist_group("dag")
 def test_snakemake_plans_the_claim_of_the_page(tmp_path):
     for part in ("abi", "config", "envs", "profiles", "scripts", "workflow"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))

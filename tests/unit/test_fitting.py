@@ -56,7 +56,7 @@ def test_a_solved_module_is_the_ridge_of_its_abi_states(data, name, rotated):
     if rotated:
         module.set_rotation(torch.linalg.qr(torch.randn(6, 6))[0])
     before = {n: p.clone() for n, p in module.state_dict().items()}
-    solve(module, data, 1e-3, batch=5)
+    solve(module, data, 1e-3, most_rows=5 * 6)
     z = module.abi_state(data.states.taps(CONFIG.taps, slice(None))).flatten(0, 1)
     np.testing.assert_allclose(
         module.proj_out.weight.T.numpy(), hand_ridge(z, data.teacher.flatten(0, 1), 1e-3), rtol=1e-4, atol=1e-5
@@ -67,7 +67,7 @@ def test_a_solved_module_is_the_ridge_of_its_abi_states(data, name, rotated):
 def test_a_solved_linear_map_is_the_ridge_of_standardised_states(data):
     linear = LinearMap((0, 2), 8)
     linear.standardise(data.states)
-    solve(linear, data, 1e-3, batch=5)
+    solve(linear, data, 1e-3, most_rows=5 * 6)
     x = data.states.taps((0, 2), slice(None)).flatten(2).flatten(0, 1).double()
     x = torch.cat([(x - x.mean(0)) / x.std(0), torch.ones(len(x), 1)], dim=1)
     wanted = hand_ridge(x, data.teacher.flatten(0, 1), 1e-3)
@@ -95,7 +95,7 @@ def test_a_module_that_is_the_teacher_solves_to_itself(data):
 
 def test_a_solved_bias_is_the_shift_of_the_mean_distribution(data):
     bias = LogitBias(11)
-    solve(bias, data, 0.0, batch=5)
+    solve(bias, data, 0.0, most_rows=5 * 6)
     final = data.states.final(slice(None)).double()
     weight, offset = data.head.weight.double(), data.head.bias.double()
     raw, taught = (
@@ -107,8 +107,8 @@ def test_a_solved_bias_is_the_shift_of_the_mean_distribution(data):
 @pytest.mark.parametrize("name", ["module", "linear", "bias"])
 def test_a_solve_does_not_depend_on_its_batch(data, name):
     first, second = arms()[name], arms()[name]
-    solve(first, data, 1e-3, batch=1)
-    solve(second, data, 1e-3, batch=100)
+    solve(first, data, 1e-3, most_rows=1)
+    solve(second, data, 1e-3, most_rows=600)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 

@@ -55,7 +55,12 @@ def test_claims_are_fresh_or_never_run(here, capsys):
     [
         ("protocol.yaml", "parity: 0.8", "parity: 0.7", "parity changed in config"),
         ("claims.yaml", "    title: T5 to GPT-2,", "    title: T5 and GPT-2,", "title changed in config"),
-        ("claims.yaml", "linear, bias]\n    seeds: 5", "linear, bias]\n    seeds: 3", "other inputs"),
+        (
+            "claims.yaml",
+            "few-shot: [lora]}\n    seeds: 5\n    record: {claim: t5_to",
+            "few-shot: [lora]}\n    seeds: 3\n    record: {claim: t5_to",
+            "other inputs",
+        ),
     ],
 )
 def test_an_edit_of_the_configuration_makes_a_claim_stale(here, capsys, name, old, new, why):
@@ -207,5 +212,5 @@ def test_an_unknown_scale_lists_the_valid_ones(here, capsys):
 
 def test_the_checkout_is_used_where_the_folder_has_no_configuration(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert {row["state"] for row in rows(capsys).values()} == {"never run"}
+    assert {row["state"] for row in rows(capsys).values()} == {"never run", "pending"}
     assert os.listdir(tmp_path) == []

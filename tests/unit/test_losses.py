@@ -131,3 +131,47 @@ def test_correction_mse_is_the_mean_over_positions_and_components():
     a, b = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
     b[0, 0, 0] = 12.0
     assert correction_mse(a, b) == 144 / 24
+
+
+def shifted(naive_teacher, head, shift):
+    """Logits of a teacher moved by a shift per token."""
+    return naive_teacher @ head.weight.T * head.scale + (0 if head.bias is None else head.bias) + shift
+
+
+@pytest.mark.parametrize("n", [1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])
+@pytest.mark.parametrize(("weight", "temperature"), [(1.0, 1.0), (0.9, 2.0), (0.3, 1.0)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_shifted_teacher_equals_autograd_in_value_and_gradient(n, weight, temperature, bias):
+    states, head, targets, teacher, logit_bias = problem(n, torch.float64, bias=bias, head_bias=True, scale=0.5)
+    shift = torch.randn(n, V, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    kept = shift.clone()
+    found = value_and_gradients(
+        lambda: head_loss(states, head, targets, teacher=teacher, teacher_shift=shift, temperature=temperature,
+                          kd_weight=weight, logit_bias=logit_bias),
+        states, logit_bias,
+    )  # fmt: skip
+
+    def plain():
+        s = shifted(states, head, 0 if logit_bias is None else logit_bias)
+        soft = (shifted(teacher, head, shift) / temperature).softmax(-1)
+        kl = F.kl_div((s / temperature).log_softmax(-1), soft, reduction="batchmean")
+        return (1 - weight) * F.cross_entropy(s, targets) + weight * temperature**2 * kl
+
+    for own, wanted in zip(found, value_and_gradients(plain, states, logit_bias), strict=True):
+        assert (own - wanted).norm() <= 1e-12 * wanted.norm()
+    assert torch.equal(shift, kept)
+
+
+def test_a_shift_of_a_constant_per_position_is_no_shift():
+    states, head, targets, teacher, _ = problem(70, torch.float64)
+    constant = torch.randn(70, 1, dtype=torch.float64).expand(70, V)
+    values = [head_loss(states, head, targets, teacher=teacher, teacher_shift=s).item() for s in (None, constant)]
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+
+
+def test_the_gradient_under_a_shift_is_the_numerical_one():
+    states, head, targets, teacher, bias = problem(5, torch.float64, bias=True, head_bias=True)
+    shift = torch.randn(5, V, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x, b: head_loss(x, head, targets, teacher=teacher, teacher_shift=shift, logit_bias=b), (states, bias)
+    )

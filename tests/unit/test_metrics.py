@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abi.fitting import LogitBias
-from abi.metrics import agreement, distribution, evaluate, js_nats, loss_nats, top_ids, window_logits
+from abi.metrics import agreement, arm_logits, distribution, evaluate, js_nats, loss_nats, scored_states, top_ids
 from abi.module import AbiModule, ModuleConfig
 
 INF, NAN = math.inf, math.nan
@@ -229,4 +229,5 @@ def test_a_module_gone_wrong_is_refused_and_not_scored(make_states, head, arms, 
 
 def test_window_logits_are_of_the_scored_positions_alone(make_states, head, arms):
     states = make_states(skip=4)
-    assert window_logits(arms["module"], states, head, slice(2, 5)).shape == (3 * 2, 11)
+    final = scored_states(arms["module"], states, slice(2, 5))
+    assert arm_logits(arms["module"], final, head).shape == (3 * 2, 11)

@@ -11,7 +11,7 @@ def result():
         "tests": [{"id": "0.room", "contrast": "oracle - raw", "metric": "js_nats", "mean": 0.12345,
                    "interval": {"lower": 0.1, "upper": 0.15}, "passed": True}],
         "share": {"placebo": "random", "estimate": 0.0123, "pieces": [[-0.1, 0.1]], "bounded": True},
-        "gap_closure": None, "counts": {"groups": {"domain": 40}, "documents": {"domain": 80}, "seeds": [1, 2, 3]},
+        "gap_closure": None, "gap_closures": {}, "counts": {"groups": {"domain": 40}, "documents": {"domain": 80}, "seeds": [1, 2, 3]},
         "arms": {"raw": {"draws": 1, "domain": {"js_nats": {"mean": 0.2, "lower": 0.19, "upper": 0.21, "per_seed": {}}}}},
         "published_criteria": {"sentence": "published criteria met by: transferred yes; control arms 3 of 6", "arms": {}},
     }  # fmt: skip

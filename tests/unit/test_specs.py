@@ -40,10 +40,39 @@ def test_only_evaluation_reads_the_test_split(study):
 
 
 def test_an_unknown_claim_lists_the_claims(study):
-    with pytest.raises(ConfigError, match="claims: t5_same_backbone, t5_to_gpt2"):
+    with pytest.raises(ConfigError, match="claims: t5_same_backbone, gpt2_to_qwen, gpt2_to_qwen_few_shot"):
         study.claim("t5_gpt2")
 
 
 def test_result_files_are_the_originals_names(study):
     assert study.result_file("t5_to_gpt2") == "results/tiny/cross_arch_enc_dec_nib_results.json"
     assert study.claim_of_file("cross_arch_enc_dec_nib_results") == "t5_to_gpt2"
+
+
+def test_every_regime_has_its_own_jobs_and_shares_the_alignment_of_its_claim(study):
+    few, general = (study.calibration_input(f"t5_to_gpt2_{name}", "1-3") for name in ("few_shot", "general_only"))
+    assert few["alignment"] == study.calibration_input("t5_to_gpt2", "1-3")["alignment"]
+    assert not {"alignment", "oracle", "train"} & set(general)
+    assert study.result_file("t5_to_gpt2_few_shot") == "results/tiny/t5_to_gpt2_few_shot.json"
+
+
+def test_pages_list_everything_or_the_headline_and_count_what_the_record_holds(study):
+    assert study.listed("summary")[-1] == "cross_size"
+    assert study.listed("headline") == study.page_spec("headline")["counted"] == ["t5_same_backbone", "t5_to_gpt2"]
+    spec = study.page_spec("summary")
+    assert spec["counted"] == study.published()
+    assert spec["n_claims"] == study.verdict_spec("gpt2_to_qwen_few_shot")["n_claims"] == len(study.published())
+    assert not [name for name in spec["counted"] if "of" in study.claim(name)]
+    assert "gpt2_to_gpt2_large" not in spec["counted"]
+
+
+def test_a_pending_claim_names_the_scale_that_runs_it(study):
+    with pytest.raises(ConfigError, match="'t5_to_qwen2_7b' is pending: it runs at scale paper only"):
+        study.claim("t5_to_qwen2_7b")
+    assert Study(load("paper")).claim("t5_to_qwen2_7b")["regime"] == "oracle-kd"
+
+
+def test_a_ladder_depends_on_its_rungs_alone(study):
+    spec = study.ladder_spec("cross_size")
+    assert spec["claim"]["rungs"] == study.claim("cross_size")["rungs"]
+    assert study.ladder_files() == ["results/tiny/cross_size_large_nib_v9_results.json"]

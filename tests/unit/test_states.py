@@ -122,6 +122,8 @@ def test_a_store_gives_back_its_windows(pass_):
     for name in ("target_bytes", "char_end", "document"):
         assert torch.equal(getattr(states, name), getattr(windows, name))
     assert torch.equal(states.targets(slice(None)), windows.targets.long())
+    assert torch.equal(states.tokens(slice(None)), windows.tokens)
+    assert (states.manifest["length"], states.windows.tolist()) == (window.length, list(range(7)))
     assert (states.manifest["documents"], states.manifest["groups"]) == (windows.names, windows.groups)
     assert (states.skip, states.final_tap) == (window.skip, backbone.depth)
 
@@ -218,6 +220,34 @@ def test_selected_windows_are_the_chosen_ones_in_their_order(make_states, chosen
         names = [part.manifest[key][i] for i in part.document.tolist()]
         assert names == [states.manifest[key][i] for i in states.document[index].tolist()]
     assert set(part.document.tolist()) == set(range(len(part.manifest["documents"])))
+
+
+def test_a_selection_keeps_tokens_and_the_numbers_of_its_windows(make_states):
+    states = make_states()
+    part = states.select([7, 2, 5]).select([2, 0])
+    assert part.windows.tolist() == [5, 7]
+    assert torch.equal(part.tokens(slice(None)), states.tokens(torch.tensor([5, 7])))
+    assert torch.equal(part.tokens(slice(None))[:, 1:].long(), part.targets(slice(None)))
+
+
+def test_single_positions_keep_their_windows_number_and_hold_no_tokens(make_states):
+    states = make_states()
+    part = states.positions(torch.tensor([0, 13, 70]))
+    assert part.windows.tolist() == [0, 2, 11]
+    assert torch.equal(part.targets(slice(None)).flatten(), states.targets(slice(None)).flatten()[[0, 13, 70]])
+    with pytest.raises(KeyError):
+        part.tokens(slice(None))
+
+
+@pytest.mark.parametrize("change", ["missing", "short", "float"])
+def test_states_without_the_tokens_they_promise_are_refused(make_states, change, refuses):
+    states = make_states()
+    tensors = load_file(states.path)
+    tokens = tensors.pop("tokens")
+    changed = {"missing": {}, "short": {"tokens": tokens[:, 1:].clone()}, "float": {"tokens": tokens.float()}}
+    save_file(tensors | changed[change], states.path)
+    with refuses("its manifest promises"):
+        States(states.path, states.manifest)
 
 
 def test_a_selection_leaves_the_store_as_it_was(make_states):

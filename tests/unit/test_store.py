@@ -131,7 +131,7 @@ def inputs(tmp_path, facts):
 def test_arms_of_the_states_backbone_are_evaluated(inputs, stored):
     states = read_states(stored(), "test")
     reference = module_of_seed(inputs["oracle"], 1, states)
-    arms = arms_of_seed("transfer", inputs, 1, reference, states)
+    arms = arms_of_seed(inputs, 1, reference, states)
     assert set(arms) == {
         Key("-", "raw"),
         Key("-", "reference"),
@@ -144,7 +144,7 @@ def test_arms_of_the_states_backbone_are_evaluated(inputs, stored):
 def test_a_module_of_another_backbone_is_named(inputs, stored, refuses):
     states = read_states(stored(base_sha256="b" * 64), "test")
     with refuses("oracle.json: module of seed 1 belongs to another backbone than"):
-        arms_of_seed("transfer", inputs, 1, None, states)
+        arms_of_seed(inputs, 1, None, states)
 
 
 @pytest.mark.parametrize("arm", ["native", "bias"])
@@ -156,4 +156,4 @@ def test_an_arm_of_another_backbone_is_named(inputs, stored, tmp_path, facts, ar
     else:
         edit(folder / "abi_config.json", put("base_sha256", "b" * 64))
     with refuses(f"{folder}: is an arm of another backbone"):
-        arms_of_seed("transfer", inputs, 1, None, states)
+        arms_of_seed(inputs, 1, None, states)

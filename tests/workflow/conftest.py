@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from abi.config import load
+
 ROOT = Path(__file__).parents[2]
 PARTS = ("abi", "config", "envs", "profiles", "scripts", "workflow", "Snakefile")
 
@@ -34,10 +36,15 @@ class Copy:
         text = self.run("-n", *targets, scale=scale).stdout
         stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", text, re.S)
         rows = (line.split() for line in stats.group(1).splitlines()) if stats else ()
-        return {name: int(count) for name, count in rows if name not in {"all", *self.claims()}}
+        return {name: int(count) for name, count in rows if name not in {"all", "headline", *self.targets()}}
 
     def claims(self):
         return yaml.safe_load((self.root / "config/claims.yaml").read_text())["claims"]
+
+    def targets(self, scale="smoke"):
+        """Return target -> title of every claim, regime and ladder that a scale can run."""
+        found = load(scale, self.root)
+        return {name: claim["title"] for name, claim in (found.claims | found.ladders).items()}
 
     def edit(self, path, change):
         """Change a YAML file through a function of its content, or a text file through a function of its text."""
@@ -74,10 +81,24 @@ def empty(tmp_path):
     return fresh_copy(tmp_path / "repo")
 
 
+def small_copy(root):
+    """A copy with the headline claims alone, one of them in all regimes: every kind of job but a ladder's."""
+    copy = fresh_copy(root)
+    kept = ("t5_same_backbone", "t5_to_gpt2")
+    copy.edit("config/claims.yaml", lambda c: c.update(claims={name: c["claims"][name] for name in kept}))
+    return copy
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A copy of the headline claims in which nothing was built."""
+    return small_copy(tmp_path / "repo")
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """A copy in which everything was built at scale smoke, once per session; do not edit it."""
-    copy = fresh_copy(tmp_path_factory.mktemp("built") / "repo")
+    """A copy in which the headline claims were built at scale smoke, once per session; do not edit it."""
+    copy = small_copy(tmp_path_factory.mktemp("built") / "repo")
     copy.run()
     return copy
 

@@ -9,7 +9,9 @@ import time
 import pandas as pd
 import pytest
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("dag"), pytest.mark.timeout(540)]
+from abi.config import load
+
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(540)]
 
 
 def test_plain_snakemake_plans_all_claims_in_an_empty_folder(empty):
@@ -18,6 +20,22 @@ def test_plain_snakemake_plans_all_claims_in_an_empty_folder(empty):
     )
     assert "judge_claim" in done.stdout
     assert "results/tiny/summary.md" in done.stdout
+    assert "results/tiny/headline.md" in done.stdout
+
+
+def test_the_headline_plans_its_claims_alone(empty):
+    planned = empty.planned("headline", scale="tiny")
+    assert (planned["judge_claim"], planned["summarise"], planned["build_backbone"]) == (2, 1, 2)
+    assert "judge_ladder" not in planned
+
+
+def test_a_ladder_plans_its_rungs(empty):
+    planned = empty.planned("cross_size")
+    assert (planned["judge_claim"], planned["judge_ladder"]) == (3, 1)
+
+
+def test_a_pending_claim_is_no_target_of_a_scale_that_cannot_run_it(empty):
+    assert "t5_to_qwen2_7b" not in empty.run("--list-target-rules").stdout
 
 
 def test_a_claim_alone_plans_only_what_it_needs(empty):
@@ -29,13 +47,14 @@ def test_a_claim_alone_plans_only_what_it_needs(empty):
 
 def test_the_menu_lists_every_claim_with_its_title(empty):
     menu = empty.run("--list-target-rules").stdout
-    assert all(f"{name} ({claim['title']})" in menu for name, claim in empty.claims().items())
+    assert all(f"{name} ({title})" in menu for name, title in empty.targets().items())
 
 
 def test_every_job_that_imports_torch_fits_the_budget(empty):
-    planned = empty.planned(scale="tiny")
-    torch_jobs = sum(n for rule, n in planned.items() if rule not in {"build_text", "judge_claim", "summarise"})
-    assert 0 < torch_jobs <= 40
+    light = {"build_text", "judge_claim", "judge_ladder", "summarise", "tabulate_transfers"}
+    for target, most in (("headline", 40), ("all", 120)):
+        planned = empty.planned(target, scale="tiny")
+        assert 0 < sum(n for rule, n in planned.items() if rule not in light) <= most
 
 
 @pytest.mark.parametrize(
@@ -80,7 +99,7 @@ def test_everything_is_built_and_nothing_is_stale(built):
 def test_result_files_name_verdict_arms_and_what_made_them(built):
     result = json.loads((built.root / "results/smoke/cross_arch_enc_dec_nib_results.json").read_text())
     assert result["verdict"] in {"SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS"}
-    assert set(built.claims()["t5_to_gpt2"]["arms"]) <= set(result["fits"]["kd"]["arms"])
+    assert set(load("smoke", built.root).claims["t5_to_gpt2"]["arms"]) <= set(result["fits"]["kd"]["arms"])
     assert set(result["provenance"]["inputs"]) >= {"results/smoke/evidence/t5_to_gpt2/1-3.csv.gz"}
     assert result["nib_official"]["rng_seed"] == 7777
 
@@ -118,7 +137,7 @@ def test_an_edit_of_metrics_reruns_evaluation_and_what_follows(edited):
     edited.edit(
         "abi/metrics.py", lambda text: text.replace("LOG_ZERO, TINY = -1e4, 1e-38", "LOG_ZERO, TINY = -1e4, 1e-37")
     )
-    assert set(edited.planned()) == {"evaluate_arms", "judge_claim", "summarise"}
+    assert set(edited.planned()) == {"evaluate_arms", "judge_claim", "summarise", "tabulate_transfers"}
 
 
 def test_an_edit_that_is_taken_back_reruns_nothing(edited):
@@ -131,13 +150,13 @@ def test_an_edit_that_is_taken_back_reruns_nothing(edited):
 def test_a_calibration_rate_reruns_no_frozen_stage(edited):
     edited.edit("config/scales/smoke.yaml", lambda c: c["calibration"]["kd"]["phases"]["module"][0].update(lr=2.0e-3))
     planned = edited.planned()
-    assert set(planned) == {"calibrate_arms", "evaluate_arms", "judge_claim", "summarise"}
-    assert planned["calibrate_arms"] == planned["judge_claim"] == 1
+    assert set(planned) == {"calibrate_arms", "evaluate_arms", "judge_claim", "summarise", "tabulate_transfers"}
+    assert planned["calibrate_arms"] == planned["judge_claim"] == 1  # the transfer in oracle-kd
 
 
 def test_a_claims_words_rerun_its_verdict_only(edited):
     edited.edit("config/claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(title="Another title"))
-    assert edited.planned() == {"judge_claim": 1, "summarise": 1}
+    assert edited.planned() == {"judge_claim": 3, "summarise": 2, "tabulate_transfers": 1}  # three regimes, two pages
 
 
 def test_two_swapped_values_are_noticed(edited):
@@ -146,7 +165,7 @@ def test_two_swapped_values_are_noticed(edited):
         windows["train"], windows["test"] = windows["test"], windows["train"] + 1
 
     edited.edit("config/scales/smoke.yaml", swap)
-    assert edited.planned()["write_states"] == 2
+    assert edited.planned()["write_states"] == 2  # one per backbone
 
 
 def test_code_edited_while_the_workflow_runs_is_refused(edited):
@@ -179,12 +198,12 @@ def test_a_new_claim_is_data_alone(edited):
 
 
 @pytest.mark.slow
-def test_two_runs_from_scratch_agree_bit_for_bit_even_after_a_kill(built, empty):
+def test_two_runs_from_scratch_agree_bit_for_bit_even_after_a_kill(built, small):
     running = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--config", "scale=smoke"], cwd=empty.root, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "snakemake", "--config", "scale=smoke"], cwd=small.root, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    while not (empty.root / "results/smoke/backbones/gpt2_medium.json").exists():
+    while not (small.root / "results/smoke/backbones/gpt2_medium.json").exists():
         time.sleep(0.5)
         assert running.poll() is None
     time.sleep(6)
@@ -192,7 +211,7 @@ def test_two_runs_from_scratch_agree_bit_for_bit_even_after_a_kill(built, empty)
 
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    empty.run("--unlock")
-    empty.run()
+    small.run("--unlock")
+    small.run()
     for path in sorted((built.root / "results/smoke/evidence").rglob("*.csv.gz")):
-        assert path.read_bytes() == (empty.root / path.relative_to(built.root)).read_bytes(), path.name
+        assert path.read_bytes() == (small.root / path.relative_to(built.root)).read_bytes(), path.name

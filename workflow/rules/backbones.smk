@@ -8,6 +8,7 @@ rule build_backbone:
     output:
         manifest="<results>/backbones/{backbone}.json",
         head="<results>/heads/{backbone}.safetensors",
+        tokens="<results>/heads/{backbone}.tokens.json",
         model=directory("<results>/backbones/{backbone}"),
     log:
         "<logs>/build_backbone/{backbone}.log",

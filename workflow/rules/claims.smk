@@ -26,18 +26,47 @@ rule judge_claim:
         "../../scripts/judge_claim.py"
 
 
-rule summarise:
-    """Table of all verdicts as Markdown and terminal text."""
+rule judge_ladder:
+    """The result file of a claim about several others: a verdict from the verdicts of its rungs."""
     input:
-        STUDY.result_files(),
+        rungs=lambda w: STUDY.result_files(
+            STUDY.claim(STUDY.claim_of_file(w.result))["rungs"]
+        ),
     output:
-        markdown="<results>/summary.md",
-        text="<results>/summary.txt",
-        record="<results>/summary.json",
+        result="<results>/{result}.json",
     log:
-        "<logs>/summarise.log",
+        "<logs>/judge_ladder/{result}.log",
     benchmark:
-        "<benchmarks>/summarise.tsv"
+        "<benchmarks>/judge_ladder/{result}.tsv"
+    wildcard_constraints:
+        result="|".join(Path(path).stem for path in STUDY.ladder_files()),
+    conda:
+        "../../envs/abi.yaml"
+    threads: 1
+    resources:
+        mem_mb=resource("judge_ladder", "mem_mb"),
+        runtime=resource("judge_ladder", "runtime"),
+    params:
+        spec=lambda w: STUDY.ladder_spec(STUDY.claim_of_file(w.result)),
+        code=code("judge_ladder.py"),
+    script:
+        "../../scripts/judge_ladder.py"
+
+
+rule summarise:
+    """A page of verdicts as Markdown and terminal text: `summary` of all claims, `headline` of those config names."""
+    input:
+        lambda w: STUDY.page_files(w.page),
+    output:
+        markdown="<results>/{page}.md",
+        text="<results>/{page}.txt",
+        record="<results>/{page}.json",
+    log:
+        "<logs>/summarise/{page}.log",
+    benchmark:
+        "<benchmarks>/summarise/{page}.tsv"
+    wildcard_constraints:
+        page="|".join(PAGES),
     conda:
         "../../envs/abi.yaml"
     threads: 1
@@ -45,17 +74,25 @@ rule summarise:
         mem_mb=resource("summarise", "mem_mb"),
         runtime=resource("summarise", "runtime"),
     params:
-        spec=dict(protocol=STUDY.config.protocol),
+        spec=lambda w: STUDY.page_spec(w.page),
         code=code("summarise.py"),
     script:
         "../../scripts/summarise.py"
 
 
+rule headline:
+    """The claims that `headline` of config/claims.yaml names, with their page."""
+    input:
+        STUDY.page_files("headline"),
+        "<results>/headline.md",
+    localrule: True
+
+
 rule verify:
     """The published record and the results of this checkout, judged (no torch): `abi verify` as a file."""
     input:
-        STUDY.result_files(),
-        "<results>/summary.md",
+        STUDY.page_files("summary"),
+        expand("<results>/{page}.md", page=PAGES),
     output:
         "<results>/verify.json",
     log:
@@ -74,7 +111,7 @@ rule verify:
         "python -m abi verify --json > {output} 2> {log}"
 
 
-for _claim in STUDY.config.claims:
+for _claim in [*STUDY.config.claims, *STUDY.config.ladders]:
 
     rule:
         name:

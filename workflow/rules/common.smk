@@ -10,6 +10,7 @@ from abi.config import load, require_pinned, workflow_config
 from abi.errors import AbiError
 from abi.provenance import code_digest, require_folder, share_import_path, versions
 from abi.specs import Study
+from abi.vocabulary import PAGES
 
 share_import_path(ROOT)
 
@@ -41,7 +42,7 @@ wildcard_constraints:
 SOFTWARE = {
     name: version
     for name, version in versions().items()
-    if name not in {"pandas", "python"}
+    if name not in {"pandas", "python", "peft"}
 }
 
 

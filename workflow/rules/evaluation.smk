@@ -2,7 +2,7 @@
 
 
 rule evaluate_arms:
-    """Evidence rows and the record's random draws of a claim for a batch of seeds; alone in reading the test split."""
+    """Evidence rows and the record's random draws of a claim for a batch of seeds; alone in scoring the test split."""
     input:
         unpack(lambda w: STUDY.evaluation_input(w.claim, w.batch)),
     output:

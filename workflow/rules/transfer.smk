@@ -50,3 +50,30 @@ rule calibrate_arms:
         software=SOFTWARE,
     script:
         "../../scripts/calibrate_arms.py"
+
+
+rule train_lora:
+    """The arm `lora` of a claim for a batch of seeds: the only arm that runs a backbone, with the budget of all others."""
+    input:
+        unpack(lambda w: STUDY.lora_input(w.claim, w.batch)),
+        model=ancient(lambda w: STUDY.backbone_folder(STUDY.claim(w.claim)["target"])),
+    output:
+        manifest="<results>/lora/{claim}/{batch}.json",
+        folder=directory("<results>/lora/{claim}/{batch}"),
+    log:
+        "<logs>/train_lora/{claim}.{batch}.log",
+    benchmark:
+        "<benchmarks>/train_lora/{claim}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("train_lora", "threads")
+    resources:
+        mem_mb=resource("train_lora", "mem_mb"),
+        runtime=resource("train_lora", "runtime"),
+        gpu=resource("train_lora", "gpu"),
+    params:
+        spec=lambda w: STUDY.lora_spec(w.claim, w.batch),
+        code=code("train_lora.py"),
+        software=dict(SOFTWARE, peft=versions()["peft"]),
+    script:
+        "../../scripts/train_lora.py"

@@ -1,0 +1,173 @@
+"""The transfer table: pairs x regimes, what a moved module is worth beside its placebos and what a user would do instead."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from abi.vocabulary import fits_of
+
+Record = Mapping[str, Any]
+REGIMES = ("oracle-kd", "few-shot", "general-only")
+PLACEBOS = ("random", "permuted")
+INSTEAD = ("native", "direct", "lora")
+COLUMNS = (
+    "claim", "source", "target", "regime", "fit", "arm", "gap_closure", "lower", "upper", "seconds", "steps", "verdict",
+)  # fmt: skip
+
+
+def rows(results: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return one row per transfer result, fit and arm: gap closure in bits per byte with interval, seconds, verdict."""
+    found = []
+    for result in results:
+        claim, training = result["claim"], {(t["fit"], t["arm"]): t for t in result["training"]}
+        for fit in fits_of(claim):
+            judged = result["fits"][fit]
+            for arm, closure in judged["gap_closures"].items():
+                told = training.get((fit, arm), {})
+                lower, upper = bounds(closure)
+                found.append({
+                    "claim": claim.get("of", claim["id"]), "source": claim["source"], "target": claim["target"],
+                    "regime": claim["regime"], "fit": fit, "arm": arm, "gap_closure": closure["estimate"], "lower": lower,
+                    "upper": upper, "seconds": told.get("elapsed_s"), "steps": told.get("steps"), "verdict": judged["verdict"],
+                })  # fmt: skip
+    return found
+
+
+def bounds(closure: Record) -> tuple[float | None, float | None]:
+    """Return the ends of a bounded set of gap closures, or (None, None)."""
+    pieces = closure["pieces"]
+    return (pieces[0][0], pieces[-1][1]) if closure["bounded"] else (None, None)
+
+
+def lead(judged: Record) -> Record | None:
+    """Return the contrast moved net - best placebo in bits per byte: the one of its tests with the smallest mean."""
+    tests = [t for t in judged["tests"] if t["metric"] == "bits_per_byte" and t["id"].startswith("4.attribution")]
+    against = [t for t in tests if t["id"].rpartition(".")[2] in PLACEBOS]
+    return min(against, key=lambda t: float(t["mean"]), default=None)
+
+
+def best_placebo(judged: Record) -> str | None:
+    """Return the placebo with the largest gap closure; None where no gap is shown."""
+    closures = judged["gap_closures"]
+    there = [arm for arm in PLACEBOS if arm in closures]
+    return max(there, key=lambda arm: float(closures[arm]["estimate"] or 0), default=None)
+
+
+def markdown(results: Sequence[Record]) -> str:
+    """Return the table as a Markdown page, a line of advice per pair below it."""
+    heads = [
+        "pair",
+        "regime",
+        "verdict",
+        "moved",
+        "best placebo",
+        "moved - placebo (bits per byte)",
+        "native",
+        "direct",
+        "LoRA",
+        "published criteria",
+    ]
+    lines = [
+        "# Transfers", "",
+        "Gap closure: (raw - arm) / (raw - oracle) in bits per byte on held-out domain text, with 95 % sets; seconds of one fit",
+        "in brackets. Few-shot figures are means over the ladder of windows. A module is worth moving where `moved` is ahead of",
+        "its best placebo, and worth more than retraining where it is ahead of `direct` and LoRA.", "",
+        "| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads),
+    ]  # fmt: skip
+    for pair, found in by_pair(results).items():
+        for regime in REGIMES:
+            if regime in found:
+                lines.append("| " + " | ".join([f"`{pair}`", regime, *_cells(found[regime])]) + " |")
+    lines += ["", "## What a user should do", ""]
+    lines += [f"- `{pair}`: {advice(found)}" for pair, found in by_pair(results).items()]
+    ladders = [_ladder(result) for result in results if result["claim"].get("variants")]
+    return "\n".join([*lines, *[line for part in ladders for line in part]]) + "\n"
+
+
+def by_pair(results: Iterable[Record]) -> dict[str, dict[str, Record]]:
+    """Return claim -> regime -> result of the transfers."""
+    found: dict[str, dict[str, Record]] = {}
+    for result in results:
+        claim = result["claim"]
+        found.setdefault(claim.get("of", claim["id"]), {})[claim["regime"]] = result
+    return found
+
+
+def _cells(result: Record) -> list[str]:
+    fit = result["claim"]["fit"]
+    judged, training = result["fits"][fit], {t["arm"]: t for t in result["training"] if t["fit"] == fit}
+    placebo, contrast = best_placebo(judged), lead(judged)
+    cells = [f"**{result['verdict']}**", _cell(judged, training, "transferred")]
+    cells += [f"{placebo} {_cell(judged, training, placebo)}" if placebo else "-"]
+    cells += [_contrast(contrast) if contrast else "-"]
+    cells += [_cell(judged, training, arm) for arm in INSTEAD]
+    return [*cells, judged["published_criteria"]["sentence"].removeprefix("published criteria met by: ")]
+
+
+def _cell(judged: Record, training: Record, arm: str) -> str:
+    closure = judged["gap_closures"].get(arm)
+    if closure is None or closure["estimate"] is None:
+        return "-"
+    lower, upper = bounds(closure)
+    interval = "" if lower is None else f" [{lower:.3f}, {upper:.3f}]"
+    seconds = training.get(arm, {}).get("elapsed_s")
+    return f"{closure['estimate']:.3f}{interval}" + ("" if seconds is None else f" ({seconds:.1f} s)")
+
+
+def _contrast(test: Record) -> str:
+    interval = test["interval"]
+    return f"{test['mean']:.4f}" + ("" if interval is None else f" [{interval['lower']:.4f}, {interval['upper']:.4f}]")
+
+
+def advice(found: Mapping[str, Record]) -> str:
+    """Return one sentence on what a user of a pair should do, from its figures alone."""
+    parts = []
+    if "general-only" in found:
+        parts.append(_general_advice(found["general-only"]))
+    if "few-shot" in found:
+        parts.append(_few_advice(found["few-shot"]))
+    if "oracle-kd" in found:
+        parts.append(_oracle_advice(found["oracle-kd"]))
+    return "; ".join(parts) + "."
+
+
+def _general_advice(result: Record) -> str:
+    judged = result["fits"][result["claim"]["fit"]]
+    closure, contrast = judged["gap_closures"].get("transferred"), lead(judged)
+    if closure is None or contrast is None or contrast["interval"] is None:
+        return "without domain text nothing is shown"
+    if contrast["interval"]["lower"] > 0:
+        worth = "more than a placebo"
+    else:
+        worth = "less than a placebo" if contrast["interval"]["upper"] < 0 else "not shown to be more than a placebo"
+    return f"without domain text, move it ({closure['estimate']:.2f} of the oracle's gain, {worth})"
+
+
+def _few_advice(result: Record) -> str:
+    closures = result["fits"][result["claim"]["fit"]]["gap_closures"]
+    there = {arm: closures[arm]["estimate"] for arm in ("transferred", "direct", "lora") if arm in closures}
+    if not there:
+        return "with a few windows nothing is shown"
+    best = max(there, key=lambda arm: float(there[arm]))
+    words = {"transferred": "move it", "direct": "train a module there", "lora": "train LoRA there"}[best]
+    others = ", ".join(f"{arm} {value:.2f}" for arm, value in there.items() if arm != best)
+    return f"with a few windows of domain text, {words} ({there[best]:.2f}{'; ' + others if others else ''})"
+
+
+def _oracle_advice(result: Record) -> str:
+    return f"with the whole domain text, use the oracle itself (moved: {result['verdict']})"
+
+
+def _ladder(result: Record) -> list[str]:
+    """Return the ladder of a claim's variants: gap closure per fit, and the moved net's lead over its best placebo."""
+    heads = ["fit", "steps", "moved", "best placebo", "moved - placebo (bits per byte)"]
+    claim = result["claim"]
+    lines = ["", f"## Ladder of `{claim.get('of', claim['id'])}`, {claim['regime']}", ""]
+    lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    for fit in fits_of(claim):
+        judged, training = result["fits"][fit], {t["arm"]: t for t in result["training"] if t["fit"] == fit}
+        placebo, contrast = best_placebo(judged), lead(judged)
+        steps = training.get("transferred", {}).get("steps", "-")
+        cells = [fit, str(steps), _cell(judged, training, "transferred")]
+        cells += [f"{placebo} {_cell(judged, training, placebo)}" if placebo else "-"]
+        lines.append("| " + " | ".join([*cells, _contrast(contrast) if contrast else "-"]) + " |")
+    return lines

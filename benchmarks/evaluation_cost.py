@@ -1,0 +1,56 @@
+"""Cost of evaluation: distributions of a whole batch of windows at once against `metrics.CHUNK` positions at a time.
+
+python benchmarks/evaluation_cost.py     (CPU seconds, interleaved in one process; the ratio is what matters)
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from abi import metrics
+from abi.module import AbiModule, ModuleConfig
+from abi.states import Head, States
+
+WINDOWS, POSITIONS, WIDTH, VOCABULARY, ROUNDS = 16, 127, 128, 2048, 5
+
+
+def main() -> None:
+    """Print CPU seconds of both ways and their ratio."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    shape = (WINDOWS, POSITIONS)
+    tensors = {"tap.3": torch.randn(*shape, WIDTH), "targets": torch.randint(0, VOCABULARY, shape, dtype=torch.int32)}
+    tensors |= {name: torch.ones(shape, dtype=torch.int32) for name in ("target_bytes", "char_end")}
+    tensors["document"] = torch.zeros(WINDOWS, dtype=torch.int32)
+    manifest = {
+        "n_windows": WINDOWS, "positions": POSITIONS, "width": WIDTH, "taps": [3], "final_tap": 3, "skip": 20,
+        "documents": ["d"], "groups": ["g"],
+    }  # fmt: skip
+
+    head = Head(torch.randn(VOCABULARY, WIDTH) / 10, 1.0)
+    config = ModuleConfig(WIDTH, (3,), 64)
+    arms = {f"arm{i}": AbiModule(config, seed=i).requires_grad_(False) for i in range(6)}
+    seconds = {"whole batch": 0.0, "in chunks": 0.0}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "states.safetensors"
+        save_file(tensors, path)
+        states = States(path, manifest)
+        for _ in range(ROUNDS):
+            for name, chunk in (("whole batch", 10**9), ("in chunks", 64)):
+                metrics.CHUNK, began = chunk, time.process_time()
+                list(
+                    metrics.evaluate(
+                        arms, states, head, reference=arms["arm0"], teacher=arms["arm1"], windows_per_batch=4
+                    )
+                )
+                seconds[name] += time.process_time() - began
+    for name, spent in seconds.items():
+        print(f"{name:12s} {spent / ROUNDS:.3f} s")
+    print(f"ratio        {seconds['whole batch'] / seconds['in chunks']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

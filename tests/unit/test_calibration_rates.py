@@ -1,0 +1,132 @@
+"""benchmarks/calibration_rates.py at a tiny size: every fit through the arms' own code, judged on held-out text alone."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import ortho_group
+
+from abi.arms import Nets
+from abi.config import load
+from abi.fitting import FitData, LinearMap, Objective, corrections
+from abi.losses import correction_mse
+from abi.module import AbiModule, ModuleConfig
+from abi.specs import Study
+from abi.teaching import Lesson, carried_corrections
+from abi.training import Phase, Schedule
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "calibration_rates.py"
+SPEC = importlib.util.spec_from_file_location("calibration_rates", PATH)
+rates = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(rates)
+
+STUDY = Study(load("smoke"))
+CLAIMS = {
+    "oracle-kd": "t5_to_gpt2", "few-shot": "t5_to_gpt2_few_shot", "general-only": "t5_to_gpt2_general_only",
+    "reconstruction": "t5_same_backbone",
+}  # fmt: skip
+CONFIG = ModuleConfig(8, (2,), 6)
+FEW = {form: values[1:3] for form, values in rates.RATES.items()}
+
+
+class Fake:
+    """What Taught and Teaching give, from made-up states; every seed it is asked for is kept."""
+
+    def __init__(self, regime, states, held, head):
+        self.regime, self.states, self.held, self.head, self.config = regime, states, held, head, CONFIG
+        self.inputs = {"train": "results/x/states/b/python.train.json"}
+
+    def own(self, role, seed):
+        assert role == {"oracle-kd": "oracle", "reconstruction": "reference"}[self.regime]
+        return AbiModule(CONFIG, seed=40 + seed).requires_grad_(False)
+
+    def of(self, seed):
+        own, aligned = (torch.from_numpy(ortho_group.rvs(6, random_state=i)).float() for i in (1, 2))
+        net = AbiModule(CONFIG, seed=9).requires_grad_(False)
+        nets = Nets(source=net, oracle=net, before=net, carried=net, own=own, aligned=aligned)
+        if self.regime == "general-only":
+            lessons = [
+                Lesson(s.positions(torch.arange(60)), self.head, torch.randn(60, 11).half())
+                for s in (self.states, self.held)
+            ]
+            teacher = carried_corrections(lessons[0], 1e-3)
+            return nets, FitData(lessons[0].states, self.head, teacher, lessons[0].shift, lessons[1])
+        teacher = None if self.regime == "few-shot" else corrections(self.own(
+            {"oracle-kd": "oracle", "reconstruction": "reference"}[self.regime], seed), self.states)  # fmt: skip
+        return nets, FitData(self.states, self.head, teacher)
+
+
+@pytest.fixture
+def fake(make_states, head, monkeypatch):
+    """Put made-up states in place of a study's; return the paths that were read."""
+    states, held, read = make_states(n=20), make_states(n=10, seed=3, name="held"), []
+    for name in ("Taught", "Teaching"):
+        monkeypatch.setattr(rates, name, lambda spec, inputs: Fake(spec["regime"], states, held, head))
+    monkeypatch.setattr(rates, "read_states", lambda path, split: read.append((str(path), split)) or held)
+    return read
+
+
+@pytest.mark.parametrize("regime", CLAIMS)
+def test_every_fit_gives_a_row_per_form_and_rate(fake, regime):
+    rows = list(rates.rows_of(STUDY, CLAIMS[regime], FEW))
+    fit = STUDY.claim(CLAIMS[regime])["fit"]
+    mine = [row for row in rows if row[0] == CLAIMS[regime]]
+    assert [row[:4] for row in mine] == [
+        [CLAIMS[regime], fit, form, r] for form in rates.ARM[regime] for r in FEW[form]
+    ]
+    assert all(float(row[4]) >= 0 for row in rows)
+    assert len({row[4] for row in mine}) == len(mine)
+    assert len(rows) - len(mine) == (2 if regime == "oracle-kd" else 0)
+    assert len(rows[0]) == len(rates.COLUMNS)
+    assert fake == ([] if regime == "general-only" else [("results/x/states/b/python.calibration.json", "calibration")])
+
+
+@pytest.mark.parametrize("regime", CLAIMS)
+def test_the_rate_of_the_modules_is_not_chosen_on_the_arm_of_a_claim(regime):
+    assert "transferred" not in rates.ARM[regime].values()
+    assert rates.ARM["general-only"]["module"] == "random"
+
+
+def test_few_shot_is_the_mean_over_the_ladder(fake, monkeypatch):
+    seen = []
+    monkeypatch.setattr(rates, "objective_on", lambda *_: seen.append(float(len(seen))) or seen[-1])
+    row = next(rates.rows_of(STUDY, CLAIMS["few-shot"], FEW))
+    assert len(seen) == len(STUDY.scale["calibration"]["ce"]["windows"]) == 2
+    assert float(row[4]) == sum(seen) / 2
+
+
+def test_a_scaled_schedule_keeps_the_ratios_of_its_phases():
+    schedule = Schedule([Phase(4, 1e-2, 2), Phase(3, 1e-3)], weight_decay=0.0)
+    found = rates.scaled(schedule, 3e-2)
+    assert [phase.lr for phase in found.phases] == pytest.approx([3e-2, 3e-3])
+    assert [replace(phase, lr=0) for phase in found.phases] == [replace(phase, lr=0) for phase in schedule.phases]
+    assert (found.weight_decay, found.steps) == (0.0, 7)
+
+
+def test_the_objective_is_the_fits_own_on_all_windows(make_states, head, monkeypatch):
+    states = make_states()
+    model = LinearMap((2,), 8)
+    torch.nn.init.normal_(model.weight, std=0.1)
+    model.requires_grad_(False)
+    teacher = corrections(AbiModule(CONFIG).requires_grad_(False), states)
+    data = FitData(states, head, teacher)
+    own = rates.objective_on(model, data, Objective("correction-mse"))
+    assert own == pytest.approx(float(correction_mse(model(states.taps((2,), slice(None))), teacher)), rel=1e-5)
+    ce = rates.objective_on(model, data, Objective("ce"))
+    logits = head.logits(states.final(slice(None)) + model(states.taps((2,), slice(None)))).flatten(0, 1)
+    wanted = torch.nn.functional.cross_entropy(logits, states.targets(slice(None)).flatten())
+    assert ce == pytest.approx(float(wanted), rel=1e-5)
+    monkeypatch.setattr(rates, "POSITIONS", 7)
+    assert rates.objective_on(model, data, Objective("ce")) == pytest.approx(ce, rel=1e-6)
+
+
+def test_a_matched_objective_is_the_distance_to_the_lesson(make_states, head):
+    states = make_states().positions(torch.arange(60))
+    shift = torch.randn(60, 11).half()
+    found = rates.objective_on(None, FitData(states, head, shift=shift), Objective("matched", 1.0, 1.0))
+    logits = head.logits(states.final(slice(None))).squeeze(1)
+    taught = (logits + shift.float()).log_softmax(-1)
+    wanted = (taught.exp() * (taught - logits.log_softmax(-1))).sum(-1).mean()
+    assert found == pytest.approx(float(wanted), rel=1e-4)

@@ -1,0 +1,262 @@
+"""`abi plan`: Snakemake's own jobs, minutes from measured ones, one sentence for what goes wrong."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from abi import cli, commands, planning
+from abi.errors import ConfigError, DataError
+from abi.planning import (
+    Measured,
+    Planned,
+    adopt_jobs,
+    as_text,
+    estimate,
+    measured_jobs,
+    read_measured,
+    read_plan,
+    reason,
+)
+
+SAID = """Building DAG of jobs...
+Job stats:
+job               count
+--------------  -------
+train_modules         2
+summarise             1
+a_claim               1
+total                 4
+
+
+[Mon Nov 23 18:55:56 2026]
+rule train_modules:
+    input: results/tiny/states/gpt2/python.train.json
+    output: results/tiny/modules/x.json
+    jobid: 4
+    benchmark: results/tiny/benchmarks/train_modules/gpt2.python.standard.oracle.1-5.tsv
+    reason: Missing output files: results/tiny/modules/x.json
+[Mon Nov 23 18:55:56 2026]
+rule train_modules:
+    jobid: 5
+    benchmark: results/tiny/benchmarks/train_modules/gpt2.python.standard.source.1-5.tsv
+[Mon Nov 23 18:55:56 2026]
+rule summarise:
+    jobid: 6
+    benchmark: results/tiny/benchmarks/summarise.tsv
+[Mon Nov 23 18:55:56 2026]
+localrule a_claim:
+    jobid: 0
+    reason: Rules with neither input nor output are always executed
+
+Job stats:
+job               count
+--------------  -------
+train_modules         2
+summarise             1
+a_claim               1
+total                 4
+"""
+JOBS = [
+    Planned("train_modules", "a.1-5"),
+    Planned("train_modules", "b.1-5"),
+    Planned("summarise", ""),
+    Planned("new", "x"),
+]
+KNOWN = [Measured("train_modules", "a.1-5", 100.0, 500.0), Measured("train_modules", "c.1-5", 40.0, 700.0),
+         Measured("summarise", "", 6.0, None)]  # fmt: skip
+HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+
+
+def test_a_plan_is_every_job_with_the_name_of_its_benchmark():
+    assert read_plan(SAID) == [
+        Planned("train_modules", "gpt2.python.standard.oracle.1-5"),
+        Planned("train_modules", "gpt2.python.standard.source.1-5"),
+        Planned("summarise", ""),
+    ]
+
+
+def test_nothing_to_be_done_is_no_job():
+    assert (
+        read_plan("Building DAG of jobs...\nNothing to be done (all requested files are present and up to date).\n")
+        == []
+    )
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("train_modules         2", "train_modules         3"), ("rule summarise:", "step summarise:"),
+    ("Job stats:\njob ", "Jobs:\njob "),
+])  # fmt: skip
+def test_a_plan_in_an_unknown_form_is_refused_and_not_guessed(old, new, refuses):
+    with refuses("has a form unknown to abi", DataError):
+        read_plan(SAID.replace(old, new))
+
+
+def test_a_job_takes_what_it_took_else_the_mean_of_its_rule_else_nobody_knows():
+    found = estimate(JOBS, KNOWN, cores=2)
+    rows = {row.pop("rule"): row for row in found["rules"]}
+    assert rows == {
+        "train_modules": {"jobs": 2, "measured": 1, "seconds": 170.0, "mem_mb": 700.0},
+        "summarise": {"jobs": 1, "measured": 1, "seconds": 6.0, "mem_mb": None},
+        "new": {"jobs": 1, "measured": 0, "seconds": None, "mem_mb": None},
+    }
+    assert (found["jobs"], found["unknown"], found["seconds"], found["longest_s"]) == (4, ["new"], 176.0, 100.0)
+
+
+@pytest.mark.parametrize(("cores", "seconds"), [(1, 176), (2, 100), (8, 100)])
+def test_the_wall_time_is_work_over_cores_but_at_least_the_longest_job(cores, seconds):
+    assert estimate(JOBS, KNOWN, cores)["minutes"] == pytest.approx(seconds / 60, abs=0.05)
+
+
+def said(jobs, known, **changes):
+    return as_text({"scale": "tiny", "targets": ["all"], "cores": 2, **estimate(jobs, known, 2), **changes})
+
+
+def test_the_text_says_where_minutes_come_from_and_what_is_not_counted():
+    text = said(JOBS, KNOWN)
+    assert "1 measured, the others the rule's mean" in text
+    assert "4 jobs, about 1.7 minutes on 2 cores (2.9 of work, the longest job 1.7)" in text
+    assert "not counted, never measured at this scale: new" in text
+    assert "the rule's mean" in said(JOBS[1:2], KNOWN)
+    assert said(JOBS, []).endswith("scale tiny: 4 jobs; how long they take was never measured")
+    assert "nothing to do" in said([], KNOWN)
+
+
+# the table of measured jobs
+
+
+def benchmarks(folder):
+    for name, row in {
+        "train_modules/gpt2.python.standard.oracle.1-5": "12.34\t0:00:12\t456.7\t1\t1\t1\t1\t1\t1\t1\n",
+        "summarise": "0.25\t0:00:00\t-\t-\t-\t-\t0\t0\t0\t0\n",
+    }.items():
+        path = folder / "results" / "tiny" / "benchmarks" / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(HEADER + row)
+    return folder / "results" / "tiny" / "benchmarks"
+
+
+def test_a_run_is_adopted_and_read_again_as_it_was_measured(tmp_path, monkeypatch):
+    benchmarks(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "REFERENCE", tmp_path / "reference")
+    adopt_jobs("tiny")
+    path = tmp_path / "reference" / "tiny" / "jobs.csv"
+    assert path.read_text() == (
+        "rule,wildcards,seconds,mem_mb\nsummarise,,0.2,\ntrain_modules,gpt2.python.standard.oracle.1-5,12.3,457\n"
+    )
+    assert read_measured(path) == [
+        Measured("summarise", "", 0.2, None), Measured("train_modules", "gpt2.python.standard.oracle.1-5", 12.3, 457.0)
+    ]  # fmt: skip
+    first = path.read_bytes()
+    adopt_jobs("tiny")
+    assert path.read_bytes() == first
+
+
+def test_a_run_without_benchmarks_leaves_the_table_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "REFERENCE", tmp_path / "reference")
+    adopt_jobs("tiny")
+    assert not (tmp_path / "reference").exists()
+
+
+@pytest.mark.parametrize("content", ["", HEADER, "a\tb\n1\t2\n", HEADER.replace("s\t", "s\t", 1) + "soon\t-\t-\n"])
+def test_a_damaged_benchmark_is_one_sentence(tmp_path, content, refuses):
+    path = benchmarks(tmp_path) / "summarise.tsv"
+    path.write_text(content)
+    with refuses(f"{path}: is no benchmark of Snakemake"):
+        measured_jobs(path.parent)
+
+
+@pytest.mark.parametrize("row", ["a,b", "a,b,soon,", "a,b,nan,1", "a,b,-1,1", "a,b,1,much"])
+def test_a_damaged_table_is_one_sentence(tmp_path, row, refuses):
+    path = tmp_path / "jobs.csv"
+    path.write_text(f"rule,wildcards,seconds,mem_mb\n{row}\n")
+    with refuses("write it again with `abi docs --adopt`"):
+        read_measured(path)
+
+
+def test_a_scale_that_was_never_measured_has_an_empty_table(tmp_path):
+    assert read_measured(tmp_path / "jobs.csv") == []
+
+
+def test_committed_tables_can_be_read():
+    for path in planning.REFERENCE.glob("*/jobs.csv"):
+        assert read_measured(path)
+
+
+def test_adopting_a_scale_adopts_its_jobs():
+    assert commands.adopt_jobs is adopt_jobs
+
+
+# the command
+
+
+def options(**changes):
+    return Namespace(**{"targets": [], "scale": "smoke", "cores": 2, "json": False, **changes})
+
+
+@pytest.fixture
+def dry(monkeypatch):
+    """A dry run that costs nothing; what it was asked for is kept."""
+    asked = []
+
+    def planned(targets, scale, cores):
+        asked.append((list(targets), scale, cores))
+        return JOBS
+
+    monkeypatch.setattr(planning, "dry_run", planned)
+    monkeypatch.setattr(planning, "read_measured", lambda path: asked.append(Path(path)) or KNOWN)
+    return asked
+
+
+def test_the_command_asks_for_its_targets_and_the_table_of_its_scale(dry, capsys):
+    assert planning.plan(options(targets=["t5_to_gpt2"], json=True)) == 0
+    assert dry == [planning.REFERENCE / "smoke" / "jobs.csv", (["t5_to_gpt2"], "smoke", 2)]
+    found = json.loads(capsys.readouterr().out)
+    assert (found["scale"], found["targets"], found["cores"], found["jobs"]) == ("smoke", ["t5_to_gpt2"], 2, 4)
+
+
+def test_without_a_target_all_is_planned(dry, capsys):
+    planning.plan(options(json=True))
+    assert json.loads(capsys.readouterr().out)["targets"] == ["all"]
+    assert dry[-1][0] == []
+
+
+def test_bad_input_is_one_sentence(dry, refuses):
+    with refuses("--cores is 0; give 1 or more", ConfigError):
+        planning.plan(options(cores=0))
+    with refuses("is pending: it runs at scale paper only", ConfigError):
+        planning.plan(options(targets=["t5_to_qwen2_7b"]))
+    with refuses("no pinned revision", ConfigError):
+        planning.plan(options(scale="paper"))
+    assert dry == []
+
+
+@pytest.mark.parametrize(("said", "words"), [
+    ("host: x\nMissingRuleException:\nNo rule to produce foo\n", "MissingRuleException: No rule to produce foo"),
+    ("abi: config/claims.yaml: wrong\nSystemExit: 2\n", "abi: config/claims.yaml: wrong"), ("", "no word of why"),
+    ("something odd\n", "something odd"),
+])  # fmt: skip
+def test_the_reason_is_the_line_that_tells_it(said, words):
+    assert reason(said) == words
+
+
+def test_the_command_line_knows_plan(capsys, dry):
+    assert cli.main(["plan", "t5_to_gpt2", "--scale", "smoke"]) == 0
+    assert "4 jobs, about" in capsys.readouterr().out
+
+
+@pytest.mark.workflow
+def test_a_real_dry_run_counts_the_jobs_of_a_claim(tmp_path, monkeypatch, refuses):
+    monkeypatch.chdir(tmp_path)
+    with refuses("plan: Snakemake cannot plan .*No rule to produce nonsense", DataError):
+        planning.dry_run(["nonsense"], "smoke", 1)
+    jobs = planning.dry_run(["t5_to_gpt2", "--forceall"], "smoke", 1)
+    assert {job.rule for job in jobs} == {
+        "build_text", "build_backbone", "write_states", "train_modules", "fit_alignment", "calibrate_arms", "train_lora", "evaluate_arms",
+        "judge_claim",
+    }  # fmt: skip
+    assert Planned("calibrate_arms", "t5_to_gpt2.1-3") in jobs
+    assert len(set(jobs)) == len(jobs)

@@ -1,0 +1,148 @@
+"""What a calibration may see, claim by claim of config/, and a new pair as one entry of it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from abi.arms import RECIPES
+from abi.config import REQUIRED_ARMS, load
+from abi.specs import Study
+
+ROOT = Path(__file__).parents[2]
+STUDY = Study(load("tiny"))
+TRANSFERS = [key for key, claim in STUDY.config.claims.items() if claim["kind"] == "transfer"]
+
+
+def of_regime(regime):
+    return [key for key in TRANSFERS if STUDY.claim(key)["regime"] == regime]
+
+
+def jobs(claim, study=STUDY):
+    """Return every batch of a claim's calibration with its inputs."""
+    batches = study.batches("calibration", study.config.seeds(claim))
+    return [(batch, study.calibration_input(claim, batch)) for batch in batches]
+
+
+def paths(inputs, *without):
+    """Return every input path, flat."""
+    found = [value for key, value in inputs.items() if key not in without]
+    return [path for value in found for path in ([value] if isinstance(value, str) else value)]
+
+
+def flat(inputs):
+    return set(paths(inputs))
+
+
+def test_every_regime_has_claims():
+    assert all(of_regime(regime) for regime in ("oracle-kd", "few-shot", "general-only"))
+
+
+@pytest.mark.parametrize("claim", of_regime("general-only"))
+def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a_test_split(claim):
+    entry = STUDY.claim(claim)
+    text, general, target, source = entry["text"], STUDY.general, entry["target"], entry["source"]
+    for _, inputs in jobs(claim):
+        assert not [
+            path for path in paths(inputs) if "/oracle/" in path or "/reference/" in path or "/alignments/" in path
+        ]
+        assert not [path for path in paths(inputs) if ".test." in path]
+        # The one thing that ever saw domain text is the source's module, which is what moves.
+        for path in paths(inputs, "source", "wrong"):
+            assert text not in path.replace("/", ".").split(".")
+        assert all(path.startswith(f"results/tiny/modules/{source}/") for path in inputs["source"])
+        assert {path.partition("/states/")[2] for path in paths(inputs) if "/states/" in path} == {
+            f"{backbone}/{general}.{split}.json" for backbone in (target, source) for split in ("train", "calibration")
+        }
+        assert {path.partition("/heads/")[2] for path in paths(inputs) if "/heads/" in path} == {
+            f"{backbone}.{ending}" for backbone in (target, source) for ending in ("safetensors", "tokens.json")
+        }
+        assert len(paths(inputs)) == 8 + len(inputs["source"]) + len(inputs.get("wrong", ()))
+
+
+@pytest.mark.parametrize("claim", of_regime("few-shot"))
+def test_an_oracle_reaches_few_shot_as_natives_net_alone(claim):
+    recipes = RECIPES["few-shot"]
+    assert [name for name, recipe in recipes.items() if "oracle" in (recipe.net,) or recipe.rotation == "own"] == [
+        "native"
+    ]
+    entry = STUDY.claim(claim)
+    assert entry["fit"] == "ce"
+    for _, inputs in jobs(claim):
+        assert set(inputs) == {"head", "source", "oracle", "train", "alignment"} | ({"wrong"} & set(inputs))
+        assert [key for key in inputs if any("/oracle/" in path for path in paths({key: inputs[key]}))] == ["oracle"]
+        assert not [
+            path for path in paths(inputs) if "/reference/" in path or ".test." in path or ".calibration." in path
+        ]
+
+
+@pytest.mark.parametrize("claim", TRANSFERS)
+def test_no_calibration_reads_a_reference_or_a_test_split(claim):
+    for _, inputs in jobs(claim):
+        assert not [path for path in paths(inputs) if "/reference/" in path or ".test." in path]
+
+
+@pytest.mark.parametrize("claim", TRANSFERS)
+def test_all_regimes_of_a_pair_share_modules_and_alignment(claim):
+    first = STUDY.claim(claim).get("of", claim)
+    assert STUDY.modules_of(claim)["source"] == STUDY.modules_of(first)["source"]
+    for batch, inputs in jobs(claim):
+        if "alignment" in inputs:
+            assert all(f"/alignments/{first}/" in path for path in inputs["alignment"])
+            assert inputs["alignment"] == STUDY.calibration_input(first, batch)["alignment"]
+
+
+def changed(tmp_path, change):
+    """Return the study of a copy of config/ whose claims were changed."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    path = tmp_path / "config" / "claims.yaml"
+    content = yaml.safe_load(path.read_text())
+    change(content["claims"])
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return Study(load("tiny", tmp_path))
+
+
+PYTHIA_TO_QWEN = {
+    "title": "Pythia to Qwen2", "statement": "A module of Pythia can be moved to Qwen2.", "kind": "transfer",
+    "regimes": ["oracle-kd", "few-shot", "general-only"], "text": "python", "source": "pythia", "target": "qwen",
+    "module": "standard", "seeds": 3,
+}  # fmt: skip
+NEW = ("pythia_to_qwen", "pythia_to_qwen_few_shot", "pythia_to_qwen_general_only")
+
+
+def test_a_new_pair_is_one_entry_and_three_targets_with_all_controls(tmp_path):
+    study = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=PYTHIA_TO_QWEN))
+    assert set(study.config.claims) - set(STUDY.config.claims) == set(NEW)
+    assert [study.result_file(key) for key in NEW] == [f"results/tiny/{key}.json" for key in NEW]
+    for key in NEW:
+        entry = study.claim(key)
+        assert set(REQUIRED_ARMS[entry["regime"]]) <= set(entry["arms"]) <= set(RECIPES[entry["regime"]])
+
+
+def test_a_new_pair_of_known_backbones_builds_and_trains_nothing_new(tmp_path):
+    study = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=PYTHIA_TO_QWEN))
+    assert study.scale["backbones"] == STUDY.scale["backbones"]
+
+    def upstream(one, claims):
+        """Return every input of the claims' jobs that is not the claims' own."""
+        found = set()
+        for claim in claims:
+            for batch, inputs in jobs(claim, one):
+                found |= (
+                    flat(inputs) | flat(one.evaluation_input(claim, batch)) | flat(one.alignment_input(claim, batch))
+                )
+        return {path for path in found if "/alignments/" not in path and "/calibration/" not in path}
+
+    assert len(upstream(study, NEW)) > 10
+    assert upstream(study, NEW) <= upstream(STUDY, TRANSFERS)
+
+
+def test_an_alignment_serves_the_arms_of_every_regime_that_shares_it(tmp_path):
+    """`wrong-domain` in few-shot alone: its rotation comes from the claim's alignment, which then reads that module."""
+    entry = {**PYTHIA_TO_QWEN, "extra_arms": {"few-shot": ["wrong-domain"]}}
+    study = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=entry))
+    assert "wrong" in study.alignment_input("pythia_to_qwen", "1-3")
+    assert "wrong" in study.calibration_input("pythia_to_qwen_few_shot", "1-3")
+    assert "wrong" not in study.calibration_input("pythia_to_qwen", "1-3")
+    assert "wrong" not in STUDY.alignment_input("pythia_to_gpt2", "1-3")
