@@ -27,7 +27,7 @@ from made_results import (
 
 from abi import cli, equivalence, plans, rules
 from abi.verification import verify
-from abi.verification.figures import check_result
+from abi.verification.figures import _ratio, check_result
 from abi.verification.findings import Checks
 from abi.verification.questions import asked, roles_of
 
@@ -218,6 +218,14 @@ def test_the_committed_reference_is_intact_and_holds_the_headline(monkeypatch):
     assert found == there
     assert reference.code() == 0
     assert {Path(path).name for path in STUDY.page_files("headline")} <= found
+
+
+@pytest.mark.parametrize(("estimate", "n_found"), [(1.9425214558063945e-06, 0), (1.9426214558063945e-06, 1)])
+def test_a_share_near_zero_is_compared_by_the_size_of_the_means(estimate, n_found):
+    checks, mean = Checks("made.json"), 0.0961541
+    stored = {"estimate": estimate, "level": 0.95, "pieces": [[-0.1, 0.1]], "bounded": True}
+    _ratio(checks, "share", stored, mean * 1.9425214557662515e-06, mean, 0.95)
+    assert len(checks.found) == n_found
 
 
 def fourth_digit_changed(value):
