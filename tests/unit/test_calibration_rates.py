@@ -17,6 +17,8 @@ from abi.specs import Study
 from abi.teaching import Lesson, carried_corrections
 from abi.training import Phase, Schedule
 
+pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
+
 PATH = Path(__file__).parents[2] / "benchmarks" / "calibration_rates.py"
 SPEC = importlib.util.spec_from_file_location("calibration_rates", PATH)
 rates = importlib.util.module_from_spec(SPEC)

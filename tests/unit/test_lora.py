@@ -28,6 +28,8 @@ from abi.stages.store import spread
 from abi.states import Head, States, make_windows, write_states
 from abi.training import BatchOrder, Phase, Schedule, Trained
 
+pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
+
 MODULE = {"d_abi": 12, "taps": ["final"], "tap_norms": False}
 SCHEDULES = {form: Schedule([Phase(3, 3e-2)]) for form in ("module", "linear", "bias", "lora")}
 BUDGET = Budget(SCHEDULES, 4, Objective("kd"), 1e-3)

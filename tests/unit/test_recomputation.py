@@ -34,6 +34,8 @@ from abi.errors import ConfigError, DataError
 from abi.verification import checkout, recomputation, verify
 from abi.verification.findings import differences, lookup
 
+pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
+
 TIMINGS = ("rule", "versions", "threads", "elapsed_s", "peak_memory_mb", "hardware")
 
 

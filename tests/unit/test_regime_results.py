@@ -31,6 +31,8 @@ from abi.verification.findings import Checks
 from abi.verification.rungs import Rung, check_ladder
 from abi.vocabulary import fits_of
 
+pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
+
 FILES = {name: STUDY.result_file(name) for name in (FEW_SHOT, GENERAL_ONLY, LADDER)}
 
 
