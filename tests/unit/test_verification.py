@@ -31,6 +31,8 @@ from abi.verification.figures import _ratio, check_result
 from abi.verification.findings import Checks
 from abi.verification.questions import asked, roles_of
 
+pytestmark = pytest.mark.slow  # whole results: not part of `make quick`
+
 # honest results
 
 
