@@ -18,9 +18,10 @@ from abi.fitting import (
     LinearMap,
     LogitBias,
     Objective,
+    ToFit,
     choose_gain,
     derive_seed,
-    fit_gradient,
+    fit_gradients,
     save_simple,
     solve,
 )
@@ -227,8 +228,8 @@ class Task:
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
 
 
-def tasks_of(recipe: Recipe, data: FitData, budget: Budget, seed: int) -> list[Task]:
-    """Return every fit of an arm and seed: by gradient (on a ladder of windows, or with variants), and in closed form.
+def gradient_tasks(data: FitData, budget: Budget, seed: int) -> list[Task]:
+    """Return the gradient fits that every arm of a seed gets: one, or a ladder of windows, and the variants.
 
     Raises: DataError: the ladder asks for more windows than there are.
     """
@@ -241,69 +242,117 @@ def tasks_of(recipe: Recipe, data: FitData, budget: Budget, seed: int) -> list[T
         order = torch.randperm(len(data.states), generator=torch.Generator().manual_seed(derive_seed("windows", seed)))
         few = {n: data.select(order[:n].tolist()) for n in budget.windows}
         return [Task(name, n, 0, part, budget.schedules) for n, part in few.items()]
-    tasks = [Task(name, 0, 0, data, budget.schedules)]
-    tasks += [
+    variants = [
         Task(variant, 0, 0, data.first(share), schedules) for variant, (schedules, share) in budget.variants.items()
     ]
-    draws = recipe.draws if recipe.closed else 0
-    return tasks + [Task(CLOSED_FORM, draw, draw, data) for draw in range(draws)]
+    return [Task(name, 0, 0, data, budget.schedules), *variants]
+
+
+def closed_tasks(recipe: Recipe, data: FitData, budget: Budget) -> list[Task]:
+    """Return the closed-form fits of an arm: one per draw; none of few windows, or where they would say nothing."""
+    draws = recipe.draws if recipe.closed and not budget.windows else 0
+    return [Task(CLOSED_FORM, draw, draw, data) for draw in range(draws)]
 
 
 def fit_all(
     regime: str, names: Sequence[str], config: ModuleConfig, nets: Nets, data: FitData, budget: Budget, *, seed: int,
-    folder: Path, facts: Mapping[str, Any], checkpoints: Path | None = None,
+    folder: Path, facts: Mapping[str, Any], checkpoints: Path | None = None, closed_only: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Make, fit and save every arm of a seed, by gradient and in closed form; return one record per fitted arm.
 
     Every gradient arm of a seed has the same windows in the same order and the same number of steps.
+    Args: closed_only: no gradient fits, for the seeds that only arms without steps have.
     Raises: TamperError: a frozen part changed.
     """
+    recipes = {name: RECIPES[regime][name] for name in names}
+    by_gradient = [] if closed_only else gradient_tasks(data, budget, seed)
     records = []
-    for name in names:
-        recipe = RECIPES[regime][name]
-        for task in tasks_of(recipe, data, budget, seed):
-            arm = make(recipe, name, config, nets, task.data, seed=seed, draw=task.net_draw)
-            record = {"arm": name, "fit": task.fit, "draw": task.draw, "seed": seed}
-            record |= _fit_one(arm, recipe, task, budget, seed, name, checkpoints)
+    for tasks in _together({name: [*by_gradient, *closed_tasks(r, data, budget)] for name, r in recipes.items()}):
+        [task, *_] = tasks.values()
+        made = {
+            name: make(recipes[name], name, config, nets, task.data, seed=seed, draw=task.net_draw) for name in tasks
+        }
+        for name, record in fit_arms(made, recipes, task, budget, seed, checkpoints).items():
+            model = made[name].model
             place = folder / task.fit / f"{name}-{task.draw}"
-            _save(arm.model, place, {**facts, "name": name, "role": "arm", "seed": seed})
-            if isinstance(arm.model, AbiModule) and arm.model.domain is not None:
-                record["domain_sha256"] = arm.model.domain_hash()
+            _save(model, place, {**facts, "name": name, "role": "arm", "seed": seed})
+            record = {"arm": name, "fit": task.fit, "draw": task.draw, "seed": seed, **record}
+            if isinstance(model, AbiModule) and model.domain is not None:
+                record["domain_sha256"] = model.domain_hash()
             records.append(record | {"folder": str(place.relative_to(folder))})
+    return sorted(records, key=lambda record: names.index(record["arm"]))
+
+
+def _together(tasks: Mapping[str, Sequence[Task]]) -> list[dict[str, Task]]:
+    """Return the tasks that are done together, arm -> task: those of one fit and draw."""
+    groups: dict[tuple[str, int], dict[str, Task]] = {}
+    for name, own in tasks.items():
+        for task in own:
+            groups.setdefault((task.fit, task.draw), {})[name] = task
+    return list(groups.values())
+
+
+def fit_arms(
+    arms: Mapping[str, Arm],
+    recipes: Mapping[str, Recipe],
+    task: Task,
+    budget: Budget,
+    seed: int,
+    checkpoints: Path | None,
+) -> dict[str, dict[str, Any]]:
+    """Fit made arms in place with the data of one task; return what the record of each says of it.
+
+    Raises: TamperError: a frozen part changed.
+    """
+    before = {name: sha256_tensors(arm.frozen) for name, arm in arms.items()}
+    records: dict[str, dict[str, Any]] = {
+        name: {"n_trainable": sum(p.numel() for p in arm.trainable.values()), "frozen_sha256": before[name]}
+        for name, arm in arms.items()
+    }
+    if task.fit == CLOSED_FORM:
+        for name, arm in arms.items():
+            if isinstance(arm.model, AbiModule):
+                records[name]["n_trainable"] = arm.model.proj_out.weight.numel()
+            solve(arm.model, task.data, budget.ridge_penalty)
+            arm.model.requires_grad_(False)
+            records[name]["steps"] = 0
+    else:
+        for name, figures in train_arms(arms, recipes, task, budget, seed, checkpoints).items():
+            records[name] |= figures
+    for name, arm in arms.items():
+        if task.data.held_out is not None:
+            records[name]["gain"] = choose_gain(arm.model, task.data.held_out)
+        if sha256_tensors(arm.frozen) != before[name]:
+            raise TamperError(f"arm {name}: a frozen part changed in a {task.fit} fit; nothing was written")
     return records
 
 
-def _fit_one(arm: Arm, recipe: Recipe, task: Task, budget: Budget, seed: int, name: str,
-             checkpoints: Path | None) -> dict[str, Any]:  # fmt: skip
-    before = sha256_tensors(arm.frozen)
-    counts: dict[str, Any] = {"n_trainable": sum(p.numel() for p in arm.trainable.values()), "frozen_sha256": before}
-    if task.fit == CLOSED_FORM:
-        if isinstance(arm.model, AbiModule):
-            counts["n_trainable"] = arm.model.proj_out.weight.numel()
-        solve(arm.model, task.data, budget.ridge_penalty)
-        arm.model.requires_grad_(False)
-        counts["steps"] = 0
-    else:
-        counts |= train_arm(arm, recipe, task, budget, seed, name, checkpoints)
-    if task.data.held_out is not None:
-        counts["gain"] = choose_gain(arm.model, task.data.held_out)
-    if sha256_tensors(arm.frozen) != before:
-        raise TamperError(f"arm {name}: a frozen part changed in a {task.fit} fit; nothing was written")
-    return counts
-
-
-def train_arm(arm: Arm, recipe: Recipe, task: Task, budget: Budget, seed: int, name: str,
-              checkpoints: Path | None) -> dict[str, Any]:  # fmt: skip
-    """Fit an arm by gradient, in place; return what its record says of the fit."""
+def train_arms(
+    arms: Mapping[str, Arm],
+    recipes: Mapping[str, Recipe],
+    task: Task,
+    budget: Budget,
+    seed: int,
+    checkpoints: Path | None,
+) -> dict[str, dict[str, Any]]:
+    """Fit arms by gradient, in place and in step with each other; return what the record of each says of the fit."""
     if task.data.shift is not None:
-        solve(arm.model, task.data, budget.ridge_penalty)  # a lesson is learnt from its closed form on, by every arm
-    schedule = task.schedules[recipe.form]
-    trained = fit_gradient(
-        arm.model, task.data, budget.objective, schedule, trainable=arm.trainable, frozen=arm.frozen,
-        batch=min(budget.batch, len(task.data.states)), seed=derive_seed("calibration", seed), label=f"{name} seed {seed}",
-        checkpoint=checkpoints / f"{seed}-{name}-{task.fit}-{task.draw}.safetensors" if checkpoints else None,
+        for arm in arms.values():
+            solve(
+                arm.model, task.data, budget.ridge_penalty
+            )  # a lesson is learnt from its closed form on, by every arm
+    fitted = fit_gradients(
+        [
+            ToFit(arm.model, arm.trainable, arm.frozen, task.schedules[recipes[name].form], f"{name} seed {seed}")
+            for name, arm in arms.items()
+        ],
+        task.data, budget.objective, batch=min(budget.batch, len(task.data.states)), seed=derive_seed("calibration", seed),
+        checkpoint=checkpoints / f"{seed}-{task.fit}-{task.draw}.safetensors" if checkpoints else None,
     )  # fmt: skip
-    return figures_of(trained, schedule)
+    return {
+        name: figures_of(trained, task.schedules[recipes[name].form])
+        for name, trained in zip(arms, fitted, strict=True)
+    }
 
 
 def figures_of(trained: Trained, schedule: Schedule) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Evidence rows: every arm of a seed on held-out domain, held-out general and training text, per document."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,37 +24,49 @@ class Key:
     draw: int = 0
 
 
-def evidence_rows(
+@dataclass(frozen=True)
+class Score:
+    """One metric of one arm on the windows of one scope: a mean over scored positions per window, `[N]`."""
+
+    scope: str
+    key: Key
+    metric: str
+    values: Tensor
+
+
+def score(
     arms: Mapping[Key, Evaluated | None],
-    reference: Evaluated,
+    reference: Evaluated | None,
     teacher: Evaluated | None,
     scopes: Mapping[str, States],
     head: Head,
-    seed: int,
+    *,
     windows_per_batch: int = 4,
-) -> Iterator[tuple[Any, ...]]:
-    """Yield evidence rows (`rows.COLUMNS`) of one seed.
+    agree_on: Collection[str] = ("domain", "on_training_text"),
+) -> list[Score]:
+    """Return every metric of every arm on every scope; evidence rows and published draws are both read from it.
 
     Args: arms: every arm, None for the raw backbone; reference: what agreement is measured against; teacher: agreement with
-        it is reported where a regime has one; scopes: `domain`, `general`, `on_training_text` -> states.
+        it is reported where a regime has one; scopes: `domain`, `general`, `on_training_text` -> states; agree_on: the scopes
+        on which agreement is measured, on the others only the loss.
     """
     names = {f"{i}": key for i, key in enumerate(arms)}
     models = {f"{i}": model for i, model in enumerate(arms.values())}
-    for scope, states in scopes.items():
-        agree = scope != "general"
+    return [
+        Score(scope, names[name], metric, values)
+        for scope, states in scopes.items()
         for name, metric, values in evaluate(
-            models,
-            states,
-            head,
-            reference=reference,
-            teacher=teacher,
-            agree=agree,
+            models, states, head, reference=reference, teacher=teacher, agree=scope in agree_on,
             windows_per_batch=windows_per_batch,
-        ):
-            key = names[name]
-            if metric != "loss_nats" and key.arm == "reference":
-                continue
-            yield from _document_rows(key, seed, scope, states, metric, values)
+        )
+    ]  # fmt: skip
+
+
+def evidence_rows(scores: Iterable[Score], scopes: Mapping[str, States], seed: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the evidence rows (`rows.COLUMNS`) of one seed; the reference's agreement with itself is none."""
+    for one in scores:
+        if one.metric == "loss_nats" or one.key.arm != "reference":
+            yield from _document_rows(one.key, seed, one.scope, scopes[one.scope], one.metric, one.values)
 
 
 def _document_rows(
@@ -77,29 +89,17 @@ def _document_rows(
 
 
 def published_draws(
-    arms: Mapping[Key, Evaluated | None],
-    reference: Evaluated,
-    states: States,
-    head: Head,
-    *,
-    seed: int,
-    rng_seeds: Sequence[int],
-    n_chunks: int,
+    scores: Iterable[Score], n_windows: int, *, seed: int, rng_seeds: Sequence[int], n_chunks: int
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows (`rows.DRAW_COLUMNS`) of the record's own sampling: `n_chunks` windows drawn at random per published seed.
 
     Source: EXPERIMENTS section 0, NIB sampling: `default_rng(seed).integers(0, n, n_chunks)`; here over held-out windows.
     """
-    names = {f"{i}": key for i, key in enumerate(arms)}
-    models = {f"{i}": model for i, model in enumerate(arms.values())}
-    drawn = {rng_seed: np.random.default_rng(rng_seed).integers(0, len(states), n_chunks) for rng_seed in rng_seeds}
-    picked = sorted({int(i) for chosen in drawn.values() for i in chosen})
-    at = {window: position for position, window in enumerate(picked)}
-    part = states.select(picked)
-    for name, metric, values in evaluate(models, part, head, reference=reference, teacher=reference):
-        key = names[name]
-        if metric not in AGREEMENT:
+    drawn = {rng_seed: np.random.default_rng(rng_seed).integers(0, n_windows, n_chunks) for rng_seed in rng_seeds}
+    for one in scores:
+        if one.scope != "domain" or one.metric not in AGREEMENT:
             continue
         for rng_seed, chosen in drawn.items():
             for chunk, window in enumerate(chosen):
-                yield key.fit, key.arm, key.draw, seed, rng_seed, chunk, metric, float(values[at[int(window)]])
+                key = (one.key.fit, one.key.arm, one.key.draw, seed, rng_seed, chunk)
+                yield *key, one.metric, float(one.values[int(window)])

@@ -6,7 +6,7 @@ No backbone runs here: a step is a few matrix products and one pass through the 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from abi import strict
 from abi.alignment import ridge_solve
 from abi.errors import DataError, TamperError
-from abi.losses import correction_mse, head_loss
+from abi.losses import correction_mse, head_losses
 from abi.module import AbiModule, load_module
 from abi.provenance import sha256_file, sha256_tensors, write_tensors
 from abi.states import Head, States, load_mapped, open_tensors
 from abi.teaching import Lesson
-from abi.training import BatchOrder, Schedule, Trained, fit
+from abi.training import BatchOrder, Member, Schedule, Trained, fit_together
 
 log = logging.getLogger("abi")
 ARM_FILE = "arm.safetensors"
@@ -175,48 +175,58 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("|".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
 
 
-def fit_gradient(
-    model: Fitted,
-    data: FitData,
-    objective: Objective,
-    schedule: Schedule,
-    *,
-    trainable: Mapping[str, Tensor],
-    frozen: Mapping[str, Tensor],
-    batch: int,
-    seed: int,
-    checkpoint: Path | None = None,
-    label: str = "fit",
-) -> Trained:
-    """Train some parameters of an arm on stored states; `frozen` ones are hashed before and after.
+@dataclass
+class ToFit:
+    """An arm before its gradient fit: the model, what of it trains and is frozen (name -> tensor), its rates, its label."""
 
-    Args: batch: windows per step; seed: of the batch order, shared by all arms of a seed.
+    model: Fitted
+    trainable: Mapping[str, Tensor]
+    frozen: Mapping[str, Tensor]
+    schedule: Schedule
+    label: str = "fit"
+
+
+def fit_gradients(
+    arms: Sequence[ToFit], data: FitData, objective: Objective, *, batch: int, seed: int, checkpoint: Path | None = None
+) -> list[Trained]:
+    """Train some parameters of every arm on the same stored states; `frozen` ones are hashed before and after.
+
+    The arms take every step together, so that batch and teacher are computed once; no arm's result depends on the others.
+    Args: batch: windows per step; seed: of the batch order.
     Raises: DataError: an objective that needs a teacher has none.
     """
-    states, head, teacher, shift = data.states, data.head, data.teacher, data.shift
+    teacher, shift = data.teacher, data.shift
     if objective.kind != "ce" and (shift if objective.kind == "matched" else teacher) is None:
-        raise DataError(f"{label}: objective {objective.kind} needs a teacher")
-    order = BatchOrder(len(states), batch, seed)
-
-    def loss(step: int) -> Tensor:
-        index = order[step]
-        if objective.kind == "correction-mse":
-            assert teacher is not None
-            return correction_mse(model(states.taps(taps_of(model), index)), teacher[index])
-        final = states.final(index)
-        correction = correction_of(model, states, index)
-        student = final if correction is None else final + correction
-        taught = final + teacher[index] if objective.kind == "kd" and teacher is not None else final
-        return head_loss(
-            student.flatten(0, 1), head, states.targets(index).flatten(),
-            teacher=None if objective.kind == "ce" else taught.flatten(0, 1),
-            teacher_shift=None if shift is None or objective.kind != "matched" else shift[index].float(),
-            temperature=objective.temperature, kd_weight=objective.kd_weight, logit_bias=logit_bias_of(model),
-        )  # fmt: skip
-
-    trained = fit(loss, trainable, schedule, frozen=frozen, checkpoint=checkpoint, label=label)
-    model.requires_grad_(False)
+        raise DataError(f"{arms[0].label}: objective {objective.kind} needs a teacher")
+    order = BatchOrder(len(data.states), batch, seed)
+    trained = fit_together(
+        lambda step: objectives([arm.model for arm in arms], data, objective, order[step]),
+        [Member(arm.label, arm.trainable, arm.schedule, arm.frozen) for arm in arms],
+        checkpoint=checkpoint,
+    )
+    for arm in arms:
+        arm.model.requires_grad_(False)
     return trained
+
+
+def objectives(
+    models: Sequence[Fitted], data: FitData, objective: Objective, index: Tensor | slice
+) -> Sequence[Tensor]:
+    """Return the objective of every model on some windows: a mean over positions, of which the teacher is computed once."""
+    states, teacher, shift = data.states, data.teacher, data.shift
+    if objective.kind == "correction-mse":
+        assert teacher is not None
+        return [correction_mse(model(states.taps(taps_of(model), index)), teacher[index]) for model in models]
+    final = states.final(index)
+    found = [correction_of(model, states, index) for model in models]
+    students = [final if correction is None else final + correction for correction in found]
+    taught = final + teacher[index] if objective.kind == "kd" and teacher is not None else final
+    return head_losses(
+        [(student.flatten(0, 1), logit_bias_of(model)) for student, model in zip(students, models, strict=True)],
+        data.head, states.targets(index).flatten(), teacher=None if objective.kind == "ce" else taught.flatten(0, 1),
+        teacher_shift=None if shift is None or objective.kind != "matched" else shift[index].float(),
+        temperature=objective.temperature, kd_weight=objective.kd_weight,
+    )  # fmt: skip
 
 
 @torch.no_grad()

@@ -4,6 +4,9 @@
 ml-cross-entropy do; the head itself never gets a gradient.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -32,67 +35,113 @@ def head_loss(
         to its logits; logit_bias: `[V]`, trainable.
     Source: EXPERIMENTS section 0, KD loss (Hinton et al. 2015).
     """
-    weight = kd_weight if teacher is not None else 0.0
-    loss: Tensor = _HeadLoss.apply(states, logit_bias, head, targets, teacher, teacher_shift, temperature, weight)
+    [loss] = head_losses(
+        [(states, logit_bias)], head, targets, teacher=teacher, teacher_shift=teacher_shift, temperature=temperature,
+        kd_weight=kd_weight,
+    )  # fmt: skip
     return loss
+
+
+def head_losses(
+    students: Sequence[tuple[Tensor, Tensor | None]],
+    head: Head,
+    targets: Tensor,
+    *,
+    teacher: Tensor | None = None,
+    teacher_shift: Tensor | None = None,
+    temperature: float = 2.0,
+    kd_weight: float = 0.9,
+) -> tuple[Tensor, ...]:
+    """Return the `head_loss` of several students of one teacher on the same positions; the teacher is computed once.
+
+    Args: students: states `[N, D]` and logit bias `[V]` (or None) of each; the others as in `head_loss`.
+    """
+    weight = kd_weight if teacher is not None else 0.0
+    flat = [tensor for student in students for tensor in student]
+    losses: tuple[Tensor, ...] = _HeadLoss.apply(head, targets, teacher, teacher_shift, temperature, weight, *flat)
+    return losses
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, states, logit_bias, head, targets, teacher, shift, temperature, weight):  # noqa: ANN001, ANN205
-        n = states.shape[0]
-        grad_states = torch.empty_like(states)
-        grad_bias = torch.zeros_like(logit_bias) if logit_bias is not None else None
-        total = states.new_zeros(())
+    def forward(ctx, head, targets, teacher, shift, temperature, weight, *flat):  # noqa: ANN001, ANN002, ANN205
+        students = list(zip(flat[::2], flat[1::2], strict=True))
+        n = len(targets)
+        grads = [torch.empty_like(states) for states, _ in students]
+        bias_grads = [None if bias is None else torch.zeros_like(bias) for _, bias in students]
+        totals = [states.new_zeros(()) for states, _ in students]
         for start in range(0, n, CHUNK):
             part = slice(start, min(start + CHUNK, n))
-            logits = head.logits(states[part])
-            if logit_bias is not None:
-                logits += logit_bias
-            taught = None if teacher is None else head.logits(teacher[part])
-            if taught is not None and shift is not None:
-                taught += shift[part]
-            loss, grad = _ce_and_kd(logits, targets[part], taught, temperature, weight)
-            total += loss
-            torch.mm(grad, head.weight, out=grad_states[part])
-            if grad_bias is not None:
-                grad_bias += grad.sum(0)
-        grad_states *= head.scale / n
-        ctx.save_for_backward(grad_states, grad_bias / n if grad_bias is not None else None)
-        return total / n
+            taught = None if weight == 0 else _taught(head, teacher[part], shift, part, temperature)
+            for i, (states, bias) in enumerate(students):
+                logits = head.logits(states[part])
+                if bias is not None:
+                    logits += bias
+                loss, grad = _ce_and_kd(logits, targets[part], taught, temperature, weight)
+                totals[i] += loss
+                torch.mm(grad, head.weight, out=grads[i][part])
+                if bias_grads[i] is not None:
+                    bias_grads[i] += grad.sum(0)
+        for grad, bias_grad in zip(grads, bias_grads, strict=True):
+            grad *= head.scale / n
+            if bias_grad is not None:
+                bias_grad /= n
+        ctx.save_for_backward(*(tensor for pair in zip(grads, bias_grads, strict=True) for tensor in pair))
+        return tuple(total / n for total in totals)
 
     @staticmethod
-    def backward(ctx, grad_output):  # noqa: ANN001, ANN205
-        grad_states, grad_bias = ctx.saved_tensors
-        bias = grad_bias * grad_output if grad_bias is not None else None
-        return grad_states * grad_output, bias, None, None, None, None, None, None
+    def backward(ctx, *grad_outputs):  # noqa: ANN001, ANN002, ANN205
+        saved = ctx.saved_tensors
+        flat = [
+            None if grad is None else grad * out
+            for out, *pair in zip(grad_outputs, saved[::2], saved[1::2], strict=True)
+            for grad in pair
+        ]
+        return (None,) * 6 + tuple(flat)
+
+
+class _Taught(NamedTuple):
+    """A teacher's tempered distribution `[C, V]` of a chunk, and per row sum(p log p) but for the student's share."""
+
+    p: Tensor
+    own: Tensor
+
+
+def _taught(head: Head, states: Tensor, shift: Tensor | None, part: slice, temperature: float) -> _Taught:
+    logits = head.logits(states)
+    if shift is not None:
+        logits += shift[part]
+    asked = logits.sub_(logits.amax(-1, keepdim=True)).div_(temperature)
+    p = asked.exp()
+    total = p.sum(-1, keepdim=True)
+    p /= total
+    return _Taught(p, torch.linalg.vecdot(p, asked) - total.log().squeeze(-1))
 
 
 def _ce_and_kd(
-    logits: Tensor, targets: Tensor, teacher: Tensor | None, temperature: float, weight: float
+    logits: Tensor, targets: Tensor, taught: _Taught | None, temperature: float, weight: float
 ) -> tuple[Tensor, Tensor]:
     """Return the summed loss of a chunk and its gradient `[C, V]` with respect to the logits.
 
-    One exponential per logit and model: at temperature 1 or 2 the student's plain exponentials are powers of the tempered ones,
-    and KL needs no logarithm but of the two sums. Overwrites its arguments.
+    One exponential per logit: at temperature 1 or 2 the student's plain exponentials are powers of the tempered ones, and KL
+    needs no logarithm but of the two sums. Overwrites the logits.
     """
     rows = torch.arange(len(targets))
     scaled = logits.sub_(logits.amax(-1, keepdim=True))
     own = scaled[rows, targets]
-    if teacher is None or weight == 0:
+    if taught is None:
         grad = scaled.exp_()
         total = grad.sum(-1, keepdim=True)
         grad /= total
         grad[rows, targets] -= 1
         return (total.log().squeeze(-1) - own).sum(), grad
     scaled = scaled.div_(temperature)
-    asked = teacher.sub_(teacher.amax(-1, keepdim=True)).div_(temperature)
-    e, t = scaled.exp(), asked.exp()
-    total, total_t = e.sum(-1, keepdim=True), t.sum(-1, keepdim=True)
-    kl = torch.linalg.vecdot(t, asked.sub_(scaled)) / total_t.squeeze(-1) + (total / total_t).log().squeeze(-1)
+    e = scaled.exp()
+    total = e.sum(-1, keepdim=True)
+    kl = taught.own - torch.linalg.vecdot(taught.p, scaled) + total.log().squeeze(-1)
     loss = weight * temperature**2 * kl.sum()
     slope = weight * temperature
-    grad = torch.addcdiv(t.mul_(-slope / total_t), e, total, value=slope)
+    grad = torch.div(e, total).sub_(taught.p).mul_(slope)
     if weight < 1:
         plain = e.pow_(temperature) if temperature in (1, 2) else scaled.mul_(temperature).exp_()
         total = plain.sum(-1, keepdim=True)

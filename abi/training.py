@@ -1,13 +1,13 @@
 """The one training loop: batches, loss, phases, clipping, frozen-hash check, checkpoint and resume.
 
-Backbones, modules and calibration all go through `fit`; what differs between them is the loss they hand in.
+Backbones, modules and calibration all go through `fit_together`; what differs between them is the losses they hand in.
 """
 
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -82,7 +82,7 @@ class BatchOrder:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run of the loop leaves: losses per step (nats or squared units) and seconds."""
+    """What a run of the loop leaves a member: losses per step (nats or squared units) and its equal share of the seconds."""
 
     losses: list[float]
     elapsed_s: float
@@ -97,6 +97,16 @@ class Trained:
         return ends
 
 
+@dataclass(frozen=True)
+class Member:
+    """One model of a run: its name, what trains (name -> leaf tensor), at which rates, and what must not change."""
+
+    label: str
+    trainable: Mapping[str, Tensor]
+    schedule: Schedule
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 def fit(
     loss: Callable[[int], Tensor],
     trainable: Mapping[str, Tensor],
@@ -107,82 +117,116 @@ def fit(
     checkpoint_every_s: float = 120.0,
     label: str = "training",
 ) -> Trained:
-    """Minimise `loss(step)` over the `trainable` tensors, in place.
+    """Minimise `loss(step)` over the `trainable` tensors, in place: `fit_together` with one member.
+
+    Args: as there. Raises: as there.
+    """
+    member = Member(label, trainable, schedule, frozen or {})
+    [trained] = fit_together(
+        lambda step: (loss(step),), [member], checkpoint=checkpoint, checkpoint_every_s=checkpoint_every_s
+    )
+    return trained
+
+
+def fit_together(
+    losses: Callable[[int], Sequence[Tensor]],
+    members: Sequence[Member],
+    *,
+    checkpoint: Path | None = None,
+    checkpoint_every_s: float = 120.0,
+) -> list[Trained]:
+    """Minimise one loss per member over its own tensors, in place, all members on the same batches.
+
+    Members share no tensor that trains, and each has its own optimizer and gradient limit: the result is that of separate
+    runs, bit for bit. What they have in common (a teacher, the batch) is computed once per step.
 
     Args:
-        loss: scalar loss of a global step; draws its own batch.
-        trainable: name -> leaf tensor; nothing else may change.
-        frozen: tensors hashed before and after.
+        losses: scalar losses of a global step, one per member in order; draws its own batch.
         checkpoint: where to keep a resumable state outside the outputs; removed at success.
 
     Raises:
         TamperError: a frozen tensor changed.
-        DataError: the loss became NaN or infinite.
+        DataError: a loss became NaN or infinite, or members with different numbers of steps.
     """
-    before = sha256_tensors(frozen or {})
-    for tensor in (frozen or {}).values():
-        tensor.requires_grad_(False)
-    parameters = [tensor.requires_grad_(True) for tensor in trainable.values()]
-    optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=schedule.weight_decay, fused=True)
-    start, losses = _resume(checkpoint, trainable, optimizer)
-    report = progress(schedule.steps)
+    [n_steps, *others] = {member.schedule.steps for member in members}
+    if others:
+        raise DataError(
+            f"training: {', '.join(m.label for m in members)} have different numbers of steps; make them equal"
+        )
+    before = [sha256_tensors(member.frozen) for member in members]
+    for member in members:
+        for tensor in member.frozen.values():
+            tensor.requires_grad_(False)
+    parameters = [[tensor.requires_grad_(True) for tensor in member.trainable.values()] for member in members]
+    optimizers = [
+        torch.optim.AdamW(own, lr=1.0, weight_decay=member.schedule.weight_decay, fused=True)
+        for own, member in zip(parameters, members, strict=True)
+    ]
+    start, history = _resume(checkpoint, members, optimizers)
+    report = progress(n_steps)
     began = saved = time.perf_counter()
-    for step in range(start, schedule.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        optimizer.zero_grad(set_to_none=True)
-        value = loss(step)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, schedule.clip)
-        optimizer.step()
-        losses.append(float(value.detach()))
-        if not math.isfinite(losses[-1]):
-            raise DataError(
-                f"{label}: the loss is {losses[-1]} at step {step}; lower the learning rate or check the states"
-            )
-        report(step + 1, f"{label} loss {losses[-1]:.4f}")
+    for step in range(start, n_steps):
+        for optimizer, member in zip(optimizers, members, strict=True):
+            optimizer.param_groups[0]["lr"] = member.schedule.rate(step)
+            optimizer.zero_grad(set_to_none=True)
+        values = losses(step)
+        torch.autograd.backward(list(values))
+        for i, (optimizer, member) in enumerate(zip(optimizers, members, strict=True)):
+            torch.nn.utils.clip_grad_norm_(parameters[i], member.schedule.clip)
+            optimizer.step()
+            history[i].append(float(values[i].detach()))
+            if not math.isfinite(history[i][-1]):
+                raise DataError(
+                    f"{member.label}: the loss is {history[i][-1]} at step {step}; lower the learning rate or check the states"
+                )
+        report(step + 1, f"{', '.join(m.label for m in members)} loss {', '.join(f'{h[-1]:.4f}' for h in history)}")
         if checkpoint is not None and time.perf_counter() - saved > checkpoint_every_s:
             saved = time.perf_counter()
-            _save_checkpoint(checkpoint, trainable, optimizer, losses)
-    if sha256_tensors(frozen or {}) != before:
-        raise TamperError(f"{label}: a frozen part changed during training; nothing was written")
+            _save_checkpoint(checkpoint, members, optimizers, history)
+    for member, digest in zip(members, before, strict=True):
+        if sha256_tensors(member.frozen) != digest:
+            raise TamperError(f"{member.label}: a frozen part changed during training; nothing was written")
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    return Trained(losses, time.perf_counter() - began)
+    elapsed_s = (time.perf_counter() - began) / len(members)
+    return [Trained(own, elapsed_s) for own in history]
 
 
 def _save_checkpoint(
-    path: Path, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, losses: list[float]
+    path: Path, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer], history: Sequence[list[float]]
 ) -> None:
-    tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
-    for name, tensor in trainable.items():
-        tensors[f"{name}|value"] = tensor.detach()
-        tensors |= {f"{name}|{key}": value for key, value in optimizer.state[tensor].items()}
+    tensors = {}
+    for i, (member, optimizer) in enumerate(zip(members, optimizers, strict=True)):
+        tensors[f"{i}|losses"] = torch.tensor(history[i], dtype=torch.float64)
+        for name, tensor in member.trainable.items():
+            tensors[f"{i}|{name}|value"] = tensor.detach()
+            tensors |= {f"{i}|{name}|{key}": value for key, value in optimizer.state[tensor].items()}
     write_tensors(path, tensors, {"sha256": sha256_tensors(tensors)})
 
 
 def _resume(
-    path: Path | None, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
-) -> tuple[int, list[float]]:
-    """Restore parameters and optimizer state from a checkpoint if there is one; return the next step and the losses.
+    path: Path | None, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer]
+) -> tuple[int, list[list[float]]]:
+    """Restore parameters and optimizer states from a checkpoint if there is one; return the next step and the losses.
 
     Raises: DataError: it is damaged (it carries the hash of its tensors) or of something else.
     """
     if path is None or not path.exists():
-        return 0, []
+        return 0, [[] for _ in members]
     try:
         with safe_open(path, "pt") as stored:
             kept = {key: stored.get_tensor(key) for key in stored.keys()}
             promised = (stored.metadata() or {}).get("sha256")
         if sha256_tensors(kept) != promised:
             raise KeyError("its hash differs")
-        for name, tensor in trainable.items():
-            with torch.no_grad():
-                tensor.copy_(kept[f"{name}|value"])
-            keys = [key for key in kept if key.startswith(f"{name}|") and key != f"{name}|value"]
-            optimizer.state[tensor] = {key.rpartition("|")[2]: kept[key] for key in keys}
-        losses = kept["losses"].tolist()
+        for i, (member, optimizer) in enumerate(zip(members, optimizers, strict=True)):
+            for name, tensor in member.trainable.items():
+                with torch.no_grad():
+                    tensor.copy_(kept[f"{i}|{name}|value"])
+                keys = [key for key in kept if key.startswith(f"{i}|{name}|") and key != f"{i}|{name}|value"]
+                optimizer.state[tensor] = {key.rpartition("|")[2]: kept[key] for key in keys}
+        history = [kept[f"{i}|losses"].tolist() for i in range(len(members))]
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise DataError(f"{path}: is not a usable checkpoint ({error}); delete it to start afresh") from None
-    log.info("resuming at step %d from %s", len(losses), path)
-    return len(losses), losses
+    log.info("resuming at step %d from %s", len(history[0]), path)
+    return len(history[0]), history

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from abi.errors import DataError
-from abi.evaluation import Key, evidence_rows, published_draws
+from abi.evaluation import Key, evidence_rows, published_draws, score
 from abi.fitting import FINALS, Evaluated, load_fitted, load_stored
 from abi.provenance import Job, read_json
 from abi.rows import COLUMNS, DRAW_COLUMNS, write_csv, write_promise
@@ -31,10 +31,9 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         arms = arms_of_seed(inputs, seed, reference, domain) | lora_of_seed(inputs, seed, scopes)
         teachers = {"oracle-kd": arms[Key(UNFITTED, "oracle")], "reconstruction": reference}
         teacher = teachers.get(spec["regime"])
-        rows += evidence_rows(arms, reference, teacher, scopes, head, seed, spec["windows_per_batch"])
-        draws += published_draws(
-            arms, reference, domain, head, seed=seed, rng_seeds=spec["rng_seeds"], n_chunks=spec["n_chunks"]
-        )
+        scores = score(arms, reference, teacher, scopes, head, windows_per_batch=spec["windows_per_batch"])
+        rows += evidence_rows(scores, scopes, seed)
+        draws += published_draws(scores, len(domain), seed=seed, rng_seeds=spec["rng_seeds"], n_chunks=spec["n_chunks"])
     write_csv(outputs["evidence"], COLUMNS, rows)
     write_csv(outputs["draws"], DRAW_COLUMNS, draws)
     write_promise(outputs["manifest"], job.provenance())

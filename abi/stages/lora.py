@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from abi import backbones
-from abi.arms import RECIPES, Task, figures_of, tasks_of
+from abi.arms import Task, figures_of, gradient_tasks
 from abi.backbones import Adapted, Backbone, LoraShape, Window
 from abi.errors import DataError, TamperError
 from abi.fitting import FINALS, FitData, Objective, corrections, derive_seed
@@ -39,7 +39,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     for seed in spec["seeds"]:
         oracle = module_of_seed(inputs["oracle"], seed, train) if spec["fit"] == "kd" else None
         data = FitData(train, head, None if oracle is None else corrections(oracle, train))
-        for task in tasks_of(RECIPES[spec["regime"]][ARM], data, budget, seed):
+        for task in gradient_tasks(data, budget, seed):
             place = folder / f"seed{seed}" / task.fit / f"{ARM}-{task.draw}"
             record = lora.fit(
                 task, budget.objective, batch=budget.batch, seed=seed, scopes=scopes, folder=place,
@@ -124,7 +124,7 @@ def train_adapter(
 ) -> Trained:  # fmt: skip
     """Train an adapter by the objective, the windows and the order of every other arm of a seed; only the final state moves.
 
-    The teacher is the plain final state with the teacher's correction, as in `fitting.fit_gradient`.
+    The teacher is the plain final state with the teacher's correction, as in `fitting.fit_gradients`.
     Raises: DataError: an objective other than `ce` or `kd`, or `kd` without a teacher.
     """
     states, head, teacher = data.states, data.head, data.teacher

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from abi.fitting import FitData, Objective, derive_seed, fit_gradient
+from abi.fitting import FitData, Objective, ToFit, derive_seed, fit_gradients
 from abi.module import AbiModule, save_module
 from abi.provenance import Job, write_json
 from abi.stages.store import base_facts, read_head, read_states, shape
@@ -21,10 +21,10 @@ def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None
     folder, modules = Path(outputs["folder"]), []
     for seed in spec["seeds"]:
         module = AbiModule(config, seed=derive_seed("module", spec["role"], spec["name"], seed))
-        trained = fit_gradient(
-            module, data, Objective("ce"), schedule, trainable=dict(module.named_parameters()), frozen={"head": data.head.weight},
-            batch=training["batch"], seed=derive_seed("order", spec["role"], spec["name"], seed),
-            label=f"{spec['role']} seed {seed}", checkpoint=job.scratch / f"{seed}.safetensors",
+        [trained] = fit_gradients(
+            [ToFit(module, dict(module.named_parameters()), {"head": data.head.weight}, schedule, f"{spec['role']} seed {seed}")],
+            data, Objective("ce"), batch=training["batch"], seed=derive_seed("order", spec["role"], spec["name"], seed),
+            checkpoint=job.scratch / f"{seed}.safetensors",
         )  # fmt: skip
         facts = {**base_facts(states), "name": spec["name"], "role": spec["role"], "text": spec["text"], "seed": seed}
         digest = save_module(module, folder / f"seed{seed}", facts)

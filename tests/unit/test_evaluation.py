@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from abi.evaluation import Key, evidence_rows, published_draws
+from abi.evaluation import Key, evidence_rows, published_draws, score
 from abi.fitting import LogitBias
 from abi.metrics import evaluate
 from abi.module import AbiModule, ModuleConfig
@@ -46,7 +46,7 @@ def evidence(make_states, head, arms, reference):
         "general": make_states(n=6, seed=1, name="g"),
         "on_training_text": make_states(n=5, seed=2, name="t"),
     }
-    return scopes, table(evidence_rows(arms, reference, arms[Key("-", "oracle")], scopes, head, seed=4))
+    return scopes, table(evidence_rows(score(arms, reference, arms[Key("-", "oracle")], scopes, head), scopes, seed=4))
 
 
 def per_window(model, states, head, reference, teacher):
@@ -84,7 +84,11 @@ def test_doubling_the_bytes_halves_the_bits_per_byte(make_states, head, referenc
     states = make_states()
     found = []
     for _ in range(2):
-        rows = table(evidence_rows({Key("-", "raw"): None}, reference, None, {"domain": states}, head, 1))
+        rows = table(
+            evidence_rows(
+                score({Key("-", "raw"): None}, reference, None, {"domain": states}, head), {"domain": states}, 1
+            )
+        )
         found.append(rows["-", "raw", 0, "domain", "d0", "bits_per_byte"]["value"])
         states.target_bytes.mul_(2)
     assert found[0] == pytest.approx(2 * found[1])
@@ -124,7 +128,8 @@ def test_one_model_under_two_names_has_the_same_figures(evidence):
 
 
 def test_without_a_teacher_agreement_with_it_is_that_with_the_reference(make_states, head, arms, reference):
-    rows = table(evidence_rows(arms, reference, None, {"domain": make_states()}, head, 1))
+    scopes = {"domain": make_states()}
+    rows = table(evidence_rows(score(arms, reference, None, scopes, head), scopes, 1))
     for (*key, metric), row in rows.items():
         if metric == "teacher_js_nats":
             assert row["value"] == rows[*key, "js_nats"]["value"]
@@ -133,14 +138,18 @@ def test_without_a_teacher_agreement_with_it_is_that_with_the_reference(make_sta
 @pytest.mark.parametrize("batch", [1, 3, 50])
 def test_rows_do_not_depend_on_the_batch(evidence, arms, reference, head, batch):
     scopes, rows = evidence
-    again = table(evidence_rows(arms, reference, arms[Key("-", "oracle")], scopes, head, 4, windows_per_batch=batch))
+    again = table(
+        evidence_rows(
+            score(arms, reference, arms[Key("-", "oracle")], scopes, head, windows_per_batch=batch), scopes, 4
+        )
+    )
     assert again.keys() == rows.keys()
     assert all(again[key]["value"] == pytest.approx(row["value"], rel=1e-5, abs=1e-6) for key, row in rows.items())
 
 
 def test_rows_are_the_same_at_every_run(evidence, arms, reference, head):
     scopes, rows = evidence
-    assert table(evidence_rows(arms, reference, arms[Key("-", "oracle")], scopes, head, 4)) == rows
+    assert table(evidence_rows(score(arms, reference, arms[Key("-", "oracle")], scopes, head), scopes, 4)) == rows
 
 
 SEEDS = (7777, 1111)
@@ -149,7 +158,8 @@ SEEDS = (7777, 1111)
 @pytest.fixture
 def draws(make_states, head, arms, reference):
     states = make_states()
-    rows = list(published_draws(arms, reference, states, head, seed=4, rng_seeds=SEEDS, n_chunks=5))
+    scores = score(arms, reference, None, {"domain": states}, head)
+    rows = list(published_draws(scores, len(states), seed=4, rng_seeds=SEEDS, n_chunks=5))
     return states, [dict(zip(DRAW_COLUMNS, row, strict=True)) for row in rows]
 
 

@@ -11,10 +11,11 @@ from abi.fitting import (
     LinearMap,
     LogitBias,
     Objective,
+    ToFit,
     correction_of,
     corrections,
     derive_seed,
-    fit_gradient,
+    fit_gradients,
     load_fitted,
     logit_bias_of,
     save_simple,
@@ -139,9 +140,9 @@ def test_an_unfitted_linear_map_and_bias_correct_nothing(data):
 
 def fitted(model, data, objective="kd", schedule=STEPS, trainable=None, frozen=None, seed=3):
     chosen = dict(model.named_parameters()) if trainable is None else trainable
-    return fit_gradient(
-        model, data, Objective(objective), schedule, trainable=chosen, frozen=frozen or {}, batch=4, seed=seed
-    )
+    part = ToFit(model, chosen, frozen or {}, schedule)
+    [trained] = fit_gradients([part], data, Objective(objective), batch=4, seed=seed)
+    return trained
 
 
 def loss_by_hand(model, data, objective, index):

@@ -10,12 +10,12 @@ from made_results import edit, put
 from safetensors.torch import load_file
 
 from abi import backbones
-from abi.arms import RECIPES, Budget, Nets, fit_all, tasks_of
+from abi.arms import RECIPES, Budget, Nets, fit_all, gradient_tasks
 from abi.backbones import Window, encode, lora_shape
 from abi.config import load, scales
 from abi.corpus import Document
 from abi.errors import TamperError
-from abi.evaluation import Key, evidence_rows, published_draws
+from abi.evaluation import Key, evidence_rows, published_draws, score
 from abi.fitting import FINALS, FitData, Objective, StoredStates, correction_of, corrections, derive_seed, load_stored
 from abi.metrics import evaluate
 from abi.module import AbiModule, ModuleConfig
@@ -69,7 +69,7 @@ class World:
 
     def fit(self, folder, lora=None, task=None, scopes=None, seed=1):
         lora = lora or self.lora()
-        [task] = [task] if task else tasks_of(RECIPES["oracle-kd"]["lora"], self.data, BUDGET, seed)
+        [task] = [task] if task else gradient_tasks(self.data, BUDGET, seed)
         scopes = scopes or {"domain": self.test, "on_training_text": self.train.select([1, 5, 6])}
         return lora.fit(task, BUDGET.objective, batch=BUDGET.batch, seed=seed, scopes=scopes, folder=folder)
 
@@ -236,7 +236,7 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
         return real_tokens(self, index)
 
     monkeypatch.setattr(States, "tokens", noted_tokens)
-    tasks = tasks_of(RECIPES[regime]["lora"], gpt2.data, budget, 5)
+    tasks = gradient_tasks(gpt2.data, budget, 5)
     assert [task.draw for task in tasks] == (list(windows) or [0])
     lora, adapted = gpt2.lora(), None
     for task in tasks:
@@ -291,7 +291,7 @@ def test_an_adapter_resumes_to_the_same_bits(gpt2, tmp_path, monkeypatch):
     from abi import training
 
     whole = gpt2.fit(tmp_path / "whole")
-    task = tasks_of(RECIPES["oracle-kd"]["lora"], gpt2.data, BUDGET, 1)[0]
+    task = gradient_tasks(gpt2.data, BUDGET, 1)[0]
     saved = training._save_checkpoint
 
     def stop(path, trainable, optimizer, losses):
@@ -325,7 +325,8 @@ def test_stored_states_give_the_figures_of_the_adapted_model(world, tmp_path):
     scopes = {"domain": world.test, "on_training_text": world.train.select([1, 5, 6])}
     arm = load_stored(tmp_path / "arm" / FINALS, record["finals_sha256"], scopes, world.sha256)
     reference = AbiModule(world.shape, seed=8).requires_grad_(False)
-    rows = table(evidence_rows({Key("kd", "lora"): arm, Key("-", "raw"): None}, reference, None, scopes, world.head, 1))
+    scores = score({Key("kd", "lora"): arm, Key("-", "raw"): None}, reference, None, scopes, world.head)
+    rows = table(evidence_rows(scores, scopes, 1))
     adapted = world.adapted(tmp_path / "arm")
     for scope, states in scopes.items():
         logits = adapted.logits(states.tokens(slice(None)), world.window).detach()
@@ -348,7 +349,13 @@ def test_the_records_draws_take_the_drawn_windows_of_the_stored_states(gpt2, tmp
     reference = AbiModule(gpt2.shape, seed=8).requires_grad_(False)
     whole = {m: v for _, m, v in evaluate({"a": arm}, gpt2.test, gpt2.head, reference=reference, teacher=None)}
     rows = list(
-        published_draws({Key("kd", "lora"): arm}, reference, gpt2.test, gpt2.head, seed=1, rng_seeds=[7, 8], n_chunks=4)
+        published_draws(
+            score({Key("kd", "lora"): arm}, reference, None, {"domain": gpt2.test}, gpt2.head),
+            len(gpt2.test),
+            seed=1,
+            rng_seeds=[7, 8],
+            n_chunks=4,
+        )
     )
     import numpy as np
 
@@ -398,7 +405,7 @@ def test_evaluation_takes_a_seeds_arms_from_the_manifests(gpt2, tmp_path, refuse
     lora, scopes = gpt2.lora(), {"domain": gpt2.test}
     budget = Budget(SCHEDULES, 4, Objective("kd"), 1e-3, (4, 8))
     arms = []
-    for task in tasks_of(RECIPES["few-shot"]["lora"], gpt2.data, budget, 1):
+    for task in gradient_tasks(gpt2.data, budget, 1):
         folder = f"seed1/kd/lora-{task.draw}"
         arms.append({**gpt2.fit(tmp_path / "1-1" / folder, lora, task, scopes), "folder": folder})
     provenance = Job("train_lora", {}, "c", [], 1).provenance()
