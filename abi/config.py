@@ -61,6 +61,12 @@ class Config:
         """Return how many seeds a claim gets at this scale."""
         return min(int(self.claims[claim]["seeds"]), int(self.scale["max_seeds"]))
 
+    def closed_form_seeds(self, claim: str) -> int:
+        """Return how many seeds the closed form of a claim gets at this scale: at least those of its gradient fits."""
+        entry = self.claims[claim]
+        wanted = 0 if entry["regime"] == "few-shot" else int(entry.get("closed_form_seeds", 0))
+        return max(self.seeds(claim), min(wanted, int(self.scale["max_seeds"])))
+
     def published(self) -> list[str]:
         """Return the claims a headline counts: those of the record, ladders among them; without one, every own claim."""
         every = self.claims | self.ladders
@@ -148,8 +154,14 @@ def _expanded(claim_id: str, claim: Mapping[str, Any], regimes: Mapping[str, Any
 
 
 KEYS = {  # kind -> keys it needs, keys it may have
-    "transfer": ({"text", "source", "target", "module", "regimes", "seeds"}, {"extra_arms", "variants"}),
-    "reconstruction": ({"text", "source", "target", "module", "reference_module", "fit", "arms", "seeds"}, set()),
+    "transfer": (
+        {"text", "source", "target", "module", "regimes", "seeds"},
+        {"extra_arms", "variants", "closed_form_seeds"},
+    ),
+    "reconstruction": (
+        {"text", "source", "target", "module", "reference_module", "fit", "arms", "seeds"},
+        {"closed_form_seeds"},
+    ),
     "ladder": ({"rungs"}, set()),
 }
 

@@ -249,7 +249,9 @@ def _rows_of_fit(evidence: pd.DataFrame, fit: str) -> pd.DataFrame:
     fits = sorted(set(evidence["fit"]) - {UNFITTED})
     if fit not in fits:
         raise EvidenceError(f"evidence: fit {fit!r} has no rows; fits there: {', '.join(fits) or 'none'}")
-    rows = evidence[evidence["fit"].isin([fit, UNFITTED])]
+    own = evidence["fit"] == fit
+    seeds = set(evidence.loc[own, "seed"])  # a closed form may have more seeds than a gradient fit
+    rows = evidence[own | ((evidence["fit"] == UNFITTED) & evidence["seed"].isin(seeds))]
     ways = rows.groupby("arm")["fit"].nunique()
     if (ways > 1).any():
         arm = ways[ways > 1].index[0]

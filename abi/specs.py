@@ -75,6 +75,10 @@ class Study:
         """Return the result files of the claims a page lists."""
         return self.result_files(self.listed(page))
 
+    def regimes_of(self, claim_id: str) -> list[str]:
+        """Return the claims that are one claim in its several regimes, itself first."""
+        return [claim for claim, entry in self.config.claims.items() if claim_id in (claim, entry.get("of"))]
+
     def resources(self, rule: str) -> dict[str, int]:
         """Return memory, minutes, threads and GPUs of a rule at this scale."""
         table = self.scale["jobs"]["resources"]
@@ -92,11 +96,16 @@ class Study:
         wanted = set(seeds_of(batch))
         return [name for name in self.batches(stage, n_seeds) if wanted & set(seeds_of(name))]
 
+    def closed_only(self, claim_id: str, batch: str) -> list[int]:
+        """Return the seeds of a batch that only the closed form of a claim has."""
+        return [seed for seed in seeds_of(batch) if seed > self.config.seeds(claim_id)]
+
     def module_seeds(self, backbone: str, text: str, shape: str, role: str) -> int:
         """Return how many seeds of a module the claims need."""
         wanted = (backbone, text, shape, role)
         return max(
-            (self.config.seeds(c) for c in self.config.claims if wanted in self.modules_of(c).values()), default=1
+            (self.config.closed_form_seeds(c) for c in self.config.claims if wanted in self.modules_of(c).values()),
+            default=1,
         )
 
     def modules_of(self, claim_id: str) -> dict[str, tuple[str, str, str, str]]:
@@ -169,7 +178,7 @@ class Study:
             "regime": claim["regime"], "arms": [arm for arm in claim["arms"] if arm != "lora"], "fit": claim["fit"],
             "budget": self._budget(claim),
             "module": self._shape(claim["module"]), "text": claim["text"], "seeds": seeds_of(batch),
-            "variants": claim.get("variants", []),
+            "variants": claim.get("variants", []), "closed_only": self.closed_only(claim_id, batch),
             **({"max_rows": self.scale["alignment"]["max_rows"]} if claim["regime"] == "general-only" else {}),
         }  # fmt: skip
 
@@ -185,7 +194,8 @@ class Study:
     def evaluation_spec(self, claim_id: str, batch: str) -> dict[str, Any]:
         """What the evidence of a batch of seeds depends on."""
         claim = self.claim(claim_id)
-        return {"regime": claim["regime"], "seeds": seeds_of(batch), **self.scale["evaluation"]}
+        closed = {"closed_only": self.closed_only(claim_id, batch)}
+        return {"regime": claim["regime"], "seeds": seeds_of(batch), **closed, **self.scale["evaluation"]}
 
     def verdict_spec(self, claim_id: str) -> dict[str, Any]:
         """What a verdict depends on besides the evidence."""
@@ -269,8 +279,11 @@ class Study:
         All regimes of a claim share its alignment; a module that one of them needs is aligned for all.
         """
         claim, settings = self.claim(claim_id), self.scale["alignment"]
-        regimes = [c for c, entry in self.config.claims.items() if claim_id in (c, entry.get("of"))]
-        modules = {role: paths for regime in regimes for role, paths in self.modules_input(regime, batch).items()}
+        modules = {
+            role: paths
+            for regime in self.regimes_of(claim_id)
+            for role, paths in self.modules_input(regime, batch).items()
+        }
         return {
             "source_states": self.states(claim["source"], settings["text"], settings["split"]),
             "target_states": self.states(claim["target"], settings["text"], settings["split"]),
@@ -297,8 +310,10 @@ class Study:
             }
         inputs["train"] = self.states(claim["target"], claim["text"], "train")
         if claim["kind"] == "transfer":
-            wanted = self.batches_for("alignments", self.config.seeds(claim_id), batch)
-            inputs["alignment"] = [f"{self.results}/alignments/{claim.get('of', claim_id)}/{b}.json" for b in wanted]
+            family = claim.get("of", claim_id)
+            n_seeds = max(self.config.closed_form_seeds(regime) for regime in self.regimes_of(family))
+            wanted = self.batches_for("alignments", n_seeds, batch)
+            inputs["alignment"] = [f"{self.results}/alignments/{family}/{b}.json" for b in wanted]
         return inputs
 
     def lora_input(self, claim_id: str, batch: str) -> dict[str, Any]:
@@ -319,12 +334,14 @@ class Study:
         if "lora" not in self.claim(claim_id)["arms"]:
             return {}
         wanted = self.batches_for("calibration", self.config.seeds(claim_id), batch)
+        if not wanted:
+            return {}
         return {"lora": [f"{self.results}/lora/{claim_id}/{b}.json" for b in wanted]}
 
     def evaluation_input(self, claim_id: str, batch: str) -> dict[str, Any]:
         """Return the inputs of an evaluation: states of all scopes, head, native modules, fitted arms."""
         claim = self.claim(claim_id)
-        wanted = self.batches_for("calibration", self.config.seeds(claim_id), batch)
+        wanted = self.batches_for("calibration", self.config.closed_form_seeds(claim_id), batch)
         trained_on = {"train": self.states(claim["target"], claim["text"], "train")}
         return {
             "domain": self.states(claim["target"], claim["text"], "test"),
@@ -338,9 +355,9 @@ class Study:
 
     def verdict_input(self, claim_id: str) -> dict[str, list[str]]:
         """Return evidence and draws of a claim, their manifests, and those that say what its modules and arms are."""
-        batches = self.batches("evaluation", self.config.seeds(claim_id))
-        whole = f"1-{self.config.seeds(claim_id)}"
-        calibrations = self.batches_for("calibration", self.config.seeds(claim_id), whole)
+        n_seeds = self.config.closed_form_seeds(claim_id)
+        batches, whole = self.batches("evaluation", n_seeds), f"1-{n_seeds}"
+        calibrations = self.batches_for("calibration", n_seeds, whole)
         return {
             "evidence": [f"{self.results}/evidence/{claim_id}/{b}.csv.gz" for b in batches],
             "draws": [f"{self.results}/evidence/{claim_id}/{b}.draws.csv.gz" for b in batches],

@@ -18,16 +18,14 @@ from pathlib import Path
 
 import torch
 
-from abi.arms import RECIPES, make, tasks_of, train_arm
+from abi.arms import RECIPES, gradient_tasks, make, train_arms
 from abi.config import load
-from abi.fitting import FitData, Objective, correction_of, corrections, derive_seed, fit_gradient, logit_bias_of
-from abi.losses import correction_mse, head_loss
+from abi.fitting import FitData, Objective, ToFit, corrections, derive_seed, fit_gradients, objectives
 from abi.module import AbiModule
 from abi.specs import Study
 from abi.stages.calibration import Taught, Teaching, budget_of
 from abi.stages.store import read_states
 from abi.training import Phase, Schedule
-from abi.vocabulary import CLOSED_FORM
 
 RATES = {
     "module": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
@@ -49,21 +47,8 @@ def objective_on(model, data: FitData, objective: Objective) -> float:
     """Return the mean objective of a fitted arm on all windows of `data`."""
     total, batch = 0.0, max(1, POSITIONS // int(data.states.manifest["positions"]))
     for start in range(0, len(data.states), batch):
-        part = slice(start, start + batch)
-        final, correction = data.states.final(part), correction_of(model, data.states, part)
-        if objective.kind == "correction-mse":
-            total += len(final) * float(correction_mse(correction, data.teacher[part]))
-            continue
-        student = final if correction is None else final + correction
-        taught = None if objective.kind == "ce" else final
-        if objective.kind == "kd":
-            taught = final + data.teacher[part]
-        total += len(final) * float(head_loss(
-            student.flatten(0, 1), data.head, data.states.targets(part).flatten(),
-            teacher=None if taught is None else taught.flatten(0, 1),
-            teacher_shift=data.shift[part].float() if objective.kind == "matched" else None,
-            temperature=objective.temperature, kd_weight=objective.kd_weight, logit_bias=logit_bias_of(model),
-        ))  # fmt: skip
+        part = slice(start, min(start + batch, len(data.states)))
+        total += (part.stop - start) * float(objectives([model], data, objective, part)[0])
     return total / len(data.states)
 
 
@@ -95,11 +80,9 @@ def rows_of(study: Study, claim_id: str, rates=RATES) -> Iterator[list]:
         for rate in rates[form]:
             schedules = {form: scaled(budget.schedules[form], rate)}
             found = []
-            for task in tasks_of(recipe, data, replace(budget, schedules=schedules), SEED):
-                if task.fit == CLOSED_FORM:
-                    continue
+            for task in gradient_tasks(data, replace(budget, schedules=schedules), SEED):
                 arm = make(recipe, name, teaching.config, nets, task.data, seed=SEED)
-                record = train_arm(arm, recipe, task, budget, SEED, name, None)
+                record = train_arms({name: arm}, {name: recipe}, task, budget, SEED, None)[name]
                 found.append((objective_on(arm.model, check, budget.objective), record["final_loss"]))
             yield [
                 claim_id,
@@ -119,8 +102,8 @@ def native_rows(study: Study, claim_id: str, config, data: FitData, check: FitDa
     for rate in rates:
         module = AbiModule(config, seed=derive_seed("pilot", SEED))
         schedule = scaled(Schedule([Phase(**phase) for phase in definition["training"]["phases"]]), rate)
-        trained = fit_gradient(
-            module, data, Objective("ce"), schedule, trainable=dict(module.named_parameters()), frozen={},
+        [trained] = fit_gradients(
+            [ToFit(module, dict(module.named_parameters()), {}, schedule)], data, Objective("ce"),
             batch=definition["training"]["batch"], seed=derive_seed("pilot-order", SEED),
         )  # fmt: skip
         last = trained.losses[-50:]

@@ -28,7 +28,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         nets, data = teaching.of(seed)
         records = fit_all(
             spec["regime"], spec["arms"], teaching.config, nets, data, budget, seed=seed, folder=folder / f"seed{seed}",
-            facts=facts, checkpoints=job.scratch,
+            facts=facts, checkpoints=job.scratch, closed_only=seed in spec["closed_only"],
         )  # fmt: skip
         arms += [{**record, "folder": f"seed{seed}/{record['folder']}"} for record in records]
     write_json(outputs["manifest"], "calibration", {"arms": arms, "provenance": job.provenance()})

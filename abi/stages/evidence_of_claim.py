@@ -28,7 +28,9 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     draws: list[tuple[Any, ...]] = []
     for seed in spec["seeds"]:
         reference = module_of_seed(inputs["reference"], seed, domain)
-        arms = arms_of_seed(inputs, seed, reference, domain) | lora_of_seed(inputs, seed, scopes)
+        arms = arms_of_seed(inputs, seed, reference, domain)
+        if seed not in spec["closed_only"]:
+            arms |= lora_of_seed(inputs, seed, scopes)
         teachers = {"oracle-kd": arms[Key(UNFITTED, "oracle")], "reconstruction": reference}
         teacher = teachers.get(spec["regime"])
         scores = score(arms, reference, teacher, scopes, head, windows_per_batch=spec["windows_per_batch"])

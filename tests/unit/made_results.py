@@ -48,13 +48,15 @@ def write_promise(study, claim, path):
 
 def evidence(claim, groups, levels):
     """Rows of every fit of a claim: no `native` in general-only, a ladder of three budgets as draws in few-shot."""
+    n_seeds, n_closed = STUDY.config.seeds(claim), STUDY.config.closed_form_seeds(claim)
     claim, frames = STUDY.claim(claim), []
     base = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}[claim["kind"]] | (levels or {})
     base = {arm: level for arm, level in base.items() if arm != "native" or claim["regime"] != "general-only"}
     budgets = dict.fromkeys(set(base) & set(claim["arms"]), 3) if claim["regime"] == "few-shot" else {}
     for i, name in enumerate(fits_of(claim)):
-        frame = rows(base, n_groups=groups, per_group=1, fit=name, seed=i, draws=budgets)
-        frames.append(frame if i == 0 else frame[frame["fit"] != "-"])
+        frame = rows(base, n_groups=groups, per_group=1, fit=name, seed=i, draws=budgets, n_seeds=n_closed)
+        many = (frame["fit"] == "-") | (name == CLOSED_FORM) | (frame["seed"] < n_seeds)
+        frames.append(frame[many & ((frame["fit"] != "-") | (i == 0))])
     frame = pd.concat(frames, ignore_index=True)
     if claim["regime"] in ("few-shot", "general-only"):
         frame = frame[frame["scope"] != "on_training_text"]
@@ -92,7 +94,8 @@ def write_manifests(study, claim):
             {"arm": arm, "fit": fit, "draw": 0, "seed": seed, "steps": trained, "n_trainable": 7 + seed,
              "frozen_sha256": sha, "domain_sha256": sha, "folder": f"{fit}/{arm}/{seed}",
              **({"final_loss": 0.4 + seed / 7, "elapsed_s": 1.5 + seed, "phase_floors": [0.4 + seed / 7]} if trained else {})}
-            for fit, trained in fits.items() for arm in study.claim(claim)["arms"] if arm != "lora" for seed in seeds_of(Path(path).stem)
+            for fit, trained in fits.items() for arm in study.claim(claim)["arms"] if arm != "lora"
+            for seed in seeds_of(Path(path).stem) if fit == CLOSED_FORM or seed <= study.config.seeds(claim)
         ]  # fmt: skip
         manifest(path, "calibration", "calibrate_arms", study.calibration_spec(claim, Path(path).stem), {"arms": arms})
     for path in study.verdict_input(claim).get("lora", []):

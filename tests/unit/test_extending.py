@@ -99,11 +99,11 @@ def test_the_claim_of_the_page_gets_its_jobs(study):
     assert seeds == [1, 2, 3, 4, 5]
     assert set(study.config.claims) >= {CLAIM, f"{CLAIM}_few_shot", f"{CLAIM}_general_only"}
     assert study.result_file(CLAIM) == "results/tiny/t5_to_smollm_results.json"
-    assert f"results/tiny/evidence/{CLAIM}/1-3.csv.gz" in study.verdict_input(CLAIM)["evidence"]
+    assert f"results/tiny/evidence/{CLAIM}/1-5.csv.gz" in study.verdict_input(CLAIM)["evidence"]
 
 
 def test_more_seeds_leave_full_batches_as_they_are(study):
-    few, more = (study.batches("calibration", n) for n in (6, 8))
+    few, more = (study.batches("calibration", n) for n in (10, 12))
     assert few == more[: len(few)]
 
 

@@ -57,8 +57,8 @@ def test_claims_are_fresh_or_never_run(here, capsys):
         ("claims.yaml", "    title: T5 to GPT-2,", "    title: T5 and GPT-2,", "title changed in config"),
         (
             "claims.yaml",
-            "few-shot: [lora]}\n    seeds: 5\n    record: {claim: t5_to",
-            "few-shot: [lora]}\n    seeds: 3\n    record: {claim: t5_to",
+            "few-shot: [lora]}\n    seeds: 5\n    closed_form_seeds: 10\n    record: {claim: t5_to",
+            "few-shot: [lora]}\n    seeds: 3\n    closed_form_seeds: 10\n    record: {claim: t5_to",
             "other inputs",
         ),
     ],

@@ -447,10 +447,10 @@ HEADLINES = ("gpt2_to_qwen", "t5_to_gpt2")
 @pytest.mark.parametrize("claim", HEADLINES)
 def test_the_headlines_have_the_arm_where_it_is_trained_on_domain_text(study, claim):
     for name, wanted in ((claim, True), (f"{claim}_few_shot", True), (f"{claim}_general_only", False)):
-        for inputs in (study.evaluation_input(name, "1-3"), study.verdict_input(name)):
+        for inputs in (study.evaluation_input(name, "1-5"), study.verdict_input(name)):
             assert ("lora" in inputs) == wanted
-            assert inputs.get("lora", [f"results/tiny/lora/{name}/1-3.json"])[0] == f"results/tiny/lora/{name}/1-3.json"
-        assert "lora" not in study.calibration_spec(name, "1-3")["arms"]
+            assert inputs.get("lora", [f"results/tiny/lora/{name}/1-5.json"])[0] == f"results/tiny/lora/{name}/1-5.json"
+        assert "lora" not in study.calibration_spec(name, "1-5")["arms"]
 
 
 def test_general_only_has_no_such_arm():
@@ -459,26 +459,26 @@ def test_general_only_has_no_such_arm():
 
 @pytest.mark.parametrize("claim", HEADLINES)
 def test_the_job_sees_the_teacher_of_its_regime_and_the_text_that_is_evaluated(study, claim):
-    inputs, few = (study.lora_input(name, "1-3") for name in (claim, f"{claim}_few_shot"))
-    assert inputs["oracle"] == study.calibration_input(claim, "1-3")["oracle"]
+    inputs, few = (study.lora_input(name, "1-5") for name in (claim, f"{claim}_few_shot"))
+    assert inputs["oracle"] == study.calibration_input(claim, "1-5")["oracle"]
     assert "oracle" not in few
     for name in ("domain", "general", "head"):
-        assert inputs[name] == study.evaluation_input(claim, "1-3")[name]
+        assert inputs[name] == study.evaluation_input(claim, "1-5")[name]
     assert not {"source", "reference", "alignment"} & set(inputs)
-    assert "training_windows" in study.lora_spec(claim, "1-3")
-    assert "training_windows" not in study.lora_spec(f"{claim}_few_shot", "1-3")
+    assert "training_windows" in study.lora_spec(claim, "1-5")
+    assert "training_windows" not in study.lora_spec(f"{claim}_few_shot", "1-5")
 
 
 def test_a_rate_of_the_adapter_reruns_no_other_arm_and_the_other_way_round():
     study = Study(load("tiny"))
-    before = study.lora_spec("gpt2_to_qwen", "1-3"), study.calibration_spec("gpt2_to_qwen", "1-3")
+    before = study.lora_spec("gpt2_to_qwen", "1-5"), study.calibration_spec("gpt2_to_qwen", "1-5")
     before = json.dumps(before[0]), json.dumps(before[1])
     study.scale["calibration"]["kd"]["phases"]["lora"][0]["lr"] = 1.0
-    assert json.dumps(study.calibration_spec("gpt2_to_qwen", "1-3")) == before[1]
-    assert json.dumps(study.lora_spec("gpt2_to_qwen", "1-3")) != before[0]
+    assert json.dumps(study.calibration_spec("gpt2_to_qwen", "1-5")) == before[1]
+    assert json.dumps(study.lora_spec("gpt2_to_qwen", "1-5")) != before[0]
     other = Study(load("tiny"))
     other.scale["calibration"]["kd"]["phases"]["module"][0]["lr"] = 1.0
-    assert json.dumps(other.lora_spec("gpt2_to_qwen", "1-3")) == before[0]
+    assert json.dumps(other.lora_spec("gpt2_to_qwen", "1-5")) == before[0]
 
 
 @pytest.mark.parametrize("scale", scales())

@@ -24,19 +24,19 @@ def test_a_calibration_asks_for_the_modules_of_its_seeds(study):
 
 
 def test_the_reference_of_a_transfer_never_reaches_its_calibration(study):
-    assert "reference" not in study.calibration_input("t5_to_gpt2", "1-3")
-    assert "reference" in study.evaluation_input("t5_to_gpt2", "1-3")
+    assert "reference" not in study.calibration_input("t5_to_gpt2", "1-5")
+    assert "reference" in study.evaluation_input("t5_to_gpt2", "1-5")
 
 
 def test_only_evaluation_reads_the_test_split(study):
-    for inputs in (study.calibration_input("t5_to_gpt2", "1-3"), study.alignment_input("t5_to_gpt2", "1-5")):
+    for inputs in (study.calibration_input("t5_to_gpt2", "1-5"), study.alignment_input("t5_to_gpt2", "1-5")):
         assert not [
             path
             for paths in inputs.values()
             for path in ([paths] if isinstance(paths, str) else paths)
             if ".test." in path
         ]
-    assert ".test." in study.evaluation_input("t5_to_gpt2", "1-3")["domain"]
+    assert ".test." in study.evaluation_input("t5_to_gpt2", "1-5")["domain"]
 
 
 def test_an_unknown_claim_lists_the_claims(study):
@@ -50,8 +50,8 @@ def test_result_files_are_the_originals_names(study):
 
 
 def test_every_regime_has_its_own_jobs_and_shares_the_alignment_of_its_claim(study):
-    few, general = (study.calibration_input(f"t5_to_gpt2_{name}", "1-3") for name in ("few_shot", "general_only"))
-    assert few["alignment"] == study.calibration_input("t5_to_gpt2", "1-3")["alignment"]
+    few, general = (study.calibration_input(f"t5_to_gpt2_{name}", "1-5") for name in ("few_shot", "general_only"))
+    assert few["alignment"] == study.calibration_input("t5_to_gpt2", "1-5")["alignment"]
     assert not {"alignment", "oracle", "train"} & set(general)
     assert study.result_file("t5_to_gpt2_few_shot") == "results/tiny/t5_to_gpt2_few_shot.json"
 

@@ -17,10 +17,10 @@ from abi.arms import (
     RECIPES,
     Budget,
     Nets,
-    fit_all,
-    make,
     closed_tasks,
+    fit_all,
     gradient_tasks,
+    make,
 )
 from abi.errors import AlignmentError, ConfigError, DataError
 from abi.fitting import (

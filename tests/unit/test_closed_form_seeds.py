@@ -1,0 +1,46 @@
+"""A closed form may have more seeds than the gradient fits of its claim: who needs them, who does not."""
+
+import pandas as pd
+import pytest
+from evidence_rows import CRITERIA, rows
+
+from abi.config import load
+from abi.evidence import study, validate
+from abi.specs import Study, seeds_of
+
+STUDY = Study(load("tiny"))
+CLAIM = "gpt2_to_qwen"
+
+
+def test_modules_alignments_and_evidence_cover_all_of_them():
+    assert (STUDY.config.seeds(CLAIM), STUDY.config.closed_form_seeds(CLAIM)) == (5, 10)
+    inputs = STUDY.verdict_input(CLAIM)
+    for key in ("source", "oracle", "reference", "calibration"):
+        assert [
+            seed for path in inputs[key] for seed in seeds_of(path.rpartition("/")[2].removesuffix(".json"))
+        ] == list(range(1, 11))
+
+
+def test_regimes_that_share_an_alignment_share_its_batches():
+    whole, few = (STUDY.calibration_input(claim, "1-5")["alignment"] for claim in (CLAIM, f"{CLAIM}_few_shot"))
+    assert whole == few == [f"results/tiny/alignments/{CLAIM}/1-10.json"]
+
+
+def test_few_shot_has_no_closed_form_and_lora_no_more_seeds():
+    assert STUDY.config.closed_form_seeds(f"{CLAIM}_few_shot") == 5
+    assert STUDY.lora_files(CLAIM, "1-10")["lora"] == [f"results/tiny/lora/{CLAIM}/1-5.json"]
+    assert STUDY.lora_files(CLAIM, "6-10") == {}
+    assert STUDY.calibration_spec(CLAIM, "6-10")["closed_only"] == [6, 7, 8, 9, 10]
+    assert STUDY.calibration_spec(CLAIM, "1-5")["closed_only"] == []
+
+
+def test_a_claim_without_the_key_has_one_number_of_seeds():
+    assert STUDY.config.closed_form_seeds("pythia_to_gpt2") == STUDY.config.seeds("pythia_to_gpt2") == 3
+
+
+@pytest.mark.parametrize(("fit", "seeds"), [("kd", 3), ("closed-form", 6)])
+def test_each_fit_is_judged_on_its_own_seeds_and_none_counts_as_dropped(fit, seeds):
+    both = rows(n_seeds=6, fit="closed-form"), rows(n_seeds=3, fit="kd", seed=1)
+    frame = validate(pd.concat([both[0], both[1][both[1]["fit"] != "-"]], ignore_index=True))
+    found = study(frame, fit=fit, criteria=CRITERIA)
+    assert (len(found.seeds), found.dropped_seeds) == (seeds, ())
