@@ -128,7 +128,7 @@ def test_folding_touches_the_two_matrices_and_one_bias_alone(published):
 
 def test_the_published_folding_is_that_of_the_inverse_rotation():
     weights, r = dict(net_of().state_dict()), torch.from_numpy(rotation(8)).float()
-    inverse = conjugated(weights, r.T.contiguous())
+    inverse = conjugated(weights, r.T)
     published = conjugated(weights, r, published=True)
     assert torch.equal(published["domain.net.0.weight"], inverse["domain.net.0.weight"])
     assert torch.equal(published["domain.net.2.bias"], weights["domain.net.2.bias"])
