@@ -12,7 +12,7 @@ import pandas as pd
 from abi.equivalence import Array, components, interval, interval_of, ratio_set, resolvable_gap
 from abi.errors import EvidenceError, TamperError
 from abi.evidence import LOWER_IS_BETTER, Study, read_evidence, study
-from abi.plans import BPB, GENERAL, RECONSTRUCTION, TRANSFER, Roles, reconstruction_plan, transfer_plan
+from abi.plans import BPB, RECONSTRUCTION, TRANSFER, Roles, reconstruction_plan, transfer_plan
 from abi.rules import Answers, Contrast, Criteria, Decision, Measure, Outcome, Plan, Refuted, decide
 from abi.vocabulary import AGREEMENT
 
@@ -55,6 +55,19 @@ def judge_reconstruction(
     found = _study(evidence, fit, criteria, frozen)
     record = _judge(found, reconstruction_plan(criteria), RECONSTRUCTION, criteria, level, own=None)
     return {"kind": "reconstruction", "regime": None, **record}
+
+
+def judge_study(
+    evidence: pd.DataFrame, *, kind: str, study: str, plan: Plan, roles: Roles, own: Measure, criteria: Criteria,
+    level: float | None = None,
+) -> Record:  # fmt: skip
+    """Return the verdict of one study of a claim that is made of several (protocol section 6).
+
+    Args: study: the `fit` of its evidence rows; plan, roles: of `plans.update_plan` or `plans.atlas_plan`; own: the measure
+        that decides. Raises: EvidenceError: no honest verdict from these.
+    """
+    found = _study(evidence, study, criteria, True)
+    return {"kind": kind, "regime": None, **_judge(found, plan, roles, criteria, level, own=own)}
 
 
 def published_criteria(
@@ -129,11 +142,12 @@ def _judge(
     """Return the verdict with everything it rests on; `own` is the measure that decides, the primary one if None."""
     level = criteria.level if level is None else level
     own = own or Measure(criteria.primary_metric, "domain")
-    found.require([*(Measure(metric, "domain") for metric in AGREEMENT), BPB], roles.needed())
-    found.require([GENERAL], (roles.raw, roles.oracle, roles.candidate))
+    for contrast in plan.contrasts():
+        found.require([contrast.measure], [arm for arm, _ in contrast.weights])
     tables = found.turned()
     record: Record = {"fit": found.fit, "level": level, "primary_metric": own.metric}
-    n_groups, n_seeds = min(found.groups["domain"], found.groups["general"]), len(found.seeds)
+    scopes = {contrast.measure.scope for contrast in plan.contrasts()}
+    n_groups, n_seeds = min(found.groups[scope] for scope in scopes), len(found.seeds)
     if n_groups < criteria.min_groups or n_seeds < criteria.min_seeds:
         reason = (
             f"{n_groups} groups and {n_seeds} seeds are too few for an interval; "

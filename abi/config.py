@@ -44,13 +44,15 @@ class Config:
     """The whole configuration of one scale, validated: claims, scale, protocol, and where it was read.
 
     `claims` holds one entry per verdict: a transfer claim stands once per regime, the first under its own id, the others as
-    `<id>_<regime>` with `of: <id>`. `ladders` holds claims about several others; `pending` what this scale cannot run;
+    `<id>_<regime>` with `of: <id>`. `studies` holds the kinds made of several studies (update, succession, scaling law, atlas),
+    `ladders` claims about several others; `pending` what this scale cannot run;
     `headline` the claims that the page `headline` counts.
     """
 
     root: Path
     name: str
     claims: dict[str, dict[str, Any]]
+    studies: dict[str, dict[str, Any]]
     ladders: dict[str, dict[str, Any]]
     pending: dict[str, dict[str, Any]]
     headline: tuple[str, ...]
@@ -59,7 +61,11 @@ class Config:
 
     def seeds(self, claim: str) -> int:
         """Return how many seeds a claim gets at this scale."""
-        return min(int(self.claims[claim]["seeds"]), int(self.scale["max_seeds"]))
+        return min(int((self.claims | self.studies)[claim]["seeds"]), int(self.scale["max_seeds"]))
+
+    def every(self) -> dict[str, dict[str, Any]]:
+        """Return all claims of this scale: with their own evidence first, then those about others."""
+        return self.claims | self.studies | self.ladders
 
     def closed_form_seeds(self, claim: str) -> int:
         """Return how many seeds the closed form of a claim gets at this scale: at least those of its gradient fits."""
@@ -69,7 +75,7 @@ class Config:
 
     def published(self) -> list[str]:
         """Return the claims a headline counts: those of the record, ladders among them; without one, every own claim."""
-        every = self.claims | self.ladders
+        every = self.every()
         known = [claim_id for claim_id, claim in every.items() if "claim" in claim["record"]]
         return known or [claim_id for claim_id, claim in every.items() if "of" not in claim]
 
@@ -87,12 +93,13 @@ def load(name: str, root: Path = ROOT) -> Config:
     claims = {
         key: entry
         for claim_id, claim in here.items()
-        if claim["kind"] != "ladder"
+        if claim["kind"] in EXPANDED
         for key, entry in _expanded(claim_id, claim, given["regimes"]).items()
     }
     config = Config(
         root=root, name=name, claims=claims,
-        ladders={key: _with_file(key, claim) for key, claim in here.items() if claim["kind"] == "ladder"},
+        studies={key: _with_file(key, claim) for key, claim in here.items() if claim["kind"] in STUDIES},
+        ladders={key: _with_file(key, claim) for key, claim in here.items() if claim["kind"] in LADDERS},
         pending={key: claim for key, claim in given["claims"].items() if key not in here},
         headline=tuple(given["headline"]),
         scale=read_scale(name, folder / "scales"), protocol=read_yaml(folder / "protocol.yaml", "protocol"),
@@ -100,16 +107,18 @@ def load(name: str, root: Path = ROOT) -> Config:
     _check_scale(config.scale, f"config/scales/{name}.yaml")
     if not claims:
         raise ConfigError("config/claims.yaml: claims: holds no claim; add one (CONTRIBUTING.md shows how)")
-    for claim_id, claim in {**config.claims, **config.ladders}.items():
+    for claim_id, claim in config.every().items():
         _check_identity(claim_id, claim, config)
     for claim_id, claim in claims.items():
         _check_claim(claim_id, claim, config)
+    for claim_id, claim in config.studies.items():
+        _check_study(claim_id, claim, config)
     _check_ladders(config)
     for claim_id in config.headline:
         what = f"claim of scale {name} that the record holds (`record.claim`)"
         _known(claim_id, config.published(), "config/claims.yaml: headline", what)
     files: dict[str, str] = {}
-    for claim_id, claim in {**config.claims, **config.ladders}.items():
+    for claim_id, claim in config.every().items():
         other = files.setdefault(claim["record"]["result_file"], claim_id)
         if other != claim_id:
             raise ConfigError(
@@ -163,7 +172,14 @@ KEYS = {  # kind -> keys it needs, keys it may have
         {"closed_form_seeds"},
     ),
     "ladder": ({"rungs"}, set()),
+    "aggregate": ({"rungs", "checks"}, set()),
+    "update": ({"update", "texts", "seeds"}, {"generation"}),
+    "succession": ({"update", "texts", "seeds"}, set()),
+    "scaling_law": ({"updates", "texts", "fit", "seeds"}, set()),
+    "atlas": ({"backbone", "module", "shared", "texts", "seeds"}, {"mixture"}),
 }
+EXPANDED, LADDERS = ("transfer", "reconstruction"), ("ladder", "aggregate")
+STUDIES = ("update", "succession", "scaling_law", "atlas")
 
 
 def _check_keys(claim_id: str, claim: Mapping[str, Any]) -> None:
@@ -183,7 +199,32 @@ def _check_keys(claim_id: str, claim: Mapping[str, Any]) -> None:
 def _check_ladders(config: Config) -> None:
     for claim_id, claim in config.ladders.items():
         for rung in claim["rungs"]:
-            _known(rung, config.claims, f"config/claims.yaml: claims.{claim_id}.rungs", "claim of this scale")
+            others = config.claims if claim["kind"] == "ladder" else config.claims | config.studies
+            _known(rung, others, f"config/claims.yaml: claims.{claim_id}.rungs", "claim of this scale")
+
+
+def _check_study(claim_id: str, claim: Mapping[str, Any], config: Config) -> None:
+    """Raise ConfigError for a text, update, module or budget that a claim of several studies names and the scale lacks."""
+    where, scale = f"config/claims.yaml: claims.{claim_id}", config.scale
+    for text in claim["texts"]:
+        _known(text, scale["texts"], f"{where}.texts", f"text of scale {config.name}")
+    updates = [claim["update"]] if "update" in claim else claim.get("updates", [])
+    for name in updates:
+        _known(name, scale.get("updates", {}), f"{where}.update", f"update of scale {config.name}")
+        for text in claim["texts"]:
+            _known(text, scale["updates"][name]["holds"], f"{where}.texts", f"text that update {name} holds")
+    if claim["kind"] == "scaling_law":
+        _known(claim["fit"], scale["calibration"], f"{where}.fit", f"calibration of scale {config.name}")
+        if "budgets" not in scale["calibration"][claim["fit"]]:
+            raise ConfigError(
+                f"{where}.fit: calibration.{claim['fit']} of scale {config.name} has no `budgets`; add them"
+            )
+    if claim["kind"] == "atlas":
+        _known(claim["backbone"], scale["backbones"], f"{where}.backbone", f"backbone of scale {config.name}")
+        _known(claim["module"], scale["modules"], f"{where}.module", f"module of scale {config.name}")
+        _check_module(claim["module"], scale, claim["backbone"], f"{where}.module")
+        for text in [claim["shared"], *claim.get("mixture", [])]:
+            _known(text, claim["texts"], f"{where}.texts", "text of this atlas")
 
 
 def workflow_config(given: Mapping[str, Any]) -> str:
@@ -376,8 +417,8 @@ def rule_names() -> frozenset[str]:
 def _check_names(scale: Mapping[str, Any], where: str) -> None:
     if f"{scale['scale']}.yaml" != where.rpartition("/")[2]:
         raise ConfigError(f"{where}: scale: is {scale['scale']!r}; write the name of the file")
-    for kind in ("backbones", "texts", "modules"):
-        for name in scale[kind]:
+    for kind in ("backbones", "texts", "modules", "updates"):
+        for name in scale.get(kind, {}):
             if not NAME.fullmatch(name):
                 raise ConfigError(f"{where}: {kind}.{name}: may hold a to z, 0 to 9 and _ only; rename it")
     for rule in scale["jobs"]["resources"]:
@@ -433,12 +474,27 @@ def _check_scale(scale: Mapping[str, Any], where: str) -> None:
             _known(
                 backbone["build"]["text"], scale["texts"], f"{where}: backbones.{name}.build.text", "text of this scale"
             )
+    for name, update in scale.get("updates", {}).items():
+        _check_update(update, scale, f"{where}: updates.{name}")
     for name, fit in scale["calibration"].items():
+        looked = fit.get("budgets", {"steps": []})["steps"]
+        if looked != sorted(looked):
+            raise ConfigError(f"{where}: calibration.{name}.budgets.steps: {looked} do not ascend; sort them")
         steps = {form: sum(p["steps"] for p in phases) for form, phases in fit["phases"].items()}
         if len(set(steps.values())) > 1:
             raise ConfigError(
                 f"{where}: calibration.{name}.phases: arms must share one number of steps, not {steps}; make them equal"
             )
+
+
+def _check_update(update: Mapping[str, Any], scale: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError for a backbone, text or module that an update names and the scale lacks."""
+    _known(update["backbone"], scale["backbones"], f"{where}.backbone", "backbone of this scale")
+    _known(update["module"], scale["modules"], f"{where}.module", "module of this scale")
+    for key in ("text", "holds"):
+        for text in [update[key]] if key == "text" else update[key]:
+            _known(text, scale["texts"], f"{where}.{key}", "text of this scale")
+    _check_module(update["module"], scale, update["backbone"], f"{where}.module")
 
 
 def _check_identity(claim_id: str, claim: Mapping[str, Any], config: Config) -> None:

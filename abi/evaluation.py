@@ -62,10 +62,12 @@ def score(
     ]  # fmt: skip
 
 
-def evidence_rows(scores: Iterable[Score], scopes: Mapping[str, States], seed: int) -> Iterator[tuple[Any, ...]]:
-    """Yield the evidence rows (`rows.COLUMNS`) of one seed; the reference's agreement with itself is none."""
+def evidence_rows(
+    scores: Iterable[Score], scopes: Mapping[str, States], seed: int, reference: str = "reference"
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the evidence rows (`rows.COLUMNS`) of one seed; the agreement of the arm `reference` with itself is none."""
     for one in scores:
-        if one.metric == "loss_nats" or one.key.arm != "reference":
+        if one.metric == "loss_nats" or one.key.arm != reference:
             yield from _document_rows(one.key, seed, one.scope, scopes[one.scope], one.metric, one.values)
 
 

@@ -24,10 +24,10 @@ from abi.rules import Criteria, Measure
 from abi.vocabulary import AGREEMENT, SCOPES, UNFITTED
 
 TEACHER = tuple(f"teacher_{metric}" for metric in AGREEMENT)
-METRICS = (*AGREEMENT, *TEACHER, "bits_per_byte", "loss_nats")
+METRICS = (*AGREEMENT, *TEACHER, "bits_per_byte", "loss_nats", "top5_margin")
 LOWER_IS_BETTER = frozenset(m for m in METRICS if "top" not in m)
 # These need not depend on the seed in bits per byte: the plain backbone, deterministic fits, a module before any fit.
-UNSEEDED = frozenset({"raw", "bias", "linear", "before"})
+UNSEEDED = frozenset({"raw", "raw-before", "bias", "linear", "before"})
 
 
 @dataclass(frozen=True)

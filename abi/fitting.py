@@ -6,7 +6,7 @@ No backbone runs here: a step is a few matrix products and one pass through the 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,21 @@ def _rows_of(windows: Tensor) -> Tensor:
     return rows
 
 
+class Mixture(nn.Module):
+    """Several modules of one backbone at once: the weighted sum of their corrections."""
+
+    def __init__(self, parts: Sequence[tuple[float, AbiModule]]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+
+    def correction(self, states: States, index: Tensor | slice) -> Tensor:
+        """Return the mixed correction `[B, T, D]` of some windows."""
+        found = [weight * module(states.taps(module.config.taps, index)) for weight, module in self.parts]
+        return torch.stack(found).sum(0)
+
+
 Fitted = AbiModule | LinearMap | LogitBias
-Evaluated = Fitted | StoredStates
+Evaluated = Fitted | StoredStates | Mixture
 
 
 def taps_of(model: Fitted) -> tuple[int, ...]:
@@ -152,7 +165,7 @@ def correction_of(model: Evaluated | None, states: States, index: Tensor | slice
     """Return an arm's correction `[B, T, D]` of some windows, or None where it makes none."""
     if model is None or isinstance(model, LogitBias):
         return None
-    if isinstance(model, StoredStates):
+    if isinstance(model, StoredStates | Mixture):
         return model.correction(states, index)
     correction: Tensor = model(states.taps(taps_of(model), index))
     return correction
@@ -187,12 +200,13 @@ class ToFit:
 
 
 def fit_gradients(
-    arms: Sequence[ToFit], data: FitData, objective: Objective, *, batch: int, seed: int, checkpoint: Path | None = None
-) -> list[Trained]:
+    arms: Sequence[ToFit], data: FitData, objective: Objective, *, batch: int, seed: int, checkpoint: Path | None = None,
+    before_step: Callable[[int], None] | None = None,
+) -> list[Trained]:  # fmt: skip
     """Train some parameters of every arm on the same stored states; `frozen` ones are hashed before and after.
 
     The arms take every step together, so that batch and teacher are computed once; no arm's result depends on the others.
-    Args: batch: windows per step; seed: of the batch order.
+    Args: batch: windows per step; seed: of the batch order; before_step: as in `training.fit_together`.
     Raises: DataError: an objective that needs a teacher has none.
     """
     teacher, shift = data.teacher, data.shift
@@ -203,6 +217,7 @@ def fit_gradients(
         lambda step: objectives([arm.model for arm in arms], data, objective, order[step]),
         [Member(arm.label, arm.trainable, arm.schedule, arm.frozen) for arm in arms],
         checkpoint=checkpoint,
+        before_step=before_step,
     )
     for arm in arms:
         arm.model.requires_grad_(False)

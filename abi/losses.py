@@ -80,8 +80,9 @@ class _HeadLoss(torch.autograd.Function):
                 loss, grad = _ce_and_kd(logits, targets[part], taught, temperature, weight)
                 totals[i] += loss
                 torch.mm(grad, head.weight, out=grads[i][part])
-                if bias_grads[i] is not None:
-                    bias_grads[i] += grad.sum(0)
+                bias_grad = bias_grads[i]
+                if bias_grad is not None:
+                    bias_grad += grad.sum(0)
         for grad, bias_grad in zip(grads, bias_grads, strict=True):
             grad *= head.scale / n
             if bias_grad is not None:

@@ -85,6 +85,17 @@ def scored_states(model: Evaluated | None, states: States, index: slice) -> Tens
     return final[:, states.skip :].flatten(0, 1)
 
 
+@torch.inference_mode()
+def margins(model: Evaluated | None, states: States, head: Head) -> Tensor:
+    """Return per window `[N]` the median over scored positions of P(rank 5) - P(rank 6): how clear the top five are."""
+    found = []
+    for window in range(len(states)):
+        final = scored_states(model, states, slice(window, window + 1))
+        top = torch.softmax(arm_logits(model, final, head), -1).topk(TOP + 1, dim=-1).values
+        found.append((top[:, TOP - 1] - top[:, TOP]).median().double())
+    return torch.stack(found)
+
+
 def arm_logits(model: Evaluated | None, final: Tensor, head: Head) -> Tensor:
     """Return an arm's logits `[n, V]` of its corrected final states `[n, D]`."""
     logits = head.logits(final)

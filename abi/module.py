@@ -143,6 +143,19 @@ def set_domain_net(module: AbiModule, source: AbiModule) -> None:
             parameter.copy_(given)
 
 
+def with_net(module: AbiModule, net: AbiModule | None) -> AbiModule:
+    """Return a copy of a module's interface with another module's domain net, or with none; both stay as they are."""
+    config = module.config if net is not None else without_domain_net(module.config)
+    made = AbiModule(config)
+    with torch.no_grad():
+        for name, parameter in module.interface_parameters().items():
+            made.interface_parameters()[name].copy_(parameter)
+    if net is not None:
+        set_domain_net(made, net)
+        made.set_rotation(module.rotation)
+    return made.requires_grad_(False)
+
+
 def permute_domain_net(module: AbiModule, generator: torch.Generator) -> None:
     """Permute hidden units and coordinates of a domain net independently: weight statistics stay, what it computes does not."""
     assert module.domain is not None

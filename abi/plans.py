@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,8 @@ class Roles:
 TRANSFER = Roles("transferred", ("random", "permuted"), ("linear", "bias", "no-domain"), native="native")
 RECONSTRUCTION = Roles("candidate", ("random",), ("linear", "before"), native="candidate")
 
+UPDATE = Roles("zero-shot", ("random",), ("zero-shot-free",))
+
 
 def transfer_plan(regime: str, criteria: Criteria, roles: Roles = TRANSFER) -> Plan:
     """Return what a transfer claim of one regime is asked.
@@ -57,6 +59,51 @@ def reconstruction_plan(criteria: Criteria, roles: Roles = RECONSTRUCTION) -> Pl
     Refutation (a) can therefore never hold (it needs C - P > 0 shown and refuted at once); (b), (d) and (e) can.
     """
     return _Asks(roles, criteria, parity="none").plan()
+
+
+def update_plan(criteria: Criteria, roles: Roles = UPDATE) -> Plan:
+    """Return what the survival of an update is asked, in bits per byte on one backbone's domain text (protocol section 6).
+
+    SUPPORTED: room, zero-shot covers at least half of the oracle's gain, and is better than the module after an update without
+    the stability term and than a random module. REFUTED: an upper bound says the contrary of one of these.
+    """
+    asks, half, c = _Asks(roles, criteria, parity="none"), criteria.half, roles.candidate
+    efficacy = _contrast("u.efficacy.bits_per_byte", BPB, {c: 1, roles.oracle: -half, roles.raw: half - 1})
+    others = roles.placebos + roles.controls
+    against = tuple(_contrast(f"g.attribution.{q}", BPB, {c: 1, q: -1}, closed=True) for q in others)
+    beside = [
+        _contrast(f"{name}.{arm}", BPB, {c: 1, arm: -1}, required=False)
+        for name, arm in (("u.drift", "before"), ("u.net", "zero-shot-off"), ("u.net", "random-net"))
+    ]
+    tests = (*asks.room(BPB), efficacy, *asks.attribution(BPB), asks.benefit("5.benefit.bits_per_byte"), *beside)
+    refutations = (Refutation("u", (efficacy,)), Refutation("g", against), asks.text_refutations()[0])
+    gain = _contrast(
+        "vacuous.bits_per_byte", BPB, {roles.oracle: 1, roles.raw: -1}, margin=criteria.vacuous, closed=True
+    )
+    return Plan(roles.raw, Questions(tests, refutations), (gain,), {})
+
+
+def atlas_roles(others: Sequence[str]) -> Roles:
+    """Return the roles of a domain's chart: its placebo, the linear map, the charts of the other domains."""
+    return Roles("chart", ("random",), ("linear", *(f"chart-of-{other}" for other in others)))
+
+
+def atlas_plan(criteria: Criteria, roles: Roles) -> Plan:
+    """Return what one domain's chart is asked: better than every other domain's chart, a random net's and a linear map.
+
+    In agreement with a second native module and in bits per byte, on that domain's held-out text. REFUTED: an upper bound
+    says that the chart is no better than one of them.
+    """
+    asks, agree = _Asks(roles, criteria, parity="none"), Measure(criteria.primary_metric, "domain")
+    others, c = roles.placebos + roles.controls, roles.candidate
+    against = tuple(
+        _contrast(f"g.attribution.{m.metric}.{q}", m, {c: 1, q: -1}, closed=True) for m in (agree, BPB) for q in others
+    )
+    tests = (*asks.room(agree), *asks.room(BPB), *asks.attribution(agree), *asks.attribution(BPB))
+    own = Questions(
+        (*tests, asks.benefit("5.benefit.bits_per_byte")), (Refutation("g", against), asks.text_refutations()[0])
+    )
+    return Plan(roles.raw, own, asks.vacuous(agree), {})
 
 
 @dataclass(frozen=True)

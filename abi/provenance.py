@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import re
 import resource
 import shutil
 import sys
@@ -145,9 +146,10 @@ def _parsed(path: str | Path) -> Any:
 
 
 def result_kind(document: object) -> str:
-    """Return the schema of a result file by its `format`: `ladder`, or `result` for everything else."""
+    """Return the schema of a result file by its `format`: `ladder`, `study`, or `result` for everything else."""
     found = document.get("format") if isinstance(document, Mapping) else None
-    return "ladder" if isinstance(found, str) and found.startswith("abi/ladder@") else "result"
+    named = re.match(r"abi/(ladder|study)@", found) if isinstance(found, str) else None
+    return named[1] if named else "result"
 
 
 def read_result(path: str | Path) -> dict[str, Any]:
@@ -182,8 +184,8 @@ def validator(kind: str) -> Any:
     from jsonschema.validators import extend
 
     schema = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
-    common = yaml.safe_load((SCHEMAS / "common.yaml").read_text(encoding="utf-8"))
-    schema["$defs"] = {**common, **schema.get("$defs", {})}
+    shared = [yaml.safe_load((SCHEMAS / name).read_text(encoding="utf-8")) for name in ("common.yaml", "judged.yaml")]
+    schema["$defs"] = {**shared[0], **shared[1], **schema.get("$defs", {})}
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
     return extend(Draft202012Validator, type_checker=types)(schema)
 

@@ -127,6 +127,12 @@ class Plan:
     vacuous: tuple[Contrast, ...]
     secondary: Mapping[str, Questions]
 
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """Return every contrast that is asked anywhere."""
+        asked = (self.own, *self.secondary.values())
+        refuting = [c for questions in asked for refutation in questions.refutations for c in refutation.contrasts]
+        return (*(test for questions in asked for test in questions.tests), *refuting, *self.vacuous)
+
 
 @dataclass(frozen=True)
 class Outcome:

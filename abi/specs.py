@@ -10,6 +10,9 @@ from typing import Any
 from abi.config import Config, closest
 from abi.errors import ConfigError
 from abi.provenance import sha256_file
+from abi.studies import UpdateJobs, seeds_of
+
+__all__ = ["Study", "seeds_of"]
 
 # The trained modules each regime's calibration reads. The reference of a transfer never teaches; general-only sees no oracle.
 CALIBRATES_WITH = {
@@ -20,7 +23,7 @@ CALIBRATES_WITH = {
 }
 
 
-class Study:
+class Study(UpdateJobs):
     """The jobs of one configuration. Paths are relative to the working directory."""
 
     def __init__(self, config: Config) -> None:
@@ -30,11 +33,11 @@ class Study:
     # what there is
 
     def claim(self, claim_id: str) -> dict[str, Any]:
-        """Return a claim or a ladder of claims.
+        """Return a claim, one of several studies, or one about other claims.
 
         Raises: ConfigError: unknown, with the list of claims; or one that this scale cannot run.
         """
-        claims = self.config.claims | self.config.ladders
+        claims = self.config.every()
         if claim_id in self.config.pending:
             scales = ", ".join(self.config.pending[claim_id]["scales"])
             raise ConfigError(f"claim {claim_id!r} is pending: it runs at scale {scales} only; choose that scale")
@@ -44,7 +47,7 @@ class Study:
 
     def claim_of_file(self, result: str) -> str:
         """Return the claim id of a result file's stem."""
-        every = self.config.claims | self.config.ladders
+        every = self.config.every()
         return next(c for c, claim in every.items() if claim["record"]["result_file"] == f"{result}.json")
 
     def result_file(self, claim_id: str) -> str:
@@ -54,6 +57,10 @@ class Study:
     def result_files(self, claims: Iterable[str] | None = None) -> list[str]:
         """Return the result files of some claims, by default of all (ladders are `ladder_files`)."""
         return [self.result_file(claim_id) for claim_id in (self.config.claims if claims is None else claims)]
+
+    def study_files(self) -> list[str]:
+        """Return the result files of the claims made of several studies."""
+        return [self.result_file(claim_id) for claim_id in self.config.studies]
 
     def ladder_files(self) -> list[str]:
         """Return the result files of all ladders."""
@@ -69,7 +76,7 @@ class Study:
 
     def listed(self, page: str) -> list[str]:
         """Return the claims a page of `vocabulary.PAGES` lists: all of this scale with the ladders last, or the headline's."""
-        return list(self.config.headline) if page == "headline" else [*self.config.claims, *self.config.ladders]
+        return list(self.config.headline) if page == "headline" else list(self.config.every())
 
     def page_files(self, page: str) -> list[str]:
         """Return the result files of the claims a page lists."""
@@ -104,7 +111,14 @@ class Study:
         """Return how many seeds of a module the claims need."""
         wanted = (backbone, text, shape, role)
         return max(
-            (self.config.closed_form_seeds(c) for c in self.config.claims if wanted in self.modules_of(c).values()),
+            [
+                *(
+                    self.config.closed_form_seeds(c)
+                    for c in self.config.claims
+                    if wanted in self.modules_of(c).values()
+                ),
+                *(self.config.seeds(c) for c in self.config.studies if wanted in self.study_modules(c).values()),
+            ],
             default=1,
         )
 
@@ -216,13 +230,19 @@ class Study:
             "record",
         )
         return {
-            "id": claim_id, "scale": self.config.name, "claim": {key: claim[key] for key in keys if key in claim}, "protocol": self.config.protocol,
-            "n_claims": len(self.published()),
-            "published_sha256": sha256_file(self.config.root / "config" / "record" / "published.json"),
-            "seeds": self.config.seeds(claim_id), "meaningless": self.scale["meaningless"],
+            "id": claim_id, "claim": {key: claim[key] for key in keys if key in claim}, **self.verdict_facts(),
+            "seeds": self.config.seeds(claim_id),
             "backbones": {role: self.backbone_spec(claim[role]) for role in ("source", "target")},
             "budget": self._budget(claim), "d_abi": self.scale["modules"][claim["module"]]["d_abi"],
             "training_steps": sum(p["steps"] for p in self.scale["modules"][claim["module"]]["training"]["phases"]),
+        }  # fmt: skip
+
+    def verdict_facts(self) -> dict[str, Any]:
+        """Return what every verdict that rests on evidence depends on."""
+        return {
+            "scale": self.config.name, "meaningless": self.scale["meaningless"], "protocol": self.config.protocol,
+            "n_claims": len(self.published()),
+            "published_sha256": sha256_file(self.config.root / "config" / "record" / "published.json"),
         }  # fmt: skip
 
     def ladder_spec(self, claim_id: str) -> dict[str, Any]:
@@ -265,12 +285,8 @@ class Study:
     def modules_input(self, claim_id: str, batch: str) -> dict[str, list[str]]:
         """Return role -> manifests of the trained modules that hold a batch's seeds."""
         found = {}
-        for name, (backbone, text, shape, role) in self.modules_of(claim_id).items():
-            n_seeds = self.module_seeds(backbone, text, shape, role)
-            found[name] = [
-                f"{self.results}/modules/{backbone}/{text}/{shape}/{role}/{b}.json"
-                for b in self.batches_for("modules", n_seeds, batch)
-            ]
+        for name, of in self.modules_of(claim_id).items():
+            found[name] = self.module_manifests(of, batch)
         return found
 
     def alignment_input(self, claim_id: str, batch: str) -> dict[str, Any]:
@@ -388,9 +404,3 @@ class Study:
     def states(self, backbone: str, text: str, split: str) -> str:
         """Return the manifest of the states of a backbone on one split of a text."""
         return f"{self.results}/states/{backbone}/{text}.{split}.json"
-
-
-def seeds_of(batch: str) -> list[int]:
-    """Return the seeds of a batch name `first-last`."""
-    first, last = batch.split("-")
-    return list(range(int(first), int(last) + 1))

@@ -134,6 +134,7 @@ def fit_together(
     *,
     checkpoint: Path | None = None,
     checkpoint_every_s: float = 120.0,
+    before_step: Callable[[int], None] | None = None,
 ) -> list[Trained]:
     """Minimise one loss per member over its own tensors, in place, all members on the same batches.
 
@@ -143,6 +144,7 @@ def fit_together(
     Args:
         losses: scalar losses of a global step, one per member in order; draws its own batch.
         checkpoint: where to keep a resumable state outside the outputs; removed at success.
+        before_step: called with the number of steps done, before every step and after the last.
 
     Raises:
         TamperError: a frozen tensor changed.
@@ -166,6 +168,8 @@ def fit_together(
     report = progress(n_steps)
     began = saved = time.perf_counter()
     for step in range(start, n_steps):
+        if before_step is not None:
+            before_step(step)
         for optimizer, member in zip(optimizers, members, strict=True):
             optimizer.param_groups[0]["lr"] = member.schedule.rate(step)
             optimizer.zero_grad(set_to_none=True)
@@ -183,6 +187,8 @@ def fit_together(
         if checkpoint is not None and time.perf_counter() - saved > checkpoint_every_s:
             saved = time.perf_counter()
             _save_checkpoint(checkpoint, members, optimizers, history)
+    if before_step is not None:
+        before_step(n_steps)
     for member, digest in zip(members, before, strict=True):
         if sha256_tensors(member.frozen) != digest:
             raise TamperError(f"{member.label}: a frozen part changed during training; nothing was written")

@@ -1,11 +1,12 @@
 """Job: one pass of a frozen backbone over the windows of every split of a text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from abi import backbones
-from abi.corpus import SPLITS, assignment_sha256, read_assigned
+from abi.corpus import SPLITS, Document, assignment_sha256, read_assigned
 from abi.errors import TamperError
 from abi.provenance import Job, read_json, sha256_file, sha256_tensors, write_json
 from abi.states import Head, make_windows, write_states
@@ -13,21 +14,36 @@ from abi.states import Head, make_windows, write_states
 
 def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
     """Write states (`train`, `calibration`, `test`: manifest paths, the tensors beside them)."""
-    spec, base = job.spec, read_json(inputs["backbone"], "backbone")
-    backbone = backbones.load(inputs["model"])
+    documents = read_assigned(inputs["documents"], inputs["record"])
+    write_splits(
+        job, documents, read_json(inputs["backbone"], "backbone"), inputs["model"], inputs["head"],
+        {split: outputs[split] for split in SPLITS},
+    )  # fmt: skip
+
+
+def write_splits(
+    job: Job, documents: Sequence[Document], base: Mapping[str, Any], model: str | Path, head_path: str | Path,
+    manifests: Mapping[str, str | Path],
+) -> None:  # fmt: skip
+    """Run a backbone over some splits of a text and write states and manifest of each.
+
+    Args: base: the backbone's manifest; model: its folder; manifests: split -> path of the manifest, the tensors go beside it.
+    Raises: TamperError: the weights are not those of the manifest.
+    """
+    spec = job.spec
+    backbone = backbones.load(model)
     if sha256_tensors(dict(backbone.model.named_parameters())) != base["weights_sha256"]:
         raise TamperError(
-            f"{inputs['model']}: the weights are not those of {inputs['backbone']}; delete the manifest to rebuild both"
+            f"{model}: the weights are not those of backbone {base['name']}; delete its manifest to rebuild both"
         )
-    head, window = Head.read(inputs["head"]), backbones.Window(**spec["window"])
-    documents = read_assigned(inputs["documents"], inputs["record"])
-    corpus = {"corpus_sha256": assignment_sha256(documents), "shares": job.spec["split"], "salt": job.spec["salt"]}
-    for split in SPLITS:
+    head, window = Head.read(head_path), backbones.Window(**spec["window"])
+    corpus = {"corpus_sha256": assignment_sha256(documents), "shares": spec["split"], "salt": spec["salt"]}
+    for split, manifest in manifests.items():
         windows = make_windows(
             [d for d in documents if d.split == split], partial(backbones.encode, backbone.tokenizer), window,
             max_windows=spec["max_windows"][split], max_per_document=spec["max_windows_per_document"][split], min_scored=spec["min_scored"],
         )  # fmt: skip
-        path = Path(outputs[split])
+        path = Path(manifest)
         tensors = path.with_suffix(".safetensors")
         facts = write_states(backbone, windows, window, spec["taps"], head, tensors)
         write_json(path, "states", {

@@ -7,7 +7,7 @@ from typing import Any
 from abi.corpus import split_of
 from abi.errors import DataError, TamperError
 from abi.module import AbiModule, ModuleConfig, load_module
-from abi.provenance import read_json
+from abi.provenance import read_json, sha256_file
 from abi.states import Head, States
 
 
@@ -38,8 +38,6 @@ def check_same_text(one: States, other: States) -> None:
 
 def read_head(path: str | Path, states: States) -> Head:
     """Return the head of the backbone that made some states. Raises: DataError: it is another backbone's."""
-    from abi.provenance import sha256_file
-
     if sha256_file(path) != states.manifest["head_sha256"]:
         raise DataError(
             f"{path}: is not the head of the backbone whose states are in {states.path}; rebuild the states"
@@ -80,6 +78,36 @@ def module_of_seed(manifests: Sequence[str], seed: int, states: States | None = 
                     )
                 return module.requires_grad_(False)
     raise DataError(f"modules: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
+
+
+def member(manifests: Iterable[str | Path], seed: int, name: str) -> Path:
+    """Return the path of a seed's file beside a batch manifest.
+
+    Raises: DataError: no manifest holds it; TamperError: it is not the file that was recorded.
+    """
+    for path in manifests:
+        for entry in read_json(path, "batch")["members"]:
+            if entry["seed"] == seed and name in entry["files"]:
+                found = Path(path).with_suffix("") / name
+                if not found.is_file() or sha256_file(found) != entry["files"][name]:
+                    raise TamperError(f"{found}: is not the file that {path} promises; delete both and rebuild them")
+                return found
+    raise DataError(f"batch: none of {[str(path) for path in manifests]} holds {name}; ask Snakemake for it")
+
+
+def having(paths: Iterable[str], place: str, text: str) -> list[str]:
+    """Return the manifests of a stage of updates and a text: `<...><place><text>/<batch>.json`."""
+    return [path for path in paths if f"{place}{text}/" in path]
+
+
+def updated(inputs: Mapping[str, Any], place: str, text: str, seed: int, split: str = "test") -> tuple[States, Head]:
+    """Return the states of a seed's updated backbone on a split of a text, and its head.
+
+    Args: inputs: `states` and `updates` of a claim of several studies; place: `/<update>/<stage>/`, or its end.
+    """
+    states = read_states(member(having(inputs["states"], place, text), seed, f"seed{seed}.{split}.json"), split)
+    backbone = member([path for path in inputs["updates"] if place in path], seed, f"seed{seed}.json")
+    return states, read_head(backbone.with_suffix("") / "head.safetensors", states)
 
 
 def entries(manifests: Iterable[str], kind: str, key: str, seed: int) -> list[tuple[Path, dict[str, Any]]]:

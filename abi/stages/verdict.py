@@ -29,7 +29,7 @@ Record = dict[str, Any]
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
     """Write the result file of a claim."""
     spec: Record = dict(job.spec)
-    _check_promised(inputs)
+    check_promised(inputs)
     evidence, draws = read_promised(inputs["manifests"])
     kinds = [kind for kind in ("calibration", "lora") if kind in inputs.keys()]
     arms = [arm for kind in kinds for path in inputs[kind] for arm in read_json(path, kind)["arms"]]
@@ -42,7 +42,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     write_json(outputs["result"], "result", {**result, "provenance": job.provenance()})
 
 
-def _check_promised(inputs: Mapping[str, Any]) -> None:
+def check_promised(inputs: Mapping[str, Any]) -> None:
     """Raise DataError for evidence or draws among the inputs that no manifest among them promises, or the other way."""
     promised = [str(path) for manifest in inputs["manifests"] for path in files_of(manifest).values()]
     if wrong := sorted(set(promised) ^ {*inputs["evidence"], *inputs["draws"]}):

@@ -12,7 +12,7 @@ rule judge_claim:
     benchmark:
         "<benchmarks>/judge_claim/{result}.tsv"
     wildcard_constraints:
-        result="|".join(Path(path).stem for path in STUDY.result_files()),
+        result=one_of(Path(path).stem for path in STUDY.result_files()),
     conda:
         "../../envs/abi.yaml"
     threads: 1
@@ -39,7 +39,7 @@ rule judge_ladder:
     benchmark:
         "<benchmarks>/judge_ladder/{result}.tsv"
     wildcard_constraints:
-        result="|".join(Path(path).stem for path in STUDY.ladder_files()),
+        result=one_of(Path(path).stem for path in STUDY.ladder_files()),
     conda:
         "../../envs/abi.yaml"
     threads: 1
@@ -111,7 +111,7 @@ rule verify:
         "python -m abi verify --json > {output} 2> {log}"
 
 
-for _claim in [*STUDY.config.claims, *STUDY.config.ladders]:
+for _claim in STUDY.config.every():
 
     rule:
         name:

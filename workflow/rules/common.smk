@@ -34,6 +34,8 @@ wildcard_constraints:
     backbone="[a-z][a-z0-9_]*",
     shape="[a-z][a-z0-9_]*",
     role="source|oracle|reference",
+    update="[a-z][a-z0-9_]*",
+    stage=r"(held|free)\.\d+",
     claim="[a-z][a-z0-9_]*",
     batch=r"\d+-\d+",
     result="[a-z0-9_]+",
@@ -49,6 +51,11 @@ SOFTWARE = {
 def code(script):
     """Return the digest of a script and of every abi module it reaches."""
     return code_digest(f"scripts/{script}", ROOT)
+
+
+def one_of(names):
+    """Return a wildcard constraint: one of some names, or nothing where there is none."""
+    return "|".join(names) or "(?!)"
 
 
 def resource(rule, key):

@@ -13,6 +13,8 @@ rule evaluate_arms:
         "<logs>/evaluate_arms/{claim}.{batch}.log",
     benchmark:
         "<benchmarks>/evaluate_arms/{claim}.{batch}.tsv"
+    wildcard_constraints:
+        claim=one_of(STUDY.config.claims),
     conda:
         "../../envs/abi.yaml"
     threads: resource("evaluate_arms", "threads")

@@ -1,0 +1,85 @@
+"""Job: the result file of a claim made of several studies: verdict, studies, what the original computes (no torch)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from abi import record
+from abi.claims import strict_level
+from abi.evidence import read_promised
+from abi.provenance import Job, read_json, write_json
+from abi.rules import Criteria
+from abi.several import (
+    atlas_parts,
+    efficacy_table,
+    judge_studies,
+    law_parts,
+    perplexities,
+    round_curves,
+    study_names,
+    update_checks,
+)
+from abi.stages.verdict import check_promised, row_sums
+
+Record = dict[str, Any]
+
+
+def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
+    """Write the result file of a claim made of several studies."""
+    spec: Record = dict(job.spec)
+    check_promised(inputs)
+    evidence, draws = read_promised(inputs["manifests"])
+    generation = [
+        read_json(path, "generation") for path in (inputs["generation"] if "generation" in inputs.keys() else [])
+    ]
+    result = judged(spec, evidence, draws, generation[0] if generation else None)
+    if "updates" in inputs.keys():
+        result["tables"].append(update_table([(path, read_json(path, "batch")) for path in inputs["updates"]]))
+    write_json(outputs["result"], "study", {**result, "provenance": job.provenance()})
+
+
+def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame, generation: Record | None) -> Record:
+    """Return everything of a result file that follows from the evidence."""
+    claim, protocol = spec["claim"], spec["protocol"]
+    criteria, thresholds = Criteria.from_mapping(protocol["criteria"]), protocol["published_criteria"]
+    names, ppl = study_names(claim, spec.get("rounds", 1)), perplexities(evidence, criteria.min_positions)
+    parts: Record = {"checks": [], "tables": [], "curves": [], "matrices": []}
+    if claim["kind"] == "scaling_law":
+        widths = {update: width for update, width in spec["widths"].items()}
+        found = law_parts(evidence, claim, widths, spec["budgets"], thresholds, criteria.min_positions)
+        parts |= {**found, "verdict_at_strict_level": found["verdict"], "fits": {}}
+    else:
+        strict = strict_level(criteria, spec["n_claims"])
+        parts |= judge_studies(evidence, claim, names, criteria, thresholds, strict)
+        if claim["kind"] == "atlas":
+            parts |= atlas_parts(claim, parts["fits"])
+        else:
+            parts["tables"] = [efficacy_table(parts["fits"], ppl)]
+            parts["checks"] = update_checks(claim, parts["fits"], ppl, generation)
+            parts["curves"] = round_curves(claim, parts["fits"]) if claim["kind"] == "succession" else []
+    return {
+        "claim": {"id": spec["id"], **claim}, "scale": spec["scale"], "meaningless": spec["meaningless"],
+        "protocol": protocol["protocol"], **parts, "perplexity": ppl,
+        "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
+        "record": record.figures_of(claim["record"]["claim"]) if "claim" in claim["record"] else {},
+    }  # fmt: skip
+
+
+def update_table(batches: list[tuple[str, Record]]) -> Record:
+    """Return the table of what the updates did to the backbones: general loss before and after, drift of the held states."""
+    rows: list[list[Any]] = []
+    for path, batch in batches:
+        update, stage = path.split("/")[-3:-1]
+        for entry in batch["members"]:
+            told = entry["figures"]
+            figures = [
+                told["general_loss_before"],
+                told["general_loss_after"],
+                told.get("stability_mse"),
+                told["steps"],
+            ]
+            rows.append([update, stage, entry["seed"], *figures])
+    columns = ["update", "stage", "seed", "general loss before", "after", "mean squared drift of held states", "steps"]
+    caption = "Held-out general text in nats per token; stages `held` have the stability term, `free` ones do not."
+    return {"id": "updates", "title": "What the updates did", "caption": caption, "columns": columns, "rows": rows}

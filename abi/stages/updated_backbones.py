@@ -1,0 +1,85 @@
+"""Job: backbones updated on general text, one per seed, with or without the term that holds their modules' ABI states."""
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from abi import backbones
+from abi.backbones import Backbone, Window
+from abi.corpus import read_assigned
+from abi.errors import DataError, TamperError
+from abi.fitting import derive_seed
+from abi.provenance import Job, read_json, sha256_file, sha256_tensors, write_json
+from abi.stages.store import member, module_of_seed
+from abi.training import Phase, Schedule
+from abi.updates import Recipe, general_loss, named, part_of_round, update
+
+HEAD, MODEL = "head.safetensors", "model"
+
+
+def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
+    """Write `manifest` (a batch) and in `folder` per seed `seed<n>.json` (a backbone's manifest), its model and head."""
+    spec: dict[str, Any] = dict(job.spec)
+    base = read_json(inputs["backbone"], "backbone")
+    window, folder, members = Window(**spec["window"]), Path(outputs["folder"]), []
+    documents = read_assigned(inputs["documents"], inputs["record"])
+    texts = [document.text for document in documents if document.split == "train"]
+    held_out = [document.text for document in documents if document.split == "calibration"]
+    texts = part_of_round(texts, spec["round"], spec["rounds"])
+    if not texts:
+        raise DataError(f"update {spec['update']}: round {spec['round']} has no text; lower `rounds` or add text")
+    for seed in spec["seeds"]:
+        name = named(spec["update"], spec["way"], spec["round"], seed)
+        anchor, backbone = loaded(inputs["model"], base), begin(inputs, base, seed)
+        before = general_loss(backbone, held_out, window)
+        figures = update(
+            backbone, anchor, texts, window, recipe_of(spec, seed),
+            modules=[module_of_seed(inputs[f"source_{text}"], seed) for text in spec["holds"]],
+            checkpoint=job.scratch / f"{seed}.safetensors", label=name,
+        )  # fmt: skip
+        figures |= {"general_loss_before": before, "general_loss_after": general_loss(backbone, held_out, window)}
+        if not all(math.isfinite(value) for value in figures.values()):
+            raise DataError(f"{name}: a figure of the update is not finite; lower its rate")
+        manifest = save(job, backbone, folder, name, seed)
+        members.append({"seed": seed, "files": {manifest.name: sha256_file(manifest)}, "figures": figures})
+    write_json(outputs["manifest"], "batch", {"members": members, "provenance": job.provenance()})
+
+
+def recipe_of(spec: Mapping[str, Any], seed: int) -> Recipe:
+    """Return how a seed's update is made; both ways of a seed and round see the text in one order."""
+    training = spec["training"]
+    schedule = Schedule([Phase(**phase) for phase in training["phases"]], training.get("weight_decay", 0.01))
+    order = derive_seed("update", spec["update"], spec["round"], seed)
+    return Recipe(schedule, training["batch"], spec["trains"], spec["stability"], order)
+
+
+def loaded(model: str | Path, base: Mapping[str, Any]) -> Backbone:
+    """Return a backbone of a folder. Raises: TamperError: its weights are not those of its manifest."""
+    backbone = backbones.load(model)
+    if sha256_tensors(dict(backbone.model.named_parameters())) != base["weights_sha256"]:
+        raise TamperError(f"{model}: the weights are not those of backbone {base['name']}; rebuild both")
+    return backbone
+
+
+def begin(inputs: Mapping[str, Any], base: Mapping[str, Any], seed: int) -> Backbone:
+    """Return the backbone a round begins with: that of the round before, or the backbone itself."""
+    if "before" not in inputs.keys():
+        return loaded(inputs["model"], base)
+    manifest = member([inputs["before"]], seed, f"seed{seed}.json")
+    return loaded(manifest.with_suffix("") / MODEL, read_json(manifest, "backbone"))
+
+
+def save(job: Job, backbone: Backbone, folder: Path, name: str, seed: int) -> Path:
+    """Write an updated backbone with its head and its manifest, which is that of any backbone; return the manifest's path."""
+    place, manifest = folder / f"seed{seed}", folder / f"seed{seed}.json"
+    shutil.rmtree(place, ignore_errors=True)
+    backbones.save(backbone, place / MODEL)
+    facts = backbones.describe(backbone, place / MODEL)
+    scale = backbones.save_head(backbone, place / HEAD)
+    write_json(manifest, "backbone", {
+        "name": name, "revision": "updated", **facts, "head_scale": scale, "head_sha256": sha256_file(place / HEAD),
+        "pretraining": {}, "provenance": job.provenance(),
+    })  # fmt: skip
+    return manifest

@@ -1,0 +1,24 @@
+"""Job: states of updated backbones on a text, one backbone per seed, written as those of any backbone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from abi.corpus import read_assigned
+from abi.provenance import Job, read_json, sha256_file, write_json
+from abi.stages.states_of_text import write_splits
+from abi.stages.store import member
+
+
+def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
+    """Write `manifest` (a batch) and in `folder` per seed and split the states and their manifest `seed<n>.<split>.json`."""
+    documents, folder, members = read_assigned(inputs["documents"], inputs["record"]), Path(outputs["folder"]), []
+    for seed in job.spec["seeds"]:
+        base = member([inputs["updated"]], seed, f"seed{seed}.json")
+        place = base.with_suffix("")
+        manifests = {split: folder / f"seed{seed}.{split}.json" for split in job.spec["splits"]}
+        write_splits(
+            job, documents, read_json(base, "backbone"), place / "model", place / "head.safetensors", manifests
+        )
+        members.append({"seed": seed, "files": {path.name: sha256_file(path) for path in manifests.values()}})
+    write_json(outputs["manifest"], "batch", {"members": members, "provenance": job.provenance()})

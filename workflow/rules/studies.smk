@@ -1,0 +1,142 @@
+"""Claims made of several studies: updated backbones, what stands beside them, their evidence and verdicts."""
+
+
+rule update_backbone:
+    """Backbones updated on general text, one per seed of a batch, each a backbone like any other."""
+    input:
+        unpack(lambda w: STUDY.update_input(w.update, w.stage, w.batch)),
+        model=ancient(
+            lambda w: STUDY.backbone_folder(
+                STUDY.update_definition(w.update)["backbone"]
+            )
+        ),
+    output:
+        manifest="<results>/updates/{update}/{stage}/{batch}.json",
+        folder=directory("<results>/updates/{update}/{stage}/{batch}"),
+    log:
+        "<logs>/update_backbone/{update}.{stage}.{batch}.log",
+    benchmark:
+        "<benchmarks>/update_backbone/{update}.{stage}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("update_backbone", "threads")
+    resources:
+        mem_mb=resource("update_backbone", "mem_mb"),
+        runtime=resource("update_backbone", "runtime"),
+        gpu=resource("update_backbone", "gpu"),
+    params:
+        spec=lambda w: STUDY.update_spec(w.update, w.stage, w.batch),
+        code=code("update_backbone.py"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/update_backbone.py"
+
+
+rule write_updated_states:
+    """States of updated backbones on a text, one backbone per seed."""
+    input:
+        unpack(lambda w: STUDY.text_files(w.text)),
+        updated="<results>/updates/{update}/{stage}/{batch}.json",
+        folder=ancient("<results>/updates/{update}/{stage}/{batch}"),
+    output:
+        manifest="<results>/updated_states/{update}/{stage}/{text}/{batch}.json",
+        folder=directory("<results>/updated_states/{update}/{stage}/{text}/{batch}"),
+    log:
+        "<logs>/write_updated_states/{update}.{stage}.{text}.{batch}.log",
+    benchmark:
+        "<benchmarks>/write_updated_states/{update}.{stage}.{text}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("write_updated_states", "threads")
+    resources:
+        mem_mb=resource("write_updated_states", "mem_mb"),
+        runtime=resource("write_updated_states", "runtime"),
+        gpu=resource("write_updated_states", "gpu"),
+    params:
+        spec=lambda w: STUDY.updated_states_spec(w.update, w.stage, w.text, w.batch),
+        code=code("write_updated_states.py"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/write_updated_states.py"
+
+
+rule train_updated_modules:
+    """Native modules (oracles) beside updated backbones, one per seed, with the budget of every native module."""
+    input:
+        states="<results>/updated_states/{update}/{stage}/{text}/{batch}.json",
+        folder=ancient("<results>/updated_states/{update}/{stage}/{text}/{batch}"),
+        updated="<results>/updates/{update}/{stage}/{batch}.json",
+    output:
+        manifest="<results>/updated_modules/{update}/{stage}/{text}/{batch}.json",
+        folder=directory("<results>/updated_modules/{update}/{stage}/{text}/{batch}"),
+    log:
+        "<logs>/train_updated_modules/{update}.{stage}.{text}.{batch}.log",
+    benchmark:
+        "<benchmarks>/train_updated_modules/{update}.{stage}.{text}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("train_updated_modules", "threads")
+    resources:
+        mem_mb=resource("train_updated_modules", "mem_mb"),
+        runtime=resource("train_updated_modules", "runtime"),
+        gpu=resource("train_updated_modules", "gpu"),
+    params:
+        spec=lambda w: STUDY.updated_module_spec(w.update, w.stage, w.text, w.batch),
+        code=code("train_updated_modules.py"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/train_updated_modules.py"
+
+
+rule evaluate_studies:
+    """Evidence rows and the record's random draws of a claim made of several studies, for a batch of seeds."""
+    input:
+        unpack(lambda w: STUDY.study_input(w.claim, w.batch)),
+    output:
+        evidence="<results>/evidence/{claim}/{batch}.csv.gz",
+        draws="<results>/evidence/{claim}/{batch}.draws.csv.gz",
+        manifest="<results>/evidence/{claim}/{batch}.json",
+    log:
+        "<logs>/evaluate_studies/{claim}.{batch}.log",
+    benchmark:
+        "<benchmarks>/evaluate_studies/{claim}.{batch}.tsv"
+    wildcard_constraints:
+        claim=one_of(STUDY.config.studies),
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("evaluate_studies", "threads")
+    resources:
+        mem_mb=resource("evaluate_studies", "mem_mb"),
+        runtime=resource("evaluate_studies", "runtime"),
+        gpu=resource("evaluate_studies", "gpu"),
+    params:
+        spec=lambda w: STUDY.study_evaluation_spec(w.claim, w.batch),
+        code=code("evaluate_studies.py"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/evaluate_studies.py"
+
+
+rule judge_study:
+    """The result file of a claim made of several studies: verdict, every study, what the original computes."""
+    input:
+        unpack(lambda w: STUDY.study_verdict_input(STUDY.claim_of_file(w.result))),
+    output:
+        result="<results>/{result}.json",
+    log:
+        "<logs>/judge_study/{result}.log",
+    benchmark:
+        "<benchmarks>/judge_study/{result}.tsv"
+    wildcard_constraints:
+        result=one_of(Path(path).stem for path in STUDY.study_files()),
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("judge_study", "threads")
+    resources:
+        mem_mb=resource("judge_study", "mem_mb"),
+        runtime=resource("judge_study", "runtime"),
+    params:
+        spec=lambda w: STUDY.study_verdict_spec(STUDY.claim_of_file(w.result)),
+        code=code("judge_study.py"),
+    script:
+        "../../scripts/judge_study.py"
