@@ -8,7 +8,7 @@ from abi.vocabulary import CLOSED_FORM
 
 Record = Mapping[str, Any]
 ORDER = (
-    "raw", "reference", "oracle", "before", "native", "candidate", "transferred", "random", "permuted", "identity", "published",
+    "raw", "untrained", "reference", "oracle", "before", "native", "candidate", "transferred", "random", "permuted", "identity", "published",
     "no-domain", "linear", "bias", "unfrozen", "direct", "lora", "wrong-domain",
 )  # fmt: skip
 

@@ -251,6 +251,20 @@ class Study(UpdateJobs):
         about = {"scale": self.config.name, "meaningless": self.scale["meaningless"]}
         return {"id": claim_id, "claim": claim, "protocol": self.config.protocol["protocol"], **about}
 
+    def ladder_input(self, claim_id: str) -> dict[str, list[str]]:
+        """Return the result files of a ladder's rungs; of an aggregate also the alignments of its transfers."""
+        claim = self.claim(claim_id)
+        inputs = {"rungs": self.result_files(claim["rungs"])}
+        if "checks" in claim:
+            transfers = [rung for rung in claim["rungs"] if rung in self.config.claims]
+            inputs["alignments"] = [path for rung in transfers for path in self.alignments_of(rung)]
+        return inputs
+
+    def alignments_of(self, claim_id: str) -> list[str]:
+        """Return the manifests of all alignments of a transfer."""
+        n_seeds = max(self.config.closed_form_seeds(regime) for regime in self.regimes_of(claim_id))
+        return [f"{self.results}/alignments/{claim_id}/{name}.json" for name in self.batches("alignments", n_seeds)]
+
     def page_spec(self, page: str) -> dict[str, Any]:
         """What a page that counts claims depends on besides their result files."""
         published = self.published()

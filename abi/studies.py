@@ -237,7 +237,7 @@ class UpdateJobs:
 
     def generation_files(self, claim_id: str) -> dict[str, list[str]]:
         """Return the manifest of texts generated on the updated backbone, where a claim asks for them."""
-        if not self.config.studies[claim_id].get("generation"):
+        if not self.config.studies[claim_id].get("generation", False):
             return {}
         return {"generation": [f"{self.results}/generation/{claim_id}.json"]}
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from abi.arms import redrawn
 from abi.errors import DataError
 from abi.evaluation import Key, evidence_rows, published_draws, score
 from abi.fitting import FINALS, Evaluated, load_fitted, load_stored
+from abi.module import AbiModule, without_domain_net
 from abi.provenance import Job, read_json
 from abi.rows import COLUMNS, DRAW_COLUMNS, write_csv, write_promise
 from abi.stages.store import check_same_text, entries, module_of_seed, read_head, read_states, spread
@@ -29,6 +31,8 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     for seed in spec["seeds"]:
         reference = module_of_seed(inputs["reference"], seed, domain)
         arms = arms_of_seed(inputs, seed, reference, domain)
+        if spec["regime"] == "oracle-kd":
+            arms[Key(UNFITTED, "untrained")] = untrained(arms[Key(UNFITTED, "oracle")], seed)
         if seed not in spec["closed_only"]:
             arms |= lora_of_seed(inputs, seed, scopes)
         teachers = {"oracle-kd": arms[Key(UNFITTED, "oracle")], "reconstruction": reference}
@@ -55,6 +59,11 @@ def arms_of_seed(
         arm = load_fitted(folder / entry["folder"], states.manifest["base_sha256"])
         arms[Key(entry["fit"], entry["arm"], entry["draw"])] = arm
     return arms
+
+
+def untrained(oracle: Any, seed: int) -> AbiModule:
+    """Return the interface of a seed before any fit, without a net: what the original's E4 starts from (EXPERIMENTS section 0)."""
+    return redrawn(without_domain_net(oracle.config), seed).requires_grad_(False)
 
 
 def lora_of_seed(inputs: Mapping[str, Any], seed: int, scopes: Mapping[str, States]) -> dict[Key, Evaluated | None]:

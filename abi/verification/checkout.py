@@ -14,6 +14,7 @@ from abi.rows import kept
 from abi.verification.figures import check_result, check_summary
 from abi.verification.findings import CODES, NOTE, STALE, TAMPERED, UNREADABLE, Checks, Finding, count_numbers, parse
 from abi.verification.rungs import Rung, check_ladder
+from abi.verification.several import check_study
 from abi.vocabulary import ASIDE, PAGES
 
 REFERENCE = "reference"
@@ -132,8 +133,11 @@ def _belongs(document: Mapping[str, Any], only: Sequence[str]) -> bool:
 def _check_file(scale: Scale, document: dict[str, Any], path: Path, beside: Mapping[str, Rung]) -> None:
     checks = Checks(str(path))
     known = published(document, checks)
-    if result_kind(document) == "ladder":
+    kind = result_kind(document)
+    if kind == "ladder":
         check_ladder(checks, document, beside, known)
+    elif kind == "study":
+        check_study(checks, document, known)
     else:
         check_result(checks, document, known)
     checks.equal("scale", document["scale"], scale.folder.name, "the folder")

@@ -62,18 +62,19 @@ def _head(checks: Checks, result: Record) -> None:
 def _fit(checks: Checks, result: Record, fit: str) -> None:
     decision = Decision(checks, result, fit)
     checks.equal(f"fits/{fit}/fit", decision.fit["fit"], fit, "its key")
-    _counts(checks, decision)
+    check_counts(checks, decision)
     for arm, scopes in decision.arms.items():
         checks.holds(f"{decision.root}/arms/{arm}/draws", scopes["draws"] >= 1, "an arm without a draw")
         for scope in scopes.keys() - {"draws"}:
             for metric, entry in scopes[scope].items():
-                _arm(checks, decision, f"{decision.root}/arms/{arm}/{scope}/{metric}", entry)
+                check_arm(checks, decision, f"{decision.root}/arms/{arm}/{scope}/{metric}", entry)
     decision.check()
     _ratios(checks, decision)
     _published(checks, result, decision)
 
 
-def _counts(checks: Checks, decision: Decision) -> None:
+def check_counts(checks: Checks, decision: Any) -> None:
+    """Check seeds, groups and documents of a judged study."""
     counts, leaf = decision.fit["counts"], f"{decision.root}/counts"
     seeds = counts["seeds"]
     checks.holds(f"{leaf}/seeds", len(set(seeds)) == len(seeds) > 0, f"{show(seeds)} are not different seeds")
@@ -83,7 +84,7 @@ def _counts(checks: Checks, decision: Decision) -> None:
         checks.holds(f"{leaf}/groups/{scope}", 0 <= n <= documents, sentence)
 
 
-def _arm(checks: Checks, decision: Decision, leaf: str, entry: Record) -> None:
+def check_arm(checks: Checks, decision: Any, leaf: str, entry: Record) -> None:
     """Check an arm's figure: the mean of its seeds, an interval around it where there are enough groups, its range."""
     counts, criteria = decision.fit["counts"], decision.criteria
     scope, metric = leaf.split("/")[-2:]

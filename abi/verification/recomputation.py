@@ -10,7 +10,7 @@ from abi.config import load
 from abi.errors import AbiError
 from abi.provenance import Job, hardware, versions
 from abi.specs import Study
-from abi.stages import ladder, verdict
+from abi.stages import ladder, study_verdict, verdict
 from abi.verification.checkout import Scale, page_paths
 from abi.verification.findings import (
     CLOSE,
@@ -62,7 +62,7 @@ def _recompute(scale: Scale, name: str, result: dict[str, Any]) -> None:
     if absent:
         _add(scale, name, NOTE, "", f"is not recomputed: {absent[0]} and {len(absent) - 1} other inputs are not here")
         return
-    if provenance["rule"] != "judge_ladder":
+    if provenance["rule"] == "judge_claim":
         _manifests_agree(scale, name, provenance)
     again = judged_again(provenance)
     tolerance = 0.0 if same_machine(provenance) else CLOSE
@@ -97,7 +97,11 @@ def judged_again(provenance: Mapping[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         target = f"{folder}/result.json"
         if provenance["rule"] == "judge_ladder":
-            ladder.run(Replay(provenance), {"rungs": list(provenance["inputs"])}, {"result": target})
+            alignments = [path for path in provenance["inputs"] if "alignments" in Path(path).parts]
+            rungs = [path for path in provenance["inputs"] if path not in alignments]
+            ladder.run(Replay(provenance), {"rungs": rungs, "alignments": alignments}, {"result": target})
+        elif provenance["rule"] == "judge_study":
+            study_verdict.run(Replay(provenance), inputs_of_study(provenance["inputs"]), {"result": target})
         else:
             inputs = inputs_of(provenance["inputs"], provenance["spec"]["claim"]["text"])
             verdict.run(Replay(provenance), inputs, {"result": target})
@@ -122,6 +126,22 @@ def inputs_of(paths: Mapping[str, str], text: str) -> dict[str, list[str]]:
             named.setdefault("wrong" if wrong else parts[-2], []).append(path)
         else:
             named["calibration" if "calibration" in parts else "backbones"].append(path)
+    return named
+
+
+def inputs_of_study(paths: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the named inputs of the verdict of a claim made of several studies from the paths that its provenance lists."""
+    named: dict[str, list[str]] = {"evidence": [], "draws": [], "manifests": []}
+    for path in paths:
+        parts = Path(path).parts
+        if path.endswith(".draws.csv.gz"):
+            named["draws"].append(path)
+        elif path.endswith(".csv.gz"):
+            named["evidence"].append(path)
+        elif "evidence" in parts:
+            named["manifests"].append(path)
+        elif "updates" in parts or "generation" in parts:
+            named.setdefault("updates" if "updates" in parts else "generation", []).append(path)
     return named
 
 
@@ -169,7 +189,7 @@ def _staleness(scale: Scale, root: Path) -> None:
         scale.findings.append(Finding(STALE, str(scale.folder), "", f"is no scale of config/ now ({error})"))
         return
     for name, result in scale.results.items():
-        if name not in study.config.claims | study.config.ladders:
+        if name not in study.config.every():
             _add(scale, name, STALE, "claim/id", f"{name} is no claim of config/claims.yaml now")
             continue
         for leaf, words in stale(study, name, result):

@@ -40,7 +40,7 @@ def _head(checks: Checks, ladder: Record) -> None:
     for key, value in expected.items():
         checks.equal(key, ladder[key], value, "provenance/spec")
     checks.equal("rungs", [rung["id"] for rung in rungs], ladder["claim"]["rungs"], "claim/rungs")
-    hashes = sorted(provenance["inputs"].values())
+    hashes = sorted(digest for path, digest in provenance["inputs"].items() if "/alignments/" not in path)
     checks.equal("provenance/inputs", hashes, sorted(rung["sha256"] for rung in rungs), "rungs")
     for key, value in judge_ladder(rungs).items():
         checks.equal(key, ladder[key], value, "its rungs")

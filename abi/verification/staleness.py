@@ -16,9 +16,8 @@ def stale(study: Study, claim_id: str, result: Mapping[str, Any]) -> list[tuple[
     Args: result: a valid result file of the claim, which may be a ladder.
     """
     ladder, provenance = claim_id in study.config.ladders, result["provenance"]
-    spec = study.ladder_spec(claim_id) if ladder else study.verdict_spec(claim_id)
-    wanted = study.result_files(study.claim(claim_id)["rungs"]) if ladder else flat(study.verdict_input(claim_id))
-    script = f"scripts/{'judge_ladder' if ladder else 'judge_claim'}.py"
+    rule, spec, wanted = asked(study, claim_id)
+    script = f"scripts/{rule}.py"
     reasons = [
         (f"provenance/spec/{leaf}", f"{leaf.rpartition('/')[2]} changed in config")
         for leaf, *_ in differences(provenance["spec"], spec, tolerance=0.0)
@@ -34,11 +33,20 @@ def stale(study: Study, claim_id: str, result: Mapping[str, Any]) -> list[tuple[
             reasons.append((leaf, f"{path} is gone"))
         elif sha256_file(path) != stored[path]:
             reasons.append((leaf, f"{path} changed"))
-        elif ladder:
+        elif ladder and "alignments" not in Path(path).parts:
             reasons += _stale_rung(study, path)
         elif path.endswith(".json"):
             reasons += [(leaf, words) for words in _stale_manifest(study, claim_id, path)]
     return reasons
+
+
+def asked(study: Study, claim_id: str) -> tuple[str, dict[str, Any], list[str]]:
+    """Return the rule that judges a claim, its spec and its inputs, as configuration says now."""
+    if claim_id in study.config.ladders:
+        return "judge_ladder", study.ladder_spec(claim_id), flat(study.ladder_input(claim_id))
+    if claim_id in study.config.studies:
+        return "judge_study", study.study_verdict_spec(claim_id), flat(study.study_verdict_input(claim_id))
+    return "judge_claim", study.verdict_spec(claim_id), flat(study.verdict_input(claim_id))
 
 
 def flat(inputs: Mapping[str, Any]) -> list[str]:
@@ -76,7 +84,14 @@ def _spec(study: Study, claim_id: str, path: Path) -> dict[str, Any]:
     """Return the spec of now for a manifest under results/<scale>/."""
     stage, batch = path.parts[0], path.stem
     if stage == "evidence":
-        return study.evaluation_spec(claim_id, batch)
+        several = claim_id in study.config.studies
+        return study.study_evaluation_spec(claim_id, batch) if several else study.evaluation_spec(claim_id, batch)
+    if stage == "updates":
+        return study.update_spec(path.parts[1], path.parts[2], batch)
+    if stage == "updated_modules":
+        return study.updated_module_spec(path.parts[1], path.parts[2], path.parts[3], batch)
+    if stage == "alignments":
+        return study.alignment_spec(path.parts[1], batch)
     if stage == "calibration":
         return study.calibration_spec(claim_id, batch)
     if stage == "lora":

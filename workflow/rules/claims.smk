@@ -29,9 +29,7 @@ rule judge_claim:
 rule judge_ladder:
     """The result file of a claim about several others: a verdict from the verdicts of its rungs."""
     input:
-        rungs=lambda w: STUDY.result_files(
-            STUDY.claim(STUDY.claim_of_file(w.result))["rungs"]
-        ),
+        unpack(lambda w: STUDY.ladder_input(STUDY.claim_of_file(w.result))),
     output:
         result="<results>/{result}.json",
     log:
