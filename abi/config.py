@@ -21,7 +21,13 @@ UNPINNED = "unpinned"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 """What may name a backbone, a text or a module: it becomes part of a path and a wildcard of the workflow."""
 LARGEST = 10**12
-SOURCE_KEYS = {"package": ("package", "version"), "folder": ("path",), "hub": ("id", "revision")}
+SOURCE_KEYS = {
+    "package": ("package", "version"),
+    "metadata": ("packages", "part_bytes"),
+    "folder": ("path",),
+    "hub": ("id", "revision"),
+    "grammar": ("name", "seed", "documents", "groups", "lines_per_document"),
+}
 REGIMES = ("oracle-kd", "few-shot", "general-only")
 CORE = ("transferred", "random", "permuted", "no-domain", "linear", "bias")
 # What the judge of each way of measuring reads (protocol sections 2 and 4), and what else it can fit.
@@ -435,6 +441,11 @@ def _check_source(place: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}.heading: is no regular expression ({error}); correct it") from None
 
 
+def _check_split(split: Mapping[str, float], where: str) -> None:
+    if abs(sum(split.values()) - 1) > 1e-9:
+        raise ConfigError(f"{where}: the shares sum to {sum(split.values())}, not to 1; correct them")
+
+
 def _check_window(backbone: Mapping[str, Any], where: str) -> None:
     window = backbone["window"]
     positions = window["length"] - (window["prefix"] or 1)
@@ -463,9 +474,9 @@ def _check_scale(scale: Mapping[str, Any], where: str) -> None:
     for name, places in scale["sources"].items():
         for i, place in enumerate(places):
             _check_source(place, f"{where}: sources.{name}.{i}")
-    if abs(sum(scale["split"].values()) - 1) > 1e-9:
-        raise ConfigError(f"{where}: split: the shares sum to {sum(scale['split'].values())}, not to 1; correct them")
+    _check_split(scale["split"], f"{where}: split")
     for name, text in scale["texts"].items():
+        _check_split(text.get("split", scale["split"]), f"{where}: texts.{name}.split")
         _known(text["sources"], scale["sources"], f"{where}: texts.{name}.sources", "source of this scale")
     _known(scale["alignment"]["text"], scale["texts"], f"{where}: alignment.text", "text of this scale")
     for name, backbone in scale["backbones"].items():

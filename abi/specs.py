@@ -149,9 +149,13 @@ class Study(UpdateJobs):
         made = {key: value for key, value in made.items() if key not in {"max_windows", "max_windows_per_document"}}
         return made | {
             "sources": self.scale["sources"][made["sources"]],
-            "split": self.scale["split"],
+            "split": self.split_of(text),
             "salt": self.scale["salt"],
         }
+
+    def split_of(self, text: str) -> dict[str, float]:
+        """Return the share of a text's groups per split: its own, or the scale's."""
+        return dict(self.scale["texts"][text].get("split", self.scale["split"]))
 
     def backbone_spec(self, backbone: str) -> dict[str, Any]:
         """What a backbone depends on: its definition, without what only states need."""
@@ -166,7 +170,7 @@ class Study(UpdateJobs):
         return {
             "window": definition["window"], "taps": definition["taps"], "max_windows": made["max_windows"],
             "max_windows_per_document": made["max_windows_per_document"],
-            "min_scored": self.config.protocol["criteria"]["min_positions"], "split": self.scale["split"], "salt": self.scale["salt"],
+            "min_scored": self.config.protocol["criteria"]["min_positions"], "split": self.split_of(text), "salt": self.scale["salt"],
         }  # fmt: skip
 
     def module_spec(self, text: str, shape: str, role: str, batch: str) -> dict[str, Any]:

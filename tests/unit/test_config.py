@@ -138,6 +138,23 @@ SCALE_FAULTS = {
         "sources.a.0: a source of kind folder",
     ),
     "data set without id": (lambda s: s["sources"].update(a=[{"kind": "hub"}]), "sources.a.0: a source of kind hub"),
+    "split of a text": (
+        lambda s: s["texts"]["markdown"]["split"].update(test=0.5),
+        "texts.markdown.split: the shares sum",
+    ),
+    "grammar without seed": (lambda s: s["sources"]["synthetic_sql"][0].pop("seed"), "kind grammar needs 'seed'"),
+    "no such grammar": (
+        lambda s: s["sources"]["synthetic_sql"][0].update(name="sparql"),
+        "sources.synthetic_sql.0.name",
+    ),
+    "descriptions of none": (
+        lambda s: s["sources"]["descriptions"][0].pop("packages"),
+        "kind metadata needs 'packages'",
+    ),
+    "version as a number": (
+        lambda s: s["sources"]["descriptions"][0]["packages"].update(packaging=25.0),
+        "25.0 is not of type 'string'",
+    ),
     "heading": (
         lambda s: s["sources"].update(a=[{"kind": "hub", "id": "a", "revision": "0" * 40, "heading": "("}]),
         "is no regular expression",

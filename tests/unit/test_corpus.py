@@ -1,5 +1,4 @@
 import ast
-import base64
 import gzip
 import hashlib
 import json
@@ -17,17 +16,14 @@ from abi.corpus import (
     Document,
     TextSpec,
     build_text,
-    extract,
-    find_files,
-    identifier_share,
     read_documents,
     split_of,
-    split_rows,
-    strip_code,
     summary,
     write_documents,
     write_manifest,
 )
+from abi.extraction import extract, identifier_share, strip_code
+from abi.sources import find_files
 
 SHARES = {"train": 0.5, "calibration": 0.2, "test": 0.3}
 
@@ -367,58 +363,3 @@ def test_summary_and_manifest_count_what_is_there(spec, tmp_path):
     rows = (tmp_path / "m.csv").read_text().splitlines()
     assert len(rows) == 81
     assert "value_" not in rows[1]
-
-
-@pytest.fixture
-def wheel(tmp_path, monkeypatch):
-    """An installed distribution `fakewheel` 1.0 of one module."""
-    content = b"x = 1\n"
-    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-    info = tmp_path / "site" / "fakewheel-1.0.dist-info"
-    info.mkdir(parents=True)
-    (tmp_path / "site" / "fakewheel").mkdir()
-    (tmp_path / "site" / "fakewheel" / "a.py").write_bytes(content)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fakewheel\nVersion: 1.0\n")
-    (info / "RECORD").write_text(
-        f"fakewheel/a.py,sha256={digest},6\n../../bin/x.py,sha256={digest},6\nfakewheel-1.0.dist-info/RECORD,,\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    return tmp_path / "site" / "fakewheel"
-
-
-PACKAGE = {"kind": "package", "package": "fakewheel", "version": "1.0"}
-
-
-def test_a_package_gives_its_recorded_files_in_order_of_their_hash(wheel):
-    (file,) = find_files(PACKAGE)
-    assert (file.name, file.group, file.path) == ("fakewheel/a.py", "fakewheel", wheel / "a.py")
-    assert file.key == hashlib.sha256(b"x = 1\n").hexdigest()
-
-
-def test_another_version_or_no_package_is_refused(wheel, refuses):
-    with refuses("version 1.0 is installed, 2.0 is pinned"):
-        find_files({**PACKAGE, "version": "2.0"})
-    with refuses("is not installed"):
-        find_files({**PACKAGE, "package": "no-such-wheel"})
-
-
-def test_an_edited_file_of_a_package_is_refused(wheel, spec, refuses):
-    (wheel / "a.py").write_text("y = 2\n")
-    with refuses("fakewheel/a.py"):
-        build_text(replace(spec, sources=[*spec.sources, PACKAGE]))
-
-
-def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(tmp_path, monkeypatch, refuses):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with refuses("corpus source org/text@" + "0" * 40 + ": cannot be downloaded"):
-        find_files({"kind": "hub", "id": "org/text", "revision": "0" * 40})
-
-
-def test_rows_of_a_data_set_are_documents_or_the_lines_between_headings():
-    rows = [" = A = \n", "one\n", "", " = B = \n", " \n", "two\n"]
-    assert split_rows(rows, None) == [" = A = \n", "one\n", " = B = \n", "two\n"]
-    assert split_rows(rows, r" = \w") == [" = A = \none\n", " = B = \n \ntwo\n"]
-    assert split_rows(["before\n", *rows], r" = \w")[0] == "before\n"

@@ -1,0 +1,207 @@
+import base64
+import hashlib
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from abi.config import load
+from abi.corpus import SPLITS, TextSpec, assignment_sha256, build_text, split_of
+from abi.provenance import ROOT
+from abi.sources import find_files, sections, split_rows
+from abi.specs import Study
+
+NEW_TEXTS = ("markdown", "sql")
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """An installed distribution `fakewheel` 1.0 of one module."""
+    content = b"x = 1\n"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    info = tmp_path / "site" / "fakewheel-1.0.dist-info"
+    info.mkdir(parents=True)
+    (tmp_path / "site" / "fakewheel").mkdir()
+    (tmp_path / "site" / "fakewheel" / "a.py").write_bytes(content)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fakewheel\nVersion: 1.0\n")
+    (info / "RECORD").write_text(
+        f"fakewheel/a.py,sha256={digest},6\n../../bin/x.py,sha256={digest},6\nfakewheel-1.0.dist-info/RECORD,,\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return tmp_path / "site" / "fakewheel"
+
+
+PACKAGE = {"kind": "package", "package": "fakewheel", "version": "1.0"}
+
+
+def test_a_package_gives_its_recorded_files_in_order_of_their_hash(wheel):
+    (file,) = find_files(PACKAGE)
+    assert (file.name, file.group, file.path) == ("fakewheel/a.py", "fakewheel", wheel / "a.py")
+    assert file.key == hashlib.sha256(b"x = 1\n").hexdigest()
+
+
+def test_another_version_or_no_package_is_refused(wheel, refuses):
+    with refuses("version 1.0 is installed, 2.0 is pinned"):
+        find_files({**PACKAGE, "version": "2.0"})
+    with refuses("is not installed"):
+        find_files({**PACKAGE, "package": "no-such-wheel"})
+
+
+def test_an_edited_file_of_a_package_is_refused(wheel, refuses):
+    (wheel / "a.py").write_text("y = 2\n")
+    shares = {"train": 0.5, "calibration": 0.2, "test": 0.3}
+    with refuses("fakewheel/a.py"):
+        build_text(TextSpec("code", [PACKAGE], 10**9, 10**6, 1, 100, 0.5, shares, "s", 2))
+
+
+def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(tmp_path, monkeypatch, refuses):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with refuses("corpus source org/text@" + "0" * 40 + ": cannot be downloaded"):
+        find_files({"kind": "hub", "id": "org/text", "revision": "0" * 40})
+
+
+def test_rows_of_a_data_set_are_documents_or_the_lines_between_headings():
+    rows = [" = A = \n", "one\n", "", " = B = \n", " \n", "two\n"]
+    assert split_rows(rows, None) == [" = A = \n", "one\n", " = B = \n", "two\n"]
+    assert split_rows(rows, r" = \w") == [" = A = \none\n", " = B = \n \ntwo\n"]
+    assert split_rows(["before\n", *rows], r" = \w")[0] == "before\n"
+
+
+@pytest.fixture
+def described(wheel):
+    """Give `fakewheel` a description."""
+
+    def describe(body, name="fakewheel"):
+        info = wheel.parent / f"{name}-1.0.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n\n{body}")
+        return {"kind": "metadata", "packages": {name: "1.0"}, "part_bytes": 20}
+
+    return describe
+
+
+def test_a_description_is_read_in_parts_of_one_group(described):
+    body = "# One\n\nText of the first section.\n\n## Two\n\nText of the second one.\n"
+    files = find_files(described(body))
+    assert sorted(file.text for file in files) == sorted(sections(body, 20))
+    assert {(file.group, file.source, file.version) for file in files} == {
+        ("fakewheel/description", "fakewheel", "1.0")
+    }
+    assert {file.name for file in files} == {"fakewheel/description/00.md", "fakewheel/description/01.md"}
+
+
+@pytest.mark.parametrize("body", ["", "\n \n"])
+def test_a_package_without_description_is_refused(described, body, refuses):
+    with refuses("fakewheel: has no description; take it off"):
+        find_files(described(body))
+
+
+@pytest.mark.parametrize(
+    ("packages", "words"), [({"fakewheel": "2.0"}, "2.0 is pinned"), ({"no-such-wheel": "1"}, "is not installed")]
+)
+def test_a_description_of_another_version_or_no_package_is_refused(described, packages, words, refuses):
+    with refuses(words):
+        find_files({**described("Text.\n"), "packages": packages})
+
+
+@given(
+    st.lists(st.sampled_from(["# A\n", "Title\n", "=====\n", "```\n", "some text of a line\n", "\n", "| a |\n"])),
+    st.integers(1, 60),
+)
+def test_sections_are_the_whole_text_and_none_but_the_last_is_short(lines, least):
+    text = "".join(lines)
+    parts = sections(text, least)
+    assert "".join(parts) == text
+    assert all(len(part) >= least for part in parts[:-1])
+
+
+def test_sections_begin_at_headings_but_not_in_code():
+    assert sections("a\n# B\nb\n", 1) == ["a\n", "# B\nb\n"]
+    assert sections("a\n\nB\n---\nb\n", 1) == ["a\n\n", "B\n---\nb\n"]
+    assert sections("a\n```\n# no heading\n```\nb\n", 1) == ["a\n```\n# no heading\n```\nb\n"]
+    assert sections("# A\n## B\n", 100) == ["# A\n## B\n"]
+
+
+GRAMMAR = {"kind": "grammar", "name": "sql", "seed": 3, "documents": 12, "groups": 4, "lines_per_document": 20}
+
+
+def test_synthetic_text_is_named_so_and_every_group_comes_in_turn():
+    files = find_files(GRAMMAR)
+    assert len(files) == 12
+    assert all(file.name.startswith("synthetic-sql/schema") and file.version == "seed 3" for file in files)
+    for first in (0, 4, 8):
+        assert len({file.group for file in files[first : first + 4]}) == 4
+
+
+@pytest.fixture(
+    scope="module", params=[(scale, text) for scale in ("tiny", "smoke") for text in NEW_TEXTS], ids="-".join
+)
+def shipped(request):
+    """A text of a scale with its spec and the seconds it took."""
+    scale, text = request.param
+    study, start = Study(load(scale)), time.perf_counter()
+    spec = TextSpec(**study.text_spec(text))
+    return spec, build_text(spec), time.perf_counter() - start, study.scale["texts"][text]
+
+
+def test_a_shipped_text_is_the_same_twice_and_quickly_made(shipped):
+    spec, documents, seconds, _ = shipped
+    assert build_text(spec) == documents
+    assert seconds < 10
+
+
+def test_groups_of_a_shipped_text_lie_in_one_split(shipped):
+    spec, documents, _, _ = shipped
+    splits = {(d.group, d.split) for d in documents}
+    assert len(splits) == len({group for group, _ in splits})
+    assert all(split == split_of(group, spec.split, spec.salt) for group, split in splits)
+    assert len({group for group, split in splits if split == "test"}) >= 30
+
+
+def test_a_shipped_text_has_text_enough_for_its_windows(shipped):
+    _, documents, _, settings = shipped
+    size = {split: sum(d.n_bytes for d in documents if d.split == split) for split in SPLITS}
+    assert size["train"] >= 300_000
+    for split in SPLITS:
+        assert size[split] >= min(settings["max_windows"][split], 50) * 128 * 3
+    assert min(d.n_bytes for d in documents) >= 2 * 128 * 3
+
+
+def test_the_windows_of_a_shipped_text_reach_thirty_test_groups(shipped):
+    _, documents, _, settings = shipped
+    n = settings["max_windows"]["test"] // settings["max_windows_per_document"]["test"]
+    assert len({d.group for d in [d for d in documents if d.split == "test"][:n]}) >= 30
+
+
+def test_no_description_is_in_two_groups_and_pins_are_those_of_the_lock():
+    lock = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "envs" / "requirements.lock").read_text(), re.MULTILINE))
+    for scale in ("tiny", "smoke", "paper"):
+        spec = Study(load(scale)).text_spec("markdown")
+        packages = spec["sources"][0]["packages"]
+        assert packages == {name: lock[name] for name in packages}
+        files = find_files(spec["sources"][0])
+        assert {file.group for file in files} == {f"{name}/description" for name in packages}
+        owner = {}
+        assert all(owner.setdefault(file.text, file.group) == file.group for file in files if file.text.strip())
+
+
+def test_a_split_of_its_own_is_what_a_text_and_its_states_depend_on():
+    study = Study(load("tiny"))
+    own = study.scale["texts"]["markdown"]["split"]
+    assert (
+        own != study.scale["split"] == study.text_spec("python")["split"] == study.states_spec("qwen", "sql")["split"]
+    )
+    assert own == study.text_spec("markdown")["split"] == study.states_spec("qwen", "markdown")["split"]
+
+
+def test_synthetic_documents_of_a_shipped_text_are_whole():
+    spec = TextSpec(**Study(load("tiny")).text_spec("sql"))
+    documents = build_text(spec)
+    assert all(d.document.startswith("synthetic-sql/") and d.text.endswith(";\n") for d in documents)
+    assert len({d.group for d in documents}) == 160
+    assert assignment_sha256(documents) == assignment_sha256(documents[::-1])
