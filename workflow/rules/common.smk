@@ -34,7 +34,7 @@ wildcard_constraints:
     backbone="[a-z][a-z0-9_]*",
     shape="[a-z][a-z0-9_]*",
     role="source|oracle|reference",
-    update="[a-z][a-z0-9_]*",
+    lineage="[a-z][a-z0-9_]*",
     stage=r"(held|free)\.\d+",
     claim="[a-z][a-z0-9_]*",
     batch=r"\d+-\d+",

@@ -4,19 +4,19 @@
 rule update_backbone:
     """Backbones updated on general text, one per seed of a batch, each a backbone like any other."""
     input:
-        unpack(lambda w: STUDY.update_input(w.update, w.stage, w.batch)),
+        unpack(lambda w: STUDY.update_input(w.lineage, w.stage, w.batch)),
         model=ancient(
             lambda w: STUDY.backbone_folder(
-                STUDY.update_definition(w.update)["backbone"]
+                STUDY.update_definition(w.lineage)["backbone"]
             )
         ),
     output:
-        manifest="<results>/updates/{update}/{stage}/{batch}.json",
-        folder=directory("<results>/updates/{update}/{stage}/{batch}"),
+        manifest="<results>/updates/{lineage}/{stage}/{batch}.json",
+        folder=directory("<results>/updates/{lineage}/{stage}/{batch}"),
     log:
-        "<logs>/update_backbone/{update}.{stage}.{batch}.log",
+        "<logs>/update_backbone/{lineage}.{stage}.{batch}.log",
     benchmark:
-        "<benchmarks>/update_backbone/{update}.{stage}.{batch}.tsv"
+        "<benchmarks>/update_backbone/{lineage}.{stage}.{batch}.tsv"
     conda:
         "../../envs/abi.yaml"
     threads: resource("update_backbone", "threads")
@@ -25,7 +25,7 @@ rule update_backbone:
         runtime=resource("update_backbone", "runtime"),
         gpu=resource("update_backbone", "gpu"),
     params:
-        spec=lambda w: STUDY.update_spec(w.update, w.stage, w.batch),
+        spec=lambda w: STUDY.update_spec(w.lineage, w.stage, w.batch),
         code=code("update_backbone.py"),
         software=SOFTWARE,
     script:
@@ -36,15 +36,15 @@ rule write_updated_states:
     """States of updated backbones on a text, one backbone per seed."""
     input:
         unpack(lambda w: STUDY.text_files(w.text)),
-        updated="<results>/updates/{update}/{stage}/{batch}.json",
-        folder=ancient("<results>/updates/{update}/{stage}/{batch}"),
+        updated="<results>/updates/{lineage}/{stage}/{batch}.json",
+        folder=ancient("<results>/updates/{lineage}/{stage}/{batch}"),
     output:
-        manifest="<results>/updated_states/{update}/{stage}/{text}/{batch}.json",
-        folder=directory("<results>/updated_states/{update}/{stage}/{text}/{batch}"),
+        manifest="<results>/updated_states/{lineage}/{stage}/{text}/{batch}.json",
+        folder=directory("<results>/updated_states/{lineage}/{stage}/{text}/{batch}"),
     log:
-        "<logs>/write_updated_states/{update}.{stage}.{text}.{batch}.log",
+        "<logs>/write_updated_states/{lineage}.{stage}.{text}.{batch}.log",
     benchmark:
-        "<benchmarks>/write_updated_states/{update}.{stage}.{text}.{batch}.tsv"
+        "<benchmarks>/write_updated_states/{lineage}.{stage}.{text}.{batch}.tsv"
     conda:
         "../../envs/abi.yaml"
     threads: resource("write_updated_states", "threads")
@@ -53,7 +53,7 @@ rule write_updated_states:
         runtime=resource("write_updated_states", "runtime"),
         gpu=resource("write_updated_states", "gpu"),
     params:
-        spec=lambda w: STUDY.updated_states_spec(w.update, w.stage, w.text, w.batch),
+        spec=lambda w: STUDY.updated_states_spec(w.lineage, w.stage, w.text, w.batch),
         code=code("write_updated_states.py"),
         software=SOFTWARE,
     script:
@@ -63,16 +63,16 @@ rule write_updated_states:
 rule train_updated_modules:
     """Native modules (oracles) beside updated backbones, one per seed, with the budget of every native module."""
     input:
-        states="<results>/updated_states/{update}/{stage}/{text}/{batch}.json",
-        folder=ancient("<results>/updated_states/{update}/{stage}/{text}/{batch}"),
-        updated="<results>/updates/{update}/{stage}/{batch}.json",
+        states="<results>/updated_states/{lineage}/{stage}/{text}/{batch}.json",
+        folder=ancient("<results>/updated_states/{lineage}/{stage}/{text}/{batch}"),
+        updated="<results>/updates/{lineage}/{stage}/{batch}.json",
     output:
-        manifest="<results>/updated_modules/{update}/{stage}/{text}/{batch}.json",
-        folder=directory("<results>/updated_modules/{update}/{stage}/{text}/{batch}"),
+        manifest="<results>/updated_modules/{lineage}/{stage}/{text}/{batch}.json",
+        folder=directory("<results>/updated_modules/{lineage}/{stage}/{text}/{batch}"),
     log:
-        "<logs>/train_updated_modules/{update}.{stage}.{text}.{batch}.log",
+        "<logs>/train_updated_modules/{lineage}.{stage}.{text}.{batch}.log",
     benchmark:
-        "<benchmarks>/train_updated_modules/{update}.{stage}.{text}.{batch}.tsv"
+        "<benchmarks>/train_updated_modules/{lineage}.{stage}.{text}.{batch}.tsv"
     conda:
         "../../envs/abi.yaml"
     threads: resource("train_updated_modules", "threads")
@@ -81,7 +81,7 @@ rule train_updated_modules:
         runtime=resource("train_updated_modules", "runtime"),
         gpu=resource("train_updated_modules", "gpu"),
     params:
-        spec=lambda w: STUDY.updated_module_spec(w.update, w.stage, w.text, w.batch),
+        spec=lambda w: STUDY.updated_module_spec(w.lineage, w.stage, w.text, w.batch),
         code=code("train_updated_modules.py"),
         software=SOFTWARE,
     script:
