@@ -65,7 +65,7 @@ def studies(result: Record) -> dict[str, Record]:
 def primary_fit(result: Record) -> Record | None:
     """Return what the fit that decides found; None where every study counts, or none does."""
     own = result["claim"].get("fit")
-    judged: Record | None = None if own is None else result["fits"].get(own)
+    judged: Record | None = None if own is None else result["fits"][own]
     return judged
 
 
@@ -221,7 +221,7 @@ def _fit_sections(result: Record) -> list[str]:
 
 def fit_words(result: Record, fit: str) -> str:
     """Return what a fit is for: it decides, or it stands beside as a variant or in closed form."""
-    if primary_fit(result) is None:
+    if "fit" not in result["claim"]:
         return "a study of its own"
     if fit == result["claim"]["fit"]:
         return "primary"
