@@ -29,7 +29,7 @@ ROLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 
 COLOURS = {arm: colour for _, colour, arms in ROLES for arm in arms}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "abi",
     "svg.fonttype": "none",
     "font.size": 8.5,
