@@ -28,7 +28,7 @@ def transfer_drawing(rows: Sequence[dict[str, Any]], name: str = "transfers") ->
         columns=COLUMNS,
         rows=tuple(tuple(row[column] for column in COLUMNS) for row in shown),
         draw=lambda panel: _draw(panel, shown, regimes, pairs),
-        size=(1.3 + 2.6 * max(len(regimes), 1), 1.3 + 1.0 * len(pairs)),
+        size=(1.3 + 2.6 * max(len(regimes), 1), 1.3 + 1.15 * len(pairs)),
     )
 
 
@@ -45,7 +45,7 @@ def _draw(panel: Any, rows: Sequence[dict[str, Any]], regimes: Sequence[str], pa
             for row in (r for r in rows if r["regime"] == regime and r["arm"] == arm and r["gap_closure"] is not None):
                 height, colour = pairs.index(row["claim"]) - 0.4 + 0.1 * i, colour_of(arm, i)
                 [drawn[arm]] = axes.plot(
-                    [row["gap_closure"]], [height], MARKERS[i], color=colour, markersize=3.8, markeredgewidth=0
+                    [row["gap_closure"]], [height], MARKERS[i], color=colour, markersize=4.4, markeredgewidth=0
                 )
                 if row["lower"] is not None:
                     axes.plot([row["lower"], row["upper"]], [height, height], color=colour, linewidth=1.1)

@@ -37,9 +37,8 @@ def _lines(panel: Any, entry: Record) -> None:
     for place, series in enumerate(entry["series"]):
         colour, marker = colour_of(series["name"], place), MARKERS[place % len(MARKERS)]
         known = [(x, y) for x, y in zip(series["x"], series["y"], strict=True) if y is not None]
-        axes.plot(
-            *zip(*known, strict=True), marker=marker, markersize=4, linewidth=1.2, color=colour, label=series["name"]
-        )
+        x_known, y_known = [x for x, _ in known], [y for _, y in known]
+        axes.plot(x_known, y_known, marker=marker, markersize=4, linewidth=1.2, color=colour, label=series["name"])
         bands = list(zip(series["x"], series.get("lower", ()), series.get("upper", ()), strict=False))
         for x, lower, upper in bands:
             if lower is not None and upper is not None:

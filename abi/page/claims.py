@@ -17,7 +17,6 @@ from abi.report import (
     gain_words,
     grouped,
     primary_fit,
-    published_words,
     regime_of,
     studies,
     test_cells,
@@ -71,19 +70,29 @@ def _verdict(facts: Facts, result: Record) -> list[Block]:
 
 
 def _published(result: Record) -> list[Block]:
-    rows = [
-        [f"`{name}`", shown(f["value"]), _mark(f), f"**{f['state']}**" if f["state"] in STATES else f["state"]]
-        for name, f in result["record"].items()
-    ]
-    if not rows:
+    """Return what the original published: figures it set a pass mark for in the open, the others to be opened."""
+    figures = result["record"]
+    if not figures:
         return [Para("Published: no figure of its own.", "note")]
-    caption = (
-        f"What the original published ({published_words(result)})"
-        if published_words(result) != "nothing"
-        else "What the original published"
+    main = {name: f for name, f in figures.items() if f.get("threshold") is not None} or dict(
+        list(figures.items())[:MOST]
     )
-    table = Table(["figure", "published", "its own pass mark", "document against its own file"], rows, caption)
-    return [table] if len(rows) <= MOST else [Fold(f"{caption}: {len(rows)} figures", [table])]
+    rest = {name: f for name, f in figures.items() if name not in main}
+    blocks: list[Block] = [_figures_table(main, "What the original published")]
+    return [*blocks, Fold(f"Its other {len(rest)} figures", [_figures_table(rest, "")])] if rest else blocks
+
+
+def _figures_table(figures: Record, caption: str) -> Table:
+    rows = [
+        [
+            f"`{name}`",
+            shown(f["value"], whole=True),
+            _mark(f),
+            f"**{f['state']}**" if f["state"] in STATES else f["state"],
+        ]
+        for name, f in figures.items()
+    ]
+    return Table(["figure", "published", "its own pass mark", "document against its own file"], rows, caption)
 
 
 def _mark(figures: Record) -> str:
@@ -173,8 +182,8 @@ def _study(result: Record, fit: str, judged: Record) -> list[Block]:
 
 def _key(judged: Record) -> str:
     return (
-        "Every arm on held-out domain text: small dots are seeds, the diamond is the mean, the line its interval. Red: the claimed arm; grey: placebos; "
-        f"blue: positive control; orange: smaller forms; green: what a user would do instead. {counts_words(judged)}."
+        "Every arm on held-out domain text: small dots are seeds, the diamond is the mean, the line its interval. Orange-red: the claimed arm; grey: placebos; "
+        f"blue: positive control; ochre: smaller forms; green: what a user would do instead. {counts_words(judged)}."
     )
 
 
@@ -212,15 +221,15 @@ def _caption(entry: Record) -> str:
     return ". ".join(part.rstrip(".") for part in (entry.get("title"), entry.get("caption")) if part)
 
 
-def shown(value: Any) -> str:
-    """Return a cell: numbers with three significant digits unless they are whole, lists and truth values in words."""
+def shown(value: Any, *, whole: bool = False) -> str:
+    """Return a cell: numbers with three significant digits, or every digit if `whole`; lists and truth values in words."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(shown(item) for item in value)
-    return figure(value) if isinstance(value, float) else str(value)
+        return ", ".join(shown(item, whole=whole) for item in value)
+    return figure(value) if isinstance(value, float) and not whole else str(value)
 
 
 def citation(facts: Facts, result: Record) -> Fold:

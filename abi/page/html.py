@@ -11,6 +11,9 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 NUMBER = re.compile(r"^[-+]?\d[\d.,e+-]*( \[.*\])?( \([\d.]+ s\))?$|^-$")
 
 
+LONG = 60  # characters of a cell that would else become a tower of words
+
+
 def render(page: Page, figures: Mapping[str, str]) -> str:
     """Return a page as HTML. Args: figures: name -> SVG of every figure of the page."""
     body = "\n".join(_block(section, 2, figures) for section in page.sections)
@@ -84,9 +87,17 @@ def _table(table: Table) -> str:
 
 
 def _cells(row: Sequence[str], marks: Sequence[str]) -> str:
-    first, *rest = [inline(cell) for cell in row]
-    cells = [f"<td{mark}>{cell}</td>" for cell, mark in zip(rest, marks[1:], strict=True)]
-    return f'<th scope="row"{marks[0]}>{first}</th>' + "".join(cells)
+    first, *rest = [_cell(cell, mark) for cell, mark in zip(row, marks, strict=True)]
+    return f'<th scope="row"{first}</th>' + "".join(f"<td{cell}</td>" for cell in rest)
+
+
+def _cell(text: str, mark: str) -> str:
+    """Return the inside of a cell: an interval stands below its mean, a long text gets room."""
+    if mark:
+        below = re.sub(r" (\[.*)", r"<span>\1</span>", inline(text))
+        return f"{mark}>{below}"
+    room = ' class="long"' if len(text) > LONG else ""
+    return f"{room}>{inline(text)}"
 
 
 def _plots(drawings: Sequence[tuple[str, str]], figures: Mapping[str, str]) -> str:

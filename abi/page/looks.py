@@ -33,7 +33,8 @@ nav ul { columns: 20rem; padding-left: 1rem; max-width: none; }
 table { border-collapse: collapse; font-size: .85rem; line-height: 1.4; min-width: 100%; }
 caption { text-align: left; color: var(--soft); padding: .5rem .6rem; caption-side: top; }
 th, td { text-align: left; vertical-align: top; padding: .38rem .6rem; border-top: 1px solid var(--edge); font-weight: 400; min-width: 4.5rem; }
-td:not(.number) { max-width: 32rem; }
+td:not(.number) { max-width: 34rem; } .long { min-width: 17rem; }
+.number span { display: block; color: var(--soft); font-size: .93em; }
 thead th { font-weight: 600; background: var(--wash); border-top: 0; }
 tbody th { white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }

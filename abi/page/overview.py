@@ -7,7 +7,7 @@ from typing import Any
 from abi.page.blocks import Block, Bullets, Fold, Para, Section, Table
 from abi.page.facts import Facts, Record
 from abi.page.words import ARMS, CLAIMED, in_words, listed, number
-from abi.report import claim_rows, grouped, in_order, primary_fit, regime_of, studies
+from abi.report import claim_rows, figure, grouped, in_order, primary_fit, regime_of, studies
 from abi.vocabulary import VERDICTS
 
 MOVES_NOTHING = "which move no knowledge"
@@ -23,16 +23,16 @@ def summary(facts: Facts) -> Section:
     heads = [head for head, _ in grouped(facts.results)]
     published = sum(head["claim"]["id"] in facts.spec["counted"] for head in heads)
     claimed = (
-        "**What was claimed.** The original repository reports that a small *domain module*, trained once beside a frozen language "
-        "model, goes on working when it is moved to another frozen model and only the two thin projections around it are "
-        "calibrated anew; and it reports related claims about updates, scaling and rebuilding of such modules."
-    ).replace("*domain module*", "domain module")
+        "**What was claimed.** The original repository reports that a small domain module, trained once beside a frozen language model, goes on "
+        "working when it is moved to another frozen model and only the two thin projections around it are calibrated anew."
+    )
     tested = (
         f"**What was found.** {number(len(heads), 'claim')} ({published} of them published there) "
         f"{'was' if len(heads) == 1 else 'were'} tested again at scale `{facts.spec['scale']}` ({facts.spec['description']}) on held-out "
-        f"documents, each beside control arms that get the same calibration: {_counted(heads)}. {_others(facts)}"
+        f"documents, each beside control arms that get the same calibration: {_counted(heads)}."
     )
-    blocks: list[Block] = [Para(f"{claimed} {tested} {_criteria(heads)} {facts.headline}.".replace("  ", " "), "lead")]
+    parts = [claimed, tested, _others(facts), _own_share(heads), _criteria(heads), f"{facts.headline}."]
+    blocks: list[Block] = [Para(" ".join(part for part in parts if part), "lead")]
     if facts.spec["meaningless"]:
         blocks.insert(
             0, Para("**The budgets of this scale only test the machinery: its verdicts mean nothing.**", "lead")
@@ -42,7 +42,7 @@ def summary(facts: Facts) -> Section:
 
 def _counted(results: Sequence[Record]) -> str:
     found = Counter(result["verdict"] for result in results)
-    return listed([f"**{word}** {found[word]}" for word in VERDICTS if found[word]] or ["no verdict yet"])
+    return listed([f"{found[word]} **{word}**" for word in VERDICTS if found[word]] or ["no verdict yet"])
 
 
 def _others(facts: Facts) -> str:
@@ -50,6 +50,19 @@ def _others(facts: Facts) -> str:
     if not others:
         return ""
     return f"The same claims where the target side sees less text or no teacher ({number(len(others), 'regime')} of them): {_counted(others)}."
+
+
+def _own_share(results: Sequence[Record]) -> str:
+    """Return how much of what the moved modules gain is their own and not the calibration's."""
+    shares = [(primary_fit(result) or {}).get("share") for result in results if result["claim"]["kind"] == "transfer"]
+    known = sorted(100 * share["estimate"] for share in shares if share and share["estimate"] is not None)
+    if not known:
+        return ""
+    span = f"{figure(known[0])} %" if len(known) == 1 else f"between {figure(known[0])} and {figure(known[-1])} %"
+    return (
+        f"In {number(len(known), 'transfer')} of a module that helps, {span} of the gain is the moved module's own: a net of random weights or one "
+        "with its weights shuffled, calibrated the same way, gains the rest."
+    )
 
 
 def _criteria(results: Sequence[Record]) -> str:
@@ -78,8 +91,8 @@ def ladder(facts: Facts) -> Section:
         why = in_words(result, facts.criteria) or f"{result['reason']}"
         link = f"[{result['claim']['id']}](#{anchor(result)})"
         verdict = f"**{result['verdict']}**" + (" (meaningless scale)" if result["meaningless"] else "")
-        rows.append([link, row["published"], row["published criteria here"], verdict, why, beside])
-    heads = ["claim", "published", "published criteria here", "verdict", "why", "other regimes"]
+        rows.append([link, verdict, row["published"], row["published criteria here"], why, beside])
+    heads = ["claim", "verdict", "published", "published criteria here", "why", "other regimes"]
     told = (
         "Every row is generated from a result file. **Published criteria here** applies the original's own thresholds to held-out documents, "
         "for the claimed arm and for the control arms: where controls pass as well, passing says nothing. The verdict follows the protocol, "

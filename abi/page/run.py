@@ -24,7 +24,7 @@ def transfer_section(facts: Facts) -> Section | None:
         return None
     told = (
         "Gap closure is (raw - arm) / (raw - oracle) in bits per byte on held-out domain text, with 95 % sets; seconds of one fit in brackets. A module is "
-        "worth moving where `moved` is ahead of its best placebo, and worth more than retraining where it is ahead of `direct` and LoRA."
+        "worth moving where `moved` is ahead of its best placebo, and worth more than retraining where it is ahead of `direct` and LoRA. Every fit and arm stands in `transfer.csv`."
     )
     drawing = closures.transfer_drawing(transfers.rows(results))
     advice = [f"`{pair}`: {transfers.advice(found)}" for pair, found in transfers.by_pair(results).items()]

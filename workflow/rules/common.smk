@@ -1,5 +1,6 @@
 """Configuration, digests and paths that all rules share."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -54,3 +55,9 @@ def code(script):
 def resource(rule, key):
     """Return a resource of a rule at this scale."""
     return STUDY.resources(rule)[key]
+
+
+def documents():
+    """Return the documents that the report quotes, those that this checkout has."""
+    names = ("docs/architecture.md", "docs/deviations.md", "CITATION.cff")
+    return [os.path.relpath(ROOT / name) for name in names if (ROOT / name).exists()]
