@@ -28,7 +28,7 @@ def card(results: Sequence[Record], spec: Record) -> str:
     for result in results:
         judged = primary_fit(result)
         if judged is not None:
-            heads, rows = arm_cells(result, claim["fit"], judged)
+            heads, rows = arm_cells(result, result["claim"]["fit"], judged)
             lines += [f"### {regime_of(result)} ({counts_words(judged)})", "", *table(heads, rows), ""]
     return "\n".join([*lines, "## Limits", "", *_limits(results)]) + "\n"
 

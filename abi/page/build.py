@@ -33,7 +33,7 @@ def page(facts: Facts) -> Page:
 
 def _citing(facts: Facts) -> Section:
     told = (
-        f"{facts.citation['title']}, version {facts.citation['version']}. Each claim above holds an entry of its own under `Cite this result`, which names "
+        f"{facts.citation['title']}, version {facts.citation['version']}. Each claim above holds an entry of its own at its end, which names "
         "the claim, the scale, the protocol and the digest of the code: a verdict without these four is no verdict of this repository."
     )
     return Section("citing", "Citing", [Para(told)])

@@ -194,7 +194,7 @@ def _tables(result: Record, fit: str, judged: Record) -> list[Block]:
     words = [f"Published criteria met by: {met['sentence'].removeprefix('published criteria met by: ')}"] if met else []
     words += [gain_words(judged)] if judged.get("share") or judged.get("gap_closure") else []
     blocks += [Para(". ".join(words) + ".")] if words else []
-    heads, rows = arm_cells(result, fit, judged)
+    heads, rows = _filled(*arm_cells(result, fit, judged))
     if rows:
         rows = [[f"`{arm}`", *cells] for arm, *cells in rows]
         blocks.append(Table(heads, rows, f"Every arm, mean [interval], {counts_words(judged)}"))
@@ -215,6 +215,12 @@ def _tables(result: Record, fit: str, judged: Record) -> list[Block]:
             )
         )
     return blocks
+
+
+def _filled(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Return a table without the columns that say nothing."""
+    kept = [i for i in range(len(heads)) if any(row[i] != "-" for row in rows)]
+    return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def _caption(entry: Record) -> str:
@@ -244,4 +250,4 @@ def citation(facts: Facts, result: Record) -> Fold:
         f"protocol {result['protocol']}", f"code {result['provenance']['code']}", f"verdict {result['verdict']}",
     ]  # fmt: skip
     entry = f"@misc{{abi_{result['scale']}_{claim['id']},\n  author = {{{{{authors}}}}},\n  title = {{{cited['title']}}},\n  note = {{{'; '.join(note)}}},\n}}"
-    return Fold("Cite this result", [Code(entry)])
+    return Fold(f"Cite `{claim['id']}`", [Code(entry)])

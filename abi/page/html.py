@@ -8,7 +8,7 @@ from abi.page.blocks import Block, Bullets, Code, Fold, Page, Para, Plots, Secti
 from abi.page.looks import CSS
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-NUMBER = re.compile(r"^[-+]?\d[\d.,e+-]*( \[.*\])?( \([\d.]+ s\))?$|^-$")
+NUMBER = re.compile(r"^([a-z-]+ )?[-+]?\d[\d.,e+-]*( \[.*\])?( \([\d.]+ s\))?$|^-$")
 
 
 LONG = 60  # characters of a cell that would else become a tower of words

@@ -28,11 +28,11 @@ pre { background: var(--wash); border: 1px solid var(--edge); padding: .8rem; ov
 nav { background: var(--wash); border: 1px solid var(--edge); border-radius: 6px; padding: .6rem 1.1rem; margin: 1.2rem 0; font-size: .93rem; }
 nav p { margin: .2rem 0; font-weight: 600; }
 nav ol { margin: .3rem 0; padding-left: 1.4rem; }
-nav ul { columns: 20rem; padding-left: 1rem; max-width: none; }
+nav ul { columns: 24rem; padding-left: .2rem; max-width: none; list-style: none; }
 .scroll { overflow-x: auto; margin: .9rem 0; border: 1px solid var(--edge); border-radius: 6px; }
 table { border-collapse: collapse; font-size: .85rem; line-height: 1.4; min-width: 100%; }
 caption { text-align: left; color: var(--soft); padding: .5rem .6rem; caption-side: top; }
-th, td { text-align: left; vertical-align: top; padding: .38rem .6rem; border-top: 1px solid var(--edge); font-weight: 400; min-width: 4.5rem; }
+th, td { text-align: left; vertical-align: top; padding: .38rem .5rem; border-top: 1px solid var(--edge); font-weight: 400; min-width: 4.5rem; }
 td:not(.number) { max-width: 34rem; } .long { min-width: 17rem; }
 .number span { display: block; color: var(--soft); font-size: .93em; }
 thead th { font-weight: 600; background: var(--wash); border-top: 0; }

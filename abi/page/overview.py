@@ -59,9 +59,10 @@ def _own_share(results: Sequence[Record]) -> str:
     if not known:
         return ""
     span = f"{figure(known[0])} %" if len(known) == 1 else f"between {figure(known[0])} and {figure(known[-1])} %"
+    where = f"Where a module was moved to another model ({number(len(known), 'claim')})"
     return (
-        f"In {number(len(known), 'transfer')} of a module that helps, {span} of the gain is the moved module's own: a net of random weights or one "
-        "with its weights shuffled, calibrated the same way, gains the rest."
+        f"{where}, {span} of what it gains there is its own; the rest is gained just as well by a net of random weights, or by its own weights "
+        "shuffled, after the same calibration."
     )
 
 

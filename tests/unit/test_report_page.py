@@ -199,7 +199,7 @@ def test_the_summary_counts_verdicts_and_says_what_the_scale_is_worth(reference)
     words = unescape(re.sub(r"<[^>]+>", "", part))
     assert "2 REFUTED and 1 INCONCLUSIVE" in words
     assert "1 of 3 claimed arms and by 1 of 16 control arms" in words
-    assert "between -1.01 and 1.48 % of the gain is the moved module's own" in words
+    assert "(2 claims), between -1.01 and 1.48 % of what it gains there is its own" in words
     assert "verdicts mean nothing" in built(meaningless=True)[1]
 
 
