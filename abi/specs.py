@@ -227,31 +227,6 @@ class Study:
         counted = [claim_id for claim_id in self.listed(page) if claim_id in published]
         return {"protocol": self.config.protocol, "counted": counted, "n_claims": len(published)}
 
-    def report_spec(self) -> dict[str, Any]:
-        """What the report depends on besides result files and documents."""
-        return {
-            "scale": self.config.name, "description": self.scale["description"], "meaningless": self.scale["meaningless"],
-            "counted": self.published(), "criteria": self.config.protocol["criteria"],
-            "pending": {name: claim["title"] for name, claim in self.config.pending.items()},
-            "benchmarks": f"{self.results}/benchmarks",
-            "published_sha256": sha256_file(self.config.root / "config" / "record" / "published.json"),
-        }  # fmt: skip
-
-    def card_spec(self) -> dict[str, Any]:
-        """What model cards depend on besides result files: where modules lie, and the hub's name of every backbone."""
-        hubs = {name: backbone["hub"] for name, backbone in self.scale["backbones"].items() if "hub" in backbone}
-        return {"scale": self.config.name, "results": self.results, "hubs": hubs}
-
-    def carded(self) -> list[str]:
-        """Return the claims that leave modules behind, each with a card for all its regimes."""
-        kinds = {"transfer", "reconstruction"}
-        return [name for name, claim in self.config.claims.items() if claim["kind"] in kinds and "of" not in claim]
-
-    def card_inputs(self) -> list[str]:
-        """Return the result files of every regime of the claims that have a card."""
-        heads = set(self.carded())
-        return self.result_files(n for n, claim in self.config.claims.items() if claim.get("of", n) in heads)
-
     def _budget(self, claim: dict[str, Any], *, lora: bool = False) -> dict[str, Any]:
         """Return the budget of a claim's fit with the phases of `lora` alone or of every other form."""
         budget = self.scale["calibration"][claim["fit"]]

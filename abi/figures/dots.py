@@ -27,15 +27,28 @@ METRICS = (
 )
 
 
-def drawings(claim: str, study: str, judged: Record, scope: str = "domain") -> list[Drawing]:
-    """Return one figure per metric that a study's arms have."""
-    found = []
-    for metric in METRICS:
-        arms = {arm: judged["arms"][arm].get(scope, {}).get(metric.key) for arm in in_order(judged.get("arms", {}))}
-        known = {arm: entry for arm, entry in arms.items() if entry is not None}
-        if known:
-            found.append(_drawing(claim, study, judged, metric, known))
-    return found
+def drawings(claim: str, study: str, judged: Record) -> list[Drawing]:
+    """Return one figure per metric of a study's arms: those above, else every metric it has, on its first scope."""
+    arms = {arm: judged["arms"][arm] for arm in in_order(judged.get("arms", {}))}
+    scopes = list(
+        dict.fromkeys(key for scoped in arms.values() for key, value in scoped.items() if isinstance(value, Mapping))
+    )
+    scope = "domain" if "domain" in scopes or not scopes else scopes[0]
+    found = {arm: scoped.get(scope, {}) for arm, scoped in arms.items()}
+    there = list(dict.fromkeys(metric for figures in found.values() for metric in figures))
+    metrics = [metric for metric in METRICS if metric.key in there] or [
+        Metric(key, f"{key} ({scope})", "") for key in there
+    ]
+    return [
+        _drawing(
+            claim,
+            study,
+            judged,
+            metric,
+            {arm: figures[metric.key] for arm, figures in found.items() if metric.key in figures},
+        )
+        for metric in metrics
+    ]
 
 
 def _drawing(claim: str, study: str, judged: Record, metric: Metric, arms: Mapping[str, Record]) -> Drawing:
@@ -46,7 +59,7 @@ def _drawing(claim: str, study: str, judged: Record, metric: Metric, arms: Mappi
         for arm, e in arms.items()
     )
     draws = max((judged["arms"][arm].get("draws", 1) for arm in arms), default=1)
-    caption = f"{claim}, {study}: {metric.words}, {metric.better}. {counts_words(judged)}"
+    caption = f"{claim}, {study}: {metric.words}{metric.better and f', {metric.better}'}. {counts_words(judged)}"
     caption += f"; each figure the mean over {draws} draws or budgets" if draws > 1 else ""
     caption += f". Dashed: published threshold {figure(threshold)}." if threshold is not None else "."
     return Drawing(

@@ -150,8 +150,8 @@ def _rungs(result: Record) -> list[Block]:
         [
             f"[{rung['id']}](#claim-{rung['id']})",
             f"**{rung['verdict']}**",
-            f"**{rung['verdict_at_strict_level']}**",
-            rung["reason"],
+            f"**{rung['verdict_at_strict_level']}**" if "verdict_at_strict_level" in rung else "-",
+            rung.get("reason", "-"),
         ]
         for rung in result.get("rungs", ())
     ]
@@ -195,7 +195,7 @@ def _tables(result: Record, fit: str, judged: Record) -> list[Block]:
     words += [gain_words(judged)] if judged.get("share") or judged.get("gap_closure") else []
     blocks += [Para(". ".join(words) + ".")] if words else []
     heads, rows = _filled(*arm_cells(result, fit, judged))
-    if rows:
+    if len(heads) > 1:
         rows = [[f"`{arm}`", *cells] for arm, *cells in rows]
         blocks.append(Table(heads, rows, f"Every arm, mean [interval], {counts_words(judged)}"))
     heads, tests = test_cells(judged)

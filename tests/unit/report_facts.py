@@ -8,11 +8,12 @@ from pathlib import Path
 from abi import record
 from abi.config import load
 from abi.page.facts import Facts, gather
+from abi.page_specs import report_spec
 from abi.provenance import ROOT
 from abi.specs import Study
 
 STUDY = Study(load("tiny"))
-SPEC = STUDY.report_spec()
+SPEC = report_spec(STUDY)
 HEADLINE = "0 of 3 published claims SUPPORTED"
 
 

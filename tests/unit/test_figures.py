@@ -54,6 +54,13 @@ def test_a_ladder_of_budgets_is_named_in_the_caption():
     assert "mean over 3 draws or budgets" in dots.drawings("x", "ce", result["fits"]["ce"])[0].caption
 
 
+def test_metrics_that_are_not_known_are_drawn_all_the_same():
+    entry = {"mean": 1.5, "lower": None, "upper": None, "per_seed": {"1": 1.5}}
+    [drawing] = dots.drawings("x", "y", {"arms": {"new": {"draws": 1, "later": {"efficacy": entry}}}})
+    assert (drawing.name, drawing.rows) == ("arms-x-y-efficacy", (("new", 1.5, None, None, 1.5),))
+    assert ">new</text>" in svg_of(drawing)
+
+
 def test_a_study_without_arms_has_no_figure():
     assert dots.drawings("x", "y", {}) == []
 

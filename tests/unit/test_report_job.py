@@ -11,6 +11,7 @@ from report_facts import results, unknown
 
 from abi.cards import card
 from abi.config import load
+from abi.page_specs import card_inputs, card_spec, carded, report_spec
 from abi.provenance import ROOT as CHECKOUT
 from abi.provenance import Job, read_json, sha256_file, validator
 from abi.specs import Study
@@ -37,13 +38,13 @@ def folder(tmp_path_factory):
         benchmark = Path("results/tiny/benchmarks/calibrate_arms/t5_to_gpt2/1-3.tsv")
         benchmark.parent.mkdir(parents=True)
         benchmark.write_text("s\th:m:s\tmax_rss\tcpu_time\n90.0\t0:01:30\t612.0\t84.0\n", encoding="utf-8")
-        job = Job("write_report", STUDY.report_spec(), "c", [*paths, summary], 1)
+        job = Job("write_report", report_spec(STUDY), "c", [*paths, summary], 1)
         names = {"html": "report.html", "markdown": "report.md", "record": "report.json", "figures": "figures"}
         outputs = {key: f"results/tiny/{name}" for key, name in names.items()}
         Path(outputs["figures"]).mkdir()
         Path(outputs["figures"], "old.svg").write_text("", encoding="utf-8")
         report_page.run(job, {"results": paths, "summary": summary}, outputs)
-        job = Job("write_cards", STUDY.card_spec(), "c", paths, 1)
+        job = Job("write_cards", card_spec(STUDY), "c", paths, 1)
         cards.run(job, paths, ["results/tiny/cards/t5_to_gpt2.md", "results/tiny/cards/gpt2_to_qwen.md"])
     return place / "results/tiny"
 
@@ -98,10 +99,10 @@ def test_a_card_names_the_hub_where_its_backbone_comes_from_there():
 
 
 def test_every_claim_that_leaves_modules_has_a_card_and_brings_its_regimes():
-    assert set(STUDY.carded()) == {
+    assert set(carded(STUDY)) == {
         c for c, claim in STUDY.config.claims.items() if "of" not in claim and claim["kind"] != "ladder"
     }
-    assert set(STUDY.card_inputs()) == set(STUDY.result_files())
+    assert set(card_inputs(STUDY)) == set(STUDY.result_files())
 
 
 @pytest.mark.parametrize("part", ["tables", "checks", "curves", "matrices"])

@@ -9,6 +9,7 @@ sys.path.insert(0, str(ROOT))
 
 from abi.config import load, require_pinned, workflow_config
 from abi.errors import AbiError
+from abi.page_specs import card_inputs, card_spec, carded, report_spec
 from abi.provenance import code_digest, require_folder, share_import_path, versions
 from abi.specs import Study
 from abi.vocabulary import PAGES

@@ -57,7 +57,7 @@ rule write_report:
         mem_mb=resource("write_report", "mem_mb"),
         runtime=resource("write_report", "runtime"),
     params:
-        spec=STUDY.report_spec(),
+        spec=report_spec(STUDY),
         code=code("write_report.py"),
     script:
         "../../scripts/write_report.py"
@@ -66,9 +66,9 @@ rule write_report:
 rule write_cards:
     """A model card per claim that leaves modules behind, with the verdicts of all its regimes."""
     input:
-        STUDY.card_inputs(),
+        card_inputs(STUDY),
     output:
-        expand("<results>/cards/{claim}.md", claim=STUDY.carded()),
+        expand("<results>/cards/{claim}.md", claim=carded(STUDY)),
     log:
         "<logs>/write_cards.log",
     benchmark:
@@ -80,7 +80,7 @@ rule write_cards:
         mem_mb=resource("write_cards", "mem_mb"),
         runtime=resource("write_cards", "runtime"),
     params:
-        spec=STUDY.card_spec(),
+        spec=card_spec(STUDY),
         code=code("write_cards.py"),
     script:
         "../../scripts/write_cards.py"
