@@ -14,7 +14,18 @@ from abi.config import load
 from abi.errors import DataError
 from abi.provenance import read_result
 from abi.record.text import ascii_only
-from abi.report import ORDER, figure, fit_words, in_groups, is_ladder, primary_fit, published_words, share_words
+from abi.report import (
+    counts_words,
+    figure,
+    fit_words,
+    in_groups,
+    in_order,
+    is_ladder,
+    primary_fit,
+    published_words,
+    share_words,
+    studies,
+)
 from abi.specs import Study
 from abi.verification import config_root
 from abi.verification.staleness import stale
@@ -166,8 +177,13 @@ def _about(claim: Record) -> list[str]:
     words = [claim["kind"]]
     if claim["kind"] == "transfer" and "regime" in claim:
         words.append(f"regime {claim['regime']} (the target side sees {claim['sees']})")
-    words.append(claim["source"] if claim["source"] == claim["target"] else f"{claim['source']} -> {claim['target']}")
-    return [*words, f"text {claim['text']}", *([f"fitted by {claim['fit']}"] if "fit" in claim else [])]
+    if "source" in claim and "target" in claim:
+        pair = (claim["source"], claim["target"])
+        words.append(claim["source"] if len(set(pair)) == 1 else " -> ".join(pair))
+    elif "backbone" in claim:
+        words.append(claim["backbone"])
+    words += [f"text {claim['text']}"] if "text" in claim else []
+    return [*words, *([f"fitted by {claim['fit']}"] if "fit" in claim else [])]
 
 
 def _rungs(result: Record) -> list[str]:
@@ -181,25 +197,36 @@ def _rungs(result: Record) -> list[str]:
 
 
 def _verdict(result: Record) -> list[str]:
-    """Return verdict, reason, share and the tests with their intervals."""
-    primary = primary_fit(result)
+    """Return verdict, reason, share and the tests with their intervals; of several studies what each found."""
     note = "  (meaningless scale: it only tests the machinery)" if result["meaningless"] else ""
     lines = [f"{result['verdict']}{note}", *_wrapped(result["reason"])]
-    lines += _wrapped(primary["published_criteria"]["sentence"])
-    lines += [f"  share of the gain that is the moved net's own: {share_words(primary)}"]
-    for fit, judged in result["fits"].items():
-        if fit != result["claim"]["fit"]:
+    primary = primary_fit(result)
+    if primary is not None:
+        lines += _wrapped(primary.get("published_criteria", {}).get("sentence", ""))
+        lines += [f"  share of the gain that is the moved net's own: {share_words(primary)}"]
+    for fit, judged in studies(result).items():
+        if judged is not primary:
             lines += [f"  fit {fit} ({fit_words(result, fit)}): {judged['verdict']}"]
-    counts = primary["counts"]
-    units = (
-        f"{counts['groups']['domain']} groups, {counts['documents']['domain']} documents, {len(counts['seeds'])} seeds"
-    )
-    heads = ["test", "mean", f"{100 * primary['level']:g} % interval", "limit", "holds"]
+    for check in result.get("checks", ()):
+        told = f"{figure(check['value'])}, threshold {figure(check['threshold'])}"
+        lines += _wrapped(f"check {check['id']}: {'passed' if check['passed'] else 'failed'} ({told})")
+    return [*lines, *(line for name, judged in _shown(result) for line in _tests(name, judged))]
+
+
+def _shown(result: Record) -> list[tuple[str, Record]]:
+    """Return the studies that are shown in full with the name each needs: the deciding one, else all of them."""
+    primary = primary_fit(result)
+    return [("", primary)] if primary is not None else [(f" ({fit})", found) for fit, found in studies(result).items()]
+
+
+def _tests(name: str, judged: Record) -> list[str]:
+    heads = ["test", "mean", f"{100 * judged['level']:g} % interval", "limit", "holds"]
     rows = [
         [test["id"], figure(test["mean"]), bounds(test["interval"]), figure(test["limit"]), holds(test)]
-        for test in primary["tests"]
+        for test in judged["tests"]
     ]
-    return [*lines, "", f"Tests on {units}; more is better, * is reported only", *columns(heads, rows)]
+    words = f"Tests on {counts_words(judged)}{name}; more is better, * is reported only"
+    return ["", *textwrap.wrap(words, WIDTH), *columns(heads, rows)]
 
 
 def bounds(interval: Record | None) -> str:
@@ -222,13 +249,13 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _arms(result: Record) -> list[str]:
     """Return one plot per metric: every arm a line, in the fixed order."""
-    arms = result["fits"][result["claim"]["fit"]]["arms"]
-    order = sorted(arms, key=lambda arm: (ORDER.index(arm) if arm in ORDER else len(ORDER), arm))
     lines: list[str] = []
-    for metric, words in METRICS:
-        known = {arm: arms[arm]["domain"][metric] for arm in order if metric in arms[arm].get("domain", {})}
-        lines += ["", f"Arms on held-out domain text: {words}", *plot(known)]
-    return [*lines, "  o mean, . one seed, ( ) interval of the mean"]
+    for name, judged in _shown(result):
+        arms = judged["arms"]
+        for metric, words in METRICS:
+            known = {a: arms[a]["domain"][metric] for a in in_order(arms) if metric in arms[a].get("domain", {})}
+            lines += ["", f"Arms on held-out domain text{name}: {words}", *plot(known)] if known else []
+    return [*lines, "  o mean, . one seed, ( ) interval of the mean"] if lines else []
 
 
 def plot(arms: Mapping[str, Record]) -> list[str]:
@@ -267,14 +294,15 @@ def place(value: float, low: float, high: float) -> int:
 
 def _training(result: Record) -> list[str]:
     """Return what the fitted arms were trained with."""
-    rows = []
-    for row in result["training"]:
-        if row["fit"] == result["claim"]["fit"]:
+    rows, lines = [], []
+    for row in result.get("training", ()):
+        if row["fit"] == result["claim"].get("fit"):
             loss, seconds = row.get("final_loss"), row.get("elapsed_s")
             rows.append([row["arm"], str(row["steps"]), str(row["n_trainable"]), figure(loss), figure(seconds)])
-    lines = ["", f"Training of the arms ({result['claim']['fit']}; means over seeds)"]
-    lines += columns(["arm", "steps", "trainable", "last loss", "seconds"], rows)
-    for name, facts in result["backbones"].items():
+    if rows:
+        lines = ["", f"Training of the arms ({result['claim']['fit']}; means over seeds)"]
+        lines += columns(["arm", "steps", "trainable", "last loss", "seconds"], rows)
+    for name, facts in result.get("backbones", {}).items():
         lines += _wrapped(
             f"{name}: {facts['class']}, {facts['n_parameters']} parameters, depth {facts['depth']}, width {facts['width']}, revision {facts['revision']}"
         )

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Measured:
     wildcards: str
     seconds: float
     mem_mb: float | None
+    cpu_s: float | None = field(default=None, compare=False)
 
 
 def plan_options(parser: argparse.ArgumentParser) -> None:
@@ -215,11 +216,16 @@ def measured_jobs(folder: str | Path) -> list[Measured]:
         try:
             row = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))[-1]
             seconds = float(row["s"])
-            memory = float(row["max_rss"]) if re.fullmatch(r"[\d.]+", row["max_rss"]) else None
+            memory, cpu = (_known(row.get(column) or "") for column in ("max_rss", "cpu_time"))
         except (IndexError, KeyError, TypeError, ValueError):
             raise DataError(f"{path}: is no benchmark of Snakemake; delete it and run its job again") from None
-        found.append(Measured(rule, wildcards, seconds, memory))
+        found.append(Measured(rule, wildcards, seconds, memory, cpu))
     return found
+
+
+def _known(cell: str) -> float | None:
+    """Return the number in a cell of a benchmark, None where Snakemake could not measure."""
+    return float(cell) if re.fullmatch(r"[\d.]+", cell) else None
 
 
 def adopt_jobs(scale: str) -> None:

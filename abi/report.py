@@ -1,10 +1,10 @@
 """Tables of verdicts for people: terminal and Markdown (no torch)."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from abi.vocabulary import CLOSED_FORM
+from abi.vocabulary import CLOSED_FORM, UNFITTED
 
 Record = Mapping[str, Any]
 ORDER = (
@@ -26,9 +26,14 @@ def with_interval(entry: Record | None) -> str:
     return figure(entry["mean"]) + bounds
 
 
+def in_order(arms: Iterable[str]) -> list[str]:
+    """Return arms in the order that every table and figure shares; unknown ones last, by name."""
+    return sorted(arms, key=lambda arm: (ORDER.index(arm) if arm in ORDER else len(ORDER), arm))
+
+
 def published_words(result: Record) -> str:
     """Return what the original published for a claim, in a few words."""
-    figures = result["record"]
+    figures = result.get("record", {})
     words = [
         f"{name} {figures[key]['value']}" for name, key in (("top-5", "nib.top5"), ("JS", "nib.js")) if key in figures
     ]
@@ -37,7 +42,7 @@ def published_words(result: Record) -> str:
 
 def share_words(judged: Record) -> str:
     """Return the share of the gain that is the moved net's own."""
-    share = judged["share"]
+    share = judged.get("share")
     if share is None or share["estimate"] is None:
         return "-"
     piece = share["pieces"][0] if share["bounded"] and len(share["pieces"]) == 1 else None
@@ -50,9 +55,17 @@ def is_ladder(result: Record) -> bool:
     return bool(result["claim"]["kind"] == "ladder")
 
 
-def primary_fit(result: Record) -> Record:
-    """Return what the fit that decides found."""
-    judged: Record = result["fits"][result["claim"]["fit"]]
+def studies(result: Record) -> dict[str, Record]:
+    """Return fit -> what it found, the deciding one first; nothing of a verdict that rests on no evidence of its own."""
+    own = result["claim"].get("fit")
+    fits = result.get("fits", {})
+    return {fit: fits[fit] for fit in sorted(fits, key=lambda fit: fit != own)}
+
+
+def primary_fit(result: Record) -> Record | None:
+    """Return what the fit that decides found; None where every study counts, or none does."""
+    own = result["claim"].get("fit")
+    judged: Record | None = None if own is None else result["fits"][own]
     return judged
 
 
@@ -72,6 +85,11 @@ def in_groups(results: Sequence[Record]) -> list[Record]:
     return [result for head, others in grouped(results) for result in (head, *others)]
 
 
+def regime_of(result: Record) -> str:
+    """Return the regime of a result, or its kind where there are no regimes."""
+    return str(result["claim"].get("regime", result["claim"]["kind"]))
+
+
 def verdict_words(result: Record) -> str:
     """Return the verdict, marked where the scale is too small to mean anything."""
     return str(result["verdict"]) + (" (meaningless scale)" if result["meaningless"] else "")
@@ -82,17 +100,30 @@ def criteria_words(result: Record) -> str:
     if is_ladder(result):
         supported = [rung for rung in result["rungs"] if rung["verdict"] == "SUPPORTED"]
         return f"{len(supported)} of {len(result['rungs'])} rungs SUPPORTED"
-    return str(primary_fit(result)["published_criteria"]["sentence"]).removeprefix("published criteria met by: ")
+    met = (primary_fit(result) or {}).get("published_criteria")
+    if met is not None:
+        return str(met["sentence"]).removeprefix("published criteria met by: ")
+    checks = result.get("checks", ())
+    return f"{sum(bool(check['passed']) for check in checks)} of {len(checks)} checks passed" if checks else "-"
 
 
 def units_words(result: Record) -> str:
     """Return what a verdict rests on: groups, documents and seeds, or rungs."""
     if is_ladder(result):
         return ", ".join(rung["id"] for rung in result["rungs"])
-    counts = primary_fit(result)["counts"]
-    return (
-        f"{counts['groups']['domain']} groups, {counts['documents']['domain']} documents, {len(counts['seeds'])} seeds"
-    )
+    primary, found = primary_fit(result), studies(result)
+    if primary is None:
+        return f"{len(found)} studies" if found else "-"
+    return counts_words(primary)
+
+
+def counts_words(judged: Record) -> str:
+    """Return how many groups, documents and seeds a study rests on."""
+    counts = judged.get("counts")
+    if counts is None:
+        return "-"
+    of = {unit: counts[unit].get("domain", sum(counts[unit].values())) for unit in ("groups", "documents")}
+    return f"{of['groups']} groups, {of['documents']} documents, {len(counts['seeds'])} seeds"
 
 
 def claim_rows(results: Sequence[Record]) -> list[dict[str, str]]:
@@ -100,7 +131,7 @@ def claim_rows(results: Sequence[Record]) -> list[dict[str, str]]:
     return [
         {
             "claim": result["claim"]["id"],
-            "regime": result["claim"].get("regime", result["claim"]["kind"]),
+            "regime": regime_of(result),
             "published": published_words(result),
             "published criteria here": criteria_words(result),
             "verdict": verdict_words(result),
@@ -116,8 +147,8 @@ def readme_table(results: Sequence[Record]) -> str:
         return "\nNo reference run of these claims is committed yet.\n\n"
     rows = []
     for result, others in grouped(results):
-        regimes = [f"{other['claim']['regime']}: **{other['verdict']}**" for other in others]
-        share = "-" if is_ladder(result) else share_words(primary_fit(result))
+        regimes = [f"{regime_of(other)}: **{other['verdict']}**" for other in others]
+        share = share_words(primary_fit(result) or {})
         cells = [f"`{result['claim']['id']}`", published_words(result), criteria_words(result)]
         cells += [f"**{verdict_words(result)}**", result["reason"], share, units_words(result)]
         rows.append([*cells, "; ".join(regimes) or "-"])
@@ -136,7 +167,7 @@ def terminal(results: Sequence[Record], headline: str) -> str:
         for rung in result.get("rungs", ()):
             lines += _wrapped(f"rung {rung['id']}: {rung['verdict']}", 4)
         for other in others:
-            lines += _wrapped(f"{other['claim']['regime']}: {verdict_words(other)}", 4)
+            lines += _wrapped(f"{regime_of(other)}: {verdict_words(other)}", 4)
             lines += _wrapped(f"why: {other['reason']}", 8)
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, headline]) + "\n"
@@ -163,7 +194,7 @@ def markdown(results: Sequence[Record], headline: str) -> str:
         lines += ["", f"## `{claim['id']}`: {claim['title']}", "", claim["statement"], ""]
         lines += _ladder_section(result) if is_ladder(result) else _fit_sections(result)
         for other in others:
-            regime = f"## `{other['claim']['id']}`: the same claim, regime {other['claim']['regime']}"
+            regime = f"## `{other['claim']['id']}`: the same claim, regime {regime_of(other)}"
             lines += [regime, "", f"The target side sees {other['claim'].get('sees', '-')}.", "", *_fit_sections(other)]
     lines += [
         "",
@@ -184,13 +215,14 @@ def _ladder_section(result: Record) -> list[str]:
 
 def _fit_sections(result: Record) -> list[str]:
     """Return the sections of all fits of a result, the deciding one first."""
-    own = result["claim"]["fit"]
-    order = sorted(result["fits"], key=lambda fit: fit != own)
-    return [line for fit in order for line in _fit_section(result, fit, result["fits"][fit])]
+    lines = [] if primary_fit(result) else [f"### {result['verdict']}", "", f"{result['reason']}.", ""]
+    return lines + [line for fit, judged in studies(result).items() for line in _fit_section(result, fit, judged)]
 
 
 def fit_words(result: Record, fit: str) -> str:
     """Return what a fit is for: it decides, or it stands beside as a variant or in closed form."""
+    if "fit" not in result["claim"]:
+        return "a study of its own"
     if fit == result["claim"]["fit"]:
         return "primary"
     how = "fitted without gradient steps" if fit == CLOSED_FORM else "a variant, other steps or less text"
@@ -198,36 +230,38 @@ def fit_words(result: Record, fit: str) -> str:
 
 
 def _fit_section(result: Record, fit: str, judged: Record) -> list[str]:
-    lines = [
-        f"### Fit `{fit}` ({fit_words(result, fit)}): {judged['verdict']}",
-        "",
-        f"{judged['reason']}.",
-        "",
-        judged["published_criteria"]["sentence"] + ".",
-        "",
-    ]
-    closure = judged["gap_closure"]
-    lines += [
-        f"Share of the gain that is the net's own: {share_words(judged)}. Gap closure in bits per byte: {_closure(closure)}.",
-        "",
-    ]
-    tests = [
-        [
-            t["id"],
-            t["contrast"],
-            t["metric"],
-            figure(t["mean"]),
-            _bounds(t["interval"]),
-            "yes" if t.get("passed") else "no",
-        ]
-        for t in judged["tests"]
-    ]
-    lines += table(["test", "contrast", "metric", "mean", "95 % interval", "above its limit"], tests)
-    lines += ["", *_arm_table(result, fit, judged), ""]
-    return lines
+    lines = [f"### Fit `{fit}` ({fit_words(result, fit)}): {judged['verdict']}", "", f"{judged['reason']}.", ""]
+    lines += [f"{judged['published_criteria']['sentence']}.", ""] if "published_criteria" in judged else []
+    lines += [f"{gain_words(judged)}.", ""] if judged.get("share") or judged.get("gap_closure") else []
+    heads, rows = test_cells(judged)
+    lines += table(heads, rows)
+    heads, rows = arm_cells(result, fit, judged)
+    return [*lines, "", *table(heads, rows), ""]
 
 
-def _closure(closure: Record | None, nothing: str = "not reported, no room is shown") -> str:
+def gain_words(judged: Record) -> str:
+    """Return the net's own share of the gain and the part of the gap it closes."""
+    closed = closure_words(judged.get("gap_closure"))
+    return f"Share of the gain that is the net's own: {share_words(judged)}. Gap closure in bits per byte: {closed}"
+
+
+def test_cells(judged: Record) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of a study's tests."""
+    rows = [
+        [t["id"], t["contrast"], t["metric"], figure(t["mean"]), bounds_words(t["interval"]), holds(t)]
+        for t in judged.get("tests", ())
+    ]
+    level = f"{100 * judged.get('level', 0.95):g} % interval"
+    return ["test", "contrast", "metric", "mean", level, "above its limit"], rows
+
+
+def holds(test: Record) -> str:
+    """Return whether a test holds; one that decides nothing says so."""
+    return ("yes" if test.get("passed") else "no") + ("" if test.get("required", True) else " (reported only)")
+
+
+def closure_words(closure: Record | None, nothing: str = "not reported, no room is shown") -> str:
+    """Return a gap closure with its interval."""
     if closure is None or closure["estimate"] is None:
         return nothing
     piece = closure["pieces"][0] if closure["bounded"] and len(closure["pieces"]) == 1 else None
@@ -236,38 +270,34 @@ def _closure(closure: Record | None, nothing: str = "not reported, no room is sh
     )
 
 
-def _bounds(interval: Record | None) -> str:
+def bounds_words(interval: Record | None) -> str:
+    """Return an interval in brackets, or a dash."""
     return "-" if interval is None else f"[{figure(interval['lower'])}, {figure(interval['upper'])}]"
 
 
-def _arm_table(result: Record, fit: str, judged: Record) -> list[str]:
-    """Return the table of arms: agreement with the reference, bits per byte, the part of the gap it closes."""
-    columns = [("domain", m) for m in ("js_nats", "top1", "top5", "entropy_diff_nats", "bits_per_byte")] + [
-        ("general", "bits_per_byte")
-    ]
-    perplexity = result["perplexity"]
+SCORES = (
+    ("domain", "js_nats", "JS (nats)"),
+    ("domain", "top1", "top-1"),
+    ("domain", "top5", "top-5"),
+    ("domain", "entropy_diff_nats", "entropy diff. (nats)"),
+    ("domain", "bits_per_byte", "bits/byte"),
+    ("general", "bits_per_byte", "bits/byte general"),
+)
+
+
+def arm_cells(result: Record, fit: str, judged: Record) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of arms: agreement with the reference, bits per byte, the part of the gap closed."""
+    perplexity, closures = result.get("perplexity", {}), judged.get("gap_closures", {})
+    criteria = judged.get("published_criteria", {}).get("arms", {})
     rows = []
-    for arm in sorted(judged["arms"], key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+    for arm in in_order(judged.get("arms", {})):
         scopes = judged["arms"][arm]
-        known = perplexity.get(fit, {}).get(arm) or perplexity["-"].get(arm, {})
-        met = judged["published_criteria"]["arms"].get(arm)
-        figures = [with_interval(scopes.get(scope, {}).get(metric)) for scope, metric in columns]
-        closed = _closure(judged["gap_closures"].get(arm), "-")
+        known = perplexity.get(fit, {}).get(arm) or perplexity.get(UNFITTED, {}).get(arm, {})
+        met = criteria.get(arm)
+        figures = [with_interval(scopes.get(scope, {}).get(metric)) for scope, metric, _ in SCORES]
         passed = "-" if met is None else "yes" if met["passed"] else "no"
-        rows.append([arm, *figures, closed, figure(known.get("domain")), passed])
-    heads = [
-        "arm",
-        "JS (nats)",
-        "top-1",
-        "top-5",
-        "entropy diff. (nats)",
-        "bits/byte",
-        "bits/byte general",
-        "gap closed",
-        "perplexity",
-        "published criteria",
-    ]
-    return table(heads, rows)
+        rows.append([arm, *figures, closure_words(closures.get(arm), "-"), figure(known.get("domain")), passed])
+    return ["arm", *(words for _, _, words in SCORES), "gap closed", "perplexity", "published criteria"], rows
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,6 +9,8 @@ Record = Mapping[str, Any]
 REGIMES = ("oracle-kd", "few-shot", "general-only")
 PLACEBOS = ("random", "permuted")
 INSTEAD = ("native", "direct", "lora")
+ADVISED = ("transferred", "random", "permuted", "native", "direct", "lora", "linear", "bias", "no-domain")
+"""The arms that stand in the figure, the claimed one first, then its placebos."""
 COLUMNS = (
     "claim", "source", "target", "regime", "fit", "arm", "gap_closure", "lower", "upper", "seconds", "steps", "verdict",
 )  # fmt: skip
@@ -52,35 +54,37 @@ def best_placebo(judged: Record) -> str | None:
     return max(there, key=lambda arm: float(closures[arm]["estimate"] or 0), default=None)
 
 
+HEADS = (
+    "pair", "regime", "verdict", "moved", "best placebo", "moved - placebo (bits per byte)", "native", "direct", "LoRA",
+    "published criteria",
+)  # fmt: skip
+LADDER_HEADS = ("fit", "steps", "moved", "best placebo", "moved - placebo (bits per byte)")
+
+
 def markdown(results: Sequence[Record]) -> str:
     """Return the table as a Markdown page, a line of advice per pair below it."""
-    heads = [
-        "pair",
-        "regime",
-        "verdict",
-        "moved",
-        "best placebo",
-        "moved - placebo (bits per byte)",
-        "native",
-        "direct",
-        "LoRA",
-        "published criteria",
-    ]
     lines = [
         "# Transfers", "",
         "Gap closure: (raw - arm) / (raw - oracle) in bits per byte on held-out domain text, with 95 % sets; seconds of one fit",
         "in brackets. Few-shot figures are means over the ladder of windows. A module is worth moving where `moved` is ahead of",
         "its best placebo, and worth more than retraining where it is ahead of `direct` and LoRA.", "",
-        "| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads),
+        "| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS),
     ]  # fmt: skip
-    for pair, found in by_pair(results).items():
-        for regime in REGIMES:
-            if regime in found:
-                lines.append("| " + " | ".join([f"`{pair}`", regime, *_cells(found[regime])]) + " |")
+    lines += ["| " + " | ".join(cells) + " |" for cells in pair_cells(results)]
     lines += ["", "## What a user should do", ""]
     lines += [f"- `{pair}`: {advice(found)}" for pair, found in by_pair(results).items()]
     ladders = [_ladder(result) for result in results if result["claim"].get("variants")]
     return "\n".join([*lines, *[line for part in ladders for line in part]]) + "\n"
+
+
+def pair_cells(results: Sequence[Record]) -> list[list[str]]:
+    """Return the cells of the table under `HEADS`: a row per pair and regime."""
+    return [
+        [f"`{pair}`", regime, *_cells(found[regime])]
+        for pair, found in by_pair(results).items()
+        for regime in REGIMES
+        if regime in found
+    ]
 
 
 def by_pair(results: Iterable[Record]) -> dict[str, dict[str, Record]]:
@@ -158,16 +162,21 @@ def _oracle_advice(result: Record) -> str:
 
 
 def _ladder(result: Record) -> list[str]:
-    """Return the ladder of a claim's variants: gap closure per fit, and the moved net's lead over its best placebo."""
-    heads = ["fit", "steps", "moved", "best placebo", "moved - placebo (bits per byte)"]
+    """Return the ladder of a claim's variants as Markdown."""
     claim = result["claim"]
     lines = ["", f"## Ladder of `{claim.get('of', claim['id'])}`, {claim['regime']}", ""]
-    lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    for fit in fits_of(claim):
+    lines += ["| " + " | ".join(LADDER_HEADS) + " |", "|" + " --- |" * len(LADDER_HEADS)]
+    return [*lines, *("| " + " | ".join(cells) + " |" for cells in ladder_cells(result))]
+
+
+def ladder_cells(result: Record) -> list[list[str]]:
+    """Return under `LADDER_HEADS` a row per fit of a claim: gap closure, and the moved net's lead over its best placebo."""
+    rows = []
+    for fit in fits_of(result["claim"]):
         judged, training = result["fits"][fit], {t["arm"]: t for t in result["training"] if t["fit"] == fit}
         placebo, contrast = best_placebo(judged), lead(judged)
         steps = training.get("transferred", {}).get("steps", "-")
         cells = [fit, str(steps), _cell(judged, training, "transferred")]
         cells += [f"{placebo} {_cell(judged, training, placebo)}" if placebo else "-"]
-        lines.append("| " + " | ".join([*cells, _contrast(contrast) if contrast else "-"]) + " |")
-    return lines
+        rows.append([*cells, _contrast(contrast) if contrast else "-"])
+    return rows

@@ -7,13 +7,14 @@ AGREEMENT = ("js_nats", "top1", "top5", "entropy_diff_nats")
 """The four NIB metrics in the record's order; the first is the primary one of the protocol."""
 
 SCOPES = ("domain", "general", "on_training_text")
+VERDICTS = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS")
 UNFITTED = "-"
 """The `fit` of arms that no fit made: raw, oracle, reference."""
 
 PAGES = ("summary", "headline")
 """The pages that count claims: of all claims, and of those that `headline` of config/claims.yaml names."""
 
-ASIDE = frozenset({*(f"{page}.json" for page in PAGES), "verify.json"})
+ASIDE = frozenset({*(f"{page}.json" for page in PAGES), "verify.json", "report.json"})
 """JSON files of a scale that are no results, so that no claim may take their names."""
 
 CLOSED_FORM = "closed-form"

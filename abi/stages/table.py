@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from abi.figures import transfer_figure
+from abi.figures.closures import transfer_figure
 from abi.provenance import Job, read_json, write_text
 from abi.transfers import COLUMNS, markdown, rows
 

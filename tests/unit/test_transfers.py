@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from abi.figures import transfer_figure
+from abi.figures.closures import transfer_figure
 from abi.transfers import COLUMNS, advice, best_placebo, by_pair, lead, markdown, rows
 
 

@@ -14,7 +14,7 @@ import yaml
 from abi.config import load
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("abi", "config", "envs", "profiles", "scripts", "workflow", "Snakefile")
+PARTS = ("abi", "config", "docs", "envs", "profiles", "scripts", "workflow", "CITATION.cff", "Snakefile")
 
 
 @dataclass

@@ -11,6 +11,8 @@ import pytest
 
 from abi.config import load
 
+PAGES = ("summarise", "tabulate_transfers", "write_report", "write_cards")
+
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(540)]
 
 
@@ -51,7 +53,7 @@ def test_the_menu_lists_every_claim_with_its_title(empty):
 
 
 def test_every_job_that_imports_torch_fits_the_budget(empty):
-    light = {"build_text", "judge_claim", "judge_ladder", "summarise", "tabulate_transfers"}
+    light = {"build_text", "judge_claim", "judge_ladder", *PAGES}
     for target, most in (("headline", 40), ("all", 120)):
         planned = empty.planned(target, scale="tiny")
         assert 0 < sum(n for rule, n in planned.items() if rule not in light) <= most
@@ -117,6 +119,18 @@ def test_no_group_is_in_two_splits_and_both_texts_split_alike(built):
     assert (pd.concat(tables).groupby("group")["split"].nunique() == 1).all()
 
 
+def test_the_report_shows_every_claim_and_snakemakes_own_report_the_same_figures(edited):
+    folder = edited.root / "results/smoke"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(f'id="claim-{name}"' in page for name in edited.targets())
+    assert "verdicts mean nothing" in page
+    assert {path.stem for path in (folder / "cards").iterdir()} == {"t5_same_backbone", "t5_to_gpt2"}
+    edited.run("--report", "own.html")
+    own = (edited.root / "own.html").read_text(encoding="utf-8")
+    assert all(path.name in own for path in (folder / "figures").glob("*.svg"))
+    assert "Every arm of one study" in own
+
+
 def test_a_comment_or_docstring_edit_reruns_nothing(edited):
     edited.edit("abi/metrics.py", lambda text: text.replace('"""NIB metrics', '"""Metrics, NIB') + "\n# a remark\n")
     edited.edit("scripts/train_modules.py", lambda text: text + "# a remark\n")
@@ -137,7 +151,7 @@ def test_an_edit_of_metrics_reruns_evaluation_and_what_follows(edited):
     edited.edit(
         "abi/metrics.py", lambda text: text.replace("LOG_ZERO, TINY = -1e4, 1e-38", "LOG_ZERO, TINY = -1e4, 1e-37")
     )
-    assert set(edited.planned()) == {"evaluate_arms", "judge_claim", "summarise", "tabulate_transfers"}
+    assert set(edited.planned()) == {"evaluate_arms", "judge_claim", *PAGES}
 
 
 def test_an_edit_that_is_taken_back_reruns_nothing(edited):
@@ -150,13 +164,14 @@ def test_an_edit_that_is_taken_back_reruns_nothing(edited):
 def test_a_calibration_rate_reruns_no_frozen_stage(edited):
     edited.edit("config/scales/smoke.yaml", lambda c: c["calibration"]["kd"]["phases"]["module"][0].update(lr=2.0e-3))
     planned = edited.planned()
-    assert set(planned) == {"calibrate_arms", "evaluate_arms", "judge_claim", "summarise", "tabulate_transfers"}
+    assert set(planned) == {"calibrate_arms", "evaluate_arms", "judge_claim", *PAGES}
     assert planned["calibrate_arms"] == planned["judge_claim"] == 1  # the transfer in oracle-kd
 
 
 def test_a_claims_words_rerun_its_verdict_only(edited):
     edited.edit("config/claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(title="Another title"))
-    assert edited.planned() == {"judge_claim": 3, "summarise": 2, "tabulate_transfers": 1}  # three regimes, two pages
+    pages = {"summarise": 2, "tabulate_transfers": 1, "write_report": 1, "write_cards": 1}
+    assert edited.planned() == {"judge_claim": 3, **pages}  # three regimes, two pages that count
 
 
 def test_two_swapped_values_are_noticed(edited):

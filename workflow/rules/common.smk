@@ -1,5 +1,6 @@
 """Configuration, digests and paths that all rules share."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ sys.path.insert(0, str(ROOT))
 
 from abi.config import load, require_pinned, workflow_config
 from abi.errors import AbiError
+from abi.page_specs import card_inputs, card_spec, carded, report_spec
 from abi.provenance import code_digest, require_folder, share_import_path, versions
 from abi.specs import Study
 from abi.vocabulary import PAGES
@@ -61,3 +63,9 @@ def one_of(names):
 def resource(rule, key):
     """Return a resource of a rule at this scale."""
     return STUDY.resources(rule)[key]
+
+
+def documents():
+    """Return the documents that the report quotes, those that this checkout has."""
+    names = ("docs/architecture.md", "docs/deviations.md", "CITATION.cff")
+    return [os.path.relpath(ROOT / name) for name in names if (ROOT / name).exists()]

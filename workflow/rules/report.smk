@@ -26,6 +26,66 @@ rule tabulate_transfers:
         "../../scripts/tabulate_transfers.py"
 
 
+rule write_report:
+    """The report of the run: one HTML file, the same as Markdown, and every figure with its numbers."""
+    input:
+        results=STUDY.page_files("summary"),
+        summary="<results>/summary.json",
+        documents=documents(),
+    output:
+        html=report(
+            "<results>/report.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
+        markdown="<results>/report.md",
+        record="<results>/report.json",
+        figures=report(
+            directory("<results>/figures"),
+            patterns=["{name}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+        ),
+    log:
+        "<logs>/write_report.log",
+    benchmark:
+        "<benchmarks>/write_report.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: 1
+    resources:
+        mem_mb=resource("write_report", "mem_mb"),
+        runtime=resource("write_report", "runtime"),
+    params:
+        spec=report_spec(STUDY),
+        code=code("write_report.py"),
+    script:
+        "../../scripts/write_report.py"
+
+
+rule write_cards:
+    """A model card per claim that leaves modules behind, with the verdicts of all its regimes."""
+    input:
+        card_inputs(STUDY),
+    output:
+        expand("<results>/cards/{claim}.md", claim=carded(STUDY)),
+    log:
+        "<logs>/write_cards.log",
+    benchmark:
+        "<benchmarks>/write_cards.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: 1
+    resources:
+        mem_mb=resource("write_cards", "mem_mb"),
+        runtime=resource("write_cards", "runtime"),
+    params:
+        spec=card_spec(STUDY),
+        code=code("write_cards.py"),
+    script:
+        "../../scripts/write_cards.py"
+
+
 rule transfer:
     """Every transfer in every regime, and the table of them."""
     input:

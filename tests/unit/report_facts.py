@@ -1,0 +1,60 @@
+"""Facts of a report from the committed reference, and a result of a kind that the page was not written for."""
+
+import copy
+import functools
+import json
+from pathlib import Path
+
+from abi import record
+from abi.config import load
+from abi.page.facts import Facts, gather
+from abi.page_specs import report_spec
+from abi.provenance import ROOT
+from abi.specs import Study
+
+STUDY = Study(load("tiny"))
+SPEC = report_spec(STUDY)
+HEADLINE = "0 of 3 published claims SUPPORTED"
+
+
+@functools.cache
+def _read():
+    paths = [ROOT / "results/reference/tiny" / Path(path).name for path in STUDY.page_files("summary")]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+
+def results():
+    return copy.deepcopy(_read())
+
+
+@functools.cache
+def judgement():
+    return record.judge(record.load())
+
+
+def facts(found=None, **changes) -> Facts:
+    """Return the facts of a report of some results, by default of the reference."""
+    made = gather(results() if found is None else found, {**SPEC, "benchmarks": "none", **changes}, HEADLINE, ROOT)
+    return made
+
+
+def unknown():
+    """Return a result of another kind: two studies, no deciding fit, no published criteria, every generic part."""
+    [judged] = [r["fits"]["kd"] for r in results() if r["claim"]["id"] == "t5_to_gpt2"]
+    judged = copy.deepcopy(judged)
+    judged.pop("published_criteria")
+    judged |= {"gap_closures": {}, "gap_closure": None, "share": None}
+    made = next(r["provenance"] for r in results())
+    return {
+        "format": "abi/atlas@1",
+        "claim": {"id": "atlas", "title": "An atlas", "statement": "Modules <stay> local.", "kind": "atlas", "backbone": "gpt2"},
+        "scale": "tiny", "meaningless": False, "protocol": 1, "verdict": "INCONCLUSIVE", "reason": "one round of two",
+        "verdict_at_strict_level": "INCONCLUSIVE", "record": {}, "provenance": made,
+        "fits": {"round1-python": judged, "round2-python": {**judged, "verdict": "SUPPORTED"}},
+        "tables": [{"id": "t", "title": "Rounds", "caption": "per round", "columns": ["round", "gain"], "rows": [["one", 0.12345], ["two", None]]}],
+        "checks": [{"id": "c1", "words": "gain above 70 %", "value": 65.34, "threshold": 70, "passed": False}],
+        "curves": [{"id": "law", "title": "Steps", "x_label": "windows", "y_label": "steps", "caption": "measured", "log_x": True,
+                    "series": [{"name": "transferred", "x": [8, 32, 128], "y": [1.25, None, 3.5], "lower": [1, None, 3], "upper": [2, None, 4]}]}],
+        "matrices": [{"id": "js", "title": "Interference", "caption": "nats", "row_label": "module of", "column_label": "text",
+                      "rows": ["python", "prose"], "columns": ["python", "prose"], "values": [[0.0123, 0.5], [0.75, None]]}],
+    }  # fmt: skip

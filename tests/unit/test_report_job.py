@@ -1,0 +1,114 @@
+"""The jobs that write the report and the cards, from result files on disk."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from report_facts import results, unknown
+
+from abi.cards import card
+from abi.config import load
+from abi.page_specs import card_inputs, card_spec, carded, report_spec
+from abi.provenance import ROOT as CHECKOUT
+from abi.provenance import Job, read_json, sha256_file, validator
+from abi.specs import Study
+from abi.stages import cards, report_page
+from abi.verification.checkout import result_paths
+from abi.vocabulary import ASIDE
+
+STUDY = Study(load("tiny"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The reference as results/tiny of another folder, with the report and the cards written."""
+    place = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        shutil.copytree(CHECKOUT / "results/reference/tiny", place / "results/tiny")
+        paths = [path for path in STUDY.page_files("summary") if Path(path).exists()]
+        summary = "results/tiny/summary.json"
+        made = results()[0]["provenance"]
+        found = {"sentence": "0 of 3", "n": 3, "supported": [], "level": 0.99, "stay_supported": []}
+        text = {"format": "abi/summary@1", "verdicts": {}, "headline": found, "provenance": made}
+        Path(summary).write_text(json.dumps(text), encoding="utf-8")
+        benchmark = Path("results/tiny/benchmarks/calibrate_arms/t5_to_gpt2/1-3.tsv")
+        benchmark.parent.mkdir(parents=True)
+        benchmark.write_text("s\th:m:s\tmax_rss\tcpu_time\n90.0\t0:01:30\t612.0\t84.0\n", encoding="utf-8")
+        job = Job("write_report", report_spec(STUDY), "c", [*paths, summary], 1)
+        names = {"html": "report.html", "markdown": "report.md", "record": "report.json", "figures": "figures"}
+        outputs = {key: f"results/tiny/{name}" for key, name in names.items()}
+        Path(outputs["figures"]).mkdir()
+        Path(outputs["figures"], "old.svg").write_text("", encoding="utf-8")
+        report_page.run(job, {"results": paths, "summary": summary}, outputs)
+        job = Job("write_cards", card_spec(STUDY), "c", paths, 1)
+        cards.run(job, paths, ["results/tiny/cards/t5_to_gpt2.md", "results/tiny/cards/gpt2_to_qwen.md"])
+    return place / "results/tiny"
+
+
+def test_every_figure_of_the_page_is_a_file_with_its_numbers(folder):
+    listed = read_json(folder / "report.json", "report")["figures"]
+    shown = re.findall(r'<figure id="figure-([^"]+)">', (folder / "report.html").read_text(encoding="utf-8"))
+    assert [entry["name"] for entry in listed] == shown
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        f"{n}.{kind}" for n in shown for kind in ("svg", "csv")
+    }
+    for entry in listed:
+        assert all(
+            sha256_file(folder / "figures" / f"{entry['name']}.{kind}") == entry[kind] for kind in ("svg", "csv")
+        )
+
+
+def test_the_report_knows_what_it_was_made_of(folder):
+    found = read_json(folder / "report.json", "report")
+    assert found["verdicts"] == {result["claim"]["id"]: result["verdict"] for result in results()}
+    assert "results/tiny/summary.json" in found["provenance"]["inputs"]
+
+
+def test_benchmarks_of_the_run_are_in_the_matrix(folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    row = next(row for row in re.findall(r"<tr>.*?</tr>", text) if "scale=tiny -- t5_to_gpt2<" in row)
+    assert [cell for cell in re.findall(r"<td[^>]*>([^<]+)</td>", row)] == ["1", "1.5", "1.4", "612"]
+
+
+def test_the_report_is_no_result_and_no_claim_may_take_its_name(folder):
+    assert "report.json" in ASIDE
+    assert len(result_paths(folder)) == len(results())
+
+
+def test_a_card_says_what_its_modules_are_worth_in_every_regime(folder):
+    text = (folder / "cards/gpt2_to_qwen.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---")[1])
+    assert (front["library_name"], front["base_model"]) == ("abi", "results/tiny/backbones/qwen")
+    assert "domain-module" in front["tags"]
+    for result in (r for r in results() if "gpt2_to_qwen" in r["claim"]["id"]):
+        assert f"| {result['claim']['regime']} | **{result['verdict']}** |" in text
+        assert f"`results/tiny/calibration/{result['claim']['id']}/`" in text
+    assert "| random |" in text
+
+
+def test_a_card_names_the_hub_where_its_backbone_comes_from_there():
+    [result] = [r for r in results() if r["claim"]["id"] == "t5_to_gpt2"]
+    hubs = {"gpt2_medium": {"id": "somebody/gpt2-medium", "revision": "0" * 40}}
+    text = card([result], {"scale": "paper", "results": "results/paper", "hubs": hubs})
+    assert yaml.safe_load(text.split("---")[1])["base_model"] == "somebody/gpt2-medium"
+    assert "mean nothing" in card([{**result, "meaningless": True}], {"scale": "smoke", "results": "r", "hubs": {}})
+
+
+def test_every_claim_that_leaves_modules_has_a_card_and_brings_its_regimes():
+    assert set(carded(STUDY)) == {
+        c for c, claim in STUDY.config.claims.items() if "of" not in claim and claim["kind"] != "ladder"
+    }
+    assert set(card_inputs(STUDY)) == set(STUDY.result_files())
+
+
+@pytest.mark.parametrize("part", ["tables", "checks", "curves", "matrices"])
+def test_the_generic_parts_have_a_schema(part):
+    checked = validator("report").evolve(
+        schema={"$ref": f"#/$defs/{part}", "$defs": validator("report").schema["$defs"]}
+    )
+    assert not list(checked.iter_errors(unknown()[part]))
+    assert list(checked.iter_errors([{"id": "x"}]))

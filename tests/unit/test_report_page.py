@@ -1,0 +1,248 @@
+"""The report: every word and figure of it follows from result files, and a browser needs nothing else to show it."""
+
+import csv
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+from report_facts import facts, results, unknown
+
+from abi.figures.canvas import as_csv, svg_of
+from abi.page import html, markdown
+from abi.page.build import page
+from abi.page.facts import rule_edges, table_rows
+from abi.page.words import in_words
+from abi.report import figure, in_order, primary_fit
+from abi.vocabulary import VERDICTS
+
+
+def built(found=None, **changes):
+    """Return the page, its HTML and the SVG of every figure."""
+    made = page(facts(found, **changes))
+    figures = {drawing.name: svg_of(drawing) for drawing in made.drawings()}
+    return made, html.render(made, figures), figures
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return built()
+
+
+@pytest.fixture(scope="module")
+def with_unknown():
+    return built([*results(), unknown()])
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes, anchors, and the tags left open."""
+
+    VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.ids, self.links, self.open = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read(text):
+    reader = Reader()
+    reader.feed(text)
+    return reader
+
+
+def test_the_page_is_well_formed_and_every_anchor_is_there_once(with_unknown):
+    found = read(with_unknown[1])
+    assert found.open == []
+    assert len(found.ids) == len(set(found.ids))
+    assert {link.removeprefix("#") for link in found.links if link.startswith("#")} <= set(found.ids)
+
+
+def test_nothing_is_fetched_and_nothing_runs(with_unknown):
+    text = with_unknown[1]
+    assert all(link.startswith("#") for link in read(text).links)
+    assert not re.search(r"<script|<iframe|<object|<embed|@import|url\((?!#)|\son\w+=", text)
+    assert "default-src 'none'" in text
+
+
+def test_the_page_names_its_language_title_and_viewport(reference):
+    tags = read(reference[1]).tags
+    assert ("html", {"lang": "en"}) in tags
+    assert "title" in [tag for tag, _ in tags]
+    assert any(attrs.get("name") == "viewport" for tag, attrs in tags if tag == "meta")
+
+
+def test_every_result_has_an_anchor_and_a_line_in_the_contents_or_its_claim(with_unknown):
+    ids = read(with_unknown[1]).ids
+    assert {f"claim-{result['claim']['id']}" for result in [*results(), unknown()]} <= set(ids)
+
+
+def test_every_figure_says_in_words_what_it_shows(with_unknown):
+    _, text, figures = with_unknown
+    drawn = [attrs for tag, attrs in read(text).tags if tag == "svg"]
+    assert len(drawn) == len(figures) > 0
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawn)
+
+
+def rows_of_ladder(text):
+    part = text.partition('<section id="ladder">')[2].partition("</section>")[0]
+    return {
+        re.search(r">(\w+)</a>", row)[1]: re.findall(r'class="word [\w-]+">([A-Z]+)<', row)
+        for row in re.findall(r"<tr><th scope=\"row\".*?</tr>", part, re.DOTALL)
+    }
+
+
+def test_verdicts_are_those_of_the_results(with_unknown):
+    found = rows_of_ladder(with_unknown[1])
+    heads = {r["claim"]["id"]: r["verdict"] for r in [*results(), unknown()] if "of" not in r["claim"]}
+    assert {claim: words[0] for claim, words in found.items()} == heads
+
+
+def test_a_changed_verdict_changes_ladder_section_and_summary(reference):
+    changed = results()
+    changed[0]["verdict"] = "SUPPORTED"
+    text = built(changed)[1]
+    claim = changed[0]["claim"]["id"]
+    assert rows_of_ladder(text)[claim] == ["SUPPORTED"]
+    assert text.count(">SUPPORTED<") == reference[1].count(">SUPPORTED<") + 3  # ladder, its section, summary
+
+
+def test_identical_results_give_identical_bytes(reference):
+    made, text, _ = built()
+    assert text == reference[1]
+    assert markdown.render(made) == markdown.render(reference[0])
+
+
+@pytest.mark.parametrize("metric", ["js_nats", "top5", "bits_per_byte"])
+def test_the_numbers_of_a_figure_are_those_of_its_result(reference, metric):
+    made, _, figures = reference
+    drawings = {drawing.name: drawing for drawing in made.drawings()}
+    for result in results():
+        arms = {a: s["domain"][metric] for a, s in primary_fit(result)["arms"].items() if metric in s["domain"]}
+        name = f"arms-{result['claim']['id']}-{result['claim']['fit']}-{metric}"
+        rows = list(csv.DictReader(as_csv(drawings[name]).splitlines()))
+        assert [row["arm"] for row in rows] == in_order(arms)
+        for row in rows:
+            entry = arms[row["arm"]]
+            assert [float(row[key]) for key in ("mean", "lower", "upper")] == [
+                entry[k] for k in ("mean", "lower", "upper")
+            ]
+            assert [float(row[f"seed {seed}"]) for seed in entry["per_seed"]] == list(entry["per_seed"].values())
+            assert f"{row['arm']} {figure(entry['mean'])}" in figures[name]
+            assert f">{row['arm']}</text>" in figures[name]
+
+
+def test_controls_stand_in_every_figure_and_table_of_a_claimed_arm(reference):
+    for drawing in reference[0].drawings():
+        if drawing.name.startswith("arms-"):
+            arms = {row[0] for row in drawing.rows}
+            assert {"random", "linear"} <= arms
+            assert arms & {"transferred", "candidate"}
+
+
+def test_a_study_of_its_own_has_its_verdict_figures_and_tables(with_unknown):
+    _, text, figures = with_unknown
+    section = text.partition('<section id="claim-atlas">')[2].partition('<section id="transfers">')[0]
+    assert "Modules &lt;stay&gt; local." in section
+    for study in ("round1-python", "round2-python"):
+        assert f"<code>{study}</code>: <strong" in section
+        assert f"arms-atlas-{study}-js_nats" in figures
+    assert "0.123" in section
+    assert "gain above 70 %" in section
+    assert ">failed<" in section
+
+
+def test_curves_and_matrices_of_a_result_are_drawn_with_their_numbers(with_unknown):
+    drawings = {drawing.name: drawing for drawing in with_unknown[0].drawings()}
+    assert as_csv(drawings["curve-atlas-law"]).splitlines()[1:] == [
+        "transferred,8,1.25,1,2",
+        "transferred,32,,,",
+        "transferred,128,3.5,3,4",
+    ]
+    assert as_csv(drawings["matrix-atlas-js"]).splitlines() == [
+        "module of,python,prose",
+        "python,0.0123,0.5",
+        "prose,0.75,",
+    ]
+    assert ">0.0123</text>" in with_unknown[2]["matrix-atlas-js"]
+    assert "<image" not in with_unknown[1]
+
+
+def test_the_least_that_a_result_can_hold_is_rendered():
+    bare = {
+        k: v
+        for k, v in unknown().items()
+        if k not in {"fits", "tables", "checks", "curves", "matrices", "record", "meaningless"}
+    }
+    bare["claim"] = {"id": "bare", "kind": "something-new"}
+    text = built([bare])[1]
+    assert "claim-bare" in text
+    assert ">INCONCLUSIVE<" in text
+
+
+def test_the_summary_counts_verdicts_and_says_what_the_scale_is_worth(reference):
+    part = reference[1].partition('<section id="summary">')[2].partition("</section>")[0]
+    words = unescape(re.sub(r"<[^>]+>", "", part))
+    assert "2 REFUTED and 1 INCONCLUSIVE" in words
+    assert "1 of 3 claimed arms and by 1 of 16 control arms" in words
+    assert "(2 claims), between -1.01 and 1.48 % of what it gains there is its own" in words
+    assert "verdicts mean nothing" in built(meaningless=True)[1]
+
+
+def test_a_reason_is_said_in_plain_words():
+    found = {r["claim"]["id"]: in_words(r, facts().criteria) for r in results()}
+    assert found["t5_to_gpt2"].startswith(
+        "Refuted: the moved module keeps less than 0.5 of what the right net adds over the placebo `random`"
+    )
+    assert found["t5_same_backbone"].startswith(
+        "Undecided: it is not shown that the regressed module does better than `before`"
+    )
+    assert in_words({"claim": {"kind": "x"}, "verdict": "REFUTED", "reason": "no test is named"}, {}) == ""
+
+
+def test_markdown_holds_the_same_claims_verdicts_and_figures(with_unknown):
+    made, _, figures = with_unknown
+    text = markdown.render(made)
+    assert all(f"figures/{name}.svg" in text for name in figures)
+    assert all(f'<a id="claim-{result["claim"]["id"]}"></a>' in text for result in results())
+    assert "Modules &lt;stay> local." in text
+    assert any(f"**{word}**" in text for word in VERDICTS)
+
+
+def test_the_graph_and_the_deviations_are_those_of_the_documents(reference):
+    text = reference[1]
+    assert "figure-rules" in text
+    assert "Deviations from the original" in text
+    assert rule_edges("<!-- dag:begin -->\n    a --> b\n<!-- dag:end -->\n    c --> d\n") == [("a", "b")]
+    assert table_rows("x\n| a | b |\n| --- | --- |\n| 1 | 2 |\n") == [["a", "b"], ["1", "2"]]
+
+
+def test_each_result_is_cited_with_claim_scale_protocol_and_code(reference):
+    for result in results():
+        entry = reference[1].partition(f"@misc{{abi_tiny_{result['claim']['id']},")[2].partition("</pre>")[0]
+        assert result["provenance"]["code"] in entry
+        assert f"verdict {result['verdict']}" in entry
+
+
+def test_a_result_cannot_smuggle_markup_into_the_page():
+    found = unknown()
+    found["claim"]["title"] = "<script>alert(1)</script>"
+    found["checks"][0]["words"] = '"><img src=x onerror=alert(1)>'
+    found["matrices"][0]["title"] = "</svg><script>1</script>"
+    reader = read(built([found])[1])
+    assert not {"script", "img"} & {tag for tag, _ in reader.tags}
+    assert reader.open == []
