@@ -140,6 +140,18 @@ def t5_like(config: Any) -> bool:
     return bool(config.is_encoder_decoder) and hasattr(config, "num_decoder_layers")
 
 
+def generation_cache(backbone: Backbone) -> dict[str, Any]:
+    """Return what `generate` is given to keep keys and values in: nothing, so that it makes its own, but for encoder-decoders.
+
+    transformers 5.23 sizes the cache of an encoder-decoder by the depth of the encoder, which fails where a T5's decoder is
+    deeper; one without a size grows with the layers that write to it.
+    """
+    if not backbone.is_encoder_decoder:
+        return {}
+    empty = transformers.DynamicCache
+    return {"past_key_values": transformers.EncoderDecoderCache(empty(), empty())}
+
+
 def targets(tokens: Tensor, window: Window) -> Tensor:
     """Return the ids `[B, T]` that the positions of a window predict."""
     return tokens[:, window.prefix :] if window.prefix else tokens[:, 1:]

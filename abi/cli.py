@@ -91,6 +91,12 @@ COMMANDS: dict[str, Command] = {
         options=later("abi.planning:plan_options"),
         run="abi.planning:plan",
     ),
+    "generate": Command(
+        help="continue a text by a built backbone, with a trained module attached or without",
+        example='abi generate --backbone gpt2_medium --prompt "def main("',
+        options=later("abi.generation:generate_options"),
+        run="abi.generation:generate",
+    ),
     "check": Command(
         help="validate config/ for a scale; names every claim",
         example="abi check --scale tiny --claim t5_to_gpt2",

@@ -1,0 +1,126 @@
+import functools
+import json
+import re
+import shutil
+
+import pytest
+from test_documents import ROOT, commands
+
+from abi import backbones, cli, provenance
+from abi.config import load
+from abi.module import AbiModule, ModuleConfig, load_module, save_module
+from abi.provenance import read_json, write_json, write_tensors
+
+LOAD = functools.cache(load)
+MODULE = "results/tiny/modules/gpt2_medium/python/standard/oracle/1-5/seed1"
+BACKBONE = "results/tiny/backbones/gpt2_medium"
+PLAIN = ["generate", "--backbone", "gpt2_medium", "--prompt", "def main(", "--tokens", "8"]
+EXAMPLES = [c[1:] for c in commands(ROOT / "docs" / "using.md") if c[:2] == ["abi", "generate"]]
+
+
+def backbone_in(folder, backbone, name):
+    """Save a backbone with its manifest as the job that builds one does."""
+    place = folder / f"results/tiny/backbones/{name}"
+    backbones.save(backbone, place)
+    described = backbones.describe(backbone, place)
+    head = folder / f"results/tiny/heads/{name}.safetensors"
+    scale = backbones.save_head(backbone, head)
+    write_json(place.with_suffix(".json"), "backbone", {
+        "name": name, "revision": "built", **described, "head_scale": scale, "head_sha256": provenance.sha256_file(head),
+        "pretraining": {}, "provenance": provenance.Job("r", {}, "c", [], 1).provenance(),
+    })  # fmt: skip
+    return described["weights_sha256"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, make_backbone):
+    """A checkout with a small gpt2_medium, a module of it, and a gpt2 that is another one; never edited."""
+    folder = tmp_path_factory.mktemp("built")
+    base = backbone_in(folder, make_backbone("gpt2"), "gpt2_medium")
+    backbone_in(folder, make_backbone("gpt2", seed=1), "gpt2")
+    backbone_in(folder, make_backbone("t5"), "t5_large")
+    module = AbiModule(ModuleConfig(16, (2,), 8), seed=1).requires_grad_(False)
+    module.proj_out.weight.mul_(4)
+    about = {"base_model": "gpt2_medium", "base_revision": "built", "base_sha256": base, "head_sha256": "b" * 64}
+    about |= {"vocabulary": "c" * 20, "name": "standard", "role": "oracle", "text": "python", "seed": 1}
+    save_module(module, folder / MODULE, about)
+    return folder
+
+
+@pytest.fixture
+def checkout(built, monkeypatch):
+    monkeypatch.chdir(built)
+    monkeypatch.setattr("abi.generation.load", LOAD)
+
+
+def said(capsys, *arguments, code=0):
+    assert cli.main(list(arguments)) == code
+    out, error = capsys.readouterr()
+    assert error.count("\n") == (1 if code else 0), error
+    return out if code == 0 else error
+
+
+def test_it_continues_the_prompt_and_a_module_changes_what_it_says(checkout, capsys):
+    plain = json.loads(said(capsys, *PLAIN, "--json"))
+    attached = json.loads(said(capsys, *PLAIN, "--module", MODULE, "--json"))
+    assert plain["module"] is None
+    assert attached["module"] == load_module(MODULE)[1]["sha256"]
+    assert 1 <= len(plain["ids"]) <= 8
+    assert plain["ids"] != attached["ids"]
+    assert said(capsys, *PLAIN) == "def main(" + plain["text"] + "\n"
+
+
+def test_a_seed_gives_the_same_text_and_another_seed_another(checkout, capsys):
+    texts = [said(capsys, *PLAIN, "--temperature", "1", "--seed", seed) for seed in ("1", "1", "2")]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_an_encoder_decoder_continues_too(checkout, capsys):
+    made = json.loads(
+        said(capsys, "generate", "--backbone", "t5_large", "--prompt", "def f(x):", "--tokens", "4", "--json")
+    )
+    assert 1 <= len(made["ids"]) <= 4
+
+
+@pytest.mark.parametrize("command", EXAMPLES, ids=" ".join)
+def test_the_commands_of_the_page_run(checkout, command, capsys):
+    assert "def main(" in said(capsys, *command, "--tokens", "4")
+
+
+def test_the_python_of_the_page_runs(checkout):
+    [block] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/using.md").read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(block, names)
+    assert names["domains"].modules == {}
+
+
+WRONG = {
+    "module of another backbone": (
+        ["--backbone", "gpt2", "--module", MODULE],
+        "belongs to other weights .of gpt2_medium. than backbone gpt2 of",
+    ),
+    "misspelt backbone": (["--backbone", "gpt2_medum"], "did you mean 'gpt2_medium'?"),
+    "backbone that is not built": (["--backbone", "qwen"], "qwen: is not built; run `snakemake --config scale=tiny"),
+    "no module": (["--module", "nowhere"], "nowhere"),
+    "no text": (["--prompt", ""], "give some text"),
+    "no tokens": (["--tokens", "0"], "ask for 1 or more"),
+    "too many tokens": (["--tokens", "99"], "64 positions; ask for fewer"),
+    "negative temperature": (["--temperature", "-1"], "temperature -1"),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_what_cannot_be_done_is_one_sentence_and_code_2(checkout, fault, capsys):
+    arguments, words = WRONG[fault]
+    assert re.search(words, said(capsys, *PLAIN, *arguments, code=2))
+
+
+def test_weights_that_are_not_the_manifests_are_code_1(built, tmp_path, monkeypatch, capsys):
+    shutil.copytree(built / "results/tiny/backbones", tmp_path / "results/tiny/backbones")
+    monkeypatch.chdir(tmp_path)
+    tensors = backbones.load(BACKBONE).model.state_dict()
+    tensors["transformer.ln_f.bias"] = tensors["transformer.ln_f.bias"] + 1
+    kept = {name: tensor.clone() for name, tensor in tensors.items() if name != "lm_head.weight"}
+    write_tensors(tmp_path / BACKBONE / "model.safetensors", kept, {"format": "pt"})
+    assert "the weights are not those of" in said(capsys, *PLAIN, code=1)
+    assert read_json(f"{BACKBONE}.json", "backbone")["name"] == "gpt2_medium"

@@ -1,0 +1,277 @@
+import pytest
+import torch
+
+from abi import inference
+from abi.errors import DataError, TamperError
+from abi.inference import Domains, attach, generate, hash_of, weights_hash
+from abi.module import AbiModule, ModuleConfig
+from abi.provenance import sha256_tensors
+from abi.states import Head
+
+IDS = torch.arange(24).reshape(2, 12) + 3
+
+
+def make_module(backbone, taps=None, seed=0, size=1.0):
+    taps = taps or (backbone.depth,)
+    module = AbiModule(ModuleConfig(backbone.width, taps, 8, tap_norms=len(taps) > 1), seed).requires_grad_(False)
+    module.proj_out.weight.mul_(size)
+    return module
+
+
+def facts_of(backbone, facts):
+    return {**facts, "base_sha256": weights_hash(backbone)}
+
+
+def n_hooks(backbone):
+    """The hooks of abi on a backbone; transformers keeps some of its own there."""
+    hooks = [hook for part in backbone.model.modules() for hook in part._forward_pre_hooks.values()]
+    return sum(getattr(hook, "__module__", "") == inference.__name__ for hook in hooks)
+
+
+@torch.no_grad()
+def stored_path(backbone, window, parts):
+    """Logits by the path of stored states: head(final + weighted corrections)."""
+    tensors, scale = backbone.head()
+    hidden = backbone.hidden_states(IDS, window)
+    total = sum(w * m(torch.stack([hidden[tap] for tap in m.config.taps], dim=2)) for m, w in parts)
+    return Head(tensors["weight"], scale, tensors.get("bias")).logits(hidden[-1] + total)
+
+
+@pytest.fixture(scope="module")
+def gpt2(make_backbone):
+    return make_backbone("gpt2")
+
+
+@pytest.mark.parametrize("taps", ["final", "all"])
+def test_an_attached_module_gives_the_logits_of_stored_states(backbone, window_of, taps):
+    window = window_of(backbone)
+    module = make_module(backbone, tuple(range(backbone.depth + 1)) if taps == "all" else None)
+    expected = stored_path(backbone, window, [(module, 1.0)])
+    plain = backbone.logits(IDS, window)
+    with attach(backbone, module):
+        got = backbone.logits(IDS, window)
+    assert torch.allclose(got, expected, atol=1e-5, rtol=1e-5)
+    assert (got - plain).abs().max() > 1e-3
+
+
+def test_a_rotated_module_is_attached_as_it_is(gpt2, window_of):
+    module = make_module(gpt2)
+    module.set_rotation(torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0])
+    with attach(gpt2, module):
+        got = gpt2.logits(IDS, window_of(gpt2))
+    assert torch.allclose(got, stored_path(gpt2, window_of(gpt2), [(module, 1.0)]), atol=1e-5)
+
+
+def test_after_detaching_logits_are_the_same_bits_and_no_hook_is_left(backbone, window_of):
+    window, before, hooks = window_of(backbone), weights_hash(backbone), n_hooks(backbone)
+    plain = backbone.logits(IDS, window)
+    attached = attach(backbone, make_module(backbone, (0, backbone.depth)))
+    assert n_hooks(backbone) == hooks + 2
+    backbone.logits(IDS, window)
+    attached.detach()
+    attached.detach()
+    assert torch.equal(backbone.logits(IDS, window), plain)
+    assert (n_hooks(backbone), weights_hash(backbone)) == (hooks, before)
+
+
+def test_an_error_inside_the_block_detaches_too(gpt2):
+    hooks = n_hooks(gpt2)
+    with pytest.raises(KeyError), attach(gpt2, make_module(gpt2)):
+        raise KeyError
+    assert n_hooks(gpt2) == hooks
+
+
+def test_attaching_twice_is_refused_and_the_first_stays(gpt2, window_of, refuses):
+    with attach(gpt2, make_module(gpt2)):
+        logits = gpt2.logits(IDS, window_of(gpt2))
+        with refuses("is attached to this backbone already; detach it first"):
+            attach(gpt2, make_module(gpt2, seed=1))
+        assert torch.equal(gpt2.logits(IDS, window_of(gpt2)), logits)
+
+
+def test_a_module_of_another_backbone_is_refused(gpt2, make_backbone, facts, refuses):
+    module, other = make_module(gpt2), make_backbone("gpt2", seed=1)
+    with attach(gpt2, module, facts_of(gpt2, facts)):
+        pass
+    with refuses("belongs to other weights .of gpt2_medium. than this backbone's"):
+        attach(other, module, facts_of(gpt2, facts))
+    assert n_hooks(other) == 0
+
+
+@pytest.mark.parametrize(
+    ("width", "taps", "words"), [(8, (2,), "width 8, this one has 16"), (16, (0, 3), "reads tap 3, .* 0 to 2")]
+)
+def test_another_width_and_a_missing_tap_are_refused(gpt2, width, taps, words, refuses):
+    with refuses(words):
+        attach(gpt2, AbiModule(ModuleConfig(width, taps, 4)))
+
+
+def test_a_backbone_without_a_list_of_blocks_refuses_modules_of_several_taps(gpt2, monkeypatch, refuses):
+    monkeypatch.setattr(inference.nn, "ModuleList", type("Other", (torch.nn.ModuleList,), {}))
+    with refuses("only modules that read the final state work on it"):
+        attach(gpt2, AbiModule(ModuleConfig(16, (0, 2), 4)))
+    with attach(gpt2, make_module(gpt2)):
+        pass
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_greedy_generation_is_the_same_with_and_without_cache(backbone, attached):
+    module = make_module(backbone, (1, backbone.depth), size=3.0)
+    ids = IDS[:, :6]
+    plain = generate(backbone, ids, 10)
+    if not attached:
+        assert torch.equal(plain, generate(backbone, ids, 10, cache=False))
+        return
+    with attach(backbone, module):
+        cached, slow = generate(backbone, ids, 10), generate(backbone, ids, 10, cache=False)
+    assert torch.equal(cached, slow)
+    assert torch.equal(generate(backbone, ids, 10), plain)
+
+
+def test_greedy_generation_takes_the_highest_logit_of_the_attached_model(gpt2, window_of):
+    module = make_module(gpt2, size=3.0)
+    with attach(gpt2, module):
+        made = generate(gpt2, IDS[:1, :6], 6)
+    logits = stored_path_of(gpt2, torch.cat([IDS[:1, :6], made], dim=1), module)
+    ends = 1 if 1 in made else None
+    assert torch.equal(logits[:, 5:].argmax(-1)[:, : made.shape[1]][:, :ends], made[:, :ends])
+    assert not torch.equal(made, generate(gpt2, IDS[:1, :6], 6))
+
+
+@torch.no_grad()
+def stored_path_of(backbone, ids, module):
+    from abi.backbones import Window
+
+    final = backbone.hidden_states(ids, Window(ids.shape[1], 0, 0))[-1]
+    tensors, scale = backbone.head()
+    return Head(tensors["weight"], scale).logits(final + module(final.unsqueeze(2)))
+
+
+def test_a_seed_gives_the_same_draws_and_leaves_torch_alone(gpt2):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one, two, other = (generate(gpt2, IDS[:, :6], 8, temperature=0.9, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("ids", "n", "temperature", "words"),
+    [
+        (IDS[:, :0], 4, 0, "give some text"),
+        (IDS[0], 4, 0, "are not .B, L. ids"),
+        (IDS + 9999, 4, 0, "ids from 0 to"),
+        (IDS, 0, 0, "ask for 1 or more"),
+        (IDS, 4, -1, "temperature -1"),
+        (IDS, 60, 0, "72 tokens are more than the model's 64 positions"),
+    ],
+)
+def test_what_cannot_be_generated_is_one_sentence(gpt2, ids, n, temperature, words, refuses):
+    with refuses(words):
+        generate(gpt2, ids, n, temperature=temperature)
+
+
+@pytest.fixture
+def domains(backbone):
+    found = Domains(backbone)
+    for seed, name in enumerate(("python", "sql", "markdown")):
+        found.inject(name, make_module(backbone, seed=seed))
+    yield found
+    found.use(None)
+
+
+def test_inject_swap_and_revoke_leave_everything_else_bit_identical(domains, window_of):
+    backbone, window = domains.backbone, window_of(domains.backbone)
+    plain, base, logits = backbone.logits(IDS, window), weights_hash(backbone), {}
+    for name in domains.modules:
+        domains.use(name)
+        logits[name] = backbone.logits(IDS, window)
+    assert not torch.equal(logits["python"], logits["sql"])
+    hashes = {name: sha256_tensors(dict(module.state_dict())) for name, module in domains.modules.items()}
+    domains.revoke("python")
+    assert {name: hash_of(module) for name, module in domains.modules.items()} == {
+        k: v for k, v in hashes.items() if k != "python"
+    }
+    assert torch.equal(backbone.logits(IDS, window), logits["markdown"])
+    domains.use("sql")
+    assert torch.equal(backbone.logits(IDS, window), logits["sql"])
+    domains.revoke("sql")
+    assert (domains.in_use, n_hooks(backbone)) == ({}, 0)
+    assert torch.equal(backbone.logits(IDS, window), plain)
+    assert weights_hash(backbone) == base
+
+
+def test_a_mixture_is_the_weighted_sum_of_corrections(domains, window_of):
+    backbone, window = domains.backbone, window_of(domains.backbone)
+    domains.use({"python": 0.25, "sql": -0.5, "markdown": 0})
+    parts = [(domains.modules["python"], 0.25), (domains.modules["sql"], -0.5)]
+    assert torch.allclose(backbone.logits(IDS, window), stored_path(backbone, window, parts), atol=1e-5, rtol=1e-5)
+    domains.revoke("sql")
+    assert torch.allclose(backbone.logits(IDS, window), stored_path(backbone, window, parts[:1]), atol=1e-5, rtol=1e-5)
+
+
+def test_one_module_in_use_is_that_module_attached(domains, window_of):
+    backbone, window = domains.backbone, window_of(domains.backbone)
+    with attach(backbone, domains.modules["sql"]):
+        attached = backbone.logits(IDS, window)
+    domains.use({"sql": 1})
+    assert torch.equal(backbone.logits(IDS, window), attached)
+
+
+@pytest.fixture
+def few(gpt2):
+    found = Domains(gpt2)
+    found.inject("a", make_module(gpt2))
+    found.inject("b", make_module(gpt2, seed=1))
+    yield found
+    found.use(None)
+
+
+def test_unknown_and_taken_names_are_refused_with_those_there_are(few, gpt2, refuses):
+    for call in (few.use, few.revoke):
+        with refuses("no module 'c'; injected: a, b"):
+            call("c")
+    with refuses("'a' is taken"):
+        few.inject("a", make_module(gpt2))
+    with refuses("weight nan of 'a'"):
+        few.use({"a": float("nan")})
+
+
+def test_a_switch_that_changes_nothing_is_refused(few, gpt2, refuses):
+    for name, seed in (("still", 1), ("silent", 2)):
+        few.inject(name, make_module(gpt2, seed=seed, size=0))
+    few.use("still")
+    with refuses("1 silent gives the very logits of 1 still; nothing was switched"):
+        few.use("silent")
+    assert few.in_use == {"still": 1.0}
+
+
+def test_the_same_module_under_two_names_is_no_switch(few, gpt2):
+    few.inject("a again", make_module(gpt2))
+    few.use("a")
+    few.use("a again")
+    assert few.in_use == {"a again": 1.0}
+
+
+def test_a_module_that_changed_since_it_was_injected_is_refused(few, refuses):
+    few.use("b")
+    few.modules["a"].domain_alpha.add_(1)
+    with refuses("'a' is not the one that was injected", TamperError):
+        few.use("a")
+    assert few.in_use == {"b": 1.0}
+
+
+def test_domains_refuse_a_module_of_another_backbone(few, gpt2, facts, refuses):
+    with refuses("belongs to other weights"):
+        few.inject("c", make_module(gpt2), facts)
+    few.inject("c", make_module(gpt2), facts_of(gpt2, facts))
+    assert "c" in few.modules
+
+
+def test_domains_and_attach_do_not_mix(few, gpt2, refuses):
+    with attach(gpt2, make_module(gpt2)), refuses("attached to this backbone already", DataError):
+        few.use("a")
+    few.use("a")
+    assert few.in_use == {"a": 1.0}
