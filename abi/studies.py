@@ -241,6 +241,20 @@ class UpdateJobs:
             return {}
         return {"generation": [f"{self.results}/generation/{claim_id}.json"]}
 
+    def generation_spec(self, claim_id: str) -> dict[str, Any]:
+        """What generated texts depend on."""
+        claim = self.config.studies[claim_id]
+        return {"update": claim["update"], "seeds": list(range(1, self.config.seeds(claim_id) + 1))}
+
+    def generation_input(self, claim_id: str) -> dict[str, Any]:
+        """Return the inputs of generated texts: the backbones of the first held round, the modules of the claim's first text."""
+        claim, whole = self.config.studies[claim_id], f"1-{self.config.seeds(claim_id)}"
+        batches = self.update_batches(claim["update"], whole)
+        return {
+            "updates": [self.updated(claim["update"], "held.1", batch) for batch in batches],
+            "source": self.held_modules(claim["update"], whole)[claim["texts"][0]],
+        }
+
     def study_verdict_spec(self, claim_id: str) -> dict[str, Any]:
         """What the verdict of a claim of several studies depends on besides its evidence."""
         claim = {key: value for key, value in self.config.studies[claim_id].items() if key != "scales"}
