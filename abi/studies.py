@@ -194,12 +194,12 @@ class UpdateJobs:
             penalty = self.scale["calibration"]["kd"]["ridge_penalty"]
             return {**spec, "module": self._shape(claim["module"]), "ridge_penalty": penalty}  # type: ignore[attr-defined]
         if claim["kind"] == "scaling_law":
-            budget = self.scale["calibration"][claim["fit"]]
+            budget = self.scale["calibration"][claim["calibrated_by"]]
             keys_of_fit = ("temperature", "kd_weight", "batch", "budgets")
             return {
                 **spec,
                 "updates": claim["updates"],
-                "fit": claim["fit"],
+                "fit": claim["calibrated_by"],
                 "budget": {key: budget[key] for key in keys_of_fit},
             }
         return {**spec, "update": claim["update"], "rounds": self.rounds_of(claim_id)}
@@ -262,7 +262,7 @@ class UpdateJobs:
         updates = {update: self.update_definition(update) for update in self.updates_of(claim_id)}
         rest: dict[str, Any] = {"rounds": self.rounds_of(claim_id), "updates": updates} if updates else {}
         if claim["kind"] == "scaling_law":
-            rest["budgets"] = self.scale["calibration"][claim["fit"]]["budgets"]["steps"]
+            rest["budgets"] = self.scale["calibration"][claim["calibrated_by"]]["budgets"]["steps"]
             rest["widths"] = {update: self.width_of(definition["backbone"]) for update, definition in updates.items()}
         return {"id": claim_id, "claim": claim, "seeds": self.config.seeds(claim_id), **about, **rest}
 
