@@ -172,8 +172,8 @@ def _head(study: Study, row: Record) -> list[str]:
 
 def _about(claim: Record) -> list[str]:
     """Return in words how a claim is measured: kind, regime, backbones, text, fit; of a ladder its rungs."""
-    if claim["kind"] == "ladder":
-        return [f"ladder of {', '.join(claim['rungs'])}"]
+    if "rungs" in claim:
+        return [f"{claim['kind']} of {', '.join(claim['rungs'])}"]
     words = [claim["kind"]]
     if claim["kind"] == "transfer" and "regime" in claim:
         words.append(f"regime {claim['regime']} (the target side sees {claim['sees']})")
