@@ -6,18 +6,19 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from abi.config import UNPINNED, load, read_scale, scales, unpinned
 from abi.errors import DataError
 from abi.planning import adopt_jobs
-from abi.plans import atlas_plan, atlas_roles, update_plan
 from abi.provenance import ROOT, SCHEMAS, read_json, read_result, write_text
 from abi.report import figure, readme_table, table
-from abi.rules import Contrast, Criteria, Plan
 from abi.specs import Study
+
+if TYPE_CHECKING:
+    from abi.rules import Contrast, Plan
 
 REFERENCE = ROOT / "results" / "reference"
 INSTRUMENT = "instrument"
@@ -125,6 +126,8 @@ def docs(options: argparse.Namespace) -> int:
 def generated_parts() -> list[tuple[str, str, str]]:
     """Return (document, name of its part, content) of everything that is generated."""
     from abi import instrument_page
+    from abi.plans import atlas_plan, atlas_roles, update_plan
+    from abi.rules import Criteria
 
     results = reference_results("tiny")
     instrument = read_json(SIMULATED, INSTRUMENT)
@@ -161,7 +164,7 @@ def claim_map() -> list[str]:
     return table(["claim, a target", "number", "kind", "result file, then those of its other regimes"], rows)
 
 
-def plan_table(plan: Plan) -> list[str]:
+def plan_table(plan: "Plan") -> list[str]:
     """Return the table of everything a plan asks: contrast, measure, limit, and what it decides."""
     rows = [[*_asked(test), "SUPPORTED needs it" if test.required else "reported"] for test in plan.own.tests]
     for refutation in plan.own.refutations:
@@ -174,12 +177,12 @@ def plan_table(plan: Plan) -> list[str]:
     return table(["id", "contrast", "measure", "limit", "decides"], rows)
 
 
-def _asked(contrast: Contrast) -> list[str]:
+def _asked(contrast: "Contrast") -> list[str]:
     limit = f"{contrast.margin:g} raw" if contrast.margin else "0"
     return [f"`{contrast.id}`", contrast.words(), f"{contrast.measure.metric} on {contrast.measure.scope}", limit]
 
 
-def _below(contrast: Contrast) -> str:
+def _below(contrast: "Contrast") -> str:
     return "at or below the limit" if contrast.closed else "below the limit"
 
 
