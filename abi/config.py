@@ -181,7 +181,7 @@ KEYS = {  # kind -> keys it needs, keys it may have
     "aggregate": ({"rungs", "checks"}, set()),
     "update": ({"update", "texts", "seeds"}, {"generation"}),
     "succession": ({"update", "texts", "seeds"}, set()),
-    "scaling_law": ({"updates", "texts", "fit", "seeds"}, set()),
+    "scaling_law": ({"updates", "texts", "calibrated_by", "seeds"}, set()),
     "atlas": ({"backbone", "module", "shared", "texts", "seeds"}, {"mixture"}),
 }
 EXPANDED, LADDERS = ("transfer", "reconstruction"), ("ladder", "aggregate")
@@ -220,10 +220,11 @@ def _check_study(claim_id: str, claim: Mapping[str, Any], config: Config) -> Non
         for text in claim["texts"]:
             _known(text, scale["updates"][name]["holds"], f"{where}.texts", f"text that update {name} holds")
     if claim["kind"] == "scaling_law":
-        _known(claim["fit"], scale["calibration"], f"{where}.fit", f"calibration of scale {config.name}")
-        if "budgets" not in scale["calibration"][claim["fit"]]:
+        fit = claim["calibrated_by"]
+        _known(fit, scale["calibration"], f"{where}.calibrated_by", f"calibration of scale {config.name}")
+        if "budgets" not in scale["calibration"][fit]:
             raise ConfigError(
-                f"{where}.fit: calibration.{claim['fit']} of scale {config.name} has no `budgets`; add them"
+                f"{where}.calibrated_by: calibration.{fit} of scale {config.name} has no `budgets`; add them"
             )
     if claim["kind"] == "atlas":
         _known(claim["backbone"], scale["backbones"], f"{where}.backbone", f"backbone of scale {config.name}")

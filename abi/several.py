@@ -185,6 +185,20 @@ def update_checks(claim: Mapping[str, Any], fits: Mapping[str, Record], ppl: Map
     return [*checks, {"id": "S5", "words": "S1, S2 and S3", "value": None, "threshold": None, "passed": whole}]
 
 
+def generation_table(generation: Mapping[str, Any]) -> Record:
+    """Return the table of generated texts: ratio of perplexities and variety, with the module and without."""
+    rows = [
+        [entry["arm"], entry["seed"], entry["ratio"], entry["distinct4"], entry["text"][:80]]
+        for entry in generation["samples"]
+    ]
+    caption = (
+        "Greedy, 100 tokens after 20 random ones. Ratio: perplexity of the last quarter over that of the first, the original's figure; "
+        "text that repeats itself passes it, so the share of different 4-grams stands beside it."
+    )
+    columns = ["arm", "seed", "ratio", "different 4-grams", "begins with"]
+    return {"id": "generation", "title": "Generated text", "caption": caption, "columns": columns, "rows": rows}
+
+
 def _gains(ppl: Mapping[str, float]) -> dict[str, float]:
     """Return (off - on) / off of the module before the update, and after it."""
     return {arm: (ppl[f"{arm}-off"] - ppl[arm]) / ppl[f"{arm}-off"] for arm in ("before", "zero-shot")}

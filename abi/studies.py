@@ -194,12 +194,12 @@ class UpdateJobs:
             penalty = self.scale["calibration"]["kd"]["ridge_penalty"]
             return {**spec, "module": self._shape(claim["module"]), "ridge_penalty": penalty}  # type: ignore[attr-defined]
         if claim["kind"] == "scaling_law":
-            budget = self.scale["calibration"][claim["fit"]]
+            budget = self.scale["calibration"][claim["calibrated_by"]]
             keys_of_fit = ("temperature", "kd_weight", "batch", "budgets")
             return {
                 **spec,
                 "updates": claim["updates"],
-                "fit": claim["fit"],
+                "fit": claim["calibrated_by"],
                 "budget": {key: budget[key] for key in keys_of_fit},
             }
         return {**spec, "update": claim["update"], "rounds": self.rounds_of(claim_id)}
@@ -241,6 +241,20 @@ class UpdateJobs:
             return {}
         return {"generation": [f"{self.results}/generation/{claim_id}.json"]}
 
+    def generation_spec(self, claim_id: str) -> dict[str, Any]:
+        """What generated texts depend on."""
+        claim = self.config.studies[claim_id]
+        return {"update": claim["update"], "seeds": list(range(1, self.config.seeds(claim_id) + 1))}
+
+    def generation_input(self, claim_id: str) -> dict[str, Any]:
+        """Return the inputs of generated texts: the backbones of the first held round, the modules of the claim's first text."""
+        claim, whole = self.config.studies[claim_id], f"1-{self.config.seeds(claim_id)}"
+        batches = self.update_batches(claim["update"], whole)
+        return {
+            "updates": [self.updated(claim["update"], "held.1", batch) for batch in batches],
+            "source": self.held_modules(claim["update"], whole)[claim["texts"][0]],
+        }
+
     def study_verdict_spec(self, claim_id: str) -> dict[str, Any]:
         """What the verdict of a claim of several studies depends on besides its evidence."""
         claim = {key: value for key, value in self.config.studies[claim_id].items() if key != "scales"}
@@ -248,7 +262,7 @@ class UpdateJobs:
         updates = {update: self.update_definition(update) for update in self.updates_of(claim_id)}
         rest: dict[str, Any] = {"rounds": self.rounds_of(claim_id), "updates": updates} if updates else {}
         if claim["kind"] == "scaling_law":
-            rest["budgets"] = self.scale["calibration"][claim["fit"]]["budgets"]["steps"]
+            rest["budgets"] = self.scale["calibration"][claim["calibrated_by"]]["budgets"]["steps"]
             rest["widths"] = {update: self.width_of(definition["backbone"]) for update, definition in updates.items()}
         return {"id": claim_id, "claim": claim, "seeds": self.config.seeds(claim_id), **about, **rest}
 

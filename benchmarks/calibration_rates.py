@@ -20,8 +20,9 @@ import torch
 
 from abi.arms import RECIPES, gradient_tasks, make, train_arms
 from abi.config import load
-from abi.fitting import FitData, Objective, ToFit, corrections, derive_seed, fit_gradients, objectives
+from abi.fitting import FitData, Objective, StoredStates, ToFit, corrections, derive_seed, fit_gradients, objectives
 from abi.module import AbiModule
+from abi.provenance import read_json
 from abi.specs import Study
 from abi.stages.calibration import Taught, Teaching, budget_of
 from abi.stages.store import read_states
@@ -29,8 +30,9 @@ from abi.training import Phase, Schedule
 
 RATES = {
     "module": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
-    "linear": (1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+    "linear": (3e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     "bias": (1e-2, 3e-2, 1e-1, 3e-1),
+    "lora": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
 }
 ARM = {
     "oracle-kd": {"module": "native", "linear": "linear", "bias": "bias"},
@@ -91,8 +93,36 @@ def rows_of(study: Study, claim_id: str, rates=RATES) -> Iterator[list]:
                 rate,
                 *(f"{sum(values) / len(found):.5f}" for values in zip(*found, strict=True)),
             ]
+    if "lora" in study.claim(claim_id)["arms"]:
+        yield from lora_rows(study, claim_id, data, check, rates["lora"])
     if regime == "oracle-kd":
         yield from native_rows(study, claim_id, teaching.config, data, check, rates["module"])
+
+
+def lora_rows(study: Study, claim_id: str, data: FitData, check: FitData, rates) -> Iterator[list]:
+    """Yield the objective on calibration text of the arm `lora` at several rates: the mean over the ladder of windows."""
+    from abi import backbones
+    from abi.stages.lora import ARM, Lora, train_adapter
+
+    spec, inputs = study.lora_spec(claim_id, f"{SEED}-{SEED}"), study.lora_input(claim_id, f"{SEED}-{SEED}")
+    budget = budget_of({**spec, "variants": []})
+    lora = Lora(backbones.load(study.backbone_folder(study.claim(claim_id)["target"])), read_json(inputs["backbone"], "backbone"),
+                spec["module"], data.states)  # fmt: skip
+    for rate in rates:
+        found = []
+        for task in gradient_tasks(data, budget, SEED):
+            adapted = backbones.adapt(lora.backbone, lora.shape, derive_seed(ARM, SEED))
+            trained = train_adapter(
+                adapted, task.data, lora.window, budget.objective, scaled(task.schedules[ARM], rate),
+                batch=min(budget.batch, len(task.data.states)), seed=derive_seed("calibration", SEED),
+            )  # fmt: skip
+            finals = backbones.final_states(adapted.backbone, check.states.tokens(slice(None)), lora.window)
+            stored = StoredStates({str(check.states.manifest["tensors_sha256"]): (check.states.windows, finals)})
+            last = trained.losses[-50:]
+            found.append((objective_on(stored, check, budget.objective), sum(last) / len(last)))
+            lora.backbone = adapted.remove()
+        means = (f"{sum(values) / len(found):.5f}" for values in zip(*found, strict=True))
+        yield [claim_id, spec["fit"], ARM, rate, *means]
 
 
 def native_rows(study: Study, claim_id: str, config, data: FitData, check: FitData, rates) -> Iterator[list]:

@@ -13,6 +13,7 @@ from abi.rules import Criteria
 from abi.several import (
     atlas_parts,
     efficacy_table,
+    generation_table,
     judge_studies,
     law_parts,
     perplexities,
@@ -56,6 +57,7 @@ def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
             parts |= atlas_parts(claim, parts["fits"])
         else:
             parts["tables"] = [efficacy_table(parts["fits"], ppl)]
+            parts["tables"] += [generation_table(generation)] if generation else []
             parts["checks"] = update_checks(claim, parts["fits"], ppl, generation)
             parts["curves"] = round_curves(claim, parts["fits"]) if claim["kind"] == "succession" else []
     return {

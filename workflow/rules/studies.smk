@@ -88,6 +88,31 @@ rule train_updated_modules:
         "../../scripts/train_updated_modules.py"
 
 
+rule generate_text:
+    """Text generated with a module on its updated backbone, and with none (tier S4 of the original)."""
+    input:
+        unpack(lambda w: STUDY.generation_input(w.claim)),
+    output:
+        manifest="<results>/generation/{claim}.json",
+    log:
+        "<logs>/generate_text/{claim}.log",
+    benchmark:
+        "<benchmarks>/generate_text/{claim}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("generate_text", "threads")
+    resources:
+        mem_mb=resource("generate_text", "mem_mb"),
+        runtime=resource("generate_text", "runtime"),
+        gpu=resource("generate_text", "gpu"),
+    params:
+        spec=lambda w: STUDY.generation_spec(w.claim),
+        code=code("generate_text.py"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/generate_text.py"
+
+
 rule evaluate_studies:
     """Evidence rows and the record's random draws of a claim made of several studies, for a batch of seeds."""
     input:
