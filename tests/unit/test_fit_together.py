@@ -1,5 +1,7 @@
 """Several arms that take every step together: the same bits as alone, one teacher, one checkpoint."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -95,7 +97,7 @@ def test_every_step_is_announced_and_the_end_too(data):
     assert seen == [0, 1, 2, 3, 4, 5]
     assert torch.equal(weights[0], start)
     assert torch.equal(weights[-1], arm.model.proj_out.weight)
-    assert all(not torch.equal(a, b) for a, b in zip(weights, weights[1:], strict=False))
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(weights))
 
 
 def test_looking_on_the_way_changes_nothing(data):
