@@ -204,6 +204,18 @@ def test_an_edit_of_one_update_changes_what_is_made_of_it_only(study, root):
     assert found == {study.updated(update, "held.1", "1-3"), study.result_file("t5_update")}
 
 
+def test_a_text_whose_name_has_an_underscore_keeps_its_modules(root):
+    def rename(scale):
+        scale["texts"]["python_code"] = scale["texts"]["python"]
+        scale["updates"]["gpt2_medium_general"]["holds"].append("python_code")
+
+    edit(root, "scales/tiny.yaml", rename)
+    study = edited(root, "claims.yaml", lambda c: c["claims"]["gpt2_update"].update(texts=["python_code"]))
+    inputs = study.study_input("gpt2_update", "1-3")
+    assert {"source_python_code", "oracle_python_code", "before_python_code"} <= set(inputs)
+    assert not [key for key in inputs if key in ("source_python", "source_sql")]
+
+
 STUDY_FAULTS = {
     "unknown update": (lambda c: c["t5_update"].update(update="t5_large_genral"), "did you mean 't5_large_general'?"),
     "unknown update of a law": (lambda c: c["calibration_scaling"]["updates"].append("gpt3_general"), "is not a update of scale tiny"),
