@@ -192,13 +192,13 @@ def _check_keys(claim_id: str, claim: Mapping[str, Any]) -> None:
     """Raise ConfigError for a key that a claim's kind lacks or does not know."""
     needed, allowed = KEYS[claim["kind"]]
     where, common = f"config/claims.yaml: claims.{claim_id}", {"title", "statement", "kind", "record", "scales"}
-    missing = sorted(needed - set(claim))
+    kind, missing = with_article(claim["kind"]), sorted(needed - set(claim))
     if missing:
-        raise ConfigError(f"{where}: a {claim['kind']} needs {missing[0]!r}; add it")
+        raise ConfigError(f"{where}: {kind} needs {missing[0]!r}; add it")
     unknown = sorted(set(claim) - needed - allowed - common)
     if unknown:
         raise ConfigError(
-            f"{where}: a {claim['kind']} has no {unknown[0]!r}{closest(unknown[0], needed | allowed)}; remove it or change `kind`"
+            f"{where}: {kind} has no {unknown[0]!r}{closest(unknown[0], needed | allowed)}; remove it or change `kind`"
         )
 
 
@@ -387,6 +387,11 @@ def closest(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def with_article(words: str) -> str:
+    """Return words after `a` or `an`."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 def _check_schema(document: Any, schema: str, where: str) -> None:
     from jsonschema.exceptions import best_match
 
@@ -411,7 +416,9 @@ def _check_schema(document: Any, schema: str, where: str) -> None:
 def _known(name: str, valid: Iterable[str], where: str, what: str) -> None:
     names = list(valid)
     if name not in names:
-        raise ConfigError(f"{where}: {name!r} is not a {what}{closest(name, names)} (valid: {', '.join(names)})")
+        raise ConfigError(
+            f"{where}: {name!r} is not {with_article(what)}{closest(name, names)} (valid: {', '.join(names)})"
+        )
 
 
 @functools.cache

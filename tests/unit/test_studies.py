@@ -218,7 +218,7 @@ def test_a_text_whose_name_has_an_underscore_keeps_its_modules(root):
 
 STUDY_FAULTS = {
     "unknown update": (lambda c: c["t5_update"].update(update="t5_large_genral"), "did you mean 't5_large_general'?"),
-    "unknown update of a law": (lambda c: c["calibration_scaling"]["updates"].append("gpt3_general"), "is not a update of scale tiny"),
+    "unknown update of a law": (lambda c: c["calibration_scaling"]["updates"].append("gpt3_general"), "is not an update of scale tiny"),
     "text not held": (lambda c: c["t5_update"].update(texts=["sql"]), "'sql' is not a text that update t5_large_general"),
     "unknown text": (lambda c: c["succession"].update(texts=["pyton"]), "did you mean 'python'?"),
     "fit without budgets": (lambda c: c["calibration_scaling"].update(calibrated_by="ce"), "'ce' is not one of ['kd']"),
@@ -232,7 +232,7 @@ STUDY_FAULTS = {
     ),
     "unknown backbone of an atlas": (lambda c: c["domain_atlas"].update(backbone="gpt3"), "is not a backbone of scale tiny"),
     "module an atlas cannot have": (lambda c: c["domain_atlas"].update(module="wide"), "does not store"),
-    "update without texts": (lambda c: c["t5_update"].pop("texts"), "a update needs 'texts'"),
+    "update without texts": (lambda c: c["t5_update"].pop("texts"), "an update needs 'texts'"),
     "regimes of an update": (lambda c: c["t5_update"].update(regimes=["few-shot"]), "has no 'regimes'"),
 }  # fmt: skip
 SCALE_FAULTS = {
