@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from abi.config_files import closest, record_claims, require_known, rule_names
+from abi.config_files import closest, record_claims, require_known, rule_names, with_article
 from abi.errors import ConfigError
 from abi.vocabulary import ASIDE
 
@@ -121,13 +121,13 @@ def check_keys(claim_id: str, claim: Mapping[str, Any]) -> None:
     """Raise ConfigError for a key that a claim's kind lacks or does not know."""
     needed, allowed = KEYS[claim["kind"]]
     where, common = f"config/claims.yaml: claims.{claim_id}", {"title", "statement", "kind", "record", "scales"}
-    missing = sorted(needed - set(claim))
+    kind, missing = with_article(claim["kind"]), sorted(needed - set(claim))
     if missing:
-        raise ConfigError(f"{where}: a {claim['kind']} needs {missing[0]!r}; add it")
+        raise ConfigError(f"{where}: {kind} needs {missing[0]!r}; add it")
     unknown = sorted(set(claim) - needed - allowed - common)
     if unknown:
         raise ConfigError(
-            f"{where}: a {claim['kind']} has no {unknown[0]!r}{closest(unknown[0], needed | allowed)}; remove it or change `kind`"
+            f"{where}: {kind} has no {unknown[0]!r}{closest(unknown[0], needed | allowed)}; remove it or change `kind`"
         )
 
 

@@ -164,6 +164,11 @@ def closest(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def with_article(words: str) -> str:
+    """Return words after `a` or `an`."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 def check_schema(document: Any, schema: str, where: str) -> None:
     """Raise ConfigError for the first fault of a document against a schema of `workflow/schemas`."""
     from jsonschema.exceptions import best_match
@@ -190,7 +195,9 @@ def require_known(name: str, valid: Iterable[str], where: str, what: str) -> Non
     """Raise ConfigError for a name that is not among the valid ones, with the closest of them."""
     names = list(valid)
     if name not in names:
-        raise ConfigError(f"{where}: {name!r} is not a {what}{closest(name, names)} (valid: {', '.join(names)})")
+        raise ConfigError(
+            f"{where}: {name!r} is not {with_article(what)}{closest(name, names)} (valid: {', '.join(names)})"
+        )
 
 
 @functools.cache

@@ -151,10 +151,11 @@ class SeveralJobs(Jobs):
     def study_input(self, claim_id: str, batch: str) -> dict[str, Any]:
         """Return the inputs of the evaluation of a claim of several studies: states, heads, modules, of every stage."""
         claim = self.config.studies[claim_id]
-        modules = {name: self.module_manifests(of, batch) for name, of in self.study_modules(claim_id).items()}
+        needed = self.study_modules(claim_id)
+        modules = {name: self.module_manifests(of, batch) for name, of in needed.items()}
         if claim["kind"] == "atlas":
             return {**self._atlas_input(claim), **modules}
-        used = {name: paths for name, paths in modules.items() if name.split("_")[1] in claim["texts"]}
+        used = {name: paths for name, paths in modules.items() if needed[name][1] in claim["texts"]}
         updated, states, oracles = [], [], []
         for update in self.updates_of(claim_id):
             for name in self.update_batches(update, batch):
