@@ -206,6 +206,13 @@ def test_a_module_that_is_missing_is_named(world, refuses):
     assert not Path("again.json").exists()
 
 
+def test_a_module_of_another_backbone_is_not_held(world, refuses):
+    world.modules(("gpt2_large", "python", "standard", "source"))
+    other = world.study.module_manifests(("gpt2_large", "python", "standard", "source"), BATCH)
+    with refuses("module of seed 1 belongs to another backbone than gpt2_medium"):
+        rerun(world, inputs={"source_python": other}, seeds=[1])
+
+
 def test_a_backbone_with_other_weights_than_its_manifest_is_tampering(world, refuses):
     base = world.study.backbone_folder("gpt2_medium")
     shutil.copy(manifest_of(world, "free.1").with_suffix("") / "model/model.safetensors", f"{base}/model.safetensors")
