@@ -60,22 +60,28 @@ def base_facts(states: States) -> dict[str, Any]:
     return {key: states.manifest[key] for key in keys}
 
 
-def module_of_seed(manifests: Sequence[str], seed: int, states: States | None = None) -> AbiModule:
+def module_of_seed(
+    manifests: Sequence[str], seed: int, states: States | None = None, base: Mapping[str, Any] | None = None
+) -> AbiModule:
     """Return the trained module of a seed, frozen.
 
-    Raises: DataError: no manifest holds the seed, or the module belongs to another backbone than the states;
-        TamperError: the weights are not those the manifest recorded.
+    Args: states, base: of the backbone it must belong to: its states, or its manifest.
+    Raises: DataError: no manifest holds the seed, or the module belongs to another backbone; TamperError: the weights are
+        not those the manifest recorded.
     """
+    wanted = [(s.manifest["base_sha256"], str(s.path)) for s in [states] if s is not None]
+    wanted += [(b["weights_sha256"], str(b["name"])) for b in [base] if b is not None]
     for path in manifests:
         for entry in read_json(path, "modules")["modules"]:
             if entry["seed"] == seed:
                 module, facts = load_module(Path(path).with_suffix("") / entry["folder"])
                 if facts["sha256"] != entry["sha256"]:
                     raise TamperError(f"{path}: module of seed {seed} is not the one recorded; rebuild it")
-                if states is not None and facts["base_sha256"] != states.manifest["base_sha256"]:
-                    raise DataError(
-                        f"{path}: module of seed {seed} belongs to another backbone than {states.path}; rebuild the states or the module"
-                    )
+                for base_sha256, where in wanted:
+                    if facts["base_sha256"] != base_sha256:
+                        raise DataError(
+                            f"{path}: module of seed {seed} belongs to another backbone than {where}; rebuild the states or the module"
+                        )
                 return module.requires_grad_(False)
     raise DataError(f"modules: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
 

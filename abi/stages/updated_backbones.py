@@ -36,7 +36,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         before = general_loss(backbone, held_out, window)
         figures = update(
             backbone, anchor, texts, window, recipe_of(spec, seed),
-            modules=[module_of_seed(inputs[f"source_{text}"], seed) for text in spec["holds"]],
+            modules=[module_of_seed(inputs[f"source_{text}"], seed, base=base) for text in spec["holds"]],
             checkpoint=job.scratch / f"{seed}.safetensors", label=name,
         )  # fmt: skip
         figures |= {"general_loss_before": before, "general_loss_after": general_loss(backbone, held_out, window)}

@@ -1,0 +1,216 @@
+"""Every job of a claim made of several studies, on tiny real models and made-up text, with the specs and paths of a run."""
+
+import copy
+import hashlib
+import random
+from dataclasses import replace
+from pathlib import Path
+
+from abi import backbones, provenance
+from abi.config import load
+from abi.corpus import SPLITS, Document, split_of, summary, write_documents
+from abi.provenance import sha256_file
+from abi.specs import Study
+from abi.stages import (
+    evidence_of_studies,
+    modules,
+    states_of_text,
+    study_verdict,
+    updated_backbones,
+    updated_states,
+)
+
+FAMILIES = {"gpt2": "gpt2", "gpt2_medium": "gpt2", "gpt2_large": "gpt2", "t5_large": "t5"}
+WORDS = ["state", "window", "loss", "token", "norm", "rate", "model", "batch", "index", "text", "größe", "head"]
+LINES = {
+    "python": ["def {a}_{b}({c}):", "    return {a} + {c}[{n}]", "# the {a} of a {b}"],
+    "general": ["the {a} of a {b} is {c}", "a {c} has {n} {a}s", "{a}, {b} and {c}."],
+    "markdown": ["## {a} {b}", "- `{c}`: {a} {n}", "**{b}** of [{a}]({c})"],
+    "sql": ["SELECT {a}, {b} FROM {c}", "WHERE {a} > {n}", "ORDER BY {b}"],
+}
+STEPS = [{"steps": 6, "lr": 3e-2, "warmup": 1}]
+
+
+def small_study(max_seeds=3, **updates):
+    """The study of scale `tiny` with models, texts and budgets of a few seconds; `updates` change every update."""
+    config = load("tiny")
+    scale, protocol = copy.deepcopy(config.scale), copy.deepcopy(config.protocol)
+    scale["max_seeds"] = max_seeds
+    for name, definition in scale["backbones"].items():
+        prefix = 5 if FAMILIES.get(name) == "t5" else 0
+        definition |= {"window": {"length": 12, "prefix": prefix, "skip": 1}, "taps": [1], "width": 16}
+    for module in scale["modules"].values():
+        module |= {"d_abi": 6, "taps": ["final"], "tap_norms": False, "training": {"batch": 4, "phases": STEPS}}
+    for update in scale["updates"].values():
+        update |= {"rounds": min(update["rounds"], 2), "training": {"batch": 4, "phases": STEPS}, **updates}
+    for text in scale["texts"].values():
+        text |= {"max_windows": {"train": 60, "calibration": 20, "test": 200},
+                 "max_windows_per_document": {"train": 4, "calibration": 2, "test": 2}}  # fmt: skip
+    scale["calibration"]["kd"] |= {"budgets": {"steps": [0, 2, 5], "lr": 1e-2, "warmup": 1}}
+    protocol["criteria"]["min_positions"] = 10
+    return Study(replace(config, scale=scale, protocol=protocol))
+
+
+def documents_of(study, text, n=160):
+    """Documents of their own groups; about 40 are test documents."""
+    draw = random.Random(text)
+
+    def line():
+        a, b, c = (draw.choice(WORDS) for _ in range(3))
+        return draw.choice(LINES[text]).format(a=a, b=b, c=c, n=draw.randint(0, 99))
+
+    found = []
+    for i in range(n):
+        body = "\n".join(line() for _ in range(14)) + "\n"
+        digest, group = hashlib.sha256(body.encode()).hexdigest(), f"{text}{i}"
+        split = split_of(group, study.split_of(text), study.scale["salt"])
+        found.append(Document(f"{text}/{i}", group, "made", "1", digest, split, len(body.encode()), body))
+    return found
+
+
+def flat(inputs):
+    return [str(p) for value in inputs.values() for p in ([value] if isinstance(value, str) else value)]
+
+
+def job(rule, spec, inputs, script=None):
+    code = provenance.code_digest(f"scripts/{script or rule}.py")
+    return provenance.Job(rule, spec, code, flat(inputs), 1)
+
+
+class World:
+    """Runs the jobs of a study in the working directory, each once, as the rules of the workflow do."""
+
+    def __init__(self, study, make_backbone):
+        self.study, self.make_backbone, self.done = study, make_backbone, set()
+
+    def again(self):
+        """Return a world that knows what was made so far, for a copy of its folder."""
+        other = World(self.study, self.make_backbone)
+        other.done = set(self.done)
+        return other
+
+    def once(self, *key):
+        fresh = key not in self.done
+        self.done.add(key)
+        return fresh
+
+    def text(self, name):
+        if self.once("text", name):
+            files, made = self.study.text_files(name), documents_of(self.study, name)
+            write_documents(made, files["documents"])
+            told = {**summary(made), "provenance": job("write_text", {}, {}).provenance()}
+            provenance.write_json(files["record"], "text", told)
+
+    def backbone(self, name):
+        if not self.once("backbone", name):
+            return
+        folder = self.study.backbone_folder(name)
+        made = self.make_backbone(FAMILIES[name], seed=sorted(FAMILIES).index(name))
+        backbones.save(made, folder)
+        facts, scale = backbones.describe(made, folder), backbones.save_head(made, self.study.head(name))
+        facts |= {
+            "name": name,
+            "revision": "built",
+            "head_scale": scale,
+            "head_sha256": sha256_file(self.study.head(name)),
+        }
+        about = job("build_backbone", self.study.backbone_spec(name), {}).provenance()
+        provenance.write_json(f"{folder}.json", "backbone", {**facts, "pretraining": {}, "provenance": about})
+
+    def states(self, backbone, text):
+        if not self.once("states", backbone, text):
+            return
+        self.text(text)
+        self.backbone(backbone)
+        folder = self.study.backbone_folder(backbone)
+        inputs = {
+            **self.study.text_files(text),
+            "backbone": f"{folder}.json",
+            "head": self.study.head(backbone),
+            "model": folder,
+        }
+        running = job("write_states", self.study.states_spec(backbone, text), inputs)
+        states_of_text.run(running, inputs, {s: self.study.states(backbone, text, s) for s in SPLITS})
+
+    def modules(self, of):
+        backbone, text, shape, role = of
+        self.states(backbone, text)
+        for batch in self.study.batches("modules", self.study.module_seeds(*of)):
+            if self.once("modules", *of, batch):
+                inputs = {"train": self.study.states(backbone, text, "train"), "head": self.study.head(backbone)}
+                out = f"{self.study.results}/modules/{'/'.join(of)}/{batch}"
+                running = job("train_modules", self.study.module_spec(text, shape, role, batch), inputs)
+                modules.run(running, inputs, {"manifest": f"{out}.json", "folder": out})
+
+    def update_inputs(self, update, stage, batch):
+        """Inputs of an update, all there."""
+        definition = self.study.update_definition(update)
+        self.text(definition["text"])
+        self.backbone(definition["backbone"])
+        for text in definition["holds"]:
+            self.modules((definition["backbone"], text, definition["module"], "source"))
+        way, number = stage.split(".")
+        if int(number) > 1:
+            self.update(update, f"{way}.{int(number) - 1}", batch)
+        model = self.study.backbone_folder(definition["backbone"])
+        return {**self.study.update_input(update, stage, batch), "model": model}
+
+    def update(self, update, stage, batch):
+        if self.once("update", update, stage, batch):
+            inputs, path = self.update_inputs(update, stage, batch), self.study.updated(update, stage, batch)
+            running = job("update_backbone", self.study.update_spec(update, stage, batch), inputs)
+            updated_backbones.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
+
+    def updated_states(self, update, stage, text, batch):
+        self.update(update, stage, batch)
+        self.text(text)
+        if self.once("updated_states", update, stage, text, batch):
+            inputs = {**self.study.text_files(text), "updated": self.study.updated(update, stage, batch)}
+            path = self.study.updated_states(update, stage, text, batch)
+            running = job("write_updated_states", self.study.updated_states_spec(update, stage, text, batch), inputs)
+            updated_states.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
+
+    def updated_modules(self, update, stage, text, batch):
+        self.updated_states(update, stage, text, batch)
+        if self.once("updated_modules", update, stage, text, batch):
+            inputs = {
+                "states": self.study.updated_states(update, stage, text, batch),
+                "updated": self.study.updated(update, stage, batch),
+            }
+            path = self.study.updated_modules(update, stage, text, batch)
+            running = job("train_updated_modules", self.study.updated_module_spec(update, stage, text, batch), inputs)
+            modules.run_updated(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
+
+    def before_evidence(self, claim_id):
+        """Make everything that the evidence of a claim reads."""
+        claim, whole = self.study.config.studies[claim_id], f"1-{self.study.config.seeds(claim_id)}"
+        for of in self.study.study_modules(claim_id).values():
+            self.modules(of)
+        for text in claim["texts"] if claim["kind"] == "atlas" else ():
+            self.states(claim["backbone"], text)
+        for update in self.study.updates_of(claim_id):
+            for batch in self.study.update_batches(update, whole):
+                for stage in self.study.stages_of(claim_id):
+                    for text in claim["texts"]:
+                        self.updated_states(update, stage, text, batch)
+                        if stage.startswith("held."):
+                            self.updated_modules(update, stage, text, batch)
+
+    def evidence(self, claim_id):
+        if not self.once("evidence", claim_id):
+            return
+        self.before_evidence(claim_id)
+        wanted = self.study.study_verdict_input(claim_id)
+        for evidence, draws, manifest in zip(wanted["evidence"], wanted["draws"], wanted["manifests"], strict=True):
+            inputs = self.study.study_input(claim_id, Path(manifest).stem)
+            running = job("evaluate_studies", self.study.study_evaluation_spec(claim_id, Path(manifest).stem), inputs)
+            outputs = {"evidence": evidence, "draws": draws, "manifest": manifest}
+            evidence_of_studies.run(running, inputs, outputs)
+
+    def verdict(self, claim_id):
+        """Judge a claim; return its result file."""
+        self.evidence(claim_id)
+        inputs = {k: v for k, v in self.study.study_verdict_input(claim_id).items() if k != "generation"}
+        path = self.study.result_file(claim_id)
+        study_verdict.run(job("judge_study", self.study.study_verdict_spec(claim_id), inputs), inputs, {"result": path})
+        return provenance.read_result(path)
