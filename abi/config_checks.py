@@ -110,7 +110,7 @@ KEYS = {  # kind -> keys it needs, keys it may have
     "aggregate": ({"rungs", "checks"}, set()),
     "update": ({"update", "texts", "seeds"}, {"generation"}),
     "succession": ({"update", "texts", "seeds"}, set()),
-    "scaling_law": ({"updates", "texts", "calibrated_by", "seeds"}, set()),
+    "scaling_law": ({"updates", "texts", "calibrated_by", "formula", "seeds"}, set()),
     "atlas": ({"backbone", "module", "shared", "texts", "seeds"}, {"mixture"}),
 }
 EXPANDED, LADDERS = ("transfer", "reconstruction"), ("ladder", "aggregate")
