@@ -35,10 +35,10 @@ def design(points: Sequence[Point]) -> tuple[Array, Array]:
     return np.array(rows), np.log10(np.array([float(p.floor or 0) for p in points]) + 1)
 
 
-def fit_law(points: Sequence[Point]) -> Record:
+def fit_law(points: Sequence[Point], level: float = 0.95) -> Record:
     """Return the registered fit to the points that have a floor, with everything that must stand beside it.
 
-    R2 is withheld with fewer than 5 residual degrees of freedom or fewer than 3 distinct responses.
+    R2 is withheld with fewer than 5 residual degrees of freedom or fewer than 3 distinct responses. Args: level: of the interval.
     """
     used = [point for point in points if point.floor is not None]
     floors = {point.floor for point in used}
@@ -59,7 +59,7 @@ def fit_law(points: Sequence[Point]) -> Record:
     if record["r2_withheld"] is None:
         record["r2"] = float(1 - (residuals**2).sum() / ((y - y.mean()) ** 2).sum())
     variance = float((residuals**2).sum() / freedom) * np.linalg.inv(x.T @ x)[2, 2]
-    half = quantile(0.95, freedom) * float(np.sqrt(max(variance, 0.0)))
+    half = quantile(level, freedom) * float(np.sqrt(max(variance, 0.0)))
     record["gamma_interval"] = [float(solution[2]) - half, float(solution[2]) + half]
     if freedom > 1:
         record["loo_mae_steps"] = leave_one_out(x, y)

@@ -306,9 +306,9 @@ def _mixture(claim: Mapping[str, Any], fits: Mapping[str, Record]) -> list[Recor
 
 def law_parts(
     evidence: pd.DataFrame, claim: Mapping[str, Any], widths: Mapping[str, int], budgets: Sequence[int],
-    thresholds: Mapping[str, float], min_positions: int,
+    thresholds: Mapping[str, float], min_positions: int, strict: float,
 ) -> Record:  # fmt: skip
-    """Return verdict, reason, the fit, and the points of a scaling law: floors, margins, agreement by budget.
+    """Return verdict, reason, verdict at the strict level, the fit, and the points of a scaling law: floors, margins, agreement by budget.
 
     A floor is the least budget at which all four published thresholds are met on held-out text, against the oracle that
     teaches, as the original has it. Args: widths: update -> backbone width.
@@ -335,7 +335,15 @@ def law_parts(
         "id": "budgets", "title": "Agreement with the oracle by budget", "x_label": "calibration steps", "y_label": "top-5 overlap",
         "caption": "Held-out domain text; one run per point, its rate constant.", "log_x": False, "series": series,
     }  # fmt: skip
-    return {"verdict": verdict, "reason": reason, "law": law, "tables": [table], "curves": [curve]}
+    at_strict = judge_law(fit_law(points, strict))[0]
+    return {
+        "verdict": verdict,
+        "reason": reason,
+        "verdict_at_strict_level": at_strict,
+        "law": law,
+        "tables": [table],
+        "curves": [curve],
+    }
 
 
 def arm_means(evidence: pd.DataFrame, study: str, min_positions: int) -> dict[str, dict[str, float]]:

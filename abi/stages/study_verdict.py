@@ -46,12 +46,11 @@ def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
     criteria, thresholds = Criteria.from_mapping(protocol["criteria"]), protocol["published_criteria"]
     names, ppl = study_names(claim, spec.get("rounds", 1)), perplexities(evidence, criteria.min_positions)
     parts: Record = {"checks": [], "tables": [], "curves": [], "matrices": []}
+    strict = strict_level(criteria, spec["n_claims"])
     if claim["kind"] == "scaling_law":
-        widths = {update: width for update, width in spec["widths"].items()}
-        found = law_parts(evidence, claim, widths, spec["budgets"], thresholds, criteria.min_positions)
-        parts |= {**found, "verdict_at_strict_level": found["verdict"], "fits": {}}
+        found = law_parts(evidence, claim, spec["widths"], spec["budgets"], thresholds, criteria.min_positions, strict)
+        parts |= {**found, "fits": {}}
     else:
-        strict = strict_level(criteria, spec["n_claims"])
         parts |= judge_studies(evidence, claim, names, criteria, thresholds, strict)
         if claim["kind"] == "atlas":
             parts |= atlas_parts(claim, parts["fits"])

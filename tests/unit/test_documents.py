@@ -1,12 +1,14 @@
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+
+from abi.inspection import exit_code
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -103,12 +105,9 @@ def test_figures_of_the_record_that_a_page_quotes_stand_in_the_record(start):
     assert "171 %" in record
 
 
-def test_the_exit_rule_of_the_original_is_the_line_that_the_page_gives(tmp_path):
-    page = (ROOT / "docs" / "updates.md").read_text(encoding="utf-8")
-    [line] = re.findall(r"(?m)^    python (-c .*)$", page)
-    path = tmp_path / "results" / "tiny" / "reproduce_abi_results.json"
-    path.parent.mkdir(parents=True)
-    for passed, code in (([True, True], 0), ([True, False], 1)):
-        path.write_text(json.dumps({"checks": [{"passed": one} for one in passed]}))
-        done = subprocess.run([sys.executable, *shlex.split(line)], cwd=tmp_path, check=False)
-        assert done.returncode == code
+@pytest.mark.parametrize(("passed", "code"), [([True, True], 0), ([True, False], 1), ([], 1)])
+def test_the_exit_rule_of_the_original_is_an_option(passed, code):
+    assert "abi show reproduce --exit-rule" in (ROOT / "docs" / "updates.md").read_text(encoding="utf-8")
+    result = {"checks": [{"passed": one} for one in passed]}
+    assert exit_code(result, Namespace(exit_rule=True)) == code
+    assert exit_code(result, Namespace(exit_rule=False)) == 0
