@@ -40,7 +40,8 @@ def studies(job: Job, inputs: Mapping[str, Any], seed: int) -> Iterator[tuple[li
 
 def charts_of(inputs: Mapping[str, Any], seed: int, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return `shared`, and per domain `chart-<text>`, `random-<text>` (the shared interface, a fresh net), `linear-<text>`."""
-    made: dict[str, Any] = {"shared": module_of_seed(inputs["shared"], seed)}
+    first = read_states(inputs[f"train_{spec['texts'][0]}"], "train")
+    made: dict[str, Any] = {"shared": module_of_seed(inputs["shared"], seed, first)}
     fresh = AbiModule(made["shared"].config, seed=derive_seed("placebo", "random", seed, 0))
     for text in spec["texts"]:
         states = read_states(inputs[f"train_{text}"], "train")

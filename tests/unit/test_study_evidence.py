@@ -259,6 +259,13 @@ def test_the_head_of_another_backbone_is_refused(world, refuses):
 @pytest.mark.parametrize(
     ("claim", "update"), [("gpt2_update", "gpt2_medium_general"), ("t5_update", "t5_large_general")]
 )
+def test_states_of_the_other_way_of_updating_are_refused(world, refuses, claim, update):
+    held, free = (world.study.updated_states(update, f"{way}.1", "python", "1-3") for way in ("held", "free"))
+    replace_batch(free, held)
+    with refuses("is not the head of the backbone whose states|are of another backbone than"):
+        again(world, claim)
+
+
 def test_train_states_are_not_taken_for_held_out_ones(world, refuses):
     with refuses("holds states of train documents where test is wanted"):
         again(world, "gpt2_update", {"before_python": world.study.states("gpt2_medium", "python", "train")})
@@ -398,6 +405,16 @@ def test_a_mixture_is_the_weighted_sum_of_corrections(charts):
     mixed = Mixture([(0.25, one), (0.75, other)]).correction(states, slice(0, 4))
     torch.testing.assert_close(mixed, 0.25 * one(taps) + 0.75 * other(taps))
     assert set(atlas.mixtures(found, ("python", "general"))) == {"mix-0", "mix-25", "mix-50", "mix-75", "mix-100"}
+
+
+@pytest.mark.parametrize("role", ["shared", "oracle_sql", "reference_sql"])
+def test_an_atlas_refuses_a_module_of_another_backbone(world, refuses, role):
+    text, kind = ("python", "source") if role == "shared" else ("sql", role.split("_")[0])
+    other = ("gpt2_large", text, "standard", kind)
+    world.modules(other)
+    paths = world.study.module_manifests(other, "1-1")
+    with refuses("module of seed 1 belongs to another backbone"):
+        again(world, "domain_atlas", {role: paths}, seeds=[1])
 
 
 # budgets of a scaling law
