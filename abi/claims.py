@@ -276,7 +276,9 @@ def _reason(decision: Decision, record: Record) -> str:
         return f"({item.id}) " + _figure(next(o for o in item.outcomes if o.holds))
     if verdict == "SUPPORTED":
         weakest = min(_required(decision.own), key=lambda o: float((o.parts.mean - o.limit) / o.parts.half(o.level)))
-        return f"tests 0 to 7 hold, the closest is {_figure(weakest)}; share {record['share']['estimate']:.3g}"
+        whole = any(test.contrast.id.startswith("6.") for test in decision.own.tests)
+        words = "tests 0 to 7 hold" if whole else "every required test holds"
+        return f"{words}, the closest is {_figure(weakest)}; share {record['share']['estimate']:.3g}"
     gap = record["resolvable_gap"]
     could = (
         f"this study could have resolved a gap {gap['contrast']} of {gap['gap']:.3g} in {gap['metric']} "

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,6 +16,9 @@ from abi.planning import adopt_jobs
 from abi.provenance import ROOT, SCHEMAS, read_json, read_result, write_text
 from abi.report import figure, readme_table, table
 from abi.specs import Study
+
+if TYPE_CHECKING:
+    from abi.rules import Contrast, Plan
 
 REFERENCE = ROOT / "results" / "reference"
 INSTRUMENT = "instrument"
@@ -123,20 +126,64 @@ def docs(options: argparse.Namespace) -> int:
 def generated_parts() -> list[tuple[str, str, str]]:
     """Return (document, name of its part, content) of everything that is generated."""
     from abi import instrument_page
+    from abi.plans import atlas_plan, atlas_roles, update_plan
+    from abi.rules import Criteria
 
     results = reference_results("tiny")
     instrument = read_json(SIMULATED, INSTRUMENT)
     figures = instrument["figures"]
+    criteria = Criteria.from_mapping(load("tiny").protocol["criteria"])
     return [
         ("README.md", "verdicts", readme_table(results)),
+        ("README.md", "claims", block(claim_map())),
         ("config/README.md", "keys", key_tables()),
         ("docs/record.md", "record", record_page()),
         ("docs/architecture.md", "dag", rule_graph()),
+        ("docs/updates.md", "update-plan", block(plan_table(update_plan(criteria)))),
+        ("docs/updates.md", "atlas-plan", block(plan_table(atlas_plan(criteria, atlas_roles(["other"]))))),
         ("docs/instrument.md", "instrument", f"\n{made_by(instrument)}\n\n{instrument_page.render(figures)}\n"),
         ("docs/protocol.md", "coverage", block(instrument_page.coverage_by_seeds(figures))),
         ("docs/protocol.md", "power", block(instrument_page.conditions(figures["conditions"]))),
         ("docs/protocol.md", "before", block(contrast_table(results, "t5_same_backbone", "before"))),
     ]
+
+
+def claim_map() -> list[str]:
+    """Return the table of all claims of config/claims.yaml: target, the original's number, kind, result files."""
+    study = Study(load("tiny"))
+    rows = []
+    for claim_id, claim in (study.config.every() | study.config.pending).items():
+        if "of" in claim:
+            continue
+        record = claim.get("record", {})
+        others = [study.config.claims[other] for other in study.regimes_of(claim_id)[1:]]
+        files = [record.get("result_file", f"{claim_id}.json"), *(other["record"]["result_file"] for other in others)]
+        where = ", ".join(f"`{file}`" for file in files)
+        pending = f" (scale {', '.join(claim['scales'])} alone)" if claim_id in study.config.pending else ""
+        rows.append([f"`{claim_id}`", record.get("number", "-"), claim["kind"].replace("_", " ") + pending, where])
+    return table(["claim, a target", "number", "kind", "result file, then those of its other regimes"], rows)
+
+
+def plan_table(plan: "Plan") -> list[str]:
+    """Return the table of everything a plan asks: contrast, measure, limit, and what it decides."""
+    rows = [[*_asked(test), "SUPPORTED needs it" if test.required else "reported"] for test in plan.own.tests]
+    for refutation in plan.own.refutations:
+        level = " at level 1 - .05 / K" if len(refutation.contrasts) > 1 else ""
+        rows += [
+            [*_asked(c), f"REFUTED ({refutation.id}) if its upper bound is {_below(c)}{level}"]
+            for c in refutation.contrasts
+        ]
+    rows += [[*_asked(c), f"VACUOUS if its upper bound is {_below(c)}"] for c in plan.vacuous]
+    return table(["id", "contrast", "measure", "limit", "decides"], rows)
+
+
+def _asked(contrast: "Contrast") -> list[str]:
+    limit = f"{contrast.margin:g} raw" if contrast.margin else "0"
+    return [f"`{contrast.id}`", contrast.words(), f"{contrast.measure.metric} on {contrast.measure.scope}", limit]
+
+
+def _below(contrast: "Contrast") -> str:
+    return "at or below the limit" if contrast.closed else "below the limit"
 
 
 def contrast_table(results: Sequence[Mapping[str, Any]], claim: str, arm: str) -> list[str]:

@@ -51,6 +51,11 @@ def show_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `abi show`."""
     parser.add_argument("claim", metavar="CLAIM", help="a claim of config/claims.yaml (`abi claims` lists them)")
     claims_options(parser)
+    parser.add_argument(
+        "--exit-rule",
+        action="store_true",
+        help="exit with 1 unless every pass rule of the original is met (`reproduce`)",
+    )
 
 
 def claims(options: argparse.Namespace) -> int:
@@ -79,7 +84,7 @@ def show(options: argparse.Namespace) -> int:
     if options.json:
         command = command_of(study, options.claim)
         print(json.dumps({**row, "statement": claim["statement"], "command": command, "result": result}, indent=1))
-        return 0
+        return exit_code(result, options)
     lines = _head(study, row)
     if result is None:
         lines += [f"Never run at scale {options.scale}. This builds it:", f"  {command_of(study, options.claim)}"]
@@ -92,7 +97,15 @@ def show(options: argparse.Namespace) -> int:
                 f"{path}: lacks a part or holds one of another kind ({error!r}); delete it and rebuild it"
             ) from None
     print(ascii_only("\n".join(lines)))
-    return 0
+    return exit_code(result, options)
+
+
+def exit_code(result: Record | None, options: argparse.Namespace) -> int:
+    """Return 0; with `--exit-rule` the original's: 1 unless there are pass rules of the original and all are met."""
+    if not options.exit_rule:
+        return 0
+    checks = () if result is None else result.get("checks", ())
+    return 0 if checks and all(check["passed"] for check in checks) else 1
 
 
 def about(study: Study, claim_id: str) -> dict[str, Any]:
@@ -172,8 +185,8 @@ def _head(study: Study, row: Record) -> list[str]:
 
 def _about(claim: Record) -> list[str]:
     """Return in words how a claim is measured: kind, regime, backbones, text, fit; of a ladder its rungs."""
-    if claim["kind"] == "ladder":
-        return [f"ladder of {', '.join(claim['rungs'])}"]
+    if "rungs" in claim:
+        return [f"{claim['kind']} of {', '.join(claim['rungs'])}"]
     words = [claim["kind"]]
     if claim["kind"] == "transfer" and "regime" in claim:
         words.append(f"regime {claim['regime']} (the target side sees {claim['sees']})")
@@ -189,7 +202,9 @@ def _about(claim: Record) -> list[str]:
 def _rungs(result: Record) -> list[str]:
     """Return the verdict of a ladder and that of every rung with its reason."""
     note = "  (meaningless scale: it only tests the machinery)" if result["meaningless"] else ""
-    lines = [f"{result['verdict']}{note}", *_wrapped(result["reason"]), "", "Rungs"]
+    lines = [f"{result['verdict']}{note}", *_wrapped(result["reason"])]
+    lines += [line for check in result.get("checks", ()) for line in _wrapped(check_words(check))]
+    lines += ["", "Rungs"]
     for rung in result["rungs"]:
         lines += _wrapped(f"{rung['id']}: {rung['verdict']} (at the strict level {rung['verdict_at_strict_level']})")
         lines += _wrapped(rung["reason"], "      ")
@@ -207,10 +222,14 @@ def _verdict(result: Record) -> list[str]:
     for fit, judged in studies(result).items():
         if judged is not primary:
             lines += [f"  fit {fit} ({fit_words(result, fit)}): {judged['verdict']}"]
-    for check in result.get("checks", ()):
-        told = f"{figure(check['value'])}, threshold {figure(check['threshold'])}"
-        lines += _wrapped(f"check {check['id']}: {'passed' if check['passed'] else 'failed'} ({told})")
+    lines += [line for check in result.get("checks", ()) for line in _wrapped(check_words(check))]
     return [*lines, *(line for name, judged in _shown(result) for line in _tests(name, judged))]
+
+
+def check_words(check: Record) -> str:
+    """Return one pass rule of the original as words."""
+    told = f"{figure(check['value'])}, threshold {figure(check['threshold'])}"
+    return f"rule {check['id']}, {check['words']}: {'passed' if check['passed'] else 'failed'} ({told})"
 
 
 def _shown(result: Record) -> list[tuple[str, Record]]:

@@ -85,7 +85,7 @@ def update_plan(criteria: Criteria, roles: Roles = UPDATE) -> Plan:
 
 def atlas_roles(others: Sequence[str]) -> Roles:
     """Return the roles of a domain's chart: its placebo, the linear map, the charts of the other domains."""
-    return Roles("chart", ("random",), ("linear", *(f"chart-of-{other}" for other in others)))
+    return Roles("chart", ("random", "permuted"), ("linear", *(f"chart-of-{other}" for other in others)))
 
 
 def atlas_plan(criteria: Criteria, roles: Roles) -> Plan:

@@ -26,6 +26,12 @@ def with_interval(entry: Record | None) -> str:
     return figure(entry["mean"]) + bounds
 
 
+PUBLISHED = (  # figure of the record, its words, its unit
+    ("nib.top5", "top-5", ""), ("nib.js", "JS", ""), ("efficacy_pct", "efficacy", " %"), ("py_efficacy_pct", "py", " %"),
+    ("md_efficacy_pct", "md", " %"), ("r2", "R2", ""), ("locality_ratio", "locality", ""), ("n_diag_pass", "passing", ""),
+)  # fmt: skip
+
+
 def in_order(arms: Iterable[str]) -> list[str]:
     """Return arms in the order that every table and figure shares; unknown ones last, by name."""
     return sorted(arms, key=lambda arm: (ORDER.index(arm) if arm in ORDER else len(ORDER), arm))
@@ -34,9 +40,7 @@ def in_order(arms: Iterable[str]) -> list[str]:
 def published_words(result: Record) -> str:
     """Return what the original published for a claim, in a few words."""
     figures = result.get("record", {})
-    words = [
-        f"{name} {figures[key]['value']}" for name, key in (("top-5", "nib.top5"), ("JS", "nib.js")) if key in figures
-    ]
+    words = [f"{name} {figures[key]['value']}{unit}" for key, name, unit in PUBLISHED if key in figures]
     return ", ".join(words) or "nothing"
 
 
@@ -52,7 +56,7 @@ def share_words(judged: Record) -> str:
 
 def is_ladder(result: Record) -> bool:
     """Return whether a result file is that of a ladder: a verdict from the verdicts of other claims."""
-    return bool(result["claim"]["kind"] == "ladder")
+    return "rungs" in result
 
 
 def studies(result: Record) -> dict[str, Record]:
@@ -99,12 +103,18 @@ def criteria_words(result: Record) -> str:
     """Return what meets the published criteria here; of a ladder how many rungs are supported."""
     if is_ladder(result):
         supported = [rung for rung in result["rungs"] if rung["verdict"] == "SUPPORTED"]
-        return f"{len(supported)} of {len(result['rungs'])} rungs SUPPORTED"
+        words = f"{len(supported)} of {len(result['rungs'])} rungs SUPPORTED"
+        return words + (f"; {checks_words(result)}" if result.get("checks") else "")
     met = (primary_fit(result) or {}).get("published_criteria")
     if met is not None:
         return str(met["sentence"]).removeprefix("published criteria met by: ")
-    checks = result.get("checks", ())
-    return f"{sum(bool(check['passed']) for check in checks)} of {len(checks)} checks passed" if checks else "-"
+    return checks_words(result) if result.get("checks") else "-"
+
+
+def checks_words(result: Record) -> str:
+    """Return how many of the original's own pass rules our figures meet."""
+    checks = result["checks"]
+    return f"{sum(bool(check['passed']) for check in checks)} of {len(checks)} rules of the original met"
 
 
 def units_words(result: Record) -> str:

@@ -20,7 +20,7 @@ from abi.rules import Criteria, Measure
 Record = dict[str, Any]
 CONTROLS = {
     "update": ("raw", "random", "random-net", "zero-shot-off"),
-    "atlas": ("raw", "random", "linear", "shared"),
+    "atlas": ("raw", "random", "permuted", "linear", "shared"),
 }
 CANDIDATE = {"update": "zero-shot", "atlas": "chart"}
 
@@ -41,7 +41,8 @@ def judge_studies(
         for study in studies:
             judged = _judge(evidence, kind, study, claim, criteria, level)
             refuted = _judge(evidence, kind, study, claim, criteria, one_of_k)
-            words[study, level] = judged["verdict"], refuted["verdict"] == "REFUTED"
+            vacuous = judged["verdict"] == "VACUOUS"  # refuted means: not vacuous, at the level that decides
+            words[study, level] = judged["verdict"], refuted["verdict"] == "REFUTED" and not vacuous
             if level == criteria.level:
                 judged["published_criteria"] = published_criteria(
                     evidence, fit=study, criteria=criteria, thresholds=thresholds, candidate=CANDIDATE[kind],
@@ -156,33 +157,26 @@ def update_checks(claim: Mapping[str, Any], fits: Mapping[str, Record], ppl: Map
     first = next(iter(fits))
     if claim["kind"] == "succession":
         last = {text: [study for study in fits if study.endswith(f"-{text}")][-1] for text in claim["texts"]}
-        checks = [
-            check(
-                f"start-{text}",
-                f"gain of {text} before any update",
-                gains[f"round1-{text}"]["before"],
-                0.03,
-                above=True,
-            )
-            for text in claim["texts"]
-        ]
-        checks += [check(s, f"zero-shot gain of {s}", gains[s]["zero-shot"], 0.03, above=True) for s in fits]
-        return checks + [
-            check(f"efficacy-{text}", f"E3 of {text} after the last round", found[study]["E3"], 0.40)
-            for text, study in last.items()
-        ]
+        start = min(gains[f"round1-{text}"]["before"] for text in claim["texts"])
+        least = min(gains[study]["zero-shot"] for study in fits)
+        return [
+            check("start", "least gain of a domain before any update", start, 0.03, above=True),
+            *(check(s, f"zero-shot gain of {s}", gains[s]["zero-shot"], 0.03, above=True) for s in fits),
+            *(check(f"efficacy-{text}", f"E3 of {text} after the last round", found[s]["E3"], 0.40) for text, s in last.items()),
+            check("all-rounds", "least zero-shot gain of all rounds and domains", least, 0.03, above=True),
+        ]  # fmt: skip
+    if generation is None:
+        return [check("E1", "E1, published rule of the T5 update", found[first]["E1"], 0.50)]
+    ratio = generation["ratio"]
     checks = [
-        check("E1", "E1, published rule of the T5 update", found[first]["E1"], 0.50),
         check("S1", "gain of the domain net before the update", gains[first]["before"], 0.03, above=True),
         check("S2", "zero-shot gain after the update", gains[first]["zero-shot"], 0.03, above=True),
         check("S3", "E2", found[first]["E2"], 0.50),
     ]
-    if generation is not None:
-        ratio = generation["ratio"]
-        checks.append({"id": "S4", "words": "perplexity of the last over the first part of generated text", "value": ratio,
-                       "threshold": 3.0, "passed": ratio < 3.0})  # fmt: skip
-    whole = all(item["passed"] for item in checks if item["id"] in {"S1", "S2", "S3"})
-    return [*checks, {"id": "S5", "words": "S1, S2 and S3", "value": None, "threshold": None, "passed": whole}]
+    whole = all(item["passed"] for item in checks)
+    fourth = {"id": "S4", "words": "perplexity of the last over the first part of generated text", "value": ratio,
+              "threshold": 3.0, "passed": ratio < 3.0}  # fmt: skip
+    return [*checks, fourth, {"id": "S5", "words": "S1, S2 and S3", "value": None, "threshold": None, "passed": whole}]
 
 
 def generation_table(generation: Mapping[str, Any]) -> Record:

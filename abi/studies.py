@@ -6,18 +6,20 @@ made and in which round: `held.1` with the stability term, `free.1` without.
 
 from typing import Any
 
-from abi.config import Config
 from abi.errors import ConfigError
+from abi.jobs import Jobs, Needed, seeds_of
 
 WAYS = ("held", "free")
 
 
-class UpdateJobs:
-    """The part of `specs.Study` that knows updates. Paths are relative to the working directory."""
+class SeveralJobs(Jobs):
+    """The part of `specs.Study` that knows updates, atlases and laws. Paths are relative to the working directory."""
 
-    config: Config
-    scale: dict[str, Any]
-    results: str
+    def needs(self, claim_id: str) -> list[tuple[Needed, int]]:
+        """Return the trained modules a claim of several studies needs and their seeds."""
+        if claim_id not in self.config.studies:
+            return super().needs(claim_id)
+        return [(of, self.config.seeds(claim_id)) for of in self.study_modules(claim_id).values()]
 
     def update_definition(self, update: str) -> dict[str, Any]:
         """Return an update of the scale."""
@@ -88,13 +90,13 @@ class UpdateJobs:
     def updated_states_spec(self, update: str, stage: str, text: str, batch: str) -> dict[str, Any]:
         """What the states of updated backbones depend on; train states are stored where an oracle is trained."""
         splits = ["train", "test"] if stage.startswith("held.") else ["test"]
-        own: dict[str, Any] = self.states_spec(self.update_definition(update)["backbone"], text)  # type: ignore[attr-defined]
+        own: dict[str, Any] = self.states_spec(self.update_definition(update)["backbone"], text)
         return {**own, "splits": splits, "seeds": seeds_of(batch)}
 
     def updated_module_spec(self, update: str, stage: str, text: str, batch: str) -> dict[str, Any]:
         """What the oracles of updated backbones depend on: the budget of every native module."""
         shape = self.update_definition(update)["module"]
-        own: dict[str, Any] = self.module_spec(text, shape, "oracle", batch)  # type: ignore[attr-defined]
+        own: dict[str, Any] = self.module_spec(text, shape, "oracle", batch)
         return {**own, "updated": f"{update}.{stage}"}
 
     # inputs
@@ -105,7 +107,7 @@ class UpdateJobs:
         definition = self.update_definition(update)
         backbone = definition["backbone"]
         inputs: dict[str, Any] = {
-            **self.text_files(definition["text"]),  # type: ignore[attr-defined]
+            **self.text_files(definition["text"]),
             "backbone": f"{self.results}/backbones/{backbone}.json",
         }
         if int(number) > 1:
@@ -120,15 +122,9 @@ class UpdateJobs:
         wanted = {text: (definition["backbone"], text, definition["module"], "source") for text in definition["holds"]}
         return {text: self.module_manifests(of, batch) for text, of in wanted.items()}
 
-    def module_manifests(self, of: tuple[str, str, str, str], batch: str) -> list[str]:
-        """Return the manifests of trained modules that hold a batch's seeds."""
-        n_seeds = self.module_seeds(*of)  # type: ignore[attr-defined]
-        names: list[str] = self.batches_for("modules", n_seeds, batch)  # type: ignore[attr-defined]
-        return [f"{self.results}/modules/{'/'.join(of)}/{name}.json" for name in names]
-
     def update_batches(self, update: str, batch: str) -> list[str]:
         """Return the batches of an update that hold the seeds of another batch."""
-        found: list[str] = self.batches_for("updates", self.update_seeds(update), batch)  # type: ignore[attr-defined]
+        found: list[str] = self.batches_for("updates", self.update_seeds(update), batch)
         return found
 
     def study_modules(self, claim_id: str) -> dict[str, tuple[str, str, str, str]]:
@@ -172,15 +168,15 @@ class UpdateJobs:
         if claim["kind"] == "scaling_law":
             return inputs
         backbone = self.update_definition(claim["update"])["backbone"]
-        before = {f"before_{text}": self.states(backbone, text, "test") for text in claim["texts"]}  # type: ignore[attr-defined]
-        return {**inputs, **before, "head": self.head(backbone)}  # type: ignore[attr-defined]
+        before = {f"before_{text}": self.states(backbone, text, "test") for text in claim["texts"]}
+        return {**inputs, **before, "head": self.head(backbone)}
 
     def _atlas_input(self, claim: dict[str, Any]) -> dict[str, Any]:
         states = {
-            f"{split}_{text}": self.states(claim["backbone"], text, split)  # type: ignore[attr-defined]
+            f"{split}_{text}": self.states(claim["backbone"], text, split)
             for text in claim["texts"] for split in ("train", "test")
         }  # fmt: skip
-        return {**states, "head": self.head(claim["backbone"])}  # type: ignore[attr-defined]
+        return {**states, "head": self.head(claim["backbone"])}
 
     def study_evaluation_spec(self, claim_id: str, batch: str) -> dict[str, Any]:
         """What the evidence of a claim of several studies depends on, for a batch of seeds."""
@@ -193,7 +189,7 @@ class UpdateJobs:
         }
         if claim["kind"] == "atlas":
             penalty = self.scale["calibration"]["kd"]["ridge_penalty"]
-            return {**spec, "module": self._shape(claim["module"]), "ridge_penalty": penalty}  # type: ignore[attr-defined]
+            return {**spec, "module": self._shape(claim["module"]), "ridge_penalty": penalty}
         if claim["kind"] == "scaling_law":
             budget = self.scale["calibration"][claim["calibrated_by"]]
             keys_of_fit = ("temperature", "kd_weight", "batch", "budgets")
@@ -208,7 +204,7 @@ class UpdateJobs:
     def study_verdict_input(self, claim_id: str) -> dict[str, list[str]]:
         """Return the evidence of a claim of several studies, its manifests, and what its modules and updates are."""
         n_seeds = self.config.seeds(claim_id)
-        batches = self.batches("updates", n_seeds)  # type: ignore[attr-defined]
+        batches = self.batches("updates", n_seeds)
         whole, kept = f"1-{n_seeds}", {}
         inputs = self.study_input(claim_id, whole)
         for name in ("updates", "oracles"):
@@ -259,16 +255,10 @@ class UpdateJobs:
     def study_verdict_spec(self, claim_id: str) -> dict[str, Any]:
         """What the verdict of a claim of several studies depends on besides its evidence."""
         claim = {key: value for key, value in self.config.studies[claim_id].items() if key != "scales"}
-        about: dict[str, Any] = self.verdict_facts()  # type: ignore[attr-defined]
+        about: dict[str, Any] = self.verdict_facts()
         updates = {update: self.update_definition(update) for update in self.updates_of(claim_id)}
         rest: dict[str, Any] = {"rounds": self.rounds_of(claim_id), "updates": updates} if updates else {}
         if claim["kind"] == "scaling_law":
             rest["budgets"] = self.scale["calibration"][claim["calibrated_by"]]["budgets"]["steps"]
             rest["widths"] = {update: self.width_of(definition["backbone"]) for update, definition in updates.items()}
         return {"id": claim_id, "claim": claim, "seeds": self.config.seeds(claim_id), **about, **rest}
-
-
-def seeds_of(batch: str) -> list[int]:
-    """Return the seeds of a batch name `first-last`."""
-    first, last = batch.split("-")
-    return list(range(int(first), int(last) + 1))

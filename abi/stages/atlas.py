@@ -7,13 +7,16 @@ domain's train text). Source: EXPERIMENTS T2 (least-squares chart).
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
 from abi.evaluation import Key, Score, score
 from abi.fitting import Evaluated, FitData, Fitted, LinearMap, Mixture, corrections, derive_seed, solve
-from abi.module import AbiModule, with_net
+from abi.module import AbiModule, permute_domain_net, with_net
 from abi.provenance import Job
 from abi.stages.store import module_of_seed, read_head, read_states
 from abi.states import States
 
+PLACEBOS, DRAWS = ("random", "permuted"), 3
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -25,38 +28,51 @@ def studies(job: Job, inputs: Mapping[str, Any], seed: int) -> Iterator[tuple[li
         states = read_states(inputs[f"test_{text}"], "test")
         reference, oracle = (module_of_seed(inputs[f"{role}_{text}"], seed, states) for role in ("reference", "oracle"))
         arms: dict[str, Evaluated | None] = {"raw": None, "reference": reference, "oracle": oracle}
-        arms |= {"shared": charts["shared"], "chart": charts[f"chart-{text}"], "random": charts[f"random-{text}"]}
-        arms["linear"] = charts[f"linear-{text}"]
+        arms |= {"shared": charts["shared"], "chart": charts[f"chart-{text}"], "linear": charts[f"linear-{text}"]}
         for other in (other for other in spec["texts"] if other != text):
             arms[f"chart-of-{other}"] = charts[f"chart-{other}"]
-            arms[f"random-of-{other}"] = charts[f"random-{other}"]
+            arms[f"random-of-{other}"] = charts[f"random-{other}", 0]
         if text in spec.get("mixture", ()):
             arms |= mixtures(charts, spec["mixture"])
         scopes = {"domain": states}
         keys = {Key(text, name): arm for name, arm in arms.items()}
+        for name in PLACEBOS:
+            keys |= {Key(text, name, draw): charts[f"{name}-{text}", draw] for draw in range(DRAWS)}
         head = read_head(inputs["head"], states)
         yield score(keys, reference, None, scopes, head, windows_per_batch=spec["windows_per_batch"]), scopes
 
 
-def charts_of(inputs: Mapping[str, Any], seed: int, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `shared`, and per domain `chart-<text>`, `random-<text>` (the shared interface, a fresh net), `linear-<text>`."""
+def charts_of(inputs: Mapping[str, Any], seed: int, spec: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return `shared`, and per domain `chart-<text>`, `linear-<text>`, and of every placebo (`random-<text>`, draw).
+
+    All charts share the interface of the shared module; a placebo has a fresh net or the shared one's permuted.
+    """
     first = read_states(inputs[f"train_{spec['texts'][0]}"], "train")
-    made: dict[str, Any] = {"shared": module_of_seed(inputs["shared"], seed, first)}
-    fresh = AbiModule(made["shared"].config, seed=derive_seed("placebo", "random", seed, 0))
+    shared = module_of_seed(inputs["shared"], seed, first)
+    nets = {(name, draw): placebo(shared, name, seed, draw) for name in PLACEBOS for draw in range(DRAWS)}
+    made: dict[Any, Any] = {"shared": shared}
     for text in spec["texts"]:
         states = read_states(inputs[f"train_{text}"], "train")
         oracle = module_of_seed(inputs[f"oracle_{text}"], seed, states)
         data = FitData(states, read_head(inputs["head"], states), corrections(oracle, states))
         linear = LinearMap(oracle.config.taps, oracle.config.width)
         linear.standardise(states)
-        arms: dict[str, Fitted] = {
-            "chart": with_net(made["shared"], made["shared"]), "random": with_net(made["shared"], fresh), "linear": linear,
-        }  # fmt: skip
-        for name, arm in arms.items():
+        arms: dict[Any, Fitted] = {f"chart-{text}": with_net(shared, shared), f"linear-{text}": linear}
+        arms |= {(f"{name}-{text}", draw): with_net(shared, net) for (name, draw), net in nets.items()}
+        for arm in arms.values():
             arm.requires_grad_(False)
             solve(arm, data, spec["ridge_penalty"])
-            made[f"{name}-{text}"] = arm
+        made |= arms
     return made
+
+
+def placebo(shared: AbiModule, name: str, seed: int, draw: int) -> AbiModule:
+    """Return a module that holds a placebo's net: a fresh one, or the shared module's permuted."""
+    if name == "random":
+        return AbiModule(shared.config, seed=derive_seed("placebo", name, seed, draw))
+    permuted = with_net(shared, shared)
+    permute_domain_net(permuted, torch.Generator().manual_seed(derive_seed("permutation", seed, draw)))
+    return permuted
 
 
 def mixtures(charts: Mapping[str, Any], texts: tuple[str, str]) -> dict[str, Evaluated]:

@@ -3,14 +3,15 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from abi.figures.closures import transfer_figure
-from abi.provenance import Job, read_json, write_text
+from abi.provenance import Job, read_json, sha256_file, write_json, write_text
 from abi.transfers import COLUMNS, markdown, rows
 
 
 def run(job: Job, inputs: Sequence[str], outputs: Mapping[str, str]) -> None:
-    """Write `markdown`, `csv` and `figure` (SVG) of the transfers' result files."""
+    """Write `markdown`, `csv` and `figure` (SVG) of the transfers' result files, and `record`, which says what made them."""
     results = [read_json(path, "result") for path in inputs]
     found = rows(results)
     text = io.StringIO()
@@ -20,3 +21,6 @@ def run(job: Job, inputs: Sequence[str], outputs: Mapping[str, str]) -> None:
     write_text(outputs["csv"], text.getvalue())
     write_text(outputs["markdown"], markdown(results))
     transfer_figure(found, outputs["figure"])
+    kept = ("csv", "markdown", "figure")
+    files = {Path(outputs[key]).name: sha256_file(outputs[key]) for key in kept}
+    write_json(outputs["record"], "transfers", {"rows": len(found), "files": files, "provenance": job.provenance()})

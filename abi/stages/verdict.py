@@ -15,12 +15,13 @@ from abi.claims import (
     published_criteria,
     strict_level,
 )
+from abi.curves import curves_of
 from abi.errors import DataError
 from abi.evidence import read_promised
 from abi.provenance import Job, read_json, write_json
 from abi.rows import files_of
 from abi.rules import Criteria
-from abi.vocabulary import UNFITTED, fits_of
+from abi.vocabulary import CLOSED_FORM, UNFITTED, fits_of
 
 CANDIDATE = {"transfer": "transferred", "reconstruction": "candidate"}
 Record = dict[str, Any]
@@ -63,6 +64,7 @@ def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
             evidence, fit=fit, criteria=criteria, thresholds=protocol["published_criteria"], candidate=CANDIDATE[kind],
             controls=RECONSTRUCTION_CONTROLS if kind == "reconstruction" else CONTROLS,
         )  # fmt: skip
+    curves = curves_of(claim, evidence, fits, steps_of(spec), criteria)
     primary = fits[claim["fit"]]
     strict = judge_at(evidence, claim, criteria, strict_level(criteria, spec["n_claims"]), frozen=frozen)
     return {
@@ -74,11 +76,23 @@ def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
         "reason": primary["reason"],
         "verdict_at_strict_level": strict,
         "fits": fits,
+        **({"curves": [curve for curve in curves if curve["series"]]} if any(c["series"] for c in curves) else {}),
         "perplexity": perplexities(evidence, criteria.min_positions),
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
         "record": record.figures_of(claim["record"]["claim"]) if "claim" in claim["record"] else {},
         **legacy(spec, evidence, draws, primary["published_criteria"]),
     }
+
+
+def steps_of(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Return fit -> steps of the fits that differ in steps alone: the deciding one, its variants, the closed form with none."""
+    claim, budget = spec["claim"], spec["budget"]
+    found = {claim["fit"]: sum(phase["steps"] for phase in budget["phases"]["module"])}
+    for name in claim.get("variants", ()):
+        change = budget["variants"][name]
+        if set(change) == {"steps"}:
+            found[name] = change["steps"]
+    return {CLOSED_FORM: 0, **found} if len(found) > 1 else found
 
 
 def judge_at(

@@ -86,6 +86,8 @@ def _spec(study: Study, claim_id: str, path: Path) -> dict[str, Any]:
     if stage == "evidence":
         several = claim_id in study.config.studies
         return study.study_evaluation_spec(claim_id, batch) if several else study.evaluation_spec(claim_id, batch)
+    if stage == "generation":
+        return study.generation_spec(claim_id)
     if stage == "updates":
         return study.update_spec(path.parts[1], path.parts[2], batch)
     if stage == "updated_modules":

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from abi import config
+from abi import config, config_checks
 from abi.arms import RECIPES
 from abi.errors import ConfigError
 from abi.verification import checkout
@@ -225,7 +225,7 @@ def test_a_lock_that_is_none_is_refused(root, lock):
 
 
 def test_files_that_are_no_results_are_those_that_verify_leaves_aside():
-    assert config.ASIDE == checkout.ASIDE
+    assert config_checks.ASIDE == checkout.ASIDE
 
 
 def test_a_scale_extends_another_key_by_key(root):

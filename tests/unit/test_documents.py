@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shlex
@@ -73,3 +74,41 @@ def test_links_of_the_documents_lead_somewhere():
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_anchors_of_links_are_headings():
+    for page in PAGES:
+        for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+            target = page.parent / link if link else page
+            heads = re.findall(r"(?m)^#+ (.*)$", target.read_text(encoding="utf-8"))
+            anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+            assert anchor in anchors, f"{page.name}: {link}#{anchor}"
+
+
+def test_every_page_stands_in_the_map_of_documents():
+    there = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name}" not in there]
+    assert missing == ["README.md"]
+
+
+@pytest.mark.parametrize("start", ["**How 304 % comes about.**", "**How the published .97"])
+def test_figures_of_the_record_that_a_page_quotes_stand_in_the_record(start):
+    text = (ROOT / "docs" / "updates.md").read_text(encoding="utf-8")
+    part = text[text.index(start) :].split("\n\n")[0]
+    record = (ROOT / "docs" / "record.md").read_text(encoding="utf-8")
+    figures = re.findall(r"(?<![\w.])\d+\.\d+(?![\w])", part)
+    assert len(figures) >= 4
+    assert [figure for figure in figures if figure not in record] == []
+    assert "304.26" in record
+    assert "171 %" in record
+
+
+def test_the_exit_rule_of_the_original_is_the_line_that_the_page_gives(tmp_path):
+    page = (ROOT / "docs" / "updates.md").read_text(encoding="utf-8")
+    [line] = re.findall(r"(?m)^    python (-c .*)$", page)
+    path = tmp_path / "results" / "tiny" / "reproduce_abi_results.json"
+    path.parent.mkdir(parents=True)
+    for passed, code in (([True, True], 0), ([True, False], 1)):
+        path.write_text(json.dumps({"checks": [{"passed": one} for one in passed]}))
+        done = subprocess.run([sys.executable, *shlex.split(line)], cwd=tmp_path, check=False)
+        assert done.returncode == code

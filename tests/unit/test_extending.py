@@ -23,6 +23,7 @@ from abi.training import Phase, Schedule
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 CLAIM, BACKBONE, TEXT, ARM = "t5_to_smollm", "smollm_135m", "notes", "random-identity"
+UPDATE, SUCCESSION, ATLAS = "smollm_update", "smollm_succession", "notes_atlas"
 
 
 def blocks(language):
@@ -51,7 +52,7 @@ def study(root):
 
 
 def test_every_block_names_its_file():
-    assert len(blocks("yaml")) == PAGE.count("```yaml") == 5
+    assert len(blocks("yaml")) == PAGE.count("```yaml") == 8
     assert len(blocks("python")) == PAGE.count("```python") == 2
 
 
@@ -100,6 +101,46 @@ def test_the_claim_of_the_page_gets_its_jobs(study):
     assert set(study.config.claims) >= {CLAIM, f"{CLAIM}_few_shot", f"{CLAIM}_general_only"}
     assert study.result_file(CLAIM) == "results/tiny/t5_to_smollm_results.json"
     assert f"results/tiny/evidence/{CLAIM}/1-5.csv.gz" in study.verdict_input(CLAIM)["evidence"]
+
+
+def test_the_update_of_the_page_is_made_both_ways_and_read_before_and_after(study):
+    assert study.stages_of(UPDATE) == ["held.1", "free.1"]
+    assert study.stages_of(SUCCESSION) == ["held.1", "free.1", "held.2", "free.2"]
+    held, free = (study.update_spec("smollm_general", f"{way}.1", "1-3") for way in ("held", "free"))
+    assert held | {"way": "free", "holds": [], "stability": 0.0} == free
+    inputs = study.study_input(SUCCESSION, "1-3")
+    for role in ("source", "oracle", "before"):
+        assert {f"{role}_python", f"{role}_{TEXT}"} <= set(inputs)
+    assert len(inputs["oracles"]) == 4
+    assert study.generation_files(UPDATE) == {"generation": [f"results/tiny/generation/{UPDATE}.json"]}
+    assert study.result_file(UPDATE) == f"results/tiny/{UPDATE}.json"
+
+
+def test_the_atlas_of_the_page_has_a_chart_per_domain(study):
+    inputs = study.study_input(ATLAS, "1-3")
+    for text in ("python", "general", TEXT):
+        assert {f"oracle_{text}", f"reference_{text}", f"train_{text}", f"test_{text}"} <= set(inputs)
+    assert study.study_evaluation_spec(ATLAS, "1-3")["mixture"] == ["python", TEXT]
+
+
+def test_a_claim_about_a_text_that_its_update_does_not_hold_is_refused(root, tmp_path):
+    shutil.copytree(root / "config", tmp_path / "config")
+    path = tmp_path / "config" / "claims.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["claims"][UPDATE]["texts"] = ["sql"]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="'sql' is not a text that update smollm_general holds"):
+        load("tiny", tmp_path)
+
+
+def test_the_claim_of_the_contributing_page_is_valid(tmp_path):
+    [block] = re.findall(r"```yaml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    path = tmp_path / "config" / "claims.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["claims"] |= yaml.safe_load(block)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert "gpt2_to_t5" in load("tiny", tmp_path).claims
 
 
 def test_more_seeds_leave_full_batches_as_they_are(study):
@@ -165,3 +206,16 @@ def test_snakemake_plans_the_claim_of_the_page(tmp_path):
     assert done.returncode == 0, done.stderr
     jobs = dict(re.findall(r"(?m)^(\w+) +(\d+)$", done.stdout))
     assert (jobs["build_backbone"], jobs["write_states"], jobs["judge_claim"]) == ("2", "4", "1")
+
+
+@pytest.mark.workflow
+def test_snakemake_plans_the_update_and_the_atlas_of_the_page(tmp_path):
+    for part in ("abi", "config", "envs", "profiles", "scripts", "workflow"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "Snakefile", tmp_path)
+    apply(tmp_path)
+    command = [sys.executable, "-m", "snakemake", "-n", UPDATE, SUCCESSION, ATLAS, "--config", "scale=smoke"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    jobs = dict(re.findall(r"(?m)^(\w+) +(\d+)$", done.stdout))
+    assert (jobs["judge_study"], jobs["generate_text"]) == ("3", "1")

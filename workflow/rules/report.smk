@@ -9,6 +9,7 @@ rule tabulate_transfers:
         markdown="<results>/transfer.md",
         csv="<results>/transfer.csv",
         figure="<results>/transfer.svg",
+        record="<results>/transfer.json",
     log:
         "<logs>/tabulate_transfers.log",
     benchmark:
