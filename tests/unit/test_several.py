@@ -39,7 +39,7 @@ ZERO_SHOT = {
     "random-net": 0.45, "oracle-off": 0.5, "random-off": 0.0, "before": 0.9,
 }  # fmt: skip
 ATLAS = {
-    "raw": 0.0, "oracle": 1.0, "shared": 0.3, "chart": 0.9, "random": 0.4, "linear": 0.5, "chart-of-b": 0.2, "chart-of-c": 0.3,
+    "raw": 0.0, "oracle": 1.0, "shared": 0.3, "chart": 0.9, "random": 0.4, "permuted": 0.35, "linear": 0.5, "chart-of-b": 0.2, "chart-of-c": 0.3,
     "random-of-b": 0.1, "random-of-c": 0.1,
 }  # fmt: skip
 UPDATE_CLAIM = {"kind": "update", "texts": ["a"]}
@@ -160,10 +160,10 @@ def test_a_chart_better_than_all_others_is_supported():
     record = chart()
     assert (record["verdict"], holding(record)) == ("SUPPORTED", [])
     required = {t["id"].rpartition(".")[2] for t in record["tests"] if t["id"].startswith("4.")}
-    assert required == {"random", "linear", "chart-of-b", "chart-of-c"}
+    assert required == {"random", "permuted", "linear", "chart-of-b", "chart-of-c"}
 
 
-@pytest.mark.parametrize("other", ["random", "linear", "chart-of-b", "chart-of-c"])
+@pytest.mark.parametrize("other", ["random", "permuted", "linear", "chart-of-b", "chart-of-c"])
 def test_a_chart_worse_than_another_is_refuted_by_g(other):
     record = chart({other: 1.1})
     assert (record["verdict"], holding(record)) == ("REFUTED", ["g"])
@@ -181,10 +181,10 @@ def test_an_atlas_without_room_in_either_measure_is_vacuous(metric):
     assert chart(shifts=only(metric, oracle=-0.1))["verdict"] == "VACUOUS"
 
 
-def test_refutation_counts_its_eight_contrasts():
+def test_refutation_counts_its_ten_contrasts():
     item = next(item for item in chart()["refutations"] if item["id"] == "g")
-    assert len(item["contrasts"]) == 8
-    assert item["level"] == pytest.approx(1 - 0.05 / 8)
+    assert len(item["contrasts"]) == 10
+    assert item["level"] == pytest.approx(1 - 0.05 / 10)
 
 
 # one verdict of several studies
@@ -364,42 +364,47 @@ def checks(claim, ppl, generation=None):
     return {item["id"]: item for item in update_checks(claim, fits, ppl, generation)}
 
 
-def test_the_rules_of_the_update_are_those_of_the_original():
+def test_the_rule_of_the_t5_update_is_e1():
+    found = checks(UPDATE_CLAIM, {"round1-a": PPL})
+    assert {name: (item["value"], item["threshold"], item["passed"]) for name, item in found.items()} == {
+        "E1": (1.5, 0.5, True)
+    }
+    assert not checks(UPDATE_CLAIM, {"round1-a": {**PPL, "zero-shot": 36.0}})["E1"]["passed"]
+    assert not checks(UPDATE_CLAIM, {"round1-a": {**PPL, "oracle-before": 45.0}})["E1"]["passed"]
+
+
+def test_the_rules_of_an_update_with_generated_text_are_the_five_tiers():
     found = checks(UPDATE_CLAIM, {"round1-a": PPL}, {"ratio": 2.9})
-    assert {name: item["value"] for name, item in found.items()} == pytest.approx(
-        {"E1": 1.5, "S1": 0.5, "S2": 0.5, "S3": 0.5 / 0.375, "S4": 2.9, "S5": None}
-    )
-    assert {name: item["threshold"] for name, item in found.items()} == {
-        "E1": 0.5, "S1": 0.03, "S2": 0.03, "S3": 0.5, "S4": 3.0, "S5": None,
-    }  # fmt: skip
+    values = {name: item["value"] for name, item in found.items()}
+    assert values == {"S1": 0.5, "S2": 0.5, "S3": pytest.approx(0.5 / 0.375), "S4": 2.9, "S5": None}
+    limits = {name: item["threshold"] for name, item in found.items()}
+    assert limits == {"S1": 0.03, "S2": 0.03, "S3": 0.5, "S4": 3.0, "S5": None}
     assert all(item["passed"] for item in found.values())
 
 
 @pytest.mark.parametrize(
-    ("change", "failed"),
-    [({"before": 43.9}, {"S1", "S5"}), ({"zero-shot": 49.9}, {"E1", "S2", "S3", "S5"}),
-     ({"oracle-before": 45.0}, {"E1"})],
+    ("change", "ratio", "failed"),
+    [
+        ({"before": 43.9}, 1.0, {"S1", "S5"}), ({"zero-shot": 49.9}, 1.0, {"S2", "S3", "S5"}),
+        ({"zero-shot": 45.0}, 1.0, {"S3", "S5"}), ({}, 3.0, {"S4"}),
+    ],
 )  # fmt: skip
-def test_a_rule_of_the_update_fails_where_its_figure_does(change, failed):
-    found = checks(UPDATE_CLAIM, {"round1-a": {**PPL, **change}})
+def test_a_tier_fails_where_its_figure_does_and_the_fifth_with_the_first_three(change, ratio, failed):
+    found = checks(UPDATE_CLAIM, {"round1-a": {**PPL, **change}}, {"ratio": ratio})
     assert {name for name, item in found.items() if not item["passed"]} == failed
-    assert "S4" not in found
-
-
-def test_generated_text_may_not_get_three_times_as_surprising():
-    assert not checks(UPDATE_CLAIM, {"round1-a": PPL}, {"ratio": 3.0})["S4"]["passed"]
 
 
 def test_the_rules_of_the_succession_are_ten():
     claim = {"kind": "succession", "texts": ["python", "markdown"]}
     ppl = {f"round{n}-{text}": PPL for n in (1, 2, 3) for text in claim["texts"]}
-    last = {**PPL, "zero-shot": 40.0}
-    found = checks(claim, ppl | {"round3-markdown": last})
+    found = checks(claim, ppl | {"round3-markdown": {**PPL, "zero-shot": 40.0}})
     assert len(found) == 10
     assert [name for name, item in found.items() if not item["passed"]] == ["efficacy-markdown"]
     assert found["efficacy-markdown"]["value"] == pytest.approx(0.2 / 0.75)
     assert found["efficacy-python"]["value"] == pytest.approx(0.5 / 0.75)
-    assert found["start-python"]["value"] == pytest.approx(0.5)
+    assert (found["start"]["value"], found["all-rounds"]["value"]) == pytest.approx((0.5, 0.2))
+    worse = checks(claim, ppl | {"round2-python": {**PPL, "zero-shot": 49.0}})
+    assert [name for name, item in worse.items() if not item["passed"]] == ["round2-python", "all-rounds"]
 
 
 @pytest.mark.parametrize(
@@ -438,7 +443,15 @@ def test_the_published_locality_is_that_of_the_published_matrix():
 def whole_atlas(mixture=None):
     frames = []
     for i, text in enumerate("abc"):
-        levels = {"raw": 0.0, "oracle": 1.0, "shared": 0.3, "chart": 0.9 - i / 100, "random": 0.4, "linear": 0.5}
+        levels = {
+            "raw": 0.0,
+            "oracle": 1.0,
+            "shared": 0.3,
+            "chart": 0.9 - i / 100,
+            "random": 0.4,
+            "permuted": 0.3,
+            "linear": 0.5,
+        }
         for other in "abc".replace(text, ""):
             levels |= {f"chart-of-{other}": 0.2, f"random-of-{other}": 0.35}
         if mixture and text in mixture:

@@ -204,7 +204,7 @@ def test_draws_are_of_arms_with_agreement_and_never_of_the_judge(read):
         assert judge not in set(draws["arm"])
         assert not {"raw-before", "zero-shot-free", "margin"} & set(draws["arm"])
         assert set(draws["rng_seed"]) == set(spec["rng_seeds"])
-        sizes = draws.groupby(["fit", "arm", "seed", "metric"]).size()
+        sizes = draws.groupby(["fit", "arm", "draw", "seed", "metric"]).size()
         assert set(sizes) == {len(spec["rng_seeds"]) * spec["n_chunks"]}
 
 
@@ -345,11 +345,12 @@ def by_ridge(x, y, penalty):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("name", ["chart", "random"])
+@pytest.mark.parametrize("name", ["chart", "random", "permuted"])
 def test_a_chart_is_the_ridge_solution_on_its_own_train_text(read, charts, text, name):
     inputs, found = charts
     states = read_states(inputs[f"train_{text}"], "train")
-    oracle, chart = module_of_seed(inputs[f"oracle_{text}"], 2, states), found[f"{name}-{text}"]
+    oracle = module_of_seed(inputs[f"oracle_{text}"], 2, states)
+    chart = found[f"chart-{text}" if name == "chart" else (f"{name}-{text}", 1)]
     with torch.no_grad():
         x = chart.abi_state(states.taps(chart.config.taps, slice(None))).numpy()
     y = corrections(oracle, states).numpy()
@@ -363,17 +364,28 @@ def test_a_chart_differs_from_the_shared_module_in_the_last_map_alone(charts):
         chart = found[f"chart-{text}"]
         differs = {n for n, t in chart.state_dict().items() if not torch.equal(t, shared.state_dict()[n])}
         assert differs == {"proj_out.weight"}
-        assert found[f"random-{text}"].domain_hash() != shared.domain_hash()
-        assert torch.equal(found[f"random-{text}"].proj_in.weight, shared.proj_in.weight)
+        for name in ("random", "permuted"):
+            placebo = found[f"{name}-{text}", 0]
+            assert placebo.domain_hash() != shared.domain_hash()
+            assert torch.equal(placebo.proj_in.weight, shared.proj_in.weight)
 
 
-def test_all_random_charts_of_a_seed_share_one_net(charts):
-    assert len({charts[1][f"random-{text}"].domain_hash() for text in TEXTS}) == 1
+@pytest.mark.parametrize("name", ["random", "permuted"])
+def test_a_placebo_has_three_nets_a_seed_and_the_same_for_every_domain(charts, name):
+    nets = [{charts[1][f"{name}-{text}", draw].domain_hash() for text in TEXTS} for draw in range(3)]
+    assert [len(own) for own in nets] == [1, 1, 1]
+    assert len(set.union(*nets)) == 3
+
+
+def test_a_permuted_net_has_the_shared_ones_weights_in_another_order(charts):
+    for name, given in charts[1]["shared"].domain_parameters().items():
+        own = charts[1]["permuted-sql", 2].domain_parameters()[name]
+        assert torch.equal(own.flatten().sort().values, given.flatten().sort().values)
 
 
 def test_an_atlas_has_every_chart_on_every_domain_and_a_mixture_on_two(read):
     rows = rows_of(read, "domain_atlas")
-    plain = {"raw", "reference", "oracle", "shared", "chart", "random", "linear"}
+    plain = {"raw", "reference", "oracle", "shared", "chart", "random", "permuted", "linear"}
     mixes = {f"mix-{w}" for w in (0, 25, 50, 75, 100)}
     assert set(rows["fit"]) == set(TEXTS)
     for text in TEXTS:
