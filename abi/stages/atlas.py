@@ -47,7 +47,8 @@ def charts_of(inputs: Mapping[str, Any], seed: int, spec: Mapping[str, Any]) -> 
 
     All charts share the interface of the shared module; a placebo has a fresh net or the shared one's permuted.
     """
-    shared = module_of_seed(inputs["shared"], seed)
+    first = read_states(inputs[f"train_{spec['texts'][0]}"], "train")
+    shared = module_of_seed(inputs["shared"], seed, first)
     nets = {(name, draw): placebo(shared, name, seed, draw) for name in PLACEBOS for draw in range(DRAWS)}
     made: dict[Any, Any] = {"shared": shared}
     for text in spec["texts"]:

@@ -110,9 +110,12 @@ def updated(inputs: Mapping[str, Any], place: str, text: str, seed: int, split: 
     """Return the states of a seed's updated backbone on a split of a text, and its head.
 
     Args: inputs: `states` and `updates` of a claim of several studies; place: `/<update>/<stage>/`, or its end.
+    Raises: DataError: the states are another backbone's (which may have the same head); TamperError: as `member`.
     """
     states = read_states(member(having(inputs["states"], place, text), seed, f"seed{seed}.{split}.json"), split)
     backbone = member([path for path in inputs["updates"] if place in path], seed, f"seed{seed}.json")
+    if read_json(backbone, "backbone")["weights_sha256"] != states.manifest["base_sha256"]:
+        raise DataError(f"{states.path}: are of another backbone than {backbone}; rebuild the states")
     return states, read_head(backbone.with_suffix("") / "head.safetensors", states)
 
 

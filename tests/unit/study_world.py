@@ -98,7 +98,7 @@ class World:
         if self.once("text", name):
             files, made = self.study.text_files(name), documents_of(self.study, name)
             write_documents(made, files["documents"])
-            told = {**summary(made), "provenance": job("write_text", {}, {}).provenance()}
+            told = {**summary(made), "provenance": job("build_text", {}, {}).provenance()}
             provenance.write_json(files["record"], "text", told)
 
     def backbone(self, name):
