@@ -306,7 +306,10 @@ def arm_cells(result: Record, fit: str, judged: Record) -> tuple[list[str], list
         met = criteria.get(arm)
         figures = [with_interval(scopes.get(scope, {}).get(metric)) for scope, metric, _ in SCORES]
         passed = "-" if met is None else "yes" if met["passed"] else "no"
-        rows.append([arm, *figures, closure_words(closures.get(arm), "-"), figure(known.get("domain")), passed])
+        known = (
+            known.get("domain") if isinstance(known, dict) else known
+        )  # a study made of several has domain text alone
+        rows.append([arm, *figures, closure_words(closures.get(arm), "-"), figure(known), passed])
     return ["arm", *(words for _, _, words in SCORES), "gap closed", "perplexity", "published criteria"], rows
 
 

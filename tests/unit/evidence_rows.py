@@ -52,7 +52,9 @@ def rows(
             for draw in range((draws or {}).get(arm, 1)):
                 group = rng.normal(0, noise, (n_groups, 1, 1)) + rng.normal(0, noise / 2, (1, 1, n_seeds))
                 table = level + group + rng.normal(0, noise, shape)
-                keys.append(("-" if arm in ("raw", "oracle", "reference") else fit, arm, draw, scope, metric))
+                keys.append(
+                    ("-" if arm in ("raw", "oracle", "reference", "untrained") else fit, arm, draw, scope, metric)
+                )
                 values.append(np.clip((low + (high - low) * table).reshape(-1), 0, None))
     return _frame(keys, values, shape)
 

@@ -1,0 +1,191 @@
+"""Results of claims made of several studies and of the aggregate, from made-up evidence, judged by the functions of a run."""
+
+import atexit
+import functools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from evidence_rows import ROOT, rows
+from made_results import STUDY, build, draws, manifest, summarise, write_csv
+
+from abi import provenance
+from abi import rows as row_files
+from abi.several import study_names
+from abi.specs import seeds_of
+from abi.stages import ladder, study_verdict
+
+UPDATE, ATLAS, LAW, SUCCESSION = "gpt2_update", "domain_atlas", "calibration_scaling", "succession"
+AGGREGATE = "reproduce"
+SHA = "a" * 64
+LEVELS = {
+    "raw": 0.0, "oracle": 1.0, "zero-shot": 0.95, "zero-shot-free": 0.5, "random": 0.1, "zero-shot-off": 0.4, "random-net": 0.45,
+    "oracle-off": 0.5, "random-off": 0.05, "before": 0.9, "before-off": 0.35, "oracle-before": 0.99, "raw-before": -0.1,
+    "raw-free": 0.02,
+}  # fmt: skip
+PLAIN = {"zero-shot-free", "before", "before-off", "oracle-before", "raw-before", "raw-free"}
+
+
+def levels_of(claim_id, text):
+    """Arm -> level of one study of a claim."""
+    claim = STUDY.config.studies[claim_id]
+    if claim["kind"] == "scaling_law":
+        return {"raw": 0.0, "oracle": 1.0, **{f"budget-{n}": 0.2 + 0.7 * min(1, n / 200) for n in BUDGETS}}
+    if claim["kind"] != "atlas":
+        return LEVELS
+    arms = {
+        "raw": 0.0,
+        "reference": 1.0,
+        "oracle": 1.0,
+        "shared": 0.3,
+        "chart": 0.9,
+        "random": 0.4,
+        "permuted": 0.35,
+        "linear": 0.5,
+    }
+    for other in claim["texts"]:
+        arms |= {} if other == text else {f"chart-of-{other}": 0.2, f"random-of-{other}": 0.15}
+    mixed = text in claim.get("mixture", ())
+    return arms | ({f"mix-{w}": w / 110 + 0.01 for w in (0, 25, 50, 75, 100)} if mixed else {})
+
+
+DRAWS = {"random": 3, "permuted": 3}
+BUDGETS = STUDY.scale["calibration"]["kd"]["budgets"]["steps"]
+
+
+def evidence(claim_id, levels=None, groups=32):
+    """Rows of every study of a claim: agreement on the held backbone, losses of every arm, a margin of every point of a law."""
+    claim, frames = STUDY.config.studies[claim_id], []
+    for i, study in enumerate(study_names(claim, STUDY.rounds_of(claim_id))):
+        text = study.rpartition("-")[2] if claim["kind"] != "atlas" else study
+        own = levels_of(claim_id, text) | (levels or {})
+        frame = rows(
+            own,
+            n_groups=groups,
+            per_group=1,
+            seed=i,
+            n_seeds=STUDY.config.seeds(claim_id),
+            draws=DRAWS if claim["kind"] == "atlas" else None,
+        )
+        frame = frame[(frame["scope"] == "domain") & ~((frame["metric"] != "bits_per_byte") & frame["arm"].isin(PLAIN))]
+        judge = "reference" if claim["kind"] == "atlas" else "oracle"
+        frame = frame[(frame["arm"] != judge) | (frame["metric"] == "bits_per_byte")]
+        share = frame["metric"].isin(("top1", "top5"))
+        frame = frame.assign(fit=study, value=frame["value"].where(~share, frame["value"].clip(upper=1.0)))
+        if claim["kind"] == "scaling_law":
+            one = frame[(frame["arm"] == "raw") & (frame["metric"] == "top5")]
+            frame = pd.concat([frame, one.assign(arm="margin", metric="top5_margin", value=0.001 * (i + 1))])
+        frames.append(frame)
+    frame = pd.concat(frames, ignore_index=True)
+    loss = frame[frame["metric"] == "bits_per_byte"].assign(metric="loss_nats", value=lambda f: 2 * f["value"])
+    return pd.concat([frame, loss], ignore_index=True).assign(seed=lambda f: f["seed"] + 1)
+
+
+def write_manifests(claim_id):
+    """Write what the verdict reads beside the evidence: modules, oracles, updates, generated text."""
+    for name, paths in STUDY.study_verdict_input(claim_id).items():
+        for path in (Path(p) for p in paths if not Path(p).exists()):
+            batch, parts = path.stem, path.parts[2:]
+            if parts[0] in ("modules", "updated_modules"):
+                made = parts[0] == "modules"
+                spec = STUDY.module_spec(*parts[2:5], batch) if made else STUDY.updated_module_spec(*parts[1:4], batch)
+                entries = [
+                    {"seed": seed, "folder": "m", "sha256": SHA, "domain_sha256": SHA, "steps": 3, "final_loss": 0.5,
+                     "elapsed_s": 2.5, "n_parameters": 11} for seed in seeds_of(batch)
+                ]  # fmt: skip
+                manifest(
+                    path, "modules", "train_modules" if made else "train_updated_modules", spec, {"modules": entries}
+                )
+            elif parts[0] == "updates":
+                figures = {"steps": 100, "tokens_seen": 1000, "loss_nats": 3.0, "elapsed_s": 1.0, "general_loss_before": 4.0,
+                           "general_loss_after": 3.5}  # fmt: skip
+                held = {"stability_mse": 0.01} if parts[2].startswith("held.") else {}
+                members = [
+                    {"seed": s, "files": {f"seed{s}.json": SHA}, "figures": figures | held} for s in seeds_of(batch)
+                ]
+                manifest(
+                    path, "batch", "update_backbone", STUDY.update_spec(parts[1], parts[2], batch), {"members": members}
+                )
+            elif parts[0] == "generation":
+                samples = [
+                    {"seed": s, "arm": arm, "text": "a b", "ratio": 0.8, "distinct4": 0.5}
+                    for s in (1, 2, 3)
+                    for arm in ("plain", "module")
+                ]
+                body = {"samples": samples, "ratio": 0.8, "ratio_plain": 0.8}
+                manifest(path, "generation", "generate_text", STUDY.generation_spec(claim_id), body)
+            else:
+                raise AssertionError(name)
+
+
+def write_evidence(claim_id, frame):
+    inputs = STUDY.study_verdict_input(claim_id)
+    for place, drawn, told in zip(inputs["evidence"], inputs["draws"], inputs["manifests"], strict=True):
+        batch = Path(told).stem
+        write_csv(place, frame[frame["seed"].isin(seeds_of(batch))])
+        write_csv(drawn, draws("s", "arm").assign(seed=seeds_of(batch)[0]))
+        code = provenance.code_digest("scripts/evaluate_studies.py")
+        job = provenance.Job("evaluate_studies", STUDY.study_evaluation_spec(claim_id, batch), code, [], 1)
+        row_files.write_promise(told, job.provenance())
+
+
+def judge_study(claim_id):
+    inputs = STUDY.study_verdict_input(claim_id)
+    paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
+    code = provenance.code_digest("scripts/judge_study.py")
+    job = provenance.Job("judge_study", STUDY.study_verdict_spec(claim_id), code, paths, 1)
+    study_verdict.run(job, inputs, {"result": STUDY.result_file(claim_id)})
+
+
+def make_study(claim_id, levels=None, groups=32):
+    write_evidence(claim_id, evidence(claim_id, levels, groups))
+    write_manifests(claim_id)
+    judge_study(claim_id)
+
+
+def make_aggregate():
+    """The aggregate from the results of its rungs, which are there, and made-up alignments."""
+    inputs = STUDY.ladder_input(AGGREGATE)
+    for path in inputs["alignments"]:
+        claim, batch = path.split("/")[-2:]
+        entries = [{**ALIGNED, "seed": s, "rotation": "aligned"} for s in seeds_of(Path(batch).stem)]
+        manifest(
+            path, "alignment", "fit_alignment", STUDY.alignment_spec(claim, Path(batch).stem), {"alignments": entries}
+        )
+    code = provenance.code_digest("scripts/judge_ladder.py")
+    flat = [*inputs["rungs"], *inputs["alignments"]]
+    job = provenance.Job("judge_ladder", STUDY.ladder_spec(AGGREGATE), code, flat, 1)
+    ladder.run(job, inputs, {"result": STUDY.result_file(AGGREGATE)})
+
+
+ALIGNED = {"n_rows": 1000, "effective_rank": 10.0, "residual": 0.4, "cosine_before": 0.01, "cosine_held_out": 0.9}
+
+
+def build_studies(folder, claims=(UPDATE, ATLAS, LAW, SUCCESSION)):
+    """Put results/tiny with claims made of several studies into a folder with a copy of config/; made once per process."""
+    shutil.copytree(_built(tuple(claims)), folder, dirs_exist_ok=True)
+    return folder
+
+
+@functools.cache
+def _built(claims):
+    folder = Path(tempfile.mkdtemp(prefix="abi-studies-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    own = tuple(
+        claim for claim in STUDY.config.ladders.get(AGGREGATE, {"rungs": ()})["rungs"] if claim in STUDY.config.claims
+    )
+    if AGGREGATE in claims:
+        build(folder, own, levels={"untrained": -0.3})
+    else:
+        shutil.copytree(ROOT / "config", folder / "config")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        for claim in claims:
+            make_aggregate() if claim == AGGREGATE else make_study(claim)
+        summarise(STUDY)
+    finally:
+        os.chdir(before)
+    return folder
