@@ -8,8 +8,9 @@ from abi.vocabulary import CLOSED_FORM, UNFITTED
 
 Record = Mapping[str, Any]
 ORDER = (
-    "raw", "untrained", "reference", "oracle", "before", "native", "candidate", "transferred", "random", "permuted", "identity", "published",
-    "no-domain", "linear", "bias", "unfrozen", "direct", "lora", "wrong-domain",
+    "raw", "raw-before", "raw-free", "untrained", "reference", "oracle", "oracle-before", "before", "native", "candidate", "transferred",
+    "zero-shot", "chart", "zero-shot-free", "random", "random-net", "permuted", "identity", "published", "shared", "no-domain", "zero-shot-off",
+    "oracle-off", "before-off", "random-off", "linear", "bias", "unfrozen", "direct", "lora", "wrong-domain",
 )  # fmt: skip
 
 

@@ -17,11 +17,23 @@ CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY)
 """Colours that readers with any colour vision tell apart (after Okabe and Ito), two of them darkened for thin lines."""
 
 ROLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("the claimed arm", VERMILLION, ("transferred", "candidate")),
-    ("bounds: nothing added, trained there", BLACK, ("raw", "reference", "oracle", "before")),
+    ("the claimed arm", VERMILLION, ("transferred", "candidate", "zero-shot", "chart")),
+    (
+        "bounds: nothing added, trained there",
+        BLACK,
+        ("raw", "untrained", "reference", "oracle", "before", "raw-before", "oracle-before", "raw-free"),
+    ),
     ("positive control", BLUE, ("native",)),
-    ("placebos: nothing known is moved", GREY, ("random", "permuted", "identity", "wrong-domain")),
-    ("smaller forms", ORANGE, ("no-domain", "linear", "bias")),
+    (
+        "placebos: nothing known is moved",
+        GREY,
+        ("random", "permuted", "identity", "wrong-domain", "random-net", "zero-shot-free"),
+    ),
+    (
+        "smaller forms",
+        ORANGE,
+        ("no-domain", "linear", "bias", "zero-shot-off", "oracle-off", "before-off", "random-off", "shared"),
+    ),
     ("what a user would do instead", GREEN, ("direct", "lora", "unfrozen")),
     ("the published recipe", PURPLE, ("published",)),
 )

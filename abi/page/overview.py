@@ -6,7 +6,7 @@ from typing import Any
 
 from abi.page.blocks import Block, Bullets, Fold, Para, Section, Table
 from abi.page.facts import Facts, Record
-from abi.page.words import ARMS, CLAIMED, in_words, listed, number
+from abi.page.words import CLAIMED, arm_words, in_words, listed, number
 from abi.report import claim_rows, figure, grouped, in_order, primary_fit, regime_of, studies
 from abi.vocabulary import VERDICTS
 
@@ -143,6 +143,11 @@ def _sampled(facts: Facts) -> str:
     return f"Documents ({span[0]} held-out groups) and seeds ({span[1]})"
 
 
+FAMILIES = {
+    "transfer": "transfers", "reconstruction": "the reconstruction", "update": "updates and successions", "atlas": "the atlas",
+}  # fmt: skip
+
+
 def reading(facts: Facts) -> Section:
     """Return the words that a reader needs: verdicts, metrics, arms."""
     c = facts.criteria
@@ -157,10 +162,19 @@ def reading(facts: Facts) -> Section:
         "top-5 is the share of the five likeliest tokens both name; bits per byte is the loss on held-out text in a unit that does not depend on the "
         f"tokenizer. Intervals are at {100 * c['level']:g} % over groups of documents and seeds. Figures have three significant digits."
     )
-    seen = in_order(
-        {arm for result in facts.results for judged in studies(result).values() for arm in judged.get("arms", {})}
-    )
-    rows = [[f"`{arm}`", ARMS.get(arm, "-")] for arm in seen]
-    return Section("reading", "How to read this", [
-        Bullets(verdicts), Para(metrics), Fold(f"The {len(rows)} arms", [Table(["arm", "what it is"], rows)]),
-    ])  # fmt: skip
+    return Section("reading", "How to read this", [Bullets(verdicts), Para(metrics), *_arms(facts)])
+
+
+def _arms(facts: Facts) -> list[Fold]:
+    """Return a folded table of arms per kind of claim: one name may mean another thing in another kind."""
+    seen: dict[str, set[str]] = {}
+    for result in facts.results:
+        kind = result["claim"]["kind"]
+        family = "update" if kind == "succession" else kind
+        for judged in studies(result).values():
+            seen.setdefault(family, set()).update(judged.get("arms", {}))
+    return [
+        Fold(f"The {len(arms)} arms of {FAMILIES.get(kind, kind)}",
+             [Table(["arm", "what it is"], [[f"`{arm}`", arm_words(kind, arm)] for arm in in_order(arms)])])
+        for kind, arms in seen.items() if arms
+    ]  # fmt: skip

@@ -8,9 +8,13 @@ from abi.report import figure
 from abi.vocabulary import AGREEMENT
 
 Record = Mapping[str, Any]
-CLAIMED = {"transfer": ("transferred", "the moved module"), "reconstruction": ("candidate", "the regressed module")}
+CARRIED = ("zero-shot", "the module carried over the update")
+CLAIMED = {
+    "transfer": ("transferred", "the moved module"), "reconstruction": ("candidate", "the regressed module"), "update": CARRIED,
+    "succession": CARRIED, "atlas": ("chart", "the domain's own chart"),
+}  # fmt: skip
 METRICS = frozenset({*AGREEMENT, "bits_per_byte"})
-ID = re.compile(r"\b((?:[0-6]|[a-eg])\.[a-z]+)((?:\.[\w-]+)*)")
+ID = re.compile(r"\b((?:[0-6]|[a-egu])\.[a-z]+)((?:\.[\w-]+)*)")
 
 TESTS = {
     "0.room": "the oracle gains anything over the plain backbone",
@@ -20,6 +24,7 @@ TESTS = {
     "4.attribution": "{it} does better than {arm}",
     "5.benefit": "{it} improves held-out domain text over the plain backbone",
     "6.harm": "{it} spares general text as much as the oracle does",
+    "u.efficacy": "{it} covers at least {half} of the way from the plain updated backbone to a module trained there",
 }
 REFUTATIONS = {
     "a.retention": "{it} keeps less than {half} of what the right net adds over the placebo {arm}",
@@ -27,7 +32,8 @@ REFUTATIONS = {
     "c.parity": "{it} stays short of {parity} of the way from the plain backbone to the oracle",
     "d.benefit": "{it} does not improve held-out domain text over the plain backbone",
     "e.harm": "{it} makes general text worse than the oracle does, by more than is allowed",
-    "g.attribution": "the control {arm} does at least as well in bits per byte",
+    "g.attribution": "the control {arm} does at least as well",
+    "u.efficacy": "{it} covers less than {half} of the way from the plain updated backbone to a module trained there",
 }
 ARMS = {
     "raw": "the plain backbone, nothing added",
@@ -48,7 +54,43 @@ ARMS = {
     "direct": "a fresh module trained on the target with the budget of the calibration",
     "lora": "LoRA adapters on the target with the budget of the calibration",
     "wrong-domain": "a net that learned other text, moved the same way",
+    "untrained": "an interface nobody trained, without a net: where the original's E4 starts",
 }
+OF_UPDATES = {
+    "raw": "the plain backbone after the update, nothing added",
+    "raw-before": "the plain backbone before any update",
+    "raw-free": "the plain backbone after an update without the stability term",
+    "oracle": "a module trained on the updated backbone with the whole budget",
+    "oracle-before": "a module trained on the backbone before any update",
+    "before": "the module on the backbone it was trained beside",
+    "zero-shot": "the claimed arm: the module as it is, on the updated backbone",
+    "zero-shot-free": "control: the module as it is, after an update without the stability term",
+    "random": "placebo: a module nobody trained",
+    "random-net": "placebo: the module's own interface around a net of random weights",
+    "zero-shot-off": "the module without its net",
+    "oracle-off": "the oracle without its net",
+    "before-off": "the module without its net, before any update",
+    "random-off": "an interface nobody trained, without a net",
+}
+OF_ATLASES = {
+    "oracle": "a module trained on the domain with the whole budget; its corrections are what charts are solved for",
+    "chart": "the claimed arm: the shared module with the domain's own chart",
+    "random": "placebo: a net of random weights in the shared interface, with the domain's own chart",
+    "permuted": "placebo: the shared net with its weights shuffled, with the domain's own chart",
+    "shared": "the shared module as it is, no chart",
+}
+
+
+def arm_words(kind: str, arm: str) -> str:
+    """Return what an arm is in a claim of some kind."""
+    if kind in {"update", "succession"}:
+        return OF_UPDATES.get(arm, "-")
+    if kind == "atlas" and arm.startswith(("chart-of-", "random-of-")):
+        return f"the chart of {arm.rpartition('-of-')[2]}" + (" with a random net" if arm.startswith("random") else "")
+    if kind == "atlas" and arm.startswith("mix-"):
+        return f"two charts mixed, the first by {arm[4:]} %"
+    own = OF_ATLASES if kind == "atlas" else {}
+    return own.get(arm) or ARMS.get(arm, "-")
 
 
 def in_words(result: Record, criteria: Record) -> str:
