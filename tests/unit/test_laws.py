@@ -56,6 +56,13 @@ def test_the_interval_is_that_of_ordinary_least_squares():
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 6) * error)
 
 
+def test_a_stricter_level_widens_the_interval_and_can_only_take_support_away():
+    given = points(0.1)
+    usual, strict = fit_law(given), fit_law(given, 1 - 1e-8)
+    assert strict["gamma_interval"][0] < usual["gamma_interval"][0] < usual["gamma_interval"][1]
+    assert (judge_law(usual)[0], judge_law(strict)[0]) == ("SUPPORTED", "INCONCLUSIVE")
+
+
 def test_a_floor_that_rises_with_the_margin_refutes():
     verdict, reason = judge_law(fit_law(points(gamma=0.5)))
     assert verdict == "REFUTED"

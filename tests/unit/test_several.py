@@ -511,12 +511,12 @@ def test_a_floor_is_the_first_budget_that_meets_all_four_thresholds():
         law_rows(study, {f"budget-{n}": level for n, level in zip((0, 25, 50), levels, strict=True)}, 0.01)
         for study, levels in ways.items()
     ]
-    parts = law_parts(pd.concat(frames), claim, {"u": 64, "v": 128}, (0, 25, 50), THRESHOLDS, 64)
+    parts = law_parts(pd.concat(frames), claim, {"u": 64, "v": 128}, (0, 25, 50), THRESHOLDS, 64, 0.99)
     floors = {row[0]: row[3] for row in parts["tables"][0]["rows"]}
     assert floors == {"u-a": 25, "u-b": 50, "v-a": 0, "v-b": None}
     assert [row[1] for row in parts["tables"][0]["rows"]] == [64, 64, 128, 128]
     assert (parts["law"]["n_points"], parts["law"]["n_used"]) == (4, 3)
-    assert parts["verdict"] == "INCONCLUSIVE"
+    assert parts["verdict"] == parts["verdict_at_strict_level"] == "INCONCLUSIVE"
     assert all(line["x"] == [0.0, 25.0, 50.0] for line in parts["curves"][0]["series"])
 
 
