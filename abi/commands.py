@@ -14,7 +14,7 @@ from abi.config import UNPINNED, load, read_scale, scales, unpinned
 from abi.errors import DataError
 from abi.planning import adopt_jobs
 from abi.provenance import ROOT, SCHEMAS, read_json, read_result, write_text
-from abi.report import figure, readme_table, table
+from abi.report import figure, table
 from abi.specs import Study
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def docs(options: argparse.Namespace) -> int:
 
 def generated_parts() -> list[tuple[str, str, str]]:
     """Return (document, name of its part, content) of everything that is generated."""
-    from abi import instrument_page
+    from abi import instrument_page, outcomes
     from abi.plans import atlas_plan, atlas_roles, update_plan
     from abi.rules import Criteria
 
@@ -134,11 +134,13 @@ def generated_parts() -> list[tuple[str, str, str]]:
     figures = instrument["figures"]
     criteria = Criteria.from_mapping(load("tiny").protocol["criteria"])
     return [
-        ("README.md", "verdicts", readme_table(results)),
+        ("README.md", "verdicts", outcomes.verdicts(results)),
         ("README.md", "claims", block(claim_map())),
         ("config/README.md", "keys", key_tables()),
         ("docs/record.md", "record", record_page()),
         ("docs/architecture.md", "dag", rule_graph()),
+        ("docs/regimes.md", "transfers", block(outcomes.transfer_tables(results))),
+        ("docs/updates.md", "outcomes", block(outcomes.study_tables(results))),
         ("docs/updates.md", "update-plan", block(plan_table(update_plan(criteria)))),
         ("docs/updates.md", "atlas-plan", block(plan_table(atlas_plan(criteria, atlas_roles(["other"]))))),
         ("docs/instrument.md", "instrument", f"\n{made_by(instrument)}\n\n{instrument_page.render(figures)}\n"),

@@ -152,8 +152,11 @@ def claim_rows(results: Sequence[Record]) -> list[dict[str, str]]:
     ]
 
 
-def readme_table(results: Sequence[Record]) -> str:
-    """Return the README's verdict table with one row per claim; its other regimes share a cell."""
+def readme_table(results: Sequence[Record], why: Mapping[str, str] | None = None) -> str:
+    """Return the README's verdict table with one row per claim; its other regimes share a cell.
+
+    Args: why: claim -> its reason in other words than its own.
+    """
     if not results:
         return "\nNo reference run of these claims is committed yet.\n\n"
     rows = []
@@ -161,7 +164,8 @@ def readme_table(results: Sequence[Record]) -> str:
         regimes = [f"{regime_of(other)}: **{other['verdict']}**" for other in others]
         share = share_words(primary_fit(result) or {})
         cells = [f"`{result['claim']['id']}`", published_words(result), criteria_words(result)]
-        cells += [f"**{verdict_words(result)}**", result["reason"], share, units_words(result)]
+        reason = (why or {}).get(result["claim"]["id"], result["reason"])
+        cells += [f"**{verdict_words(result)}**", reason, share, units_words(result)]
         rows.append([*cells, "; ".join(regimes) or "-"])
     heads = ["claim", "published", "published criteria here", "verdict", "why", "share", "rests on", "other regimes"]
     return "\n" + "\n".join(table(heads, rows)) + "\n\n"

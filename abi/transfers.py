@@ -65,8 +65,8 @@ def markdown(results: Sequence[Record]) -> str:
     """Return the table as a Markdown page, a line of advice per pair below it."""
     lines = [
         "# Transfers", "",
-        "Gap closure: (raw - arm) / (raw - oracle) in bits per byte on held-out domain text, with 95 % sets; seconds of one fit",
-        "in brackets. Few-shot figures are means over the ladder of windows. A module is worth moving where `moved` is ahead of",
+        "Gap closure: (raw - arm) / (raw - oracle) in bits per byte on held-out domain text, with 95 % sets; in brackets seconds of",
+        "one fit (arms are fitted together, so each is given an equal share). Few-shot figures are means over the ladder of windows. A module is worth moving where `moved` is ahead of",
         "its best placebo, and worth more than retraining where it is ahead of `direct` and LoRA.", "",
         "| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS),
     ]  # fmt: skip
@@ -147,14 +147,21 @@ def _general_advice(result: Record) -> str:
 
 
 def _few_advice(result: Record) -> str:
-    closures = result["fits"][result["claim"]["fit"]]["gap_closures"]
+    judged = result["fits"][result["claim"]["fit"]]
+    closures, contrast = judged["gap_closures"], lead(judged)
     there = {arm: closures[arm]["estimate"] for arm in ("transferred", "direct", "lora") if arm in closures}
     if not there:
         return "with a few windows nothing is shown"
     best = max(there, key=lambda arm: float(there[arm]))
     words = {"transferred": "move it", "direct": "train a module there", "lora": "train LoRA there"}[best]
     others = ", ".join(f"{arm} {value:.2f}" for arm, value in there.items() if arm != best)
-    return f"with a few windows of domain text, {words} ({there[best]:.2f}{'; ' + others if others else ''})"
+    ahead = contrast is not None and contrast["interval"] is not None and contrast["interval"]["lower"] > 0
+    note = (
+        ", where the moved net is not shown to be worth more than a placebo"
+        if best == "transferred" and not ahead
+        else ""
+    )
+    return f"with a few windows of domain text, {words} ({there[best]:.2f}{'; ' + others if others else ''}){note}"
 
 
 def _oracle_advice(result: Record) -> str:
