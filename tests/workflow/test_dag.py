@@ -36,6 +36,19 @@ def test_a_ladder_plans_its_rungs(empty):
     assert (planned["judge_claim"], planned["judge_ladder"]) == (3, 1)
 
 
+def test_an_update_plans_its_own_backbones_and_no_transfer(empty):
+    jobs = empty.planned("t5_update")
+    assert (jobs["update_backbone"], jobs["write_updated_states"], jobs["train_updated_modules"]) == (2, 2, 1)
+    assert not {"calibrate_arms", "fit_alignment", "evaluate_arms", "generate_text"} & set(jobs)
+
+
+def test_an_atlas_and_a_law_plan_nothing_of_each_other(empty):
+    atlas, law = empty.planned("domain_atlas"), empty.planned("calibration_scaling")
+    assert "update_backbone" not in atlas
+    assert law["update_backbone"] == 3
+    assert law["write_updated_states"] == law["train_updated_modules"] == 9
+
+
 def test_a_pending_claim_is_no_target_of_a_scale_that_cannot_run_it(empty):
     assert "t5_to_qwen2_7b" not in empty.run("--list-target-rules").stdout
 
@@ -53,8 +66,8 @@ def test_the_menu_lists_every_claim_with_its_title(empty):
 
 
 def test_every_job_that_imports_torch_fits_the_budget(empty):
-    light = {"build_text", "judge_claim", "judge_ladder", *PAGES}
-    for target, most in (("headline", 40), ("all", 120)):
+    light = {"build_text", "judge_claim", "judge_study", "judge_ladder", *PAGES}
+    for target, most in (("headline", 40), ("all", 180)):
         planned = empty.planned(target, scale="tiny")
         assert 0 < sum(n for rule, n in planned.items() if rule not in light) <= most
 
