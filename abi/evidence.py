@@ -235,14 +235,21 @@ def _check_unique(frame: pd.DataFrame, form: Form, where: str) -> None:
 
 
 def _check_documents(frame: pd.DataFrame, where: str) -> None:
-    for column, keys in (("group", ["scope", "document"]), ("n_positions", ["scope", "document", "metric"])):
-        several = frame.groupby(keys)[column].nunique()
-        if (several > 1).any():
-            name = several[several > 1].index[0]
-            raise EvidenceError(
-                f"{where}: document {name[1]!r} on {name[0]} has more than one {column}; "
-                "every arm and seed must score the same positions of the same documents"
-            )
+    """Raise for a document that is not the same one in all rows that are read together: those of a fit, and of no fit.
+
+    Studies of several texts are fits of one file; code and prose of one source file are documents of one name in two of them.
+    """
+    unfitted = frame["fit"] == UNFITTED
+    for fit in sorted(set(frame.loc[~unfitted, "fit"])) or [UNFITTED]:
+        part = frame[unfitted | (frame["fit"] == fit)]
+        for column, keys in (("group", ["scope", "document"]), ("n_positions", ["scope", "document", "metric"])):
+            several = part.groupby(keys)[column].nunique()
+            if (several > 1).any():
+                name = several[several > 1].index[0]
+                raise EvidenceError(
+                    f"{where}: document {name[1]!r} on {name[0]} has more than one {column}; "
+                    "every arm and seed must score the same positions of the same documents"
+                )
 
 
 def _rows_of_fit(evidence: pd.DataFrame, fit: str) -> pd.DataFrame:

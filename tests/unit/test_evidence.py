@@ -259,3 +259,14 @@ def test_an_arm_scaled_to_nothing_is_the_plain_backbone_in_every_seed(good, copi
             load(same)
     else:
         load(same)
+
+
+def test_two_studies_may_hold_documents_of_one_name_but_one_study_may_not():
+    one, other = (rows(fit=name, n_groups=3, n_seeds=3) for name in ("python", "general"))
+    for frame, fit in ((one, "python"), (other, "general")):
+        frame["fit"] = fit
+    other["n_positions"] = 90
+    assert len(validate(pd.concat([one, other], ignore_index=True))) == len(one) + len(other)
+    one.loc[one["arm"] == "raw", "n_positions"] = 80
+    with pytest.raises(EvidenceError, match="more than one n_positions"):
+        validate(one)
