@@ -93,7 +93,7 @@ def rows_of(study: Study, claim_id: str, rates=RATES) -> Iterator[list]:
                 rate,
                 *(f"{sum(values) / len(found):.5f}" for values in zip(*found, strict=True)),
             ]
-    if "lora" in study.claim(claim_id)["arms"]:
+    if "lora" in study.claim(claim_id)["arms"] and rates["lora"]:
         yield from lora_rows(study, claim_id, data, check, rates["lora"])
     if regime == "oracle-kd":
         yield from native_rows(study, claim_id, teaching.config, data, check, rates["module"])

@@ -86,7 +86,7 @@ def test_a_file_without_its_columns_is_one_sentence(batch, refuses):
 
 def test_the_schema_knows_the_metrics_and_scopes_of_the_program():
     named = provenance.validator("result").schema["$defs"]
-    assert named["metric"]["enum"] == [*AGREEMENT, *(f"teacher_{metric}" for metric in AGREEMENT), *METRICS[-2:]]
+    assert named["metric"]["enum"] == [*AGREEMENT, *(f"teacher_{metric}" for metric in AGREEMENT), *METRICS[-3:]]
     assert named["scope"]["enum"] == list(SCOPES)
     for key in ("agreement",):
         assert named[key]["required"] == list(AGREEMENT)
