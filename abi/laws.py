@@ -94,8 +94,15 @@ def judge_law(law: Record) -> tuple[str, str]:
     their mean where the fit may be given. VACUOUS: no two points differ, or none has a floor.
     """
     if law["distinct_responses"] < 2:
-        words = "never pass" if not law["n_used"] else f"pass at one and the same budget ({law['n_used']} of them)"
-        return "VACUOUS", f"nothing to fit: of {law['n_points']} points those that count {words}"
+        if not law["n_used"]:
+            return (
+                "VACUOUS",
+                f"nothing to fit: none of {law['n_points']} points meets the published thresholds at any budget",
+            )
+        return (
+            "VACUOUS",
+            f"nothing to fit: {law['n_used']} of {law['n_points']} points have a floor, and it is one and the same",
+        )
     interval, errors = law["gamma_interval"], (law["loo_mae_steps"], law["loo_mae_steps_of_the_mean"])
     if interval is None or errors[0] is None or errors[1] is None:
         return "INCONCLUSIVE", f"the law cannot be fitted: {law['r2_withheld'] or 'too few points'}"

@@ -124,7 +124,7 @@ def units_words(result: Record) -> str:
         return ", ".join(rung["id"] for rung in result["rungs"])
     primary, found = primary_fit(result), studies(result)
     if primary is None:
-        return f"{len(found)} studies" if found else "-"
+        return f"{len(found)} {'study' if len(found) == 1 else 'studies'}" if found else "-"
     return counts_words(primary)
 
 

@@ -96,7 +96,7 @@ def arm_words(kind: str, arm: str) -> str:
 def in_words(result: Record, criteria: Record) -> str:
     """Return why a verdict is what it is as a plain sentence, or "" where its reason names no test of the protocol."""
     named = ID.search(str(result["reason"]))
-    if result["verdict"] == "SUPPORTED" and named is None:
+    if result["verdict"] == "SUPPORTED":
         return "Every required test holds."
     if named is None or result["verdict"] not in {"REFUTED", "INCONCLUSIVE"}:
         return ""
