@@ -133,10 +133,10 @@ def test_leave_one_out_is_that_of_a_naive_loop():
 @pytest.mark.parametrize(
     ("floors", "words"),
     [
-        ([50] * 9, "pass at one and the same budget (9 of them)"),
-        ([0] * 9, "pass at one and the same budget (9 of them)"),
-        ([None] * 9, "never pass"),
-        ([100, *[None] * 8], "pass at one and the same budget (1 of them)"),
+        ([50] * 9, "9 of 9 points have a floor, and it is one and the same"),
+        ([0] * 9, "9 of 9 points have a floor, and it is one and the same"),
+        ([None] * 9, "none of 9 points meets the published thresholds at any budget"),
+        ([100, *[None] * 8], "1 of 9 points have a floor, and it is one and the same"),
     ],
 )
 def test_without_two_different_floors_it_is_vacuous(floors, words):
