@@ -258,5 +258,5 @@ def test_a_real_dry_run_counts_the_jobs_of_a_claim(tmp_path, monkeypatch, refuse
         "build_text", "build_backbone", "write_states", "train_modules", "fit_alignment", "calibrate_arms", "train_lora", "evaluate_arms",
         "judge_claim",
     }  # fmt: skip
-    assert Planned("calibrate_arms", "t5_to_gpt2.1-5") in jobs
+    assert Planned("calibrate_arms", "t5_to_gpt2.1-3") in jobs
     assert len(set(jobs)) == len(jobs)

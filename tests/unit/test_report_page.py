@@ -6,7 +6,7 @@ from html import unescape
 from html.parser import HTMLParser
 
 import pytest
-from report_facts import facts, results, unknown
+from report_facts import facts, results, unknown, whole
 
 from abi.figures.canvas import as_csv, svg_of
 from abi.page import html, markdown
@@ -32,6 +32,16 @@ def reference():
 @pytest.fixture(scope="module")
 def with_unknown():
     return built([*results(), unknown()])
+
+
+def test_the_page_of_the_whole_reference_tells_every_claim_its_verdict_and_every_figure():
+    made, text, figures = built(whole())
+    ladder = text[text.index('id="ladder"') :]
+    for result in whole():
+        assert f"claim-{result['claim']['id']}" in text
+        assert result["claim"]["id"] in ladder
+    assert len(figures) == len({drawing.name for drawing in made.drawings()}) > 20
+    assert "<script" not in text
 
 
 class Reader(HTMLParser):
@@ -199,7 +209,11 @@ def test_the_summary_counts_verdicts_and_says_what_the_scale_is_worth(reference)
     words = unescape(re.sub(r"<[^>]+>", "", part))
     assert "2 REFUTED and 1 INCONCLUSIVE" in words
     assert "1 of 3 claimed arms and by 1 of 16 control arms" in words
-    assert "(2 claims), between -1.01 and 1.48 % of what it gains there is its own" in words
+    moved = [
+        r["fits"]["kd"]["share"]["estimate"] for r in results() if r["claim"]["id"] in {"gpt2_to_qwen", "t5_to_gpt2"}
+    ]
+    low, high = (figure(100 * share) for share in sorted(moved))
+    assert f"(2 claims), between {low} and {high} % of what it gains there is its own" in words
     assert "verdicts mean nothing" in built(meaningless=True)[1]
 
 
