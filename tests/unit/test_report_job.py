@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from report_facts import results, unknown
+from report_facts import results, unknown, whole
 
 from abi.cards import card
 from abi.config import load
@@ -65,7 +65,7 @@ def test_every_figure_of_the_page_is_a_file_with_its_numbers(folder):
 
 def test_the_report_knows_what_it_was_made_of(folder):
     found = read_json(folder / "report.json", "report")
-    assert found["verdicts"] == {result["claim"]["id"]: result["verdict"] for result in results()}
+    assert found["verdicts"] == {result["claim"]["id"]: result["verdict"] for result in whole()}
     assert "results/tiny/summary.json" in found["provenance"]["inputs"]
 
 
@@ -77,7 +77,7 @@ def test_benchmarks_of_the_run_are_in_the_matrix(folder):
 
 def test_the_report_is_no_result_and_no_claim_may_take_its_name(folder):
     assert "report.json" in ASIDE
-    assert len(result_paths(folder)) == len(results())
+    assert len(result_paths(folder)) == len(whole())
 
 
 def test_a_card_says_what_its_modules_are_worth_in_every_regime(folder):
@@ -85,14 +85,14 @@ def test_a_card_says_what_its_modules_are_worth_in_every_regime(folder):
     front = yaml.safe_load(text.split("---")[1])
     assert (front["library_name"], front["base_model"]) == ("abi", "results/tiny/backbones/qwen")
     assert "domain-module" in front["tags"]
-    for result in (r for r in results() if "gpt2_to_qwen" in r["claim"]["id"]):
+    for result in (r for r in whole() if "gpt2_to_qwen" in r["claim"]["id"]):
         assert f"| {result['claim']['regime']} | **{result['verdict']}** |" in text
         assert f"`results/tiny/calibration/{result['claim']['id']}/`" in text
     assert "| random |" in text
 
 
 def test_a_card_names_the_hub_where_its_backbone_comes_from_there():
-    [result] = [r for r in results() if r["claim"]["id"] == "t5_to_gpt2"]
+    [result] = [r for r in whole() if r["claim"]["id"] == "t5_to_gpt2"]
     hubs = {"gpt2_medium": {"id": "somebody/gpt2-medium", "revision": "0" * 40}}
     text = card([result], {"scale": "paper", "results": "results/paper", "hubs": hubs})
     assert yaml.safe_load(text.split("---")[1])["base_model"] == "somebody/gpt2-medium"
