@@ -88,7 +88,7 @@ def published_criteria(
     arms: Record = {}
     for arm in sorted(means[Measure(AGREEMENT[0], "domain")]):
         values = {metric: means[Measure(metric, "domain")][arm] for metric in AGREEMENT}
-        met = {m: v < thresholds[m] if m in LOWER_IS_BETTER else v >= thresholds[m] for m, v in values.items()}
+        met = thresholds_met(values, thresholds)
         arms[arm] = {"means": values, "met": met, "passed": all(met.values())}
     if candidate not in arms:
         raise EvidenceError(f"evidence, fit {fit}: arm {candidate!r} has no agreement; arms: {', '.join(arms)}")
@@ -97,6 +97,11 @@ def published_criteria(
     word = "yes" if arms[candidate]["passed"] else "no"
     sentence = f"published criteria met by: {candidate} {word}; control arms {len(passed)} of {len(counted)}"
     return {"sentence": sentence, "thresholds": dict(thresholds), "controls": counted, "arms": arms}
+
+
+def thresholds_met(means: Mapping[str, float], thresholds: Mapping[str, float]) -> dict[str, bool]:
+    """Return which published thresholds some means meet: js_nats and entropy_diff_nats below, top1 and top5 at or above."""
+    return {m: v < thresholds[m] if m in LOWER_IS_BETTER else v >= thresholds[m] for m, v in means.items()}
 
 
 def strict_level(criteria: Criteria, n_claims: int) -> float:

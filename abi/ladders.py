@@ -13,7 +13,7 @@ def judge_ladder(rungs: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """
     words, strict = [r["verdict"] for r in rungs], [r["verdict_at_strict_level"] for r in rungs]
     refuted = [r for r in rungs if r["verdict_at_strict_level"] == "REFUTED"]
-    verdict = _of_rungs(words, bool(refuted))
+    verdict = of_several(words, bool(refuted))
     short = [r for r in rungs if r["verdict"] != "SUPPORTED"]
     if not short:
         reason = f"all {len(rungs)} rungs are SUPPORTED"
@@ -21,10 +21,11 @@ def judge_ladder(rungs: Sequence[Mapping[str, str]]) -> dict[str, str]:
         first = (refuted or short)[0]
         counted = f"{len(rungs) - len(short)} of {len(rungs)} rungs are SUPPORTED"
         reason = f"{counted}; {first['id']} is {first['verdict']}: {first['reason']}"
-    return {"verdict": verdict, "reason": reason, "verdict_at_strict_level": _of_rungs(strict, bool(refuted))}
+    return {"verdict": verdict, "reason": reason, "verdict_at_strict_level": of_several(strict, bool(refuted))}
 
 
-def _of_rungs(words: Sequence[str], refuted: bool) -> str:
+def of_several(words: Sequence[str], refuted: bool) -> str:
+    """Return the verdict of several rungs or studies. Args: words: of each; refuted: whether one is at the stricter level."""
     if refuted:
         return "REFUTED"
     same = words[0] if set(words) == {words[0]} else ""

@@ -11,11 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from abi.claims import judge_study, published_criteria
+from abi.claims import judge_study, published_criteria, thresholds_met
 from abi.errors import EvidenceError
+from abi.ladders import of_several
 from abi.laws import Point, fit_law, judge_law
 from abi.plans import BPB, UPDATE, atlas_plan, atlas_roles, update_plan
 from abi.rules import Criteria, Measure
+from abi.vocabulary import AGREEMENT
 
 Record = dict[str, Any]
 CONTROLS = {
@@ -68,10 +70,7 @@ def judge_studies(
 
 def combined(words: Sequence[tuple[str, bool]]) -> str:
     """Return the verdict of several studies. Args: each study's verdict, and whether it is refuted at the level of one of k."""
-    if any(refuted for _, refuted in words):
-        return "REFUTED"
-    same = {word for word, _ in words}
-    return same.pop() if same in ({"SUPPORTED"}, {"VACUOUS"}) else "INCONCLUSIVE"
+    return of_several([word for word, _ in words], any(refuted for _, refuted in words))
 
 
 def _judge(
@@ -359,5 +358,4 @@ def arm_means(evidence: pd.DataFrame, study: str, min_positions: int) -> dict[st
 
 def meets(means: Mapping[str, float], thresholds: Mapping[str, float]) -> bool:
     """Return whether all four published thresholds are met: two of them below, two at or above."""
-    below = all(means[metric] < thresholds[metric] for metric in ("js_nats", "entropy_diff_nats"))
-    return below and all(means[metric] >= thresholds[metric] for metric in ("top1", "top5"))
+    return all(thresholds_met({metric: means[metric] for metric in AGREEMENT}, thresholds).values())

@@ -108,17 +108,22 @@ def judged_again(provenance: Mapping[str, Any]) -> dict[str, Any]:
         return parse(Path(target).read_text(encoding="utf-8"), target)
 
 
+def rows_kind(path: str) -> str | None:
+    """Return which input of a verdict a file of evidence is: `draws`, `evidence` or `manifests`; None for any other file."""
+    if path.endswith(".draws.csv.gz"):
+        return "draws"
+    if path.endswith(".csv.gz"):
+        return "evidence"
+    return "manifests" if "evidence" in Path(path).parts else None
+
+
 def inputs_of(paths: Mapping[str, str], text: str) -> dict[str, list[str]]:
     """Return the named inputs of a verdict from the paths that its provenance lists; `wrong` is a source of another text."""
     named: dict[str, list[str]] = {"evidence": [], "draws": [], "manifests": [], "calibration": [], "backbones": []}
     for path in paths:
         parts = Path(path).parts
-        if path.endswith(".draws.csv.gz"):
-            named["draws"].append(path)
-        elif path.endswith(".csv.gz"):
-            named["evidence"].append(path)
-        elif "evidence" in parts:
-            named["manifests"].append(path)
+        if kind := rows_kind(path):
+            named[kind].append(path)
         elif "lora" in parts:
             named.setdefault("lora", []).append(path)
         elif "modules" in parts:
@@ -134,12 +139,8 @@ def inputs_of_study(paths: Mapping[str, str]) -> dict[str, list[str]]:
     named: dict[str, list[str]] = {"evidence": [], "draws": [], "manifests": []}
     for path in paths:
         parts = Path(path).parts
-        if path.endswith(".draws.csv.gz"):
-            named["draws"].append(path)
-        elif path.endswith(".csv.gz"):
-            named["evidence"].append(path)
-        elif "evidence" in parts:
-            named["manifests"].append(path)
+        if kind := rows_kind(path):
+            named[kind].append(path)
         elif "updates" in parts or "generation" in parts:
             named.setdefault("updates" if "updates" in parts else "generation", []).append(path)
     return named
