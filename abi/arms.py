@@ -13,13 +13,14 @@ from abi.alignment import conjugated
 from abi.errors import ConfigError, DataError, TamperError
 from abi.fitting import (
     ARM_FILE,
+    Batch,
     FitData,
     Fitted,
     LinearMap,
     LogitBias,
     Objective,
     ToFit,
-    choose_gain,
+    choose_gains,
     derive_seed,
     fit_gradients,
     save_simple,
@@ -116,14 +117,14 @@ class Nets:
 
 @dataclass(frozen=True)
 class Budget:
-    """What every arm of a pair and seed gets: steps and phases by form, batch in windows, objective, ridge penalty.
+    """What every arm of a pair and seed gets: steps and phases by form, batch, objective, ridge penalty.
 
     Args: windows: a ladder of numbers of windows (few-shot), each a draw of the fit; without it all windows, and a closed form.
         variants: name -> (schedules, share of the data) of the same fit with more or fewer steps or less text.
     """
 
     schedules: Mapping[str, Schedule]
-    batch: int
+    batch: Batch
     objective: Objective
     ridge_penalty: float
     windows: tuple[int, ...] = ()
@@ -132,9 +133,10 @@ class Budget:
 
 @dataclass
 class Arm:
-    """A made arm: the model, what of it trains, what is frozen."""
+    """A made arm: the model, its form, what of it trains, what is frozen."""
 
     model: Fitted
+    form: str
     trainable: dict[str, Tensor] = field(default_factory=dict)
     frozen: dict[str, Tensor] = field(default_factory=dict)
 
@@ -152,10 +154,10 @@ def make(
     if recipe.form == "linear":
         linear = LinearMap(config.taps, config.width)
         linear.standardise(data.states)
-        return Arm(linear, dict(linear.named_parameters()), head)
+        return Arm(linear, "linear", dict(linear.named_parameters()), head)
     if recipe.form == "bias":
         bias = LogitBias(len(data.head.weight))
-        return Arm(bias, {"logit_bias": bias.logit_bias}, head)
+        return Arm(bias, "bias", {"logit_bias": bias.logit_bias}, head)
     module = _start(recipe, name, config, nets, seed)
     if recipe.net not in {"none", "start"}:
         _place_net(module, recipe, name, nets, seed, draw)
@@ -166,7 +168,7 @@ def make(
         "published": {name for name in parameters if not name.startswith("abi_ln")},
     }[recipe.trains]
     frozen = {name: p for name, p in parameters.items() if name not in names} | {"rotation": module.rotation}
-    return Arm(module, {name: p for name, p in parameters.items() if name in names}, frozen | head)
+    return Arm(module, "module", {name: p for name, p in parameters.items() if name in names}, frozen | head)
 
 
 def _start(recipe: Recipe, name: str, config: ModuleConfig, nets: Nets, seed: int) -> AbiModule:
@@ -266,13 +268,13 @@ def fit_all(
     """
     recipes = {name: RECIPES[regime][name] for name in names}
     by_gradient = [] if closed_only else gradient_tasks(data, budget, seed)
-    records = []
+    records, solved = [], Solved(budget.ridge_penalty)
     for tasks in _together({name: [*by_gradient, *closed_tasks(r, data, budget)] for name, r in recipes.items()}):
         [task, *_] = tasks.values()
         made = {
             name: make(recipes[name], name, config, nets, task.data, seed=seed, draw=task.net_draw) for name in tasks
         }
-        for name, record in fit_arms(made, recipes, task, budget, seed, checkpoints).items():
+        for name, record in fit_arms(made, task, budget, seed, solved, checkpoints).items():
             model = made[name].model
             place = folder / task.fit / f"{name}-{task.draw}"
             _save(model, place, {**facts, "name": name, "role": "arm", "seed": seed})
@@ -292,12 +294,29 @@ def _together(tasks: Mapping[str, Sequence[Task]]) -> list[dict[str, Task]]:
     return list(groups.values())
 
 
+class Solved:
+    """Closed forms of the arms of a seed, each computed once: a lesson is learnt from them by every gradient fit too."""
+
+    def __init__(self, penalty: float) -> None:
+        self.penalty = penalty
+        self._found: dict[tuple[str, int, int], tuple[FitData, dict[str, Tensor]]] = {}
+
+    def put(self, arm: Arm, name: str, task: Task) -> None:
+        """Put the closed form of an arm's net on a task's data into its model."""
+        key = (name, task.net_draw, id(task.data))
+        if key in self._found:
+            arm.model.load_state_dict(self._found[key][1])
+            return
+        solve(arm.model, task.data, self.penalty)
+        self._found[key] = task.data, {k: value.clone() for k, value in arm.model.state_dict().items()}
+
+
 def fit_arms(
     arms: Mapping[str, Arm],
-    recipes: Mapping[str, Recipe],
     task: Task,
     budget: Budget,
     seed: int,
+    solved: Solved,
     checkpoints: Path | None,
 ) -> dict[str, dict[str, Any]]:
     """Fit made arms in place with the data of one task; return what the record of each says of it.
@@ -313,45 +332,40 @@ def fit_arms(
         for name, arm in arms.items():
             if isinstance(arm.model, AbiModule):
                 records[name]["n_trainable"] = arm.model.proj_out.weight.numel()
-            solve(arm.model, task.data, budget.ridge_penalty)
+            solved.put(arm, name, task)
             arm.model.requires_grad_(False)
             records[name]["steps"] = 0
     else:
-        for name, figures in train_arms(arms, recipes, task, budget, seed, checkpoints).items():
+        for name, figures in train_arms(arms, task, budget, seed, solved, checkpoints).items():
             records[name] |= figures
+    if task.data.held_out is not None:
+        gains = choose_gains([arm.model for arm in arms.values()], task.data.held_out)
+        for name, gain in zip(arms, gains, strict=True):
+            records[name]["gain"] = gain
     for name, arm in arms.items():
-        if task.data.held_out is not None:
-            records[name]["gain"] = choose_gain(arm.model, task.data.held_out)
         if sha256_tensors(arm.frozen) != before[name]:
             raise TamperError(f"arm {name}: a frozen part changed in a {task.fit} fit; nothing was written")
     return records
 
 
 def train_arms(
-    arms: Mapping[str, Arm],
-    recipes: Mapping[str, Recipe],
-    task: Task,
-    budget: Budget,
-    seed: int,
-    checkpoints: Path | None,
+    arms: Mapping[str, Arm], task: Task, budget: Budget, seed: int, solved: Solved, checkpoints: Path | None
 ) -> dict[str, dict[str, Any]]:
     """Fit arms by gradient, in place and in step with each other; return what the record of each says of the fit."""
     if task.data.shift is not None:
-        for arm in arms.values():
-            solve(
-                arm.model, task.data, budget.ridge_penalty
-            )  # a lesson is learnt from its closed form on, by every arm
+        for name, arm in arms.items():
+            solved.put(arm, name, task)
     fitted = fit_gradients(
         [
-            ToFit(arm.model, arm.trainable, arm.frozen, task.schedules[recipes[name].form], f"{name} seed {seed}")
+            ToFit(arm.model, arm.trainable, arm.frozen, task.schedules[arm.form], f"{name} seed {seed}")
             for name, arm in arms.items()
         ],
-        task.data, budget.objective, batch=min(budget.batch, len(task.data.states)), seed=derive_seed("calibration", seed),
+        task.data, budget.objective, batch=budget.batch.at_most(task.data.states), seed=derive_seed("calibration", seed),
         checkpoint=checkpoints / f"{seed}-{task.fit}-{task.draw}.safetensors" if checkpoints else None,
     )  # fmt: skip
     return {
-        name: figures_of(trained, task.schedules[recipes[name].form])
-        for name, trained in zip(arms, fitted, strict=True)
+        name: figures_of(trained, task.schedules[arm.form])
+        for (name, arm), trained in zip(arms.items(), fitted, strict=True)
     }
 
 

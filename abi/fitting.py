@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from abi import strict
 from abi.alignment import ridge_solve
 from abi.errors import DataError, TamperError
-from abi.losses import correction_mse, head_losses
+from abi.losses import correction_mse, head_losses, log_totals
 from abi.module import AbiModule, load_module
 from abi.provenance import sha256_file, sha256_tensors, write_tensors
 from abi.states import Head, States, load_mapped, open_tensors
@@ -26,6 +26,8 @@ from abi.training import BatchOrder, Member, Schedule, Trained, fit_together
 
 log = logging.getLogger("abi")
 ARM_FILE = "arm.safetensors"
+LOGIT_ROWS = 128
+"""Positions whose logits `[n, V]` are formed at once where no gradient is: they stay in the processor's cache."""
 FINALS = "final.safetensors"
 """The final states of an adapted backbone (`lora`)."""
 
@@ -37,6 +39,33 @@ class Objective:
     kind: str
     temperature: float = 2.0
     kd_weight: float = 0.9
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step reads: whole `windows`, or `positions` drawn singly from all of them.
+
+    Positions of one window are much alike: half as many drawn singly teach as much (benchmarks/batches.py).
+    """
+
+    size: int
+    of: str = "windows"
+
+    @classmethod
+    def given(cls, section: Mapping[str, Any]) -> "Batch":
+        """Return the batch of a section of the config that has one."""
+        return cls(section["batch"], section.get("batch_of", "windows"))
+
+    def at_most(self, states: States) -> "Batch":
+        """Return a batch that some states can fill."""
+        whole = 1 if self.of == "windows" else int(states.manifest["positions"])
+        return replace(self, size=min(self.size, len(states) * whole))
+
+    def as_windows(self, states: States) -> int:
+        """Return how many whole windows hold as many positions, for what must read windows (a backbone)."""
+        if self.of == "windows":
+            return self.size
+        return max(1, round(self.size / int(states.manifest["positions"])))
 
 
 @dataclass
@@ -58,6 +87,11 @@ class FitData:
         if share == 1:
             return self
         return self.select(list(range(max(1, int(share * len(self.states))))))
+
+    def by_position(self) -> "FitData":
+        """Return every position as a window of its own."""
+        teacher = None if self.teacher is None else self.teacher.flatten(0, 1).unsqueeze(1)
+        return replace(self, states=self.states.by_position(), teacher=teacher)
 
     def select(self, windows: list[int]) -> "FitData":
         """Return some windows, each with what its teacher says of it."""
@@ -200,19 +234,19 @@ class ToFit:
 
 
 def fit_gradients(
-    arms: Sequence[ToFit], data: FitData, objective: Objective, *, batch: int, seed: int, checkpoint: Path | None = None,
+    arms: Sequence[ToFit], data: FitData, objective: Objective, *, batch: Batch, seed: int, checkpoint: Path | None = None,
     before_step: Callable[[int], None] | None = None,
 ) -> list[Trained]:  # fmt: skip
     """Train some parameters of every arm on the same stored states; `frozen` ones are hashed before and after.
 
     The arms take every step together, so that batch and teacher are computed once; no arm's result depends on the others.
-    Args: batch: windows per step; seed: of the batch order; before_step: as in `training.fit_together`.
+    Args: batch: what a step reads; seed: of the batch order; before_step: as in `training.fit_together`.
     Raises: DataError: an objective that needs a teacher has none.
     """
-    teacher, shift = data.teacher, data.shift
-    if objective.kind != "ce" and (shift if objective.kind == "matched" else teacher) is None:
+    if objective.kind != "ce" and (data.shift if objective.kind == "matched" else data.teacher) is None:
         raise DataError(f"{arms[0].label}: objective {objective.kind} needs a teacher")
-    order = BatchOrder(len(data.states), batch, seed)
+    data = data.by_position() if batch.of == "positions" else data
+    order = BatchOrder(len(data.states), batch.size, seed, batch.of)
     trained = fit_together(
         lambda step: objectives([arm.model for arm in arms], data, objective, order[step]),
         [Member(arm.label, arm.trainable, arm.schedule, arm.frozen) for arm in arms],
@@ -252,7 +286,9 @@ def solve(model: Fitted, data: FitData, penalty: float, most_rows: int = 8192) -
     assert data.teacher is not None
     batch = max(1, most_rows // int(data.states.manifest["positions"]))
     if isinstance(model, LogitBias):
-        model.logit_bias.copy_(_unigram_shift(data, max(1, batch // 4)))
+        model.logit_bias.copy_(
+            _unigram_shift(data, min(batch, max(1, LOGIT_ROWS // int(data.states.manifest["positions"]))))
+        )
         return
     gram = moment = None
     for start in range(0, len(data.states), batch):
@@ -293,31 +329,33 @@ def _unigram_shift(data: FitData, batch: int) -> Tensor:
 
 
 GAINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+SCALED = {AbiModule: ("proj_out.weight",), LinearMap: ("weight", "bias"), LogitBias: ("logit_bias",)}
+"""What a gain scales, by kind of arm."""
 
 
 @torch.no_grad()
-def choose_gain(model: Fitted, lesson: Lesson, batch: int = 512) -> float:
-    """Scale an arm in place by the gain of `GAINS` whose distributions come closest to a held-out lesson; return it.
+def choose_gains(models: Sequence[Fitted], lesson: Lesson, batch: int = LOGIT_ROWS) -> list[float]:
+    """Scale every arm in place by the gain of `GAINS` whose distributions come closest to a held-out lesson; return the gains.
 
-    Closest is the least mean KL(lesson || arm), nats per position. No domain text is read.
+    Closest is the least mean KL(lesson || arm), nats per position, of which the part that no gain changes is left out.
+    No domain text is read.
     """
-    totals = dict.fromkeys(GAINS, 0.0)
-    bias = logit_bias_of(model)
+    totals = torch.zeros(len(models), len(GAINS), dtype=torch.float64)
     for start in range(0, len(lesson.states), batch):
         part = slice(start, start + batch)
         logits = lesson.head.logits(lesson.states.final(part))
-        taught = torch.log_softmax(logits + lesson.shift[part].float().unsqueeze(1), -1)
-        correction = correction_of(model, lesson.states, part)
-        own = torch.zeros(()) if correction is None else (correction * lesson.head.scale) @ lesson.head.weight.T
-        own = own if bias is None else own + bias
-        for gain in GAINS:
-            log_q = torch.log_softmax(logits + gain * own, -1)
-            totals[gain] += float((taught.exp() * (taught - log_q)).sum(dtype=torch.float64))
-    best = min(GAINS, key=lambda gain: totals[gain])
-    scaled = {AbiModule: ("proj_out.weight",), LinearMap: ("weight", "bias"), LogitBias: ("logit_bias",)}[type(model)]
-    for name, parameter in model.named_parameters():
-        if name in scaled:
-            parameter.mul_(best)
+        taught = torch.softmax(logits + lesson.shift[part].float().unsqueeze(1), -1)
+        for i, model in enumerate(models):
+            correction, bias = correction_of(model, lesson.states, part), logit_bias_of(model)
+            own = torch.zeros(()) if correction is None else (correction * lesson.head.scale) @ lesson.head.weight.T
+            own = own if bias is None else own + bias
+            asked = (taught * own).sum(dtype=torch.float64)
+            for at, gain in enumerate(GAINS):
+                totals[i, at] += log_totals(logits + gain * own).sum(dtype=torch.float64) - gain * asked
+    best = [GAINS[at] for at in totals.argmin(1).tolist()]
+    for model, gain in zip(models, best, strict=True):
+        for name in SCALED[type(model)]:
+            model.get_parameter(name).mul_(gain)
     return best
 
 

@@ -220,15 +220,25 @@ class States:
 
         Its `windows` are those the positions come from; it holds no tokens, since a single position is no window of them.
         """
+        whole = self.by_position()
         chosen = States.__new__(States)
         chosen.path, chosen.skip, chosen.final_tap = self.path, 0, self.final_tap
-        chosen.windows = self.windows[flat // int(self.manifest["positions"])]
-        kept = {name: tensor for name, tensor in self._tensors.items() if name not in {"document", "tokens"}}
-        per_position = {name: tensor.flatten(0, 1) for name, tensor in kept.items()}
-        chosen._tensors = {name: tensor[flat].unsqueeze(1) for name, tensor in per_position.items()}
-        chosen._tensors["document"] = self._tensors["document"][flat // int(self.manifest["positions"])]
-        chosen.manifest = {**self.manifest, "n_windows": len(flat), "positions": 1, "skip": 0}
+        chosen.windows = whole.windows[flat]
+        chosen._tensors = {name: tensor[flat] for name, tensor in whole._tensors.items()}
+        chosen.manifest = {**whole.manifest, "n_windows": len(flat)}
         return chosen
+
+    def by_position(self) -> "States":
+        """Return every position as a window of its own, in order, without a copy of the states; as in `positions`."""
+        positions = int(self.manifest["positions"])
+        whole = States.__new__(States)
+        whole.path, whole.skip, whole.final_tap = self.path, 0, self.final_tap
+        whole.windows = self.windows.repeat_interleave(positions)
+        kept = {name: tensor for name, tensor in self._tensors.items() if name not in {"document", "tokens"}}
+        whole._tensors = {name: tensor.flatten(0, 1).unsqueeze(1) for name, tensor in kept.items()}
+        whole._tensors["document"] = self._tensors["document"].repeat_interleave(positions)
+        whole.manifest = {**self.manifest, "n_windows": len(self) * positions, "positions": 1, "skip": 0}
+        return whole
 
     def taps(self, taps: Sequence[int], index: Tensor | slice) -> Tensor:
         """Return tapped states `[B, T, K, D]` of some windows. Raises: DataError: a tap that is not stored."""

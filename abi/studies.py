@@ -192,12 +192,12 @@ class SeveralJobs(Jobs):
             return {**spec, "module": self._shape(claim["module"]), "ridge_penalty": penalty}
         if claim["kind"] == "scaling_law":
             budget = self.scale["calibration"][claim["calibrated_by"]]
-            keys_of_fit = ("temperature", "kd_weight", "batch", "budgets")
+            keys_of_fit = ("temperature", "kd_weight", "batch", "batch_of", "budgets")
             return {
                 **spec,
                 "updates": claim["updates"],
                 "fit": claim["calibrated_by"],
-                "budget": {key: budget[key] for key in keys_of_fit},
+                "budget": {key: budget[key] for key in keys_of_fit if key in budget},
             }
         return {**spec, "update": claim["update"], "rounds": self.rounds_of(claim_id)}
 

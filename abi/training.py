@@ -62,16 +62,16 @@ class Schedule:
 
 
 class BatchOrder:
-    """Which windows each step sees: epochs of seeded permutations, the same for every arm of a seed."""
+    """Which windows (or positions) each step sees: epochs of seeded permutations, the same for every arm of a seed."""
 
-    def __init__(self, n: int, batch: int, seed: int) -> None:
+    def __init__(self, n: int, batch: int, seed: int, of: str = "windows") -> None:
         if n < batch:
-            raise DataError(f"training: {n} windows are fewer than one batch of {batch}; lower the batch or add text")
+            raise DataError(f"training: {n} {of} are fewer than one batch of {batch}; lower the batch or add text")
         self.n, self.batch, self.seed = n, batch, seed
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def __getitem__(self, step: int) -> Tensor:
-        """Return the window indices `[B]` of a step."""
+        """Return the indices `[B]` of a step."""
         per_epoch = self.n // self.batch
         epoch, at = divmod(step, per_epoch)
         if epoch != self._epoch:

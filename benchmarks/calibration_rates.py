@@ -18,9 +18,19 @@ from pathlib import Path
 
 import torch
 
-from abi.arms import RECIPES, gradient_tasks, make, train_arms
+from abi.arms import RECIPES, Solved, gradient_tasks, make, train_arms
 from abi.config import load
-from abi.fitting import FitData, Objective, StoredStates, ToFit, corrections, derive_seed, fit_gradients, objectives
+from abi.fitting import (
+    Batch,
+    FitData,
+    Objective,
+    StoredStates,
+    ToFit,
+    corrections,
+    derive_seed,
+    fit_gradients,
+    objectives,
+)
 from abi.module import AbiModule
 from abi.provenance import read_json
 from abi.specs import Study
@@ -84,7 +94,7 @@ def rows_of(study: Study, claim_id: str, rates=RATES) -> Iterator[list]:
             found = []
             for task in gradient_tasks(data, replace(budget, schedules=schedules), SEED):
                 arm = make(recipe, name, teaching.config, nets, task.data, seed=SEED)
-                record = train_arms({name: arm}, {name: recipe}, task, budget, SEED, None)[name]
+                record = train_arms({name: arm}, task, budget, SEED, Solved(budget.ridge_penalty), None)[name]
                 found.append((objective_on(arm.model, check, budget.objective), record["final_loss"]))
             yield [
                 claim_id,
@@ -114,7 +124,7 @@ def lora_rows(study: Study, claim_id: str, data: FitData, check: FitData, rates)
             adapted = backbones.adapt(lora.backbone, lora.shape, derive_seed(ARM, SEED))
             trained = train_adapter(
                 adapted, task.data, lora.window, budget.objective, scaled(task.schedules[ARM], rate),
-                batch=min(budget.batch, len(task.data.states)), seed=derive_seed("calibration", SEED),
+                batch=min(budget.batch.as_windows(data.states), len(task.data.states)), seed=derive_seed("calibration", SEED),
             )  # fmt: skip
             finals = backbones.final_states(adapted.backbone, check.states.tokens(slice(None)), lora.window)
             stored = StoredStates({str(check.states.manifest["tensors_sha256"]): (check.states.windows, finals)})
@@ -134,7 +144,7 @@ def native_rows(study: Study, claim_id: str, config, data: FitData, check: FitDa
         schedule = scaled(Schedule([Phase(**phase) for phase in definition["training"]["phases"]]), rate)
         [trained] = fit_gradients(
             [ToFit(module, dict(module.named_parameters()), {}, schedule)], data, Objective("ce"),
-            batch=definition["training"]["batch"], seed=derive_seed("pilot-order", SEED),
+            batch=Batch.given(definition["training"]).at_most(data.states), seed=derive_seed("pilot-order", SEED),
         )  # fmt: skip
         last = trained.losses[-50:]
         own = objective_on(module, check, Objective("ce"))

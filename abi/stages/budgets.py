@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from abi.evaluation import Key, Score, score
-from abi.fitting import FitData, Objective, ToFit, corrections, derive_seed, fit_gradients
+from abi.fitting import Batch, FitData, Objective, ToFit, corrections, derive_seed, fit_gradients
 from abi.metrics import margins
 from abi.module import AbiModule, with_net
 from abi.provenance import Job
@@ -52,7 +52,7 @@ def calibrated(module: AbiModule, data: FitData, spec: Mapping[str, Any], seed: 
     interface = moving.interface_parameters()
     arm = ToFit(moving, interface, moving.domain_parameters(), schedule, f"calibration seed {seed}")
     fit_gradients(
-        [arm], data, objective, batch=budget["batch"], seed=derive_seed("calibration", seed), before_step=keep
+        [arm], data, objective, batch=Batch.given(budget), seed=derive_seed("calibration", seed), before_step=keep
     )
     return kept
 

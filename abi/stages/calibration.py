@@ -6,7 +6,7 @@ from typing import Any
 
 from abi.alignment import pair_states
 from abi.arms import Budget, Nets, fit_all
-from abi.fitting import FitData, Objective, corrections
+from abi.fitting import Batch, FitData, Objective, corrections
 from abi.module import AbiModule, ModuleConfig
 from abi.provenance import Job, read_json, write_json
 from abi.stages.alignments import read_rotations
@@ -52,7 +52,7 @@ def budget_of(spec: Mapping[str, Any]) -> Budget:
         }
         variants[name] = (other, change.get("share", 1.0))
     return Budget(
-        schedules, given["batch"], Objective(spec["fit"], given.get("temperature", 2.0), given.get("kd_weight", 0.9)),
+        schedules, Batch.given(given), Objective(spec["fit"], given.get("temperature", 2.0), given.get("kd_weight", 0.9)),
         given["ridge_penalty"], tuple(given.get("windows", ())), variants,
     )  # fmt: skip
 

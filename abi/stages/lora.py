@@ -42,7 +42,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         for task in gradient_tasks(data, budget, seed):
             place = folder / f"seed{seed}" / task.fit / f"{ARM}-{task.draw}"
             record = lora.fit(
-                task, budget.objective, batch=budget.batch, seed=seed, scopes=scopes, folder=place,
+                task, budget.objective, batch=budget.batch.as_windows(train), seed=seed, scopes=scopes, folder=place,
                 checkpoint=job.scratch / f"{seed}-{task.fit}-{task.draw}.safetensors",
             )  # fmt: skip
             arms.append({**record, "folder": str(place.relative_to(folder))})
@@ -122,7 +122,9 @@ def train_adapter(
     adapted: Adapted, data: FitData, window: Window, objective: Objective, schedule: Schedule, *, batch: int, seed: int,
     checkpoint: Path | None = None, label: str = ARM,
 ) -> Trained:  # fmt: skip
-    """Train an adapter by the objective, the windows and the order of every other arm of a seed; only the final state moves.
+    """Train an adapter by the objective, the windows and the steps of every other arm of a seed; only the final state moves.
+
+    A step reads whole windows, as a backbone must: as many positions as a step of the other arms.
 
     The teacher is the plain final state with the teacher's correction, as in `fitting.fit_gradients`.
     Raises: DataError: an objective other than `ce` or `kd`, or `kd` without a teacher.

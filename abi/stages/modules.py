@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from abi.fitting import FitData, Objective, ToFit, derive_seed, fit_gradients
+from abi.fitting import Batch, FitData, Objective, ToFit, derive_seed, fit_gradients
 from abi.module import AbiModule, save_module
 from abi.provenance import Job, write_json
 from abi.stages.store import base_facts, member, read_head, read_states, shape
@@ -39,7 +39,7 @@ def train_native(job: Job, data: FitData, seed: int, folder: Path) -> dict[str, 
     module = AbiModule(config, seed=derive_seed("module", spec["role"], spec["name"], seed))
     [trained] = fit_gradients(
         [ToFit(module, dict(module.named_parameters()), {"head": data.head.weight}, schedule, f"{spec['role']} seed {seed}")],
-        data, Objective("ce"), batch=training["batch"], seed=derive_seed("order", spec["role"], spec["name"], seed),
+        data, Objective("ce"), batch=Batch.given(training), seed=derive_seed("order", spec["role"], spec["name"], seed),
         checkpoint=job.scratch / f"{seed}.safetensors",
     )  # fmt: skip
     facts = {**base_facts(states), "name": spec["name"], "role": spec["role"], "text": spec["text"], "seed": seed}

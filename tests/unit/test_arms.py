@@ -10,7 +10,7 @@ from abi import arms, training
 from abi.alignment import conjugated
 from abi.arms import ORACLE_KD, RECONSTRUCTION, Budget, Nets, fit_all, make
 from abi.errors import ConfigError, TamperError
-from abi.fitting import FitData, LinearMap, LogitBias, Objective, correction_of, corrections, load_fitted
+from abi.fitting import Batch, FitData, LinearMap, LogitBias, Objective, correction_of, corrections, load_fitted
 from abi.module import AbiModule, ModuleConfig
 from abi.provenance import sha256_tensors
 from abi.training import BatchOrder, Phase, Schedule
@@ -48,7 +48,7 @@ NO_CLOSED_FORM = {"published", "unfrozen", "direct"}
 MODULES = [name for name in TRAINS if name not in {"linear", "bias"}]
 WITH_NET = [name for name in MODULES if name != "no-domain"]
 SCHEDULE = Schedule([Phase(2, 1e-2), Phase(2, 1e-3)])
-BUDGET = Budget({"module": SCHEDULE, "linear": SCHEDULE, "bias": SCHEDULE}, 4, Objective("kd"), 1e-3)
+BUDGET = Budget({"module": SCHEDULE, "linear": SCHEDULE, "bias": SCHEDULE}, Batch(4), Objective("kd"), 1e-3)
 
 
 def trained(config=CONFIG, seed=0):
@@ -341,7 +341,7 @@ def test_a_closed_form_record_counts_what_was_solved(data, nets, tmp_path):
 
 
 def test_the_best_step_of_a_short_fit_is_its_last(data, nets, tmp_path):
-    budget = Budget({"bias": Schedule([Phase(40, 3e-2)])}, 4, Objective("kd"), 1e-3)
+    budget = Budget({"bias": Schedule([Phase(40, 3e-2)])}, Batch(4), Objective("kd"), 1e-3)
     assert fit(data, nets, tmp_path, ["bias"], budget=budget)[0]["best_step"] == 40
 
 
@@ -404,7 +404,7 @@ def test_a_reconstruction_arm_trains_what_its_recipe_says(data, before, name, tr
         tmp_path,
         [name],
         kind="reconstruction",
-        budget=Budget(BUDGET.schedules, 4, Objective("correction-mse"), 1e-3),
+        budget=Budget(BUDGET.schedules, Batch(4), Objective("correction-mse"), 1e-3),
     )
     assert changed(start, load_fitted(tmp_path / "correction-mse" / f"{name}-0").state_dict()) == trains
 

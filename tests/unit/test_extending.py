@@ -15,7 +15,7 @@ from abi.arms import CLOSED_FORM, Budget, Nets, Recipe, fit_all
 from abi.config import load, merge, scales
 from abi.corpus import TextSpec, build_text
 from abi.errors import ConfigError
-from abi.fitting import FitData, Objective, corrections
+from abi.fitting import Batch, FitData, Objective, corrections
 from abi.module import AbiModule, ModuleConfig
 from abi.specs import Study, seeds_of
 from abi.training import Phase, Schedule
@@ -188,7 +188,7 @@ def test_the_arm_of_the_page_is_fitted_with_its_net_frozen(make_states, head, fa
     shape, schedule = ModuleConfig(8, (2,), 6), Schedule([Phase(2, 1e-2)])
     states = make_states()
     data = FitData(states, head, corrections(AbiModule(shape, 2).requires_grad_(False), states))
-    budget = Budget({"module": schedule}, 4, Objective("kd"), 1e-3)
+    budget = Budget({"module": schedule}, Batch(4), Objective("kd"), 1e-3)
     about = {key: value for key, value in facts.items() if key not in {"name", "role", "seed"}}
     records = fit_all("oracle-kd", [ARM], shape, Nets(), data, budget, seed=1, folder=tmp_path, facts=about)
     assert [record["fit"] for record in records] == ["kd", *[CLOSED_FORM] * 3]

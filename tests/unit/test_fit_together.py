@@ -7,7 +7,7 @@ import torch
 
 from abi import training
 from abi.errors import DataError
-from abi.fitting import FitData, LinearMap, LogitBias, Objective, ToFit, corrections, fit_gradients
+from abi.fitting import Batch, FitData, LinearMap, LogitBias, Objective, ToFit, corrections, fit_gradients
 from abi.losses import head_loss, head_losses
 from abi.module import AbiModule, ModuleConfig
 from abi.training import Member, Phase, Schedule, fit_together
@@ -53,7 +53,7 @@ def arms_of(objective, width=8, vocabulary=11):
 
 
 def fitted(arms, data, objective, **options):
-    trained = fit_gradients(arms, data, objective, batch=4, seed=3, **options)
+    trained = fit_gradients(arms, data, objective, batch=Batch(4), seed=3, **options)
     return [(dict(arm.model.state_dict()), one.losses) for arm, one in zip(arms, trained, strict=True)]
 
 
@@ -82,7 +82,7 @@ def test_arms_of_different_lengths_are_refused(data, refuses):
     arms = arms_of(OBJECTIVES["ce"])
     arms[1].schedule = Schedule([Phase(4, 1e-2)])
     with refuses("arm 0, arm 1, arm 2, arm 3 have different numbers of steps; make them equal", DataError):
-        fit_gradients(arms, data, OBJECTIVES["ce"], batch=4, seed=3)
+        fit_gradients(arms, data, OBJECTIVES["ce"], batch=Batch(4), seed=3)
 
 
 def test_every_step_is_announced_and_the_end_too(data):

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from abi.errors import TamperError
 from abi.fitting import (
     ARM_FILE,
+    Batch,
     FitData,
     LinearMap,
     LogitBias,
@@ -138,10 +139,10 @@ def test_an_unfitted_linear_map_and_bias_correct_nothing(data):
     assert logit_bias_of(None) is logit_bias_of(LinearMap((0, 2), 8)) is None
 
 
-def fitted(model, data, objective="kd", schedule=STEPS, trainable=None, frozen=None, seed=3):
+def fitted(model, data, objective="kd", schedule=STEPS, trainable=None, frozen=None, seed=3, of="windows"):
     chosen = dict(model.named_parameters()) if trainable is None else trainable
     part = ToFit(model, chosen, frozen or {}, schedule)
-    [trained] = fit_gradients([part], data, Objective(objective), batch=4, seed=seed)
+    [trained] = fit_gradients([part], data, Objective(objective), batch=Batch(4, of), seed=seed)
     return trained
 
 
@@ -161,16 +162,49 @@ def loss_by_hand(model, data, objective, index):
     return 0.1 * ce + 0.9 * 4 * kl
 
 
+def test_every_position_is_a_window_of_its_own_with_what_is_taught_there(data):
+    single, positions = data.by_position(), data.states.targets(slice(None)).shape[1]
+    assert len(single.states) == 12 * positions
+    for window, position in ((0, 0), (3, 1), (11, positions - 1)):
+        at = slice(window * positions + position, window * positions + position + 1)
+        assert torch.equal(single.states.final(at)[0, 0], data.states.final(slice(window, window + 1))[0, position])
+        assert torch.equal(single.states.targets(at)[0, 0], data.states.targets(slice(window, window + 1))[0, position])
+        assert torch.equal(single.teacher[at][0, 0], data.teacher[window, position])
+        assert (int(single.states.windows[at]), int(single.states.document[at])) == (
+            window,
+            int(data.states.document[window]),
+        )
+
+
+@pytest.mark.parametrize(
+    ("section", "batch", "most", "windows"),
+    [
+        ({"batch": 8}, Batch(8), 8, 8),
+        ({"batch": 20, "batch_of": "windows"}, Batch(20), 12, 20),
+        ({"batch": 13, "batch_of": "positions"}, Batch(13, "positions"), 13, 2),
+        ({"batch": 2, "batch_of": "positions"}, Batch(2, "positions"), 2, 1),
+        ({"batch": 500, "batch_of": "positions"}, Batch(500, "positions"), 72, 83),
+    ],
+)
+def test_a_batch_is_what_its_section_says_and_at_most_what_there_is(data, section, batch, most, windows):
+    assert data.states.targets(slice(None)).shape == (12, 6)
+    assert Batch.given(section) == batch
+    assert (batch.at_most(data.states).size, batch.at_most(data.states).of) == (most, batch.of)
+    assert batch.as_windows(data.states) == windows
+
+
 CASES = [
     (name, objective) for name in ("module", "no net", "linear", "bias") for objective in ("ce", "kd", "correction-mse")
 ]
 
 
+@pytest.mark.parametrize("of", ["windows", "positions"])
 @pytest.mark.parametrize(("name", "objective"), [case for case in CASES if case != ("bias", "correction-mse")])
-def test_a_gradient_fit_is_a_plain_loop_over_the_naive_loss(data, name, objective):
+def test_a_gradient_fit_is_a_plain_loop_over_the_naive_loss(data, name, objective, of):
     own, plain = arms()[name], arms()[name]
-    losses = fitted(own, data, objective).losses
-    order = BatchOrder(12, 4, 3)
+    losses = fitted(own, data, objective, of=of).losses
+    data = data if of == "windows" else data.by_position()
+    order = BatchOrder(len(data.states), 4, 3)
     used = [p for n, p in plain.named_parameters() if not (name == "no net" and n == "domain_alpha")]
     optimizer = torch.optim.AdamW(used, lr=1e-2, weight_decay=0.01)
     for step in range(4):

@@ -16,7 +16,17 @@ from abi.config import load, scales
 from abi.corpus import Document
 from abi.errors import TamperError
 from abi.evaluation import Key, evidence_rows, published_draws, score
-from abi.fitting import FINALS, FitData, Objective, StoredStates, correction_of, corrections, derive_seed, load_stored
+from abi.fitting import (
+    FINALS,
+    Batch,
+    FitData,
+    Objective,
+    StoredStates,
+    correction_of,
+    corrections,
+    derive_seed,
+    load_stored,
+)
 from abi.metrics import evaluate
 from abi.module import AbiModule, ModuleConfig
 from abi.provenance import Job, sha256_file, sha256_tensors, write_json
@@ -32,7 +42,7 @@ pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make q
 
 MODULE = {"d_abi": 12, "taps": ["final"], "tap_norms": False}
 SCHEDULES = {form: Schedule([Phase(3, 3e-2)]) for form in ("module", "linear", "bias", "lora")}
-BUDGET = Budget(SCHEDULES, 4, Objective("kd"), 1e-3)
+BUDGET = Budget(SCHEDULES, Batch(4), Objective("kd"), 1e-3)
 EVERY = ["gpt2", "qwen2", "t5"]
 
 
@@ -71,7 +81,7 @@ class World:
         lora = lora or self.lora()
         [task] = [task] if task else gradient_tasks(self.data, BUDGET, seed)
         scopes = scopes or {"domain": self.test, "on_training_text": self.train.select([1, 5, 6])}
-        return lora.fit(task, BUDGET.objective, batch=BUDGET.batch, seed=seed, scopes=scopes, folder=folder)
+        return lora.fit(task, BUDGET.objective, batch=BUDGET.batch.size, seed=seed, scopes=scopes, folder=folder)
 
     def adapted(self, folder):
         """The adapter of a folder on the backbone, as anybody would load it with PEFT."""
@@ -206,7 +216,7 @@ def test_states_of_another_backbone_are_no_training_text(gpt2, refuses):
 def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_path, monkeypatch, windows):
     regime = "few-shot" if windows else "oracle-kd"
     objective = Objective("ce" if windows else "kd")
-    budget = Budget(SCHEDULES, 4, objective, 1e-3, windows)
+    budget = Budget(SCHEDULES, Batch(4), objective, 1e-3, windows)
     seen = []
     real = States.final
 
@@ -257,7 +267,7 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
 
 def test_a_record_says_what_a_record_of_the_other_arms_says(gpt2, tmp_path):
     [other] = fit_all(
-        "oracle-kd", ["bias"], gpt2.shape, Nets(), gpt2.data, Budget(SCHEDULES, 4, Objective("kd"), 1e-3), seed=1,
+        "oracle-kd", ["bias"], gpt2.shape, Nets(), gpt2.data, Budget(SCHEDULES, Batch(4), Objective("kd"), 1e-3), seed=1,
         folder=tmp_path / "bias", facts={"base_sha256": "a" * 64},
     )[:1]  # fmt: skip
     record = gpt2.fit(tmp_path / "lora")
@@ -403,7 +413,7 @@ def test_stored_states_of_other_states_or_another_backbone_are_refused(gpt2, mak
 
 def test_evaluation_takes_a_seeds_arms_from_the_manifests(gpt2, tmp_path, refuses):
     lora, scopes = gpt2.lora(), {"domain": gpt2.test}
-    budget = Budget(SCHEDULES, 4, Objective("kd"), 1e-3, (4, 8))
+    budget = Budget(SCHEDULES, Batch(4), Objective("kd"), 1e-3, (4, 8))
     arms = []
     for task in gradient_tasks(gpt2.data, budget, 1):
         folder = f"seed1/kd/lora-{task.draw}"

@@ -25,11 +25,12 @@ from abi.arms import (
 from abi.errors import AlignmentError, ConfigError, DataError
 from abi.fitting import (
     GAINS,
+    Batch,
     FitData,
     LinearMap,
     LogitBias,
     Objective,
-    choose_gain,
+    choose_gains,
     correction_of,
     corrections,
     load_fitted,
@@ -46,9 +47,9 @@ from abi.vocabulary import CLOSED_FORM
 TARGET, SOURCE = ModuleConfig(8, (2,), 6), ModuleConfig(16, (2,), 6)
 SCHEDULE = Schedule([Phase(3, 1e-2)])
 FORMS = dict.fromkeys(("module", "linear", "bias"), SCHEDULE)
-MATCHED = Budget(FORMS, 4, Objective("matched", 1.0, 1.0), 1e-3)
-FEW = Budget(FORMS, 4, Objective("ce"), 1e-3, windows=(4, 8))
-KD = Budget(FORMS, 4, Objective("kd"), 1e-3)
+MATCHED = Budget(FORMS, Batch(4), Objective("matched", 1.0, 1.0), 1e-3)
+FEW = Budget(FORMS, Batch(4), Objective("ce"), 1e-3, windows=(4, 8))
+KD = Budget(FORMS, Batch(4), Objective("kd"), 1e-3)
 FACTS = {"base_model": "b", "base_revision": "built", "base_sha256": "a" * 64, "head_sha256": "b" * 64,
          "vocabulary": "c", "text": "t"}  # fmt: skip
 
@@ -276,7 +277,7 @@ SCALED = {"module": {"proj_out.weight"}, "linear": {"weight", "bias"}, "bias": {
 def test_the_gain_brings_an_arm_as_close_to_the_lesson_as_the_grid_allows(pair, name, factor, gain):
     model = models()[name]
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert choose_gain(model, gained(model, pair, factor)) == gain
+    assert choose_gains([model], gained(model, pair, factor)) == [gain]
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key] * gain if key in SCALED[name] else before[key])
 
@@ -285,13 +286,15 @@ def test_the_gain_does_not_depend_on_its_batch_nor_read_a_target(pair, monkeypat
     model = models()["module"]
     lesson = gained(model, pair, 0.75)
     monkeypatch.setattr(States, "targets", lambda *_: pytest.fail("a gain read the tokens of a text"))
-    assert {choose_gain(models()["module"], lesson, batch) for batch in (7, 60, 512)} == {0.75}
+    assert [choose_gains([models()["module"]], lesson, batch) for batch in (7, 60, 512)] == [[0.75]] * 3
 
 
 def test_a_gain_is_chosen_on_the_held_out_lesson_alone(pair, tmp_path, monkeypatch):
     nets, data = taught(trained(SOURCE, 1), pair)
     seen = []
-    monkeypatch.setattr("abi.arms.choose_gain", lambda model, lesson: seen.append(lesson) or 1.0)
+    monkeypatch.setattr(
+        "abi.arms.choose_gains", lambda arms, lesson: seen.extend([lesson] * len(arms)) or [1.0] * len(arms)
+    )
     records = fit("general-only", nets, data, MATCHED, tmp_path)
     assert seen
     assert all(lesson is data.held_out for lesson in seen)
@@ -448,8 +451,8 @@ def test_all_arms_of_a_seed_share_steps_and_batches(data_of, regime, tmp_path, m
     seen = []
 
     class Recorded(BatchOrder):
-        def __init__(self, n, batch, seed):
-            super().__init__(n, batch, seed)
+        def __init__(self, n, batch, seed, of):
+            super().__init__(n, batch, seed, of)
             self.log = []
             seen.append((n, batch, self.log))
 
@@ -526,7 +529,7 @@ def test_every_arm_learns_a_lesson_from_its_closed_form_on(pair, name, tmp_path)
 def test_a_lesson_lowers_its_own_loss_for_every_arm(pair, tmp_path):
     """From its closed form on, an arm comes closer to the lesson: the steps are of the same objective the gain is judged by."""
     nets, data = taught(trained(SOURCE, 1), pair)
-    longer = replace(MATCHED, schedules=dict.fromkeys(FORMS, Schedule([Phase(60, 1e-2)])), batch=60)
+    longer = replace(MATCHED, schedules=dict.fromkeys(FORMS, Schedule([Phase(60, 1e-2)])), batch=Batch(60))
     short = {r["arm"]: r["final_loss"] for r in fit("general-only", nets, data, MATCHED, tmp_path / "a") if r["steps"]}
     long = {r["arm"]: r["final_loss"] for r in fit("general-only", nets, data, longer, tmp_path / "b") if r["steps"]}
     assert all(long[arm] < short[arm] + 0.01 for arm in short)
