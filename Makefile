@@ -32,7 +32,7 @@ verify: $(READY)  ## the published record, judged by itself, in under a second
 	$(BIN)/abi verify
 
 smoke: $(READY)  ## the whole DAG in some minutes; its verdicts mean nothing
-	$(MAKE) --no-print-directory reproduce-all SCALE=smoke
+	ABI_WARM=1 $(MAKE) --no-print-directory reproduce-all SCALE=smoke
 
 $(READY): envs/requirements.lock envs/torch.txt pyproject.toml
 	$(PYTHON) -m venv .venv

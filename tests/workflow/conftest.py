@@ -26,7 +26,11 @@ class Copy:
     def run(self, *arguments, check=True, scale="smoke"):
         command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"scale={scale}"]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
-        environment |= {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
+        environment |= {
+            "OMP_NUM_THREADS": "1",
+            "ABI_WARM": "1",
+            "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
+        }
         done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, check=False)
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from abi import warm
 from abi.config import load, require_pinned, workflow_config
 from abi.errors import AbiError
 from abi.page_specs import card_inputs, card_spec, carded, report_spec

@@ -1,0 +1,130 @@
+"""Warm start: a job forked from a process that has loaded the libraries is the job that its own process would be."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from abi import warm
+
+ROOT = Path(__file__).parents[2]
+SEEN = """
+import json, os, sys
+import abi
+print("out", json.dumps([os.getcwd(), os.environ["COLOUR"], sys.argv, "colorsys" in sys.modules, os.getpid() != os.getppid()]))
+print("err", file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The environment of a job for which a server listens that has loaded `colorsys` (which nothing else loads)."""
+    folder = tmp_path / "w"
+    folder.mkdir()
+    path = folder / "socket"
+    server = subprocess.Popen([sys.executable, "-m", "abi.warm", str(path), "colorsys"], cwd=ROOT)
+    wait(path.exists)
+    yield {**os.environ, "PYTHONPATH": str(ROOT), "COLOUR": "red", warm.SOCKET: str(path)}
+    server.terminate()
+    assert server.wait() == 0
+    assert not folder.exists()
+
+
+def wait(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Write a script where Snakemake puts those of its jobs."""
+    folder = tmp_path / ".snakemake" / "scripts"
+    folder.mkdir(parents=True)
+
+    def write(text):
+        (folder / "job.py").write_text(text)
+        return folder / "job.py"
+
+    return write
+
+
+def run(path, environment, **options):
+    return subprocess.run(
+        [sys.executable, str(path), "one"],
+        env=environment,
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_a_job_is_forked_with_its_streams_folder_environment_and_arguments(served, script):
+    done = run(script(SEEN), served)
+    path = Path.cwd() / script(SEEN)
+    assert done.stdout == f'out ["{path.parent}", "red", ["{path}", "one"], true, true]\n'
+    assert (done.stderr, done.returncode) == ("err\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        ("sys.exit(2)", 2, ""),
+        ("sys.exit('why')", 1, "why\n"),
+        ("raise ValueError('odd')", 1, "ValueError: odd\n"),
+        ("os._exit(3)", warm.LOST, ""),
+        ("os.kill(os.getpid(), 9)", warm.LOST, ""),
+    ],
+)
+def test_a_job_ends_as_in_its_own_process(served, script, ending, code, said):
+    done = run(script(f"import os, sys\nimport abi\n{ending}"), served)
+    assert done.returncode == code
+    assert done.stderr.endswith(said)
+    assert run(script(SEEN), served).returncode == 0  # the server has outlived it
+
+
+def test_without_a_server_and_elsewhere_a_job_runs_in_its_own_process(served, script, tmp_path):
+    path = script(SEEN)
+    for environment in (
+        served | {warm.SOCKET: str(tmp_path / "nobody")},
+        {k: v for k, v in served.items() if k != warm.SOCKET},
+    ):
+        done = run(path, environment)
+        assert (done.returncode, ", false, true]" in done.stdout) == (0, True)
+    other = tmp_path / "tool.py"
+    other.write_text(SEEN)
+    assert ", false, true]" in run(other, served).stdout
+
+
+def test_a_job_of_another_python_is_not_taken(served, script):
+    path = script("import sys\nsys.prefix = '/elsewhere'\n" + SEEN)
+    assert ", false, true]" in run(path, served).stdout
+
+
+def test_a_killed_job_takes_the_forked_process_with_it(served, script, tmp_path):
+    path = script("import abi\nimport os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)")
+    waiting = subprocess.Popen([sys.executable, str(path)], env=served, cwd=path.parent)
+    number = path.parent / "pid"
+    wait(lambda: number.exists() and number.read_text())
+    forked = int(number.read_text())
+    assert forked != waiting.pid
+    waiting.send_signal(signal.SIGKILL)
+    waiting.wait()
+    wait(lambda: not Path(f"/proc/{forked}").exists())
+
+
+def test_a_server_is_started_only_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(warm.subprocess, "Popen", lambda *_, **__: pytest.fail("a server was started"))
+    for asked in ("0", ""):
+        monkeypatch.setenv(warm.WANTED, asked)
+        warm.start()
+    monkeypatch.setenv(warm.WANTED, "1")
+    monkeypatch.setenv(warm.SOCKET, "/there/is/one")
+    warm.start()
