@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from abi.verification.findings import MEAN_SQUARES, Checks, lookup, show
-from abi.verification.questions import Asked, Question, Way, asked, roles_of
+from abi.verification.questions import Asked, Question, Way, asked, asked_of_study, roles_of, study_roles
 
 Record = Mapping[str, Any]
+STUDIES = ("update", "succession", "atlas")
+"""Kinds of claims made of several studies that are judged one by one."""
 
 
 class Decision:
@@ -18,10 +20,15 @@ class Decision:
         self.checks, self.root, self.fit = checks, f"fits/{fit}", result["fits"][fit]
         spec = result["provenance"]["spec"]
         self.criteria = spec["protocol"]["criteria"]
-        self.kind, self.regime = spec["claim"]["kind"], spec["claim"]["regime"]
+        claim = spec["claim"]
+        self.kind, self.regime = claim["kind"], claim.get("regime")
         self.arms, self.level = self.fit["arms"], self.criteria["level"]
-        self.roles = roles_of(self.kind, self.regime, self.arms)
-        self.asked: Asked = asked(self.kind, self.regime, self.roles, self.criteria)
+        self.roles = study_roles(claim, fit) if self.kind in STUDIES else roles_of(self.kind, self.regime, self.arms)
+        self.asked: Asked = (
+            asked_of_study(self.kind, self.roles, self.criteria)
+            if self.kind in STUDIES
+            else asked(self.kind, self.regime, self.roles, self.criteria)
+        )
         self.seen: dict[tuple[Any, ...], float] = {}
 
     def check(self) -> None:
@@ -33,7 +40,8 @@ class Decision:
         say(f"{self.root}/level", fit["level"], self.level, "the protocol")
         say(f"{self.root}/primary_metric", fit["primary_metric"], self.asked.metric, "the protocol")
         counts = fit["counts"]
-        groups, seeds = min(counts["groups"]["domain"], counts["groups"]["general"]), len(counts["seeds"])
+        scopes = {question.scope for question in self.asked.tests}
+        groups, seeds = min(counts["groups"][scope] for scope in scopes), len(counts["seeds"])
         if groups < self.criteria["min_groups"] or seeds < self.criteria["min_seeds"]:
             self.too_few(groups, seeds)
         else:
@@ -195,7 +203,9 @@ class Decision:
         required = [(q, s) for _, q, s in self.pairs("tests", asks.tests) if q.required]
         if word == "SUPPORTED":
             weakest = min(required, key=lambda pair: (pair[1]["mean"] - pair[1]["limit"]) / pair[1]["interval"]["half"])
-            return f"tests 0 to 7 hold, the closest is {figure(*weakest)}; share {fit['share']['estimate']:.3g}"
+            whole = any(question.id.startswith("6.") for question in asks.tests)
+            words = "tests 0 to 7 hold" if whole else "every required test holds"
+            return f"{words}, the closest is {figure(*weakest)}; share {fit['share']['estimate']:.3g}"
         gap = fit["resolvable_gap"]
         could = (
             f"this study could have resolved a gap {gap['contrast']} of {gap['gap']:.3g} in {gap['metric']} "

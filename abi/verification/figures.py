@@ -14,6 +14,9 @@ from abi.vocabulary import AGREEMENT, UNFITTED, fits_of
 CONTROLS = {
     "transfer": ("raw", "random", "permuted", "linear", "bias", "no-domain"),
     "reconstruction": ("raw", "random", "linear", "before"),
+    "update": ("raw", "random", "random-net", "zero-shot-off"),
+    "succession": ("raw", "random", "random-net", "zero-shot-off"),
+    "atlas": ("raw", "random", "permuted", "linear", "shared"),
 }
 NIB = {"mean_js": "js_nats", "mean_top1": "top1", "mean_top5": "top5", "mean_ent": "entropy_diff_nats"}
 Record = Mapping[str, Any]
@@ -26,7 +29,7 @@ def check_result(checks: Checks, result: Record, published: Record | None = None
     """
     parts = [
         lambda: _head(checks, result),
-        *(lambda fit=fit: _fit(checks, result, fit) for fit in result["fits"]),
+        *(lambda fit=fit: check_fit(checks, result, fit) for fit in result["fits"]),
         lambda: _nib(checks, result),
         lambda: _legacy(checks, result),
         lambda: _training(checks, result),
@@ -59,7 +62,8 @@ def _head(checks: Checks, result: Record) -> None:
         checks.holds("verdict_at_strict_level", good, "SUPPORTED with wider intervals, yet not with these")
 
 
-def _fit(checks: Checks, result: Record, fit: str) -> None:
+def check_fit(checks: Checks, result: Record, fit: str) -> None:
+    """Check one judged fit, or one study, of a result: counts, arms, verdict, ratios, published criteria."""
     decision = Decision(checks, result, fit)
     checks.equal(f"fits/{fit}/fit", decision.fit["fit"], fit, "its key")
     check_counts(checks, decision)

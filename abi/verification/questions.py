@@ -75,6 +75,43 @@ def roles_of(kind: str, regime: str | None, arms: Mapping[str, Any]) -> Roles:
     return roles
 
 
+def study_roles(claim: Mapping[str, Any], study: str) -> Roles:
+    """Return the roles of one study of a claim made of several."""
+    if claim["kind"] == "atlas":
+        others = tuple(f"chart-of-{text}" for text in claim["texts"] if text != study)
+        return Roles("chart", ("random", "permuted"), ("linear", *others), None)
+    return Roles("zero-shot", ("random",), ("zero-shot-free",), None)
+
+
+def asked_of_study(kind: str, roles: Roles, criteria: Mapping[str, Any]) -> Asked:
+    """Return every question of one study: does an update leave a module its use, is a chart better than the others."""
+    c, others = roles.candidate, (*roles.placebos, *roles.controls)
+    gain = _q(f"vacuous.{BITS}", BITS, {"oracle": 1, "raw": -1}, margin=criteria["vacuous"], closed=True)
+    if kind == "atlas":
+        own = criteria["primary_metric"]
+        tests = (
+            *_room(own),
+            *_room(BITS),
+            *_attribution(own, c, others),
+            *_attribution(BITS, c, others),
+            _benefit("5", c),
+        )
+        against = tuple(
+            _q(f"g.attribution.{m}.{q}", m, {c: 1, q: -1}, closed=True) for m in (own, BITS) for q in others
+        )
+        empty = _q(f"vacuous.{own}", own, {"oracle": 1, "raw": -1}, closed=True)
+        return Asked(own, tests, (Way("g", against), Way("d", (_benefit("d", c),))), (empty, gain))
+    half = criteria["half"]
+    efficacy = _q(f"u.efficacy.{BITS}", BITS, {c: 1, "oracle": -half, "raw": half - 1})
+    beside = [
+        _q(f"{id}.{arm}", BITS, {c: 1, arm: -1}, required=False)
+        for id, arm in (("u.drift", "before"), ("u.net", "zero-shot-off"), ("u.net", "random-net"))
+    ]
+    against = tuple(_q(f"g.attribution.{q}", BITS, {c: 1, q: -1}, closed=True) for q in others)
+    tests = (*_room(BITS), efficacy, *_attribution(BITS, c, others), _benefit("5", c), *beside)
+    return Asked(BITS, tests, (Way("u", (efficacy,)), Way("g", against), Way("d", (_benefit("d", c),))), (gain,))
+
+
 def asked(kind: str, regime: str | None, roles: Roles, criteria: Mapping[str, Any]) -> Asked:
     """Return every question of a claim. Args: criteria: as in `config/protocol.yaml`."""
     primary = criteria["primary_metric"]
