@@ -6,6 +6,7 @@ No backbone runs here: a step is a few matrix products and one pass through the 
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ class Objective:
 class Batch:
     """What a step reads: whole `windows`, or `positions` drawn singly from all of them.
 
-    Positions of one window are much alike: half as many drawn singly teach as much (benchmarks/batches.py).
+    Positions of one window are much alike: a quarter as many drawn singly teach as much (benchmarks/batches.py).
     """
 
     size: int
@@ -62,10 +63,10 @@ class Batch:
         return replace(self, size=min(self.size, len(states) * whole))
 
     def as_windows(self, states: States) -> int:
-        """Return how many whole windows hold as many positions, for what must read windows (a backbone)."""
+        """Return how many whole windows hold at least as many positions, for what must read windows (a backbone)."""
         if self.of == "windows":
             return self.size
-        return max(1, round(self.size / int(states.manifest["positions"])))
+        return math.ceil(self.size / int(states.manifest["positions"]))
 
 
 @dataclass

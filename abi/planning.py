@@ -209,7 +209,11 @@ def read_measured(path: str | Path) -> list[Measured]:
 
 
 def measured_jobs(folder: str | Path) -> list[Measured]:
-    """Return what the benchmark files below a folder say, sorted. Raises: DataError: one of them is damaged."""
+    """Return what the benchmark files below a folder say, sorted. Raises: DataError: one of them is damaged.
+
+    CPU and memory are those that the job's own log names: its process may be another than the one Snakemake started
+    (`abi.warm`); of jobs that name none, those of the benchmark.
+    """
     found = []
     for path in sorted(Path(folder).rglob("*.tsv")):
         rule, _, wildcards = path.relative_to(folder).as_posix().removesuffix(".tsv").partition("/")
@@ -219,8 +223,17 @@ def measured_jobs(folder: str | Path) -> list[Measured]:
             memory, cpu = (_known(row.get(column) or "") for column in ("max_rss", "cpu_time"))
         except (IndexError, KeyError, TypeError, ValueError):
             raise DataError(f"{path}: is no benchmark of Snakemake; delete it and run its job again") from None
+        told = _told(Path(folder).with_name("logs") / path.relative_to(folder).with_suffix(".log"))
+        cpu, memory = told or (cpu, memory)
         found.append(Measured(rule, wildcards, seconds, memory, cpu))
     return found
+
+
+def _told(log: Path) -> tuple[float, float] | None:
+    """Return the CPU seconds and MB in the last line of a job's log, None where it has none."""
+    last = log.read_text(encoding="utf-8", errors="replace").rpartition(" finished in ")[2] if log.is_file() else ""
+    told = re.search(r"([\d.]+) s of CPU, (\d+) MB at most", last)
+    return None if told is None else (float(told[1]), float(told[2]))
 
 
 def _known(cell: str) -> float | None:

@@ -305,7 +305,6 @@ class Job:
 
     def provenance(self) -> dict[str, Any]:
         """Return the provenance block: rule, spec, code digest, inputs, versions, time, memory, hardware."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "rule": self.rule,
             "spec": self.spec,
@@ -314,7 +313,7 @@ class Job:
             "versions": versions(),
             "threads": self.threads,
             "elapsed_s": round(time.perf_counter() - self.started, 3),
-            "peak_memory_mb": round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1),
+            "peak_memory_mb": used()[1],
             "hardware": hardware(),
         }
 
@@ -336,13 +335,20 @@ def job(snakemake: Any, script: str) -> Iterator[Job]:
         _limit_threads(snakemake.threads)
         yield running
         shutil.rmtree(running.scratch, ignore_errors=True)
-        log.info("%s finished in %.1f s", snakemake.rule, time.perf_counter() - running.started)
+        took = time.perf_counter() - running.started, *used()
+        log.info("%s finished in %.1f s, %.1f s of CPU, %.0f MB at most", snakemake.rule, *took)
     except (AbiError, OSError) as error:
         log.error("%s: %s", snakemake.rule, error)
         raise SystemExit(2) from None
     except Exception:
         log.exception("%s failed; this is a fault of abi, please report it", snakemake.rule)
         raise SystemExit(1) from None
+
+
+def used() -> tuple[float, float]:
+    """Return the CPU seconds and the largest memory in MB of this process so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime, round(usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2), 1)
 
 
 def _start_log(path: str | None, rule: str) -> None:

@@ -1,12 +1,12 @@
 """Warm start of jobs: one process imports torch and transformers once, and every job of a local run is forked from it.
 
 Starting Python with these libraries takes 3 to 5 seconds, more than most jobs of scale `smoke` compute; a fork takes some
-hundredths. `ABI_WARM=1 snakemake ...` turns it on (`make smoke` and the tests of the workflow do): the workflow starts the
-server, whose socket jobs find in `ABI_WARM_SOCKET`. A job is handed over as its script path, working folder, environment,
+hundredths. `ABI_WARM=1 snakemake ...` turns it on, as the Makefile does: the workflow starts the server, whose socket jobs
+find in `ABI_WARM_SOCKET`. A job is handed over as its script path, working folder, environment,
 import path and standard streams; its own process waits, returns the exit code, and takes the job with it when it is killed.
 Where no server answers, a job runs in its own process as always. The server loads libraries only, never a module of `abi`
-that a digest counts, so an edit is seen by the next job. Snakemake's benchmark then measures the waiting process: its seconds
-are right, its memory is not (that of the provenance block is).
+that a digest counts, so an edit is seen by the next job. Snakemake's benchmark then measures the waiting process, whose seconds
+are those of the job; CPU and memory stand in the job's own log.
 """
 
 import atexit

@@ -124,7 +124,7 @@ def train_adapter(
 ) -> Trained:  # fmt: skip
     """Train an adapter by the objective, the windows and the steps of every other arm of a seed; only the final state moves.
 
-    A step reads whole windows, as a backbone must: as many positions as a step of the other arms.
+    A step reads whole windows, as a backbone must: at least as many positions as a step of the other arms.
 
     The teacher is the plain final state with the teacher's correction, as in `fitting.fit_gradients`.
     Raises: DataError: an objective other than `ce` or `kd`, or `kd` without a teacher.

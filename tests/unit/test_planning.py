@@ -154,6 +154,22 @@ def test_a_run_is_adopted_and_read_again_as_it_was_measured(tmp_path, monkeypatc
     assert path.read_bytes() == first
 
 
+def test_cpu_and_memory_are_those_of_the_jobs_own_log(tmp_path):
+    folder = benchmarks(tmp_path)
+    plain = measured_jobs(folder)
+    log = folder.with_name("logs") / "train_modules" / "gpt2.python.standard.oracle.1-5.log"
+    log.parent.mkdir(parents=True)
+    for said, told in (
+        ("train_modules: step 1/2\n", plain[1]),
+        (
+            "train_modules finished in 12.1 s, 9.5 s of CPU, 812 MB at most\n",
+            Measured("train_modules", plain[1].wildcards, 12.34, 812.0, 9.5),
+        ),
+    ):
+        log.write_text(said)
+        assert [(m, m.cpu_s) for m in measured_jobs(folder)] == [(m, m.cpu_s) for m in (plain[0], told)]
+
+
 def test_a_run_without_benchmarks_leaves_the_table_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(planning, "REFERENCE", tmp_path / "reference")

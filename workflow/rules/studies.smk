@@ -1,4 +1,7 @@
-"""Claims made of several studies: updated backbones, what stands beside them, their evidence and verdicts."""
+"""Claims made of several studies: updated backbones, what stands beside them, their evidence and verdicts.
+
+Their chain of jobs is the longest of the DAG, so it goes first where there is a choice (`priority`).
+"""
 
 
 rule update_backbone:
@@ -17,6 +20,7 @@ rule update_backbone:
         "<logs>/update_backbone/{lineage}.{stage}.{batch}.log",
     benchmark:
         "<benchmarks>/update_backbone/{lineage}.{stage}.{batch}.tsv"
+    priority: 1
     conda:
         "../../envs/abi.yaml"
     threads: resource("update_backbone", "threads")
@@ -45,6 +49,7 @@ rule write_updated_states:
         "<logs>/write_updated_states/{lineage}.{stage}.{text}.{batch}.log",
     benchmark:
         "<benchmarks>/write_updated_states/{lineage}.{stage}.{text}.{batch}.tsv"
+    priority: 1
     conda:
         "../../envs/abi.yaml"
     threads: resource("write_updated_states", "threads")
@@ -73,6 +78,7 @@ rule train_updated_modules:
         "<logs>/train_updated_modules/{lineage}.{stage}.{text}.{batch}.log",
     benchmark:
         "<benchmarks>/train_updated_modules/{lineage}.{stage}.{text}.{batch}.tsv"
+    priority: 1
     conda:
         "../../envs/abi.yaml"
     threads: resource("train_updated_modules", "threads")
@@ -127,6 +133,7 @@ rule evaluate_studies:
         "<benchmarks>/evaluate_studies/{claim}.{batch}.tsv"
     wildcard_constraints:
         claim=one_of(STUDY.config.studies),
+    priority: 1
     conda:
         "../../envs/abi.yaml"
     threads: resource("evaluate_studies", "threads")
