@@ -14,7 +14,8 @@ from abi.fitting import Evaluated, correction_of, logit_bias_of
 from abi.states import Head, States
 
 TOP = 5
-CHUNK = 64
+CHUNK = 2**17
+"""Logits that are formed at once: positions times vocabulary."""
 LOG_ZERO, TINY = -1e4, 1e-38
 LOG2_E = math.log2(math.e)
 
@@ -135,7 +136,7 @@ def evaluate(
 ) -> Iterator[tuple[str, str, Tensor]]:
     """Yield (arm, metric, value per window `[N]`) for every arm: means over its scored positions.
 
-    Distributions are formed for `CHUNK` positions at a time, which keeps them in the processor's cache.
+    Distributions are formed for a few positions at a time (`CHUNK`), which keeps them in the processor's cache.
 
     Args:
         arms: name -> fitted arm, None for the raw backbone.
@@ -143,14 +144,15 @@ def evaluate(
         agree: without it only `loss_nats` is computed (off-domain text).
     """
     collected: dict[tuple[str, str], list[Tensor]] = {}
+    chunk = max(1, CHUNK // len(head.weight))
     judges = [reference, *([] if teacher is None else [teacher])] if agree else []
     for start in range(0, len(states), windows_per_batch):
         index = slice(start, min(start + windows_per_batch, len(states)))
         targets = states.targets(index)[:, states.skip :].flatten()
         finals = {id(model): scored_states(model, states, index) for model in [*arms.values(), *judges]}
         found: dict[tuple[str, str], list[Tensor]] = {}
-        for at in range(0, len(targets), CHUNK):
-            rows = slice(at, at + CHUNK)
+        for at in range(0, len(targets), chunk):
+            rows = slice(at, at + chunk)
             known = {id(model): distribution(arm_logits(model, finals[id(model)][rows], head)) for model in judges}
             for name, model in arms.items():
                 if agree:

@@ -24,9 +24,10 @@ def main() -> None:
     shape = (WINDOWS, POSITIONS)
     tensors = {"tap.3": torch.randn(*shape, WIDTH), "targets": torch.randint(0, VOCABULARY, shape, dtype=torch.int32)}
     tensors |= {name: torch.ones(shape, dtype=torch.int32) for name in ("target_bytes", "char_end")}
+    tensors["tokens"] = torch.ones(WINDOWS, POSITIONS + 1, dtype=torch.int32)
     tensors["document"] = torch.zeros(WINDOWS, dtype=torch.int32)
     manifest = {
-        "n_windows": WINDOWS, "positions": POSITIONS, "width": WIDTH, "taps": [3], "final_tap": 3, "skip": 20,
+        "n_windows": WINDOWS, "length": POSITIONS + 1, "positions": POSITIONS, "width": WIDTH, "taps": [3], "final_tap": 3, "skip": 20,
         "documents": ["d"], "groups": ["g"],
     }  # fmt: skip
 
@@ -39,7 +40,7 @@ def main() -> None:
         save_file(tensors, path)
         states = States(path, manifest)
         for _ in range(ROUNDS):
-            for name, chunk in (("whole batch", 10**9), ("in chunks", 64)):
+            for name, chunk in (("whole batch", 2**40), ("in chunks", 2**17)):
                 metrics.CHUNK, began = chunk, time.process_time()
                 list(
                     metrics.evaluate(
