@@ -136,6 +136,7 @@ def generated_parts() -> list[tuple[str, str, str]]:
     return [
         ("README.md", "verdicts", outcomes.verdicts(results)),
         ("README.md", "claims", block(claim_map())),
+        ("README.md", "effort", block([effort("tiny")])),
         ("config/README.md", "keys", key_tables()),
         ("docs/record.md", "record", record_page()),
         ("docs/architecture.md", "dag", rule_graph()),
@@ -148,6 +149,18 @@ def generated_parts() -> list[tuple[str, str, str]]:
         ("docs/protocol.md", "power", block(instrument_page.conditions(figures["conditions"]))),
         ("docs/protocol.md", "before", block(contrast_table(results, "t5_same_backbone", "before"))),
     ]
+
+
+def effort(scale: str) -> str:
+    """Return what the reference run of a scale took, in a sentence."""
+    from abi.planning import REFERENCE, read_measured
+
+    jobs = read_measured(REFERENCE / scale / "jobs.csv")
+    minutes, memory = sum(job.seconds for job in jobs) / 60, max((job.mem_mb or 0.0 for job in jobs), default=0.0)
+    return (
+        f"The run behind the figures below: {len(jobs)} jobs, {minutes:.0f} minutes of work, about {minutes / 2:.0f} minutes on two cores, "
+        f"{memory:.0f} MB at most in one job (`results/reference/{scale}/jobs.csv`)."
+    )
 
 
 def claim_map() -> list[str]:

@@ -37,8 +37,11 @@ LOST = 70
 
 
 def start() -> None:
-    """Start the server of a run, if the environment asks for one, and tell the jobs where it listens; it ends with this process."""
-    if os.environ.get(WANTED) != "1" or SOCKET in os.environ:
+    """Start the server of a run, if the environment asks for one, and tell the jobs where it listens; it ends with this process.
+
+    Only on Linux: elsewhere libraries that have been loaded do not survive a fork.
+    """
+    if os.environ.get(WANTED) != "1" or SOCKET in os.environ or sys.platform != "linux":
         return
     path = Path(tempfile.mkdtemp(prefix="abi-warm-")) / "socket"
     single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -89,6 +92,7 @@ def serve(path: str, libraries: Sequence[str] = PRELOADED) -> None:
     if len(os.listdir("/proc/self/task")) > 1:
         raise SystemExit("abi.warm: a library has started threads, so that nothing can be forked; jobs start cold")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forked: the jobs' own processes hear from them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted run ends its jobs, then this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -121,6 +125,7 @@ def _run(connection: socket.socket) -> int:
     """Run the job that a connection hands over, with its streams, folder, environment and import path; send and return its exit code."""
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     head, streams, _, _ = socket.recv_fds(connection, 8, 3)
     size, body = int.from_bytes(head, "big"), b""
     while len(body) < size:

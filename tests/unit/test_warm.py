@@ -128,3 +128,7 @@ def test_a_server_is_started_only_where_it_is_asked_for(monkeypatch):
     monkeypatch.setenv(warm.WANTED, "1")
     monkeypatch.setenv(warm.SOCKET, "/there/is/one")
     warm.start()
+    monkeypatch.delenv(warm.SOCKET)
+    monkeypatch.setattr(warm.sys, "platform", "darwin")
+    warm.start()
+    assert warm.SOCKET not in os.environ
