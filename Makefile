@@ -39,7 +39,7 @@ smoke: $(READY)  ## the whole DAG in some minutes; its verdicts mean nothing
 $(READY): envs/requirements.lock envs/torch.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	@echo "installing the pinned environment into .venv (about 900 MB, some minutes)"
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q --require-hashes --no-deps -r envs/requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q --use-pep517 --require-hashes --no-deps -r envs/requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -r envs/torch.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q --no-deps -e .
 	@touch $(READY)
