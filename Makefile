@@ -22,7 +22,7 @@ test: $(READY)  ## environment + lint + the test suite
 	$(MAKE) --no-print-directory lint
 
 quick: $(READY)  ## the unit tests that neither run Snakemake nor sweep: about a minute on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow and not workflow" tests/unit
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not workflow" tests/unit
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ def abi(*arguments, folder=ROOT):
     )
 
 
+@pytest.mark.slow
 def test_generated_parts_of_documents_are_up_to_date():
     done = abi("docs", "--check")
     assert done.returncode == 0, done.stderr

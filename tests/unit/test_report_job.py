@@ -19,6 +19,7 @@ from abi.stages import cards, report_page
 from abi.verification.checkout import result_paths
 from abi.vocabulary import ASIDE
 
+pytestmark = pytest.mark.slow  # the report of the whole reference is written
 STUDY = Study(load("tiny"))
 
 

@@ -34,6 +34,7 @@ def with_unknown():
     return built([*results(), unknown()])
 
 
+@pytest.mark.slow
 def test_the_page_of_the_whole_reference_tells_every_claim_its_verdict_and_every_figure():
     made, text, figures = built(whole())
     ladder = text[text.index('id="ladder"') :]
