@@ -13,6 +13,7 @@ from abi.alignment import conjugated
 from abi.errors import ConfigError, DataError, TamperError
 from abi.fitting import (
     ARM_FILE,
+    SOLVED,
     Batch,
     FitData,
     Fitted,
@@ -295,7 +296,7 @@ def _together(tasks: Mapping[str, Sequence[Task]]) -> list[dict[str, Task]]:
 
 
 class Solved:
-    """Closed forms of the arms of a seed, each computed once: a lesson is learnt from them by every gradient fit too."""
+    """Closed forms of the arms of a seed; those of a lesson are computed once, since every gradient fit begins with them."""
 
     def __init__(self, penalty: float) -> None:
         self.penalty = penalty
@@ -305,10 +306,16 @@ class Solved:
         """Put the closed form of an arm's net on a task's data into its model."""
         key = (name, task.net_draw, id(task.data))
         if key in self._found:
-            arm.model.load_state_dict(self._found[key][1])
+            with torch.no_grad():
+                for parameter, value in self._found[key][1].items():
+                    arm.model.get_parameter(parameter).copy_(value)
             return
         solve(arm.model, task.data, self.penalty)
-        self._found[key] = task.data, {k: value.clone() for k, value in arm.model.state_dict().items()}
+        if task.data.shift is not None:
+            found = {
+                parameter: arm.model.get_parameter(parameter).detach().clone() for parameter in SOLVED[type(arm.model)]
+            }
+            self._found[key] = task.data, found
 
 
 def fit_arms(

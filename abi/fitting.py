@@ -330,8 +330,8 @@ def _unigram_shift(data: FitData, batch: int) -> Tensor:
 
 
 GAINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-SCALED = {AbiModule: ("proj_out.weight",), LinearMap: ("weight", "bias"), LogitBias: ("logit_bias",)}
-"""What a gain scales, by kind of arm."""
+SOLVED = {AbiModule: ("proj_out.weight",), LinearMap: ("weight", "bias"), LogitBias: ("logit_bias",)}
+"""What a closed form sets and a gain scales, by kind of arm."""
 
 
 @torch.no_grad()
@@ -355,7 +355,7 @@ def choose_gains(models: Sequence[Fitted], lesson: Lesson, batch: int = LOGIT_RO
                 totals[i, at] += log_totals(logits + gain * own).sum(dtype=torch.float64) - gain * asked
     best = [GAINS[at] for at in totals.argmin(1).tolist()]
     for model, gain in zip(models, best, strict=True):
-        for name in SCALED[type(model)]:
+        for name in SOLVED[type(model)]:
             model.get_parameter(name).mul_(gain)
     return best
 

@@ -11,13 +11,13 @@ from torch.nn.functional import cross_entropy
 
 from abi.errors import DataError
 from abi.fitting import Evaluated, correction_of, logit_bias_of
+from abi.losses import LOG2_E
 from abi.states import Head, States
 
 TOP = 5
 CHUNK = 2**17
 """Logits that are formed at once: positions times vocabulary."""
 LOG_ZERO, TINY = -1e4, 1e-38
-LOG2_E = math.log2(math.e)
 
 
 @dataclass(frozen=True)

@@ -205,15 +205,11 @@ class States:
 
     def select(self, windows: Sequence[int]) -> "States":
         """Return a store of some windows only, in the given order; `windows` keeps their original numbers."""
-        chosen = object.__new__(States)
         index = torch.tensor(list(windows), dtype=torch.long)
-        chosen.path, chosen.skip, chosen.final_tap = self.path, self.skip, self.final_tap
-        chosen.windows = self.windows[index]
-        chosen._tensors = {name: tensor[index] for name, tensor in self._tensors.items()}
-        kept, chosen._tensors["document"] = torch.unique(chosen._tensors["document"].long(), return_inverse=True)
+        tensors = {name: tensor[index] for name, tensor in self._tensors.items()}
+        kept, tensors["document"] = torch.unique(tensors["document"].long(), return_inverse=True)
         names = {key: [self.manifest[key][i] for i in kept.tolist()] for key in ("documents", "groups")}
-        chosen.manifest = {**self.manifest, "n_windows": len(index), **names}
-        return chosen
+        return self._derived(self.windows[index], tensors, **names)
 
     def positions(self, flat: Tensor) -> "States":
         """Return a store whose windows are single positions, given as flat indices `[n]` (window * positions + position).
@@ -221,24 +217,23 @@ class States:
         Its `windows` are those the positions come from; it holds no tokens, since a single position is no window of them.
         """
         whole = self.by_position()
-        chosen = States.__new__(States)
-        chosen.path, chosen.skip, chosen.final_tap = self.path, 0, self.final_tap
-        chosen.windows = whole.windows[flat]
-        chosen._tensors = {name: tensor[flat] for name, tensor in whole._tensors.items()}
-        chosen.manifest = {**whole.manifest, "n_windows": len(flat)}
-        return chosen
+        return whole._derived(whole.windows[flat], {name: tensor[flat] for name, tensor in whole._tensors.items()})
 
     def by_position(self) -> "States":
         """Return every position as a window of its own, in order, without a copy of the states; as in `positions`."""
         positions = int(self.manifest["positions"])
-        whole = States.__new__(States)
-        whole.path, whole.skip, whole.final_tap = self.path, 0, self.final_tap
-        whole.windows = self.windows.repeat_interleave(positions)
         kept = {name: tensor for name, tensor in self._tensors.items() if name not in {"document", "tokens"}}
-        whole._tensors = {name: tensor.flatten(0, 1).unsqueeze(1) for name, tensor in kept.items()}
-        whole._tensors["document"] = self._tensors["document"].repeat_interleave(positions)
-        whole.manifest = {**self.manifest, "n_windows": len(self) * positions, "positions": 1, "skip": 0}
-        return whole
+        tensors = {name: tensor.flatten(0, 1).unsqueeze(1) for name, tensor in kept.items()}
+        tensors["document"] = self._tensors["document"].repeat_interleave(positions)
+        return self._derived(self.windows.repeat_interleave(positions), tensors, positions=1, skip=0)
+
+    def _derived(self, windows: Tensor, tensors: dict[str, Tensor], **facts: Any) -> "States":
+        """Return a store of other windows of the same pass. Args: facts: what its manifest says otherwise."""
+        other = object.__new__(States)
+        other.path, other.final_tap, other.windows, other._tensors = self.path, self.final_tap, windows, tensors
+        other.manifest = {**self.manifest, "n_windows": len(windows), **facts}
+        other.skip = int(other.manifest["skip"])
+        return other
 
     def taps(self, taps: Sequence[int], index: Tensor | slice) -> Tensor:
         """Return tapped states `[B, T, K, D]` of some windows. Raises: DataError: a tap that is not stored."""

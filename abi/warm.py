@@ -2,8 +2,8 @@
 
 Starting Python with these libraries takes 3 to 5 seconds, more than most jobs of scale `smoke` compute; a fork takes some
 hundredths. `ABI_WARM=1 snakemake ...` turns it on, as the Makefile does: the workflow starts the server, whose socket jobs
-find in `ABI_WARM_SOCKET`. A job is handed over as its script path, working folder, environment,
-import path and standard streams; its own process waits, returns the exit code, and takes the job with it when it is killed.
+find in `ABI_WARM_SOCKET`. A job is handed over as its script path, working folder, environment, import path and standard
+streams; its own process waits, returns the exit code, and takes the job with it when it is killed.
 Where no server answers, a job runs in its own process as always. The server loads libraries only, never a module of `abi`
 that a digest counts, so an edit is seen by the next job. Snakemake's benchmark then measures the waiting process, whose seconds
 are those of the job; CPU and memory stand in the job's own log.
@@ -127,10 +127,7 @@ def _run(connection: socket.socket) -> int:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     head, streams, _, _ = socket.recv_fds(connection, 8, 3)
-    size, body = int.from_bytes(head, "big"), b""
-    while len(body) < size:
-        body += connection.recv(size - len(body))
-    request = json.loads(body)
+    request = json.loads(connection.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
     if request["prefix"] != sys.prefix:
         return 0
     connection.sendall(b"+")
