@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from abi.verification.findings import MEAN_SQUARES, Checks, lookup, show
-from abi.verification.questions import Asked, Question, Way, asked, asked_of_study, roles_of, study_roles
+from abi.verification.questions import STUDIES, Asked, Question, Way, asked, roles_of, study_roles
 
 Record = Mapping[str, Any]
-STUDIES = ("update", "succession", "atlas")
-"""Kinds of claims made of several studies that are judged one by one."""
 
 
 class Decision:
@@ -24,11 +22,7 @@ class Decision:
         self.kind, self.regime = claim["kind"], claim.get("regime")
         self.arms, self.level = self.fit["arms"], self.criteria["level"]
         self.roles = study_roles(claim, fit) if self.kind in STUDIES else roles_of(self.kind, self.regime, self.arms)
-        self.asked: Asked = (
-            asked_of_study(self.kind, self.roles, self.criteria)
-            if self.kind in STUDIES
-            else asked(self.kind, self.regime, self.roles, self.criteria)
-        )
+        self.asked: Asked = asked(self.kind, self.regime, self.roles, self.criteria)
         self.seen: dict[tuple[Any, ...], float] = {}
 
     def check(self) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from abi.vocabulary import AGREEMENT
 
 BITS = "bits_per_byte"
+STUDIES = ("update", "succession", "atlas")
+"""Kinds of claims made of several studies that are judged one by one."""
 
 
 @dataclass(frozen=True)
@@ -85,48 +87,37 @@ def study_roles(claim: Mapping[str, Any], study: str) -> Roles:
 
 def asked_of_study(kind: str, roles: Roles, criteria: Mapping[str, Any]) -> Asked:
     """Return every question of one study: does an update leave a module its use, is a chart better than the others."""
-    c, others = roles.candidate, (*roles.placebos, *roles.controls)
-    gain = _q(f"vacuous.{BITS}", BITS, {"oracle": 1, "raw": -1}, margin=criteria["vacuous"], closed=True)
+    c, others, own = roles.candidate, (*roles.placebos, *roles.controls), criteria["primary_metric"]
+    benefit, text, vacuous = _benefit("5", c), _text_ways(c, criteria["harm"])[:1], _vacuous(own, criteria)
     if kind == "atlas":
-        own = criteria["primary_metric"]
-        tests = (
-            *_room(own),
-            *_room(BITS),
-            *_attribution(own, c, others),
-            *_attribution(BITS, c, others),
-            _benefit("5", c),
-        )
-        against = tuple(
-            _q(f"g.attribution.{m}.{q}", m, {c: 1, q: -1}, closed=True) for m in (own, BITS) for q in others
-        )
-        empty = _q(f"vacuous.{own}", own, {"oracle": 1, "raw": -1}, closed=True)
-        return Asked(own, tests, (Way("g", against), Way("d", (_benefit("d", c),))), (empty, gain))
+        tests = (*_room(own), *_room(BITS), *_attribution(own, c, others), *_attribution(BITS, c, others), benefit)
+        against = tuple(q for m in (own, BITS) for q in _against(m, c, others, named=f".{m}"))
+        return Asked(own, tests, (Way("g", against), *text), vacuous)
     half = criteria["half"]
     efficacy = _q(f"u.efficacy.{BITS}", BITS, {c: 1, "oracle": -half, "raw": half - 1})
     beside = [
         _q(f"{id}.{arm}", BITS, {c: 1, arm: -1}, required=False)
         for id, arm in (("u.drift", "before"), ("u.net", "zero-shot-off"), ("u.net", "random-net"))
     ]
-    against = tuple(_q(f"g.attribution.{q}", BITS, {c: 1, q: -1}, closed=True) for q in others)
-    tests = (*_room(BITS), efficacy, *_attribution(BITS, c, others), _benefit("5", c), *beside)
-    return Asked(BITS, tests, (Way("u", (efficacy,)), Way("g", against), Way("d", (_benefit("d", c),))), (gain,))
+    tests = (*_room(BITS), efficacy, *_attribution(BITS, c, others), benefit, *beside)
+    return Asked(BITS, tests, (Way("u", (efficacy,)), Way("g", _against(BITS, c, others)), *text), vacuous[1:])
 
 
 def asked(kind: str, regime: str | None, roles: Roles, criteria: Mapping[str, Any]) -> Asked:
     """Return every question of a claim. Args: criteria: as in `config/protocol.yaml`."""
+    if kind in STUDIES:
+        return asked_of_study(kind, roles, criteria)
     primary = criteria["primary_metric"]
-    vacuous = (
-        _q(f"vacuous.{primary}", primary, {"oracle": 1, "raw": -1}, closed=True),
-        _q(f"vacuous.{BITS}", BITS, {"oracle": 1, "raw": -1}, margin=criteria["vacuous"], closed=True),
-    )
+    vacuous = _vacuous(primary, criteria)
     parity = "none" if kind == "reconstruction" else "required" if regime == "oracle-kd" else "reported"
     c, others = roles.candidate, (*roles.placebos, *roles.controls)
     text = _text(c, criteria["harm"])
     if regime == "general-only" and kind == "transfer":
         tests = (*_room(BITS), *_attribution(BITS, c, others), *text)
-        against = tuple(_q(f"g.attribution.{q}", BITS, {c: 1, q: -1}, closed=True) for q in others)
         secondary = {m: (_agreement(m, roles, criteria, "reported"), ()) for m in AGREEMENT}
-        return Asked(BITS, tests, (Way("g", against), *_text_ways(c, criteria["harm"])), vacuous, secondary)
+        return Asked(
+            BITS, tests, (Way("g", _against(BITS, c, others)), *_text_ways(c, criteria["harm"])), vacuous, secondary
+        )
     reported = [metric for metric in AGREEMENT if metric != primary]
     own = _agreement(primary, roles, criteria, parity)
     tests = (own[0], *_room(BITS), *own[1:], *_attribution(BITS, c, others), *text)
@@ -137,6 +128,17 @@ def asked(kind: str, regime: str | None, roles: Roles, criteria: Mapping[str, An
 
 def _q(id: str, metric: str, weights: Mapping[str, float], *, scope: str = "domain", **options: Any) -> Question:
     return Question(id, metric, scope, {arm: float(weight) for arm, weight in weights.items()}, **options)
+
+
+def _vacuous(metric: str, criteria: Mapping[str, Any]) -> tuple[Question, Question]:
+    """Return whether the oracle gains nothing, in agreement and in bits per byte."""
+    weights = {"oracle": 1, "raw": -1}
+    gain = _q(f"vacuous.{BITS}", BITS, weights, margin=criteria["vacuous"], closed=True)
+    return _q(f"vacuous.{metric}", metric, weights, closed=True), gain
+
+
+def _against(metric: str, c: str, others: tuple[str, ...], named: str = "") -> tuple[Question, ...]:
+    return tuple(_q(f"g.attribution{named}.{q}", metric, {c: 1, q: -1}, closed=True) for q in others)
 
 
 def _room(metric: str) -> tuple[Question, ...]:

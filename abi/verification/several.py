@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from abi.ladders import of_several
 from abi.verification.figures import check_fit
 from abi.verification.findings import Checks
 
@@ -42,17 +43,12 @@ def _head(checks: Checks, result: Record) -> None:
 def _combined(checks: Checks, result: Record) -> None:
     """Check the verdict of all studies, as far as theirs decide it: a refutation is found at the level of one of k."""
     fits = result["fits"]
-    words = {fit["verdict"] for fit in fits.values()}
-    if len(words) == 1 and words <= {"SUPPORTED", "VACUOUS"}:
-        checks.equal("verdict", result["verdict"], min(words), "its studies")
-    elif words:
-        possible = {"INCONCLUSIVE", "REFUTED"} & {"INCONCLUSIVE", *words}
-        checks.holds(
-            "verdict",
-            result["verdict"] in possible,
-            f"is {result['verdict']}, with studies that are {', '.join(sorted(words))}",
-        )
-    if words == {"SUPPORTED"}:
+    words = [fit["verdict"] for fit in fits.values()]
+    if words:
+        possible = {of_several(words, refuted) for refuted in (False, "REFUTED" in words)}
+        sentence = f"is {result['verdict']}, with studies that are {', '.join(sorted(set(words)))}"
+        checks.holds("verdict", result["verdict"] in possible, sentence)
+    if set(words) == {"SUPPORTED"}:
         [first, *others] = fits.values()
         reason = f"all {len(fits)} studies are SUPPORTED" if others else first["reason"]
         checks.equal("reason", result["reason"], reason, "its studies")
