@@ -9,16 +9,14 @@ the config; the objective is measured on calibration text. Whole windows and pos
 import argparse
 import csv
 import sys
-import time
 from dataclasses import replace
 
 import torch
-from calibration_rates import SEED, held_out, objective_on
+from calibration_rates import SEED, held_out, objective_on, pilot
 
 from abi.arms import RECIPES, Solved, gradient_tasks, make, train_arms
 from abi.config import load
-from abi.fitting import Batch, FitData, Objective, ToFit, derive_seed, fit_gradients
-from abi.module import AbiModule
+from abi.fitting import Batch, Objective
 from abi.specs import Study
 from abi.stages.calibration import Taught, budget_of
 from abi.training import Phase, Schedule
@@ -26,16 +24,6 @@ from abi.training import Phase, Schedule
 NATIVE = (Batch(8), Batch(4), Batch(1024, "positions"), Batch(512, "positions"))
 KD = (Batch(4), Batch(2), Batch(512, "positions"), Batch(256, "positions"), Batch(128, "positions"))
 COLUMNS = ["claim", "fit", "batch", "of", "seconds", "objective_calibration"]
-
-
-def native(study: Study, claim: dict, config, data: FitData, check: FitData, batch: Batch) -> tuple[float, float]:
-    """Return seconds and CE on calibration text of a native module trained with a batch."""
-    training = study.scale["modules"][claim["module"]]["training"]
-    module = AbiModule(config, seed=derive_seed("pilot", SEED))
-    part = ToFit(module, dict(module.named_parameters()), {}, Schedule([Phase(**p) for p in training["phases"]]))
-    began = time.perf_counter()
-    fit_gradients([part], data, Objective("ce"), batch=batch, seed=derive_seed("pilot-order", SEED))
-    return time.perf_counter() - began, objective_on(module, check, Objective("ce"))
 
 
 def main() -> None:
@@ -52,9 +40,11 @@ def main() -> None:
     teaching = Taught(spec, study.calibration_input(options.claim, f"{SEED}-{SEED}"))
     nets, data = teaching.of(SEED)
     check, budget = held_out(teaching, data), budget_of(spec)
+    phases = study.scale["modules"][study.claim(options.claim)["module"]]["training"]["phases"]
     for batch in NATIVE:
-        seconds, found = native(study, study.claim(options.claim), teaching.config, data, check, batch)
-        writer.writerow([options.claim, "native", batch.size, batch.of, f"{seconds:.1f}", f"{found:.4f}"])
+        module, trained = pilot(teaching.config, data, Schedule([Phase(**phase) for phase in phases]), batch)
+        found = objective_on(module, check, Objective("ce"))
+        writer.writerow([options.claim, "native", batch.size, batch.of, f"{trained.elapsed_s:.1f}", f"{found:.4f}"])
     for name in ("native", "linear"):
         for batch in KD:
             [task] = gradient_tasks(data, budget, SEED)

@@ -36,7 +36,7 @@ from abi.provenance import read_json
 from abi.specs import Study
 from abi.stages.calibration import Taught, Teaching, budget_of
 from abi.stages.store import read_states
-from abi.training import Phase, Schedule
+from abi.training import Phase, Schedule, Trained
 
 RATES = {
     "module": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
@@ -140,15 +140,19 @@ def native_rows(study: Study, claim_id: str, config, data: FitData, check: FitDa
     claim = study.claim(claim_id)
     definition = study.scale["modules"][claim["module"]]
     for rate in rates:
-        module = AbiModule(config, seed=derive_seed("pilot", SEED))
         schedule = scaled(Schedule([Phase(**phase) for phase in definition["training"]["phases"]]), rate)
-        [trained] = fit_gradients(
-            [ToFit(module, dict(module.named_parameters()), {}, schedule)], data, Objective("ce"),
-            batch=Batch.given(definition["training"]).at_most(data.states), seed=derive_seed("pilot-order", SEED),
-        )  # fmt: skip
+        module, trained = pilot(config, data, schedule, Batch.given(definition["training"]).at_most(data.states))
         last = trained.losses[-50:]
         own = objective_on(module, check, Objective("ce"))
         yield [claim["target"], "ce", "native", rate, f"{own:.5f}", f"{sum(last) / len(last):.5f}"]
+
+
+def pilot(config, data: FitData, schedule: Schedule, batch: Batch) -> tuple[AbiModule, Trained]:
+    """Return a native module and what its training left."""
+    module = AbiModule(config, seed=derive_seed("pilot", SEED))
+    part = ToFit(module, dict(module.named_parameters()), {}, schedule)
+    [trained] = fit_gradients([part], data, Objective("ce"), batch=batch, seed=derive_seed("pilot-order", SEED))
+    return module, trained
 
 
 def main() -> None:
