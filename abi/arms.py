@@ -121,7 +121,8 @@ class Budget:
     """What every arm of a pair and seed gets: steps and phases by form, batch, objective, ridge penalty.
 
     Args: windows: a ladder of numbers of windows (few-shot), each a draw of the fit; without it all windows, and a closed form.
-        variants: name -> (schedules, share of the data) of the same fit with more or fewer steps or less text.
+        variants: name -> (schedules, share of the data) of the same fit with more or fewer steps or less text;
+        closed_form_rows: the positions that a closed form reads at most, None for all.
     """
 
     schedules: Mapping[str, Schedule]
@@ -130,6 +131,7 @@ class Budget:
     ridge_penalty: float
     windows: tuple[int, ...] = ()
     variants: Mapping[str, tuple[Mapping[str, Schedule], float]] = field(default_factory=dict)
+    closed_form_rows: int | None = None
 
 
 @dataclass
@@ -269,8 +271,8 @@ def fit_all(
     """
     recipes = {name: RECIPES[regime][name] for name in names}
     by_gradient = [] if closed_only else gradient_tasks(data, budget, seed)
-    records, solved = [], Solved(budget.ridge_penalty)
-    for tasks in _together({name: [*by_gradient, *closed_tasks(r, data, budget)] for name, r in recipes.items()}):
+    records, solved, few = [], Solved(budget.ridge_penalty), data.at_most(budget.closed_form_rows)
+    for tasks in _together({name: [*by_gradient, *closed_tasks(r, few, budget)] for name, r in recipes.items()}):
         [task, *_] = tasks.values()
         made = {
             name: make(recipes[name], name, config, nets, task.data, seed=seed, draw=task.net_draw) for name in tasks

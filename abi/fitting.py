@@ -22,7 +22,7 @@ from abi.losses import correction_mse, head_losses, log_totals
 from abi.module import AbiModule, load_module
 from abi.provenance import sha256_file, sha256_tensors, write_tensors
 from abi.states import Head, States, load_mapped, open_tensors
-from abi.teaching import Lesson
+from abi.teaching import Lesson, spread_rows
 from abi.training import BatchOrder, Member, Schedule, Trained, fit_together
 
 log = logging.getLogger("abi")
@@ -63,10 +63,9 @@ class Batch:
         return replace(self, size=min(self.size, len(states) * whole))
 
     def as_windows(self, states: States) -> int:
-        """Return how many whole windows hold at least as many positions, for what must read windows (a backbone)."""
-        if self.of == "windows":
-            return self.size
-        return math.ceil(self.size / int(states.manifest["positions"]))
+        """Return how many whole windows hold at least as many positions, for what must read windows (a backbone); all at most."""
+        wanted = self.size if self.of == "windows" else math.ceil(self.size / int(states.manifest["positions"]))
+        return min(wanted, len(states))
 
 
 @dataclass
@@ -88,6 +87,13 @@ class FitData:
         if share == 1:
             return self
         return self.select(list(range(max(1, int(share * len(self.states))))))
+
+    def at_most(self, rows: int | None) -> "FitData":
+        """Return whole windows spread evenly over the data that hold about so many positions, all of them without a limit."""
+        wanted = None if rows is None else max(1, rows // int(self.states.manifest["positions"]))
+        if wanted is None or wanted >= len(self.states):
+            return self
+        return self.select(spread_rows(len(self.states), wanted).tolist())
 
     def by_position(self) -> "FitData":
         """Return every position as a window of its own."""
@@ -209,6 +215,31 @@ def correction_of(model: Evaluated | None, states: States, index: Tensor | slice
 def logit_bias_of(model: Evaluated | None) -> Tensor | None:
     """Return an arm's logit bias `[V]`, or None."""
     return model.logit_bias if isinstance(model, LogitBias) else None
+
+
+class Readout:
+    """What an arm does to the logits of the plain backbone, `plain + read @ weight.T + bias`: they are linear in the final state.
+
+    So a module's logits are as well read from the A numbers of its ABI state as from the D of its correction, at a cost of
+    A / D (benchmarks/evaluation_cost.py); the plain backbone's are formed once for all arms.
+    """
+
+    def __init__(self, model: Evaluated | None, head: Head) -> None:
+        self.model, self.bias = model, logit_bias_of(model)
+        self.narrow = isinstance(model, AbiModule) and model.config.d_abi < model.config.width
+        weight = head.weight @ model.proj_out.weight if self.narrow and isinstance(model, AbiModule) else head.weight
+        self.weight = weight if head.scale == 1 else weight * head.scale
+
+    def read(self, states: States, index: Tensor | slice) -> Tensor | None:
+        """Return what it reads of some windows, `[B, T, A]` or `[B, T, D]`, or None where it changes no state."""
+        if self.narrow and isinstance(self.model, AbiModule):
+            return self.model.abi_state(states.taps(self.model.config.taps, index))
+        return correction_of(self.model, states, index)
+
+    def logits(self, plain: Tensor, read: Tensor | None) -> Tensor:
+        """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: `[n, A]` or `[n, D]`."""
+        logits = plain if read is None else torch.addmm(plain, read, self.weight.T)
+        return logits if self.bias is None else logits + self.bias
 
 
 @torch.no_grad()
@@ -342,14 +373,14 @@ def choose_gains(models: Sequence[Fitted], lesson: Lesson, batch: int = LOGIT_RO
     No domain text is read.
     """
     totals = torch.zeros(len(models), len(GAINS), dtype=torch.float64)
+    readouts = [Readout(model, lesson.head) for model in models]
     for start in range(0, len(lesson.states), batch):
         part = slice(start, start + batch)
-        logits = lesson.head.logits(lesson.states.final(part))
-        taught = torch.softmax(logits + lesson.shift[part].float().unsqueeze(1), -1)
-        for i, model in enumerate(models):
-            correction, bias = correction_of(model, lesson.states, part), logit_bias_of(model)
-            own = torch.zeros(()) if correction is None else (correction * lesson.head.scale) @ lesson.head.weight.T
-            own = own if bias is None else own + bias
+        logits = lesson.head.logits(lesson.states.final(part)).flatten(0, 1)
+        taught = torch.softmax(logits + lesson.shift[part].float(), -1)
+        for i, readout in enumerate(readouts):
+            read = readout.read(lesson.states, part)
+            own = readout.logits(torch.zeros(()), None if read is None else read.flatten(0, 1))
             asked = (taught * own).sum(dtype=torch.float64)
             for at, gain in enumerate(GAINS):
                 totals[i, at] += log_totals(logits + gain * own).sum(dtype=torch.float64) - gain * asked

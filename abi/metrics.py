@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from abi.errors import DataError
-from abi.fitting import Evaluated, correction_of, logit_bias_of
+from abi.fitting import Evaluated, Readout
 from abi.losses import LOG2_E
 from abi.states import Head, States
 
@@ -97,30 +97,22 @@ def loss_nats(own: Distribution, targets: Tensor) -> Tensor:
     return (own.log_total - own.below.gather(-1, targets.unsqueeze(-1))).squeeze(-1)
 
 
-def scored_states(model: Evaluated | None, states: States, index: slice) -> Tensor:
-    """Return an arm's corrected final states `[n, D]` of the scored positions of some windows, flattened."""
-    final = states.final(index)
-    correction = correction_of(model, states, index)
-    final = final if correction is None else final + correction
-    return final[:, states.skip :].flatten(0, 1)
+def scored(values: Tensor | None, states: States) -> Tensor | None:
+    """Return the scored positions `[n, ...]` of values of all positions `[B, T, ...]`."""
+    return None if values is None else values[:, states.skip :].flatten(0, 1)
 
 
 @torch.inference_mode()
 def margins(model: Evaluated | None, states: States, head: Head) -> Tensor:
     """Return per window `[N]` the median over scored positions of P(rank 5) - P(rank 6): how clear the top five are."""
-    found = []
+    found, readout = [], Readout(model, head)
     for window in range(len(states)):
-        final = scored_states(model, states, slice(window, window + 1))
-        top = torch.softmax(arm_logits(model, final, head), -1).topk(TOP + 1, dim=-1).values
+        index = slice(window, window + 1)
+        plain = head.logits(states.final(index)[:, states.skip :].flatten(0, 1))
+        logits = readout.logits(plain, scored(readout.read(states, index), states))
+        top = torch.softmax(logits, -1).topk(TOP + 1, dim=-1).values
         found.append((top[:, TOP - 1] - top[:, TOP]).median().double())
     return torch.stack(found)
-
-
-def arm_logits(model: Evaluated | None, final: Tensor, head: Head) -> Tensor:
-    """Return an arm's logits `[n, V]` of its corrected final states `[n, D]`."""
-    logits = head.logits(final)
-    bias = logit_bias_of(model)
-    return logits if bias is None else logits + bias
 
 
 @torch.inference_mode()
@@ -146,22 +138,25 @@ def evaluate(
     collected: dict[tuple[str, str], list[Tensor]] = {}
     chunk = max(1, CHUNK // len(head.weight))
     judges = [reference, *([] if teacher is None else [teacher])] if agree else []
+    readouts = {id(model): Readout(model, head) for model in [*arms.values(), *judges]}
     for start in range(0, len(states), windows_per_batch):
         index = slice(start, min(start + windows_per_batch, len(states)))
         targets = states.targets(index)[:, states.skip :].flatten()
-        finals = {id(model): scored_states(model, states, index) for model in [*arms.values(), *judges]}
+        final = states.final(index)[:, states.skip :].flatten(0, 1)
+        reads = {key: scored(readout.read(states, index), states) for key, readout in readouts.items()}
         found: dict[tuple[str, str], list[Tensor]] = {}
         for at in range(0, len(targets), chunk):
             rows = slice(at, at + chunk)
-            known = {id(model): distribution(arm_logits(model, finals[id(model)][rows], head)) for model in judges}
+            plain = head.logits(final[rows])
+            known = {id(model): distribution(_logits(readouts, reads, model, plain, rows)) for model in judges}
             for name, model in arms.items():
                 if agree:
-                    own = known.get(id(model)) or distribution(arm_logits(model, finals[id(model)][rows], head))
+                    own = known.get(id(model)) or distribution(_logits(readouts, reads, model, plain, rows))
                     values = {"loss_nats": loss_nats(own, targets[rows]), **agreement(known[id(reference)], own)}
                     if teacher is not None:
                         values["teacher_js_nats"] = js_nats(known[id(teacher)], own)
                 else:
-                    logits = arm_logits(model, finals[id(model)][rows], head)
+                    logits = _logits(readouts, reads, model, plain, rows)
                     values = {"loss_nats": cross_entropy(logits, targets[rows], reduction="none")}
                     _check_finite(values["loss_nats"])
                 for metric, value in values.items():
@@ -170,3 +165,15 @@ def evaluate(
             collected.setdefault(key, []).append(torch.cat(parts).view(index.stop - start, -1).mean(1))
     for (name, metric), parts in collected.items():
         yield name, metric, torch.cat(parts)
+
+
+def _logits(
+    readouts: Mapping[int, Readout],
+    reads: Mapping[int, Tensor | None],
+    model: Evaluated | None,
+    plain: Tensor,
+    rows: slice,
+) -> Tensor:
+    """Return an arm's logits `[n, V]` of some scored positions."""
+    read = reads[id(model)]
+    return readouts[id(model)].logits(plain, None if read is None else read[rows])

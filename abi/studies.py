@@ -188,8 +188,9 @@ class SeveralJobs(Jobs):
             **self.scale["evaluation"],
         }
         if claim["kind"] == "atlas":
-            penalty = self.scale["calibration"]["kd"]["ridge_penalty"]
-            return {**spec, "module": self._shape(claim["module"]), "ridge_penalty": penalty}
+            fit = self.scale["calibration"]["kd"]
+            closed = {"ridge_penalty": fit["ridge_penalty"], "closed_form_rows": fit.get("closed_form_rows")}
+            return {**spec, "module": self._shape(claim["module"]), **closed}
         if claim["kind"] == "scaling_law":
             budget = self.scale["calibration"][claim["calibrated_by"]]
             keys_of_fit = ("temperature", "kd_weight", "batch", "batch_of", "budgets")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -46,6 +47,11 @@ class Schedule:
     phases: Sequence[Phase]
     weight_decay: float = 0.01
     clip: float = 1.0
+
+    @classmethod
+    def given(cls, section: Mapping[str, Any], phases: Sequence[Mapping[str, Any]], **change: Any) -> "Schedule":
+        """Return the schedule of a section of the config (its weight decay) and phases of it. Args: change: of every phase."""
+        return cls([Phase(**{**phase, **change}) for phase in phases], section.get("weight_decay", 0.01))
 
     @property
     def steps(self) -> int:

@@ -1,14 +1,16 @@
-"""What a step should read: whole windows, or positions drawn singly from all of them. Seconds and objective of both.
+"""What a step should read: whole windows, or positions drawn singly from all of them; and how much a closed form. Seconds and objective.
 
 python benchmarks/batches.py [--scale tiny] [--claim t5_to_gpt2]   (after the inputs of that claim's calibration exist)
 
-A native module (CE) and the arms `native` and `linear` (KD) of one seed are fitted with batches of both kinds at the rates of
-the config; the objective is measured on calibration text. Whole windows and positions of a row pair hold about as many targets.
+A native module (CE) and the arms `native` (of a reconstruction `candidate`) and `linear` of one seed are fitted with batches of
+both kinds at the rates of the config, and solved in closed form on all positions and on fewer; the objective is measured on
+calibration text. Whole windows and positions of a row pair hold about as many targets.
 """
 
 import argparse
 import csv
 import sys
+import time
 from dataclasses import replace
 
 import torch
@@ -16,13 +18,14 @@ from calibration_rates import SEED, held_out, objective_on, pilot
 
 from abi.arms import RECIPES, Solved, gradient_tasks, make, train_arms
 from abi.config import load
-from abi.fitting import Batch, Objective
+from abi.fitting import Batch, Objective, solve
 from abi.specs import Study
 from abi.stages.calibration import Taught, budget_of
-from abi.training import Phase, Schedule
+from abi.training import Schedule
 
 NATIVE = (Batch(8), Batch(4), Batch(1024, "positions"), Batch(512, "positions"))
-KD = (Batch(4), Batch(2), Batch(512, "positions"), Batch(256, "positions"), Batch(128, "positions"))
+CALIBRATION = (Batch(4), Batch(2), Batch(512, "positions"), Batch(256, "positions"), Batch(128, "positions"))
+ROWS = (None, 40000, 10000)
 COLUMNS = ["claim", "fit", "batch", "of", "seconds", "objective_calibration"]
 
 
@@ -40,13 +43,15 @@ def main() -> None:
     teaching = Taught(spec, study.calibration_input(options.claim, f"{SEED}-{SEED}"))
     nets, data = teaching.of(SEED)
     check, budget = held_out(teaching, data), budget_of(spec)
-    phases = study.scale["modules"][study.claim(options.claim)["module"]]["training"]["phases"]
-    for batch in NATIVE:
-        module, trained = pilot(teaching.config, data, Schedule([Phase(**phase) for phase in phases]), batch)
-        found = objective_on(module, check, Objective("ce"))
-        writer.writerow([options.claim, "native", batch.size, batch.of, f"{trained.elapsed_s:.1f}", f"{found:.4f}"])
-    for name in ("native", "linear"):
-        for batch in KD:
+    claim = study.claim(options.claim)
+    if claim["kind"] == "transfer":
+        training = study.scale["modules"][claim["module"]]["training"]
+        for batch in NATIVE:
+            module, trained = pilot(teaching.config, data, Schedule.given(training, training["phases"]), batch)
+            found = objective_on(module, check, Objective("ce"))
+            writer.writerow([options.claim, "native", batch.size, batch.of, f"{trained.elapsed_s:.1f}", f"{found:.4f}"])
+    for name in (arm for arm in ("native", "candidate", "linear") if arm in spec["arms"]):
+        for batch in CALIBRATION:
             [task] = gradient_tasks(data, budget, SEED)
             arm = make(RECIPES[spec["regime"]][name], name, teaching.config, nets, data, seed=SEED)
             record = train_arms(
@@ -54,9 +59,26 @@ def main() -> None:
             )
             found = objective_on(arm.model, check, budget.objective)
             writer.writerow(
-                [options.claim, f"kd {name}", batch.size, batch.of, record[name]["elapsed_s"], f"{found:.4f}"]
+                [
+                    options.claim,
+                    f"{spec['fit']} {name}",
+                    batch.size,
+                    batch.of,
+                    record[name]["elapsed_s"],
+                    f"{found:.4f}",
+                ]
             )
             sys.stdout.flush()
+        for rows in ROWS:
+            few = data.at_most(rows)
+            arm = make(RECIPES[spec["regime"]][name], name, teaching.config, nets, few, seed=SEED)
+            began = time.perf_counter()
+            solve(arm.model, few, budget.ridge_penalty)
+            seconds, found = time.perf_counter() - began, objective_on(arm.model, check, budget.objective)
+            n_rows = len(few.states) * int(few.states.manifest["positions"])
+            writer.writerow(
+                [options.claim, f"closed-form {name}", n_rows, "positions", f"{seconds:.2f}", f"{found:.4f}"]
+            )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from abi.provenance import read_json
 from abi.specs import Study
 from abi.stages.calibration import Taught, Teaching, budget_of
 from abi.stages.store import read_states
-from abi.training import Phase, Schedule, Trained
+from abi.training import Schedule, Trained
 
 RATES = {
     "module": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
@@ -124,7 +124,7 @@ def lora_rows(study: Study, claim_id: str, data: FitData, check: FitData, rates)
             adapted = backbones.adapt(lora.backbone, lora.shape, derive_seed(ARM, SEED))
             trained = train_adapter(
                 adapted, task.data, lora.window, budget.objective, scaled(task.schedules[ARM], rate),
-                batch=min(budget.batch.as_windows(data.states), len(task.data.states)), seed=derive_seed("calibration", SEED),
+                batch=budget.batch.as_windows(task.data.states), seed=derive_seed("calibration", SEED),
             )  # fmt: skip
             finals = backbones.final_states(adapted.backbone, check.states.tokens(slice(None)), lora.window)
             stored = StoredStates({str(check.states.manifest["tensors_sha256"]): (check.states.windows, finals)})
@@ -140,7 +140,7 @@ def native_rows(study: Study, claim_id: str, config, data: FitData, check: FitDa
     claim = study.claim(claim_id)
     definition = study.scale["modules"][claim["module"]]
     for rate in rates:
-        schedule = scaled(Schedule([Phase(**phase) for phase in definition["training"]["phases"]]), rate)
+        schedule = scaled(Schedule.given(definition["training"], definition["training"]["phases"]), rate)
         module, trained = pilot(config, data, schedule, Batch.given(definition["training"]).at_most(data.states))
         last = trained.losses[-50:]
         own = objective_on(module, check, Objective("ce"))

@@ -5,6 +5,7 @@ domain's train text). Source: EXPERIMENTS T2 (least-squares chart).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -54,9 +55,10 @@ def charts_of(inputs: Mapping[str, Any], seed: int, spec: Mapping[str, Any]) -> 
     for text in spec["texts"]:
         states = read_states(inputs[f"train_{text}"], "train")
         oracle = module_of_seed(inputs[f"oracle_{text}"], seed, states)
-        data = FitData(states, read_head(inputs["head"], states), corrections(oracle, states))
+        data = FitData(states, read_head(inputs["head"], states)).at_most(spec["closed_form_rows"])
+        data = replace(data, teacher=corrections(oracle, data.states))
         linear = LinearMap(oracle.config.taps, oracle.config.width)
-        linear.standardise(states)
+        linear.standardise(data.states)
         arms: dict[Any, Fitted] = {f"chart-{text}": with_net(shared, shared), f"linear-{text}": linear}
         arms |= {(f"{name}-{text}", draw): with_net(shared, net) for (name, draw), net in nets.items()}
         for arm in arms.values():

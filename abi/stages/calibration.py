@@ -13,7 +13,7 @@ from abi.stages.alignments import read_rotations
 from abi.stages.store import base_facts, check_same_text, module_of_seed, read_head, read_states, shape
 from abi.states import Head, States
 from abi.teaching import Lesson, carried_corrections, carried_interface, shared_tokens, shift_of, spread_rows
-from abi.training import Phase, Schedule
+from abi.training import Schedule
 
 Record = dict[str, Any]
 
@@ -37,23 +37,16 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
 def budget_of(spec: Mapping[str, Any]) -> Budget:
     """Return the budget that all arms of a pair and seed share."""
     given = spec["budget"]
-    decay = given.get("weight_decay", 0.01)
-    schedules = {
-        form: Schedule([Phase(**phase) for phase in phases], decay) for form, phases in given["phases"].items()
-    }
+    schedules = {form: Schedule.given(given, phases) for form, phases in given["phases"].items()}
     variants = {}
     for name in spec["variants"]:
         change = given["variants"][name]
-        other = {
-            form: Schedule(
-                [Phase(**{**phase, "steps": change.get("steps", phase["steps"])}) for phase in phases], decay
-            )
-            for form, phases in given["phases"].items()
-        }
+        steps = {key: change[key] for key in ("steps",) if key in change}
+        other = {form: Schedule.given(given, phases, **steps) for form, phases in given["phases"].items()}
         variants[name] = (other, change.get("share", 1.0))
     return Budget(
         schedules, Batch.given(given), Objective(spec["fit"], given.get("temperature", 2.0), given.get("kd_weight", 0.9)),
-        given["ridge_penalty"], tuple(given.get("windows", ())), variants,
+        given["ridge_penalty"], tuple(given.get("windows", ())), variants, given.get("closed_form_rows"),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from abi.fitting import Batch, FitData, Objective, ToFit, derive_seed, fit_gradi
 from abi.module import AbiModule, save_module
 from abi.provenance import Job, write_json
 from abi.stages.store import base_facts, member, read_head, read_states, shape
-from abi.training import Phase, Schedule
+from abi.training import Schedule
 
 
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
@@ -35,7 +35,7 @@ def train_native(job: Job, data: FitData, seed: int, folder: Path) -> dict[str, 
     spec: dict[str, Any] = dict(job.spec)
     states = data.states
     config, training = shape(spec["module"], states), spec["module"]["training"]
-    schedule = Schedule([Phase(**phase) for phase in training["phases"]], training.get("weight_decay", 0.01))
+    schedule = Schedule.given(training, training["phases"])
     module = AbiModule(config, seed=derive_seed("module", spec["role"], spec["name"], seed))
     [trained] = fit_gradients(
         [ToFit(module, dict(module.named_parameters()), {"head": data.head.weight}, schedule, f"{spec['role']} seed {seed}")],

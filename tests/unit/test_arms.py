@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -338,6 +339,18 @@ def test_records_say_where_an_arm_lies_and_what_trained(data, nets, tmp_path):
 def test_a_closed_form_record_counts_what_was_solved(data, nets, tmp_path):
     record = next(r for r in fit(data, nets, tmp_path, ["transferred"]) if r["fit"] == CLOSED_FORM)
     assert record["n_trainable"] == 6 * 8
+
+
+@pytest.mark.parametrize("name", ["transferred", "linear", "bias"])
+def test_a_closed_form_reads_at_most_its_rows_and_a_gradient_fit_reads_all(data, nets, tmp_path, name):
+    positions = int(data.states.manifest["positions"])
+    fit(data, nets, tmp_path / "few", [name], budget=replace(BUDGET, closed_form_rows=3 * positions))
+    fit(data.at_most(3 * positions), nets, tmp_path / "by hand", [name])
+    fit(data, nets, tmp_path / "all", [name])
+    few, by_hand, whole = (content(tmp_path / folder) for folder in ("few", "by hand", "all"))
+    closed, gradient = (next(file for file in few if file.startswith(kind)) for kind in (CLOSED_FORM, "kd"))
+    assert few[closed] == by_hand[closed] != whole[closed]
+    assert few[gradient] == whole[gradient] != by_hand[gradient]
 
 
 def test_the_best_step_of_a_short_fit_is_its_last(data, nets, tmp_path):

@@ -180,10 +180,10 @@ def test_every_position_is_a_window_of_its_own_with_what_is_taught_there(data):
     ("section", "batch", "most", "windows"),
     [
         ({"batch": 8}, Batch(8), 8, 8),
-        ({"batch": 20, "batch_of": "windows"}, Batch(20), 12, 20),
+        ({"batch": 20, "batch_of": "windows"}, Batch(20), 12, 12),
         ({"batch": 13, "batch_of": "positions"}, Batch(13, "positions"), 13, 3),
         ({"batch": 2, "batch_of": "positions"}, Batch(2, "positions"), 2, 1),
-        ({"batch": 500, "batch_of": "positions"}, Batch(500, "positions"), 72, 84),
+        ({"batch": 500, "batch_of": "positions"}, Batch(500, "positions"), 72, 12),
     ],
 )
 def test_a_batch_is_what_its_section_says_and_at_most_what_there_is(data, section, batch, most, windows):

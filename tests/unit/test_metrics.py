@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abi.fitting import LogitBias
-from abi.metrics import agreement, arm_logits, distribution, evaluate, js_nats, loss_nats, scored_states, top_ids
+from abi.fitting import LogitBias, Readout
+from abi.metrics import agreement, distribution, evaluate, js_nats, loss_nats, scored, top_ids
 from abi.module import AbiModule, ModuleConfig
+from abi.states import Head
 
 INF, NAN = math.inf, math.nan
 
@@ -227,7 +228,23 @@ def test_a_module_gone_wrong_is_refused_and_not_scored(make_states, head, arms, 
         list(evaluate(arms, make_states(), head, reference=arms["other"], teacher=arms["other"], agree=agree))
 
 
-def test_window_logits_are_of_the_scored_positions_alone(make_states, head, arms):
+@pytest.mark.parametrize("d_abi", [3, 8, 13])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_logits_are_those_of_the_corrected_states_however_they_are_formed(make_states, head, d_abi, scale):
+    states, head = make_states(), Head(head.weight, scale, head.bias)
+    module = AbiModule(ModuleConfig(8, (0, 2), d_abi), seed=1).requires_grad_(False)
+    final = states.final(slice(2, 5)).flatten(0, 1)
+    plain, before = head.logits(final), head.logits(final)
+    readout = Readout(module, head)
+    read = readout.read(states, slice(2, 5)).flatten(0, 1)
+    assert read.shape[1] == min(d_abi, 8)
+    wanted = head.logits(final + module(states.taps((0, 2), slice(2, 5))).flatten(0, 1))
+    torch.testing.assert_close(readout.logits(plain, read), wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(plain, before)
+
+
+def test_scored_positions_are_those_after_the_skipped(make_states):
     states = make_states(skip=4)
-    final = scored_states(arms["module"], states, slice(2, 5))
-    assert arm_logits(arms["module"], final, head).shape == (3 * 2, 11)
+    final = states.final(slice(2, 5))
+    assert torch.equal(scored(final, states), final[:, 4:].flatten(0, 1))
+    assert scored(None, states) is None

@@ -341,6 +341,17 @@ def test_the_first_share_of_a_lesson_keeps_states_teacher_and_shift_together(pai
     assert len(data.first(1e-6).states) == 1
 
 
+def test_a_limit_of_rows_keeps_whole_windows_spread_evenly(pair):
+    _, data = taught(trained(SOURCE, 1), pair)  # 60 windows of one position
+    assert data.at_most(None) is data.at_most(60) is data.at_most(61) is data
+    few = data.at_most(7)
+    index = [0, 8, 17, 25, 34, 42, 51]
+    assert torch.equal(few.states.final(slice(None)), data.states.final(torch.tensor(index)))
+    assert torch.equal(few.teacher, data.teacher[index])
+    assert torch.equal(few.shift, data.shift[index])
+    assert len(data.at_most(0).states) == 1
+
+
 def test_a_linear_map_is_standardised_on_all_one_position_windows(pair):
     linear = LinearMap((0, 2), 8)
     linear.standardise(pair[0])
