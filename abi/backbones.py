@@ -14,7 +14,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from abi.errors import DataError
+from abi.errors import DataError, TamperError
 from abi.provenance import sha256_file, sha256_json, sha256_tensors, unwritable, write_tensors, write_text
 from abi.training import BatchOrder, Phase, Schedule, fit
 
@@ -264,6 +264,26 @@ def save_head(backbone: Backbone, path: str | Path) -> float:
     return scale
 
 
+def weights_hash(backbone: Backbone) -> str:
+    """Return the hash of a backbone's weights: `weights_sha256` of its manifest, `base_sha256` of what was made with it."""
+    return sha256_tensors(dict(backbone.model.named_parameters()))
+
+
+def check_weights(backbone: Backbone, base: Mapping[str, Any], where: str | Path) -> None:
+    """Raise TamperError where a backbone's weights are not those of its manifest `base`, bit for bit."""
+    if weights_hash(backbone) != base["weights_sha256"]:
+        raise TamperError(
+            f"{where}: the weights are not those of backbone {base['name']}; delete its manifest to rebuild both"
+        )
+
+
+def load_checked(folder: str | Path, base: Mapping[str, Any]) -> Backbone:
+    """Return the backbone of a folder. Raises: TamperError: its weights are not those of its manifest `base`."""
+    backbone = load(folder)
+    check_weights(backbone, base, folder)
+    return backbone
+
+
 def describe(backbone: Backbone, folder: str | Path) -> dict[str, Any]:
     """Return what a manifest says of a backbone: class, sizes, hashes."""
     weights = sorted(Path(folder).glob("*.safetensors"))
@@ -277,7 +297,7 @@ def describe(backbone: Backbone, folder: str | Path) -> dict[str, Any]:
         "head_rows": backbone.model.get_output_embeddings().weight.shape[0],
         "n_tokens": len(backbone.tokenizer),
         "vocabulary": vocabulary_hash(backbone.tokenizer),
-        "weights_sha256": sha256_tensors(parameters),
+        "weights_sha256": weights_hash(backbone),
         "files": {path.name: sha256_file(path) for path in weights},
     }
 

@@ -193,6 +193,15 @@ def study(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> Study:
     )
 
 
+def scoped_perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Return fit -> arm -> scope -> perplexity per token (exp of the mean loss over long enough documents and seeds)."""
+    rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["n_positions"] >= min_positions)]
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for (fit, arm, scope), values in rows.groupby(["fit", "arm", "scope"])["value"]:
+        found.setdefault(str(fit), {}).setdefault(str(arm), {})[str(scope)] = math.exp(float(values.mean()))
+    return found
+
+
 def _text(column: pd.Series, where: str) -> pd.Series:
     bad = column.isna() | (column.astype(str).str.strip() == "")
     if bad.any():

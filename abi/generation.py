@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from abi.commands import scale_options
 from abi.config import closest, load
-from abi.errors import ConfigError, DataError, TamperError
+from abi.errors import ConfigError, DataError
 from abi.provenance import read_json
 from abi.specs import Study
 
@@ -67,7 +67,7 @@ def read_backbone(scale: str, name: str) -> "tuple[Backbone, dict[str, Any]]":
 
     Raises: ConfigError: the scale has none of that name; DataError: it was not built; TamperError: its weights changed.
     """
-    from abi import backbones, inference
+    from abi import backbones
 
     study = Study(load(scale))
     known = study.scale["backbones"]
@@ -80,7 +80,4 @@ def read_backbone(scale: str, name: str) -> "tuple[Backbone, dict[str, Any]]":
     if not Path(manifest).exists():
         raise DataError(f"{folder}: is not built; run `snakemake --config scale={scale} -- {manifest}`")
     base = read_json(manifest, "backbone")
-    backbone = backbones.load(folder)
-    if inference.weights_hash(backbone) != base["weights_sha256"]:
-        raise TamperError(f"{folder}: the weights are not those of {manifest}; delete the manifest to rebuild both")
-    return backbone, base
+    return backbones.load_checked(folder, base), base

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from abi.backbones import Backbone, Window, generation_cache
+from abi.backbones import Backbone, Window, generation_cache, weights_hash
 from abi.errors import DataError, TamperError
 from abi.module import AbiModule
 from abi.provenance import sha256_tensors
@@ -71,11 +71,6 @@ def _blocks(backbone: Backbone) -> nn.ModuleList:
     raise DataError(
         f"inference: {name} keeps its blocks in no list, so only modules that read the final state work on it"
     )
-
-
-def weights_hash(backbone: Backbone) -> str:
-    """Return the hash of a backbone's weights, what a module's `base_sha256` names."""
-    return sha256_tensors(dict(backbone.model.named_parameters()))
 
 
 def check_pair(backbone: Backbone, module: AbiModule, facts: Mapping[str, Any] | None = None, base: str = "") -> None:

@@ -5,7 +5,6 @@ Evidence rows carry the study in `fit`. Source: protocol section 6; EXPERIMENTS 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 
 from abi.claims import judge_study, published_criteria, thresholds_met
 from abi.errors import EvidenceError
+from abi.evidence import scoped_perplexities
 from abi.ladders import of_several
 from abi.laws import Point, fit_law, judge_law
 from abi.plans import BPB, UPDATE, atlas_plan, atlas_roles, update_plan
@@ -96,12 +96,9 @@ def study_names(claim: Mapping[str, Any], rounds: int) -> list[str]:
 
 
 def perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, float]]:
-    """Return study -> arm -> perplexity per token (exp of the mean loss over long enough documents and seeds)."""
-    rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["n_positions"] >= min_positions)]
-    found: dict[str, dict[str, float]] = {}
-    for (study, arm), values in rows.groupby(["fit", "arm"])["value"]:
-        found.setdefault(str(study), {})[str(arm)] = math.exp(float(values.mean()))
-    return found
+    """Return study -> arm -> perplexity per token on the study's own text (`evidence.scoped_perplexities`)."""
+    found = scoped_perplexities(evidence, min_positions)
+    return {study: {arm: of["domain"] for arm, of in arms.items()} for study, arms in found.items()}
 
 
 def efficacies(ppl: Mapping[str, float], closure: Mapping[str, Any] | None) -> dict[str, float | None]:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from abi.backbones import Backbone
+from abi.backbones import Backbone, load_checked
 from abi.fitting import derive_seed
 from abi.inference import attach, generate
 from abi.provenance import Job, read_json, write_json
 from abi.stages.store import member, module_of_seed
-from abi.stages.updated_backbones import MODEL, loaded
+from abi.stages.updated_backbones import MODEL
 
 PROMPT, TOKENS, WINDOWS = 20, 100, 4
 
@@ -28,7 +28,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     samples = []
     for seed in job.spec["seeds"]:
         manifest = member(inputs["updates"], seed, f"seed{seed}.json")
-        backbone = loaded(Path(manifest).with_suffix("") / MODEL, read_json(manifest, "backbone"))
+        backbone = load_checked(Path(manifest).with_suffix("") / MODEL, read_json(manifest, "backbone"))
         generator = torch.Generator().manual_seed(derive_seed("generation", seed))
         prompt = torch.randint(0, len(backbone.tokenizer), (1, PROMPT), generator=generator)
         samples.append({"seed": seed, "arm": "plain", **sample(backbone, prompt)})

@@ -11,8 +11,8 @@ from torch import Tensor
 from abi import backbones
 from abi.arms import Task, figures_of, gradient_tasks
 from abi.backbones import Adapted, Backbone, LoraShape, Window
-from abi.errors import DataError, TamperError
-from abi.fitting import FINALS, FitData, Objective, corrections, derive_seed
+from abi.errors import DataError
+from abi.fitting import FINALS, Batch, FitData, Objective, corrections, derive_seed
 from abi.losses import head_loss
 from abi.module import AbiModule
 from abi.provenance import Job, read_json, sha256_file, sha256_tensors, write_json, write_tensors
@@ -42,7 +42,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         for task in gradient_tasks(data, budget, seed):
             place = folder / f"seed{seed}" / task.fit / f"{ARM}-{task.draw}"
             record = lora.fit(
-                task, budget.objective, batch=budget.batch.as_windows(train), seed=seed, scopes=scopes, folder=place,
+                task, budget.objective, batch=budget.batch, seed=seed, scopes=scopes, folder=place,
                 checkpoint=job.scratch / f"{seed}-{task.fit}-{task.draw}.safetensors",
             )  # fmt: skip
             arms.append({**record, "folder": str(place.relative_to(folder))})
@@ -71,16 +71,11 @@ class Lora:
             raise DataError(
                 f"{self.train.path}: was made by another backbone than {self.base['name']}; rebuild the states"
             )
-        self.check_weights()
+        backbones.check_weights(self.backbone, self.base, "lora")
         prefix = manifest["length"] - manifest["positions"] if self.backbone.is_encoder_decoder else 0
         self.window = Window(manifest["length"], prefix, self.train.skip)
         self.n_interface = n_interface(self.module, self.train)
         self.shape: LoraShape = backbones.lora_shape(self.backbone, self.n_interface)
-
-    def check_weights(self) -> None:
-        """Raise TamperError where the backbone's weights are not those of its manifest, bit for bit."""
-        if sha256_tensors(dict(self.backbone.model.named_parameters())) != self.base["weights_sha256"]:
-            raise TamperError(f"lora: the weights are not those of backbone {self.base['name']}; nothing was written")
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of backbone and adapters."""
@@ -91,7 +86,7 @@ class Lora:
         }  # fmt: skip
 
     def fit(
-        self, task: Task, objective: Objective, *, batch: int, seed: int, scopes: Mapping[str, States], folder: Path,
+        self, task: Task, objective: Objective, *, batch: Batch, seed: int, scopes: Mapping[str, States], folder: Path,
         checkpoint: Path | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Train, run and save the adapter of a task; return its record. Raises: TamperError: the backbone changed."""
@@ -99,13 +94,13 @@ class Lora:
         schedule = task.schedules[ARM]
         frozen = sha256_tensors(adapted.base)
         trained = train_adapter(
-            adapted, task.data, self.window, objective, schedule, batch=min(batch, len(task.data.states)),
+            adapted, task.data, self.window, objective, schedule, batch=batch.as_windows(task.data.states),
             seed=derive_seed("calibration", seed), checkpoint=checkpoint, label=f"{ARM} seed {seed}",
         )  # fmt: skip
         digest = adapted.save(folder, self.base["name"])
         write_finals(adapted.backbone, self.window, scopes, folder / FINALS)
         self.backbone = adapted.remove()
-        self.check_weights()
+        backbones.check_weights(self.backbone, self.base, "lora")
         return {
             "arm": ARM, "fit": task.fit, "draw": task.draw, "seed": seed, "n_trainable": self.shape.n_parameters,
             "frozen_sha256": frozen, **figures_of(trained, schedule), "adapter_sha256": digest,

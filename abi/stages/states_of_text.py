@@ -7,8 +7,7 @@ from typing import Any
 
 from abi import backbones
 from abi.corpus import SPLITS, Document, assignment_sha256, read_assigned
-from abi.errors import TamperError
-from abi.provenance import Job, read_json, sha256_file, sha256_tensors, write_json
+from abi.provenance import Job, read_json, sha256_file, write_json
 from abi.states import Head, make_windows, write_states
 
 
@@ -31,11 +30,7 @@ def write_splits(
     Raises: TamperError: the weights are not those of the manifest.
     """
     spec = job.spec
-    backbone = backbones.load(model)
-    if sha256_tensors(dict(backbone.model.named_parameters())) != base["weights_sha256"]:
-        raise TamperError(
-            f"{model}: the weights are not those of backbone {base['name']}; delete its manifest to rebuild both"
-        )
+    backbone = backbones.load_checked(model, base)
     head, window = Head.read(head_path), backbones.Window(**spec["window"])
     corpus = {"corpus_sha256": assignment_sha256(documents), "shares": spec["split"], "salt": spec["salt"]}
     for split, manifest in manifests.items():

@@ -9,11 +9,11 @@ from typing import Any
 from abi import backbones
 from abi.backbones import Backbone, Window
 from abi.corpus import read_assigned
-from abi.errors import DataError, TamperError
+from abi.errors import DataError
 from abi.fitting import derive_seed
-from abi.provenance import Job, read_json, sha256_file, sha256_tensors, write_json
+from abi.provenance import Job, read_json, sha256_file, write_json
 from abi.stages.store import member, module_of_seed
-from abi.training import Phase, Schedule
+from abi.training import Schedule
 from abi.updates import Recipe, general_loss, named, part_of_round, update
 
 HEAD, MODEL = "head.safetensors", "model"
@@ -32,7 +32,7 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         raise DataError(f"update {spec['update']}: round {spec['round']} has no text; lower `rounds` or add text")
     for seed in spec["seeds"]:
         name = named(spec["update"], spec["way"], spec["round"], seed)
-        anchor, backbone = loaded(inputs["model"], base), begin(inputs, base, seed)
+        anchor, backbone = backbones.load_checked(inputs["model"], base), begin(inputs, base, seed)
         before = general_loss(backbone, held_out, window)
         figures = update(
             backbone, anchor, texts, window, recipe_of(spec, seed),
@@ -50,25 +50,18 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
 def recipe_of(spec: Mapping[str, Any], seed: int) -> Recipe:
     """Return how a seed's update is made; both ways of a seed and round see the text in one order."""
     training = spec["training"]
-    schedule = Schedule([Phase(**phase) for phase in training["phases"]], training.get("weight_decay", 0.01))
     order = derive_seed("update", spec["update"], spec["round"], seed)
-    return Recipe(schedule, training["batch"], spec["trains"], spec["stability"], order)
-
-
-def loaded(model: str | Path, base: Mapping[str, Any]) -> Backbone:
-    """Return a backbone of a folder. Raises: TamperError: its weights are not those of its manifest."""
-    backbone = backbones.load(model)
-    if sha256_tensors(dict(backbone.model.named_parameters())) != base["weights_sha256"]:
-        raise TamperError(f"{model}: the weights are not those of backbone {base['name']}; rebuild both")
-    return backbone
+    return Recipe(
+        Schedule.given(training, training["phases"]), training["batch"], spec["trains"], spec["stability"], order
+    )
 
 
 def begin(inputs: Mapping[str, Any], base: Mapping[str, Any], seed: int) -> Backbone:
     """Return the backbone a round begins with: that of the round before, or the backbone itself."""
     if "before" not in inputs.keys():
-        return loaded(inputs["model"], base)
+        return backbones.load_checked(inputs["model"], base)
     manifest = member([inputs["before"]], seed, f"seed{seed}.json")
-    return loaded(manifest.with_suffix("") / MODEL, read_json(manifest, "backbone"))
+    return backbones.load_checked(manifest.with_suffix("") / MODEL, read_json(manifest, "backbone"))
 
 
 def save(job: Job, backbone: Backbone, folder: Path, name: str, seed: int) -> Path:

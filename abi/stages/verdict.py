@@ -17,7 +17,7 @@ from abi.claims import (
 )
 from abi.curves import curves_of
 from abi.errors import DataError
-from abi.evidence import read_promised
+from abi.evidence import read_promised, scoped_perplexities
 from abi.provenance import Job, read_json, write_json
 from abi.rows import files_of
 from abi.rules import Criteria
@@ -77,7 +77,7 @@ def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
         "verdict_at_strict_level": strict,
         "fits": fits,
         **({"curves": [curve for curve in curves if curve["series"]]} if any(c["series"] for c in curves) else {}),
-        "perplexity": perplexities(evidence, criteria.min_positions),
+        "perplexity": scoped_perplexities(evidence, criteria.min_positions),
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
         "record": record.figures_of(claim["record"]["claim"]) if "claim" in claim["record"] else {},
         **legacy(spec, evidence, draws, primary["published_criteria"]),
@@ -133,15 +133,6 @@ def row_sums(rows: pd.DataFrame) -> Record:
     return {str(metric): {"n": int(n), "sum": float(total)} for metric, n, total in found.itertuples()}
 
 
-def perplexities(evidence: pd.DataFrame, min_positions: int) -> Record:
-    """Return fit -> arm -> scope -> perplexity per token (exp of the mean loss over long enough documents and seeds)."""
-    rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["n_positions"] >= min_positions)]
-    out: Record = {}
-    for (fit, arm, scope), values in rows.groupby(["fit", "arm", "scope"])["value"]:
-        out.setdefault(str(fit), {}).setdefault(str(arm), {})[str(scope)] = math.exp(float(values.mean()))
-    return out
-
-
 def training_facts(arms: list[Record]) -> list[Record]:
     """Return per fit and arm what its training was: steps, trainable parameters, last loss, seconds (means over seeds)."""
     frame = pd.DataFrame(arms)
@@ -195,7 +186,7 @@ def legacy(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame,
         "per_rng_mean_top5": {str(seed): nib["mean_top5"] for seed, nib in per_seed.items()},
     }  # fmt: skip
     official = per_seed[first]
-    ppl = perplexities(evidence, spec["protocol"]["criteria"]["min_positions"])
+    ppl = scoped_perplexities(evidence, spec["protocol"]["criteria"]["min_positions"])
     return {
         "nib_official": {"rng_seed": first, **official},
         "nib_extended": {str(seed): nib for seed, nib in per_seed.items() if seed != first},

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from abi import inference
+from abi.backbones import weights_hash
 from abi.errors import DataError, TamperError
-from abi.inference import Domains, attach, generate, hash_of, weights_hash
+from abi.inference import Domains, attach, generate, hash_of
 from abi.module import AbiModule, ModuleConfig
 from abi.provenance import sha256_tensors
 from abi.states import Head

@@ -81,7 +81,7 @@ class World:
         lora = lora or self.lora()
         [task] = [task] if task else gradient_tasks(self.data, BUDGET, seed)
         scopes = scopes or {"domain": self.test, "on_training_text": self.train.select([1, 5, 6])}
-        return lora.fit(task, BUDGET.objective, batch=BUDGET.batch.size, seed=seed, scopes=scopes, folder=folder)
+        return lora.fit(task, BUDGET.objective, batch=BUDGET.batch, seed=seed, scopes=scopes, folder=folder)
 
     def adapted(self, folder):
         """The adapter of a folder on the backbone, as anybody would load it with PEFT."""
@@ -199,7 +199,7 @@ def test_a_backbone_that_changes_stops_the_fit(gpt2, tmp_path, monkeypatch):
         return Trained([1.0] * 3, 0.0)
 
     monkeypatch.setattr(stage, "train_adapter", spoil)
-    with pytest.raises(TamperError, match="the weights are not those of backbone gpt2; nothing was written"):
+    with pytest.raises(TamperError, match="the weights are not those of backbone gpt2; delete its manifest"):
         gpt2.fit(tmp_path / "a", lora)
 
 

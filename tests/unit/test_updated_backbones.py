@@ -216,7 +216,7 @@ def test_a_module_of_another_backbone_is_not_held(world, refuses):
 def test_a_backbone_with_other_weights_than_its_manifest_is_tampering(world, refuses):
     base = world.study.backbone_folder("gpt2_medium")
     shutil.copy(manifest_of(world, "free.1").with_suffix("") / "model/model.safetensors", f"{base}/model.safetensors")
-    with refuses("the weights are not those of backbone gpt2_medium; rebuild both", TamperError):
+    with refuses("the weights are not those of backbone gpt2_medium; delete its manifest to rebuild both", TamperError):
         rerun(world)
 
 
