@@ -6,7 +6,6 @@ original's figure. Degenerate repetition passes it, so the share of different 4-
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +15,8 @@ from torch.nn.functional import cross_entropy
 from abi.backbones import Backbone, load_checked
 from abi.fitting import derive_seed
 from abi.inference import attach, generate
-from abi.provenance import Job, read_json, write_json
-from abi.stages.store import member, module_of_seed
-from abi.stages.updated_backbones import MODEL
+from abi.provenance import Job, write_json
+from abi.stages.store import UpdatedBackbone, module_of_seed
 
 PROMPT, TOKENS, WINDOWS = 20, 100, 4
 
@@ -27,8 +25,8 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
     """Write `manifest`: per seed the text with the module and without, the ratio of perplexities, how varied it is."""
     samples = []
     for seed in job.spec["seeds"]:
-        manifest = member(inputs["updates"], seed, f"seed{seed}.json")
-        backbone = load_checked(Path(manifest).with_suffix("") / MODEL, read_json(manifest, "backbone"))
+        updated = UpdatedBackbone.of(inputs["updates"], seed)
+        backbone = load_checked(updated.model, updated.facts())
         generator = torch.Generator().manual_seed(derive_seed("generation", seed))
         prompt = torch.randint(0, len(backbone.tokenizer), (1, PROMPT), generator=generator)
         samples.append({"seed": seed, "arm": "plain", **sample(backbone, prompt)})

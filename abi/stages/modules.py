@@ -7,7 +7,7 @@ from typing import Any
 from abi.fitting import Batch, FitData, Objective, ToFit, derive_seed, fit_gradients
 from abi.module import AbiModule, save_module
 from abi.provenance import Job, write_json
-from abi.stages.store import base_facts, member, read_head, read_states, shape
+from abi.stages.store import UpdatedBackbone, base_facts, member, read_head, read_states, shape
 from abi.training import Schedule
 
 
@@ -24,8 +24,7 @@ def run_updated(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str])
     modules = []
     for seed in job.spec["seeds"]:
         states = read_states(member([inputs["states"]], seed, f"seed{seed}.train.json"), "train")
-        place = member([inputs["updated"]], seed, f"seed{seed}.json").with_suffix("")
-        data = FitData(states, read_head(place / "head.safetensors", states))
+        data = FitData(states, read_head(UpdatedBackbone.of([inputs["updated"]], seed).head, states))
         modules.append(train_native(job, data, seed, Path(outputs["folder"])))
     write_json(outputs["manifest"], "modules", {"modules": modules, "provenance": job.provenance()})
 

@@ -1,6 +1,7 @@
 """Reading what earlier jobs wrote: states, modules and arms, each checked against its manifest."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,37 @@ def member(manifests: Iterable[str | Path], seed: int, name: str) -> Path:
     raise DataError(f"batch: none of {[str(path) for path in manifests]} holds {name}; ask Snakemake for it")
 
 
+@dataclass(frozen=True)
+class UpdatedBackbone:
+    """Where a seed's updated backbone lies: its manifest, beside it the folder of the model and its head."""
+
+    manifest: Path
+
+    @classmethod
+    def of(cls, manifests: Iterable[str | Path], seed: int) -> "UpdatedBackbone":
+        """Return that of a seed in some batches. Raises: as `member`."""
+        return cls(member(manifests, seed, f"seed{seed}.json"))
+
+    @property
+    def folder(self) -> Path:
+        """What holds model and head."""
+        return self.manifest.with_suffix("")
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model, in the Hugging Face layout."""
+        return self.folder / "model"
+
+    @property
+    def head(self) -> Path:
+        """The file of the head."""
+        return self.folder / "head.safetensors"
+
+    def facts(self) -> dict[str, Any]:
+        """Return its manifest, that of any backbone."""
+        return read_json(self.manifest, "backbone")
+
+
 def having(paths: Iterable[str], place: str, text: str) -> list[str]:
     """Return the manifests of a stage of updates and a text: `<...><place><text>/<batch>.json`."""
     return [path for path in paths if f"{place}{text}/" in path]
@@ -113,10 +145,10 @@ def updated(inputs: Mapping[str, Any], place: str, text: str, seed: int, split: 
     Raises: DataError: the states are another backbone's (which may have the same head); TamperError: as `member`.
     """
     states = read_states(member(having(inputs["states"], place, text), seed, f"seed{seed}.{split}.json"), split)
-    backbone = member([path for path in inputs["updates"] if place in path], seed, f"seed{seed}.json")
-    if read_json(backbone, "backbone")["weights_sha256"] != states.manifest["base_sha256"]:
-        raise DataError(f"{states.path}: are of another backbone than {backbone}; rebuild the states")
-    return states, read_head(backbone.with_suffix("") / "head.safetensors", states)
+    backbone = UpdatedBackbone.of([path for path in inputs["updates"] if place in path], seed)
+    if backbone.facts()["weights_sha256"] != states.manifest["base_sha256"]:
+        raise DataError(f"{states.path}: are of another backbone than {backbone.manifest}; rebuild the states")
+    return states, read_head(backbone.head, states)
 
 
 def entries(manifests: Iterable[str], kind: str, key: str, seed: int) -> list[tuple[Path, dict[str, Any]]]:

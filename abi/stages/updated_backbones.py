@@ -12,11 +12,9 @@ from abi.corpus import read_assigned
 from abi.errors import DataError
 from abi.fitting import derive_seed
 from abi.provenance import Job, read_json, sha256_file, write_json
-from abi.stages.store import member, module_of_seed
+from abi.stages.store import UpdatedBackbone, module_of_seed
 from abi.training import Schedule
 from abi.updates import Recipe, general_loss, named, part_of_round, update
-
-HEAD, MODEL = "head.safetensors", "model"
 
 
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
@@ -60,19 +58,19 @@ def begin(inputs: Mapping[str, Any], base: Mapping[str, Any], seed: int) -> Back
     """Return the backbone a round begins with: that of the round before, or the backbone itself."""
     if "before" not in inputs.keys():
         return backbones.load_checked(inputs["model"], base)
-    manifest = member([inputs["before"]], seed, f"seed{seed}.json")
-    return backbones.load_checked(manifest.with_suffix("") / MODEL, read_json(manifest, "backbone"))
+    before = UpdatedBackbone.of([inputs["before"]], seed)
+    return backbones.load_checked(before.model, before.facts())
 
 
 def save(job: Job, backbone: Backbone, folder: Path, name: str, seed: int) -> Path:
     """Write an updated backbone with its head and its manifest, which is that of any backbone; return the manifest's path."""
-    place, manifest = folder / f"seed{seed}", folder / f"seed{seed}.json"
-    shutil.rmtree(place, ignore_errors=True)
-    backbones.save(backbone, place / MODEL)
-    facts = backbones.describe(backbone, place / MODEL)
-    scale = backbones.save_head(backbone, place / HEAD)
-    write_json(manifest, "backbone", {
-        "name": name, "revision": "updated", **facts, "head_scale": scale, "head_sha256": sha256_file(place / HEAD),
+    place = UpdatedBackbone(folder / f"seed{seed}.json")
+    shutil.rmtree(place.folder, ignore_errors=True)
+    backbones.save(backbone, place.model)
+    facts = backbones.describe(backbone, place.model)
+    scale = backbones.save_head(backbone, place.head)
+    write_json(place.manifest, "backbone", {
+        "name": name, "revision": "updated", **facts, "head_scale": scale, "head_sha256": sha256_file(place.head),
         "pretraining": {}, "provenance": job.provenance(),
     })  # fmt: skip
-    return manifest
+    return place.manifest

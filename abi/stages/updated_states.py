@@ -5,20 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from abi.corpus import read_assigned
-from abi.provenance import Job, read_json, sha256_file, write_json
+from abi.provenance import Job, sha256_file, write_json
 from abi.stages.states_of_text import write_splits
-from abi.stages.store import member
+from abi.stages.store import UpdatedBackbone
 
 
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
     """Write `manifest` (a batch) and in `folder` per seed and split the states and their manifest `seed<n>.<split>.json`."""
     documents, folder, members = read_assigned(inputs["documents"], inputs["record"]), Path(outputs["folder"]), []
     for seed in job.spec["seeds"]:
-        base = member([inputs["updated"]], seed, f"seed{seed}.json")
-        place = base.with_suffix("")
+        updated = UpdatedBackbone.of([inputs["updated"]], seed)
         manifests = {split: folder / f"seed{seed}.{split}.json" for split in job.spec["splits"]}
-        write_splits(
-            job, documents, read_json(base, "backbone"), place / "model", place / "head.safetensors", manifests
-        )
+        write_splits(job, documents, updated.facts(), updated.model, updated.head, manifests)
         members.append({"seed": seed, "files": {path.name: sha256_file(path) for path in manifests.values()}})
     write_json(outputs["manifest"], "batch", {"members": members, "provenance": job.provenance()})

@@ -8,6 +8,7 @@ from typing import Any
 
 from abi.verification.decision import Decision, check_mss, standard_error
 from abi.verification.findings import MEAN_SQUARES, Checks, count_numbers, is_number, show
+from abi.verification.heads import check_head, check_parts, check_strict_level
 from abi.verification.questions import ROLES
 from abi.vocabulary import AGREEMENT, UNFITTED, fits_of
 
@@ -34,32 +35,18 @@ def check_result(checks: Checks, result: Record, published: Record | None = None
         lambda: _legacy(checks, result),
         lambda: _training(checks, result),
     ]
-    for part in parts:
-        try:
-            part()
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError, StopIteration, ZeroDivisionError) as error:
-            checks.add("", f"lacks a figure or holds one of another kind ({type(error).__name__}: {error})")
-    if published is not None:
-        checks.equal("record", result["record"], published, "config/record")
+    check_parts(checks, result, parts, published)
 
 
 def _head(checks: Checks, result: Record) -> None:
-    provenance = result["provenance"]
-    spec = provenance["spec"]
-    claim = {"id": spec["id"], **spec["claim"]}
-    checks.equal("claim", result["claim"], claim, "provenance/spec")
-    for key, value in {"scale": spec["scale"], "meaningless": spec["meaningless"], "d_abi": spec["d_abi"]}.items():
-        checks.equal(key, result[key], value, "provenance/spec")
-    checks.equal("protocol", result["protocol"], spec["protocol"]["protocol"], "provenance/spec")
-    checks.equal("provenance/rule", provenance["rule"], "judge_claim", "the workflow")
+    check_head(checks, result, "judge_claim", "d_abi")
+    claim = result["claim"]
     fits = fits_of(claim)
     checks.equal("fits", sorted(result["fits"]), sorted(fits), "the claim")
     primary = result["fits"][claim["fit"]]
     for key in ("verdict", "reason"):
         checks.equal(key, result[key], primary[key], f"fits/{claim['fit']}/{key}")
-    if result["verdict_at_strict_level"] == "SUPPORTED":
-        good = result["verdict"] == "SUPPORTED"
-        checks.holds("verdict_at_strict_level", good, "SUPPORTED with wider intervals, yet not with these")
+    check_strict_level(checks, result)
 
 
 def check_fit(checks: Checks, result: Record, fit: str) -> None:

@@ -1,10 +1,12 @@
 """Does the result file of a ladder follow from the result files of its rungs, which lie beside it (standard library only)."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from abi.ladders import judge_ladder
 from abi.verification.findings import NOTE, Checks
+from abi.verification.heads import check_head, check_parts
 
 Record = Mapping[str, Any]
 WORDS = ("verdict", "verdict_at_strict_level", "reason")
@@ -22,23 +24,13 @@ def check_ladder(checks: Checks, ladder: Record, beside: Mapping[str, Rung], pub
 
     Args: beside: claim id -> result file; published: what the record says of the claim now, if it is to be compared.
     """
-    try:
-        _head(checks, ladder)
-        _rungs(checks, ladder, beside)
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
-        checks.add("", f"lacks a part or holds one of another kind ({type(error).__name__}: {error})")
-    if published is not None:
-        checks.equal("record", ladder["record"], published, "config/record")
+    parts = [partial(_head, checks, ladder), partial(_rungs, checks, ladder, beside)]
+    check_parts(checks, ladder, parts, published)
 
 
 def _head(checks: Checks, ladder: Record) -> None:
+    check_head(checks, ladder, "judge_ladder")
     provenance, rungs = ladder["provenance"], ladder["rungs"]
-    spec = provenance["spec"]
-    checks.equal("provenance/rule", provenance["rule"], "judge_ladder", "the workflow")
-    expected: dict[str, Any] = {"claim": {"id": spec["id"], **spec["claim"]}}
-    expected |= {key: spec[key] for key in ("scale", "meaningless", "protocol")}
-    for key, value in expected.items():
-        checks.equal(key, ladder[key], value, "provenance/spec")
     checks.equal("rungs", [rung["id"] for rung in rungs], ladder["claim"]["rungs"], "claim/rungs")
     hashes = sorted(digest for path, digest in provenance["inputs"].items() if "/alignments/" not in path)
     checks.equal("provenance/inputs", hashes, sorted(rung["sha256"] for rung in rungs), "rungs")

@@ -4,13 +4,14 @@ Whatever rests on the evidence alone (tables, curves, matrices, a refutation at 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from abi.ladders import of_several
 from abi.verification.figures import check_fit
 from abi.verification.findings import Checks
+from abi.verification.heads import check_head, check_parts, check_strict_level
 
 Record = Mapping[str, Any]
 
@@ -20,24 +21,10 @@ def check_study(checks: Checks, result: Record, published: Record | None = None)
 
     Args: published: what the record says of the claim now, if it is to be compared.
     """
-    studies: list[Callable[[Checks, Record], None]] = [partial(check_fit, fit=fit) for fit in result["fits"]]
-    for part in [_head, *studies, _combined, _checks_of_the_original]:
-        try:
-            part(checks, result)
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError, StopIteration, ZeroDivisionError) as error:
-            checks.add("", f"lacks a part or holds one of another kind ({type(error).__name__}: {error})")
-    if published is not None:
-        checks.equal("record", result["record"], published, "config/record")
-
-
-def _head(checks: Checks, result: Record) -> None:
-    provenance = result["provenance"]
-    spec = provenance["spec"]
-    expected = {"claim": {"id": spec["id"], **spec["claim"]}, "protocol": spec["protocol"]["protocol"]}
-    expected |= {key: spec[key] for key in ("scale", "meaningless")}
-    for key, value in expected.items():
-        checks.equal(key, result[key], value, "provenance/spec")
-    checks.equal("provenance/rule", provenance["rule"], "judge_study", "the workflow")
+    studies = [partial(check_fit, checks, result, fit) for fit in result["fits"]]
+    head = partial(check_head, checks, result, "judge_study")
+    own = [partial(part, checks, result) for part in (_combined, _checks_of_the_original)]
+    check_parts(checks, result, [head, *studies, *own], published)
 
 
 def _combined(checks: Checks, result: Record) -> None:
@@ -52,9 +39,7 @@ def _combined(checks: Checks, result: Record) -> None:
         [first, *others] = fits.values()
         reason = f"all {len(fits)} studies are SUPPORTED" if others else first["reason"]
         checks.equal("reason", result["reason"], reason, "its studies")
-    if result["verdict_at_strict_level"] == "SUPPORTED":
-        good = result["verdict"] == "SUPPORTED"
-        checks.holds("verdict_at_strict_level", good, "SUPPORTED with wider intervals, yet not with these")
+    check_strict_level(checks, result)
 
 
 def _checks_of_the_original(checks: Checks, result: Record) -> None:
