@@ -67,7 +67,12 @@ def test_the_quick_part_leaves_out_what_is_marked_as_long():
     assert '-m "not slow and not workflow" tests/unit' in line
 
 
-@pytest.mark.parametrize("command", abi_commands(), ids=" ".join)
+def marked(command):
+    """Return a command as a parameter; a plan asks Snakemake for the whole DAG."""
+    return pytest.param(command, id=" ".join(command), marks=[pytest.mark.slow] * (command[1] == "plan"))
+
+
+@pytest.mark.parametrize("command", [marked(command) for command in abi_commands()])
 def test_abi_commands_of_the_documents_run(command, tmp_path):
     done = abi(*command[1:], folder=tmp_path)
     unmet = "--exit-rule" in command  # nothing was run in an empty folder, so the original's rule is not met

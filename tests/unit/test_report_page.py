@@ -16,6 +16,8 @@ from abi.page.words import in_words
 from abi.report import figure, in_order, primary_fit
 from abi.vocabulary import VERDICTS
 
+pytestmark = pytest.mark.slow  # whole pages: not part of `make quick`
+
 
 def built(found=None, **changes):
     """Return the page, its HTML and the SVG of every figure."""
@@ -34,7 +36,6 @@ def with_unknown():
     return built([*results(), unknown()])
 
 
-@pytest.mark.slow
 def test_the_page_of_the_whole_reference_tells_every_claim_its_verdict_and_every_figure():
     made, text, figures = built(whole())
     ladder = text[text.index('id="ladder"') :]
