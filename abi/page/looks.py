@@ -53,6 +53,7 @@ figure { margin: 0; min-width: 0; }
 .plot svg { display: block; }
 figcaption { font-size: .82rem; line-height: 1.4; color: var(--soft); padding: .35rem .1rem; max-width: 70ch; }
 figcaption code { white-space: normal; }
-@media (max-width: 480px) { body { padding: 1rem .8rem 3rem; } h1 { font-size: 1.5rem; } h2 { font-size: 1.25rem; } }
+@media (max-width: 480px) { body { padding: 1rem .8rem 3rem; } h1 { font-size: 1.5rem; } h2 { font-size: 1.25rem; }
+  tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; } .long { min-width: 13rem; } }
 @media print { nav { display: none; } .scroll, .plot { overflow: visible; } }
 """
