@@ -103,14 +103,13 @@ RECIPES = {
 class Nets:
     """The trained modules a seed's arms are made of, and the rotations from the redrawn interface to their spaces.
 
-    `carried`: the source's interface carried to the target; `before`: a reconstruction's native candidate.
+    `before`: a reconstruction's native candidate.
     """
 
     source: AbiModule | None = None
     oracle: AbiModule | None = None
     wrong: AbiModule | None = None
     before: AbiModule | None = None
-    carried: AbiModule | None = None
     aligned: Tensor | None = None
     own: Tensor | None = None
     other: Tensor | None = None
@@ -121,7 +120,7 @@ class Budget:
     """What every arm of a pair and seed gets: steps and phases by form, batch, objective, ridge penalty.
 
     Args: windows: a ladder of numbers of windows (few-shot), each a draw of the fit; without it all windows, and a closed form.
-        variants: name -> (schedules, share of the data) of the same fit with more or fewer steps or less text;
+        variants: name -> the same fit with more or fewer steps, less text or other text;
         closed_form_rows: the positions that a closed form reads at most, None for all.
     """
 
@@ -130,8 +129,17 @@ class Budget:
     objective: Objective
     ridge_penalty: float
     windows: tuple[int, ...] = ()
-    variants: Mapping[str, tuple[Mapping[str, Schedule], float]] = field(default_factory=dict)
+    variants: Mapping[str, "Variant"] = field(default_factory=dict)
     closed_form_rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A fit beside the one that decides. Args: share: of the data; text: the name of other data, "" for the same."""
+
+    schedules: Mapping[str, Schedule]
+    share: float = 1.0
+    text: str = ""
 
 
 @dataclass
@@ -161,7 +169,7 @@ def make(
     if recipe.form == "bias":
         bias = LogitBias(len(data.head.weight))
         return Arm(bias, "bias", {"logit_bias": bias.logit_bias}, head)
-    module = _start(recipe, name, config, nets, seed)
+    module = _start(recipe, name, config, nets.before, data.carried, seed)
     if recipe.net not in {"none", "start"}:
         _place_net(module, recipe, name, nets, seed, draw)
     parameters: dict[str, Tensor] = dict(module.named_parameters())
@@ -174,12 +182,14 @@ def make(
     return Arm(module, "module", {name: p for name, p in parameters.items() if name in names}, frozen | head)
 
 
-def _start(recipe: Recipe, name: str, config: ModuleConfig, nets: Nets, seed: int) -> AbiModule:
+def _start(
+    recipe: Recipe, name: str, config: ModuleConfig, before: AbiModule | None, carried: AbiModule | None, seed: int
+) -> AbiModule:
     if recipe.start in {"redrawn", "carried"}:
         module = redrawn(config if recipe.net != "none" else without_domain_net(config), seed)
         if recipe.start == "redrawn":
             return module
-    begin = nets.carried if recipe.start == "carried" else nets.before
+    begin = carried if recipe.start == "carried" else before
     if begin is None:
         needs = {
             "carried": "needs the source's carried interface",
@@ -248,9 +258,10 @@ def gradient_tasks(data: FitData, budget: Budget, seed: int) -> list[Task]:
         few = {n: data.select(order[:n].tolist()) for n in budget.windows}
         return [Task(name, n, 0, part, budget.schedules) for n, part in few.items()]
     variants = [
-        Task(variant, 0, 0, data.first(share), schedules) for variant, (schedules, share) in budget.variants.items()
+        Task(name, 0, 0, data.of_text(variant.text).first(variant.share), variant.schedules)
+        for name, variant in budget.variants.items()
     ]
-    return [Task(name, 0, 0, data, budget.schedules), *variants]
+    return [Task(budget.objective.kind, 0, 0, data, budget.schedules), *variants]
 
 
 def closed_tasks(recipe: Recipe, data: FitData, budget: Budget) -> list[Task]:

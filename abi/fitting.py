@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ class FitData:
     """What a fit may read: train states, the frozen head, and for a teacher its corrections `[N, T, D]`.
 
     `shift` `[N, V]`: of one-position windows, the log-ratio a lesson asks for (`matched`); the corrections then are its
-    nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is chosen.
+    nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is chosen. `carried`: the
+    source's interface, carried on these positions. `others`: name of another text -> the same on that text.
     """
 
     states: States
@@ -81,6 +82,14 @@ class FitData:
     teacher: Tensor | None = None
     shift: Tensor | None = None
     held_out: Lesson | None = None
+    carried: AbiModule | None = None
+    others: Mapping[str, "FitData"] = field(default_factory=dict)
+
+    def of_text(self, name: str) -> "FitData":
+        """Return the data of another text, these for "". Raises: DataError: there is none of that name."""
+        if name and name not in self.others:
+            raise DataError(f"fit: there is no {name} text to fit on (there is: {', '.join(self.others) or 'none'})")
+        return self.others[name] if name else self
 
     def first(self, share: float) -> "FitData":
         """Return the first windows only: a share of them."""

@@ -240,7 +240,7 @@ def fit_words(result: Record, fit: str) -> str:
         return "a study of its own"
     if fit == result["claim"]["fit"]:
         return "primary"
-    how = "fitted without gradient steps" if fit == CLOSED_FORM else "a variant, other steps or less text"
+    how = "fitted without gradient steps" if fit == CLOSED_FORM else "a variant, other steps, less text or other text"
     return f"{how}; decides nothing"
 
 

@@ -74,6 +74,31 @@ class Study(SeveralJobs):
             **({"max_rows": self.scale["alignment"]["max_rows"]} if claim["regime"] == "general-only" else {}),
         }  # fmt: skip
 
+    def writes(self, claim_id: str) -> bool:
+        """Return whether a claim has a variant whose lesson is on text that the source writes."""
+        claim = self.claim(claim_id)
+        variants = self.scale["calibration"][claim["fit"]].get("variants", {})
+        return any(variants[name].get("text") == "written" for name in claim.get("variants", ()))
+
+    def written_spec(self, claim_id: str, batch: str) -> dict[str, Any]:
+        """What the text that a batch of source modules writes, and the states on it, depend on."""
+        claim = self.claim(claim_id)
+        states = {role: self.states_spec(claim[role], self.general) for role in ("source", "target")}
+        return {"seeds": seeds_of(batch), **self.scale["calibration"][claim["fit"]]["written"], **states}
+
+    def written_input(self, claim_id: str, batch: str) -> dict[str, Any]:
+        """Return the inputs of what a source writes: source and target, the source's modules, general text to begin with."""
+        claim = self.claim(claim_id)
+        backbones = {f"{role}_backbone": f"{self.backbone_folder(claim[role])}.json" for role in ("source", "target")}
+        heads = {f"{role}_head": self.head(claim[role]) for role in ("source", "target")}
+        modules = {"modules": self.modules_input(claim_id, batch)["source"]}
+        return {**backbones, **heads, **modules, "general": self.states(claim["source"], self.general, "train")}
+
+    def written_files(self, claim_id: str, batch: str) -> dict[str, list[str]]:
+        """Return the manifests of written text that hold a batch's seeds, or nothing where a claim has none."""
+        wanted = self.batches_for("calibration", self.config.seeds(claim_id), batch) if self.writes(claim_id) else []
+        return {"written": [f"{self.results}/written/{claim_id}/{b}.json" for b in wanted]} if wanted else {}
+
     def lora_spec(self, claim_id: str, batch: str) -> dict[str, Any]:
         """What the adapters of a batch of seeds depend on: the budget of the other arms, and the size of their interface."""
         claim = self.claim(claim_id)
@@ -186,6 +211,7 @@ class Study(SeveralJobs):
                 "source_head": self.head(claim["source"]),
                 "target_tokens": self.tokens(claim["target"]),
                 "source_tokens": self.tokens(claim["source"]),
+                **self.written_files(claim_id, batch),
             }
         inputs["train"] = self.states(claim["target"], claim["text"], "train")
         if claim["kind"] == "transfer":

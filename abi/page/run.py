@@ -36,7 +36,7 @@ def transfer_section(facts: Facts) -> Section | None:
     blocks += [Para("What a user should do, from these figures alone:"), Bullets(advice)]
     for result in results:
         if result["claim"].get("variants"):
-            caption = f"Ladder of `{result['claim'].get('of', result['claim']['id'])}`, {result['claim']['regime']}: other steps or less text"
+            caption = f"Ladder of `{result['claim'].get('of', result['claim']['id'])}`, {result['claim']['regime']}: other steps, less text or other text"
             blocks.append(Table(transfers.LADDER_HEADS, transfers.ladder_cells(result), caption))
     return Section("transfers", "Transfers side by side", blocks)
 

@@ -1,21 +1,23 @@
 """Job: every arm of a claim for a batch of seeds, fitted by gradient and in closed form with the same data and budget."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from abi.alignment import pair_states
-from abi.arms import Budget, Nets, fit_all
+from abi.arms import Budget, Nets, Variant, fit_all
 from abi.fitting import Batch, FitData, Objective, corrections
 from abi.module import AbiModule, ModuleConfig
 from abi.provenance import Job, read_json, write_json
 from abi.stages.alignments import read_rotations
-from abi.stages.store import base_facts, check_same_text, module_of_seed, read_head, read_states, shape
+from abi.stages.store import base_facts, check_same_text, member, module_of_seed, read_head, read_states, shape
 from abi.states import Head, States
 from abi.teaching import Lesson, carried_corrections, carried_interface, shared_tokens, shift_of, spread_rows
 from abi.training import Schedule
 
 Record = dict[str, Any]
+Pair = tuple[States, States, Head]
 
 
 def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
@@ -43,7 +45,7 @@ def budget_of(spec: Mapping[str, Any]) -> Budget:
         change = given["variants"][name]
         steps = {key: change[key] for key in ("steps",) if key in change}
         other = {form: Schedule.given(given, phases, **steps) for form, phases in given["phases"].items()}
-        variants[name] = (other, change.get("share", 1.0))
+        variants[name] = Variant(other, change.get("share", 1.0), change.get("text", ""))
     return Budget(
         schedules, Batch.given(given), Objective(spec["fit"], given.get("temperature", 2.0), given.get("kd_weight", 0.9)),
         given["ridge_penalty"], tuple(given.get("windows", ())), variants, given.get("closed_form_rows"),
@@ -89,16 +91,16 @@ class Teaching:
         self.states = read_states(inputs["target_states"], "train")
         self.config: ModuleConfig = shape(spec["module"], self.states)
         self.head = read_head(inputs["head"], self.states)
+        self.closed_only = spec["closed_only"]
         self.pairs = {
-            "train": self.paired(self.states, inputs["source_states"], "train"),
-            "calibration": self.paired(
-                read_states(inputs["target_held_out"], "calibration"), inputs["source_held_out"], "calibration"
-            ),
+            split: self.paired(
+                read_states(inputs[f"target_{of}"], split), read_states(inputs[f"source_{of}"], split), split
+            )
+            for split, of in (("train", "states"), ("calibration", "held_out"))
         }
 
-    def paired(self, target: States, source_manifest: str, split: str) -> tuple[States, States, Head]:
+    def paired(self, target: States, source: States, split: str) -> Pair:
         """Return one-position windows of target and source that have read the same text, and the source's head."""
-        source = read_states(source_manifest, split)
         check_same_text(source, target)
         at_target, at_source = pair_states(target, source, None)
         rows = spread_rows(len(at_target), self.most[split])
@@ -106,18 +108,32 @@ class Teaching:
         return target.positions(at_target[rows]), source.positions(at_source[rows]), head
 
     def of(self, seed: int) -> tuple[Nets, FitData]:
-        """Return a seed's nets and its lesson."""
-        source_states = self.pairs["train"][1]
-        source = module_of_seed(self.inputs["source"], seed, source_states)
-        lesson, held_out = self.lesson(source, "train"), self.lesson(source, "calibration")
-        carried = carried_interface(source, source_states, lesson.states, self.config, self.penalty)
-        teacher = carried_corrections(lesson, self.penalty)
-        nets = Nets(source=source, carried=carried)
-        return nets, FitData(lesson.states, self.head, teacher, lesson.shift, held_out)
+        """Return a seed's nets and its lesson on general text, beside it the one on text its source wrote, where there is one."""
+        source = module_of_seed(self.inputs["source"], seed, self.pairs["train"][1])
+        data = self.data(source, self.pairs)
+        if "written" in self.inputs.keys() and seed not in self.closed_only:
+            pairs = {split: self.paired(*self.written(seed, split), split) for split in self.pairs}
+            data = replace(data, others={"written": self.data(source, pairs)})
+        return Nets(source=source), data
 
-    def lesson(self, source: AbiModule, split: str) -> Lesson:
-        """Return what a seed's source module teaches on the paired positions of a split."""
-        target_states, source_states, source_head = self.pairs[split]
+    def written(self, seed: int, split: str) -> tuple[States, States]:
+        """Return the target's and the source's states of a split of what a seed's source wrote."""
+        target, source = (
+            read_states(member(self.inputs["written"], seed, f"seed{seed}.{role}.{split}.json"), split)
+            for role in ("target", "source")
+        )
+        return target, source
+
+    def data(self, source: AbiModule, pairs: Mapping[str, Pair]) -> FitData:
+        """Return what arms are fitted with on the paired positions of a text."""
+        lesson, held_out = self.lesson(source, pairs["train"]), self.lesson(source, pairs["calibration"])
+        carried = carried_interface(source, pairs["train"][1], lesson.states, self.config, self.penalty)
+        teacher = carried_corrections(lesson, self.penalty)
+        return FitData(lesson.states, self.head, teacher, lesson.shift, held_out, carried)
+
+    def lesson(self, source: AbiModule, pair: Pair) -> Lesson:
+        """Return what a seed's source module teaches on paired positions."""
+        target_states, source_states, source_head = pair
         shift = shift_of(source, source_states, source_head, self.ids, len(self.head.weight))
         return Lesson(target_states, self.head, shift)
 

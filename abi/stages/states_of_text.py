@@ -22,14 +22,15 @@ def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None
 
 def write_splits(
     job: Job, documents: Sequence[Document], base: Mapping[str, Any], model: str | Path, head_path: str | Path,
-    manifests: Mapping[str, str | Path],
+    manifests: Mapping[str, str | Path], spec: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Run a backbone over some splits of a text and write states and manifest of each.
 
-    Args: base: the backbone's manifest; model: its folder; manifests: split -> path of the manifest, the tensors go beside it.
+    Args: base: the backbone's manifest; model: its folder; manifests: split -> path of the manifest, the tensors go beside it;
+        spec: of these states, the job's own if not given.
     Raises: TamperError: the weights are not those of the manifest.
     """
-    spec = job.spec
+    spec = job.spec if spec is None else spec
     backbone = backbones.load_checked(model, base)
     head, window = Head.read(head_path), backbones.Window(**spec["window"])
     corpus = {"corpus_sha256": assignment_sha256(documents), "shares": spec["split"], "salt": spec["salt"]}

@@ -47,14 +47,14 @@ class Fake:
     def of(self, seed):
         own, aligned = (torch.from_numpy(ortho_group.rvs(6, random_state=i)).float() for i in (1, 2))
         net = AbiModule(CONFIG, seed=9).requires_grad_(False)
-        nets = Nets(source=net, oracle=net, before=net, carried=net, own=own, aligned=aligned)
+        nets = Nets(source=net, oracle=net, before=net, own=own, aligned=aligned)
         if self.regime == "general-only":
             lessons = [
                 Lesson(s.positions(torch.arange(60)), self.head, torch.randn(60, 11).half())
                 for s in (self.states, self.held)
             ]
             teacher = carried_corrections(lessons[0], 1e-3)
-            return nets, FitData(lessons[0].states, self.head, teacher, lessons[0].shift, lessons[1])
+            return nets, FitData(lessons[0].states, self.head, teacher, lessons[0].shift, lessons[1], net)
         teacher = None if self.regime == "few-shot" else corrections(self.own(
             {"oracle-kd": "oracle", "reconstruction": "reference"}[self.regime], seed), self.states)  # fmt: skip
         return nets, FitData(self.states, self.head, teacher)

@@ -212,7 +212,7 @@ def test_pages_group_regimes_under_their_claim_and_show_rungs(regimes):
     ids = [line.split("`")[1] for line in heads]
     assert ids[ids.index(CLAIM) + 1] == FEW_SHOT
     assert "### Ladder: SUPPORTED" in page
-    assert "### Fit `matched-short` (a variant, other steps or less text; decides nothing)" in page
+    assert "### Fit `matched-short` (a variant, other steps, less text or other text; decides nothing)" in page
 
 
 def test_claims_lists_regimes_ladders_and_what_is_pending(regimes, capsys):

@@ -39,11 +39,30 @@ def test_every_regime_has_claims():
     assert all(of_regime(regime) for regime in ("oracle-kd", "few-shot", "general-only"))
 
 
+@pytest.mark.parametrize("claim", [claim for claim in of_regime("general-only") if STUDY.writes(claim)])
+def test_what_a_source_writes_comes_from_its_module_and_the_first_tokens_of_general_text(claim):
+    entry = STUDY.claim(claim)
+    for batch, _ in jobs(claim):
+        inputs = STUDY.written_input(claim, batch)
+        assert [path for path in paths(inputs) if "/states/" in path] == [
+            STUDY.states(entry["source"], STUDY.general, "train")
+        ]
+        assert {path.rpartition("/")[0] for path in paths(inputs) if "/modules/" in path} == {
+            f"results/tiny/modules/{entry['source']}/{entry['text']}/{entry['module']}/source"
+        }
+        assert not [path for path in paths(inputs, "modules") if entry["text"] in path.replace("/", ".").split(".")]
+
+
+def test_an_encoder_decoder_source_has_no_variant_on_written_text():
+    kinds = {name: definition["build"]["model_type"] for name, definition in STUDY.scale["backbones"].items()}
+    assert {kinds[STUDY.claim(claim)["source"]] for claim in TRANSFERS if STUDY.writes(claim)} == {"gpt2", "gpt_neox"}
+
+
 @pytest.mark.parametrize("claim", of_regime("general-only"))
 def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a_test_split(claim):
     entry = STUDY.claim(claim)
     text, general, target, source = entry["text"], STUDY.general, entry["target"], entry["source"]
-    for _, inputs in jobs(claim):
+    for batch, inputs in jobs(claim):
         assert not [
             path for path in paths(inputs) if "/oracle/" in path or "/reference/" in path or "/alignments/" in path
         ]
@@ -52,13 +71,17 @@ def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a
         for path in paths(inputs, "source", "wrong"):
             assert text not in path.replace("/", ".").split(".")
         assert all(path.startswith(f"results/tiny/modules/{source}/") for path in inputs["source"])
+        assert inputs.get("written", []) == (
+            [f"results/tiny/written/{claim}/{batch}.json"] if STUDY.writes(claim) else []
+        )
         assert {path.partition("/states/")[2] for path in paths(inputs) if "/states/" in path} == {
             f"{backbone}/{general}.{split}.json" for backbone in (target, source) for split in ("train", "calibration")
         }
         assert {path.partition("/heads/")[2] for path in paths(inputs) if "/heads/" in path} == {
             f"{backbone}.{ending}" for backbone in (target, source) for ending in ("safetensors", "tokens.json")
         }
-        assert len(paths(inputs)) == 8 + len(inputs["source"]) + len(inputs.get("wrong", ()))
+        more = sum(len(inputs.get(name, ())) for name in ("source", "wrong", "written"))
+        assert len(paths(inputs)) == 8 + more
 
 
 @pytest.mark.parametrize("claim", of_regime("few-shot"))

@@ -17,6 +17,7 @@ from abi.arms import (
     RECIPES,
     Budget,
     Nets,
+    Variant,
     closed_tasks,
     fit_all,
     gradient_tasks,
@@ -90,7 +91,7 @@ def taught(net, pair):
     lesson, carried = lesson_of(net, pair)
     held_out = replace(lesson, states=lesson.states.select(range(20)), shift=lesson.shift[:20])
     data = FitData(lesson.states, lesson.head, carried_corrections(lesson, 1e-3), lesson.shift, held_out)
-    return Nets(source=net, wrong=trained(SOURCE, 8), carried=carried), data
+    return Nets(source=net, wrong=trained(SOURCE, 8)), replace(data, carried=carried)
 
 
 def fitted_here(regime):
@@ -395,7 +396,7 @@ def test_a_ladder_longer_than_the_text_is_refused(make_states, head, refuses):
 def test_variants_and_closed_forms_stand_beside_the_fit(pair):
     _, data = taught(trained(SOURCE, 1), pair)
     other = {"module": Schedule([Phase(9, 1e-2)])}
-    budget = replace(MATCHED, variants={"matched-9": (other, 1.0), "matched-quarter": (FORMS, 0.25)})
+    budget = replace(MATCHED, variants={"matched-9": Variant(other), "matched-quarter": Variant(FORMS, 0.25)})
     tasks = gradient_tasks(data, budget, 1) + closed_tasks(GENERAL_ONLY["random"], data, budget)
     assert [(t.fit, t.draw, t.net_draw, len(t.data.states)) for t in tasks] == [
         ("matched", 0, 0, 60), ("matched-9", 0, 0, 60), ("matched-quarter", 0, 0, 15),
@@ -404,6 +405,23 @@ def test_variants_and_closed_forms_stand_beside_the_fit(pair):
     assert tasks[1].schedules is other
     assert tasks[0].data is tasks[1].data is data
     assert closed_tasks(GENERAL_ONLY["unfrozen"], data, budget) == []
+
+
+def test_a_variant_on_other_text_is_fitted_on_it_and_starts_from_its_own_interface(pair, tmp_path, refuses):
+    nets, data = taught(trained(SOURCE, 1), pair)
+    other = replace(data.first(0.5), carried=trained(TARGET, 5))
+    budget = replace(MATCHED, variants={"matched-written": Variant(FORMS, text="written")})
+    with refuses("there is no written text to fit on", DataError):
+        gradient_tasks(data, budget, 1)
+    data = replace(data, others={"written": other})
+    assert [task.data for task in gradient_tasks(data, budget, 1)] == [data, other]
+    fit("general-only", nets, data, budget, tmp_path / "both", ["transferred"])
+    fit("general-only", nets, other, MATCHED, tmp_path / "alone", ["transferred"])
+    both, alone = content(tmp_path / "both"), content(tmp_path / "alone")
+    [written] = [value for name, value in both.items() if name.startswith("matched-written")]
+    [usual] = [value for name, value in both.items() if name.startswith("matched/")]
+    [wanted] = [value for name, value in alone.items() if name.startswith("matched/")]
+    assert written == wanted != usual
 
 
 # honesty
@@ -454,7 +472,7 @@ def test_all_arms_of_a_seed_start_from_one_interface(data_of, regime):
     wanted = starts["transferred"]
     assert all(torch.equal(p, wanted[key]) for start in starts.values() for key, p in start.items())
     if regime == "general-only":
-        assert all(torch.equal(p, nets.carried.interface_parameters()[key]) for key, p in wanted.items())
+        assert all(torch.equal(p, data.carried.interface_parameters()[key]) for key, p in wanted.items())
 
 
 @pytest.mark.parametrize("regime", BUDGETS)
@@ -517,7 +535,7 @@ def test_in_few_shot_the_oracle_reaches_native_alone(data_of, tmp_path):
 def test_an_arm_of_general_only_without_the_carried_interface_is_refused(data_of, name, refuses):
     nets, data = data_of("general-only")
     with refuses(f"{name} needs the source's carried interface", ConfigError):
-        make(GENERAL_ONLY[name], name, TARGET, replace(nets, carried=None), data, seed=1)
+        make(GENERAL_ONLY[name], name, TARGET, nets, replace(data, carried=None), seed=1)
 
 
 def test_no_recipe_of_general_only_asks_for_an_oracle():

@@ -26,6 +26,38 @@ rule fit_alignment:
         "../../scripts/fit_alignment.py"
 
 
+rule write_lesson_text:
+    """Text that a source draws with its module, one text per seed of a batch, and the states of source and target on it."""
+    input:
+        unpack(lambda w: STUDY.written_input(w.claim, w.batch)),
+        source_model=ancient(
+            lambda w: STUDY.backbone_folder(STUDY.claim(w.claim)["source"])
+        ),
+        target_model=ancient(
+            lambda w: STUDY.backbone_folder(STUDY.claim(w.claim)["target"])
+        ),
+    output:
+        manifest="<results>/written/{claim}/{batch}.json",
+        folder=directory("<results>/written/{claim}/{batch}"),
+    log:
+        "<logs>/write_lesson_text/{claim}.{batch}.log",
+    benchmark:
+        "<benchmarks>/write_lesson_text/{claim}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("write_lesson_text", "threads")
+    resources:
+        mem_mb=resource("write_lesson_text", "mem_mb"),
+        runtime=resource("write_lesson_text", "runtime"),
+        gpu=resource("write_lesson_text", "gpu"),
+    params:
+        spec=lambda w: STUDY.written_spec(w.claim, w.batch),
+        code=code("write_lesson_text.py"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/write_lesson_text.py"
+
+
 rule calibrate_arms:
     """Every arm of a claim for a batch of seeds, by gradient and in closed form; frozen parts are hashed."""
     input:

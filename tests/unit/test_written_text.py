@@ -1,0 +1,99 @@
+"""What a source writes with its module: drawn on a real small model, hashed into splits like any text, the same every time."""
+
+import copy
+
+import pytest
+import torch
+
+from abi import backbones, inference
+from abi.backbones import Window
+from abi.corpus import split_of
+from abi.errors import DataError
+from abi.module import AbiModule, ModuleConfig
+from abi.stages.written_text import TOGETHER, names_of, written
+
+WINDOW = Window(12, 0, 1)
+SPEC = {
+    "documents": {"train": 3, "calibration": 2}, "sequences": 4, "temperature": 1.0,
+    "source": {"split": {"train": 0.6, "calibration": 0.15, "test": 0.25}, "salt": "abi"},
+}  # fmt: skip
+FIRST = torch.tensor([3, 4, 5])
+
+
+@pytest.fixture
+def backbone(make_backbone):
+    return make_backbone("gpt2")
+
+
+def module_of(backbone, seed=1):
+    module = AbiModule(ModuleConfig(16, (backbone.depth,), 12), seed=seed)
+    with torch.no_grad():
+        module.proj_out.weight *= 20
+    return module.requires_grad_(False)
+
+
+def texts(documents):
+    return [document.text for document in documents]
+
+
+def test_every_split_gets_its_documents_and_their_names_hash_into_it(backbone):
+    documents = written(backbone, module_of(backbone), FIRST, WINDOW, SPEC, 1)
+    assert [document.split for document in documents] == ["train"] * 3 + ["calibration"] * 2
+    assert all(split_of(d.group, SPEC["source"]["split"], "abi") == d.split for d in documents)
+    assert len({document.document for document in documents}) == 5
+    assert all(len(d.text.encode()) == d.n_bytes for d in documents)
+
+
+def test_the_same_seed_writes_the_same_and_another_seed_or_module_something_else(backbone):
+    one, again, other = (written(backbone, module_of(backbone), FIRST, WINDOW, SPEC, seed) for seed in (1, 1, 2))
+    assert texts(one) == texts(again)
+    assert not set(texts(one)) & set(texts(other))
+    assert texts(one) != texts(written(backbone, module_of(backbone, 2), FIRST, WINDOW, SPEC, 1))
+
+
+def test_the_module_writes_and_is_taken_off_again(backbone, monkeypatch):
+    """Every drawn token comes from the backbone with its module: greedy, so that a text is what its logits say."""
+    module, seen = module_of(backbone), []
+    plain = backbone.logits(torch.tensor([[3, 4, 5, 6, 7, 8, 9, 10, 11, 3, 4, 5]]), WINDOW)
+    draw = inference.generate
+
+    def greedy(model, begin, n, *, temperature, seed):
+        found = draw(model, begin, n)
+        seen.append((begin, found))
+        return found
+
+    monkeypatch.setattr(inference, "generate", greedy)
+    written(backbone, module, FIRST, WINDOW, SPEC, 1)
+    [(begin, found)] = seen
+    assert set(begin.flatten().tolist()) <= set(FIRST.tolist())
+    assert found.shape == (20, WINDOW.length - 1)
+    with inference.attach(backbone, module):
+        assert torch.equal(draw(backbone, begin, WINDOW.length - 1), found)
+    assert not torch.equal(draw(backbone, begin, WINDOW.length - 1), found)
+    assert torch.equal(backbone.logits(torch.tensor([[3, 4, 5, 6, 7, 8, 9, 10, 11, 3, 4, 5]]), WINDOW), plain)
+
+
+def test_more_sequences_than_are_drawn_at_once_are_all_there(backbone):
+    spec = copy.deepcopy(SPEC) | {"documents": {"train": 1}, "sequences": TOGETHER + 5}
+    [document] = written(backbone, module_of(backbone), FIRST, WINDOW, spec, 1)
+    assert document.text.count("\n\n") >= TOGETHER + 4
+
+
+def test_names_of_a_split_are_endless_and_its_own():
+    names = names_of("calibration", SPEC)
+    found = [next(names) for _ in range(5)]
+    assert len(set(found)) == 5
+    assert {split_of(name, SPEC["source"]["split"], "abi") for name in found} == {"calibration"}
+
+
+def test_an_encoder_decoder_is_refused_as_a_writer(make_backbone, tmp_path, monkeypatch, refuses):
+    from abi.provenance import Job
+    from abi.stages import written_text
+
+    t5 = make_backbone("t5")
+    monkeypatch.setattr(written_text, "read_json", lambda path, kind: {"name": "t5"})
+    monkeypatch.setattr(backbones, "load_checked", lambda folder, base: t5)
+    spec = {**SPEC, "seeds": [1], "source": {"window": {"length": 12, "prefix": 5, "skip": 1}}}
+    inputs = {f"{role}_backbone": "b" for role in ("source", "target")} | {"source_model": "m"}
+    with refuses("t5: an encoder-decoder writes no text of its own", DataError):
+        written_text.run(Job("write_lesson_text", spec, "0", [], 1), inputs, {"folder": str(tmp_path)})
