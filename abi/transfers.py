@@ -135,15 +135,29 @@ def advice(found: Mapping[str, Record]) -> str:
 
 
 def _general_advice(result: Record) -> str:
-    judged = result["fits"][result["claim"]["fit"]]
-    closure, contrast = judged["gap_closures"].get("transferred"), lead(judged)
-    if closure is None or contrast is None or contrast["interval"] is None:
+    found = [_worth(result["fits"][fit]) for fit in (result["claim"]["fit"], *_written(result))]
+    if found[0] is None:
         return "without domain text nothing is shown"
+    sentence = f"without domain text, move it ({found[0][0]:.2f} of the oracle's gain, {found[0][1]})"
+    lessons = [f"; on a lesson that its source writes ({worth[0]:.2f}, {worth[1]})" for worth in found[1:] if worth]
+    return sentence + "".join(lessons)
+
+
+def _written(result: Record) -> list[str]:
+    """Return the variants of a claim whose lesson is on text that the source wrote."""
+    variants = result["provenance"]["spec"]["budget"].get("variants", {})
+    return [fit for fit in result["claim"].get("variants", ()) if variants[fit].get("text") == "written"]
+
+
+def _worth(judged: Record) -> tuple[float, str] | None:
+    """Return the gap closure of the moved net and what it is worth beside a placebo, or None where nothing is shown."""
+    closure, contrast = judged["gap_closures"].get("transferred"), lead(judged)
+    if closure is None or closure["estimate"] is None or contrast is None or contrast["interval"] is None:
+        return None
     if contrast["interval"]["lower"] > 0:
-        worth = "more than a placebo"
-    else:
-        worth = "less than a placebo" if contrast["interval"]["upper"] < 0 else "not shown to be more than a placebo"
-    return f"without domain text, move it ({closure['estimate']:.2f} of the oracle's gain, {worth})"
+        return closure["estimate"], "more than a placebo"
+    below = contrast["interval"]["upper"] < 0
+    return closure["estimate"], "less than a placebo" if below else "not shown to be more than a placebo"
 
 
 def _few_advice(result: Record) -> str:

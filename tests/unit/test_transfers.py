@@ -31,7 +31,11 @@ def result(regime, closures, *, claim="gpt2_to_qwen", leads=(0.004, 0.006), verd
     }  # fmt: skip
     fits = [fit, *variants, *(() if regime == "few-shot" else ("closed-form",))]
     training = [{"fit": fit, "arm": arm, "steps": 300, "elapsed_s": 2.5} for arm in closures]
-    return {"claim": about, "verdict": verdict, "fits": dict.fromkeys(fits, judged), "training": training}
+    changes = {name: {"text": "written"} if name.endswith("-written") else {"steps": 30} for name in variants}
+    return {
+        "claim": about, "verdict": verdict, "fits": dict.fromkeys(fits, judged), "training": training,
+        "provenance": {"spec": {"budget": {"variants": changes}}},
+    }  # fmt: skip
 
 
 GENERAL = {"transferred": 0.3, "random": 0.25, "permuted": 0.27, "linear": 0.2}
@@ -113,3 +117,16 @@ def test_the_table_and_the_figure_are_the_same_for_the_same_figures(tmp_path):
     out = io.StringIO()
     csv.DictWriter(out, COLUMNS).writerows(found)
     assert len(out.getvalue().splitlines()) == len(found)
+
+
+def test_advice_without_domain_text_names_a_lesson_that_the_source_wrote_and_no_other_variant():
+    plain = result("general-only", GENERAL, variants=["matched-short"])
+    assert "writes" not in advice({"general-only": plain})
+    both = result("general-only", GENERAL, variants=["matched-short", "matched-written"])
+    both["fits"]["matched-written"] = {
+        **both["fits"]["matched"], "gap_closures": {arm: closure(2 * value) for arm, value in GENERAL.items()},
+    }  # fmt: skip
+    assert advice({"general-only": both}) == (
+        "without domain text, move it (0.30 of the oracle's gain, more than a placebo); "
+        "on a lesson that its source writes (0.60, more than a placebo)."
+    )
