@@ -275,6 +275,8 @@ def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Settings) -> N
     for variant in claim.get("variants", []):
         known = scale["calibration"][claim["fit"]].get("variants", {})
         require_known(variant, known, f"{where}.variants", f"variant of calibration.{claim['fit']}")
+        if known[variant].get("text") == "written":
+            _check_written(claim, variant, scale, where)
     missing = [arm for arm in REQUIRED_ARMS[claim["regime"]] if arm not in claim["arms"]]
     if missing:
         raise ConfigError(
@@ -292,6 +294,22 @@ def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Settings) -> N
             require_known(claim[key], scale["modules"], f"{where}.{key}", f"module of scale {config.name}")
             for role in ("source", "target"):
                 _check_module(claim[key], scale, claim[role], f"{where}.{key}")
+
+
+def _check_written(claim: Mapping[str, Any], variant: str, scale: Mapping[str, Any], where: str) -> None:
+    """Raise a ConfigError where a source cannot write its own lesson."""
+    if claim["regime"] != "general-only":
+        raise ConfigError(
+            f"{where}.variants: {variant!r} is on written text, which general-only alone has; take it out"
+        )
+    if "written" not in scale["calibration"][claim["fit"]]:
+        raise ConfigError(
+            f"{where}.variants: {variant!r} needs calibration.{claim['fit']}.written of the scale; add it"
+        )
+    if scale["backbones"][claim["source"]]["window"]["prefix"]:
+        raise ConfigError(
+            f"{where}.variants: {variant!r} needs a decoder that writes, and {claim['source']} is an encoder-decoder; take it out"
+        )
 
 
 def _check_module(name: str, scale: Mapping[str, Any], backbone: str, where: str) -> None:

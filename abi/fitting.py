@@ -74,7 +74,7 @@ class FitData:
 
     `shift` `[N, V]`: of one-position windows, the log-ratio a lesson asks for (`matched`); the corrections then are its
     nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is chosen. `carried`: the
-    source's interface, carried on these positions. `others`: name of another text -> the same on that text.
+    source's interface, carried on this text (a share of it keeps that of the whole). `others`: name of another text -> the same on that text.
     """
 
     states: States
@@ -227,7 +227,7 @@ def logit_bias_of(model: Evaluated | None) -> Tensor | None:
 
 
 class Readout:
-    """What an arm does to the logits of the plain backbone, `plain + read @ weight.T + bias`: they are linear in the final state.
+    """What an arm does to the logits of the plain backbone, `plain + scale * read @ weight.T + bias`: they are linear in the final state.
 
     So a module's logits are as well read from the A numbers of its ABI state as from the D of its correction, at a cost of
     A / D (benchmarks/evaluation_cost.py); the plain backbone's are formed once for all arms.
@@ -236,8 +236,9 @@ class Readout:
     def __init__(self, model: Evaluated | None, head: Head) -> None:
         self.model, self.bias = model, logit_bias_of(model)
         self.narrow = isinstance(model, AbiModule) and model.config.d_abi < model.config.width
-        weight = head.weight @ model.proj_out.weight if self.narrow and isinstance(model, AbiModule) else head.weight
-        self.weight = weight if head.scale == 1 else weight * head.scale
+        self.weight, self.scale = head.weight, head.scale
+        if self.narrow and isinstance(model, AbiModule):
+            self.weight = head.weight @ model.proj_out.weight
 
     def read(self, states: States, index: Tensor | slice) -> Tensor | None:
         """Return what it reads of some windows, `[B, T, A]` or `[B, T, D]`, or None where it changes no state."""
@@ -247,7 +248,7 @@ class Readout:
 
     def logits(self, plain: Tensor, read: Tensor | None) -> Tensor:
         """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: `[n, A]` or `[n, D]`."""
-        logits = plain if read is None else torch.addmm(plain, read, self.weight.T)
+        logits = plain if read is None else torch.addmm(plain, read, self.weight.T, alpha=self.scale)
         return logits if self.bias is None else logits + self.bias
 
 

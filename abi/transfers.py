@@ -135,12 +135,9 @@ def advice(found: Mapping[str, Record]) -> str:
 
 
 def _general_advice(result: Record) -> str:
-    found = [_worth(result["fits"][fit]) for fit in (result["claim"]["fit"], *_written(result))]
-    if found[0] is None:
-        return "without domain text nothing is shown"
-    sentence = f"without domain text, move it ({found[0][0]:.2f} of the oracle's gain, {found[0][1]})"
-    lessons = [f"; on a lesson that its source writes ({worth[0]:.2f}, {worth[1]})" for worth in found[1:] if worth]
-    return sentence + "".join(lessons)
+    usual, *lessons = (_worth(result["fits"][fit]) for fit in (result["claim"]["fit"], *_written(result)))
+    sentence = f"without domain text, move it ({usual})" if usual else "without domain text nothing is shown"
+    return sentence + "".join(f"; on a lesson that its source writes ({lesson})" for lesson in lessons if lesson)
 
 
 def _written(result: Record) -> list[str]:
@@ -149,15 +146,17 @@ def _written(result: Record) -> list[str]:
     return [fit for fit in result["claim"].get("variants", ()) if variants[fit].get("text") == "written"]
 
 
-def _worth(judged: Record) -> tuple[float, str] | None:
-    """Return the gap closure of the moved net and what it is worth beside a placebo, or None where nothing is shown."""
-    closure, contrast = judged["gap_closures"].get("transferred"), lead(judged)
+def _worth(judged: Record) -> str | None:
+    """Return in words the gap closure of the moved net and of its best placebo, or None where nothing is shown."""
+    closures, contrast, placebo = judged["gap_closures"], lead(judged), best_placebo(judged)
+    closure = closures.get("transferred")
     if closure is None or closure["estimate"] is None or contrast is None or contrast["interval"] is None:
         return None
+    words = "less than" if contrast["interval"]["upper"] < 0 else "not shown to be more than"
     if contrast["interval"]["lower"] > 0:
-        return closure["estimate"], "more than a placebo"
-    below = contrast["interval"]["upper"] < 0
-    return closure["estimate"], "less than a placebo" if below else "not shown to be more than a placebo"
+        words = "more than"
+    beside = f"its best placebo's {closures[placebo]['estimate']:.2f}" if placebo else "a placebo's"
+    return f"{closure['estimate']:.2f} of the oracle's gain, {words} {beside}"
 
 
 def _few_advice(result: Record) -> str:

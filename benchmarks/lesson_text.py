@@ -31,13 +31,14 @@ PLACEBOS = ("random", "permuted", "no-domain", "linear", "bias")
 COLUMNS = ["claim", "text", "positions", "arm", "closure_calibration", "ahead_per_seed"]
 
 
-def states_of(backbone, documents, side, head, like: States, path: Path) -> States:
-    """Return the states of a backbone on documents, with the hashes of a store of the same backbone."""
-    window = backbones.Window(**side["window"])
+def states_of(backbone, documents, split, spec, head, like: States, path: Path) -> States:
+    """Return the states of a backbone on documents of a split, with the hashes of a store of the same backbone."""
+    window = backbones.Window(**spec["window"])
     windows = make_windows(
-        documents, partial(backbones.encode, backbone.tokenizer), window, max_windows=10**6, max_per_document=10**6, min_scored=1
+        [document for document in documents if document.split == split], partial(backbones.encode, backbone.tokenizer), window,
+        max_windows=spec["max_windows"][split], max_per_document=spec["max_windows_per_document"][split], min_scored=spec["min_scored"],
     )  # fmt: skip
-    return States(path, {**like.manifest, **write_states(backbone, windows, window, side["taps"], head, path)})
+    return States(path, {**like.manifest, **write_states(backbone, windows, window, spec["taps"], head, path)})
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
     batch = f"1-{study.scale['jobs']['seeds_per_job']['calibration']}"
     spec = {**study.calibration_spec(options.claim, batch), "variants": []}
     teaching, budget = Teaching(spec, study.calibration_input(options.claim, batch)), budget_of(spec)
-    source, target = (study.scale["backbones"][claim[role]] for role in ("source", "target"))
+    writing = study.written_spec(options.claim, batch)
     models = {role: backbones.load(study.backbone_folder(claim[role])) for role in ("source", "target")}
     general = {"target": teaching.states, "source": read_states(teaching.inputs["source_states"], "train")}
     heads = {"target": teaching.head, "source": read_head(teaching.inputs["source_head"], general["source"])}
@@ -71,17 +72,18 @@ def main() -> None:
                     own = module if kind == "written" else with_net(module, None)
                     if kind == "written without":
                         own.proj_out.weight.zero_()
-                    first, window = general["source"].tokens(slice(None))[:, 0], backbones.Window(**source["window"])
-                    documents = written(
-                        models["source"], own, first, window, study.written_spec(options.claim, batch), seed
+                    first, window = (
+                        general["source"].tokens(slice(None))[:, 0],
+                        backbones.Window(**writing["source"]["window"]),
                     )
+                    documents = written(models["source"], own, first, window, writing, seed)
                     pairs = {
                         split: teaching.paired(*(
                             states_of(
-                                models[role], [d for d in documents if d.split == split], side, heads[role], general[role],
+                                models[role], documents, split, writing[role], heads[role], general[role],
                                 Path(folder) / f"{role}.{split}.safetensors",
                             )
-                            for role, side in (("target", target), ("source", source))
+                            for role in ("target", "source")
                         ), split)
                         for split in ("train", "calibration")
                     }  # fmt: skip

@@ -11,7 +11,16 @@ from abi.fitting import Batch, FitData, Objective, corrections
 from abi.module import AbiModule, ModuleConfig
 from abi.provenance import Job, read_json, write_json
 from abi.stages.alignments import read_rotations
-from abi.stages.store import base_facts, check_same_text, member, module_of_seed, read_head, read_states, shape
+from abi.stages.store import (
+    base_facts,
+    check_backbone,
+    check_same_text,
+    member,
+    module_of_seed,
+    read_head,
+    read_states,
+    shape,
+)
 from abi.states import Head, States
 from abi.teaching import Lesson, carried_corrections, carried_interface, shared_tokens, shift_of, spread_rows
 from abi.training import Schedule
@@ -92,6 +101,8 @@ class Teaching:
         self.config: ModuleConfig = shape(spec["module"], self.states)
         self.head = read_head(inputs["head"], self.states)
         self.closed_only = spec["closed_only"]
+        source = read_states(inputs["source_states"], "train")
+        self.bases = {"target": self.states.manifest["base_sha256"], "source": source.manifest["base_sha256"]}
         self.pairs = {
             split: self.paired(
                 read_states(inputs[f"target_{of}"], split), read_states(inputs[f"source_{of}"], split), split
@@ -102,6 +113,8 @@ class Teaching:
     def paired(self, target: States, source: States, split: str) -> Pair:
         """Return one-position windows of target and source that have read the same text, and the source's head."""
         check_same_text(source, target)
+        for role, states in (("target", target), ("source", source)):
+            check_backbone(states, self.bases[role], f"the {role}'s general ones")
         at_target, at_source = pair_states(target, source, None)
         rows = spread_rows(len(at_target), self.most[split])
         head = read_head(self.inputs["source_head"], source)

@@ -31,6 +31,12 @@ def read_states(manifest: str | Path, split: str) -> States:
     return States(path.with_suffix(".safetensors"), facts)
 
 
+def check_backbone(states: States, base_sha256: str, what: str) -> None:
+    """Raise DataError where states are not those of the backbone with these weights. Args: what: which backbone, in words."""
+    if states.manifest["base_sha256"] != base_sha256:
+        raise DataError(f"{states.path}: are states of another backbone than {what}; rebuild the states")
+
+
 def check_same_text(one: States, other: States) -> None:
     """Raise DataError where two states were made from different versions of a text."""
     if one.manifest["corpus_sha256"] != other.manifest["corpus_sha256"]:
@@ -146,8 +152,7 @@ def updated(inputs: Mapping[str, Any], place: str, text: str, seed: int, split: 
     """
     states = read_states(member(having(inputs["states"], place, text), seed, f"seed{seed}.{split}.json"), split)
     backbone = UpdatedBackbone.of([path for path in inputs["updates"] if place in path], seed)
-    if backbone.facts()["weights_sha256"] != states.manifest["base_sha256"]:
-        raise DataError(f"{states.path}: are of another backbone than {backbone.manifest}; rebuild the states")
+    check_backbone(states, backbone.facts()["weights_sha256"], str(backbone.manifest))
     return states, read_head(backbone.head, states)
 
 

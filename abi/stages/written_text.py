@@ -21,7 +21,7 @@ from abi.fitting import derive_seed
 from abi.module import AbiModule
 from abi.provenance import Job, read_json, sha256_file, write_json
 from abi.stages.states_of_text import write_splits
-from abi.stages.store import module_of_seed, read_states
+from abi.stages.store import check_backbone, module_of_seed, read_states
 
 ROLES = ("source", "target")
 TOGETHER = 160
@@ -40,7 +40,9 @@ def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None
         raise DataError(
             f"{bases['source']['name']}: an encoder-decoder writes no text of its own; leave the variant out"
         )
-    first = read_states(inputs["general"], "train").tokens(slice(None))[:, 0]
+    general = read_states(inputs["general"], "train")
+    check_backbone(general, bases["source"]["weights_sha256"], "the source")
+    first = general.tokens(slice(None))[:, 0]
     for seed in spec["seeds"]:
         module = module_of_seed(inputs["modules"], seed, base=bases["source"])
         documents = written(source, module, first, window, spec, seed)

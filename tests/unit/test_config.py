@@ -54,6 +54,10 @@ CLAIM_FAULTS = {
         lambda c: c.update(variants={"general-only": ["matched-shot"]}),
         "did you mean 'matched-short'?",
     ),
+    "a T5 that is to write": (
+        lambda c: c.update(variants={"general-only": ["matched-written"]}),
+        "t5_large is an encoder-decoder; take it out",
+    ),
     "unknown regime": (lambda c: c.update(regimes=["fewshot"]), "regimes"),
     "arms of its own": (lambda c: c.update(arms=["random", "bias"]), "a transfer has no 'arms'"),
     "no target": (lambda c: c.pop("target"), "a transfer needs 'target'"),
@@ -130,6 +134,7 @@ SCALE_FAULTS = {
     "whole number as a float": (lambda s: s["jobs"]["seeds_per_job"].update(modules=2.0), "seeds_per_job.modules: 2.0"),
     "not a number": (lambda s: s["split"].update(train=float("nan")), ".nan is not a number"),
     "infinite": (lambda s: s["calibration"]["kd"].update(ridge_penalty=float("inf")), ".inf is not a number"),
+    "no written text": (lambda s: s["calibration"]["matched"].pop("written"), "needs calibration.matched.written"),
     "huge": (lambda s: s["alignment"].update(max_rows=10**40), "is not a number that a setting can have"),
     "key that is no word": (lambda s: s["texts"].update({2020: s["texts"]["python"]}), "'2020' is no word"),
     "no draws": (lambda s: s["evaluation"].update(rng_seeds=[]), "evaluation.rng_seeds"),

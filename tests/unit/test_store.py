@@ -8,12 +8,12 @@ from made_results import edit, put
 
 from abi import provenance
 from abi.corpus import Document, assignment_sha256, read_assigned, split_of, summary, write_documents
-from abi.errors import TamperError
+from abi.errors import DataError, TamperError
 from abi.evaluation import Key
 from abi.fitting import ARM_FILE, LogitBias, save_simple
 from abi.module import AbiModule, ModuleConfig, save_module
 from abi.stages.evidence_of_claim import arms_of_seed
-from abi.stages.store import check_same_text, module_of_seed, read_states
+from abi.stages.store import check_backbone, check_same_text, module_of_seed, read_states
 
 SHARES, SALT = {"train": 0.5, "calibration": 0.2, "test": 0.3}, "salt"
 SHA = "a" * 64
@@ -157,3 +157,11 @@ def test_an_arm_of_another_backbone_is_named(inputs, stored, tmp_path, facts, ar
         edit(folder / "abi_config.json", put("base_sha256", "b" * 64))
     with refuses(f"{folder}: is an arm of another backbone"):
         arms_of_seed(inputs, 1, None, states)
+
+
+def test_states_of_another_backbone_are_refused_by_their_weights(make_states, refuses):
+    states = make_states()
+    own = states.manifest["base_sha256"] = "a" * 64
+    check_backbone(states, own, "the source")
+    with refuses("are states of another backbone than the source; rebuild the states", DataError):
+        check_backbone(states, "f" * 64, "the source")

@@ -76,9 +76,9 @@ def test_regimes_of_a_pair_stand_together():
 @pytest.mark.parametrize(
     ("leads", "words"),
     [
-        ((0.004, 0.006), "more than a placebo"),
-        ((-0.004, 0.006), "less than a placebo"),
-        ((0.0004, 0.006), "not shown to be more than a placebo"),
+        ((0.004, 0.006), "0.30 of the oracle's gain, more than its best placebo's 0.27"),
+        ((-0.004, 0.006), "less than its best placebo's 0.27"),
+        ((0.0004, 0.006), "not shown to be more than its best placebo's 0.27"),
     ],
 )
 def test_advice_follows_the_interval_of_the_lead(leads, words):
@@ -127,6 +127,6 @@ def test_advice_without_domain_text_names_a_lesson_that_the_source_wrote_and_no_
         **both["fits"]["matched"], "gap_closures": {arm: closure(2 * value) for arm, value in GENERAL.items()},
     }  # fmt: skip
     assert advice({"general-only": both}) == (
-        "without domain text, move it (0.30 of the oracle's gain, more than a placebo); "
-        "on a lesson that its source writes (0.60, more than a placebo)."
+        "without domain text, move it (0.30 of the oracle's gain, more than its best placebo's 0.27); "
+        "on a lesson that its source writes (0.60 of the oracle's gain, more than its best placebo's 0.54)."
     )
