@@ -258,10 +258,10 @@ def gradient_tasks(data: FitData, budget: Budget, seed: int) -> list[Task]:
         few = {n: data.select(order[:n].tolist()) for n in budget.windows}
         return [Task(name, n, 0, part, budget.schedules) for n, part in few.items()]
     variants = [
-        Task(name, 0, 0, data.of_text(variant.text).first(variant.share), variant.schedules)
-        for name, variant in budget.variants.items()
+        Task(fit, 0, 0, data.of_text(variant.text).first(variant.share), variant.schedules)
+        for fit, variant in budget.variants.items()
     ]
-    return [Task(budget.objective.kind, 0, 0, data, budget.schedules), *variants]
+    return [Task(name, 0, 0, data, budget.schedules), *variants]
 
 
 def closed_tasks(recipe: Recipe, data: FitData, budget: Budget) -> list[Task]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from abi.config_files import closest, record_claims, require_known, rule_names, with_article
 from abi.errors import ConfigError
-from abi.vocabulary import ASIDE
+from abi.vocabulary import ASIDE, written_variants
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 """What may name a backbone, a text or a module: it becomes part of a path and a wildcard of the workflow."""
@@ -275,8 +275,8 @@ def _check_claim(claim_id: str, claim: Mapping[str, Any], config: Settings) -> N
     for variant in claim.get("variants", []):
         known = scale["calibration"][claim["fit"]].get("variants", {})
         require_known(variant, known, f"{where}.variants", f"variant of calibration.{claim['fit']}")
-        if known[variant].get("text") == "written":
-            _check_written(claim, variant, scale, where)
+    for variant in written_variants(claim, scale["calibration"][claim["fit"]].get("variants", {})):
+        _check_written(claim, variant, scale, where)
     missing = [arm for arm in REQUIRED_ARMS[claim["regime"]] if arm not in claim["arms"]]
     if missing:
         raise ConfigError(

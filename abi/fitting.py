@@ -246,9 +246,9 @@ class Readout:
             return self.model.abi_state(states.taps(self.model.config.taps, index))
         return correction_of(self.model, states, index)
 
-    def logits(self, plain: Tensor, read: Tensor | None) -> Tensor:
-        """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: `[n, A]` or `[n, D]`."""
-        logits = plain if read is None else torch.addmm(plain, read, self.weight.T, alpha=self.scale)
+    def logits(self, plain: Tensor, read: Tensor | None, rows: slice = slice(None)) -> Tensor:
+        """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: `[N, A]` or `[N, D]`, of which `rows`."""
+        logits = plain if read is None else torch.addmm(plain, read[rows], self.weight.T, alpha=self.scale)
         return logits if self.bias is None else logits + self.bias
 
 

@@ -148,15 +148,19 @@ def evaluate(
         for at in range(0, len(targets), chunk):
             rows = slice(at, at + chunk)
             plain = head.logits(final[rows])
-            known = {id(model): distribution(_logits(readouts, reads, model, plain, rows)) for model in judges}
+            known = {
+                id(model): distribution(readouts[id(model)].logits(plain, reads[id(model)], rows)) for model in judges
+            }
             for name, model in arms.items():
                 if agree:
-                    own = known.get(id(model)) or distribution(_logits(readouts, reads, model, plain, rows))
+                    own = known.get(id(model)) or distribution(
+                        readouts[id(model)].logits(plain, reads[id(model)], rows)
+                    )
                     values = {"loss_nats": loss_nats(own, targets[rows]), **agreement(known[id(reference)], own)}
                     if teacher is not None:
                         values["teacher_js_nats"] = js_nats(known[id(teacher)], own)
                 else:
-                    logits = _logits(readouts, reads, model, plain, rows)
+                    logits = readouts[id(model)].logits(plain, reads[id(model)], rows)
                     values = {"loss_nats": cross_entropy(logits, targets[rows], reduction="none")}
                     _check_finite(values["loss_nats"])
                 for metric, value in values.items():
@@ -165,15 +169,3 @@ def evaluate(
             collected.setdefault(key, []).append(torch.cat(parts).view(index.stop - start, -1).mean(1))
     for (name, metric), parts in collected.items():
         yield name, metric, torch.cat(parts)
-
-
-def _logits(
-    readouts: Mapping[int, Readout],
-    reads: Mapping[int, Tensor | None],
-    model: Evaluated | None,
-    plain: Tensor,
-    rows: slice,
-) -> Tensor:
-    """Return an arm's logits `[n, V]` of some scored positions."""
-    read = reads[id(model)]
-    return readouts[id(model)].logits(plain, None if read is None else read[rows])

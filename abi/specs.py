@@ -7,6 +7,7 @@ from typing import Any
 
 from abi.jobs import Needed, seeds_of
 from abi.studies import SeveralJobs
+from abi.vocabulary import written_variants
 
 __all__ = ["Study", "seeds_of"]
 
@@ -77,8 +78,7 @@ class Study(SeveralJobs):
     def writes(self, claim_id: str) -> bool:
         """Return whether a claim has a variant whose lesson is on text that the source writes."""
         claim = self.claim(claim_id)
-        variants = self.scale["calibration"][claim["fit"]].get("variants", {})
-        return any(variants[name].get("text") == "written" for name in claim.get("variants", ()))
+        return bool(written_variants(claim, self.scale["calibration"][claim["fit"]].get("variants", {})))
 
     def written_spec(self, claim_id: str, batch: str) -> dict[str, Any]:
         """What the text that a batch of source modules writes, and the states on it, depend on."""

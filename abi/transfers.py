@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from abi.vocabulary import fits_of
+from abi.vocabulary import fits_of, written_variants
 
 Record = Mapping[str, Any]
 REGIMES = ("oracle-kd", "few-shot", "general-only")
@@ -135,15 +135,11 @@ def advice(found: Mapping[str, Record]) -> str:
 
 
 def _general_advice(result: Record) -> str:
-    usual, *lessons = (_worth(result["fits"][fit]) for fit in (result["claim"]["fit"], *_written(result)))
+    claim, budget = result["claim"], result["provenance"]["spec"]["budget"]
+    written = written_variants(claim, budget.get("variants", {}))
+    usual, *lessons = (_worth(result["fits"][fit]) for fit in (claim["fit"], *written))
     sentence = f"without domain text, move it ({usual})" if usual else "without domain text nothing is shown"
     return sentence + "".join(f"; on a lesson that its source writes ({lesson})" for lesson in lessons if lesson)
-
-
-def _written(result: Record) -> list[str]:
-    """Return the variants of a claim whose lesson is on text that the source wrote."""
-    variants = result["provenance"]["spec"]["budget"].get("variants", {})
-    return [fit for fit in result["claim"].get("variants", ()) if variants[fit].get("text") == "written"]
 
 
 def _worth(judged: Record) -> str | None:

@@ -21,6 +21,11 @@ CLOSED_FORM = "closed-form"
 """The `fit` without gradient steps, reported beside every other."""
 
 
+def written_variants(claim: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the variants of a claim whose lesson is on text that its source writes. Args: variants: what each one changes."""
+    return [name for name in claim.get("variants", ()) if variants[name].get("text") == "written"]
+
+
 def fits_of(claim: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the fits of a claim: the one that decides, its variants, and the closed form where there is a teacher."""
     closed = () if claim["regime"] == "few-shot" else (CLOSED_FORM,)

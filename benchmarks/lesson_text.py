@@ -11,7 +11,6 @@ import argparse
 import csv
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,9 +22,10 @@ from abi.metrics import evaluate
 from abi.module import with_net
 from abi.specs import Study
 from abi.stages.calibration import Teaching, budget_of
+from abi.stages.states_of_text import windows_of
 from abi.stages.store import module_of_seed, read_head, read_states
 from abi.stages.written_text import written
-from abi.states import States, make_windows, write_states
+from abi.states import States, write_states
 
 PLACEBOS = ("random", "permuted", "no-domain", "linear", "bias")
 COLUMNS = ["claim", "text", "positions", "arm", "closure_calibration", "ahead_per_seed"]
@@ -33,11 +33,7 @@ COLUMNS = ["claim", "text", "positions", "arm", "closure_calibration", "ahead_pe
 
 def states_of(backbone, documents, split, spec, head, like: States, path: Path) -> States:
     """Return the states of a backbone on documents of a split, with the hashes of a store of the same backbone."""
-    window = backbones.Window(**spec["window"])
-    windows = make_windows(
-        [document for document in documents if document.split == split], partial(backbones.encode, backbone.tokenizer), window,
-        max_windows=spec["max_windows"][split], max_per_document=spec["max_windows_per_document"][split], min_scored=spec["min_scored"],
-    )  # fmt: skip
+    windows, window = windows_of(backbone, documents, split, spec), backbones.Window(**spec["window"])
     return States(path, {**like.manifest, **write_states(backbone, windows, window, spec["taps"], head, path)})
 
 

@@ -103,11 +103,12 @@ class Teaching:
         self.closed_only = spec["closed_only"]
         source = read_states(inputs["source_states"], "train")
         self.bases = {"target": self.states.manifest["base_sha256"], "source": source.manifest["base_sha256"]}
+        target_held_out, source_held_out = (
+            read_states(inputs[f"{role}_held_out"], "calibration") for role in ("target", "source")
+        )
         self.pairs = {
-            split: self.paired(
-                read_states(inputs[f"target_{of}"], split), read_states(inputs[f"source_{of}"], split), split
-            )
-            for split, of in (("train", "states"), ("calibration", "held_out"))
+            "train": self.paired(self.states, source, "train"),
+            "calibration": self.paired(target_held_out, source_held_out, "calibration"),
         }
 
     def paired(self, target: States, source: States, split: str) -> Pair:

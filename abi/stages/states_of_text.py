@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from abi import backbones
+from abi.backbones import Backbone, Window
 from abi.corpus import SPLITS, Document, assignment_sha256, read_assigned
 from abi.provenance import Job, read_json, sha256_file, write_json
-from abi.states import Head, make_windows, write_states
+from abi.states import Head, Windows, make_windows, write_states
 
 
 def run(job: Job, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
@@ -32,13 +33,10 @@ def write_splits(
     """
     spec = job.spec if spec is None else spec
     backbone = backbones.load_checked(model, base)
-    head, window = Head.read(head_path), backbones.Window(**spec["window"])
+    head, window = Head.read(head_path), Window(**spec["window"])
     corpus = {"corpus_sha256": assignment_sha256(documents), "shares": spec["split"], "salt": spec["salt"]}
     for split, manifest in manifests.items():
-        windows = make_windows(
-            [d for d in documents if d.split == split], partial(backbones.encode, backbone.tokenizer), window,
-            max_windows=spec["max_windows"][split], max_per_document=spec["max_windows_per_document"][split], min_scored=spec["min_scored"],
-        )  # fmt: skip
+        windows = windows_of(backbone, documents, split, spec)
         path = Path(manifest)
         tensors = path.with_suffix(".safetensors")
         facts = write_states(backbone, windows, window, spec["taps"], head, tensors)
@@ -47,3 +45,11 @@ def write_splits(
             "head_sha256": base["head_sha256"], "vocabulary": base["vocabulary"], "tensors_sha256": sha256_file(tensors),
             "provenance": job.provenance(),
         })  # fmt: skip
+
+
+def windows_of(backbone: Backbone, documents: Sequence[Document], split: str, spec: Mapping[str, Any]) -> Windows:
+    """Return the windows of a split's documents, tokenized for a backbone. Args: spec: of the states (`Jobs.states_spec`)."""
+    return make_windows(
+        [d for d in documents if d.split == split], partial(backbones.encode, backbone.tokenizer), Window(**spec["window"]),
+        max_windows=spec["max_windows"][split], max_per_document=spec["max_windows_per_document"][split], min_scored=spec["min_scored"],
+    )  # fmt: skip

@@ -163,5 +163,5 @@ def test_states_of_another_backbone_are_refused_by_their_weights(make_states, re
     states = make_states()
     own = states.manifest["base_sha256"] = "a" * 64
     check_backbone(states, own, "the source")
-    with refuses("are states of another backbone than the source; rebuild the states", DataError):
+    with refuses("are of another backbone than the source; rebuild the states", DataError):
         check_backbone(states, "f" * 64, "the source")

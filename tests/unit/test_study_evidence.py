@@ -262,7 +262,7 @@ def test_the_head_of_another_backbone_is_refused(world, refuses):
 def test_states_of_the_other_way_of_updating_are_refused(world, refuses, claim, update):
     held, free = (world.study.updated_states(update, f"{way}.1", "python", "1-3") for way in ("held", "free"))
     replace_batch(free, held)
-    with refuses("is not the head of the backbone whose states|are states of another backbone than"):
+    with refuses("is not the head of the backbone whose states|are of another backbone than"):
         again(world, claim)
 
 
