@@ -2,7 +2,7 @@
 
 import sys
 
-from abi.cli import main
+from abi.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,12 +16,13 @@ from dataclasses import replace
 import torch
 from calibration_rates import SEED, held_out, objective_on, pilot
 
-from abi.arms import RECIPES, Solved, gradient_tasks, make, train_arms
-from abi.config import load
-from abi.fitting import Batch, Objective, solve
-from abi.specs import Study
-from abi.stages.calibration import Taught, budget_of
-from abi.training import Schedule
+from abi.arms.closed_form import solve
+from abi.arms.data import Batch, Objective
+from abi.arms.recipes import RECIPES, Solved, budget_of, gradient_tasks, make, train_arms
+from abi.models.loop import Schedule
+from abi.plan.config import load
+from abi.plan.transfers import Study
+from abi.steps.calibrate_arms import Taught
 
 NATIVE = (Batch(8), Batch(4), Batch(1024, "positions"), Batch(512, "positions"))
 CALIBRATION = (Batch(4), Batch(2), Batch(512, "positions"), Batch(256, "positions"), Batch(128, "positions"))

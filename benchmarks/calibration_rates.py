@@ -18,25 +18,18 @@ from pathlib import Path
 
 import torch
 
-from abi.arms import RECIPES, Solved, gradient_tasks, make, train_arms
-from abi.config import load
-from abi.fitting import (
-    Batch,
-    FitData,
-    Objective,
-    StoredStates,
-    ToFit,
-    corrections,
-    derive_seed,
-    fit_gradients,
-    objectives,
-)
-from abi.module import AbiModule
-from abi.provenance import read_json
-from abi.specs import Study
-from abi.stages.calibration import Taught, Teaching, budget_of
-from abi.stages.store import read_states
-from abi.training import Schedule, Trained
+from abi.arms.data import Batch, FitData, Objective
+from abi.arms.forms import StoredStates, corrections
+from abi.arms.gradient import ToFit, fit_gradients, objectives
+from abi.arms.recipes import RECIPES, Solved, budget_of, gradient_tasks, make, train_arms
+from abi.base.files import read_json
+from abi.base.seeds import derive_seed
+from abi.models.loop import Schedule, Trained
+from abi.models.module import AbiModule
+from abi.models.saved import read_states
+from abi.plan.config import load
+from abi.plan.transfers import Study
+from abi.steps.calibrate_arms import Taught, Teaching
 
 RATES = {
     "module": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
@@ -111,22 +104,23 @@ def rows_of(study: Study, claim_id: str, rates=RATES) -> Iterator[list]:
 
 def lora_rows(study: Study, claim_id: str, data: FitData, check: FitData, rates) -> Iterator[list]:
     """Yield the objective on calibration text of the arm `lora` at several rates: the mean over the ladder of windows."""
-    from abi import backbones
-    from abi.stages.lora import ARM, Lora, train_adapter
+    from abi.models.backbone import final_states, load_backbone
+    from abi.models.lora import adapt
+    from abi.steps.train_lora import ARM, Lora, train_adapter
 
     spec, inputs = study.lora_spec(claim_id, f"{SEED}-{SEED}"), study.lora_input(claim_id, f"{SEED}-{SEED}")
     budget = budget_of({**spec, "variants": []})
-    lora = Lora(backbones.load(study.backbone_folder(study.claim(claim_id)["target"])), read_json(inputs["backbone"], "backbone"),
+    lora = Lora(load_backbone(study.backbone_folder(study.claim(claim_id)["target"])), read_json(inputs["backbone"], "backbone"),
                 spec["module"], data.states)  # fmt: skip
     for rate in rates:
         found = []
         for task in gradient_tasks(data, budget, SEED):
-            adapted = backbones.adapt(lora.backbone, lora.shape, derive_seed(ARM, SEED))
+            adapted = adapt(lora.backbone, lora.shape, derive_seed(ARM, SEED))
             trained = train_adapter(
                 adapted, task.data, lora.window, budget.objective, scaled(task.schedules[ARM], rate),
                 batch=budget.batch.as_windows(task.data.states), seed=derive_seed("calibration", SEED),
             )  # fmt: skip
-            finals = backbones.final_states(adapted.backbone, check.states.tokens(slice(None)), lora.window)
+            finals = final_states(adapted.backbone, check.states.tokens(slice(None)), lora.window)
             stored = StoredStates({str(check.states.manifest["tensors_sha256"]): (check.states.windows, finals)})
             last = trained.losses[-50:]
             found.append((objective_on(stored, check, budget.objective), sum(last) / len(last)))

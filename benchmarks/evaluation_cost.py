@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from abi import metrics
-from abi.module import AbiModule, ModuleConfig
-from abi.states import Head, States
+from abi.arms import metrics
+from abi.models.module import AbiModule, ModuleConfig
+from abi.models.states import Head, States
 
 WINDOWS, POSITIONS, WIDTH, VOCABULARY, ROUNDS = 16, 127, 128, 2048, 5
 

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import torch
 
-from abi import backbones
-from abi.arms import RECIPES, Nets, Solved, fit_arms, gradient_tasks, make
-from abi.config import load
-from abi.metrics import evaluate
-from abi.module import with_net
-from abi.specs import Study
-from abi.stages.calibration import Teaching, budget_of
-from abi.stages.states_of_text import windows_of
-from abi.stages.store import module_of_seed, read_head, read_states
-from abi.stages.written_text import written
-from abi.states import States, write_states
+from abi.arms.metrics import evaluate
+from abi.arms.recipes import RECIPES, Nets, Solved, budget_of, fit_arms, gradient_tasks, make
+from abi.models.backbone import Window, load_backbone
+from abi.models.module import with_net
+from abi.models.saved import module_of_seed, read_head, read_states
+from abi.models.states import States, write_states
+from abi.plan.config import load
+from abi.plan.transfers import Study
+from abi.steps.calibrate_arms import Teaching
+from abi.steps.write_lesson_text import written
+from abi.steps.write_states import windows_of
 
 PLACEBOS = ("random", "permuted", "no-domain", "linear", "bias")
 COLUMNS = ["claim", "text", "positions", "arm", "closure_calibration", "ahead_per_seed"]
@@ -33,7 +33,7 @@ COLUMNS = ["claim", "text", "positions", "arm", "closure_calibration", "ahead_pe
 
 def states_of(backbone, documents, split, spec, head, like: States, path: Path) -> States:
     """Return the states of a backbone on documents of a split, with the hashes of a store of the same backbone."""
-    windows, window = windows_of(backbone, documents, split, spec), backbones.Window(**spec["window"])
+    windows, window = windows_of(backbone, documents, split, spec), Window(**spec["window"])
     return States(path, {**like.manifest, **write_states(backbone, windows, window, spec["taps"], head, path)})
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     spec = {**study.calibration_spec(options.claim, batch), "variants": []}
     teaching, budget = Teaching(spec, study.calibration_input(options.claim, batch)), budget_of(spec)
     writing = study.written_spec(options.claim, batch)
-    models = {role: backbones.load(study.backbone_folder(claim[role])) for role in ("source", "target")}
+    models = {role: load_backbone(study.backbone_folder(claim[role])) for role in ("source", "target")}
     general = {"target": teaching.states, "source": read_states(teaching.inputs["source_states"], "train")}
     heads = {"target": teaching.head, "source": read_head(teaching.inputs["source_head"], general["source"])}
     check = read_states(study.states(claim["target"], claim["text"], "calibration"), "calibration")
@@ -70,7 +70,7 @@ def main() -> None:
                         own.proj_out.weight.zero_()
                     first, window = (
                         general["source"].tokens(slice(None))[:, 0],
-                        backbones.Window(**writing["source"]["window"]),
+                        Window(**writing["source"]["window"]),
                     )
                     documents = written(models["source"], own, first, window, writing, seed)
                     pairs = {

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from abi.losses import head_loss
-from abi.module import AbiModule, ModuleConfig
-from abi.states import Head
+from abi.arms.losses import head_loss
+from abi.models.module import AbiModule, ModuleConfig
+from abi.models.states import Head
 
 
 def naive(states, head, targets, teacher):

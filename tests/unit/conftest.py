@@ -9,8 +9,8 @@ import torch
 from hypothesis import settings
 from safetensors.torch import save_file
 
-from abi.errors import DataError
-from abi.states import Head, States
+from abi.base.errors import DataError
+from abi.models.states import Head, States
 
 torch.set_num_threads(1)
 settings.register_profile("abi", deadline=None, derandomize=True)
@@ -70,9 +70,9 @@ def texts():
 
 @pytest.fixture(scope="session")
 def tokenizers(texts):
-    from abi import backbones
+    from abi.models.tokenizers import build_tokenizer
 
-    return {kind: backbones.build_tokenizer(texts, kind, 360) for kind in ("bpe", "unigram")}
+    return {kind: build_tokenizer(texts, kind, 360) for kind in ("bpe", "unigram")}
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ def make_backbone(tokenizers):
     """A randomly initialised backbone of a family of FAMILIES, the same at every call."""
     import transformers
 
-    from abi import backbones
+    from abi.models.backbone import Backbone
 
     def make(family, vocab_size=None, seed=0):
         kind, keywords = FAMILIES[family]
@@ -93,7 +93,7 @@ def make_backbone(tokenizers):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = auto.from_config(config)
-        return backbones.Backbone(model.eval().requires_grad_(False), tokenizer)
+        return Backbone(model.eval().requires_grad_(False), tokenizer)
 
     return make
 
@@ -106,9 +106,9 @@ def backbone(request, make_backbone):
 @pytest.fixture(scope="session")
 def window_of():
     """A window of 12 tokens for a backbone: 5 of them are an encoder's."""
-    from abi import backbones
+    from abi.models.backbone import Window
 
-    return lambda backbone: backbones.Window(12, 5 if backbone.is_encoder_decoder else 0, 1)
+    return lambda backbone: Window(12, 5 if backbone.is_encoder_decoder else 0, 1)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from abi.rows import COLUMNS
-from abi.rules import Criteria
+from abi.judge.contrasts import Criteria
+from abi.judge.evidence_files import COLUMNS
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = yaml.safe_load((ROOT / "config/protocol.yaml").read_text(encoding="utf-8"))

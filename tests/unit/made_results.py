@@ -15,20 +15,26 @@ import numpy as np
 import pandas as pd
 from evidence_rows import RECONSTRUCTION, ROOT, TRANSFER, rows
 
-from abi import provenance
-from abi import rows as row_files
-from abi.config import load
-from abi.specs import Study, seeds_of
-from abi.stages import ladder, summary, verdict
-from abi.verification.findings import is_number, lookup
-from abi.vocabulary import AGREEMENT, CLOSED_FORM, PAGES, fits_of
+from abi.audit.results.findings import is_number, lookup
+from abi.base.digest import code_digest
+from abi.base.files import sha256_file, write_json
+from abi.base.job import Job
+from abi.base.names import AGREEMENT, CLOSED_FORM, PAGES, fits_of
+from abi.judge import evidence_files
+from abi.judge.judgement import CANDIDATE
+from abi.plan.config import load
+from abi.plan.jobs import seeds_of
+from abi.plan.transfers import Study
+from abi.steps import judge_claim
+from abi.steps import judge_ladder as ladder
+from abi.steps import summarise as summary
 
 CLAIM = "t5_to_gpt2"
 FEW_SHOT, GENERAL_ONLY, LADDER = "t5_to_gpt2_few_shot", "gpt2_to_qwen_general_only", "cross_size"
 STUDY = Study(load("tiny"))
 RUNGS = tuple(STUDY.claim(LADDER)["rungs"])
 FILE = STUDY.result_file(CLAIM)
-CODE = provenance.code_digest("scripts/evaluate_arms.py")
+CODE = code_digest("scripts/evaluate_arms.py")
 
 
 HEAVY = {"torch", "numpy", "scipy", "pandas", "transformers", "snakemake"}
@@ -38,12 +44,12 @@ HEAVY = {"torch", "numpy", "scipy", "pandas", "transformers", "snakemake"}
 
 
 def write_csv(path, frame):
-    row_files.write_csv(path, list(frame), frame.astype(object).itertuples(index=False))
+    evidence_files.write_csv(path, list(frame), frame.astype(object).itertuples(index=False))
 
 
 def write_promise(study, claim, path):
-    job = provenance.Job("evaluate_arms", study.evaluation_spec(claim, Path(path).stem), CODE, [], 1)
-    row_files.write_promise(path, job.provenance())
+    job = Job("evaluate_arms", study.evaluation_spec(claim, Path(path).stem), CODE, [], 1)
+    evidence_files.write_promise(path, job.provenance())
 
 
 def evidence(claim, groups, levels):
@@ -79,8 +85,8 @@ def draws(fit, arm, budgets=1):
 
 
 def manifest(path, kind, rule, spec, body):
-    job = provenance.Job(rule, spec, provenance.code_digest(f"scripts/{rule}.py"), [], 1)
-    provenance.write_json(path, kind, {**body, "provenance": job.provenance()})
+    job = Job(rule, spec, code_digest(f"scripts/{rule}.py"), [], 1)
+    write_json(path, kind, {**body, "provenance": job.provenance()})
 
 
 def write_manifests(study, claim):
@@ -131,17 +137,13 @@ def write_manifests(study, claim):
 def judge(study, claim):
     inputs = study.verdict_input(claim)
     paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
-    job = provenance.Job(
-        "judge_claim", study.verdict_spec(claim), provenance.code_digest("scripts/judge_claim.py"), paths, 1
-    )
-    verdict.run(job, inputs, {"result": study.result_file(claim)})
+    job = Job("judge_claim", study.verdict_spec(claim), code_digest("scripts/judge_claim.py"), paths, 1)
+    judge_claim.run(job, inputs, {"result": study.result_file(claim)})
 
 
 def judge_ladder(study, claim):
     paths = study.result_files(study.claim(claim)["rungs"])
-    job = provenance.Job(
-        "judge_ladder", study.ladder_spec(claim), provenance.code_digest("scripts/judge_ladder.py"), paths, 1
-    )
+    job = Job("judge_ladder", study.ladder_spec(claim), code_digest("scripts/judge_ladder.py"), paths, 1)
     ladder.run(job, {"rungs": paths}, {"result": study.result_file(claim)})
 
 
@@ -151,8 +153,8 @@ def summarise(study):
         paths = [path for path in study.page_files(page) if Path(path).exists()]
         if page == "headline" and paths != study.page_files(page):
             continue
-        code = provenance.code_digest("scripts/summarise.py")
-        job = provenance.Job("summarise", study.page_spec(page), code, paths, 1)
+        code = code_digest("scripts/summarise.py")
+        job = Job("summarise", study.page_spec(page), code, paths, 1)
         names = {"markdown": f"{page}.md", "text": f"{page}.txt", "record": f"{page}.json"}
         summary.run(job, paths, {key: f"{study.results}/{name}" for key, name in names.items()})
 
@@ -182,7 +184,7 @@ def _built(claims, groups, levels):
             for path in inputs["evidence"]:
                 write_csv(path, frame[frame["seed"].isin(seeds_of(Path(path).name.split(".")[0]))])
             for i, path in enumerate(inputs["draws"]):
-                write_csv(path, draws(fit, verdict.CANDIDATE[kind], budgets).assign(seed=i + 1))
+                write_csv(path, draws(fit, CANDIDATE[kind], budgets).assign(seed=i + 1))
             for path in inputs["manifests"]:
                 write_promise(STUDY, claim, path)
             write_manifests(STUDY, claim)
@@ -215,19 +217,19 @@ def regenerate(path, source):
     """
     forged = [str(source)]
     for manifest in STUDY.verdict_input(CLAIM)["manifests"]:
-        if Path(source) in row_files.files_of(manifest).values():
-            told = row_files.promise_of(manifest)
+        if Path(source) in evidence_files.files_of(manifest).values():
+            told = evidence_files.promise_of(manifest)
             edit(manifest, lambda document, told=told: document.update(told))
             forged.append(manifest)
     for name in forged:
-        digest = provenance.sha256_file(name)
+        digest = sha256_file(name)
         edit(path, lambda document, n=name, d=digest: document["provenance"]["inputs"].__setitem__(n, d))
-    whole = provenance.sha256_file(path)
+    whole = sha256_file(path)
     into_pages(path, whole)
 
 
 def regenerate_summary(path):
-    into_pages(path, provenance.sha256_file(path))
+    into_pages(path, sha256_file(path))
 
 
 def into_pages(path, digest):

@@ -11,11 +11,13 @@ import pandas as pd
 from evidence_rows import ROOT, rows
 from made_results import STUDY, build, draws, manifest, summarise, write_csv
 
-from abi import provenance
-from abi import rows as row_files
-from abi.several import study_names
-from abi.specs import seeds_of
-from abi.stages import ladder, study_verdict
+from abi.base.digest import code_digest
+from abi.base.job import Job
+from abi.judge import evidence_files
+from abi.judge.studies import study_names
+from abi.plan.jobs import seeds_of
+from abi.steps import judge_ladder
+from abi.steps.judge_study import run
 
 UPDATE, ATLAS, LAW, SUCCESSION = "gpt2_update", "domain_atlas", "calibration_scaling", "succession"
 AGGREGATE = "reproduce"
@@ -126,17 +128,17 @@ def write_evidence(claim_id, frame):
         batch = Path(told).stem
         write_csv(place, frame[frame["seed"].isin(seeds_of(batch))])
         write_csv(drawn, draws("s", "arm").assign(seed=seeds_of(batch)[0]))
-        code = provenance.code_digest("scripts/evaluate_studies.py")
-        job = provenance.Job("evaluate_studies", STUDY.study_evaluation_spec(claim_id, batch), code, [], 1)
-        row_files.write_promise(told, job.provenance())
+        code = code_digest("abi/steps/evaluate_studies.py")
+        job = Job("evaluate_studies", STUDY.study_evaluation_spec(claim_id, batch), code, [], 1)
+        evidence_files.write_promise(told, job.provenance())
 
 
 def judge_study(claim_id):
     inputs = STUDY.study_verdict_input(claim_id)
     paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
-    code = provenance.code_digest("scripts/judge_study.py")
-    job = provenance.Job("judge_study", STUDY.study_verdict_spec(claim_id), code, paths, 1)
-    study_verdict.run(job, inputs, {"result": STUDY.result_file(claim_id)})
+    code = code_digest("abi/steps/judge_study.py")
+    job = Job("judge_study", STUDY.study_verdict_spec(claim_id), code, paths, 1)
+    run(job, inputs, {"result": STUDY.result_file(claim_id)})
 
 
 def make_study(claim_id, levels=None, groups=32):
@@ -154,10 +156,10 @@ def make_aggregate():
         manifest(
             path, "alignment", "fit_alignment", STUDY.alignment_spec(claim, Path(batch).stem), {"alignments": entries}
         )
-    code = provenance.code_digest("scripts/judge_ladder.py")
+    code = code_digest("abi/steps/judge_ladder.py")
     flat = [*inputs["rungs"], *inputs["alignments"]]
-    job = provenance.Job("judge_ladder", STUDY.ladder_spec(AGGREGATE), code, flat, 1)
-    ladder.run(job, inputs, {"result": STUDY.result_file(AGGREGATE)})
+    job = Job("judge_ladder", STUDY.ladder_spec(AGGREGATE), code, flat, 1)
+    judge_ladder.run(job, inputs, {"result": STUDY.result_file(AGGREGATE)})
 
 
 ALIGNED = {"n_rows": 1000, "effective_rank": 10.0, "residual": 0.4, "cosine_before": 0.01, "cosine_held_out": 0.9}

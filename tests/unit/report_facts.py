@@ -5,12 +5,13 @@ import functools
 import json
 from pathlib import Path
 
-from abi import record
-from abi.config import load
-from abi.page.facts import Facts, gather
-from abi.page_specs import report_spec
-from abi.provenance import ROOT
-from abi.specs import Study
+from abi.audit.record.judgement import judge
+from abi.audit.record.judgement import load as load_record
+from abi.base.files import ROOT
+from abi.plan.config import load
+from abi.plan.pages import report_spec
+from abi.plan.transfers import Study
+from abi.report.page.facts import Facts, gather
 
 STUDY = Study(load("tiny"))
 SPEC = report_spec(STUDY)
@@ -37,7 +38,7 @@ def whole():
 
 @functools.cache
 def judgement():
-    return record.judge(record.load())
+    return judge(load_record())
 
 
 def facts(found=None, **changes) -> Facts:

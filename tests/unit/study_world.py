@@ -6,19 +6,16 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from abi import backbones, provenance
-from abi.config import load
-from abi.corpus import SPLITS, Document, split_of, summary, write_documents
-from abi.provenance import sha256_file
-from abi.specs import Study
-from abi.stages import (
-    evidence_of_studies,
-    modules,
-    states_of_text,
-    study_verdict,
-    updated_backbones,
-    updated_states,
-)
+from abi.base.digest import code_digest
+from abi.base.files import read_result, sha256_file, write_json
+from abi.base.job import Job
+from abi.models.backbone import describe_backbone, save_backbone, save_head
+from abi.plan.config import load
+from abi.plan.transfers import Study
+from abi.steps import evaluate_studies, train_modules, update_backbone, write_states, write_updated_states
+from abi.steps.judge_study import run
+from abi.text.corpus import summary
+from abi.text.documents import SPLITS, Document, split_of, write_documents
 
 FAMILIES = {"gpt2": "gpt2", "gpt2_medium": "gpt2", "gpt2_large": "gpt2", "t5_large": "t5"}
 WORDS = ["state", "window", "loss", "token", "norm", "rate", "model", "batch", "index", "text", "größe", "head"]
@@ -73,8 +70,8 @@ def flat(inputs):
 
 
 def job(rule, spec, inputs, script=None):
-    code = provenance.code_digest(f"scripts/{script or rule}.py")
-    return provenance.Job(rule, spec, code, flat(inputs), 1)
+    code = code_digest(f"abi/steps/{script or rule}.py")
+    return Job(rule, spec, code, flat(inputs), 1)
 
 
 class World:
@@ -99,15 +96,15 @@ class World:
             files, made = self.study.text_files(name), documents_of(self.study, name)
             write_documents(made, files["documents"])
             told = {**summary(made), "provenance": job("build_text", {}, {}).provenance()}
-            provenance.write_json(files["record"], "text", told)
+            write_json(files["record"], "text", told)
 
     def backbone(self, name):
         if not self.once("backbone", name):
             return
         folder = self.study.backbone_folder(name)
         made = self.make_backbone(FAMILIES[name], seed=sorted(FAMILIES).index(name))
-        backbones.save(made, folder)
-        facts, scale = backbones.describe(made, folder), backbones.save_head(made, self.study.head(name))
+        save_backbone(made, folder)
+        facts, scale = describe_backbone(made, folder), save_head(made, self.study.head(name))
         facts |= {
             "name": name,
             "revision": "built",
@@ -115,7 +112,7 @@ class World:
             "head_sha256": sha256_file(self.study.head(name)),
         }
         about = job("build_backbone", self.study.backbone_spec(name), {}).provenance()
-        provenance.write_json(f"{folder}.json", "backbone", {**facts, "pretraining": {}, "provenance": about})
+        write_json(f"{folder}.json", "backbone", {**facts, "pretraining": {}, "provenance": about})
 
     def states(self, backbone, text):
         if not self.once("states", backbone, text):
@@ -130,7 +127,7 @@ class World:
             "model": folder,
         }
         running = job("write_states", self.study.states_spec(backbone, text), inputs)
-        states_of_text.run(running, inputs, {s: self.study.states(backbone, text, s) for s in SPLITS})
+        write_states.run(running, inputs, {s: self.study.states(backbone, text, s) for s in SPLITS})
 
     def modules(self, of):
         backbone, text, shape, role = of
@@ -140,7 +137,7 @@ class World:
                 inputs = {"train": self.study.states(backbone, text, "train"), "head": self.study.head(backbone)}
                 out = f"{self.study.results}/modules/{'/'.join(of)}/{batch}"
                 running = job("train_modules", self.study.module_spec(text, shape, role, batch), inputs)
-                modules.run(running, inputs, {"manifest": f"{out}.json", "folder": out})
+                train_modules.run(running, inputs, {"manifest": f"{out}.json", "folder": out})
 
     def update_inputs(self, update, stage, batch):
         """Inputs of an update, all there."""
@@ -159,7 +156,7 @@ class World:
         if self.once("update", update, stage, batch):
             inputs, path = self.update_inputs(update, stage, batch), self.study.updated(update, stage, batch)
             running = job("update_backbone", self.study.update_spec(update, stage, batch), inputs)
-            updated_backbones.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
+            update_backbone.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
 
     def updated_states(self, update, stage, text, batch):
         self.update(update, stage, batch)
@@ -168,7 +165,7 @@ class World:
             inputs = {**self.study.text_files(text), "updated": self.study.updated(update, stage, batch)}
             path = self.study.updated_states(update, stage, text, batch)
             running = job("write_updated_states", self.study.updated_states_spec(update, stage, text, batch), inputs)
-            updated_states.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
+            write_updated_states.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
 
     def updated_modules(self, update, stage, text, batch):
         self.updated_states(update, stage, text, batch)
@@ -179,7 +176,7 @@ class World:
             }
             path = self.study.updated_modules(update, stage, text, batch)
             running = job("train_updated_modules", self.study.updated_module_spec(update, stage, text, batch), inputs)
-            modules.run_updated(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
+            train_modules.run_updated(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
 
     def before_evidence(self, claim_id):
         """Make everything that the evidence of a claim reads."""
@@ -205,12 +202,12 @@ class World:
             inputs = self.study.study_input(claim_id, Path(manifest).stem)
             running = job("evaluate_studies", self.study.study_evaluation_spec(claim_id, Path(manifest).stem), inputs)
             outputs = {"evidence": evidence, "draws": draws, "manifest": manifest}
-            evidence_of_studies.run(running, inputs, outputs)
+            evaluate_studies.run(running, inputs, outputs)
 
     def verdict(self, claim_id):
         """Judge a claim; return its result file."""
         self.evidence(claim_id)
         inputs = {k: v for k, v in self.study.study_verdict_input(claim_id).items() if k != "generation"}
         path = self.study.result_file(claim_id)
-        study_verdict.run(job("judge_study", self.study.study_verdict_spec(claim_id), inputs), inputs, {"result": path})
-        return provenance.read_result(path)
+        run(job("judge_study", self.study.study_verdict_spec(claim_id), inputs), inputs, {"result": path})
+        return read_result(path)

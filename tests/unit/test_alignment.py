@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from abi.alignment import conjugated, fit_procrustes, paired_positions, ridge_solve
-from abi.errors import AlignmentError
-from abi.module import AbiModule, ModuleConfig
+from abi.arms.alignment import conjugated, fit_procrustes, paired_positions, ridge_solve
+from abi.base.errors import AlignmentError
+from abi.models.module import AbiModule, ModuleConfig
 
 
 def rotation(width, seed=0):

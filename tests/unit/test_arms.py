@@ -7,15 +7,17 @@ import torch
 from safetensors.torch import load_file
 from scipy.stats import ortho_group
 
-from abi import arms, training
-from abi.alignment import conjugated
-from abi.arms import ORACLE_KD, RECONSTRUCTION, Budget, Nets, fit_all, make
-from abi.errors import ConfigError, TamperError
-from abi.fitting import Batch, FitData, LinearMap, LogitBias, Objective, correction_of, corrections, load_fitted
-from abi.module import AbiModule, ModuleConfig
-from abi.provenance import sha256_tensors
-from abi.training import BatchOrder, Phase, Schedule
-from abi.vocabulary import CLOSED_FORM
+from abi.arms import recipes
+from abi.arms.alignment import conjugated
+from abi.arms.data import Batch, FitData, Objective
+from abi.arms.forms import LinearMap, LogitBias, correction_of, corrections, load_fitted
+from abi.arms.recipes import ORACLE_KD, RECONSTRUCTION, Budget, Nets, fit_all, make
+from abi.base.errors import ConfigError, TamperError
+from abi.base.files import sha256_tensors
+from abi.base.names import CLOSED_FORM
+from abi.models import loop
+from abi.models.loop import BatchOrder, Phase, Schedule
+from abi.models.module import AbiModule, ModuleConfig
 
 CONFIG = ModuleConfig(8, (0, 2), 6, tap_norms=True)
 INTERFACE = {
@@ -274,7 +276,7 @@ def test_all_gradient_arms_share_steps_and_batches(data, nets, tmp_path, monkeyp
             seen[-1].append(index.tolist())
             return index
 
-    monkeypatch.setattr("abi.fitting.BatchOrder", Recorded)
+    monkeypatch.setattr("abi.arms.gradient.BatchOrder", Recorded)
     records = fit(data, nets, tmp_path)
     assert len(seen) == 1  # all arms take every step together
     assert len([record for record in records if record["fit"] == "kd"]) == len(ORACLE_KD)
@@ -308,9 +310,9 @@ def test_a_recipe_that_trains_more_than_the_last_map_has_no_closed_form(data, ne
 def test_a_saved_arm_gives_the_corrections_of_the_fitted_one(data, nets, name, tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(
-        arms,
+        recipes,
         "_save",
-        lambda model, place, facts, save=arms._save: kept.append((model, place)) or save(model, place, facts),
+        lambda model, place, facts, save=recipes._save: kept.append((model, place)) or save(model, place, facts),
     )
     fit(data, nets, tmp_path, [name])
     for model, place in kept:
@@ -371,7 +373,7 @@ def test_an_arm_without_its_net_or_rotation_is_refused(data, nets, name, lost, w
 
 
 def test_a_closed_form_that_touches_a_frozen_part_is_tampering(data, nets, tmp_path, monkeypatch, refuses):
-    monkeypatch.setattr(arms, "solve", lambda model, *_: model.domain_alpha.data.add_(1))
+    monkeypatch.setattr(recipes, "solve", lambda model, *_: model.domain_alpha.data.add_(1))
     with refuses("arm transferred: a frozen part changed in a closed-form fit", TamperError):
         fit(data, nets, tmp_path, ["transferred"])
     assert not (tmp_path / CLOSED_FORM).exists()
@@ -388,7 +390,7 @@ def test_a_killed_fit_goes_on_where_it_was(data, nets, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return final(index)
 
-    monkeypatch.setitem(training.fit_together.__kwdefaults__, "checkpoint_every_s", 0.0)
+    monkeypatch.setitem(loop.fit_together.__kwdefaults__, "checkpoint_every_s", 0.0)
     monkeypatch.setattr(data.states, "final", mortal)
     with pytest.raises(KeyboardInterrupt):
         fit(data, nets, kept, ["transferred"], checkpoints=scratch)

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from abi import backbones
-from abi.backbones import Backbone, Window, encode, targets, vocabulary_hash
-from abi.states import Head
+from abi.models.backbone import Backbone, Window, describe_backbone, load_backbone, save_backbone, save_head, targets
+from abi.models.build import build_backbone, download_backbone
+from abi.models.states import Head
+from abi.models.tokenizers import build_tokenizer, encode, pack, spellings, vocabulary_hash
 
 REVISION = "0123456789abcdef" * 2 + "01234567"
 CODE = "def f(x):\n\n\treturn {'é': [x_1, 0.5]}  # 日本 🙂\n    \n\n\n"
@@ -29,13 +30,13 @@ def tokens():
 @pytest.fixture(scope="module")
 def saved(backbone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("backbone")
-    backbones.save(backbone, folder)
+    save_backbone(backbone, folder)
     return folder
 
 
 @torch.no_grad()
 def test_a_saved_backbone_loads_bit_identical(backbone, saved, tokens, window_of):
-    again = backbones.load(saved)
+    again = load_backbone(saved)
     window = window_of(backbone)
     assert torch.equal(again.logits(tokens, window), backbone.logits(tokens, window))
     assert all(
@@ -47,8 +48,8 @@ def test_a_saved_backbone_loads_bit_identical(backbone, saved, tokens, window_of
 
 
 def test_a_saved_backbone_has_the_facts_of_the_one_in_memory(backbone, saved):
-    facts = backbones.describe(backbones.load(saved), saved)
-    assert facts == backbones.describe(backbone, saved)
+    facts = describe_backbone(load_backbone(saved), saved)
+    assert facts == describe_backbone(backbone, saved)
     assert facts["vocabulary"] == vocabulary_hash(backbone.tokenizer)
     assert facts["n_parameters"] == sum(p.numel() for p in backbone.model.parameters())
     assert facts["files"] == {
@@ -59,7 +60,7 @@ def test_a_saved_backbone_has_the_facts_of_the_one_in_memory(backbone, saved):
 @torch.no_grad()
 def test_the_stored_final_state_through_the_stored_head_is_the_models_own_logits(backbone, tokens, window_of, tmp_path):
     window = window_of(backbone)
-    backbones.save_head(backbone, tmp_path / "head.safetensors")
+    save_head(backbone, tmp_path / "head.safetensors")
     final = backbone.hidden_states(tokens, window)[-1]
     logits = Head.read(tmp_path / "head.safetensors").logits(final)
     torch.testing.assert_close(logits, backbone.logits(tokens, window), rtol=1e-5, atol=1e-6)
@@ -102,16 +103,16 @@ def test_only_a_t5_that_scales_its_states_has_a_scaled_head(make_backbone):
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(make_backbone, tmp_path, refuses):
     small = make_backbone("gpt2", vocab_size=300)
-    backbones.save(small, tmp_path)
+    save_backbone(small, tmp_path)
     with refuses("the tokenizer has 360 tokens, the model 300; they do not belong together"):
-        backbones.load(tmp_path)
+        load_backbone(tmp_path)
 
 
 def test_a_window_longer_than_the_model_is_refused(make_backbone, refuses):
-    make_backbone("t5").require(backbones.Window(500, 100, 0))
-    make_backbone("gpt2").require(backbones.Window(64, 0, 0))
+    make_backbone("t5").require(Window(500, 100, 0))
+    make_backbone("gpt2").require(Window(64, 0, 0))
     with refuses("65 tokens of a window are more than the 64 positions of GPT2LMHeadModel; lower"):
-        make_backbone("gpt2").require(backbones.Window(65, 0, 0))
+        make_backbone("gpt2").require(Window(65, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -128,19 +129,19 @@ def test_a_model_that_cannot_be_made_is_one_sentence(texts, model_type, change, 
     definition = {"tokenizer": {"kind": "bpe", "vocab_size": 360}, "model_type": model_type, "pretraining": recipe}
     definition["config"] = {"n_embd": 16, "n_layer": 1, "n_head": 2, **change}
     with refuses(words):
-        backbones.build(definition, texts, backbones.Window(12, 0, 0))
+        build_backbone(definition, texts, Window(12, 0, 0))
 
 
 def test_nothing_is_built_from_no_text(refuses):
     with refuses("no train document"):
-        backbones.build({}, [], backbones.Window(12, 0, 0))
+        build_backbone({}, [], Window(12, 0, 0))
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(make_backbone, tmp_path, refuses):
     backbone = make_backbone("gpt2")
     (tmp_path / "file").write_text("x")
     with refuses("file: cannot be written"):
-        backbones.save(backbone, tmp_path / "file")
+        save_backbone(backbone, tmp_path / "file")
 
 
 def test_code_in_a_model_folder_is_never_run_nor_asked_for(folder, refuses, monkeypatch):
@@ -149,12 +150,12 @@ def test_code_in_a_model_folder_is_never_run_nor_asked_for(folder, refuses, monk
     settings |= {"model_type": "other", "auto_map": {"AutoConfig": "own.Config"}}
     (folder / "config.json").write_text(json.dumps(settings))
     with refuses("is not a loadable backbone"):
-        backbones.load(folder)
+        load_backbone(folder)
 
 
 @pytest.fixture
 def folder(make_backbone, tmp_path):
-    backbones.save(make_backbone("gpt2"), tmp_path / "model")
+    save_backbone(make_backbone("gpt2"), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -163,14 +164,14 @@ def test_truncated_weights_are_refused(folder, size, refuses):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
     with refuses("model: is not a loadable backbone .*; delete it and rebuild it"):
-        backbones.load(folder)
+        load_backbone(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_folder_without_a_file_is_refused(folder, name, refuses):
     (folder / name).unlink()
     with refuses("is not a loadable backbone"):
-        backbones.load(folder)
+        load_backbone(folder)
 
 
 def test_weights_of_another_shape_are_refused(folder, refuses):
@@ -178,7 +179,7 @@ def test_weights_of_another_shape_are_refused(folder, refuses):
     tensors["transformer.ln_f.weight"] = torch.ones(17)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with refuses("is not a loadable backbone"):
-        backbones.load(folder)
+        load_backbone(folder)
 
 
 def test_weights_that_lack_a_tensor_are_refused(folder, refuses):
@@ -186,7 +187,7 @@ def test_weights_that_lack_a_tensor_are_refused(folder, refuses):
     del tensors["transformer.h.0.mlp.c_fc.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with refuses("transformer.h.0.mlp.c_fc.weight"):
-        backbones.load(folder)
+        load_backbone(folder)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
@@ -226,7 +227,7 @@ ROWS = 380  # of a head that has more rows than the vocabulary has tokens
 def test_every_spelling_is_what_the_tokenizer_decodes(tokenizers, kind):
     """Behind an anchor, since a decoder may cut a leading space; single bytes of a longer character decode to U+FFFD."""
     tokenizer = tokenizers[kind]
-    spelled = backbones.spellings(tokenizer, ROWS)
+    spelled = spellings(tokenizer, ROWS)
     anchor = next(i for i, s in enumerate(spelled) if s == "a")
     told = [i for i, s in enumerate(spelled) if s is not None]
     for i in told:
@@ -242,7 +243,7 @@ def test_every_spelling_is_what_the_tokenizer_decodes(tokenizers, kind):
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_the_spellings_of_a_text_are_its_bytes(tokenizers, texts, kind):
-    spelled = backbones.spellings(tokenizers[kind], ROWS)
+    spelled = spellings(tokenizers[kind], ROWS)
     for text in [CODE, "größe 日本 🙂\t\x00\x7f", *texts]:
         ids = encode(tokenizers[kind], text)[0].tolist()
         assert "".join(spelled[i] for i in ids).encode("latin-1").decode("utf-8") == text
@@ -250,7 +251,7 @@ def test_the_spellings_of_a_text_are_its_bytes(tokenizers, texts, kind):
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_every_byte_has_a_spelling_of_its_own(tokenizers, kind):
-    single = [s for s in backbones.spellings(tokenizers[kind], ROWS) if s is not None and len(s) == 1]
+    single = [s for s in spellings(tokenizers[kind], ROWS) if s is not None and len(s) == 1]
     assert {ord(s) for s in single} == set(range(256))
 
 
@@ -258,7 +259,7 @@ def test_every_byte_has_a_spelling_of_its_own(tokenizers, kind):
 def test_no_two_tokens_are_spelled_alike_and_what_is_spelled_by_none_is_never_written(tokenizers, texts, kind):
     """A unigram vocabulary holds "(" and <0x28>: the second is never written, and a model knows nothing of it."""
     tokenizer = tokenizers[kind]
-    spelled = backbones.spellings(tokenizer, ROWS)
+    spelled = spellings(tokenizer, ROWS)
     told = [s for s in spelled if s is not None]
     assert len(told) == len(set(told))
     silent = {i for i in range(len(tokenizer)) if spelled[i] is None}
@@ -270,7 +271,7 @@ def test_no_two_tokens_are_spelled_alike_and_what_is_spelled_by_none_is_never_wr
 
 
 def test_a_head_with_fewer_rows_than_the_vocabulary_has_no_spelling_beyond(tokenizers):
-    assert backbones.spellings(tokenizers["bpe"], 9) == backbones.spellings(tokenizers["bpe"], ROWS)[:9]
+    assert spellings(tokenizers["bpe"], 9) == spellings(tokenizers["bpe"], ROWS)[:9]
 
 
 def test_ends_never_go_back():
@@ -296,7 +297,7 @@ def processor(texts):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sentencepiece, "SentencePieceProcessor", Recorded)
-        tokenizer = backbones.build_tokenizer(texts, "unigram", 360)
+        tokenizer = build_tokenizer(texts, "unigram", 360)
     return tokenizer, made[0]
 
 
@@ -338,30 +339,30 @@ def test_special_tokens_have_their_ids(tokenizers):
 
 def test_text_that_does_not_survive_is_refused(texts, refuses):
     with refuses("tokenizer unigram: a text does not survive"):
-        backbones.build_tokenizer(["▁ is the space of SentencePiece\n", *texts], "unigram", 360)
+        build_tokenizer(["▁ is the space of SentencePiece\n", *texts], "unigram", 360)
 
 
 def test_a_vocabulary_the_text_cannot_fill_is_refused(texts, refuses):
     with refuses("vocab"):
-        backbones.build_tokenizer(texts, "unigram", 5000)
+        build_tokenizer(texts, "unigram", 5000)
 
 
 def test_equal_sizes_are_not_equal_vocabularies(texts, tokenizers):
-    other = backbones.build_tokenizer([text.replace("state", "zebra") for text in texts], "bpe", 360)
+    other = build_tokenizer([text.replace("state", "zebra") for text in texts], "bpe", 360)
     assert len(other) == len(tokenizers["bpe"])
     assert vocabulary_hash(other) != vocabulary_hash(tokenizers["bpe"])
 
 
 def test_packed_windows_are_the_texts_end_to_end(tokenizers):
     tokenizer = tokenizers["bpe"]
-    rows = backbones.pack(tokenizer, ["def a", "x = 1\n" * 5], 4)
+    rows = pack(tokenizer, ["def a", "x = 1\n" * 5], 4)
     stream = [*encode(tokenizer, "def a")[0], 1, *encode(tokenizer, "x = 1\n" * 5)[0], 1]
     assert rows.flatten().tolist() == stream[: len(stream) // 4 * 4]
 
 
 def test_text_for_less_than_one_window_is_refused(tokenizers, refuses):
     with refuses("2 tokens do not fill one window of 4"):
-        backbones.pack(tokenizers["bpe"], ["a"], 4)
+        pack(tokenizers["bpe"], ["a"], 4)
 
 
 DEFINITION = {
@@ -373,8 +374,8 @@ DEFINITION = {
 
 def test_a_built_backbone_has_learned_and_is_the_same_at_every_build(texts):
     window = Window(16, 0, 1)
-    first, figures = backbones.build(DEFINITION, texts, window)
-    second, _ = backbones.build(DEFINITION, texts, window)
+    first, figures = build_backbone(DEFINITION, texts, window)
+    second, _ = build_backbone(DEFINITION, texts, window)
     assert figures["loss_nats"] < 0.9 * math.log(360)
     assert figures["tokens_seen"] == 30 * 4 * 16
     assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
@@ -456,32 +457,32 @@ def cache(tmp_path, monkeypatch):
 def test_a_backbone_of_the_hub_is_copied_at_its_pinned_revision(folder, cache, tmp_path, tokens):
     window = Window(12, 0, 1)
     with serving(folder) as (endpoint, requests):
-        found = backbones.download("org/tiny", REVISION, tmp_path / "copy", endpoint)
-    own = backbones.load(folder)
+        found = download_backbone("org/tiny", REVISION, tmp_path / "copy", endpoint)
+    own = load_backbone(folder)
     assert torch.equal(found.logits(tokens, window), own.logits(tokens, window))
-    assert torch.equal(backbones.load(tmp_path / "copy").logits(tokens, window), own.logits(tokens, window))
+    assert torch.equal(load_backbone(tmp_path / "copy").logits(tokens, window), own.logits(tokens, window))
     assert all(REVISION in path for path in requests)
 
 
 def test_a_backbone_in_the_cache_needs_no_network(folder, cache, tmp_path):
     with serving(folder) as (endpoint, _):
-        backbones.download("org/tiny", REVISION, tmp_path / "copy", endpoint)
-    assert isinstance(backbones.download("org/tiny", REVISION, tmp_path / "again", endpoint), Backbone)
+        download_backbone("org/tiny", REVISION, tmp_path / "copy", endpoint)
+    assert isinstance(download_backbone("org/tiny", REVISION, tmp_path / "again", endpoint), Backbone)
 
 
 def test_offline_is_one_sentence(cache, tmp_path, refuses):
     with refuses(f"backbone org/tiny@{REVISION}: cannot be downloaded .*; go online once, or point HF_HOME at a cache"):
-        backbones.download("org/tiny", REVISION, tmp_path / "copy", "http://127.0.0.1:9")
+        download_backbone("org/tiny", REVISION, tmp_path / "copy", "http://127.0.0.1:9")
     assert not (tmp_path / "copy").exists()
 
 
 def test_a_revision_the_hub_does_not_have_is_one_sentence(folder, cache, tmp_path, refuses):
     with serving(folder) as (endpoint, _), refuses("cannot be downloaded .RevisionNotFoundError"):
-        backbones.download("org/tiny", "f" * 40, tmp_path / "copy", endpoint)
+        download_backbone("org/tiny", "f" * 40, tmp_path / "copy", endpoint)
 
 
 def test_a_repository_without_safetensors_is_one_sentence(folder, cache, tmp_path, refuses):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with serving(folder) as (endpoint, requests), refuses("is not a loadable backbone"):
-        backbones.download("org/tiny", REVISION, tmp_path / "copy", endpoint)
+        download_backbone("org/tiny", REVISION, tmp_path / "copy", endpoint)
     assert not any("pytorch_model.bin" in path for path in requests)

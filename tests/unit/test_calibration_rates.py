@@ -8,14 +8,15 @@ import pytest
 import torch
 from scipy.stats import ortho_group
 
-from abi.arms import Nets
-from abi.config import load
-from abi.fitting import FitData, LinearMap, Objective, corrections
-from abi.losses import correction_mse
-from abi.module import AbiModule, ModuleConfig
-from abi.specs import Study
-from abi.teaching import Lesson, carried_corrections
-from abi.training import Phase, Schedule
+from abi.arms.data import FitData, Lesson, Objective
+from abi.arms.forms import LinearMap, corrections
+from abi.arms.lesson import carried_corrections
+from abi.arms.losses import correction_mse
+from abi.arms.recipes import Nets
+from abi.models.loop import Phase, Schedule
+from abi.models.module import AbiModule, ModuleConfig
+from abi.plan.config import load
+from abi.plan.transfers import Study
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 

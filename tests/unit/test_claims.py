@@ -5,10 +5,10 @@ from evidence_rows import CRITERIA, PROTOCOL, RECONSTRUCTION, ROOT, TRANSFER, ro
 from jsonschema import Draft202012Validator
 from yaml import safe_load
 
-from abi.claims import headline, judge_reconstruction, judge_transfer, published_criteria, strict_level
-from abi.errors import ConfigError, EvidenceError, TamperError
-from abi.evidence import validate
-from abi.rules import Criteria
+from abi.base.errors import ConfigError, EvidenceError, TamperError
+from abi.judge.contrasts import Criteria
+from abi.judge.tables import validate
+from abi.judge.verdict import headline, judge_reconstruction, judge_transfer, published_criteria, strict_level
 
 PARTS = {"js_nats", "top1", "top5", "entropy_diff_nats"}
 

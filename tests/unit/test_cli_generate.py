@@ -6,10 +6,12 @@ import shutil
 import pytest
 from test_documents import ROOT, commands
 
-from abi import backbones, cli, provenance
-from abi.config import load
-from abi.module import AbiModule, ModuleConfig, load_module, save_module
-from abi.provenance import read_json, write_json, write_tensors
+from abi.base.files import read_json, sha256_file, write_json, write_tensors
+from abi.base.job import Job
+from abi.cli import main
+from abi.models.backbone import describe_backbone, load_backbone, save_backbone, save_head
+from abi.models.module import AbiModule, ModuleConfig, load_module, save_module
+from abi.plan.config import load
 
 LOAD = functools.cache(load)
 MODULE = "results/tiny/modules/gpt2_medium/python/standard/oracle/1-5/seed1"
@@ -21,13 +23,13 @@ EXAMPLES = [c[1:] for c in commands(ROOT / "docs" / "using.md") if c[:2] == ["ab
 def backbone_in(folder, backbone, name):
     """Save a backbone with its manifest as the job that builds one does."""
     place = folder / f"results/tiny/backbones/{name}"
-    backbones.save(backbone, place)
-    described = backbones.describe(backbone, place)
+    save_backbone(backbone, place)
+    described = describe_backbone(backbone, place)
     head = folder / f"results/tiny/heads/{name}.safetensors"
-    scale = backbones.save_head(backbone, head)
+    scale = save_head(backbone, head)
     write_json(place.with_suffix(".json"), "backbone", {
-        "name": name, "revision": "built", **described, "head_scale": scale, "head_sha256": provenance.sha256_file(head),
-        "pretraining": {}, "provenance": provenance.Job("r", {}, "c", [], 1).provenance(),
+        "name": name, "revision": "built", **described, "head_scale": scale, "head_sha256": sha256_file(head),
+        "pretraining": {}, "provenance": Job("r", {}, "c", [], 1).provenance(),
     })  # fmt: skip
     return described["weights_sha256"]
 
@@ -50,11 +52,11 @@ def built(tmp_path_factory, make_backbone):
 @pytest.fixture
 def checkout(built, monkeypatch):
     monkeypatch.chdir(built)
-    monkeypatch.setattr("abi.generation.load", LOAD)
+    monkeypatch.setattr("abi.cli.generate.load", LOAD)
 
 
 def said(capsys, *arguments, code=0):
-    assert cli.main(list(arguments)) == code
+    assert main.main(list(arguments)) == code
     out, error = capsys.readouterr()
     assert error.count("\n") == (1 if code else 0), error
     return out if code == 0 else error
@@ -118,7 +120,7 @@ def test_what_cannot_be_done_is_one_sentence_and_code_2(checkout, fault, capsys)
 def test_weights_that_are_not_the_manifests_are_code_1(built, tmp_path, monkeypatch, capsys):
     shutil.copytree(built / "results/tiny/backbones", tmp_path / "results/tiny/backbones")
     monkeypatch.chdir(tmp_path)
-    tensors = backbones.load(BACKBONE).model.state_dict()
+    tensors = load_backbone(BACKBONE).model.state_dict()
     tensors["transformer.ln_f.bias"] = tensors["transformer.ln_f.bias"] + 1
     kept = {name: tensor.clone() for name, tensor in tensors.items() if name != "lm_head.weight"}
     write_tensors(tmp_path / BACKBONE / "model.safetensors", kept, {"format": "pt"})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from abi import cli
+from abi.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 EMPTY = tempfile.mkdtemp()  # no results there: what a running pipeline writes decides nothing
@@ -75,7 +75,7 @@ def test_a_contradicted_record_is_an_honest_outcome():
 def test_verify_imports_neither_torch_nor_numpy():
     result = run("verify", flags=("-X", "importtime"))
     modules = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
-    assert "abi.record" in modules
+    assert "abi.audit.record" in modules
     assert not {name.split(".")[0] for name in modules} & {"torch", "numpy", "scipy", "pandas", "snakemake"}
 
 
@@ -87,7 +87,7 @@ def test_time_of_verify_as_information(capsys):
 
 
 def test_json_is_one_document(capsys):
-    assert cli.main(["verify", "--json", "t5_update"]) == 0
+    assert main.main(["verify", "--json", "t5_update"]) == 0
     data = json.loads(capsys.readouterr().out)["record"]
     assert data["intact"] is True
     assert list(data["claims"]) == ["t5_update"]
@@ -97,7 +97,7 @@ def test_json_is_one_document(capsys):
 def test_a_changed_digit_exits_1_and_is_named(config, capsys):
     edit(config / "record" / LINEAGE, "87.95747", "91.05747")
     regenerate(config)
-    assert cli.main(["verify", "--config", str(config)]) == 1
+    assert main.main(["verify", "--config", str(config)]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert f"{LINEAGE}: leaf efficacy_vs_native_pct" in out
     assert "record: TAMPERED" in out
@@ -105,7 +105,7 @@ def test_a_changed_digit_exits_1_and_is_named(config, capsys):
 
 def test_a_changed_document_exits_1_and_is_named(config, capsys):
     edit(config / "record" / "published.json", '"value": 304.3', '"value": 304.2')
-    assert cli.main(["verify", "--json", "--config", str(config)]) == 1
+    assert main.main(["verify", "--json", "--config", str(config)]) == 1
     data = json.loads(capsys.readouterr().out)["record"]
     assert data["altered"][0].startswith("published.json: leaf entries/t5_update.efficacy_pct/value")
     assert data["items"] == []
@@ -131,7 +131,7 @@ def test_a_changed_document_exits_1_and_is_named(config, capsys):
 )
 def test_bad_input_is_one_sentence_and_exit_2(config, capsys, damage, words):
     damage(config / "record")
-    assert cli.main(["verify", "--config", str(config)]) == 2
+    assert main.main(["verify", "--config", str(config)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -146,15 +146,15 @@ def test_debug_shows_the_traceback(config):
 
 
 def test_an_unknown_command_lists_the_valid_ones(capsys):
-    assert cli.main(["verif"]) == 2
+    assert main.main(["verif"]) == 2
     assert (
         capsys.readouterr().err
-        == f"abi: 'verif' is not a command (did you mean verify?); commands: {', '.join(cli.COMMANDS)}\n"
+        == f"abi: 'verif' is not a command (did you mean verify?); commands: {', '.join(main.COMMANDS)}\n"
     )
 
 
 def test_an_unknown_claim_lists_the_valid_ones(capsys):
-    assert cli.main(["verify", "t5_updat"]) == 2
+    assert main.main(["verify", "t5_updat"]) == 2
     err = capsys.readouterr().err
     assert "did you mean t5_update?" in err
     assert "transition_zone" in err
@@ -162,20 +162,20 @@ def test_an_unknown_claim_lists_the_valid_ones(capsys):
 
 def test_an_unknown_option_is_one_sentence(capsys):
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["verify", "--jsno"])
+        main.main(["verify", "--jsno"])
     assert exit_.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_no_command_prints_help_and_exits_2(capsys):
-    assert cli.main([]) == 2
+    assert main.main([]) == 2
     assert "verify" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in cli.COMMANDS)])
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in main.COMMANDS)])
 def test_help_shows_one_example_per_command(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
-        cli.main(arguments)
+        main.main(arguments)
     assert exit_.value.code == 0
     assert "example:\n  abi " in capsys.readouterr().out
 
@@ -227,6 +227,6 @@ def test_interruption_is_one_line(monkeypatch, capsys):
     def interrupt(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "verify", interrupt)
-    assert cli.main(["verify"]) == 130
+    monkeypatch.setattr(main, "verify", interrupt)
+    assert main.main(["verify"]) == 130
     assert capsys.readouterr().err == "abi: interrupted\n"

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 from evidence_rows import CRITERIA, rows
 
-from abi.config import load
-from abi.evidence import study, validate
-from abi.specs import Study, seeds_of
+from abi.judge.tables import study, validate
+from abi.plan.config import load
+from abi.plan.jobs import seeds_of
+from abi.plan.transfers import Study
 
 STUDY = Study(load("tiny"))
 CLAIM = "gpt2_to_qwen"

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from abi import config, config_checks
-from abi.arms import RECIPES
-from abi.errors import ConfigError
-from abi.verification import checkout
+from abi.arms.recipes import RECIPES
+from abi.audit.results import checkout
+from abi.base.errors import ConfigError
+from abi.plan import checks, config
 
 ROOT = Path(__file__).parents[2]
 
@@ -230,7 +230,7 @@ def test_a_lock_that_is_none_is_refused(root, lock):
 
 
 def test_files_that_are_no_results_are_those_that_verify_leaves_aside():
-    assert config_checks.ASIDE == checkout.ASIDE
+    assert checks.ASIDE == checkout.ASIDE
 
 
 def test_a_scale_extends_another_key_by_key(root):

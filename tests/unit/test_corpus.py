@@ -11,19 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abi.corpus import (
-    SPLITS,
-    Document,
-    TextSpec,
-    build_text,
-    read_documents,
-    split_of,
-    summary,
-    write_documents,
-    write_manifest,
-)
-from abi.extraction import extract, identifier_share, strip_code
-from abi.sources import find_files
+from abi.text.corpus import TextSpec, build_text, summary
+from abi.text.documents import SPLITS, Document, read_documents, split_of, write_documents, write_manifest
+from abi.text.extraction import extract, identifier_share, strip_code
+from abi.text.sources import find_files
 
 SHARES = {"train": 0.5, "calibration": 0.2, "test": 0.3}
 

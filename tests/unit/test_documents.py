@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from abi.inspection import exit_code
+from abi.cli.show import exit_code
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

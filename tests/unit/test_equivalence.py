@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from abi.equivalence import components, interval, ratio_set, resolvable_gap
-from abi.errors import EvidenceError
+from abi.base.errors import EvidenceError
+from abi.judge.intervals import components, interval, ratio_set, resolvable_gap
 
 POINTS = ((3, 12.0), (5, 8.0), (10, 6.0))
 seeds = st.integers(0, 2**32 - 1)

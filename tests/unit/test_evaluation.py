@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from abi.evaluation import Key, evidence_rows, published_draws, score
-from abi.fitting import LogitBias
-from abi.metrics import evaluate
-from abi.module import AbiModule, ModuleConfig
-from abi.rows import COLUMNS, DRAW_COLUMNS
-from abi.vocabulary import AGREEMENT
+from abi.arms.forms import LogitBias
+from abi.arms.metrics import evaluate
+from abi.arms.scores import Key, evidence_rows, published_draws, score
+from abi.base.names import AGREEMENT
+from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS
+from abi.models.module import AbiModule, ModuleConfig
 
 
 @pytest.fixture

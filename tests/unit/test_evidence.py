@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from evidence_rows import CRITERIA, rows
 
-from abi.errors import EvidenceError
-from abi.evidence import read_draws, read_evidence, study, validate
-from abi.rows import COLUMNS, DRAW_COLUMNS
-from abi.rules import Measure
+from abi.base.errors import EvidenceError
+from abi.judge.contrasts import Measure
+from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS
+from abi.judge.tables import read_draws, read_evidence, study, validate
 
 JS = Measure("js_nats", "domain")
 

@@ -10,15 +10,22 @@ import pytest
 import torch
 import yaml
 
-from abi import arms, backbones, config
-from abi.arms import CLOSED_FORM, Budget, Nets, Recipe, fit_all
-from abi.config import load, merge, scales
-from abi.corpus import TextSpec, build_text
-from abi.errors import ConfigError
-from abi.fitting import Batch, FitData, Objective, corrections
-from abi.module import AbiModule, ModuleConfig
-from abi.specs import Study, seeds_of
-from abi.training import Phase, Schedule
+from abi.arms import recipes
+from abi.arms.data import Batch, FitData, Objective
+from abi.arms.forms import corrections
+from abi.arms.recipes import Budget, Nets, Recipe, fit_all
+from abi.base.errors import ConfigError
+from abi.base.names import CLOSED_FORM
+from abi.models.backbone import Window
+from abi.models.build import build_backbone
+from abi.models.loop import Phase, Schedule
+from abi.models.module import AbiModule, ModuleConfig
+from abi.plan import config
+from abi.plan.config import load
+from abi.plan.jobs import seeds_of
+from abi.plan.transfers import Study
+from abi.plan.yaml_files import merge, scales
+from abi.text.corpus import TextSpec, build_text
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -85,8 +92,8 @@ def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(study, te
         "tokenizer": {**spec["tokenizer"], "vocab_size": 360},
         "pretraining": {**spec["pretraining"], "steps": 1},
     }
-    window = backbones.Window(16, 0, 1)
-    backbone, _ = backbones.build(small, texts, window)
+    window = Window(16, 0, 1)
+    backbone, _ = build_backbone(small, texts, window)
     tokens = torch.arange(32).view(2, 16)
     tensors, scale = backbone.head()
     with torch.no_grad():
@@ -163,7 +170,7 @@ def extended(monkeypatch):
     (_, recipe), (_, name) = blocks("python")
     table = eval(f"{{{recipe}}}", {"Recipe": Recipe})
     assert list(table) == [eval(name)] == [ARM]
-    monkeypatch.setitem(arms.RECIPES, "oracle-kd", arms.ORACLE_KD | table)
+    monkeypatch.setitem(recipes.RECIPES, "oracle-kd", recipes.ORACLE_KD | table)
     monkeypatch.setitem(config.ARMS, "oracle-kd", (*config.ARMS["oracle-kd"], ARM))
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abi.extraction import extract, strip_html
+from abi.text.extraction import extract, strip_html
 
 GONE = {
     "tag": "<br/>",

@@ -3,9 +3,9 @@ import re
 import pytest
 from report_facts import results, unknown
 
-from abi.figures import curves, dots, graph
-from abi.figures.canvas import COLOURS, ROLES, Drawing, name_of, svg_of, write
-from abi.report import ORDER
+from abi.report.figures import curves, dots, graph
+from abi.report.figures.canvas import COLOURS, ROLES, Drawing, name_of, svg_of, write
+from abi.report.tables import ORDER
 
 
 def draw(panel):

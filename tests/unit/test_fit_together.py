@@ -5,12 +5,14 @@ import itertools
 import pytest
 import torch
 
-from abi import training
-from abi.errors import DataError
-from abi.fitting import Batch, FitData, LinearMap, LogitBias, Objective, ToFit, corrections, fit_gradients
-from abi.losses import head_loss, head_losses
-from abi.module import AbiModule, ModuleConfig
-from abi.training import Member, Phase, Schedule, fit_together
+from abi.arms.data import Batch, FitData, Objective
+from abi.arms.forms import LinearMap, LogitBias, corrections
+from abi.arms.gradient import ToFit, fit_gradients
+from abi.arms.losses import head_loss, head_losses
+from abi.base.errors import DataError
+from abi.models import loop
+from abi.models.loop import Member, Phase, Schedule, fit_together
+from abi.models.module import AbiModule, ModuleConfig
 
 CONFIG = ModuleConfig(8, (0, 2), 6)
 OBJECTIVES = {
@@ -115,7 +117,7 @@ def test_several_killed_arms_go_on_to_the_same_bits(data, tmp_path, monkeypatch,
         if done == killed_at:
             raise KeyboardInterrupt
 
-    monkeypatch.setitem(training.fit_together.__kwdefaults__, "checkpoint_every_s", 0.0)
+    monkeypatch.setitem(loop.fit_together.__kwdefaults__, "checkpoint_every_s", 0.0)
     with pytest.raises(KeyboardInterrupt):
         fitted(arms_of(objective), data, objective, checkpoint=checkpoint, before_step=mortal)
     resumed_at = []
@@ -132,7 +134,7 @@ def test_a_checkpoint_of_fewer_arms_is_refused(data, tmp_path, monkeypatch, refu
         if done == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setitem(training.fit_together.__kwdefaults__, "checkpoint_every_s", 0.0)
+    monkeypatch.setitem(loop.fit_together.__kwdefaults__, "checkpoint_every_s", 0.0)
     with pytest.raises(KeyboardInterrupt):
         fitted(arms_of(objective)[:1], data, objective, checkpoint=checkpoint, before_step=mortal)
     with refuses("is not a usable checkpoint"):

@@ -4,27 +4,24 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from abi.errors import TamperError
-from abi.fitting import (
+from abi.arms.closed_form import solve
+from abi.arms.data import Batch, FitData, Objective
+from abi.arms.forms import (
     ARM_FILE,
-    Batch,
-    FitData,
     LinearMap,
     LogitBias,
-    Objective,
-    ToFit,
     correction_of,
     corrections,
-    derive_seed,
-    fit_gradients,
     load_fitted,
     logit_bias_of,
     save_simple,
-    solve,
     taps_of,
 )
-from abi.module import AbiModule, ModuleConfig, save_module, without_domain_net
-from abi.training import BatchOrder, Phase, Schedule
+from abi.arms.gradient import ToFit, fit_gradients
+from abi.base.errors import TamperError
+from abi.base.seeds import derive_seed
+from abi.models.loop import BatchOrder, Phase, Schedule
+from abi.models.module import AbiModule, ModuleConfig, save_module, without_domain_net
 
 CONFIG = ModuleConfig(8, (0, 2), 6)
 STEPS = Schedule([Phase(4, 1e-2)])
@@ -321,7 +318,7 @@ def test_a_file_that_is_no_arm_and_a_folder_without_one_are_refused(tmp_path, re
 
 
 def rewritten(path, change):
-    from abi.states import load_mapped, open_tensors
+    from abi.models.states import load_mapped, open_tensors
 
     meta, tensors = open_tensors(path).metadata(), {n: t.clone() for n, t in load_mapped(path).items()}
     change(tensors)

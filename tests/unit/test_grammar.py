@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from abi import grammar
+from abi.text import grammar
 
 PINNED = "4ccf56c664dfc1bc3500964836e309bbbc0df85c428da59a4e3546f6f1488ce1"
 MADE = list(grammar.documents(1, 60, 20, 60))

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from abi import inference
-from abi.backbones import weights_hash
-from abi.errors import DataError, TamperError
-from abi.inference import Domains, attach, generate, hash_of
-from abi.module import AbiModule, ModuleConfig
-from abi.provenance import sha256_tensors
-from abi.states import Head
+from abi.base.errors import DataError, TamperError
+from abi.base.files import sha256_tensors
+from abi.models import attach as inference
+from abi.models.attach import Domains, attach, generate, hash_of
+from abi.models.backbone import weights_hash
+from abi.models.module import AbiModule, ModuleConfig
+from abi.models.states import Head
 
 IDS = torch.arange(24).reshape(2, 12) + 3
 
@@ -141,7 +141,7 @@ def test_greedy_generation_takes_the_highest_logit_of_the_attached_model(gpt2, w
 
 @torch.no_grad()
 def stored_path_of(backbone, ids, module):
-    from abi.backbones import Window
+    from abi.models.backbone import Window
 
     final = backbone.hidden_states(ids, Window(ids.shape[1], 0, 0))[-1]
     tensors, scale = backbone.head()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from made_results import CLAIM, FILE, HEAVY, STUDY, build, edit, put, run
 
-from abi import cli, inspection
-from abi.report import ORDER
+from abi.cli import main, show
+from abi.report.tables import ORDER
 
 OTHER = "t5_same_backbone"
 
@@ -27,12 +27,12 @@ def here(made, tmp_path, monkeypatch):
 
 
 def rows(capsys, *arguments):
-    assert cli.main(["claims", "--json", *arguments]) == 0
+    assert main.main(["claims", "--json", *arguments]) == 0
     return {row["id"]: row for row in json.loads(capsys.readouterr().out)["claims"]}
 
 
 def output(capsys, *arguments, code=0):
-    assert cli.main(list(arguments)) == code
+    assert main.main(list(arguments)) == code
     return capsys.readouterr().out
 
 
@@ -78,7 +78,7 @@ def test_an_edit_of_a_stage_before_the_verdict_makes_a_claim_stale(here, capsys)
 
 
 def inspection_hash(path):
-    from abi.provenance import sha256_file
+    from abi.base.files import sha256_file
 
     return sha256_file(path)
 
@@ -100,7 +100,7 @@ def test_an_unreadable_result_hides_no_other_claim(here, capsys):
     out = output(capsys, "claims", code=2)
     assert "unreadable" in out
     assert "never run" in out
-    assert cli.main(["show", CLAIM]) == 2
+    assert main.main(["show", CLAIM]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -114,16 +114,16 @@ def damaged(name):
 @pytest.mark.parametrize("name", ["twice", "deep", "no fits"])
 def test_a_damaged_result_is_shown_as_one_sentence(here, capsys, name):
     Path(FILE).write_text(damaged(name), encoding="utf-8")
-    assert cli.main(["show", CLAIM]) == 2
+    assert main.main(["show", CLAIM]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert cli.main(["claims"]) == (0 if name == "no fits" else 2)
+    assert main.main(["claims"]) == (0 if name == "no fits" else 2)
 
 
 def test_a_link_that_leads_nowhere_is_no_claim_that_was_never_run(here, capsys):
     Path(FILE).unlink()
     Path(FILE).symlink_to("nowhere.json")
     assert "unreadable" in output(capsys, "claims", code=2)
-    assert cli.main(["show", CLAIM]) == 2
+    assert main.main(["show", CLAIM]) == 2
 
 
 @pytest.mark.parametrize("arguments", [["claims"], ["show", CLAIM], ["show", OTHER]])
@@ -166,9 +166,9 @@ def test_a_plot_puts_seeds_mean_and_interval_where_they_are():
         "a": {"mean": 0.5, "lower": 0.25, "upper": 0.75, "per_seed": {"1": 0.4, "2": 0.6}},
         "b": {"mean": 0.5, "lower": None, "upper": None, "per_seed": {"1": 0.0, "2": 1.0}},
     }
-    first, second, axis = inspection.plot(arms)
+    first, second, axis = show.plot(arms)
     cells = first.split("|")[1]
-    marks = {mark: cells.index(mark) / (inspection.PLOT - 1) for mark in "(o)"}
+    marks = {mark: cells.index(mark) / (show.PLOT - 1) for mark in "(o)"}
     assert marks == pytest.approx({"(": 0.25, "o": 0.5, ")": 0.75}, abs=0.02)
     assert cells.count(".") == 2
     assert (second.split("|")[1][0], second.split("|")[1][-1]) == (".", ".")
@@ -176,7 +176,7 @@ def test_a_plot_puts_seeds_mean_and_interval_where_they_are():
 
 
 def test_a_plot_of_equal_figures_is_no_division_by_zero():
-    assert "o" in inspection.plot({"a": {"mean": 1.0, "lower": 1.0, "upper": 1.0, "per_seed": {"1": 1.0}}})[0]
+    assert "o" in show.plot({"a": {"mean": 1.0, "lower": 1.0, "upper": 1.0, "per_seed": {"1": 1.0}}})[0]
 
 
 def test_json_holds_the_whole_result(here, capsys):
@@ -199,14 +199,14 @@ def test_a_study_without_intervals_is_shown(tmp_path, monkeypatch, capsys):
 
 
 def test_an_unknown_claim_names_the_closest(here, capsys):
-    assert cli.main(["show", "t5_to_gtp2"]) == 2
+    assert main.main(["show", "t5_to_gtp2"]) == 2
     err = capsys.readouterr().err
     assert "did you mean 't5_to_gpt2'" in err
     assert err.count("\n") == 1
 
 
 def test_an_unknown_scale_lists_the_valid_ones(here, capsys):
-    assert cli.main(["claims", "--scale", "tinny"]) == 2
+    assert main.main(["claims", "--scale", "tinny"]) == 2
     assert "tiny" in capsys.readouterr().err
 
 

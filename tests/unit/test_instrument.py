@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 from evidence_rows import CRITERIA
 
-from abi.instrument import (
+from abi.base.files import read_json, write_json
+from abi.base.job import Job
+from abi.base.names import AGREEMENT
+from abi.judge.contrasts import Measure
+from abi.judge.protocol import BPB
+from abi.judge.simulation import (
     FAST,
     FULL,
     LIMITS,
@@ -22,11 +27,7 @@ from abi.instrument import (
     second_grid,
     simulate,
 )
-from abi.instrument_page import render
-from abi.plans import BPB
-from abi.provenance import Job, read_json, write_json
-from abi.rules import Measure
-from abi.vocabulary import AGREEMENT
+from abi.report.simulation import render
 
 JS = Measure("js_nats", "domain")
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from evidence_rows import CRITERIA
 
-from abi import commands
-from abi.errors import DataError
-from abi.instrument import FAST, FULL, Cell, measure_cell, run
-from abi.instrument_page import coverage_by_seeds, limit_words, render, verdict_rows
-from abi.provenance import read_json
-from abi.verification.checkout import folders
+from abi.audit.results.checkout import folders
+from abi.base.errors import DataError
+from abi.base.files import read_json
+from abi.cli import config as config_commands
+from abi.judge.simulation import FAST, FULL, Cell, measure_cell, run
+from abi.report.simulation import coverage_by_seeds, limit_words, render, verdict_rows
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "instrument.json"
@@ -109,12 +109,12 @@ def test_every_table_of_the_page_has_rows_of_one_width(fast):
 
 def test_a_run_is_adopted_only_if_it_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "SIMULATED", tmp_path / "docs" / "instrument.json")
+    monkeypatch.setattr(config_commands, "SIMULATED", tmp_path / "docs" / "instrument.json")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "instrument.json").write_text("{}")
     with pytest.raises(DataError):
-        commands.adopt("instrument")
+        config_commands.adopt("instrument")
     assert not (tmp_path / "docs").exists()
     (tmp_path / "results" / "instrument.json").write_bytes(REFERENCE.read_bytes())
-    commands.adopt("instrument")
+    config_commands.adopt("instrument")
     assert (tmp_path / "docs" / "instrument.json").read_bytes() == REFERENCE.read_bytes()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from evidence_rows import ROOT
 
-from abi.laws import Point, design, fit_law, judge_law, leave_one_out
-from abi.record.arithmetic import least_squares, r_squared
+from abi.audit.record.arithmetic import least_squares, r_squared
+from abi.judge.scaling_law import Point, design, fit_law, judge_law, leave_one_out
 
 PUBLISHED = ROOT / "config/record/published_results/calibration_scaling_law_b_results.json"
 WIDTHS, MARGINS = (128, 256, 512), (1e-3, 4e-3, 2e-2)

@@ -9,34 +9,29 @@ import torch
 from made_results import edit, put
 from safetensors.torch import load_file
 
-from abi import backbones
-from abi.arms import RECIPES, Budget, Nets, fit_all, gradient_tasks
-from abi.backbones import Window, encode, lora_shape
-from abi.config import load, scales
-from abi.corpus import Document
-from abi.errors import TamperError
-from abi.evaluation import Key, evidence_rows, published_draws, score
-from abi.fitting import (
-    FINALS,
-    Batch,
-    FitData,
-    Objective,
-    StoredStates,
-    correction_of,
-    corrections,
-    derive_seed,
-    load_stored,
-)
-from abi.metrics import evaluate
-from abi.module import AbiModule, ModuleConfig
-from abi.provenance import Job, sha256_file, sha256_tensors, write_json
-from abi.specs import Study
-from abi.stages import lora as stage
-from abi.stages.evidence_of_claim import lora_of_seed
-from abi.stages.lora import Lora, n_interface, train_adapter
-from abi.stages.store import spread
-from abi.states import Head, States, make_windows, write_states
-from abi.training import BatchOrder, Phase, Schedule, Trained
+from abi.arms.data import Batch, FitData, Objective
+from abi.arms.forms import FINALS, StoredStates, correction_of, corrections, load_stored
+from abi.arms.metrics import evaluate
+from abi.arms.recipes import RECIPES, Budget, Nets, fit_all, gradient_tasks
+from abi.arms.scores import Key, evidence_rows, published_draws, score
+from abi.base.errors import TamperError
+from abi.base.files import sha256_file, sha256_tensors, write_json
+from abi.base.job import Job
+from abi.base.seeds import derive_seed
+from abi.models.backbone import Backbone, Window, final_states
+from abi.models.loop import BatchOrder, Phase, Schedule, Trained
+from abi.models.lora import adapt, lora_shape
+from abi.models.module import AbiModule, ModuleConfig
+from abi.models.saved import spread
+from abi.models.states import Head, States, make_windows, write_states
+from abi.models.tokenizers import encode
+from abi.plan.config import load
+from abi.plan.transfers import Study
+from abi.plan.yaml_files import scales
+from abi.steps import train_lora
+from abi.steps.evaluate_arms import lora_of_seed
+from abi.steps.train_lora import Lora, n_interface, train_adapter
+from abi.text.documents import Document
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 
@@ -90,7 +85,7 @@ class World:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
             model = PeftModel.from_pretrained(self.backbone.model, folder).get_base_model().eval()
-        return backbones.Backbone(model, self.backbone.tokenizer)
+        return Backbone(model, self.backbone.tokenizer)
 
 
 @pytest.fixture(params=EVERY)
@@ -111,7 +106,7 @@ def test_an_adapter_is_on_every_linear_layer_of_the_decoder_blocks_and_nowhere_e
     backbone = make_backbone(family)
     shape = lora_shape(backbone, 10_000)
     before = backbone.model.get_output_embeddings()
-    adapted = backbones.adapt(backbone, shape, 0)
+    adapted = adapt(backbone, shape, 0)
     layers = {name.partition(".lora_")[0] for name in adapted.trainable}
     assert layers == set(shape.layers)
     assert len(layers) == 2 * {"gpt2": 4, "qwen2": 7, "llama": 7, "t5": 10, "t5-v1.1": 11, "bart": 10}.get(
@@ -160,8 +155,8 @@ def test_the_interface_of_the_claims_module_is_what_calibration_trains(world):
 
 
 def test_an_untrained_adapter_corrects_nothing(world):
-    adapted = backbones.adapt(world.backbone, world.lora().shape, 1)
-    stage.write_finals(adapted.backbone, world.window, {"domain": world.test}, world.folder / FINALS)
+    adapted = adapt(world.backbone, world.lora().shape, 1)
+    train_lora.write_finals(adapted.backbone, world.window, {"domain": world.test}, world.folder / FINALS)
     arm = load_stored(world.folder / FINALS, sha256_file(world.folder / FINALS), {"domain": world.test}, world.sha256)
     assert not correction_of(arm, world.test, slice(None)).any()
 
@@ -178,13 +173,13 @@ def test_a_fit_leaves_the_backbone_bit_for_bit_and_changes_what_it_says(world, t
         assert record["steps"] == 3
         final = load_file(tmp_path / f"{seed}" / FINALS)["domain.final"]
         assert (final - world.test.final(slice(None))).abs().max() > 1e-3
-    assert backbones.final_states(lora.backbone, world.test.tokens(slice(None)), world.window).equal(
+    assert final_states(lora.backbone, world.test.tokens(slice(None)), world.window).equal(
         world.test.final(slice(None))
     )
 
 
 def test_training_lowers_the_loss(world):
-    adapted = backbones.adapt(world.backbone, lora_shape(world.backbone, 5000), 1)
+    adapted = adapt(world.backbone, lora_shape(world.backbone, 5000), 1)
     data, schedule = FitData(world.train.select(range(4)), world.head), Schedule([Phase(60, 1e-2)])
     losses = train_adapter(adapted, data, world.window, Objective("ce"), schedule, batch=4, seed=0).losses
     assert losses[-1] < losses[0] - 0.05
@@ -198,7 +193,7 @@ def test_a_backbone_that_changes_stops_the_fit(gpt2, tmp_path, monkeypatch):
             next(iter(adapted.base.values())).add_(1e-3)
         return Trained([1.0] * 3, 0.0)
 
-    monkeypatch.setattr(stage, "train_adapter", spoil)
+    monkeypatch.setattr(train_lora, "train_adapter", spoil)
     with pytest.raises(TamperError, match="the weights are not those of backbone gpt2; delete its manifest"):
         gpt2.fit(tmp_path / "a", lora)
 
@@ -250,7 +245,7 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
     assert [task.draw for task in tasks] == (list(windows) or [0])
     lora, adapted = gpt2.lora(), None
     for task in tasks:
-        adapted = backbones.adapt(lora.backbone, lora.shape, derive_seed("lora", 5))
+        adapted = adapt(lora.backbone, lora.shape, derive_seed("lora", 5))
         train_adapter(
             adapted,
             task.data,
@@ -277,7 +272,7 @@ def test_a_record_says_what_a_record_of_the_other_arms_says(gpt2, tmp_path):
 
 @pytest.mark.parametrize(("kind", "teacher"), [("kd", None), ("correction-mse", 1), ("matched", 1)])
 def test_an_objective_an_adapter_cannot_have_is_refused(gpt2, kind, teacher, refuses):
-    adapted = backbones.adapt(gpt2.backbone, gpt2.lora().shape, 1)
+    adapted = adapt(gpt2.backbone, gpt2.lora().shape, 1)
     data = FitData(gpt2.train, gpt2.head, gpt2.data.teacher if teacher else None)
     with refuses(f"not by {kind}"):
         train_adapter(adapted, data, gpt2.window, Objective(kind), SCHEDULES["lora"], batch=4, seed=0)
@@ -298,27 +293,27 @@ def test_two_fits_are_byte_identical(world, tmp_path):
 
 
 def test_an_adapter_resumes_to_the_same_bits(gpt2, tmp_path, monkeypatch):
-    from abi import training
+    from abi.models import loop
 
     whole = gpt2.fit(tmp_path / "whole")
     task = gradient_tasks(gpt2.data, BUDGET, 1)[0]
-    saved = training._save_checkpoint
+    saved = loop._save_checkpoint
 
     def stop(path, trainable, optimizer, losses):
         saved(path, trainable, optimizer, losses)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_save_checkpoint", stop)
-    adapted = backbones.adapt(gpt2.backbone, gpt2.lora().shape, derive_seed("lora", 1))
+    monkeypatch.setattr(loop, "_save_checkpoint", stop)
+    adapted = adapt(gpt2.backbone, gpt2.lora().shape, derive_seed("lora", 1))
     run = partial(
         train_adapter, data=task.data, window=gpt2.window, objective=BUDGET.objective, schedule=task.schedules["lora"],
         batch=4, seed=derive_seed("calibration", 1), checkpoint=tmp_path / "c",
     )  # fmt: skip
-    monkeypatch.setattr(training.fit, "__kwdefaults__", {**training.fit.__kwdefaults__, "checkpoint_every_s": -1.0})
+    monkeypatch.setattr(loop.fit, "__kwdefaults__", {**loop.fit.__kwdefaults__, "checkpoint_every_s": -1.0})
     with pytest.raises(KeyboardInterrupt):
         run(adapted)
-    monkeypatch.setattr(training, "_save_checkpoint", saved)
-    again = backbones.adapt(adapted.remove(), adapted.shape, 99)
+    monkeypatch.setattr(loop, "_save_checkpoint", saved)
+    again = adapt(adapted.remove(), adapted.shape, 99)
     run(again)
     assert again.save(tmp_path / "again", "gpt2") == whole["adapter_sha256"]
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from abi.losses import CHUNK, correction_mse, head_loss
-from abi.states import Head
+from abi.arms.losses import CHUNK, correction_mse, head_loss
+from abi.models.states import Head
 
 V, D = 37, 8
 

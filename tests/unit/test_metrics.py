@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abi.fitting import LogitBias, Readout
-from abi.metrics import agreement, distribution, evaluate, js_nats, loss_nats, scored, top_ids
-from abi.module import AbiModule, ModuleConfig
-from abi.states import Head
+from abi.arms.forms import LogitBias, Readout
+from abi.arms.metrics import agreement, distribution, evaluate, js_nats, loss_nats, scored, top_ids
+from abi.models.module import AbiModule, ModuleConfig
+from abi.models.states import Head
 
 INF, NAN = math.inf, math.nan
 

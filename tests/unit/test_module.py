@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from scipy.special import erf
 from scipy.stats import ortho_group
 
-from abi.module import (
+from abi.models.module import (
     CONFIG,
     WEIGHTS,
     AbiModule,

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from abi import cli, commands, planning
-from abi.errors import ConfigError, DataError
-from abi.planning import (
+from abi.base.errors import ConfigError, DataError
+from abi.cli import config as config_commands
+from abi.cli import main
+from abi.plan import estimate as planning
+from abi.plan.estimate import (
     Measured,
     Planned,
     adopt_jobs,
@@ -203,7 +205,7 @@ def test_committed_tables_can_be_read():
 
 
 def test_adopting_a_scale_adopts_its_jobs():
-    assert commands.adopt_jobs is adopt_jobs
+    assert config_commands.adopt_jobs is adopt_jobs
 
 
 # the command
@@ -260,7 +262,7 @@ def test_the_reason_is_the_line_that_tells_it(said, words):
 
 
 def test_the_command_line_knows_plan(capsys, dry):
-    assert cli.main(["plan", "t5_to_gpt2", "--scale", "smoke"]) == 0
+    assert main.main(["plan", "t5_to_gpt2", "--scale", "smoke"]) == 0
     assert "4 jobs, about" in capsys.readouterr().out
 
 

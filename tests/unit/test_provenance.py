@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from abi import provenance
-from abi.errors import DataError
-from abi.provenance import (
-    OUTSIDE_DIGEST,
-    Job,
+import abi.base.job as job_module
+from abi.base.digest import OUTSIDE_DIGEST, code_digest
+from abi.base.errors import DataError
+from abi.base.files import (
     atomic_path,
-    code_digest,
     read_json,
+    require_folder,
     sha256_file,
     sha256_json,
     sha256_tensors,
@@ -27,6 +26,7 @@ from abi.provenance import (
     write_tensors,
     write_text,
 )
+from abi.base.job import Job, job, progress, share_import_path
 
 SCRIPT = "scripts/job.py"
 TREE = {
@@ -175,12 +175,12 @@ def test_tensors_that_do_not_fit_the_disk_are_one_sentence(tmp_path, refuses, mo
 
 
 def test_a_file_or_a_broken_link_where_results_go_is_one_sentence(tmp_path, refuses):
-    provenance.require_folder(tmp_path / "new" / "tiny")
+    require_folder(tmp_path / "new" / "tiny")
     (tmp_path / "file").write_text("x")
     (tmp_path / "loop").symlink_to("loop")
     for name in ("file", "loop"):
         with refuses(f"{name}: is not a folder"):
-            provenance.require_folder(tmp_path / name / "tiny")
+            require_folder(tmp_path / name / "tiny")
 
 
 def test_written_files_get_the_usual_mode(tmp_path):
@@ -327,15 +327,15 @@ def test_the_json_hash_does_not_depend_on_key_order(value):
 def snakemake(tmp_path, monkeypatch):
     """A job of the mini kind: in a folder of its own, without log handlers and thread limits."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(provenance, "_start_log", lambda *_: None)
-    monkeypatch.setattr(provenance, "_limit_threads", lambda *_: None)
-    monkeypatch.setattr(provenance, "code_digest", lambda _: "digest")
+    monkeypatch.setattr(job_module, "_start_log", lambda *_: None)
+    monkeypatch.setattr(job_module, "_limit_threads", lambda *_: None)
+    monkeypatch.setattr(job_module, "code_digest", lambda _: "digest")
     params = SimpleNamespace(code="digest", spec={"seed": 1})
     return SimpleNamespace(log=[], rule="fit", params=params, input=[], threads=1)
 
 
 def run(snakemake, body=lambda running: None):
-    with provenance.job(snakemake, SCRIPT) as running:
+    with job(snakemake) as running:
         body(running)
 
 
@@ -398,7 +398,7 @@ def test_provenance_fits_the_schema(tmp_path):
 
 
 def test_progress_is_told_at_the_end_and_not_at_every_step(caplog):
-    report = provenance.progress(50)
+    report = progress(50)
     with caplog.at_level("INFO", "abi"):
         for step in range(1, 51):
             report(step, "loss 0.1")
@@ -407,5 +407,5 @@ def test_progress_is_told_at_the_end_and_not_at_every_step(caplog):
 
 def test_jobs_import_from_this_working_copy_first(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/other", str(tmp_path)]))
-    provenance.share_import_path(tmp_path)
+    share_import_path(tmp_path)
     assert os.environ["PYTHONPATH"] == os.pathsep.join([str(tmp_path), "/other"])

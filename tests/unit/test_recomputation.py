@@ -30,9 +30,10 @@ from made_results import (
     write_promise,
 )
 
-from abi.errors import ConfigError, DataError
-from abi.verification import checkout, recomputation, verify
-from abi.verification.findings import differences, lookup
+from abi.audit.results import checkout, recomputation
+from abi.audit.results.findings import differences, lookup
+from abi.audit.results.verify import verify
+from abi.base.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 

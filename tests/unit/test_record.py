@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from abi import record
-from abi.errors import ConfigError, DataError
-from abi.record import CONTRADICTED, FILES, INCONSISTENT, MATCH, NO_EVIDENCE, STATES, VACUOUS, judge_file
-from abi.record.arithmetic import agrees, binomial_quantile, follows, least_squares, r_squared, whole_count
-from abi.record.checks import Checks
-from abi.record.documents import judge_document, module_parameters
-from abi.record.reconstruction import FILE, original_lines
+from abi.audit.record.arithmetic import agrees, binomial_quantile, follows, least_squares, r_squared, whole_count
+from abi.audit.record.checks import Checks
+from abi.audit.record.data import CONTRADICTED, INCONSISTENT, MATCH, NO_EVIDENCE, VACUOUS
+from abi.audit.record.documents import judge_document, module_parameters
+from abi.audit.record.judgement import FILES, STATES, judge, judge_file, load, to_markdown, to_text
+from abi.audit.record.reconstruction import FILE, original_lines
+from abi.base.errors import ConfigError, DataError
+from abi.judge.published import Record, figures_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "config" / "record"
@@ -38,18 +39,18 @@ ENTRY = {
 
 @pytest.fixture(scope="module")
 def published():
-    return record.load(RECORD)
+    return load(RECORD)
 
 
 @pytest.fixture(scope="module")
 def judgement(published):
-    return record.judge(published)
+    return judge(published)
 
 
 def mini(**changes):
     entry = ENTRY | changes
     files = {"mini.json": {"a": {"top5": 0.8701}, "none": None}}
-    return judge_document(record.Record(Path("."), {"e": entry}, {}, {}, files, {}), "e", entry)
+    return judge_document(Record(Path("."), {"e": entry}, {}, {}, files, {}), "e", entry)
 
 
 def states(items, *ids):
@@ -296,7 +297,7 @@ def test_the_originals_lines_ignore_what_they_do_not_read(published):
 
 
 def test_figures_of_a_claim():
-    figures = record.figures_of("calibration_scaling", RECORD)
+    figures = figures_of("calibration_scaling", RECORD)
     assert figures["r2"]["value"] == 0.97
     assert figures["r2"]["file_value"] == 0.0341
     assert figures["r2"]["state"] == CONTRADICTED
@@ -305,18 +306,18 @@ def test_figures_of_a_claim():
 
 def test_an_unknown_claim_lists_the_valid_ones():
     with pytest.raises(ConfigError, match=r"did you mean t5_to_gpt2\?.*gpt2_to_qwen"):
-        record.figures_of("t5_to_gtp2", RECORD)
+        figures_of("t5_to_gtp2", RECORD)
 
 
 def test_text_and_page_are_ascii_and_narrow(judgement):
-    text = record.to_text(judgement)
+    text = to_text(judgement)
     assert text.isascii()
-    assert record.to_markdown(judgement).isascii()
+    assert to_markdown(judgement).isascii()
     assert [line for line in text.splitlines()[:-1] if len(line) > 80] == []
 
 
 def test_page_holds_every_item(judgement):
-    page = record.to_markdown(judgement)
+    page = to_markdown(judgement)
     assert sum(line.startswith("| `") for line in page.splitlines()) == len(judgement.items)
 
 
@@ -330,5 +331,5 @@ def test_package_imports_only_the_standard_library():
                 assert (
                     top in sys.stdlib_module_names
                     or name == "abi"
-                    or name.startswith(("abi.record", "abi.errors", "abi.strict"))
+                    or name.startswith(("abi.audit.record", "abi.base.errors", "abi.base.files", "abi.judge.published"))
                 ), (path, name)

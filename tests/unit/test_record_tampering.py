@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from abi import record
-from abi.errors import DataError
-from abi.record import FILES, judge_file
-from abi.record.data import FIGURES, MARK, alterations, changed_leaves, digest, fingerprints, leaves, parse
-from abi.record.pins import PINS
-from abi.record.reconstruction import FILE
+from abi.audit.record.data import MARK, alterations, changed_leaves, digest, fingerprints, leaves
+from abi.audit.record.judgement import FILES, judge, judge_file, load, to_text
+from abi.audit.record.pins import PINS
+from abi.audit.record.reconstruction import FILE
+from abi.base.errors import DataError
+from abi.judge.published import FIGURES, parse
 
 RECORD = Path(__file__).resolve().parents[2] / "config" / "record"
 NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
@@ -20,7 +20,7 @@ NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
 
 @pytest.fixture(scope="module")
 def published():
-    return record.load(RECORD)
+    return load(RECORD)
 
 
 def tokens(text):
@@ -149,7 +149,7 @@ def test_recomputation_alone_finds_part_of_the_changes(published, capsys):
 def test_many_alterations_are_counted_in_text_and_named_in_data(published):
     name = "published_results/cross_lineage_results.json"
     texts = published.texts | {key: text.replace("0.", "1.") for key, text in published.texts.items() if key != FIGURES}
-    judgement = record.judge(replace(published, texts=texts))
+    judgement = judge(replace(published, texts=texts))
     assert judgement.items == ()
-    assert f"and {len(judgement.altered) - 40} more" in record.to_text(judgement)
+    assert f"and {len(judgement.altered) - 40} more" in to_text(judgement)
     assert any(name in line for line in judgement.as_dict()["altered"])

@@ -23,13 +23,14 @@ from made_results import (
     summarise,
 )
 
-from abi import cli, record
-from abi.provenance import result_kind, sha256_file, validator
-from abi.verification import verify
-from abi.verification.figures import check_result, steps_of
-from abi.verification.findings import Checks
-from abi.verification.rungs import Rung, check_ladder
-from abi.vocabulary import fits_of
+from abi.audit.results.figures import check_result, steps_of
+from abi.audit.results.findings import Checks
+from abi.audit.results.rungs import Rung, check_ladder
+from abi.audit.results.verify import verify
+from abi.base.files import result_kind, sha256_file, validator
+from abi.base.names import fits_of
+from abi.cli import main
+from abi.judge.published import figures_of
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 
@@ -54,7 +55,7 @@ def beside(made_regimes):
 def named_in(claim, document, beside):
     """Return the leaves that the schema and the checks of a result file name."""
     checks = Checks("file")
-    known = record.figures_of("cross_size") if claim == LADDER else {}
+    known = figures_of("cross_size") if claim == LADDER else {}
     if claim == LADDER:
         check_ladder(checks, document, beside, known)
     else:
@@ -144,7 +145,7 @@ def test_a_rung_rebuilt_alone_is_named_and_makes_the_ladder_stale(regimes, capsy
     edit(rung, put("provenance/elapsed_s", 99.0))
     found = verify()
     assert "rungs/0/sha256" in leaves(FILES[LADDER], found)
-    assert cli.main(["claims", "--json"]) == 0
+    assert main.main(["claims", "--json"]) == 0
     states = {row["id"]: row["state"] for row in json.loads(capsys.readouterr().out)["claims"]}
     assert states[LADDER] == "stale"
     judge_ladder(STUDY, LADDER)
@@ -216,13 +217,13 @@ def test_pages_group_regimes_under_their_claim_and_show_rungs(regimes):
 
 
 def test_claims_lists_regimes_ladders_and_what_is_pending(regimes, capsys):
-    assert cli.main(["claims", "--json"]) == 0
+    assert main.main(["claims", "--json"]) == 0
     rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)["claims"]}
     assert [rows[name]["state"] for name in (FEW_SHOT, GENERAL_ONLY, LADDER)] == ["fresh"] * 3
     assert (rows[FEW_SHOT]["of"], rows[FEW_SHOT]["regime"]) == (CLAIM, "few-shot")
     assert rows["t5_to_qwen2_7b"]["state"] == "pending"
     assert rows["t5_to_qwen2_7b"]["why"] == ["runs at scale paper only"]
-    assert cli.main(["claims"]) == 0
+    assert main.main(["claims"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
     assert "\n  _few_shot " in out
@@ -239,7 +240,7 @@ def test_claims_lists_regimes_ladders_and_what_is_pending(regimes, capsys):
     ],
 )
 def test_show_knows_regimes_ladders_and_pending_claims(regimes, capsys, claim, words):
-    assert cli.main(["show", claim]) == 0
+    assert main.main(["show", claim]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
     assert all(word in " ".join(out.split()) for word in words)
@@ -247,7 +248,7 @@ def test_show_knows_regimes_ladders_and_pending_claims(regimes, capsys, claim, w
 
 def test_a_damaged_ladder_is_one_sentence(regimes, capsys):
     edit(FILES[LADDER], lambda document: document.pop("rungs"))
-    assert cli.main(["show", LADDER]) == 2
+    assert main.main(["show", LADDER]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert "breaks its schema" in verify().findings[0].sentence
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from abi.arms import RECIPES
-from abi.config import REQUIRED_ARMS, load
-from abi.specs import Study
+from abi.arms.recipes import RECIPES
+from abi.plan.checks import REQUIRED_ARMS
+from abi.plan.config import load
+from abi.plan.transfers import Study
 
 ROOT = Path(__file__).parents[2]
 STUDY = Study(load("tiny"))

@@ -1,7 +1,7 @@
 import pytest
 
-from abi.commands import between
-from abi.report import claim_rows, figure, markdown, readme_table, share_words, terminal, with_interval
+from abi.report.documents import between
+from abi.report.tables import claim_rows, figure, markdown, readme_table, share_words, terminal, with_interval
 
 
 @pytest.fixture

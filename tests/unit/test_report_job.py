@@ -9,15 +9,16 @@ import pytest
 import yaml
 from report_facts import results, unknown, whole
 
-from abi.cards import card
-from abi.config import load
-from abi.page_specs import card_inputs, card_spec, carded, report_spec
-from abi.provenance import ROOT as CHECKOUT
-from abi.provenance import Job, read_json, sha256_file, validator
-from abi.specs import Study
-from abi.stages import cards, report_page
-from abi.verification.checkout import result_paths
-from abi.vocabulary import ASIDE
+from abi.audit.results.checkout import result_paths
+from abi.base.files import ROOT as CHECKOUT
+from abi.base.files import read_json, sha256_file, validator
+from abi.base.job import Job
+from abi.base.names import ASIDE
+from abi.plan.config import load
+from abi.plan.pages import card_inputs, card_spec, carded, report_spec
+from abi.plan.transfers import Study
+from abi.report.cards import card
+from abi.steps import write_cards, write_report
 
 pytestmark = pytest.mark.slow  # the report of the whole reference is written
 STUDY = Study(load("tiny"))
@@ -44,10 +45,10 @@ def folder(tmp_path_factory):
         outputs = {key: f"results/tiny/{name}" for key, name in names.items()}
         Path(outputs["figures"]).mkdir()
         Path(outputs["figures"], "old.svg").write_text("", encoding="utf-8")
-        report_page.run(job, {"results": paths, "summary": summary}, outputs)
+        write_report.run(job, {"results": paths, "summary": summary}, outputs)
         paths = [path for path in card_inputs(STUDY) if Path(path).exists()]
         job = Job("write_cards", card_spec(STUDY), "c", paths, 1)
-        cards.run(job, paths, ["results/tiny/cards/t5_to_gpt2.md", "results/tiny/cards/gpt2_to_qwen.md"])
+        write_cards.run(job, paths, ["results/tiny/cards/t5_to_gpt2.md", "results/tiny/cards/gpt2_to_qwen.md"])
     return place / "results/tiny"
 
 

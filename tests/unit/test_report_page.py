@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 import pytest
 from report_facts import facts, results, unknown, whole
 
-from abi.figures.canvas import as_csv, svg_of
-from abi.page import html, markdown
-from abi.page.build import page
-from abi.page.facts import rule_edges, table_rows
-from abi.page.words import in_words
-from abi.report import figure, in_order, primary_fit
-from abi.vocabulary import VERDICTS
+from abi.base.names import VERDICTS
+from abi.report.figures.canvas import as_csv, svg_of
+from abi.report.page import html, markdown
+from abi.report.page.build import page
+from abi.report.page.facts import rule_edges, table_rows
+from abi.report.tables import figure, in_order, primary_fit
+from abi.report.words import in_words
 
 pytestmark = pytest.mark.slow  # whole pages: not part of `make quick`
 

@@ -7,12 +7,21 @@ import pytest
 from evidence_rows import rows
 from made_results import CLAIM, FILE, STUDY, digit_changed, draws, edit, judge, put, regenerate_summary
 
-from abi import provenance
-from abi.errors import DataError, EvidenceError, TamperError
-from abi.evidence import METRICS, read_promised
-from abi.rows import COLUMNS, DRAW_COLUMNS, check_promise, files_of, promise_of, write_csv, write_promise
-from abi.verification import verify
-from abi.vocabulary import AGREEMENT, SCOPES
+from abi.audit.results.verify import verify
+from abi.base.errors import DataError, EvidenceError, TamperError
+from abi.base.files import sha256_file, validator
+from abi.base.job import Job
+from abi.base.names import AGREEMENT, SCOPES
+from abi.judge.evidence_files import (
+    COLUMNS,
+    DRAW_COLUMNS,
+    check_promise,
+    files_of,
+    promise_of,
+    write_csv,
+    write_promise,
+)
+from abi.judge.tables import METRICS, read_promised
 
 
 @pytest.fixture
@@ -23,7 +32,7 @@ def batch(tmp_path):
     evidence = rows({"raw": 0.0, "random": 0.5}, n_groups=2, n_seeds=2, per_group=1, draws={"random": 3})
     write_csv(files["evidence"], COLUMNS, evidence.astype(object).itertuples(index=False))
     write_csv(files["draws"], DRAW_COLUMNS, draws("kd", "random")[list(DRAW_COLUMNS)].itertuples(index=False))
-    write_promise(path, provenance.Job("evaluate_arms", {}, "c", [], 1).provenance())
+    write_promise(path, Job("evaluate_arms", {}, "c", [], 1).provenance())
     return path
 
 
@@ -35,7 +44,7 @@ def test_a_manifest_says_what_is_in_its_files(batch):
     evidence, drawn = read_promised([batch])
     counts = {name: entry["rows"] for name, entry in promise["files"].items()}
     assert counts == {"evidence": len(evidence), "draws": len(drawn)} == {"evidence": len(evidence), "draws": 48}
-    assert promise["files"]["draws"]["sha256"] == provenance.sha256_file(files_of(batch)["draws"])
+    assert promise["files"]["draws"]["sha256"] == sha256_file(files_of(batch)["draws"])
     assert promise["provenance"]["rule"] == "evaluate_arms"
 
 
@@ -85,7 +94,7 @@ def test_a_file_without_its_columns_is_one_sentence(batch, refuses):
 
 
 def test_the_schema_knows_the_metrics_and_scopes_of_the_program():
-    named = provenance.validator("result").schema["$defs"]
+    named = validator("result").schema["$defs"]
     assert named["metric"]["enum"] == [*AGREEMENT, *(f"teacher_{metric}" for metric in AGREEMENT), *METRICS[-3:]]
     assert named["scope"]["enum"] == list(SCOPES)
     for key in ("agreement",):
@@ -112,7 +121,7 @@ def test_altered_evidence_is_not_judged_and_named_by_verify(here, name, refuses)
     alter(path)
     with refuses(f"{path}: is not the file that", TamperError):
         judge(STUDY, CLAIM)
-    digest = provenance.sha256_file(path)
+    digest = sha256_file(path)
     edit(FILE, lambda document: document["provenance"]["inputs"].__setitem__(path, digest))
     regenerate_summary(FILE)
     found = verify([CLAIM])  # the result names the altered file; its manifest does not

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from abi.errors import EvidenceError
-from abi.instrument import Design, simulate
-from abi.plans import BPB, GENERAL, RECONSTRUCTION, TRANSFER, reconstruction_plan, transfer_plan
-from abi.rules import Contrast, Measure, decide
-from abi.vocabulary import AGREEMENT
+from abi.base.errors import EvidenceError
+from abi.base.names import AGREEMENT
+from abi.judge.contrasts import Contrast, Measure, decide
+from abi.judge.protocol import BPB, GENERAL, RECONSTRUCTION, TRANSFER, reconstruction_plan, transfer_plan
+from abi.judge.simulation import Design, simulate
 
 JS = Measure("js_nats", "domain")
 PLACEBOS, CONTROLS = ("random", "permuted"), ("linear", "bias", "no-domain")

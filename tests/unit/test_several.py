@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 from evidence_rows import CRITERIA, PROTOCOL, ROOT, rows
 
-from abi.claims import judge_study, strict_level
-from abi.errors import EvidenceError
-from abi.evidence import validate
-from abi.plans import BPB, UPDATE, atlas_plan, atlas_roles, update_plan
-from abi.rules import Measure
-from abi.several import (
+from abi.base.errors import EvidenceError
+from abi.base.names import VERDICTS
+from abi.judge.contrasts import Measure
+from abi.judge.protocol import BPB, UPDATE, atlas_plan, atlas_roles, update_plan
+from abi.judge.studies import (
     arm_means,
     atlas_parts,
     bounds,
@@ -30,7 +29,8 @@ from abi.several import (
     study_names,
     update_checks,
 )
-from abi.vocabulary import VERDICTS
+from abi.judge.tables import validate
+from abi.judge.verdict import judge_study, strict_level
 
 RECORD = ROOT / "config/record/published_results"
 THRESHOLDS = PROTOCOL["published_criteria"]

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abi.config import load
-from abi.corpus import SPLITS, TextSpec, assignment_sha256, build_text, split_of
-from abi.provenance import ROOT
-from abi.sources import find_files, sections, split_rows
-from abi.specs import Study
+from abi.base.files import ROOT
+from abi.plan.config import load
+from abi.plan.transfers import Study
+from abi.text.corpus import TextSpec, build_text
+from abi.text.documents import SPLITS, assignment_sha256, split_of
+from abi.text.sources import find_files, sections, split_rows
 
 NEW_TEXTS = ("markdown", "sql")
 

@@ -1,8 +1,9 @@
 import pytest
 
-from abi.config import load
-from abi.errors import ConfigError
-from abi.specs import Study, seeds_of
+from abi.base.errors import ConfigError
+from abi.plan.config import load
+from abi.plan.jobs import seeds_of
+from abi.plan.transfers import Study
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from abi.backbones import Window, encode
-from abi.corpus import Document
-from abi.states import Head, States, load_mapped, make_windows, write_states
+from abi.models.backbone import Window
+from abi.models.states import Head, States, load_mapped, make_windows, write_states
+from abi.models.tokenizers import encode
+from abi.text.documents import Document
 
 GPT2, T5 = Window(8, 0, 2), Window(8, 3, 1)
 LIMITS = {"max_windows": 100, "max_per_document": 100, "min_scored": 1}

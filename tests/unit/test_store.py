@@ -1,23 +1,26 @@
 """What evaluation reads was made from the right documents, by the right backbone; anything else is named."""
 
 import gzip
+import hashlib
 import json
 
 import pytest
 from made_results import edit, put
 
-from abi import provenance
-from abi.corpus import Document, assignment_sha256, read_assigned, split_of, summary, write_documents
-from abi.errors import DataError, TamperError
-from abi.evaluation import Key
-from abi.fitting import ARM_FILE, LogitBias, save_simple
-from abi.module import AbiModule, ModuleConfig, save_module
-from abi.stages.evidence_of_claim import arms_of_seed
-from abi.stages.store import check_backbone, check_same_text, module_of_seed, read_states
+from abi.arms.forms import ARM_FILE, LogitBias, save_simple
+from abi.arms.scores import Key
+from abi.base.errors import DataError, TamperError
+from abi.base.files import write_json
+from abi.base.job import Job
+from abi.models.module import AbiModule, ModuleConfig, save_module
+from abi.models.saved import check_backbone, check_same_text, module_of_seed, read_states
+from abi.steps.evaluate_arms import arms_of_seed
+from abi.text.corpus import summary
+from abi.text.documents import Document, assignment_sha256, read_assigned, split_of, write_documents
 
 SHARES, SALT = {"train": 0.5, "calibration": 0.2, "test": 0.3}, "salt"
 SHA = "a" * 64
-PROVENANCE = provenance.Job("r", {}, "c", [], 1).provenance()
+PROVENANCE = Job("r", {}, "c", [], 1).provenance()
 
 
 def groups_of(split, n):
@@ -35,10 +38,10 @@ def text(tmp_path):
     for split in SHARES:
         for i, group in enumerate(groups_of(split, 3)):
             words = f"{split} {i}\n"
-            digest = provenance.hashlib.sha256(words.encode()).hexdigest()
+            digest = hashlib.sha256(words.encode()).hexdigest()
             documents.append(Document(f"{split}{i}", group, "s", "1", digest, split, len(words), words))
     write_documents(documents, tmp_path / "t.jsonl.gz")
-    provenance.write_json(tmp_path / "t.json", "text", {**summary(documents), "provenance": PROVENANCE})
+    write_json(tmp_path / "t.json", "text", {**summary(documents), "provenance": PROVENANCE})
     return documents
 
 
@@ -76,7 +79,7 @@ def stored(make_states, tmp_path):
             "salt": SALT, "provenance": PROVENANCE,
         }  # fmt: skip
         path = tmp_path / f"{name or split}.json"
-        provenance.write_json(path, "states", facts | changes)
+        write_json(path, "states", facts | changes)
         return path
 
     return write
@@ -119,12 +122,12 @@ def inputs(tmp_path, facts):
     digest = save_module(module, tmp_path / "oracle/seed1", facts)
     entry = {"seed": 1, "folder": "seed1", "sha256": digest, "domain_sha256": SHA, "steps": 1, "final_loss": 1.0,
              "elapsed_s": 1.0, "n_parameters": 1}  # fmt: skip
-    provenance.write_json(tmp_path / "oracle.json", "modules", {"modules": [entry], "provenance": PROVENANCE})
+    write_json(tmp_path / "oracle.json", "modules", {"modules": [entry], "provenance": PROVENANCE})
     save_module(module, tmp_path / "calibration/native", facts)
     save_simple(LogitBias(11), tmp_path / "calibration/bias" / ARM_FILE, SHA)
     about = {"fit": "kd", "draw": 0, "seed": 1, "steps": 1, "n_trainable": 1, "frozen_sha256": SHA}
     arms = [{**about, "arm": arm, "folder": arm} for arm in ("native", "bias")]
-    provenance.write_json(tmp_path / "calibration.json", "calibration", {"arms": arms, "provenance": PROVENANCE})
+    write_json(tmp_path / "calibration.json", "calibration", {"arms": arms, "provenance": PROVENANCE})
     return {"oracle": [str(tmp_path / "oracle.json")], "calibration": [str(tmp_path / "calibration.json")]}
 
 

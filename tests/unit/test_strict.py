@@ -1,9 +1,9 @@
 import pytest
 
-from abi import strict
-from abi.record.data import Token
-from abi.record.data import parse as parse_record
-from abi.verification.findings import parse as parse_result
+from abi.audit.results.findings import parse as parse_result
+from abi.base.files import parse_json
+from abi.judge.published import Token
+from abi.judge.published import parse as parse_record
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,12 @@ from abi.verification.findings import parse as parse_result
 )
 def test_what_is_not_strict_json_is_refused_by_every_reader(text, words, refuses):
     with pytest.raises(ValueError, match=words):
-        strict.parse(text)
+        parse_json(text)
     for read in (parse_record, parse_result):
         with refuses(words):
             read(text, "some file")
 
 
 def test_numbers_are_made_by_what_is_asked():
-    assert strict.parse('{"a": [1, 2.50]}') == {"a": [1, 2.5]}
-    assert strict.parse("[1, 2.50]", number=Token) == ["1", "2.50"]
+    assert parse_json('{"a": [1, 2.50]}') == {"a": [1, 2.5]}
+    assert parse_json("[1, 2.50]", number=Token) == ["1", "2.50"]

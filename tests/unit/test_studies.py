@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from abi import config
-from abi.config import load
-from abi.errors import ConfigError
-from abi.specs import Study, seeds_of
+from abi.base.errors import ConfigError
+from abi.plan import config
+from abi.plan.config import load
+from abi.plan.jobs import seeds_of
+from abi.plan.transfers import Study
 
 ROOT = Path(__file__).parents[2]
 UPDATES = ("t5_update", "gpt2_update", "succession", "calibration_scaling")

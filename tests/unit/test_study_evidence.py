@@ -11,14 +11,16 @@ import pytest
 import torch
 from study_world import World, job, small_study
 
-from abi.evidence import read_draws, read_evidence
-from abi.fitting import FitData, Mixture, correction_of, corrections
-from abi.metrics import margins
-from abi.module import AbiModule, load_module, save_module, with_net
-from abi.provenance import read_json, sha256_tensors, write_json
-from abi.stages import atlas, budgets, evidence_of_studies
-from abi.stages.store import having, member, module_of_seed, read_head, read_states, updated
-from abi.vocabulary import AGREEMENT
+from abi.arms import atlas, budgets
+from abi.arms.data import FitData
+from abi.arms.forms import Mixture, correction_of, corrections
+from abi.arms.metrics import margins
+from abi.base.files import read_json, sha256_tensors, write_json
+from abi.base.names import AGREEMENT
+from abi.judge.tables import read_draws, read_evidence
+from abi.models.module import AbiModule, load_module, save_module, with_net
+from abi.models.saved import having, member, module_of_seed, read_head, read_states, updated
+from abi.steps import evaluate_studies
 
 pytestmark = pytest.mark.slow  # whole evaluations of tiny backbones: not part of `make quick`
 
@@ -88,7 +90,7 @@ def again(world, claim, inputs=None, **spec):
     given = {**world.study.study_input(claim, batch), **(inputs or {})}
     running = job("evaluate_studies", {**world.study.study_evaluation_spec(claim, batch), **spec}, given)
     outputs = {"evidence": "again.csv.gz", "draws": "again.draws.csv.gz", "manifest": "again.json"}
-    evidence_of_studies.run(running, given, outputs)
+    evaluate_studies.run(running, given, outputs)
     return read_evidence("again.csv.gz")
 
 

@@ -8,10 +8,11 @@ import pytest
 from made_results import STUDY, digit_changed, edit, kinds, numbers, put, regenerate_summary
 from made_studies import AGGREGATE, ATLAS, LAW, SUCCESSION, UPDATE, build_studies, evidence, make_study, write_evidence
 
-from abi import provenance, reproduction
-from abi.several import efficacies
-from abi.verification import verify
-from abi.verification.findings import lookup
+from abi.audit.results.findings import lookup
+from abi.audit.results.verify import verify
+from abi.base.files import sha256_file
+from abi.judge import aggregate as reproduction
+from abi.judge.studies import efficacies
 
 pytestmark = pytest.mark.slow  # whole results: not part of `make quick`
 
@@ -166,7 +167,7 @@ def test_a_digit_of_the_evidence_is_found_although_the_hashes_were_regenerated(h
     assert leaves(verify(), UPDATE) == []
     assert {f.file for f in verify().findings} >= set(inputs["evidence"])
     for path in [*inputs["evidence"], *inputs["manifests"]]:
-        digest = provenance.sha256_file(path)
+        digest = sha256_file(path)
         edit(FILES[UPDATE], lambda d, p=path, h=digest: d["provenance"]["inputs"].__setitem__(p, h))
     regenerate_summary(FILES[UPDATE])
     assert verify().code() == 0
@@ -178,7 +179,7 @@ def test_a_figure_of_an_update_is_found_although_the_hash_was_regenerated(here):
     path = STUDY.study_verdict_input(UPDATE)["updates"][0]
     edit(path, put("members/1/figures/general_loss_after", 1.0))
     assert path in [f.file for f in verify().findings]
-    edit(FILES[UPDATE], lambda d: d["provenance"]["inputs"].__setitem__(path, provenance.sha256_file(path)))
+    edit(FILES[UPDATE], lambda d: d["provenance"]["inputs"].__setitem__(path, sha256_file(path)))
     regenerate_summary(FILES[UPDATE])
     tables = document(UPDATE)["tables"]
     i = next(i for i, table in enumerate(tables) if table["id"] == "updates")
@@ -307,7 +308,7 @@ def test_an_altered_alignment_under_the_aggregate_is_found(aggregate):
     path = STUDY.ladder_input(AGGREGATE)["alignments"][0]
     edit(path, put("alignments/0/cosine_held_out", 0.5))
     assert path in [f.file for f in verify().findings]
-    edit(FILES[AGGREGATE], lambda d: d["provenance"]["inputs"].__setitem__(path, provenance.sha256_file(path)))
+    edit(FILES[AGGREGATE], lambda d: d["provenance"]["inputs"].__setitem__(path, sha256_file(path)))
     regenerate_summary(FILES[AGGREGATE])
     assert [leaf for leaf in leaves(verify(recompute=True), AGGREGATE) if leaf.startswith("checks/2")]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from made_results import put
 
-from abi import plans, rules
-from abi.config import load
-from abi.verification.findings import Checks, lookup
-from abi.verification.questions import asked_of_study, study_roles
-from abi.verification.several import check_study
+from abi.audit.results.findings import Checks, lookup
+from abi.audit.results.questions import asked_of_study, study_roles
+from abi.audit.results.several import check_study
+from abi.judge import contrasts, protocol
+from abi.plan.config import load
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "tiny"
 UPDATE, SUCCESSION, ATLAS, LAW = (
@@ -43,10 +43,10 @@ def test_an_honest_result_has_no_finding(result):
 
 @pytest.mark.parametrize("kind", ["update", "succession", "atlas"])
 def test_the_questions_of_a_study_are_those_of_the_plans(kind):
-    numbers = rules.Criteria.from_mapping(CRITERIA)
+    numbers = contrasts.Criteria.from_mapping(CRITERIA)
     texts = ["python", "prose", "sql"]
-    roles = plans.atlas_roles(["python", "sql"]) if kind == "atlas" else plans.UPDATE
-    plan = plans.atlas_plan(numbers, roles) if kind == "atlas" else plans.update_plan(numbers)
+    roles = protocol.atlas_roles(["python", "sql"]) if kind == "atlas" else protocol.UPDATE
+    plan = protocol.atlas_plan(numbers, roles) if kind == "atlas" else protocol.update_plan(numbers)
     mine = asked_of_study(kind, study_roles({"kind": kind, "texts": texts}, "prose"), CRITERIA)
 
     def plain(items):

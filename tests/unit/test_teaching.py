@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file
 from scipy.stats import ortho_group
 
-from abi import backbones
-from abi.arms import (
+from abi.arms.closed_form import GAINS, choose_gains, solve
+from abi.arms.data import Batch, FitData, Lesson, Objective, spread_rows
+from abi.arms.forms import LinearMap, LogitBias, correction_of, corrections, load_fitted, logit_bias_of
+from abi.arms.lesson import carried_corrections, carried_interface, shared_tokens, shift_of
+from abi.arms.recipes import (
     FEW_SHOT,
     GENERAL_ONLY,
     ORACLE_KD,
@@ -23,27 +26,13 @@ from abi.arms import (
     gradient_tasks,
     make,
 )
-from abi.errors import AlignmentError, ConfigError, DataError
-from abi.fitting import (
-    GAINS,
-    Batch,
-    FitData,
-    LinearMap,
-    LogitBias,
-    Objective,
-    choose_gains,
-    correction_of,
-    corrections,
-    load_fitted,
-    logit_bias_of,
-    solve,
-)
-from abi.module import AbiModule, ModuleConfig
-from abi.provenance import sha256_tensors
-from abi.states import Head, States
-from abi.teaching import Lesson, carried_corrections, carried_interface, shared_tokens, shift_of, spread_rows
-from abi.training import BatchOrder, Phase, Schedule
-from abi.vocabulary import CLOSED_FORM
+from abi.base.errors import AlignmentError, ConfigError, DataError
+from abi.base.files import sha256_tensors
+from abi.base.names import CLOSED_FORM
+from abi.models.loop import BatchOrder, Phase, Schedule
+from abi.models.module import AbiModule, ModuleConfig
+from abi.models.states import Head, States
+from abi.models.tokenizers import spellings
 
 TARGET, SOURCE = ModuleConfig(8, (2,), 6), ModuleConfig(16, (2,), 6)
 SCHEDULE = Schedule([Phase(3, 1e-2)])
@@ -124,7 +113,7 @@ def test_tokens_are_shared_by_their_bytes_and_specials_never():
 
 
 def test_a_byte_level_and_a_unigram_vocabulary_share_what_they_spell_alike(tokenizers):
-    spelled = {kind: backbones.spellings(tokenizers[kind], 370) for kind in tokenizers}
+    spelled = {kind: spellings(tokenizers[kind], 370) for kind in tokenizers}
     at_target, at_source = shared_tokens(spelled["bpe"], spelled["unigram"])
     assert len(at_target) > 100
     assert all(
@@ -174,7 +163,7 @@ def test_a_module_that_says_nothing_shifts_nothing(pair):
 
 def test_a_shift_does_not_depend_on_its_chunks(pair, monkeypatch):
     whole, carried = lesson_of(trained(SOURCE, 1), pair)
-    monkeypatch.setattr("abi.teaching.CHUNK", 7)
+    monkeypatch.setattr("abi.arms.lesson.CHUNK", 7)
     parts, again = lesson_of(trained(SOURCE, 1), pair)
     torch.testing.assert_close(whole.shift, parts.shift, rtol=1e-2, atol=1e-3)
     torch.testing.assert_close(carried.proj_in.weight, again.proj_in.weight, rtol=1e-4, atol=1e-5)
@@ -294,7 +283,7 @@ def test_a_gain_is_chosen_on_the_held_out_lesson_alone(pair, tmp_path, monkeypat
     nets, data = taught(trained(SOURCE, 1), pair)
     seen = []
     monkeypatch.setattr(
-        "abi.arms.choose_gains", lambda arms, lesson: seen.extend([lesson] * len(arms)) or [1.0] * len(arms)
+        "abi.arms.recipes.choose_gains", lambda arms, lesson: seen.extend([lesson] * len(arms)) or [1.0] * len(arms)
     )
     records = fit("general-only", nets, data, MATCHED, tmp_path)
     assert seen
@@ -490,7 +479,7 @@ def test_all_arms_of_a_seed_share_steps_and_batches(data_of, regime, tmp_path, m
             self.log.append(index.tolist())
             return index
 
-    monkeypatch.setattr("abi.fitting.BatchOrder", Recorded)
+    monkeypatch.setattr("abi.arms.gradient.BatchOrder", Recorded)
     records = fit(regime, *data_of(regime), BUDGETS[regime], tmp_path)
     sizes = sorted({n for n, _, _ in seen})
     assert sizes == {"oracle-kd": [12], "few-shot": [4, 8], "general-only": [60]}[regime]

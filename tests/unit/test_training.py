@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from abi.errors import TamperError
-from abi.training import BatchOrder, Phase, Schedule, Trained, fit
+from abi.base.errors import TamperError
+from abi.models.loop import BatchOrder, Phase, Schedule, Trained, fit
 
 SCHEDULE = Schedule([Phase(7, 0.05, 2), Phase(5, 0.02, 0, "cosine")], weight_decay=0.1, clip=0.5)
 

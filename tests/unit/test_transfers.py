@@ -3,8 +3,8 @@ import io
 
 import pytest
 
-from abi.figures.closures import transfer_figure
-from abi.transfers import COLUMNS, advice, best_placebo, by_pair, lead, markdown, rows
+from abi.report.figures.closures import transfer_figure
+from abi.report.transfers import COLUMNS, advice, best_placebo, by_pair, lead, markdown, rows
 
 
 def closure(value, width=0.02, *, bounded=True):

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 from study_world import World, documents_of, job, small_study
 
-from abi import backbones
-from abi.errors import DataError, TamperError
-from abi.provenance import read_json, sha256_file, sha256_tensors
-from abi.stages import updated_backbones
-from abi.stages.store import member, read_head, read_states
-from abi.states import Head
-from abi.updates import part_of_round
+from abi.base.errors import DataError, TamperError
+from abi.base.files import read_json, sha256_file, sha256_tensors
+from abi.models.backbone import Window, describe_backbone, load_backbone
+from abi.models.saved import member, read_head, read_states
+from abi.models.states import Head
+from abi.models.update import part_of_round
+from abi.steps import update_backbone
 
 pytestmark = pytest.mark.slow  # a small world of backbones and modules: not part of `make quick`
 
@@ -57,7 +57,7 @@ def rerun(world, stage="held.1", update=UPDATE, batch=BATCH, inputs=None, **spec
     """Run the job again into `again` with some inputs or parts of the spec changed; return the entries of its manifest."""
     given = {**world.update_inputs(update, stage, batch), **(inputs or {})}
     running = job("update_backbone", {**world.study.update_spec(update, stage, batch), **spec}, given)
-    updated_backbones.run(running, given, {"manifest": "again.json", "folder": "again"})
+    update_backbone.run(running, given, {"manifest": "again.json", "folder": "again"})
     return read_json("again.json", "batch")["members"]
 
 
@@ -70,8 +70,8 @@ def untimed(members):
 def test_an_updated_backbone_is_a_backbone_like_any_other(world, update, stage):
     path = manifest_of(world, stage, 2, update)
     told, folder = read_json(path, "backbone"), path.with_suffix("")
-    backbone = backbones.load(folder / "model")
-    facts = backbones.describe(backbone, folder / "model")
+    backbone = load_backbone(folder / "model")
+    facts = describe_backbone(backbone, folder / "model")
     assert {key: told[key] for key in facts} == facts
     assert told["name"] == f"{update}.{stage}.seed2"
     assert told["vocabulary"] == base_of(world, update)["vocabulary"]
@@ -88,9 +88,9 @@ def test_stored_states_of_an_updated_backbone_through_its_head_are_its_logits(wo
     states = read_states(member([batch], 1, "seed1.test.json"), "test")
     folder = manifest_of(world, "held.1", 1, update).with_suffix("")
     logits = read_head(folder / "head.safetensors", states).logits(states.final(slice(0, 5)))
-    window = backbones.Window(**world.study.update_spec(update, "held.1", BATCH)["window"])
+    window = Window(**world.study.update_spec(update, "held.1", BATCH)["window"])
     tokens = load_file(states.path)["tokens"][states.windows[:5]]
-    own = backbones.load(folder / "model").logits(tokens, window)
+    own = load_backbone(folder / "model").logits(tokens, window)
     torch.testing.assert_close(logits, own, rtol=1e-4, atol=1e-5)
 
 
@@ -107,14 +107,14 @@ def test_the_backbone_itself_and_the_modules_stay_as_they_are(whole):
     for entry in json.loads((folder / manifest).read_text())["modules"]:
         weights = load_file(folder / manifest.removesuffix(".json") / entry["folder"] / "abi_model.safetensors")
         assert sha256_tensors(weights) == entry["sha256"]
-    backbone = backbones.load(folder / "results/tiny/backbones/gpt2_medium")
+    backbone = load_backbone(folder / "results/tiny/backbones/gpt2_medium")
     told = json.loads((folder / "results/tiny/backbones/gpt2_medium.json").read_text())
     assert sha256_tensors(dict(backbone.model.named_parameters())) == told["weights_sha256"]
 
 
 def begun(world, monkeypatch, stage):
     """Run a stage and return what `update` is given: hashes of backbone and anchor, texts, recipe, number of modules."""
-    seen, real = [], updated_backbones.update
+    seen, real = [], update_backbone.update
 
     def spy(backbone, anchor, texts, window, recipe, *, modules, **rest):
         hashes = [sha256_tensors(dict(one.model.named_parameters())) for one in (backbone, anchor)]
@@ -122,7 +122,7 @@ def begun(world, monkeypatch, stage):
         return real(backbone, anchor, texts, window, recipe, modules=modules, **rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(updated_backbones, "update", spy)
+        patch.setattr(update_backbone, "update", spy)
         rerun(world, stage)
     return seen
 

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from abi import backbones, training
-from abi.errors import TamperError
-from abi.module import AbiModule, ModuleConfig
-from abi.provenance import sha256_tensors
-from abi.training import Phase, Schedule, fit
-from abi.updates import Recipe, abi_states, general_loss, part_of_round, trainable, update
+from abi.base.errors import TamperError
+from abi.base.files import sha256_tensors
+from abi.models import loop
+from abi.models.backbone import targets
+from abi.models.loop import Phase, Schedule, fit
+from abi.models.module import AbiModule, ModuleConfig
+from abi.models.tokenizers import pack
+from abi.models.update import Recipe, abi_states, general_loss, part_of_round, trainable, update
 
 RECIPE = Recipe(Schedule([Phase(6, 5e-3, 2)]), 4, "all", 0.0, 3)
 UPDATED = ("t5", "t5-v1.1", "gpt2", "qwen2", "gpt_neox")
@@ -38,7 +40,7 @@ def ends_of(backbone):
 
 @torch.no_grad()
 def drift(backbone, anchor, module, texts, window):
-    windows = backbones.pack(backbone.tokenizer, texts, window.length)
+    windows = pack(backbone.tokenizer, texts, window.length)
     states = [abi_states(module, of.hidden_states(windows, window)) for of in (backbone, anchor)]
     return float(mse_loss(*states))
 
@@ -47,12 +49,12 @@ def drift(backbone, anchor, module, texts, window):
 def test_without_the_term_an_update_is_plain_training_bit_for_bit(make_backbone, texts, window_of, family):
     plain, updated, anchor = (make_backbone(family) for _ in range(3))
     window = window_of(plain)
-    windows = backbones.pack(plain.tokenizer, texts, window.length)
-    order = training.BatchOrder(len(windows), RECIPE.batch, RECIPE.seed)
+    windows = pack(plain.tokenizer, texts, window.length)
+    order = loop.BatchOrder(len(windows), RECIPE.batch, RECIPE.seed)
 
     def loss(step):
         logits = plain.logits(windows[order[step]], window)
-        wanted = backbones.targets(windows[order[step]], window)
+        wanted = targets(windows[order[step]], window)
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten().long())
 
     losses = fit(loss, dict(plain.model.named_parameters()), RECIPE.schedule).losses
@@ -77,13 +79,13 @@ def test_the_term_is_the_mean_over_modules_of_the_mean_squared_drift(make_backbo
     backbone, anchor = make_backbone("gpt2", seed=1), make_backbone("gpt2")
     window, modules = window_of(backbone), [module_of(anchor, seed) for seed in (1, 2)]
     once = Recipe(Schedule([Phase(1, 1e-9)]), 4, "all", 2.0, 3)
-    windows = backbones.pack(anchor.tokenizer, texts, window.length)
-    batch = windows[training.BatchOrder(len(windows), 4, 3)[0]]
+    windows = pack(anchor.tokenizer, texts, window.length)
+    batch = windows[loop.BatchOrder(len(windows), 4, 3)[0]]
     with torch.no_grad():
         states = [[abi_states(m, of.hidden_states(batch, window)) for m in modules] for of in (backbone, anchor)]
         wanted = sum(float(((a - b) ** 2).mean()) for a, b in zip(*states, strict=True)) / 2
         plain = torch.nn.functional.cross_entropy(
-            backbone.logits(batch, window).flatten(0, 1), backbones.targets(batch, window).flatten().long()
+            backbone.logits(batch, window).flatten(0, 1), targets(batch, window).flatten().long()
         )
     figures = update(backbone, anchor, texts, window, once, modules=modules)
     assert figures["stability_mse"] == pytest.approx(wanted, rel=1e-5)
@@ -128,13 +130,13 @@ def test_a_change_of_what_is_frozen_is_tampering(make_backbone, texts, window_of
     backbone, anchor = make_backbone("gpt2"), make_backbone("gpt2")
     module = module_of(anchor)
     victim = anchor.model.transformer.wte.weight if moved == "anchor" else module.proj_in.weight
-    real = training.BatchOrder.__getitem__
+    real = loop.BatchOrder.__getitem__
 
     def meddle(order, step):
         victim.data.add_(1e-6)
         return real(order, step)
 
-    monkeypatch.setattr(training.BatchOrder, "__getitem__", meddle)
+    monkeypatch.setattr(loop.BatchOrder, "__getitem__", meddle)
     with refuses("update: a frozen part changed during training", TamperError):
         update(backbone, anchor, texts, window_of(backbone), replace(RECIPE, stability=1.0), modules=[module])
 
@@ -175,7 +177,7 @@ def test_a_killed_update_goes_on_to_the_same_bits(make_backbone, texts, window_o
         update(backbone, anchor, texts, window_of(backbone), recipe, modules=[module_of(anchor)], **options)
         return sha256_tensors(weights(backbone))
 
-    whole, real, seen = run(), training.BatchOrder.__getitem__, []
+    whole, real, seen = run(), loop.BatchOrder.__getitem__, []
 
     def mortal(order, step):
         seen.append(step)
@@ -183,9 +185,9 @@ def test_a_killed_update_goes_on_to_the_same_bits(make_backbone, texts, window_o
             raise KeyboardInterrupt
         return real(order, step)
 
-    monkeypatch.setitem(training.fit_together.__kwdefaults__, "checkpoint_every_s", 0.0)
-    monkeypatch.setitem(training.fit.__kwdefaults__, "checkpoint_every_s", 0.0)
-    monkeypatch.setattr(training.BatchOrder, "__getitem__", mortal)
+    monkeypatch.setitem(loop.fit_together.__kwdefaults__, "checkpoint_every_s", 0.0)
+    monkeypatch.setitem(loop.fit.__kwdefaults__, "checkpoint_every_s", 0.0)
+    monkeypatch.setattr(loop.BatchOrder, "__getitem__", mortal)
     with pytest.raises(KeyboardInterrupt):
         run(checkpoint=checkpoint)
     assert checkpoint.exists()
@@ -196,8 +198,8 @@ def test_a_killed_update_goes_on_to_the_same_bits(make_backbone, texts, window_o
 def test_the_general_loss_is_the_mean_over_tokens_of_the_first_windows(make_backbone, texts, window_of):
     backbone = make_backbone("t5")
     window = window_of(backbone)
-    windows = backbones.pack(backbone.tokenizer, texts, window.length)[:7]
+    windows = pack(backbone.tokenizer, texts, window.length)[:7]
     with torch.no_grad():
         log_p = torch.log_softmax(backbone.logits(windows, window).double(), -1)
-    wanted = -log_p.gather(-1, backbones.targets(windows, window).long().unsqueeze(-1)).mean()
+    wanted = -log_p.gather(-1, targets(windows, window).long().unsqueeze(-1)).mean()
     assert general_loss(backbone, texts, window, most=7, batch=3) == pytest.approx(float(wanted), rel=1e-5)

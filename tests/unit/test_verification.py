@@ -25,11 +25,13 @@ from made_results import (
     spine,
 )
 
-from abi import cli, equivalence, plans, rules
-from abi.verification import verify
-from abi.verification.figures import _ratio, check_result
-from abi.verification.findings import Checks
-from abi.verification.questions import asked, roles_of
+from abi.audit.results.figures import _ratio, check_result
+from abi.audit.results.findings import Checks
+from abi.audit.results.questions import asked, roles_of
+from abi.audit.results.verify import verify
+from abi.cli import main
+from abi.judge import contrasts, protocol
+from abi.judge import intervals as equivalence
 
 pytestmark = pytest.mark.slow  # whole results: not part of `make quick`
 
@@ -73,14 +75,14 @@ def test_no_results_are_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize("with_native", [True, False])
 def test_the_questions_are_those_of_the_plans(regime, with_native):
     criteria = STUDY.config.protocol["criteria"]
-    numbers = rules.Criteria.from_mapping(criteria)
+    numbers = contrasts.Criteria.from_mapping(criteria)
     kind = "reconstruction" if regime is None else "transfer"
     if not with_native and regime != "general-only":
         return
     roles = roles_of(kind, regime, {"native": {}} if with_native else {})
     others = ("random", "permuted"), ("linear", "bias", "no-domain")
-    other = plans.TRANSFER if with_native else plans.Roles("transferred", *others)
-    plan = plans.reconstruction_plan(numbers) if regime is None else plans.transfer_plan(regime, numbers, other)
+    other = protocol.TRANSFER if with_native else protocol.Roles("transferred", *others)
+    plan = protocol.reconstruction_plan(numbers) if regime is None else protocol.transfer_plan(regime, numbers, other)
     mine = asked(kind, regime, roles, criteria)
 
     def plain(items):
@@ -278,14 +280,14 @@ def test_output_is_ascii_and_the_record_comes_first(here):
 
 
 def test_exit_codes(here, capsys):
-    assert cli.main(["verify"]) == 0
+    assert main.main(["verify"]) == 0
     edit(FILE, put("verdict", "REFUTED"))
-    assert cli.main(["verify"]) == 1
+    assert main.main(["verify"]) == 1
     Path(FILE).write_text('{"a": NaN}', encoding="utf-8")
-    assert cli.main(["verify"]) == 2
+    assert main.main(["verify"]) == 2
     out = capsys.readouterr().out
     assert f"{FILE}: is not readable JSON" in " ".join(out.split())
-    assert cli.main(["verify", "--scale", "huge"]) == 2
+    assert main.main(["verify", "--scale", "huge"]) == 2
 
 
 def test_unreadable_files_are_named_and_hide_nothing(here):
@@ -299,7 +301,7 @@ def test_unreadable_files_are_named_and_hide_nothing(here):
 @pytest.mark.parametrize("flags", [[], ["--recompute"], ["--against", "reference"]])
 def test_json_is_one_document(here, capsys, flags):
     reference(here)
-    assert cli.main(["verify", "--json", *flags]) == 0
+    assert main.main(["verify", "--json", *flags]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["results"]["code"] == 0
     assert data["results"]["scales"]["results/tiny"]["verdicts"][CLAIM] == "SUPPORTED"
@@ -308,7 +310,7 @@ def test_json_is_one_document(here, capsys, flags):
 
 def test_damaged_evidence_is_a_finding_not_a_traceback(here, capsys):
     Path(STUDY.verdict_input(CLAIM)["evidence"][0]).write_bytes(b"\x1f\x8b broken")
-    assert cli.main(["verify", "--recompute"]) == 1
+    assert main.main(["verify", "--recompute"]) == 1
     assert "cannot be judged again" in " ".join(capsys.readouterr().out.split())
 
 

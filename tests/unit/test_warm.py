@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from abi import warm
+from abi.base import warm
 
 ROOT = Path(__file__).parents[2]
 SEEN = """
@@ -26,7 +26,7 @@ def served(tmp_path):
     folder = tmp_path / "w"
     folder.mkdir()
     path = folder / "socket"
-    server = subprocess.Popen([sys.executable, "-m", "abi.warm", str(path), "colorsys"], cwd=ROOT)
+    server = subprocess.Popen([sys.executable, "-m", "abi.base.warm", str(path), "colorsys"], cwd=ROOT)
     wait(path.exists)
     yield {**os.environ, "PYTHONPATH": str(ROOT), "COLOUR": "red", warm.SOCKET: str(path)}
     server.terminate()

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from abi import backbones, inference
-from abi.backbones import Window
-from abi.corpus import split_of
-from abi.errors import DataError
-from abi.module import AbiModule, ModuleConfig
-from abi.stages.written_text import TOGETHER, names_of, written
+from abi.base.errors import DataError
+from abi.models import attach
+from abi.models.backbone import Window
+from abi.models.module import AbiModule, ModuleConfig
+from abi.steps.write_lesson_text import TOGETHER, names_of, written
+from abi.text.documents import split_of
 
 WINDOW = Window(12, 0, 1)
 SPEC = {
@@ -55,19 +55,19 @@ def test_the_module_writes_and_is_taken_off_again(backbone, monkeypatch):
     """Every drawn token comes from the backbone with its module: greedy, so that a text is what its logits say."""
     module, seen = module_of(backbone), []
     plain = backbone.logits(torch.tensor([[3, 4, 5, 6, 7, 8, 9, 10, 11, 3, 4, 5]]), WINDOW)
-    draw = inference.generate
+    draw = attach.generate
 
     def greedy(model, begin, n, *, temperature, seed):
         found = draw(model, begin, n)
         seen.append((begin, found))
         return found
 
-    monkeypatch.setattr(inference, "generate", greedy)
+    monkeypatch.setattr(attach, "generate", greedy)
     written(backbone, module, FIRST, WINDOW, SPEC, 1)
     [(begin, found)] = seen
     assert set(begin.flatten().tolist()) <= set(FIRST.tolist())
     assert found.shape == (20, WINDOW.length - 1)
-    with inference.attach(backbone, module):
+    with attach.attach(backbone, module):
         assert torch.equal(draw(backbone, begin, WINDOW.length - 1), found)
     assert not torch.equal(draw(backbone, begin, WINDOW.length - 1), found)
     assert torch.equal(backbone.logits(torch.tensor([[3, 4, 5, 6, 7, 8, 9, 10, 11, 3, 4, 5]]), WINDOW), plain)
@@ -87,13 +87,13 @@ def test_names_of_a_split_are_endless_and_its_own():
 
 
 def test_an_encoder_decoder_is_refused_as_a_writer(make_backbone, tmp_path, monkeypatch, refuses):
-    from abi.provenance import Job
-    from abi.stages import written_text
+    from abi.base.job import Job
+    from abi.steps import write_lesson_text
 
     t5 = make_backbone("t5")
-    monkeypatch.setattr(written_text, "read_json", lambda path, kind: {"name": "t5"})
-    monkeypatch.setattr(backbones, "load_checked", lambda folder, base: t5)
+    monkeypatch.setattr(write_lesson_text, "read_json", lambda path, kind: {"name": "t5"})
+    monkeypatch.setattr(write_lesson_text, "load_checked", lambda folder, base: t5)
     spec = {**SPEC, "seeds": [1], "source": {"window": {"length": 12, "prefix": 5, "skip": 1}}}
     inputs = {f"{role}_backbone": "b" for role in ("source", "target")} | {"source_model": "m"}
     with refuses("t5: an encoder-decoder writes no text of its own", DataError):
-        written_text.run(Job("write_lesson_text", spec, "0", [], 1), inputs, {"folder": str(tmp_path)})
+        write_lesson_text.run(Job("write_lesson_text", spec, "0", [], 1), inputs, {"folder": str(tmp_path)})

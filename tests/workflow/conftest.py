@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from abi.config import load
+from abi.plan.config import load
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("abi", "config", "docs", "envs", "profiles", "scripts", "workflow", "CITATION.cff", "Snakefile")

@@ -9,7 +9,7 @@ import time
 import pandas as pd
 import pytest
 
-from abi.config import load
+from abi.plan.config import load
 
 PAGES = ("summarise", "tabulate_transfers", "write_report", "write_cards")
 
@@ -145,8 +145,8 @@ def test_the_report_shows_every_claim_and_snakemakes_own_report_the_same_figures
 
 
 def test_a_comment_or_docstring_edit_reruns_nothing(edited):
-    edited.edit("abi/metrics.py", lambda text: text.replace('"""NIB metrics', '"""Metrics, NIB') + "\n# a remark\n")
-    edited.edit("scripts/train_modules.py", lambda text: text + "# a remark\n")
+    edited.edit("abi/arms/metrics.py", lambda text: text.replace('"""NIB metrics', '"""Metrics, NIB') + "\n# a remark\n")
+    edited.edit("abi/steps/train_modules.py", lambda text: text + "# a remark\n")
     assert edited.planned() == {}
 
 
@@ -162,13 +162,13 @@ def test_touched_files_rerun_nothing(edited):
 
 def test_an_edit_of_metrics_reruns_evaluation_and_what_follows(edited):
     edited.edit(
-        "abi/metrics.py", lambda text: text.replace("LOG_ZERO, TINY = -1e4, 1e-38", "LOG_ZERO, TINY = -1e4, 1e-37")
+        "abi/arms/metrics.py", lambda text: text.replace("LOG_ZERO, TINY = -1e4, 1e-38", "LOG_ZERO, TINY = -1e4, 1e-37")
     )
     assert set(edited.planned()) == {"evaluate_arms", "judge_claim", *PAGES}
 
 
 def test_an_edit_that_is_taken_back_reruns_nothing(edited):
-    file, text = edited.edit("abi/training.py", lambda text: text.replace("1_000_003", "1_000_033"))
+    file, text = edited.edit("abi/models/loop.py", lambda text: text.replace("1_000_003", "1_000_033"))
     assert "train_modules" in edited.planned()
     file.write_text(text, encoding="utf-8")
     assert edited.planned() == {}

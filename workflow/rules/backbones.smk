@@ -23,7 +23,7 @@ rule build_backbone:
         gpu=resource("build_backbone", "gpu"),
     params:
         spec=lambda w: STUDY.backbone_spec(w.backbone),
-        code=code("build_backbone.py"),
+        code=code("build_backbone"),
         software=SOFTWARE,
     script:
-        "../../scripts/build_backbone.py"
+        "../../scripts/job.py"

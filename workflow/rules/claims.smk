@@ -21,9 +21,9 @@ rule judge_claim:
         runtime=resource("judge_claim", "runtime"),
     params:
         spec=lambda w: STUDY.verdict_spec(STUDY.claim_of_file(w.result)),
-        code=code("judge_claim.py"),
+        code=code("judge_claim"),
     script:
-        "../../scripts/judge_claim.py"
+        "../../scripts/job.py"
 
 
 rule judge_ladder:
@@ -46,9 +46,9 @@ rule judge_ladder:
         runtime=resource("judge_ladder", "runtime"),
     params:
         spec=lambda w: STUDY.ladder_spec(STUDY.claim_of_file(w.result)),
-        code=code("judge_ladder.py"),
+        code=code("judge_ladder"),
     script:
-        "../../scripts/judge_ladder.py"
+        "../../scripts/job.py"
 
 
 rule summarise:
@@ -73,9 +73,9 @@ rule summarise:
         runtime=resource("summarise", "runtime"),
     params:
         spec=lambda w: STUDY.page_spec(w.page),
-        code=code("summarise.py"),
+        code=code("summarise"),
     script:
-        "../../scripts/summarise.py"
+        "../../scripts/job.py"
 
 
 rule headline:
@@ -104,7 +104,7 @@ rule verify:
         mem_mb=resource("verify", "mem_mb"),
         runtime=resource("verify", "runtime"),
     params:
-        code=code_digest("abi/verification/__init__.py", ROOT),
+        code=code_digest("abi/audit/results/verify.py", ROOT),
     shell:
         "python -m abi verify --json > {output} 2> {log}"
 

@@ -7,13 +7,16 @@ from pathlib import Path
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from abi import warm
-from abi.config import load, require_pinned, workflow_config
-from abi.errors import AbiError
-from abi.page_specs import card_inputs, card_spec, carded, report_spec
-from abi.provenance import code_digest, require_folder, share_import_path, versions
-from abi.specs import Study
-from abi.vocabulary import PAGES
+from abi.base import warm
+from abi.base.digest import code_digest
+from abi.base.errors import AbiError
+from abi.base.files import require_folder
+from abi.base.job import share_import_path, step_of, versions
+from abi.base.names import PAGES
+from abi.plan.config import load, workflow_config
+from abi.plan.pages import card_inputs, card_spec, carded, report_spec
+from abi.plan.transfers import Study
+from abi.plan.yaml_files import require_pinned
 
 share_import_path(ROOT)
 
@@ -51,9 +54,9 @@ SOFTWARE = {
 }
 
 
-def code(script):
-    """Return the digest of a script and of every abi module it reaches."""
-    return code_digest(f"scripts/{script}", ROOT)
+def code(rule):
+    """Return the digest of a rule's step and of every abi module it reaches."""
+    return code_digest(step_of(rule), ROOT)
 
 
 def one_of(names):

@@ -19,6 +19,6 @@ rule build_text:
         runtime=resource("build_text", "runtime"),
     params:
         spec=lambda w: STUDY.text_spec(w.text),
-        code=code("build_text.py"),
+        code=code("build_text"),
     script:
-        "../../scripts/build_text.py"
+        "../../scripts/job.py"

@@ -24,7 +24,7 @@ rule evaluate_arms:
         gpu=resource("evaluate_arms", "gpu"),
     params:
         spec=lambda w: STUDY.evaluation_spec(w.claim, w.batch),
-        code=code("evaluate_arms.py"),
+        code=code("evaluate_arms"),
         software=SOFTWARE,
     script:
-        "../../scripts/evaluate_arms.py"
+        "../../scripts/job.py"

@@ -23,7 +23,7 @@ rule train_modules:
         gpu=resource("train_modules", "gpu"),
     params:
         spec=lambda w: STUDY.module_spec(w.text, w.shape, w.role, w.batch),
-        code=code("train_modules.py"),
+        code=code("train_modules"),
         software=SOFTWARE,
     script:
-        "../../scripts/train_modules.py"
+        "../../scripts/job.py"

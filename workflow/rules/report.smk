@@ -22,9 +22,9 @@ rule tabulate_transfers:
         runtime=resource("tabulate_transfers", "runtime"),
     params:
         spec=dict(scale=STUDY.config.name),
-        code=code("tabulate_transfers.py"),
+        code=code("tabulate_transfers"),
     script:
-        "../../scripts/tabulate_transfers.py"
+        "../../scripts/job.py"
 
 
 rule write_report:
@@ -59,9 +59,9 @@ rule write_report:
         runtime=resource("write_report", "runtime"),
     params:
         spec=report_spec(STUDY),
-        code=code("write_report.py"),
+        code=code("write_report"),
     script:
-        "../../scripts/write_report.py"
+        "../../scripts/job.py"
 
 
 rule write_cards:
@@ -82,9 +82,9 @@ rule write_cards:
         runtime=resource("write_cards", "runtime"),
     params:
         spec=card_spec(STUDY),
-        code=code("write_cards.py"),
+        code=code("write_cards"),
     script:
-        "../../scripts/write_cards.py"
+        "../../scripts/job.py"
 
 
 rule transfer:

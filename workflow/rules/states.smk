@@ -29,7 +29,7 @@ rule write_states:
         gpu=resource("write_states", "gpu"),
     params:
         spec=lambda w: STUDY.states_spec(w.backbone, w.text),
-        code=code("write_states.py"),
+        code=code("write_states"),
         software=SOFTWARE,
     script:
-        "../../scripts/write_states.py"
+        "../../scripts/job.py"

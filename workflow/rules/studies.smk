@@ -30,10 +30,10 @@ rule update_backbone:
         gpu=resource("update_backbone", "gpu"),
     params:
         spec=lambda w: STUDY.update_spec(w.lineage, w.stage, w.batch),
-        code=code("update_backbone.py"),
+        code=code("update_backbone"),
         software=SOFTWARE,
     script:
-        "../../scripts/update_backbone.py"
+        "../../scripts/job.py"
 
 
 rule write_updated_states:
@@ -59,10 +59,10 @@ rule write_updated_states:
         gpu=resource("write_updated_states", "gpu"),
     params:
         spec=lambda w: STUDY.updated_states_spec(w.lineage, w.stage, w.text, w.batch),
-        code=code("write_updated_states.py"),
+        code=code("write_updated_states"),
         software=SOFTWARE,
     script:
-        "../../scripts/write_updated_states.py"
+        "../../scripts/job.py"
 
 
 rule train_updated_modules:
@@ -88,10 +88,10 @@ rule train_updated_modules:
         gpu=resource("train_updated_modules", "gpu"),
     params:
         spec=lambda w: STUDY.updated_module_spec(w.lineage, w.stage, w.text, w.batch),
-        code=code("train_updated_modules.py"),
+        code=code("train_updated_modules"),
         software=SOFTWARE,
     script:
-        "../../scripts/train_updated_modules.py"
+        "../../scripts/job.py"
 
 
 rule generate_text:
@@ -113,10 +113,10 @@ rule generate_text:
         gpu=resource("generate_text", "gpu"),
     params:
         spec=lambda w: STUDY.generation_spec(w.claim),
-        code=code("generate_text.py"),
+        code=code("generate_text"),
         software=SOFTWARE,
     script:
-        "../../scripts/generate_text.py"
+        "../../scripts/job.py"
 
 
 rule evaluate_studies:
@@ -143,10 +143,10 @@ rule evaluate_studies:
         gpu=resource("evaluate_studies", "gpu"),
     params:
         spec=lambda w: STUDY.study_evaluation_spec(w.claim, w.batch),
-        code=code("evaluate_studies.py"),
+        code=code("evaluate_studies"),
         software=SOFTWARE,
     script:
-        "../../scripts/evaluate_studies.py"
+        "../../scripts/job.py"
 
 
 rule judge_study:
@@ -169,6 +169,6 @@ rule judge_study:
         runtime=resource("judge_study", "runtime"),
     params:
         spec=lambda w: STUDY.study_verdict_spec(STUDY.claim_of_file(w.result)),
-        code=code("judge_study.py"),
+        code=code("judge_study"),
     script:
-        "../../scripts/judge_study.py"
+        "../../scripts/job.py"

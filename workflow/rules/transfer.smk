@@ -20,10 +20,10 @@ rule fit_alignment:
         runtime=resource("fit_alignment", "runtime"),
     params:
         spec=lambda w: STUDY.alignment_spec(w.claim, w.batch),
-        code=code("fit_alignment.py"),
+        code=code("fit_alignment"),
         software=SOFTWARE,
     script:
-        "../../scripts/fit_alignment.py"
+        "../../scripts/job.py"
 
 
 rule write_lesson_text:
@@ -52,10 +52,10 @@ rule write_lesson_text:
         gpu=resource("write_lesson_text", "gpu"),
     params:
         spec=lambda w: STUDY.written_spec(w.claim, w.batch),
-        code=code("write_lesson_text.py"),
+        code=code("write_lesson_text"),
         software=SOFTWARE,
     script:
-        "../../scripts/write_lesson_text.py"
+        "../../scripts/job.py"
 
 
 rule calibrate_arms:
@@ -78,10 +78,10 @@ rule calibrate_arms:
         gpu=resource("calibrate_arms", "gpu"),
     params:
         spec=lambda w: STUDY.calibration_spec(w.claim, w.batch),
-        code=code("calibrate_arms.py"),
+        code=code("calibrate_arms"),
         software=SOFTWARE,
     script:
-        "../../scripts/calibrate_arms.py"
+        "../../scripts/job.py"
 
 
 rule train_lora:
@@ -105,7 +105,7 @@ rule train_lora:
         gpu=resource("train_lora", "gpu"),
     params:
         spec=lambda w: STUDY.lora_spec(w.claim, w.batch),
-        code=code("train_lora.py"),
+        code=code("train_lora"),
         software=dict(SOFTWARE, peft=versions()["peft"]),
     script:
-        "../../scripts/train_lora.py"
+        "../../scripts/job.py"

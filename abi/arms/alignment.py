@@ -1,0 +1,150 @@
+"""Closed-form maps between spaces: orthogonal Procrustes, ridge least squares, exact transport of a domain net."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from abi.base.errors import AlignmentError
+from abi.models.states import States
+
+log = logging.getLogger("abi")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """An orthogonal R `[A, A]` (target rows @ R = source rows) and how good it is."""
+
+    rotation: Tensor
+    figures: dict[str, float]
+
+
+def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min_rank_share: float = 0.5) -> Alignment:
+    """Return the orthogonal R that minimises `||target @ R - source||_F`, both centred, with its held-out quality.
+
+    Args: target, source: `[N, A]` rows paired by position; the last `held_out` share is kept from the fit.
+    Returns: figures: `n_rows`, `effective_rank` (exp of the entropy of the singular values of the cross-covariance),
+        `cosine_before`, `cosine_held_out` (mean cosine of centred held-out rows), `residual` (relative, in sample).
+    Raises: AlignmentError: widths differ, or too few rows.
+    Source: Schonemann 1966; scipy.linalg.orthogonal_procrustes.
+    """
+    if target.shape != source.shape:
+        raise AlignmentError(
+            f"alignment: target rows are {tuple(target.shape)}, source rows {tuple(source.shape)}; use equal d_abi"
+        )
+    cut = int(len(target) * (1 - held_out))
+    if cut < 2 * target.shape[1]:
+        raise AlignmentError(
+            f"alignment: {cut} rows are too few for {target.shape[1]} dimensions; pair at least {2 * target.shape[1]}"
+        )
+    x, y = target.double().numpy(), source.double().numpy()
+    mean_x, mean_y = x[:cut].mean(0), y[:cut].mean(0)
+    x, y = x - mean_x, y - mean_y
+    if not (np.linalg.norm(x[:cut]) and np.linalg.norm(y[:cut])):
+        raise AlignmentError("alignment: the rows of one side never vary; its module or its states are degenerate")
+    rotation, _ = scipy.linalg.orthogonal_procrustes(x[:cut], y[:cut])
+    values = scipy.linalg.svdvals(x[:cut].T @ y[:cut])
+    shares = values / values.sum()
+    rank = float(np.exp(-(shares * np.log(np.clip(shares, 1e-300, None))).sum()))
+    if rank < min_rank_share * x.shape[1]:
+        log.warning(
+            "alignment: effective rank %.1f of %d: most of the rotation is not determined by the data", rank, x.shape[1]
+        )
+    residual = np.linalg.norm(x[:cut] @ rotation - y[:cut]) / np.linalg.norm(y[:cut])
+    figures = {
+        "n_rows": float(len(x)),
+        "effective_rank": rank,
+        "residual": float(residual),
+        "cosine_before": _cosine(x[cut:], y[cut:]),
+        "cosine_held_out": _cosine(x[cut:] @ rotation, y[cut:]),
+    }
+    return Alignment(torch.from_numpy(rotation).float(), figures)
+
+
+def _cosine(x: np.ndarray, y: np.ndarray) -> float:
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return float(np.mean((x * y).sum(1) / np.clip(norms, 1e-12, None)))
+
+
+def ridge_solve(gram: Tensor, moment: Tensor, penalty: float) -> Tensor:
+    """Return the ridge solution of accumulated moments `x'x` `[A, A]` and `x'y` `[A, D]`, as float32."""
+    regular = gram + penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+    return torch.from_numpy(scipy.linalg.solve(regular.numpy(), moment.numpy(), assume_a="pos")).float()
+
+
+def conjugated(weights: Mapping[str, Tensor], rotation: Tensor, *, published: bool = False) -> dict[str, Tensor]:
+    """Return a domain net's linear weights folded with a rotation R (target to source coordinates of row vectors).
+
+    Right: `W0' = W0 R^T` in PyTorch's `[out, in]` layout for `x @ R`, `W2' = R W2`, `b2' = R b2`. The original folds the
+    inverse and leaves `b2` alone; `published=True` does the same. Source: EXPERIMENTS section 0, orthogonal Procrustes.
+    """
+    r = rotation.T if published else rotation
+    out = dict(weights)
+    out["domain.net.0.weight"] = weights["domain.net.0.weight"] @ r.T
+    out["domain.net.2.weight"] = r @ weights["domain.net.2.weight"]
+    if not published:
+        out["domain.net.2.bias"] = r @ weights["domain.net.2.bias"]
+    return out
+
+
+def paired_positions(target_ends: np.ndarray, source_ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of positions of two tokenizations that have read the text up to the same character.
+
+    Of several positions with one end the first is taken: the others have read a part of the next character.
+    Args: target_ends, source_ends: `[n]`, `[m]` characters fully read by each position of one document, non-decreasing.
+    """
+    _, at_target, at_source = np.intersect1d(target_ends, source_ends, return_indices=True)
+    return at_target, at_source
+
+
+def pair_states(target: States, source: States, max_rows: int | None) -> tuple[Tensor, Tensor]:
+    """Return flat position indices of target and source states that have read the same document to the same character.
+
+    Raises: AlignmentError: the two share no position.
+    """
+    there = {name: i for i, name in enumerate(source.manifest["documents"])}
+    at_target, at_source = [], []
+    for i, name in enumerate(target.manifest["documents"]):
+        if name not in there:
+            continue
+        t_windows, s_windows = (
+            torch.nonzero(target.document == i).flatten(),
+            torch.nonzero(source.document == there[name]).flatten(),
+        )
+        t, s = paired_positions(
+            target.char_end[t_windows].flatten().numpy(), source.char_end[s_windows].flatten().numpy()
+        )
+        at_target.append(_flat(t_windows, torch.from_numpy(t), target.char_end.shape[1]))
+        at_source.append(_flat(s_windows, torch.from_numpy(s), source.char_end.shape[1]))
+    if not sum(map(len, at_target)):
+        raise AlignmentError(
+            f"alignment: {target.path} and {source.path} share no position of any document; use the same text for both"
+        )
+    return torch.cat(at_target)[:max_rows], torch.cat(at_source)[:max_rows]
+
+
+def _flat(windows: Tensor, position: Tensor, per_window: int) -> Tensor:
+    return windows[position // per_window].long() * per_window + position % per_window
+
+
+def read_rotations(manifests: Sequence[str], seed: int) -> dict[str, Tensor]:
+    """Return the rotations of a seed: `aligned`, `own`, and `other` where there is one.
+
+    Raises: AlignmentError: no manifest holds the seed.
+    """
+    from abi.models.states import load_mapped
+
+    for path in manifests:
+        tensors = load_mapped(Path(path).with_suffix(".safetensors"))
+        mine = f"{seed}."
+        found = {name.removeprefix(mine): tensor for name, tensor in tensors.items() if name.startswith(mine)}
+        if {"aligned", "own"} <= set(found):
+            return found
+    raise AlignmentError(
+        f"alignment: none of {list(manifests)} holds both rotations of seed {seed}; delete and rebuild them"
+    )

@@ -1,0 +1,232 @@
+"""The forms an arm can have besides a module, what each does to the logits, and their files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abi.base.errors import DataError, TamperError
+from abi.base.files import parse_json, sha256_file, sha256_tensors, write_tensors
+from abi.models.module import AbiModule, load_module
+from abi.models.states import Head, States, load_mapped, open_tensors
+
+ARM_FILE = "arm.safetensors"
+
+
+FINALS = "final.safetensors"
+"""The final states of an adapted backbone (`lora`)."""
+
+
+class LinearMap(nn.Module):
+    """The `linear` arm: one affine map from standardised tapped states `[B, T, K, D]` to the correction `[B, T, D]`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, taps: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.taps = taps
+        self.register_buffer("mean", torch.zeros(width * len(taps)))
+        self.register_buffer("std", torch.ones(width * len(taps)))
+        self.weight = nn.Parameter(torch.zeros(width * len(taps), width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def standardise(self, states: States, rows: int = 65536) -> None:
+        """Take mean and deviation of the features from the first rows of the data, so that one rate suits all of them."""
+        windows = slice(0, max(1, rows // int(states.manifest["positions"])))
+        features = states.taps(self.taps, windows).flatten(0, 1).flatten(1)
+        self.mean.copy_(features.mean(0))
+        self.std.copy_(features.std(0).clamp_min(1e-6))
+
+    def features(self, taps: Tensor) -> Tensor:
+        """Return standardised features `[B, T, K * D]`."""
+        return (taps.flatten(-2) - self.mean) / self.std
+
+    def forward(self, taps: Tensor) -> Tensor:
+        """Return the correction `[B, T, D]`."""
+        return self.features(taps) @ self.weight + self.bias
+
+
+class LogitBias(nn.Module):
+    """The `bias` arm: no correction, one logit-bias vector `[V]` (a unigram shift)."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.taps: tuple[int, ...] = ()
+        self.logit_bias = nn.Parameter(torch.zeros(vocabulary))
+
+    def forward(self, taps: Tensor) -> Tensor:
+        """Return no correction."""
+        return taps.new_zeros(())
+
+
+class StoredStates(nn.Module):
+    """The `lora` arm as evaluation reads it: the final states that an adapted backbone gave for some windows, written once.
+
+    Args: stored: hash of the tensors of a store of states -> (numbers `[N]` of its windows, their final states `[N, T, D]`).
+    """
+
+    def __init__(self, stored: Mapping[str, tuple[Tensor, Tensor]], where: str = "stored states") -> None:
+        super().__init__()
+        self.where, self.finals = where, {key: final for key, (_, final) in stored.items()}
+        self.rows = {key: _rows_of(windows) for key, (windows, _) in stored.items()}
+
+    def correction(self, states: States, index: Tensor | slice) -> Tensor:
+        """Return stored minus plain final states `[B, T, D]`. Raises: DataError: it was not run on these windows."""
+        key, windows = str(states.manifest["tensors_sha256"]), states.windows[index]
+        rows = self.rows.get(key, windows.new_empty(0))
+        known = bool((windows < len(rows)).all()) and bool((rows[windows] >= 0).all())
+        plain = states.final(index)
+        if not known or self.finals[key].shape[1:] != plain.shape[1:]:
+            raise DataError(f"{self.where}: was not run on these windows of {states.path}; rebuild the arm `lora`")
+        return self.finals[key][rows[windows]] - plain
+
+
+def _rows_of(windows: Tensor) -> Tensor:
+    """Return the row of each window number, -1 where a window is not stored."""
+    rows = torch.full((int(windows.max()) + 1,), -1, dtype=torch.long)
+    rows[windows.long()] = torch.arange(len(windows))
+    return rows
+
+
+class Mixture(nn.Module):
+    """Several modules of one backbone at once: the weighted sum of their corrections."""
+
+    def __init__(self, parts: Sequence[tuple[float, AbiModule]]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+
+    def correction(self, states: States, index: Tensor | slice) -> Tensor:
+        """Return the mixed correction `[B, T, D]` of some windows."""
+        found = [weight * module(states.taps(module.config.taps, index)) for weight, module in self.parts]
+        return torch.stack(found).sum(0)
+
+
+Fitted = AbiModule | LinearMap | LogitBias
+
+
+Evaluated = Fitted | StoredStates | Mixture
+
+
+def taps_of(model: Fitted) -> tuple[int, ...]:
+    """Return the taps a fitted arm reads."""
+    return model.config.taps if isinstance(model, AbiModule) else model.taps
+
+
+def correction_of(model: Evaluated | None, states: States, index: Tensor | slice) -> Tensor | None:
+    """Return an arm's correction `[B, T, D]` of some windows, or None where it makes none."""
+    if model is None or isinstance(model, LogitBias):
+        return None
+    if isinstance(model, StoredStates | Mixture):
+        return model.correction(states, index)
+    correction: Tensor = model(states.taps(taps_of(model), index))
+    return correction
+
+
+def logit_bias_of(model: Evaluated | None) -> Tensor | None:
+    """Return an arm's logit bias `[V]`, or None."""
+    return model.logit_bias if isinstance(model, LogitBias) else None
+
+
+class Readout:
+    """What an arm does to the logits of the plain backbone, `plain + scale * read @ weight.T + bias`: they are linear in the final state.
+
+    So a module's logits are as well read from the A numbers of its ABI state as from the D of its correction, at a cost of
+    A / D (benchmarks/evaluation_cost.py); the plain backbone's are formed once for all arms.
+    """
+
+    def __init__(self, model: Evaluated | None, head: Head) -> None:
+        self.model, self.bias = model, logit_bias_of(model)
+        self.narrow = isinstance(model, AbiModule) and model.config.d_abi < model.config.width
+        self.weight, self.scale = head.weight, head.scale
+        if self.narrow and isinstance(model, AbiModule):
+            self.weight = head.weight @ model.proj_out.weight
+
+    def read(self, states: States, index: Tensor | slice) -> Tensor | None:
+        """Return what it reads of some windows, `[B, T, A]` or `[B, T, D]`, or None where it changes no state."""
+        if self.narrow and isinstance(self.model, AbiModule):
+            return self.model.abi_state(states.taps(self.model.config.taps, index))
+        return correction_of(self.model, states, index)
+
+    def logits(self, plain: Tensor, read: Tensor | None, rows: slice = slice(None)) -> Tensor:
+        """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: `[N, A]` or `[N, D]`, of which `rows`."""
+        logits = plain if read is None else torch.addmm(plain, read[rows], self.weight.T, alpha=self.scale)
+        return logits if self.bias is None else logits + self.bias
+
+
+@torch.no_grad()
+def corrections(model: AbiModule, states: States, batch: int = 64) -> Tensor:
+    """Return a module's corrections `[N, T, D]` of all windows."""
+    parts = [correction_of(model, states, slice(i, i + batch)) for i in range(0, len(states), batch)]
+    return torch.cat([part for part in parts if part is not None])
+
+
+def save_simple(model: LinearMap | LogitBias, path: str | Path, base_sha256: str) -> None:
+    """Save a `linear` or `bias` arm as one safetensors file with the hashes of its tensors and of its backbone."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    about = {
+        "arm": type(model).__name__,
+        "taps": list(model.taps),
+        "sha256": sha256_tensors(tensors),
+        "base_sha256": base_sha256,
+    }
+    write_tensors(path, tensors, {"abi": json.dumps(about)})
+
+
+def load_fitted(folder: str | Path, base_sha256: str | None = None) -> Fitted:
+    """Return a saved arm: a module folder, or one with `arm.safetensors`.
+
+    Args: base_sha256: of the backbone whose states it is to read; not compared if None.
+    Raises: DataError: damaged, or the arm of another backbone.
+    """
+    path = Path(folder) / ARM_FILE
+    model, about = _load_simple(path) if path.exists() else load_module(folder)
+    if base_sha256 not in (None, about["base_sha256"]):
+        raise DataError(f"{folder}: is an arm of another backbone than the states; rebuild the calibration")
+    return model.requires_grad_(False)
+
+
+def _load_simple(path: Path) -> tuple[LinearMap | LogitBias, dict[str, Any]]:
+    """Return a `linear` or `bias` arm and what its file says of it: arm, taps, sha256, base_sha256."""
+    tensors = load_mapped(path)
+    try:
+        about: dict[str, Any] = parse_json((open_tensors(path).metadata() or {})["abi"])
+        model = LogitBias(len(tensors["logit_bias"])) if about["arm"] == "LogitBias" else _linear(about, tensors)
+        model.load_state_dict(tensors)
+        whole = sha256_tensors(tensors) == about["sha256"] and isinstance(about["base_sha256"], str)
+    except (KeyError, RuntimeError, TypeError, ValueError):
+        raise DataError(f"{path}: holds no arm of abi; delete its folder and rebuild it") from None
+    if not whole:
+        raise DataError(f"{path}: does not match its own hash; delete its folder and rebuild it")
+    return model, about
+
+
+def _linear(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearMap:
+    return LinearMap(tuple(about["taps"]), tensors["bias"].shape[0])
+
+
+def load_stored(path: str | Path, sha256: str, scopes: Mapping[str, States], base_sha256: str) -> StoredStates:
+    """Return a `lora` arm from its stored final states (`<scope>.final` `[N, T, D]`, `<scope>.windows` `[N]`).
+
+    Args: sha256: of the file, as its manifest says; scopes: the states it is to be compared with; base_sha256: of its backbone.
+    Raises: DataError: damaged, or of another backbone or other windows than the states; TamperError: not the file recorded.
+    """
+    tensors = load_mapped(path)
+    if sha256_file(path) != sha256:
+        raise TamperError(f"{path}: is not the file that was recorded; delete its folder and rebuild the arm `lora`")
+    try:
+        of: dict[str, str] = parse_json((open_tensors(path).metadata() or {})["scopes"])
+    except (KeyError, ValueError):
+        raise DataError(f"{path}: holds no final states of abi; delete its folder and rebuild it") from None
+    stored = {}
+    for scope, states in scopes.items():
+        if states.manifest["base_sha256"] != base_sha256:
+            raise DataError(f"{path}: is an arm of another backbone than {states.path}; rebuild the arm `lora`")
+        key = str(states.manifest["tensors_sha256"])
+        if of.get(scope) != key or f"{scope}.final" not in tensors:
+            raise DataError(f"{path}: was not run on the windows of {states.path}; rebuild the arm `lora`")
+        stored[key] = (tensors[f"{scope}.windows"], tensors[f"{scope}.final"])
+    return StoredStates(stored, str(path))

@@ -1,0 +1,167 @@
+"""Losses against a frozen head, in chunks: never `[N, V]` for all N positions.
+
+`head_loss` forms the gradient with respect to the states in the forward pass, chunk by chunk, as Liger-Kernel and
+ml-cross-entropy do; the head itself never gets a gradient.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from abi.models.states import Head
+
+CHUNK = 64
+LOG2_E = math.log2(math.e)
+"""Logits are scaled by it before `exp2`, which costs a third of `exp` on a CPU (benchmarks/step_cost.py)."""
+
+
+def head_loss(
+    states: Tensor,
+    head: Head,
+    targets: Tensor,
+    *,
+    teacher: Tensor | None = None,
+    teacher_shift: Tensor | None = None,
+    temperature: float = 2.0,
+    kd_weight: float = 0.9,
+    logit_bias: Tensor | None = None,
+) -> Tensor:
+    """Return the scalar CE, or KD + CE, of final states through a frozen head, in nats per position.
+
+    Equals `(1 - w) * cross_entropy(s, y) + w * T^2 * kl_div(log_softmax(s / T), softmax(t / T), "batchmean")` with
+    `s = head(states) + logit_bias`, `t = head(teacher) + teacher_shift`; without a teacher w is 0.
+
+    Args: states: `[N, D]`; targets: `[N]` ids; teacher: `[N, D]` final states of the teacher; teacher_shift: `[N, V]`, added
+        to its logits; logit_bias: `[V]`, trainable.
+    Source: EXPERIMENTS section 0, KD loss (Hinton et al. 2015).
+    """
+    [loss] = head_losses(
+        [(states, logit_bias)], head, targets, teacher=teacher, teacher_shift=teacher_shift, temperature=temperature,
+        kd_weight=kd_weight,
+    )  # fmt: skip
+    return loss
+
+
+def head_losses(
+    students: Sequence[tuple[Tensor, Tensor | None]],
+    head: Head,
+    targets: Tensor,
+    *,
+    teacher: Tensor | None = None,
+    teacher_shift: Tensor | None = None,
+    temperature: float = 2.0,
+    kd_weight: float = 0.9,
+) -> tuple[Tensor, ...]:
+    """Return the `head_loss` of several students of one teacher on the same positions; the teacher is computed once.
+
+    Args: students: states `[N, D]` and logit bias `[V]` (or None) of each; the others as in `head_loss`.
+    """
+    weight = kd_weight if teacher is not None else 0.0
+    flat = [tensor for student in students for tensor in student]
+    losses: tuple[Tensor, ...] = _HeadLoss.apply(head, targets, teacher, teacher_shift, temperature, weight, *flat)
+    return losses
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, head, targets, teacher, shift, temperature, weight, *flat):  # noqa: ANN001, ANN002, ANN205
+        students = list(zip(flat[::2], flat[1::2], strict=True))
+        n = len(targets)
+        grads = [torch.empty_like(states) for states, _ in students]
+        bias_grads = [None if bias is None else torch.zeros_like(bias) for _, bias in students]
+        totals = [states.new_zeros(()) for states, _ in students]
+        for start in range(0, n, CHUNK):
+            part = slice(start, min(start + CHUNK, n))
+            taught = None if weight == 0 else _taught(head, teacher[part], shift, part, temperature)
+            for i, (states, bias) in enumerate(students):
+                logits = head.logits(states[part])
+                if bias is not None:
+                    logits += bias
+                loss, grad = _ce_and_kd(logits, targets[part], taught, temperature, weight)
+                totals[i] += loss
+                torch.mm(grad, head.weight, out=grads[i][part])
+                bias_grad = bias_grads[i]
+                if bias_grad is not None:
+                    bias_grad += grad.sum(0)
+        for grad, bias_grad in zip(grads, bias_grads, strict=True):
+            grad *= head.scale / n
+            if bias_grad is not None:
+                bias_grad /= n
+        ctx.save_for_backward(*(tensor for pair in zip(grads, bias_grads, strict=True) for tensor in pair))
+        return tuple(total / n for total in totals)
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):  # noqa: ANN001, ANN002, ANN205
+        saved = ctx.saved_tensors
+        flat = [
+            None if grad is None else grad * out
+            for out, *pair in zip(grad_outputs, saved[::2], saved[1::2], strict=True)
+            for grad in pair
+        ]
+        return (None,) * 6 + tuple(flat)
+
+
+class _Taught(NamedTuple):
+    """A teacher's tempered distribution `[C, V]` of a chunk, and per row sum(p log p) but for the student's share."""
+
+    p: Tensor
+    own: Tensor
+
+
+def _taught(head: Head, states: Tensor, shift: Tensor | None, part: slice, temperature: float) -> _Taught:
+    logits = head.logits(states)
+    if shift is not None:
+        logits += shift[part]
+    asked = logits.sub_(logits.amax(-1, keepdim=True)).mul_(LOG2_E / temperature)
+    p = asked.exp2()
+    total = p.sum(-1, keepdim=True)
+    p /= total
+    return _Taught(p, torch.linalg.vecdot(p, asked) / LOG2_E - total.log().squeeze(-1))
+
+
+def _ce_and_kd(
+    logits: Tensor, targets: Tensor, taught: _Taught | None, temperature: float, weight: float
+) -> tuple[Tensor, Tensor]:
+    """Return the summed loss of a chunk and its gradient `[C, V]` with respect to the logits.
+
+    One exponential per logit: at temperature 1 or 2 the student's plain exponentials are powers of the tempered ones, and KL
+    needs no logarithm but of the two sums. Overwrites the logits.
+    """
+    rows = torch.arange(len(targets))
+    scaled = logits.sub_(logits.amax(-1, keepdim=True))
+    own = scaled[rows, targets]
+    if taught is None:
+        grad = scaled.mul_(LOG2_E).exp2_()
+        total = grad.sum(-1, keepdim=True)
+        grad /= total
+        grad[rows, targets] -= 1
+        return (total.log().squeeze(-1) - own).sum(), grad
+    scaled = scaled.mul_(LOG2_E / temperature)
+    e = scaled.exp2()
+    total = e.sum(-1, keepdim=True)
+    kl = taught.own - torch.linalg.vecdot(taught.p, scaled) / LOG2_E + total.log().squeeze(-1)
+    loss = weight * temperature**2 * kl.sum()
+    slope = weight * temperature
+    grad = torch.div(e, total).sub_(taught.p).mul_(slope)
+    if weight < 1:
+        plain = e.pow_(temperature) if temperature in (1, 2) else scaled.mul_(temperature).exp2_()
+        total = plain.sum(-1, keepdim=True)
+        loss = loss + (1 - weight) * (total.log().squeeze(-1) - own).sum()
+        grad.addcdiv_(plain, total, value=1 - weight)
+        grad[rows, targets] -= 1 - weight
+    return loss, grad
+
+
+def log_totals(logits: Tensor) -> Tensor:
+    """Return the logarithm `[...]` of the summed exponentials of logits `[..., V]`, which it overwrites."""
+    top = logits.amax(-1, keepdim=True)
+    total = logits.sub_(top).mul_(LOG2_E).exp2_().sum(-1, keepdim=True)
+    return (total.log() + top).squeeze(-1)
+
+
+def correction_mse(correction: Tensor, reference: Tensor) -> Tensor:
+    """Return the mean over positions and components of the squared difference of two corrections (the record's corrMSE)."""
+    return torch.mean((correction - reference) ** 2)

@@ -1,0 +1,171 @@
+"""NIB metrics and losses per position and per document (torch). Source: EXPERIMENTS section 0, PROTOCOL sections 1 and 5."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from abi.arms.forms import Evaluated, Readout
+from abi.arms.losses import LOG2_E
+from abi.base.errors import DataError
+from abi.models.states import Head, States
+
+TOP = 5
+CHUNK = 2**17
+"""Logits that are formed at once: positions times vocabulary."""
+LOG_ZERO, TINY = -1e4, 1e-38
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Distributions `[N, V]` with what every comparison needs, computed once: `p` is `exp(below) / total`.
+
+    Args: below: logits less the row's largest; log_total: `[N, 1]`; entropy: `[N]` in nats; top: ids `[N, 5]`.
+    """
+
+    p: Tensor
+    below: Tensor
+    log_total: Tensor
+    entropy: Tensor
+    top: Tensor
+
+
+def distribution(logits: Tensor) -> Distribution:
+    """Return the distributions of logits `[N, V]`.
+
+    -inf logits are fine (probability zero). Raises: DataError: NaN, +inf, or a row without any finite logit.
+    """
+    below = logits.float() - logits.amax(-1, keepdim=True)
+    p = (below * LOG2_E).exp2_()  # a third of the cost of exp on a CPU
+    total = p.sum(-1, keepdim=True)
+    p /= total
+    log_total = total.log()
+    entropy = log_total.squeeze(-1) - torch.linalg.vecdot(p, below.clamp_min(LOG_ZERO))
+    _check_finite(entropy)
+    return Distribution(p, below, log_total, entropy, top_ids(logits, TOP))
+
+
+def _check_finite(per_row: Tensor) -> None:
+    """Raise where a row's figure is NaN or infinite: one bad logit makes its whole row so."""
+    if not bool(torch.isfinite(per_row).all()):
+        raise DataError("metrics: logits are NaN or infinite; they cannot be scored as agreement")
+
+
+def top_ids(logits: Tensor, k: int) -> Tensor:
+    """Return the ids `[N, k]` of the k largest logits, ties broken by the smaller token id, whatever the library's sort does."""
+    values, ids = torch.topk(logits, min(k + 1, logits.shape[-1]), dim=-1)
+    tied = (values[:, 1:] == values[:, :-1]).any(-1)
+    ids = ids[:, :k].clone()
+    if bool(tied.any()):
+        ids[tied] = torch.sort(logits[tied], dim=-1, descending=True, stable=True).indices[:, :k]
+    return ids
+
+
+def js_nats(p: Distribution, q: Distribution) -> Tensor:
+    """Return the Jensen-Shannon divergence `[N]` in nats, 0 to ln 2: `H((p + q) / 2) - (H(p) + H(q)) / 2`."""
+    twice = p.p + q.p
+    entropy = math.log(2) - 0.5 * torch.linalg.vecdot(twice, _log(twice.clamp_min(TINY)))
+    return (entropy - 0.5 * (p.entropy + q.entropy)).clamp(0.0, math.log(2))
+
+
+def _log(values: Tensor) -> Tensor:
+    """Return the logarithm of positive values, in place. On a CPU that of numpy, which costs a third of torch's."""
+    if values.device.type != "cpu":
+        return values.log_()
+    array = values.numpy()
+    np.log(array, out=array)
+    return values
+
+
+def agreement(reference: Distribution, candidate: Distribution) -> dict[str, Tensor]:
+    """Return the four NIB metrics `[N]` per position: JS (nats), top-1 agreement, top-5 overlap, |entropy difference| (nats)."""
+    overlap = (reference.top.unsqueeze(-1) == candidate.top.unsqueeze(-2)).any(-1).float().mean(-1)
+    return {
+        "js_nats": js_nats(reference, candidate),
+        "top1": (reference.top[:, 0] == candidate.top[:, 0]).float(),
+        "top5": overlap,
+        "entropy_diff_nats": (reference.entropy - candidate.entropy).abs(),
+    }
+
+
+def loss_nats(own: Distribution, targets: Tensor) -> Tensor:
+    """Return the negative log-probability `[N]` of the targets, in nats."""
+    return (own.log_total - own.below.gather(-1, targets.unsqueeze(-1))).squeeze(-1)
+
+
+def scored(values: Tensor | None, states: States) -> Tensor | None:
+    """Return the scored positions `[n, ...]` of values of all positions `[B, T, ...]`."""
+    return None if values is None else values[:, states.skip :].flatten(0, 1)
+
+
+@torch.inference_mode()
+def margins(model: Evaluated | None, states: States, head: Head) -> Tensor:
+    """Return per window `[N]` the median over scored positions of P(rank 5) - P(rank 6): how clear the top five are."""
+    found, readout = [], Readout(model, head)
+    for window in range(len(states)):
+        index = slice(window, window + 1)
+        plain = head.logits(states.final(index)[:, states.skip :].flatten(0, 1))
+        logits = readout.logits(plain, scored(readout.read(states, index), states))
+        top = torch.softmax(logits, -1).topk(TOP + 1, dim=-1).values
+        found.append((top[:, TOP - 1] - top[:, TOP]).median().double())
+    return torch.stack(found)
+
+
+@torch.inference_mode()
+def evaluate(
+    arms: Mapping[str, Evaluated | None],
+    states: States,
+    head: Head,
+    *,
+    reference: Evaluated | None,
+    teacher: Evaluated | None,
+    windows_per_batch: int = 8,
+    agree: bool = True,
+) -> Iterator[tuple[str, str, Tensor]]:
+    """Yield (arm, metric, value per window `[N]`) for every arm: means over its scored positions.
+
+    Distributions are formed for a few positions at a time (`CHUNK`), which keeps them in the processor's cache.
+
+    Args:
+        arms: name -> fitted arm, None for the raw backbone.
+        reference: agreement is measured against it, None for the raw backbone; teacher: `teacher_js_nats`, if there is one.
+        agree: without it only `loss_nats` is computed (off-domain text).
+    """
+    collected: dict[tuple[str, str], list[Tensor]] = {}
+    chunk = max(1, CHUNK // len(head.weight))
+    judges = [reference, *([] if teacher is None else [teacher])] if agree else []
+    readouts = {id(model): Readout(model, head) for model in [*arms.values(), *judges]}
+    for start in range(0, len(states), windows_per_batch):
+        index = slice(start, min(start + windows_per_batch, len(states)))
+        targets = states.targets(index)[:, states.skip :].flatten()
+        final = states.final(index)[:, states.skip :].flatten(0, 1)
+        reads = {key: scored(readout.read(states, index), states) for key, readout in readouts.items()}
+        found: dict[tuple[str, str], list[Tensor]] = {}
+        for at in range(0, len(targets), chunk):
+            rows = slice(at, at + chunk)
+            plain = head.logits(final[rows])
+            known = {
+                id(model): distribution(readouts[id(model)].logits(plain, reads[id(model)], rows)) for model in judges
+            }
+            for name, model in arms.items():
+                if agree:
+                    own = known.get(id(model)) or distribution(
+                        readouts[id(model)].logits(plain, reads[id(model)], rows)
+                    )
+                    values = {"loss_nats": loss_nats(own, targets[rows]), **agreement(known[id(reference)], own)}
+                    if teacher is not None:
+                        values["teacher_js_nats"] = js_nats(known[id(teacher)], own)
+                else:
+                    logits = readouts[id(model)].logits(plain, reads[id(model)], rows)
+                    values = {"loss_nats": cross_entropy(logits, targets[rows], reduction="none")}
+                    _check_finite(values["loss_nats"])
+                for metric, value in values.items():
+                    found.setdefault((name, metric), []).append(value.double())
+        for key, parts in found.items():
+            collected.setdefault(key, []).append(torch.cat(parts).view(index.stop - start, -1).mean(1))
+    for (name, metric), parts in collected.items():
+        yield name, metric, torch.cat(parts)

@@ -1,0 +1,1 @@
+"""Files judged after the fact: the published record, and the results of a checkout (no torch)."""

@@ -1,0 +1,1 @@
+"""The published record judged by itself (standard library only)."""

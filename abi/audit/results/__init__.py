@@ -1,0 +1,1 @@
+"""The results of a checkout verified: untouched, consistent, fresh, reproduced."""

@@ -1,0 +1,201 @@
+"""Files: hashes, atomic writes, strict JSON (no NaN, no key twice), documents validated against their schema."""
+
+import functools
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from abi.base.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMAS = ROOT / "workflow" / "schemas"
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_json(value: object) -> str:
+    """Return the hex SHA-256 of a JSON value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sha256_tensors(tensors: Mapping[str, Any]) -> str:
+    """Return the hex SHA-256 over names, dtypes, shapes and bytes of torch tensors, sorted by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it only if the block succeeds.
+
+    Raises: DataError: it cannot be written; what goes wrong with another file inside the block stays what it is.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or str(error.filename or temporary) != str(temporary):
+            raise
+        raise unwritable(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_folder(path: str | Path) -> None:
+    """Raise DataError where a folder is due and a file or a broken link stands, at `path` or above it."""
+    for place in (*reversed(Path(path).parents), Path(path)):
+        if os.path.lexists(place) and not place.is_dir():
+            raise DataError(f"{place}: is not a folder (a file or a broken link); move it away and run again")
+
+
+def unwritable(path: str | Path, error: Exception) -> DataError:
+    """Return the error of a file or folder that cannot be written."""
+    reason = str(getattr(error, "strerror", None) or error).splitlines()[0][:160]
+    return DataError(f"{path}: cannot be written ({reason}); free space or make the folder writable")
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:
+    """Write torch tensors as safetensors, atomically. Raises: DataError: the disk is full or the folder read-only."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise unwritable(path, error) from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, kind: str, payload: Mapping[str, Any]) -> None:
+    """Write `payload` as JSON of a schema `kind`, atomically and only if it is valid."""
+    document = {"format": f"abi/{kind}@1", **payload}
+    check_schema(document, kind, str(path))
+    try:
+        text = json.dumps(document, indent=1, allow_nan=False)
+    except ValueError:
+        raise DataError(f"{path}: a figure is NaN or infinite; nothing was written, look at the job's log") from None
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path, kind: str) -> dict[str, Any]:
+    """Return a JSON document of a schema `kind`, validated.
+
+    Raises: DataError: missing, not JSON, a key twice, NaN or infinity, or not valid for the schema.
+    """
+    document = _parsed(path)
+    check_schema(document, kind, str(path))
+    return dict(document)
+
+
+def _parsed(path: str | Path) -> Any:
+    try:
+        return parse_json(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise DataError(f"{path}: is not readable JSON ({error}); delete it and rebuild it") from None
+
+
+def result_kind(document: object) -> str:
+    """Return the schema of a result file by its `format`: `ladder`, `study`, or `result` for everything else."""
+    found = document.get("format") if isinstance(document, Mapping) else None
+    named = re.match(r"abi/(ladder|study)@", found) if isinstance(found, str) else None
+    return named[1] if named else "result"
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """Return the result file of a claim or of a ladder, validated. Raises: DataError: as `read_json`."""
+    document = _parsed(path)
+    check_schema(document, result_kind(document), str(path))
+    return dict(document)
+
+
+def check_schema(document: object, kind: str, where: str) -> None:
+    """Raise DataError with one sentence if `document` breaks the schema `kind` of a result file."""
+    error = schema_error(document, kind)
+    if error is not None:
+        raise DataError(f"{where}: {error}; delete the file and rebuild it")
+
+
+def schema_error(document: object, kind: str) -> str | None:
+    """Return the first fault of `document` against a schema, as words, or None."""
+    from jsonschema.exceptions import best_match
+
+    error = best_match(validator(kind).iter_errors(document))
+    if error is None:
+        return None
+    place = ".".join(str(part) for part in error.absolute_path) or "the file"
+    return f"{place}: {error.message[:200]}"
+
+
+@functools.cache
+def validator(kind: str) -> Any:
+    """Return the JSON Schema validator of a kind of file (`workflow/schemas/<kind>.schema.yaml` and the common definitions)."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    schema = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+    shared = [yaml.safe_load((SCHEMAS / name).read_text(encoding="utf-8")) for name in ("common.yaml", "judged.yaml")]
+    schema["$defs"] = {**shared[0], **shared[1], **schema.get("$defs", {})}
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return extend(Draft202012Validator, type_checker=types)(schema)
+
+
+Json = Any  # whatever a JSON file may hold
+
+
+def parse_json(text: str, *, number: Callable[[str], Any] | None = None) -> Json:
+    """Return the JSON value of a text. Args: number: makes a number of its digits, int and float if None.
+
+    Raises: ValueError: not JSON, a key twice, NaN or infinity, or nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=number, parse_int=number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a figure")
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return keys

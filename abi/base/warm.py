@@ -1,0 +1,170 @@
+"""Warm start of jobs: one process imports torch and transformers once, and every job of a local run is forked from it.
+
+Starting Python with these libraries takes 3 to 5 seconds, more than most jobs of scale `smoke` compute; a fork takes some
+hundredths. `ABI_WARM=1 snakemake ...` turns it on, as the Makefile does: the workflow starts the server, whose socket jobs
+find in `ABI_WARM_SOCKET`. A job is handed over as its script path, working folder, environment, import path and standard
+streams; its own process waits, returns the exit code, and takes the job with it when it is killed.
+Where no server answers, a job runs in its own process as always. The server loads libraries only, never a module of `abi`
+that a digest counts, so an edit is seen by the next job. Snakemake's benchmark then measures the waiting process, whose seconds
+are those of the job; CPU and memory stand in the job's own log.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+WANTED, SOCKET = "ABI_WARM", "ABI_WARM_SOCKET"
+PRELOADED = (
+    "torch", "scipy.linalg", "pandas", "jsonschema", "safetensors.torch", "snakemake.script", "tokenizers", "sentencepiece",
+    "transformers.models.auto.modeling_auto", "transformers.models.gpt2.modeling_gpt2", "transformers.models.t5.modeling_t5",
+    "transformers.models.qwen2.modeling_qwen2", "transformers.models.gpt_neox.modeling_gpt_neox",
+)  # fmt: skip
+LOST = 70
+"""Exit code of a job whose forked process died without one, as when the system kills it."""
+
+
+def start() -> None:
+    """Start the server of a run, if the environment asks for one, and tell the jobs where it listens; it ends with this process.
+
+    Only on Linux: elsewhere libraries that have been loaded do not survive a fork.
+    """
+    if os.environ.get(WANTED) != "1" or SOCKET in os.environ or sys.platform != "linux":
+        return
+    path = Path(tempfile.mkdtemp(prefix="abi-warm-")) / "socket"
+    single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "abi.base.warm", str(path)], env={**os.environ, **single}, stdin=subprocess.DEVNULL
+    )
+    os.environ[SOCKET] = str(path)
+    atexit.register(_stop, server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    server.wait()
+
+
+def hand_over() -> None:
+    """Run this process's script in a process forked by the server, and exit with its code; return where none answers."""
+    path, script = os.environ.pop(SOCKET, None), sys.argv[0] if sys.argv else ""
+    if path is None or Path(script).parts[-3:-1] != (".snakemake", "scripts"):
+        return
+    with socket.socket(socket.AF_UNIX) as connection:
+        request = {
+            "argv": sys.argv,
+            "cwd": os.getcwd(),
+            "environ": dict(os.environ),
+            "path": sys.path,
+            "prefix": sys.prefix,
+        }
+        body = json.dumps(request).encode()
+        try:
+            connection.connect(path)
+            socket.send_fds(connection, [len(body).to_bytes(8, "big")], [0, 1, 2])
+            connection.sendall(body)
+            answer = connection.recv(1)  # a server of another environment closes the connection at once
+            if answer != b"+":
+                return
+        except OSError:
+            return
+        code = connection.recv(1)
+    sys.exit(code[0] if code else LOST)
+
+
+def serve(path: str, libraries: Sequence[str] = PRELOADED) -> None:
+    """Load some libraries, then fork a process for every job that is handed over, until stopped or left by the parent."""
+    parent = os.getppid()
+    for name in libraries:
+        importlib.import_module(name)
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise SystemExit("abi.base.warm: a library has started threads, so that nothing can be forked; jobs start cold")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forked: the jobs' own processes hear from them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted run ends its jobs, then this process
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        try:
+            while os.getppid() == parent:
+                if not select.select([listener], [], [], 1.0)[0]:
+                    continue
+                connection, _ = listener.accept()
+                if os.fork() == 0:
+                    listener.close()
+                    _be(connection)
+                connection.close()
+        finally:
+            Path(path).unlink(missing_ok=True)
+            Path(path).parent.rmdir()
+
+
+def _be(connection: socket.socket) -> NoReturn:
+    """Be the process of one job, and nothing after it."""
+    code = 1
+    try:
+        code = _run(connection)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(code)
+
+
+def _run(connection: socket.socket) -> int:
+    """Run the job that a connection hands over, with its streams, folder, environment and import path; send and return its exit code."""
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    head, streams, _, _ = socket.recv_fds(connection, 8, 3)
+    request = json.loads(connection.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+    if request["prefix"] != sys.prefix:
+        return 0
+    connection.sendall(b"+")
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
+    threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    sys.argv, sys.path[:] = request["argv"], request["path"]
+    code = _exit_code(sys.argv[0])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.sendall(bytes([code]))
+    return code
+
+
+def _leave_with(connection: socket.socket) -> None:
+    """End this process when the one that waits for it is gone."""
+    if connection.recv(1) == b"":
+        os._exit(LOST)
+
+
+def _exit_code(script: str) -> int:
+    """Run a script as the interpreter would; return the exit code that it would give."""
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as left:
+        if left.code is None or isinstance(left.code, int):
+            return (left.code or 0) & 255
+        print(left.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2:] or PRELOADED)

@@ -1,0 +1,1 @@
+"""From evidence rows to a verdict: intervals, contrasts, the protocol (no torch)."""

@@ -1,0 +1,352 @@
+"""Evidence rows -> full tables of groups x seeds, with everything that was dropped counted.
+
+One row is one document, arm, draw, seed, scope and metric; every arm has rows for every seed, `raw` too. Documents are
+averaged within their group, draws within their seed (closed-form placebos have three; a ladder of few-shot budgets can
+be written as draws too, since its figure is the mean over the ladder).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from abi.base.errors import EvidenceError
+from abi.base.names import AGREEMENT, SCOPES, UNFITTED
+from abi.judge.contrasts import Criteria, Measure
+from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise
+from abi.judge.intervals import Array
+
+TEACHER = tuple(f"teacher_{metric}" for metric in AGREEMENT)
+METRICS = (*AGREEMENT, *TEACHER, "bits_per_byte", "loss_nats", "top5_margin")
+LOWER_IS_BETTER = frozenset(m for m in METRICS if "top" not in m)
+# These need not depend on the seed in bits per byte: the plain backbone, deterministic fits, a module before any fit.
+UNSEEDED = frozenset({"raw", "raw-before", "bias", "linear", "before"})
+
+
+@dataclass(frozen=True)
+class Form:
+    """The columns of a csv file of rows: which hold words, which whole numbers (`value` a figure), valid words, the key."""
+
+    name: str
+    columns: tuple[str, ...]
+    whole: tuple[str, ...]
+    words: Mapping[str, tuple[str, ...]]
+    key: tuple[str, ...]
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """Columns that hold words."""
+        return tuple(column for column in self.columns if column not in (*self.whole, "value"))
+
+
+EVIDENCE = Form(
+    "evidence",
+    COLUMNS,
+    ("draw", "seed", "n_positions"),
+    {"scope": SCOPES, "metric": METRICS},
+    ("fit", "arm", "draw", "seed", "scope", "document", "metric"),
+)
+DRAWS = Form(
+    "draws", DRAW_COLUMNS, ("draw", "seed", "rng_seed", "chunk"), {"metric": AGREEMENT}, tuple(DRAW_COLUMNS[:-1])
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The evidence of one fit as tables `[D, S]` per measure and arm, natural signs, and the counts behind them."""
+
+    fit: str
+    seeds: tuple[int, ...]
+    tables: Mapping[Measure, Mapping[str, Array]]
+    document_means: Mapping[Measure, Mapping[str, float]]
+    groups: Mapping[str, int]
+    documents: Mapping[str, int]
+    draws: Mapping[str, int]
+    dropped_seeds: tuple[int, ...]
+    dropped_documents: Mapping[str, int]
+    short_documents: Mapping[str, int]
+
+    def turned(self) -> dict[Measure, dict[str, Array]]:
+        """Return the tables with every sign turned so that more is better."""
+        signs = {m: -1.0 if m.metric in LOWER_IS_BETTER else 1.0 for m in self.tables}
+        return {m: {arm: signs[m] * table for arm, table in arms.items()} for m, arms in self.tables.items()}
+
+    def require(self, measures: Sequence[Measure], arms: Sequence[str]) -> None:
+        """Raise an EvidenceError for the first arm that has no rows of a measure."""
+        for measure in measures:
+            there = self.tables.get(measure, {})
+            for arm in arms:
+                if arm not in there:
+                    what = f"fit {self.fit}: arm {arm!r} has no rows of {measure.metric} on {measure.scope}"
+                    raise EvidenceError(f"evidence, {what}; arms that have: {', '.join(sorted(there)) or 'none'}")
+
+
+def read_promised(manifests: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the validated evidence rows and random draws of some batches, each checked against its manifest.
+
+    Raises: DataError, TamperError: a file is not what its manifest promises (see `rows.check_promise`); EvidenceError:
+        rows that break their form, or that stand in two batches.
+    """
+    files = [check_promise(manifest) for manifest in manifests]
+    evidence = pd.concat([read_evidence(paths["evidence"]) for paths in files], ignore_index=True)
+    draws = pd.concat([read_draws(paths["draws"]) for paths in files], ignore_index=True)
+    for form, frame in ((EVIDENCE, evidence), (DRAWS, draws)):
+        _check_unique(frame, form, f"{form.name} of all batches")
+    return evidence, draws
+
+
+def read_evidence(path: str | Path) -> pd.DataFrame:
+    """Return the validated rows of an evidence file.
+
+    Args: path: a csv or csv.gz with the columns of `rows.COLUMNS`, in any order.
+    Raises: EvidenceError: one sentence for the first fault found (see `validate`), or a file that cannot be read.
+    """
+    return validate(_read(path, EVIDENCE), str(path))
+
+
+def read_draws(path: str | Path) -> pd.DataFrame:
+    """Return the validated rows of a file of random draws. Args: path: a csv or csv.gz with `rows.DRAW_COLUMNS`.
+
+    Raises: EvidenceError: as `read_evidence`.
+    """
+    return _formed(_read(path, DRAWS), DRAWS, f"draws {path}")
+
+
+def validate(frame: pd.DataFrame, where: str = "frame") -> pd.DataFrame:
+    """Return a copy of evidence rows with checked columns, types, names and values.
+
+    Raises: EvidenceError: a column missing or unknown, no rows, a value that is not a finite number or outside its
+        metric's range, an unknown scope or metric, a document in two groups or with different n_positions, a row twice.
+    """
+    where = f"evidence {where}"
+    frame = _formed(frame, EVIDENCE, where)
+    _check_documents(frame, where)
+    return frame
+
+
+def _read(path: str | Path, form: Form) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        words = f"{form.name} {path}: cannot be read ({reason}); rerun the evaluation that writes it"
+        raise EvidenceError(words) from None
+
+
+def _formed(frame: pd.DataFrame, form: Form, where: str) -> pd.DataFrame:
+    """Return a copy of `frame` with the columns, types, words and ranges of a form, every row once."""
+    if wrong := sorted(set(form.columns) ^ set(frame.columns)):
+        raise EvidenceError(
+            f"{where}: missing or unknown column {', '.join(wrong)}; needed are {', '.join(form.columns)}"
+        )
+    if frame.empty:
+        raise EvidenceError(f"{where}: no rows; rerun the evaluation that writes it")
+    frame = frame.loc[:, list(form.columns)].reset_index(drop=True)
+    for column in form.text:
+        frame[column] = _text(frame[column], where)
+    for column in (*form.whole, "value"):
+        frame[column] = _numbers(frame[column], where, whole=column in form.whole)
+    for column, valid in form.words.items():
+        if unknown := sorted(set(frame[column].unique()) - set(valid)):
+            raise EvidenceError(f"{where}: {column} {unknown[0]!r} is none of {', '.join(valid)}")
+    _check_ranges(frame, where)
+    _check_unique(frame, form, where)
+    return frame
+
+
+def study(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> Study:
+    """Return the tables of one fit: a document or seed missing in one arm is dropped in all, and counted.
+
+    Args: evidence: validated rows; fit: their `fit`; rows of "-" (raw, oracle, reference) belong to every fit.
+    Raises: EvidenceError: an unknown fit, an arm under both fits, nothing complete, or two equal columns.
+    """
+    rows = _rows_of_fit(evidence, fit)
+    wide = {str(scope): _wide(part) for scope, part in rows.groupby("scope", sort=True)}
+    seeds, dropped_seeds = _common_seeds(wide)
+    short = {scope: _short(rows, scope, criteria.min_positions) for scope in wide}
+    complete = {scope: _complete(table, seeds, short[scope]) for scope, table in wide.items()}
+    for scope in ("domain", "general"):
+        if scope in complete and complete[scope].empty:
+            raise EvidenceError(
+                f"evidence, fit {fit}: no {scope} document is complete in every arm, draw, metric and seed"
+            )
+    tables, means = _tables({scope: table for scope, table in complete.items() if not table.empty})
+    _check_columns(tables, seeds)
+    return Study(
+        fit=fit,
+        seeds=seeds,
+        tables=tables,
+        document_means=means,
+        groups={scope: table.index.get_level_values("group").nunique() for scope, table in complete.items()},
+        documents={scope: len(table) for scope, table in complete.items()},
+        draws={str(arm): int(n) for arm, n in rows.groupby("arm")["draw"].nunique().items()},
+        dropped_seeds=dropped_seeds,
+        dropped_documents={scope: len(wide[scope]) - len(table) for scope, table in complete.items()},
+        short_documents={scope: len(found) for scope, found in short.items()},
+    )
+
+
+def scoped_perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Return fit -> arm -> scope -> perplexity per token (exp of the mean loss over long enough documents and seeds)."""
+    rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["n_positions"] >= min_positions)]
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for (fit, arm, scope), values in rows.groupby(["fit", "arm", "scope"])["value"]:
+        found.setdefault(str(fit), {}).setdefault(str(arm), {})[str(scope)] = math.exp(float(values.mean()))
+    return found
+
+
+def _text(column: pd.Series, where: str) -> pd.Series:
+    bad = column.isna() | (column.astype(str).str.strip() == "")
+    if bad.any():
+        raise EvidenceError(f"{where}: column {column.name!r} row {_line(bad)} is empty; every row needs one")
+    return column.astype(str)
+
+
+def _numbers(column: pd.Series, where: str, *, whole: bool) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    bad = ~numbers.map(math.isfinite) | (whole & ((numbers != numbers.round()) | (numbers < 0)))
+    if bad.any():
+        found, kind = column[bad].iloc[0], "a whole number from 0 on" if whole else "a finite number"
+        raise EvidenceError(f"{where}: column {column.name!r} row {_line(bad)} holds {found!r}; expected {kind}")
+    return numbers.astype(np.int64) if whole else numbers
+
+
+def _line(bad: pd.Series) -> int:
+    """Return the line in the file of the first bad row; the header is line 1."""
+    return int(np.flatnonzero(bad.to_numpy())[0]) + 2
+
+
+def _check_ranges(frame: pd.DataFrame, where: str) -> None:
+    """Raise for a value that its metric cannot have: a wrong sign or unit would turn a verdict."""
+    upper = frame["metric"].map(lambda m: 1.0 if "top" in m else math.log(2) if "js" in m else math.inf)
+    bad = (frame["value"] < -1e-6) | (frame["value"] > upper + 1e-6)
+    if bad.any():
+        row = frame[bad].iloc[0]
+        limits = f"[0, {upper[bad].iloc[0]:.4g}]"
+        raise EvidenceError(
+            f"{where}: row {_line(bad)}: {row['metric']} is {row['value']:.6g} and cannot lie outside {limits}"
+        )
+
+
+def _check_unique(frame: pd.DataFrame, form: Form, where: str) -> None:
+    twice = frame.duplicated(list(form.key))
+    if twice.any():
+        row = frame[twice].iloc[0]
+        named = ", ".join(f"{name} {row[name]}" for name in form.key)
+        raise EvidenceError(f"{where}: row {_line(twice)} is there twice ({named}); write every row once")
+
+
+def _check_documents(frame: pd.DataFrame, where: str) -> None:
+    """Raise for a document that is not the same one in all rows that are read together: those of a fit, and of no fit.
+
+    Studies of several texts are fits of one file; code and prose of one source file are documents of one name in two of them.
+    """
+    unfitted = frame["fit"] == UNFITTED
+    for fit in sorted(set(frame.loc[~unfitted, "fit"])) or [UNFITTED]:
+        part = frame[unfitted | (frame["fit"] == fit)]
+        for column, keys in (("group", ["scope", "document"]), ("n_positions", ["scope", "document", "metric"])):
+            several = part.groupby(keys)[column].nunique()
+            if (several > 1).any():
+                name = several[several > 1].index[0]
+                raise EvidenceError(
+                    f"{where}: document {name[1]!r} on {name[0]} has more than one {column}; "
+                    "every arm and seed must score the same positions of the same documents"
+                )
+
+
+def _rows_of_fit(evidence: pd.DataFrame, fit: str) -> pd.DataFrame:
+    fits = sorted(set(evidence["fit"]) - {UNFITTED})
+    if fit not in fits:
+        raise EvidenceError(f"evidence: fit {fit!r} has no rows; fits there: {', '.join(fits) or 'none'}")
+    own = evidence["fit"] == fit
+    seeds = set(evidence.loc[own, "seed"])  # a closed form may have more seeds than a gradient fit
+    rows = evidence[own | ((evidence["fit"] == UNFITTED) & evidence["seed"].isin(seeds))]
+    ways = rows.groupby("arm")["fit"].nunique()
+    if (ways > 1).any():
+        arm = ways[ways > 1].index[0]
+        raise EvidenceError(
+            f"evidence: arm {arm!r} has rows of fit {fit!r} and of {UNFITTED!r}; it can have one of them"
+        )
+    if "domain" not in set(rows["scope"]):
+        raise EvidenceError(f"evidence, fit {fit}: no rows on held-out domain text (scope domain)")
+    return rows
+
+
+def _wide(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return values with one line per document and one column per (metric, arm, draw, seed)."""
+    keys = ["group", "document", "metric", "arm", "draw", "seed"]
+    return rows.set_index(keys)["value"].unstack(["metric", "arm", "draw", "seed"])
+
+
+def _common_seeds(wide: Mapping[str, pd.DataFrame]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the seeds that every arm, draw and metric has on held-out text, and those that were dropped."""
+    found: list[set[int]] = []
+    for scope in ("domain", "general"):
+        if scope in wide:
+            columns = wide[scope].columns.to_frame(index=False)
+            found += [set(part) for _, part in columns.groupby(["metric", "arm", "draw"])["seed"]]
+    kept = set.intersection(*found)
+    if not kept:
+        raise EvidenceError("evidence: no seed is present in every arm, draw and metric; rerun the evaluation")
+    return tuple(sorted(kept)), tuple(sorted(set.union(*found) - kept))
+
+
+def _short(rows: pd.DataFrame, scope: str, min_positions: int) -> set[str]:
+    few = rows[(rows["scope"] == scope) & (rows["n_positions"] < min_positions)]
+    return set(few["document"])
+
+
+def _complete(wide: pd.DataFrame, seeds: tuple[int, ...], short: set[str]) -> pd.DataFrame:
+    """Return the documents that are long enough and complete in every column of the kept seeds."""
+    kept = wide.loc[:, wide.columns.get_level_values("seed").isin(seeds)]
+    labels = kept.columns.to_frame(index=False)
+    full = labels.groupby(["metric", "arm", "draw"])["seed"].transform("nunique") == len(seeds)
+    kept = kept.loc[:, full.to_numpy()]
+    if kept.empty:
+        return kept.iloc[:0]
+    return kept[kept.notna().all(axis=1) & ~kept.index.get_level_values("document").isin(short)]
+
+
+def _tables(
+    complete: Mapping[str, pd.DataFrame],
+) -> tuple[dict[Measure, dict[str, Array]], dict[Measure, dict[str, float]]]:
+    """Return the tables of groups x seeds, and the plain means over documents."""
+    tables: dict[Measure, dict[str, Array]] = {}
+    means: dict[Measure, dict[str, float]] = {}
+    for scope, wide in complete.items():
+        grouped = wide.groupby(level="group").mean()
+        per_seed = grouped.T.groupby(level=["metric", "arm", "seed"]).mean().T
+        overall = wide.mean().groupby(level=["metric", "arm"]).mean()
+        for metric, arm in overall.index:
+            measure = Measure(metric, scope)
+            tables.setdefault(measure, {})[arm] = per_seed[(metric, arm)].to_numpy(dtype=np.float64)
+            means.setdefault(measure, {})[arm] = float(overall[(metric, arm)])
+    return tables, means
+
+
+def _check_columns(tables: Mapping[Measure, Mapping[str, Array]], seeds: tuple[int, ...]) -> None:
+    """Raise where two seeds give the same figures in every group: a network that was shared or copied.
+
+    The plain backbone's own figures may repeat: a fit whose chosen gain is 0 is the plain backbone in every seed.
+    """
+    for measure, arms in tables.items():
+        if measure.metric not in ("js_nats", "bits_per_byte") or measure.scope == "on_training_text":
+            continue
+        plain = arms.get("raw") if measure.metric == "bits_per_byte" else None
+        for arm, table in arms.items():
+            if arm in UNSEEDED and measure.metric == "bits_per_byte":
+                continue
+            for i, j in combinations(range(len(seeds)), 2):
+                silent = plain is not None and np.array_equal(table[:, i], plain[:, i])
+                if np.array_equal(table[:, i], table[:, j]) and not silent:
+                    raise EvidenceError(
+                        f"evidence: arm {arm!r} has equal {measure.metric} on {measure.scope} for the seeds {seeds[i]} "
+                        f"and {seeds[j]} in every group; seeds must not share a network"
+                    )

@@ -1,0 +1,262 @@
+"""A trained module on a live backbone: attach and detach, generate, and several modules by name (inject, use, revoke).
+
+A module is attached by hooks and changes no weight: the correction is added to the final state right before the head, where
+stored states add it, and detaching leaves the plain backbone, bit for bit. `hidden_states` of the backbone stay plain.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abi.base.errors import DataError, TamperError
+from abi.base.files import sha256_tensors
+from abi.models.backbone import Backbone, Window, generation_cache, weights_hash
+from abi.models.module import AbiModule
+
+
+class Correction:
+    """The hooks of some modules on a backbone: inputs of its blocks are noted, and the head reads the corrected final state.
+
+    Args: parts: (module, weight) pairs; the correction is their weighted sum `[B, T, D]`.
+    """
+
+    def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
+        self.depth, self.parts = backbone.depth, parts
+        self.scale = backbone.head()[1]
+        self.seen: dict[int, Tensor] = {}
+        wanted = sorted({tap for module, _ in parts for tap in module.config.taps if tap != self.depth})
+        blocks = _blocks(backbone) if wanted else nn.ModuleList()
+        self.handles = [backbone.model.get_output_embeddings().register_forward_pre_hook(self)]
+        for tap in wanted:
+            self.handles.append(blocks[tap].register_forward_pre_hook(self._note(tap), with_kwargs=True))
+
+    def _note(self, tap: int) -> Any:
+        """Return a hook that keeps what the block after a tap reads: the hidden state of that tap."""
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.seen[tap] = args[0] if args else kwargs["hidden_states"]
+
+        return hook
+
+    @torch.no_grad()
+    def __call__(self, head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return what the head reads, `[B, n, D]`, corrected; n are the last of the positions that ran, in generation often 1."""
+        scaled, *rest = args
+        states = {tap: state[:, -scaled.shape[1] :] for tap, state in self.seen.items()} | {
+            self.depth: scaled / self.scale
+        }
+        total = torch.zeros(())
+        for module, weight in self.parts:
+            taps = torch.stack([states[tap].float() for tap in module.config.taps], dim=2)
+            total = total + weight * module(taps)
+        self.seen.clear()
+        return (scaled + (total * self.scale).to(scaled.dtype), *rest)
+
+    def remove(self) -> None:
+        """Take every hook off."""
+        while self.handles:
+            self.handles.pop().remove()
+
+
+def _blocks(backbone: Backbone) -> nn.ModuleList:
+    """Return the decoder's blocks, the first of which reads tap 0. Raises: DataError: there is no list of them."""
+    decoder = backbone.model.get_decoder() if backbone.is_encoder_decoder else backbone.model.base_model
+    for part in decoder.modules():
+        if isinstance(part, nn.ModuleList) and len(part) == backbone.depth:
+            return part
+    name = type(backbone.model).__name__
+    raise DataError(
+        f"inference: {name} keeps its blocks in no list, so only modules that read the final state work on it"
+    )
+
+
+def check_pair(backbone: Backbone, module: AbiModule, facts: Mapping[str, Any] | None = None, base: str = "") -> None:
+    """Raise DataError where a module cannot belong to a backbone: another width, a tap it lacks, other weights.
+
+    Args: facts: the module's saved config, whose `base_sha256` is compared; base: the backbone's hash, computed if not given.
+    """
+    config = module.config
+    if config.width != backbone.width:
+        raise DataError(
+            f"inference: the module is for a backbone of width {config.width}, this one has {backbone.width}"
+        )
+    if max(config.taps) > backbone.depth or min(config.taps) < 0:
+        raise DataError(
+            f"inference: the module reads tap {max(config.taps)}, this backbone has taps 0 to {backbone.depth}"
+        )
+    if facts is not None and facts["base_sha256"] != (base or weights_hash(backbone)):
+        raise DataError(
+            f"inference: the module belongs to other weights (of {facts['base_model']}) than this backbone's; "
+            "give it the backbone it was trained or calibrated on"
+        )
+
+
+@dataclass
+class Attached:
+    """Modules on a backbone until `detach()`, or until the end of a `with` block."""
+
+    backbone: Backbone
+    correction: Correction
+
+    def detach(self) -> None:
+        """Take the modules off; the backbone is then the plain one, bit for bit. Twice does no harm."""
+        self.correction.remove()
+
+    def __enter__(self) -> "Attached":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+
+def attach(backbone: Backbone, module: AbiModule, facts: Mapping[str, Any] | None = None) -> Attached:
+    """Put a module on a backbone: its logits are then head(final + module(taps)), also while generating.
+
+    Args: facts: the module's saved config (`load_module`); with it, a module of other weights is refused.
+    Raises: DataError: another module is attached already, or the module belongs to another backbone.
+    """
+    check_pair(backbone, module, facts)
+    return _attach(backbone, [(module, 1.0)])
+
+
+def _attach(backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> Attached:
+    hooks = backbone.model.get_output_embeddings()._forward_pre_hooks.values()
+    if any(isinstance(hook, Correction) for hook in hooks):
+        raise DataError("inference: a module is attached to this backbone already; detach it first, or use `Domains`")
+    return Attached(backbone, Correction(backbone, parts))
+
+
+@torch.no_grad()
+def generate(
+    backbone: Backbone, ids: Tensor, n_tokens: int, *, temperature: float = 0.0, seed: int = 0, cache: bool = True
+) -> Tensor:
+    """Return new ids `[B, n]`, n at most `n_tokens`, that continue ids `[B, L]` (of an encoder-decoder: what its decoder says).
+
+    A row ends with its end-of-text token, padded behind. Settings a model of the hub brings along (nucleus, beams, penalties)
+    are left out: what is drawn is the model's own distribution. Whatever is attached to the backbone acts on every token.
+    Args: temperature: 0 is greedy, otherwise every token is drawn; seed: of the draws, which leave torch's own state alone.
+    Raises: DataError: no ids, ids the model lacks, more tokens than it has positions for, or a negative temperature.
+    """
+    _check_request(backbone, ids, n_tokens, temperature)
+    drawn = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        if temperature
+        else {"do_sample": False}
+    )
+    kept = generation_cache(backbone) if cache else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        found: Tensor = backbone.model.generate(
+            ids.long(), attention_mask=torch.ones_like(ids.long()), max_new_tokens=n_tokens, num_beams=1, repetition_penalty=1.0,
+            no_repeat_ngram_size=0, use_cache=cache,
+            **drawn, **kept,
+        )  # fmt: skip
+    return found[:, 1:] if backbone.is_encoder_decoder else found[:, ids.shape[1] :]
+
+
+def _check_request(backbone: Backbone, ids: Tensor, n_tokens: int, temperature: float) -> None:
+    rows = backbone.model.get_input_embeddings().weight.shape[0]
+    if ids.dim() != 2 or ids.numel() == 0 or int(ids.min()) < 0 or int(ids.max()) >= rows:
+        raise DataError(
+            f"generate: ids of shape {tuple(ids.shape)} are not [B, L] ids from 0 to {rows - 1}; give some text"
+        )
+    if n_tokens < 1 or not 0 <= temperature < float("inf"):
+        raise DataError(
+            f"generate: {n_tokens} tokens at temperature {temperature}; ask for 1 or more at 0 (greedy) or more"
+        )
+    limit = getattr(backbone.model.config, "max_position_embeddings", None)
+    longest = max(ids.shape[1], n_tokens + 1) if backbone.is_encoder_decoder else ids.shape[1] + n_tokens
+    if limit is not None and longest > limit:
+        raise DataError(f"generate: {longest} tokens are more than the model's {limit} positions; ask for fewer")
+
+
+@dataclass
+class Domains:
+    """Several modules on one backbone by name, none, one or a mixture of them in use.
+
+    Every module is hashed when it is injected and again whenever it comes into use.
+    """
+
+    backbone: Backbone
+    modules: dict[str, AbiModule] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    in_use: dict[str, float] = field(default_factory=dict)
+    _attached: Attached | None = None
+    _base: str = ""
+
+    def inject(self, name: str, module: AbiModule, facts: Mapping[str, Any] | None = None) -> None:
+        """Add a module under a name; what is in use stays so. Raises: DataError: the name is taken, or as `attach`."""
+        if name in self.modules:
+            raise DataError(f"domains: {name!r} is taken; revoke it first, or choose another name")
+        if facts is not None and not self._base:
+            self._base = weights_hash(self.backbone)
+        check_pair(self.backbone, module, facts, self._base)
+        self.modules[name], self.hashes[name] = module, hash_of(module)
+
+    def use(self, wanted: str | Mapping[str, float] | None) -> None:
+        """Use one module, a mixture (name -> weight of its correction), or with None the plain backbone.
+
+        Raises: DataError: an unknown name, a weight that is no number, modules that differ but give the same logits, or a
+            module attached by others; TamperError: a module changed since it was injected. What was in use stays then.
+        """
+        mixture = self._mixture(wanted)
+        before, changed = self.in_use, self._content(mixture) != self._content(self.in_use)
+        probe = self._probe() if before and mixture and changed else None
+        self._put(mixture)
+        if probe is not None and torch.equal(probe, self._probe()):
+            self._put(before)
+            raise DataError(
+                f"domains: {_names(mixture)} gives the very logits of {_names(before)}; nothing was switched"
+            )
+
+    def revoke(self, name: str) -> None:
+        """Remove a module; a mixture it was part of goes on without it. Raises: DataError: an unknown name."""
+        self._mixture(name)
+        left = {other: weight for other, weight in self.in_use.items() if other != name}
+        if left != self.in_use:
+            self._put(left)
+        del self.modules[name], self.hashes[name]
+
+    def _mixture(self, wanted: str | Mapping[str, float] | None) -> dict[str, float]:
+        """Return name -> weight of what is to be used, without those of weight 0."""
+        named = {wanted: 1.0} if isinstance(wanted, str) else dict(wanted or {})
+        for name, weight in named.items():
+            if name not in self.modules:
+                raise DataError(f"domains: no module {name!r}; injected: {', '.join(self.modules) or 'none'}")
+            if not abs(weight) < float("inf"):
+                raise DataError(f"domains: weight {weight} of {name!r} is not a finite number")
+            if hash_of(self.modules[name]) != self.hashes[name]:
+                raise TamperError(
+                    f"domains: module {name!r} is not the one that was injected; revoke it and inject it again"
+                )
+        return {name: float(weight) for name, weight in named.items() if weight}
+
+    def _put(self, mixture: dict[str, float]) -> None:
+        if self._attached is not None:
+            self._attached.detach()
+            self._attached, self.in_use = None, {}
+        if mixture:
+            self._attached = _attach(self.backbone, [(self.modules[name], weight) for name, weight in mixture.items()])
+        self.in_use = mixture
+
+    def _content(self, mixture: Mapping[str, float]) -> list[tuple[str, float]]:
+        return sorted((self.hashes[name], weight) for name, weight in mixture.items())
+
+    @torch.no_grad()
+    def _probe(self) -> Tensor:
+        """Return the logits of a few fixed ids as they are now."""
+        rows = self.backbone.model.get_output_embeddings().weight.shape[0]
+        ids = torch.arange(8).remainder(rows).unsqueeze(0)
+        return self.backbone.logits(ids, Window(8, 4 if self.backbone.is_encoder_decoder else 0, 0))
+
+
+def hash_of(module: AbiModule) -> str:
+    """Return the hash of a module's tensors, as its saved config holds it."""
+    return sha256_tensors(dict(module.state_dict()))
+
+
+def _names(mixture: Mapping[str, float]) -> str:
+    return " + ".join(f"{weight:g} {name}" for name, weight in mixture.items())

@@ -1,0 +1,101 @@
+"""New backbones: built from text with a real transformers class, or downloaded at a pinned revision."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from abi.base.errors import DataError
+from abi.models.backbone import Backbone, Window, load_backbone, save_backbone, targets
+from abi.models.loop import BatchOrder, Phase, Schedule, fit
+from abi.models.tokenizers import build_tokenizer, pack
+
+
+def download_backbone(hub_id: str, revision: str, folder: str | Path, endpoint: str | None = None) -> Backbone:
+    """Copy a model of the hub at a pinned revision into a folder (safetensors, config, tokenizer) and load it.
+
+    Raises: DataError: offline and not in the local cache, or no safetensors there.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    wanted: dict[str, Any] = {"revision": revision, "allow_patterns": patterns, "endpoint": endpoint}
+    try:
+        try:
+            cached = snapshot_download(hub_id, **wanted, local_files_only=True)
+        except FileNotFoundError:
+            cached = snapshot_download(hub_id, **wanted)
+    except Exception as error:
+        raise DataError(
+            f"backbone {hub_id}@{revision}: cannot be downloaded ({type(error).__name__}) and is not in the local cache; "
+            "go online once, or point HF_HOME at a cache that holds it"
+        ) from None
+    backbone = load_backbone(cached)
+    save_backbone(backbone, folder)
+    return backbone
+
+
+def build_backbone(
+    definition: Mapping[str, Any], texts: Sequence[str], window: Window
+) -> tuple[Backbone, dict[str, Any]]:
+    """Build a small backbone of a real transformers class and pretrain it on general train text.
+
+    Args: definition: `tokenizer` (kind, vocab_size), `model_type`, `config` (keywords of its config class), `pretraining`
+        (steps, batch, lr, warmup, seed). Returns: the backbone and what its training left (steps, tokens, final loss in nats).
+    Raises: DataError: no text, or a model that transformers cannot make or that cannot read the window.
+    """
+    if not texts:
+        raise DataError("backbone: the text has no train document to build from; rebuild the text")
+    tokenizer = build_tokenizer(texts, **definition["tokenizer"])
+    recipe = definition["pretraining"]
+    torch.manual_seed(recipe["seed"])
+    backbone = Backbone(_fresh_model(definition["model_type"], definition["config"], tokenizer), tokenizer)
+    backbone.require(window)
+    windows = pack(tokenizer, texts, window.length)
+    order = BatchOrder(len(windows), recipe["batch"], recipe["seed"])
+
+    def loss(step: int) -> Tensor:
+        batch = windows[order[step]]
+        logits = backbone.logits(batch, window)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets(batch, window).flatten().long())
+
+    schedule = Schedule([Phase(recipe["steps"], recipe["lr"], recipe["warmup"], "cosine")], weight_decay=0.01, clip=1.0)
+    trained = fit(loss, _unique_parameters(backbone.model), schedule, label=definition["model_type"])
+    backbone.model.eval().requires_grad_(False)
+    last = trained.losses[-50:]
+    figures = {"steps": recipe["steps"], "tokens_seen": recipe["steps"] * recipe["batch"] * window.length,
+               "loss_nats": round(sum(last) / len(last), 4)}  # fmt: skip
+    return backbone, figures
+
+
+def _fresh_model(model_type: str, keywords: Mapping[str, Any], tokenizer: Any) -> Any:
+    """Return a randomly initialised model of a family. Raises: DataError: unknown family or keyword, or sizes that do not fit."""
+    special = {
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.eos_token_id,
+    }
+    try:
+        plain = transformers.AutoConfig.for_model(model_type)
+        known = {*plain.to_dict(), *plain.attribute_map}
+        for key in keywords:
+            if key not in known:
+                raise ValueError(f"it has no keyword {key!r}")
+        if keywords.get("is_encoder_decoder", plain.is_encoder_decoder):
+            special["decoder_start_token_id"] = tokenizer.pad_token_id
+        config = transformers.AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **special, **keywords)
+        auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+        return auto.from_config(config).train()
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200]
+        raise DataError(
+            f"backbone: transformers makes no {model_type} of this config ({reason}); correct `build`"
+        ) from None
+
+
+def _unique_parameters(model: Any) -> dict[str, Tensor]:
+    """Return each parameter once, tied weights under their first name."""
+    return dict(model.named_parameters(remove_duplicate=True))

@@ -1,0 +1,245 @@
+"""The one training loop: batches, loss, phases, clipping, frozen-hash check, checkpoint and resume.
+
+Backbones, modules and calibration all go through `fit_together`; what differs between them is the losses they hand in.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from abi.base.errors import DataError, TamperError
+from abi.base.files import sha256_tensors, write_tensors
+from abi.base.job import progress
+
+log = logging.getLogger("abi")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Consecutive steps at one peak rate: linear warm-up, then `constant` or `cosine` (down to a tenth)."""
+
+    steps: int
+    lr: float
+    warmup: int = 0
+    decay: str = "constant"
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate at a step of this phase, 0-based."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.decay == "constant":
+            return self.lr
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: phases, AdamW weight decay, gradient-norm limit."""
+
+    phases: Sequence[Phase]
+    weight_decay: float = 0.01
+    clip: float = 1.0
+
+    @classmethod
+    def given(cls, section: Mapping[str, Any], phases: Sequence[Mapping[str, Any]], **change: Any) -> "Schedule":
+        """Return the schedule of a section of the config (its weight decay) and phases of it. Args: change: of every phase."""
+        return cls([Phase(**{**phase, **change}) for phase in phases], section.get("weight_decay", 0.01))
+
+    @property
+    def steps(self) -> int:
+        """Total number of steps."""
+        return sum(phase.steps for phase in self.phases)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate at a global step."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase.rate(step)
+            step -= phase.steps
+        raise IndexError(step)
+
+
+class BatchOrder:
+    """Which windows (or positions) each step sees: epochs of seeded permutations, the same for every arm of a seed."""
+
+    def __init__(self, n: int, batch: int, seed: int, of: str = "windows") -> None:
+        if n < batch:
+            raise DataError(f"training: {n} {of} are fewer than one batch of {batch}; lower the batch or add text")
+        self.n, self.batch, self.seed = n, batch, seed
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def __getitem__(self, step: int) -> Tensor:
+        """Return the indices `[B]` of a step."""
+        per_epoch = self.n // self.batch
+        epoch, at = divmod(step, per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._epoch, self._order = epoch, torch.randperm(self.n, generator=generator)
+        return self._order[at * self.batch : (at + 1) * self.batch]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run of the loop leaves a member: losses per step (nats or squared units) and its equal share of the seconds."""
+
+    losses: list[float]
+    elapsed_s: float
+
+    def floors(self, schedule: Schedule, last: int = 200) -> list[float]:
+        """Return per phase the mean of its last losses (the record's phase floors)."""
+        ends, start = [], 0
+        for phase in schedule.phases:
+            window = self.losses[start : start + phase.steps][-last:]
+            ends.append(sum(window) / max(1, len(window)))
+            start += phase.steps
+        return ends
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a run: its name, what trains (name -> leaf tensor), at which rates, and what must not change."""
+
+    label: str
+    trainable: Mapping[str, Tensor]
+    schedule: Schedule
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def fit(
+    loss: Callable[[int], Tensor],
+    trainable: Mapping[str, Tensor],
+    schedule: Schedule,
+    *,
+    frozen: Mapping[str, Tensor] | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every_s: float = 120.0,
+    label: str = "training",
+) -> Trained:
+    """Minimise `loss(step)` over the `trainable` tensors, in place: `fit_together` with one member.
+
+    Args: as there. Raises: as there.
+    """
+    member = Member(label, trainable, schedule, frozen or {})
+    [trained] = fit_together(
+        lambda step: (loss(step),), [member], checkpoint=checkpoint, checkpoint_every_s=checkpoint_every_s
+    )
+    return trained
+
+
+def fit_together(
+    losses: Callable[[int], Sequence[Tensor]],
+    members: Sequence[Member],
+    *,
+    checkpoint: Path | None = None,
+    checkpoint_every_s: float = 120.0,
+    before_step: Callable[[int], None] | None = None,
+) -> list[Trained]:
+    """Minimise one loss per member over its own tensors, in place, all members on the same batches.
+
+    Members share no tensor that trains, and each has its own optimizer and gradient limit: the result is that of separate
+    runs, bit for bit. What they have in common (a teacher, the batch) is computed once per step.
+
+    Args:
+        losses: scalar losses of a global step, one per member in order; draws its own batch.
+        checkpoint: where to keep a resumable state outside the outputs; removed at success.
+        before_step: called with the number of steps done, before every step and after the last.
+
+    Raises:
+        TamperError: a frozen tensor changed.
+        DataError: a loss became NaN or infinite, or members with different numbers of steps.
+    """
+    [n_steps, *others] = {member.schedule.steps for member in members}
+    if others:
+        raise DataError(
+            f"training: {', '.join(m.label for m in members)} have different numbers of steps; make them equal"
+        )
+    before = [sha256_tensors(member.frozen) for member in members]
+    for member in members:
+        for tensor in member.frozen.values():
+            tensor.requires_grad_(False)
+    parameters = [[tensor.requires_grad_(True) for tensor in member.trainable.values()] for member in members]
+    optimizers = [
+        torch.optim.AdamW(own, lr=1.0, weight_decay=member.schedule.weight_decay, fused=True)
+        for own, member in zip(parameters, members, strict=True)
+    ]
+    start, history = _resume(checkpoint, members, optimizers)
+    report = progress(n_steps)
+    began = saved = time.perf_counter()
+    for step in range(start, n_steps):
+        if before_step is not None:
+            before_step(step)
+        for optimizer, member in zip(optimizers, members, strict=True):
+            optimizer.param_groups[0]["lr"] = member.schedule.rate(step)
+            optimizer.zero_grad(set_to_none=True)
+        values = losses(step)
+        torch.autograd.backward(list(values))
+        for i, (optimizer, member) in enumerate(zip(optimizers, members, strict=True)):
+            torch.nn.utils.clip_grad_norm_(parameters[i], member.schedule.clip)
+            optimizer.step()
+            history[i].append(float(values[i].detach()))
+            if not math.isfinite(history[i][-1]):
+                raise DataError(
+                    f"{member.label}: the loss is {history[i][-1]} at step {step}; lower the learning rate or check the states"
+                )
+        report(step + 1, f"{', '.join(m.label for m in members)} loss {', '.join(f'{h[-1]:.4f}' for h in history)}")
+        if checkpoint is not None and time.perf_counter() - saved > checkpoint_every_s:
+            saved = time.perf_counter()
+            _save_checkpoint(checkpoint, members, optimizers, history)
+    if before_step is not None:
+        before_step(n_steps)
+    for member, digest in zip(members, before, strict=True):
+        if sha256_tensors(member.frozen) != digest:
+            raise TamperError(f"{member.label}: a frozen part changed during training; nothing was written")
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    elapsed_s = (time.perf_counter() - began) / len(members)
+    return [Trained(own, elapsed_s) for own in history]
+
+
+def _save_checkpoint(
+    path: Path, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer], history: Sequence[list[float]]
+) -> None:
+    tensors = {}
+    for i, (member, optimizer) in enumerate(zip(members, optimizers, strict=True)):
+        tensors[f"{i}|losses"] = torch.tensor(history[i], dtype=torch.float64)
+        for name, tensor in member.trainable.items():
+            tensors[f"{i}|{name}|value"] = tensor.detach()
+            tensors |= {f"{i}|{name}|{key}": value for key, value in optimizer.state[tensor].items()}
+    write_tensors(path, tensors, {"sha256": sha256_tensors(tensors)})
+
+
+def _resume(
+    path: Path | None, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer]
+) -> tuple[int, list[list[float]]]:
+    """Restore parameters and optimizer states from a checkpoint if there is one; return the next step and the losses.
+
+    Raises: DataError: it is damaged (it carries the hash of its tensors) or of something else.
+    """
+    if path is None or not path.exists():
+        return 0, [[] for _ in members]
+    try:
+        with safe_open(path, "pt") as stored:
+            kept = {key: stored.get_tensor(key) for key in stored.keys()}
+            promised = (stored.metadata() or {}).get("sha256")
+        if sha256_tensors(kept) != promised:
+            raise KeyError("its hash differs")
+        for i, (member, optimizer) in enumerate(zip(members, optimizers, strict=True)):
+            for name, tensor in member.trainable.items():
+                with torch.no_grad():
+                    tensor.copy_(kept[f"{i}|{name}|value"])
+                keys = [key for key in kept if key.startswith(f"{i}|{name}|") and key != f"{i}|{name}|value"]
+                optimizer.state[tensor] = {key.rpartition("|")[2]: kept[key] for key in keys}
+        history = [kept[f"{i}|losses"].tolist() for i in range(len(members))]
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+        raise DataError(f"{path}: is not a usable checkpoint ({error}); delete it to start afresh") from None
+    log.info("resuming at step %d from %s", len(history[0]), path)
+    return len(history[0]), history

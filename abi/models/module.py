@@ -1,0 +1,270 @@
+"""The ABI module: interface (tap norms, `proj_in`, norm, `proj_out`) and domain net; its saved form.
+
+Parameter names are the original's (`proj_in.weight`, `abi_ln.*`, `proj_out.weight`, `domain.net.{0,2}.*`, `domain.ln.*`,
+`domain_alpha`, `tap_lns.{i}.*`), so that its checkpoints load as they are. Source: EXPERIMENTS section 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abi.base.errors import DataError
+from abi.base.files import read_json, sha256_tensors, write_json, write_tensors, write_text
+from abi.models.states import load_mapped
+
+CONFIG, WEIGHTS, CARD = "abi_config.json", "abi_model.safetensors", "README.md"
+BACKBONE_PREFIXES = ("t5.", "encoder.", "decoder.", "lm_head.", "backbone.")
+
+
+@dataclass(frozen=True)
+class ModuleConfig:
+    """Shape of a module.
+
+    Args: width: backbone width D; taps: indices of the hidden states it reads (K of them); d_abi: width A of the ABI space;
+        expansion: hidden width of the domain net over A; tap_norms: one LayerNorm per tap; residual_tap: the final state.
+    Raises: DataError: d_abi above what the taps give.
+    """
+
+    width: int
+    taps: tuple[int, ...]
+    d_abi: int
+    expansion: int = 4
+    tap_norms: bool = False
+    domain_net: bool = True
+
+    def __post_init__(self) -> None:
+        limit = self.width * len(self.taps)
+        if not 0 < self.d_abi <= limit:
+            raise DataError(
+                f"module: d_abi {self.d_abi} must be 1 to {limit} (width {self.width} x {len(self.taps)} taps)"
+            )
+
+
+class DomainNet(nn.Module):
+    """The two-layer MLP of a module with its norm: `LN(W2 GELU(W0 x + b0) + b2)`; with alpha the only part that moves."""
+
+    def __init__(self, d_abi: int, expansion: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(d_abi, expansion * d_abi), nn.GELU(), nn.Linear(expansion * d_abi, d_abi))
+        self.ln = nn.LayerNorm(d_abi)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `[..., A]` of `[..., A]`."""
+        return self.ln(self.net(x))
+
+
+class AbiModule(nn.Module):
+    """Correction `[B, T, D]` of tapped states `[B, T, K, D]`: `proj_out(z)`, `z = h + alpha * R(D(R'(h)))`."""
+
+    rotation: Tensor
+
+    def __init__(self, config: ModuleConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        d_in = config.width * len(config.taps)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            norms = [nn.LayerNorm(config.width) for _ in config.taps] if config.tap_norms else []
+            self.tap_lns = nn.ModuleList(norms)
+            self.proj_in = nn.Linear(d_in, config.d_abi, bias=False)
+            self.abi_ln = nn.LayerNorm(config.d_abi)
+            self.proj_out = nn.Linear(config.d_abi, config.width, bias=False)
+            nn.init.xavier_uniform_(self.proj_in.weight)
+            nn.init.xavier_uniform_(self.proj_out.weight)
+            self.domain = DomainNet(config.d_abi, config.expansion) if config.domain_net else None
+        self.domain_alpha = nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("rotation", torch.eye(config.d_abi))
+        self._rotated = False
+        self.register_load_state_dict_post_hook(lambda module, _: module.set_rotation(module.rotation))
+
+    def features(self, taps: Tensor) -> Tensor:
+        """Return what `proj_in` reads, `[B, T, K * D]`: the taps, each under its norm where the module has tap norms."""
+        if self.config.tap_norms:
+            taps = torch.stack([norm(taps[..., k, :]) for k, norm in enumerate(self.tap_lns)], dim=-2)
+        return taps.flatten(-2)
+
+    def interface_state(self, taps: Tensor) -> Tensor:
+        """Return the interface's ABI state `h` `[B, T, A]`: tap norms, `proj_in`, norm."""
+        return self.abi_ln(self.proj_in(self.features(taps)))
+
+    def abi_state(self, taps: Tensor) -> Tensor:
+        """Return `z` `[B, T, A]`, what `proj_out` reads: the interface state plus the gated domain net, exactly transported.
+
+        `rotation` R maps target to source coordinates of row vectors: `z = h + alpha * D(h R) R^T`; D itself is untouched.
+        """
+        h = self.interface_state(taps)
+        if self.domain is None:
+            return h
+        if not self._rotated:
+            return h + self.domain_alpha * self.domain(h)
+        return h + self.domain_alpha * (self.domain(h @ self.rotation) @ self.rotation.T)
+
+    def forward(self, taps: Tensor) -> Tensor:
+        """Return the correction `[B, T, D]`."""
+        return self.proj_out(self.abi_state(taps))
+
+    def set_rotation(self, rotation: Tensor) -> None:
+        """Fix R `[A, A]` (target to source coordinates). Raises: DataError: it is not an orthogonal matrix of that size."""
+        identity = torch.eye(self.config.d_abi)
+        if rotation.shape != identity.shape or not torch.allclose(rotation @ rotation.T, identity, atol=1e-4):
+            raise DataError(
+                f"module: a rotation of shape {tuple(rotation.shape)} is not an orthogonal matrix of width {self.config.d_abi}"
+            )
+        with torch.no_grad():
+            self.rotation.copy_(rotation)
+        self._rotated = not torch.equal(self.rotation, identity)
+
+    def interface_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what calibration may change: tap norms, `proj_in`, norm, `proj_out`."""
+        return {name: p for name, p in self.named_parameters() if not name.startswith("domain")}
+
+    def domain_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the domain net with its norm and gate: the part that moves."""
+        return {name: p for name, p in self.named_parameters() if name.startswith("domain")}
+
+    def domain_hash(self) -> str:
+        """Return the SHA-256 of the domain net."""
+        return sha256_tensors(self.domain_parameters())
+
+
+def set_domain_net(module: AbiModule, source: AbiModule) -> None:
+    """Copy a source's domain net and gate into a module, bit for bit. Raises: DataError: shapes differ."""
+    for name, parameter in module.domain_parameters().items():
+        given = source.domain_parameters()[name]
+        if given.shape != parameter.shape:
+            raise DataError(
+                f"module: {name} is {tuple(given.shape)} in the source and {tuple(parameter.shape)} in the target; use equal d_abi"
+            )
+        with torch.no_grad():
+            parameter.copy_(given)
+
+
+def with_net(module: AbiModule, net: AbiModule | None) -> AbiModule:
+    """Return a copy of a module's interface with another module's domain net, or with none; both stay as they are."""
+    config = module.config if net is not None else without_domain_net(module.config)
+    made = AbiModule(config)
+    with torch.no_grad():
+        for name, parameter in module.interface_parameters().items():
+            made.interface_parameters()[name].copy_(parameter)
+    if net is not None:
+        set_domain_net(made, net)
+        made.set_rotation(module.rotation)
+    return made.requires_grad_(False)
+
+
+def permute_domain_net(module: AbiModule, generator: torch.Generator) -> None:
+    """Permute hidden units and coordinates of a domain net independently: weight statistics stay, what it computes does not."""
+    assert module.domain is not None
+    with torch.no_grad():
+        for parameter in module.domain.parameters():
+            for dim in range(parameter.dim()):
+                order = torch.randperm(parameter.shape[dim], generator=generator)
+                parameter.copy_(parameter.index_select(dim, order))
+
+
+def save_module(module: AbiModule, folder: str | Path, facts: Mapping[str, Any], card: str = "") -> str:
+    """Write `abi_config.json`, `abi_model.safetensors` and the card; return the weights' tensor hash.
+
+    Args: facts: base backbone and its hashes, text, seed, role (see `module.schema.yaml`).
+    """
+    folder = Path(folder)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+    digest = sha256_tensors(tensors)
+    write_tensors(folder / WEIGHTS, tensors)
+    config = {"module": _plain(module.config), "rotated": module._rotated, "sha256": digest, **facts}
+    write_json(folder / CONFIG, "module", config)
+    write_text(folder / CARD, card or _card(config))
+    return digest
+
+
+def _plain(config: ModuleConfig) -> dict[str, Any]:
+    return {**asdict(config), "taps": list(config.taps)}
+
+
+def _card(config: Mapping[str, Any]) -> str:
+    module = config["module"]
+    return (
+        f"---\nlibrary_name: abi\nbase_model: {config['base_model']}\nbase_model_relation: adapter\n"
+        f"tags: [abi, domain-module]\n---\n\n# ABI module `{config['name']}`, seed {config['seed']}\n\n"
+        f"Role `{config['role']}`, text `{config['text']}`, d_abi {module['d_abi']}, taps {module['taps']} of `{config['base_model']}`\n"
+        f"(weights {config['base_sha256'][:12]}, vocabulary {config['vocabulary'][:12]}). A module works only with that backbone.\n"
+        "What it is worth stands in the verdicts of the claims that use it, not here.\n"
+    )
+
+
+def load_module(folder: str | Path) -> tuple[AbiModule, dict[str, Any]]:
+    """Return a saved module and its config.
+
+    Raises: DataError: a file is missing or damaged, tensors are missing, extra or of wrong shape, or the hash differs.
+    """
+    folder = Path(folder)
+    facts = read_json(folder / CONFIG, "module")
+    config = ModuleConfig(**{**facts["module"], "taps": tuple(facts["module"]["taps"])})
+    tensors = load_mapped(folder / WEIGHTS)
+    module = load_state(config, tensors, str(folder / WEIGHTS))
+    if module._rotated != facts["rotated"]:
+        raise DataError(
+            f"{folder / CONFIG}: says rotated {facts['rotated']}, the weights say otherwise; rebuild the module"
+        )
+    if sha256_tensors(dict(module.state_dict())) != facts["sha256"]:
+        raise DataError(
+            f"{folder / WEIGHTS}: does not match the hash in {CONFIG}; delete the module's folder and rebuild it"
+        )
+    return module, facts
+
+
+def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) -> AbiModule:
+    """Return a module with exactly the given tensors.
+
+    Raises: DataError: missing, extra or wrongly shaped tensors, each named.
+    """
+    module = AbiModule(config)
+    own = module.state_dict()
+    given = dict(tensors)
+    missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
+    if missing or extra:
+        raise DataError(
+            f"{where}: missing tensors {missing[:4]}, unknown tensors {extra[:4]}; it is no module of this shape"
+        )
+    wrong = [
+        f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if given[name].shape != own[name].shape
+    ]
+    if wrong:
+        raise DataError(f"{where}: {wrong[0]}; it is no module of this shape")
+    try:
+        module.load_state_dict({name: given[name].float() for name in own})
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    return module
+
+
+def read_original(tensors: Mapping[str, Tensor], taps: tuple[int, ...]) -> AbiModule:
+    """Return a module from a checkpoint of the original; its shape is read off the tensors, its backbone's are left out.
+
+    Raises: DataError: no ABI module in it.
+    """
+    try:
+        d_abi, d_in = tensors["proj_in.weight"].shape
+        hidden = tensors["domain.net.0.weight"].shape[0]
+    except KeyError as error:
+        raise DataError(f"checkpoint: holds no {error}; it is no ABI module of the original") from None
+    config = ModuleConfig(
+        width=d_in // len(taps),
+        taps=taps,
+        d_abi=d_abi,
+        expansion=hidden // d_abi,
+        tap_norms="tap_lns.0.weight" in tensors,
+    )
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(BACKBONE_PREFIXES)}
+    return load_state(config, {"rotation": torch.eye(d_abi), **own}, "checkpoint")
+
+
+def without_domain_net(config: ModuleConfig) -> ModuleConfig:
+    """Return the same shape with the domain net removed."""
+    return replace(config, domain_net=False)

@@ -1,0 +1,282 @@
+"""Tokenized windows and one pass over a frozen backbone: the memory-mapped store and its manifest."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from abi.base.errors import DataError
+from abi.base.files import write_tensors
+from abi.base.job import progress
+from abi.text.documents import Document
+
+log = logging.getLogger("abi")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The frozen map from a final state to logits: `scale * state @ weight.T + bias`."""
+
+    weight: Tensor
+    scale: float
+    bias: Tensor | None = None
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Head":
+        """Return a stored head. Raises: DataError: missing or damaged."""
+        tensors, meta = load_mapped(path), open_tensors(path).metadata() or {}
+        weight, bias = tensors.get("weight"), tensors.get("bias")
+        try:
+            scale = float(meta["scale"])
+        except (KeyError, ValueError):
+            scale = math.nan
+        fits = weight is not None and weight.dim() == 2 and (bias is None or bias.shape == weight.shape[:1])
+        if weight is None or not fits or not math.isfinite(scale):
+            raise DataError(f"{path}: holds no head (a weight and a scale); delete it and rebuild the backbone")
+        return cls(weight, scale, bias)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Return logits `[..., V]` of final states `[..., D]`."""
+        out = (states * self.scale) @ self.weight.T
+        return out if self.bias is None else out + self.bias
+
+
+def open_tensors(path: str | Path) -> Any:
+    """Open a safetensors file. Raises: DataError: missing, truncated or not safetensors."""
+    try:
+        return safe_open(str(path), "pt")
+    except FileNotFoundError:
+        raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: is not a readable safetensors file ({error}); delete it and rebuild it") from None
+
+
+@dataclass
+class Windows:
+    """Token windows of documents: `tokens` `[N, length]`, per predicted position its target, bytes and text position."""
+
+    tokens: Tensor
+    targets: Tensor
+    target_bytes: Tensor
+    char_end: Tensor
+    document: Tensor
+    names: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+
+
+def make_windows(documents: Sequence[Document], encode: Any, window: Any, *, max_windows: int, max_per_document: int,
+                 min_scored: int) -> Windows:  # fmt: skip
+    """Return the full, non-overlapping windows of documents, in order; none crosses a document.
+
+    Args: encode: text -> ids `[n]`, character ends `[n]`; window: `backbones.Window`; min_scored: documents with fewer
+        scored positions are left out. `char_end[n, t]` is the character up to which position t has read its text.
+    Raises: DataError: no document is long enough.
+    """
+    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
+    names: list[str] = []
+    groups: list[str] = []
+    start = window.prefix if window.prefix else 1
+    for document in documents:
+        ids, ends = encode(document.text)
+        count = min(len(ids) // window.length, max_per_document, max_windows - len(rows))
+        if count * (window.positions - window.skip) < min_scored:
+            continue
+        bytes_at = _byte_positions(document.text)
+        for i in range(count):
+            part = slice(i * window.length, (i + 1) * window.length)
+            end = ends[part]
+            sizes = bytes_at[end[start:]] - bytes_at[end[start - 1 : -1]]
+            rows.append((ids[part], end[start - 1 : -1], sizes, len(names)))
+        names.append(document.document)
+        groups.append(document.group)
+        if (max_windows - len(rows)) * (window.positions - window.skip) < min_scored:
+            break
+    if not rows:
+        raise DataError(
+            f"states: no document fills {min_scored} scored positions of windows of {window.length} tokens; add longer text"
+        )
+    tokens = torch.from_numpy(np.stack([row[0] for row in rows]))
+    return Windows(
+        tokens=tokens,
+        targets=tokens[:, start:].clone(),
+        target_bytes=torch.from_numpy(np.stack([row[2] for row in rows]).astype(np.int32)),
+        char_end=torch.from_numpy(np.stack([row[1] for row in rows]).astype(np.int32)),
+        document=torch.tensor([row[3] for row in rows], dtype=torch.int32),
+        names=names,
+        groups=groups,
+    )
+
+
+def _byte_positions(text: str) -> np.ndarray:
+    """Return the UTF-8 byte offset `[len(text) + 1]` of each character position."""
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    sizes = 1 + (codes > 0x7F).astype(np.int64) + (codes > 0x7FF) + (codes > 0xFFFF)
+    return np.concatenate([[0], np.cumsum(sizes)])
+
+
+def write_states(backbone: Any, windows: Windows, window: Any, taps: Sequence[int], head: Head, path: str | Path, *,
+                 batch: int = 32, dtype: torch.dtype = torch.float32) -> dict[str, Any]:  # fmt: skip
+    """Run a frozen backbone once over windows and store the tapped states; return what the manifest says.
+
+    The tap of the final state is always stored. The first batch is checked: final state through the head gives the model's
+    own logits. Raises: DataError: a tap that does not exist, states that are not finite, or a head that disagrees.
+    """
+    backbone.require(window)
+    wanted = sorted({*taps, backbone.depth})
+    if wanted[0] < 0 or wanted[-1] > backbone.depth:
+        raise DataError(
+            f"states: tap {wanted[0] if wanted[0] < 0 else wanted[-1]} does not exist; valid taps are 0 to {backbone.depth}"
+        )
+    n = len(windows.tokens)
+    shape = (n, *windows.targets.shape[1:], backbone.width)
+    stored = {f"tap.{tap}": torch.empty(shape, dtype=dtype) for tap in wanted}
+    report = progress(n)
+    with torch.inference_mode():
+        for start in range(0, n, batch):
+            tokens = windows.tokens[start : start + batch]
+            hidden = backbone.hidden_states(tokens, window)
+            if start == 0:
+                _check_head(backbone, tokens[:4], window, hidden[-1][:4], head)
+            for tap in wanted:
+                stored[f"tap.{tap}"][start : start + batch] = hidden[tap].to(dtype)
+            report(min(start + batch, n), "windows")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in stored.values()):
+        raise DataError(f"{path}: the backbone gives NaN or infinite states; it is damaged or needs fp32")
+    extra = {
+        "tokens": windows.tokens,
+        "targets": windows.targets,
+        "target_bytes": windows.target_bytes,
+        "char_end": windows.char_end,
+        "document": windows.document,
+    }
+    write_tensors(path, stored | extra)
+    return {"n_windows": n, "length": window.length, "positions": shape[1], "width": shape[2], "taps": wanted, "final_tap": backbone.depth,
+            "dtype": str(dtype).removeprefix("torch."), "skip": window.skip, "documents": windows.names,
+            "groups": windows.groups}  # fmt: skip
+
+
+def _check_head(backbone: Any, tokens: Tensor, window: Any, final: Tensor, head: Head) -> None:
+    own = backbone.logits(tokens, window)
+    error = float((head.logits(final) - own).abs().max() / own.abs().max().clamp_min(1e-9))
+    if error > 1e-4:
+        raise DataError(
+            f"states: final state through the head misses the model's own logits by {error:.1e} (relative); "
+            f"{type(backbone.model).__name__} treats its logits in a way abi does not know"
+        )
+
+
+class States:
+    """The stored states of one window set, memory-mapped: only what is read comes into memory."""
+
+    def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
+        self.path, self.manifest = Path(path), manifest
+        self.skip, self.final_tap = int(manifest["skip"]), int(manifest["final_tap"])
+        self._tensors = load_mapped(path)
+        self.windows = torch.arange(int(manifest["n_windows"]))
+        expected = (manifest["n_windows"], manifest["positions"], manifest["width"])
+        if not self._as_promised(expected):
+            raise DataError(
+                f"{path}: does not hold the {expected} states its manifest promises; delete both and rebuild them"
+            )
+
+    def _as_promised(self, expected: tuple[int, int, int]) -> bool:
+        """Return whether taps, tokens, targets and documents have the shapes and numbers of the manifest."""
+        shapes: dict[str, tuple[int, ...]] = {
+            f"tap.{tap}": expected for tap in {*self.manifest["taps"], self.final_tap}
+        }
+        shapes |= {name: expected[:2] for name in ("targets", "target_bytes", "char_end")} | {"document": expected[:1]}
+        shapes["tokens"] = (expected[0], int(self.manifest["length"]))
+        if {name: tuple(tensor.shape) for name, tensor in self._tensors.items()} != shapes:
+            return False
+        if any(tensor.is_floating_point() != name.startswith("tap.") for name, tensor in self._tensors.items()):
+            return False
+        names = len(self.manifest["documents"])
+        return names == len(self.manifest["groups"]) == int(self._tensors["document"].max()) + 1
+
+    def __len__(self) -> int:
+        return int(self.manifest["n_windows"])
+
+    def select(self, windows: Sequence[int]) -> "States":
+        """Return a store of some windows only, in the given order; `windows` keeps their original numbers."""
+        index = torch.tensor(list(windows), dtype=torch.long)
+        tensors = {name: tensor[index] for name, tensor in self._tensors.items()}
+        kept, tensors["document"] = torch.unique(tensors["document"].long(), return_inverse=True)
+        names = {key: [self.manifest[key][i] for i in kept.tolist()] for key in ("documents", "groups")}
+        return self._derived(self.windows[index], tensors, **names)
+
+    def positions(self, flat: Tensor) -> "States":
+        """Return a store whose windows are single positions, given as flat indices `[n]` (window * positions + position).
+
+        Its `windows` are those the positions come from; it holds no tokens, since a single position is no window of them.
+        """
+        whole = self.by_position()
+        return whole._derived(whole.windows[flat], {name: tensor[flat] for name, tensor in whole._tensors.items()})
+
+    def by_position(self) -> "States":
+        """Return every position as a window of its own, in order, without a copy of the states; as in `positions`."""
+        positions = int(self.manifest["positions"])
+        kept = {name: tensor for name, tensor in self._tensors.items() if name not in {"document", "tokens"}}
+        tensors = {name: tensor.flatten(0, 1).unsqueeze(1) for name, tensor in kept.items()}
+        tensors["document"] = self._tensors["document"].repeat_interleave(positions)
+        return self._derived(self.windows.repeat_interleave(positions), tensors, positions=1, skip=0)
+
+    def _derived(self, windows: Tensor, tensors: dict[str, Tensor], **facts: Any) -> "States":
+        """Return a store of other windows of the same pass. Args: facts: what its manifest says otherwise."""
+        other = object.__new__(States)
+        other.path, other.final_tap, other.windows, other._tensors = self.path, self.final_tap, windows, tensors
+        other.manifest = {**self.manifest, "n_windows": len(windows), **facts}
+        other.skip = int(other.manifest["skip"])
+        return other
+
+    def taps(self, taps: Sequence[int], index: Tensor | slice) -> Tensor:
+        """Return tapped states `[B, T, K, D]` of some windows. Raises: DataError: a tap that is not stored."""
+        missing = [tap for tap in taps if f"tap.{tap}" not in self._tensors]
+        if missing:
+            raise DataError(
+                f"{self.path}: tap {missing[0]} is not stored (stored: {self.manifest['taps']}); add it to the backbone's `taps`"
+            )
+        return torch.stack([self._tensors[f"tap.{tap}"][index].float() for tap in taps], dim=2)
+
+    def final(self, index: Tensor | slice) -> Tensor:
+        """Return final states `[B, T, D]` of some windows."""
+        return self._tensors[f"tap.{self.final_tap}"][index].float()
+
+    def tokens(self, index: Tensor | slice) -> Tensor:
+        """Return token ids `[B, length]` of some windows, what a backbone reads."""
+        return self._tensors["tokens"][index]
+
+    def targets(self, index: Tensor | slice) -> Tensor:
+        """Return target ids `[B, T]`."""
+        return self._tensors["targets"][index].long()
+
+    @property
+    def target_bytes(self) -> Tensor:
+        """UTF-8 bytes `[N, T]` of each target."""
+        return self._tensors["target_bytes"]
+
+    @property
+    def char_end(self) -> Tensor:
+        """Characters `[N, T]` read by each position."""
+        return self._tensors["char_end"]
+
+    @property
+    def document(self) -> Tensor:
+        """Index `[N]` of each window's document in the manifest."""
+        return self._tensors["document"]
+
+
+def load_mapped(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, memory-mapped. Raises: DataError: missing or damaged."""
+    open_tensors(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: is not a readable safetensors file ({error}); delete it and rebuild it") from None

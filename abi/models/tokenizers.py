@@ -1,0 +1,169 @@
+"""Tokenizers: trained, read as spellings of bytes, and used to cut text into ids with the characters each has read."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+
+from abi.base.errors import DataError
+from abi.base.files import sha256_json
+
+PIECE_LIKE = r"<(?=0x[0-9A-F]{2}>|pad>|unk>|\|endoftext\|>)"
+"""The bracket of text that spells a byte or control piece: cut off, so that text stays text, as in SentencePiece."""
+
+
+END_OF_TEXT, PAD = "<|endoftext|>", "<pad>"
+
+
+BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return character -> byte of GPT-2's byte-level alphabet: printable bytes are themselves, the others follow 255."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+BYTE_OF = _byte_alphabet()
+
+
+def vocabulary_hash(tokenizer: Any) -> str:
+    """Return a hash of the vocabulary: equal hashes mean equal ids, equal sizes do not."""
+    return sha256_json(sorted(tokenizer.get_vocab().items()))[:20]
+
+
+def spellings(tokenizer: Any, rows: int) -> list[str | None]:
+    """Return per id the bytes a token stands for, as Latin-1 text; None for special tokens and ids without a token.
+
+    Byte-level vocabularies spell bytes with the characters of GPT-2's alphabet, SentencePiece-like ones with the text itself,
+    a mark for the space and `<0x..>` for single bytes. Where a byte has a piece of its own as text, the tokenizer never
+    writes it as `<0x..>`, and what the model says there means nothing: such byte pieces are None too.
+    Args: rows: of the head, which may exceed the vocabulary.
+    """
+    byte_level = "ByteLevel" in json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
+    special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
+    found: list[str | None] = [None] * rows
+    single: dict[int, str] = {}
+    for piece, i in tokenizer.get_vocab().items():
+        if i in special or i >= rows:
+            continue
+        if byte_level:
+            known = all(character in BYTE_OF for character in piece)
+            found[i] = "".join(chr(BYTE_OF[character]) for character in piece) if known else None
+        elif BYTE_PIECE.fullmatch(piece):
+            single[i] = chr(int(piece[3:5], 16))
+        else:
+            found[i] = piece.replace("▁", " ").encode().decode("latin-1")
+    as_text = set(found)
+    for i, byte in single.items():
+        found[i] = None if byte in as_text else byte
+    return found
+
+
+def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids `[n]` and the characters `[n]` fully read after each token, without special tokens.
+
+    Tokens that are bytes of one character, or of a run of characters the vocabulary lacks, share one span; each is given
+    the characters its bytes complete.
+    """
+    coded = tokenizer(
+        text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
+    )
+    spans = coded["offset_mapping"]
+    ends = [end for _, end in spans]
+    first = 0
+    for i in range(1, len(spans) + 1):
+        if i == len(spans) or spans[i] != spans[first]:
+            if i - first > 1:
+                ends[first:i] = _shared_span(text, spans[first], i - first)
+            first = i
+    return np.array(coded["input_ids"], dtype=np.int32), np.maximum.accumulate(np.array(ends, dtype=np.int32))
+
+
+def _shared_span(text: str, span: tuple[int, int], n_tokens: int) -> list[int]:
+    """Return the characters fully read after each of n tokens that share a span of the text."""
+    start, end = span
+    sizes = np.cumsum([len(character.encode()) for character in text[start:end]])
+    if sizes[-1] == n_tokens:
+        return [start + int(np.searchsorted(sizes, i, side="right")) for i in range(1, n_tokens + 1)]
+    return [start] * (n_tokens - 1) + [end]
+
+
+def build_tokenizer(texts: Sequence[str], kind: str, vocab_size: int) -> Any:
+    """Return a fast tokenizer trained on texts; `kind` is `unigram` (SentencePiece) or `bpe` (byte-level).
+
+    Raises: DataError: a text does not survive the round trip.
+    """
+    builder = {"unigram": _unigram, "bpe": _byte_level_bpe}[kind]
+    inner = builder(texts, vocab_size)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token=END_OF_TEXT, pad_token=PAD, clean_up_tokenization_spaces=False
+    )
+    probe = texts[0][:2000] + "\n    x_1 = {'é': [1]}\n"
+    if tokenizer.decode(tokenizer(probe, add_special_tokens=False)["input_ids"]) != probe:
+        raise DataError(f"tokenizer {kind}: a text does not survive encoding and decoding; use other training text")
+    return tokenizer
+
+
+def _byte_level_bpe(texts: Sequence[str], vocab_size: int) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _unigram(texts: Sequence[str], vocab_size: int) -> Any:
+    """Return a `tokenizers` Unigram model with the pieces and scores of a trained SentencePiece model.
+
+    Byte fallback and no normalisation, so that code survives; ids equal those of the SentencePiece processor.
+    """
+    import io
+
+    import sentencepiece
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    model = io.BytesIO()
+    lines = [line for text in texts for line in text.splitlines() if line]
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_writer=model, model_type="unigram", vocab_size=vocab_size,
+            normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
+            allow_whitespace_only_pieces=True, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece=PAD,
+            eos_piece=END_OF_TEXT, num_threads=1, minloglevel=2, character_coverage=0.9995, byte_fallback=True,
+        )  # fmt: skip
+    except RuntimeError as error:
+        reason = str(error).rpartition(": ")[2][:120]
+        raise DataError(
+            f"tokenizer unigram: the text cannot fill a vocabulary of {vocab_size} ({reason}); lower vocab_size"
+        ) from None
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(len(processor))]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE_LIKE), "isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
+
+
+def pack(tokenizer: Any, texts: Iterable[str], length: int) -> Tensor:
+    """Return `[N, length]` training windows: documents end to end with an end-of-text token between."""
+    stream: list[int] = []
+    for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False, split_special_tokens=True)["input_ids"]:
+        stream += [*ids, tokenizer.eos_token_id]
+    rows = len(stream) // length
+    if rows == 0:
+        raise DataError(f"backbone: {len(stream)} tokens do not fill one window of {length}; add general text")
+    return torch.tensor(stream[: rows * length], dtype=torch.int32).view(rows, length)

@@ -1,0 +1,122 @@
+"""Update of a backbone: more training on general text, with or without a term that holds its modules' ABI states.
+
+Source: EXPERIMENTS C4 to C6 (stability loss): `LM + weight * mean over modules of MSE(h_abi(updated), h_abi(anchor))`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear, mse_loss
+
+from abi.base.errors import DataError
+from abi.models.backbone import Backbone, Window, targets
+from abi.models.loop import BatchOrder, Schedule, fit
+from abi.models.module import AbiModule
+from abi.models.tokenizers import pack
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a backbone is updated: rates, windows per step, which part trains (`all`, or `body`: not embeddings and head), the weight
+    of the stability term, and the seed of the order of the text.
+    """
+
+    schedule: Schedule
+    batch: int
+    trains: str
+    stability: float
+    seed: int
+
+
+def update(
+    backbone: Backbone, anchor: Backbone, texts: Sequence[str], window: Window, recipe: Recipe, *,
+    modules: Sequence[AbiModule] = (), checkpoint: Path | None = None, label: str = "update",
+) -> dict[str, Any]:  # fmt: skip
+    """Train a backbone on, in place, and freeze it again; return what its manifest says of it.
+
+    Args: anchor: the backbone whose ABI states are held, left as it is; texts: of this round; modules: what is held, on the
+        anchor's own states, where the recipe has a stability term.
+    Raises: DataError: a stability term without a module; TamperError: anchor or module changed.
+    """
+    if recipe.stability and not modules:
+        raise DataError(f"{label}: a stability weight of {recipe.stability} needs a module whose states are held")
+    windows = pack(backbone.tokenizer, texts, window.length)
+    order = BatchOrder(len(windows), recipe.batch, recipe.seed)
+    _, scale = backbone.head()
+    held: list[float] = []
+
+    def loss(step: int) -> Tensor:
+        batch = windows[order[step]]
+        hidden = backbone.hidden_states(batch, window)
+        found = language_loss(backbone, hidden[-1], batch, window, scale)
+        if not recipe.stability:
+            return found
+        with torch.no_grad():
+            before = anchor.hidden_states(batch, window)
+        drift = torch.stack([mse_loss(abi_states(m, hidden), abi_states(m, before)) for m in modules]).mean()
+        held.append(float(drift.detach()))
+        return found + recipe.stability * drift
+
+    frozen = {f"anchor.{name}": p for name, p in anchor.model.named_parameters()}
+    frozen |= {f"module{i}.{name}": p for i, module in enumerate(modules) for name, p in module.named_parameters()}
+    backbone.model.requires_grad_(False)
+    trained = fit(
+        loss, trainable(backbone, recipe.trains), recipe.schedule, frozen=frozen, checkpoint=checkpoint, label=label
+    )
+    backbone.model.eval().requires_grad_(False)
+    last = slice(-min(20, recipe.schedule.steps), None)
+    figures = {
+        "steps": recipe.schedule.steps,
+        "tokens_seen": recipe.schedule.steps * recipe.batch * window.length,
+        "loss_nats": sum(trained.losses[last]) / len(trained.losses[last]),
+        "elapsed_s": round(trained.elapsed_s, 2),
+    }
+    return figures | ({"stability_mse": sum(held[last]) / len(held[last])} if held else {})
+
+
+def abi_states(module: AbiModule, hidden: Sequence[Tensor]) -> Tensor:
+    """Return a module's interface states `[B, T, A]` of a backbone's hidden states."""
+    state: Tensor = module.interface_state(torch.stack([hidden[tap] for tap in module.config.taps], dim=2))
+    return state
+
+
+def language_loss(backbone: Backbone, final: Tensor, tokens: Tensor, window: Window, scale: float) -> Tensor:
+    """Return the mean CE in nats of final states `[B, T, D]` through the backbone's own head, which may train."""
+    head = backbone.model.get_output_embeddings()
+    logits = linear(final * scale, head.weight, getattr(head, "bias", None))
+    return cross_entropy(logits.flatten(0, 1), targets(tokens, window).flatten().long())
+
+
+def trainable(backbone: Backbone, trains: str) -> dict[str, Tensor]:
+    """Return the parameters an update changes: `all`, or `body`, which leaves embeddings and head as they are."""
+    model = backbone.model
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    kept = {id(p) for end in ends if end is not None for p in end.parameters()} if trains == "body" else set()
+    return {name: p for name, p in model.named_parameters() if id(p) not in kept}
+
+
+@torch.no_grad()
+def general_loss(backbone: Backbone, texts: Sequence[str], window: Window, most: int = 64, batch: int = 16) -> float:
+    """Return the mean CE in nats per token of a backbone on the first windows of some texts."""
+    windows = pack(backbone.tokenizer, texts, window.length)[:most]
+    _, scale = backbone.head()
+    total = 0.0
+    for start in range(0, len(windows), batch):
+        part = windows[start : start + batch]
+        final = backbone.hidden_states(part, window)[-1]
+        total += len(part) * float(language_loss(backbone, final, part, window, scale))
+    return total / len(windows)
+
+
+def part_of_round(texts: Sequence[str], number: int, rounds: int) -> list[str]:
+    """Return the texts of a round, 1-based: every `rounds`-th one, so that no round sees another's."""
+    return list(texts[number - 1 :: rounds])
+
+
+def named(update_name: str, way: str, number: int, seed: int) -> str:
+    """Return the name of an updated backbone, as its states and modules carry it."""
+    return f"{update_name}.{way}.{number}.seed{seed}"

@@ -1,0 +1,1 @@
+"""Configuration as data, and what every job of the DAG depends on."""

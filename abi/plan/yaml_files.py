@@ -1,0 +1,207 @@
+"""YAML files of `config/`: read, merged, validated against their schemas; one sentence per fault, with the closest valid name."""
+
+import copy
+import difflib
+import functools
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from abi.base.errors import ConfigError
+from abi.base.files import ROOT, SCHEMAS, validator
+
+UNPINNED = "unpinned"
+LARGEST = 10**12
+
+
+def require_pinned(scale: Mapping[str, Any], name: str) -> None:
+    """Raise ConfigError where something of a scale was never pinned: nothing is downloaded at a moving revision."""
+    missing = unpinned(scale)
+    if missing:
+        raise ConfigError(
+            f"config/scales/{name}.yaml: no pinned revision of {', '.join(missing)}; go online and run `abi pin --scale {name}` once"
+        )
+
+
+def scales(root: Path = ROOT) -> list[str]:
+    """Return the names of the scales there are."""
+    return sorted(p.stem for p in (root / "config" / "scales").glob("*.yaml") if not p.stem.endswith(".lock"))
+
+
+def read_scale(name: str, folder: Path) -> dict[str, Any]:
+    """Return a scale merged over what it extends and with the revisions of its lock file, validated."""
+    names = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.endswith(".lock"))
+    if name not in names:
+        raise ConfigError(f"config/scales: no scale {name!r}{closest(name, names)}; scales: {', '.join(names)}")
+    scale = _mapping(folder / f"{name}.yaml")
+    chain = [name]
+    while "extends" in scale:
+        base = scale.pop("extends")
+        if base not in names or base in chain:
+            raise ConfigError(
+                f"config/scales/{chain[-1]}.yaml: extends {base!r}, which is not another scale; scales: {', '.join(names)}"
+            )
+        chain.append(base)
+        scale = merge(_mapping(folder / f"{base}.yaml"), scale)
+    check_schema(scale, "scale", f"config/scales/{name}.yaml")
+    lock = folder / f"{name}.lock.yaml"
+    return _apply_lock(scale, _raw_yaml(lock), lock) if lock.exists() else scale
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the keys of `over` put over it, mappings merged at every level."""
+    out = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merge(out[key], value) if both else copy.deepcopy(value)
+    return out
+
+
+def read_yaml(path: Path, schema: str) -> dict[str, Any]:
+    """Return a YAML file validated against a schema of `workflow/schemas`."""
+    document = _raw_yaml(path)
+    check_schema(document, schema, f"{path.parent.name}/{path.name}")
+    return document
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as configuration needs it: keys are words and stand once, numbers are finite and of a sane size."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return a mapping's node. Raises: ConstructorError: a key twice, or one that is no word."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            word = key.tag.endswith((":str", ":merge")) and key.value.isprintable()
+            if not word or key.value in seen:
+                name = repr(key.value) if isinstance(key.value, str) else "a key"
+                self._refuse(key, f"{name} occurs twice" if word else f"{name} is no word to name a key; quote it")
+            seen.add(key.value)
+        return node
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Return a number. Raises: ConstructorError: NaN, infinite or larger than any setting can be."""
+        whole = node.tag.endswith(":int")
+        value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        if not math.isfinite(value) or abs(value) > LARGEST:
+            self._refuse(node, f"{node.value[:20]} is not a number that a setting can have")
+        return value
+
+    def _refuse(self, node: yaml.Node, problem: str) -> NoReturn:
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    document = _raw_yaml(path)
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: holds no mapping of keys to values; restore it from the repository")
+    return document
+
+
+def _raw_yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: does not exist; restore it from the repository") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply to be configuration; restore it from the repository") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" in line {place.line + 1}" if place else ""
+        raise ConfigError(f"{path}: is not valid YAML{line} ({getattr(error, 'problem', error)}); correct it") from None
+
+
+def _apply_lock(scale: dict[str, Any], lock: Any, path: Path) -> dict[str, Any]:
+    """Put the revisions of a lock (`backbones: {name: revision}`, `sources: {id: revision}`) into a scale."""
+    tables = [lock.get(key, {}) for key in ("backbones", "sources")] if isinstance(lock, dict) else []
+    pins = [pin for table in tables if isinstance(table, dict) for pin in table.values()]
+    good = all(isinstance(pin, str) and re.fullmatch("[0-9a-f]{40}", pin) for pin in pins)
+    if not good or [type(table) for table in tables] != [dict, dict] or set(lock) - {"backbones", "sources"}:
+        raise ConfigError(f"{path}: is no lock of `abi pin`; delete it and pin again")
+    backbones, sources = tables
+    for name, revision in backbones.items():
+        if name in scale["backbones"] and "hub" in scale["backbones"][name]:
+            scale["backbones"][name]["hub"]["revision"] = revision
+    for place in (place for places in scale["sources"].values() for place in places):
+        if place.get("id") in sources:
+            place["revision"] = sources[place["id"]]
+    return scale
+
+
+def unpinned(scale: Mapping[str, Any]) -> list[str]:
+    """Return what of a scale has no pinned revision yet."""
+    backbones = [name for name, b in scale["backbones"].items() if b.get("hub", {}).get("revision") == UNPINNED]
+    sources = [
+        place["id"] for places in scale["sources"].values() for place in places if place.get("revision") == UNPINNED
+    ]
+    return backbones + sources
+
+
+def record_claims(root: Path) -> list[str]:
+    """Return the ids of the claims of the published record."""
+    path = root / "config" / "record" / "published.json"
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
+        return list(dict.fromkeys(entry["claim"] for entry in entries.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not the record ({error}); restore it from the repository") from None
+
+
+def closest(name: str, valid: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest valid name, or nothing."""
+    near = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def with_article(words: str) -> str:
+    """Return words after `a` or `an`."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def check_schema(document: Any, schema: str, where: str) -> None:
+    """Raise ConfigError for the first fault of a document against a schema of `workflow/schemas`."""
+    from jsonschema.exceptions import best_match
+
+    errors = list(validator(schema).iter_errors(document))
+    if not errors:
+        return
+    error = next((e for e in errors if e.validator == "additionalProperties"), None) or best_match(errors)
+    while error.context:
+        error = best_match(error.context)
+    place = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        valid = list(error.schema.get("properties", {}))
+        unknown = next(key for key in error.instance if key not in valid)
+        raise ConfigError(
+            f"{where}: unknown key {unknown!r}{f' in {place}' if place else ''}{closest(unknown, valid)} (valid: {', '.join(valid)})"
+        )
+    raise ConfigError(
+        f"{where}: {place or 'the file'}: {error.message[:160]} (see {SCHEMAS.name}/{schema}.schema.yaml)"
+    )
+
+
+def require_known(name: str, valid: Iterable[str], where: str, what: str) -> None:
+    """Raise ConfigError for a name that is not among the valid ones, with the closest of them."""
+    names = list(valid)
+    if name not in names:
+        raise ConfigError(
+            f"{where}: {name!r} is not {with_article(what)}{closest(name, names)} (valid: {', '.join(names)})"
+        )
+
+
+@functools.cache
+def rule_names() -> frozenset[str]:
+    """Return the names of the workflow's rules."""
+    files = [ROOT / "workflow" / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
+    return frozenset(name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE))

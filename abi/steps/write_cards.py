@@ -1,0 +1,18 @@
+"""Job: a model card per claim that leaves modules behind, with the verdicts of all its regimes (no torch)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from abi.base.files import read_json, write_text
+from abi.base.job import Job
+from abi.report.cards import card
+from abi.report.tables import grouped
+
+
+def run(job: Job, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Write the cards, named after their claims, from the result files of all regimes."""
+    results = {
+        head["claim"]["id"]: [head, *others] for head, others in grouped([read_json(path, "result") for path in inputs])
+    }
+    for path in outputs:
+        write_text(path, card(results[Path(path).stem], job.spec))

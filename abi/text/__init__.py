@@ -1,0 +1,1 @@
+"""Text as documents with groups and splits."""

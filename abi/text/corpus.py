@@ -1,0 +1,123 @@
+"""Text as documents: groups, split by group, caps, copies, manifest.
+
+A document is one source file or one text; documents of one folder of one package are a group (PROTOCOL section 1).
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from abi.base.errors import DataError
+from abi.base.files import sha256_file
+from abi.text.documents import SPLITS, Document, assignment_sha256, split_of
+from abi.text.extraction import extract, identifier_share
+from abi.text.sources import RawFile, find_files, read_text
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """How one text is made. Sizes in bytes of UTF-8; a cap of a group or document is hit at a line's end."""
+
+    extract: str
+    sources: Sequence[Mapping[str, Any]]
+    max_bytes: int
+    max_bytes_per_document: int
+    min_bytes_per_document: int
+    max_documents_per_group: int
+    max_copied_share: float
+    split: Mapping[str, float]
+    salt: str
+    min_test_groups: int
+
+
+def build_text(spec: TextSpec) -> list[Document]:
+    """Return the chosen documents of a text, in hash order, deduplicated by lines across groups.
+
+    A file whose lines (of 20 characters and more) already stand in documents of other groups by more than
+    `max_copied_share` is a copy and is left out, so that a test document is never a train document under another name.
+    Raises: DataError: too little text, or too few test groups.
+    """
+    files = sorted(
+        (file for source in spec.sources for file in find_files(source)), key=lambda file: (file.key, file.name)
+    )
+    chosen: list[Document] = []
+    per_group: dict[str, int] = {}
+    owner: dict[int, str] = {}
+    total = 0
+    for file in files:
+        if total >= spec.max_bytes:
+            break
+        if per_group.get(file.group, 0) >= spec.max_documents_per_group:
+            continue
+        document = _document(file, spec)
+        if document is None or _copied_share(document, owner) > spec.max_copied_share:
+            continue
+        for line in _long_lines(document.text):
+            owner.setdefault(line, document.group)
+        per_group[file.group] = per_group.get(file.group, 0) + 1
+        total += document.n_bytes
+        chosen.append(document)
+    _check_groups(chosen, spec)
+    return chosen
+
+
+def _document(file: RawFile, spec: TextSpec) -> Document | None:
+    if file.text is None and sha256_file(file.path) != file.key:
+        raise DataError(f"{file.name}: is not the file its source recorded; reinstall {file.source} {file.version}")
+    text = _cut(
+        extract(read_text(file.path) if file.text is None else file.text, spec.extract, file.name),
+        spec.max_bytes_per_document,
+    )
+    size = len(text.encode())
+    if size < spec.min_bytes_per_document:
+        return None
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    name = file.name if file.name.startswith(file.source) else f"{file.source}/{file.name}"
+    split = split_of(file.group, spec.split, spec.salt)
+    return Document(name, file.group, file.source, file.version, digest, split, size, text)
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return the longest head of whole lines that fits the limit."""
+    if len(text.encode()) <= limit:
+        return text
+    return text.encode()[:limit].decode(errors="ignore").rpartition("\n")[0] + "\n"
+
+
+def _long_lines(text: str) -> set[int]:
+    return {hash_line(line.strip()) for line in text.splitlines() if len(line.strip()) >= 20}
+
+
+def hash_line(line: str) -> int:
+    """Return a hash of a line that is the same in every process."""
+    return int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), "big")
+
+
+def _copied_share(document: Document, owner: Mapping[int, str]) -> float:
+    lines = _long_lines(document.text)
+    copied = sum(1 for line in lines if owner.get(line, document.group) != document.group)
+    return copied / len(lines) if lines else 0.0
+
+
+def _check_groups(documents: Sequence[Document], spec: TextSpec) -> None:
+    counts = {name: len({d.group for d in documents if d.split == name}) for name in SPLITS}
+    if counts["test"] < spec.min_test_groups or min(counts.values()) == 0:
+        raise DataError(
+            f"corpus: {counts['train']} train, {counts['calibration']} calibration and {counts['test']} test groups; "
+            f"at least {spec.min_test_groups} test groups (folders) are needed: add sources, or raise `max_bytes`"
+        )
+
+
+def summary(documents: Sequence[Document]) -> dict[str, object]:
+    """Return counts per split and how much code is left (`identifier_share`, of words) and the hash of who is in which split."""
+    per_split = {
+        name: {
+            "groups": len({d.group for d in documents if d.split == name}),
+            "documents": sum(d.split == name for d in documents),
+            "bytes": sum(d.n_bytes for d in documents if d.split == name),
+        }
+        for name in SPLITS
+    }
+    share = round(identifier_share(d.text for d in documents), 4)
+    return {"splits": per_split, "assignment_sha256": assignment_sha256(documents), "identifier_share": share}

@@ -1,0 +1,226 @@
+"""Where text comes from: installed distributions and their descriptions, folders, data sets of the hub, a grammar."""
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from abi.base.errors import DataError
+from abi.text import grammar
+from abi.text.extraction import FENCE
+
+HEADING = re.compile(r"#{1,6} ")
+UNDERLINE = re.compile(r"([=\-~^\"*+#])\1{2,}\s*$")
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file as found: `key` orders the choice, `group` its folder.
+
+    `key` is the hash of the file, or anything where `text` holds what would be read.
+    """
+
+    name: str
+    group: str
+    source: str
+    version: str
+    key: str
+    path: Path
+    text: str | None = None
+
+
+def find_files(source: Mapping[str, Any]) -> list[RawFile]:
+    """Return the files of one source, ordered by key.
+
+    Args: source: `kind` is `package` (an installed distribution, `package`, `version`), `metadata` (the descriptions of
+        installed distributions, `packages`, `part_bytes`), `folder` (`path`, `pattern`), `hub` (a pinned data set) or
+        `grammar` (synthetic text, `name`, `seed`, `documents`, `groups`, `lines_per_document`).
+    Raises: DataError: the source is missing, or is another version than the one pinned.
+    """
+    finder = FINDERS[source["kind"]]
+    files = finder(source)
+    if not files:
+        raise DataError(f"corpus source {source}: holds no file of that pattern; check the path and the pattern")
+    return sorted(files, key=lambda file: (file.key, file.name))
+
+
+def _installed(name: str, wanted: str) -> metadata.Distribution:
+    """Return an installed distribution. Raises: DataError: it is missing, or of another version than the one pinned."""
+    try:
+        distribution = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise DataError(f"corpus source {name}: is not installed; run `make setup`") from None
+    if distribution.version != wanted:
+        raise DataError(
+            f"corpus source {name}: version {distribution.version} is installed, {wanted} is pinned; run `make setup`"
+        )
+    return distribution
+
+
+def _package_files(source: Mapping[str, Any]) -> list[RawFile]:
+    name, wanted = source["package"], source["version"]
+    distribution = _installed(name, wanted)
+    pattern = source.get("pattern", "**/*.py")
+    found = []
+    for entry in distribution.files or []:
+        if entry.hash is None or not entry.match(pattern.removeprefix("**/")) or ".." in entry.parts:
+            continue
+        key = base64.urlsafe_b64decode(entry.hash.value + "=").hex()
+        group = _folder_group(name, entry.parent.as_posix())
+        found.append(RawFile(entry.as_posix(), group, name, wanted, key, Path(str(distribution.locate_file(entry)))))
+    return found
+
+
+def _metadata_files(source: Mapping[str, Any]) -> list[RawFile]:
+    """Return the descriptions of distributions (what a package index shows) in parts; a package is a group.
+
+    Raises: DataError: a package without a description.
+    """
+    found = []
+    for name, version in source["packages"].items():
+        body = (_installed(name, version).read_text("METADATA") or "").partition("\n\n")[2]
+        if not body.strip():
+            raise DataError(f"corpus source {name}: has no description; take it off `packages`")
+        parts = sections(body, source["part_bytes"])
+        named = {f"{name}/description/{i:02d}.md": part for i, part in enumerate(parts)}
+        found += _in_turn(named, f"{name}/description", name, version)
+    return found
+
+
+def sections(text: str, least: int) -> list[str]:
+    """Return Markdown or reStructuredText cut at headings outside of code blocks, in sections of `least` bytes or more.
+
+    A heading is a line that begins with `#`, or one that the next line underlines.
+    """
+    parts, fenced = [""], False
+    lines = text.splitlines(keepends=True)
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
+        fenced ^= bool(FENCE.match(line))
+        heading = HEADING.match(line) or (line[0].isalnum() and UNDERLINE.match(following))
+        if heading and not fenced and len(parts[-1].encode()) >= least:
+            parts.append("")
+        parts[-1] += line
+    return parts
+
+
+def _grammar_files(source: Mapping[str, Any]) -> list[RawFile]:
+    """Return synthetic documents, marked as such by their names; a schema of the grammar is a group."""
+    label, seed = f"synthetic-{source['name']}", source["seed"]
+    groups: dict[str, dict[str, str]] = {}
+    for i, (schema, text) in enumerate(
+        grammar.documents(seed, source["documents"], source["groups"], source["lines_per_document"])
+    ):
+        groups.setdefault(f"{label}/{schema}", {})[f"{label}/{schema}/{i:04d}.{source['name']}"] = text
+    return [file for group, texts in groups.items() for file in _in_turn(texts, group, label, f"seed {seed}")]
+
+
+def _in_turn(texts: Mapping[str, str], group: str, source: str, version: str) -> list[RawFile]:
+    """Return texts of one group, keyed so that every group's first comes before any group's second."""
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    ranked = sorted(texts, key=lambda name: (hashes[name], name))
+    return [
+        RawFile(name, group, source, version, f"{rank:04d}{hashes[name]}", Path(name), texts[name])
+        for rank, name in enumerate(ranked)
+    ]
+
+
+def _folder_files(source: Mapping[str, Any]) -> list[RawFile]:
+    root = Path(os.path.expanduser(source["path"]))
+    if not root.is_dir():
+        raise DataError(f"corpus source {root}: is not a folder; correct `path`")
+    label = source.get("label", root.name)
+    found = []
+    for path in _matching(root, source.get("pattern", "**/*")):
+        if path.is_file():
+            name = path.relative_to(root).as_posix()
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise DataError(f"corpus source {root}: the file name {name!r} is not UTF-8; rename the file")
+            key = hashlib.sha256(path.read_bytes()).hexdigest()
+            group = _folder_group(label, path.parent.relative_to(root).as_posix())
+            found.append(RawFile(f"{label}/{name}", group, label, source.get("version", "local"), key, path))
+    return found
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    """Return the paths below a folder that match a glob, sorted. Raises: DataError: it is no glob below the folder."""
+    try:
+        return sorted(path for path in root.glob(pattern) if ".." not in path.relative_to(root).parts)
+    except (ValueError, NotImplementedError) as error:
+        raise DataError(f"corpus source {root}: pattern {pattern!r} cannot be used ({error}); correct it") from None
+
+
+def _hub_files(source: Mapping[str, Any]) -> list[RawFile]:
+    """Return the files of a data set of the Hugging Face hub at a pinned revision (from the local cache if it is there)."""
+    from huggingface_hub import snapshot_download
+
+    name, revision, pattern = source["id"], source["revision"], source.get("pattern", "**/*.txt")
+    try:
+        root = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=pattern)
+    except Exception as error:
+        raise DataError(
+            f"corpus source {name}@{revision}: cannot be downloaded ({type(error).__name__}); go online once, or set HF_HOME"
+        ) from None
+    if not pattern.endswith(".parquet"):
+        return _folder_files({"path": root, "pattern": pattern, "label": name, "version": revision})
+    found = []
+    for path in sorted(Path(root).glob(pattern)):
+        texts = split_rows(_parquet_rows(path, source["column"]), source.get("heading"))
+        for i, text in enumerate(texts):
+            title = f"{name}/{path.stem}/{i}"
+            found.append(RawFile(title, title, name, revision, hashlib.sha256(text.encode()).hexdigest(), path, text))
+    return found
+
+
+def _parquet_rows(path: Path, column: str) -> list[str]:
+    try:
+        import pandas
+
+        return [str(row) for row in pandas.read_parquet(path, columns=[column])[column]]
+    except ImportError:
+        raise DataError(f"{path}: reading parquet needs pyarrow; run `.venv/bin/pip install pyarrow`") from None
+
+
+def split_rows(rows: Iterable[str], heading: str | None) -> list[str]:
+    """Return the documents of a data set's rows: one per row, or from one line that matches `heading` to the next."""
+    if heading is None:
+        return [row for row in rows if row.strip()]
+    documents: list[list[str]] = []
+    for row in rows:
+        if re.match(heading, row) or not documents:
+            documents.append([])
+        documents[-1].append(row)
+    return [text for text in ("".join(part) for part in documents) if text.strip()]
+
+
+def _folder_group(source: str, folder: str) -> str:
+    """Return the group of a folder; a `tests` folder belongs to what it tests."""
+    parts = [part for part in folder.split("/") if part not in {"tests", "testing", "."}]
+    return "/".join([source, *parts[1:]]) if parts and parts[0] == source else "/".join([source, *parts])
+
+
+FINDERS: dict[str, Callable[[Mapping[str, Any]], list[RawFile]]] = {
+    "package": _package_files,
+    "metadata": _metadata_files,
+    "folder": _folder_files,
+    "hub": _hub_files,
+    "grammar": _grammar_files,
+}
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text.
+
+    Raises: DataError: it is binary or not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path}: is not UTF-8 text ({error}); convert it, or narrow the source's `pattern`") from None
+    if "\0" in text:
+        raise DataError(f"{path}: holds NUL bytes, so it is no text; narrow the source's `pattern`")
+    return text

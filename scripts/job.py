@@ -1,0 +1,12 @@
+"""The script of every rule: run the step in `abi/steps` that bears the rule's name."""
+
+from importlib import import_module
+
+from abi.base import warm
+
+warm.hand_over()  # where a warm server runs, a process forked from it does the rest, and this one waits
+
+from abi.base.job import job  # noqa: E402
+
+with job(snakemake) as running:
+    import_module(f"abi.steps.{snakemake.rule}").run(running, snakemake.input, snakemake.output)
