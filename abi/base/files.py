@@ -17,6 +17,7 @@ from abi.base.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMAS = ROOT / "workflow" / "schemas"
+Json = Any  # whatever a JSON file may hold
 
 
 def sha256_file(path: str | Path) -> str:
@@ -117,12 +118,13 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
 
     Raises: DataError: missing, not JSON, a key twice, NaN or infinity, or not valid for the schema.
     """
-    document = _parsed(path)
+    document = parse_file(path)
     check_schema(document, kind, str(path))
     return dict(document)
 
 
-def _parsed(path: str | Path) -> Any:
+def parse_file(path: str | Path) -> Json:
+    """Return the JSON value of a file. Raises: DataError: missing or not strict JSON."""
     try:
         return parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -140,7 +142,7 @@ def result_kind(document: object) -> str:
 
 def read_result(path: str | Path) -> dict[str, Any]:
     """Return the result file of a claim or of a ladder, validated. Raises: DataError: as `read_json`."""
-    document = _parsed(path)
+    document = parse_file(path)
     check_schema(document, result_kind(document), str(path))
     return dict(document)
 
@@ -174,9 +176,6 @@ def validator(kind: str) -> Any:
     schema["$defs"] = {**shared[0], **shared[1], **schema.get("$defs", {})}
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
     return extend(Draft202012Validator, type_checker=types)(schema)
-
-
-Json = Any  # whatever a JSON file may hold
 
 
 def parse_json(text: str, *, number: Callable[[str], Any] | None = None) -> Json:

@@ -1,0 +1,471 @@
+"""Manifests: the small JSON files that lie beside texts, weights, states and evidence and promise what is in them."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class Shares(Typed):
+    """Share of the groups of a text per split, by which a group's split is found again."""
+
+    train: float
+    calibration: float
+    test: float
+
+
+class SplitCounts(Typed):
+    """How much of a text is in one split."""
+
+    groups: Count
+    documents: Count
+    bytes: Count
+
+
+class TextManifest(Document):
+    """corpus/<text>.json"""
+
+    kind: ClassVar[str] = "text"
+    splits: dict[Literal["train", "calibration", "test"], SplitCounts]
+    assignment_sha256: Sha256
+    """Of document -> (group, split, hash of its text)."""
+    identifier_share: Annotated[float, Field(ge=0)]
+    """Share of words that are program identifiers: code that is left in prose."""
+    provenance: Provenance
+
+
+class Pretraining(Typed):
+    """What building a backbone left; empty for a download."""
+
+    steps: Positive | None = None
+    tokens_seen: Positive | None = None
+    loss_nats: float | None = None
+    """Mean of the last 50 steps, nats per token."""
+
+
+class BackboneManifest(Document):
+    """backbones/<backbone>.json"""
+
+    kind: ClassVar[str] = "backbone"
+    name: str
+    revision: str
+    """Commit of the hub, or `built`."""
+    model_class: Annotated[str, Field(alias="class")]
+    model_type: str
+    width: Positive
+    """D."""
+    depth: Positive
+    """Tap of the final state."""
+    n_parameters: Positive
+    head_rows: Positive
+    n_tokens: Positive
+    vocabulary: str
+    """Hash of the vocabulary."""
+    weights_sha256: Sha256
+    files: dict[str, Sha256]
+    head_scale: float
+    """The family's scale of the final state."""
+    head_sha256: Sha256
+    pretraining: Pretraining
+    provenance: Provenance
+
+
+class TokensManifest(Document):
+    """heads/<backbone>.tokens.json"""
+
+    kind: ClassVar[str] = "tokens"
+    vocabulary: str
+    spellings: Annotated[list[str | None], Field(min_length=2)]
+    """Per token id its bytes as Latin-1 text; null for special tokens and rows without a token."""
+
+
+class BaseFacts(Typed):
+    """Which backbone something was made with."""
+
+    base_model: str
+    base_revision: str
+    base_sha256: Sha256
+    head_sha256: Sha256
+    vocabulary: str
+
+
+class StatesManifest(Document):
+    """states/<backbone>/<text>.<split>.json"""
+
+    kind: ClassVar[str] = "states"
+    split: Literal["train", "calibration", "test"]
+    n_windows: Positive
+    """N."""
+    length: Positive
+    """Tokens per window."""
+    positions: Positive
+    """T, predicted positions per window."""
+    width: Positive
+    """D."""
+    taps: list[int]
+    final_tap: int
+    dtype: str
+    skip: Count
+    """First positions that are not scored."""
+    documents: list[str]
+    groups: list[str]
+    base_model: str
+    base_revision: str
+    base_sha256: Sha256
+    head_sha256: Sha256
+    vocabulary: str
+    tensors_sha256: Sha256
+    corpus_sha256: Sha256
+    """`assignment_sha256` of the text's manifest."""
+    shares: Shares
+    salt: str
+    """Mixed into the group hash that splits."""
+    provenance: Provenance
+
+
+class ModuleShape(Typed):
+    """Sizes of a module, as its folder records them."""
+
+    width: Positive
+    taps: list[int]
+    d_abi: Positive
+    expansion: Positive
+    tap_norms: bool
+    domain_net: bool
+
+
+class ModuleManifest(Document):
+    """abi_config.json of a module folder"""
+
+    kind: ClassVar[str] = "module"
+    module: ModuleShape
+    rotated: bool
+    """Whether the domain net sits behind a fixed rotation."""
+    sha256: Sha256
+    base_model: str
+    base_revision: str
+    base_sha256: Sha256
+    head_sha256: Sha256
+    vocabulary: str
+    name: str
+    role: Literal["source", "oracle", "reference", "arm"]
+    text: str
+    seed: int
+
+
+class ModuleEntry(Typed):
+    """One native module of a batch."""
+
+    seed: int
+    folder: str
+    """Module folder beside the manifest."""
+    sha256: Sha256
+    domain_sha256: Sha256
+    steps: Count
+    final_loss: float
+    """Mean of the last 50 steps, nats per position."""
+    elapsed_s: float
+    n_parameters: Positive
+
+
+class ModulesManifest(Document):
+    """modules/<backbone>/<text>/<shape>/<role>/<batch>.json"""
+
+    kind: ClassVar[str] = "modules"
+    modules: Annotated[list[ModuleEntry], Field(min_length=1)]
+    provenance: Provenance
+
+
+class ArmEntry(Typed):
+    """One fitted arm of a seed; the training figures are absent where it was solved."""
+
+    arm: str
+    fit: str
+    draw: Count
+    seed: int
+    steps: Count
+    n_trainable: Count
+    frozen_sha256: Sha256
+    domain_sha256: Sha256 | None = None
+    gain: Annotated[float, Field(ge=0)] | None = None
+    """Factor of the correction, chosen on held-out general text (general-only)."""
+    final_loss: float | None = None
+    phase_floors: list[float] = []
+    best_step: int | None = None
+    elapsed_s: float | None = None
+    folder: str
+
+
+class CalibrationManifest(Document):
+    """calibration/<claim>/<batch>.json"""
+
+    kind: ClassVar[str] = "calibration"
+    arms: Annotated[list[ArmEntry], Field(min_length=1)]
+    provenance: Provenance
+
+
+class ScopeRun(Typed):
+    """The states whose windows an adapted backbone was run on."""
+
+    tensors_sha256: Sha256
+    n_windows: Positive
+
+
+class LoraEntry(ArmEntry):
+    """One LoRA adapter of a seed."""
+
+    adapter_sha256: Sha256
+    """Tensors of adapter_model.safetensors."""
+    finals_sha256: Sha256
+    """File of the final states."""
+
+
+class LoraManifest(Document):
+    """lora/<claim>/<batch>.json"""
+
+    kind: ClassVar[str] = "lora"
+    base_model: str
+    base_sha256: Sha256
+    """Weights of the backbone, checked before and after every fit."""
+    rank: Positive
+    alpha: Positive
+    """PEFT's `lora_alpha`, twice the rank."""
+    target_modules: Annotated[list[str], Field(min_length=1)]
+    n_interface: Positive
+    """Trainable parameters of the interface of the claim's module."""
+    n_trainable: Positive
+    scopes: dict[str, ScopeRun]
+    arms: Annotated[list[LoraEntry], Field(min_length=1)]
+    provenance: Provenance
+
+
+class AlignmentEntry(Typed):
+    """How good one rotation of a seed is; cosines are of held-out rows."""
+
+    seed: int
+    rotation: Literal["aligned", "own", "other"]
+    n_rows: Annotated[float, Field(ge=1)]
+    effective_rank: float
+    residual: float
+    """Relative, in sample."""
+    cosine_before: float
+    cosine_held_out: float
+
+
+class AlignmentManifest(Document):
+    """alignments/<claim>/<batch>.json"""
+
+    kind: ClassVar[str] = "alignment"
+    alignments: list[AlignmentEntry]
+    provenance: Provenance
+
+
+class UpdateFigures(Typed):
+    """What an update did; losses in nats per token."""
+
+    steps: Positive
+    tokens_seen: Positive
+    loss_nats: float
+    stability_mse: float | None = None
+    """Mean squared drift of the held ABI states in the last steps."""
+    elapsed_s: float
+    general_loss_before: float
+    general_loss_after: float
+
+
+class Member(Typed):
+    """What lies beside a batch's manifest for one seed: file -> its hash."""
+
+    seed: Positive
+    files: Annotated[dict[str, Sha256], Field(min_length=1)]
+    figures: UpdateFigures | None = None
+
+
+class BatchManifest(Document):
+    """updates/..., updated_states/... and written/..., one file per batch of seeds"""
+
+    kind: ClassVar[str] = "batch"
+    members: Annotated[list[Member], Field(min_length=1)]
+    provenance: Provenance
+
+
+class RowsFile(Typed):
+    """One csv.gz beside an evidence manifest."""
+
+    sha256: Sha256
+    rows: Positive
+
+
+class EvidenceFiles(Typed):
+    """The two files beside an evidence manifest."""
+
+    evidence: RowsFile
+    draws: RowsFile
+
+
+class EvidenceContents(Typed):
+    """The different values of the evidence rows."""
+
+    fits: Annotated[list[str], Field(min_length=1)]
+    arms: Annotated[list[str], Field(min_length=1)]
+    draws: Annotated[list[Count], Field(min_length=1)]
+    seeds: Annotated[list[Count], Field(min_length=1)]
+    scopes: Annotated[list[str], Field(min_length=1)]
+
+
+class EvidenceManifest(Document):
+    """evidence/<claim>/<batch>.json"""
+
+    kind: ClassVar[str] = "evidence"
+    files: EvidenceFiles
+    contents: EvidenceContents
+    provenance: Provenance
+
+
+class Sample(Typed):
+    """A text generated after random tokens; `ratio`: perplexity of its last quarter over that of the first."""
+
+    seed: Positive
+    arm: Literal["module", "plain"]
+    text: str
+    ratio: Annotated[float, Field(gt=0)]
+    distinct4: Rate
+    """Different 4-grams over all."""
+
+
+class GenerationManifest(Document):
+    """generation/<claim>.json: text generated with a module on its updated backbone and with none"""
+
+    kind: ClassVar[str] = "generation"
+    samples: Annotated[list[Sample], Field(min_length=2)]
+    ratio: Annotated[float, Field(gt=0)]
+    """Geometric mean over seeds with the module."""
+    ratio_plain: Annotated[float, Field(gt=0)]
+    provenance: Provenance
+
+
+class Headline(Typed):
+    """How many of the counted claims are SUPPORTED, and how many stay so with wider intervals."""
+
+    sentence: str
+    n: Positive
+    supported: list[str]
+    level: Annotated[float, Field(gt=0, lt=1)]
+    stay_supported: list[str]
+
+
+class Summary(Document):
+    """summary.json and headline.json"""
+
+    kind: ClassVar[str] = "summary"
+    verdicts: dict[str, Verdict]
+    headline: Headline
+    provenance: Provenance
+
+
+class FigureFile(Typed):
+    """A figure of a report: figures/<name>.svg and its numbers, figures/<name>.csv."""
+
+    name: Annotated[str, Field(min_length=1)]
+    caption: Annotated[str, Field(min_length=1)]
+    svg: Sha256
+    csv: Sha256
+
+
+class ReportManifest(Document):
+    """report.json, what the report of a run shows"""
+
+    kind: ClassVar[str] = "report"
+    verdicts: dict[str, Verdict]
+    figures: list[FigureFile]
+    provenance: Provenance
+
+
+class TransfersManifest(Document):
+    """transfer.json, what made the table of transfers"""
+
+    kind: ClassVar[str] = "transfers"
+    rows: Count
+    files: dict[str, Sha256]
+    provenance: Provenance
+
+
+class Cell(Typed):
+    """Coverage of one kind of simulated table."""
+
+    n_seeds: int
+    n_groups: int
+    groups: str
+    group_sd: float
+    seeds: str
+    seed_sd: float
+    residual_sd: float
+    tables: int
+    coverage: Rate
+
+
+class Grid(Typed):
+    """Coverage of a grid of simulated tables."""
+
+    least: Rate
+    most: Rate
+    limits: Annotated[list[Rate], Field(min_length=2, max_length=2)]
+    outside: list[Cell]
+    cells: Annotated[list[Cell], Field(min_length=1)]
+
+
+class Coverage(Typed):
+    """The grid that must hold, and the one that is reported."""
+
+    first: Grid
+    second: Grid
+
+
+class SimulatedKind(Typed):
+    """Rates of verdicts of one kind of simulated study."""
+
+    kind: str
+    regime: str
+    n_seeds: int
+    seed_sd: float
+    gap_se: float
+    """Placebo gap in standard errors."""
+    seed_share: float
+    studies: int
+    room: float | None
+    """(F - R) / (U - P)."""
+    harm_margin_se: float | None
+    """Distance to the harm limit in standard errors."""
+    rates: dict[str, Rate]
+    faults: list[str]
+
+
+class InstrumentSettings(Typed):
+    """What was simulated, and how much."""
+
+    seed: int
+    level: float
+    effort: dict[str, Any]
+    criteria: dict[str, Any]
+
+
+class InstrumentFigures(Typed):
+    """Coverage, rates of verdicts per kind of study, power."""
+
+    settings: InstrumentSettings
+    coverage: Coverage
+    studies: list[SimulatedKind]
+    power: list[SimulatedKind]
+    conditions: list[SimulatedKind]
+
+
+class InstrumentManifest(Document):
+    """results/instrument.json"""
+
+    kind: ClassVar[str] = "instrument"
+    figures: InstrumentFigures
+    provenance: Provenance

@@ -1,0 +1,97 @@
+"""Typed files: pydantic models of everything that abi writes as JSON, read strictly and written atomically.
+
+A model says what a file holds; its JSON Schema is generated from it. Values are taken as they stand (no text becomes a
+number), unknown keys are refused, and a figure is finite.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from abi.base.errors import DataError
+from abi.base.files import parse_file, write_text
+
+
+class Typed(BaseModel):
+    """Base of everything typed: immutable, strict, closed to unknown keys, finite numbers only."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Verdict = Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS"]
+
+
+class Hardware(Typed):
+    """The machine a job ran on."""
+
+    machine: str | None = None
+    cpus: int | None = None
+    system: str | None = None
+    cpu: str | None = None
+
+
+class Provenance(Typed):
+    """What made a file."""
+
+    rule: str
+    spec: dict[str, Any]
+    """Everything of the configuration the output depends on."""
+    code: Annotated[str, Field(min_length=1)]
+    """Digest of the step and the abi modules it reaches."""
+    inputs: dict[str, Sha256]
+    """Path -> hash of every input file."""
+    versions: dict[str, str]
+    threads: int
+    elapsed_s: float
+    peak_memory_mb: float
+    hardware: Hardware
+
+
+class Document(Typed):
+    """A JSON file of abi. `kind` names it in its `format`, whose number is raised where a reader must change."""
+
+    kind: ClassVar[str]
+    format: str = ""
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Return the document of a file. Raises: DataError: missing, not JSON, or not what the model says, in one sentence."""
+        return cls.of(parse_file(path), path)
+
+    @classmethod
+    def of(cls, content: object, where: str | Path) -> Self:
+        """Return the document of parsed JSON. Raises: DataError: as `read`."""
+        try:
+            found = cls.model_validate(content)
+        except ValidationError as error:
+            raise DataError(f"{where}: {fault(error)}; delete the file and rebuild it") from None
+        if found.format != cls.named():
+            raise DataError(f"{where}: format is {found.format!r}, not {cls.named()!r}; delete the file and rebuild it")
+        return found
+
+    @classmethod
+    def named(cls) -> str:
+        """Return what `format` says of such files."""
+        return f"abi/{cls.kind}@1"
+
+    def write(self, path: str | Path) -> None:
+        """Write the document, atomically."""
+        named = self.model_copy(update={"format": self.named()})
+        write_text(path, named.model_dump_json(indent=1, by_alias=True, exclude_unset=True) + "\n")
+
+
+def fault(error: ValidationError) -> str:
+    """Return the first fault of a document in words: where, and what is wrong."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{place}: {first['msg'][:200]}"
