@@ -27,7 +27,7 @@ class SplitCounts(Typed):
 
 
 class TextManifest(Document):
-    """corpus/<text>.json"""
+    """corpus/<text>.json."""
 
     kind: ClassVar[str] = "text"
     splits: dict[Literal["train", "calibration", "test"], SplitCounts]
@@ -48,7 +48,7 @@ class Pretraining(Typed):
 
 
 class BackboneManifest(Document):
-    """backbones/<backbone>.json"""
+    """backbones/<backbone>.json."""
 
     kind: ClassVar[str] = "backbone"
     name: str
@@ -75,7 +75,7 @@ class BackboneManifest(Document):
 
 
 class TokensManifest(Document):
-    """heads/<backbone>.tokens.json"""
+    """heads/<backbone>.tokens.json."""
 
     kind: ClassVar[str] = "tokens"
     vocabulary: str
@@ -94,7 +94,7 @@ class BaseFacts(Typed):
 
 
 class StatesManifest(Document):
-    """states/<backbone>/<text>.<split>.json"""
+    """states/<backbone>/<text>.<split>.json."""
 
     kind: ClassVar[str] = "states"
     split: Literal["train", "calibration", "test"]
@@ -139,7 +139,7 @@ class ModuleShape(Typed):
 
 
 class ModuleManifest(Document):
-    """abi_config.json of a module folder"""
+    """abi_config.json of a module folder."""
 
     kind: ClassVar[str] = "module"
     module: ModuleShape
@@ -173,7 +173,7 @@ class ModuleEntry(Typed):
 
 
 class ModulesManifest(Document):
-    """modules/<backbone>/<text>/<shape>/<role>/<batch>.json"""
+    """modules/<backbone>/<text>/<shape>/<role>/<batch>.json."""
 
     kind: ClassVar[str] = "modules"
     modules: Annotated[list[ModuleEntry], Field(min_length=1)]
@@ -201,7 +201,7 @@ class ArmEntry(Typed):
 
 
 class CalibrationManifest(Document):
-    """calibration/<claim>/<batch>.json"""
+    """calibration/<claim>/<batch>.json."""
 
     kind: ClassVar[str] = "calibration"
     arms: Annotated[list[ArmEntry], Field(min_length=1)]
@@ -225,7 +225,7 @@ class LoraEntry(ArmEntry):
 
 
 class LoraManifest(Document):
-    """lora/<claim>/<batch>.json"""
+    """lora/<claim>/<batch>.json."""
 
     kind: ClassVar[str] = "lora"
     base_model: str
@@ -257,7 +257,7 @@ class AlignmentEntry(Typed):
 
 
 class AlignmentManifest(Document):
-    """alignments/<claim>/<batch>.json"""
+    """alignments/<claim>/<batch>.json."""
 
     kind: ClassVar[str] = "alignment"
     alignments: list[AlignmentEntry]
@@ -286,7 +286,7 @@ class Member(Typed):
 
 
 class BatchManifest(Document):
-    """updates/..., updated_states/... and written/..., one file per batch of seeds"""
+    """updates/..., updated_states/... and written/..., one file per batch of seeds."""
 
     kind: ClassVar[str] = "batch"
     members: Annotated[list[Member], Field(min_length=1)]
@@ -318,7 +318,7 @@ class EvidenceContents(Typed):
 
 
 class EvidenceManifest(Document):
-    """evidence/<claim>/<batch>.json"""
+    """evidence/<claim>/<batch>.json."""
 
     kind: ClassVar[str] = "evidence"
     files: EvidenceFiles
@@ -338,7 +338,7 @@ class Sample(Typed):
 
 
 class GenerationManifest(Document):
-    """generation/<claim>.json: text generated with a module on its updated backbone and with none"""
+    """generation/<claim>.json: text generated with a module on its updated backbone and with none."""
 
     kind: ClassVar[str] = "generation"
     samples: Annotated[list[Sample], Field(min_length=2)]
@@ -359,7 +359,7 @@ class Headline(Typed):
 
 
 class Summary(Document):
-    """summary.json and headline.json"""
+    """summary.json and headline.json."""
 
     kind: ClassVar[str] = "summary"
     verdicts: dict[str, Verdict]
@@ -377,7 +377,7 @@ class FigureFile(Typed):
 
 
 class ReportManifest(Document):
-    """report.json, what the report of a run shows"""
+    """report.json, what the report of a run shows."""
 
     kind: ClassVar[str] = "report"
     verdicts: dict[str, Verdict]
@@ -386,7 +386,7 @@ class ReportManifest(Document):
 
 
 class TransfersManifest(Document):
-    """transfer.json, what made the table of transfers"""
+    """transfer.json, what made the table of transfers."""
 
     kind: ClassVar[str] = "transfers"
     rows: Count
@@ -464,7 +464,7 @@ class InstrumentFigures(Typed):
 
 
 class InstrumentManifest(Document):
-    """results/instrument.json"""
+    """results/instrument.json."""
 
     kind: ClassVar[str] = "instrument"
     figures: InstrumentFigures

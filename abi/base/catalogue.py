@@ -1,0 +1,358 @@
+"""Everything there is to know of arms, kinds of claims, regimes, fits and metrics, each said once.
+
+A new arm is one entry of `ARMS`; a new regime or kind is one entry of `REGIMES` or `KINDS` beside the code that judges it.
+Words and colours are for readers: the code digest leaves the keywords `words` and `colour` out (`base/digest.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Regime = Literal["oracle-kd", "few-shot", "general-only", "reconstruction"]
+
+RAW, RAW_BEFORE, RAW_FREE, UNTRAINED = "raw", "raw-before", "raw-free", "untrained"
+REFERENCE, ORACLE, ORACLE_BEFORE, BEFORE = "reference", "oracle", "oracle-before", "before"
+NATIVE, CANDIDATE, TRANSFERRED, ZERO_SHOT, CHART = "native", "candidate", "transferred", "zero-shot", "chart"
+ZERO_SHOT_FREE, RANDOM, RANDOM_NET, PERMUTED, IDENTITY = "zero-shot-free", "random", "random-net", "permuted", "identity"
+AS_PUBLISHED, SHARED, NO_DOMAIN, ZERO_SHOT_OFF, ORACLE_OFF = "published", "shared", "no-domain", "zero-shot-off", "oracle-off"
+BEFORE_OFF, RANDOM_OFF, LINEAR, BIAS, UNFROZEN = "before-off", "random-off", "linear", "bias", "unfrozen"
+DIRECT, LORA, WRONG_DOMAIN = "direct", "lora", "wrong-domain"
+
+CHART_OF, RANDOM_OF, MIXED = "chart-of-", "random-of-", "mix-"
+"""How the arms of an atlas that are named after a domain (or a share of two) begin."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """What an arm is for: a figure colours by it, so that a control is never mistaken for the claimed arm."""
+
+    name: str
+    words: str
+    colour: str
+
+
+CLAIMED = Role("claimed", words="the claimed arm", colour="#d55e00")
+BOUND = Role("bound", words="bounds: nothing added, trained there", colour="#000000")
+CONTROL = Role("control", words="positive control", colour="#0072b2")
+PLACEBO = Role("placebo", words="placebos: nothing known is moved", colour="#6e6e6e")
+SMALLER = Role("smaller", words="smaller forms", colour="#b87a00")
+INSTEAD = Role("instead", words="what a user would do instead", colour="#009e73")
+RECIPE_OF_RECORD = Role("recipe", words="the published recipe", colour="#b5548d")
+ROLES = (CLAIMED, BOUND, CONTROL, PLACEBO, SMALLER, INSTEAD, RECIPE_OF_RECORD)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one arm is made in one regime.
+
+    Args:
+        net: whose domain net: `source`, `oracle`, `wrong` (another domain's), `random`, `permuted` (the source's), `start` (of
+            the module it starts from) or `none`.
+        rotation: `aligned` (source space), `own` (the oracle's space), `other` (the wrong domain's), `inverse` (folded as the
+            original does) or `identity`.
+        start: `redrawn` (a fresh interface), `carried` (the source's, by least squares on general text: the net then stays in
+            the source's space) or `before` (the candidate's native module).
+        trains: `interface`, `all`, or `published` (all but the module's norm, as the original).
+        form: `module`, `linear`, `bias` or `lora` (an adapted backbone, which has its own job: `steps/train_lora.py`).
+        draws: draws per seed where the arm is random and cheap (closed form only).
+        closed: whether a closed form says anything that another arm's does not.
+    """
+
+    net: str = "none"
+    rotation: str = "identity"
+    start: str = "redrawn"
+    trains: str = "interface"
+    form: str = "module"
+    draws: int = 1
+    closed: bool = True
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to fill a target's module, or a bound that needs none.
+
+    Args: recipes: regime -> how it is made there; an arm without one is no fit. of_kind: kind -> what it is there, where that
+        differs. seeded: whether its figures vary with the seed.
+    """
+
+    name: str
+    role: Role
+    words: str = "-"
+    of_kind: Mapping[str, str] = field(default_factory=dict)
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    seeded: bool = True
+
+
+def _everywhere(taught: Recipe, carried: Recipe | None = None, **others: Recipe) -> dict[str, Recipe]:
+    """Return the recipes of an arm: the same where domain text is seen, `carried` in general-only."""
+    found = {"oracle-kd": taught, "few-shot": taught, **others}
+    return found if carried is None else found | {"general-only": carried}
+
+
+# In the order in which tables and figures show them.
+ARMS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm(
+            RAW, BOUND, seeded=False, words="the plain backbone, nothing added",
+            of_kind={"update": "the plain backbone after the update, nothing added"},
+        ),
+        Arm(RAW_BEFORE, BOUND, seeded=False, words="the plain backbone before any update"),
+        Arm(RAW_FREE, BOUND, words="the plain backbone after an update without the stability term"),
+        Arm(UNTRAINED, BOUND, words="an interface nobody trained, without a net: where the original's E4 starts"),
+        Arm(
+            REFERENCE, BOUND,
+            words="a second module trained on the target itself; agreement is measured against it, and it teaches nobody",
+        ),
+        Arm(
+            ORACLE, BOUND, words="a module trained on the target itself with the whole budget",
+            of_kind={
+                "update": "a module trained on the updated backbone with the whole budget",
+                "atlas": "a module trained on the domain with the whole budget; its corrections are what charts are solved for",
+            },
+        ),
+        Arm(ORACLE_BEFORE, BOUND, words="a module trained on the backbone before any update"),
+        Arm(
+            BEFORE, BOUND, seeded=False, words="the regressed module as it was before the regression",
+            of_kind={"update": "the module on the backbone it was trained beside"},
+        ),
+        Arm(
+            NATIVE, CONTROL, recipes=_everywhere(Recipe("oracle", "own")),
+            words="positive control: the oracle's own net behind a redrawn interface, calibrated like the moved one",
+        ),
+        Arm(
+            CANDIDATE, CLAIMED, recipes={"reconstruction": Recipe("start", start="before", trains="all")},
+            words="the claimed arm of a reconstruction: the second module, regressed",
+        ),
+        Arm(
+            TRANSFERRED, CLAIMED, recipes=_everywhere(Recipe("source", "aligned"), Recipe("source", start="carried")),
+            words="the claimed arm of a transfer: the source's net, its interface calibrated",
+        ),
+        Arm(ZERO_SHOT, CLAIMED, words="the claimed arm: the module as it is, on the updated backbone"),
+        Arm(CHART, CLAIMED, words="the claimed arm: the shared module with the domain's own chart"),
+        Arm(
+            ZERO_SHOT_FREE, PLACEBO,
+            words="control: the module as it is, after an update without the stability term",
+        ),
+        Arm(
+            RANDOM, PLACEBO, words="placebo: a net of random weights, calibrated with the same budget",
+            of_kind={
+                "update": "placebo: a module nobody trained",
+                "atlas": "placebo: a net of random weights in the shared interface, with the domain's own chart",
+            },
+            recipes=_everywhere(
+                Recipe("random", "aligned", draws=3), Recipe("random", start="carried", draws=3),
+                reconstruction=Recipe("random", start="before", draws=3),
+            ),
+        ),
+        Arm(RANDOM_NET, PLACEBO, words="placebo: the module's own interface around a net of random weights"),
+        Arm(
+            PERMUTED, PLACEBO, words="placebo: the source's net with its weights shuffled, calibrated with the same budget",
+            of_kind={"atlas": "placebo: the shared net with its weights shuffled, with the domain's own chart"},
+            recipes=_everywhere(
+                Recipe("permuted", "aligned", draws=3), Recipe("permuted", start="carried", draws=3)
+            ),
+        ),
+        Arm(
+            IDENTITY, PLACEBO, recipes=_everywhere(Recipe("source", "identity")),
+            words="the source's net without the rotation between the two spaces",
+        ),
+        Arm(
+            AS_PUBLISHED, RECIPE_OF_RECORD,
+            recipes={"oracle-kd": Recipe("source", "inverse", trains="published", closed=False)},
+            words="the original's recipe as it is, which also trains the net it calls frozen",
+        ),
+        Arm(SHARED, SMALLER, of_kind={"atlas": "the shared module as it is, no chart"}),
+        Arm(
+            NO_DOMAIN, SMALLER, recipes=_everywhere(Recipe("none"), Recipe("none", start="carried")),
+            words="the interface alone, no net between its projections",
+        ),
+        Arm(ZERO_SHOT_OFF, SMALLER, words="the module without its net"),
+        Arm(ORACLE_OFF, SMALLER, words="the oracle without its net"),
+        Arm(BEFORE_OFF, SMALLER, words="the module without its net, before any update"),
+        Arm(RANDOM_OFF, SMALLER, words="an interface nobody trained, without a net"),
+        Arm(
+            LINEAR, SMALLER, seeded=False, words="one linear map instead of a module",
+            recipes=_everywhere(Recipe(form="linear"), Recipe(form="linear"), reconstruction=Recipe(form="linear")),
+        ),
+        Arm(
+            BIAS, SMALLER, seeded=False, words="one constant shift of the next-token scores",
+            recipes=_everywhere(Recipe(form="bias"), Recipe(form="bias")),
+        ),
+        Arm(
+            UNFROZEN, INSTEAD, words="the moved net, free to train",
+            recipes=_everywhere(
+                Recipe("source", "aligned", trains="all", closed=False),
+                Recipe("source", start="carried", trains="all", closed=False),
+            ),
+        ),
+        Arm(
+            DIRECT, INSTEAD, recipes=_everywhere(Recipe("random", "identity", trains="all", closed=False)),
+            words="a fresh module trained on the target with the budget of the calibration",
+        ),
+        Arm(
+            LORA, INSTEAD, recipes=_everywhere(Recipe(form="lora", closed=False)),
+            words="LoRA adapters on the target with the budget of the calibration",
+        ),
+        Arm(
+            WRONG_DOMAIN, PLACEBO, recipes=_everywhere(Recipe("wrong", "other")),
+            words="a net that learned other text, moved the same way",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which arm is R, F, U, C, each P and each Q of the protocol; `native` is None without a positive control."""
+
+    candidate: str
+    placebos: tuple[str, ...]
+    controls: tuple[str, ...]
+    native: str | None = None
+    raw: str = RAW
+    oracle: str = ORACLE
+
+    def needed(self) -> tuple[str, ...]:
+        """Return every arm the rule reads, once."""
+        names = (self.raw, self.oracle, self.native, self.candidate, *self.placebos, *self.controls)
+        return tuple(dict.fromkeys(name for name in names if name))
+
+
+MOVED = Roles(TRANSFERRED, (RANDOM, PERMUTED), (LINEAR, BIAS, NO_DOMAIN), native=NATIVE)
+REGRESSED = Roles(CANDIDATE, (RANDOM,), (LINEAR, BEFORE), native=CANDIDATE)
+SURVIVED = Roles(ZERO_SHOT, (RANDOM,), (ZERO_SHOT_FREE,))
+
+
+@dataclass(frozen=True)
+class RegimeEntry:
+    """What the target side may see (protocol section 3).
+
+    Args: needs_oracle: whether a positive control is made there; parity: part of the verdict, reported, or not asked.
+    """
+
+    name: str
+    roles: Roles
+    parity: Literal["required", "reported", "none"]
+    teacher: str
+    """Module of `abi.arms` that reads what teaches; a digest of a job covers that of its own regime alone."""
+    trained: tuple[str, ...]
+    """Roles of the trained modules that its calibration reads."""
+    has_control: bool = True
+    closed_form: bool = True
+    sees_all_training_text: bool = False
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Return the fitted arms without which there is no verdict."""
+        fitted = self.roles.needed() if self.has_control else tuple(a for a in self.roles.needed() if a != self.roles.native)
+        return tuple(name for name in fitted if self.name in ARMS[name].recipes)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Return every arm that can be fitted there, the required ones first."""
+        able = [arm.name for arm in ARMS.values() if self.name in arm.recipes]
+        return tuple(dict.fromkeys((*self.required, *able)))
+
+
+REGIMES: dict[str, RegimeEntry] = {
+    regime.name: regime
+    for regime in (
+        RegimeEntry(
+            "oracle-kd", MOVED, "required", "domain_lesson", ("source", "oracle", "wrong"), sees_all_training_text=True
+        ),
+        RegimeEntry("few-shot", MOVED, "reported", "domain_lesson", ("source", "oracle", "wrong"), closed_form=False),
+        RegimeEntry("general-only", MOVED, "reported", "general_lesson", ("source",), has_control=False),
+        RegimeEntry(
+            "reconstruction", REGRESSED, "none", "domain_lesson", ("before", "reference"), sees_all_training_text=True
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of claim.
+
+    Args: form: `claim` (evidence of its own, in regimes), `studies` (made of several) or `ladder` (about other claims);
+        claimed: the arm it is about; controls: arms that move no knowledge, counted beside the published criteria.
+    """
+
+    name: str
+    form: Literal["claim", "studies", "ladder"]
+    claimed: str = ""
+    controls: tuple[str, ...] = ()
+    words: str = "the claimed arm"
+    carded: bool = False
+
+
+CARRIED_OVER = "the module carried over the update"
+UPDATED_CONTROLS = (RAW, RANDOM, RANDOM_NET, ZERO_SHOT_OFF)
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "transfer", "claim", TRANSFERRED, (RAW, RANDOM, PERMUTED, LINEAR, BIAS, NO_DOMAIN), carded=True,
+            words="the moved module",
+        ),
+        Kind(
+            "reconstruction", "claim", CANDIDATE, (RAW, RANDOM, LINEAR, BEFORE), carded=True,
+            words="the regressed module",
+        ),
+        Kind("update", "studies", ZERO_SHOT, UPDATED_CONTROLS, words=CARRIED_OVER),
+        Kind("succession", "studies", ZERO_SHOT, UPDATED_CONTROLS, words=CARRIED_OVER),
+        Kind("scaling_law", "studies"),
+        Kind("atlas", "studies", CHART, (RAW, RANDOM, PERMUTED, LINEAR, SHARED), words="the domain's own chart"),
+        Kind("ladder", "ladder"),
+        Kind("aggregate", "ladder"),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of one document. Args: agreement: one of the four of the NIB; unit: of the value."""
+
+    name: str
+    lower_is_better: bool
+    unit: str = ""
+    agreement: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("js_nats", True, "nats", agreement=True),
+        Metric("top1", False, agreement=True),
+        Metric("top5", False, agreement=True),
+        Metric("entropy_diff_nats", True, "nats", agreement=True),
+        Metric("bits_per_byte", True, "bits per byte"),
+        Metric("loss_nats", True, "nats per token"),
+        Metric("top5_margin", False, "logits"),
+    )
+}
+"""The first is the primary one of the protocol. `teacher_<metric>`: the same agreement, with the teacher."""
+
+
+def arm_words(kind: str, arm: str) -> str:
+    """Return what an arm is in a claim of some kind, `-` where nothing is known of it."""
+    kind = "update" if kind == "succession" else kind
+    for start in (CHART_OF, RANDOM_OF):
+        if arm.startswith(start):
+            return f"the chart of {arm.removeprefix(start)}" + (" with a random net" if start == RANDOM_OF else "")
+    if arm.startswith(MIXED):
+        return f"two charts mixed, the first by {arm.removeprefix(MIXED)} %"
+    known = ARMS.get(arm)
+    return "-" if known is None else known.of_kind.get(kind, known.words)
+
+
+def by_form(form: str) -> tuple[str, ...]:
+    """Return the kinds of claims of one form."""
+    return tuple(kind.name for kind in KINDS.values() if kind.form == form)
+
+
+def frozen_net(arm: str, regime: str) -> str | None:
+    """Return whose net an arm holds frozen (`source`, `oracle`, `wrong`), or None where it has none of a trained module."""
+    recipe = ARMS[arm].recipes.get(regime)
+    moved = recipe is not None and recipe.net in {"source", "oracle", "wrong"} and recipe.trains == "interface"
+    return recipe.net if recipe is not None and moved else None
