@@ -1,3 +1,68 @@
-"""ABI: train a domain module beside a frozen language model, move it, and judge the move."""
+"""ABI: train a domain module beside a frozen language model, move it, and judge the move.
+
+The names below are loaded when they are first used, so that importing `abi` costs next to nothing and no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from abi.arms.alignment import fit_procrustes
+    from abi.base.errors import AbiError
+    from abi.judge.results import read_result
+    from abi.judge.tables import read_evidence
+    from abi.judge.verdict import judge_reconstruction, judge_transfer
+    from abi.models.attach import attach, generate
+    from abi.models.backbone import Backbone, Window, load_backbone
+    from abi.models.module import AbiModule, ModuleConfig, load_module, save_module
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "AbiError": "abi.base.errors",
+    "AbiModule": "abi.models.module",
+    "Backbone": "abi.models.backbone",
+    "ModuleConfig": "abi.models.module",
+    "Window": "abi.models.backbone",
+    "attach": "abi.models.attach",
+    "fit_procrustes": "abi.arms.alignment",
+    "generate": "abi.models.attach",
+    "judge_reconstruction": "abi.judge.verdict",
+    "judge_transfer": "abi.judge.verdict",
+    "load_backbone": "abi.models.backbone",
+    "load_module": "abi.models.module",
+    "read_evidence": "abi.judge.tables",
+    "read_result": "abi.judge.results",
+    "save_module": "abi.models.module",
+}
+"""Public name -> the module that defines it."""
+
+__all__ = [
+    "AbiError",
+    "AbiModule",
+    "Backbone",
+    "ModuleConfig",
+    "Window",
+    "attach",
+    "fit_procrustes",
+    "generate",
+    "judge_reconstruction",
+    "judge_transfer",
+    "load_backbone",
+    "load_module",
+    "read_evidence",
+    "read_result",
+    "save_module",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, loading its module. Raises: AttributeError: there is none of that name."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'abi' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names for completion."""
+    return [*__all__, "__version__"]
