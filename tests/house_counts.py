@@ -86,7 +86,10 @@ def counts(root: Path) -> dict[str, int]:
         path
         for path, tree, _ in files
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and node.value in ARMS and not path.as_posix().endswith(OUTSIDE) and "record" not in path.parts
+        if isinstance(node, ast.Constant)
+        and node.value in ARMS
+        and not path.as_posix().endswith(OUTSIDE)
+        and "record" not in path.parts
     }
     lines = {path: len(text.splitlines()) for path, _, text in files}
     schemas = list((root / "workflow" / "schemas").glob("*.yaml"))

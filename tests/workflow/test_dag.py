@@ -145,7 +145,9 @@ def test_the_report_shows_every_claim_and_snakemakes_own_report_the_same_figures
 
 
 def test_a_comment_or_docstring_edit_reruns_nothing(edited):
-    edited.edit("abi/arms/metrics.py", lambda text: text.replace('"""NIB metrics', '"""Metrics, NIB') + "\n# a remark\n")
+    edited.edit(
+        "abi/arms/metrics.py", lambda text: text.replace('"""NIB metrics', '"""Metrics, NIB') + "\n# a remark\n"
+    )
     edited.edit("abi/steps/train_modules.py", lambda text: text + "# a remark\n")
     assert edited.planned() == {}
 
