@@ -4,7 +4,7 @@ SCALE ?= tiny
 READY := .venv/.ready
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
-# Jobs are forked from one process that has loaded torch (abi/warm.py).
+# Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
 
 .PHONY: reproduce reproduce-all test quick lint setup verify smoke lock docs clean
@@ -30,7 +30,7 @@ lint: $(READY)
 
 setup: $(READY)
 
-verify: $(READY)  ## the published record, judged by itself, in under a second
+verify: $(READY)  ## the published record and the results here, judged by themselves, in about a second
 	$(BIN)/abi verify
 
 smoke: $(READY)  ## the whole DAG in some minutes; its verdicts mean nothing

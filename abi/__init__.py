@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from abi.arms.alignment import fit_procrustes
     from abi.base.errors import AbiError
+    from abi.judge.kinds.reconstruction import judge_reconstruction
+    from abi.judge.kinds.transfer import judge_transfer
     from abi.judge.results import read_result
     from abi.judge.tables import read_evidence
-    from abi.judge.verdict import judge_reconstruction, judge_transfer
     from abi.models.attach import attach, generate
     from abi.models.backbone import Backbone, Window, load_backbone
     from abi.models.module import AbiModule, ModuleConfig, load_module, save_module
@@ -27,8 +28,8 @@ _HOME = {
     "attach": "abi.models.attach",
     "fit_procrustes": "abi.arms.alignment",
     "generate": "abi.models.attach",
-    "judge_reconstruction": "abi.judge.verdict",
-    "judge_transfer": "abi.judge.verdict",
+    "judge_reconstruction": "abi.judge.kinds.reconstruction",
+    "judge_transfer": "abi.judge.kinds.transfer",
     "load_backbone": "abi.models.backbone",
     "load_module": "abi.models.module",
     "read_evidence": "abi.judge.tables",

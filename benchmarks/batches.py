@@ -18,11 +18,14 @@ from calibration_rates import SEED, held_out, objective_on, pilot
 
 from abi.arms.closed_form import solve
 from abi.arms.data import Batch, Objective
-from abi.arms.recipes import RECIPES, Solved, budget_of, gradient_tasks, make, train_arms
+from abi.arms.fitting import Budget, Solved, gradient_tasks, train_arms
+from abi.arms.making import make
+from abi.arms.teacher import teacher_of
+from abi.base.catalogue import ARMS
 from abi.models.loop import Schedule
 from abi.plan.config import load
-from abi.plan.transfers import Study
-from abi.steps.calibrate_arms import Taught
+from abi.plan.specs.arms import CalibrateArms
+from abi.plan.workflow import Workflow
 
 NATIVE = (Batch(8), Batch(4), Batch(1024, "positions"), Batch(512, "positions"))
 CALIBRATION = (Batch(4), Batch(2), Batch(512, "positions"), Batch(256, "positions"), Batch(128, "positions"))
@@ -36,47 +39,49 @@ def main() -> None:
     parser.add_argument("--scale", default="tiny")
     parser.add_argument("--claim", default="t5_to_gpt2")
     options = parser.parse_args()
-    study = Study(load(options.scale))
+    study = Workflow(load(options.scale))
     torch.set_num_threads(1)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    spec = {**study.calibration_spec(options.claim, f"{SEED}-{SEED}"), "variants": []}
-    teaching = Taught(spec, study.calibration_input(options.claim, f"{SEED}-{SEED}"))
-    nets, data = teaching.of(SEED)
-    check, budget = held_out(teaching, data), budget_of(spec)
+    given = {**study.calibration_spec(options.claim, f"{SEED}-{SEED}"), "variants": []}
+    spec = CalibrateArms.model_validate(given)
+    teacher = teacher_of(spec, study.calibration_input(options.claim, f"{SEED}-{SEED}"))
+    nets, data = teacher.of(SEED)
+    check, budget = held_out(teacher, data), Budget.of(spec)
     claim = study.claim(options.claim)
-    if claim["kind"] == "transfer":
-        training = study.scale["modules"][claim["module"]]["training"]
+    if claim.kind == "transfer":
+        training = study.scale.modules[claim.module].training
         for batch in NATIVE:
-            module, trained = pilot(teaching.config, data, Schedule.given(training, training["phases"]), batch)
+            module, trained = pilot(teacher.config, data, Schedule.given(training.phases, training.weight_decay), batch)
             found = objective_on(module, check, Objective("ce"))
             writer.writerow([options.claim, "native", batch.size, batch.of, f"{trained.elapsed_s:.1f}", f"{found:.4f}"])
-    for name in (arm for arm in ("native", "candidate", "linear") if arm in spec["arms"]):
+    for name in (arm for arm in ("native", "candidate", "linear") if arm in spec.arms):
+        recipe = ARMS[name].recipes[spec.regime]
         for batch in CALIBRATION:
             [task] = gradient_tasks(data, budget, SEED)
-            arm = make(RECIPES[spec["regime"]][name], name, teaching.config, nets, data, seed=SEED)
-            record = train_arms(
+            arm = make(recipe, name, teacher.config, nets, data, seed=SEED)
+            course = train_arms(
                 {name: arm}, task, replace(budget, batch=batch), SEED, Solved(budget.ridge_penalty), None
             )
             found = objective_on(arm.model, check, budget.objective)
             writer.writerow(
                 [
                     options.claim,
-                    f"{spec['fit']} {name}",
+                    f"{spec.fit} {name}",
                     batch.size,
                     batch.of,
-                    record[name]["elapsed_s"],
+                    course[name].elapsed_s,
                     f"{found:.4f}",
                 ]
             )
             sys.stdout.flush()
         for rows in ROWS:
             few = data.at_most(rows)
-            arm = make(RECIPES[spec["regime"]][name], name, teaching.config, nets, few, seed=SEED)
+            arm = make(recipe, name, teacher.config, nets, few, seed=SEED)
             began = time.perf_counter()
             solve(arm.model, few, budget.ridge_penalty)
             seconds, found = time.perf_counter() - began, objective_on(arm.model, check, budget.objective)
-            n_rows = len(few.states) * int(few.states.manifest["positions"])
+            n_rows = len(few.states) * few.states.manifest.positions
             writer.writerow(
                 [options.claim, f"closed-form {name}", n_rows, "positions", f"{seconds:.2f}", f"{found:.4f}"]
             )

@@ -19,17 +19,20 @@ from pathlib import Path
 import torch
 
 from abi.arms.data import Batch, FitData, Objective
+from abi.arms.fitting import Budget, Solved, gradient_tasks, train_arms
 from abi.arms.forms import StoredStates, corrections
 from abi.arms.gradient import ToFit, fit_gradients, objectives
-from abi.arms.recipes import RECIPES, Solved, budget_of, gradient_tasks, make, train_arms
-from abi.base.files import read_json
+from abi.arms.making import make
+from abi.arms.teacher import Teacher, teacher_of
+from abi.base.catalogue import ARMS, CANDIDATE, NATIVE, RANDOM
+from abi.base.manifests import BackboneManifest
 from abi.base.seeds import derive_seed
 from abi.models.loop import Schedule, Trained
 from abi.models.module import AbiModule
 from abi.models.saved import read_states
 from abi.plan.config import load
-from abi.plan.transfers import Study
-from abi.steps.calibrate_arms import Taught, Teaching
+from abi.plan.specs.arms import CalibrateArms, TrainLora
+from abi.plan.workflow import Workflow
 
 RATES = {
     "module": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
@@ -38,10 +41,10 @@ RATES = {
     "lora": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
 }
 ARM = {
-    "oracle-kd": {"module": "native", "linear": "linear", "bias": "bias"},
-    "few-shot": {"module": "native", "linear": "linear", "bias": "bias"},
-    "general-only": {"module": "random", "linear": "linear", "bias": "bias"},
-    "reconstruction": {"module": "candidate", "linear": "linear"},
+    "oracle-kd": {"module": NATIVE, "linear": "linear", "bias": "bias"},
+    "few-shot": {"module": NATIVE, "linear": "linear", "bias": "bias"},
+    "general-only": {"module": RANDOM, "linear": "linear", "bias": "bias"},
+    "reconstruction": {"module": CANDIDATE, "linear": "linear"},
 }
 SEED, POSITIONS = 1, 2048
 COLUMNS = ["claim", "fit", "form", "lr", "objective_calibration", "objective_train"]
@@ -50,7 +53,7 @@ COLUMNS = ["claim", "fit", "form", "lr", "objective_calibration", "objective_tra
 @torch.no_grad()
 def objective_on(model, data: FitData, objective: Objective) -> float:
     """Return the mean objective of a fitted arm on all windows of `data`."""
-    total, batch = 0.0, max(1, POSITIONS // int(data.states.manifest["positions"]))
+    total, batch = 0.0, max(1, POSITIONS // data.states.manifest.positions)
     for start in range(0, len(data.states), batch):
         part = slice(start, min(start + batch, len(data.states)))
         total += (part.stop - start) * float(objectives([model], data, objective, part)[0])
@@ -63,82 +66,87 @@ def scaled(schedule: Schedule, rate: float) -> Schedule:
     return replace(schedule, phases=[replace(phase, lr=phase.lr * rate / top) for phase in schedule.phases])
 
 
-def held_out(teaching: Taught | Teaching, data: FitData) -> FitData:
+def held_out(teacher: Teacher, data: FitData) -> FitData:
     """Return what an arm is judged on: the held-out general lesson, or calibration text with what teaches there."""
     if data.held_out is not None:
         return FitData(data.held_out.states, data.head, shift=data.held_out.shift)
-    states = read_states(Path(teaching.inputs["train"].replace(".train.", ".calibration.")), "calibration")
-    role = {"oracle-kd": "oracle", "reconstruction": "reference"}.get(teaching.regime)
-    return FitData(states, data.head, None if role is None else corrections(teaching.own(role, SEED), states))
+    states = read_states(Path(teacher.inputs["train"].replace(".train.", ".calibration.")), "calibration")
+    role = teacher.teacher
+    return FitData(states, data.head, None if role is None else corrections(teacher.own(role, SEED), states))
 
 
-def rows_of(study: Study, claim_id: str, rates=RATES) -> Iterator[list]:
+def rows_of(study: Workflow, claim_id: str, rates=RATES) -> Iterator[list]:
     """Yield a row of COLUMNS for every form and rate of a claim, and for its native modules where they are trained."""
-    spec = {**study.calibration_spec(claim_id, f"{SEED}-{SEED}"), "variants": []}
-    inputs = study.calibration_input(claim_id, f"{SEED}-{SEED}")
-    regime, fit = spec["regime"], spec["fit"]
-    teaching = Teaching(spec, inputs) if regime == "general-only" else Taught(spec, inputs)
-    nets, data = teaching.of(SEED)
-    check, budget = held_out(teaching, data), budget_of(spec)
-    for form, name in ARM[regime].items():
-        recipe = RECIPES[regime][name]
+    given = {**study.calibration_spec(claim_id, f"{SEED}-{SEED}"), "variants": []}
+    spec = CalibrateArms.model_validate(given)
+    teacher = teacher_of(spec, study.calibration_input(claim_id, f"{SEED}-{SEED}"))
+    nets, data = teacher.of(SEED)
+    check, budget = held_out(teacher, data), Budget.of(spec)
+    for form, name in ARM[spec.regime].items():
+        recipe = ARMS[name].recipes[spec.regime]
         for rate in rates[form]:
             schedules = {form: scaled(budget.schedules[form], rate)}
             found = []
             for task in gradient_tasks(data, replace(budget, schedules=schedules), SEED):
-                arm = make(recipe, name, teaching.config, nets, task.data, seed=SEED)
-                record = train_arms({name: arm}, task, budget, SEED, Solved(budget.ridge_penalty), None)[name]
-                found.append((objective_on(arm.model, check, budget.objective), record["final_loss"]))
+                arm = make(recipe, name, teacher.config, nets, task.data, seed=SEED)
+                course = train_arms({name: arm}, task, budget, SEED, Solved(budget.ridge_penalty), None)[name]
+                found.append((objective_on(arm.model, check, budget.objective), course.final_loss))
             yield [
                 claim_id,
-                fit,
+                spec.fit,
                 form,
                 rate,
                 *(f"{sum(values) / len(found):.5f}" for values in zip(*found, strict=True)),
             ]
-    if "lora" in study.claim(claim_id)["arms"] and rates["lora"]:
+    if "lora" in study.claim(claim_id).arms and rates["lora"]:
         yield from lora_rows(study, claim_id, data, check, rates["lora"])
-    if regime == "oracle-kd":
-        yield from native_rows(study, claim_id, teaching.config, data, check, rates["module"])
+    if spec.regime == "oracle-kd":
+        yield from native_rows(study, claim_id, teacher.config, data, check, rates["module"])
 
 
-def lora_rows(study: Study, claim_id: str, data: FitData, check: FitData, rates) -> Iterator[list]:
+def lora_rows(study: Workflow, claim_id: str, data: FitData, check: FitData, rates) -> Iterator[list]:
     """Yield the objective on calibration text of the arm `lora` at several rates: the mean over the ladder of windows."""
     from abi.models.backbone import final_states, load_backbone
     from abi.models.lora import adapt
-    from abi.steps.train_lora import ARM, Lora, train_adapter
+    from abi.steps.train_lora import LORA, Lora, train_adapter
 
-    spec, inputs = study.lora_spec(claim_id, f"{SEED}-{SEED}"), study.lora_input(claim_id, f"{SEED}-{SEED}")
-    budget = budget_of({**spec, "variants": []})
-    lora = Lora(load_backbone(study.backbone_folder(study.claim(claim_id)["target"])), read_json(inputs["backbone"], "backbone"),
-                spec["module"], data.states)  # fmt: skip
+    spec = TrainLora.model_validate({**study.lora_spec(claim_id, f"{SEED}-{SEED}"), "variants": []})
+    base = BackboneManifest.read(study.lora_input(claim_id, f"{SEED}-{SEED}")["backbone"])
+    backbone = load_backbone(study.backbone_folder(study.claim(claim_id).target))
+    budget, lora = Budget.of(spec), Lora(backbone, base, spec.module, data.states)
     for rate in rates:
         found = []
         for task in gradient_tasks(data, budget, SEED):
-            adapted = adapt(lora.backbone, lora.shape, derive_seed(ARM, SEED))
+            adapted = adapt(lora.backbone, lora.shape, derive_seed(LORA, SEED))
             trained = train_adapter(
-                adapted, task.data, lora.window, budget.objective, scaled(task.schedules[ARM], rate),
-                batch=budget.batch.as_windows(task.data.states), seed=derive_seed("calibration", SEED),
-            )  # fmt: skip
+                adapted,
+                task.data,
+                lora.window,
+                budget.objective,
+                scaled(task.schedules[LORA], rate),
+                batch=budget.batch.as_windows(task.data.states),
+                seed=derive_seed("calibration", SEED),
+            )
             finals = final_states(adapted.backbone, check.states.tokens(slice(None)), lora.window)
-            stored = StoredStates({str(check.states.manifest["tensors_sha256"]): (check.states.windows, finals)})
+            stored = StoredStates({check.states.manifest.tensors_sha256: (check.states.windows, finals)})
             last = trained.losses[-50:]
             found.append((objective_on(stored, check, budget.objective), sum(last) / len(last)))
             lora.backbone = adapted.remove()
         means = (f"{sum(values) / len(found):.5f}" for values in zip(*found, strict=True))
-        yield [claim_id, spec["fit"], ARM, rate, *means]
+        yield [claim_id, spec.fit, LORA, rate, *means]
 
 
-def native_rows(study: Study, claim_id: str, config, data: FitData, check: FitData, rates) -> Iterator[list]:
+def native_rows(study: Workflow, claim_id: str, config, data: FitData, check: FitData, rates) -> Iterator[list]:
     """Yield the CE on calibration text of a native module of the target, trained at several rates."""
     claim = study.claim(claim_id)
-    definition = study.scale["modules"][claim["module"]]
+    training = study.scale.modules[claim.module].training
+    batch = Batch(training.batch, training.batch_of).at_most(data.states)
     for rate in rates:
-        schedule = scaled(Schedule.given(definition["training"], definition["training"]["phases"]), rate)
-        module, trained = pilot(config, data, schedule, Batch.given(definition["training"]).at_most(data.states))
+        schedule = scaled(Schedule.given(training.phases, training.weight_decay), rate)
+        module, trained = pilot(config, data, schedule, batch)
         last = trained.losses[-50:]
         own = objective_on(module, check, Objective("ce"))
-        yield [claim["target"], "ce", "native", rate, f"{own:.5f}", f"{sum(last) / len(last):.5f}"]
+        yield [claim.target, "ce", "native", rate, f"{own:.5f}", f"{sum(last) / len(last):.5f}"]
 
 
 def pilot(config, data: FitData, schedule: Schedule, batch: Batch) -> tuple[AbiModule, Trained]:
@@ -155,7 +163,7 @@ def main() -> None:
     parser.add_argument("--scale", default="tiny")
     parser.add_argument("--claim", action="append", help="only this claim (repeat for several)")
     options = parser.parse_args()
-    study = Study(load(options.scale))
+    study = Workflow(load(options.scale))
     torch.set_num_threads(2)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,4 +1,4 @@
-"""Cost of evaluation: distributions of a whole batch of windows at once against `metrics.CHUNK` positions at a time.
+"""Cost of evaluation: distributions of a whole batch of windows at once against `metrics.EVALUATION_LOGITS` positions at a time.
 
 python benchmarks/evaluation_cost.py     (CPU seconds, interleaved in one process; the ratio is what matters)
 """
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from abi.arms import metrics
+from abi.base.manifests import StatesManifest
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.states import Head, States
 
@@ -27,8 +28,8 @@ def main() -> None:
     tensors["tokens"] = torch.ones(WINDOWS, POSITIONS + 1, dtype=torch.int32)
     tensors["document"] = torch.zeros(WINDOWS, dtype=torch.int32)
     manifest = {
-        "n_windows": WINDOWS, "length": POSITIONS + 1, "positions": POSITIONS, "width": WIDTH, "taps": [3], "final_tap": 3, "skip": 20,
-        "documents": ["d"], "groups": ["g"],
+        "n_windows": WINDOWS, "length": POSITIONS + 1, "positions": POSITIONS, "width": WIDTH, "taps": [3],
+        "final_tap": 3, "skip": 20, "documents": ["d"], "groups": ["g"],
     }  # fmt: skip
 
     head = Head(torch.randn(VOCABULARY, WIDTH) / 10, 1.0)
@@ -38,10 +39,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "states.safetensors"
         save_file(tensors, path)
-        states = States(path, manifest)
+        states = States(path, StatesManifest.model_construct(**manifest))
         for _ in range(ROUNDS):
             for name, chunk in (("whole batch", 2**40), ("in chunks", 2**17)):
-                metrics.CHUNK, began = chunk, time.process_time()
+                metrics.EVALUATION_LOGITS, began = chunk, time.process_time()
                 list(
                     metrics.evaluate(
                         arms, states, head, reference=arms["arm0"], teacher=arms["arm1"], windows_per_batch=4

@@ -15,26 +15,30 @@ from pathlib import Path
 
 import torch
 
+from abi.arms.fitting import Budget, Solved, fit_arms, gradient_tasks
+from abi.arms.making import Nets, make
 from abi.arms.metrics import evaluate
-from abi.arms.recipes import RECIPES, Nets, Solved, budget_of, fit_arms, gradient_tasks, make
+from abi.arms.teacher import teacher_of
+from abi.base.catalogue import ARMS, BIAS, LINEAR, NO_DOMAIN, ORACLE, PERMUTED, RANDOM, RAW, TRANSFERRED
 from abi.models.backbone import Window, load_backbone
 from abi.models.module import with_net
 from abi.models.saved import module_of_seed, read_head, read_states
 from abi.models.states import States, write_states
 from abi.plan.config import load
-from abi.plan.transfers import Study
-from abi.steps.calibrate_arms import Teaching
+from abi.plan.specs.arms import CalibrateArms, WriteLessonText
+from abi.plan.workflow import Workflow
 from abi.steps.write_lesson_text import written
 from abi.steps.write_states import windows_of
 
-PLACEBOS = ("random", "permuted", "no-domain", "linear", "bias")
+PLACEBOS = (RANDOM, PERMUTED, NO_DOMAIN, LINEAR, BIAS)
 COLUMNS = ["claim", "text", "positions", "arm", "closure_calibration", "ahead_per_seed"]
 
 
 def states_of(backbone, documents, split, spec, head, like: States, path: Path) -> States:
     """Return the states of a backbone on documents of a split, with the hashes of a store of the same backbone."""
-    windows, window = windows_of(backbone, documents, split, spec), Window(**spec["window"])
-    return States(path, {**like.manifest, **write_states(backbone, windows, window, spec["taps"], head, path)})
+    windows, window = windows_of(backbone, documents, split, spec), Window.of(spec.window)
+    stored = write_states(backbone, windows, window, spec.taps, head, path)
+    return States(path, like.manifest.model_copy(update=dict(stored)))
 
 
 def main() -> None:
@@ -45,17 +49,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    study = Study(load(options.scale))
+    study = Workflow(load(options.scale))
     claim = study.claim(options.claim)
-    batch = f"1-{study.scale['jobs']['seeds_per_job']['calibration']}"
-    spec = {**study.calibration_spec(options.claim, batch), "variants": []}
-    teaching, budget = Teaching(spec, study.calibration_input(options.claim, batch)), budget_of(spec)
-    writing = study.written_spec(options.claim, batch)
-    models = {role: load_backbone(study.backbone_folder(claim[role])) for role in ("source", "target")}
+    batch = f"1-{study.scale.jobs.seeds_per_job.calibration}"
+    spec = CalibrateArms.model_validate({**study.calibration_spec(options.claim, batch), "variants": []})
+    teaching, budget = teacher_of(spec, study.calibration_input(options.claim, batch)), Budget.of(spec)
+    writing = WriteLessonText.model_validate(study.written_spec(options.claim, batch))
+    states_specs = {"source": writing.source, "target": writing.target}
+    models = {
+        "source": load_backbone(study.backbone_folder(claim.source)),
+        "target": load_backbone(study.backbone_folder(claim.target)),
+    }
     general = {"target": teaching.states, "source": read_states(teaching.inputs["source_states"], "train")}
     heads = {"target": teaching.head, "source": read_head(teaching.inputs["source_head"], general["source"])}
-    check = read_states(study.states(claim["target"], claim["text"], "calibration"), "calibration")
-    oracles = study.modules_input(claim.get("of", options.claim), batch)["oracle"]
+    check = read_states(study.states(claim.target, claim.text, "calibration"), "calibration")
+    oracles = study.modules_input(claim.of or options.claim, batch)[ORACLE]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
     for kind in ("general", "written", "written without"):
@@ -68,47 +76,50 @@ def main() -> None:
                     own = module if kind == "written" else with_net(module, None)
                     if kind == "written without":
                         own.proj_out.weight.zero_()
-                    first, window = (
-                        general["source"].tokens(slice(None))[:, 0],
-                        Window(**writing["source"]["window"]),
-                    )
+                    first, window = general["source"].tokens(slice(None))[:, 0], Window.of(writing.source.window)
                     documents = written(models["source"], own, first, window, writing, seed)
                     pairs = {
-                        split: teaching.paired(*(
-                            states_of(
-                                models[role], documents, split, writing[role], heads[role], general[role],
-                                Path(folder) / f"{role}.{split}.safetensors",
-                            )
-                            for role in ("target", "source")
-                        ), split)
+                        split: teaching.paired(
+                            *(
+                                states_of(
+                                    models[role],
+                                    documents,
+                                    split,
+                                    states_specs[role],
+                                    heads[role],
+                                    general[role],
+                                    Path(folder) / f"{role}.{split}.safetensors",
+                                )
+                                for role in ("target", "source")
+                            ),
+                            split,
+                        )
                         for split in ("train", "calibration")
-                    }  # fmt: skip
+                    }
                 nets, data = Nets(source=module), teaching.data(module, pairs)
                 [task] = gradient_tasks(data, budget, seed)
-                recipes = RECIPES["general-only"]
                 arms = {
-                    name: make(recipes[name], name, teaching.config, nets, data, seed=seed)
-                    for name in ("transferred", *PLACEBOS)
+                    name: make(ARMS[name].recipes[spec.regime], name, teaching.config, nets, data, seed=seed)
+                    for name in (TRANSFERRED, *PLACEBOS)
                 }
                 fit_arms(arms, task, budget, seed, Solved(budget.ridge_penalty), None)
             oracle = module_of_seed(oracles, seed, check)
-            models_of = {"raw": None, "oracle": oracle, **{name: arm.model for name, arm in arms.items()}}
+            models_of = {RAW: None, ORACLE: oracle, **{name: arm.model for name, arm in arms.items()}}
             losses = {
                 name: float(values.mean())
                 for name, _, values in evaluate(
                     models_of, check, teaching.head, reference=None, teacher=None, agree=False
                 )
             }
-            gain = losses["raw"] - losses["oracle"]
+            gain = losses[RAW] - losses[ORACLE]
             for name in arms:
-                found.setdefault(name, []).append((losses["raw"] - losses[name]) / gain)
+                found.setdefault(name, []).append((losses[RAW] - losses[name]) / gain)
         n = len(data.states)
         best = max(PLACEBOS, key=lambda name: sum(found[name]))
         for name, closures in found.items():
-            ahead = [f"{a - b:.3f}" for a, b in zip(found["transferred"], found[best], strict=True)]
-            writer.writerow(
-                [options.claim, kind, n, name, f"{sum(closures) / len(closures):.3f}", " ".join(ahead) if name == "transferred" else ""]
-            )  # fmt: skip
+            ahead = [f"{a - b:.3f}" for a, b in zip(found[TRANSFERRED], found[best], strict=True)]
+            per_seed = " ".join(ahead) if name == TRANSFERRED else ""
+            writer.writerow([options.claim, kind, n, name, f"{sum(closures) / len(closures):.3f}", per_seed])
         sys.stdout.flush()
 
 

@@ -8,5 +8,6 @@ warm.hand_over()  # where a warm server runs, a process forked from it does the 
 
 from abi.base.job import job  # noqa: E402
 
-with job(snakemake) as running:
-    import_module(f"abi.steps.{snakemake.rule}").run(running, snakemake.input, snakemake.output)
+step = import_module(f"abi.steps.{snakemake.rule}")  # first, so that torch is there when threads are limited
+with job(snakemake, step) as running:
+    step.run(running, snakemake.input, snakemake.output)

@@ -5,6 +5,7 @@ temporary folder, and every file of `abi/` in which a function ran is counted.
 """
 
 import importlib
+import inspect
 import json
 import sys
 import tempfile
@@ -22,7 +23,8 @@ def main() -> None:
     old = (ROOT / "abi" / "stages").exists()
     names = ("evidence_of_claim", "verdict") if old else ("evaluate_arms", "judge_claim")
     steps = [importlib.import_module(f"abi.{'stages' if old else 'steps'}.{name}") for name in names]
-    study = importlib.import_module("abi.specs" if old else "abi.plan.transfers").Study
+    specs_of = importlib.import_module("abi.specs" if old else "abi.plan.workflow")
+    study = getattr(specs_of, "Study" if old else "Workflow")
     load = importlib.import_module("abi.config" if old else "abi.plan.config").load
     job = importlib.import_module("abi.provenance" if old else "abi.base.job")
     jobs = study(load("smoke"))
@@ -31,7 +33,10 @@ def main() -> None:
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         path = frame.f_code.co_filename
-        if event == "call" and frame.f_code.co_name != "<module>" and path.startswith(str(ROOT / "abi")):
+        ran = (
+            event == "call" and frame.f_code.co_flags & inspect.CO_OPTIMIZED
+        )  # functions, not bodies of modules and classes
+        if ran and path.startswith(str(ROOT / "abi")):
             seen[path] = seen.get(path, 0) + 1
 
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from abi.base.errors import AlignmentError
-from abi.models.states import States
+from abi.base.manifests import AlignmentFigures
+from abi.models.states import States, load_mapped
 
 log = logging.getLogger("abi")
 
@@ -21,15 +22,15 @@ class Alignment:
     """An orthogonal R `[A, A]` (target rows @ R = source rows) and how good it is."""
 
     rotation: Tensor
-    figures: dict[str, float]
+    figures: AlignmentFigures
 
 
 def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min_rank_share: float = 0.5) -> Alignment:
     """Return the orthogonal R that minimises `||target @ R - source||_F`, both centred, with its held-out quality.
 
     Args: target, source: `[N, A]` rows paired by position; the last `held_out` share is kept from the fit.
-    Returns: figures: `n_rows`, `effective_rank` (exp of the entropy of the singular values of the cross-covariance),
-        `cosine_before`, `cosine_held_out` (mean cosine of centred held-out rows), `residual` (relative, in sample).
+    `effective_rank` is the exponential of the entropy of the singular values of the cross-covariance; the cosines are
+    means over centred held-out rows, since even unrelated data align in sample; the residual is relative and in sample.
     Raises: AlignmentError: widths differ, or too few rows.
     Source: Schonemann 1966; scipy.linalg.orthogonal_procrustes.
     """
@@ -43,11 +44,13 @@ def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min
             f"alignment: {cut} rows are too few for {target.shape[1]} dimensions; pair at least {2 * target.shape[1]}"
         )
     x, y = target.double().numpy(), source.double().numpy()
+    # Held-out rows are centred by the means of the fit: they may not choose what they are compared with.
     mean_x, mean_y = x[:cut].mean(0), y[:cut].mean(0)
     x, y = x - mean_x, y - mean_y
     if not (np.linalg.norm(x[:cut]) and np.linalg.norm(y[:cut])):
         raise AlignmentError("alignment: the rows of one side never vary; its module or its states are degenerate")
     rotation, _ = scipy.linalg.orthogonal_procrustes(x[:cut], y[:cut])
+    # Where the cross-covariance has few directions, most of R is arbitrary, however small the residual.
     values = scipy.linalg.svdvals(x[:cut].T @ y[:cut])
     shares = values / values.sum()
     rank = float(np.exp(-(shares * np.log(np.clip(shares, 1e-300, None))).sum()))
@@ -56,13 +59,13 @@ def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min
             "alignment: effective rank %.1f of %d: most of the rotation is not determined by the data", rank, x.shape[1]
         )
     residual = np.linalg.norm(x[:cut] @ rotation - y[:cut]) / np.linalg.norm(y[:cut])
-    figures = {
-        "n_rows": float(len(x)),
-        "effective_rank": rank,
-        "residual": float(residual),
-        "cosine_before": _cosine(x[cut:], y[cut:]),
-        "cosine_held_out": _cosine(x[cut:] @ rotation, y[cut:]),
-    }
+    figures = AlignmentFigures(
+        n_rows=float(len(x)),
+        effective_rank=rank,
+        residual=float(residual),
+        cosine_before=_cosine(x[cut:], y[cut:]),
+        cosine_held_out=_cosine(x[cut:] @ rotation, y[cut:]),
+    )
     return Alignment(torch.from_numpy(rotation).float(), figures)
 
 
@@ -72,7 +75,10 @@ def _cosine(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def ridge_solve(gram: Tensor, moment: Tensor, penalty: float) -> Tensor:
-    """Return the ridge solution of accumulated moments `x'x` `[A, A]` and `x'y` `[A, D]`, as float32."""
+    """Return the ridge solution of accumulated moments `x'x` `[A, A]` and `x'y` `[A, D]`, as float32.
+
+    The penalty is relative to the mean diagonal, so that one number suits features of any scale.
+    """
     regular = gram + penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
     return torch.from_numpy(scipy.linalg.solve(regular.numpy(), moment.numpy(), assume_a="pos")).float()
 
@@ -80,8 +86,8 @@ def ridge_solve(gram: Tensor, moment: Tensor, penalty: float) -> Tensor:
 def conjugated(weights: Mapping[str, Tensor], rotation: Tensor, *, published: bool = False) -> dict[str, Tensor]:
     """Return a domain net's linear weights folded with a rotation R (target to source coordinates of row vectors).
 
-    Right: `W0' = W0 R^T` in PyTorch's `[out, in]` layout for `x @ R`, `W2' = R W2`, `b2' = R b2`. The original folds the
-    inverse and leaves `b2` alone; `published=True` does the same. Source: EXPERIMENTS section 0, orthogonal Procrustes.
+    Right: `W0' = W0 R^T` in PyTorch's `[out, in]` layout for `x @ R`, `W2' = R W2`, `b2' = R b2`. The original folds
+    the inverse and leaves `b2` alone; `published=True` does the same.
     """
     r = rotation.T if published else rotation
     out = dict(weights)
@@ -107,15 +113,13 @@ def pair_states(target: States, source: States, max_rows: int | None) -> tuple[T
 
     Raises: AlignmentError: the two share no position.
     """
-    there = {name: i for i, name in enumerate(source.manifest["documents"])}
+    there = {name: i for i, name in enumerate(source.manifest.documents)}
     at_target, at_source = [], []
-    for i, name in enumerate(target.manifest["documents"]):
+    for i, name in enumerate(target.manifest.documents):
         if name not in there:
             continue
-        t_windows, s_windows = (
-            torch.nonzero(target.document == i).flatten(),
-            torch.nonzero(source.document == there[name]).flatten(),
-        )
+        t_windows = torch.nonzero(target.document == i).flatten()
+        s_windows = torch.nonzero(source.document == there[name]).flatten()
         t, s = paired_positions(
             target.char_end[t_windows].flatten().numpy(), source.char_end[s_windows].flatten().numpy()
         )
@@ -132,19 +136,25 @@ def _flat(windows: Tensor, position: Tensor, per_window: int) -> Tensor:
     return windows[position // per_window].long() * per_window + position % per_window
 
 
-def read_rotations(manifests: Sequence[str], seed: int) -> dict[str, Tensor]:
-    """Return the rotations of a seed: `aligned`, `own`, and `other` where there is one.
+@dataclass(frozen=True)
+class Rotations:
+    """The rotations `[A, A]` from a redrawn interface to the source's space, the oracle's and the wrong domain's."""
+
+    aligned: Tensor
+    own: Tensor
+    other: Tensor | None = None
+
+
+def read_rotations(manifests: Sequence[str], seed: int) -> Rotations:
+    """Return the rotations of a seed, written beside the manifests of its alignment.
 
     Raises: AlignmentError: no manifest holds the seed.
     """
-    from abi.models.states import load_mapped
-
     for path in manifests:
         tensors = load_mapped(Path(path).with_suffix(".safetensors"))
-        mine = f"{seed}."
-        found = {name.removeprefix(mine): tensor for name, tensor in tensors.items() if name.startswith(mine)}
-        if {"aligned", "own"} <= set(found):
-            return found
+        aligned, own, other = (tensors.get(f"{seed}.{name}") for name in ("aligned", "own", "other"))
+        if aligned is not None and own is not None:
+            return Rotations(aligned, own, other)
     raise AlignmentError(
         f"alignment: none of {list(manifests)} holds both rotations of seed {seed}; delete and rebuild them"
     )

@@ -1,32 +1,30 @@
 """Scores of a scaling law: a module on an updated backbone, calibrated for more and more steps, looked at on the way.
 
-Every point is a backbone and a domain: the module trained before the update, its interface calibrated by KD from the oracle
-of the updated backbone, its net frozen. Source: EXPERIMENTS C7 (which trains the net too).
+Every point is a backbone and a domain: the module trained before the update, its interface calibrated by KD from the
+oracle of the updated backbone, its net frozen (`docs/experiments.md`, C7, trains the net too).
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from abi.arms.data import Batch, FitData, Objective
-from abi.arms.forms import corrections
+from abi.arms.forms import ArmForm, corrections
 from abi.arms.gradient import ToFit, fit_gradients
 from abi.arms.metrics import margins
 from abi.arms.scores import Key, Score, score
-from abi.base.job import Job
+from abi.base.catalogue import ORACLE, RAW
+from abi.base.job import InputFiles
 from abi.base.seeds import derive_seed
 from abi.models.loop import Phase, Schedule
 from abi.models.module import AbiModule, with_net
 from abi.models.saved import having, module_of_seed, updated
 from abi.models.states import States
+from abi.plan.specs.studies import LawEvidence
 
-Scored = tuple[list[Score], Mapping[str, States]]
 
-
-def studies(job: Job, inputs: Mapping[str, Any], seed: int) -> Iterator[Scored]:
+def studies(spec: LawEvidence, inputs: InputFiles, seed: int) -> Iterator[tuple[list[Score], dict[str, States]]]:
     """Yield the scores of a point, a study `<update>-<text>` each: `raw`, `oracle`, `budget-<steps>`."""
-    spec = job.spec
-    for update in spec["updates"]:
-        for text in spec["texts"]:
+    for update in spec.updates:
+        for text in spec.texts:
             place = f"/{update}/held.1/"
             train, head = updated(inputs, place, text, seed, "train")
             test, _ = updated(inputs, place, text, seed)
@@ -34,32 +32,36 @@ def studies(job: Job, inputs: Mapping[str, Any], seed: int) -> Iterator[Scored]:
             module = module_of_seed(inputs[source_of(inputs, text, update)], seed)
             data = FitData(train, head, corrections(oracle, train))
             study, scopes = f"{update}-{text}", {"domain": test}
-            arms: dict[Key, Any] = {Key(study, "raw"): None, Key(study, "oracle"): oracle}
+            arms: dict[Key, ArmForm | None] = {Key(study, RAW): None, Key(study, ORACLE): oracle}
             arms |= {Key(study, f"budget-{n}"): m for n, m in calibrated(module, data, spec, seed).items()}
-            scores = score(arms, oracle, None, scopes, head, windows_per_batch=spec["windows_per_batch"])
+            scores = score(arms, oracle, None, scopes, head, windows_per_batch=spec.windows_per_batch)
             margin = Score("domain", Key(study, "margin"), "top5_margin", margins(oracle, test, head))
             yield [*scores, margin], scopes
 
 
-def calibrated(module: AbiModule, data: FitData, spec: Mapping[str, Any], seed: int) -> dict[int, AbiModule]:
-    """Return steps -> the module after that many steps of one run at a constant rate; its net and the given module stay."""
-    budget = spec["budget"]
-    looked, objective = budget["budgets"], Objective(spec["fit"], budget["temperature"], budget["kd_weight"])
-    schedule = Schedule([Phase(max(looked["steps"]), looked["lr"], looked["warmup"])])
+def calibrated(module: AbiModule, data: FitData, spec: LawEvidence, seed: int) -> dict[int, AbiModule]:
+    """Return steps -> the module after that many steps of one run; its net and the given module stay."""
+    budget, looked = spec.budget, spec.budget.budgets
+    schedule = Schedule([Phase(max(looked.steps), looked.lr, looked.warmup)])
     moving, kept = with_net(module, module), {}
 
     def keep(done: int) -> None:
-        if done in looked["steps"]:
+        if done in looked.steps:
             kept[done] = with_net(moving, moving)
 
     interface = moving.interface_parameters()
     arm = ToFit(moving, interface, moving.domain_parameters(), schedule, f"calibration seed {seed}")
     fit_gradients(
-        [arm], data, objective, batch=Batch.given(budget), seed=derive_seed("calibration", seed), before_step=keep
+        [arm],
+        data,
+        Objective(spec.fit, budget.temperature, budget.kd_weight),
+        batch=Batch(budget.batch, budget.batch_of),
+        seed=derive_seed("calibration", seed),
+        before_step=keep,
     )
     return kept
 
 
-def source_of(inputs: Mapping[str, Any], text: str, update: str) -> str:
+def source_of(inputs: InputFiles, text: str, update: str) -> str:
     """Return the name of the input that holds a text's source modules on the backbone of an update."""
     return f"source_{text}_{update}" if f"source_{text}_{update}" in inputs.keys() else f"source_{text}"

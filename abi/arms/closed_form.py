@@ -1,77 +1,76 @@
-"""Fits without gradient steps: ridge regression on the teacher's corrections, the shift of a mean distribution, gains."""
+"""Fits without gradient steps: ridge regression on a teacher's corrections, the shift of a mean distribution, gains."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from abi.arms.alignment import ridge_solve
-from abi.arms.data import LOGIT_ROWS, FitData, Lesson
-from abi.arms.forms import Fitted, LinearMap, LogitBias, Readout, taps_of
+from abi.arms.chunks import LOGIT_ROWS
+from abi.arms.data import FitData, Lesson
+from abi.arms.forms import FittableForm, Readout
 from abi.arms.losses import log_totals
-from abi.models.module import AbiModule
-
-
-@torch.no_grad()
-def solve(model: Fitted, data: FitData, penalty: float, most_rows: int = 8192) -> None:
-    """Fit an arm without gradient steps, in place: `proj_out` or the linear map by ridge on the teacher's corrections,
-    the bias as the shift of the mean distribution. Source: EXPERIMENTS E3 (analytical calibration), protocol arm `solved`.
-    """
-    assert data.teacher is not None
-    batch = max(1, most_rows // int(data.states.manifest["positions"]))
-    if isinstance(model, LogitBias):
-        model.logit_bias.copy_(
-            _unigram_shift(data, min(batch, max(1, LOGIT_ROWS // int(data.states.manifest["positions"]))))
-        )
-        return
-    gram = moment = None
-    for start in range(0, len(data.states), batch):
-        part = slice(start, start + batch)
-        taps = data.states.taps(taps_of(model), part)
-        if isinstance(model, AbiModule):
-            x = model.abi_state(taps)
-        else:
-            x = torch.cat([model.features(taps), taps.new_ones(*taps.shape[:2], 1)], dim=-1)
-        rows, y = x.flatten(0, 1).double(), data.teacher[part].flatten(0, 1).double()
-        gram = rows.T @ rows + (0 if gram is None else gram)
-        moment = rows.T @ y + (0 if moment is None else moment)
-    assert gram is not None
-    assert moment is not None
-    weights = ridge_solve(gram, moment, penalty)
-    if isinstance(model, AbiModule):
-        model.proj_out.weight.copy_(weights.T)
-    else:
-        model.weight.copy_(weights[:-1])
-        model.bias.copy_(weights[-1])
-
-
-def _unigram_shift(data: FitData, batch: int) -> Tensor:
-    """Return log mean teacher distribution minus log mean raw distribution, `[V]`."""
-    assert data.teacher is not None
-    taught = raw = torch.zeros(())
-    for start in range(0, len(data.states), batch):
-        part = slice(start, start + batch)
-        final = data.states.final(part)
-        logits = data.head.logits(final)
-        raw = raw + torch.softmax(logits, -1).sum((0, 1), dtype=torch.float64)
-        if data.shift is None:
-            logits = data.head.logits(final + data.teacher[part])
-        else:
-            logits = logits + data.shift[part].float().unsqueeze(1)
-        taught = taught + torch.softmax(logits, -1).sum((0, 1), dtype=torch.float64)
-    return (taught.clamp_min(1e-12) / raw.clamp_min(1e-12)).log().float()
-
 
 GAINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
-SOLVED = {AbiModule: ("proj_out.weight",), LinearMap: ("weight", "bias"), LogitBias: ("logit_bias",)}
-"""What a closed form sets and a gain scales, by kind of arm."""
+@torch.no_grad()
+def solve(model: FittableForm, data: FitData, penalty: float, most_rows: int = 8192) -> None:
+    """Fit an arm without gradient steps, in place, by what its form says of itself (`ArmForm.solve`)."""
+    model.solve(ClosedForm(data, penalty, most_rows))
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """What arms are solved with: the data, the ridge penalty, and how many positions are read at once."""
+
+    data: FitData
+    penalty: float
+    most_rows: int
+
+    def ridge(self, taps: tuple[int, ...], rows: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the ridge solution `[F, D]` from `rows(tapped states)` `[B, T, F]` to the teacher's corrections.
+
+        The moments are accumulated in float64: of some 10,000 rows in float32 the small directions of a nearly singular
+        `x'x` are rounding, and the solution is made of them.
+        """
+        states, teacher = self.data.states, self.data.teacher
+        assert teacher is not None
+        batch = max(1, self.most_rows // states.manifest.positions)
+        gram = moment = None
+        for start in range(0, len(states), batch):
+            part = slice(start, start + batch)
+            x = rows(states.taps(taps, part)).flatten(0, 1).double()
+            y = teacher[part].flatten(0, 1).double()
+            gram = x.T @ x + (0 if gram is None else gram)
+            moment = x.T @ y + (0 if moment is None else moment)
+        assert gram is not None
+        assert moment is not None
+        return ridge_solve(gram, moment, self.penalty)
+
+    def shift(self) -> Tensor:
+        """Return log mean teacher distribution minus log mean plain distribution, `[V]`."""
+        data, teacher = self.data, self.data.teacher
+        assert teacher is not None
+        batch = max(1, min(self.most_rows, LOGIT_ROWS) // data.states.manifest.positions)
+        taught = raw = torch.zeros(())
+        for start in range(0, len(data.states), batch):
+            part = slice(start, start + batch)
+            final = data.states.final(part)
+            logits = data.head.logits(final)
+            raw = raw + torch.softmax(logits, -1).sum((0, 1), dtype=torch.float64)
+            if data.shift is None:
+                logits = data.head.logits(final + teacher[part])
+            else:
+                logits = logits + data.shift[part].float().unsqueeze(1)
+            taught = taught + torch.softmax(logits, -1).sum((0, 1), dtype=torch.float64)
+        return (taught.clamp_min(1e-12) / raw.clamp_min(1e-12)).log().float()
 
 
 @torch.no_grad()
-def choose_gains(models: Sequence[Fitted], lesson: Lesson, batch: int = LOGIT_ROWS) -> list[float]:
-    """Scale every arm in place by the gain of `GAINS` whose distributions come closest to a held-out lesson; return the gains.
+def choose_gains(models: Sequence[FittableForm], lesson: Lesson, batch: int = LOGIT_ROWS) -> list[float]:
+    """Scale every arm in place by the gain whose distributions come closest to a held-out lesson; return the gains.
 
     Closest is the least mean KL(lesson || arm), nats per position, of which the part that no gain changes is left out.
     No domain text is read.
@@ -85,11 +84,12 @@ def choose_gains(models: Sequence[Fitted], lesson: Lesson, batch: int = LOGIT_RO
         for i, readout in enumerate(readouts):
             read = readout.read(lesson.states, part)
             own = readout.logits(torch.zeros(()), None if read is None else read.flatten(0, 1))
+            # KL(lesson || arm) = const - E[gain * own] + log sum exp(logits + gain * own): one pass serves all gains
             asked = (taught * own).sum(dtype=torch.float64)
             for at, gain in enumerate(GAINS):
                 totals[i, at] += log_totals(logits + gain * own).sum(dtype=torch.float64) - gain * asked
     best = [GAINS[at] for at in totals.argmin(1).tolist()]
     for model, gain in zip(models, best, strict=True):
-        for name in SOLVED[type(model)]:
+        for name in model.solved:
             model.get_parameter(name).mul_(gain)
     return best

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +10,6 @@ from torch import Tensor
 from abi.base.errors import DataError
 from abi.models.module import AbiModule
 from abi.models.states import Head, States
-
-LOGIT_ROWS = 128
-"""Positions whose logits `[n, V]` are formed at once where no gradient is: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +31,14 @@ class Batch:
     size: int
     of: str = "windows"
 
-    @classmethod
-    def given(cls, section: Mapping[str, Any]) -> "Batch":
-        """Return the batch of a section of the config that has one."""
-        return cls(section["batch"], section.get("batch_of", "windows"))
-
     def at_most(self, states: States) -> "Batch":
         """Return a batch that some states can fill."""
-        whole = 1 if self.of == "windows" else int(states.manifest["positions"])
+        whole = 1 if self.of == "windows" else states.manifest.positions
         return replace(self, size=min(self.size, len(states) * whole))
 
     def as_windows(self, states: States) -> int:
-        """Return how many whole windows hold at least as many positions, for what must read windows (a backbone); all at most."""
-        wanted = self.size if self.of == "windows" else math.ceil(self.size / int(states.manifest["positions"]))
+        """Return how many whole windows hold at least as many positions (a backbone must read windows); all at most."""
+        wanted = self.size if self.of == "windows" else math.ceil(self.size / states.manifest.positions)
         return min(wanted, len(states))
 
 
@@ -55,8 +46,8 @@ class Batch:
 class Lesson:
     """Paired positions as one-position windows: target states, and what the source's module does to each token there.
 
-    Args: states: `[P, 1, ...]`; head: of the target; shift: `[P, V]` float16, log-ratio of the source's distribution with
-        and without its module at every token both vocabularies hold, 0 elsewhere.
+    Args: states: `[P, 1, ...]`; head: of the target; shift: `[P, V]` float16, log-ratio of the source's distribution
+        with and without its module at every token both vocabularies hold, 0 elsewhere.
     """
 
     states: States
@@ -69,8 +60,9 @@ class FitData:
     """What a fit may read: train states, the frozen head, and for a teacher its corrections `[N, T, D]`.
 
     `shift` `[N, V]`: of one-position windows, the log-ratio a lesson asks for (`matched`); the corrections then are its
-    nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is chosen. `carried`: the
-    source's interface, carried on this text (a share of it keeps that of the whole). `others`: name of another text -> the same on that text.
+    nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is chosen. `carried`:
+    the source's interface, carried on this text (a share of it keeps that of the whole). `others`: name of another text
+    -> the same on that text.
     """
 
     states: States
@@ -94,8 +86,8 @@ class FitData:
         return self.select(list(range(max(1, int(share * len(self.states))))))
 
     def at_most(self, rows: int | None) -> "FitData":
-        """Return whole windows spread evenly over the data that hold about so many positions, all of them without a limit."""
-        wanted = None if rows is None else max(1, rows // int(self.states.manifest["positions"]))
+        """Return whole windows spread evenly over the data, of about so many positions; all without a limit."""
+        wanted = None if rows is None else max(1, rows // self.states.manifest.positions)
         if wanted is None or wanted >= len(self.states):
             return self
         return self.select(spread_rows(len(self.states), wanted).tolist())
@@ -108,14 +100,13 @@ class FitData:
     def select(self, windows: list[int]) -> "FitData":
         """Return some windows, each with what its teacher says of it."""
         return replace(
-            self, states=self.states.select(windows), teacher=None if self.teacher is None else self.teacher[windows],
+            self,
+            states=self.states.select(windows),
+            teacher=None if self.teacher is None else self.teacher[windows],
             shift=None if self.shift is None else self.shift[windows],
-        )  # fmt: skip
-
-
-CHUNK = 2048
+        )
 
 
 def spread_rows(n: int, most: int) -> Tensor:
-    """Return at most `most` indices spread evenly over n."""
+    """Return at most `most` indices spread evenly over n: the first ones would all be of the first few documents."""
     return torch.arange(n) if n <= most else (torch.arange(most) * (n / most)).long()

@@ -1,30 +1,94 @@
-"""The forms an arm can have besides a module, what each does to the logits, and their files."""
+"""The forms an arm can have: what each does to the logits, how it is solved, and its file."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, Protocol
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import parse_json, sha256_file, sha256_tensors, write_tensors
-from abi.models.module import AbiModule, load_module
+from abi.base.manifests import ModuleFacts
+from abi.base.typed import Sha256, Typed
+from abi.models.module import AbiModule, ClosedForms, read_module
 from abi.models.states import Head, States, load_mapped, open_tensors
 
 ARM_FILE = "arm.safetensors"
-
-
 FINALS = "final.safetensors"
 """The final states of an adapted backbone (`lora`)."""
 
 
-class LinearMap(nn.Module):
+class ArmForm(Protocol):
+    """What evaluation asks of an arm, whatever it is made of."""
+
+    @property
+    def logit_bias(self) -> Tensor | None:
+        """What it adds to all logits, `[V]`, if anything."""
+
+    def correction(self, states: States, index: Tensor | slice) -> Tensor | None:
+        """Return what it adds to the final states of some windows, `[B, T, D]`, or None where it changes no state."""
+
+    def read(self, states: States, index: Tensor | slice) -> Tensor | None:
+        """Return what its logits are linear in, `[B, T, R]`: the correction, or fewer numbers that say as much."""
+
+    def readout(self, head: Tensor) -> Tensor:
+        """Return the map `[V, R]` from what it reads to logits, given the head's `[V, D]`."""
+
+
+class FittableForm(ArmForm, Protocol):
+    """What a fit asks of an arm besides: `AbiModule`, `LinearMap` and `LogitBias` have it."""
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """The taps it reads."""
+
+    @property
+    def solved(self) -> tuple[str, ...]:
+        """The parameters that a closed form sets and a gain scales: its output is linear in them."""
+
+    def solve(self, by: ClosedForms) -> None:
+        """Set them to their closed form."""
+
+    def save(self, folder: Path, facts: ModuleFacts) -> None:
+        """Write it into its folder."""
+
+    def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Return all parameters by name."""
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """Return one of them."""
+
+    def requires_grad_(self, requires_grad: bool = True) -> object:
+        """Let all of them train, or none."""
+
+
+class Correcting:
+    """A form that has no other way to its logits than its correction, `[B, T, D]`, through the head."""
+
+    logit_bias = None
+
+    def correction(self, states: States, index: Tensor | slice) -> Tensor:
+        """Return what it adds to the final states of some windows, `[B, T, D]`."""
+        raise NotImplementedError
+
+    def read(self, states: States, index: Tensor | slice) -> Tensor:
+        """Return the correction."""
+        return self.correction(states, index)
+
+    def readout(self, head: Tensor) -> Tensor:
+        """Return the head."""
+        return head
+
+
+class LinearMap(Correcting, nn.Module):
     """The `linear` arm: one affine map from standardised tapped states `[B, T, K, D]` to the correction `[B, T, D]`."""
 
     mean: Tensor
     std: Tensor
+    solved = ("weight", "bias")
 
     def __init__(self, taps: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -35,8 +99,8 @@ class LinearMap(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def standardise(self, states: States, rows: int = 65536) -> None:
-        """Take mean and deviation of the features from the first rows of the data, so that one rate suits all of them."""
-        windows = slice(0, max(1, rows // int(states.manifest["positions"])))
+        """Take mean and deviation of the features from the first rows of the data, so that one rate suits all."""
+        windows = slice(0, max(1, rows // states.manifest.positions))
         features = states.taps(self.taps, windows).flatten(0, 1).flatten(1)
         self.mean.copy_(features.mean(0))
         self.std.copy_(features.std(0).clamp_min(1e-6))
@@ -49,34 +113,64 @@ class LinearMap(nn.Module):
         """Return the correction `[B, T, D]`."""
         return self.features(taps) @ self.weight + self.bias
 
+    def correction(self, states: States, index: Tensor | slice) -> Tensor:
+        """Return the correction `[B, T, D]` of some windows."""
+        correction: Tensor = self(states.taps(self.taps, index))
+        return correction
+
+    def solve(self, by: ClosedForms) -> None:
+        """Put map and offset to the ridge solution from features and a constant to the teacher's corrections."""
+        weights = by.ridge(self.taps, lambda x: torch.cat([self.features(x), x.new_ones(*x.shape[:2], 1)], dim=-1))
+        self.weight.copy_(weights[:-1])
+        self.bias.copy_(weights[-1])
+
+    def save(self, folder: Path, facts: ModuleFacts) -> None:
+        """Write the arm's file (`save_simple`)."""
+        save_simple(self, folder / ARM_FILE, facts.base_sha256)
+
 
 class LogitBias(nn.Module):
     """The `bias` arm: no correction, one logit-bias vector `[V]` (a unigram shift)."""
+
+    solved = ("logit_bias",)
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
         self.taps: tuple[int, ...] = ()
         self.logit_bias = nn.Parameter(torch.zeros(vocabulary))
 
-    def forward(self, taps: Tensor) -> Tensor:
+    def correction(self, states: States, index: Tensor | slice) -> None:
         """Return no correction."""
-        return taps.new_zeros(())
+
+    def read(self, states: States, index: Tensor | slice) -> None:
+        """Return nothing: it reads no state."""
+
+    def readout(self, head: Tensor) -> Tensor:
+        """Return the head."""
+        return head
+
+    def solve(self, by: ClosedForms) -> None:
+        """Put the bias to the shift between the mean distributions."""
+        self.logit_bias.copy_(by.shift())
+
+    def save(self, folder: Path, facts: ModuleFacts) -> None:
+        """Write the arm's file (`save_simple`)."""
+        save_simple(self, folder / ARM_FILE, facts.base_sha256)
 
 
-class StoredStates(nn.Module):
-    """The `lora` arm as evaluation reads it: the final states that an adapted backbone gave for some windows, written once.
+class StoredStates(Correcting):
+    """The `lora` arm as evaluation reads it: the final states an adapted backbone gave for some windows, stored once.
 
-    Args: stored: hash of the tensors of a store of states -> (numbers `[N]` of its windows, their final states `[N, T, D]`).
+    Args: stored: hash of the tensors of a store of states -> (numbers `[N]` of its windows, final states `[N, T, D]`).
     """
 
     def __init__(self, stored: Mapping[str, tuple[Tensor, Tensor]], where: str = "stored states") -> None:
-        super().__init__()
         self.where, self.finals = where, {key: final for key, (_, final) in stored.items()}
         self.rows = {key: _rows_of(windows) for key, (windows, _) in stored.items()}
 
     def correction(self, states: States, index: Tensor | slice) -> Tensor:
         """Return stored minus plain final states `[B, T, D]`. Raises: DataError: it was not run on these windows."""
-        key, windows = str(states.manifest["tensors_sha256"]), states.windows[index]
+        key, windows = states.manifest.tensors_sha256, states.windows[index]
         rows = self.rows.get(key, windows.new_empty(0))
         known = bool((windows < len(rows)).all()) and bool((rows[windows] >= 0).all())
         plain = states.final(index)
@@ -92,67 +186,40 @@ def _rows_of(windows: Tensor) -> Tensor:
     return rows
 
 
-class Mixture(nn.Module):
+class Mixture(Correcting):
     """Several modules of one backbone at once: the weighted sum of their corrections."""
 
     def __init__(self, parts: Sequence[tuple[float, AbiModule]]) -> None:
-        super().__init__()
         self.parts = list(parts)
 
     def correction(self, states: States, index: Tensor | slice) -> Tensor:
         """Return the mixed correction `[B, T, D]` of some windows."""
-        found = [weight * module(states.taps(module.config.taps, index)) for weight, module in self.parts]
+        found = [weight * module.correction(states, index) for weight, module in self.parts]
         return torch.stack(found).sum(0)
 
 
-Fitted = AbiModule | LinearMap | LogitBias
-
-
-Evaluated = Fitted | StoredStates | Mixture
-
-
-def taps_of(model: Fitted) -> tuple[int, ...]:
-    """Return the taps a fitted arm reads."""
-    return model.config.taps if isinstance(model, AbiModule) else model.taps
-
-
-def correction_of(model: Evaluated | None, states: States, index: Tensor | slice) -> Tensor | None:
-    """Return an arm's correction `[B, T, D]` of some windows, or None where it makes none."""
-    if model is None or isinstance(model, LogitBias):
-        return None
-    if isinstance(model, StoredStates | Mixture):
-        return model.correction(states, index)
-    correction: Tensor = model(states.taps(taps_of(model), index))
-    return correction
-
-
-def logit_bias_of(model: Evaluated | None) -> Tensor | None:
-    """Return an arm's logit bias `[V]`, or None."""
-    return model.logit_bias if isinstance(model, LogitBias) else None
-
-
 class Readout:
-    """What an arm does to the logits of the plain backbone, `plain + scale * read @ weight.T + bias`: they are linear in the final state.
+    """What an arm does to the logits of the plain backbone, `plain + scale * read @ weight.T + bias`: they are linear
+    in the final state.
 
-    So a module's logits are as well read from the A numbers of its ABI state as from the D of its correction, at a cost of
-    A / D (benchmarks/evaluation_cost.py); the plain backbone's are formed once for all arms.
+    So a module's logits are as well read from the A numbers of its ABI state as from the D of its correction, at a cost
+    of A / D (benchmarks/evaluation_cost.py); the plain backbone's are formed once for all arms.
+    Args: model: the arm, None for the plain backbone.
     """
 
-    def __init__(self, model: Evaluated | None, head: Head) -> None:
-        self.model, self.bias = model, logit_bias_of(model)
-        self.narrow = isinstance(model, AbiModule) and model.config.d_abi < model.config.width
-        self.weight, self.scale = head.weight, head.scale
-        if self.narrow and isinstance(model, AbiModule):
-            self.weight = head.weight @ model.proj_out.weight
+    def __init__(self, model: ArmForm | None, head: Head) -> None:
+        self.model, self.scale = model, head.scale
+        self.bias = None if model is None else model.logit_bias
+        self.weight = head.weight if model is None else model.readout(head.weight)
 
     def read(self, states: States, index: Tensor | slice) -> Tensor | None:
         """Return what it reads of some windows, `[B, T, A]` or `[B, T, D]`, or None where it changes no state."""
-        if self.narrow and isinstance(self.model, AbiModule):
-            return self.model.abi_state(states.taps(self.model.config.taps, index))
-        return correction_of(self.model, states, index)
+        return None if self.model is None else self.model.read(states, index)
 
     def logits(self, plain: Tensor, read: Tensor | None, rows: slice = slice(None)) -> Tensor:
-        """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: `[N, A]` or `[N, D]`, of which `rows`."""
+        """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: `[N, A]` or `[N, D]`,
+        of which `rows`.
+        """
         logits = plain if read is None else torch.addmm(plain, read[rows], self.weight.T, alpha=self.scale)
         return logits if self.bias is None else logits + self.bias
 
@@ -160,11 +227,19 @@ class Readout:
 @torch.no_grad()
 def corrections(model: AbiModule, states: States, batch: int = 64) -> Tensor:
     """Return a module's corrections `[N, T, D]` of all windows."""
-    parts = [correction_of(model, states, slice(i, i + batch)) for i in range(0, len(states), batch)]
-    return torch.cat([part for part in parts if part is not None])
+    return torch.cat([model.correction(states, slice(i, i + batch)) for i in range(0, len(states), batch)])
 
 
-def save_simple(model: LinearMap | LogitBias, path: str | Path, base_sha256: str) -> None:
+class SimpleArm(Typed):
+    """What the file of a `linear` or `bias` arm says of it."""
+
+    arm: Literal["LinearMap", "LogitBias"]
+    taps: list[int]
+    sha256: Sha256
+    base_sha256: Sha256
+
+
+def save_simple(model: LinearMap | LogitBias, path: Path, base_sha256: str) -> None:
     """Save a `linear` or `bias` arm as one safetensors file with the hashes of its tensors and of its backbone."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     about = {
@@ -176,43 +251,45 @@ def save_simple(model: LinearMap | LogitBias, path: str | Path, base_sha256: str
     write_tensors(path, tensors, {"abi": json.dumps(about)})
 
 
-def load_fitted(folder: str | Path, base_sha256: str | None = None) -> Fitted:
+def load_fitted(folder: str | Path, base_sha256: str | None = None) -> FittableForm:
     """Return a saved arm: a module folder, or one with `arm.safetensors`.
 
     Args: base_sha256: of the backbone whose states it is to read; not compared if None.
     Raises: DataError: damaged, or the arm of another backbone.
     """
     path = Path(folder) / ARM_FILE
-    model, about = _load_simple(path) if path.exists() else load_module(folder)
-    if base_sha256 not in (None, about["base_sha256"]):
+    model, about = _load_simple(path) if path.exists() else read_module(folder)
+    if base_sha256 not in (None, about.base_sha256):
         raise DataError(f"{folder}: is an arm of another backbone than the states; rebuild the calibration")
     return model.requires_grad_(False)
 
 
-def _load_simple(path: Path) -> tuple[LinearMap | LogitBias, dict[str, Any]]:
-    """Return a `linear` or `bias` arm and what its file says of it: arm, taps, sha256, base_sha256."""
+def _load_simple(path: Path) -> tuple[LinearMap | LogitBias, SimpleArm]:
+    """Return a `linear` or `bias` arm and what its file says of it."""
     tensors = load_mapped(path)
     try:
-        about: dict[str, Any] = parse_json((open_tensors(path).metadata() or {})["abi"])
-        model = LogitBias(len(tensors["logit_bias"])) if about["arm"] == "LogitBias" else _linear(about, tensors)
+        about = SimpleArm.model_validate(parse_json((open_tensors(path).metadata() or {})["abi"]))
+        model: LinearMap | LogitBias
+        if about.arm == "LogitBias":
+            model = LogitBias(len(tensors["logit_bias"]))
+        else:
+            model = LinearMap(tuple(about.taps), tensors["bias"].shape[0])
         model.load_state_dict(tensors)
-        whole = sha256_tensors(tensors) == about["sha256"] and isinstance(about["base_sha256"], str)
-    except (KeyError, RuntimeError, TypeError, ValueError):
+        whole = sha256_tensors(tensors) == about.sha256
+    except (KeyError, RuntimeError, TypeError, ValueError, ValidationError):
         raise DataError(f"{path}: holds no arm of abi; delete its folder and rebuild it") from None
     if not whole:
         raise DataError(f"{path}: does not match its own hash; delete its folder and rebuild it")
     return model, about
 
 
-def _linear(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearMap:
-    return LinearMap(tuple(about["taps"]), tensors["bias"].shape[0])
-
-
 def load_stored(path: str | Path, sha256: str, scopes: Mapping[str, States], base_sha256: str) -> StoredStates:
     """Return a `lora` arm from its stored final states (`<scope>.final` `[N, T, D]`, `<scope>.windows` `[N]`).
 
-    Args: sha256: of the file, as its manifest says; scopes: the states it is to be compared with; base_sha256: of its backbone.
-    Raises: DataError: damaged, or of another backbone or other windows than the states; TamperError: not the file recorded.
+    Args: sha256: of the file, as its manifest says; scopes: the states it is to be compared with; base_sha256: of its
+        backbone.
+    Raises: DataError: damaged, or of another backbone or other windows than the states; TamperError: not the file
+        recorded.
     """
     tensors = load_mapped(path)
     if sha256_file(path) != sha256:
@@ -223,9 +300,9 @@ def load_stored(path: str | Path, sha256: str, scopes: Mapping[str, States], bas
         raise DataError(f"{path}: holds no final states of abi; delete its folder and rebuild it") from None
     stored = {}
     for scope, states in scopes.items():
-        if states.manifest["base_sha256"] != base_sha256:
+        if states.manifest.base_sha256 != base_sha256:
             raise DataError(f"{path}: is an arm of another backbone than {states.path}; rebuild the arm `lora`")
-        key = str(states.manifest["tensors_sha256"])
+        key = states.manifest.tensors_sha256
         if of.get(scope) != key or f"{scope}.final" not in tensors:
             raise DataError(f"{path}: was not run on the windows of {states.path}; rebuild the arm `lora`")
         stored[key] = (tensors[f"{scope}.windows"], tensors[f"{scope}.final"])

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from abi.arms.chunks import LOSS_ROWS
 from abi.models.states import Head
 
-CHUNK = 64
 LOG2_E = math.log2(math.e)
 """Logits are scaled by it before `exp2`, which costs a third of `exp` on a CPU (benchmarks/step_cost.py)."""
 
@@ -34,14 +34,19 @@ def head_loss(
     Equals `(1 - w) * cross_entropy(s, y) + w * T^2 * kl_div(log_softmax(s / T), softmax(t / T), "batchmean")` with
     `s = head(states) + logit_bias`, `t = head(teacher) + teacher_shift`; without a teacher w is 0.
 
-    Args: states: `[N, D]`; targets: `[N]` ids; teacher: `[N, D]` final states of the teacher; teacher_shift: `[N, V]`, added
-        to its logits; logit_bias: `[V]`, trainable.
-    Source: EXPERIMENTS section 0, KD loss (Hinton et al. 2015).
+    Args: states: `[N, D]`; targets: `[N]` ids; teacher: `[N, D]` final states of the teacher; teacher_shift: `[N, V]`,
+        added to its logits; logit_bias: `[V]`, trainable.
+    Source: Hinton et al. 2015, with the temperature and weight of the record (`docs/experiments.md`).
     """
     [loss] = head_losses(
-        [(states, logit_bias)], head, targets, teacher=teacher, teacher_shift=teacher_shift, temperature=temperature,
+        [(states, logit_bias)],
+        head,
+        targets,
+        teacher=teacher,
+        teacher_shift=teacher_shift,
+        temperature=temperature,
         kd_weight=kd_weight,
-    )  # fmt: skip
+    )
     return loss
 
 
@@ -73,8 +78,9 @@ class _HeadLoss(torch.autograd.Function):
         grads = [torch.empty_like(states) for states, _ in students]
         bias_grads = [None if bias is None else torch.zeros_like(bias) for _, bias in students]
         totals = [states.new_zeros(()) for states, _ in students]
-        for start in range(0, n, CHUNK):
-            part = slice(start, min(start + CHUNK, n))
+        # The gradient is formed here, while a chunk's logits are at hand: kept for `backward`, they would be `[N, V]`.
+        for start in range(0, n, LOSS_ROWS):
+            part = slice(start, min(start + LOSS_ROWS, n))
             taught = None if weight == 0 else _taught(head, teacher[part], shift, part, temperature)
             for i, (states, bias) in enumerate(students):
                 logits = head.logits(states[part])
@@ -127,8 +133,8 @@ def _ce_and_kd(
 ) -> tuple[Tensor, Tensor]:
     """Return the summed loss of a chunk and its gradient `[C, V]` with respect to the logits.
 
-    One exponential per logit: at temperature 1 or 2 the student's plain exponentials are powers of the tempered ones, and KL
-    needs no logarithm but of the two sums. Overwrites the logits.
+    One exponential per logit: at temperature 1 or 2 the student's plain exponentials are powers of the tempered ones,
+    and KL needs no logarithm but of the two sums. Overwrites the logits.
     """
     rows = torch.arange(len(targets))
     scaled = logits.sub_(logits.amax(-1, keepdim=True))
@@ -163,5 +169,5 @@ def log_totals(logits: Tensor) -> Tensor:
 
 
 def correction_mse(correction: Tensor, reference: Tensor) -> Tensor:
-    """Return the mean over positions and components of the squared difference of two corrections (the record's corrMSE)."""
+    """Return the mean squared difference of two corrections over positions and components (the record's corrMSE)."""
     return torch.mean((correction - reference) ** 2)

@@ -1,4 +1,4 @@
-"""NIB metrics and losses per position and per document (torch). Source: EXPERIMENTS section 0, PROTOCOL sections 1 and 5."""
+"""NIB metrics and losses per position and per document (`docs/protocol.md`, sections 1 and 5)."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from abi.arms.forms import Evaluated, Readout
+from abi.arms.chunks import EVALUATION_LOGITS
+from abi.arms.forms import ArmForm, Readout
 from abi.arms.losses import LOG2_E
 from abi.base.errors import DataError
 from abi.models.states import Head, States
 
 TOP = 5
-CHUNK = 2**17
-"""Logits that are formed at once: positions times vocabulary."""
 LOG_ZERO, TINY = -1e4, 1e-38
 
 
@@ -56,7 +55,7 @@ def _check_finite(per_row: Tensor) -> None:
 
 
 def top_ids(logits: Tensor, k: int) -> Tensor:
-    """Return the ids `[N, k]` of the k largest logits, ties broken by the smaller token id, whatever the library's sort does."""
+    """Return the ids `[N, k]` of the k largest logits, ties broken by the smaller token id, whatever the sort does."""
     values, ids = torch.topk(logits, min(k + 1, logits.shape[-1]), dim=-1)
     tied = (values[:, 1:] == values[:, :-1]).any(-1)
     ids = ids[:, :k].clone()
@@ -82,7 +81,7 @@ def _log(values: Tensor) -> Tensor:
 
 
 def agreement(reference: Distribution, candidate: Distribution) -> dict[str, Tensor]:
-    """Return the four NIB metrics `[N]` per position: JS (nats), top-1 agreement, top-5 overlap, |entropy difference| (nats)."""
+    """Return the four NIB metrics `[N]` per position: JS, top-1, top-5 overlap, |entropy difference| (nats)."""
     overlap = (reference.top.unsqueeze(-1) == candidate.top.unsqueeze(-2)).any(-1).float().mean(-1)
     return {
         "js_nats": js_nats(reference, candidate),
@@ -103,7 +102,7 @@ def scored(values: Tensor | None, states: States) -> Tensor | None:
 
 
 @torch.inference_mode()
-def margins(model: Evaluated | None, states: States, head: Head) -> Tensor:
+def margins(model: ArmForm | None, states: States, head: Head) -> Tensor:
     """Return per window `[N]` the median over scored positions of P(rank 5) - P(rank 6): how clear the top five are."""
     found, readout = [], Readout(model, head)
     for window in range(len(states)):
@@ -117,26 +116,27 @@ def margins(model: Evaluated | None, states: States, head: Head) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(
-    arms: Mapping[str, Evaluated | None],
+    arms: Mapping[str, ArmForm | None],
     states: States,
     head: Head,
     *,
-    reference: Evaluated | None,
-    teacher: Evaluated | None,
+    reference: ArmForm | None,
+    teacher: ArmForm | None,
     windows_per_batch: int = 8,
     agree: bool = True,
 ) -> Iterator[tuple[str, str, Tensor]]:
     """Yield (arm, metric, value per window `[N]`) for every arm: means over its scored positions.
 
-    Distributions are formed for a few positions at a time (`CHUNK`), which keeps them in the processor's cache.
+    Distributions are formed for a few positions at a time (`EVALUATION_LOGITS`), which keeps them in the processor's
+    cache.
 
     Args:
         arms: name -> fitted arm, None for the raw backbone.
-        reference: agreement is measured against it, None for the raw backbone; teacher: `teacher_js_nats`, if there is one.
-        agree: without it only `loss_nats` is computed (off-domain text).
+        reference: agreement is measured against it, None for the raw backbone; teacher: `teacher_js_nats`, if there is
+        one. agree: without it only `loss_nats` is computed (off-domain text).
     """
     collected: dict[tuple[str, str], list[Tensor]] = {}
-    chunk = max(1, CHUNK // len(head.weight))
+    chunk = max(1, EVALUATION_LOGITS // len(head.weight))
     judges = [reference, *([] if teacher is None else [teacher])] if agree else []
     readouts = {id(model): Readout(model, head) for model in [*arms.values(), *judges]}
     for start in range(0, len(states), windows_per_batch):

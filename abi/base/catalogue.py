@@ -1,6 +1,6 @@
 """Everything there is to know of arms, kinds of claims, regimes, fits and metrics, each said once.
 
-A new arm is one entry of `ARMS`; a new regime or kind is one entry of `REGIMES` or `KINDS` beside the code that judges it.
+A new arm is one entry of `ARMS`; a new regime or kind is one entry of `REGIMES` or `KINDS` beside what judges it.
 Words and colours are for readers: the code digest leaves the keywords `words` and `colour` out (`base/digest.py`).
 """
 
@@ -13,8 +13,9 @@ Regime = Literal["oracle-kd", "few-shot", "general-only", "reconstruction"]
 RAW, RAW_BEFORE, RAW_FREE, UNTRAINED = "raw", "raw-before", "raw-free", "untrained"
 REFERENCE, ORACLE, ORACLE_BEFORE, BEFORE = "reference", "oracle", "oracle-before", "before"
 NATIVE, CANDIDATE, TRANSFERRED, ZERO_SHOT, CHART = "native", "candidate", "transferred", "zero-shot", "chart"
-ZERO_SHOT_FREE, RANDOM, RANDOM_NET, PERMUTED, IDENTITY = "zero-shot-free", "random", "random-net", "permuted", "identity"
-AS_PUBLISHED, SHARED, NO_DOMAIN, ZERO_SHOT_OFF, ORACLE_OFF = "published", "shared", "no-domain", "zero-shot-off", "oracle-off"
+ZERO_SHOT_FREE, RANDOM, RANDOM_NET, PERMUTED = "zero-shot-free", "random", "random-net", "permuted"
+IDENTITY, AS_PUBLISHED, SHARED, NO_DOMAIN = "identity", "published", "shared", "no-domain"
+ZERO_SHOT_OFF, ORACLE_OFF = "zero-shot-off", "oracle-off"
 BEFORE_OFF, RANDOM_OFF, LINEAR, BIAS, UNFROZEN = "before-off", "random-off", "linear", "bias", "unfrozen"
 DIRECT, LORA, WRONG_DOMAIN = "direct", "lora", "wrong-domain"
 
@@ -46,12 +47,12 @@ class Recipe:
     """How one arm is made in one regime.
 
     Args:
-        net: whose domain net: `source`, `oracle`, `wrong` (another domain's), `random`, `permuted` (the source's), `start` (of
-            the module it starts from) or `none`.
-        rotation: `aligned` (source space), `own` (the oracle's space), `other` (the wrong domain's), `inverse` (folded as the
-            original does) or `identity`.
-        start: `redrawn` (a fresh interface), `carried` (the source's, by least squares on general text: the net then stays in
-            the source's space) or `before` (the candidate's native module).
+        net: whose domain net: `source`, `oracle`, `wrong` (another domain's), `random`, `permuted` (the source's),
+            `start` (of the module it starts from) or `none`.
+        rotation: `aligned` (source space), `own` (the oracle's space), `other` (the wrong domain's), `inverse` (folded
+            as the original does) or `identity`.
+        start: `redrawn` (a fresh interface), `carried` (the source's, by least squares on general text: the net then
+            stays in the source's space) or `before` (the candidate's native module).
         trains: `interface`, `all`, or `published` (all but the module's norm, as the original).
         form: `module`, `linear`, `bias` or `lora` (an adapted backbone, which has its own job: `steps/train_lora.py`).
         draws: draws per seed where the arm is random and cheap (closed form only).
@@ -71,8 +72,8 @@ class Recipe:
 class Arm:
     """One way to fill a target's module, or a bound that needs none.
 
-    Args: recipes: regime -> how it is made there; an arm without one is no fit. of_kind: kind -> what it is there, where that
-        differs. seeded: whether its figures vary with the seed.
+    Args: recipes: regime -> how it is made there; an arm without one is no fit. of_kind: kind -> what it is there,
+        where that differs. seeded: whether its figures vary with the seed.
     """
 
     name: str
@@ -89,7 +90,7 @@ def _everywhere(taught: Recipe, carried: Recipe | None = None, **others: Recipe)
     return found if carried is None else found | {"general-only": carried}
 
 
-# In the order in which tables and figures show them.
+# In the order in which tables and figures show them; laid out by hand (fmt: skip), as a table of entries.
 ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
@@ -102,13 +103,15 @@ ARMS: dict[str, Arm] = {
         Arm(UNTRAINED, BOUND, words="an interface nobody trained, without a net: where the original's E4 starts"),
         Arm(
             REFERENCE, BOUND,
-            words="a second module trained on the target itself; agreement is measured against it, and it teaches nobody",
+            words="a second module trained on the target itself; agreement is measured against it, "
+            "and it teaches nobody",
         ),
         Arm(
             ORACLE, BOUND, words="a module trained on the target itself with the whole budget",
             of_kind={
                 "update": "a module trained on the updated backbone with the whole budget",
-                "atlas": "a module trained on the domain with the whole budget; its corrections are what charts are solved for",
+                "atlas": "a module trained on the domain with the whole budget; "
+                "its corrections are what charts are solved for",
             },
         ),
         Arm(ORACLE_BEFORE, BOUND, words="a module trained on the backbone before any update"),
@@ -147,7 +150,8 @@ ARMS: dict[str, Arm] = {
         ),
         Arm(RANDOM_NET, PLACEBO, words="placebo: the module's own interface around a net of random weights"),
         Arm(
-            PERMUTED, PLACEBO, words="placebo: the source's net with its weights shuffled, calibrated with the same budget",
+            PERMUTED, PLACEBO,
+            words="placebo: the source's net with its weights shuffled, calibrated with the same budget",
             of_kind={"atlas": "placebo: the shared net with its weights shuffled, with the domain's own chart"},
             recipes=_everywhere(
                 Recipe("permuted", "aligned", draws=3), Recipe("permuted", start="carried", draws=3)
@@ -241,11 +245,13 @@ class RegimeEntry:
     has_control: bool = True
     closed_form: bool = True
     sees_all_training_text: bool = False
+    taught_by: str | None = None
+    """Role of the target's own module whose corrections are taught, where one is."""
 
     @property
     def required(self) -> tuple[str, ...]:
         """Return the fitted arms without which there is no verdict."""
-        fitted = self.roles.needed() if self.has_control else tuple(a for a in self.roles.needed() if a != self.roles.native)
+        fitted = [arm for arm in self.roles.needed() if self.has_control or arm != self.roles.native]
         return tuple(name for name in fitted if self.name in ARMS[name].recipes)
 
     @property
@@ -259,12 +265,24 @@ REGIMES: dict[str, RegimeEntry] = {
     regime.name: regime
     for regime in (
         RegimeEntry(
-            "oracle-kd", MOVED, "required", "domain_lesson", ("source", "oracle", "wrong"), sees_all_training_text=True
+            "oracle-kd",
+            MOVED,
+            "required",
+            "domain_lesson",
+            ("source", "oracle", "wrong"),
+            sees_all_training_text=True,
+            taught_by=ORACLE,
         ),
         RegimeEntry("few-shot", MOVED, "reported", "domain_lesson", ("source", "oracle", "wrong"), closed_form=False),
         RegimeEntry("general-only", MOVED, "reported", "general_lesson", ("source",), has_control=False),
         RegimeEntry(
-            "reconstruction", REGRESSED, "none", "domain_lesson", ("before", "reference"), sees_all_training_text=True
+            "reconstruction",
+            REGRESSED,
+            "none",
+            "domain_lesson",
+            ("before", "reference"),
+            sees_all_training_text=True,
+            taught_by=REFERENCE,
         ),
     )
 }
@@ -352,7 +370,7 @@ def by_form(form: str) -> tuple[str, ...]:
 
 
 def frozen_net(arm: str, regime: str) -> str | None:
-    """Return whose net an arm holds frozen (`source`, `oracle`, `wrong`), or None where it has none of a trained module."""
+    """Return whose net an arm holds frozen (`source`, `oracle`, `wrong`), or None where it has no trained one."""
     recipe = ARMS[arm].recipes.get(regime)
     moved = recipe is not None and recipe.net in {"source", "oracle", "wrong"} and recipe.trains == "interface"
     return recipe.net if recipe is not None and moved else None

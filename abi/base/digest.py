@@ -10,39 +10,62 @@ from abi.base.files import ROOT
 OUTSIDE_DIGEST = frozenset({"abi", "abi.base.errors", "abi.base.files", "abi.base.digest", "abi.base.job"})
 """Modules whose edits change messages, not results: they stay out of every digest."""
 
+TEMPLATES = frozenset({".j2", ".css"})
+"""Files of a package that make its pages: they belong to its code."""
 
 FOR_READERS = frozenset({"words", "colour", "description"})
 """Keyword arguments that only readers see: no figure depends on them, so an edit of one reruns nothing."""
 
 
-def code_digest(path: str, root: Path = ROOT) -> str:
-    """Return a digest of a file and of every `abi` module it reaches, blind to comments and docstrings.
+def code_digest(*paths: str, root: Path = ROOT) -> str:
+    """Return a digest of some files and of every `abi` module they reach, blind to comments and docstrings.
 
     The walk is over type names and non-empty fields, so that Python 3.11, 3.12 and 3.13 agree.
-    Args: path: relative to the repository root.
+    Args: paths: relative to the repository root.
     """
-    return _digest_closure(path, str(root))
+    found = reached(paths, root)
+    return hashlib.sha256("".join(f"{name}={found[name]};" for name in sorted(found)).encode()).hexdigest()[:20]
 
 
 @functools.cache
-def _digest_closure(start: str, root: str) -> str:
-    todo, seen, digest = [Path(root) / start], set(), hashlib.sha256()
-    trees: dict[str, str] = {}
+def reached(starts: tuple[str, ...], root: Path = ROOT) -> dict[str, str]:
+    """Return name -> digest of some files and of everything they reach."""
+    todo, found = [Path(root, start) for start in starts], dict[str, str]()
+    seen: set[Path] = set()
     while todo:
         path = todo.pop()
-        if path in seen or not path.exists():
+        if path in seen or not path.is_file():
             continue
         seen.add(path)
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        trees[str(path.relative_to(root))] = _tree_digest(tree)
-        package = path.relative_to(root).with_suffix("").parts[:-1]
-        names = {name for node in ast.walk(tree) for name in _imported(node, package)}
-        for name in sorted(names - OUTSIDE_DIGEST):
-            place = Path(root, *name.split("."))
+        contents, imported = _read(path, root)
+        found |= contents
+        for module in imported:
+            place = Path(root, *module.split("."))
             todo += [place.with_suffix(".py"), place / "__init__.py"]
-    for name in sorted(trees):
-        digest.update(f"{name}={trees[name]};".encode())
-    return digest.hexdigest()[:20]
+    return found
+
+
+@functools.cache
+def _read(path: Path, root: Path) -> tuple[dict[str, str], list[str]]:
+    """Return name -> digest of a file and its package's templates, and the `abi` modules it imports; parsed once."""
+    relative = path.relative_to(root)
+    package = relative.with_suffix("").parts[:-1]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    names = {name for node in nodes for name in _imported(node, package)}
+    found = {str(relative): _tree_digest(tree)}
+    if path.name == "__init__.py":
+        templates = [file for file in path.parent.iterdir() if file.suffix in TEMPLATES]
+        found |= {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in templates}
+        if any(_lists_itself(node) for node in nodes):
+            names |= {".".join((*package, file.stem)) for file in path.parent.glob("*.py")}
+    return found, sorted(names - OUTSIDE_DIGEST)
+
+
+def _lists_itself(node: ast.AST) -> bool:
+    """Return whether a node is `iter_modules(__path__)`, by which a package imports every file of its folder."""
+    called = node.func if isinstance(node, ast.Call) else None
+    return isinstance(called, ast.Attribute) and called.attr == "iter_modules"
 
 
 def _imported(node: ast.AST, package: tuple[str, ...]) -> list[str]:

@@ -1,22 +1,17 @@
 """Files: hashes, atomic writes, strict JSON (no NaN, no key twice), documents validated against their schema."""
 
-import functools
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from abi.base.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMAS = ROOT / "workflow" / "schemas"
 Json = Any  # whatever a JSON file may hold
 
 
@@ -102,27 +97,6 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, kind: str, payload: Mapping[str, Any]) -> None:
-    """Write `payload` as JSON of a schema `kind`, atomically and only if it is valid."""
-    document = {"format": f"abi/{kind}@1", **payload}
-    check_schema(document, kind, str(path))
-    try:
-        text = json.dumps(document, indent=1, allow_nan=False)
-    except ValueError:
-        raise DataError(f"{path}: a figure is NaN or infinite; nothing was written, look at the job's log") from None
-    write_text(path, text + "\n")
-
-
-def read_json(path: str | Path, kind: str) -> dict[str, Any]:
-    """Return a JSON document of a schema `kind`, validated.
-
-    Raises: DataError: missing, not JSON, a key twice, NaN or infinity, or not valid for the schema.
-    """
-    document = parse_file(path)
-    check_schema(document, kind, str(path))
-    return dict(document)
-
-
 def parse_file(path: str | Path) -> Json:
     """Return the JSON value of a file. Raises: DataError: missing or not strict JSON."""
     try:
@@ -131,51 +105,6 @@ def parse_file(path: str | Path) -> Json:
         raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path}: is not readable JSON ({error}); delete it and rebuild it") from None
-
-
-def result_kind(document: object) -> str:
-    """Return the schema of a result file by its `format`: `ladder`, `study`, or `result` for everything else."""
-    found = document.get("format") if isinstance(document, Mapping) else None
-    named = re.match(r"abi/(ladder|study)@", found) if isinstance(found, str) else None
-    return named[1] if named else "result"
-
-
-def read_result(path: str | Path) -> dict[str, Any]:
-    """Return the result file of a claim or of a ladder, validated. Raises: DataError: as `read_json`."""
-    document = parse_file(path)
-    check_schema(document, result_kind(document), str(path))
-    return dict(document)
-
-
-def check_schema(document: object, kind: str, where: str) -> None:
-    """Raise DataError with one sentence if `document` breaks the schema `kind` of a result file."""
-    error = schema_error(document, kind)
-    if error is not None:
-        raise DataError(f"{where}: {error}; delete the file and rebuild it")
-
-
-def schema_error(document: object, kind: str) -> str | None:
-    """Return the first fault of `document` against a schema, as words, or None."""
-    from jsonschema.exceptions import best_match
-
-    error = best_match(validator(kind).iter_errors(document))
-    if error is None:
-        return None
-    place = ".".join(str(part) for part in error.absolute_path) or "the file"
-    return f"{place}: {error.message[:200]}"
-
-
-@functools.cache
-def validator(kind: str) -> Any:
-    """Return the JSON Schema validator of a kind of file (`workflow/schemas/<kind>.schema.yaml` and the common definitions)."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
-
-    schema = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
-    shared = [yaml.safe_load((SCHEMAS / name).read_text(encoding="utf-8")) for name in ("common.yaml", "judged.yaml")]
-    schema["$defs"] = {**shared[0], **shared[1], **schema.get("$defs", {})}
-    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    return extend(Draft202012Validator, type_checker=types)(schema)
 
 
 def parse_json(text: str, *, number: Callable[[str], Any] | None = None) -> Json:

@@ -8,20 +8,29 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Generic, Protocol, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
+from abi.base.catalogue import REGIMES
 from abi.base.digest import code_digest
-from abi.base.errors import AbiError, TamperError
-from abi.base.files import sha256_file, sha256_json
+from abi.base.errors import AbiError, ConfigError, TamperError
+from abi.base.files import ROOT, sha256_file, sha256_json
+from abi.base.typed import Hardware, Provenance, Typed, fault
 
 VERSIONED = ("torch", "transformers", "peft", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy", "pandas")
 
 
+CALIBRATION = "calibrate_arms"
+"""The rule whose step loads a teacher by name."""
+
 log = logging.getLogger("abi")
+S = TypeVar("S")
 
 
 def versions() -> dict[str, str]:
@@ -35,9 +44,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Hardware:
     """Return processor, core count and operating system of this machine."""
-    return {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system(), "cpu": _cpu_name()}
+    return Hardware(machine=platform.machine(), cpus=os.cpu_count(), system=platform.system(), cpu=_cpu_name())
 
 
 def _cpu_name() -> str:
@@ -48,18 +57,33 @@ def _cpu_name() -> str:
         return platform.processor() or "unknown"
 
 
-class Job:
-    """What a running job knows of itself; `provenance()` goes into every file it writes."""
+class InputFiles(Protocol):
+    """The input files of a job by name, a path or a list each: Snakemake's list, which knows no `in` and no `get`."""
 
-    def __init__(self, rule: str, spec: Mapping[str, Any], code: str, inputs: list[str], threads: int) -> None:
+    def __getitem__(self, name: str, /) -> Any:
+        """Return a path, or a list of them."""
+
+    def keys(self) -> Collection[str]:
+        """Return the names."""
+
+
+class Job(Generic[S]):
+    """What a running job knows of itself. `spec` is its rule's model; `provenance()` goes into every file it writes."""
+
+    def __init__(self, rule: str, spec: S, code: str, inputs: list[str], threads: int) -> None:
         self.rule, self.spec, self.code, self.threads = rule, spec, code, threads
         self.inputs = [path for path in inputs if Path(path).is_file()]
         self.started = time.perf_counter()
 
     @property
+    def given(self) -> dict[str, Any]:
+        """The spec as the rule gave it: JSON values, without what was left to its default."""
+        return self.spec.plain() if isinstance(self.spec, Typed) else dict(self.spec)  # type: ignore[call-overload]
+
+    @property
     def scratch(self) -> Path:
-        """Where resumable state lies: outside the outputs, keyed by all the job depends on, so that none is ever stale."""
-        key = sha256_json([self.rule, self.spec, self.code, self.input_hashes, versions()])[:20]
+        """Where resumable state lies: outside the outputs, keyed by all the job depends on, so never stale."""
+        key = sha256_json([self.rule, self.given, self.code, self.input_hashes, versions()])[:20]
         return Path(".snakemake") / "abi" / f"{self.rule}-{key}"
 
     @functools.cached_property
@@ -67,19 +91,19 @@ class Job:
         """Hashes of the job's input files, computed once."""
         return {path: sha256_file(path) for path in self.inputs}
 
-    def provenance(self) -> dict[str, Any]:
-        """Return the provenance block: rule, spec, code digest, inputs, versions, time, memory, hardware."""
-        return {
-            "rule": self.rule,
-            "spec": self.spec,
-            "code": self.code,
-            "inputs": self.input_hashes,
-            "versions": versions(),
-            "threads": self.threads,
-            "elapsed_s": round(time.perf_counter() - self.started, 3),
-            "peak_memory_mb": used()[1],
-            "hardware": hardware(),
-        }
+    def provenance(self) -> Provenance:
+        """Return what makes a file: rule, spec, code digest, inputs, versions, time, memory, hardware."""
+        return Provenance(
+            rule=self.rule,
+            spec=self.given,
+            code=self.code,
+            inputs=self.input_hashes,
+            versions=versions(),
+            threads=self.threads,
+            elapsed_s=round(time.perf_counter() - self.started, 3),
+            peak_memory_mb=used()[1],
+            hardware=hardware(),
+        )
 
 
 def step_of(rule: str) -> str:
@@ -87,20 +111,47 @@ def step_of(rule: str) -> str:
     return f"abi/steps/{rule}.py"
 
 
-@contextmanager
-def job(snakemake: Any) -> Iterator[Job]:
-    """Run a rule's step with log, thread limit, digest check and one-sentence errors.
+def code_of(rule: str, spec: Mapping[str, Any], root: Path = ROOT) -> str:
+    """Return the digest of the code that a job runs: its rule's step, and what that loads by a name of the spec.
 
-    Args: snakemake: the object Snakemake gives to a script.
+    Which teacher a calibration reads follows from its regime; the teacher of another regime is none of its code.
+    """
+    teachers = [REGIMES[spec["regime"]].teacher] if rule == CALIBRATION else []
+    return code_digest(step_of(rule), *(f"abi/arms/{teacher}.py" for teacher in teachers), root=root)
+
+
+def spec_of(step: ModuleType | None, given: dict[str, Any], where: str) -> Any:
+    """Return the spec of a job as the model that its step names `Spec`; as it is given where the step names none.
+
+    Raises: ConfigError: it is not what the model says.
+    """
+    model = getattr(step, "Spec", None)
+    if model is None:
+        return given
+    try:
+        return TypeAdapter(model).validate_python(given)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{where}: the spec is not what the step expects: {fault(error)}; plan the run again"
+        ) from None
+
+
+@contextmanager
+def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
+    """Run a rule's step with log, thread limit, digest check, a typed spec and one-sentence errors.
+
+    Args: snakemake: the object Snakemake gives to a script; module: the step, imported.
     Raises: SystemExit: with code 2 and one sentence where the body raised an AbiError, or the system refused a file.
     """
     try:
         _start_log(snakemake.log[0] if snakemake.log else None, str(snakemake.rule))
-        step = step_of(str(snakemake.rule))
-        code = code_digest(step)
+        code = code_of(str(snakemake.rule), snakemake.params.spec)
         if code != snakemake.params.code:
-            raise TamperError(f"{step}: the code changed after the workflow was planned; run the same command again")
-        spec = snakemake.params.spec
+            raise TamperError(
+                f"{step_of(snakemake.rule)}: the code changed after the workflow was planned; "
+                "run the same command again"
+            )
+        spec = spec_of(module, dict(snakemake.params.spec), str(snakemake.rule))
         running = Job(str(snakemake.rule), spec, code, [str(p) for p in snakemake.input], snakemake.threads)
         _limit_threads(snakemake.threads)
         yield running

@@ -1,12 +1,13 @@
 """Manifests: the small JSON files that lie beside texts, weights, states and evidence and promise what is in them."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
+from abi.base.typed import Count, Document, Provenance, Sha256, Typed
 
 Positive = Annotated[int, Field(ge=1)]
+Split = Literal["train", "calibration", "test"]
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -30,7 +31,7 @@ class TextManifest(Document):
     """corpus/<text>.json."""
 
     kind: ClassVar[str] = "text"
-    splits: dict[Literal["train", "calibration", "test"], SplitCounts]
+    splits: dict[Split, SplitCounts]
     assignment_sha256: Sha256
     """Of document -> (group, split, hash of its text)."""
     identifier_share: Annotated[float, Field(ge=0)]
@@ -73,6 +74,17 @@ class BackboneManifest(Document):
     pretraining: Pretraining
     provenance: Provenance
 
+    @property
+    def base(self) -> "BaseFacts":
+        """What everything made with this backbone says of it."""
+        return BaseFacts(
+            base_model=self.name,
+            base_revision=self.revision,
+            base_sha256=self.weights_sha256,
+            head_sha256=self.head_sha256,
+            vocabulary=self.vocabulary,
+        )
+
 
 class TokensManifest(Document):
     """heads/<backbone>.tokens.json."""
@@ -92,12 +104,15 @@ class BaseFacts(Typed):
     head_sha256: Sha256
     vocabulary: str
 
+    @property
+    def base(self) -> "BaseFacts":
+        """These facts alone, of a manifest that holds them among others."""
+        return BaseFacts(**{name: getattr(self, name) for name in BaseFacts.model_fields})
 
-class StatesManifest(Document):
-    """states/<backbone>/<text>.<split>.json."""
 
-    kind: ClassVar[str] = "states"
-    split: Literal["train", "calibration", "test"]
+class StoredWindows(Typed):
+    """What a store of states holds."""
+
     n_windows: Positive
     """N."""
     length: Positive
@@ -113,11 +128,13 @@ class StatesManifest(Document):
     """First positions that are not scored."""
     documents: list[str]
     groups: list[str]
-    base_model: str
-    base_revision: str
-    base_sha256: Sha256
-    head_sha256: Sha256
-    vocabulary: str
+
+
+class StatesManifest(StoredWindows, BaseFacts, Document):
+    """states/<backbone>/<text>.<split>.json."""
+
+    kind: ClassVar[str] = "states"
+    split: Split
     tensors_sha256: Sha256
     corpus_sha256: Sha256
     """`assignment_sha256` of the text's manifest."""
@@ -138,7 +155,16 @@ class ModuleShape(Typed):
     domain_net: bool
 
 
-class ModuleManifest(Document):
+class ModuleFacts(BaseFacts):
+    """What a saved module says of itself beside its weights: its backbone, name, role, text and seed."""
+
+    name: str
+    role: Literal["source", "oracle", "reference", "arm"]
+    text: str
+    seed: int
+
+
+class ModuleManifest(ModuleFacts, Document):
     """abi_config.json of a module folder."""
 
     kind: ClassVar[str] = "module"
@@ -146,15 +172,6 @@ class ModuleManifest(Document):
     rotated: bool
     """Whether the domain net sits behind a fixed rotation."""
     sha256: Sha256
-    base_model: str
-    base_revision: str
-    base_sha256: Sha256
-    head_sha256: Sha256
-    vocabulary: str
-    name: str
-    role: Literal["source", "oracle", "reference", "arm"]
-    text: str
-    seed: int
 
 
 class ModuleEntry(Typed):
@@ -180,23 +197,28 @@ class ModulesManifest(Document):
     provenance: Provenance
 
 
-class ArmEntry(Typed):
-    """One fitted arm of a seed; the training figures are absent where it was solved."""
+class FitFigures(Typed):
+    """What a fit leaves of an arm; the training figures are absent where it was solved."""
 
-    arm: str
-    fit: str
-    draw: Count
-    seed: int
-    steps: Count
     n_trainable: Count
     frozen_sha256: Sha256
-    domain_sha256: Sha256 | None = None
+    steps: Count
     gain: Annotated[float, Field(ge=0)] | None = None
     """Factor of the correction, chosen on held-out general text (general-only)."""
     final_loss: float | None = None
     phase_floors: list[float] = []
     best_step: int | None = None
     elapsed_s: float | None = None
+
+
+class ArmEntry(FitFigures):
+    """One fitted arm of a seed."""
+
+    arm: str
+    fit: str
+    draw: Count
+    seed: int
+    domain_sha256: Sha256 | None = None
     folder: str
 
 
@@ -243,17 +265,22 @@ class LoraManifest(Document):
     provenance: Provenance
 
 
-class AlignmentEntry(Typed):
-    """How good one rotation of a seed is; cosines are of held-out rows."""
+class AlignmentFigures(Typed):
+    """How good a rotation is; cosines are of held-out rows."""
 
-    seed: int
-    rotation: Literal["aligned", "own", "other"]
     n_rows: Annotated[float, Field(ge=1)]
     effective_rank: float
     residual: float
     """Relative, in sample."""
     cosine_before: float
     cosine_held_out: float
+
+
+class AlignmentEntry(AlignmentFigures):
+    """One rotation of a seed."""
+
+    seed: int
+    rotation: Literal["aligned", "own", "other"]
 
 
 class AlignmentManifest(Document):
@@ -345,127 +372,4 @@ class GenerationManifest(Document):
     ratio: Annotated[float, Field(gt=0)]
     """Geometric mean over seeds with the module."""
     ratio_plain: Annotated[float, Field(gt=0)]
-    provenance: Provenance
-
-
-class Headline(Typed):
-    """How many of the counted claims are SUPPORTED, and how many stay so with wider intervals."""
-
-    sentence: str
-    n: Positive
-    supported: list[str]
-    level: Annotated[float, Field(gt=0, lt=1)]
-    stay_supported: list[str]
-
-
-class Summary(Document):
-    """summary.json and headline.json."""
-
-    kind: ClassVar[str] = "summary"
-    verdicts: dict[str, Verdict]
-    headline: Headline
-    provenance: Provenance
-
-
-class FigureFile(Typed):
-    """A figure of a report: figures/<name>.svg and its numbers, figures/<name>.csv."""
-
-    name: Annotated[str, Field(min_length=1)]
-    caption: Annotated[str, Field(min_length=1)]
-    svg: Sha256
-    csv: Sha256
-
-
-class ReportManifest(Document):
-    """report.json, what the report of a run shows."""
-
-    kind: ClassVar[str] = "report"
-    verdicts: dict[str, Verdict]
-    figures: list[FigureFile]
-    provenance: Provenance
-
-
-class TransfersManifest(Document):
-    """transfer.json, what made the table of transfers."""
-
-    kind: ClassVar[str] = "transfers"
-    rows: Count
-    files: dict[str, Sha256]
-    provenance: Provenance
-
-
-class Cell(Typed):
-    """Coverage of one kind of simulated table."""
-
-    n_seeds: int
-    n_groups: int
-    groups: str
-    group_sd: float
-    seeds: str
-    seed_sd: float
-    residual_sd: float
-    tables: int
-    coverage: Rate
-
-
-class Grid(Typed):
-    """Coverage of a grid of simulated tables."""
-
-    least: Rate
-    most: Rate
-    limits: Annotated[list[Rate], Field(min_length=2, max_length=2)]
-    outside: list[Cell]
-    cells: Annotated[list[Cell], Field(min_length=1)]
-
-
-class Coverage(Typed):
-    """The grid that must hold, and the one that is reported."""
-
-    first: Grid
-    second: Grid
-
-
-class SimulatedKind(Typed):
-    """Rates of verdicts of one kind of simulated study."""
-
-    kind: str
-    regime: str
-    n_seeds: int
-    seed_sd: float
-    gap_se: float
-    """Placebo gap in standard errors."""
-    seed_share: float
-    studies: int
-    room: float | None
-    """(F - R) / (U - P)."""
-    harm_margin_se: float | None
-    """Distance to the harm limit in standard errors."""
-    rates: dict[str, Rate]
-    faults: list[str]
-
-
-class InstrumentSettings(Typed):
-    """What was simulated, and how much."""
-
-    seed: int
-    level: float
-    effort: dict[str, Any]
-    criteria: dict[str, Any]
-
-
-class InstrumentFigures(Typed):
-    """Coverage, rates of verdicts per kind of study, power."""
-
-    settings: InstrumentSettings
-    coverage: Coverage
-    studies: list[SimulatedKind]
-    power: list[SimulatedKind]
-    conditions: list[SimulatedKind]
-
-
-class InstrumentManifest(Document):
-    """results/instrument.json."""
-
-    kind: ClassVar[str] = "instrument"
-    figures: InstrumentFigures
     provenance: Provenance

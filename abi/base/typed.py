@@ -23,7 +23,16 @@ class Typed(BaseModel):
         allow_inf_nan=False,
         populate_by_name=True,
         use_attribute_docstrings=True,
+        defer_build=True,  # a command builds the models it uses, not every one it imports
     )
+
+    def plain(self) -> dict[str, Any]:
+        """Return what was given, as JSON values; what was left to its default stays out."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Return field -> value of what was given, of all fields or of some names."""
+        return {name: getattr(self, name) for name in names or type(self).model_fields if name in self.model_fields_set}
 
 
 Count = Annotated[int, Field(ge=0)]
@@ -65,7 +74,7 @@ class Document(Typed):
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Return the document of a file. Raises: DataError: missing, not JSON, or not what the model says, in one sentence."""
+        """Return the document of a file. Raises: DataError: missing, not JSON, or not what the model says."""
         return cls.of(parse_file(path), path)
 
     @classmethod
@@ -86,8 +95,14 @@ class Document(Typed):
 
     def write(self, path: str | Path) -> None:
         """Write the document, atomically."""
-        named = self.model_copy(update={"format": self.named()})
-        write_text(path, named.model_dump_json(indent=1, by_alias=True, exclude_unset=True) + "\n")
+        write_text(path, self._named().model_dump_json(indent=1, by_alias=True, exclude_unset=True) + "\n")
+
+    def file(self) -> dict[str, Any]:
+        """Return the JSON values that `write` writes."""
+        return self._named().model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    def _named(self) -> Self:
+        return self.model_copy(update={"format": self.named()})
 
 
 def fault(error: ValidationError) -> str:

@@ -1,12 +1,14 @@
 """Warm start of jobs: one process imports torch and transformers once, and every job of a local run is forked from it.
 
-Starting Python with these libraries takes 3 to 5 seconds, more than most jobs of scale `smoke` compute; a fork takes some
-hundredths. `ABI_WARM=1 snakemake ...` turns it on, as the Makefile does: the workflow starts the server, whose socket jobs
-find in `ABI_WARM_SOCKET`. A job is handed over as its script path, working folder, environment, import path and standard
-streams; its own process waits, returns the exit code, and takes the job with it when it is killed.
-Where no server answers, a job runs in its own process as always. The server loads libraries only, never a module of `abi`
-that a digest counts, so an edit is seen by the next job. Snakemake's benchmark then measures the waiting process, whose seconds
-are those of the job; CPU and memory stand in the job's own log.
+Starting Python with these libraries takes 3 to 5 seconds, more than most jobs of scale `smoke` compute; a fork takes
+some hundredths. `ABI_WARM=1 snakemake ...` turns it on, as the Makefile does. The workflow starts the server, and jobs
+find its socket in `ABI_WARM_SOCKET`. A job is handed over as its script path, working folder, environment, import path
+and standard streams. Its own process waits, returns the exit code, and takes the job with it when it is killed. Where
+no server answers, a job runs in its own process as always.
+
+The server loads libraries only, never a module of `abi` that a digest counts, so an edit is seen by the next job.
+Snakemake's benchmark then measures the waiting process: its seconds are those of the job, while CPU and memory stand in
+the job's own log.
 """
 
 import atexit
@@ -28,18 +30,18 @@ from typing import NoReturn
 
 WANTED, SOCKET = "ABI_WARM", "ABI_WARM_SOCKET"
 PRELOADED = (
-    "torch", "scipy.linalg", "pandas", "jsonschema", "safetensors.torch", "snakemake.script", "tokenizers", "sentencepiece",
-    "transformers.models.auto.modeling_auto", "transformers.models.gpt2.modeling_gpt2", "transformers.models.t5.modeling_t5",
-    "transformers.models.qwen2.modeling_qwen2", "transformers.models.gpt_neox.modeling_gpt_neox",
-)  # fmt: skip
+    *("torch", "scipy.linalg", "pandas", "pydantic", "safetensors.torch", "snakemake.script", "tokenizers"),
+    *("sentencepiece", "transformers.models.auto.modeling_auto"),
+    *(f"transformers.models.{name}.modeling_{name}" for name in ("gpt2", "t5", "qwen2", "gpt_neox")),
+)
 LOST = 70
 """Exit code of a job whose forked process died without one, as when the system kills it."""
 
 
 def start() -> None:
-    """Start the server of a run, if the environment asks for one, and tell the jobs where it listens; it ends with this process.
+    """Start the server of a run, if the environment asks for one, and tell the jobs where it listens.
 
-    Only on Linux: elsewhere libraries that have been loaded do not survive a fork.
+    It ends with this process. Only on Linux: elsewhere libraries that have been loaded do not survive a fork.
     """
     if os.environ.get(WANTED) != "1" or SOCKET in os.environ or sys.platform != "linux":
         return
@@ -58,7 +60,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def hand_over() -> None:
-    """Run this process's script in a process forked by the server, and exit with its code; return where none answers."""
+    """Run this process's script in one forked by the server, and exit with its code; return where none answers."""
     path, script = os.environ.pop(SOCKET, None), sys.argv[0] if sys.argv else ""
     if path is None or Path(script).parts[-3:-1] != (".snakemake", "scripts"):
         return
@@ -85,7 +87,7 @@ def hand_over() -> None:
 
 
 def serve(path: str, libraries: Sequence[str] = PRELOADED) -> None:
-    """Load some libraries, then fork a process for every job that is handed over, until stopped or left by the parent."""
+    """Load some libraries, then fork a process per job that is handed over, until stopped or left by the parent."""
     parent = os.getppid()
     for name in libraries:
         importlib.import_module(name)
@@ -122,7 +124,7 @@ def _be(connection: socket.socket) -> NoReturn:
 
 
 def _run(connection: socket.socket) -> int:
-    """Run the job that a connection hands over, with its streams, folder, environment and import path; send and return its exit code."""
+    """Run the job that a connection hands over, in its surroundings; send and return its exit code."""
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

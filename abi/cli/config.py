@@ -1,77 +1,82 @@
-"""Commands on the configuration and the checkout: `check`, `pin`, `docs`. None of them imports torch."""
+"""Commands on the configuration and the checkout: `check`, `plan`, `pin`, `docs`. None of them imports torch."""
 
-import argparse
+import json
 import sys
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import yaml
+from typer import Argument, Option
 
 from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
+from abi.cli.options import AsJson, Scale
+from abi.plan import estimate
 from abi.plan.config import load
-from abi.plan.transfers import Study
-from abi.plan.yaml_files import UNPINNED, read_scale, scales, unpinned
-from abi.report.documents import INSTRUMENT, adopt, between, generated_parts
-
-if TYPE_CHECKING:
-    pass
-
-
-def scale_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--scale`."""
-    parser.add_argument("--scale", default="tiny", help=f"one of {', '.join(scales())} (default: tiny)")
+from abi.plan.scale import UNPINNED
+from abi.plan.schemas import schema_files
+from abi.plan.workflow import Workflow
+from abi.plan.yaml_files import read_scale
+from abi.report.quoted import generated_parts, refreshed
+from abi.report.reference import INSTRUMENT, adopt
 
 
-def check_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `abi check`."""
-    scale_options(parser)
-    parser.add_argument("--claim", action="append", default=[], help="also check that this claim exists")
-
-
-def check(options: argparse.Namespace) -> int:
+def check(
+    scale: Scale = "tiny",
+    claim: Annotated[list[str] | None, Option(help="also check that this claim exists")] = None,
+) -> int:
     """Validate the configuration of a scale and say what it holds."""
-    study = Study(load(options.scale))
-    for claim in options.claim:
-        study.claim(claim)
-    missing = unpinned(study.scale)
+    study = Workflow(load(scale))
+    for name in claim or ():
+        study.claim(name)
+    missing = study.scale.unpinned()
     listed = study.listed("summary")
-    print(f"scale {options.scale}: {len(listed)} claims ({', '.join(listed)}), configuration valid")
+    print(f"scale {scale}: {len(listed)} claims ({', '.join(listed)}), configuration valid")
     if study.config.pending:
         print(f"pending, for other scales: {', '.join(study.config.pending)}")
     if missing:
-        print(f"not pinned yet: {', '.join(missing)} (`abi pin --scale {options.scale}` needs the network once)")
+        print(f"not pinned yet: {', '.join(missing)} (`abi pin --scale {scale}` needs the network once)")
     return 0
 
 
-def pin(options: argparse.Namespace) -> int:
+def plan(
+    targets: Annotated[
+        list[str] | None, Argument(metavar="TARGET", help="as for snakemake", show_default="all")
+    ] = None,
+    scale: Scale = "tiny",
+    cores: Annotated[int, Option(metavar="N", help="cores that run side by side")] = 2,
+    as_json: AsJson = False,
+) -> int:
+    """Say what a run of some targets would do from here, rule by rule, and about how long it takes."""
+    asked, made = estimate.plan(targets or [], scale, cores)
+    print(json.dumps(estimate.as_json(asked, made), indent=1) if as_json else estimate.as_text(asked, made))
+    return 0
+
+
+def pin(
+    scale: Scale = "tiny", endpoint: Annotated[str | None, Option(help="another hub than the public one")] = None
+) -> int:
     """Write config/scales/<scale>.lock.yaml: today's revision of everything of a scale that is still unpinned.
 
     Raises: DataError: the hub cannot be reached, with what would be pinned; nothing is written then.
     """
-    scale = read_scale(options.scale, ROOT / "config" / "scales")
-    wanted = unpinned(scale)
+    found = read_scale(scale, ROOT / "config" / "scales")
+    wanted = found.unpinned()
     if not wanted:
-        print(f"scale {options.scale}: nothing to pin")
+        print(f"scale {scale}: nothing to pin")
         return 0
-    lock = ROOT / "config" / "scales" / f"{options.scale}.lock.yaml"
+    lock = ROOT / "config" / "scales" / f"{scale}.lock.yaml"
     pins: dict[str, dict[str, str]] = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else {}
-    for name, backbone in scale["backbones"].items():
-        if backbone.get("hub", {}).get("revision") == UNPINNED:
-            pins.setdefault("backbones", {})[name] = _revision(backbone["hub"]["id"], "model", wanted, options.endpoint)
-    for place in (place for places in scale["sources"].values() for place in places):
-        if place.get("revision") == UNPINNED:
-            pins.setdefault("sources", {})[place["id"]] = _revision(place["id"], "dataset", wanted, options.endpoint)
-    write_text(
-        lock, "# Written by `abi pin`: the revisions this scale runs with.\n" + yaml.safe_dump(pins, sort_keys=True)
-    )
+    hubs = {name: backbone.hub for name, backbone in found.backbones.items() if backbone.hub is not None}
+    for name, hub in hubs.items():
+        if hub.revision == UNPINNED:
+            pins.setdefault("backbones", {})[name] = _revision(hub.id, "model", wanted, endpoint)
+    for data in found.hub_data():
+        if data.revision == UNPINNED:
+            pins.setdefault("sources", {})[data.id] = _revision(data.id, "dataset", wanted, endpoint)
+    head = "# Written by `abi pin`: the revisions this scale runs with.\n"
+    write_text(lock, head + yaml.safe_dump(pins, sort_keys=True))
     print(f"wrote {lock.relative_to(ROOT)}: {', '.join(wanted)}")
     return 0
-
-
-def pin_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `abi pin`."""
-    scale_options(parser)
-    parser.add_argument("--endpoint", help="another hub than the public one")
 
 
 def _revision(hub_id: str, kind: str, wanted: list[str], endpoint: str | None) -> str:
@@ -81,34 +86,46 @@ def _revision(hub_id: str, kind: str, wanted: list[str], endpoint: str | None) -
         return str(HfApi(endpoint=endpoint).repo_info(hub_id, repo_type=kind, timeout=20).sha)
     except Exception as error:
         raise DataError(
-            f"pin: the hub does not answer for {hub_id} ({type(error).__name__}); go online and try again; still to pin: {', '.join(wanted)}"
+            f"pin: the hub does not answer for {hub_id} ({type(error).__name__}); go online and try again; "
+            f"still to pin: {', '.join(wanted)}"
         ) from None
 
 
-def docs_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `abi docs`."""
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a document is out of date")
-    parser.add_argument(
-        "--adopt",
-        metavar="WHAT",
-        help=f"first take over a run: result files of this scale to results/reference, or `{INSTRUMENT}` to docs",
-    )
+def _generated() -> dict[str, str]:
+    """Return file -> its text with everything that is generated as it should be now."""
+    parts = generated_parts()
+    documents = {
+        name: refreshed((ROOT / name).read_text(encoding="utf-8"), [part for part in parts if part.document == name])
+        for name in dict.fromkeys(part.document for part in parts)
+    }
+    return documents | schema_files()
 
 
-def docs(options: argparse.Namespace) -> int:
-    """Write what documents quote: tables from the committed reference results, the record, the schemas and the DAG."""
-    if options.adopt:
-        adopt(options.adopt)
-    stale: list[str] = []
-    for name, key, content in generated_parts():
+def docs(
+    check: Annotated[bool, Option("--check", help="write nothing; exit code 1 if a document is out of date")] = False,
+    adopted: Annotated[
+        str | None,
+        Option(
+            "--adopt",
+            metavar="WHAT",
+            help=f"first take over a run: result files of this scale to results/reference, or `{INSTRUMENT}` to docs",
+        ),
+    ] = None,
+) -> int:
+    """Write what documents quote (reference results, the record, keys, the DAG) and the JSON Schemas of `config/`.
+
+    Raises: DataError: a document lacks a marker of a part that is written into it.
+    """
+    if adopted:
+        adopt(adopted)
+    stale = []
+    for name, after in _generated().items():
         path = ROOT / name
-        before = path.read_text(encoding="utf-8")
-        after = between(before, key, content)
-        if after != before:
-            stale += [name] if name not in stale else []
-            if not options.check:
+        if not path.exists() or path.read_text(encoding="utf-8") != after:
+            stale.append(name)
+            if not check:
                 write_text(path, after)
-    if stale and options.check:
+    if stale and check:
         print(f"{', '.join(stale)}: out of date; run `make docs`", file=sys.stderr)
         return 1
     print(f"written: {', '.join(stale)}" if stale else "documents are up to date")

@@ -1,36 +1,34 @@
 """The command `abi generate`: text of a built backbone, with a trained module attached or without."""
 
-import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
 
 from abi.base.errors import ConfigError, DataError
-from abi.base.files import read_json
-from abi.cli.config import scale_options
+from abi.base.manifests import BackboneManifest
+from abi.cli.options import AsJson, Scale
 from abi.plan.config import load
-from abi.plan.transfers import Study
-from abi.plan.yaml_files import closest
+from abi.plan.faults import closest
+from abi.plan.workflow import Workflow
 
 if TYPE_CHECKING:
     from abi.models.backbone import Backbone
 
 
-def generate_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `abi generate`."""
-    scale_options(parser)
-    parser.add_argument("--backbone", required=True, metavar="NAME", help="a backbone of the scale that was built")
-    parser.add_argument(
-        "--module", type=Path, metavar="DIR", help="folder of a trained module (default: none attached)"
-    )
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
-    parser.add_argument("--tokens", type=int, default=64, metavar="N", help="most tokens to add (default: 64)")
-    parser.add_argument("--temperature", type=float, default=0.0, metavar="X", help="0 is greedy (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws at a temperature above 0 (default: 0)")
-    parser.add_argument("--json", action="store_true", help="one JSON document for machines instead of text")
-
-
-def generate(options: argparse.Namespace) -> int:
+def generate(
+    backbone: Annotated[str, Option(metavar="NAME", help="a backbone of the scale that was built")],
+    prompt: Annotated[str, Option(metavar="TEXT", help="the text to continue")],
+    scale: Scale = "tiny",
+    module: Annotated[
+        Path | None, Option(metavar="DIR", help="folder of a trained module", show_default="none attached")
+    ] = None,
+    tokens: Annotated[int, Option(metavar="N", help="most tokens to add")] = 64,
+    temperature: Annotated[float, Option(metavar="X", help="0 is greedy")] = 0.0,
+    seed: Annotated[int, Option(help="of the draws at a temperature above 0")] = 0,
+    as_json: AsJson = False,
+) -> int:
     """Print the prompt and its continuation.
 
     Raises: ConfigError: an unknown backbone; DataError: it or the module is not there, or they do not belong together.
@@ -41,45 +39,40 @@ def generate(options: argparse.Namespace) -> int:
     from abi.models.module import load_module
     from abi.models.tokenizers import encode
 
-    backbone, base = read_backbone(options.scale, options.backbone)
-    ids = torch.from_numpy(encode(backbone.tokenizer, options.prompt)[0]).unsqueeze(0)
-    module, facts = (None, None) if options.module is None else load_module(options.module)
-    if facts is not None and facts["base_sha256"] != base["weights_sha256"]:
+    model, base = read_backbone(scale, backbone)
+    ids = torch.from_numpy(encode(model.tokenizer, prompt)[0]).unsqueeze(0)
+    loaded, facts = (None, None) if module is None else load_module(module)
+    if facts is not None and facts.base_sha256 != base.weights_sha256:
         raise DataError(
-            f"{options.module}: belongs to other weights (of {facts['base_model']}) than backbone {options.backbone} of scale "
-            f"{options.scale}; give it the backbone it was trained or calibrated on"
+            f"{module}: belongs to other weights (of {facts.base_model}) than backbone {backbone} of scale {scale}; "
+            "give it the backbone it was trained or calibrated on"
         )
-    attached = None if module is None else attach.attach(backbone, module)
-    made = attach.generate(
-        backbone, ids, options.tokens, temperature=options.temperature, seed=options.seed
-    )[0].tolist()  # fmt: skip
+    attached = None if loaded is None else attach.attach(model, loaded)
+    made = attach.generate(model, ids, tokens, temperature=temperature, seed=seed)[0].tolist()
     if attached is not None:
         attached.detach()
-    text = backbone.tokenizer.decode(made, skip_special_tokens=True)
-    about: dict[str, Any] = {
-        "scale": options.scale, "backbone": options.backbone, "module": None if facts is None else facts["sha256"],
-        "prompt": options.prompt, "text": text, "ids": made,
-    }  # fmt: skip
-    print(json.dumps(about, indent=1) if options.json else options.prompt + text)
+    text = model.tokenizer.decode(made, skip_special_tokens=True)
+    sha256 = None if facts is None else facts.sha256
+    about = {"scale": scale, "backbone": backbone, "module": sha256, "prompt": prompt, "text": text, "ids": made}
+    print(json.dumps(about, indent=1) if as_json else prompt + text)
     return 0
 
 
-def read_backbone(scale: str, name: str) -> "tuple[Backbone, dict[str, Any]]":
+def read_backbone(scale: str, name: str) -> "tuple[Backbone, BackboneManifest]":
     """Return a built backbone of a scale and its manifest.
 
     Raises: ConfigError: the scale has none of that name; DataError: it was not built; TamperError: its weights changed.
     """
     from abi.models.backbone import load_checked
 
-    study = Study(load(scale))
-    known = study.scale["backbones"]
+    study = Workflow(load(scale))
+    known = study.scale.backbones
     if name not in known:
-        raise ConfigError(
-            f"{name!r} is not a backbone of scale {scale}{closest(name, known)} (valid: {', '.join(known)})"
-        )
+        valid = f"(valid: {', '.join(known)})"
+        raise ConfigError(f"{name!r} is not a backbone of scale {scale}{closest(name, known)} {valid}")
     folder = study.backbone_folder(name)
     manifest = f"{folder}.json"
     if not Path(manifest).exists():
         raise DataError(f"{folder}: is not built; run `snakemake --config scale={scale} -- {manifest}`")
-    base = read_json(manifest, "backbone")
+    base = BackboneManifest.read(manifest)
     return load_checked(folder, base), base

@@ -1,30 +1,39 @@
-"""Commands that show what is known of claims: `abi claims` and `abi show` (no torch, no numpy, ASCII)."""
+"""Commands that show what is known of claims: `abi claims` and `abi show` (no torch, no pandas, ASCII)."""
 
-import argparse
 import json
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from abi.audit.record.text import ascii_only
+from typer import Argument, Option
+
+from abi.audit.record.page import ascii_only
+from abi.audit.results.places import config_root
 from abi.audit.results.staleness import stale
-from abi.audit.results.verify import config_root
 from abi.base.errors import DataError
-from abi.base.files import read_result
-from abi.cli.config import scale_options
+from abi.base.files import parse_file
+from abi.base.typed import Verdict
+from abi.cli.options import AsJson, Scale
+from abi.judge.fits import Figure, Fit, Test
 from abi.judge.published import figures_of
+from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, StudyResult, read_result
+from abi.plan.claims import GivenPair
 from abi.plan.config import load
-from abi.plan.transfers import Study
-from abi.report.tables import (
+from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, LadderClaim
+from abi.plan.workflow import Workflow
+from abi.report.render import Table, bounds, figure, terminal
+from abi.report.words import (
+    check_words,
+    checks_of,
     counts_words,
-    figure,
+    deciding,
     fit_words,
     in_groups,
     in_order,
-    is_ladder,
-    primary_fit,
+    interval_words,
     published_words,
     share_words,
     studies,
@@ -38,270 +47,238 @@ METRICS = (
     ("js_nats", "JS to the reference, nats (less is better)"),
     ("bits_per_byte", "bits per byte (less is better)"),
 )
-Record = Mapping[str, Any]
+MEANINGLESS = "(meaningless scale: it only tests the machinery)"
 
 
-def claims_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `abi claims`."""
-    scale_options(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document for machines instead of a table")
+@dataclass(frozen=True)
+class Row:
+    """What the table says of a claim. Args: why: it is stale, unreadable or pending."""
+
+    id: str
+    of: str | None
+    kind: str
+    regime: str | None
+    published: str
+    verdict: Verdict | None
+    state: str
+    why: list[str]
+
+    @property
+    def state_words(self) -> str:
+        """Return the state with the first reason in a few words."""
+        if not self.why:
+            return self.state
+        more = f" (+{len(self.why) - 1})" if len(self.why) > 1 else ""
+        return f"{self.state}: {self.why[0]}{more}"
 
 
-def show_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `abi show`."""
-    parser.add_argument("claim", metavar="CLAIM", help="a claim of config/claims.yaml (`abi claims` lists them)")
-    claims_options(parser)
-    parser.add_argument(
-        "--exit-rule",
-        action="store_true",
-        help="exit with 1 unless every pass rule of the original is met (`reproduce`)",
-    )
-
-
-def claims(options: argparse.Namespace) -> int:
+def claims(scale: Scale = "tiny", as_json: AsJson = False) -> int:
     """Print a table of all claims, their regimes and ladders; exit code 2 if a result cannot be read."""
-    study = Study(load(options.scale, config_root()))
-    found = [about(study, claim_id) for claim_id in [*study.listed("summary"), *study.config.pending]]
-    code = 2 if any(row["state"] == UNREADABLE for row in found) else 0
-    if options.json:
-        print(json.dumps({"scale": options.scale, "claims": found}, indent=1))
+    study = Workflow(load(scale, config_root()))
+    rows = [about(study, claim_id) for claim_id in [*study.listed("summary"), *study.config.pending]]
+    states = [row.state for row in rows]
+    code = 2 if UNREADABLE in states else 0
+    if as_json:
+        print(json.dumps({"scale": scale, "claims": [vars(row) for row in rows]}, indent=1))
         return code
-    print(ascii_only("\n".join(table(found))))
-    note = " (meaningless scale: it only tests the machinery)" if study.scale["meaningless"] else ""
-    states = [row["state"] for row in found]
-    counts = {state: states.count(state) for state in STATES if state in states}
-    print(f"\nscale {options.scale}{note}: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    print(ascii_only("\n".join(claims_table(rows))))
+    note = f" {MEANINGLESS}" if study.scale.meaningless else ""
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+    print(f"\nscale {scale}{note}: {counts}")
     print("A line that begins with _ is another regime of the claim above it: its id is both together.")
     return code
 
 
-def show(options: argparse.Namespace) -> int:
-    """Print everything known of one claim, regime or ladder. Raises: DataError: its result file lacks a part."""
-    study = Study(load(options.scale, config_root()))
-    claim, row = given(study, options.claim), about(study, options.claim)
-    path = None if row["state"] == PENDING else Path(study.result_file(options.claim))
-    result = read_result(path) if path is not None and os.path.lexists(path) else None
-    if options.json:
-        command = command_of(study, options.claim)
-        print(json.dumps({**row, "statement": claim["statement"], "command": command, "result": result}, indent=1))
-        return exit_code(result, options)
+def show(
+    claim: Annotated[str, Argument(metavar="CLAIM", help="a claim of config/claims.yaml (`abi claims` lists them)")],
+    scale: Scale = "tiny",
+    as_json: AsJson = False,
+    exit_rule: Annotated[
+        bool, Option("--exit-rule", help="exit with 1 unless every pass rule of the original is met (`reproduce`)")
+    ] = False,
+) -> int:
+    """Print everything known of one claim, regime or ladder. Raises: DataError: its result file cannot be read."""
+    study = Workflow(load(scale, config_root()))
+    row, path = about(study, claim), result_path(study, claim)
+    result = None if path is None else read_result(path)
+    code = exit_code(result) if exit_rule else 0
+    if as_json:
+        facts = {"statement": given(study, claim).statement, "command": command_of(study, claim)}
+        whole = None if path is None else parse_file(path)
+        print(json.dumps({**vars(row), **facts, "result": whole}, indent=1))
+        return code
     lines = _head(study, row)
     if result is None:
-        lines += [f"Never run at scale {options.scale}. This builds it:", f"  {command_of(study, options.claim)}"]
+        lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(study, claim)}"]
     else:
-        try:
-            body = _rungs(result) if is_ladder(result) else [*_verdict(result), *_arms(result), *_training(result)]
-            lines += [*body, *_provenance(result, str(path))]
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise DataError(
-                f"{path}: lacks a part or holds one of another kind ({error!r}); delete it and rebuild it"
-            ) from None
+        lines += [*_found(result, str(path)), *_provenance(result, str(path))]
     print(ascii_only("\n".join(lines)))
-    return exit_code(result, options)
+    return code
 
 
-def exit_code(result: Record | None, options: argparse.Namespace) -> int:
-    """Return 0; with `--exit-rule` the original's: 1 unless there are pass rules of the original and all are met."""
-    if not options.exit_rule:
-        return 0
-    checks = () if result is None else result.get("checks", ())
-    return 0 if checks and all(check["passed"] for check in checks) else 1
+def exit_code(result: AnyResult | None) -> int:
+    """Return the original's exit code: 1 unless there are pass rules of the original and all are met."""
+    checks = () if result is None else checks_of(result)
+    return 0 if checks and all(check.passed for check in checks) else 1
 
 
-def about(study: Study, claim_id: str) -> dict[str, Any]:
-    """Return what the table says of a claim: id, kind, regime, published, verdict, state, why it is stale, unreadable, pending."""
+# the table of claims
+
+
+def about(study: Workflow, claim_id: str) -> Row:
+    """Return what the table says of a claim."""
     claim = given(study, claim_id)
-    of_record = claim.get("record", {}).get("claim")
-    known = figures_of(of_record) if of_record else {}
-    row = {"id": claim_id, "of": claim.get("of"), "kind": claim["kind"], "regime": claim.get("regime")}
-    row |= {"published": published_words({"record": known}), "verdict": None}
+    of_record = claim.record.claim
+    known = (
+        {name: PublishedFigure.model_validate(of) for name, of in figures_of(of_record).items()} if of_record else {}
+    )
+    facts = (claim_id, getattr(claim, "of", None), claim.kind, getattr(claim, "regime", None), published_words(known))
     if claim_id in study.config.pending:
-        return row | {"state": PENDING, "why": [f"runs at scale {', '.join(claim['scales'])} only"]}
-    path = Path(study.result_file(claim_id))
-    if not os.path.lexists(path):
-        return row | {"state": NEVER, "why": []}
+        return Row(*facts, None, PENDING, [f"runs at scale {', '.join(claim.scales or ())} only"])
+    path = result_path(study, claim_id)
+    if path is None:
+        return Row(*facts, None, NEVER, [])
     try:
         result = read_result(path)
     except DataError as error:
-        return row | {"state": UNREADABLE, "why": [str(error)]}
-    reasons = list(dict.fromkeys(words for _, words in stale(study, claim_id, result)))
-    return row | {"verdict": result["verdict"], "state": "stale" if reasons else "fresh", "why": reasons}
+        return Row(*facts, None, UNREADABLE, [str(error)])
+    reasons = list(dict.fromkeys(words for _, words in stale(study, claim_id, result.provenance)))
+    return Row(*facts, result.verdict, "stale" if reasons else "fresh", reasons)
 
 
-def given(study: Study, claim_id: str) -> dict[str, Any]:
+def given(study: Workflow, claim_id: str) -> ClaimSaid:
     """Return a claim, a regime, a ladder or a pending claim as configured. Raises: ConfigError: unknown."""
     return study.config.pending.get(claim_id) or study.claim(claim_id)
 
 
-def state_words(row: Record) -> str:
-    """Return the state with the first reason in a few words."""
-    if not row["why"]:
-        return str(row["state"])
-    more = f" (+{len(row['why']) - 1})" if len(row["why"]) > 1 else ""
-    return f"{row['state']}: {row['why'][0]}{more}"
+def result_path(study: Workflow, claim_id: str) -> Path | None:
+    """Return the result file of a claim, also a link that leads nowhere; None where there is none."""
+    path = None if claim_id in study.config.pending else Path(study.result_file(claim_id))
+    return path if path is not None and os.path.lexists(path) else None
 
 
-def command_of(study: Study, claim_id: str) -> str:
+def command_of(study: Workflow, claim_id: str) -> str:
     """Return the command that builds a claim, at a scale that can run it."""
     pending = study.config.pending.get(claim_id)
-    return f"snakemake --config scale={pending['scales'][0] if pending else study.config.name} -- {claim_id}"
+    scale = pending.scales[0] if pending and pending.scales else study.config.name
+    return f"snakemake --config scale={scale} -- {claim_id}"
 
 
-def table(rows: Sequence[Record]) -> list[str]:
+def claims_table(rows: Sequence[Row]) -> list[str]:
     """Return the table of claims, at most `WIDTH` columns wide, regimes under their claim, reasons under their line."""
-    ordered = in_groups([{"claim": row, "row": row} for row in rows])
-    cells = [_cells(item["row"]) for item in ordered]
-    heads = ["claim", "kind", "published", "verdict", "state"]
-    widths = [max(len(row[i]) for row in [heads, *cells]) for i in range(len(heads))]
-    lines = []
-    for own, item in zip([heads, *cells], [None, *ordered], strict=True):
-        lines.append("  ".join(f"{cell:<{width}}" for cell, width in zip(own, widths, strict=True)).rstrip())
-        if item is not None and item["row"]["why"]:
-            lines += _wrapped(state_words(item["row"]), "      ")
+    ordered = in_groups(rows, claim=lambda row: row)
+    head, *cells = terminal(Table(["claim", "kind", "published", "verdict", "state"], list(map(_cells, ordered))), "")
+    lines = [head]
+    for row, line in zip(ordered, cells, strict=True):
+        lines += [line, *(_wrapped(row.state_words, "      ") if row.why else [])]
     return lines
 
 
-def _cells(row: Record) -> list[str]:
-    name, kind = row["id"], row["kind"]
-    if row["of"]:
-        name, kind = "  " + name.removeprefix(row["of"]), row["regime"]
-    return [name, kind, row["published"], row["verdict"] or "-", row["state"]]
+def _cells(row: Row) -> list[str | None]:
+    name = f"  {row.id.removeprefix(row.of)}" if row.of else row.id
+    return [name, row.regime if row.of else row.kind, row.published, row.verdict, row.state]
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
-def _head(study: Study, row: Record) -> list[str]:
-    claim = given(study, row["id"])
-    lines = [f"{row['id']}: {claim['title']}", *_wrapped(claim["statement"]), ""]
+# one claim
+
+
+def _head(study: Workflow, row: Row) -> list[str]:
+    claim = given(study, row.id)
+    lines = [f"{row.id}: {claim.title}", *_wrapped(claim.statement), ""]
     lines += _wrapped(f"{'; '.join(_about(claim))}; scale {study.config.name}")
-    if claim.get("of"):
-        lines += _wrapped(f"another regime of {claim['of']}")
-    lines += _wrapped(f"published: {row['published']}")
-    state = row["state"] + (": " + "; ".join(row["why"]) if row["why"] else "")
-    return [*lines, *(_wrapped(f"state: {state}") if row["state"] != NEVER else []), ""]
+    if row.of:
+        lines += _wrapped(f"another regime of {row.of}")
+    lines += _wrapped(f"published: {row.published}")
+    state = row.state + (": " + "; ".join(row.why) if row.why else "")
+    return [*lines, *(_wrapped(f"state: {state}") if row.state != NEVER else []), ""]
 
 
-def _about(claim: Record) -> list[str]:
+def _about(claim: ClaimSaid) -> list[str]:
     """Return in words how a claim is measured: kind, regime, backbones, text, fit; of a ladder its rungs."""
-    if "rungs" in claim:
-        return [f"{claim['kind']} of {', '.join(claim['rungs'])}"]
-    words = [claim["kind"]]
-    if claim["kind"] == "transfer" and "regime" in claim:
-        words.append(f"regime {claim['regime']} (the target side sees {claim['sees']})")
-    if "source" in claim and "target" in claim:
-        pair = (claim["source"], claim["target"])
-        words.append(claim["source"] if len(set(pair)) == 1 else " -> ".join(pair))
-    elif "backbone" in claim:
-        words.append(claim["backbone"])
-    words += [f"text {claim['text']}"] if "text" in claim else []
-    return [*words, *([f"fitted by {claim['fit']}"] if "fit" in claim else [])]
+    match claim:
+        case LadderClaim():
+            return [f"{claim.kind} of {', '.join(claim.rungs)}"]
+        case ArmsClaim():
+            sees = f"regime {claim.regime} (the target side sees {claim.sees})"
+            pair = " -> ".join(dict.fromkeys((claim.source, claim.target)))
+            measured = [pair, f"text {claim.text}", f"fitted by {claim.fit}"]
+            return [claim.kind, *([sees] if claim.kind == "transfer" else []), *measured]
+        case GivenPair():
+            return [claim.kind, " -> ".join(dict.fromkeys((claim.source, claim.target))), f"text {claim.text}"]
+        case AtlasClaim():
+            return [claim.kind, claim.backbone]
+    return [claim.kind]
 
 
-def _rungs(result: Record) -> list[str]:
-    """Return the verdict of a ladder and that of every rung with its reason."""
-    note = "  (meaningless scale: it only tests the machinery)" if result["meaningless"] else ""
-    lines = [f"{result['verdict']}{note}", *_wrapped(result["reason"])]
-    lines += [line for check in result.get("checks", ()) for line in _wrapped(check_words(check))]
-    lines += ["", "Rungs"]
-    for rung in result["rungs"]:
-        lines += _wrapped(f"{rung['id']}: {rung['verdict']} (at the strict level {rung['verdict_at_strict_level']})")
-        lines += _wrapped(rung["reason"], "      ")
+def _found(result: AnyResult, path: str) -> list[str]:
+    """Return verdict and reason, then the rungs of a ladder, or share, tests, arms and training of studies."""
+    lines = [result.verdict + (f"  {MEANINGLESS}" if result.meaningless else ""), *_wrapped(result.reason)]
+    checks = [line for check in checks_of(result) for line in _wrapped(check_words(check))]
+    if isinstance(result, LadderResult):
+        return [*lines, *checks, "", "Rungs", *_rungs(result)]
+    own = deciding(result)
+    if result.claim.fit is not None and own is None:
+        raise DataError(f"{path}: holds no fit {result.claim.fit!r}, which decides; delete it and rebuild it")
+    if own is not None:
+        lines += _wrapped(own.published_criteria.sentence) if own.published_criteria else []
+        lines += [f"  share of the gain that is the moved net's own: {share_words(own)}"]
+    for name, fit in studies(result).items():
+        lines += [f"  fit {name} ({fit_words(result, name)}): {fit.verdict}"] if fit is not own else []
+    shown = {"": own} if own is not None else {f" ({name})": fit for name, fit in studies(result).items()}
+    tests = [line for name, fit in shown.items() for line in _tests(name, fit)]
+    return [*lines, *checks, *tests, *_arms(shown), *_training(result)]
+
+
+def _rungs(result: LadderResult) -> list[str]:
+    """Return the verdict of every rung with its reason."""
+    lines: list[str] = []
+    for rung in result.rungs:
+        lines += _wrapped(f"{rung.id}: {rung.verdict} (at the strict level {rung.verdict_at_strict_level})")
+        lines += _wrapped(rung.reason, "      ")
     return lines
 
 
-def _verdict(result: Record) -> list[str]:
-    """Return verdict, reason, share and the tests with their intervals; of several studies what each found."""
-    note = "  (meaningless scale: it only tests the machinery)" if result["meaningless"] else ""
-    lines = [f"{result['verdict']}{note}", *_wrapped(result["reason"])]
-    primary = primary_fit(result)
-    if primary is not None:
-        lines += _wrapped(primary.get("published_criteria", {}).get("sentence", ""))
-        lines += [f"  share of the gain that is the moved net's own: {share_words(primary)}"]
-    for fit, judged in studies(result).items():
-        if judged is not primary:
-            lines += [f"  fit {fit} ({fit_words(result, fit)}): {judged['verdict']}"]
-    lines += [line for check in result.get("checks", ()) for line in _wrapped(check_words(check))]
-    return [*lines, *(line for name, judged in _shown(result) for line in _tests(name, judged))]
+def _tests(name: str, fit: Fit) -> list[str]:
+    heads = ["test", "mean", f"{100 * fit.level:g} % interval", "limit", "holds"]
+    rows = [[t.id, t.mean, interval_words(t.interval), t.limit, _holds(t)] for t in fit.tests]
+    words = f"Tests on {counts_words(fit)}{name}; more is better, * is reported only"
+    return ["", *textwrap.wrap(words, WIDTH), *terminal(Table(heads, rows))]
 
 
-def check_words(check: Record) -> str:
-    """Return one pass rule of the original as words."""
-    told = f"{figure(check['value'])}, threshold {figure(check['threshold'])}"
-    return f"rule {check['id']}, {check['words']}: {'passed' if check['passed'] else 'failed'} ({told})"
+def _holds(test: Test) -> str:
+    return ("yes" if test.passed else "no") + ("" if test.required else " *")
 
 
-def _shown(result: Record) -> list[tuple[str, Record]]:
-    """Return the studies that are shown in full with the name each needs: the deciding one, else all of them."""
-    primary = primary_fit(result)
-    return [("", primary)] if primary is not None else [(f" ({fit})", found) for fit, found in studies(result).items()]
-
-
-def _tests(name: str, judged: Record) -> list[str]:
-    heads = ["test", "mean", f"{100 * judged['level']:g} % interval", "limit", "holds"]
-    rows = [
-        [test["id"], figure(test["mean"]), bounds(test["interval"]), figure(test["limit"]), holds(test)]
-        for test in judged["tests"]
-    ]
-    words = f"Tests on {counts_words(judged)}{name}; more is better, * is reported only"
-    return ["", *textwrap.wrap(words, WIDTH), *columns(heads, rows)]
-
-
-def bounds(interval: Record | None) -> str:
-    """Return an interval as words."""
-    return "-" if interval is None else f"[{figure(interval['lower'])}, {figure(interval['upper'])}]"
-
-
-def holds(test: Record) -> str:
-    """Return whether a test holds; a star where nothing hangs on it."""
-    return ("yes" if test["passed"] else "no") + ("" if test["required"] else " *")
-
-
-def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows in aligned columns, indented."""
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-    return [
-        "  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in [heads, *rows]
-    ]
-
-
-def _arms(result: Record) -> list[str]:
+def _arms(shown: Mapping[str, Fit]) -> list[str]:
     """Return one plot per metric: every arm a line, in the fixed order."""
     lines: list[str] = []
-    for name, judged in _shown(result):
-        arms = judged["arms"]
+    for name, fit in shown.items():
         for metric, words in METRICS:
-            known = {a: arms[a]["domain"][metric] for a in in_order(arms) if metric in arms[a].get("domain", {})}
+            known = {arm: fit.arms[arm].domain[metric] for arm in in_order(fit.arms) if metric in fit.arms[arm].domain}
             lines += ["", f"Arms on held-out domain text{name}: {words}", *plot(known)] if known else []
     return [*lines, "  o mean, . one seed, ( ) interval of the mean"] if lines else []
 
 
-def plot(arms: Mapping[str, Record]) -> list[str]:
-    """Return one line per arm: its seeds as dots, its mean, its interval, on one axis; nothing for no arms.
-
-    Args: arms: name -> figure of a result file (mean, per_seed, lower, upper).
-    """
+def plot(arms: Mapping[str, Figure]) -> list[str]:
+    """Return one line per arm: its seeds as dots, its mean, its interval, on one axis; nothing for no arms."""
     if not arms:
         return []
-    values = {
-        arm: [v for v in (f["mean"], f["lower"], f["upper"], *f["per_seed"].values()) if v is not None]
-        for arm, f in arms.items()
-    }
-    low, high = min(map(min, values.values())), max(map(max, values.values()))
-    width = max(len(arm) for arm in arms)
-    lines = []
-    for arm, entry in arms.items():
+    values = [(found.mean, found.lower, found.upper, *found.per_seed.values()) for found in arms.values()]
+    known = [value for of_arm in values for value in of_arm if value is not None]
+    low, high, width, lines = min(known), max(known), max(len(arm) for arm in arms), []
+    for arm, found in arms.items():
         cells = [" "] * PLOT
-        for seed in entry["per_seed"].values():
+        for seed in found.per_seed.values():
             cells[place(seed, low, high)] = "."
-        for end, mark in ((entry["lower"], "("), (entry["upper"], ")")):
+        for end, mark in ((found.lower, "("), (found.upper, ")")):
             if end is not None:
                 cells[place(end, low, high)] = mark
-        cells[place(entry["mean"], low, high)] = "o"
-        lines.append(
-            f"  {arm:<{width}} |{''.join(cells)}| {figure(entry['mean'])} {bounds(entry) if entry['lower'] is not None else ''}".rstrip()
-        )
+        cells[place(found.mean, low, high)] = "o"
+        lines.append(f"  {arm:<{width}} |{''.join(cells)}| {figure(found.mean)}{bounds(found.lower, found.upper)}")
     left, right = figure(low), figure(high)
     return [*lines, f"  {'':<{width}}  {left}{right:>{PLOT - len(left)}}"]
 
@@ -311,32 +288,27 @@ def place(value: float, low: float, high: float) -> int:
     return round((value - low) / (high - low) * (PLOT - 1)) if high > low else 0
 
 
-def _training(result: Record) -> list[str]:
-    """Return what the fitted arms were trained with."""
-    rows, lines = [], []
-    for row in result.get("training", ()):
-        if row["fit"] == result["claim"].get("fit"):
-            loss, seconds = row.get("final_loss"), row.get("elapsed_s")
-            rows.append([row["arm"], str(row["steps"]), str(row["n_trainable"]), figure(loss), figure(seconds)])
-    if rows:
-        lines = ["", f"Training of the arms ({result['claim']['fit']}; means over seeds)"]
-        lines += columns(["arm", "steps", "trainable", "last loss", "seconds"], rows)
-    for name, facts in result.get("backbones", {}).items():
-        lines += _wrapped(
-            f"{name}: {facts['class']}, {facts['n_parameters']} parameters, depth {facts['depth']}, width {facts['width']}, revision {facts['revision']}"
-        )
+def _training(result: Result | StudyResult) -> list[str]:
+    """Return what the fitted arms were trained with, and the backbones they were trained on."""
+    if isinstance(result, StudyResult):
+        return []
+    own, lines = [entry for entry in result.training if entry.fit == result.claim.fit], []
+    if own:
+        heads = ["arm", "steps", "trainable", "last loss", "seconds"]
+        rows = [[e.arm, e.steps, e.n_trainable, e.final_loss, e.elapsed_s] for e in own]
+        lines = ["", f"Training of the arms ({result.claim.fit}; means over seeds)", *terminal(Table(heads, rows))]
+    for name, its in result.backbones.items():
+        sizes = f"{its.n_parameters} parameters, depth {its.depth}, width {its.width}"
+        lines += _wrapped(f"{name}: {its.model_class}, {sizes}, revision {its.revision}")
     return lines
 
 
-def _provenance(result: Record, path: str) -> list[str]:
+def _provenance(result: AnyResult, path: str) -> list[str]:
     """Return what made the result file."""
-    made = result["provenance"]
-    packages = ", ".join(
-        f"{name} {made['versions'][name]}" for name in ("python", "torch", "numpy") if name in made["versions"]
-    )
+    made = result.provenance
+    packages = [f"{name} {made.versions[name]}" for name in ("python", "torch", "numpy") if name in made.versions]
+    cost = f"{made.elapsed_s:.1f} s, {made.peak_memory_mb:.0f} MB"
     lines = ["", "Made by", f"  {path}"]
-    lines += [f"  rule {made['rule']}, code {made['code']}, protocol {result['protocol']}, {made['threads']} thread"]
-    lines += _wrapped(
-        f"{packages}; {made['hardware'].get('cpu', 'unknown processor')}; {made['elapsed_s']:.1f} s, {made['peak_memory_mb']:.0f} MB"
-    )
-    return [*lines, *(f"  {digest[:12]}  {name}" for name, digest in made["inputs"].items())]
+    lines += [f"  rule {made.rule}, code {made.code}, protocol {result.protocol}, {made.threads} thread"]
+    lines += _wrapped(f"{', '.join(packages)}; {made.hardware.cpu or 'unknown processor'}; {cost}")
+    return [*lines, *(f"  {digest[:12]}  {name}" for name, digest in made.inputs.items())]

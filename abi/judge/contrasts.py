@@ -2,24 +2,24 @@
 
 Tables map a `Measure` and an arm to `[..., D, S]` (leading axes are studies), every sign turned so that more is better.
 A contrast is a weighted sum of arms, formed per group and seed before anything is averaged. A test passes when its
-lower bound is above its limit; a refutation holds when an upper bound is below it. The questions are in `abi.plans`.
+lower bound is above its limit; a refutation holds when an upper bound is below it. The questions are in `protocol`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abi.base.errors import ConfigError
-from abi.base.names import AGREEMENT
+from abi.base.catalogue import METRICS
 from abi.judge.intervals import Array, Components, components
 
 Bools = NDArray[np.bool_]
+TEACHER = "teacher_"
 
 
 class Measure(NamedTuple):
@@ -28,40 +28,19 @@ class Measure(NamedTuple):
     metric: str
     scope: str
 
+    @property
+    def sign(self) -> float:
+        """Factor that turns its figures so that more is better."""
+        return -1.0 if lower_is_better(self.metric) else 1.0
+
+
+def lower_is_better(metric: str) -> bool:
+    """Return whether less of a metric is better; `teacher_<metric>` is the same agreement, with the teacher."""
+    return METRICS[metric.removeprefix(TEACHER)].lower_is_better
+
 
 Tables = Mapping[Measure, Mapping[str, Array]]
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """The numbers of the protocol, as they stand in `config/protocol.yaml` under `criteria`."""
-
-    level: float
-    half: float
-    share: float
-    parity: float
-    harm: float
-    vacuous: float
-    min_groups: int
-    min_seeds: int
-    min_positions: int
-    primary_metric: str
-    resolvable: tuple[tuple[int, float], ...]
-
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Criteria:
-        """Return the criteria of a validated mapping; `resolvable` is a list of `{seeds, standard_errors}`.
-
-        Raises: ConfigError: a key is missing or unknown, or the primary metric is no agreement metric.
-        """
-        names = [item.name for item in fields(cls)]
-        where = "config/protocol.yaml: criteria"
-        if wrong := sorted(set(names) ^ set(mapping)):
-            raise ConfigError(f"{where}: missing or unknown {', '.join(wrong)}; the keys are {', '.join(names)}")
-        if (primary := mapping["primary_metric"]) not in AGREEMENT:
-            raise ConfigError(f"{where}.primary_metric: {primary!r} is none of {', '.join(AGREEMENT)}")
-        points = tuple((int(p["seeds"]), float(p["standard_errors"])) for p in mapping["resolvable"])
-        return cls(**{**mapping, "resolvable": points})
+Weights = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +52,7 @@ class Contrast:
 
     id: str
     measure: Measure
-    weights: tuple[tuple[str, float], ...]
+    weights: Weights
     margin: float = 0.0
     required: bool = True
     closed: bool = False
@@ -94,11 +73,45 @@ class Contrast:
             total += weight * arms[arm]
         return total
 
-    def limit(self, tables: Tables, raw: str) -> Array:
-        """Return the limit, of the leading shape; raw's mean is taken as a constant."""
-        if self.margin == 0:
-            return np.asarray(0.0)
-        return self.margin * np.abs(tables[self.measure][raw].mean((-2, -1)))
+
+class Figures(Protocol):
+    """Where the figures of contrasts come from: tables of evidence, or what a result file stores."""
+
+    def parts(self, contrast: Contrast) -> Components:
+        """Return mean and mean squares of a contrast, each of the leading shape."""
+        ...
+
+    def mean(self, contrast: Contrast) -> float:
+        """Return the mean of a contrast of one study that is too small for mean squares."""
+        ...
+
+    def plain(self, measure: Measure) -> Array:
+        """Return the mean of the plain backbone in one measure, of the leading shape."""
+        ...
+
+
+class FromTables:
+    """Figures of one set of tables; the mean squares of a contrast are computed once for all levels."""
+
+    def __init__(self, tables: Tables, raw: str) -> None:
+        self.tables, self.raw = tables, raw
+        self.seen: dict[tuple[Measure, Weights], Components] = {}
+
+    def parts(self, contrast: Contrast) -> Components:
+        """Return mean and mean squares of a contrast."""
+        key = (contrast.measure, contrast.weights)
+        if key not in self.seen:
+            self.seen[key] = components(contrast.table(self.tables))
+        return self.seen[key]
+
+    def mean(self, contrast: Contrast) -> float:
+        """Return the mean of a contrast of one study."""
+        return float(contrast.table(self.tables).mean())
+
+    def plain(self, measure: Measure) -> Array:
+        """Return the mean of the plain backbone."""
+        mean: Array = self.tables[measure][self.raw].mean((-2, -1))
+        return mean
 
 
 @dataclass(frozen=True)
@@ -182,16 +195,20 @@ class Decision:
 
 
 def decide(tables: Tables, plan: Plan, *, level: float) -> Decision:
+    """Return the verdict of every study of some tables (see `decide_from`). Args: tables: more is better."""
+    return decide_from(FromTables(tables, plan.raw), plan, level=level)
+
+
+def decide_from(figures: Figures, plan: Plan, *, level: float) -> Decision:
     """Return the verdict of every study: VACUOUS, else REFUTED, else SUPPORTED, else INCONCLUSIVE.
 
     SUPPORTED and REFUTED are found independently of each other and never coincide.
 
-    Args: tables: more is better; level: of the intervals, 0.95 unless a headline counts several claims.
+    Args: level: of the intervals, 0.95 unless a headline counts several claims.
     """
-    look = _Look(tables, plan.raw)
-    own = look.answer(plan.own, level)
-    secondary = {metric: look.answer(questions, level) for metric, questions in plan.secondary.items()}
-    vacuous = tuple(look(contrast, level, below=True) for contrast in plan.vacuous)
+    own = answer(figures, plan.own, level)
+    secondary = {metric: answer(figures, questions, level) for metric, questions in plan.secondary.items()}
+    vacuous = tuple(outcome(figures, contrast, level, below=True) for contrast in plan.vacuous)
     supported = own.passed() & ~some(answers.refuted() for answers in secondary.values())
     assert not np.any(supported & own.refuted()), "a claim cannot be SUPPORTED and REFUTED"
     conditions = [some(o.holds for o in vacuous), own.refuted(), supported]
@@ -199,35 +216,30 @@ def decide(tables: Tables, plan: Plan, *, level: float) -> Decision:
     return Decision(verdict, own, vacuous, secondary)
 
 
-class _Look:
-    """Looks at contrasts of one set of tables; the mean squares of a contrast are computed once for all levels."""
+def outcome(figures: Figures, contrast: Contrast, level: float, *, below: bool) -> Outcome:
+    """Return whether the lower bound of a contrast lies above its limit, or its upper bound `below` it."""
+    parts = figures.parts(contrast)
+    limit = contrast.margin * np.abs(figures.plain(contrast.measure)) if contrast.margin else np.asarray(0.0)
+    if not below:
+        return Outcome(contrast, parts, level, limit, np.asarray(parts.mean - parts.half(level) > limit))
+    upper = parts.mean + parts.half(level)
+    return Outcome(contrast, parts, level, limit, np.asarray(upper <= limit if contrast.closed else upper < limit))
 
-    def __init__(self, tables: Tables, raw: str) -> None:
-        self.tables, self.raw = tables, raw
-        self.seen: dict[tuple[Measure, tuple[tuple[str, float], ...]], Components] = {}
 
-    def __call__(self, contrast: Contrast, level: float, *, below: bool) -> Outcome:
-        key = (contrast.measure, contrast.weights)
-        if key not in self.seen:
-            self.seen[key] = components(contrast.table(self.tables))
-        parts, limit = self.seen[key], contrast.limit(self.tables, self.raw)
-        if not below:
-            return Outcome(contrast, parts, level, limit, np.asarray(parts.mean - parts.half(level) > limit))
-        upper = parts.mean + parts.half(level)
-        return Outcome(contrast, parts, level, limit, np.asarray(upper <= limit if contrast.closed else upper < limit))
+def answer(figures: Figures, questions: Questions, level: float) -> Answers:
+    """Return the outcomes of tests and refutations in one metric."""
+    tests = tuple(outcome(figures, test, level, below=False) for test in questions.tests)
+    sensitive = every(o.holds for o in tests if o.contrast.id.startswith("1."))
+    return Answers(tests, tuple(_refute(figures, item, sensitive, level) for item in questions.refutations))
 
-    def answer(self, questions: Questions, level: float) -> Answers:
-        tests = tuple(self(test, level, below=False) for test in questions.tests)
-        sensitive = every(o.holds for o in tests if o.contrast.id.startswith("1."))
-        return Answers(tests, tuple(self.refute(item, sensitive, level) for item in questions.refutations))
 
-    def refute(self, item: Refutation, sensitive: Bools, level: float) -> Refuted:
-        """Return whether some of the K contrasts refutes at level 1 - alpha / K, where the refutation applies."""
-        at = 1 - (1 - level) / len(item.contrasts)
-        outcomes = tuple(self(contrast, at, below=True) for contrast in item.contrasts)
-        found = some(o.holds for o in outcomes)
-        applies = np.ones_like(found) if item.needs_sensitive is None else np.asarray(sensitive == item.needs_sensitive)
-        return Refuted(item.id, applies, np.asarray(applies & found), outcomes)
+def _refute(figures: Figures, item: Refutation, sensitive: Bools, level: float) -> Refuted:
+    """Return whether some of the K contrasts refutes at level 1 - alpha / K, where the refutation applies."""
+    at = 1 - (1 - level) / len(item.contrasts)
+    outcomes = tuple(outcome(figures, contrast, at, below=True) for contrast in item.contrasts)
+    found = some(o.holds for o in outcomes)
+    applies = np.ones_like(found) if item.needs_sensitive is None else np.asarray(sensitive == item.needs_sensitive)
+    return Refuted(item.id, applies, np.asarray(applies & found), outcomes)
 
 
 def some(masks: Iterable[Bools]) -> Bools:

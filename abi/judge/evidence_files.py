@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from abi.base.errors import EvidenceError, TamperError
-from abi.base.files import atomic_path, read_json, sha256_file, write_json
+from abi.base.files import atomic_path, sha256_file
+from abi.base.manifests import EvidenceContents, EvidenceFiles, EvidenceManifest, RowsFile
+from abi.base.typed import Provenance
 
 COLUMNS = ("fit", "arm", "draw", "seed", "scope", "group", "document", "n_positions", "metric", "value")
 DRAW_COLUMNS = ("fit", "arm", "draw", "seed", "rng_seed", "chunk", "metric", "value")
 SUFFIXES = {"evidence": ".csv.gz", "draws": ".draws.csv.gz"}
+READING = (OSError, EOFError, UnicodeDecodeError, ValueError, IndexError, StopIteration, csv.Error, zlib.error)
+"""What reading a csv.gz that is damaged may raise."""
 TOLD = {"fits": "fit", "arms": "arm", "draws": "draw", "seeds": "seed", "scopes": "scope"}
 """What a manifest tells of the evidence rows -> column whose different values it lists."""
 
@@ -40,12 +44,12 @@ def files_of(manifest: str | Path) -> dict[str, Path]:
     return {name: Path(manifest).with_suffix(suffix) for name, suffix in SUFFIXES.items()}
 
 
-def write_promise(manifest: str | Path, provenance: Mapping[str, Any]) -> None:
+def write_promise(manifest: str | Path, provenance: Provenance) -> None:
     """Write the manifest of the two files beside it, from what is on the disk."""
-    write_json(manifest, "evidence", {**promise_of(manifest), "provenance": provenance})
+    EvidenceManifest.model_validate({**promise_of(manifest), "provenance": provenance}).write(manifest)
 
 
-def promise_of(manifest: str | Path) -> dict[str, Any]:
+def promise_of(manifest: str | Path) -> dict[str, EvidenceFiles | EvidenceContents]:
     """Return what a manifest must say of the files beside it: hash and rows of both, contents of the evidence.
 
     Raises: EvidenceError: a file that cannot be read, or without one of its columns.
@@ -53,16 +57,17 @@ def promise_of(manifest: str | Path) -> dict[str, Any]:
     paths = files_of(manifest)
     told: dict[str, set[str]] = {column: set() for column in TOLD.values()}
     counts = {"evidence": _read(paths["evidence"], told), "draws": _read(paths["draws"], {})}
-    files = {name: {"sha256": sha256_file(path), "rows": counts[name]} for name, path in paths.items()}
-    contents = {key: sorted(told[column], key=_order) for key, column in TOLD.items()}
-    whole = {key: [int(value) for value in contents[key]] for key in ("draws", "seeds")}
-    return {"files": files, "contents": contents | whole}
+    files = {name: RowsFile(sha256=sha256_file(path), rows=counts[name]) for name, path in paths.items()}
+    words = {key: sorted(told[column], key=_order) for key, column in TOLD.items()}
+    whole = {key: [int(value) for value in words[key]] for key in ("draws", "seeds")}
+    return {"files": EvidenceFiles(**files), "contents": EvidenceContents.model_validate(words | whole)}
 
 
-def kept(manifest: str | Path, promise: Mapping[str, Any]) -> dict[Path, bool | None]:
+def kept(manifest: str | Path, promise: EvidenceManifest) -> dict[Path, bool | None]:
     """Return file beside a manifest -> whether it has the promised hash; None where it is not there."""
+    promised = dict(promise.files)
     return {
-        path: sha256_file(path) == promise["files"][name]["sha256"] if path.is_file() else None
+        path: sha256_file(path) == promised[name].sha256 if path.is_file() else None
         for name, path in files_of(manifest).items()
     }
 
@@ -73,14 +78,13 @@ def check_promise(manifest: str | Path) -> dict[str, Path]:
     Raises: DataError: no valid manifest; TamperError: another file than the one promised, or other contents;
         EvidenceError: a file that cannot be read.
     """
-    promise = read_json(manifest, "evidence")
+    promise = EvidenceManifest.read(manifest)
     for path, same in kept(manifest, promise).items():
         if not same:
             words = "is not the file" if same is False else "is missing, the file"
             raise TamperError(f"{path}: {words} that {manifest} promises; rerun the evaluation that writes both")
-    real = promise_of(manifest)
-    for key, value in real.items():
-        if promise[key] != value:
+    for key, real in promise_of(manifest).items():
+        if getattr(promise, key) != real:
             raise TamperError(f"{manifest}: its {key} are not those of the rows; rerun the evaluation that writes both")
     return files_of(manifest)
 
@@ -98,16 +102,7 @@ def _read(path: Path, told: Mapping[str, set[str]]) -> int:
                 for i, values in places:
                     values.add(row[i])
             return n_rows
-    except (
-        OSError,
-        EOFError,
-        UnicodeDecodeError,
-        ValueError,
-        IndexError,
-        StopIteration,
-        csv.Error,
-        zlib.error,
-    ) as error:
+    except READING as error:
         raise EvidenceError(f"{path}: cannot be read ({error}); rerun the evaluation that writes it") from None
 
 

@@ -15,27 +15,9 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from abi.base.errors import EvidenceError
+from abi.judge.fits import IntervalFound
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A two-sided interval of the mean of one table, in the table's own unit, and the mean squares it rests on.
-
-    `half` follows from `msd` (groups), `mss` (seeds), `mse` (the rest), both counts and the level: `Components.half`.
-    """
-
-    mean: float
-    lower: float
-    upper: float
-    half: float
-    n_groups: int
-    n_seeds: int
-    level: float
-    msd: float
-    mss: float
-    mse: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +68,7 @@ def components(x: Array) -> Components:
     return Components(x.mean((-2, -1)), msd, mss, mse, x.shape[-2], x.shape[-1])
 
 
-def interval(x: Array, *, level: float, min_groups: int, min_seeds: int) -> Interval | None:
+def interval(x: Array, *, level: float, min_groups: int, min_seeds: int) -> IntervalFound | None:
     """Return the interval of the mean of one table, or None where it is too small for one.
 
     Args: x: [D, S]; level: 0.95 for a 95 % interval; min_groups, min_seeds: the least D and S (protocol: 30 and 3).
@@ -99,11 +81,21 @@ def interval(x: Array, *, level: float, min_groups: int, min_seeds: int) -> Inte
     return interval_of(components(x), level)
 
 
-def interval_of(parts: Components, level: float) -> Interval:
+def interval_of(parts: Components, level: float) -> IntervalFound:
     """Return the interval of the one table that `parts` was computed from."""
     mean, half = float(parts.mean), float(parts.half(level))
-    squares = (float(parts.msd), float(parts.mss), float(parts.mse))
-    return Interval(mean, mean - half, mean + half, half, parts.n_groups, parts.n_seeds, level, *squares)
+    return IntervalFound(
+        mean=mean,
+        lower=mean - half,
+        upper=mean + half,
+        half=half,
+        n_groups=parts.n_groups,
+        n_seeds=parts.n_seeds,
+        level=level,
+        msd=float(parts.msd),
+        mss=float(parts.mss),
+        mse=float(parts.mse),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,191 +1,238 @@
-"""From evidence rows to everything of a result file that follows from them: one claim of one kind of fit."""
+"""From the files of a claim, of whatever kind, to its result: verdict, controls, the record beside them."""
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from abi.base.catalogue import KINDS, frozen_net
 from abi.base.errors import DataError
-from abi.base.files import read_json
-from abi.base.names import CLOSED_FORM, UNFITTED, fits_of
-from abi.judge.contrasts import Criteria
-from abi.judge.curves import curves_of
-from abi.judge.evidence_files import files_of
-from abi.judge.published import figures_of
-from abi.judge.tables import scoped_perplexities
-from abi.judge.verdict import (
-    CONTROLS,
-    RECONSTRUCTION_CONTROLS,
-    judge_reconstruction,
-    judge_transfer,
-    published_criteria,
-    strict_level,
+from abi.base.files import sha256_file
+from abi.base.manifests import (
+    AlignmentEntry,
+    AlignmentManifest,
+    ArmEntry,
+    BackboneManifest,
+    BatchManifest,
+    CalibrationManifest,
+    GenerationManifest,
+    LoraManifest,
+    ModulesManifest,
 )
+from abi.base.typed import Provenance
+from abi.judge.combined import judge_rungs, strict_level
+from abi.judge.curves import steps_of
+from abi.judge.evidence_files import files_of
+from abi.judge.fits import Fit
+from abi.judge.kind import OfClaims, OfFits, OfStudies, StudiesGiven
+from abi.judge.kinds import kind_of
+from abi.judge.nib import original_keys
+from abi.judge.published import figures_of
+from abi.judge.results import (
+    BackboneFacts,
+    ClaimFacts,
+    LadderResult,
+    Result,
+    RowSum,
+    Rung,
+    StudyResult,
+    Training,
+    read_result,
+)
+from abi.judge.studies import perplexities, update_table
+from abi.judge.tables import fit_tables, read_promised, scoped_perplexities
+from abi.judge.verdict import check_frozen, judge, published_criteria
+from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 
-Record = dict[str, Any]
-CANDIDATE = {"transfer": "transferred", "reconstruction": "candidate"}
+Inputs = Mapping[str, Sequence[str]]
+"""Name of an input -> paths."""
+
+Said = JudgeClaim | JudgeStudy | JudgeLadder
 
 
-def check_promised(inputs: Mapping[str, Any]) -> None:
+def facts_of(spec: Said) -> ClaimFacts:
+    """Return a claim as its result repeats it."""
+    return ClaimFacts.model_validate({"id": spec.id, **spec.claim.plain()})
+
+
+def head_of(spec: Said) -> dict[str, object]:
+    """Return what a result repeats of its spec, and what was published for its claim."""
+    protocol, published = spec.protocol, spec.claim.record.claim
+    return {
+        "claim": facts_of(spec),
+        "scale": spec.scale,
+        "meaningless": spec.meaningless,
+        "protocol": protocol if isinstance(protocol, int) else protocol.protocol,
+        "record": figures_of(published) if published else {},
+    }
+
+
+def judge_claim(spec: JudgeClaim, inputs: Inputs, provenance: Callable[[], Provenance]) -> Result:
+    """Return the result of a claim from its evidence, draws, manifests of fits, modules by role, and backbones.
+
+    Args: provenance: called last, so that it knows the time spent.
+    Raises: DataError, EvidenceError: an input is not what it should be; TamperError: a net that is frozen changed.
+    """
+    check_promised(inputs)
+    evidence, draws = read_promised(inputs["manifests"])
+    arms = fitted_arms(inputs)
+    claim, kind = facts_of(spec), kind_of(spec.claim.kind, OfFits)
+    givers = {giver for arm in arms if (giver := frozen_net(arm.arm, spec.claim.regime))}
+    modules = {role: [m for path in inputs[role] for m in ModulesManifest.read(path).modules] for role in givers}
+    check_frozen(kind.unmoved(arms, spec.claim.regime, modules))
+    criteria, ppl = spec.protocol.criteria, scoped_perplexities(evidence, spec.protocol.criteria.min_positions)
+    fits, strict = judged_fits(spec, claim, evidence)
+    curves = kind.curves(claim, evidence, fits, steps_of(spec), criteria)
+    primary = fits[spec.claim.fit]
+    assert primary.published_criteria is not None
+    passed = primary.published_criteria.arms[KINDS[claim.kind].claimed].passed
+    found = {
+        **head_of(spec),
+        "verdict": primary.verdict,
+        "reason": primary.reason,
+        "verdict_at_strict_level": strict,
+        "fits": fits,
+        **({"curves": curves} if curves else {}),
+        "perplexity": ppl,
+        "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
+        **original_keys(spec, draws, ppl, passed),
+        "training": training_facts(arms),
+        "backbones": backbone_facts(inputs["backbones"]),
+        "provenance": provenance(),
+    }
+    return Result.model_validate(found)
+
+
+def check_promised(inputs: Inputs) -> None:
     """Raise DataError for evidence or draws among the inputs that no manifest among them promises, or the other way."""
     promised = [str(path) for manifest in inputs["manifests"] for path in files_of(manifest).values()]
     if wrong := sorted(set(promised) ^ {*inputs["evidence"], *inputs["draws"]}):
         raise DataError(f"{wrong[0]}: evidence and manifest come in pairs, one is not an input; rerun the evaluation")
 
 
-def judged(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame, *, frozen: bool) -> Record:
-    """Return everything of a result file that follows from the evidence: `verify --recompute` calls the same."""
-    claim, protocol = spec["claim"], spec["protocol"]
-    criteria, kind = Criteria.from_mapping(protocol["criteria"]), claim["kind"]
-    fits: Record = {}
-    for fit in fits_of(claim):
-        if kind == "transfer":
-            fits[fit] = judge_transfer(evidence, regime=claim["regime"], fit=fit, criteria=criteria, frozen=frozen)
-        else:
-            fits[fit] = judge_reconstruction(evidence, fit=fit, criteria=criteria, frozen=frozen)
-        fits[fit]["published_criteria"] = published_criteria(
-            evidence, fit=fit, criteria=criteria, thresholds=protocol["published_criteria"], candidate=CANDIDATE[kind],
-            controls=RECONSTRUCTION_CONTROLS if kind == "reconstruction" else CONTROLS,
-        )  # fmt: skip
-    curves = curves_of(claim, evidence, fits, steps_of(spec), criteria)
-    primary = fits[claim["fit"]]
-    strict = judge_at(evidence, claim, criteria, strict_level(criteria, spec["n_claims"]), frozen=frozen)
-    return {
-        "claim": {"id": spec["id"], **claim},
-        "scale": spec["scale"],
-        "meaningless": spec["meaningless"],
-        "protocol": protocol["protocol"],
-        "verdict": primary["verdict"],
-        "reason": primary["reason"],
-        "verdict_at_strict_level": strict,
-        "fits": fits,
-        **({"curves": [curve for curve in curves if curve["series"]]} if any(c["series"] for c in curves) else {}),
-        "perplexity": scoped_perplexities(evidence, criteria.min_positions),
-        "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
-        "record": figures_of(claim["record"]["claim"]) if "claim" in claim["record"] else {},
-        **legacy(spec, evidence, draws, primary["published_criteria"]),
-    }
+def fitted_arms(inputs: Inputs) -> list[ArmEntry]:
+    """Return the entries of every fitted arm, LoRA's last."""
+    calibrated = [arm for path in inputs["calibration"] for arm in CalibrationManifest.read(path).arms]
+    return [*calibrated, *(arm for path in inputs.get("lora", ()) for arm in LoraManifest.read(path).arms)]
 
 
-def steps_of(spec: Mapping[str, Any]) -> dict[str, int]:
-    """Return fit -> steps of the fits that differ in steps alone: the deciding one, its variants, the closed form with none."""
-    claim, budget = spec["claim"], spec["budget"]
-    found = {claim["fit"]: sum(phase["steps"] for phase in budget["phases"]["module"])}
-    for name in claim.get("variants", ()):
-        change = budget["variants"][name]
-        if set(change) == {"steps"}:
-            found[name] = change["steps"]
-    return {CLOSED_FORM: 0, **found} if len(found) > 1 else found
+def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> tuple[dict[str, Fit], str]:
+    """Return fit -> verdict with the published criteria, and the deciding fit's verdict at the strict level."""
+    criteria, kind, fits, strict = spec.protocol.criteria, kind_of(claim.kind, OfFits), {}, ""
+    claimed, controls = KINDS[claim.kind].claimed, KINDS[claim.kind].controls
+    for name in claim.fits:
+        tables = fit_tables(evidence, fit=name, criteria=criteria)
+        asked = kind.asked(claim, name, tables.compared(), criteria)
+        met = published_criteria(tables, dict(spec.protocol.published_criteria), claimed, controls)
+        fits[name] = judge(tables, asked, criteria).model_copy(update={"published_criteria": met})
+        if name == claim.fit:
+            strict = judge(tables, asked, criteria, strict_level(criteria, spec.n_claims)).verdict
+    return fits, strict
 
 
-def judge_at(
-    evidence: pd.DataFrame, claim: Mapping[str, Any], criteria: Criteria, level: float, *, frozen: bool
-) -> str:
-    """Return the verdict word with intervals of another level."""
-    if claim["kind"] == "transfer":
-        return str(
-            judge_transfer(
-                evidence, regime=claim["regime"], fit=claim["fit"], criteria=criteria, frozen=frozen, level=level
-            )["verdict"]
-        )
-    return str(
-        judge_reconstruction(evidence, fit=claim["fit"], criteria=criteria, frozen=frozen, level=level)["verdict"]
-    )
-
-
-def nets_unmoved(kind: str, arms: list[Record], inputs: Mapping[str, Any]) -> bool:
-    """Return whether every frozen net is bit-identical to the one it came from (protocol test 7).
-
-    In a reconstruction the placebo's net is drawn once per seed: both fits must still hold it.
-    """
-    if kind == "reconstruction":
-        nets = {(arm["seed"], arm["domain_sha256"]) for arm in arms if arm["arm"] == "random" and arm["draw"] == 0}
-        return len(nets) == len({seed for seed, _ in nets})
-    givers = {"transferred": "source", "identity": "source", "native": "oracle", "wrong-domain": "wrong"}
-    known = {
-        role: {m["seed"]: m["domain_sha256"] for path in inputs[role] for m in read_json(path, "modules")["modules"]}
-        for role in set(givers.values()) & set(inputs.keys())
-    }
-    checked = [arm for arm in arms if arm["arm"] in givers]
-    return all(arm["domain_sha256"] == known[givers[arm["arm"]]][arm["seed"]] for arm in checked)
-
-
-def row_sums(rows: pd.DataFrame) -> Record:
+def row_sums(rows: pd.DataFrame) -> dict[str, RowSum]:
     """Return metric -> number of rows and sum of values: every row enters a leaf, also those no figure rests on."""
     found = rows.groupby("metric")["value"].agg(["count", "sum"])
-    return {str(metric): {"n": int(n), "sum": float(total)} for metric, n, total in found.itertuples()}
+    return {str(metric): RowSum(n=int(n), sum=float(total)) for metric, n, total in found.itertuples()}
 
 
-def training_facts(arms: list[Record]) -> list[Record]:
-    """Return per fit and arm what its training was: steps, trainable parameters, last loss, seconds (means over seeds)."""
-    frame = pd.DataFrame(arms)
-    facts = []
-    for (fit, arm), part in frame.groupby(["fit", "arm"], sort=False):
-        row: Record = {
-            "fit": fit,
-            "arm": arm,
-            "steps": int(part["steps"].iloc[0]),
-            "n_trainable": int(part["n_trainable"].iloc[0]),
-        }
-        if "final_loss" in part and part["final_loss"].notna().all():
-            row |= {"final_loss": float(part["final_loss"].mean()), "elapsed_s": float(part["elapsed_s"].mean())}
-            row["phase_floors"] = [float(v) for v in pd.DataFrame(part["phase_floors"].tolist()).mean()]
-        facts.append(row)
-    return facts
+def training_facts(arms: Sequence[ArmEntry]) -> list[Training]:
+    """Return per fit and arm what its training was: steps, parameters, last loss, seconds (means over seeds)."""
+    by_arm: dict[tuple[str, str], list[ArmEntry]] = {}
+    for arm in arms:
+        by_arm.setdefault((arm.fit, arm.arm), []).append(arm)
+    return [_training(fit, arm, entries) for (fit, arm), entries in by_arm.items()]
 
 
-def legacy(spec: Mapping[str, Any], evidence: pd.DataFrame, draws: pd.DataFrame, criteria: Record) -> Record:
-    """Return the original's keys (`nib_official`, `nib_extended`, `nib_combined`, `nib_l2`, ...) for the first seed's candidate.
+def _training(fit: str, arm: str, entries: Sequence[ArmEntry]) -> Training:
+    first = entries[0]
+    sizes = {"steps": first.steps, "n_trainable": first.n_trainable}
+    if any(entry.final_loss is None for entry in entries):
+        return Training.model_validate({"fit": fit, "arm": arm, **sizes})
+    means = {name: float(pd.Series([getattr(e, name) for e in entries]).mean()) for name in ("final_loss", "elapsed_s")}
+    floors = [float(value) for value in pd.DataFrame([entry.phase_floors for entry in entries]).mean()]
+    return Training.model_validate({"fit": fit, "arm": arm, **sizes, **means, "phase_floors": floors})
 
-    They are drawn as the record was, from held-out windows, and decide nothing (EXPERIMENTS sections 0 and 7).
-    """
-    claim = spec["claim"]
-    arm, fit = CANDIDATE[claim["kind"]], claim["fit"]
-    own = draws[(draws["fit"] == fit) & (draws["arm"] == arm) & (draws["seed"] == draws["seed"].min())]
-    own = own[own["draw"] == own["draw"].max()]  # of a ladder of windows the largest
-    chunks = own.pivot_table(index=["rng_seed", "chunk"], columns="metric", values="value")
-    per_seed = {int(str(seed)): _nib(part, spec) for seed, part in chunks.groupby(level="rng_seed", sort=False)}
-    first = 7777 if 7777 in per_seed else next(iter(per_seed))
-    top5 = chunks["top5"]
-    se = float(top5.std(ddof=1) / math.sqrt(len(top5)))
-    combined = {
-        "n_chunks": len(top5), "mean_top5": float(top5.mean()), "std_top5": float(top5.std(ddof=1)), "se_top5": se,
-        "ci_95_low": float(top5.mean()) - 1.96 * se, "ci_95_high": float(top5.mean()) + 1.96 * se,
-        "per_rng_mean_top5": {str(seed): nib["mean_top5"] for seed, nib in per_seed.items()},
-    }  # fmt: skip
-    official = per_seed[first]
-    ppl = scoped_perplexities(evidence, spec["protocol"]["criteria"]["min_positions"])
+
+def backbone_facts(paths: Sequence[str]) -> dict[str, BackboneFacts]:
+    """Return backbone -> class and sizes, of its manifest."""
+    found = (BackboneManifest.read(path) for path in paths)
     return {
-        "nib_official": {"rng_seed": first, **official},
-        "nib_extended": {str(seed): nib for seed, nib in per_seed.items() if seed != first},
-        "nib_combined": combined,
-        "nib_l2": {
-            "mean_js": official["mean_js"], "mean_top1_agree": official["mean_top1"], "mean_top5_overlap": official["mean_top5"],
-            "mean_entropy_diff": official["mean_ent"], "pass": official["pass"], "thresholds": spec["protocol"]["published_criteria"],
-        },
-        "overall_pass": bool(criteria["arms"][arm]["passed"]),
-        "source_model": claim["source"], "target_model": claim["target"], "d_abi": spec["d_abi"],
-        "domain_steps": spec["training_steps"], "calibration_steps": sum(p["steps"] for p in spec["budget"]["phases"]["module"]),
-        "ppl_native": ppl[UNFITTED]["oracle"]["domain"], "ppl_calibrated": ppl[fit][arm]["domain"], "ppl_raw": ppl[UNFITTED]["raw"]["domain"],
-    }  # fmt: skip
-
-
-def _nib(chunks: pd.DataFrame, spec: Mapping[str, Any]) -> Record:
-    """Return the record's NIB means of some chunks and whether all four published thresholds are met."""
-    limits = spec["protocol"]["published_criteria"]
-    js, top1, top5, entropy = (float(chunks[m].mean()) for m in ("js_nats", "top1", "top5", "entropy_diff_nats"))
-    passed = (
-        js < limits["js_nats"]
-        and top1 >= limits["top1"]
-        and top5 >= limits["top5"]
-        and entropy < limits["entropy_diff_nats"]
-    )
-    return {
-        "n_chunks": len(chunks),
-        "mean_js": js,
-        "mean_top1": top1,
-        "mean_top5": top5,
-        "mean_ent": entropy,
-        "pass": bool(passed),
+        b.name: BackboneFacts.model_validate({key: getattr(b, key) for key in BackboneFacts.model_fields})
+        for b in found
     }
+
+
+def judge_study(spec: JudgeStudy, inputs: Inputs, provenance: Callable[[], Provenance]) -> StudyResult:
+    """Return the result of a claim made of several studies from its evidence, generated texts and updates.
+
+    Args: provenance: called last, so that it knows the time spent.
+    Raises: DataError, EvidenceError, TamperError: an input is not what it should be.
+    """
+    check_promised(inputs)
+    evidence, draws = read_promised(inputs["manifests"])
+    claim, kind = facts_of(spec), kind_of(spec.claim.kind, OfStudies)
+    criteria = spec.protocol.criteria
+    texts = [GenerationManifest.read(path) for path in inputs.get("generation", ())]
+    given = StudiesGiven(
+        spec=spec,
+        claim=claim,
+        evidence=evidence,
+        studies=kind.studies(claim, spec.rounds),
+        perplexity=perplexities(evidence, criteria.min_positions),
+        strict=strict_level(criteria, spec.n_claims),
+        generation=texts[0] if texts else None,
+    )
+    made = kind.judge(given)
+    updates = {path: BatchManifest.read(path) for path in inputs.get("updates", ())}
+    found = {
+        **head_of(spec),
+        "verdict": made.verdict,
+        "reason": made.reason,
+        "verdict_at_strict_level": made.verdict_at_strict_level,
+        "fits": dict(made.fits),
+        **({} if made.law is None else {"law": made.law}),
+        "perplexity": given.perplexity,
+        "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
+        "tables": [*made.tables, *([update_table(updates)] if updates else [])],
+        **{name: list(getattr(made, name)) for name in ("checks", "curves", "matrices")},
+        "provenance": provenance(),
+    }
+    return StudyResult.model_validate(found)
+
+
+def judge_ladder(spec: JudgeLadder, inputs: Inputs, provenance: Callable[[], Provenance]) -> LadderResult:
+    """Return the result of a claim about others, from the result files of its rungs (`rungs`) and their `alignments`.
+
+    Args: provenance: called last, so that it knows the time spent.
+    """
+    files = {path: read_result(path) for path in inputs["rungs"]}
+    rungs = [
+        Rung(
+            id=result.claim.id,
+            verdict=result.verdict,
+            verdict_at_strict_level=result.verdict_at_strict_level,
+            reason=result.reason,
+            sha256=sha256_file(path),
+        )
+        for path, result in files.items()
+    ]
+    results = {result.claim.id: result for result in files.values()}
+    rule = kind_of(spec.claim.kind, OfClaims).checks if spec.claim.checks else None
+    checks = {"checks": rule(results, alignments_of(inputs.get("alignments", ())))} if rule else {}
+    found = {
+        **head_of(spec),
+        **judge_rungs(rungs),
+        "rungs": rungs,
+        **checks,
+        "provenance": provenance(),
+    }
+    return LadderResult.model_validate(found)
+
+
+def alignments_of(paths: Sequence[str]) -> dict[str, list[AlignmentEntry]]:
+    """Return claim -> what the manifests of its alignments say: `<...>/alignments/<claim>/<batch>.json`."""
+    found: dict[str, list[AlignmentEntry]] = {}
+    for path in paths:
+        found.setdefault(Path(path).parent.name, []).extend(AlignmentManifest.read(path).alignments)
+    return found

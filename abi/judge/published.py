@@ -1,4 +1,4 @@
-"""The published record as data: what `config/record` holds, and what was published for a claim (nothing of it is judged here)."""
+"""The published record as data: what `config/record` holds, and what was published for a claim (unjudged)."""
 
 import difflib
 import re
@@ -118,7 +118,11 @@ def figures_of(claim: str, root: Path | None = None) -> dict[str, dict[str, Json
     Raises:
         ConfigError: not a claim of the record; the message lists the valid ones.
     """
-    record = load_record(root or default_root())
+    return figures_in(load_record(root or default_root()), claim)
+
+
+def figures_in(record: Record, claim: str) -> dict[str, dict[str, Json]]:
+    """Return what a record holds of a claim. Raises: ConfigError: as `figures_of`."""
     check_claim(claim, claims_of(record))
     return {
         entry["metric"]: {

@@ -1,209 +1,52 @@
-"""What a result file holds, typed: a claim judged, a claim made of several studies, a claim about other claims.
-
-Signs: `arms` are in natural signs, every contrast is turned so that more is better.
-"""
+"""What a result file holds, typed: a claim judged, a claim made of several studies, a claim about other claims."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from abi.base.catalogue import REGIMES
 from abi.base.errors import DataError
 from abi.base.files import parse_file
 from abi.base.manifests import Pretraining
+from abi.base.names import CLOSED_FORM
 from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
+from abi.judge.fits import (
+    Agreement,
+    ArmFigures,
+    ContrastFound,
+    Figure,
+    Fit,
+    IntervalFound,
+    MetricAnswers,
+    PublishedCriteria,
+    Ratio,
+    RefutationFound,
+    Scope,
+    Test,
+)
+from abi.judge.shown import Check, Curve, Law, Matrix, Series, TableShown
 
-Level = Annotated[float, Field(gt=0, lt=1)]
-Scope = Literal["domain", "general", "on_training_text"]
+__all__ = [
+    "ArmFigures",
+    "ContrastFound",
+    "Figure",
+    "IntervalFound",
+    "MetricAnswers",
+    "PublishedCriteria",
+    "Ratio",
+    "RefutationFound",
+    "Scope",
+    "Series",
+    "Test",
+]
+"""What other modules look for here beside what this one defines."""
+
 Published = float | int | str | bool | list[float | int | str | bool] | None
 
 
-class IntervalFound(Typed):
-    """Mean +- half and the mean squares it rests on (protocol section 4)."""
-
-    mean: float
-    lower: float
-    upper: float
-    half: float
-    n_groups: Count
-    n_seeds: Count
-    level: Level
-    msd: Annotated[float, Field(ge=0)]
-    mss: Annotated[float, Field(ge=0)]
-    mse: Annotated[float, Field(ge=0)]
-
-
-class Asked(Typed):
-    """One contrast and its figures; `contrast` is a weighted sum of arms as a formula."""
-
-    id: str
-    contrast: str
-    metric: str
-    scope: Scope
-    turned: bool
-    required: bool
-    mean: float
-    interval: IntervalFound | None
-    limit: float | None
-
-
-class Test(Asked):
-    """A contrast whose lower bound is to lie above its limit."""
-
-    __test__ = False  # pytest would collect it by its name
-    passed: bool
-
-
-class Bound(Asked):
-    """A contrast whose upper bound refutes, or makes vacuous, where it lies below its limit."""
-
-    holds: bool
-
-
-class RefutationFound(Typed):
-    """One way to be refuted: whether it applies, whether some of its contrasts refutes."""
-
-    id: str
-    level: Level
-    applies: bool
-    holds: bool
-    contrasts: list[Bound]
-
-
-class MetricAnswers(Typed):
-    """The same questions in a metric that is reported."""
-
-    tests: list[Test]
-    refutations: list[RefutationFound]
-    refuted: bool
-
-
-class Ratio(Typed):
-    """A ratio with the set of values its interval allows; an end of a piece is null where it is infinite."""
-
-    estimate: float | None
-    pieces: list[list[float | None]]
-    bounded: bool
-    level: Level
-
-
-class Share(Ratio):
-    """The part of the gain that is the moved net's, against its best placebo."""
-
-    placebo: str
-
-
-class Resolvable(Typed):
-    """The gap this study could have resolved."""
-
-    contrast: str
-    metric: str
-    gap: float
-    standard_error: float
-    standard_errors: float
-    n_seeds: Count
-
-
-class Dropped(Typed):
-    """What was left out of a study."""
-
-    seeds: list[int]
-    documents: dict[str, Count]
-    documents_too_short: dict[str, Count]
-
-
-class Counts(Typed):
-    """How much a study rests on, by scope."""
-
-    groups: dict[str, Count]
-    documents: dict[str, Count]
-    seeds: list[int]
-    dropped: Dropped
-
-
-class Figure(Typed):
-    """Mean, interval, mean squares and per-seed means of one arm in one metric."""
-
-    mean: float
-    per_seed: dict[str, float]
-    lower: float | None
-    upper: float | None
-    msd: float | None
-    mss: float | None
-    mse: float | None
-
-
-class ArmFigures(Typed):
-    """An arm's figures by scope and metric; `draws`: how many fits stand behind each seed."""
-
-    draws: Count
-    domain: dict[str, Figure] = {}
-    general: dict[str, Figure] = {}
-    on_training_text: dict[str, Figure] = {}
-
-    def of(self, scope: str) -> dict[str, Figure]:
-        """Return metric -> figure on one scope of text."""
-        found: dict[str, Figure] = getattr(self, scope)
-        return found
-
-
-class Agreement(Typed):
-    """The four metrics of the NIB."""
-
-    js_nats: float
-    top1: float
-    top5: float
-    entropy_diff_nats: float
-
-
-class Met(Typed):
-    """Which published thresholds some means meet."""
-
-    js_nats: bool
-    top1: bool
-    top5: bool
-    entropy_diff_nats: bool
-
-
-class ArmCriteria(Typed):
-    """The published criteria of one arm."""
-
-    means: Agreement
-    met: Met
-    passed: bool
-
-
-class PublishedCriteria(Typed):
-    """Which arms meet the four published thresholds."""
-
-    sentence: str
-    thresholds: Agreement
-    controls: list[str]
-    arms: dict[str, ArmCriteria]
-
-
-class Fit(Typed):
-    """The verdict of one way of fitting, or of one study, and everything it rests on."""
-
-    kind: str
-    regime: str | None
-    fit: str
-    level: Level
-    primary_metric: str
-    verdict: Verdict
-    reason: str
-    tests: list[Test]
-    refutations: list[RefutationFound]
-    vacuous: list[Bound]
-    secondary: dict[str, MetricAnswers]
-    share: Share | None
-    gap_closure: Ratio | None
-    gap_closures: dict[str, Ratio]
-    resolvable_gap: Resolvable | None
-    counts: Counts
-    arms: dict[str, ArmFigures]
-    published_criteria: PublishedCriteria | None = None
+Perplexity = Annotated[float, Field(gt=0)]
 
 
 class PublishedFigure(Typed):
@@ -211,7 +54,7 @@ class PublishedFigure(Typed):
 
     value: Published
     comparator: Literal["<", ">", "<=", ">="] | None
-    threshold: float | None
+    threshold: float | int | None
     holds: bool | None
     document: str
     file: str | None
@@ -271,62 +114,13 @@ class ClaimFacts(Typed):
     shared: str | None = None
     mixture: list[str] = []
     rungs: list[str] = []
-    checks: Any = None
+    checks: str | None = None
 
-
-class Check(Typed):
-    """A pass rule of the original, applied to what was measured; it decides nothing."""
-
-    id: str
-    words: str
-    value: float | None
-    threshold: float | None
-    passed: bool
-
-
-class TableShown(Typed):
-    """A table that a result brings along for its pages."""
-
-    id: str
-    title: str
-    caption: str
-    columns: list[str]
-    rows: list[list[str | float | int | None]]
-
-
-class Series(Typed):
-    """One line of a curve."""
-
-    name: str
-    x: list[float]
-    y: list[float | None]
-    lower: list[float | None] | None = None
-    upper: list[float | None] | None = None
-
-
-class Curve(Typed):
-    """Lines with bounds where there are any."""
-
-    id: str
-    title: str
-    x_label: str
-    y_label: str
-    caption: str
-    log_x: bool
-    series: list[Series]
-
-
-class Matrix(Typed):
-    """Numbers by row and column, drawn as a heat map."""
-
-    id: str
-    title: str
-    caption: str
-    row_label: str
-    column_label: str
-    rows: list[str]
-    columns: list[str]
-    values: list[list[float | None]]
+    @property
+    def fits(self) -> tuple[str, ...]:
+        """The fits of a claim with evidence of its own: the deciding one, its variants, the closed form."""
+        closed = (CLOSED_FORM,) if REGIMES[str(self.regime)].closed_form else ()
+        return (str(self.fit), *self.variants, *closed)
 
 
 class Training(Typed):
@@ -395,22 +189,6 @@ class NibL2(Typed):
     thresholds: Agreement
 
 
-class Law(Typed):
-    """The registered fit of a scaling law."""
-
-    formula: str
-    n_points: Count
-    n_used: Count
-    residual_freedom: int
-    distinct_responses: Count
-    coefficients: dict[str, float] | None
-    r2: float | None
-    r2_withheld: str | None
-    loo_mae_steps: float | None
-    loo_mae_steps_of_the_mean: float | None
-    gamma_interval: list[float] | None
-
-
 class Judged(Document):
     """What every result file says, of whatever kind."""
 
@@ -436,7 +214,7 @@ class Result(Judged):
     kind: ClassVar[str] = "result"
     fits: dict[str, Fit]
     curves: list[Curve] = []
-    perplexity: dict[str, dict[str, dict[str, float]]]
+    perplexity: dict[str, dict[str, dict[str, Perplexity]]]
     rows: RowSums
     training: list[Training]
     backbones: dict[str, BackboneFacts]
@@ -450,9 +228,9 @@ class Result(Judged):
     d_abi: int
     domain_steps: int
     calibration_steps: int
-    ppl_native: float
-    ppl_calibrated: float
-    ppl_raw: float
+    ppl_native: Perplexity
+    ppl_calibrated: Perplexity
+    ppl_raw: Perplexity
 
     @property
     def studies(self) -> Mapping[str, Fit]:
@@ -471,7 +249,7 @@ class StudyResult(Judged):
     kind: ClassVar[str] = "study"
     fits: dict[str, Fit]
     law: Law | None = None
-    perplexity: dict[str, dict[str, float]]
+    perplexity: dict[str, dict[str, Perplexity]]
     rows: RowSums
     checks: list[Check]
     tables: list[TableShown]

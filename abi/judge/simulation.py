@@ -4,21 +4,21 @@ Coverage asks whether the interval means what it says; the simulated studies ask
 truth is known; the power curve says how large a placebo gap a study must have.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 
+from abi.base.catalogue import MOVED, NATIVE, ORACLE, RANDOM, RAW, TRANSFERRED, Regime
 from abi.base.names import AGREEMENT
-from abi.judge.contrasts import Criteria, Decision, Measure, Tables, decide
+from abi.base.page_manifests import Cell as MeasuredCell
+from abi.base.page_manifests import Coverage, Grid, InstrumentFigures, InstrumentSettings, SimulatedKind
+from abi.judge.contrasts import Decision, Measure, Tables, decide
 from abi.judge.intervals import Array, components
-from abi.judge.protocol import BPB, GENERAL, TRANSFER, Regime, transfer_plan
+from abi.judge.protocol import BPB, GENERAL, transfer_plan
+from abi.plan.specs.judge import Criteria
 
-Record = dict[str, Any]
 CHUNK = 250  # studies or tables at a time: 250 x 200 groups x 10 seeds of ten arms and six measures are 0.6 GB
 
 
@@ -66,15 +66,15 @@ class Design:
         """Return the true level of every arm, in gaps; raw is 0, controls are as good as the placebos."""
         if self.kind == "no net":
             return self._no_net()
-        candidate = {"random": -1.0, "half": -0.5, "native": 0.0}[self.kind] + self.room
-        others = dict.fromkeys((*TRANSFER.placebos, *TRANSFER.controls), self.room - 1)
-        return {"raw": 0.0, "oracle": self.room, "native": self.room, "transferred": candidate, **others}
+        candidate = {RANDOM: -1.0, "half": -0.5, NATIVE: 0.0}[self.kind] + self.room
+        others = dict.fromkeys((*MOVED.placebos, *MOVED.controls), self.room - 1)
+        return {RAW: 0.0, ORACLE: self.room, NATIVE: self.room, TRANSFERRED: candidate, **others}
 
     def _no_net(self) -> dict[str, float]:
         """Return C = P = U > F, with .1 (C - R) at `gap_se` standard errors of (C - P) - .1 (C - R)."""
         gain = 10 * np.sqrt((0.9**2 + 1 + 0.1**2) / 2)
-        same = dict.fromkeys(("native", "transferred", *TRANSFER.placebos), gain)
-        return {"raw": 0.0, "oracle": 0.9 * gain, **same, **dict.fromkeys(TRANSFER.controls, 0.8 * gain)}
+        same = dict.fromkeys((NATIVE, TRANSFERRED, *MOVED.placebos), gain)
+        return {RAW: 0.0, ORACLE: 0.9 * gain, **same, **dict.fromkeys(MOVED.controls, 0.8 * gain)}
 
 
 @dataclass(frozen=True)
@@ -94,24 +94,32 @@ class Effort:
 
 
 FULL = Effort(
-    4000, 20000, 2000, 1000, (3, 5, 10), (60, 200), (0.002, 0.005, 0.01, 0.02), tuple(range(2, 21, 2)),
-    rooms=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0), harm_margins=(2.0, 4.0, 6.0, 8.0),
-)  # fmt: skip
+    tables=4000,
+    rerun=20000,
+    studies=2000,
+    power=1000,
+    n_seeds=(3, 5, 10),
+    n_groups=(60, 200),
+    seed_sds=(0.002, 0.005, 0.01, 0.02),
+    gaps=tuple(range(2, 21, 2)),
+    rooms=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
+    harm_margins=(2.0, 4.0, 6.0, 8.0),
+)
 FAST = Effort(400, 400, 100, 50, (3, 5), (60,), (0.005,), (4, 12), (2.0, 4.0), (4.0,))
 RESOLVED = {3: 12.0, 5: 8.0, 10: 6.0}  # standard errors of U - P; protocol section 5
 NO_NET_SE = 3.5
 COVERAGE, SECOND_COVERAGE = (0.93, 0.97), 0.91
 # kind of candidate -> rate -> (least, most); protocol section 5
 LIMITS: dict[str, dict[str, tuple[float, float]]] = {
-    "random": {"SUPPORTED": (0.0, 0.01)},
+    RANDOM: {"SUPPORTED": (0.0, 0.01)},
     "half": {"SUPPORTED": (0.0, 0.025), "a": (0.0, 0.05)},
-    "native": {"SUPPORTED": (0.8, 1.0), "a or c": (0.0, 0.01)},
+    NATIVE: {"SUPPORTED": (0.8, 1.0), "a or c": (0.0, 0.01)},
     "no net": {"SUPPORTED": (0.0, 0.0), "REFUTED": (0.75, 1.0)},
 }
 
 
-def run(criteria: Criteria, effort: Effort = FULL, *, seed: int = 0) -> Record:
-    """Return everything section 5 asks of the statistics, as plain data. FULL takes some minutes on one core."""
+def run(criteria: Criteria, effort: Effort = FULL, *, seed: int = 0) -> InstrumentFigures:
+    """Return everything section 5 asks of the statistics. FULL takes some minutes on one core."""
     rng = np.random.default_rng(seed)
     level = criteria.level
     first = [measure_cell(cell, effort, level, rng) for cell in first_grid(effort)]
@@ -119,15 +127,14 @@ def run(criteria: Criteria, effort: Effort = FULL, *, seed: int = 0) -> Record:
     studies = [measure_design(design, effort.studies, criteria, rng) for design in designs(effort)]
     power = [measure_design(design, effort.power, criteria, rng) for design in power_designs(effort)]
     conditions = [measure_design(design, effort.power, criteria, rng) for design in condition_designs(effort, criteria)]
-    coverage = {"first": _summary(first, *COVERAGE), "second": _summary(second, SECOND_COVERAGE, 1.0)}
-    settings = {"seed": seed, "level": level, "effort": asdict(effort), "criteria": asdict(criteria)}
-    return {
-        "settings": settings,
-        "coverage": coverage,
-        "studies": studies,
-        "power": power,
-        "conditions": conditions,
-    }
+    told = {**criteria.plain(), "resolvable": [list(point) for point in criteria.points]}
+    return InstrumentFigures(
+        settings=InstrumentSettings(seed=seed, level=level, effort=asdict(effort), criteria=told),
+        coverage=Coverage(first=_summary(first, *COVERAGE), second=_summary(second, SECOND_COVERAGE, 1.0)),
+        studies=studies,
+        power=power,
+        conditions=conditions,
+    )
 
 
 def first_grid(effort: Effort) -> Iterator[Cell]:
@@ -159,11 +166,14 @@ def draw(rng: np.random.Generator, shape: str, size: tuple[int, ...]) -> Array:
     if shape == "skewed":
         return rng.standard_exponential(size) - 1
     if shape == "t3":
-        return rng.standard_t(3, size) / np.sqrt(3)
+        heavy: Array = rng.standard_t(3, size) / np.sqrt(3)
+        return heavy
     if shape == "uniform":
         return rng.uniform(-np.sqrt(3), np.sqrt(3), size)
     if shape == "outlying":
-        return rng.standard_normal(size) * np.where(rng.random(size) < 0.1, 5.0, 1.0) / np.sqrt(0.9 + 0.1 * 25)
+        effects = rng.standard_normal(size)
+        outlying: Array = effects * np.where(rng.random(size) < 0.1, 5.0, 1.0) / np.sqrt(0.9 + 0.1 * 25)
+        return outlying
     raise ValueError(f"no effect is called {shape!r}")
 
 
@@ -179,13 +189,13 @@ def coverage(cell: Cell, tables: int, level: float, rng: np.random.Generator) ->
     return covered / tables
 
 
-def measure_cell(cell: Cell, effort: Effort, level: float, rng: np.random.Generator) -> Record:
+def measure_cell(cell: Cell, effort: Effort, level: float, rng: np.random.Generator) -> MeasuredCell:
     """Return a cell's coverage; just outside the limits, by less than two Monte Carlo errors, it is rerun with more."""
     tables, found = effort.tables, coverage(cell, effort.tables, level, rng)
     outside = max(COVERAGE[0] - found, found - COVERAGE[1])
     if 0 < outside < 2 * np.sqrt(found * (1 - found) / tables) and effort.rerun > tables:
         tables, found = effort.rerun, coverage(cell, effort.rerun, level, rng)
-    return {**asdict(cell), "tables": tables, "coverage": found}
+    return MeasuredCell(**asdict(cell), tables=tables, coverage=found)
 
 
 def simulate(design: Design, n: int, rng: np.random.Generator) -> Tables:
@@ -194,7 +204,7 @@ def simulate(design: Design, n: int, rng: np.random.Generator) -> Tables:
     Every arm has its own group, seed and residual effects, correlated over the six measures through a common part.
     """
     gap, levels = design.gap_se * design.standard_error(), design.levels()
-    general = {"oracle": -design.harm_se * design.standard_error()}
+    general = {ORACLE: -design.harm_se * design.standard_error()}
     measures = (*(Measure(metric, "domain") for metric in AGREEMENT), BPB, GENERAL)
     tables: dict[Measure, dict[str, Array]] = {measure: {} for measure in measures}
     for arm, arm_level in levels.items():
@@ -206,42 +216,51 @@ def simulate(design: Design, n: int, rng: np.random.Generator) -> Tables:
     return tables
 
 
-def measure_design(design: Design, studies: int, criteria: Criteria, rng: np.random.Generator) -> Record:
+def measure_design(design: Design, studies: int, criteria: Criteria, rng: np.random.Generator) -> SimulatedKind:
     """Return the rates of verdicts and refutations over simulated studies, and whether they meet the protocol."""
     plan = transfer_plan(design.regime, criteria)
     chunks = [decide(simulate(design, n, rng), plan, level=criteria.level) for n in _chunks(studies)]
     masks = [_masks(decision) for decision in chunks]
     rates = {name: float(np.concatenate([mask[name] for mask in masks]).mean()) for name in masks[0]}
-    about = {"kind": design.kind, "regime": design.regime, "n_seeds": design.n_seeds, "seed_sd": design.seed_sd}
-    spread = {"gap_se": design.gap_se, "seed_share": _seed_share(design), "studies": studies}
-    spread |= {"room": design.room, "harm_margin_se": design.harm_se + _margin(design, criteria)}
-    return {**about, **spread, "rates": rates, "faults": _faults(design, rates)}
+    return SimulatedKind(
+        kind=design.kind,
+        regime=design.regime,
+        n_seeds=design.n_seeds,
+        seed_sd=design.seed_sd,
+        gap_se=design.gap_se,
+        seed_share=_seed_share(design),
+        studies=studies,
+        room=design.room,
+        harm_margin_se=design.harm_se + _margin(design, criteria),
+        rates=rates,
+        faults=_faults(design, rates),
+    )
 
 
 def designs(effort: Effort) -> Iterator[Design]:
     """Yield the four kinds of candidates in every size and seed spread, and the first one in every regime."""
     for n_seeds, seed_sd in product(effort.n_seeds, effort.seed_sds):
         gap = RESOLVED[n_seeds]
-        for kind in ("random", "half", "native"):
+        for kind in (RANDOM, "half", NATIVE):
             yield Design(kind, gap, n_seeds, seed_sd)
         yield Design("no net", NO_NET_SE, n_seeds, seed_sd)
-        yield Design("random", gap, n_seeds, seed_sd, regime="few-shot")
-        yield Design("random", gap, n_seeds, seed_sd, regime="general-only")
+        yield Design(RANDOM, gap, n_seeds, seed_sd, regime="few-shot")
+        yield Design(RANDOM, gap, n_seeds, seed_sd, regime="general-only")
 
 
 def power_designs(effort: Effort) -> Iterator[Design]:
     """Yield right candidates over a range of placebo gaps: the power curve."""
     for seed_sd, n_seeds, gap in product(effort.seed_sds, effort.n_seeds, effort.gaps):
-        yield Design("native", gap, n_seeds, seed_sd)
+        yield Design(NATIVE, gap, n_seeds, seed_sd)
 
 
 def condition_designs(effort: Effort, criteria: Criteria) -> Iterator[Design]:
-    """Yield right candidates at the gap that is to be resolved, with less room, and with less distance to the harm limit."""
+    """Yield right candidates at the gap that is to be resolved, with less room, and nearer to the harm limit."""
     for n_seeds in effort.n_seeds:
         for room in effort.rooms:
-            yield Design("native", RESOLVED[n_seeds], n_seeds, room=room)
+            yield Design(NATIVE, RESOLVED[n_seeds], n_seeds, room=room)
         for margin in effort.harm_margins:
-            design = Design("native", RESOLVED[n_seeds], n_seeds)
+            design = Design(NATIVE, RESOLVED[n_seeds], n_seeds)
             yield replace(design, harm_se=margin - _margin(design, criteria))
 
 
@@ -285,10 +304,10 @@ def _seed_share(design: Design) -> float:
     return 2 * design.seed_sd**2 / design.n_seeds / design.standard_error() ** 2
 
 
-def _summary(cells: Sequence[Record], least: float, most: float) -> Record:
-    found = [cell["coverage"] for cell in cells]
-    outside = [cell for cell in cells if not least <= cell["coverage"] <= most]
-    return {"least": min(found), "most": max(found), "limits": [least, most], "outside": outside, "cells": list(cells)}
+def _summary(cells: Sequence[MeasuredCell], least: float, most: float) -> Grid:
+    found = [cell.coverage for cell in cells]
+    outside = [cell for cell in cells if not least <= cell.coverage <= most]
+    return Grid(least=min(found), most=max(found), limits=[least, most], outside=outside, cells=list(cells))
 
 
 def _chunks(total: int) -> Iterator[int]:

@@ -13,26 +13,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
+from abi.base.catalogue import ARMS, RAW
+from abi.base.catalogue import METRICS as CATALOGUE
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT, SCOPES, UNFITTED
-from abi.judge.contrasts import Criteria, Measure
+from abi.judge.contrasts import TEACHER, Measure
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise
+from abi.judge.fits import Counts, Dropped
 from abi.judge.intervals import Array
+from abi.plan.specs.judge import Criteria
 
-TEACHER = tuple(f"teacher_{metric}" for metric in AGREEMENT)
-METRICS = (*AGREEMENT, *TEACHER, "bits_per_byte", "loss_nats", "top5_margin")
-LOWER_IS_BETTER = frozenset(m for m in METRICS if "top" not in m)
-# These need not depend on the seed in bits per byte: the plain backbone, deterministic fits, a module before any fit.
-UNSEEDED = frozenset({"raw", "raw-before", "bias", "linear", "before"})
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = (*AGREEMENT, *(f"{TEACHER}{metric}" for metric in AGREEMENT), *(m for m in CATALOGUE if m not in AGREEMENT))
 
 
 @dataclass(frozen=True)
 class Form:
-    """The columns of a csv file of rows: which hold words, which whole numbers (`value` a figure), valid words, the key."""
+    """The columns of a csv file of rows: which hold whole numbers (`value` a figure), valid words, and the key."""
 
     name: str
     columns: tuple[str, ...]
@@ -59,7 +62,7 @@ DRAWS = Form(
 
 
 @dataclass(frozen=True)
-class Study:
+class FitTables:
     """The evidence of one fit as tables `[D, S]` per measure and arm, natural signs, and the counts behind them."""
 
     fit: str
@@ -75,8 +78,20 @@ class Study:
 
     def turned(self) -> dict[Measure, dict[str, Array]]:
         """Return the tables with every sign turned so that more is better."""
-        signs = {m: -1.0 if m.metric in LOWER_IS_BETTER else 1.0 for m in self.tables}
-        return {m: {arm: signs[m] * table for arm, table in arms.items()} for m, arms in self.tables.items()}
+        return {m: {arm: m.sign * table for arm, table in arms.items()} for m, arms in self.tables.items()}
+
+    def compared(self) -> set[str]:
+        """Return the arms that have every agreement with the reference on held-out domain text."""
+        return set.intersection(*(set(self.tables.get(Measure(metric, "domain"), {})) for metric in AGREEMENT))
+
+    def counts(self) -> Counts:
+        """Return how much the tables rest on, and what was dropped."""
+        dropped = Dropped(
+            seeds=list(self.dropped_seeds),
+            documents=dict(self.dropped_documents),
+            documents_too_short=dict(self.short_documents),
+        )
+        return Counts(groups=dict(self.groups), documents=dict(self.documents), seeds=list(self.seeds), dropped=dropped)
 
     def require(self, measures: Sequence[Measure], arms: Sequence[str]) -> None:
         """Raise an EvidenceError for the first arm that has no rows of a measure."""
@@ -91,9 +106,11 @@ class Study:
 def read_promised(manifests: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the validated evidence rows and random draws of some batches, each checked against its manifest.
 
-    Raises: DataError, TamperError: a file is not what its manifest promises (see `rows.check_promise`); EvidenceError:
+    Raises: DataError, TamperError: a file is not what its manifest promises (see `check_promise`); EvidenceError:
         rows that break their form, or that stand in two batches.
     """
+    import pandas as pd
+
     files = [check_promise(manifest) for manifest in manifests]
     evidence = pd.concat([read_evidence(paths["evidence"]) for paths in files], ignore_index=True)
     draws = pd.concat([read_draws(paths["draws"]) for paths in files], ignore_index=True)
@@ -105,14 +122,16 @@ def read_promised(manifests: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.Dat
 def read_evidence(path: str | Path) -> pd.DataFrame:
     """Return the validated rows of an evidence file.
 
-    Args: path: a csv or csv.gz with the columns of `rows.COLUMNS`, in any order.
+    Args: path: a csv or csv.gz with the columns of `evidence_files.COLUMNS`, in any order.
     Raises: EvidenceError: one sentence for the first fault found (see `validate`), or a file that cannot be read.
     """
     return validate(_read(path, EVIDENCE), str(path))
 
 
 def read_draws(path: str | Path) -> pd.DataFrame:
-    """Return the validated rows of a file of random draws. Args: path: a csv or csv.gz with `rows.DRAW_COLUMNS`.
+    """Return the validated rows of a file of random draws.
+
+    Args: path: a csv or csv.gz with the columns of `evidence_files.DRAW_COLUMNS`, in any order.
 
     Raises: EvidenceError: as `read_evidence`.
     """
@@ -132,6 +151,8 @@ def validate(frame: pd.DataFrame, where: str = "frame") -> pd.DataFrame:
 
 
 def _read(path: str | Path, form: Form) -> pd.DataFrame:
+    import pandas as pd
+
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, EOFError, zlib.error, ValueError) as error:
@@ -161,7 +182,7 @@ def _formed(frame: pd.DataFrame, form: Form, where: str) -> pd.DataFrame:
     return frame
 
 
-def study(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> Study:
+def fit_tables(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> FitTables:
     """Return the tables of one fit: a document or seed missing in one arm is dropped in all, and counted.
 
     Args: evidence: validated rows; fit: their `fit`; rows of "-" (raw, oracle, reference) belong to every fit.
@@ -179,7 +200,7 @@ def study(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> Study:
             )
     tables, means = _tables({scope: table for scope, table in complete.items() if not table.empty})
     _check_columns(tables, seeds)
-    return Study(
+    return FitTables(
         fit=fit,
         seeds=seeds,
         tables=tables,
@@ -194,7 +215,7 @@ def study(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> Study:
 
 
 def scoped_perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Return fit -> arm -> scope -> perplexity per token (exp of the mean loss over long enough documents and seeds)."""
+    """Return fit -> arm -> scope -> perplexity per token: exp of the mean loss over seeds and long documents."""
     rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["n_positions"] >= min_positions)]
     found: dict[str, dict[str, dict[str, float]]] = {}
     for (fit, arm, scope), values in rows.groupby(["fit", "arm", "scope"])["value"]:
@@ -210,6 +231,8 @@ def _text(column: pd.Series, where: str) -> pd.Series:
 
 
 def _numbers(column: pd.Series, where: str, *, whole: bool) -> pd.Series:
+    import pandas as pd
+
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
     bad = ~numbers.map(math.isfinite) | (whole & ((numbers != numbers.round()) | (numbers < 0)))
     if bad.any():
@@ -246,7 +269,7 @@ def _check_unique(frame: pd.DataFrame, form: Form, where: str) -> None:
 def _check_documents(frame: pd.DataFrame, where: str) -> None:
     """Raise for a document that is not the same one in all rows that are read together: those of a fit, and of no fit.
 
-    Studies of several texts are fits of one file; code and prose of one source file are documents of one name in two of them.
+    Studies of several texts are fits of one file; code and prose of one source file are documents of one name in two.
     """
     unfitted = frame["fit"] == UNFITTED
     for fit in sorted(set(frame.loc[~unfitted, "fit"])) or [UNFITTED]:
@@ -339,9 +362,9 @@ def _check_columns(tables: Mapping[Measure, Mapping[str, Array]], seeds: tuple[i
     for measure, arms in tables.items():
         if measure.metric not in ("js_nats", "bits_per_byte") or measure.scope == "on_training_text":
             continue
-        plain = arms.get("raw") if measure.metric == "bits_per_byte" else None
+        plain = arms.get(RAW) if measure.metric == "bits_per_byte" else None
         for arm, table in arms.items():
-            if arm in UNSEEDED and measure.metric == "bits_per_byte":
+            if measure.metric == "bits_per_byte" and arm in ARMS and not ARMS[arm].seeded:
                 continue
             for i, j in combinations(range(len(seeds)), 2):
                 silent = plain is not None and np.array_equal(table[:, i], plain[:, i])

@@ -1,7 +1,8 @@
 """A trained module on a live backbone: attach and detach, generate, and several modules by name (inject, use, revoke).
 
-A module is attached by hooks and changes no weight: the correction is added to the final state right before the head, where
-stored states add it, and detaching leaves the plain backbone, bit for bit. `hidden_states` of the backbone stay plain.
+A module is attached by hooks and changes no weight: the correction is added to the final state right before the head,
+where stored states add it, and detaching leaves the plain backbone, bit for bit. `hidden_states` of the backbone stay
+plain.
 """
 
 from collections.abc import Mapping
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
+from abi.base.manifests import ModuleManifest
 from abi.models.backbone import Backbone, Window, generation_cache, weights_hash
 from abi.models.module import AbiModule
 
 
 class Correction:
-    """The hooks of some modules on a backbone: inputs of its blocks are noted, and the head reads the corrected final state.
+    """The hooks of some modules on a backbone: inputs of its blocks are noted, the head reads the corrected state.
 
     Args: parts: (module, weight) pairs; the correction is their weighted sum `[B, T, D]`.
     """
@@ -43,7 +45,7 @@ class Correction:
 
     @torch.no_grad()
     def __call__(self, head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return what the head reads, `[B, n, D]`, corrected; n are the last of the positions that ran, in generation often 1."""
+        """Return what the head reads, `[B, n, D]`, corrected; n are the last positions that ran, often 1."""
         scaled, *rest = args
         states = {tap: state[:, -scaled.shape[1] :] for tap, state in self.seen.items()} | {
             self.depth: scaled / self.scale
@@ -73,10 +75,11 @@ def _blocks(backbone: Backbone) -> nn.ModuleList:
     )
 
 
-def check_pair(backbone: Backbone, module: AbiModule, facts: Mapping[str, Any] | None = None, base: str = "") -> None:
+def check_pair(backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None, base: str = "") -> None:
     """Raise DataError where a module cannot belong to a backbone: another width, a tap it lacks, other weights.
 
-    Args: facts: the module's saved config, whose `base_sha256` is compared; base: the backbone's hash, computed if not given.
+    Args: about: the module's manifest, whose `base_sha256` is compared; base: the backbone's hash, computed if not
+        given.
     """
     config = module.config
     if config.width != backbone.width:
@@ -87,9 +90,9 @@ def check_pair(backbone: Backbone, module: AbiModule, facts: Mapping[str, Any] |
         raise DataError(
             f"inference: the module reads tap {max(config.taps)}, this backbone has taps 0 to {backbone.depth}"
         )
-    if facts is not None and facts["base_sha256"] != (base or weights_hash(backbone)):
+    if about is not None and about.base_sha256 != (base or weights_hash(backbone)):
         raise DataError(
-            f"inference: the module belongs to other weights (of {facts['base_model']}) than this backbone's; "
+            f"inference: the module belongs to other weights (of {about.base_model}) than this backbone's; "
             "give it the backbone it was trained or calibrated on"
         )
 
@@ -112,13 +115,13 @@ class Attached:
         self.detach()
 
 
-def attach(backbone: Backbone, module: AbiModule, facts: Mapping[str, Any] | None = None) -> Attached:
+def attach(backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None) -> Attached:
     """Put a module on a backbone: its logits are then head(final + module(taps)), also while generating.
 
-    Args: facts: the module's saved config (`load_module`); with it, a module of other weights is refused.
+    Args: about: the module's manifest (`load_module`); with it, a module of other weights is refused.
     Raises: DataError: another module is attached already, or the module belongs to another backbone.
     """
-    check_pair(backbone, module, facts)
+    check_pair(backbone, module, about)
     return _attach(backbone, [(module, 1.0)])
 
 
@@ -133,27 +136,33 @@ def _attach(backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> Attache
 def generate(
     backbone: Backbone, ids: Tensor, n_tokens: int, *, temperature: float = 0.0, seed: int = 0, cache: bool = True
 ) -> Tensor:
-    """Return new ids `[B, n]`, n at most `n_tokens`, that continue ids `[B, L]` (of an encoder-decoder: what its decoder says).
+    """Return new ids `[B, n]`, n at most `n_tokens`, that continue ids `[B, L]` (or answer them: encoder-decoder).
 
-    A row ends with its end-of-text token, padded behind. Settings a model of the hub brings along (nucleus, beams, penalties)
-    are left out: what is drawn is the model's own distribution. Whatever is attached to the backbone acts on every token.
-    Args: temperature: 0 is greedy, otherwise every token is drawn; seed: of the draws, which leave torch's own state alone.
+    A row ends with its end-of-text token, padded behind. Settings a model of the hub brings along (nucleus, beams,
+    penalties) are left out: what is drawn is the model's own distribution. Whatever is attached to the backbone acts on
+    every token.
+    Args: temperature: 0 is greedy, otherwise every token is drawn; seed: of the draws, which leave torch's own state
+        alone.
     Raises: DataError: no ids, ids the model lacks, more tokens than it has positions for, or a negative temperature.
     """
     _check_request(backbone, ids, n_tokens, temperature)
-    drawn = (
-        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        if temperature
-        else {"do_sample": False}
-    )
+    drawn: dict[str, object] = {"do_sample": False}
+    if temperature:
+        drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     kept = generation_cache(backbone) if cache else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found: Tensor = backbone.model.generate(
-            ids.long(), attention_mask=torch.ones_like(ids.long()), max_new_tokens=n_tokens, num_beams=1, repetition_penalty=1.0,
-            no_repeat_ngram_size=0, use_cache=cache,
-            **drawn, **kept,
-        )  # fmt: skip
+            ids.long(),
+            attention_mask=torch.ones_like(ids.long()),
+            max_new_tokens=n_tokens,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            use_cache=cache,
+            **drawn,
+            **kept,
+        )
     return found[:, 1:] if backbone.is_encoder_decoder else found[:, ids.shape[1] :]
 
 
@@ -187,20 +196,21 @@ class Domains:
     _attached: Attached | None = None
     _base: str = ""
 
-    def inject(self, name: str, module: AbiModule, facts: Mapping[str, Any] | None = None) -> None:
+    def inject(self, name: str, module: AbiModule, about: ModuleManifest | None = None) -> None:
         """Add a module under a name; what is in use stays so. Raises: DataError: the name is taken, or as `attach`."""
         if name in self.modules:
             raise DataError(f"domains: {name!r} is taken; revoke it first, or choose another name")
-        if facts is not None and not self._base:
+        if about is not None and not self._base:
             self._base = weights_hash(self.backbone)
-        check_pair(self.backbone, module, facts, self._base)
+        check_pair(self.backbone, module, about, self._base)
         self.modules[name], self.hashes[name] = module, hash_of(module)
 
     def use(self, wanted: str | Mapping[str, float] | None) -> None:
         """Use one module, a mixture (name -> weight of its correction), or with None the plain backbone.
 
-        Raises: DataError: an unknown name, a weight that is no number, modules that differ but give the same logits, or a
-            module attached by others; TamperError: a module changed since it was injected. What was in use stays then.
+        Raises: DataError: an unknown name, a weight that is no number, modules that differ but give the same logits, or
+            a module attached by others; TamperError: a module changed since it was injected. What was in use stays
+            then.
         """
         mixture = self._mixture(wanted)
         before, changed = self.in_use, self._content(mixture) != self._content(self.in_use)

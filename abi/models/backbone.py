@@ -1,7 +1,9 @@
-"""Backbones: load, build, tokenize, tap, head. The only importer of transformers; family differences live here."""
+"""Backbones: load, save, run, tap, head. Families of models differ here, and in `lora` by their layers.
+
+`tokenizers` and `build` also make things of transformers, `lora` of PEFT; nothing else in abi imports either.
+"""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,10 @@ from torch import Tensor
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file, sha256_tensors, unwritable, write_tensors
+from abi.base.manifests import BackboneManifest, Pretraining
+from abi.base.typed import Provenance
 from abi.models.tokenizers import vocabulary_hash
+from abi.plan.specs.shared import Window as WindowSection
 
 log = logging.getLogger("abi")
 transformers.logging.set_verbosity_error()
@@ -26,6 +31,11 @@ class Window:
     length: int
     prefix: int
     skip: int
+
+    @classmethod
+    def of(cls, section: WindowSection) -> "Window":
+        """Return the window of a section of the config."""
+        return cls(section.length, section.prefix, section.skip)
 
     @property
     def positions(self) -> int:
@@ -77,7 +87,8 @@ class Backbone:
     def hidden_states(self, tokens: Tensor, window: Window) -> tuple[Tensor, ...]:
         """Return L+1 hidden states `[B, T, D]` of the predicted positions; the last is after the final norm.
 
-        Args: tokens: `[B, length]` ids. Encoder-decoder: the first `prefix` go to the encoder and the decoder predicts the rest.
+        Args: tokens: `[B, length]` ids. Encoder-decoder: the first `prefix` go to the encoder and the decoder predicts
+            the rest.
         """
         return (
             self._run(self.model.base_model, tokens, window).decoder_hidden_states
@@ -101,7 +112,7 @@ class Backbone:
         return model(input_ids=tokens, output_hidden_states=True, use_cache=False)
 
     def head(self) -> tuple[dict[str, Tensor], float]:
-        """Return the head's tensors (`weight` `[V, D]`, maybe `bias` `[V]`) and the family's scale of the final state."""
+        """Return the head's tensors (`weight` `[V, D]`, maybe `bias` `[V]`) and the family's scale of final states."""
         embeddings = self.model.get_output_embeddings()
         tensors = {"weight": embeddings.weight.detach().float().contiguous()}
         bias = getattr(embeddings, "bias", None)
@@ -114,15 +125,15 @@ class Backbone:
 
 
 def t5_like(config: Any) -> bool:
-    """Return whether a config is of the T5 family, which names its decoder's depth apart and may scale its final state."""
+    """Return whether a config is of the T5 family, which names its decoder's depth apart and may scale final states."""
     return bool(config.is_encoder_decoder) and hasattr(config, "num_decoder_layers")
 
 
 def generation_cache(backbone: Backbone) -> dict[str, Any]:
-    """Return what `generate` is given to keep keys and values in: nothing, so that it makes its own, but for encoder-decoders.
+    """Return what `generate` is given to keep keys and values in: nothing but for encoder-decoders.
 
-    transformers 5.23 sizes the cache of an encoder-decoder by the depth of the encoder, which fails where a T5's decoder is
-    deeper; one without a size grows with the layers that write to it.
+    transformers 5.23 sizes the cache of an encoder-decoder by the depth of the encoder, which fails where a T5's
+    decoder is deeper; one without a size grows with the layers that write to it.
     """
     if not backbone.is_encoder_decoder:
         return {}
@@ -144,9 +155,13 @@ def load_backbone(folder: str | Path) -> Backbone:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
         loaded: Any = auto.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
             trust_remote_code=False,
-        )  # fmt: skip
+        )
         model, loading = loaded
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
@@ -163,7 +178,7 @@ def load_backbone(folder: str | Path) -> Backbone:
 
 
 def save_backbone(backbone: Backbone, folder: str | Path) -> None:
-    """Save model and tokenizer in the Hugging Face layout. Raises: DataError: the disk is full or the folder read-only."""
+    """Save model and tokenizer in the Hugging Face layout. Raises: DataError: disk full or folder read-only."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,41 +196,60 @@ def save_head(backbone: Backbone, path: str | Path) -> float:
 
 
 def weights_hash(backbone: Backbone) -> str:
-    """Return the hash of a backbone's weights: `weights_sha256` of its manifest, `base_sha256` of what was made with it."""
+    """Return the hash of a backbone's weights: `weights_sha256` of its manifest, `base_sha256` elsewhere."""
     return sha256_tensors(dict(backbone.model.named_parameters()))
 
 
-def check_weights(backbone: Backbone, base: Mapping[str, Any], where: str | Path) -> None:
+def check_weights(backbone: Backbone, base: BackboneManifest, where: str | Path) -> None:
     """Raise TamperError where a backbone's weights are not those of its manifest `base`, bit for bit."""
-    if weights_hash(backbone) != base["weights_sha256"]:
+    if weights_hash(backbone) != base.weights_sha256:
         raise TamperError(
-            f"{where}: the weights are not those of backbone {base['name']}; delete its manifest to rebuild both"
+            f"{where}: the weights are not those of backbone {base.name}; delete its manifest to rebuild both"
         )
 
 
-def load_checked(folder: str | Path, base: Mapping[str, Any]) -> Backbone:
+def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
     """Return the backbone of a folder. Raises: TamperError: its weights are not those of its manifest `base`."""
     backbone = load_backbone(folder)
     check_weights(backbone, base, folder)
     return backbone
 
 
-def describe_backbone(backbone: Backbone, folder: str | Path) -> dict[str, Any]:
-    """Return what a manifest says of a backbone: class, sizes, hashes."""
+def describe_backbone(
+    backbone: Backbone,
+    folder: str | Path,
+    head: str | Path,
+    *,
+    name: str,
+    revision: str,
+    provenance: Provenance,
+    pretraining: Pretraining | None = None,
+) -> BackboneManifest:
+    """Write the head of a backbone and return the backbone's manifest: what it is, its sizes, its hashes.
+
+    Args: folder: where its files lie; head: where to write the head; pretraining: what building it left, if it was
+        built.
+    """
     weights = sorted(Path(folder).glob("*.safetensors"))
-    parameters = {name: value for name, value in backbone.model.named_parameters()}
-    return {
-        "class": type(backbone.model).__name__,
-        "model_type": backbone.model.config.model_type,
-        "width": backbone.width,
-        "depth": backbone.depth,
-        "n_parameters": sum(value.numel() for value in parameters.values()),
-        "head_rows": backbone.model.get_output_embeddings().weight.shape[0],
-        "n_tokens": len(backbone.tokenizer),
-        "vocabulary": vocabulary_hash(backbone.tokenizer),
-        "weights_sha256": weights_hash(backbone),
-        "files": {path.name: sha256_file(path) for path in weights},
-    }
+    scale = save_head(backbone, head)
+    return BackboneManifest(
+        name=name,
+        revision=revision,
+        model_class=type(backbone.model).__name__,
+        model_type=backbone.model.config.model_type,
+        width=backbone.width,
+        depth=backbone.depth,
+        n_parameters=sum(value.numel() for value in backbone.model.parameters()),
+        head_rows=backbone.model.get_output_embeddings().weight.shape[0],
+        n_tokens=len(backbone.tokenizer),
+        vocabulary=vocabulary_hash(backbone.tokenizer),
+        weights_sha256=weights_hash(backbone),
+        files={path.name: sha256_file(path) for path in weights},
+        head_scale=scale,
+        head_sha256=sha256_file(head),
+        pretraining=pretraining or Pretraining(),
+        provenance=provenance,
+    )
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """New backbones: built from text with a real transformers class, or downloaded at a pinned revision."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ import transformers
 from torch import Tensor
 
 from abi.base.errors import DataError
+from abi.base.manifests import Pretraining
 from abi.models.backbone import Backbone, Window, load_backbone, save_backbone, targets
 from abi.models.loop import BatchOrder, Phase, Schedule, fit
 from abi.models.tokenizers import build_tokenizer, pack
+from abi.plan.specs.models import Build
 
 
 def download_backbone(hub_id: str, revision: str, folder: str | Path, endpoint: str | None = None) -> Backbone:
@@ -30,49 +32,48 @@ def download_backbone(hub_id: str, revision: str, folder: str | Path, endpoint: 
             cached = snapshot_download(hub_id, **wanted)
     except Exception as error:
         raise DataError(
-            f"backbone {hub_id}@{revision}: cannot be downloaded ({type(error).__name__}) and is not in the local cache; "
-            "go online once, or point HF_HOME at a cache that holds it"
+            f"backbone {hub_id}@{revision}: cannot be downloaded ({type(error).__name__}) and is not in the local "
+            "cache; go online once, or point HF_HOME at a cache that holds it"
         ) from None
     backbone = load_backbone(cached)
     save_backbone(backbone, folder)
     return backbone
 
 
-def build_backbone(
-    definition: Mapping[str, Any], texts: Sequence[str], window: Window
-) -> tuple[Backbone, dict[str, Any]]:
+def build_backbone(definition: Build, texts: Sequence[str], window: Window) -> tuple[Backbone, Pretraining]:
     """Build a small backbone of a real transformers class and pretrain it on general train text.
 
-    Args: definition: `tokenizer` (kind, vocab_size), `model_type`, `config` (keywords of its config class), `pretraining`
-        (steps, batch, lr, warmup, seed). Returns: the backbone and what its training left (steps, tokens, final loss in nats).
+    Returns: the backbone and what its training left.
     Raises: DataError: no text, or a model that transformers cannot make or that cannot read the window.
     """
     if not texts:
         raise DataError("backbone: the text has no train document to build from; rebuild the text")
-    tokenizer = build_tokenizer(texts, **definition["tokenizer"])
-    recipe = definition["pretraining"]
-    torch.manual_seed(recipe["seed"])
-    backbone = Backbone(_fresh_model(definition["model_type"], definition["config"], tokenizer), tokenizer)
+    tokenizer = build_tokenizer(texts, definition.tokenizer.kind, definition.tokenizer.vocab_size)
+    recipe = definition.pretraining
+    torch.manual_seed(recipe.seed)
+    backbone = Backbone(_fresh_model(definition.model_type, definition.config, tokenizer), tokenizer)
     backbone.require(window)
     windows = pack(tokenizer, texts, window.length)
-    order = BatchOrder(len(windows), recipe["batch"], recipe["seed"])
+    order = BatchOrder(len(windows), recipe.batch, recipe.seed)
 
     def loss(step: int) -> Tensor:
         batch = windows[order[step]]
         logits = backbone.logits(batch, window)
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets(batch, window).flatten().long())
 
-    schedule = Schedule([Phase(recipe["steps"], recipe["lr"], recipe["warmup"], "cosine")], weight_decay=0.01, clip=1.0)
-    trained = fit(loss, _unique_parameters(backbone.model), schedule, label=definition["model_type"])
+    schedule = Schedule([Phase(recipe.steps, recipe.lr, recipe.warmup, "cosine")], weight_decay=0.01, clip=1.0)
+    trained = fit(loss, _unique_parameters(backbone.model), schedule, label=definition.model_type)
     backbone.model.eval().requires_grad_(False)
     last = trained.losses[-50:]
-    figures = {"steps": recipe["steps"], "tokens_seen": recipe["steps"] * recipe["batch"] * window.length,
-               "loss_nats": round(sum(last) / len(last), 4)}  # fmt: skip
-    return backbone, figures
+    return backbone, Pretraining(
+        steps=recipe.steps,
+        tokens_seen=recipe.steps * recipe.batch * window.length,
+        loss_nats=round(sum(last) / len(last), 4),
+    )
 
 
-def _fresh_model(model_type: str, keywords: Mapping[str, Any], tokenizer: Any) -> Any:
-    """Return a randomly initialised model of a family. Raises: DataError: unknown family or keyword, or sizes that do not fit."""
+def _fresh_model(model_type: str, keywords: dict[str, Any], tokenizer: Any) -> Any:
+    """Return a fresh model of a family. Raises: DataError: unknown family or keyword, or sizes that do not fit."""
     special = {
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,

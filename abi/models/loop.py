@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +17,7 @@ from torch import Tensor
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors, write_tensors
 from abi.base.job import progress
+from abi.plan.specs.shared import Phase as PhaseSection
 
 log = logging.getLogger("abi")
 
@@ -50,9 +50,10 @@ class Schedule:
     clip: float = 1.0
 
     @classmethod
-    def given(cls, section: Mapping[str, Any], phases: Sequence[Mapping[str, Any]], **change: Any) -> "Schedule":
-        """Return the schedule of a section of the config (its weight decay) and phases of it. Args: change: of every phase."""
-        return cls([Phase(**{**phase, **change}) for phase in phases], section.get("weight_decay", 0.01))
+    def given(cls, phases: Sequence[PhaseSection], weight_decay: float, steps: int | None = None) -> "Schedule":
+        """Return the schedule of phases as the config has them. Args: steps: of every phase, its own if None."""
+        own = [Phase(phase.steps if steps is None else steps, phase.lr, phase.warmup, phase.decay) for phase in phases]
+        return cls(own, weight_decay)
 
     @property
     def steps(self) -> int:
@@ -82,6 +83,7 @@ class BatchOrder:
         per_epoch = self.n // self.batch
         epoch, at = divmod(step, per_epoch)
         if epoch != self._epoch:
+            # Of the epoch alone, not of a running generator: a resumed run sees the same order.
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             self._epoch, self._order = epoch, torch.randperm(self.n, generator=generator)
         return self._order[at * self.batch : (at + 1) * self.batch]
@@ -89,7 +91,7 @@ class BatchOrder:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run of the loop leaves a member: losses per step (nats or squared units) and its equal share of the seconds."""
+    """What a run of the loop leaves a member: losses per step (nats or squared units), its share of the seconds."""
 
     losses: list[float]
     elapsed_s: float
@@ -145,8 +147,8 @@ def fit_together(
 ) -> list[Trained]:
     """Minimise one loss per member over its own tensors, in place, all members on the same batches.
 
-    Members share no tensor that trains, and each has its own optimizer and gradient limit: the result is that of separate
-    runs, bit for bit. What they have in common (a teacher, the batch) is computed once per step.
+    Members share no tensor that trains, and each has its own optimizer and gradient limit: the result is that of
+    separate runs, bit for bit. What they have in common (a teacher, the batch) is computed once per step.
 
     Args:
         losses: scalar losses of a global step, one per member in order; draws its own batch.
@@ -157,20 +159,9 @@ def fit_together(
         TamperError: a frozen tensor changed.
         DataError: a loss became NaN or infinite, or members with different numbers of steps.
     """
-    [n_steps, *others] = {member.schedule.steps for member in members}
-    if others:
-        raise DataError(
-            f"training: {', '.join(m.label for m in members)} have different numbers of steps; make them equal"
-        )
+    n_steps = _steps_of(members)
     before = [sha256_tensors(member.frozen) for member in members]
-    for member in members:
-        for tensor in member.frozen.values():
-            tensor.requires_grad_(False)
-    parameters = [[tensor.requires_grad_(True) for tensor in member.trainable.values()] for member in members]
-    optimizers = [
-        torch.optim.AdamW(own, lr=1.0, weight_decay=member.schedule.weight_decay, fused=True)
-        for own, member in zip(parameters, members, strict=True)
-    ]
+    parameters, optimizers = _optimizers(members)
     start, history = _resume(checkpoint, members, optimizers)
     report = progress(n_steps)
     began = saved = time.perf_counter()
@@ -183,12 +174,14 @@ def fit_together(
         values = losses(step)
         torch.autograd.backward(list(values))
         for i, (optimizer, member) in enumerate(zip(optimizers, members, strict=True)):
+            # A limit each: the spike of one member may not shorten the step of another.
             torch.nn.utils.clip_grad_norm_(parameters[i], member.schedule.clip)
             optimizer.step()
             history[i].append(float(values[i].detach()))
             if not math.isfinite(history[i][-1]):
                 raise DataError(
-                    f"{member.label}: the loss is {history[i][-1]} at step {step}; lower the learning rate or check the states"
+                    f"{member.label}: the loss is {history[i][-1]} at step {step}; "
+                    "lower the learning rate or check the states"
                 )
         report(step + 1, f"{', '.join(m.label for m in members)} loss {', '.join(f'{h[-1]:.4f}' for h in history)}")
         if checkpoint is not None and time.perf_counter() - saved > checkpoint_every_s:
@@ -203,6 +196,29 @@ def fit_together(
         checkpoint.unlink(missing_ok=True)
     elapsed_s = (time.perf_counter() - began) / len(members)
     return [Trained(own, elapsed_s) for own in history]
+
+
+def _steps_of(members: Sequence[Member]) -> int:
+    """Return the number of steps of all members. Raises: DataError: it is not the same."""
+    [n_steps, *others] = {member.schedule.steps for member in members}
+    if others:
+        raise DataError(
+            f"training: {', '.join(m.label for m in members)} have different numbers of steps; make them equal"
+        )
+    return n_steps
+
+
+def _optimizers(members: Sequence[Member]) -> tuple[list[list[Tensor]], list[torch.optim.Optimizer]]:
+    """Return what of each member trains, and its optimizer; what is frozen asks for no gradient from here on."""
+    for member in members:
+        for tensor in member.frozen.values():
+            tensor.requires_grad_(False)
+    parameters = [[tensor.requires_grad_(True) for tensor in member.trainable.values()] for member in members]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(own, lr=1.0, weight_decay=member.schedule.weight_decay, fused=True)
+        for own, member in zip(parameters, members, strict=True)
+    ]
+    return parameters, optimizers
 
 
 def _save_checkpoint(

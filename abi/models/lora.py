@@ -37,15 +37,18 @@ class LoraShape:
 
 
 def _decoder_linears(model: Any) -> dict[str, int]:
-    """Return name -> inputs + outputs of every linear layer of the decoder blocks; the head and an encoder are left out."""
+    """Return name -> inputs + outputs of every linear layer of the decoder blocks, without head and encoder."""
     from transformers.pytorch_utils import Conv1D
 
     outside = {model.get_output_embeddings()}
     if model.config.is_encoder_decoder:
         outside |= set(model.get_encoder().modules())
     kinds = (torch.nn.Linear, Conv1D)
-    found = {name: sum(module.weight.shape) for name, module in model.named_modules()
-             if isinstance(module, kinds) and module not in outside and BLOCK.match(name)}  # fmt: skip
+    found = {
+        name: sum(module.weight.shape)
+        for name, module in model.named_modules()
+        if isinstance(module, kinds) and module not in outside and BLOCK.match(name)
+    }
     if not found:
         raise DataError(
             f"lora: {type(model).__name__} has no linear layer in numbered decoder blocks; leave the arm out"
@@ -54,15 +57,16 @@ def _decoder_linears(model: Any) -> dict[str, int]:
 
 
 def lora_shape(backbone: Backbone, interface: int) -> LoraShape:
-    """Return the adapter shape whose trainable parameters come closest to an interface's, and are at most 1.1 times as many.
+    """Return the adapter shape whose parameters come closest to an interface's, and are at most 1.1 times as many.
 
-    All linear layers (attention and MLP) of all decoder blocks share one rank. Where rank 1 is too much already, rank 1 is
-    put on the last blocks alone, as many as fit. Raises: DataError: not even one block fits.
+    All linear layers (attention and MLP) of all decoder blocks share one rank. Where rank 1 is too much already, rank 1
+    is put on the last blocks alone, as many as fit. Raises: DataError: not even one block fits.
     """
     sizes = _decoder_linears(backbone.model)
     per_rank, most = sum(sizes.values()), MOST_OF_INTERFACE * interface
     ranks = range(1, int(most // per_rank) + 1)
     if ranks:
+        # As many parameters as the interface: what is compared is where they sit, not how many they are.
         rank = min(ranks, key=lambda r: abs(r * per_rank - interface))
         return LoraShape(rank, tuple(sizes), rank * per_rank)
     blocks = list(dict.fromkeys(_block(name) for name in sizes))
@@ -107,8 +111,10 @@ class Adapted:
         from peft import get_peft_model_state_dict
 
         tensors = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
-        config = {key: sorted(value) if isinstance(value, set) else value
-                  for key, value in self.peft.peft_config["default"].to_dict().items()}  # fmt: skip
+        config = {
+            key: sorted(value) if isinstance(value, set) else value
+            for key, value in self.peft.peft_config["default"].to_dict().items()
+        }
         config |= {"base_model_name_or_path": base_model, "inference_mode": True}
         write_tensors(Path(folder) / "adapter_model.safetensors", tensors, {"format": "pt"})
         write_text(Path(folder) / "adapter_config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
@@ -129,14 +135,17 @@ def adapt(backbone: Backbone, shape: LoraShape, seed: int) -> Adapted:
 
     layers = dict(backbone.model.named_modules())
     config = LoraConfig(
-        r=shape.rank, lora_alpha=shape.alpha, lora_dropout=0.0, bias="none", target_modules=list(shape.layers),
+        r=shape.rank,
+        lora_alpha=shape.alpha,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=list(shape.layers),
         fan_in_fan_out=isinstance(layers[shape.layers[0]], Conv1D),
         task_type="SEQ_2_SEQ_LM" if backbone.is_encoder_decoder else "CAUSAL_LM",
-    )  # fmt: skip
+    )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", ".*is_gradient_checkpointing", FutureWarning
-        )  # PEFT 0.21 asks transformers 5 so
+        # PEFT 0.21 asks transformers 5 in a way it will not answer for long
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         torch.manual_seed(seed)
         wrapped: Any = get_peft_model(backbone.model, config)
     model = wrapped.get_base_model().eval()

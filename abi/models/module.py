@@ -1,31 +1,35 @@
 """The ABI module: interface (tap norms, `proj_in`, norm, `proj_out`) and domain net; its saved form.
 
-Parameter names are the original's (`proj_in.weight`, `abi_ln.*`, `proj_out.weight`, `domain.net.{0,2}.*`, `domain.ln.*`,
-`domain_alpha`, `tap_lns.{i}.*`), so that its checkpoints load as they are. Source: EXPERIMENTS section 0.
+Parameter names are the original's (`proj_in.weight`, `abi_ln.*`, `proj_out.weight`, `domain.net.{0,2}.*`,
+`domain.ln.*`, `domain_alpha`, `tap_lns.{i}.*`), so that its checkpoints load as they are.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from abi.base.errors import DataError
-from abi.base.files import read_json, sha256_tensors, write_json, write_tensors, write_text
-from abi.models.states import load_mapped
+from abi.base.files import sha256_tensors, write_tensors, write_text
+from abi.base.manifests import ModuleFacts, ModuleManifest, ModuleShape
+from abi.models.states import States, load_mapped
 
 CONFIG, WEIGHTS, CARD = "abi_config.json", "abi_model.safetensors", "README.md"
 BACKBONE_PREFIXES = ("t5.", "encoder.", "decoder.", "lm_head.", "backbone.")
+BACKBONE_BLOCK = re.compile(r"\.(?:block|layers?|h)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class ModuleConfig:
     """Shape of a module.
 
-    Args: width: backbone width D; taps: indices of the hidden states it reads (K of them); d_abi: width A of the ABI space;
-        expansion: hidden width of the domain net over A; tap_norms: one LayerNorm per tap; residual_tap: the final state.
+    Args: width: backbone width D; taps: indices of the hidden states it reads (K of them); d_abi: width A of the ABI
+        space; expansion: hidden width of the domain net over A; tap_norms: one LayerNorm per tap; residual_tap: the
+        final state.
     Raises: DataError: d_abi above what the taps give.
     """
 
@@ -43,9 +47,29 @@ class ModuleConfig:
                 f"module: d_abi {self.d_abi} must be 1 to {limit} (width {self.width} x {len(self.taps)} taps)"
             )
 
+    @classmethod
+    def of(cls, shape: ModuleShape) -> "ModuleConfig":
+        """Return the shape that a module's manifest records. Raises: DataError: as above."""
+        return cls(**{**dict(shape), "taps": tuple(shape.taps)})
+
+    @property
+    def recorded(self) -> ModuleShape:
+        """The shape as a module's manifest records it."""
+        return ModuleShape(**{**asdict(self), "taps": list(self.taps)})
+
+
+class ClosedForms(Protocol):
+    """What a closed form is solved with (`arms/closed_form.py`): a form says what of it is regressed, or shifted."""
+
+    def ridge(self, taps: tuple[int, ...], rows: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the ridge solution `[F, D]` from `rows(tapped states)` `[B, T, F]` to the teacher's corrections."""
+
+    def shift(self) -> Tensor:
+        """Return the logit bias `[V]` that turns the mean plain distribution into the teacher's."""
+
 
 class DomainNet(nn.Module):
-    """The two-layer MLP of a module with its norm: `LN(W2 GELU(W0 x + b0) + b2)`; with alpha the only part that moves."""
+    """The two-layer MLP of a module with its norm: `LN(W2 GELU(W0 x + b0) + b2)`; with alpha all that moves."""
 
     def __init__(self, d_abi: int, expansion: int) -> None:
         super().__init__()
@@ -58,9 +82,14 @@ class DomainNet(nn.Module):
 
 
 class AbiModule(nn.Module):
-    """Correction `[B, T, D]` of tapped states `[B, T, K, D]`: `proj_out(z)`, `z = h + alpha * R(D(R'(h)))`."""
+    """Correction `[B, T, D]` of tapped states `[B, T, K, D]`: `proj_out(z)`, `z = h + alpha * R(D(R'(h)))`.
+
+    It is one form of an arm (`arms/forms.py`): the methods from `correction` on are that protocol's.
+    """
 
     rotation: Tensor
+    logit_bias = None
+    solved = ("proj_out.weight",)
 
     def __init__(self, config: ModuleConfig, seed: int = 0) -> None:
         super().__init__()
@@ -82,7 +111,7 @@ class AbiModule(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: module.set_rotation(module.rotation))
 
     def features(self, taps: Tensor) -> Tensor:
-        """Return what `proj_in` reads, `[B, T, K * D]`: the taps, each under its norm where the module has tap norms."""
+        """Return what `proj_in` reads, `[B, T, K * D]`: the taps, each under its norm if there are tap norms."""
         if self.config.tap_norms:
             taps = torch.stack([norm(taps[..., k, :]) for k, norm in enumerate(self.tap_lns)], dim=-2)
         return taps.flatten(-2)
@@ -92,9 +121,10 @@ class AbiModule(nn.Module):
         return self.abi_ln(self.proj_in(self.features(taps)))
 
     def abi_state(self, taps: Tensor) -> Tensor:
-        """Return `z` `[B, T, A]`, what `proj_out` reads: the interface state plus the gated domain net, exactly transported.
+        """Return `z` `[B, T, A]`, what `proj_out` reads: interface state plus gated domain net, exactly transported.
 
-        `rotation` R maps target to source coordinates of row vectors: `z = h + alpha * D(h R) R^T`; D itself is untouched.
+        `rotation` R maps target to source coordinates of row vectors: `z = h + alpha * D(h R) R^T`; D itself is
+        untouched.
         """
         h = self.interface_state(taps)
         if self.domain is None:
@@ -108,11 +138,12 @@ class AbiModule(nn.Module):
         return self.proj_out(self.abi_state(taps))
 
     def set_rotation(self, rotation: Tensor) -> None:
-        """Fix R `[A, A]` (target to source coordinates). Raises: DataError: it is not an orthogonal matrix of that size."""
+        """Fix R `[A, A]` (target to source coordinates). Raises: DataError: it is no orthogonal matrix of that size."""
         identity = torch.eye(self.config.d_abi)
         if rotation.shape != identity.shape or not torch.allclose(rotation @ rotation.T, identity, atol=1e-4):
             raise DataError(
-                f"module: a rotation of shape {tuple(rotation.shape)} is not an orthogonal matrix of width {self.config.d_abi}"
+                f"module: a rotation of shape {tuple(rotation.shape)} is not an orthogonal matrix "
+                f"of width {self.config.d_abi}"
             )
         with torch.no_grad():
             self.rotation.copy_(rotation)
@@ -130,6 +161,37 @@ class AbiModule(nn.Module):
         """Return the SHA-256 of the domain net."""
         return sha256_tensors(self.domain_parameters())
 
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """The taps it reads."""
+        return self.config.taps
+
+    def correction(self, states: States, index: Tensor | slice) -> Tensor:
+        """Return the correction `[B, T, D]` of some windows."""
+        correction: Tensor = self(states.taps(self.config.taps, index))
+        return correction
+
+    @property
+    def _narrow(self) -> bool:
+        """Whether the logits are cheaper read from the A numbers of the ABI state than from the D of the correction."""
+        return self.config.d_abi < self.config.width
+
+    def read(self, states: States, index: Tensor | slice) -> Tensor:
+        """Return what its logits are linear in: the ABI state `[B, T, A]`, or, where A >= D, the correction."""
+        return self.abi_state(states.taps(self.config.taps, index)) if self._narrow else self.correction(states, index)
+
+    def readout(self, head: Tensor) -> Tensor:
+        """Return the map `[V, A]` (or `[V, D]`) from what it reads to logits, given the head's `[V, D]`."""
+        return head @ self.proj_out.weight if self._narrow else head
+
+    def solve(self, by: ClosedForms) -> None:
+        """Put `proj_out` to the ridge solution from ABI states to the teacher's corrections."""
+        self.proj_out.weight.copy_(by.ridge(self.config.taps, self.abi_state).T)
+
+    def save(self, folder: Path, facts: ModuleFacts) -> None:
+        """Write the module's folder (`save_module`)."""
+        save_module(self, folder, facts)
+
 
 def set_domain_net(module: AbiModule, source: AbiModule) -> None:
     """Copy a source's domain net and gate into a module, bit for bit. Raises: DataError: shapes differ."""
@@ -137,7 +199,8 @@ def set_domain_net(module: AbiModule, source: AbiModule) -> None:
         given = source.domain_parameters()[name]
         if given.shape != parameter.shape:
             raise DataError(
-                f"module: {name} is {tuple(given.shape)} in the source and {tuple(parameter.shape)} in the target; use equal d_abi"
+                f"module: {name} is {tuple(given.shape)} in the source and {tuple(parameter.shape)} in the target; "
+                "use equal d_abi"
             )
         with torch.no_grad():
             parameter.copy_(given)
@@ -157,7 +220,7 @@ def with_net(module: AbiModule, net: AbiModule | None) -> AbiModule:
 
 
 def permute_domain_net(module: AbiModule, generator: torch.Generator) -> None:
-    """Permute hidden units and coordinates of a domain net independently: weight statistics stay, what it computes does not."""
+    """Permute units and coordinates of a domain net independently: weight statistics stay, what it computes not."""
     assert module.domain is not None
     with torch.no_grad():
         for parameter in module.domain.parameters():
@@ -166,55 +229,62 @@ def permute_domain_net(module: AbiModule, generator: torch.Generator) -> None:
                 parameter.copy_(parameter.index_select(dim, order))
 
 
-def save_module(module: AbiModule, folder: str | Path, facts: Mapping[str, Any], card: str = "") -> str:
-    """Write `abi_config.json`, `abi_model.safetensors` and the card; return the weights' tensor hash.
-
-    Args: facts: base backbone and its hashes, text, seed, role (see `module.schema.yaml`).
-    """
+def save_module(module: AbiModule, folder: str | Path, facts: ModuleFacts) -> str:
+    """Write `abi_config.json`, `abi_model.safetensors` and the card; return the weights' tensor hash."""
     folder = Path(folder)
     tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
     digest = sha256_tensors(tensors)
     write_tensors(folder / WEIGHTS, tensors)
-    config = {"module": _plain(module.config), "rotated": module._rotated, "sha256": digest, **facts}
-    write_json(folder / CONFIG, "module", config)
-    write_text(folder / CARD, card or _card(config))
+    about = ModuleManifest(module=module.config.recorded, rotated=module._rotated, sha256=digest, **dict(facts))
+    about.write(folder / CONFIG)
+    write_text(folder / CARD, _card(about))
     return digest
 
 
-def _plain(config: ModuleConfig) -> dict[str, Any]:
-    return {**asdict(config), "taps": list(config.taps)}
-
-
-def _card(config: Mapping[str, Any]) -> str:
-    module = config["module"]
+def _card(about: ModuleManifest) -> str:
+    shape = about.module
     return (
-        f"---\nlibrary_name: abi\nbase_model: {config['base_model']}\nbase_model_relation: adapter\n"
-        f"tags: [abi, domain-module]\n---\n\n# ABI module `{config['name']}`, seed {config['seed']}\n\n"
-        f"Role `{config['role']}`, text `{config['text']}`, d_abi {module['d_abi']}, taps {module['taps']} of `{config['base_model']}`\n"
-        f"(weights {config['base_sha256'][:12]}, vocabulary {config['vocabulary'][:12]}). A module works only with that backbone.\n"
+        f"---\nlibrary_name: abi\nbase_model: {about.base_model}\nbase_model_relation: adapter\n"
+        f"tags: [abi, domain-module]\n---\n\n# ABI module `{about.name}`, seed {about.seed}\n\n"
+        f"Role `{about.role}`, text `{about.text}`, d_abi {shape.d_abi}, taps {shape.taps} of `{about.base_model}`\n"
+        f"(weights {about.base_sha256[:12]}, vocabulary {about.vocabulary[:12]}). "
+        "A module works only with that backbone.\n"
         "What it is worth stands in the verdicts of the claims that use it, not here.\n"
     )
 
 
-def load_module(folder: str | Path) -> tuple[AbiModule, dict[str, Any]]:
-    """Return a saved module and its config.
+def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> tuple[AbiModule, ModuleManifest | None]:
+    """Return a module and its manifest: a folder of abi, or a checkpoint of the original as one safetensors file, which
+    has none.
+
+    Args: taps: the hidden states a checkpoint of the original reads, where it does not say (`read_original`).
+    Raises: DataError: as `read_module` and `read_original`, or a file of another form; nothing is unpickled.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return read_module(path)
+    if path.suffix != ".safetensors":
+        raise DataError(f"{path}: is no safetensors file, and abi unpickles nothing; convert the checkpoint first")
+    return read_original(load_mapped(path), taps, str(path)), None
+
+
+def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
+    """Return a saved module and its manifest.
 
     Raises: DataError: a file is missing or damaged, tensors are missing, extra or of wrong shape, or the hash differs.
     """
     folder = Path(folder)
-    facts = read_json(folder / CONFIG, "module")
-    config = ModuleConfig(**{**facts["module"], "taps": tuple(facts["module"]["taps"])})
-    tensors = load_mapped(folder / WEIGHTS)
-    module = load_state(config, tensors, str(folder / WEIGHTS))
-    if module._rotated != facts["rotated"]:
+    about = ModuleManifest.read(folder / CONFIG)
+    module = load_state(ModuleConfig.of(about.module), load_mapped(folder / WEIGHTS), str(folder / WEIGHTS))
+    if module._rotated != about.rotated:
         raise DataError(
-            f"{folder / CONFIG}: says rotated {facts['rotated']}, the weights say otherwise; rebuild the module"
+            f"{folder / CONFIG}: says rotated {about.rotated}, the weights say otherwise; rebuild the module"
         )
-    if sha256_tensors(dict(module.state_dict())) != facts["sha256"]:
+    if sha256_tensors(dict(module.state_dict())) != about.sha256:
         raise DataError(
             f"{folder / WEIGHTS}: does not match the hash in {CONFIG}; delete the module's folder and rebuild it"
         )
-    return module, facts
+    return module, about
 
 
 def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) -> AbiModule:
@@ -244,27 +314,43 @@ def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) 
     return module
 
 
-def read_original(tensors: Mapping[str, Tensor], taps: tuple[int, ...]) -> AbiModule:
-    """Return a module from a checkpoint of the original; its shape is read off the tensors, its backbone's are left out.
-
-    Raises: DataError: no ABI module in it.
-    """
-    try:
-        d_abi, d_in = tensors["proj_in.weight"].shape
-        hidden = tensors["domain.net.0.weight"].shape[0]
-    except KeyError as error:
-        raise DataError(f"checkpoint: holds no {error}; it is no ABI module of the original") from None
-    config = ModuleConfig(
-        width=d_in // len(taps),
-        taps=taps,
-        d_abi=d_abi,
-        expansion=hidden // d_abi,
-        tap_norms="tap_lns.0.weight" in tensors,
-    )
-    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(BACKBONE_PREFIXES)}
-    return load_state(config, {"rotation": torch.eye(d_abi), **own}, "checkpoint")
-
-
 def without_domain_net(config: ModuleConfig) -> ModuleConfig:
     """Return the same shape with the domain net removed."""
     return replace(config, domain_net=False)
+
+
+def read_original(
+    tensors: Mapping[str, Tensor], taps: tuple[int, ...] | None = None, where: str = "checkpoint"
+) -> AbiModule:
+    """Return a module from a checkpoint of the original; its shape is read off the tensors, its backbone's are left
+    out.
+
+    Args: taps: indices of the hidden states it reads. The original reads the final state where there is one, which is
+        found by the number of blocks if the checkpoint holds the backbone too; otherwise taps must be given.
+    Raises: DataError: no ABI module in it, or it does not say what it reads.
+    """
+    try:
+        d_abi, d_in = tensors["proj_in.weight"].shape
+        width, hidden = tensors["proj_out.weight"].shape[0], tensors["domain.net.0.weight"].shape[0]
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{where}: holds no {error}; it is no ABI module of the original") from None
+    n_taps = d_in // width
+    if taps is None:
+        taps = _final_tap(tensors) if n_taps == 1 else None
+    if taps is None:
+        raise DataError(f"{where}: does not say which hidden states it reads; give {n_taps} as `taps` (0: embeddings)")
+    if len(taps) != n_taps:
+        raise DataError(f"{where}: reads {n_taps} hidden states, not {len(taps)}; it is no module of this shape")
+    config = ModuleConfig(width, taps, d_abi, expansion=hidden // d_abi, tap_norms="tap_lns.0.weight" in tensors)
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(BACKBONE_PREFIXES)}
+    if "domain_alpha" in own and own["domain_alpha"].numel() == 1:
+        own["domain_alpha"] = own["domain_alpha"].reshape(())  # the original keeps its gate as one number in a row
+    return load_state(config, {"rotation": torch.eye(d_abi), **own}, where)
+
+
+def _final_tap(names: Iterable[str]) -> tuple[int, ...] | None:
+    """Return the tap of the final state of the backbone whose tensors are among these, None where there are none."""
+    of_backbone = [name for name in names if name.startswith(BACKBONE_PREFIXES)]
+    decoder = [name for name in of_backbone if "decoder." in name] or of_backbone
+    blocks = [int(found[1]) for name in decoder if (found := BACKBONE_BLOCK.search(name))]
+    return (max(blocks) + 1,) if blocks else None

@@ -1,14 +1,16 @@
 """Reading what earlier jobs wrote: states, modules and arms, each checked against its manifest."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from abi.base.errors import DataError, TamperError
-from abi.base.files import read_json, sha256_file
-from abi.models.module import AbiModule, ModuleConfig, load_module
+from abi.base.files import sha256_file
+from abi.base.job import InputFiles
+from abi.base.manifests import BackboneManifest, BatchManifest, ModulesManifest, StatesManifest
+from abi.models.module import AbiModule, ModuleConfig, read_module
 from abi.models.states import Head, States
+from abi.plan.specs.models import Shape
 from abi.text.documents import split_of
 
 
@@ -19,77 +21,71 @@ def read_states(manifest: str | Path, split: str) -> States:
         another split by its hash.
     """
     path = Path(manifest)
-    facts = read_json(path, "states")
-    if facts["split"] != split:
-        raise DataError(
-            f"{path}: holds states of {facts['split']} documents where {split} is wanted; rebuild the states"
-        )
-    for document, group in zip(facts["documents"], facts["groups"], strict=False):
-        real = split_of(group, facts["shares"], facts["salt"])
+    about = StatesManifest.read(path)
+    if about.split != split:
+        raise DataError(f"{path}: holds states of {about.split} documents where {split} is wanted; rebuild the states")
+    shares = dict(about.shares)
+    for document, group in zip(about.documents, about.groups, strict=False):
+        real = split_of(group, shares, about.salt)
         if real != split:
             raise DataError(f"{path}: document {document!r} is a {real} document, not {split}; rebuild text and states")
-    return States(path.with_suffix(".safetensors"), facts)
+    return States(path.with_suffix(".safetensors"), about)
 
 
 def check_backbone(states: States, base_sha256: str, what: str) -> None:
-    """Raise DataError where states are not those of the backbone with these weights. Args: what: which backbone, in words."""
-    if states.manifest["base_sha256"] != base_sha256:
+    """Raise DataError where states are not those of the backbone with these weights. Args: what: which backbone, in
+    words.
+    """
+    if states.manifest.base_sha256 != base_sha256:
         raise DataError(f"{states.path}: are of another backbone than {what}; rebuild the states")
 
 
 def check_same_text(one: States, other: States) -> None:
     """Raise DataError where two states were made from different versions of a text."""
-    if one.manifest["corpus_sha256"] != other.manifest["corpus_sha256"]:
+    if one.manifest.corpus_sha256 != other.manifest.corpus_sha256:
         raise DataError(f"{one.path}: was made from other documents or splits than {other.path}; rebuild both")
 
 
 def read_head(path: str | Path, states: States) -> Head:
     """Return the head of the backbone that made some states. Raises: DataError: it is another backbone's."""
-    if sha256_file(path) != states.manifest["head_sha256"]:
+    if sha256_file(path) != states.manifest.head_sha256:
         raise DataError(
             f"{path}: is not the head of the backbone whose states are in {states.path}; rebuild the states"
         )
     return Head.read(path)
 
 
-def shape(module: Mapping[str, Any], states: States) -> ModuleConfig:
+def shape(module: Shape, states: States) -> ModuleConfig:
     """Return a module shape of the config for the backbone that made some states; `final` is its last tap."""
-    taps = tuple(states.final_tap if tap == "final" else int(tap) for tap in module["taps"])
-    return ModuleConfig(
-        width=int(states.manifest["width"]), taps=taps, d_abi=module["d_abi"], expansion=module.get("expansion", 4),
-        tap_norms=module["tap_norms"],
-    )  # fmt: skip
-
-
-def base_facts(states: States) -> dict[str, Any]:
-    """Return what a module's config says of the backbone it belongs to."""
-    keys = ("base_model", "base_revision", "base_sha256", "head_sha256", "vocabulary")
-    return {key: states.manifest[key] for key in keys}
+    taps = tuple(states.final_tap if tap == "final" else tap for tap in module.taps)
+    return ModuleConfig(states.manifest.width, taps, module.d_abi, module.expansion, module.tap_norms)
 
 
 def module_of_seed(
-    manifests: Sequence[str], seed: int, states: States | None = None, base: Mapping[str, Any] | None = None
+    manifests: Sequence[str], seed: int, states: States | None = None, base: BackboneManifest | None = None
 ) -> AbiModule:
     """Return the trained module of a seed, frozen.
 
     Args: states, base: of the backbone it must belong to: its states, or its manifest.
-    Raises: DataError: no manifest holds the seed, or the module belongs to another backbone; TamperError: the weights are
-        not those the manifest recorded.
+    Raises: DataError: no manifest holds the seed, or the module belongs to another backbone; TamperError: the weights
+        are not those the manifest recorded.
     """
-    wanted = [(s.manifest["base_sha256"], str(s.path)) for s in [states] if s is not None]
-    wanted += [(b["weights_sha256"], str(b["name"])) for b in [base] if b is not None]
-    for path in manifests:
-        for entry in read_json(path, "modules")["modules"]:
-            if entry["seed"] == seed:
-                module, facts = load_module(Path(path).with_suffix("") / entry["folder"])
-                if facts["sha256"] != entry["sha256"]:
-                    raise TamperError(f"{path}: module of seed {seed} is not the one recorded; rebuild it")
-                for base_sha256, where in wanted:
-                    if facts["base_sha256"] != base_sha256:
-                        raise DataError(
-                            f"{path}: module of seed {seed} belongs to another backbone than {where}; rebuild the states or the module"
-                        )
-                return module.requires_grad_(False)
+    wanted = [] if states is None else [(states.manifest.base_sha256, str(states.path))]
+    wanted += [] if base is None else [(base.weights_sha256, base.name)]
+    entries = ((path, entry) for path in manifests for entry in ModulesManifest.read(path).modules)
+    for path, entry in entries:
+        if entry.seed != seed:
+            continue
+        module, about = read_module(Path(path).with_suffix("") / entry.folder)
+        if about.sha256 != entry.sha256:
+            raise TamperError(f"{path}: module of seed {seed} is not the one recorded; rebuild it")
+        for base_sha256, where in wanted:
+            if about.base_sha256 != base_sha256:
+                raise DataError(
+                    f"{path}: module of seed {seed} belongs to another backbone than {where}; "
+                    "rebuild the states or the module"
+                )
+        return module.requires_grad_(False)
     raise DataError(f"modules: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
 
 
@@ -99,10 +95,10 @@ def member(manifests: Iterable[str | Path], seed: int, name: str) -> Path:
     Raises: DataError: no manifest holds it; TamperError: it is not the file that was recorded.
     """
     for path in manifests:
-        for entry in read_json(path, "batch")["members"]:
-            if entry["seed"] == seed and name in entry["files"]:
+        for entry in BatchManifest.read(path).members:
+            if entry.seed == seed and name in entry.files:
                 found = Path(path).with_suffix("") / name
-                if not found.is_file() or sha256_file(found) != entry["files"][name]:
+                if not found.is_file() or sha256_file(found) != entry.files[name]:
                     raise TamperError(f"{found}: is not the file that {path} promises; delete both and rebuild them")
                 return found
     raise DataError(f"batch: none of {[str(path) for path in manifests]} holds {name}; ask Snakemake for it")
@@ -134,9 +130,9 @@ class UpdatedBackbone:
         """The file of the head."""
         return self.folder / "head.safetensors"
 
-    def facts(self) -> dict[str, Any]:
+    def about(self) -> BackboneManifest:
         """Return its manifest, that of any backbone."""
-        return read_json(self.manifest, "backbone")
+        return BackboneManifest.read(self.manifest)
 
 
 def having(paths: Iterable[str], place: str, text: str) -> list[str]:
@@ -144,7 +140,7 @@ def having(paths: Iterable[str], place: str, text: str) -> list[str]:
     return [path for path in paths if f"{place}{text}/" in path]
 
 
-def updated(inputs: Mapping[str, Any], place: str, text: str, seed: int, split: str = "test") -> tuple[States, Head]:
+def updated(inputs: InputFiles, place: str, text: str, seed: int, split: str = "test") -> tuple[States, Head]:
     """Return the states of a seed's updated backbone on a split of a text, and its head.
 
     Args: inputs: `states` and `updates` of a claim of several studies; place: `/<update>/<stage>/`, or its end.
@@ -152,22 +148,15 @@ def updated(inputs: Mapping[str, Any], place: str, text: str, seed: int, split: 
     """
     states = read_states(member(having(inputs["states"], place, text), seed, f"seed{seed}.{split}.json"), split)
     backbone = UpdatedBackbone.of([path for path in inputs["updates"] if place in path], seed)
-    check_backbone(states, backbone.facts()["weights_sha256"], str(backbone.manifest))
+    check_backbone(states, backbone.about().weights_sha256, str(backbone.manifest))
     return states, read_head(backbone.head, states)
 
 
-def entries(manifests: Iterable[str], kind: str, key: str, seed: int) -> list[tuple[Path, dict[str, Any]]]:
-    """Return (folder beside the manifest, entry) of a seed's entries under `key` of some manifests."""
-    found = []
-    for path in manifests:
-        found += [(Path(path).with_suffix(""), entry) for entry in read_json(path, kind)[key] if entry["seed"] == seed]
-    if not found:
-        raise DataError(f"{kind}: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
-    return found
-
-
 def spread(states: States, wanted: int, per_document: int = 2) -> list[int]:
-    """Return about `wanted` windows, the first two of documents spread evenly over the store."""
+    """Return about `wanted` windows, the first two of documents spread evenly over the store.
+
+    An interval is over documents: few windows of many documents say more than many of a few.
+    """
     first: dict[int, list[int]] = {}
     for window, document in enumerate(states.document.tolist()):
         first.setdefault(document, []).append(window)

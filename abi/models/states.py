@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from abi.base.errors import DataError
 from abi.base.files import write_tensors
 from abi.base.job import progress
+from abi.base.manifests import StatesManifest, StoredWindows
 from abi.text.documents import Document
 
 log = logging.getLogger("abi")
@@ -61,7 +62,7 @@ def open_tensors(path: str | Path) -> Any:
 
 @dataclass
 class Windows:
-    """Token windows of documents: `tokens` `[N, length]`, per predicted position its target, bytes and text position."""
+    """Token windows of documents: `tokens` `[N, length]`, per predicted position target, bytes and text position."""
 
     tokens: Tensor
     targets: Tensor
@@ -72,11 +73,18 @@ class Windows:
     groups: list[str] = field(default_factory=list)
 
 
-def make_windows(documents: Sequence[Document], encode: Any, window: Any, *, max_windows: int, max_per_document: int,
-                 min_scored: int) -> Windows:  # fmt: skip
+def make_windows(
+    documents: Sequence[Document],
+    encode: Any,
+    window: Any,
+    *,
+    max_windows: int,
+    max_per_document: int,
+    min_scored: int,
+) -> Windows:
     """Return the full, non-overlapping windows of documents, in order; none crosses a document.
 
-    Args: encode: text -> ids `[n]`, character ends `[n]`; window: `backbones.Window`; min_scored: documents with fewer
+    Args: encode: text -> ids `[n]`, character ends `[n]`; window: `backbone.Window`; min_scored: documents with fewer
         scored positions are left out. `char_end[n, t]` is the character up to which position t has read its text.
     Raises: DataError: no document is long enough.
     """
@@ -101,7 +109,8 @@ def make_windows(documents: Sequence[Document], encode: Any, window: Any, *, max
             break
     if not rows:
         raise DataError(
-            f"states: no document fills {min_scored} scored positions of windows of {window.length} tokens; add longer text"
+            f"states: no document fills {min_scored} scored positions of windows of {window.length} tokens; "
+            "add longer text"
         )
     tokens = torch.from_numpy(np.stack([row[0] for row in rows]))
     return Windows(
@@ -122,19 +131,28 @@ def _byte_positions(text: str) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
-def write_states(backbone: Any, windows: Windows, window: Any, taps: Sequence[int], head: Head, path: str | Path, *,
-                 batch: int = 32, dtype: torch.dtype = torch.float32) -> dict[str, Any]:  # fmt: skip
+def write_states(
+    backbone: Any,
+    windows: Windows,
+    window: Any,
+    taps: Sequence[int],
+    head: Head,
+    path: str | Path,
+    *,
+    batch: int = 32,
+    dtype: torch.dtype = torch.float32,
+) -> StoredWindows:
     """Run a frozen backbone once over windows and store the tapped states; return what the manifest says.
 
-    The tap of the final state is always stored. The first batch is checked: final state through the head gives the model's
-    own logits. Raises: DataError: a tap that does not exist, states that are not finite, or a head that disagrees.
+    The tap of the final state is always stored. The first batch is checked: final state through the head gives the
+    model's own logits. Raises: DataError: a tap that does not exist, states that are not finite, or a head that
+    disagrees.
     """
     backbone.require(window)
     wanted = sorted({*taps, backbone.depth})
     if wanted[0] < 0 or wanted[-1] > backbone.depth:
-        raise DataError(
-            f"states: tap {wanted[0] if wanted[0] < 0 else wanted[-1]} does not exist; valid taps are 0 to {backbone.depth}"
-        )
+        wrong = wanted[0] if wanted[0] < 0 else wanted[-1]
+        raise DataError(f"states: tap {wrong} does not exist; valid taps are 0 to {backbone.depth}")
     n = len(windows.tokens)
     shape = (n, *windows.targets.shape[1:], backbone.width)
     stored = {f"tap.{tap}": torch.empty(shape, dtype=dtype) for tap in wanted}
@@ -158,12 +176,22 @@ def write_states(backbone: Any, windows: Windows, window: Any, taps: Sequence[in
         "document": windows.document,
     }
     write_tensors(path, stored | extra)
-    return {"n_windows": n, "length": window.length, "positions": shape[1], "width": shape[2], "taps": wanted, "final_tap": backbone.depth,
-            "dtype": str(dtype).removeprefix("torch."), "skip": window.skip, "documents": windows.names,
-            "groups": windows.groups}  # fmt: skip
+    return StoredWindows(
+        n_windows=n,
+        length=window.length,
+        positions=shape[1],
+        width=shape[2],
+        taps=wanted,
+        final_tap=backbone.depth,
+        dtype=str(dtype).removeprefix("torch."),
+        skip=window.skip,
+        documents=windows.names,
+        groups=windows.groups,
+    )
 
 
 def _check_head(backbone: Any, tokens: Tensor, window: Any, final: Tensor, head: Head) -> None:
+    """Raise DataError where final states through the head are not the model's own logits, which some families cap."""
     own = backbone.logits(tokens, window)
     error = float((head.logits(final) - own).abs().max() / own.abs().max().clamp_min(1e-9))
     if error > 1e-4:
@@ -176,12 +204,11 @@ def _check_head(backbone: Any, tokens: Tensor, window: Any, final: Tensor, head:
 class States:
     """The stored states of one window set, memory-mapped: only what is read comes into memory."""
 
-    def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, manifest: StatesManifest) -> None:
         self.path, self.manifest = Path(path), manifest
-        self.skip, self.final_tap = int(manifest["skip"]), int(manifest["final_tap"])
         self._tensors = load_mapped(path)
-        self.windows = torch.arange(int(manifest["n_windows"]))
-        expected = (manifest["n_windows"], manifest["positions"], manifest["width"])
+        self.windows = torch.arange(manifest.n_windows)
+        expected = (manifest.n_windows, manifest.positions, manifest.width)
         if not self._as_promised(expected):
             raise DataError(
                 f"{path}: does not hold the {expected} states its manifest promises; delete both and rebuild them"
@@ -189,40 +216,51 @@ class States:
 
     def _as_promised(self, expected: tuple[int, int, int]) -> bool:
         """Return whether taps, tokens, targets and documents have the shapes and numbers of the manifest."""
-        shapes: dict[str, tuple[int, ...]] = {
-            f"tap.{tap}": expected for tap in {*self.manifest["taps"], self.final_tap}
-        }
+        shapes: dict[str, tuple[int, ...]] = {f"tap.{tap}": expected for tap in {*self.manifest.taps, self.final_tap}}
         shapes |= {name: expected[:2] for name in ("targets", "target_bytes", "char_end")} | {"document": expected[:1]}
-        shapes["tokens"] = (expected[0], int(self.manifest["length"]))
+        shapes["tokens"] = (expected[0], self.manifest.length)
         if {name: tuple(tensor.shape) for name, tensor in self._tensors.items()} != shapes:
             return False
         if any(tensor.is_floating_point() != name.startswith("tap.") for name, tensor in self._tensors.items()):
             return False
-        names = len(self.manifest["documents"])
-        return names == len(self.manifest["groups"]) == int(self._tensors["document"].max()) + 1
+        names = len(self.manifest.documents)
+        return names == len(self.manifest.groups) == int(self._tensors["document"].max()) + 1
 
     def __len__(self) -> int:
-        return int(self.manifest["n_windows"])
+        return self.manifest.n_windows
+
+    @property
+    def skip(self) -> int:
+        """First positions of a window, which are not scored."""
+        return self.manifest.skip
+
+    @property
+    def final_tap(self) -> int:
+        """Tap of the final state."""
+        return self.manifest.final_tap
 
     def select(self, windows: Sequence[int]) -> "States":
         """Return a store of some windows only, in the given order; `windows` keeps their original numbers."""
         index = torch.tensor(list(windows), dtype=torch.long)
         tensors = {name: tensor[index] for name, tensor in self._tensors.items()}
         kept, tensors["document"] = torch.unique(tensors["document"].long(), return_inverse=True)
-        names = {key: [self.manifest[key][i] for i in kept.tolist()] for key in ("documents", "groups")}
+        documents, groups = self.manifest.documents, self.manifest.groups
+        names = {"documents": [documents[i] for i in kept.tolist()], "groups": [groups[i] for i in kept.tolist()]}
         return self._derived(self.windows[index], tensors, **names)
 
     def positions(self, flat: Tensor) -> "States":
-        """Return a store whose windows are single positions, given as flat indices `[n]` (window * positions + position).
+        """Return a store whose windows are single positions, given as flat indices `[n]` (window * positions +
+        position).
 
-        Its `windows` are those the positions come from; it holds no tokens, since a single position is no window of them.
+        Its `windows` are those the positions come from; it holds no tokens, since a single position is no window of
+        them.
         """
         whole = self.by_position()
         return whole._derived(whole.windows[flat], {name: tensor[flat] for name, tensor in whole._tensors.items()})
 
     def by_position(self) -> "States":
         """Return every position as a window of its own, in order, without a copy of the states; as in `positions`."""
-        positions = int(self.manifest["positions"])
+        positions = self.manifest.positions
         kept = {name: tensor for name, tensor in self._tensors.items() if name not in {"document", "tokens"}}
         tensors = {name: tensor.flatten(0, 1).unsqueeze(1) for name, tensor in kept.items()}
         tensors["document"] = self._tensors["document"].repeat_interleave(positions)
@@ -231,9 +269,8 @@ class States:
     def _derived(self, windows: Tensor, tensors: dict[str, Tensor], **facts: Any) -> "States":
         """Return a store of other windows of the same pass. Args: facts: what its manifest says otherwise."""
         other = object.__new__(States)
-        other.path, other.final_tap, other.windows, other._tensors = self.path, self.final_tap, windows, tensors
-        other.manifest = {**self.manifest, "n_windows": len(windows), **facts}
-        other.skip = int(other.manifest["skip"])
+        other.path, other.windows, other._tensors = self.path, windows, tensors
+        other.manifest = self.manifest.model_copy(update={"n_windows": len(windows), **facts})
         return other
 
     def taps(self, taps: Sequence[int], index: Tensor | slice) -> Tensor:
@@ -241,7 +278,8 @@ class States:
         missing = [tap for tap in taps if f"tap.{tap}" not in self._tensors]
         if missing:
             raise DataError(
-                f"{self.path}: tap {missing[0]} is not stored (stored: {self.manifest['taps']}); add it to the backbone's `taps`"
+                f"{self.path}: tap {missing[0]} is not stored (stored: {self.manifest.taps}); "
+                "add it to the backbone's `taps`"
             )
         return torch.stack([self._tensors[f"tap.{tap}"][index].float() for tap in taps], dim=2)
 

@@ -24,7 +24,7 @@ BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Return character -> byte of GPT-2's byte-level alphabet: printable bytes are themselves, the others follow 255."""
+    """Return character -> byte of GPT-2's alphabet: printable bytes are themselves, the others follow 255."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -41,9 +41,9 @@ def vocabulary_hash(tokenizer: Any) -> str:
 def spellings(tokenizer: Any, rows: int) -> list[str | None]:
     """Return per id the bytes a token stands for, as Latin-1 text; None for special tokens and ids without a token.
 
-    Byte-level vocabularies spell bytes with the characters of GPT-2's alphabet, SentencePiece-like ones with the text itself,
-    a mark for the space and `<0x..>` for single bytes. Where a byte has a piece of its own as text, the tokenizer never
-    writes it as `<0x..>`, and what the model says there means nothing: such byte pieces are None too.
+    Byte-level vocabularies spell bytes with the characters of GPT-2's alphabet, SentencePiece-like ones with the text
+    itself, a mark for the space and `<0x..>` for single bytes. Where a byte has a piece of its own as text, the
+    tokenizer never writes it as `<0x..>`, and what the model says there means nothing: such byte pieces are None too.
     Args: rows: of the head, which may exceed the vocabulary.
     """
     byte_level = "ByteLevel" in json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
@@ -69,8 +69,8 @@ def spellings(tokenizer: Any, rows: int) -> list[str | None]:
 def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
     """Return ids `[n]` and the characters `[n]` fully read after each token, without special tokens.
 
-    Tokens that are bytes of one character, or of a run of characters the vocabulary lacks, share one span; each is given
-    the characters its bytes complete.
+    Tokens that are bytes of one character, or of a run of characters the vocabulary lacks, share one span; each is
+    given the characters its bytes complete.
     """
     coded = tokenizer(
         text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
@@ -139,11 +139,25 @@ def _unigram(texts: Sequence[str], vocab_size: int) -> Any:
     lines = [line for text in texts for line in text.splitlines() if line]
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines), model_writer=model, model_type="unigram", vocab_size=vocab_size,
-            normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
-            allow_whitespace_only_pieces=True, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece=PAD,
-            eos_piece=END_OF_TEXT, num_threads=1, minloglevel=2, character_coverage=0.9995, byte_fallback=True,
-        )  # fmt: skip
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            allow_whitespace_only_pieces=True,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            pad_piece=PAD,
+            eos_piece=END_OF_TEXT,
+            num_threads=1,
+            minloglevel=2,
+            character_coverage=0.9995,
+            byte_fallback=True,
+        )
     except RuntimeError as error:
         reason = str(error).rpartition(": ")[2][:120]
         raise DataError(

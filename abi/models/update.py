@@ -1,12 +1,12 @@
 """Update of a backbone: more training on general text, with or without a term that holds its modules' ABI states.
 
-Source: EXPERIMENTS C4 to C6 (stability loss): `LM + weight * mean over modules of MSE(h_abi(updated), h_abi(anchor))`.
+The loss is that of the original's claims C4 to C6: `LM + weight * mean over modules of MSE(h_abi(updated),
+h_abi(anchor))`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,11 @@ from abi.models.tokenizers import pack
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a backbone is updated: rates, windows per step, which part trains (`all`, or `body`: not embeddings and head), the weight
-    of the stability term, and the seed of the order of the text.
+class UpdateRecipe:
+    """How a backbone is updated.
+
+    Args: batch: windows per step; trains: `all`, or `body`: not embeddings and head; stability: weight of the term that
+        holds the ABI states; seed: of the order of the text.
     """
 
     schedule: Schedule
@@ -32,14 +34,32 @@ class Recipe:
     seed: int
 
 
-def update(
-    backbone: Backbone, anchor: Backbone, texts: Sequence[str], window: Window, recipe: Recipe, *,
-    modules: Sequence[AbiModule] = (), checkpoint: Path | None = None, label: str = "update",
-) -> dict[str, Any]:  # fmt: skip
-    """Train a backbone on, in place, and freeze it again; return what its manifest says of it.
+@dataclass(frozen=True)
+class Updated:
+    """What an update did: mean losses of its last steps in nats per token, and of the drift if it held one."""
 
-    Args: anchor: the backbone whose ABI states are held, left as it is; texts: of this round; modules: what is held, on the
-        anchor's own states, where the recipe has a stability term.
+    steps: int
+    tokens_seen: int
+    loss_nats: float
+    elapsed_s: float
+    stability_mse: float | None
+
+
+def update(
+    backbone: Backbone,
+    anchor: Backbone,
+    texts: Sequence[str],
+    window: Window,
+    recipe: UpdateRecipe,
+    *,
+    modules: Sequence[AbiModule] = (),
+    checkpoint: Path | None = None,
+    label: str = "update",
+) -> Updated:
+    """Train a backbone on, in place, and freeze it again; return what was done.
+
+    Args: anchor: the backbone whose ABI states are held, left as it is; texts: of this round; modules: what is held, on
+        the anchor's own states, where the recipe has a stability term.
     Raises: DataError: a stability term without a module; TamperError: anchor or module changed.
     """
     if recipe.stability and not modules:
@@ -69,13 +89,13 @@ def update(
     )
     backbone.model.eval().requires_grad_(False)
     last = slice(-min(20, recipe.schedule.steps), None)
-    figures = {
-        "steps": recipe.schedule.steps,
-        "tokens_seen": recipe.schedule.steps * recipe.batch * window.length,
-        "loss_nats": sum(trained.losses[last]) / len(trained.losses[last]),
-        "elapsed_s": round(trained.elapsed_s, 2),
-    }
-    return figures | ({"stability_mse": sum(held[last]) / len(held[last])} if held else {})
+    return Updated(
+        steps=recipe.schedule.steps,
+        tokens_seen=recipe.schedule.steps * recipe.batch * window.length,
+        loss_nats=sum(trained.losses[last]) / len(trained.losses[last]),
+        elapsed_s=round(trained.elapsed_s, 2),
+        stability_mse=sum(held[last]) / len(held[last]) if held else None,
+    )
 
 
 def abi_states(module: AbiModule, hidden: Sequence[Tensor]) -> Tensor:

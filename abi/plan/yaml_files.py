@@ -1,30 +1,31 @@
-"""YAML files of `config/`: read, merged, validated against their schemas; one sentence per fault, with the closest valid name."""
+"""YAML files of `config/`: read, merged, validated by their models; one sentence per fault."""
 
 import copy
-import difflib
-import functools
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from abi.base.errors import ConfigError
-from abi.base.files import ROOT, SCHEMAS, validator
+from abi.base.files import ROOT
+from abi.plan.faults import closest, sentences
+from abi.plan.scale import Scale
 
-UNPINNED = "unpinned"
 LARGEST = 10**12
+M = TypeVar("M", bound=BaseModel)
 
 
-def require_pinned(scale: Mapping[str, Any], name: str) -> None:
+def require_pinned(scale: Scale, name: str) -> None:
     """Raise ConfigError where something of a scale was never pinned: nothing is downloaded at a moving revision."""
-    missing = unpinned(scale)
+    missing = scale.unpinned()
     if missing:
         raise ConfigError(
-            f"config/scales/{name}.yaml: no pinned revision of {', '.join(missing)}; go online and run `abi pin --scale {name}` once"
+            f"config/scales/{name}.yaml: no pinned revision of {', '.join(missing)}; go online and run "
+            f"`abi pin --scale {name}` once"
         )
 
 
@@ -33,8 +34,8 @@ def scales(root: Path = ROOT) -> list[str]:
     return sorted(p.stem for p in (root / "config" / "scales").glob("*.yaml") if not p.stem.endswith(".lock"))
 
 
-def read_scale(name: str, folder: Path) -> dict[str, Any]:
-    """Return a scale merged over what it extends and with the revisions of its lock file, validated."""
+def read_scale(name: str, folder: Path) -> Scale:
+    """Return a scale merged over what it extends and with the revisions of its lock file."""
     names = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.endswith(".lock"))
     if name not in names:
         raise ConfigError(f"config/scales: no scale {name!r}{closest(name, names)}; scales: {', '.join(names)}")
@@ -44,13 +45,14 @@ def read_scale(name: str, folder: Path) -> dict[str, Any]:
         base = scale.pop("extends")
         if base not in names or base in chain:
             raise ConfigError(
-                f"config/scales/{chain[-1]}.yaml: extends {base!r}, which is not another scale; scales: {', '.join(names)}"
+                f"config/scales/{chain[-1]}.yaml: extends {base!r}, which is not another scale; "
+                f"scales: {', '.join(names)}"
             )
         chain.append(base)
         scale = merge(_mapping(folder / f"{base}.yaml"), scale)
-    check_schema(scale, "scale", f"config/scales/{name}.yaml")
-    lock = folder / f"{name}.lock.yaml"
-    return _apply_lock(scale, _raw_yaml(lock), lock) if lock.exists() else scale
+    where, lock = f"config/scales/{name}.yaml", folder / f"{name}.lock.yaml"
+    read = valid(scale, Scale, where)
+    return valid(_apply_lock(scale, _raw_yaml(lock), lock), Scale, where) if lock.exists() else read
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,11 +64,17 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def read_yaml(path: Path, schema: str) -> dict[str, Any]:
-    """Return a YAML file validated against a schema of `workflow/schemas`."""
-    document = _raw_yaml(path)
-    check_schema(document, schema, f"{path.parent.name}/{path.name}")
-    return document
+def read_yaml(path: Path, model: type[M]) -> M:
+    """Return what a YAML file holds. Raises: ConfigError: with every fault of the file."""
+    return valid(_raw_yaml(path), model, f"{path.parent.name}/{path.name}")
+
+
+def valid(document: object, model: type[M], where: str) -> M:
+    """Return a document as its model. Raises: ConfigError: with a sentence per fault, one per line."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("\n".join(sentences(error, model, where))) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -137,71 +145,3 @@ def _apply_lock(scale: dict[str, Any], lock: Any, path: Path) -> dict[str, Any]:
         if place.get("id") in sources:
             place["revision"] = sources[place["id"]]
     return scale
-
-
-def unpinned(scale: Mapping[str, Any]) -> list[str]:
-    """Return what of a scale has no pinned revision yet."""
-    backbones = [name for name, b in scale["backbones"].items() if b.get("hub", {}).get("revision") == UNPINNED]
-    sources = [
-        place["id"] for places in scale["sources"].values() for place in places if place.get("revision") == UNPINNED
-    ]
-    return backbones + sources
-
-
-def record_claims(root: Path) -> list[str]:
-    """Return the ids of the claims of the published record."""
-    path = root / "config" / "record" / "published.json"
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
-        return list(dict.fromkeys(entry["claim"] for entry in entries.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not the record ({error}); restore it from the repository") from None
-
-
-def closest(name: str, valid: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the closest valid name, or nothing."""
-    near = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def with_article(words: str) -> str:
-    """Return words after `a` or `an`."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
-def check_schema(document: Any, schema: str, where: str) -> None:
-    """Raise ConfigError for the first fault of a document against a schema of `workflow/schemas`."""
-    from jsonschema.exceptions import best_match
-
-    errors = list(validator(schema).iter_errors(document))
-    if not errors:
-        return
-    error = next((e for e in errors if e.validator == "additionalProperties"), None) or best_match(errors)
-    while error.context:
-        error = best_match(error.context)
-    place = ".".join(str(part) for part in error.absolute_path)
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        valid = list(error.schema.get("properties", {}))
-        unknown = next(key for key in error.instance if key not in valid)
-        raise ConfigError(
-            f"{where}: unknown key {unknown!r}{f' in {place}' if place else ''}{closest(unknown, valid)} (valid: {', '.join(valid)})"
-        )
-    raise ConfigError(
-        f"{where}: {place or 'the file'}: {error.message[:160]} (see {SCHEMAS.name}/{schema}.schema.yaml)"
-    )
-
-
-def require_known(name: str, valid: Iterable[str], where: str, what: str) -> None:
-    """Raise ConfigError for a name that is not among the valid ones, with the closest of them."""
-    names = list(valid)
-    if name not in names:
-        raise ConfigError(
-            f"{where}: {name!r} is not {with_article(what)}{closest(name, names)} (valid: {', '.join(names)})"
-        )
-
-
-@functools.cache
-def rule_names() -> frozenset[str]:
-    """Return the names of the workflow's rules."""
-    files = [ROOT / "workflow" / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
-    return frozenset(name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE))

@@ -1,20 +1,44 @@
-"""Tests, refutations and arms in plain words."""
+"""Results in words: verdicts, reasons, shares, counts, each said in one way on every page."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
-from abi.base.names import AGREEMENT
-from abi.report.tables import figure
+from abi.base.catalogue import ARMS, KINDS, METRICS
+from abi.base.names import CLOSED_FORM
+from abi.judge.fits import Figure, Fit, IntervalFound, Ratio, Test
+from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result
+from abi.judge.shown import Check
+from abi.plan.specs.judge import Criteria
+from abi.report.render import bounds, figure
 
-Record = Mapping[str, Any]
-CARRIED = ("zero-shot", "the module carried over the update")
-CLAIMED = {
-    "transfer": ("transferred", "the moved module"), "reconstruction": ("candidate", "the regressed module"), "update": CARRIED,
-    "succession": CARRIED, "atlas": ("chart", "the domain's own chart"),
-}  # fmt: skip
-METRICS = frozenset({*AGREEMENT, "bits_per_byte"})
+T = TypeVar("T")
+
+
+class Regimed(Protocol):
+    """What has an id, and is perhaps another regime of a claim."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+
+    @property
+    def of(self) -> str | None: ...  # noqa: D102
+
+
+PUBLISHED = (
+    ("nib.top5", "top-5", ""),
+    ("nib.js", "JS", ""),
+    ("efficacy_pct", "efficacy", " %"),
+    ("py_efficacy_pct", "py", " %"),
+    ("md_efficacy_pct", "md", " %"),
+    ("r2", "R2", ""),
+    ("locality_ratio", "locality", ""),
+    ("n_diag_pass", "passing", ""),
+)
+"""(figure of the record, its words, its unit)"""
+
 ID = re.compile(r"\b((?:[0-6]|[a-egu])\.[a-z]+)((?:\.[\w-]+)*)")
+"""The id of a test or refutation in a reason, then what it is about: a metric, an arm."""
 
 TESTS = {
     "0.room": "the oracle gains anything over the plain backbone",
@@ -28,95 +52,199 @@ TESTS = {
 }
 REFUTATIONS = {
     "a.retention": "{it} keeps less than {half} of what the right net adds over the placebo {arm}",
-    "b.share": "less than {share} of the gain is the moved net's own: the placebo {arm}, which moves no knowledge, gains nearly as much",
+    "b.share": "less than {share} of the gain is the moved net's own: the placebo {arm}, which moves no knowledge, "
+    "gains nearly as much",
     "c.parity": "{it} stays short of {parity} of the way from the plain backbone to the oracle",
     "d.benefit": "{it} does not improve held-out domain text over the plain backbone",
     "e.harm": "{it} makes general text worse than the oracle does, by more than is allowed",
     "g.attribution": "the control {arm} does at least as well",
     "u.efficacy": "{it} covers less than {half} of the way from the plain updated backbone to a module trained there",
 }
-ARMS = {
-    "raw": "the plain backbone, nothing added",
-    "reference": "a second module trained on the target itself; agreement is measured against it, and it teaches nobody",
-    "oracle": "a module trained on the target itself with the whole budget",
-    "before": "the regressed module as it was before the regression",
-    "native": "positive control: the oracle's own net behind a redrawn interface, calibrated like the moved one",
-    "candidate": "the claimed arm of a reconstruction: the second module, regressed",
-    "transferred": "the claimed arm of a transfer: the source's net, its interface calibrated",
-    "random": "placebo: a net of random weights, calibrated with the same budget",
-    "permuted": "placebo: the source's net with its weights shuffled, calibrated with the same budget",
-    "identity": "the source's net without the rotation between the two spaces",
-    "published": "the original's recipe as it is, which also trains the net it calls frozen",
-    "no-domain": "the interface alone, no net between its projections",
-    "linear": "one linear map instead of a module",
-    "bias": "one constant shift of the next-token scores",
-    "unfrozen": "the moved net, free to train",
-    "direct": "a fresh module trained on the target with the budget of the calibration",
-    "lora": "LoRA adapters on the target with the budget of the calibration",
-    "wrong-domain": "a net that learned other text, moved the same way",
-    "untrained": "an interface nobody trained, without a net: where the original's E4 starts",
-}
-OF_UPDATES = {
-    "raw": "the plain backbone after the update, nothing added",
-    "raw-before": "the plain backbone before any update",
-    "raw-free": "the plain backbone after an update without the stability term",
-    "oracle": "a module trained on the updated backbone with the whole budget",
-    "oracle-before": "a module trained on the backbone before any update",
-    "before": "the module on the backbone it was trained beside",
-    "zero-shot": "the claimed arm: the module as it is, on the updated backbone",
-    "zero-shot-free": "control: the module as it is, after an update without the stability term",
-    "random": "placebo: a module nobody trained",
-    "random-net": "placebo: the module's own interface around a net of random weights",
-    "zero-shot-off": "the module without its net",
-    "oracle-off": "the oracle without its net",
-    "before-off": "the module without its net, before any update",
-    "random-off": "an interface nobody trained, without a net",
-}
-OF_ATLASES = {
-    "oracle": "a module trained on the domain with the whole budget; its corrections are what charts are solved for",
-    "chart": "the claimed arm: the shared module with the domain's own chart",
-    "random": "placebo: a net of random weights in the shared interface, with the domain's own chart",
-    "permuted": "placebo: the shared net with its weights shuffled, with the domain's own chart",
-    "shared": "the shared module as it is, no chart",
-}
 
 
-def arm_words(kind: str, arm: str) -> str:
-    """Return what an arm is in a claim of some kind."""
-    if kind in {"update", "succession"}:
-        return OF_UPDATES.get(arm, "-")
-    if kind == "atlas" and arm.startswith(("chart-of-", "random-of-")):
-        return f"the chart of {arm.rpartition('-of-')[2]}" + (" with a random net" if arm.startswith("random") else "")
-    if kind == "atlas" and arm.startswith("mix-"):
-        return f"two charts mixed, the first by {arm[4:]} %"
-    own = OF_ATLASES if kind == "atlas" else {}
-    return own.get(arm) or ARMS.get(arm, "-")
+# order
 
 
-def in_words(result: Record, criteria: Record) -> str:
-    """Return why a verdict is what it is as a plain sentence, or "" where its reason names no test of the protocol."""
-    named = ID.search(str(result["reason"]))
-    if result["verdict"] == "SUPPORTED":
+def in_order(arms: Iterable[str]) -> list[str]:
+    """Return arms in the order that every table and figure shares; unknown ones last, by name."""
+    order = {arm: place for place, arm in enumerate(ARMS)}
+    return sorted(arms, key=lambda arm: (order.get(arm, len(order)), arm))
+
+
+def own_claim(result: Any) -> Regimed:
+    """Return the claim of a result."""
+    claim: Regimed = result.claim
+    return claim
+
+
+def grouped(items: Sequence[T], claim: Callable[[T], Regimed] = own_claim) -> list[tuple[T, list[T]]]:
+    """Return every claim with its other regimes, in the order given; a regime whose claim is not there stands alone."""
+    there = {claim(item).id for item in items}
+    heads = [item for item in items if claim(item).of not in there]
+    return [(head, [item for item in items if claim(item).of == claim(head).id]) for head in heads]
+
+
+def in_groups(items: Sequence[T], claim: Callable[[T], Regimed] = own_claim) -> list[T]:
+    """Return results with every regime right after its claim."""
+    return [item for head, others in grouped(items, claim) for item in (head, *others)]
+
+
+def studies(result: AnyResult) -> dict[str, Fit]:
+    """Return fit -> what it found, the deciding one first; nothing of a verdict without evidence of its own."""
+    return dict(sorted(result.studies.items(), key=lambda named: named[0] != result.claim.fit))
+
+
+def deciding(result: AnyResult) -> Fit | None:
+    """Return what the fit that decides found; None where every study counts, or none does."""
+    return result.studies.get(str(result.claim.fit))
+
+
+def checks_of(result: AnyResult) -> Sequence[Check]:
+    """Return the original's pass rules, applied here."""
+    return () if isinstance(result, Result) else result.checks
+
+
+# a result
+
+
+def regime_of(result: AnyResult) -> str:
+    """Return the regime of a result, or its kind where there are no regimes."""
+    return result.claim.regime or result.claim.kind
+
+
+def verdict_words(result: AnyResult) -> str:
+    """Return the verdict, marked where the scale is too small to mean anything."""
+    return result.verdict + (" (meaningless scale)" if result.meaningless else "")
+
+
+def published_words(figures: dict[str, PublishedFigure]) -> str:
+    """Return what the original published for a claim, in a few words."""
+    words = [f"{name} {figures[key].value}{unit}" for key, name, unit in PUBLISHED if key in figures]
+    return ", ".join(words) or "nothing"
+
+
+def met_words(fit: Fit) -> str:
+    """Return which arms meet the published criteria."""
+    met = fit.published_criteria
+    return "-" if met is None else met.sentence.removeprefix("published criteria met by: ")
+
+
+def criteria_words(result: AnyResult) -> str:
+    """Return what meets the published criteria here; of a ladder how many rungs are supported."""
+    checks = checks_of(result)
+    passed = f"{sum(check.passed for check in checks)} of {len(checks)} rules of the original met" if checks else ""
+    if isinstance(result, LadderResult):
+        supported = sum(rung.verdict == "SUPPORTED" for rung in result.rungs)
+        return "; ".join([f"{supported} of {len(result.rungs)} rungs SUPPORTED", *([passed] if passed else [])])
+    fit = deciding(result)
+    return passed or "-" if fit is None else met_words(fit)
+
+
+def units_words(result: AnyResult) -> str:
+    """Return what a verdict rests on: groups, documents and seeds, or rungs."""
+    if isinstance(result, LadderResult):
+        return ", ".join(rung.id for rung in result.rungs)
+    fit, found = deciding(result), result.fits
+    if fit is None:
+        return number(len(found), "study", "studies") if found else "-"
+    return counts_words(fit)
+
+
+def fit_words(result: AnyResult, fit: str) -> str:
+    """Return what a fit is for: it decides, or it stands beside as a variant or in closed form."""
+    if result.claim.fit is None:
+        return "a study of its own"
+    if fit == result.claim.fit:
+        return "primary"
+    how = "fitted without gradient steps" if fit == CLOSED_FORM else "a variant, other steps, less text or other text"
+    return f"{how}; decides nothing"
+
+
+def in_words(result: AnyResult, criteria: Criteria) -> str:
+    """Return why a verdict is what it is as a plain sentence, or "" where its reason names no test of the protocol.
+
+    Args: criteria: the numbers it was judged by, or for a ladder its rungs.
+    """
+    if result.verdict == "SUPPORTED":
         return "Every required test holds."
-    if named is None or result["verdict"] not in {"REFUTED", "INCONCLUSIVE"}:
+    named = ID.search(result.reason)
+    if named is None or result.verdict == "VACUOUS":
         return ""
-    words = (REFUTATIONS if result["verdict"] == "REFUTED" else TESTS).get(named[1])
+    refuted = result.verdict == "REFUTED"
+    words = (REFUTATIONS if refuted else TESTS).get(named[1])
     if words is None:
         return ""
-    arms = [part for part in named[2].split(".") if part and part not in METRICS]
-    it = CLAIMED.get(result["claim"]["kind"], ("", "the claimed arm"))[1]
-    numbers = {key: figure(criteria.get(key)) for key in ("half", "share", "parity")}
+    parts = [part for part in named[2].split(".") if part]
+    arms = [part for part in parts if part not in METRICS]
+    metric = next((part for part in parts if part in METRICS), None)
+    it = KINDS[result.claim.kind].words if result.claim.kind in KINDS else "the claimed arm"
+    numbers = {key: figure(getattr(criteria, key)) for key in ("half", "share", "parity")}
     told = words.format(it=it, arm=f"`{arms[-1]}`" if arms else "a control", **numbers)
-    metric = next((part for part in named[2].split(".") if part in METRICS), None)
     where = f" (measured in `{metric}`)" if metric else ""
-    return (
-        f"Refuted: {told}{where}."
-        if result["verdict"] == "REFUTED"
-        else f"Undecided: it is not shown that {told}{where}."
-    )
+    return f"Refuted: {told}{where}." if refuted else f"Undecided: it is not shown that {told}{where}."
 
 
-def listed(words: list[str]) -> str:
+# what a study found
+
+
+def with_interval(found: Figure | None) -> str:
+    """Return `mean [lower, upper]` of an arm's figure."""
+    return "-" if found is None else figure(found.mean) + bounds(found.lower, found.upper)
+
+
+def interval_words(interval: IntervalFound | None) -> str:
+    """Return an interval in brackets, or a dash."""
+    return "-" if interval is None else bounds(interval.lower, interval.upper).strip()
+
+
+def _ratio(ratio: Ratio, unbounded: str = "") -> str:
+    """Return a ratio with the set of values its interval allows, where that is one piece."""
+    whole = ratio.bounded and len(ratio.pieces) == 1
+    return figure(ratio.estimate) + (bounds(*ratio.pieces[0]) if whole else unbounded)
+
+
+def share_words(fit: Fit | None) -> str:
+    """Return the share of the gain that is the moved net's own."""
+    if fit is None or fit.share is None or fit.share.estimate is None:
+        return "-"
+    return f"{_ratio(fit.share)} (against {fit.share.placebo})"
+
+
+def closure_words(closure: Ratio | None, nothing: str = "not reported, no room is shown") -> str:
+    """Return a gap closure with its interval."""
+    return nothing if closure is None or closure.estimate is None else _ratio(closure, " (unbounded interval)")
+
+
+def gain_words(fit: Fit) -> str:
+    """Return the net's own share of the gain and the part of the gap it closes; nothing where neither is there."""
+    if fit.share is None and fit.gap_closure is None:
+        return ""
+    share, closed = share_words(fit), closure_words(fit.gap_closure)
+    return f"Share of the gain that is the net's own: {share}. Gap closure in bits per byte: {closed}"
+
+
+def counts_words(fit: Fit) -> str:
+    """Return how many groups, documents and seeds a study rests on."""
+    counts = fit.counts
+    groups, documents = (of.get("domain", sum(of.values())) for of in (counts.groups, counts.documents))
+    return f"{groups} groups, {documents} documents, {len(counts.seeds)} seeds"
+
+
+def holds(test: Test) -> str:
+    """Return whether a test holds; one that decides nothing says so."""
+    return ("yes" if test.passed else "no") + ("" if test.required else " (reported only)")
+
+
+def check_words(check: Check) -> str:
+    """Return one pass rule of the original as words."""
+    told = f"{figure(check.value)}, threshold {figure(check.threshold)}"
+    return f"rule {check.id}, {check.words}: {'passed' if check.passed else 'failed'} ({told})"
+
+
+# plain words
+
+
+def listed(words: Sequence[str]) -> str:
     """Return words joined with commas and an `and`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "none"
 

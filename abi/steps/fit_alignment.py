@@ -1,62 +1,64 @@
-"""Job: rotations between a redrawn target interface and the spaces the domain nets come from, one pair per seed."""
+"""Step fit_alignment: rotations from a redrawn target interface to the spaces the domain nets come from, per seed."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from abi.arms.alignment import fit_procrustes, pair_states
-from abi.arms.recipes import redrawn
-from abi.base.files import write_json, write_tensors
-from abi.base.job import Job
+from abi.arms.making import redrawn
+from abi.base.files import write_tensors
+from abi.base.job import InputFiles, Job
+from abi.base.manifests import AlignmentEntry, AlignmentManifest
 from abi.models.module import AbiModule
 from abi.models.saved import check_same_text, module_of_seed, read_states, shape
 from abi.models.states import States
+from abi.plan.specs.arms import FitAlignment
+
+Spec = FitAlignment
 
 
-def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
+def run(job: Job[FitAlignment], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
     """Write `rotations` (safetensors: `<seed>.aligned`, `<seed>.own`) and `manifest` with how good each is.
 
-    `aligned` maps the redrawn interface of the target to the source module's space, at positions that have read the same
-    text; `own` maps it to the native oracle's space, at the very same positions, for the positive control; `other` to the
-    space of the source's module of another domain, where a claim has that control.
+    `aligned` maps the redrawn interface of the target to the source module's space, at positions that have read the
+    same text; `own` maps it to the native oracle's space, at the very same positions, for the positive control; `other`
+    to the space of the source's module of another domain, where a claim has that control.
     """
-    spec: dict[str, Any] = dict(job.spec)
-    source_states, target_states = (
-        read_states(inputs[f"{side}_states"], spec["split"]) for side in ("source", "target")
-    )
+    spec = job.spec
+    source_states, target_states = (read_states(inputs[f"{side}_states"], spec.split) for side in ("source", "target"))
     check_same_text(source_states, target_states)
-    at_target, at_source = pair_states(target_states, source_states, spec["max_rows"])
+    at_target, at_source = pair_states(target_states, source_states, spec.max_rows)
     rotations: dict[str, Tensor] = {}
-    records = []
-    for seed in spec["seeds"]:
-        interface = redrawn(shape(spec["module"], target_states), seed)
+    entries = []
+    for seed in spec.seeds:
+        interface = redrawn(shape(spec.module, target_states), seed)
         source = module_of_seed(inputs["source"], seed, source_states)
         oracle = module_of_seed(inputs["oracle"], seed, target_states)
-        target_rows = abi_rows(interface, target_states, at_target)
-        pairs = {
+        target_rows = pooled(abi_rows(interface, target_states, at_target), spec.pool)
+        pairs: dict[Literal["aligned", "own", "other"], Tensor] = {
             "aligned": abi_rows(source, source_states, at_source),
             "own": abi_rows(oracle, target_states, at_target),
         }
         if "wrong" in inputs.keys():
             pairs["other"] = abi_rows(module_of_seed(inputs["wrong"], seed, source_states), source_states, at_source)
         for name, rows in pairs.items():
-            fit = fit_procrustes(pooled(target_rows, spec["pool"]), pooled(rows, spec["pool"]))
+            fit = fit_procrustes(target_rows, pooled(rows, spec.pool))
             rotations[f"{seed}.{name}"] = fit.rotation
-            records.append({"seed": seed, "rotation": name, **fit.figures})
+            entries.append(AlignmentEntry(seed=seed, rotation=name, **dict(fit.figures)))
     write_tensors(outputs["rotations"], rotations)
-    write_json(outputs["manifest"], "alignment", {"alignments": records, "provenance": job.provenance()})
+    AlignmentManifest(alignments=entries, provenance=job.provenance()).write(outputs["manifest"])
 
 
 @torch.no_grad()
 def abi_rows(module: AbiModule, states: States, rows: Tensor, batch: int = 64) -> Tensor:
     """Return the interface states `[len(rows), A]` of flat positions."""
-    parts: Sequence[Tensor] = [
+    parts = [
         module.interface_state(states.taps(module.config.taps, slice(i, i + batch))).flatten(0, 1)
         for i in range(0, len(states), batch)
     ]
-    return torch.cat(list(parts))[rows]
+    return torch.cat(parts)[rows]
 
 
 def pooled(rows: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Job: the arm `lora` for a batch of seeds: adapters trained like every other arm, and what their backbone then says."""
+"""Step train_lora: the arm `lora` for a batch of seeds: adapters trained like every other arm, and what they say."""
 
 import json
 from collections.abc import Mapping
@@ -8,51 +8,52 @@ from typing import Any
 
 from torch import Tensor
 
-from abi.arms.data import Batch, FitData, Objective
+from abi.arms.data import FitData, Objective
+from abi.arms.fitting import Budget, Course, Task, gradient_tasks
 from abi.arms.forms import FINALS, corrections
 from abi.arms.losses import head_loss
-from abi.arms.recipes import Task, budget_of, figures_of, gradient_tasks
+from abi.base.catalogue import LORA
 from abi.base.errors import DataError
-from abi.base.files import read_json, sha256_file, sha256_tensors, write_json, write_tensors
-from abi.base.job import Job
+from abi.base.files import sha256_file, sha256_tensors, write_tensors
+from abi.base.job import InputFiles, Job
+from abi.base.manifests import BackboneManifest, LoraEntry, LoraManifest, ScopeRun
 from abi.base.seeds import derive_seed
 from abi.models.backbone import Backbone, Window, check_weights, final_states, load_backbone
 from abi.models.loop import BatchOrder, Schedule, Trained, fit
 from abi.models.lora import Adapted, LoraShape, adapt, lora_shape
 from abi.models.module import AbiModule
-from abi.models.saved import check_same_text, module_of_seed, read_head, read_states, shape, spread
+from abi.models.saved import check_backbone, check_same_text, module_of_seed, read_head, read_states, shape, spread
 from abi.models.states import States
+from abi.plan.specs.arms import TrainLora
+from abi.plan.specs.models import Shape
 
-ARM = "lora"
+Spec = TrainLora
 
 
-def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
+def run(job: Job[TrainLora], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
     """Write `manifest` and beside it one folder per seed and fit: the adapter, and the final states it gives."""
-    spec: dict[str, Any] = dict(job.spec)
+    spec, budget = job.spec, Budget.of(job.spec)
     train = read_states(inputs["train"], "train")
     scopes = {name: read_states(inputs[name], "test") for name in ("domain", "general")}
     check_same_text(train, scopes["domain"])
-    if "training_windows" in spec:
-        scopes["on_training_text"] = train.select(spread(train, spec["training_windows"]))
-    budget = budget_of(spec)
+    if spec.training_windows is not None:
+        scopes["on_training_text"] = train.select(spread(train, spec.training_windows))
     [head, *_] = [read_head(inputs["head"], states) for states in (train, *scopes.values())]
-    lora = Lora(load_backbone(inputs["model"]), read_json(inputs["backbone"], "backbone"), spec["module"], train)
+    base = BackboneManifest.read(inputs["backbone"])
+    lora = Lora(load_backbone(inputs["model"]), base, spec.module, train)
     folder, arms = Path(outputs["folder"]), []
-    for seed in spec["seeds"]:
-        oracle = module_of_seed(inputs["oracle"], seed, train) if spec["fit"] == "kd" else None
+    for seed in spec.seeds:
+        oracle = module_of_seed(inputs["oracle"], seed, train) if spec.fit == "kd" else None
         data = FitData(train, head, None if oracle is None else corrections(oracle, train))
         for task in gradient_tasks(data, budget, seed):
-            place = folder / f"seed{seed}" / task.fit / f"{ARM}-{task.draw}"
-            record = lora.fit(
-                task, budget.objective, batch=budget.batch, seed=seed, scopes=scopes, folder=place,
-                checkpoint=job.scratch / f"{seed}-{task.fit}-{task.draw}.safetensors",
-            )  # fmt: skip
-            arms.append({**record, "folder": str(place.relative_to(folder))})
-    of_scopes = {name: {"tensors_sha256": states.manifest["tensors_sha256"], "n_windows": len(states)}
-                 for name, states in scopes.items()}  # fmt: skip
-    write_json(outputs["manifest"], "lora", {
-        **lora.facts(), "scopes": of_scopes, "arms": arms, "provenance": job.provenance(),
-    })  # fmt: skip
+            name = f"seed{seed}/{task.fit}/{LORA}-{task.draw}"
+            checkpoint = job.scratch / f"{seed}-{task.fit}-{task.draw}.safetensors"
+            arms.append(lora.fit(task, budget, seed, scopes, folder, name, checkpoint))
+    of_scopes = {
+        name: ScopeRun(tensors_sha256=states.manifest.tensors_sha256, n_windows=len(states))
+        for name, states in scopes.items()
+    }
+    lora.manifest(scopes=of_scopes, arms=arms, provenance=job.provenance()).write(outputs["manifest"])
 
 
 @dataclass
@@ -63,67 +64,100 @@ class Lora:
     """
 
     backbone: Backbone
-    base: Mapping[str, Any]
-    module: Mapping[str, Any]
+    base: BackboneManifest
+    module: Shape
     train: States
 
     def __post_init__(self) -> None:
         manifest = self.train.manifest
-        if manifest["base_sha256"] != self.base["weights_sha256"]:
-            raise DataError(
-                f"{self.train.path}: was made by another backbone than {self.base['name']}; rebuild the states"
-            )
-        check_weights(self.backbone, self.base, "lora")
-        prefix = manifest["length"] - manifest["positions"] if self.backbone.is_encoder_decoder else 0
-        self.window = Window(manifest["length"], prefix, self.train.skip)
+        check_backbone(self.train, self.base.weights_sha256, self.base.name)
+        check_weights(self.backbone, self.base, LORA)
+        prefix = manifest.length - manifest.positions if self.backbone.is_encoder_decoder else 0
+        self.window = Window(manifest.length, prefix, self.train.skip)
         self.n_interface = n_interface(self.module, self.train)
         self.shape: LoraShape = lora_shape(self.backbone, self.n_interface)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the manifest says of backbone and adapters."""
-        return {
-            "base_model": self.base["name"], "base_sha256": self.base["weights_sha256"], "rank": self.shape.rank,
-            "alpha": self.shape.alpha, "target_modules": list(self.shape.layers), "n_interface": self.n_interface,
-            "n_trainable": self.shape.n_parameters,
-        }  # fmt: skip
+    def manifest(self, **written: Any) -> LoraManifest:
+        """Return the manifest of a batch. Args: written: scopes, arms and provenance."""
+        return LoraManifest(
+            base_model=self.base.name,
+            base_sha256=self.base.weights_sha256,
+            rank=self.shape.rank,
+            alpha=self.shape.alpha,
+            target_modules=list(self.shape.layers),
+            n_interface=self.n_interface,
+            n_trainable=self.shape.n_parameters,
+            **written,
+        )
 
     def fit(
-        self, task: Task, objective: Objective, *, batch: Batch, seed: int, scopes: Mapping[str, States], folder: Path,
+        self,
+        task: Task,
+        budget: Budget,
+        seed: int,
+        scopes: Mapping[str, States],
+        root: Path,
+        name: str,
         checkpoint: Path | None = None,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Train, run and save the adapter of a task; return its record. Raises: TamperError: the backbone changed."""
-        adapted = adapt(self.backbone, self.shape, derive_seed(ARM, seed))
-        schedule = task.schedules[ARM]
+    ) -> LoraEntry:
+        """Train, run and save the adapter of a task; return its entry.
+
+        Args: scopes: the states whose windows it is run on; root, name: its folder is `name` below `root`.
+        Raises: TamperError: the backbone changed.
+        """
+        adapted = adapt(self.backbone, self.shape, derive_seed(LORA, seed))
+        schedule, folder = task.schedules[LORA], root / name
         frozen = sha256_tensors(adapted.base)
         trained = train_adapter(
-            adapted, task.data, self.window, objective, schedule, batch=batch.as_windows(task.data.states),
-            seed=derive_seed("calibration", seed), checkpoint=checkpoint, label=f"{ARM} seed {seed}",
-        )  # fmt: skip
-        digest = adapted.save(folder, self.base["name"])
+            adapted,
+            task.data,
+            self.window,
+            budget.objective,
+            schedule,
+            batch=budget.batch.as_windows(task.data.states),
+            seed=derive_seed("calibration", seed),
+            checkpoint=checkpoint,
+            label=f"{LORA} seed {seed}",
+        )
+        digest = adapted.save(folder, self.base.name)
         write_finals(adapted.backbone, self.window, scopes, folder / FINALS)
         self.backbone = adapted.remove()
-        check_weights(self.backbone, self.base, "lora")
-        return {
-            "arm": ARM, "fit": task.fit, "draw": task.draw, "seed": seed, "n_trainable": self.shape.n_parameters,
-            "frozen_sha256": frozen, **figures_of(trained, schedule), "adapter_sha256": digest,
-            "finals_sha256": sha256_file(folder / FINALS),
-        }  # fmt: skip
+        check_weights(self.backbone, self.base, LORA)
+        return LoraEntry(
+            arm=LORA,
+            fit=task.fit,
+            draw=task.draw,
+            seed=seed,
+            **Course.of(trained, schedule).figures(self.shape.n_parameters, frozen).plain(),
+            folder=name,
+            adapter_sha256=digest,
+            finals_sha256=sha256_file(folder / FINALS),
+        )
 
 
-def n_interface(module: Mapping[str, Any], states: States) -> int:
+def n_interface(module: Shape, states: States) -> int:
     """Return the trainable parameters of the interface of a claim's module: what an adapter is made as large as."""
     return sum(p.numel() for p in AbiModule(shape(module, states)).interface_parameters().values())
 
 
 def train_adapter(
-    adapted: Adapted, data: FitData, window: Window, objective: Objective, schedule: Schedule, *, batch: int, seed: int,
-    checkpoint: Path | None = None, label: str = ARM,
-) -> Trained:  # fmt: skip
-    """Train an adapter by the objective, the windows and the steps of every other arm of a seed; only the final state moves.
+    adapted: Adapted,
+    data: FitData,
+    window: Window,
+    objective: Objective,
+    schedule: Schedule,
+    *,
+    batch: int,
+    seed: int,
+    checkpoint: Path | None = None,
+    label: str = LORA,
+) -> Trained:
+    """Train an adapter by the objective, the windows and the steps of every other arm of a seed; only the final state
+    moves.
 
     A step reads whole windows, as a backbone must: at least as many positions as a step of the other arms.
 
-    The teacher is the plain final state with the teacher's correction, as in `fitting.fit_gradients`.
+    The teacher is the plain final state with the teacher's correction, as in `gradient.fit_gradients`.
     Raises: DataError: an objective other than `ce` or `kd`, or `kd` without a teacher.
     """
     states, head, teacher = data.states, data.head, data.teacher
@@ -136,20 +170,23 @@ def train_adapter(
         student = adapted.backbone.hidden_states(states.tokens(index), window)[-1]
         taught = states.final(index) + teacher[index] if objective.kind == "kd" and teacher is not None else None
         return head_loss(
-            student.flatten(0, 1), head, states.targets(index).flatten(),
+            student.flatten(0, 1),
+            head,
+            states.targets(index).flatten(),
             teacher=None if taught is None else taught.flatten(0, 1),
-            temperature=objective.temperature, kd_weight=objective.kd_weight,
-        )  # fmt: skip
+            temperature=objective.temperature,
+            kd_weight=objective.kd_weight,
+        )
 
     frozen = {**adapted.base, "head": head.weight}
     return fit(loss, adapted.trainable, schedule, frozen=frozen, checkpoint=checkpoint, label=label)
 
 
 def write_finals(backbone: Backbone, window: Window, scopes: Mapping[str, States], path: Path) -> None:
-    """Write `<scope>.final` `[N, T, D]` and `<scope>.windows` `[N]`; the header names the states each scope belongs to."""
+    """Write `<scope>.final` `[N, T, D]` and `<scope>.windows` `[N]`; the header names each scope's states."""
     tensors, of = {}, {}
     for name, states in scopes.items():
         tensors[f"{name}.final"] = final_states(backbone, states.tokens(slice(None)), window)
         tensors[f"{name}.windows"] = states.windows.int()
-        of[name] = str(states.manifest["tensors_sha256"])
+        of[name] = states.manifest.tensors_sha256
     write_tensors(path, tensors, {"scopes": json.dumps(of)})  # one key: safetensors writes several in any order

@@ -1,68 +1,71 @@
-"""Job: text that a source backbone draws with its module, one text per seed, and the states of source and target on it.
+"""Step write_lesson_text: text that a source backbone draws with its module, and the states of both backbones on it.
 
-It is another lesson of `general-only` (variants with `text: written`): where the source's module is at home, without a document
-of the domain. Every sequence begins with a token that a window of general text begins with; the rest is drawn.
+It is another lesson of `general-only` (variants with `text: written`): where the source's module is at home, without a
+document of the domain. Every sequence begins with a token that a window of general text begins with; the rest is drawn.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from abi.base.errors import DataError
-from abi.base.files import read_json, sha256_file, write_json
-from abi.base.job import Job
+from abi.base.files import sha256_file
+from abi.base.job import InputFiles, Job
+from abi.base.manifests import BackboneManifest, BatchManifest, Member, Split
 from abi.base.seeds import derive_seed
 from abi.models import attach
 from abi.models.backbone import Backbone, Window, load_checked
 from abi.models.module import AbiModule
 from abi.models.saved import check_backbone, module_of_seed, read_states
+from abi.plan.specs.arms import WriteLessonText
 from abi.steps.write_states import write_splits
 from abi.text.documents import Document, split_of
 
-ROLES = ("source", "target")
+Spec = WriteLessonText
+
+LESSONS: tuple[Split, ...] = ("train", "calibration")
 TOGETHER = 160
 """Sequences that are drawn at once."""
 
 
-def run(job: Job, inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
-    """Write `manifest` (a batch) and in `folder` per seed, role and split states and their manifest `seed<n>.<role>.<split>.json`.
+def run(job: Job[WriteLessonText], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
+    """Write `manifest` (a batch) and in `folder` the states of every seed, role and split:
+    `seed<n>.<role>.<split>.json`.
 
     Raises: DataError: the source is an encoder-decoder, which writes nothing without a text to read.
     """
     spec, folder, members = job.spec, Path(outputs["folder"]), []
-    bases = {role: read_json(inputs[f"{role}_backbone"], "backbone") for role in ROLES}
-    source, window = load_checked(inputs["source_model"], bases["source"]), Window(**spec["source"]["window"])
+    states_of = {"source": spec.source, "target": spec.target}
+    bases = {role: BackboneManifest.read(inputs[f"{role}_backbone"]) for role in states_of}
+    source, window = load_checked(inputs["source_model"], bases["source"]), Window.of(spec.source.window)
     if source.is_encoder_decoder:
-        raise DataError(
-            f"{bases['source']['name']}: an encoder-decoder writes no text of its own; leave the variant out"
-        )
+        raise DataError(f"{bases['source'].name}: an encoder-decoder writes no text of its own; leave the variant out")
     general = read_states(inputs["general"], "train")
-    check_backbone(general, bases["source"]["weights_sha256"], "the source")
+    check_backbone(general, bases["source"].weights_sha256, "the source")
     first = general.tokens(slice(None))[:, 0]
-    for seed in spec["seeds"]:
+    for seed in spec.seeds:
         module = module_of_seed(inputs["modules"], seed, base=bases["source"])
         documents = written(source, module, first, window, spec, seed)
         manifests: list[Path] = []
-        for role in ROLES:
-            of_role = {split: folder / f"seed{seed}.{role}.{split}.json" for split in spec["documents"]}
+        for role, of_states in states_of.items():
+            of_role = {split: folder / f"seed{seed}.{role}.{split}.json" for split in LESSONS}
             place = inputs[f"{role}_model"], inputs[f"{role}_head"]
-            write_splits(job, documents, bases[role], *place, of_role, spec[role])
+            write_splits(of_states, documents, bases[role], *place, of_role, job.provenance())
             manifests += of_role.values()
-        members.append({"seed": seed, "files": {path.name: sha256_file(path) for path in manifests}})
-    write_json(outputs["manifest"], "batch", {"members": members, "provenance": job.provenance()})
+        members.append(Member(seed=seed, files={path.name: sha256_file(path) for path in manifests}))
+    BatchManifest(members=members, provenance=job.provenance()).write(outputs["manifest"])
 
 
 def written(
-    backbone: Backbone, module: AbiModule, first: Tensor, window: Window, spec: Mapping[str, Any], seed: int
+    backbone: Backbone, module: AbiModule, first: Tensor, window: Window, spec: WriteLessonText, seed: int
 ) -> list[Document]:
-    """Return the documents of every split that a backbone draws with a module. Args: first: tokens `[N]` to begin with."""
-    wanted = [(split, name) for split, n in spec["documents"].items() for name in islice(names_of(split, spec), n)]
-    n_sequences = len(wanted) * spec["sequences"]
+    """Return the documents of every split a backbone draws with a module. Args: first: tokens `[N]` to begin with."""
+    wanted = [(split, name) for split, n in spec.documents.of().items() for name in islice(names_of(split, spec), n)]
+    n_sequences = len(wanted) * spec.sequences
     generator = torch.Generator().manual_seed(derive_seed("written", seed))
     begin = first[torch.randint(len(first), (n_sequences,), generator=generator)].unsqueeze(1)
     texts: list[str] = []
@@ -73,21 +76,20 @@ def written(
                 backbone,
                 some,
                 window.length - 1,
-                temperature=spec["temperature"],
+                temperature=spec.temperature,
                 seed=derive_seed("written", seed, at),
             )
             texts += backbone.tokenizer.batch_decode(torch.cat([some, drawn], 1), skip_special_tokens=True)
     documents = []
     for i, (split, name) in enumerate(wanted):
-        text = "\n\n".join(texts[i * spec["sequences"] : (i + 1) * spec["sequences"]])
+        text = "\n\n".join(texts[i * spec.sequences : (i + 1) * spec.sequences])
         data = text.encode()
-        documents.append(
-            Document(name, name, "written", str(seed), hashlib.sha256(data).hexdigest(), split, len(data), text)
-        )
+        digest = hashlib.sha256(data).hexdigest()
+        documents.append(Document(name, name, "written", str(seed), digest, split, len(data), text))
     return documents
 
 
-def names_of(split: str, spec: Mapping[str, Any]) -> Iterator[str]:
+def names_of(split: str, spec: WriteLessonText) -> Iterator[str]:
     """Yield the names of written documents that their hash puts into a split, as it does with any group."""
-    shares, salt = spec["source"]["split"], spec["source"]["salt"]
+    shares, salt = spec.source.split.of(), spec.source.salt
     return (name for i in count() if split_of(name := f"written-{i}", shares, salt) == split)

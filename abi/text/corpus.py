@@ -1,37 +1,23 @@
 """Text as documents: groups, split by group, caps, copies, manifest.
 
-A document is one source file or one text; documents of one folder of one package are a group (PROTOCOL section 1).
+A document is one source file or one text; documents of one folder of one package are a group (`docs/protocol.md`,
+section 1).
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
+from abi.base.manifests import SplitCounts, TextManifest
+from abi.base.typed import Provenance
+from abi.plan.specs.text import BuildText
 from abi.text.documents import SPLITS, Document, assignment_sha256, split_of
 from abi.text.extraction import extract, identifier_share
 from abi.text.sources import RawFile, find_files, read_text
 
 
-@dataclass(frozen=True)
-class TextSpec:
-    """How one text is made. Sizes in bytes of UTF-8; a cap of a group or document is hit at a line's end."""
-
-    extract: str
-    sources: Sequence[Mapping[str, Any]]
-    max_bytes: int
-    max_bytes_per_document: int
-    min_bytes_per_document: int
-    max_documents_per_group: int
-    max_copied_share: float
-    split: Mapping[str, float]
-    salt: str
-    min_test_groups: int
-
-
-def build_text(spec: TextSpec) -> list[Document]:
+def build_text(spec: BuildText) -> list[Document]:
     """Return the chosen documents of a text, in hash order, deduplicated by lines across groups.
 
     A file whose lines (of 20 characters and more) already stand in documents of other groups by more than
@@ -53,6 +39,7 @@ def build_text(spec: TextSpec) -> list[Document]:
         document = _document(file, spec)
         if document is None or _copied_share(document, owner) > spec.max_copied_share:
             continue
+        # The first group to show a line owns it; short lines (`return x`) are anybody's.
         for line in _long_lines(document.text):
             owner.setdefault(line, document.group)
         per_group[file.group] = per_group.get(file.group, 0) + 1
@@ -62,7 +49,7 @@ def build_text(spec: TextSpec) -> list[Document]:
     return chosen
 
 
-def _document(file: RawFile, spec: TextSpec) -> Document | None:
+def _document(file: RawFile, spec: BuildText) -> Document | None:
     if file.text is None and sha256_file(file.path) != file.key:
         raise DataError(f"{file.name}: is not the file its source recorded; reinstall {file.source} {file.version}")
     text = _cut(
@@ -74,7 +61,7 @@ def _document(file: RawFile, spec: TextSpec) -> Document | None:
         return None
     digest = hashlib.sha256(text.encode()).hexdigest()
     name = file.name if file.name.startswith(file.source) else f"{file.source}/{file.name}"
-    split = split_of(file.group, spec.split, spec.salt)
+    split = split_of(file.group, spec.split.of(), spec.salt)
     return Document(name, file.group, file.source, file.version, digest, split, size, text)
 
 
@@ -100,7 +87,7 @@ def _copied_share(document: Document, owner: Mapping[int, str]) -> float:
     return copied / len(lines) if lines else 0.0
 
 
-def _check_groups(documents: Sequence[Document], spec: TextSpec) -> None:
+def _check_groups(documents: Sequence[Document], spec: BuildText) -> None:
     counts = {name: len({d.group for d in documents if d.split == name}) for name in SPLITS}
     if counts["test"] < spec.min_test_groups or min(counts.values()) == 0:
         raise DataError(
@@ -109,15 +96,19 @@ def _check_groups(documents: Sequence[Document], spec: TextSpec) -> None:
         )
 
 
-def summary(documents: Sequence[Document]) -> dict[str, object]:
-    """Return counts per split and how much code is left (`identifier_share`, of words) and the hash of who is in which split."""
+def summary(documents: Sequence[Document], provenance: Provenance) -> TextManifest:
+    """Return the manifest of a text: counts per split, how much code is left, the hash of who is in which split."""
     per_split = {
-        name: {
-            "groups": len({d.group for d in documents if d.split == name}),
-            "documents": sum(d.split == name for d in documents),
-            "bytes": sum(d.n_bytes for d in documents if d.split == name),
-        }
+        name: SplitCounts(
+            groups=len({d.group for d in documents if d.split == name}),
+            documents=sum(d.split == name for d in documents),
+            bytes=sum(d.n_bytes for d in documents if d.split == name),
+        )
         for name in SPLITS
     }
-    share = round(identifier_share(d.text for d in documents), 4)
-    return {"splits": per_split, "assignment_sha256": assignment_sha256(documents), "identifier_share": share}
+    return TextManifest(
+        splits=per_split,
+        assignment_sha256=assignment_sha256(documents),
+        identifier_share=round(identifier_share(d.text for d in documents), 4),
+        provenance=provenance,
+    )

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from abi.base.errors import DataError, TamperError
-from abi.base.files import atomic_path, read_json, sha256_json
+from abi.base.files import atomic_path, sha256_json
+from abi.base.manifests import Split, TextManifest
 
-SPLITS = ("train", "calibration", "test")
-
-
+SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
 FIELDS = ("document", "group", "source", "version", "sha256", "split", "n_bytes")
 
 
@@ -33,7 +32,7 @@ class Document:
     text: str
 
 
-def split_of(group: str, shares: Mapping[str, float], salt: str) -> str:
+def split_of(group: str, shares: Mapping[str, float], salt: str) -> Split:
     """Return the split of a group, by its hash alone: code and prose of one folder lie on the same side."""
     point = int.from_bytes(hashlib.sha256(f"{salt}|{group}".encode()).digest()[:8], "big") / 2**64
     for name in SPLITS:
@@ -80,7 +79,7 @@ def read_assigned(path: str | Path, record: str | Path, split: str | None = None
     Raises: DataError: a file that cannot be read; TamperError: a document, group or split is not the one recorded.
     """
     documents = read_documents(path)
-    if assignment_sha256(documents) != read_json(record, "text")["assignment_sha256"]:
+    if assignment_sha256(documents) != TextManifest.read(record).assignment_sha256:
         raise TamperError(
             f"{path}: documents, groups or splits are not those of {record}; delete both and rebuild them"
         )

@@ -10,8 +10,8 @@ def extract(text: str, how: str, name: str) -> str:
     """Return the part of a file that is the wanted kind of text.
 
     Args: how: `code` (Python without docstrings and licence header), `prose` (docstrings of a Python file, or a
-        prose file, without code blocks, doctests and tables), `markdown` (Markdown or reStructuredText without HTML and badges) or
-        `plain` (all of it).
+        prose file, without code blocks, doctests and tables), `markdown` (Markdown or reStructuredText without HTML and
+        badges) or `plain` (all of it).
     """
     if how == "markdown":
         text = strip_html(text)
@@ -74,13 +74,16 @@ TABLE = re.compile(r"^\s*(\|.*\||\+[-=+]+\+|[=\-]{2,}(\s+[=\-]{2,})+)\s*$")
 RULER = re.compile(r"^\s*([=\-~^\"'*#_+`])\1{2,}\s*$")
 INLINE = re.compile(r"``?[^`]*``?")
 CODE_LIKE = re.compile(
-    r"[\w\])]\s*=\s*\S|^\s*(import|from|def|class|return|for|if)\b.*[:(]$|[{}\[\];]|self\.|->|^\s*\w+ \(.*\):?$|^\s*\w+ ?: \w+"
+    r"[\w\])]\s*=\s*\S|^\s*(import|from|def|class|return|for|if)\b.*[:(]$|[{}\[\];]|self\.|->"
+    r"|^\s*\w+ \(.*\):?$|^\s*\w+ ?: \w+"
 )
 IDENTIFIER = re.compile(r"`[^`\n]+`|\b\w+_\w+\b|\b[a-z]+[A-Z]\w*\b|\b\w+\.\w+\b|\w\(")
 
 
 def strip_code(text: str) -> str:
-    """Return prose without fenced and literal blocks, doctests, directives, tables, rulers and lines that look like code."""
+    """Return prose without fenced and literal blocks, doctests, directives, tables, rulers and lines that look like
+    code.
+    """
     kept: list[str] = []
     fenced, literal, doctest = False, -1, False
     for line in text.splitlines():
@@ -119,7 +122,9 @@ SUBSTITUTIONS = re.compile(r"(?:\|\w[^|]*\w\|\s*)+$")
 
 
 def strip_html(text: str) -> str:
-    """Return Markdown or reStructuredText without HTML tags and comments and without lines of images alone (badges); code stays as it is."""
+    """Return Markdown or reStructuredText without HTML tags and comments and without lines of images alone (badges);
+    code stays as it is.
+    """
     kept: list[str] = []
     for block, fenced in _blocks_of_code(text):
         if not fenced:

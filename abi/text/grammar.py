@@ -10,43 +10,80 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 TABLES = (
-    "account airport album animal artist auction author battery booking branch bridge building camera carrier channel city clinic "
-    "company concert contract country course customer depot device doctor driver employee engine factory farm ferry festival film "
-    "flight garden guest harbour hotel invoice island journal library machine market member museum novel office orchard parcel "
-    "patient payment planet player poem printer product project railway recipe region reservoir river rocket route satellite"
+    "account airport album animal artist auction author battery booking branch bridge building camera carrier "
+    "channel city clinic company concert contract country course customer depot device doctor driver employee "
+    "engine factory farm ferry festival film flight garden guest harbour hotel invoice island journal library "
+    "machine market member museum novel office orchard parcel patient payment planet player poem printer product "
+    "project railway recipe region reservoir river rocket route satellite"
 ).split()
-NUMBERS = "age amount area balance budget capacity cost depth distance fee floors height length pages price rating score".split()
-TEXTS = "brand category city colour country district genre kind label language material model name state status title".split()
+NUMBERS = (
+    "age amount area balance budget capacity cost depth distance fee floors height length pages price rating score"
+).split()
+TEXTS = (
+    "brand category city colour country district genre kind label language material model name state status title"
+).split()
 DATES = "born closed created ended founded hired joined made opened paid released shipped signed started".split()
 VALUES = (
-    "amber basic blue bronze central coastal cotton daily eastern express fresh frozen gold green heavy hidden iron junior large "
-    "lower lunar maple marble mobile narrow old open oval plain prime quiet rapid red royal rural senior short silver small upper"
+    "amber basic blue bronze central coastal cotton daily eastern express fresh frozen gold green heavy hidden iron "
+    "junior large lower lunar maple marble mobile narrow old open oval plain prime quiet rapid red royal rural "
+    "senior short silver small upper"
 ).split()
 STATEMENTS = ("select", "select", "joined", "joined", "grouped", "grouped", "update", "delete")
 RULES: dict[str, Sequence[str]] = {
     "select": ("SELECT {columns}\nFROM {table}{where}{order};", "SELECT DISTINCT {columns}\nFROM {table}{filter};"),
-    "joined": ("SELECT b.id, {columns}\nFROM {table} AS a\n{join} {parent} AS b ON b.id = a.{parent}_id{where}{order};",),
+    "joined": (
+        "SELECT b.id, {columns}\nFROM {table} AS a\n{join} {parent} AS b ON b.id = a.{parent}_id{where}{order};",
+    ),
     "grouped": ("SELECT {key}, COUNT(*) AS n, {total}\nFROM {table}{filter}\nGROUP BY {key}{having}{ranked};",),
     "having": ("", "\nHAVING COUNT(*) > {digit}", "\nHAVING {total} {compared} {amount}"),
     "ranked": ("", "\nORDER BY n DESC", "\nORDER BY {key}", "\nORDER BY {total} DESC\nLIMIT {digit}"),
-    "update": ("UPDATE {table}\nSET {change}{where};",), "delete": ("DELETE FROM {table}{where};",),
+    "update": ("UPDATE {table}\nSET {change}{where};",),
+    "delete": ("DELETE FROM {table}{where};",),
     "change": ("{text} = '{value}'", "{number} = {amount}", "{number} = {number} * 1.{digit}", "{date} = {day}"),
     "where": ("\nWHERE {condition}", "\nWHERE {condition}\n  AND {condition}", "\nWHERE {condition}\n  OR {condition}"),
-    "condition": ("{text} = '{value}'", "{text} IN ('{value}', '{value}')", "{text} LIKE '%{value}%'", "{any} IS NOT NULL",
-        "{number} {compared} {amount}", "{number} BETWEEN {digit} AND {amount}", "{date} {compared} {day}"),
+    "condition": (
+        "{text} = '{value}'",
+        "{text} IN ('{value}', '{value}')",
+        "{text} LIKE '%{value}%'",
+        "{any} IS NOT NULL",
+        "{number} {compared} {amount}",
+        "{number} BETWEEN {digit} AND {amount}",
+        "{date} {compared} {day}",
+    ),
     "order": ("", "\nORDER BY {any}", "\nORDER BY {any} DESC", "\nORDER BY {any} DESC\nLIMIT {digit}"),
-    "columns": ("{any}", "{text}, {number}", "{text}, {date}", "{number}, {date}", "{any}, {any}", "{text}, {any}, {number}"),
+    "columns": (
+        "{any}",
+        "{text}, {number}",
+        "{text}, {date}",
+        "{number}, {date}",
+        "{any}, {any}",
+        "{text}, {any}, {number}",
+    ),
     "amount": ("{d}", "{n}{d}", "{n}{d}{d}", "{n}{d}{d}{d}{d}", "{d}.{d}{n}", "{n}{d}.{d}{n}", "{n}{d}{d}.{d}{n}"),
-    "filter": ("", "{where}"), "join": ("JOIN", "JOIN", "LEFT JOIN"), "compared": ("=", "<", ">", "<=", ">=", "<>"),
-    "digit": ("{n}", "{n}{d}"), "n": "123456789", "d": "0123456789",
-    "day": ("'19{d}{d}-0{n}-1{d}'", "'19{d}{d}-0{n}-0{n}'", "'20{d}{d}-0{n}-2{d}'", "'20{d}{d}-10-1{d}'", "'20{d}{d}-12-0{n}'"),
-    "value": ("{word}", "{word}", "{word} {noun}"), "word": VALUES, "noun": TABLES,
-}  # fmt: skip
+    "filter": ("", "{where}"),
+    "join": ("JOIN", "JOIN", "LEFT JOIN"),
+    "compared": ("=", "<", ">", "<=", ">=", "<>"),
+    "digit": ("{n}", "{n}{d}"),
+    "n": "123456789",
+    "d": "0123456789",
+    "day": (
+        "'19{d}{d}-0{n}-1{d}'",
+        "'19{d}{d}-0{n}-0{n}'",
+        "'20{d}{d}-0{n}-2{d}'",
+        "'20{d}{d}-10-1{d}'",
+        "'20{d}{d}-12-0{n}'",
+    ),
+    "value": ("{word}", "{word}", "{word} {noun}"),
+    "word": VALUES,
+    "noun": TABLES,
+}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the kind (`text`, `number`, `date`) of its columns, and the table it refers to (its own name for the first)."""
+    """A table: the kind (`text`, `number`, `date`) of its columns, and the table it refers to (its own name for the
+    first).
+    """
 
     name: str
     columns: Mapping[str, str]
@@ -143,8 +180,13 @@ def _statement(table: Table, draws: Draws) -> str:
     of = {kind: [prefix + name for name in columns if columns[name] == kind] for kind in ("text", "number", "date")}
     key, number, total = draws.one(of["text"]), draws.one(of["number"]), draws.one(["SUM", "AVG", "MIN", "MAX"])
     known: dict[str, Callable[[], str]] = {
-        "table": lambda: table.name, "parent": lambda: table.parent, "key": lambda: key, "number": lambda: number,
-        "text": lambda: draws.one(of["text"]), "date": lambda: draws.one(of["date"]), "total": lambda: f"{total}({number})",
+        "table": lambda: table.name,
+        "parent": lambda: table.parent,
+        "key": lambda: key,
+        "number": lambda: number,
+        "text": lambda: draws.one(of["text"]),
+        "date": lambda: draws.one(of["date"]),
+        "total": lambda: f"{total}({number})",
         "any": lambda: prefix + draws.one(list(columns)),
-    }  # fmt: skip
+    }
     return draws.fill(f"{{{rule}}}", known)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from abi.base.errors import DataError
+from abi.plan.specs.text import Folder, HubData, Metadata, Package, Source, Synthetic
 from abi.text import grammar
 from abi.text.extraction import FENCE
 
@@ -34,18 +35,16 @@ class RawFile:
     text: str | None = None
 
 
-def find_files(source: Mapping[str, Any]) -> list[RawFile]:
+def find_files(source: Source) -> list[RawFile]:
     """Return the files of one source, ordered by key.
 
-    Args: source: `kind` is `package` (an installed distribution, `package`, `version`), `metadata` (the descriptions of
-        installed distributions, `packages`, `part_bytes`), `folder` (`path`, `pattern`), `hub` (a pinned data set) or
-        `grammar` (synthetic text, `name`, `seed`, `documents`, `groups`, `lines_per_document`).
     Raises: DataError: the source is missing, or is another version than the one pinned.
     """
-    finder = FINDERS[source["kind"]]
-    files = finder(source)
+    files = FINDERS[source.kind](source)
     if not files:
-        raise DataError(f"corpus source {source}: holds no file of that pattern; check the path and the pattern")
+        raise DataError(
+            f"corpus source {source.plain()}: holds no file of that pattern; check the path and the pattern"
+        )
     return sorted(files, key=lambda file: (file.key, file.name))
 
 
@@ -62,13 +61,12 @@ def _installed(name: str, wanted: str) -> metadata.Distribution:
     return distribution
 
 
-def _package_files(source: Mapping[str, Any]) -> list[RawFile]:
-    name, wanted = source["package"], source["version"]
+def _package_files(source: Package) -> list[RawFile]:
+    name, wanted = source.package, source.version
     distribution = _installed(name, wanted)
-    pattern = source.get("pattern", "**/*.py")
     found = []
     for entry in distribution.files or []:
-        if entry.hash is None or not entry.match(pattern.removeprefix("**/")) or ".." in entry.parts:
+        if entry.hash is None or not entry.match(source.pattern.removeprefix("**/")) or ".." in entry.parts:
             continue
         key = base64.urlsafe_b64decode(entry.hash.value + "=").hex()
         group = _folder_group(name, entry.parent.as_posix())
@@ -76,17 +74,17 @@ def _package_files(source: Mapping[str, Any]) -> list[RawFile]:
     return found
 
 
-def _metadata_files(source: Mapping[str, Any]) -> list[RawFile]:
+def _metadata_files(source: Metadata) -> list[RawFile]:
     """Return the descriptions of distributions (what a package index shows) in parts; a package is a group.
 
     Raises: DataError: a package without a description.
     """
     found = []
-    for name, version in source["packages"].items():
+    for name, version in source.packages.items():
         body = (_installed(name, version).read_text("METADATA") or "").partition("\n\n")[2]
         if not body.strip():
             raise DataError(f"corpus source {name}: has no description; take it off `packages`")
-        parts = sections(body, source["part_bytes"])
+        parts = sections(body, source.part_bytes)
         named = {f"{name}/description/{i:02d}.md": part for i, part in enumerate(parts)}
         found += _in_turn(named, f"{name}/description", name, version)
     return found
@@ -108,15 +106,14 @@ def sections(text: str, least: int) -> list[str]:
     return parts
 
 
-def _grammar_files(source: Mapping[str, Any]) -> list[RawFile]:
+def _grammar_files(source: Synthetic) -> list[RawFile]:
     """Return synthetic documents, marked as such by their names; a schema of the grammar is a group."""
-    label, seed = f"synthetic-{source['name']}", source["seed"]
+    label = f"synthetic-{source.name}"
     groups: dict[str, dict[str, str]] = {}
-    for i, (schema, text) in enumerate(
-        grammar.documents(seed, source["documents"], source["groups"], source["lines_per_document"])
-    ):
-        groups.setdefault(f"{label}/{schema}", {})[f"{label}/{schema}/{i:04d}.{source['name']}"] = text
-    return [file for group, texts in groups.items() for file in _in_turn(texts, group, label, f"seed {seed}")]
+    made = grammar.documents(source.seed, source.documents, source.groups, source.lines_per_document)
+    for i, (schema, text) in enumerate(made):
+        groups.setdefault(f"{label}/{schema}", {})[f"{label}/{schema}/{i:04d}.{source.name}"] = text
+    return [file for group, texts in groups.items() for file in _in_turn(texts, group, label, f"seed {source.seed}")]
 
 
 def _in_turn(texts: Mapping[str, str], group: str, source: str, version: str) -> list[RawFile]:
@@ -129,20 +126,20 @@ def _in_turn(texts: Mapping[str, str], group: str, source: str, version: str) ->
     ]
 
 
-def _folder_files(source: Mapping[str, Any]) -> list[RawFile]:
-    root = Path(os.path.expanduser(source["path"]))
+def _folder_files(source: Folder) -> list[RawFile]:
+    root = Path(os.path.expanduser(source.path))
     if not root.is_dir():
         raise DataError(f"corpus source {root}: is not a folder; correct `path`")
-    label = source.get("label", root.name)
+    label = root.name if source.label is None else source.label
     found = []
-    for path in _matching(root, source.get("pattern", "**/*")):
+    for path in _matching(root, source.pattern):
         if path.is_file():
             name = path.relative_to(root).as_posix()
             if any("\ud800" <= character <= "\udfff" for character in name):
                 raise DataError(f"corpus source {root}: the file name {name!r} is not UTF-8; rename the file")
             key = hashlib.sha256(path.read_bytes()).hexdigest()
             group = _folder_group(label, path.parent.relative_to(root).as_posix())
-            found.append(RawFile(f"{label}/{name}", group, label, source.get("version", "local"), key, path))
+            found.append(RawFile(f"{label}/{name}", group, label, source.version, key, path))
     return found
 
 
@@ -154,22 +151,27 @@ def _matching(root: Path, pattern: str) -> list[Path]:
         raise DataError(f"corpus source {root}: pattern {pattern!r} cannot be used ({error}); correct it") from None
 
 
-def _hub_files(source: Mapping[str, Any]) -> list[RawFile]:
-    """Return the files of a data set of the Hugging Face hub at a pinned revision (from the local cache if it is there)."""
+def _hub_files(source: HubData) -> list[RawFile]:
+    """Return the files of a data set of the Hugging Face hub at a pinned revision (from the local cache if it is
+    there).
+    """
     from huggingface_hub import snapshot_download
 
-    name, revision, pattern = source["id"], source["revision"], source.get("pattern", "**/*.txt")
+    name, revision, pattern = source.id, source.revision, source.pattern
     try:
         root = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=pattern)
     except Exception as error:
         raise DataError(
-            f"corpus source {name}@{revision}: cannot be downloaded ({type(error).__name__}); go online once, or set HF_HOME"
+            f"corpus source {name}@{revision}: cannot be downloaded ({type(error).__name__}); "
+            "go online once, or set HF_HOME"
         ) from None
     if not pattern.endswith(".parquet"):
-        return _folder_files({"path": root, "pattern": pattern, "label": name, "version": revision})
+        return _folder_files(Folder(kind="folder", path=str(root), pattern=pattern, label=name, version=revision))
+    if source.column is None:
+        raise DataError(f"corpus source {name}: names no `column` of its parquet files; add it")
     found = []
     for path in sorted(Path(root).glob(pattern)):
-        texts = split_rows(_parquet_rows(path, source["column"]), source.get("heading"))
+        texts = split_rows(_parquet_rows(path, source.column), source.heading)
         for i, text in enumerate(texts):
             title = f"{name}/{path.stem}/{i}"
             found.append(RawFile(title, title, name, revision, hashlib.sha256(text.encode()).hexdigest(), path, text))
@@ -203,7 +205,7 @@ def _folder_group(source: str, folder: str) -> str:
     return "/".join([source, *parts[1:]]) if parts and parts[0] == source else "/".join([source, *parts])
 
 
-FINDERS: dict[str, Callable[[Mapping[str, Any]], list[RawFile]]] = {
+FINDERS: dict[str, Callable[[Any], list[RawFile]]] = {
     "package": _package_files,
     "metadata": _metadata_files,
     "folder": _folder_files,

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 from hypothesis import settings
+from made_arms import states_manifest
 from safetensors.torch import save_file
 
 from abi.base.errors import DataError
+from abi.base.manifests import ModuleFacts
 from abi.models.states import Head, States
 
 torch.set_num_threads(1)
@@ -124,13 +126,14 @@ def make_states(tmp_path):
         tensors["char_end"] = torch.arange(n * positions, dtype=torch.int32).view(n, positions)
         tensors["document"] = torch.arange(n, dtype=torch.int32) // 3
         documents = [f"d{i}" for i in range(-(-n // 3))]
-        manifest = {
-            "n_windows": n, "length": positions + 1, "positions": positions, "width": width, "taps": [0, 1, 2], "final_tap": 2, "skip": skip,
-            "documents": documents, "groups": [f"g{i // 2}" for i in range(len(documents))],
+        stored = {
+            "n_windows": n, "length": positions + 1, "positions": positions, "width": width, "taps": [0, 1, 2],
+            "final_tap": 2, "dtype": "float32", "skip": skip, "documents": documents,
+            "groups": [f"g{i // 2}" for i in range(len(documents))],
         }  # fmt: skip
         path = tmp_path / f"{name}.safetensors"
         save_file(tensors, path)
-        return States(path, manifest)
+        return States(path, states_manifest(stored))
 
     return make
 
@@ -177,7 +180,7 @@ def regimes(made_regimes, tmp_path, monkeypatch):
 @pytest.fixture
 def facts():
     """What a module's config says beside its shape."""
-    return {
-        "base_model": "gpt2_medium", "base_revision": "built", "base_sha256": "a" * 64, "head_sha256": "b" * 64,
-        "vocabulary": "c" * 20, "name": "m", "role": "arm", "text": "python", "seed": 1,
-    }  # fmt: skip
+    return ModuleFacts(
+        base_model="gpt2_medium", base_revision="built", base_sha256="a" * 64, head_sha256="b" * 64,
+        vocabulary="c" * 20, name="m", role="arm", text="python", seed=1,
+    )  # fmt: skip

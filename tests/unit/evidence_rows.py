@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from abi.judge.contrasts import Criteria
 from abi.judge.evidence_files import COLUMNS
+from abi.plan.specs.judge import Protocol
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = yaml.safe_load((ROOT / "config/protocol.yaml").read_text(encoding="utf-8"))
-CRITERIA = Criteria.from_mapping(PROTOCOL["criteria"])
+NUMBERS = Protocol.model_validate(PROTOCOL)
+CRITERIA, THRESHOLDS = NUMBERS.criteria, dict(NUMBERS.published_criteria)
 
 # metric, scope -> figure at level 0 and at level 1
 SCALES = {

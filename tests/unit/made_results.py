@@ -16,28 +16,39 @@ import pandas as pd
 from evidence_rows import RECONSTRUCTION, ROOT, TRANSFER, rows
 
 from abi.audit.results.findings import is_number, lookup
-from abi.base.digest import code_digest
-from abi.base.files import sha256_file, write_json
-from abi.base.job import Job
-from abi.base.names import AGREEMENT, CLOSED_FORM, PAGES, fits_of
+from abi.audit.results.snapshot import write_manifest
+from abi.base.catalogue import KINDS
+from abi.base.files import sha256_file
+from abi.base.job import Job, code_of
+from abi.base.manifests import (
+    AlignmentManifest,
+    BackboneManifest,
+    BatchManifest,
+    CalibrationManifest,
+    GenerationManifest,
+    LoraManifest,
+    ModulesManifest,
+)
+from abi.base.names import AGREEMENT, CLOSED_FORM, PAGES
 from abi.judge import evidence_files
-from abi.judge.judgement import CANDIDATE
+from abi.judge.results import ClaimFacts
 from abi.plan.config import load
 from abi.plan.jobs import seeds_of
-from abi.plan.transfers import Study
+from abi.plan.specs.judge import JudgeClaim, JudgeLadder, Summarise
+from abi.plan.workflow import Workflow
 from abi.steps import judge_claim
 from abi.steps import judge_ladder as ladder
 from abi.steps import summarise as summary
 
 CLAIM = "t5_to_gpt2"
 FEW_SHOT, GENERAL_ONLY, LADDER = "t5_to_gpt2_few_shot", "gpt2_to_qwen_general_only", "cross_size"
-STUDY = Study(load("tiny"))
-RUNGS = tuple(STUDY.claim(LADDER)["rungs"])
+STUDY = Workflow(load("tiny"))
+RUNGS = tuple(STUDY.claim(LADDER).rungs)
 FILE = STUDY.result_file(CLAIM)
-CODE = code_digest("scripts/evaluate_arms.py")
+CODE = code_of("evaluate_arms", {})
 
 
-HEAVY = {"torch", "numpy", "scipy", "pandas", "transformers", "snakemake"}
+HEAVY = {"torch", "pandas", "transformers", "snakemake", "jsonschema"}
 
 
 # a complete results folder
@@ -52,23 +63,39 @@ def write_promise(study, claim, path):
     evidence_files.write_promise(path, job.provenance())
 
 
+def facts_of(claim_id, claim):
+    """What a result repeats of a claim of the configuration."""
+    return ClaimFacts.model_validate({"id": claim_id, **known(claim.plain(), ClaimFacts)})
+
+
+def known(given, model):
+    return {key: value for key, value in given.items() if key in model.model_fields}
+
+
+def fits_of_claim(claim):
+    return facts_of("c", claim).fits
+
+
 def evidence(claim, groups, levels):
     """Rows of every fit of a claim: no `native` in general-only, a ladder of three budgets as draws in few-shot."""
     n_seeds, n_closed = STUDY.config.seeds(claim), STUDY.config.closed_form_seeds(claim)
+    windows = STUDY.verdict_spec(claim)["budget"].get("windows", ())
     claim, frames = STUDY.claim(claim), []
-    base = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}[claim["kind"]] | (levels or {})
-    base = {arm: level for arm, level in base.items() if arm != "native" or claim["regime"] != "general-only"}
-    budgets = dict.fromkeys(set(base) & set(claim["arms"]), 3) if claim["regime"] == "few-shot" else {}
-    for i, name in enumerate(fits_of(claim)):
+    base = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}[claim.kind] | (levels or {})
+    base = {arm: level for arm, level in base.items() if arm != "native" or claim.regime != "general-only"}
+    budgets = dict.fromkeys(set(base) & set(claim.arms), 3) if claim.regime == "few-shot" else {}
+    for i, name in enumerate(fits_of_claim(claim)):
         frame = rows(base, n_groups=groups, per_group=1, fit=name, seed=i, draws=budgets, n_seeds=n_closed)
         many = (frame["fit"] == "-") | (name == CLOSED_FORM) | (frame["seed"] < n_seeds)
         frames.append(frame[many & ((frame["fit"] != "-") | (i == 0))])
     frame = pd.concat(frames, ignore_index=True)
-    if claim["regime"] in ("few-shot", "general-only"):
+    if budgets:
+        frame["draw"] = frame["draw"].where(frame["fit"] == "-", frame["draw"].map(dict(enumerate(windows))))
+    if claim.regime in ("few-shot", "general-only"):
         frame = frame[frame["scope"] != "on_training_text"]
     loss = frame[frame["metric"] == "bits_per_byte"].assign(metric="loss_nats", value=lambda f: 2 * f["value"])
     frame = pd.concat([frame, loss], ignore_index=True)
-    if claim["kind"] == "reconstruction":
+    if claim.kind == "reconstruction":
         frame.loc[frame["arm"] == "before", "fit"] = "-"
         frame = frame.drop_duplicates(["fit", "arm", "draw", "seed", "scope", "document", "metric"])
     return frame.assign(seed=frame["seed"] + 1)
@@ -84,28 +111,42 @@ def draws(fit, arm, budgets=1):
     return frame.assign(fit=fit, arm=arm, seed=1, value=rng.uniform(0.1, 0.65, len(frame)))
 
 
+MANIFESTS = {
+    model.kind: model
+    for model in (
+        AlignmentManifest,
+        BackboneManifest,
+        BatchManifest,
+        CalibrationManifest,
+        GenerationManifest,
+        LoraManifest,
+        ModulesManifest,
+    )
+}
+
+
 def manifest(path, kind, rule, spec, body):
-    job = Job(rule, spec, code_digest(f"scripts/{rule}.py"), [], 1)
-    write_json(path, kind, {**body, "provenance": job.provenance()})
+    job = Job(rule, spec, code_of(rule, spec), [], 1)
+    MANIFESTS[kind].model_validate({**body, "provenance": job.provenance()}).write(path)
 
 
 def write_manifests(study, claim):
     sha, budget = "a" * 64, study.verdict_spec(claim)["budget"]
     steps = sum(p["steps"] for p in budget["phases"]["module"])
-    fits = {fit: 0 if fit == CLOSED_FORM else steps for fit in fits_of(study.claim(claim))}
-    for variant in study.claim(claim).get("variants", ()):
+    fits = {fit: 0 if fit == CLOSED_FORM else steps for fit in fits_of_claim(study.claim(claim))}
+    for variant in study.claim(claim).variants:
         fits[variant] = budget["variants"][variant].get("steps", steps)
     for path in study.verdict_input(claim)["calibration"]:
         arms = [
             {"arm": arm, "fit": fit, "draw": 0, "seed": seed, "steps": trained, "n_trainable": 7 + seed,
              "frozen_sha256": sha, "domain_sha256": sha, "folder": f"{fit}/{arm}/{seed}",
              **({"final_loss": 0.4 + seed / 7, "elapsed_s": 1.5 + seed, "phase_floors": [0.4 + seed / 7]} if trained else {})}
-            for fit, trained in fits.items() for arm in study.claim(claim)["arms"] if arm != "lora"
+            for fit, trained in fits.items() for arm in study.claim(claim).arms if arm != "lora"
             for seed in seeds_of(Path(path).stem) if fit == CLOSED_FORM or seed <= study.config.seeds(claim)
         ]  # fmt: skip
         manifest(path, "calibration", "calibrate_arms", study.calibration_spec(claim, Path(path).stem), {"arms": arms})
     for path in study.verdict_input(claim).get("lora", []):
-        fit, seeds = study.claim(claim)["fit"], seeds_of(Path(path).stem)
+        fit, seeds = study.claim(claim).fit, seeds_of(Path(path).stem)
         arms = [
             {"arm": "lora", "fit": fit, "draw": 0, "seed": seed, "steps": steps, "n_trainable": 7, "frozen_sha256": sha,
              "final_loss": 0.4, "elapsed_s": 1.5, "phase_floors": [0.4], "best_step": 1, "folder": "f",
@@ -137,13 +178,15 @@ def write_manifests(study, claim):
 def judge(study, claim):
     inputs = study.verdict_input(claim)
     paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
-    job = Job("judge_claim", study.verdict_spec(claim), code_digest("scripts/judge_claim.py"), paths, 1)
+    spec, code = JudgeClaim.model_validate(study.verdict_spec(claim)), code_of("judge_claim", {})
+    job = Job("judge_claim", spec, code, paths, 1)
     judge_claim.run(job, inputs, {"result": study.result_file(claim)})
 
 
 def judge_ladder(study, claim):
-    paths = study.result_files(study.claim(claim)["rungs"])
-    job = Job("judge_ladder", study.ladder_spec(claim), code_digest("scripts/judge_ladder.py"), paths, 1)
+    paths = study.result_files(study.claim(claim).rungs)
+    spec, code = JudgeLadder.model_validate(study.ladder_spec(claim)), code_of("judge_ladder", {})
+    job = Job("judge_ladder", spec, code, paths, 1)
     ladder.run(job, {"rungs": paths}, {"result": study.result_file(claim)})
 
 
@@ -153,8 +196,8 @@ def summarise(study):
         paths = [path for path in study.page_files(page) if Path(path).exists()]
         if page == "headline" and paths != study.page_files(page):
             continue
-        code = code_digest("scripts/summarise.py")
-        job = Job("summarise", study.page_spec(page), code, paths, 1)
+        code = code_of("summarise", {})
+        job = Job("summarise", Summarise.model_validate(study.page_spec(page)), code, paths, 1)
         names = {"markdown": f"{page}.md", "text": f"{page}.txt", "record": f"{page}.json"}
         summary.run(job, paths, {key: f"{study.results}/{name}" for key, name in names.items()})
 
@@ -178,13 +221,13 @@ def _built(claims, groups, levels):
             if claim in STUDY.config.ladders:
                 judge_ladder(STUDY, claim)
                 continue
-            kind, fit = STUDY.claim(claim)["kind"], STUDY.claim(claim)["fit"]
+            kind, fit = STUDY.claim(claim).kind, STUDY.claim(claim).fit
             frame, inputs = evidence(claim, groups, dict(levels)), STUDY.verdict_input(claim)
-            budgets = 3 if STUDY.claim(claim)["regime"] == "few-shot" else 1
+            budgets = 3 if STUDY.claim(claim).regime == "few-shot" else 1
             for path in inputs["evidence"]:
                 write_csv(path, frame[frame["seed"].isin(seeds_of(Path(path).name.split(".")[0]))])
             for i, path in enumerate(inputs["draws"]):
-                write_csv(path, draws(fit, CANDIDATE[kind], budgets).assign(seed=i + 1))
+                write_csv(path, draws(fit, KINDS[kind].claimed, budgets).assign(seed=i + 1))
             for path in inputs["manifests"]:
                 write_promise(STUDY, claim, path)
             write_manifests(STUDY, claim)
@@ -218,7 +261,7 @@ def regenerate(path, source):
     forged = [str(source)]
     for manifest in STUDY.verdict_input(CLAIM)["manifests"]:
         if Path(source) in evidence_files.files_of(manifest).values():
-            told = evidence_files.promise_of(manifest)
+            told = {key: part.plain() for key, part in evidence_files.promise_of(manifest).items()}
             edit(manifest, lambda document, told=told: document.update(told))
             forged.append(manifest)
     for name in forged:
@@ -280,7 +323,7 @@ def run(*arguments, flags=(), cwd=None):
         "PYTHONIOENCODING": "ascii:strict",
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, *flags, "-m", "abi", *arguments]
+    command = [sys.executable, *flags, "-m", "abi.cli", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -290,4 +333,11 @@ def reference(here):
     for path in STUDY.page_files("summary"):
         if Path(path).exists():
             shutil.copy(path, folder)
+    write_manifest(folder)
     return folder
+
+
+def edit_reference(path, change):
+    """Edit a file of a reference as one who adopts it again would: with a manifest that fits."""
+    edit(path, change)
+    write_manifest(Path(path).parent)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 from evidence_rows import ROOT, rows
-from made_results import STUDY, build, draws, manifest, summarise, write_csv
+from made_results import STUDY, build, draws, facts_of, manifest, summarise, write_csv
 
-from abi.base.digest import code_digest
-from abi.base.job import Job
+from abi.base.job import Job, code_of
 from abi.judge import evidence_files
-from abi.judge.studies import study_names
+from abi.judge.kind import OfStudies
+from abi.judge.kinds import kind_of
 from abi.plan.jobs import seeds_of
+from abi.plan.specs.judge import JudgeLadder, JudgeStudy
 from abi.steps import judge_ladder
 from abi.steps.judge_study import run
 
@@ -33,9 +34,9 @@ PLAIN = {"zero-shot-free", "before", "before-off", "oracle-before", "raw-before"
 def levels_of(claim_id, text):
     """Arm -> level of one study of a claim."""
     claim = STUDY.config.studies[claim_id]
-    if claim["kind"] == "scaling_law":
+    if claim.kind == "scaling_law":
         return {"raw": 0.0, "oracle": 1.0, **{f"budget-{n}": 0.2 + 0.7 * min(1, n / 200) for n in BUDGETS}}
-    if claim["kind"] != "atlas":
+    if claim.kind != "atlas":
         return LEVELS
     arms = {
         "raw": 0.0,
@@ -47,21 +48,25 @@ def levels_of(claim_id, text):
         "permuted": 0.35,
         "linear": 0.5,
     }
-    for other in claim["texts"]:
+    for other in claim.texts:
         arms |= {} if other == text else {f"chart-of-{other}": 0.2, f"random-of-{other}": 0.15}
-    mixed = text in claim.get("mixture", ())
+    mixed = text in claim.mixture
     return arms | ({f"mix-{w}": w / 110 + 0.01 for w in (0, 25, 50, 75, 100)} if mixed else {})
 
 
 DRAWS = {"random": 3, "permuted": 3}
-BUDGETS = STUDY.scale["calibration"]["kd"]["budgets"]["steps"]
+BUDGETS = STUDY.scale.calibration["kd"].budgets.steps
+
+
+def names_of(claim, rounds):
+    return kind_of(claim.kind, OfStudies).studies(facts_of("c", claim), rounds)
 
 
 def evidence(claim_id, levels=None, groups=32):
     """Rows of every study of a claim: agreement on the held backbone, losses of every arm, a margin of every point of a law."""
     claim, frames = STUDY.config.studies[claim_id], []
-    for i, study in enumerate(study_names(claim, STUDY.rounds_of(claim_id))):
-        text = study.rpartition("-")[2] if claim["kind"] != "atlas" else study
+    for i, study in enumerate(names_of(claim, STUDY.rounds_of(claim_id))):
+        text = study.rpartition("-")[2] if claim.kind != "atlas" else study
         own = levels_of(claim_id, text) | (levels or {})
         frame = rows(
             own,
@@ -69,14 +74,14 @@ def evidence(claim_id, levels=None, groups=32):
             per_group=1,
             seed=i,
             n_seeds=STUDY.config.seeds(claim_id),
-            draws=DRAWS if claim["kind"] == "atlas" else None,
+            draws=DRAWS if claim.kind == "atlas" else None,
         )
         frame = frame[(frame["scope"] == "domain") & ~((frame["metric"] != "bits_per_byte") & frame["arm"].isin(PLAIN))]
-        judge = "reference" if claim["kind"] == "atlas" else "oracle"
+        judge = "reference" if claim.kind == "atlas" else "oracle"
         frame = frame[(frame["arm"] != judge) | (frame["metric"] == "bits_per_byte")]
         share = frame["metric"].isin(("top1", "top5"))
         frame = frame.assign(fit=study, value=frame["value"].where(~share, frame["value"].clip(upper=1.0)))
-        if claim["kind"] == "scaling_law":
+        if claim.kind == "scaling_law":
             one = frame[(frame["arm"] == "raw") & (frame["metric"] == "top5")]
             frame = pd.concat([frame, one.assign(arm="margin", metric="top5_margin", value=0.001 * (i + 1))])
         frames.append(frame)
@@ -128,7 +133,7 @@ def write_evidence(claim_id, frame):
         batch = Path(told).stem
         write_csv(place, frame[frame["seed"].isin(seeds_of(batch))])
         write_csv(drawn, draws("s", "arm").assign(seed=seeds_of(batch)[0]))
-        code = code_digest("abi/steps/evaluate_studies.py")
+        code = code_of("evaluate_studies", {})
         job = Job("evaluate_studies", STUDY.study_evaluation_spec(claim_id, batch), code, [], 1)
         evidence_files.write_promise(told, job.provenance())
 
@@ -136,8 +141,8 @@ def write_evidence(claim_id, frame):
 def judge_study(claim_id):
     inputs = STUDY.study_verdict_input(claim_id)
     paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
-    code = code_digest("abi/steps/judge_study.py")
-    job = Job("judge_study", STUDY.study_verdict_spec(claim_id), code, paths, 1)
+    code = code_of("judge_study", {})
+    job = Job("judge_study", JudgeStudy.model_validate(STUDY.study_verdict_spec(claim_id)), code, paths, 1)
     run(job, inputs, {"result": STUDY.result_file(claim_id)})
 
 
@@ -156,9 +161,9 @@ def make_aggregate():
         manifest(
             path, "alignment", "fit_alignment", STUDY.alignment_spec(claim, Path(batch).stem), {"alignments": entries}
         )
-    code = code_digest("abi/steps/judge_ladder.py")
+    code = code_of("judge_ladder", {})
     flat = [*inputs["rungs"], *inputs["alignments"]]
-    job = Job("judge_ladder", STUDY.ladder_spec(AGGREGATE), code, flat, 1)
+    job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.ladder_spec(AGGREGATE)), code, flat, 1)
     judge_ladder.run(job, inputs, {"result": STUDY.result_file(AGGREGATE)})
 
 
@@ -175,9 +180,7 @@ def build_studies(folder, claims=(UPDATE, ATLAS, LAW, SUCCESSION)):
 def _built(claims):
     folder = Path(tempfile.mkdtemp(prefix="abi-studies-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    own = tuple(
-        claim for claim in STUDY.config.ladders.get(AGGREGATE, {"rungs": ()})["rungs"] if claim in STUDY.config.claims
-    )
+    own = tuple(claim for claim in STUDY.claim(AGGREGATE).rungs if claim in STUDY.config.claims)
     if AGGREGATE in claims:
         build(folder, own, levels={"untrained": -0.3})
     else:

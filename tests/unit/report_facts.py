@@ -8,13 +8,15 @@ from pathlib import Path
 from abi.audit.record.judgement import judge
 from abi.audit.record.judgement import load as load_record
 from abi.base.files import ROOT
+from abi.judge.results import result_of
 from abi.plan.config import load
 from abi.plan.pages import report_spec
-from abi.plan.transfers import Study
+from abi.plan.specs.report import WriteReport
+from abi.plan.workflow import Workflow
 from abi.report.page.facts import Facts, gather
 
-STUDY = Study(load("tiny"))
-SPEC = report_spec(STUDY)
+STUDY = Workflow(load("tiny"))
+SPEC = WriteReport.model_validate(report_spec(STUDY))
 HEADLINE = "0 of 3 published claims SUPPORTED"
 
 
@@ -23,17 +25,28 @@ HELD = ("t5_same_backbone", "gpt2_to_qwen", "gpt2_to_qwen_few_shot", "gpt2_to_qw
 
 
 @functools.cache
-def _read():
+def plain():
+    """Return the reference as JSON values, by claim."""
     paths = [ROOT / "results/reference/tiny" / Path(path).name for path in STUDY.page_files("summary")]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    return {document["claim"]["id"]: document for document in found}
+
+
+@functools.cache
+def _read():
+    return [typed(document) for document in plain().values()]
+
+
+def typed(document):
+    return result_of(document, "test")
 
 
 def results():
-    return copy.deepcopy([result for result in _read() if result["claim"]["id"] in HELD])
+    return [result for result in _read() if result.claim.id in HELD]
 
 
 def whole():
-    return copy.deepcopy(_read())
+    return list(_read())
 
 
 @functools.cache
@@ -43,27 +56,33 @@ def judgement():
 
 def facts(found=None, **changes) -> Facts:
     """Return the facts of a report of some results, by default of the reference."""
-    made = gather(results() if found is None else found, {**SPEC, "benchmarks": "none", **changes}, HEADLINE, ROOT)
-    return made
+    spec = SPEC.model_copy(update={"benchmarks": "none", **changes})
+    return gather(results() if found is None else found, spec, HEADLINE, ROOT)
 
 
-def unknown():
+def unknown(**changes):
     """Return a result of another kind: two studies, no deciding fit, no published criteria, every generic part."""
-    [judged] = [r["fits"]["kd"] for r in results() if r["claim"]["id"] == "t5_to_gpt2"]
-    judged = copy.deepcopy(judged)
+    return typed(unknown_document(**changes))
+
+
+def unknown_document(**changes):
+    judged = copy.deepcopy(plain()["t5_to_gpt2"]["fits"]["kd"])
     judged.pop("published_criteria")
     judged |= {"gap_closures": {}, "gap_closure": None, "share": None}
-    made = next(r["provenance"] for r in results())
+    made = plain()["t5_to_gpt2"]["provenance"]
     return {
-        "format": "abi/atlas@1",
-        "claim": {"id": "atlas", "title": "An atlas", "statement": "Modules <stay> local.", "kind": "atlas", "backbone": "gpt2"},
+        "format": "abi/study@1",
+        "claim": {"id": "atlas", "title": "An atlas", "statement": "Modules <stay> local.", "kind": "atlas", "backbone": "gpt2",
+                  "record": {"result_file": "atlas.json"}},
         "scale": "tiny", "meaningless": False, "protocol": 1, "verdict": "INCONCLUSIVE", "reason": "one round of two",
-        "verdict_at_strict_level": "INCONCLUSIVE", "record": {}, "provenance": made,
+        "verdict_at_strict_level": "INCONCLUSIVE", "record": {}, "provenance": made, "perplexity": {}, "rows": {"evidence": {}, "draws": {}},
         "fits": {"round1-python": judged, "round2-python": {**judged, "verdict": "SUPPORTED"}},
         "tables": [{"id": "t", "title": "Rounds", "caption": "per round", "columns": ["round", "gain"], "rows": [["one", 0.12345], ["two", None]]}],
         "checks": [{"id": "c1", "words": "gain above 70 %", "value": 65.34, "threshold": 70, "passed": False}],
         "curves": [{"id": "law", "title": "Steps", "x_label": "windows", "y_label": "steps", "caption": "measured", "log_x": True,
-                    "series": [{"name": "transferred", "x": [8, 32, 128], "y": [1.25, None, 3.5], "lower": [1, None, 3], "upper": [2, None, 4]}]}],
+                    "series": [{"name": "transferred", "x": [8.0, 32.0, 128.0], "y": [1.25, None, 3.5],
+                                "lower": [1.0, None, 3.0], "upper": [2.0, None, 4.0]}]}],
         "matrices": [{"id": "js", "title": "Interference", "caption": "nats", "row_label": "module of", "column_label": "text",
                       "rows": ["python", "prose"], "columns": ["python", "prose"], "values": [[0.0123, 0.5], [0.75, None]]}],
+        **changes,
     }  # fmt: skip

@@ -1,18 +1,28 @@
 """Every job of a claim made of several studies, on tiny real models and made-up text, with the specs and paths of a run."""
 
-import copy
 import hashlib
 import random
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
+from made_arms import PROVENANCE, edited
+
 from abi.base.digest import code_digest
-from abi.base.files import read_result, sha256_file, write_json
-from abi.base.job import Job
-from abi.models.backbone import describe_backbone, save_backbone, save_head
+from abi.base.job import Job, spec_of
+from abi.judge.results import read_result
+from abi.models.backbone import describe_backbone, save_backbone
 from abi.plan.config import load
-from abi.plan.transfers import Study
-from abi.steps import evaluate_studies, train_modules, update_backbone, write_states, write_updated_states
+from abi.plan.scale import Scale
+from abi.plan.workflow import Workflow
+from abi.steps import (
+    evaluate_studies,
+    train_modules,
+    train_updated_modules,
+    update_backbone,
+    write_states,
+    write_updated_states,
+)
 from abi.steps.judge_study import run
 from abi.text.corpus import summary
 from abi.text.documents import SPLITS, Document, split_of, write_documents
@@ -31,7 +41,7 @@ STEPS = [{"steps": 6, "lr": 3e-2, "warmup": 1}]
 def small_study(max_seeds=3, **updates):
     """The study of scale `tiny` with models, texts and budgets of a few seconds; `updates` change every update."""
     config = load("tiny")
-    scale, protocol = copy.deepcopy(config.scale), copy.deepcopy(config.protocol)
+    scale, criteria = config.scale.plain(), edited(config.protocol.criteria, min_positions=10)
     scale["max_seeds"] = max_seeds
     for name, definition in scale["backbones"].items():
         prefix = 5 if FAMILIES.get(name) == "t5" else 0
@@ -44,8 +54,8 @@ def small_study(max_seeds=3, **updates):
         text |= {"max_windows": {"train": 60, "calibration": 20, "test": 200},
                  "max_windows_per_document": {"train": 4, "calibration": 2, "test": 2}}  # fmt: skip
     scale["calibration"]["kd"] |= {"budgets": {"steps": [0, 2, 5], "lr": 1e-2, "warmup": 1}}
-    protocol["criteria"]["min_positions"] = 10
-    return Study(replace(config, scale=scale, protocol=protocol))
+    protocol = edited(config.protocol, criteria=criteria)
+    return Workflow(replace(config, scale=Scale.model_validate(scale), protocol=protocol))
 
 
 def documents_of(study, text, n=160):
@@ -60,7 +70,7 @@ def documents_of(study, text, n=160):
     for i in range(n):
         body = "\n".join(line() for _ in range(14)) + "\n"
         digest, group = hashlib.sha256(body.encode()).hexdigest(), f"{text}{i}"
-        split = split_of(group, study.split_of(text), study.scale["salt"])
+        split = split_of(group, study.split_of(text).of(), study.scale.salt)
         found.append(Document(f"{text}/{i}", group, "made", "1", digest, split, len(body.encode()), body))
     return found
 
@@ -69,9 +79,10 @@ def flat(inputs):
     return [str(p) for value in inputs.values() for p in ([value] if isinstance(value, str) else value)]
 
 
-def job(rule, spec, inputs, script=None):
-    code = code_digest(f"abi/steps/{script or rule}.py")
-    return Job(rule, spec, code, flat(inputs), 1)
+def job(rule, spec, inputs):
+    """A job of a rule as its script makes it: with the spec that the rule's step reads."""
+    typed = spec_of(import_module(f"abi.steps.{rule}"), spec, rule)
+    return Job(rule, typed, code_digest(f"abi/steps/{rule}.py"), flat(inputs), 1)
 
 
 class World:
@@ -95,8 +106,7 @@ class World:
         if self.once("text", name):
             files, made = self.study.text_files(name), documents_of(self.study, name)
             write_documents(made, files["documents"])
-            told = {**summary(made), "provenance": job("build_text", {}, {}).provenance()}
-            write_json(files["record"], "text", told)
+            summary(made, PROVENANCE).write(files["record"])
 
     def backbone(self, name):
         if not self.once("backbone", name):
@@ -104,15 +114,9 @@ class World:
         folder = self.study.backbone_folder(name)
         made = self.make_backbone(FAMILIES[name], seed=sorted(FAMILIES).index(name))
         save_backbone(made, folder)
-        facts, scale = describe_backbone(made, folder), save_head(made, self.study.head(name))
-        facts |= {
-            "name": name,
-            "revision": "built",
-            "head_scale": scale,
-            "head_sha256": sha256_file(self.study.head(name)),
-        }
         about = job("build_backbone", self.study.backbone_spec(name), {}).provenance()
-        write_json(f"{folder}.json", "backbone", {**facts, "pretraining": {}, "provenance": about})
+        head = self.study.head(name)
+        describe_backbone(made, folder, head, name=name, revision="built", provenance=about).write(f"{folder}.json")
 
     def states(self, backbone, text):
         if not self.once("states", backbone, text):
@@ -142,14 +146,14 @@ class World:
     def update_inputs(self, update, stage, batch):
         """Inputs of an update, all there."""
         definition = self.study.update_definition(update)
-        self.text(definition["text"])
-        self.backbone(definition["backbone"])
-        for text in definition["holds"]:
-            self.modules((definition["backbone"], text, definition["module"], "source"))
+        self.text(definition.text)
+        self.backbone(definition.backbone)
+        for text in definition.holds:
+            self.modules((definition.backbone, text, definition.module, "source"))
         way, number = stage.split(".")
         if int(number) > 1:
             self.update(update, f"{way}.{int(number) - 1}", batch)
-        model = self.study.backbone_folder(definition["backbone"])
+        model = self.study.backbone_folder(definition.backbone)
         return {**self.study.update_input(update, stage, batch), "model": model}
 
     def update(self, update, stage, batch):
@@ -176,19 +180,19 @@ class World:
             }
             path = self.study.updated_modules(update, stage, text, batch)
             running = job("train_updated_modules", self.study.updated_module_spec(update, stage, text, batch), inputs)
-            train_modules.run_updated(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
+            train_updated_modules.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
 
     def before_evidence(self, claim_id):
         """Make everything that the evidence of a claim reads."""
         claim, whole = self.study.config.studies[claim_id], f"1-{self.study.config.seeds(claim_id)}"
-        for of in self.study.study_modules(claim_id).values():
+        for of in self.study.modules_of(claim_id).values():
             self.modules(of)
-        for text in claim["texts"] if claim["kind"] == "atlas" else ():
-            self.states(claim["backbone"], text)
+        for text in claim.texts if claim.kind == "atlas" else ():
+            self.states(claim.backbone, text)
         for update in self.study.updates_of(claim_id):
             for batch in self.study.update_batches(update, whole):
                 for stage in self.study.stages_of(claim_id):
-                    for text in claim["texts"]:
+                    for text in claim.texts:
                         self.updated_states(update, stage, text, batch)
                         if stage.startswith("held."):
                             self.updated_modules(update, stage, text, batch)
@@ -197,17 +201,17 @@ class World:
         if not self.once("evidence", claim_id):
             return
         self.before_evidence(claim_id)
-        wanted = self.study.study_verdict_input(claim_id)
+        wanted = self.study.verdict_input(claim_id)
         for evidence, draws, manifest in zip(wanted["evidence"], wanted["draws"], wanted["manifests"], strict=True):
-            inputs = self.study.study_input(claim_id, Path(manifest).stem)
-            running = job("evaluate_studies", self.study.study_evaluation_spec(claim_id, Path(manifest).stem), inputs)
+            inputs = self.study.evaluation_input(claim_id, Path(manifest).stem)
+            running = job("evaluate_studies", self.study.evaluation_spec(claim_id, Path(manifest).stem), inputs)
             outputs = {"evidence": evidence, "draws": draws, "manifest": manifest}
             evaluate_studies.run(running, inputs, outputs)
 
     def verdict(self, claim_id):
         """Judge a claim; return its result file."""
         self.evidence(claim_id)
-        inputs = {k: v for k, v in self.study.study_verdict_input(claim_id).items() if k != "generation"}
+        inputs = {k: v for k, v in self.study.verdict_input(claim_id).items() if k != "generation"}
         path = self.study.result_file(claim_id)
-        run(job("judge_study", self.study.study_verdict_spec(claim_id), inputs), inputs, {"result": path})
+        run(job("judge_study", self.study.verdict_spec(claim_id), inputs), inputs, {"result": path})
         return read_result(path)

@@ -27,8 +27,8 @@ def test_a_known_rotation_is_recovered(width, noise):
     target = rows(2000, width)
     fit = fit_procrustes(target, target @ r + 3.0 + noise * rows(2000, width, 1))
     torch.testing.assert_close(fit.rotation, r, rtol=0, atol=1e-5 + noise / 10)
-    assert fit.figures["cosine_held_out"] > 1 - 1e-6 - 4 * noise**2
-    assert fit.figures["residual"] == pytest.approx(noise, abs=0.01)
+    assert fit.figures.cosine_held_out > 1 - 1e-6 - 4 * noise**2
+    assert fit.figures.residual == pytest.approx(noise, abs=0.01)
 
 
 @settings(max_examples=20)
@@ -48,14 +48,14 @@ def test_the_fit_is_that_of_a_naive_svd(seed):
     np.testing.assert_allclose(fit.rotation.numpy(), u @ v, atol=1e-6)
     moved, wanted = (x[400:] - mean_x) @ u @ v, y[400:] - mean_y
     cosines = (moved * wanted).sum(1) / np.linalg.norm(moved, axis=1) / np.linalg.norm(wanted, axis=1)
-    assert fit.figures["cosine_held_out"] == pytest.approx(cosines.mean())
+    assert fit.figures.cosine_held_out == pytest.approx(cosines.mean())
     shares = values / values.sum()
-    assert fit.figures["effective_rank"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+    assert fit.figures.effective_rank == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def test_no_other_rotation_fits_better():
     target, source = rows(300, 5), rows(300, 5, 1)
-    best = fit_procrustes(target, source).figures["residual"]
+    best = fit_procrustes(target, source).figures.residual
     x, y = (a[:240].double().numpy() - a[:240].double().numpy().mean(0) for a in (target, source))
     others = [np.linalg.norm(x @ rotation(5, seed) - y) / np.linalg.norm(y) for seed in range(200)]
     assert best <= min(others)
@@ -65,14 +65,14 @@ def test_permuted_rows_leave_no_held_out_cosine():
     target = rows(6000, 16)
     order = torch.randperm(6000, generator=torch.Generator().manual_seed(2))
     fit = fit_procrustes(target, (target @ torch.from_numpy(rotation(16)).float())[order])
-    assert abs(fit.figures["cosine_held_out"]) < 0.03
+    assert abs(fit.figures.cosine_held_out) < 0.03
 
 
 def test_low_rank_rows_are_warned_about(caplog):
     low = rows(500, 2) @ rows(2, 16, 1)
     with caplog.at_level(logging.WARNING, "abi"):
         fit = fit_procrustes(low, low)
-    assert fit.figures["effective_rank"] < 3
+    assert fit.figures.effective_rank < 3
     assert "effective rank" in caplog.text
     caplog.clear()
     fit_procrustes(rows(500, 16), rows(500, 16))

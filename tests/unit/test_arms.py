@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_arms import BASE, recipes_of
 from safetensors.torch import load_file
 from scipy.stats import ortho_group
 
-from abi.arms import recipes
+from abi.arms import fitting
 from abi.arms.alignment import conjugated
 from abi.arms.data import Batch, FitData, Objective
-from abi.arms.forms import LinearMap, LogitBias, correction_of, corrections, load_fitted
-from abi.arms.recipes import ORACLE_KD, RECONSTRUCTION, Budget, Nets, fit_all, make
+from abi.arms.fitting import Budget, fit_all
+from abi.arms.forms import LinearMap, LogitBias, corrections, load_fitted
+from abi.arms.making import Nets, make
 from abi.base.errors import ConfigError, TamperError
 from abi.base.files import sha256_tensors
 from abi.base.names import CLOSED_FORM
@@ -19,6 +21,7 @@ from abi.models import loop
 from abi.models.loop import BatchOrder, Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
 
+ORACLE_KD, RECONSTRUCTION = recipes_of("oracle-kd"), recipes_of("reconstruction")
 CONFIG = ModuleConfig(8, (0, 2), 6, tap_norms=True)
 INTERFACE = {
     "tap_lns.0.weight",
@@ -85,17 +88,8 @@ def data(make_states, head):
 
 
 def fit(data, nets, folder, names=tuple(ORACLE_KD), kind="oracle-kd", seed=1, budget=BUDGET, checkpoints=None):
-    facts = {
-        "base_model": "b",
-        "base_revision": "built",
-        "base_sha256": "a" * 64,
-        "head_sha256": "b" * 64,
-        "vocabulary": "c",
-        "text": "t",
-    }
-    return fit_all(
-        kind, names, CONFIG, nets, data, budget, seed=seed, folder=folder, facts=facts, checkpoints=checkpoints
-    )
+    given = {"seed": seed, "folder": folder, "base": BASE, "text": "t", "checkpoints": checkpoints}
+    return fit_all(kind, names, CONFIG, nets, data, budget, **given)
 
 
 def content(folder):
@@ -164,7 +158,7 @@ def test_frozen_nets_keep_the_hash_of_their_giver_through_both_fits(data, nets, 
     records = fit(data, nets, tmp_path, ["transferred", "identity", "native"])
     givers = {"transferred": nets.source, "identity": nets.source, "native": nets.oracle}
     assert len(records) == 6
-    assert all(record["domain_sha256"] == givers[record["arm"]].domain_hash() for record in records)
+    assert all(record.domain_sha256 == givers[record.arm].domain_hash() for record in records)
 
 
 ROTATIONS = {
@@ -251,9 +245,8 @@ def test_no_weight_of_the_oracle_reaches_an_arm_but_through_its_teaching(data, t
 def test_two_runs_are_bit_identical(data, tmp_path):
     records = [fit(data, nets_of(), tmp_path / name) for name in ("one", "two")]
     assert content(tmp_path / "one") == content(tmp_path / "two")
-    for record in [*records[0], *records[1]]:
-        record.pop("elapsed_s", None)
-    assert records[0] == records[1]
+    one, two = ([record.model_copy(update={"elapsed_s": None}) for record in found] for found in records)
+    assert one == two
 
 
 def test_an_arm_does_not_depend_on_which_others_are_fitted(data, nets, tmp_path):
@@ -279,73 +272,70 @@ def test_all_gradient_arms_share_steps_and_batches(data, nets, tmp_path, monkeyp
     monkeypatch.setattr("abi.arms.gradient.BatchOrder", Recorded)
     records = fit(data, nets, tmp_path)
     assert len(seen) == 1  # all arms take every step together
-    assert len([record for record in records if record["fit"] == "kd"]) == len(ORACLE_KD)
-    assert {record["steps"] for record in records if record["fit"] == "kd"} == {4} == {len(seen[0])}
-    assert {record["steps"] for record in records if record["fit"] == CLOSED_FORM} == {0}
+    assert len([record for record in records if record.fit == "kd"]) == len(ORACLE_KD)
+    assert {record.steps for record in records if record.fit == "kd"} == {4} == {len(seen[0])}
+    assert {record.steps for record in records if record.fit == CLOSED_FORM} == {0}
 
 
 def test_another_seed_sees_another_order(data, nets, tmp_path):
-    losses = [fit(data, nets, tmp_path / str(seed), ["bias"], seed=seed)[0]["final_loss"] for seed in (1, 2)]
+    losses = [fit(data, nets, tmp_path / str(seed), ["bias"], seed=seed)[0].final_loss for seed in (1, 2)]
     assert losses[0] != losses[1]
 
 
 def test_random_arms_have_three_different_draws_in_closed_form_and_one_by_gradient(data, nets, tmp_path):
     records = fit(data, nets, tmp_path, ["random", "permuted", "transferred"])
-    draws = {(fit_name, arm): [r["draw"] for r in records if (r["fit"], r["arm"]) == (fit_name, arm)]
+    draws = {(fit_name, arm): [r.draw for r in records if (r.fit, r.arm) == (fit_name, arm)]
              for fit_name in ("kd", CLOSED_FORM) for arm in ("random", "permuted", "transferred")}  # fmt: skip
     assert draws == {
         ("kd", "random"): [0], ("kd", "permuted"): [0], ("kd", "transferred"): [0],
         (CLOSED_FORM, "random"): [0, 1, 2], (CLOSED_FORM, "permuted"): [0, 1, 2], (CLOSED_FORM, "transferred"): [0],
     }  # fmt: skip
-    hashes = [r["domain_sha256"] for r in records if r["fit"] == CLOSED_FORM]
+    hashes = [r.domain_sha256 for r in records if r.fit == CLOSED_FORM]
     assert len(set(hashes)) == 7
 
 
 @pytest.mark.parametrize("name", sorted(NO_CLOSED_FORM))
 def test_a_recipe_that_trains_more_than_the_last_map_has_no_closed_form(data, nets, tmp_path, name):
-    assert [r["fit"] for r in fit(data, nets, tmp_path, [name])] == ["kd"]
+    assert [r.fit for r in fit(data, nets, tmp_path, [name])] == ["kd"]
 
 
 @pytest.mark.parametrize("name", TRAINS)
 def test_a_saved_arm_gives_the_corrections_of_the_fitted_one(data, nets, name, tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(
-        recipes,
-        "_save",
-        lambda model, place, facts, save=recipes._save: kept.append((model, place)) or save(model, place, facts),
-    )
+    for form in (AbiModule, LinearMap, LogitBias):
+        own = form.save
+        monkeypatch.setattr(
+            form, "save", lambda model, place, facts, own=own: kept.append((model, place)) or own(model, place, facts)
+        )
     fit(data, nets, tmp_path, [name])
+    assert kept
     for model, place in kept:
         again = load_fitted(place)
         assert type(again) is type(model)
         if isinstance(model, LogitBias):
             assert torch.equal(again.logit_bias, model.logit_bias)
         else:
-            assert torch.equal(
-                correction_of(again, data.states, slice(None)), correction_of(model, data.states, slice(None))
-            )
+            assert torch.equal(again.correction(data.states, slice(None)), model.correction(data.states, slice(None)))
 
 
 def test_records_say_where_an_arm_lies_and_what_trained(data, nets, tmp_path):
     for record in fit(data, nets, tmp_path):
-        assert record["seed"] == 1
-        assert isinstance(load_fitted(tmp_path / record["folder"]), AbiModule | LinearMap | LogitBias)
-        if record["fit"] == "kd":
-            model = load_fitted(tmp_path / record["folder"])
-            assert record["n_trainable"] == sum(
-                p.numel() for n, p in model.named_parameters() if n in TRAINS[record["arm"]]
-            )
-            assert len(record["phase_floors"]) == 2
+        assert record.seed == 1
+        assert isinstance(load_fitted(tmp_path / record.folder), AbiModule | LinearMap | LogitBias)
+        if record.fit == "kd":
+            model = load_fitted(tmp_path / record.folder)
+            assert record.n_trainable == sum(p.numel() for n, p in model.named_parameters() if n in TRAINS[record.arm])
+            assert len(record.phase_floors) == 2
 
 
 def test_a_closed_form_record_counts_what_was_solved(data, nets, tmp_path):
-    record = next(r for r in fit(data, nets, tmp_path, ["transferred"]) if r["fit"] == CLOSED_FORM)
-    assert record["n_trainable"] == 6 * 8
+    record = next(r for r in fit(data, nets, tmp_path, ["transferred"]) if r.fit == CLOSED_FORM)
+    assert record.n_trainable == 6 * 8
 
 
 @pytest.mark.parametrize("name", ["transferred", "linear", "bias"])
 def test_a_closed_form_reads_at_most_its_rows_and_a_gradient_fit_reads_all(data, nets, tmp_path, name):
-    positions = int(data.states.manifest["positions"])
+    positions = data.states.manifest.positions
     fit(data, nets, tmp_path / "few", [name], budget=replace(BUDGET, closed_form_rows=3 * positions))
     fit(data.at_most(3 * positions), nets, tmp_path / "by hand", [name])
     fit(data, nets, tmp_path / "all", [name])
@@ -357,7 +347,7 @@ def test_a_closed_form_reads_at_most_its_rows_and_a_gradient_fit_reads_all(data,
 
 def test_the_best_step_of_a_short_fit_is_its_last(data, nets, tmp_path):
     budget = Budget({"bias": Schedule([Phase(40, 3e-2)])}, Batch(4), Objective("kd"), 1e-3)
-    assert fit(data, nets, tmp_path, ["bias"], budget=budget)[0]["best_step"] == 40
+    assert fit(data, nets, tmp_path, ["bias"], budget=budget)[0].best_step == 40
 
 
 @pytest.mark.parametrize(("name", "lost", "words"), [
@@ -373,7 +363,7 @@ def test_an_arm_without_its_net_or_rotation_is_refused(data, nets, name, lost, w
 
 
 def test_a_closed_form_that_touches_a_frozen_part_is_tampering(data, nets, tmp_path, monkeypatch, refuses):
-    monkeypatch.setattr(recipes, "solve", lambda model, *_: model.domain_alpha.data.add_(1))
+    monkeypatch.setattr(fitting, "solve", lambda model, *_: model.domain_alpha.data.add_(1))
     with refuses("arm transferred: a frozen part changed in a closed-form fit", TamperError):
         fit(data, nets, tmp_path, ["transferred"])
     assert not (tmp_path / CLOSED_FORM).exists()

@@ -11,12 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_arms import PROVENANCE, edited
 from safetensors.torch import load_file, save_file
 
 from abi.models.backbone import Backbone, Window, describe_backbone, load_backbone, save_backbone, save_head, targets
 from abi.models.build import build_backbone, download_backbone
 from abi.models.states import Head
 from abi.models.tokenizers import build_tokenizer, encode, pack, spellings, vocabulary_hash
+from abi.plan.specs.models import Build, Pretraining
 
 REVISION = "0123456789abcdef" * 2 + "01234567"
 CODE = "def f(x):\n\n\treturn {'é': [x_1, 0.5]}  # 日本 🙂\n    \n\n\n"
@@ -47,14 +49,14 @@ def test_a_saved_backbone_loads_bit_identical(backbone, saved, tokens, window_of
     assert not any(p.requires_grad for p in again.model.parameters())
 
 
-def test_a_saved_backbone_has_the_facts_of_the_one_in_memory(backbone, saved):
-    facts = describe_backbone(load_backbone(saved), saved)
-    assert facts == describe_backbone(backbone, saved)
-    assert facts["vocabulary"] == vocabulary_hash(backbone.tokenizer)
-    assert facts["n_parameters"] == sum(p.numel() for p in backbone.model.parameters())
-    assert facts["files"] == {
-        "model.safetensors": hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest()
-    }
+def test_a_saved_backbone_has_the_facts_of_the_one_in_memory(backbone, saved, tmp_path):
+    about = {"name": "b", "revision": "built", "provenance": PROVENANCE}
+    told = describe_backbone(load_backbone(saved), saved, tmp_path / "head", **about)
+    assert told == describe_backbone(backbone, saved, tmp_path / "again", **about)
+    assert told.vocabulary == vocabulary_hash(backbone.tokenizer)
+    assert told.n_parameters == sum(p.numel() for p in backbone.model.parameters())
+    assert told.head_sha256 == hashlib.sha256((tmp_path / "again").read_bytes()).hexdigest()
+    assert told.files == {"model.safetensors": hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest()}
 
 
 @torch.no_grad()
@@ -126,15 +128,15 @@ def test_a_window_longer_than_the_model_is_refused(make_backbone, refuses):
 )
 def test_a_model_that_cannot_be_made_is_one_sentence(texts, model_type, change, words, refuses):
     recipe = {"steps": 1, "batch": 1, "lr": 0.1, "warmup": 0, "seed": 0}
-    definition = {"tokenizer": {"kind": "bpe", "vocab_size": 360}, "model_type": model_type, "pretraining": recipe}
-    definition["config"] = {"n_embd": 16, "n_layer": 1, "n_head": 2, **change}
+    config = {"n_embd": 16, "n_layer": 1, "n_head": 2, **change}
+    definition = edited(DEFINITION, model_type=model_type, config=config, pretraining=Pretraining(**recipe))
     with refuses(words):
         build_backbone(definition, texts, Window(12, 0, 0))
 
 
 def test_nothing_is_built_from_no_text(refuses):
     with refuses("no train document"):
-        build_backbone({}, [], Window(12, 0, 0))
+        build_backbone(DEFINITION, [], Window(12, 0, 0))
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(make_backbone, tmp_path, refuses):
@@ -365,19 +367,19 @@ def test_text_for_less_than_one_window_is_refused(tokenizers, refuses):
         pack(tokenizers["bpe"], ["a"], 4)
 
 
-DEFINITION = {
-    "tokenizer": {"kind": "bpe", "vocab_size": 360}, "model_type": "gpt2",
+DEFINITION = Build.model_validate({
+    "text": "general", "tokenizer": {"kind": "bpe", "vocab_size": 360}, "model_type": "gpt2",
     "config": {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16},
     "pretraining": {"steps": 30, "batch": 4, "lr": 1e-2, "warmup": 5, "seed": 1},
-}  # fmt: skip
+})  # fmt: skip
 
 
 def test_a_built_backbone_has_learned_and_is_the_same_at_every_build(texts):
     window = Window(16, 0, 1)
-    first, figures = build_backbone(DEFINITION, texts, window)
+    first, left = build_backbone(DEFINITION, texts, window)
     second, _ = build_backbone(DEFINITION, texts, window)
-    assert figures["loss_nats"] < 0.9 * math.log(360)
-    assert figures["tokens_seen"] == 30 * 4 * 16
+    assert left.loss_nats < 0.9 * math.log(360)
+    assert left.tokens_seen == 30 * 4 * 16
     assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
     assert not first.model.training
 

@@ -9,14 +9,15 @@ import torch
 from scipy.stats import ortho_group
 
 from abi.arms.data import FitData, Lesson, Objective
-from abi.arms.forms import LinearMap, corrections
-from abi.arms.lesson import carried_corrections
+from abi.arms.forms import LinearMap, LogitBias, corrections
+from abi.arms.general_lesson import carried_corrections
 from abi.arms.losses import correction_mse
-from abi.arms.recipes import Nets
+from abi.arms.making import Nets
+from abi.base.catalogue import REGIMES
 from abi.models.loop import Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
 from abi.plan.config import load
-from abi.plan.transfers import Study
+from abi.plan.workflow import Workflow
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 
@@ -25,7 +26,7 @@ SPEC = importlib.util.spec_from_file_location("calibration_rates", PATH)
 rates = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(rates)
 
-STUDY = Study(load("smoke"))
+STUDY = Workflow(load("smoke"))
 CLAIMS = {
     "oracle-kd": "t5_to_gpt2", "few-shot": "t5_to_gpt2_few_shot", "general-only": "t5_to_gpt2_general_only",
     "reconstruction": "t5_same_backbone",
@@ -35,14 +36,15 @@ FEW = {form: values[1:3] for form, values in rates.RATES.items()} | {"lora": ()}
 
 
 class Fake:
-    """What Taught and Teaching give, from made-up states; every seed it is asked for is kept."""
+    """What a regime's teacher gives, from made-up states."""
 
     def __init__(self, regime, states, held, head):
+        self.teacher = REGIMES[regime].taught_by
         self.regime, self.states, self.held, self.head, self.config = regime, states, held, head, CONFIG
         self.inputs = {"train": "results/x/states/b/python.train.json"}
 
     def own(self, role, seed):
-        assert role == {"oracle-kd": "oracle", "reconstruction": "reference"}[self.regime]
+        assert role == self.teacher
         return AbiModule(CONFIG, seed=40 + seed).requires_grad_(False)
 
     def of(self, seed):
@@ -56,8 +58,7 @@ class Fake:
             ]
             teacher = carried_corrections(lessons[0], 1e-3)
             return nets, FitData(lessons[0].states, self.head, teacher, lessons[0].shift, lessons[1], net)
-        teacher = None if self.regime == "few-shot" else corrections(self.own(
-            {"oracle-kd": "oracle", "reconstruction": "reference"}[self.regime], seed), self.states)  # fmt: skip
+        teacher = None if self.teacher is None else corrections(self.own(self.teacher, seed), self.states)
         return nets, FitData(self.states, self.head, teacher)
 
 
@@ -65,8 +66,7 @@ class Fake:
 def fake(make_states, head, monkeypatch):
     """Put made-up states in place of a study's; return the paths that were read."""
     states, held, read = make_states(n=20), make_states(n=10, seed=3, name="held"), []
-    for name in ("Taught", "Teaching"):
-        monkeypatch.setattr(rates, name, lambda spec, inputs: Fake(spec["regime"], states, held, head))
+    monkeypatch.setattr(rates, "teacher_of", lambda spec, inputs: Fake(spec.regime, states, held, head))
     monkeypatch.setattr(rates, "read_states", lambda path, split: read.append((str(path), split)) or held)
     return read
 
@@ -74,7 +74,7 @@ def fake(make_states, head, monkeypatch):
 @pytest.mark.parametrize("regime", CLAIMS)
 def test_every_fit_gives_a_row_per_form_and_rate(fake, regime):
     rows = list(rates.rows_of(STUDY, CLAIMS[regime], FEW))
-    fit = STUDY.claim(CLAIMS[regime])["fit"]
+    fit = STUDY.claim(CLAIMS[regime]).fit
     mine = [row for row in rows if row[0] == CLAIMS[regime]]
     assert [row[:4] for row in mine] == [
         [CLAIMS[regime], fit, form, r] for form in rates.ARM[regime] for r in FEW[form]
@@ -96,7 +96,7 @@ def test_few_shot_is_the_mean_over_the_ladder(fake, monkeypatch):
     seen = []
     monkeypatch.setattr(rates, "objective_on", lambda *_: seen.append(float(len(seen))) or seen[-1])
     row = next(rates.rows_of(STUDY, CLAIMS["few-shot"], FEW))
-    assert len(seen) == len(STUDY.scale["calibration"]["ce"]["windows"]) == 2
+    assert len(seen) == len(STUDY.scale.calibration["ce"].windows) == 2
     assert float(row[4]) == sum(seen) / 2
 
 
@@ -128,7 +128,8 @@ def test_the_objective_is_the_fits_own_on_all_windows(make_states, head, monkeyp
 def test_a_matched_objective_is_the_distance_to_the_lesson(make_states, head):
     states = make_states().positions(torch.arange(60))
     shift = torch.randn(60, 11).half()
-    found = rates.objective_on(None, FitData(states, head, shift=shift), Objective("matched", 1.0, 1.0))
+    plain = LogitBias(11).requires_grad_(False)  # not fitted: the plain backbone
+    found = rates.objective_on(plain, FitData(states, head, shift=shift), Objective("matched", 1.0, 1.0))
     logits = head.logits(states.final(slice(None))).squeeze(1)
     taught = (logits + shift.float()).log_softmax(-1)
     wanted = (taught.exp() * (taught - logits.log_softmax(-1))).sum(-1).mean()

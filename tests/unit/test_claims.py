@@ -1,14 +1,19 @@
 import json
+from copy import deepcopy
 
 import pytest
-from evidence_rows import CRITERIA, PROTOCOL, RECONSTRUCTION, ROOT, TRANSFER, rows
-from jsonschema import Draft202012Validator
-from yaml import safe_load
+from evidence_rows import CRITERIA, PROTOCOL, RECONSTRUCTION, THRESHOLDS, TRANSFER, rows
+from pydantic import ValidationError
 
-from abi.base.errors import ConfigError, EvidenceError, TamperError
-from abi.judge.contrasts import Criteria
-from abi.judge.tables import validate
-from abi.judge.verdict import headline, judge_reconstruction, judge_transfer, published_criteria, strict_level
+from abi.base.catalogue import KINDS
+from abi.base.errors import EvidenceError, TamperError
+from abi.judge.combined import headline, strict_level
+from abi.judge.kinds.reconstruction import judge_reconstruction
+from abi.judge.kinds.transfer import judge_transfer
+from abi.judge.results import Fit
+from abi.judge.tables import fit_tables, validate
+from abi.judge.verdict import published_criteria
+from abi.plan.specs.judge import Criteria, Protocol
 
 PARTS = {"js_nats", "top1", "top5", "entropy_diff_nats"}
 
@@ -17,7 +22,7 @@ JUDGED = {}
 
 
 def judge(levels=None, *, regime="oracle-kd", level=None, **options):
-    """Return the record of made-up evidence; the same question is judged once. Nobody may change a record."""
+    """Return the verdict of made-up evidence; the same question is judged once."""
     question = repr((levels, regime, level, options))
     if question not in JUDGED:
         evidence = validate(rows({**TRANSFER, **(levels or {})}, **options))
@@ -33,7 +38,7 @@ def reconstruct(levels=None, **options):
 
 
 def holding(record):
-    return [item["id"] for item in record["refutations"] if item["holds"]]
+    return [item.id for item in record.refutations if item.holds]
 
 
 def only(metric, scope, **arms):
@@ -42,114 +47,114 @@ def only(metric, scope, **arms):
 
 def test_a_net_as_good_as_the_right_one_is_supported():
     record = judge()
-    assert record["verdict"] == "SUPPORTED"
-    assert all(test["passed"] for test in record["tests"] if test["required"])
+    assert record.verdict == "SUPPORTED"
+    assert all(test.passed for test in record.tests if test.required)
     assert holding(record) == []
-    assert record["reason"].startswith("tests 0 to 7 hold")
+    assert record.reason.startswith("tests 0 to 7 hold")
 
 
 def test_a_net_no_better_than_a_random_one_is_refuted_by_a():
     record = judge({"transferred": 0.5})
-    assert record["verdict"] == "REFUTED"
+    assert record.verdict == "REFUTED"
     assert "a" in holding(record)
-    assert record["reason"].startswith("(a) a.retention.js_nats")
+    assert record.reason.startswith("(a) a.retention.js_nats")
 
 
 def test_where_no_net_matters_it_is_refuted_by_b():
     record = judge({"transferred": 0.9, "native": 0.9, "random": 0.9, "permuted": 0.9})
-    assert (record["verdict"], holding(record)) == ("REFUTED", ["b"])
-    assert abs(record["share"]["estimate"]) < 0.05
+    assert (record.verdict, holding(record)) == ("REFUTED", ["b"])
+    assert abs(record.share.estimate) < 0.05
 
 
 def test_a_net_short_of_parity_is_refuted_by_c_in_oracle_kd_only():
     levels = {"transferred": 0.6, "native": 0.6, "random": 0.3, "permuted": 0.3, "linear": 0.2}
     assert holding(judge(levels)) == ["c"]
     few_shot = judge(levels, regime="few-shot")
-    assert few_shot["verdict"] == "SUPPORTED"
-    assert [(t["required"], t["passed"]) for t in few_shot["tests"] if t["id"].startswith("3.")] == [(False, False)]
+    assert few_shot.verdict == "SUPPORTED"
+    assert [(t.required, t.passed) for t in few_shot.tests if t.id.startswith("3.")] == [(False, False)]
 
 
 def test_a_net_that_does_not_help_in_bits_per_byte_is_refuted_by_d():
     record = judge(shifts=only("bits_per_byte", "domain", transferred=-0.1))
-    assert (record["verdict"], holding(record)) == ("REFUTED", ["d"])
+    assert (record.verdict, holding(record)) == ("REFUTED", ["d"])
 
 
 def test_a_net_that_harms_general_text_is_refuted_by_e():
     record = judge(shifts=only("bits_per_byte", "general", transferred=1.5))
-    assert (record["verdict"], holding(record)) == ("REFUTED", ["e"])
-    harm = next(test for test in record["tests"] if test["id"] == "6.harm.oracle")
-    assert harm["limit"] == pytest.approx(-0.01 * 2.2, rel=0.01)
+    assert (record.verdict, holding(record)) == ("REFUTED", ["e"])
+    harm = next(test for test in record.tests if test.id == "6.harm.oracle")
+    assert harm.limit == pytest.approx(-0.01 * 2.2, rel=0.01)
 
 
 @pytest.mark.parametrize("metric", ["js_nats", "bits_per_byte"])
 def test_without_room_it_is_vacuous(metric):
     record = judge(shifts=only(metric, "domain", oracle=-0.1))
-    assert record["verdict"] == "VACUOUS"
-    assert metric in record["reason"]
+    assert record.verdict == "VACUOUS"
+    assert metric in record.reason
 
 
 def test_room_below_a_hundredth_is_vacuous_though_shown():
     record = judge(shifts=only("bits_per_byte", "domain", oracle=0.04), noise=0.005)
-    room = next(test for test in record["tests"] if test["id"] == "0.room.bits_per_byte")
-    assert (record["verdict"], room["passed"]) == ("VACUOUS", True)
+    room = next(test for test in record.tests if test.id == "0.room.bits_per_byte")
+    assert (record.verdict, room.passed) == ("VACUOUS", True)
 
 
 def test_no_gap_closure_is_given_without_room():
-    assert judge(shifts=only("bits_per_byte", "domain", oracle=-0.1))["gap_closure"] is None
+    assert judge(shifts=only("bits_per_byte", "domain", oracle=-0.1)).gap_closure is None
 
 
 def test_gap_closure_and_share_contain_the_truth():
     record = judge()
-    (low, high), share = record["gap_closure"]["pieces"][0], record["share"]
+    (low, high), share = record.gap_closure.pieces[0], record.share
     assert low < 0.95 < high
-    assert share["placebo"] == "random"
-    assert share["pieces"][0][0] < 0.45 / 0.95 < share["pieces"][0][1]
+    assert share.placebo == "random"
+    assert share.pieces[0][0] < 0.45 / 0.95 < share.pieces[0][1]
 
 
 def test_inconclusive_names_the_first_failed_test_and_the_gap_it_could_resolve():
     record = judge({"linear": 0.95})
-    assert record["verdict"] == "INCONCLUSIVE"
-    assert record["reason"].startswith("test 4.attribution.js_nats.linear: transferred - linear = ")
-    gap = record["resolvable_gap"]
-    assert gap["gap"] == pytest.approx(8 * gap["standard_error"])
+    assert record.verdict == "INCONCLUSIVE"
+    assert record.reason.startswith("test 4.attribution.js_nats.linear: transferred - linear = ")
+    gap = record.resolvable_gap
+    assert gap.gap == pytest.approx(8 * gap.standard_error)
 
 
 def test_a_refuted_secondary_metric_prevents_support():
     record = judge(shifts=only("top1", "domain", transferred=0.5))
-    assert record["verdict"] == "INCONCLUSIVE"
-    assert "but top1 is refuted by (a)" in record["reason"]
-    assert {m for m, part in record["secondary"].items() if part["refuted"]} == {"top1"}
+    assert record.verdict == "INCONCLUSIVE"
+    assert "but top1 is refuted by (a)" in record.reason
+    assert {m for m, part in record.secondary.items() if part.refuted} == {"top1"}
 
 
 def test_too_few_groups_or_seeds_give_no_interval_and_no_verdict():
     for small in (judge(n_groups=29), judge(n_seeds=2), judge(n_seeds=1)):
-        assert small["verdict"] == "INCONCLUSIVE"
-        assert "30 groups and 3 seeds are needed" in small["reason"]
-        assert {test["interval"] for test in small["tests"]} == {None}
+        assert small.verdict == "INCONCLUSIVE"
+        assert "30 groups and 3 seeds are needed" in small.reason
+        assert {test.interval for test in small.tests} == {None}
 
 
 def test_three_seeds_may_refute():
-    assert judge({"transferred": 0.4}, n_seeds=3)["verdict"] == "REFUTED"
+    assert judge({"transferred": 0.4}, n_seeds=3).verdict == "REFUTED"
 
 
 def test_general_only_is_judged_in_bits_per_byte():
     record = judge(regime="general-only", shifts=only("js_nats", "domain", transferred=0.1))
-    assert (record["verdict"], record["primary_metric"]) == ("SUPPORTED", "bits_per_byte")
-    assert {test["metric"] for test in record["tests"]} == {"bits_per_byte"}
-    assert not any(test["id"][0] in "123" for test in record["tests"])
+    assert (record.verdict, record.primary_metric) == ("SUPPORTED", "bits_per_byte")
+    assert {test.metric for test in record.tests} == {"bits_per_byte"}
+    assert not any(test.id[0] in "123" for test in record.tests)
 
 
 def test_general_only_is_refuted_by_any_placebo_or_control():
     record = judge({"bias": 1.1}, regime="general-only")
     assert holding(record) == ["g"]
-    assert record["refutations"][0]["level"] == pytest.approx(1 - 0.05 / 5)
+    assert record.refutations[0].level == pytest.approx(1 - 0.05 / 5)
 
 
 def test_general_only_needs_no_native():
     levels = {arm: level for arm, level in TRANSFER.items() if arm != "native"}
     evidence = validate(rows(levels))
     record = judge_transfer(evidence, regime="general-only", fit="kd", criteria=CRITERIA, frozen=True)
-    assert record["verdict"] == "SUPPORTED"
+    assert record.verdict == "SUPPORTED"
     with pytest.raises(EvidenceError, match="'native' has no rows"):
         judge_transfer(evidence, regime="oracle-kd", fit="kd", criteria=CRITERIA, frozen=True)
 
@@ -160,27 +165,27 @@ def test_a_regime_that_does_not_exist_is_named():
 
 
 def test_some_of_two_placebos_is_tested_at_half_the_error():
-    levels = {item["id"]: item["level"] for item in judge()["refutations"]}
+    levels = {item.id: item.level for item in judge().refutations}
     assert levels == pytest.approx({"a": 0.975, "b": 0.975, "c": 0.95, "d": 0.95, "e": 0.95})
 
 
 def test_a_changed_frozen_part_gives_no_verdict():
     with pytest.raises(TamperError, match="test 7 fails"):
         judge_transfer(validate(rows()), regime="oracle-kd", fit="kd", criteria=CRITERIA, frozen=False)
+    with pytest.raises(TamperError, match="test 7 fails"):
+        judge_reconstruction(validate(rows(RECONSTRUCTION)), fit="kd", criteria=CRITERIA, frozen=False)
 
 
 def test_reconstruction_by_the_whole_module_is_supported():
     record = reconstruct()
-    assert record["verdict"] == "SUPPORTED"
-    assert not any(test["id"].startswith("3.") for test in record["tests"])
+    assert record.verdict == "SUPPORTED"
+    assert not any(test.id.startswith("3.") for test in record.tests)
 
 
 def test_in_a_reconstruction_sensitivity_and_retention_are_one_test():
-    tests = {test["id"]: test for test in reconstruct()["tests"]}
-    assert tests["2.retention.js_nats.random"]["contrast"] == "0.5 candidate - 0.5 random"
-    assert 2 * tests["2.retention.js_nats.random"]["mean"] == pytest.approx(
-        tests["1.sensitivity.js_nats.random"]["mean"]
-    )
+    tests = {test.id: test for test in reconstruct().tests}
+    assert tests["2.retention.js_nats.random"].contrast == "0.5 candidate - 0.5 random"
+    assert 2 * tests["2.retention.js_nats.random"].mean == pytest.approx(tests["1.sensitivity.js_nats.random"].mean)
 
 
 def test_reconstruction_by_any_net_is_refuted_by_b():
@@ -189,53 +194,53 @@ def test_reconstruction_by_any_net_is_refuted_by_b():
 
 def test_reconstruction_beaten_by_a_linear_map_is_not_supported():
     record = reconstruct({"linear": 0.97})
-    assert record["verdict"] == "INCONCLUSIVE"
-    assert "4.attribution.js_nats.linear" in record["reason"]
+    assert record.verdict == "INCONCLUSIVE"
+    assert "4.attribution.js_nats.linear" in record.reason
 
 
-def test_the_record_is_plain_json_and_complete():
+def test_the_record_is_read_as_it_was_written():
     record = judge(draws={"random": 3, "permuted": 3})
-    assert json.loads(json.dumps(record, allow_nan=False)) == record
-    keys = "verdict reason tests refutations share gap_closure resolvable_gap primary_metric secondary counts arms"
-    assert set(keys.split()) <= set(record)
-    assert record["arms"]["random"]["draws"] == 3
-    assert set(record["arms"]["raw"]) == {"draws", "domain", "general", "on_training_text"}
-    assert set(record["secondary"]) == PARTS - {"js_nats"}
-    assert record["counts"]["groups"] == {"domain": 32, "general": 32, "on_training_text": 32}
+    assert Fit.model_validate(json.loads(json.dumps(record.plain(), allow_nan=False))) == record
+    assert set(record.plain()) == set(Fit.model_fields) - {"published_criteria"}
+    assert record.arms["random"].draws == 3
+    assert set(record.arms["raw"].plain()) == {"draws", "domain", "general", "on_training_text"}
+    assert set(record.secondary) == PARTS - {"js_nats"}
+    assert record.counts.groups == {"domain": 32, "general": 32, "on_training_text": 32}
 
 
 def test_arms_are_reported_in_natural_signs():
-    js = judge()["arms"]["raw"]["domain"]["js_nats"]
-    assert js["lower"] < js["mean"] < js["upper"]
-    assert js["mean"] == pytest.approx(0.30, abs=0.01)
-    assert set(js["per_seed"]) == set("01234")
+    js = judge().arms["raw"].domain["js_nats"]
+    assert js.lower < js.mean < js.upper
+    assert js.mean == pytest.approx(0.30, abs=0.01)
+    assert set(js.per_seed) == set("01234")
 
 
 def test_published_criteria_are_met_by_placebos_too():
     evidence = validate(rows({**TRANSFER, "random": 0.95}))
-    found = published_criteria(evidence, fit="kd", criteria=CRITERIA, thresholds=PROTOCOL["published_criteria"])
-    assert found["sentence"] == "published criteria met by: transferred yes; control arms 1 of 6"
-    assert found["arms"]["raw"]["met"] == dict.fromkeys(PARTS, False)
-    assert found["arms"]["raw"]["means"]["top1"] == pytest.approx(0.40, abs=0.02)
+    tables, kind = fit_tables(evidence, fit="kd", criteria=CRITERIA), KINDS["transfer"]
+    found = published_criteria(tables, THRESHOLDS, kind.claimed, kind.controls)
+    assert found.sentence == "published criteria met by: transferred yes; control arms 1 of 6"
+    assert found.arms["raw"].met.plain() == dict.fromkeys(PARTS, False)
+    assert found.arms["raw"].means.top1 == pytest.approx(0.40, abs=0.02)
 
 
 def test_a_headline_says_how_many_stay_supported():
     verdicts = {"strong": "SUPPORTED", "weak": "SUPPORTED", "no": "REFUTED"}
     found = headline(verdicts, {**verdicts, "weak": "INCONCLUSIVE"}, CRITERIA)
-    assert found["sentence"] == "2 of 3 claims SUPPORTED; 1 of 3 stay SUPPORTED with intervals of 0.98333"
-    assert found["level"] == strict_level(CRITERIA, 3)
+    assert found.sentence == "2 of 3 claims SUPPORTED; 1 of 3 stay SUPPORTED with intervals of 0.98333"
+    assert found.level == strict_level(CRITERIA, 3)
 
 
 def test_a_marginal_claim_does_not_survive_a_long_headline():
     levels = {"transferred": 0.82}
-    assert judge(levels)["verdict"] == "SUPPORTED"
-    assert judge(levels, level=strict_level(CRITERIA, 1000))["verdict"] == "INCONCLUSIVE"
+    assert judge(levels).verdict == "SUPPORTED"
+    assert judge(levels, level=strict_level(CRITERIA, 1000)).verdict == "INCONCLUSIVE"
 
 
 def test_a_stricter_level_widens_every_interval():
     usual, strict = judge(), judge(level=strict_level(CRITERIA, 5))
-    for a, b in zip(usual["tests"] + usual["vacuous"], strict["tests"] + strict["vacuous"], strict=True):
-        assert a["interval"]["half"] < b["interval"]["half"]
+    for a, b in zip(usual.tests + usual.vacuous, strict.tests + strict.vacuous, strict=True):
+        assert a.interval.half < b.interval.half
 
 
 def test_headline_of_different_claims_raises():
@@ -244,26 +249,28 @@ def test_headline_of_different_claims_raises():
 
 
 def test_the_numbers_come_from_the_criteria():
-    lenient = Criteria.from_mapping({**PROTOCOL["criteria"], "parity": 0.1, "half": 0.05})
+    lenient = Criteria.model_validate({**PROTOCOL["criteria"], "parity": 0.1, "half": 0.05})
     levels = {"transferred": 0.62, "native": 0.97}
     evidence = validate(rows({**TRANSFER, **levels}))
-    assert judge(levels)["verdict"] == "REFUTED"
+    assert judge(levels).verdict == "REFUTED"
     found = judge_transfer(evidence, regime="oracle-kd", fit="kd", criteria=lenient, frozen=True)
-    assert found["verdict"] == "SUPPORTED"
+    assert found.verdict == "SUPPORTED"
 
 
 def test_criteria_refuse_missing_and_unknown_keys():
     given = dict(PROTOCOL["criteria"])
     given["levle"] = given.pop("level")
-    with pytest.raises(ConfigError, match="missing or unknown level, levle"):
-        Criteria.from_mapping(given)
-    with pytest.raises(ConfigError, match="primary_metric: 'js' is none of"):
-        Criteria.from_mapping({**PROTOCOL["criteria"], "primary_metric": "js"})
+    with pytest.raises(ValidationError, match="levle"):
+        Criteria.model_validate(given)
+    with pytest.raises(ValidationError, match="primary_metric"):
+        Criteria.model_validate({**PROTOCOL["criteria"], "primary_metric": "js"})
 
 
-def test_the_protocol_file_fits_its_closed_schema():
-    schema = ROOT / "workflow/schemas/protocol.schema.yaml"
-    validator = Draft202012Validator(safe_load(schema.read_text(encoding="utf-8")))
-    validator.validate(PROTOCOL)
-    assert not validator.is_valid({**PROTOCOL, "extra": 1})
-    assert not validator.is_valid({**PROTOCOL, "criteria": {**PROTOCOL["criteria"], "extra": 1}})
+@pytest.mark.parametrize("where", [(), ("criteria",), ("published_criteria",)])
+def test_the_protocol_is_closed_at_every_level(where):
+    given = deepcopy(PROTOCOL)
+    assert Protocol.model_validate(given).criteria == CRITERIA
+    node = given[where[0]] if where else given
+    node["extra"] = 1
+    with pytest.raises(ValidationError, match="extra"):
+        Protocol.model_validate(given)

@@ -6,10 +6,11 @@ import shutil
 import pytest
 from test_documents import ROOT, commands
 
-from abi.base.files import read_json, sha256_file, write_json, write_tensors
+from abi.base.files import write_tensors
 from abi.base.job import Job
+from abi.base.manifests import BackboneManifest, ModuleFacts
 from abi.cli import main
-from abi.models.backbone import describe_backbone, load_backbone, save_backbone, save_head
+from abi.models.backbone import describe_backbone, load_backbone, save_backbone
 from abi.models.module import AbiModule, ModuleConfig, load_module, save_module
 from abi.plan.config import load
 
@@ -24,14 +25,11 @@ def backbone_in(folder, backbone, name):
     """Save a backbone with its manifest as the job that builds one does."""
     place = folder / f"results/tiny/backbones/{name}"
     save_backbone(backbone, place)
-    described = describe_backbone(backbone, place)
     head = folder / f"results/tiny/heads/{name}.safetensors"
-    scale = save_head(backbone, head)
-    write_json(place.with_suffix(".json"), "backbone", {
-        "name": name, "revision": "built", **described, "head_scale": scale, "head_sha256": sha256_file(head),
-        "pretraining": {}, "provenance": Job("r", {}, "c", [], 1).provenance(),
-    })  # fmt: skip
-    return described["weights_sha256"]
+    provenance = Job("r", {}, "c", [], 1).provenance()
+    about = describe_backbone(backbone, place, head, name=name, revision="built", provenance=provenance)
+    about.write(place.with_suffix(".json"))
+    return about.weights_sha256
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +41,11 @@ def built(tmp_path_factory, make_backbone):
     backbone_in(folder, make_backbone("t5"), "t5_large")
     module = AbiModule(ModuleConfig(16, (2,), 8), seed=1).requires_grad_(False)
     module.proj_out.weight.mul_(4)
-    about = {"base_model": "gpt2_medium", "base_revision": "built", "base_sha256": base, "head_sha256": "b" * 64}
-    about |= {"vocabulary": "c" * 20, "name": "standard", "role": "oracle", "text": "python", "seed": 1}
-    save_module(module, folder / MODULE, about)
+    facts = ModuleFacts(
+        base_model="gpt2_medium", base_revision="built", base_sha256=base, head_sha256="b" * 64,
+        vocabulary="c" * 20, name="standard", role="oracle", text="python", seed=1,
+    )  # fmt: skip
+    save_module(module, folder / MODULE, facts)
     return folder
 
 
@@ -66,7 +66,7 @@ def test_it_continues_the_prompt_and_a_module_changes_what_it_says(checkout, cap
     plain = json.loads(said(capsys, *PLAIN, "--json"))
     attached = json.loads(said(capsys, *PLAIN, "--module", MODULE, "--json"))
     assert plain["module"] is None
-    assert attached["module"] == load_module(MODULE)[1]["sha256"]
+    assert attached["module"] == load_module(MODULE)[1].sha256
     assert 1 <= len(plain["ids"]) <= 8
     assert plain["ids"] != attached["ids"]
     assert said(capsys, *PLAIN) == "def main(" + plain["text"] + "\n"
@@ -125,4 +125,4 @@ def test_weights_that_are_not_the_manifests_are_code_1(built, tmp_path, monkeypa
     kept = {name: tensor.clone() for name, tensor in tensors.items() if name != "lm_head.weight"}
     write_tensors(tmp_path / BACKBONE / "model.safetensors", kept, {"format": "pt"})
     assert "the weights are not those of" in said(capsys, *PLAIN, code=1)
-    assert read_json(f"{BACKBONE}.json", "backbone")["name"] == "gpt2_medium"
+    assert BackboneManifest.read(f"{BACKBONE}.json").name == "gpt2_medium"

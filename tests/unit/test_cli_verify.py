@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def empty_folder(monkeypatch):
 
 
 def run(*arguments, **options):
-    command = [sys.executable, *options.pop("flags", ()), "-m", "abi", *arguments]
+    command = [sys.executable, *options.pop("flags", ()), "-m", "abi.cli", *arguments]
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONIOENCODING": "ascii:strict"}
     return subprocess.run(
         command,
@@ -76,7 +77,8 @@ def test_verify_imports_neither_torch_nor_numpy():
     result = run("verify", flags=("-X", "importtime"))
     modules = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
     assert "abi.audit.record" in modules
-    assert not {name.split(".")[0] for name in modules} & {"torch", "numpy", "scipy", "pandas", "snakemake"}
+    heavy = {"torch", "numpy", "scipy", "pandas", "snakemake", "pydantic", "yaml", "typer", "matplotlib", "jinja2"}
+    assert not {name.split(".")[0] for name in modules} & heavy
 
 
 def test_time_of_verify_as_information(capsys):
@@ -160,11 +162,22 @@ def test_an_unknown_claim_lists_the_valid_ones(capsys):
     assert "transition_zone" in err
 
 
-def test_an_unknown_option_is_one_sentence(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main.main(["verify", "--jsno"])
-    assert exit_.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", "--jsno"], "abi verify: .*--jsno; see `abi verify --help`"),
+        (["claims", "--jsno"], "abi claims: .*--jsno.*; see `abi claims --help`"),
+        (["show"], "abi show: .*CLAIM"),
+        (["plan", "--cores", "many"], "abi plan: .*--cores.* integer"),
+        (["--jsno"], "'--jsno' is no option before a command"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(arguments, words, capsys):
+    assert main.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert re.search(words, captured.err)
 
 
 def test_no_command_prints_help_and_exits_2(capsys):
@@ -174,10 +187,8 @@ def test_no_command_prints_help_and_exits_2(capsys):
 
 @pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in main.COMMANDS)])
 def test_help_shows_one_example_per_command(arguments, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main.main(arguments)
-    assert exit_.value.code == 0
-    assert "example:\n  abi " in capsys.readouterr().out
+    assert main.main(arguments) == 0
+    assert re.search(r"example:\n +abi ", capsys.readouterr().out)
 
 
 def in_bash(command):
@@ -193,40 +204,42 @@ def in_bash(command):
 
 
 def test_a_closed_pipe_is_no_error():
-    command = f"{sys.executable} -m abi verify | head -1; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m abi.cli verify | head -1; exit ${{PIPESTATUS[0]}}"
     result = in_bash(command)
     assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_closed_pipe_does_not_hide_tampering(config):
     edit(config / "record" / LINEAGE, "87.95747", "91.05747")
-    command = f"{sys.executable} -m abi verify --config {config} | true; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m abi.cli verify --config {config} | true; exit ${{PIPESTATUS[0]}}"
     result = in_bash(command)
     assert (result.returncode, result.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(("command", "stream"), [("verify", ">&-"), ("claims", ">&-"), ("check", ">&-")])
 def test_a_closed_stdout_is_no_error(command, stream):
-    result = in_bash(f"{sys.executable} -m abi {command} {stream}")
+    result = in_bash(f"{sys.executable} -m abi.cli {command} {stream}")
     assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", ["claims", "check"])
 def test_a_closed_pipe_is_no_error_of_any_command(command):
-    result = in_bash(f"{sys.executable} -u -m abi {command} | true; exit ${{PIPESTATUS[0]}}")
+    result = in_bash(f"{sys.executable} -u -m abi.cli {command} | true; exit ${{PIPESTATUS[0]}}")
     assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_full_disk_behind_stdout_is_one_sentence():
-    result = in_bash(f"{sys.executable} -m abi check > /dev/full")
+    result = in_bash(f"{sys.executable} -m abi.cli check > /dev/full")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "stdout: cannot be written (No space left" in result.stderr
 
 
 def test_interruption_is_one_line(monkeypatch, capsys):
-    def interrupt(options):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "verify", interrupt)
-    assert main.main(["verify"]) == 130
-    assert capsys.readouterr().err == "abi: interrupted\n"
+    monkeypatch.setattr("abi.audit.record.judgement.load", interrupt)
+    monkeypatch.setattr("abi.cli.config.load", interrupt)
+    for command in ("verify", "check"):
+        assert main.main([command]) == 130
+        assert capsys.readouterr().err == "abi: interrupted\n"

@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 from evidence_rows import CRITERIA, rows
 
-from abi.judge.tables import study, validate
+from abi.judge.tables import fit_tables, validate
 from abi.plan.config import load
 from abi.plan.jobs import seeds_of
-from abi.plan.transfers import Study
+from abi.plan.workflow import Workflow
 
-STUDY = Study(load("tiny"))
+STUDY = Workflow(load("tiny"))
 CLAIM = "gpt2_to_qwen"
 
 
@@ -43,5 +43,5 @@ def test_a_claim_without_the_key_has_one_number_of_seeds():
 def test_each_fit_is_judged_on_its_own_seeds_and_none_counts_as_dropped(fit, seeds):
     both = rows(n_seeds=6, fit="closed-form"), rows(n_seeds=3, fit="kd", seed=1)
     frame = validate(pd.concat([both[0], both[1][both[1]["fit"] != "-"]], ignore_index=True))
-    found = study(frame, fit=fit, criteria=CRITERIA)
+    found = fit_tables(frame, fit=fit, criteria=CRITERIA)
     assert (len(found.seeds), found.dropped_seeds) == (seeds, ())

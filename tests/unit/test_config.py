@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from importlib import metadata
@@ -5,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
-from abi.arms.recipes import RECIPES
-from abi.audit.results import checkout
 from abi.base.errors import ConfigError
-from abi.plan import checks, config
+from abi.plan import config
+from abi.plan.schemas import FOLDER, schema_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,9 +35,37 @@ def sentence(root, scale="tiny"):
     return str(error.value)
 
 
+def told(root, scale="tiny"):
+    with pytest.raises(ConfigError) as error:
+        config.load(scale, root)
+    return str(error.value).splitlines()
+
+
 @pytest.mark.parametrize("scale", config.scales())
 def test_every_shipped_scale_is_valid(scale):
     assert config.load(scale).claims
+
+
+def test_the_schemas_are_those_of_the_models():
+    for path, text in schema_files().items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path} is out of date; run `make docs`"
+    assert {path.name for path in (ROOT / FOLDER).iterdir()} == {Path(path).name for path in schema_files()}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("claims", "claims.yaml"),
+        ("protocol", "protocol.yaml"),
+        ("scale", "scales/tiny.yaml"),
+        ("scale", "scales/paper.yaml"),
+    ],
+)
+def test_the_files_of_config_fit_their_schema(name, file):
+    validator = Draft202012Validator(json.loads((ROOT / FOLDER / f"{name}.schema.json").read_text(encoding="utf-8")))
+    given = yaml.safe_load((ROOT / "config" / file).read_text(encoding="utf-8"))
+    assert not list(validator.iter_errors(given))
+    assert not validator.is_valid({**given, "extra": 1})
 
 
 def test_an_unknown_scale_is_named_with_the_closest(root):
@@ -44,7 +73,10 @@ def test_an_unknown_scale_is_named_with_the_closest(root):
 
 
 CLAIM_FAULTS = {
-    "unknown key": (lambda c: c.update(sedes=1), "unknown key 'sedes' in claims.t5_to_gpt2; did you mean 'seeds'?"),
+    "unknown key": (
+        lambda c: c.update(sedes=1),
+        "claims.t5_to_gpt2: kind transfer has no 'sedes'; did you mean 'seeds'?",
+    ),
     "unknown backbone": (lambda c: c.update(target="gpt2_medum"), "did you mean 'gpt2_medium'?"),
     "unknown text": (lambda c: c.update(text="pyhton"), "did you mean 'python'?"),
     "unknown module": (lambda c: c.update(module="standart"), "did you mean 'standard'?"),
@@ -59,11 +91,14 @@ CLAIM_FAULTS = {
         "t5_large is an encoder-decoder; take it out",
     ),
     "unknown regime": (lambda c: c.update(regimes=["fewshot"]), "regimes"),
-    "arms of its own": (lambda c: c.update(arms=["random", "bias"]), "a transfer has no 'arms'"),
-    "no target": (lambda c: c.pop("target"), "a transfer needs 'target'"),
-    "ladder with a text": (lambda c: c.update(kind="ladder", rungs=["a", "b"]), "a ladder has no"),
+    "arms of its own": (lambda c: c.update(arms=["random", "bias"]), "kind transfer has no 'arms'"),
+    "no target": (lambda c: c.pop("target"), "kind transfer needs 'target'"),
+    "ladder with a text": (lambda c: c.update(kind="ladder", rungs=["a", "b"]), "kind ladder has no"),
     "source equals target": (lambda c: c.update(target="t5_large"), "needs two different backbones"),
-    "reference of a transfer": (lambda c: c.update(reference_module="anchor"), "a transfer has no 'reference_module'"),
+    "reference of a transfer": (
+        lambda c: c.update(reference_module="anchor"),
+        "kind transfer has no 'reference_module'",
+    ),
     "unstored tap": (lambda c: c.update(module="wide"), "does not store"),
     "no seeds": (lambda c: c.update(seeds=0), "seeds"),
     "result file of the summary": (lambda c: c["record"].update(result_file="summary.json"), "is another file"),
@@ -79,7 +114,7 @@ CLAIM_FAULTS = {
 def test_a_faulty_claim_is_one_sentence(root, fault):
     change, words = CLAIM_FAULTS[fault]
     edit(root, "claims.yaml", lambda c: change(c["claims"]["t5_to_gpt2"]))
-    assert words in sentence(root)
+    assert [line for line in told(root) if words in line]
 
 
 TOP_FAULTS = {
@@ -125,8 +160,14 @@ SCALE_FAULTS = {
     "source": (lambda s: s["texts"]["python"].update(sources="wheel"), "did you mean 'wheels'?"),
     "type": (lambda s: s["jobs"]["seeds_per_job"].update(modules="five"), "seeds_per_job.modules"),
     "name of another scale": (lambda s: s.update(scale="smoke"), "write the name of the file"),
-    "name with a slash": (lambda s: s["texts"].update({"a/b": s["texts"]["python"]}), "texts.a/b: may hold a to z"),
-    "rule that is none": (lambda s: s["jobs"]["resources"].update(train={}), "mem_mb"),
+    "name with a slash": (
+        lambda s: s["texts"].update({"a/b": s["texts"]["python"]}),
+        "texts.a/b: 'a/b' is no name that may stand here",
+    ),
+    "resources of a rule that lack one": (
+        lambda s: s["jobs"]["resources"].update(train={"mem_mb": 500, "runtime": 1, "gpu": 0}),
+        "needs 'threads' in jobs.resources.train",
+    ),
     "misspelt rule": (
         lambda s: s["jobs"]["resources"].update(train_module=s["jobs"]["resources"]["default"]),
         "did you mean 'train_modules'?",
@@ -134,15 +175,21 @@ SCALE_FAULTS = {
     "whole number as a float": (lambda s: s["jobs"]["seeds_per_job"].update(modules=2.0), "seeds_per_job.modules: 2.0"),
     "not a number": (lambda s: s["split"].update(train=float("nan")), ".nan is not a number"),
     "infinite": (lambda s: s["calibration"]["kd"].update(ridge_penalty=float("inf")), ".inf is not a number"),
-    "no written text": (lambda s: s["calibration"]["matched"].pop("written"), "needs calibration.matched.written"),
+    "no written text": (
+        lambda s: s["calibration"]["matched"].pop("written"),
+        "calibration.matched: variant 'matched-written' needs `written`",
+    ),
     "huge": (lambda s: s["alignment"].update(max_rows=10**40), "is not a number that a setting can have"),
     "key that is no word": (lambda s: s["texts"].update({2020: s["texts"]["python"]}), "'2020' is no word"),
     "no draws": (lambda s: s["evaluation"].update(rng_seeds=[]), "evaluation.rng_seeds"),
     "folder without path": (
         lambda s: s["sources"].update(a=[{"kind": "folder"}]),
-        "sources.a.0: a source of kind folder",
+        "sources.a.0: kind folder needs 'path'",
     ),
-    "data set without id": (lambda s: s["sources"].update(a=[{"kind": "hub"}]), "sources.a.0: a source of kind hub"),
+    "data set without id": (
+        lambda s: s["sources"].update(a=[{"kind": "hub", "revision": "0" * 40}]),
+        "sources.a.0: kind hub needs 'id'",
+    ),
     "split of a text": (
         lambda s: s["texts"]["markdown"]["split"].update(test=0.5),
         "texts.markdown.split: the shares sum",
@@ -158,7 +205,7 @@ SCALE_FAULTS = {
     ),
     "version as a number": (
         lambda s: s["sources"]["descriptions"][0]["packages"].update(packaging=25.0),
-        "25.0 is not of type 'string'",
+        "packages.packaging: 25.0 should be a valid string",
     ),
     "heading": (
         lambda s: s["sources"].update(a=[{"kind": "hub", "id": "a", "revision": "0" * 40, "heading": "("}]),
@@ -168,7 +215,10 @@ SCALE_FAULTS = {
         lambda s: s["backbones"]["gpt2_medium"]["window"].update(length=1000),
         "1000 tokens are more than the 256 positions",
     ),
-    "no phases of an arm": (lambda s: s["calibration"]["kd"]["phases"].pop("bias"), "has no 'bias'; add it"),
+    "no phases of an arm": (
+        lambda s: s["calibration"]["kd"]["phases"].pop("bias"),
+        "calibration.kd.phases: has no 'bias', which arms of oracle-kd are fitted with; add it",
+    ),
     "deep key": (lambda s: s["backbones"]["t5_large"]["build"]["pretraining"].update(step=3), "did you mean 'steps'?"),
 }
 
@@ -180,6 +230,31 @@ def test_a_faulty_scale_is_one_sentence(root, fault):
     assert words in sentence(root)
 
 
+def test_several_faults_are_all_told_one_sentence_each(root):
+    edit(root, "scales/tiny.yaml", lambda s: s["split"].update(tets=0.5))
+    edit(root, "protocol.yaml", lambda p: p["criteria"].update(level=2))
+    edit(root, "claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(seeds="five", sedes=1))
+    found = told(root)
+    for words in (
+        "claims.t5_to_gpt2.seeds: 'five'",
+        "no 'sedes'",
+        "unknown key 'tets' in split; did you mean",
+        "level: 2 ",
+    ):
+        assert len([line for line in found if words in line]) == 1, (words, found)
+    assert len(found) == 4
+
+
+def test_several_names_that_nothing_defines_are_all_told(root):
+    edit(root, "scales/tiny.yaml", lambda s: s["texts"]["python"].update(sources="wheel"))
+    edit(root, "claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(text="pyhton", module="standart"))
+    assert [line.rpartition("did you mean ")[2][:11].split("'")[1] for line in told(root)] == [
+        "wheels",
+        "python",
+        "standard",
+    ]
+
+
 def test_broken_yaml_names_file_and_line(root):
     (root / "config/claims.yaml").write_text("claims:\n  a: [1\n")
     assert re.search(r"claims.yaml: is not valid YAML in line \d", sentence(root))
@@ -189,17 +264,17 @@ def test_broken_yaml_names_file_and_line(root):
     ("content", "words"),
     [
         (b"a: 1\na: 2\n", "line 2 .'a' occurs twice"),
-        (b"claims: {}\n", "is a required property"),
+        (b"claims: {}\nheadline: [a]\n", "needs 'regimes'; add it"),
         (b"[" * 3000, "is nested too deeply"),
         (b"claims:\n  ? [1, 2]\n  : x\n", "a key is no word"),
-        (b"claims: &a {<<: {b: 1}, b: 2}\nx: {<<: *a, b: 3}\n", "unknown key 'x'"),
-        (b"- a\n", "is not of type 'object'"),
+        (b"claims: &a {<<: {b: 1}, b: 2}\nx: {<<: *a, b: 3}\n", "unknown key 'x' .valid: headline, regimes, claims."),
+        (b"- a\n", "the file: ..a.. should be a valid dictionary; correct it"),
         (b"\xff", "is not valid YAML"),
     ],
 )
 def test_what_is_no_configuration_is_one_sentence(root, content, words):
     (root / "config/claims.yaml").write_bytes(content)
-    assert re.search(words, sentence(root))
+    assert re.search(words, "\n".join(told(root)))
 
 
 def test_a_folder_and_a_loop_of_links_in_place_of_a_file_are_one_sentence(root):
@@ -217,8 +292,8 @@ def test_a_base_that_is_no_mapping_is_refused(root):
 
 
 def test_a_claim_cannot_take_the_name_of_a_rule(root):
-    edit(root, "claims.yaml", lambda c: c["claims"].update(verify=c["claims"].pop("t5_to_gpt2")))
-    assert "claims.verify: is the name of a rule" in sentence(root)
+    edit(root, "claims.yaml", lambda c: c["claims"].update(verify=c["claims"].pop("gpt2_to_gpt2_large")))
+    assert [line for line in told(root) if "claims.verify: is the name of a rule" in line]
 
 
 @pytest.mark.parametrize(
@@ -229,18 +304,11 @@ def test_a_lock_that_is_none_is_refused(root, lock):
     assert "is no lock of `abi pin`" in sentence(root, "paper")
 
 
-def test_files_that_are_no_results_are_those_that_verify_leaves_aside():
-    assert checks.ASIDE == checkout.ASIDE
-
-
 def test_a_scale_extends_another_key_by_key(root):
     tiny, smoke = (config.read_scale(name, root / "config/scales") for name in ("tiny", "smoke"))
-    assert smoke["calibration"]["kd"]["temperature"] == tiny["calibration"]["kd"]["temperature"]
-    assert (
-        smoke["backbones"]["t5_large"]["build"]["pretraining"]["lr"]
-        == tiny["backbones"]["t5_large"]["build"]["pretraining"]["lr"]
-    )
-    assert smoke["calibration"]["kd"]["phases"]["module"] != tiny["calibration"]["kd"]["phases"]["module"]
+    assert smoke.calibration["kd"].temperature == tiny.calibration["kd"].temperature
+    assert smoke.backbones["t5_large"].build.pretraining.lr == tiny.backbones["t5_large"].build.pretraining.lr
+    assert smoke.calibration["kd"].phases["module"] != tiny.calibration["kd"].phases["module"]
 
 
 def test_scales_that_extend_each_other_are_refused(root):
@@ -250,10 +318,10 @@ def test_scales_that_extend_each_other_are_refused(root):
 
 def test_a_lock_pins_what_was_unpinned(root):
     revision = "0" * 40
-    names = [name for name, b in config.read_scale("paper", root / "config/scales")["backbones"].items() if "hub" in b]
+    names = [name for name, b in config.read_scale("paper", root / "config/scales").backbones.items() if b.hub]
     lock = {"backbones": dict.fromkeys(names, revision), "sources": {"Salesforce/wikitext": revision}}
     (root / "config/scales/paper.lock.yaml").write_text(yaml.safe_dump(lock))
-    assert config.unpinned(config.read_scale("paper", root / "config/scales")) == []
+    assert config.read_scale("paper", root / "config/scales").unpinned() == []
 
 
 def test_paper_is_unpinned_until_abi_pin_has_run():
@@ -263,15 +331,11 @@ def test_paper_is_unpinned_until_abi_pin_has_run():
             config.require_pinned(scale, "paper")
 
 
-def test_the_arms_of_the_configuration_are_those_the_engine_makes():
-    assert {kind: set(names) for kind, names in config.ARMS.items()} == {kind: set(r) for kind, r in RECIPES.items()}
-
-
 def test_pinned_text_sources_are_the_locked_versions():
     lock = (ROOT / "envs/requirements.lock").read_text()
-    for place in config.read_scale("tiny", ROOT / "config/scales")["sources"]["wheels"]:
-        assert f"{place['package']}=={place['version']} " in lock
-        assert metadata.version(place["package"]) == place["version"]
+    for place in config.read_scale("tiny", ROOT / "config/scales").sources["wheels"]:
+        assert f"{place.package}=={place.version} " in lock
+        assert metadata.version(place.package) == place.version
 
 
 def test_pip_and_conda_have_the_same_pins():

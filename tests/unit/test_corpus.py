@@ -4,19 +4,17 @@ import hashlib
 import json
 import os
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_arms import PROVENANCE, SHARES, edited, source_of, text_spec
 
-from abi.text.corpus import TextSpec, build_text, summary
+from abi.text.corpus import build_text, summary
 from abi.text.documents import SPLITS, Document, read_documents, split_of, write_documents, write_manifest
 from abi.text.extraction import extract, identifier_share, strip_code
 from abi.text.sources import find_files
-
-SHARES = {"train": 0.5, "calibration": 0.2, "test": 0.3}
 
 
 class DropDocstrings(ast.NodeTransformer):
@@ -193,7 +191,7 @@ def folder(tmp_path):
 @pytest.fixture
 def spec(folder):
     source = {"kind": "folder", "path": str(folder), "pattern": "**/*.py"}
-    return TextSpec("code", [source], 10**9, 10**6, 1, 100, 0.5, SHARES, "s", 2)
+    return text_spec(source)
 
 
 def test_documents_of_a_folder_are_whole_and_traceable(spec, folder):
@@ -206,7 +204,7 @@ def test_documents_of_a_folder_are_whole_and_traceable(spec, folder):
 
 
 def test_the_split_depends_on_the_group_alone(spec):
-    code, prose = build_text(spec), build_text(replace(spec, extract="prose", max_copied_share=1))
+    code, prose = build_text(spec), build_text(edited(spec, extract="prose", max_copied_share=1))
     assert {d.document for d in code} == {d.document for d in prose}
     assert all(d.split == split_of(d.group, SHARES, "s") for d in [*code, *prose])
 
@@ -216,7 +214,7 @@ def test_the_documents_do_not_depend_on_the_order_files_were_made(spec, folder, 
         copy = tmp_path / "other" / "text" / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    again = replace(spec, sources=[{**spec.sources[0], "path": str(tmp_path / "other" / "text")}])
+    again = edited(spec, sources=[edited(spec.sources[0], path=str(tmp_path / "other" / "text"))])
     assert build_text(again) == build_text(spec)
 
 
@@ -238,7 +236,7 @@ def test_a_copy_within_its_group_stays(spec, folder):
 
 def test_caps_hold(spec):
     size = len(lines("m0", 20))
-    capped = build_text(replace(spec, max_bytes_per_document=size // 2, max_documents_per_group=1, max_bytes=size * 12))
+    capped = build_text(edited(spec, max_bytes_per_document=size // 2, max_documents_per_group=1, max_bytes=size * 12))
     assert all(d.n_bytes <= size // 2 and d.text.endswith("\n") and lines("x", 1)[:6] in d.text for d in capped)
     assert max(Counter(d.group for d in capped).values()) == 1
     assert size * 12 <= sum(d.n_bytes for d in capped) < size * 12.5
@@ -246,12 +244,12 @@ def test_caps_hold(spec):
 
 def test_documents_below_the_minimum_are_left_out(spec, folder, refuses):
     with refuses("0 train, 0 calibration and 0 test groups"):
-        build_text(replace(spec, min_bytes_per_document=10**5))
+        build_text(edited(spec, min_bytes_per_document=10**5))
 
 
 def test_too_few_test_groups_are_refused(spec, refuses):
     with refuses("at least 30 test groups"):
-        build_text(replace(spec, min_test_groups=30))
+        build_text(edited(spec, min_test_groups=30))
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfeabc", b"caf\xe9", b"a\0b", b"\x89PNG\r\n\x1a\n\0"])
@@ -263,33 +261,36 @@ def test_what_is_no_utf8_text_is_refused_by_name(spec, folder, content, refuses)
 
 def test_a_missing_folder_and_an_empty_pattern_are_refused(folder, refuses):
     with refuses("is not a folder; correct `path`"):
-        find_files({"kind": "folder", "path": str(folder / "none")})
+        find_files(source_of({"kind": "folder", "path": str(folder / "none")}))
     with refuses("holds no file of that pattern"):
-        find_files({"kind": "folder", "path": str(folder), "pattern": "*.md"})
+        find_files(source_of({"kind": "folder", "path": str(folder), "pattern": "*.md"}))
 
 
 @pytest.mark.parametrize("pattern", ["", "/abs/*"])
 def test_a_pattern_that_is_none_is_refused(folder, pattern, refuses):
     with refuses("cannot be used"):
-        find_files({"kind": "folder", "path": str(folder), "pattern": pattern})
+        find_files(source_of({"kind": "folder", "path": str(folder), "pattern": pattern}))
 
 
 def test_a_home_that_does_not_exist_is_one_sentence(refuses):
     with refuses("is not a folder"):
-        find_files({"kind": "folder", "path": "~no-such-user/text"})
+        find_files(source_of({"kind": "folder", "path": "~no-such-user/text"}))
 
 
 def test_a_file_name_that_is_not_utf8_is_refused(folder, refuses):
     (Path(folder) / os.fsdecode(b"\xff.txt")).write_text("x")
     with refuses("is not UTF-8; rename"):
-        find_files({"kind": "folder", "path": str(folder), "pattern": "**/*.txt"})
+        find_files(source_of({"kind": "folder", "path": str(folder), "pattern": "**/*.txt"}))
 
 
 def test_a_tests_folder_belongs_to_what_it_tests(folder):
     path = folder / "p0" / "tests" / "test_m.py"
     path.parent.mkdir()
     path.write_text("x = 1\n")
-    groups = {f.path.name: f.group for f in find_files({"kind": "folder", "path": str(folder), "pattern": "**/*.py"})}
+    groups = {
+        f.path.name: f.group
+        for f in find_files(source_of({"kind": "folder", "path": str(folder), "pattern": "**/*.py"}))
+    }
     assert groups["test_m.py"] == groups["m0.py"] == "text/p0"
 
 
@@ -347,9 +348,9 @@ def test_a_flipped_bit_in_the_packed_text_is_refused(tmp_path, refuses):
 
 def test_summary_and_manifest_count_what_is_there(spec, tmp_path):
     documents = build_text(spec)
-    found = summary(documents)["splits"]
-    assert sum(found[s]["documents"] for s in SPLITS) == 80
-    assert found["test"]["bytes"] == sum(d.n_bytes for d in documents if d.split == "test")
+    found = summary(documents, PROVENANCE).splits
+    assert sum(found[s].documents for s in SPLITS) == 80
+    assert found["test"].bytes == sum(d.n_bytes for d in documents if d.split == "test")
     write_manifest(documents, tmp_path / "m.csv")
     rows = (tmp_path / "m.csv").read_text().splitlines()
     assert len(rows) == 81

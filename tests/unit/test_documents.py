@@ -3,12 +3,14 @@ import re
 import shlex
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from report_facts import unknown
 
+from abi.cli import config, main
 from abi.cli.show import exit_code
+from abi.report.quoted import Part
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -16,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 def abi(*arguments, folder=ROOT):
     return subprocess.run(
-        [sys.executable, "-m", "abi", *arguments],
+        [sys.executable, "-m", "abi.cli", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -115,6 +117,32 @@ def test_figures_of_the_record_that_a_page_quotes_stand_in_the_record(start):
 @pytest.mark.parametrize(("passed", "code"), [([True, True], 0), ([True, False], 1), ([], 1)])
 def test_the_exit_rule_of_the_original_is_an_option(passed, code):
     assert "abi show reproduce --exit-rule" in (ROOT / "docs" / "updates.md").read_text(encoding="utf-8")
-    result = {"checks": [{"passed": one} for one in passed]}
-    assert exit_code(result, Namespace(exit_rule=True)) == code
-    assert exit_code(result, Namespace(exit_rule=False)) == 0
+    rules = [{"id": "R1", "words": "w", "value": 1.0, "threshold": 1.0, "passed": one} for one in passed]
+    assert exit_code(unknown(checks=rules)) == code
+    assert exit_code(None) == 1
+
+
+DUE = "# Page\n<!-- x:begin (by us) -->\nkeeps 1.5 of 2\n<!-- x:end -->\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (DUE, 0, ""),
+        (DUE.replace("1.5", ""), 1, "PAGE.md: out of date; run `make docs`"),
+        (DUE.replace("keeps 1.5 of 2\n", ""), 1, "PAGE.md: out of date"),
+        (DUE.replace("<!-- x:end -->\n", ""), 2, "PAGE.md: the markers x:begin and x:end must stand there"),
+        ("# Page\n", 2, "PAGE.md: the markers x:begin and x:end must stand there"),
+    ],
+)
+def test_a_document_that_lacks_a_number_or_a_marker_is_not_up_to_date(text, code, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    monkeypatch.setattr(config, "generated_parts", lambda: [Part("PAGE.md", "x", "keeps 1.5 of 2\n")])
+    monkeypatch.setattr(config, "schema_files", dict)
+    (tmp_path / "PAGE.md").write_text(text, encoding="utf-8")
+    assert main.main(["docs", "--check"]) == code
+    assert words in capsys.readouterr().err
+    assert (tmp_path / "PAGE.md").read_text(encoding="utf-8") == text
+    if code == 1:
+        assert main.main(["docs"]) == 0
+        assert (tmp_path / "PAGE.md").read_text(encoding="utf-8") == DUE

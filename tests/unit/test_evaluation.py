@@ -71,7 +71,7 @@ def test_bits_per_byte_are_all_nats_of_a_document_over_all_its_bytes(evidence, a
     scopes, rows = evidence
     for scope, states in scopes.items():
         logits = head.logits(states.final(slice(None))[:, 1:]).double()
-        for i, name in enumerate(states.manifest["documents"]):
+        for i, name in enumerate(states.manifest.documents):
             own = states.document == i
             nats = torch.nn.functional.cross_entropy(
                 logits[own].flatten(0, 1), states.targets(slice(None))[own][:, 1:].flatten(), reduction="sum"
@@ -116,7 +116,7 @@ def test_every_arm_has_every_document(evidence, arms):
     for key in arms:
         for scope, states in scopes.items():
             assert {k[4] for k in rows if k[:4] == (key.fit, key.arm, key.draw, scope)} == set(
-                states.manifest["documents"]
+                states.manifest.documents
             )
 
 

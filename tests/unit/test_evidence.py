@@ -8,7 +8,7 @@ from evidence_rows import CRITERIA, rows
 from abi.base.errors import EvidenceError
 from abi.judge.contrasts import Measure
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS
-from abi.judge.tables import read_draws, read_evidence, study, validate
+from abi.judge.tables import fit_tables, read_draws, read_evidence, validate
 
 JS = Measure("js_nats", "domain")
 
@@ -19,7 +19,7 @@ def good():
 
 
 def load(frame):
-    return study(validate(frame), fit="kd", criteria=CRITERIA)
+    return fit_tables(validate(frame), fit="kd", criteria=CRITERIA)
 
 
 def test_a_file_is_read_as_it_was_written(good, tmp_path):
@@ -181,7 +181,7 @@ def test_the_plain_backbone_may_have_equal_columns_in_bits_per_byte(good):
 
 def test_an_unknown_fit_lists_the_fits_there_are(good):
     with pytest.raises(EvidenceError, match="fit 'ce' has no rows; fits there: kd"):
-        study(validate(good), fit="ce", criteria=CRITERIA)
+        fit_tables(validate(good), fit="ce", criteria=CRITERIA)
 
 
 def test_an_arm_under_two_fits_is_an_error(good):

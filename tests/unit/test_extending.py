@@ -9,23 +9,28 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from made_arms import BASE
 
-from abi.arms import recipes
 from abi.arms.data import Batch, FitData, Objective
+from abi.arms.fitting import Budget, fit_all
 from abi.arms.forms import corrections
-from abi.arms.recipes import Budget, Nets, Recipe, fit_all
+from abi.arms.making import Nets
+from abi.base import catalogue
+from abi.base.catalogue import REGIMES
+from abi.base.digest import code_digest
 from abi.base.errors import ConfigError
 from abi.base.names import CLOSED_FORM
 from abi.models.backbone import Window
 from abi.models.build import build_backbone
 from abi.models.loop import Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
-from abi.plan import config
 from abi.plan.config import load
 from abi.plan.jobs import seeds_of
-from abi.plan.transfers import Study
+from abi.plan.specs.models import Build
+from abi.plan.specs.text import BuildText
+from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import merge, scales
-from abi.text.corpus import TextSpec, build_text
+from abi.text.corpus import build_text
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -55,23 +60,23 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(root):
-    return Study(load("tiny", root))
+    return Workflow(load("tiny", root))
 
 
 def test_every_block_names_its_file():
     assert len(blocks("yaml")) == PAGE.count("```yaml") == 8
-    assert len(blocks("python")) == PAGE.count("```python") == 2
+    assert len(blocks("python")) == PAGE.count("```python") == 1
 
 
 @pytest.mark.parametrize("scale", scales())
 def test_the_configuration_of_the_page_is_valid_at_every_scale(root, scale):
     found = load(scale, root)
     assert CLAIM in found.claims
-    assert BACKBONE in found.scale["backbones"]
+    assert BACKBONE in found.scale.backbones
 
 
 def test_a_hub_backbone_of_the_page_waits_for_its_pin(root):
-    assert BACKBONE in config.unpinned(load("paper", root).scale)
+    assert BACKBONE in load("paper", root).scale.unpinned()
 
 
 def test_the_text_of_the_page_builds_from_a_folder(study, tmp_path, monkeypatch):
@@ -80,7 +85,7 @@ def test_the_text_of_the_page_builds_from_a_folder(study, tmp_path, monkeypatch)
         folder = tmp_path / "notes" / f"topic{i}"
         folder.mkdir(parents=True)
         (folder / "note.md").write_text("".join(f"Line {line} of note {i} says this.\n" for line in range(20)))
-    documents = build_text(TextSpec(**study.text_spec(TEXT)))
+    documents = build_text(BuildText.model_validate(study.text_spec(TEXT)))
     assert len(documents) == 150
     assert len({d.group for d in documents if d.split == "test"}) >= 30
 
@@ -93,7 +98,7 @@ def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(study, te
         "pretraining": {**spec["pretraining"], "steps": 1},
     }
     window = Window(16, 0, 1)
-    backbone, _ = build_backbone(small, texts, window)
+    backbone, _ = build_backbone(Build.model_validate(small), texts, window)
     tokens = torch.arange(32).view(2, 16)
     tensors, scale = backbone.head()
     with torch.no_grad():
@@ -161,17 +166,17 @@ def test_more_seeds_leave_full_batches_as_they_are(study):
 )
 def test_the_controls_the_page_lists_are_those_that_are_required(kind, regime, own):
     listed = re.search(rf"((?:`[a-z-]+`(?:, | and )?)+)\s+for a {kind}", PAGE)
-    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(config.REQUIRED_ARMS[regime]) - {own}
+    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(REGIMES[regime].required) - {own}
 
 
 @pytest.fixture
 def extended(monkeypatch):
-    """The arm of the page, put where the page says."""
-    (_, recipe), (_, name) = blocks("python")
-    table = eval(f"{{{recipe}}}", {"Recipe": Recipe})
-    assert list(table) == [eval(name)] == [ARM]
-    monkeypatch.setitem(recipes.RECIPES, "oracle-kd", recipes.ORACLE_KD | table)
-    monkeypatch.setitem(config.ARMS, "oracle-kd", (*config.ARMS["oracle-kd"], ARM))
+    """The arm of the page, put where the page says: one entry of the catalogue."""
+    [(file, entry)] = blocks("python")
+    assert file == "abi/base/catalogue.py"
+    arm = eval(f"({entry.strip().rstrip(',')})", vars(catalogue))
+    assert arm.name == ARM
+    monkeypatch.setitem(catalogue.ARMS, arm.name, arm)
 
 
 def test_a_claim_may_list_the_arm_of_the_page_once_it_is_there(root, tmp_path, extended):
@@ -180,7 +185,7 @@ def test_a_claim_may_list_the_arm_of_the_page_once_it_is_there(root, tmp_path, e
     content = yaml.safe_load(path.read_text())
     content["claims"][CLAIM]["extra_arms"] = {"oracle-kd": [ARM]}
     path.write_text(yaml.safe_dump(content))
-    assert ARM in Study(load("tiny", tmp_path)).calibration_spec(CLAIM, "1-3")["arms"]
+    assert ARM in Workflow(load("tiny", tmp_path)).calibration_spec(CLAIM, "1-3")["arms"]
 
 
 def test_an_arm_that_is_nowhere_is_refused(root, tmp_path):
@@ -191,15 +196,70 @@ def test_an_arm_that_is_nowhere_is_refused(root, tmp_path):
         load("tiny", tmp_path)
 
 
-def test_the_arm_of_the_page_is_fitted_with_its_net_frozen(make_states, head, facts, tmp_path, extended):
+def test_the_arm_of_the_page_is_fitted_with_its_net_frozen(make_states, head, tmp_path, extended):
     shape, schedule = ModuleConfig(8, (2,), 6), Schedule([Phase(2, 1e-2)])
     states = make_states()
     data = FitData(states, head, corrections(AbiModule(shape, 2).requires_grad_(False), states))
     budget = Budget({"module": schedule}, Batch(4), Objective("kd"), 1e-3)
-    about = {key: value for key, value in facts.items() if key not in {"name", "role", "seed"}}
-    records = fit_all("oracle-kd", [ARM], shape, Nets(), data, budget, seed=1, folder=tmp_path, facts=about)
-    assert [record["fit"] for record in records] == ["kd", *[CLOSED_FORM] * 3]
-    assert len({record["domain_sha256"] for record in records}) == 3
+    entries = fit_all(
+        "oracle-kd", [ARM], shape, Nets(), data, budget, seed=1, folder=tmp_path, base=BASE, text="python"
+    )
+    assert [entry.fit for entry in entries] == ["kd", *[CLOSED_FORM] * 3]
+    assert len({entry.domain_sha256 for entry in entries}) == 3
+
+
+PLANNED = """
+from typing import Literal
+from abi.plan.kinds.update import OfUpdate
+from abi.plan.specs.judge import UpdateClaim
+
+class DriftClaim(UpdateClaim):
+    kind: Literal["drift"]
+
+class OfDrift(OfUpdate):
+    def seen(self, batch):
+        return super().seen(batch) | {"kind": "update"}
+
+GIVEN, JOBS = DriftClaim, OfDrift
+"""
+JUDGED = """
+from dataclasses import replace
+from abi.base.catalogue import KINDS
+from abi.judge.kinds import update
+
+KINDS.setdefault("drift", replace(KINDS["update"], name="drift"))
+JUDGED = (replace(update.JUDGED[0], name="drift"),)
+"""
+ASKED = """
+from abi.base.digest import code_digest
+from abi.judge.kinds import judged_kinds
+from abi.plan.config import load
+from abi.plan.specs.judge import JudgeStudy
+from abi.plan.workflow import Workflow
+
+study = Workflow(load("tiny"))
+spec = JudgeStudy.model_validate(study.verdict_spec("t5_drift"))
+assert spec.claim.kind == "drift" and spec.claim.texts == ["python"] and spec.plain() == study.verdict_spec("t5_drift")
+assert study.evaluation_input("t5_drift", "1-3") == study.evaluation_input("t5_update", "1-3")
+assert study.result_file("t5_drift") == "results/tiny/t5_drift.json"
+assert judged_kinds()["drift"].studies(spec.claim, 1) == ["round1-python"]
+print(code_digest("abi/steps/judge_study.py"))
+"""
+
+
+def test_a_kind_of_claim_is_two_files(tmp_path):
+    for part in ("abi", "config", "workflow"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "abi/plan/kinds/drift.py").write_text(PLANNED)
+    (tmp_path / "abi/judge/kinds/drift.py").write_text(JUDGED)
+    path = tmp_path / "config" / "claims.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["claims"]["t5_drift"] = {**content["claims"]["t5_update"], "kind": "drift", "record": {}}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    done = subprocess.run([sys.executable, "-c", ASKED], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={"PYTHONPATH": str(tmp_path)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() != code_digest("abi/steps/judge_study.py")
 
 
 @pytest.mark.workflow

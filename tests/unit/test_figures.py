@@ -3,9 +3,10 @@ import re
 import pytest
 from report_facts import results, unknown
 
-from abi.report.figures import curves, dots, graph
-from abi.report.figures.canvas import COLOURS, ROLES, Drawing, name_of, svg_of, write
-from abi.report.tables import ORDER
+from abi.base.catalogue import ARMS, ROLES
+from abi.judge.fits import ArmFigures, Figure
+from abi.report.figures import dots, graph, lines
+from abi.report.figures.canvas import CYCLE, Drawing, colour_of, name_of, svg_of, write
 
 
 def draw(panel):
@@ -32,15 +33,15 @@ def test_ids_are_those_of_the_figure_and_its_words_are_escaped(plain):
     assert "<desc>one &amp; two</desc>" in svg
 
 
-def test_every_known_arm_has_one_colour():
-    arms = [arm for _, _, names in ROLES for arm in names]
-    assert sorted(arms) == sorted(ORDER)
-    assert len(COLOURS) == len(arms)
+def test_every_known_arm_has_the_colour_of_its_role_and_no_two_roles_share_one():
+    assert len({role.colour for role in ROLES}) == len(ROLES)
+    assert {arm: colour_of(arm, 3) for arm in ARMS} == {arm.name: arm.role.colour for arm in ARMS.values()}
+    assert colour_of("somebody", 1) == CYCLE[1]
 
 
 def test_every_seed_is_a_dot_and_the_threshold_a_line():
-    [result] = [r for r in results() if r["claim"]["id"] == "t5_to_gpt2"]
-    drawings = {d.name: d for d in dots.drawings("t5_to_gpt2", "kd", result["fits"]["kd"])}
+    [result] = [r for r in results() if r.claim.id == "t5_to_gpt2"]
+    drawings = {d.name: d for d in dots.drawings("t5_to_gpt2", "kd", result.fits["kd"])}
     js, text = (svg_of(drawings[f"arms-t5_to_gpt2-kd-{metric}"]) for metric in ("js_nats", "bits_per_byte"))
     n_arms = len(drawings["arms-t5_to_gpt2-kd-js_nats"].rows)
     assert js.count("<use ") >= n_arms * (5 + 1)
@@ -50,28 +51,34 @@ def test_every_seed_is_a_dot_and_the_threshold_a_line():
 
 
 def test_a_ladder_of_budgets_is_named_in_the_caption():
-    [result] = [r for r in results() if r["claim"]["id"] == "gpt2_to_qwen_few_shot"]
-    assert "mean over 3 draws or budgets" in dots.drawings("x", "ce", result["fits"]["ce"])[0].caption
+    [result] = [r for r in results() if r.claim.id == "gpt2_to_qwen_few_shot"]
+    assert "mean over 3 draws or budgets" in dots.drawings("x", "ce", result.fits["ce"])[0].caption
 
 
 def test_metrics_that_are_not_known_are_drawn_all_the_same():
-    entry = {"mean": 1.5, "lower": None, "upper": None, "per_seed": {"1": 1.5}}
-    [drawing] = dots.drawings("x", "y", {"arms": {"new": {"draws": 1, "later": {"efficacy": entry}}}})
+    entry = Figure(mean=1.5, lower=None, upper=None, per_seed={"1": 1.5}, msd=None, mss=None, mse=None)
+    arms = {"new": ArmFigures(draws=1, general={"efficacy": entry})}
+    [drawing] = dots.drawings("x", "y", study().model_copy(update={"arms": arms}))
     assert (drawing.name, drawing.rows) == ("arms-x-y-efficacy", (("new", 1.5, None, None, 1.5),))
+    assert "efficacy (general)" in drawing.caption
     assert ">new</text>" in svg_of(drawing)
 
 
+def study():
+    return unknown().fits["round1-python"]
+
+
 def test_a_study_without_arms_has_no_figure():
-    assert dots.drawings("x", "y", {}) == []
+    assert dots.drawings("x", "y", study().model_copy(update={"arms": {}})) == []
 
 
 def test_a_single_cell_and_a_single_point_are_drawn():
     found = unknown()
-    matrix = {**found["matrices"][0], "rows": ["a"], "columns": ["b"], "values": [[0.5]]}
-    curve = {**found["curves"][0], "series": [{"name": "s", "x": [1], "y": [2]}]}
-    assert ">0.5</text>" in svg_of(curves.matrix("x", matrix))
-    assert "<svg" in svg_of(curves.curve("x", curve))
-    assert "<svg" in svg_of(curves.curve("x", {**curve, "series": [{"name": "s", "x": [1], "y": [None]}]}))
+    matrix = found.matrices[0].model_copy(update={"rows": ["a"], "columns": ["b"], "values": [[0.5]]})
+    assert ">0.5</text>" in svg_of(lines.matrix("x", matrix))
+    for y in (2.0, None):
+        series = found.curves[0].series[0].model_copy(update={"x": [1.0], "y": [y], "lower": None, "upper": None})
+        assert "<svg" in svg_of(lines.curve("x", found.curves[0].model_copy(update={"series": [series]})))
 
 
 def test_rules_lie_below_what_they_need_and_implied_edges_are_left_out():

@@ -10,18 +10,16 @@ from abi.arms.forms import (
     ARM_FILE,
     LinearMap,
     LogitBias,
-    correction_of,
+    Readout,
     corrections,
     load_fitted,
-    logit_bias_of,
     save_simple,
-    taps_of,
 )
 from abi.arms.gradient import ToFit, fit_gradients
 from abi.base.errors import TamperError
 from abi.base.seeds import derive_seed
 from abi.models.loop import BatchOrder, Phase, Schedule
-from abi.models.module import AbiModule, ModuleConfig, save_module, without_domain_net
+from abi.models.module import AbiModule, ModuleConfig, without_domain_net
 
 CONFIG = ModuleConfig(8, (0, 2), 6)
 STEPS = Schedule([Phase(4, 1e-2)])
@@ -81,7 +79,7 @@ def test_a_linear_teacher_is_found_exactly(data):
     linear = LinearMap((0, 2), 8)
     linear.standardise(states)
     solve(linear, data, 1e-9)
-    torch.testing.assert_close(correction_of(linear, states, slice(None)), data.teacher, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(linear.correction(states, slice(None)), data.teacher, rtol=1e-3, atol=1e-3)
 
 
 def test_a_module_that_is_the_teacher_solves_to_itself(data):
@@ -129,11 +127,17 @@ def test_standardised_features_have_mean_zero_and_spread_one(data):
 
 
 def test_an_unfitted_linear_map_and_bias_correct_nothing(data):
-    assert correction_of(LinearMap((0, 2), 8), data.states, slice(None)).abs().max() == 0
-    assert correction_of(LogitBias(11), data.states, slice(None)) is None
-    assert correction_of(None, data.states, slice(None)) is None
-    assert logit_bias_of(LogitBias(11)).abs().max() == 0
-    assert logit_bias_of(None) is logit_bias_of(LinearMap((0, 2), 8)) is None
+    assert LinearMap((0, 2), 8).correction(data.states, slice(None)).abs().max() == 0
+    assert LogitBias(11).correction(data.states, slice(None)) is None
+    assert LogitBias(11).logit_bias.abs().max() == 0
+    assert LinearMap((0, 2), 8).logit_bias is None
+
+
+def test_the_plain_backbone_reads_nothing_and_adds_nothing(data):
+    readout = Readout(None, data.head)
+    assert readout.read(data.states, slice(None)) is None
+    plain = data.head.logits(data.states.final(slice(2))).flatten(0, 1)
+    assert readout.logits(plain, None) is plain
 
 
 def fitted(model, data, objective="kd", schedule=STEPS, trainable=None, frozen=None, seed=3, of="windows"):
@@ -144,13 +148,13 @@ def fitted(model, data, objective="kd", schedule=STEPS, trainable=None, frozen=N
 
 
 def loss_by_hand(model, data, objective, index):
-    correction = correction_of(model, data.states, index)
+    correction = model.correction(data.states, index)
     if objective == "correction-mse":
         return F.mse_loss(correction, data.teacher[index])
     final = data.states.final(index).flatten(0, 1)
     student = data.head.logits(final if correction is None else final + correction.flatten(0, 1))
-    if logit_bias_of(model) is not None:
-        student = student + logit_bias_of(model)
+    if model.logit_bias is not None:
+        student = student + model.logit_bias
     ce = F.cross_entropy(student, data.states.targets(index).flatten())
     if objective == "ce":
         return ce
@@ -174,18 +178,17 @@ def test_every_position_is_a_window_of_its_own_with_what_is_taught_there(data):
 
 
 @pytest.mark.parametrize(
-    ("section", "batch", "most", "windows"),
+    ("batch", "most", "windows"),
     [
-        ({"batch": 8}, Batch(8), 8, 8),
-        ({"batch": 20, "batch_of": "windows"}, Batch(20), 12, 12),
-        ({"batch": 13, "batch_of": "positions"}, Batch(13, "positions"), 13, 3),
-        ({"batch": 2, "batch_of": "positions"}, Batch(2, "positions"), 2, 1),
-        ({"batch": 500, "batch_of": "positions"}, Batch(500, "positions"), 72, 12),
+        (Batch(8), 8, 8),
+        (Batch(20), 12, 12),
+        (Batch(13, "positions"), 13, 3),
+        (Batch(2, "positions"), 2, 1),
+        (Batch(500, "positions"), 72, 12),
     ],
 )
-def test_a_batch_is_what_its_section_says_and_at_most_what_there_is(data, section, batch, most, windows):
+def test_a_batch_is_at_most_what_there_is(data, batch, most, windows):
     assert data.states.targets(slice(None)).shape == (12, 6)
-    assert Batch.given(section) == batch
     assert (batch.at_most(data.states).size, batch.at_most(data.states).of) == (most, batch.of)
     assert batch.as_windows(data.states) == windows
 
@@ -282,16 +285,12 @@ def test_derived_seeds_are_31_bit_fixed_and_of_their_own():
 def test_a_saved_arm_comes_back_with_the_same_corrections(data, name, tmp_path, facts):
     model = arms()[name]
     fitted(model, data)
-    save_module(model, tmp_path, facts) if isinstance(model, AbiModule) else save_simple(
-        model, tmp_path / ARM_FILE, BASE
-    )
+    model.save(tmp_path, facts)
     again = load_fitted(tmp_path)
-    assert taps_of(again) == taps_of(model)
+    assert again.taps == model.taps
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
     if name != "bias":
-        assert torch.equal(
-            correction_of(again, data.states, slice(None)), correction_of(model, data.states, slice(None))
-        )
+        assert torch.equal(again.correction(data.states, slice(None)), model.correction(data.states, slice(None)))
     assert not any(p.requires_grad for p in again.parameters())
 
 
@@ -345,7 +344,7 @@ def test_a_changed_weight_of_a_simple_arm_is_noticed(tmp_path, name, refuses):
 @pytest.mark.parametrize("name", ["linear", "bias", "module"])
 def test_an_arm_of_another_backbone_is_refused_by_its_folder(tmp_path, facts, name, refuses):
     model = AbiModule(ModuleConfig(8, (2,), 5)) if name == "module" else arms()[name]
-    save_module(model, tmp_path, facts) if name == "module" else save_simple(model, tmp_path / ARM_FILE, BASE)
+    model.save(tmp_path, facts)
     assert load_fitted(tmp_path, BASE) is not None
     with refuses(f"{tmp_path}: is an arm of another backbone than the states"):
         load_fitted(tmp_path, "b" * 64)
@@ -353,5 +352,5 @@ def test_an_arm_of_another_backbone_is_refused_by_its_folder(tmp_path, facts, na
 
 def test_an_arm_that_does_not_say_its_backbone_is_refused(tmp_path, refuses):
     save_simple(arms()["bias"], tmp_path / ARM_FILE, None)
-    with refuses("does not match its own hash"):
+    with refuses("holds no arm of abi"):
         load_fitted(tmp_path)

@@ -29,7 +29,7 @@ def test_more_documents_leave_the_first_ones_as_they_are():
 
 def test_the_text_is_that_of_every_version_and_process():
     digest = hashlib.sha256("".join(text for _, text in MADE).encode()).hexdigest()
-    code = "from abi import grammar as g, provenance; import hashlib; print(hashlib.sha256(''.join(t for _, t in g.documents(1, 60, 20, 60)).encode()).hexdigest())"
+    code = "from abi.text import grammar as g; import hashlib; print(hashlib.sha256(''.join(t for _, t in g.documents(1, 60, 20, 60)).encode()).hexdigest())"
     said = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from made_arms import edited
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
@@ -20,7 +21,7 @@ def make_module(backbone, taps=None, seed=0, size=1.0):
 
 
 def facts_of(backbone, facts):
-    return {**facts, "base_sha256": weights_hash(backbone)}
+    return edited(facts, base_sha256=weights_hash(backbone))
 
 
 def n_hooks(backbone):

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from made_results import CLAIM, FILE, HEAVY, STUDY, build, edit, put, run
 
+from abi.base.catalogue import ARMS
+from abi.base.files import sha256_file
 from abi.cli import main, show
-from abi.report.tables import ORDER
+from abi.judge.fits import Figure
 
 OTHER = "t5_same_backbone"
 
@@ -73,14 +75,8 @@ def test_an_edit_of_the_configuration_makes_a_claim_stale(here, capsys, name, ol
 def test_an_edit_of_a_stage_before_the_verdict_makes_a_claim_stale(here, capsys):
     path = STUDY.verdict_input(CLAIM)["source"][0]
     edit(path, put("provenance/spec/module/training/phases/0/lr", 0.5))
-    edit(FILE, lambda d: d["provenance"]["inputs"].__setitem__(path, inspection_hash(path)))
+    edit(FILE, lambda d: d["provenance"]["inputs"].__setitem__(path, sha256_file(path)))
     assert any("lr of modules/" in reason for reason in rows(capsys)[CLAIM]["why"])
-
-
-def inspection_hash(path):
-    from abi.base.files import sha256_file
-
-    return sha256_file(path)
 
 
 def test_other_code_makes_a_claim_stale(here, capsys):
@@ -145,7 +141,7 @@ def test_show_says_everything_of_a_claim(here, capsys):
     out = output(capsys, "show", CLAIM)
     claim, result = STUDY.claim(CLAIM), json.loads(Path(FILE).read_text(encoding="utf-8"))
     flat = " ".join(out.split())
-    for words in (claim["title"], claim["statement"], result["reason"], "state: fresh", "0.8699", FILE):
+    for words in (claim.title, claim.statement, result["reason"], "state: fresh", "0.8699", FILE):
         assert words in flat
     for test in result["fits"]["kd"]["tests"]:
         assert test["id"] in out
@@ -157,14 +153,18 @@ def test_arms_stand_in_the_fixed_order(here, capsys):
     out = output(capsys, "show", CLAIM)
     lines = out[out.index("Arms on") : out.index("bits per byte (less")].splitlines()
     names = [line.split()[0] for line in lines if line.count("|") == 2]
-    assert names == [arm for arm in ORDER if arm in names]
+    assert names == [arm for arm in ARMS if arm in names]
     assert {"raw", "oracle", "native", "transferred", "random"} <= set(names)
+
+
+def drawn(**figures):
+    return Figure(**figures, msd=None, mss=None, mse=None)
 
 
 def test_a_plot_puts_seeds_mean_and_interval_where_they_are():
     arms = {
-        "a": {"mean": 0.5, "lower": 0.25, "upper": 0.75, "per_seed": {"1": 0.4, "2": 0.6}},
-        "b": {"mean": 0.5, "lower": None, "upper": None, "per_seed": {"1": 0.0, "2": 1.0}},
+        "a": drawn(mean=0.5, lower=0.25, upper=0.75, per_seed={"1": 0.4, "2": 0.6}),
+        "b": drawn(mean=0.5, lower=None, upper=None, per_seed={"1": 0.0, "2": 1.0}),
     }
     first, second, axis = show.plot(arms)
     cells = first.split("|")[1]
@@ -176,7 +176,7 @@ def test_a_plot_puts_seeds_mean_and_interval_where_they_are():
 
 
 def test_a_plot_of_equal_figures_is_no_division_by_zero():
-    assert "o" in show.plot({"a": {"mean": 1.0, "lower": 1.0, "upper": 1.0, "per_seed": {"1": 1.0}}})[0]
+    assert "o" in show.plot({"a": drawn(mean=1.0, lower=1.0, upper=1.0, per_seed={"1": 1.0})})[0]
 
 
 def test_json_holds_the_whole_result(here, capsys):

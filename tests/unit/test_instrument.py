@@ -1,13 +1,12 @@
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from evidence_rows import CRITERIA
 
-from abi.base.files import read_json, write_json
 from abi.base.job import Job
 from abi.base.names import AGREEMENT
+from abi.base.page_manifests import InstrumentManifest
 from abi.judge.contrasts import Measure
 from abi.judge.protocol import BPB
 from abi.judge.simulation import (
@@ -27,7 +26,7 @@ from abi.judge.simulation import (
     second_grid,
     simulate,
 )
-from abi.report.simulation import render
+from abi.report.instrument_page import render
 
 JS = Measure("js_nats", "domain")
 
@@ -37,7 +36,7 @@ def rng():
 
 
 def rates(design, studies=400):
-    return measure_design(design, studies, CRITERIA, rng())["rates"]
+    return measure_design(design, studies, CRITERIA, rng()).rates
 
 
 @pytest.mark.parametrize("shape", ["normal", "skewed", "t3", "uniform", "outlying"])
@@ -64,7 +63,7 @@ def test_a_lower_level_covers_less():
 
 def test_a_cell_just_outside_is_rerun_with_more_tables():
     cells = [measure_cell(cell, replace(FAST, tables=100, rerun=300), 0.95, rng()) for cell in first_grid(FAST)]
-    assert {cell["tables"] for cell in cells} == {100, 300}
+    assert {cell.tables for cell in cells} == {100, 300}
 
 
 def test_the_full_grids_are_those_of_the_protocol():
@@ -138,16 +137,16 @@ def test_power_grows_with_the_gap():
 
 def test_a_broken_limit_is_reported_as_a_fault():
     record = measure_design(Design("native", 2.0), 100, CRITERIA, rng())
-    assert record["faults"][0].startswith("SUPPORTED")
+    assert record.faults[0].startswith("SUPPORTED")
 
 
 def test_a_run_is_plain_repeatable_data_and_renders(tmp_path):
     small = replace(FAST, tables=50, rerun=50, studies=20, power=10, n_seeds=(5,))
     results = run(CRITERIA, small, seed=1)
-    assert json.loads(json.dumps(results, allow_nan=False)) == json.loads(json.dumps(run(CRITERIA, small, seed=1)))
+    assert results == run(CRITERIA, small, seed=1)
     made = Job("instrument", {}, "c", [], 1).provenance()
-    write_json(tmp_path / "i.json", "instrument", {"figures": results, "provenance": made})
-    assert read_json(tmp_path / "i.json", "instrument")["figures"]["studies"]
+    InstrumentManifest.model_validate({"figures": results, "provenance": made}).write(tmp_path / "i.json")
+    assert InstrumentManifest.read(tmp_path / "i.json").figures.plain() == results.plain()
     text = render(results)
     assert "800 tables of 16 kinds" in text
     for section in text.split("## ")[1:]:

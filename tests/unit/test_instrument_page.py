@@ -1,26 +1,26 @@
-import copy
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from evidence_rows import CRITERIA
+from report_facts import SPEC
 
-from abi.audit.results.checkout import folders
+from abi.audit.results.places import folders
 from abi.base.errors import DataError
-from abi.base.files import read_json
-from abi.cli import config as config_commands
+from abi.base.page_manifests import InstrumentManifest
 from abi.judge.simulation import FAST, FULL, Cell, measure_cell, run
-from abi.report.simulation import coverage_by_seeds, limit_words, render, verdict_rows
+from abi.report import reference as committed
+from abi.report.instrument_page import coverage_by_seeds, limit_words, render, verdict_rows
 
 ROOT = Path(__file__).parents[2]
+CRITERIA = SPEC.criteria
 REFERENCE = ROOT / "docs" / "instrument.json"
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return read_json(REFERENCE, "instrument")["figures"]
+    return InstrumentManifest.read(REFERENCE).figures
 
 
 @pytest.fixture(scope="module")
@@ -29,25 +29,25 @@ def fast():
 
 
 def test_the_committed_run_is_a_full_one_of_the_protocol_in_force(reference):
-    settings = json.loads(json.dumps(reference["settings"]))
-    assert settings["effort"] == json.loads(json.dumps(FULL.__dict__))
-    assert settings["criteria"] == json.loads(json.dumps(CRITERIA.__dict__))
+    settings, points = reference.settings, [list(point) for point in CRITERIA.points]
+    assert settings.effort == json.loads(json.dumps(FULL.__dict__))
+    assert settings.criteria == {**CRITERIA.plain(), "resolvable": points}
     assert REFERENCE.stat().st_size < 300_000
 
 
 def test_todays_intervals_give_the_first_figure_of_the_committed_run(reference):
-    first = reference["coverage"]["first"]["cells"][0]
-    cell = Cell(**{key: value for key, value in first.items() if key not in {"tables", "coverage"}})
-    assert measure_cell(cell, FULL, 0.95, np.random.default_rng(reference["settings"]["seed"])) == first
+    first = reference.coverage.first.cells[0]
+    cell = Cell(**first.model_dump(exclude={"tables", "coverage"}))
+    assert measure_cell(cell, FULL, 0.95, np.random.default_rng(reference.settings.seed)) == first
 
 
 def chances(reference, *, room=4.0, harm_margin=None):
     """Number of seeds -> chance of SUPPORTED, with harm far away where no margin is given."""
     return {
-        r["n_seeds"]: r["rates"]["SUPPORTED"]
-        for r in reference["conditions"]
-        if r["room"] == room
-        and (r["harm_margin_se"] > 20 if harm_margin is None else r["harm_margin_se"] == pytest.approx(harm_margin))
+        r.n_seeds: r.rates["SUPPORTED"]
+        for r in reference.conditions
+        if r.room == room
+        and (r.harm_margin_se > 20 if harm_margin is None else r.harm_margin_se == pytest.approx(harm_margin))
     }
 
 
@@ -90,9 +90,8 @@ def test_a_limit_in_words(limits, words):
 def test_every_limit_of_the_rule_has_a_row_and_a_broken_one_is_marked(fast):
     assert all(row[-2] == "inside" or row[-2].startswith("**outside**") for row in verdict_rows(fast, (3, 5)))
     assert len(verdict_rows(fast, (3, 5))) == 7
-    broken = copy.deepcopy(fast)
-    for study in broken["studies"]:
-        study["rates"]["SUPPORTED"] = 0.5
+    studies = [study.model_copy(update={"rates": {**study.rates, "SUPPORTED": 0.5}}) for study in fast.studies]
+    broken = fast.model_copy(update={"studies": studies})
     assert [row[-2][:11] for row in verdict_rows(broken, (3, 5))][:2] == ["**outside**"] * 2
 
 
@@ -109,12 +108,12 @@ def test_every_table_of_the_page_has_rows_of_one_width(fast):
 
 def test_a_run_is_adopted_only_if_it_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(config_commands, "SIMULATED", tmp_path / "docs" / "instrument.json")
+    monkeypatch.setattr(committed, "SIMULATED", tmp_path / "docs" / "instrument.json")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "instrument.json").write_text("{}")
     with pytest.raises(DataError):
-        config_commands.adopt("instrument")
+        committed.adopt("instrument")
     assert not (tmp_path / "docs").exists()
     (tmp_path / "results" / "instrument.json").write_bytes(REFERENCE.read_bytes())
-    config_commands.adopt("instrument")
+    committed.adopt("instrument")
     assert (tmp_path / "docs" / "instrument.json").read_bytes() == REFERENCE.read_bytes()

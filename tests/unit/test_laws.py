@@ -8,7 +8,7 @@ import pytest
 from evidence_rows import ROOT
 
 from abi.audit.record.arithmetic import least_squares, r_squared
-from abi.judge.scaling_law import Point, design, fit_law, judge_law, leave_one_out
+from abi.judge.kinds.scaling_law import Point, design, fit_law, judge_law, leave_one_out
 
 PUBLISHED = ROOT / "config/record/published_results/calibration_scaling_law_b_results.json"
 WIDTHS, MARGINS = (128, 256, 512), (1e-3, 4e-3, 2e-2)
@@ -33,15 +33,15 @@ def with_floors(*floors):
 
 def test_a_known_law_is_recovered_and_supported():
     law = fit_law(points())
-    assert law["coefficients"] == pytest.approx({"alpha": 1.0, "beta": 0.4, "gamma": -0.5}, abs=1e-9)
-    assert law["r2"] == pytest.approx(1.0)
-    assert law["loo_mae_steps"] == pytest.approx(0.0, abs=1e-6)
-    assert (law["n_points"], law["n_used"], law["residual_freedom"], law["distinct_responses"]) == (9, 9, 6, 9)
+    assert law.coefficients == pytest.approx({"alpha": 1.0, "beta": 0.4, "gamma": -0.5}, abs=1e-9)
+    assert law.r2 == pytest.approx(1.0)
+    assert law.loo_mae_steps == pytest.approx(0.0, abs=1e-6)
+    assert (law.n_points, law.n_used, law.residual_freedom, law.distinct_responses) == (9, 9, 6, 9)
     assert judge_law(law)[0] == "SUPPORTED"
 
 
 def test_the_interval_of_the_exponent_covers_the_truth_as_often_as_it_says():
-    inside = [low <= -0.5 <= high for low, high in (fit_law(points(0.1, s))["gamma_interval"] for s in range(400))]
+    inside = [low <= -0.5 <= high for low, high in (fit_law(points(0.1, s)).gamma_interval for s in range(400))]
     assert 0.92 <= np.mean(inside) <= 0.98
 
 
@@ -52,14 +52,14 @@ def test_the_interval_is_that_of_ordinary_least_squares():
     x, y = design(given)
     residuals = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
     error = math.sqrt(residuals @ residuals / 6 * np.linalg.inv(x.T @ x)[2, 2])
-    low, high = fit_law(given)["gamma_interval"]
+    low, high = fit_law(given).gamma_interval
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 6) * error)
 
 
 def test_a_stricter_level_widens_the_interval_and_can_only_take_support_away():
     given = points(0.1)
     usual, strict = fit_law(given), fit_law(given, 1 - 1e-8)
-    assert strict["gamma_interval"][0] < usual["gamma_interval"][0] < usual["gamma_interval"][1]
+    assert strict.gamma_interval[0] < usual.gamma_interval[0] < usual.gamma_interval[1]
     assert (judge_law(usual)[0], judge_law(strict)[0]) == ("SUPPORTED", "INCONCLUSIVE")
 
 
@@ -71,8 +71,8 @@ def test_a_floor_that_rises_with_the_margin_refutes():
 
 def test_a_law_that_predicts_no_better_than_the_mean_is_refuted():
     law = fit_law(with_floors(25, 400, 50, 400, 25, 50, 100, 25, 400))
-    assert law["gamma_interval"][0] <= 0
-    assert law["loo_mae_steps"] >= law["loo_mae_steps_of_the_mean"]
+    assert law.gamma_interval[0] <= 0
+    assert law.loo_mae_steps >= law.loo_mae_steps_of_the_mean
     verdict, reason = judge_law(law)
     assert verdict == "REFUTED"
     assert reason.startswith("left-out points are predicted no better than by their mean")
@@ -80,7 +80,7 @@ def test_a_law_that_predicts_no_better_than_the_mean_is_refuted():
 
 def test_an_exponent_of_either_sign_is_inconclusive():
     law = fit_law(points(0.05, beta=1.5, gamma=0.0))
-    assert law["gamma_interval"][0] < 0 < law["gamma_interval"][1]
+    assert law.gamma_interval[0] < 0 < law.gamma_interval[1]
     verdict, reason = judge_law(law)
     assert verdict == "INCONCLUSIVE"
     assert reason.startswith("the sign of the margin's exponent is not shown")
@@ -98,22 +98,22 @@ def test_an_exponent_of_either_sign_is_inconclusive():
 )
 def test_no_r2_is_given_on_too_little(given, words):
     law = fit_law(given)
-    assert (law["r2"], law["r2_withheld"]) == (None, words)
+    assert (law.r2, law.r2_withheld) == (None, words)
     assert judge_law(law)[0] != "SUPPORTED"
 
 
 def test_the_least_that_is_enough_gets_an_r2():
     law = fit_law(points(0.05)[:8])
-    assert (law["residual_freedom"], law["r2_withheld"]) == (5, None)
+    assert (law.residual_freedom, law.r2_withheld) == (5, None)
     x, y = design(points(0.05)[:8])
-    assert law["r2"] == pytest.approx(r_squared(x.tolist(), y.tolist()))
+    assert law.r2 == pytest.approx(r_squared(x.tolist(), y.tolist()))
 
 
 def test_points_without_a_floor_are_counted_and_not_fitted():
     given = [*points(0.05)[:8], Point("never", 512, 1e-4, None)]
     law = fit_law(given)
-    assert (law["n_points"], law["n_used"]) == (9, 8)
-    assert law["coefficients"] == fit_law(given[:8])["coefficients"]
+    assert (law.n_points, law.n_used) == (9, 8)
+    assert law.coefficients == fit_law(given[:8]).coefficients
 
 
 def test_leave_one_out_is_that_of_a_naive_loop():
@@ -126,8 +126,8 @@ def test_leave_one_out_is_that_of_a_naive_loop():
         errors.append(abs(10**told - 1 - left.floor))
         of_mean.append(abs(10 ** float(y.mean()) - 1 - left.floor))
     law = fit_law(given)
-    assert law["loo_mae_steps"] == pytest.approx(np.mean(errors))
-    assert law["loo_mae_steps_of_the_mean"] == pytest.approx(np.mean(of_mean))
+    assert law.loo_mae_steps == pytest.approx(np.mean(errors))
+    assert law.loo_mae_steps_of_the_mean == pytest.approx(np.mean(of_mean))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_without_two_different_floors_it_is_vacuous(floors, words):
 def test_width_and_margin_that_do_not_vary_apart_are_not_fitted():
     given = [Point(f"p{i}", 2**i, 1e-3 * 2**i - 1e-9, 25 * (i + 1)) for i in range(1, 10)]
     law = fit_law(given)
-    assert (law["coefficients"], law["r2_withheld"]) == (None, "width and margin do not vary apart")
+    assert (law.coefficients, law.r2_withheld) == (None, "width and margin do not vary apart")
     assert judge_law(law) == ("INCONCLUSIVE", "the law cannot be fitted: width and margin do not vary apart")
 
 
@@ -163,10 +163,10 @@ def test_the_published_points_give_the_published_fit(published):
     ]
     law, told = fit_law(given), published["scaling_law_fit"]
     x, y = design(given)
-    mine = [law["coefficients"][name] for name in ("alpha", "beta", "gamma")]
+    mine = [law.coefficients[name] for name in ("alpha", "beta", "gamma")]
     assert mine == pytest.approx(least_squares(x.tolist(), y.tolist()))
     assert mine == pytest.approx([told["alpha"], told["beta"], told["gamma"]], abs=2e-2)
-    assert law["coefficients"]["gamma"] > 0
+    assert law.coefficients["gamma"] > 0
     assert r_squared(x.tolist(), y.tolist()) == pytest.approx(told["r2"], abs=1e-4) == pytest.approx(0.0341, abs=1e-4)
     assert leave_one_out(x, y) == pytest.approx(told["loocv_mae_steps"], rel=1e-2)
 
@@ -176,7 +176,7 @@ def test_the_published_points_would_get_no_r2_and_no_support(published):
         Point(p["label"], p["d_model"], p["margin_median"], p["floor_steps"]) for p in published["all_data_points"]
     ]
     law = fit_law(given)
-    assert law["r2_withheld"] == "4 residual degrees of freedom; 5 are needed"
+    assert law.r2_withheld == "4 residual degrees of freedom; 5 are needed"
     verdict, reason = judge_law(law)
     assert verdict == "INCONCLUSIVE"
     assert reason.endswith("no R2: 4 residual degrees of freedom; 5 are needed")

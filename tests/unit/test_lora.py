@@ -6,19 +6,23 @@ from functools import partial
 
 import pytest
 import torch
+from made_arms import BASE, PROVENANCE, edited, recipes_of, states_manifest
 from made_results import edit, put
+from rescaled import rescaled
 from safetensors.torch import load_file
 
 from abi.arms.data import Batch, FitData, Objective
-from abi.arms.forms import FINALS, StoredStates, correction_of, corrections, load_stored
+from abi.arms.fitting import Budget, fit_all, gradient_tasks
+from abi.arms.forms import FINALS, StoredStates, corrections, load_stored
+from abi.arms.making import Nets
 from abi.arms.metrics import evaluate
-from abi.arms.recipes import RECIPES, Budget, Nets, fit_all, gradient_tasks
 from abi.arms.scores import Key, evidence_rows, published_draws, score
+from abi.base.catalogue import REGIMES
 from abi.base.errors import TamperError
-from abi.base.files import sha256_file, sha256_tensors, write_json
-from abi.base.job import Job
+from abi.base.files import sha256_file
+from abi.base.manifests import ScopeRun
 from abi.base.seeds import derive_seed
-from abi.models.backbone import Backbone, Window, final_states
+from abi.models.backbone import Backbone, Window, describe_backbone, final_states, save_backbone
 from abi.models.loop import BatchOrder, Phase, Schedule, Trained
 from abi.models.lora import adapt, lora_shape
 from abi.models.module import AbiModule, ModuleConfig
@@ -26,7 +30,8 @@ from abi.models.saved import spread
 from abi.models.states import Head, States, make_windows, write_states
 from abi.models.tokenizers import encode
 from abi.plan.config import load
-from abi.plan.transfers import Study
+from abi.plan.specs.models import Shape
+from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import scales
 from abi.steps import train_lora
 from abi.steps.evaluate_arms import lora_of_seed
@@ -35,7 +40,7 @@ from abi.text.documents import Document
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 
-MODULE = {"d_abi": 12, "taps": ["final"], "tap_norms": False}
+MODULE = Shape(d_abi=12, taps=["final"], tap_norms=False)
 SCHEDULES = {form: Schedule([Phase(3, 3e-2)]) for form in ("module", "linear", "bias", "lora")}
 BUDGET = Budget(SCHEDULES, Batch(4), Objective("kd"), 1e-3)
 EVERY = ["gpt2", "qwen2", "t5"]
@@ -50,8 +55,10 @@ class World:
         self.window, self.folder = Window(12, prefix, 1), folder
         tensors, scale = self.backbone.head()
         self.head = Head(tensors["weight"], scale, tensors.get("bias"))
-        self.sha256 = sha256_tensors(dict(self.backbone.model.named_parameters()))
-        self.base = {"name": family, "weights_sha256": self.sha256}
+        save_backbone(self.backbone, folder / "model")
+        about = {"name": family, "revision": "built", "provenance": PROVENANCE}
+        self.base = describe_backbone(self.backbone, folder / "model", folder / "head.safetensors", **about)
+        self.sha256 = self.base.weights_sha256
         self.train, self.test = self.states("train", texts[:2]), self.states("test", texts[2:])
         oracle = AbiModule(self.shape, seed=3).requires_grad_(False)
         self.data = FitData(self.train, self.head, corrections(oracle, self.train))
@@ -66,8 +73,8 @@ class World:
             documents, partial(encode, self.backbone.tokenizer), self.window, max_windows=16, max_per_document=8, min_scored=1
         )  # fmt: skip
         path = self.folder / f"{name}.safetensors"
-        facts = write_states(self.backbone, windows, self.window, [], self.head, path)
-        return States(path, {**facts, "base_sha256": self.sha256, "tensors_sha256": sha256_file(path)})
+        stored = write_states(self.backbone, windows, self.window, [], self.head, path)
+        return States(path, states_manifest(stored, base_sha256=self.sha256, tensors_sha256=sha256_file(path)))
 
     def lora(self):
         return Lora(self.backbone, self.base, MODULE, self.train)
@@ -76,7 +83,7 @@ class World:
         lora = lora or self.lora()
         [task] = [task] if task else gradient_tasks(self.data, BUDGET, seed)
         scopes = scopes or {"domain": self.test, "on_training_text": self.train.select([1, 5, 6])}
-        return lora.fit(task, BUDGET.objective, batch=BUDGET.batch, seed=seed, scopes=scopes, folder=folder)
+        return lora.fit(task, BUDGET, seed, scopes, folder.parent, folder.name)
 
     def adapted(self, folder):
         """The adapter of a folder on the backbone, as anybody would load it with PEFT."""
@@ -158,7 +165,7 @@ def test_an_untrained_adapter_corrects_nothing(world):
     adapted = adapt(world.backbone, world.lora().shape, 1)
     train_lora.write_finals(adapted.backbone, world.window, {"domain": world.test}, world.folder / FINALS)
     arm = load_stored(world.folder / FINALS, sha256_file(world.folder / FINALS), {"domain": world.test}, world.sha256)
-    assert not correction_of(arm, world.test, slice(None)).any()
+    assert not arm.correction(world.test, slice(None)).any()
 
 
 def test_a_fit_leaves_the_backbone_bit_for_bit_and_changes_what_it_says(world, tmp_path):
@@ -169,8 +176,8 @@ def test_a_fit_leaves_the_backbone_bit_for_bit_and_changes_what_it_says(world, t
         after = dict(lora.backbone.model.named_parameters())
         assert list(after) == list(before)
         assert all(torch.equal(after[name], p) for name, p in before.items())
-        assert record["n_trainable"] == lora.shape.n_parameters <= 1.1 * lora.n_interface
-        assert record["steps"] == 3
+        assert record.n_trainable == lora.shape.n_parameters <= 1.1 * lora.n_interface
+        assert record.steps == 3
         final = load_file(tmp_path / f"{seed}" / FINALS)["domain.final"]
         assert (final - world.test.final(slice(None))).abs().max() > 1e-3
     assert final_states(lora.backbone, world.test.tokens(slice(None)), world.window).equal(
@@ -199,8 +206,8 @@ def test_a_backbone_that_changes_stops_the_fit(gpt2, tmp_path, monkeypatch):
 
 
 def test_states_of_another_backbone_are_no_training_text(gpt2, refuses):
-    other = {**gpt2.base, "weights_sha256": "b" * 64}
-    with refuses("was made by another backbone than gpt2; rebuild the states"):
+    other = edited(gpt2.base, weights_sha256="b" * 64)
+    with refuses("are of another backbone than gpt2; rebuild the states"):
         Lora(gpt2.backbone, other, MODULE, gpt2.train)
 
 
@@ -217,7 +224,7 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
 
     def noted(self, index):
         if isinstance(index, torch.Tensor):
-            seen.append((self.manifest["n_windows"], self.windows[index].tolist(), self.targets(index).sum().item()))
+            seen.append((self.manifest.n_windows, self.windows[index].tolist(), self.targets(index).sum().item()))
         return real(self, index)
 
     monkeypatch.setattr(States, "final", noted)
@@ -230,14 +237,15 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
         budget,
         seed=5,
         folder=tmp_path / "bias",
-        facts={"base_sha256": "a" * 64},
+        base=BASE,
+        text="t",
     )
     others, seen[:] = list(seen), []
     monkeypatch.setattr(States, "final", real)
     real_tokens = States.tokens
 
     def noted_tokens(self, index):
-        seen.append((self.manifest["n_windows"], self.windows[index].tolist(), self.targets(index).sum().item()))
+        seen.append((self.manifest.n_windows, self.windows[index].tolist(), self.targets(index).sum().item()))
         return real_tokens(self, index)
 
     monkeypatch.setattr(States, "tokens", noted_tokens)
@@ -263,11 +271,11 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
 def test_a_record_says_what_a_record_of_the_other_arms_says(gpt2, tmp_path):
     [other] = fit_all(
         "oracle-kd", ["bias"], gpt2.shape, Nets(), gpt2.data, Budget(SCHEDULES, Batch(4), Objective("kd"), 1e-3), seed=1,
-        folder=tmp_path / "bias", facts={"base_sha256": "a" * 64},
+        folder=tmp_path / "bias", base=BASE, text="t",
     )[:1]  # fmt: skip
     record = gpt2.fit(tmp_path / "lora")
-    assert set(other) - {"folder"} <= set(record)
-    assert (record["fit"], record["draw"], record["steps"]) == (other["fit"], other["draw"], other["steps"])
+    assert other.model_fields_set <= record.model_fields_set
+    assert (record.fit, record.draw, record.steps) == (other.fit, other.draw, other.steps)
 
 
 @pytest.mark.parametrize(("kind", "teacher"), [("kd", None), ("correction-mse", 1), ("matched", 1)])
@@ -287,7 +295,8 @@ def test_batches_are_the_seeds_own():
 
 def test_two_fits_are_byte_identical(world, tmp_path):
     records = [world.fit(tmp_path / name) for name in "ab"]
-    assert records[0] | {"elapsed_s": 0} == records[1] | {"elapsed_s": 0}
+    one, two = (edited(record, elapsed_s=0.0, folder="") for record in records)
+    assert one == two
     for file in (FINALS, "adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -315,7 +324,7 @@ def test_an_adapter_resumes_to_the_same_bits(gpt2, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_save_checkpoint", saved)
     again = adapt(adapted.remove(), adapted.shape, 99)
     run(again)
-    assert again.save(tmp_path / "again", "gpt2") == whole["adapter_sha256"]
+    assert again.save(tmp_path / "again", "gpt2") == whole.adapter_sha256
 
 
 # evaluation of stored states
@@ -328,7 +337,7 @@ def table(rows):
 def test_stored_states_give_the_figures_of_the_adapted_model(world, tmp_path):
     record = world.fit(tmp_path / "arm")
     scopes = {"domain": world.test, "on_training_text": world.train.select([1, 5, 6])}
-    arm = load_stored(tmp_path / "arm" / FINALS, record["finals_sha256"], scopes, world.sha256)
+    arm = load_stored(tmp_path / "arm" / FINALS, record.finals_sha256, scopes, world.sha256)
     reference = AbiModule(world.shape, seed=8).requires_grad_(False)
     scores = score({Key("kd", "lora"): arm, Key("-", "raw"): None}, reference, None, scopes, world.head)
     rows = table(evidence_rows(scores, scopes, 1))
@@ -338,7 +347,7 @@ def test_stored_states_give_the_figures_of_the_adapted_model(world, tmp_path):
         loss = torch.nn.functional.cross_entropy(
             logits[:, 1:].flatten(0, 1), states.targets(slice(None))[:, 1:].flatten(), reduction="none"
         ).view(len(states), -1).mean(1)  # fmt: skip
-        for i, name in enumerate(states.manifest["documents"]):
+        for i, name in enumerate(states.manifest.documents):
             [value] = [
                 v
                 for key, v in rows.items()
@@ -350,7 +359,7 @@ def test_stored_states_give_the_figures_of_the_adapted_model(world, tmp_path):
 
 def test_the_records_draws_take_the_drawn_windows_of_the_stored_states(gpt2, tmp_path):
     record = gpt2.fit(tmp_path / "arm", scopes={"domain": gpt2.test})
-    arm = load_stored(tmp_path / "arm" / FINALS, record["finals_sha256"], {"domain": gpt2.test}, gpt2.sha256)
+    arm = load_stored(tmp_path / "arm" / FINALS, record.finals_sha256, {"domain": gpt2.test}, gpt2.sha256)
     reference = AbiModule(gpt2.shape, seed=8).requires_grad_(False)
     whole = {m: v for _, m, v in evaluate({"a": arm}, gpt2.test, gpt2.head, reference=reference, teacher=None)}
     rows = list(
@@ -372,24 +381,24 @@ def test_the_records_draws_take_the_drawn_windows_of_the_stored_states(gpt2, tmp
 @pytest.mark.parametrize("chosen", [[6], [5, 1], [6, 6, 1, 5]])
 def test_stored_states_follow_a_selection_of_windows(gpt2, chosen):
     shifted = gpt2.train.final(torch.tensor([1, 5, 6])) + 1.0
-    arm = StoredStates({gpt2.train.manifest["tensors_sha256"]: (torch.tensor([1, 5, 6]), shifted)})
+    arm = StoredStates({gpt2.train.manifest.tensors_sha256: (torch.tensor([1, 5, 6]), shifted)})
     part = gpt2.train.select(chosen)
-    assert correction_of(arm, part, slice(None)) == pytest.approx(torch.ones(len(chosen), 11, 16), abs=1e-5)
+    assert arm.correction(part, slice(None)) == pytest.approx(torch.ones(len(chosen), 11, 16), abs=1e-5)
     again = gpt2.train.select([0, *chosen]).select(range(1, len(chosen) + 1))
-    assert correction_of(arm, again, torch.tensor([0])).shape == (1, 11, 16)
+    assert arm.correction(again, torch.tensor([0])).shape == (1, 11, 16)
 
 
 def test_windows_that_were_not_run_are_refused(gpt2, refuses):
     finals = gpt2.train.final(torch.tensor([1, 5]))
-    arm = StoredStates({gpt2.train.manifest["tensors_sha256"]: (torch.tensor([1, 5]), finals)})
+    arm = StoredStates({gpt2.train.manifest.tensors_sha256: (torch.tensor([1, 5]), finals)})
     for states in (gpt2.train.select([1, 4]), gpt2.train.select([7]), gpt2.test.select([1])):
         with refuses("was not run on these windows of .*; rebuild the arm `lora`"):
-            correction_of(arm, states, slice(None))
+            arm.correction(states, slice(None))
 
 
 def test_stored_states_of_other_states_or_another_backbone_are_refused(gpt2, make_backbone, texts, tmp_path, refuses):
     record = gpt2.fit(tmp_path / "arm", scopes={"domain": gpt2.test})
-    path, sha256 = tmp_path / "arm" / FINALS, record["finals_sha256"]
+    path, sha256 = tmp_path / "arm" / FINALS, record.finals_sha256
     with refuses("was not run on the windows of .*train.safetensors"):
         load_stored(path, sha256, {"domain": gpt2.train}, gpt2.sha256)
     with refuses("was not run on the windows of"):
@@ -412,18 +421,16 @@ def test_evaluation_takes_a_seeds_arms_from_the_manifests(gpt2, tmp_path, refuse
     arms = []
     for task in gradient_tasks(gpt2.data, budget, 1):
         folder = f"seed1/kd/lora-{task.draw}"
-        arms.append({**gpt2.fit(tmp_path / "1-1" / folder, lora, task, scopes), "folder": folder})
-    provenance = Job("train_lora", {}, "c", [], 1).provenance()
-    about = {"domain": {"tensors_sha256": gpt2.test.manifest["tensors_sha256"], "n_windows": len(gpt2.test)}}
-    write_json(tmp_path / "1-1.json", "lora", {**lora.facts(), "scopes": about, "arms": arms, "provenance": provenance})
-    inputs = {"lora": [str(tmp_path / "1-1.json")]}
-    assert list(lora_of_seed(inputs, 1, scopes)) == [Key("kd", "lora", 4), Key("kd", "lora", 8)]
-    assert lora_of_seed({}, 1, scopes) == {}
+        arms.append(lora.fit(task, budget, 1, scopes, tmp_path / "1-1", folder))
+    of_scopes = {"domain": ScopeRun(tensors_sha256=gpt2.test.manifest.tensors_sha256, n_windows=len(gpt2.test))}
+    lora.manifest(scopes=of_scopes, arms=arms, provenance=PROVENANCE).write(tmp_path / "1-1.json")
+    manifests = [str(tmp_path / "1-1.json")]
+    assert list(lora_of_seed(manifests, 1, scopes)) == [Key("kd", "lora", 4), Key("kd", "lora", 8)]
     with refuses("holds seed 2"):
-        lora_of_seed(inputs, 2, scopes)
+        lora_of_seed(manifests, 2, scopes)
     edit(tmp_path / "1-1.json", put("base_sha256", "b" * 64))
     with refuses("is an arm of another backbone"):
-        lora_of_seed(inputs, 1, scopes)
+        lora_of_seed(manifests, 1, scopes)
 
 
 def test_the_adapters_config_names_its_layers_and_size(gpt2, tmp_path):
@@ -443,7 +450,7 @@ def test_the_training_windows_that_are_reported_are_those_of_evaluation(gpt2):
 
 @pytest.fixture(scope="module")
 def study():
-    return Study(load("tiny"))
+    return Workflow(load("tiny"))
 
 
 HEADLINES = ("gpt2_to_qwen", "t5_to_gpt2")
@@ -459,7 +466,7 @@ def test_the_headlines_have_the_arm_where_it_is_trained_on_domain_text(study, cl
 
 
 def test_general_only_has_no_such_arm():
-    assert [regime for regime, recipes in RECIPES.items() if "lora" in recipes] == ["oracle-kd", "few-shot"]
+    assert [regime for regime in REGIMES if "lora" in recipes_of(regime, lora=True)] == ["oracle-kd", "few-shot"]
 
 
 @pytest.mark.parametrize("claim", HEADLINES)
@@ -474,20 +481,22 @@ def test_the_job_sees_the_teacher_of_its_regime_and_the_text_that_is_evaluated(s
     assert "training_windows" not in study.lora_spec(f"{claim}_few_shot", "1-5")
 
 
-def test_a_rate_of_the_adapter_reruns_no_other_arm_and_the_other_way_round():
-    study = Study(load("tiny"))
-    before = study.lora_spec("gpt2_to_qwen", "1-5"), study.calibration_spec("gpt2_to_qwen", "1-5")
-    before = json.dumps(before[0]), json.dumps(before[1])
-    study.scale["calibration"]["kd"]["phases"]["lora"][0]["lr"] = 1.0
-    assert json.dumps(study.calibration_spec("gpt2_to_qwen", "1-5")) == before[1]
-    assert json.dumps(study.lora_spec("gpt2_to_qwen", "1-5")) != before[0]
-    other = Study(load("tiny"))
-    other.scale["calibration"]["kd"]["phases"]["module"][0]["lr"] = 1.0
-    assert json.dumps(other.lora_spec("gpt2_to_qwen", "1-5")) == before[0]
+def test_a_rate_of_the_adapter_reruns_no_other_arm_and_the_other_way_round(study):
+    def with_rate(form):
+        def change(scale):
+            scale["calibration"]["kd"]["phases"][form][0]["lr"] = 1.0
+
+        return rescaled(study, change)
+
+    lora, others = study.lora_spec("gpt2_to_qwen", "1-5"), study.calibration_spec("gpt2_to_qwen", "1-5")
+    assert with_rate("lora").calibration_spec("gpt2_to_qwen", "1-5") == others
+    assert with_rate("lora").lora_spec("gpt2_to_qwen", "1-5") != lora
+    assert with_rate("module").lora_spec("gpt2_to_qwen", "1-5") == lora
+    assert with_rate("module").calibration_spec("gpt2_to_qwen", "1-5") != others
 
 
 @pytest.mark.parametrize("scale", scales())
 def test_an_adapter_has_the_steps_of_every_other_arm(scale):
     for name in ("kd", "ce"):
-        phases = load(scale).scale["calibration"][name]["phases"]
-        assert len({sum(p["steps"] for p in phases[form]) for form in ("module", "linear", "bias", "lora")}) == 1
+        fit = load(scale).scale.calibration[name]
+        assert len({fit.steps_of(form) for form in ("module", "linear", "bias", "lora")}) == 1

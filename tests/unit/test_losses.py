@@ -2,14 +2,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from abi.arms.losses import CHUNK, correction_mse, head_loss
+from abi.arms.chunks import LOSS_ROWS
+from abi.arms.losses import correction_mse, head_loss
 from abi.models.states import Head
 
 V, D = 37, 8
 
 
 def naive(states, head, targets, teacher, temperature, weight, logit_bias):
-    """The published KD + CE loss, from whole logits (EXPERIMENTS section 0)."""
+    """The published KD + CE loss, from whole logits (docs/experiments.md, section 0)."""
 
     def logits(x):
         return x @ head.weight.T * head.scale + (0 if head.bias is None else head.bias)
@@ -52,7 +53,7 @@ def compare(n, dtype, tolerance, *, temperature=2.0, weight=0.9, **settings):
         assert (own.double() - wanted).norm() <= tolerance * wanted.norm()
 
 
-@pytest.mark.parametrize("n", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 7])
+@pytest.mark.parametrize("n", [1, LOSS_ROWS - 1, LOSS_ROWS, LOSS_ROWS + 1, 2 * LOSS_ROWS, 2 * LOSS_ROWS + 7])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
 def test_value_and_gradient_equal_the_naive_loss_for_any_number_of_positions(n, dtype, tolerance):
     compare(n, dtype, tolerance, bias=True)
@@ -138,7 +139,7 @@ def shifted(naive_teacher, head, shift):
     return naive_teacher @ head.weight.T * head.scale + (0 if head.bias is None else head.bias) + shift
 
 
-@pytest.mark.parametrize("n", [1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])
+@pytest.mark.parametrize("n", [1, LOSS_ROWS, LOSS_ROWS + 1, 2 * LOSS_ROWS + 7])
 @pytest.mark.parametrize(("weight", "temperature"), [(1.0, 1.0), (0.9, 2.0), (0.3, 1.0)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_shifted_teacher_equals_autograd_in_value_and_gradient(n, weight, temperature, bias):

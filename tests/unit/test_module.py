@@ -15,6 +15,7 @@ from abi.models.module import (
     ModuleConfig,
     load_module,
     permute_domain_net,
+    read_module,
     read_original,
     save_module,
     set_domain_net,
@@ -58,7 +59,7 @@ def layer_norm(x, p, name):
 
 
 def by_hand(module, taps, rotated=None):
-    """The correction of a module in float64, from EXPERIMENTS section 0."""
+    """The correction of a module in float64, from docs/experiments.md, section 0."""
     p = {name: value.double().numpy() for name, value in module.state_dict().items()}
     x = taps.double().numpy()
     if module.config.tap_norms:
@@ -149,17 +150,84 @@ def test_more_dimensions_than_the_taps_give_are_refused(d_abi, taps, refuses):
         ModuleConfig(8, taps, d_abi)
 
 
-def original(config, prefixes=("t5.", "encoder.", "decoder.", "lm_head.", "backbone.")):
-    """A checkpoint as the original writes it: the module's tensors among those of its backbone."""
-    state = {name: tensor for name, tensor in trained(config).state_dict().items() if name != "rotation"}
-    return {**{f"{prefix}block.0.weight": torch.ones(3) for prefix in prefixes}, **state}
+BACKBONES = {
+    "t5": (
+        "t5.encoder.block.5.layer.0.weight",
+        "t5.decoder.block.1.layer.0.SelfAttention.q.weight",
+        "t5.lm_head.weight",
+    ),
+    "halves": ("encoder.block.7.layer.0.weight", "decoder.block.1.layer.2.wi.weight", "lm_head.weight"),
+    "causal": ("backbone.transformer.h.0.attn.weight", "backbone.transformer.h.1.attn.weight", "lm_head.weight"),
+    "none": (),
+}
 
 
-@pytest.mark.parametrize("config", [ONE, SIX])
-def test_a_checkpoint_of_the_original_loads_as_it_is(config):
-    module = read_original(original(config), config.taps)
+def original(config, backbone="t5"):
+    """A checkpoint as the original writes it: named and shaped by hand, among the tensors of its backbone."""
+    rng, a, hidden = torch.Generator().manual_seed(2), config.d_abi, config.expansion * config.d_abi
+    shapes = {"domain_alpha": (1,), "proj_in.weight": (a, config.width * len(config.taps)), "abi_ln.weight": (a,),
+              "abi_ln.bias": (a,), "proj_out.weight": (config.width, a), "domain.net.0.weight": (hidden, a),
+              "domain.net.0.bias": (hidden,), "domain.net.2.weight": (a, hidden), "domain.net.2.bias": (a,),
+              "domain.ln.weight": (a,), "domain.ln.bias": (a,)}  # fmt: skip
+    for k in range(len(config.taps)) if config.tap_norms else ():
+        shapes |= {f"tap_lns.{k}.weight": (config.width,), f"tap_lns.{k}.bias": (config.width,)}
+    own = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
+    return {**{name: torch.ones(3) for name in BACKBONES[backbone]}, **own}
+
+
+def of_original(tensors, config):
+    """The correction of a checkpoint of the original in float64, by its formulas."""
+    p = {name: value.double().numpy() for name, value in tensors.items()}
+    x = taps_for(config).double().numpy()
+    if config.tap_norms:
+        x = np.stack([layer_norm(x[..., k, :], p, f"tap_lns.{k}") for k in range(x.shape[-2])], axis=-2)
+    h = layer_norm(x.reshape(*x.shape[:-2], -1) @ p["proj_in.weight"].T, p, "abi_ln")
+    hidden = h @ p["domain.net.0.weight"].T + p["domain.net.0.bias"]
+    out = hidden * 0.5 * (1 + erf(hidden / math.sqrt(2))) @ p["domain.net.2.weight"].T + p["domain.net.2.bias"]
+    return (h + p["domain_alpha"][0] * layer_norm(out, p, "domain.ln")) @ p["proj_out.weight"].T
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("config", [ONE, SIX, SHAPES["taps without norms"]])
+def test_a_checkpoint_of_the_original_loads_as_it_is(config, backbone):
+    tensors = original(config, backbone)
+    module = read_original(tensors, config.taps)
     assert module.config == config
-    assert torch.equal(module(taps_for(config)), trained(config)(taps_for(config)))
+    np.testing.assert_allclose(
+        module(taps_for(config)).detach().numpy(), of_original(tensors, config), rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("backbone", ["t5", "halves", "causal"])
+def test_a_file_of_the_original_with_its_backbone_says_itself_what_it_reads(tmp_path, backbone):
+    save_file(original(ONE, backbone), tmp_path / "net.safetensors")
+    module, about = load_module(tmp_path / "net.safetensors")
+    assert about is None
+    assert module.config == ONE  # two blocks: the final state is tap 2
+    np.testing.assert_allclose(
+        module(taps_for(ONE)).detach().numpy(), of_original(original(ONE), ONE), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_a_file_of_the_original_is_told_what_it_reads_where_it_does_not_say(tmp_path, refuses):
+    for name, config, backbone in (("bare", ONE, "none"), ("six", SIX, "t5")):
+        save_file(original(config, backbone), tmp_path / f"{name}.safetensors")
+        with refuses(
+            f"{name}.safetensors: does not say which hidden states it reads; give {len(config.taps)} as `taps`"
+        ):
+            load_module(tmp_path / f"{name}.safetensors")
+        assert load_module(tmp_path / f"{name}.safetensors", config.taps)[0].config == config
+
+
+def test_nothing_is_unpickled(tmp_path, refuses):
+    torch.save(original(ONE), tmp_path / "net.pt")
+    with refuses("net.pt: is no safetensors file, and abi unpickles nothing; convert the checkpoint first"):
+        load_module(tmp_path / "net.pt")
+
+
+def test_a_folder_of_ours_is_loaded_with_its_manifest(folder):
+    module, about = load_module(folder)
+    assert (module.config, about.role) == (ONE, "arm")
 
 
 @pytest.mark.parametrize("name", ["proj_in.weight", "domain.net.0.weight", "proj_out.weight", "domain_alpha"])
@@ -186,11 +254,11 @@ def saved(request, tmp_path, facts):
 
 def test_a_saved_module_loads_bit_identical(saved, facts):
     module, folder = saved
-    again, config = load_module(folder)
+    again, about = read_module(folder)
     assert again.config == module.config
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in module.state_dict().items())
     assert torch.equal(again(taps_for(module.config)), module(taps_for(module.config)))
-    assert {key: config[key] for key in facts} == facts
+    assert {key: getattr(about, key) for key, _ in facts} == dict(facts)
 
 
 def test_a_module_is_saved_as_the_same_bytes_twice(saved, facts, tmp_path):
@@ -218,28 +286,28 @@ def edited(folder, change):
 def test_a_missing_tensor_is_named(folder, name, refuses):
     edited(folder, lambda tensors: tensors.pop(name))
     with refuses(f"missing tensors .'{name}'., unknown tensors"):
-        load_module(folder)
+        read_module(folder)
 
 
 @pytest.mark.parametrize("name", ["gate", "tap_lns.0.weight", "domains.sql.ln.bias"])
 def test_an_extra_tensor_is_named(folder, name, refuses):
     edited(folder, lambda tensors: tensors.update({name: torch.ones(6)}))
     with refuses(f"unknown tensors .'{name}'.; it is no module of this shape"):
-        load_module(folder)
+        read_module(folder)
 
 
 @pytest.mark.parametrize("name", ["t5.weight", "decoder.weight"])
 def test_an_extra_tensor_of_a_backbone_in_our_own_file_is_named(folder, name, refuses):
     edited(folder, lambda tensors: tensors.update({name: torch.ones(6)}))
     with refuses(name):
-        load_module(folder)
+        read_module(folder)
 
 
 @pytest.mark.parametrize("name", ["proj_in.weight", "domain.net.2.bias", "domain_alpha", "rotation"])
 def test_a_tensor_of_another_shape_is_named(folder, name, refuses):
     edited(folder, lambda tensors: tensors.update({name: torch.ones(5, 2)}))
     with refuses(f"{name} is .5, 2., not"):
-        load_module(folder)
+        read_module(folder)
 
 
 def test_every_flipped_byte_of_the_weights_is_noticed(folder, refuses):
@@ -248,7 +316,7 @@ def test_every_flipped_byte_of_the_weights_is_noticed(folder, refuses):
     for at in [*range(0, len(content), 61), len(content) - 1]:
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         with refuses("m/"):
-            load_module(folder)
+            read_module(folder)
 
 
 def rewrite(folder, **change):
@@ -259,7 +327,7 @@ def rewrite(folder, **change):
 def test_weights_that_are_not_those_of_the_config_are_refused(folder, refuses):
     rewrite(folder, sha256="0" * 64)
     with refuses(f"does not match the hash in {CONFIG}"):
-        load_module(folder)
+        read_module(folder)
 
 
 def test_a_rotated_module_whose_config_says_otherwise_is_refused(tmp_path, facts, refuses):
@@ -268,7 +336,7 @@ def test_a_rotated_module_whose_config_says_otherwise_is_refused(tmp_path, facts
     save_module(module, tmp_path / "m", facts)
     rewrite(tmp_path / "m", rotated=False)
     with refuses(CONFIG):
-        load_module(tmp_path / "m")
+        read_module(tmp_path / "m")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +347,7 @@ def test_a_config_of_another_shape_is_refused(folder, key, value, words, refuses
     document = json.loads((folder / CONFIG).read_text())
     rewrite(folder, module=document["module"] | {key: value})
     with refuses(words):
-        load_module(folder)
+        read_module(folder)
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
@@ -289,7 +357,7 @@ def test_a_missing_or_damaged_file_is_refused(folder, name, content, refuses):
     if content is not None:
         (folder / name).write_bytes(content)
     with refuses(name):
-        load_module(folder)
+        read_module(folder)
 
 
 def test_a_moved_net_is_bit_identical_and_the_interface_untouched():

@@ -1,26 +1,17 @@
 """`abi plan`: Snakemake's own jobs, minutes from measured ones, one sentence for what goes wrong."""
 
 import json
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from abi.base.errors import ConfigError, DataError
-from abi.cli import config as config_commands
 from abi.cli import main
 from abi.plan import estimate as planning
-from abi.plan.estimate import (
-    Measured,
-    Planned,
-    adopt_jobs,
-    as_text,
-    estimate,
-    measured_jobs,
-    read_measured,
-    read_plan,
-    reason,
-)
+from abi.plan import measured
+from abi.plan.estimate import Asked, OfRule, Planned, as_text, estimate, read_plan, reason
+from abi.plan.measured import Measured, adopt_jobs, measured_jobs, read_measured
+from abi.report import reference
 
 SAID = """Building DAG of jobs...
 Job stats:
@@ -97,22 +88,21 @@ def test_a_plan_in_an_unknown_form_is_refused_and_not_guessed(old, new, refuses)
 
 def test_a_job_takes_what_it_took_else_the_mean_of_its_rule_else_nobody_knows():
     found = estimate(JOBS, KNOWN, cores=2)
-    rows = {row.pop("rule"): row for row in found["rules"]}
-    assert rows == {
-        "train_modules": {"jobs": 2, "measured": 1, "seconds": 170.0, "mem_mb": 700.0},
-        "summarise": {"jobs": 1, "measured": 1, "seconds": 6.0, "mem_mb": None},
-        "new": {"jobs": 1, "measured": 0, "seconds": None, "mem_mb": None},
-    }
-    assert (found["jobs"], found["unknown"], found["seconds"], found["longest_s"]) == (4, ["new"], 176.0, 100.0)
+    assert found.rules == [
+        OfRule("train_modules", jobs=2, measured=1, seconds=170.0, mem_mb=700.0),
+        OfRule("summarise", jobs=1, measured=1, seconds=6.0, mem_mb=None),
+        OfRule("new", jobs=1, measured=0, seconds=None, mem_mb=None),
+    ]
+    assert (found.jobs, found.unknown, found.seconds, found.longest_s) == (4, ["new"], 176.0, 100.0)
 
 
 @pytest.mark.parametrize(("cores", "seconds"), [(1, 176), (2, 100), (8, 100)])
 def test_the_wall_time_is_work_over_cores_but_at_least_the_longest_job(cores, seconds):
-    assert estimate(JOBS, KNOWN, cores)["minutes"] == pytest.approx(seconds / 60, abs=0.05)
+    assert estimate(JOBS, KNOWN, cores).minutes == pytest.approx(seconds / 60, abs=0.05)
 
 
-def said(jobs, known, **changes):
-    return as_text({"scale": "tiny", "targets": ["all"], "cores": 2, **estimate(jobs, known, 2), **changes})
+def said(jobs, known):
+    return as_text(Asked("tiny", ["all"], 2), estimate(jobs, known, 2))
 
 
 def test_the_text_says_where_minutes_come_from_and_what_is_not_counted():
@@ -142,7 +132,7 @@ def benchmarks(folder):
 def test_a_run_is_adopted_and_read_again_as_it_was_measured(tmp_path, monkeypatch):
     benchmarks(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(planning, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(measured, "REFERENCE", tmp_path / "reference")
     adopt_jobs("tiny")
     path = tmp_path / "reference" / "tiny" / "jobs.csv"
     assert path.read_text() == (
@@ -174,7 +164,7 @@ def test_cpu_and_memory_are_those_of_the_jobs_own_log(tmp_path):
 
 def test_a_run_without_benchmarks_leaves_the_table_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(planning, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(measured, "REFERENCE", tmp_path / "reference")
     adopt_jobs("tiny")
     assert not (tmp_path / "reference").exists()
 
@@ -200,19 +190,19 @@ def test_a_scale_that_was_never_measured_has_an_empty_table(tmp_path):
 
 
 def test_committed_tables_can_be_read():
-    for path in planning.REFERENCE.glob("*/jobs.csv"):
+    for path in measured.REFERENCE.glob("*/jobs.csv"):
         assert read_measured(path)
 
 
 def test_adopting_a_scale_adopts_its_jobs():
-    assert config_commands.adopt_jobs is adopt_jobs
+    assert reference.adopt_jobs is adopt_jobs
 
 
 # the command
 
 
-def options(**changes):
-    return Namespace(**{"targets": [], "scale": "smoke", "cores": 2, "json": False, **changes})
+def plan(*targets, scale="smoke", cores=2):
+    return planning.plan(targets, scale, cores)
 
 
 @pytest.fixture
@@ -230,25 +220,25 @@ def dry(monkeypatch):
 
 
 def test_the_command_asks_for_its_targets_and_the_table_of_its_scale(dry, capsys):
-    assert planning.plan(options(targets=["t5_to_gpt2"], json=True)) == 0
+    assert main.main(["plan", "t5_to_gpt2", "--scale", "smoke", "--json"]) == 0
     assert dry == [planning.REFERENCE / "smoke" / "jobs.csv", (["t5_to_gpt2"], "smoke", 2)]
     found = json.loads(capsys.readouterr().out)
     assert (found["scale"], found["targets"], found["cores"], found["jobs"]) == ("smoke", ["t5_to_gpt2"], 2, 4)
 
 
-def test_without_a_target_all_is_planned(dry, capsys):
-    planning.plan(options(json=True))
-    assert json.loads(capsys.readouterr().out)["targets"] == ["all"]
+def test_without_a_target_all_is_planned(dry):
+    asked, _ = plan()
+    assert asked.targets == ["all"]
     assert dry[-1][0] == []
 
 
 def test_bad_input_is_one_sentence(dry, refuses):
     with refuses("--cores is 0; give 1 or more", ConfigError):
-        planning.plan(options(cores=0))
+        plan(cores=0)
     with refuses("is pending: it runs at scale paper only", ConfigError):
-        planning.plan(options(targets=["t5_to_qwen2_7b"]))
+        plan("t5_to_qwen2_7b")
     with refuses("no pinned revision", ConfigError):
-        planning.plan(options(scale="paper"))
+        plan(scale="paper")
     assert dry == []
 
 

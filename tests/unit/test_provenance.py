@@ -1,3 +1,4 @@
+import ast
 import gzip
 import hashlib
 import json
@@ -10,31 +11,34 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
+import abi.base.digest as digest_module
 import abi.base.job as job_module
+from abi.base.catalogue import REGIMES
 from abi.base.digest import OUTSIDE_DIGEST, code_digest
 from abi.base.errors import DataError
 from abi.base.files import (
     atomic_path,
-    read_json,
     require_folder,
     sha256_file,
     sha256_json,
     sha256_tensors,
-    write_json,
     write_tensors,
     write_text,
 )
-from abi.base.job import Job, job, progress, share_import_path
+from abi.base.job import Job, code_of, job, progress, share_import_path
+from abi.base.manifests import ModuleManifest, TextManifest
+from abi.base.typed import Typed
 
 SCRIPT = "scripts/job.py"
 TREE = {
     SCRIPT: "from abi import top\ntop.f()\n",
     "abi/__init__.py": "",
-    "abi/top.py": "from abi.errors import E\ndef f():\n    from abi.deep import g\n    return g()\n",
+    "abi/top.py": "from abi.base.errors import E\ndef f():\n    from abi.deep import g\n    return g()\n",
     "abi/deep.py": 'def g():\n    """Return one."""\n    return 1  # one\n',
-    "abi/errors.py": "class E(Exception):\n    pass\n",
+    "abi/base/errors.py": "class E(Exception):\n    pass\n",
     "abi/unreached.py": "X = 1\n",
 }
 
@@ -43,18 +47,18 @@ TREE = {
 def digest(tmp_path):
     """Digest of the mini package with some files replaced, each time under a new root."""
 
-    def of(edits=None):
+    def of(edits=None, *starts):
         root = tmp_path / tempfile.mkdtemp(dir=tmp_path)
         for name, text in (TREE | (edits or {})).items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
-        return code_digest(SCRIPT, root)
+        return code_digest(*(starts or (SCRIPT,)), root=root)
 
     return of
 
 
 def test_the_digest_of_known_code_is_fixed(digest):
-    assert digest() == "1e8acb8e4572e7cb4ab8"
+    assert digest() == "1beff1c290babd781f9d"
 
 
 def test_the_digest_is_blind_to_comments_and_docstrings(digest):
@@ -121,6 +125,53 @@ def test_an_edit_of_a_package_init_changes_the_digest(digest):
 def test_relative_imports_are_followed(digest):
     edits = {"abi/top.py": "from .deep import g\n"}
     assert digest(edits) != digest(edits | {"abi/deep.py": "def g():\n    return 2\n"})
+
+
+def test_a_digest_of_two_files_covers_what_either_reaches(digest):
+    both = digest(None, SCRIPT, "abi/unreached.py")
+    assert both != digest()
+    assert digest({"abi/unreached.py": "X = 2\n"}, SCRIPT, "abi/unreached.py") != both
+    assert digest(None, "abi/unreached.py", SCRIPT) == both
+
+
+def test_a_package_that_lists_its_files_imports_them_all(digest):
+    edits = {SCRIPT: "from abi import kinds\n", "abi/kinds/one.py": "A = 1\n"}
+    listing = {"abi/kinds/__init__.py": "import pkgutil\nNAMES = list(pkgutil.iter_modules(__path__))\n"}
+    plain = {"abi/kinds/__init__.py": "NAMES = []\n"}
+    other = {"abi/kinds/one.py": "A = 2\n"}
+    assert digest(edits | listing) != digest(edits | listing | other)
+    assert digest(edits | plain) == digest(edits | plain | other)
+
+
+def test_a_file_is_parsed_once_for_all_digests(tmp_path, monkeypatch):
+    for name, text in TREE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    parsed, parse = [], ast.parse
+    monkeypatch.setattr(digest_module.ast, "parse", lambda text: parsed.append(text) or parse(text))
+    for start in (SCRIPT, "abi/top.py", "abi/deep.py", SCRIPT):
+        code_digest(start, root=tmp_path)
+    assert sorted(parsed) == sorted(TREE[name] for name in (SCRIPT, "abi/top.py", "abi/deep.py", "abi/__init__.py")[:3])
+
+
+@pytest.mark.parametrize(
+    ("edited", "rerun"),
+    [
+        ("domain_lesson", {"oracle-kd", "few-shot", "reconstruction"}),
+        ("general_lesson", {"general-only"}),
+    ],
+)
+def test_an_edit_of_a_teacher_reruns_the_calibrations_of_its_own_regimes(tmp_path, edited, rerun):
+    def codes(root, extra=""):
+        for name in ("domain_lesson", "general_lesson"):
+            (root / "abi" / "arms").mkdir(parents=True, exist_ok=True)
+            (root / "abi" / "arms" / f"{name}.py").write_text(f"A = 1\n{extra if name == edited else ''}")
+        (root / "abi" / "steps").mkdir(parents=True)
+        (root / "abi" / "steps" / "calibrate_arms.py").write_text("B = 1\n")
+        return {regime: code_of("calibrate_arms", {"regime": regime}, root) for regime in REGIMES}
+
+    before, after = codes(tmp_path / "a"), codes(tmp_path / "b", "C = 2\n")
+    assert {regime for regime in REGIMES if before[regime] != after[regime]} == rerun
 
 
 def test_atomic_path_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -211,12 +262,13 @@ def test_a_file_where_a_folder_is_due_is_one_sentence(tmp_path, refuses):
 @pytest.fixture
 def valid(facts):
     shape = {"width": 8, "taps": [0], "d_abi": 4, "expansion": 4, "tap_norms": False, "domain_net": True}
-    return {"module": shape, "rotated": False, "sha256": "d" * 64, **facts}
+    return {"module": shape, "rotated": False, "sha256": "d" * 64, **dict(facts)}
 
 
 def test_json_comes_back_as_it_was_written(tmp_path, valid):
-    write_json(tmp_path / "m.json", "module", valid)
-    assert read_json(tmp_path / "m.json", "module") == {"format": "abi/module@1", **valid}
+    ModuleManifest.model_validate(valid).write(tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text()) == {"format": "abi/module@1", **valid}
+    assert ModuleManifest.read(tmp_path / "m.json").plain() == {"format": "abi/module@1", **valid}
 
 
 BREAKS = {
@@ -230,23 +282,23 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("change", BREAKS.values(), ids=BREAKS)
-def test_a_document_that_breaks_the_schema_is_not_written(tmp_path, valid, change, refuses):
-    with refuses("m.json: .*; delete the file and rebuild it"):
-        write_json(tmp_path / "m.json", "module", valid | change)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("change", BREAKS.values(), ids=BREAKS)
-def test_a_document_that_breaks_the_schema_is_not_read(tmp_path, valid, change, refuses):
+def test_a_document_that_breaks_its_model_is_not_read(tmp_path, valid, change, refuses):
     (tmp_path / "m.json").write_text(json.dumps({"format": "abi/module@1", **valid, **change}))
     with refuses("m.json: .*; delete the file and rebuild it"):
-        read_json(tmp_path / "m.json", "module")
+        ModuleManifest.read(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("change", [change for name, change in BREAKS.items() if name != "format"])
+def test_a_document_that_breaks_its_model_is_not_made(valid, change):
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        ModuleManifest.model_validate(valid | change)
 
 
 def test_a_missing_key_is_named(tmp_path, valid, refuses):
     del valid["vocabulary"]
+    (tmp_path / "m.json").write_text(json.dumps({"format": "abi/module@1", **valid}))
     with refuses("vocabulary"):
-        write_json(tmp_path / "m.json", "module", valid)
+        ModuleManifest.read(tmp_path / "m.json")
 
 
 @pytest.mark.parametrize(
@@ -255,14 +307,14 @@ def test_a_missing_key_is_named(tmp_path, valid, refuses):
 def test_what_is_no_json_document_is_one_sentence(tmp_path, content, refuses):
     (tmp_path / "m.json").write_bytes(content)
     with refuses("m.json: .*rebuild it"):
-        read_json(tmp_path / "m.json", "module")
+        ModuleManifest.read(tmp_path / "m.json")
 
 
 def test_a_missing_document_and_a_folder_are_one_sentence(tmp_path, refuses):
     with refuses("does not exist"):
-        read_json(tmp_path / "m.json", "module")
+        ModuleManifest.read(tmp_path / "m.json")
     with refuses("is not readable JSON"):
-        read_json(tmp_path, "module")
+        ModuleManifest.read(tmp_path)
 
 
 def text_record(share):
@@ -271,16 +323,16 @@ def text_record(share):
     return {"splits": {}, "assignment_sha256": "a" * 64, "identifier_share": share, "provenance": block}
 
 
-def test_a_figure_that_is_nan_is_refused_in_one_sentence(tmp_path, refuses):
-    with refuses("NaN|nan"):
-        write_json(tmp_path / "t.json", "text", text_record(float("nan")))
+def test_a_figure_that_is_nan_is_refused():
+    with pytest.raises(ValidationError, match="identifier_share"):
+        TextManifest.model_validate(text_record(float("nan")))
 
 
 def test_a_nan_in_a_file_is_not_read(tmp_path, refuses):
     document = {"format": "abi/text@1", **text_record(float("nan"))}
     (tmp_path / "t.json").write_text(json.dumps(document))
     with refuses("t.json"):
-        read_json(tmp_path / "t.json", "text")
+        TextManifest.read(tmp_path / "t.json")
 
 
 TENSOR = torch.arange(6, dtype=torch.float32)
@@ -329,7 +381,7 @@ def snakemake(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(job_module, "_start_log", lambda *_: None)
     monkeypatch.setattr(job_module, "_limit_threads", lambda *_: None)
-    monkeypatch.setattr(job_module, "code_digest", lambda _: "digest")
+    monkeypatch.setattr(job_module, "code_of", lambda *_: "digest")
     params = SimpleNamespace(code="digest", spec={"seed": 1})
     return SimpleNamespace(log=[], rule="fit", params=params, input=[], threads=1)
 
@@ -375,6 +427,26 @@ def test_a_job_refuses_code_that_changed_since_the_plan(snakemake, caplog):
     assert "the code changed after the workflow was planned" in caplog.text
 
 
+class OneSeed(Typed):
+    seed: int
+    share: float = 0.5
+
+
+def test_a_job_gets_the_model_of_its_step_and_provenance_what_the_rule_gave(snakemake):
+    seen = []
+    with job(snakemake, SimpleNamespace(Spec=OneSeed)) as running:
+        seen.append((running.spec, running.provenance().spec))
+    assert seen == [(OneSeed(seed=1), {"seed": 1})]
+
+
+def test_a_spec_that_is_not_the_model_of_the_step_is_one_sentence(snakemake, caplog):
+    snakemake.params.spec = {"seed": "one"}
+    with pytest.raises(SystemExit) as caught, job(snakemake, SimpleNamespace(Spec=OneSeed)):
+        pass
+    assert caught.value.code == 2
+    assert "the spec is not what the step expects: seed: " in caplog.text
+
+
 def test_scratch_depends_on_all_that_a_job_depends_on(tmp_path):
     path = tmp_path / "in.txt"
     path.write_text("a")
@@ -392,9 +464,9 @@ def test_scratch_depends_on_all_that_a_job_depends_on(tmp_path):
 def test_provenance_fits_the_schema(tmp_path):
     (tmp_path / "in").write_text("x")
     block = Job("fit", {"a": 1}, "c", [str(tmp_path / "in"), str(tmp_path)], 1).provenance()
-    write_json(tmp_path / "t.json", "text", text_record(0.5) | {"provenance": block})
-    assert block["inputs"] == {str(tmp_path / "in"): sha256_file(tmp_path / "in")}
-    assert block["versions"]["torch"] == torch.__version__
+    TextManifest.model_validate(text_record(0.5) | {"provenance": block}).write(tmp_path / "t.json")
+    assert block.inputs == {str(tmp_path / "in"): sha256_file(tmp_path / "in")}
+    assert block.versions["torch"] == torch.__version__
 
 
 def test_progress_is_told_at_the_end_and_not_at_every_step(caplog):

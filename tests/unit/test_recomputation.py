@@ -17,6 +17,7 @@ from made_results import (
     STUDY,
     digit_changed,
     edit,
+    edit_reference,
     judge,
     kinds,
     numbers,
@@ -32,8 +33,11 @@ from made_results import (
 
 from abi.audit.results import checkout, recomputation
 from abi.audit.results.findings import differences, lookup
+from abi.audit.results.reading import ResultFile
 from abi.audit.results.verify import verify
 from abi.base.errors import ConfigError, DataError
+from abi.base.typed import Provenance
+from abi.judge.results import read_result
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 
@@ -53,10 +57,13 @@ def test_one_digit_of_every_leaf_is_found(here, monkeypatch, capsys):
     memory = {}
 
     def judged_again(stored, real=recomputation.judged_again):
-        key = stored["spec"]["claim"]["title"]  # a changed spec is named by config, so one judgement a claim is enough
+        key = (
+            stored.rule,
+            stored.spec["claim"]["kind"],
+        )  # a changed spec is named by config, so one judgement a claim is enough
         if key not in memory:
-            memory[key] = {name: value for name, value in real(stored).items() if name != "provenance"}
-        return {**memory[key], "provenance": stored}
+            memory[key] = real(stored)
+        return memory[key]
 
     monkeypatch.setattr(recomputation, "judged_again", judged_again)
     monkeypatch.setattr(recomputation, "stale", quick_stale)
@@ -66,12 +73,15 @@ def test_one_digit_of_every_leaf_is_found(here, monkeypatch, capsys):
     for claim in (CLAIM, "t5_same_backbone"):
         path = STUDY.result_file(claim)
         document = json.loads(Path(path).read_text(encoding="utf-8"))
+        honest = read_result(path)
         for leaf, value in numbers(document):
             if leaf.startswith("provenance/") and leaf.split("/")[1] in TIMINGS:
                 continue
             changed = copy.copy(document)
             spine(changed, leaf, digit_changed(value))
-            scale = checkout.Scale(Path("results/tiny"), {claim: changed}, {claim: path})
+            made = Provenance.model_validate(changed["provenance"]) if "provenance/" in leaf else honest.provenance
+            result = honest.model_copy(update={"provenance": made})
+            scale = checkout.Scale(Path("results/tiny"), {claim: ResultFile(Path(path), changed, result)})
             recomputation.recompute(scale, here)
             tried += 1
             named += any(finding.leaf == leaf for finding in scale.findings)
@@ -80,9 +90,9 @@ def test_one_digit_of_every_leaf_is_found(here, monkeypatch, capsys):
     assert named == tried > 4000
 
 
-def quick_stale(study, claim_id, result):
+def quick_stale(study, claim_id, made):
     """As `stale`, its first part alone: the hashes are the same in the whole sweep."""
-    changed = differences(result["provenance"]["spec"], study.verdict_spec(claim_id), tolerance=0.0)
+    changed = differences(made.spec, study.verdict_spec(claim_id), tolerance=0.0)
     return [(f"provenance/spec/{leaf}", "changed") for leaf, *_ in changed]
 
 
@@ -204,7 +214,9 @@ def test_figures_may_differ_by_the_tolerance(here, factor, code, kind):
     folder = reference(here)
     leaf = "perplexity/kd/transferred/general"
     name = Path(FILE).name
-    edit(folder / name, lambda d: d["perplexity"]["kd"]["transferred"].__setitem__("general", factor * lookup(d, leaf)))
+    edit_reference(
+        folder / name, lambda d: d["perplexity"]["kd"]["transferred"].__setitem__("general", factor * lookup(d, leaf))
+    )
     found = verify(against="reference")
     assert [(f.kind, f.leaf) for f in found.findings if f.file == FILE] == [(kind, leaf)]
     assert verify(against="reference", tolerance=0.1).code() == 0
@@ -213,15 +225,15 @@ def test_figures_may_differ_by_the_tolerance(here, factor, code, kind):
 
 def test_another_verdict_word_is_a_difference_whatever_the_tolerance(here):
     folder = reference(here)
-    edit(folder / Path(FILE).name, put("verdict_at_strict_level", "INCONCLUSIVE"))
+    edit_reference(folder / Path(FILE).name, put("verdict_at_strict_level", "INCONCLUSIVE"))
     found = verify(against="reference", tolerance=0.5)
     assert "verdict_at_strict_level" in [f.leaf for f in kinds(found, "DIFFERS")]
 
 
 def test_seconds_and_provenance_are_not_compared(here):
     folder = reference(here)
-    edit(folder / Path(FILE).name, put("training/0/elapsed_s", 99.0))
-    edit(folder / Path(FILE).name, put("provenance/elapsed_s", 99.0))
+    edit_reference(folder / Path(FILE).name, put("training/0/elapsed_s", 99.0))
+    edit_reference(folder / Path(FILE).name, put("provenance/elapsed_s", 99.0))
     assert verify(against="reference").findings == []
 
 

@@ -2,15 +2,20 @@
 
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from abi.audit.record.data import MARK, alterations, changed_leaves, digest, fingerprints, leaves
+from abi.audit.record import guard
+from abi.audit.record.data import leaves
+from abi.audit.record.guard import LIST_SHA256, alterations, changed_leaves, digest
 from abi.audit.record.judgement import FILES, judge, judge_file, load, to_text
-from abi.audit.record.pins import PINS
 from abi.audit.record.reconstruction import FILE
+from abi.base.checksums import listed, listing
 from abi.base.errors import DataError
 from abi.judge.published import FIGURES, parse
 
@@ -47,20 +52,28 @@ def numeric_paths(text, name):
 def altered(published, name, text):
     """Return what is found in a record with one changed file whose MANIFEST was regenerated."""
     texts = published.texts | {name: text}
-    manifest = "".join(f"{digest(texts[key])}  {key}\n" for key in sorted(texts))
-    return alterations(replace(published, texts=texts, manifest=manifest), PINS)
+    manifest = listing({key: digest(texts[key]) for key in texts})
+    return alterations(replace(published, texts=texts, manifest=manifest))
+
+
+@pytest.fixture
+def without_history(monkeypatch):
+    """A checkout that cannot say what was published: an installed package, or an archive without git."""
+    monkeypatch.setattr(guard, "_versions", lambda name: iter(()))
 
 
 def test_the_shipped_record_is_intact(published):
-    assert alterations(published, PINS) == []
+    assert alterations(published) == []
 
 
-def test_pins_hold_every_leaf(published):
-    assert set(PINS) == set(published.texts)
-    for name, (pinned, marks) in PINS.items():
-        text = published.texts[name]
-        assert (pinned, marks) == (digest(text), fingerprints(text, name))
-        assert len(marks) == MARK * len(leaves(parse(text, name)))
+def test_the_list_holds_every_file_and_the_code_its_hash(published):
+    assert listed(published.manifest) == {name: digest(text) for name, text in published.texts.items()}
+    assert digest(published.manifest) == LIST_SHA256
+    assert set(published.texts) == {FIGURES, *(f"published_results/{name}" for name in FILES)}
+
+
+def altered_leaf(path):
+    return f"leaf {path} is not what was published"
 
 
 def sweep(published, step):
@@ -71,7 +84,7 @@ def sweep(published, step):
         for path, span in list(zip(paths, spans, strict=True))[::step]:
             for last in (True, False):
                 tried += 1
-                named += changed_leaves(one_digit(text, span, last), name, PINS[name][1]) == [path]
+                named += changed_leaves(one_digit(text, span, last), text, name) == [altered_leaf(path)]
     return tried, named
 
 
@@ -94,8 +107,53 @@ def test_regenerated_hashes_do_not_hide_a_change(published, name):
     text = published.texts[name]
     path, span = numeric_paths(text, name)[5], tokens(text)[5]
     found = altered(published, name, one_digit(text, span, True))
-    assert f"{name}: leaf {path} is not what was published" in found
+    assert f"{name}: {altered_leaf(path)}" in found
     assert any(line.startswith("MANIFEST.sha256") and name in line for line in found)
+
+
+@pytest.mark.parametrize("regenerated", [True, False])
+def test_without_a_version_history_the_file_is_named(published, without_history, regenerated):
+    name = "published_results/cross_lineage_results.json"
+    text = one_digit(published.texts[name], tokens(published.texts[name])[5], True)
+    if regenerated:
+        assert altered(published, name, text) == ["MANIFEST.sha256: is not the list that was published"]
+    else:
+        found = alterations(replace(published, texts=published.texts | {name: text}))
+        assert [line.split(": ")[0] for line in found] == [name]
+
+
+def test_a_committed_edit_is_named_by_the_history_before_it(published, tmp_path, monkeypatch):
+    name, place = FIGURES, tmp_path / guard.PLACE
+    shutil.copytree(RECORD, place)
+    changed = one_digit(published.texts[name], tokens(published.texts[name])[5], True)
+    manifest = listing({key: digest(published.texts[key] if key != name else changed) for key in published.texts})
+    git = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    git(["git", "init", "-q"])
+    for text in ("", changed):
+        if text:
+            (place / name).write_text(text, encoding="utf-8")
+            (place / "MANIFEST.sha256").write_text(manifest, encoding="utf-8")
+        git(["git", "add", "-A"])
+        git(["git", *who, "commit", "-q", "-m", "m"])
+    monkeypatch.setattr(guard, "ROOT", tmp_path)
+    path = numeric_paths(published.texts[name], name)[5]
+    found = alterations(load(place))
+    assert f"{name}: {altered_leaf(path)}" in found
+    assert f"MANIFEST.sha256: is not the list that was published: {name}" in found
+
+
+def test_a_file_that_is_gone_from_the_list_too_is_named(published):
+    name = "published_results/cross_lineage_results.json"
+    texts = {key: text for key, text in published.texts.items() if key != name}
+    manifest = listing({key: digest(text) for key, text in texts.items()})
+    found = alterations(replace(published, texts=texts, manifest=manifest))
+    assert f"{name} is missing; restore it" in found
+
+
+@pytest.mark.parametrize("manifest", ["", "no list", "0" * 64 + "  published.json\n"])
+def test_a_damaged_list_is_found(published, without_history, manifest):
+    assert any(line.startswith("MANIFEST.sha256") for line in alterations(replace(published, manifest=manifest)))
 
 
 def test_several_changes_are_all_named(published):
@@ -107,7 +165,7 @@ def test_several_changes_are_all_named(published):
     )
     found = altered(published, name, text)
     assert [line for line in found if "leaf" in line] == [
-        f"{name}: leaf {x} is not what was published" for x in ("architecture_confirmed", "elapsed_min")
+        f"{name}: {altered_leaf(x)}" for x in ("architecture_confirmed", "elapsed_min")
     ]
 
 
@@ -117,7 +175,9 @@ def test_added_and_removed_leaves_are_named(published):
     added = altered(published, name, text.replace('"d_abi": 256', '"d_abi": 256, "extra": 1'))
     assert any("leaf extra" in line for line in added)
     removed = altered(published, name, text.replace('"d_abi": 256,', ""))
-    assert any("missing after target_arch" in line for line in removed)
+    assert f"{name}: leaf d_abi is missing" in removed
+    as_text = altered(published, name, text.replace('"d_abi": 256', '"d_abi": "256"'))
+    assert f"{name}: {altered_leaf('d_abi')}" in as_text
 
 
 def test_white_space_and_foreign_files_are_found(published):
@@ -142,7 +202,7 @@ def test_recomputation_alone_finds_part_of_the_changes(published, capsys):
             tried += 1
             found += outline(name, json.loads(one_digit(text, span, False))) != before
     with capsys.disabled():
-        print(f"\nfirst digit changed, all hashes and pins regenerated: {tried} tried, {found} found by recomputation")
+        print(f"\nfirst digit changed, all hashes regenerated: {tried} tried, {found} found by recomputation")
     assert found > tried / 2
 
 

@@ -15,6 +15,7 @@ from made_results import (
     RUNGS,
     STUDY,
     edit,
+    edit_reference,
     judge_ladder,
     kinds,
     put,
@@ -23,14 +24,16 @@ from made_results import (
     summarise,
 )
 
-from abi.audit.results.figures import check_result, steps_of
+from abi.audit.results import verify as results
 from abi.audit.results.findings import Checks
-from abi.audit.results.rungs import Rung, check_ladder
-from abi.audit.results.verify import verify
-from abi.base.files import result_kind, sha256_file, validator
-from abi.base.names import fits_of
+from abi.audit.results.reading import ResultFile, checked
+from abi.audit.results.relations import check_result
 from abi.cli import main
+from abi.cli import verify as verifying
+from abi.judge.curves import steps_of
 from abi.judge.published import figures_of
+from abi.judge.results import KINDS, read_result
+from abi.plan.specs.judge import JudgeClaim
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 
@@ -41,6 +44,10 @@ def document(claim):
     return json.loads(Path(FILES.get(claim) or STUDY.result_file(claim)).read_text(encoding="utf-8"))
 
 
+def verify(claims=(), **options):
+    return results.verify(claims, render=verifying.pages, **options)
+
+
 def leaves(file, found=None):
     return [f.leaf for f in (found or verify()).findings if f.file == file and f.kind == "TAMPERED"]
 
@@ -49,19 +56,16 @@ def leaves(file, found=None):
 def beside(made_regimes):
     """Claim id -> result file of the made run, read once."""
     paths = {name: made_regimes / STUDY.result_file(name) for name in (FEW_SHOT, GENERAL_ONLY, *RUNGS, LADDER)}
-    return {name: Rung(json.loads(path.read_text()), sha256_file(path)) for name, path in paths.items()}
+    return {name: ResultFile(path, json.loads(path.read_text()), read_result(path)) for name, path in paths.items()}
 
 
 def named_in(claim, document, beside):
     """Return the leaves that the schema and the checks of a result file name."""
-    checks = Checks("file")
-    known = figures_of("cross_size") if claim == LADDER else {}
-    if claim == LADDER:
-        check_ladder(checks, document, beside, known)
-    else:
-        check_result(checks, document, known)
-    faults = validator(result_kind(document)).iter_errors(document)
-    return [finding.leaf for finding in checks.found] + [f"schema {error.message}" for error in faults]
+    checks, path = Checks("file"), beside[claim].path
+    result = checked(KINDS[document["format"]], document, path, checks.found)
+    if result is not None:
+        check_result(checks, ResultFile(path, document, result), beside, figures_of)
+    return [finding.leaf for finding in checks.found]
 
 
 def test_an_honest_run_of_all_regimes_is_recomputed_without_a_finding(regimes):
@@ -73,7 +77,8 @@ def test_an_honest_run_of_all_regimes_is_recomputed_without_a_finding(regimes):
 def test_a_result_holds_every_fit_of_its_claim(regimes):
     assert list(document(FEW_SHOT)["fits"]) == ["ce"]
     general = document(GENERAL_ONLY)
-    assert set(general["fits"]) == set(fits_of(general["claim"])) >= {"matched", "matched-short", "closed-form"}
+    fits = {general["claim"]["fit"], *general["claim"]["variants"], "closed-form"}
+    assert set(general["fits"]) == fits >= {"matched", "matched-short"}
     assert "native" not in general["fits"]["matched"]["arms"]
     assert document(FEW_SHOT)["fits"]["ce"]["arms"]["transferred"]["draws"] == 3
     assert {"transferred", "random", "bias"} <= set(general["fits"]["matched-short"]["gap_closures"])
@@ -101,18 +106,18 @@ def test_a_result_holds_every_fit_of_its_claim(regimes):
         (LADDER, "claim/rungs", list(RUNGS[:2]), "claim/rungs"),
         (LADDER, "record/nib.js/value", 0.2, "record/nib.js/value"),
         (LADDER, "meaningless", True, "meaningless"),
-        (LADDER, "extra", 1, "schema "),
+        (LADDER, "extra", 1, "extra"),
     ],
 )
 def test_an_edit_is_found_and_named(beside, claim, leaf, value, named):
-    assert named_in(claim, beside[claim].result, beside) == []
-    changed = copy.deepcopy(beside[claim].result)
+    assert named_in(claim, beside[claim].document, beside) == []
+    changed = copy.deepcopy(beside[claim].document)
     put(leaf, value)(changed)
     assert any(found.startswith(named) for found in named_in(claim, changed, beside))
 
 
 def test_a_fit_that_is_left_out_or_slipped_in_is_named(beside):
-    general, few = (copy.deepcopy(beside[name].result) for name in (GENERAL_ONLY, FEW_SHOT))
+    general, few = (copy.deepcopy(beside[name].document) for name in (GENERAL_ONLY, FEW_SHOT))
     general["fits"].pop("matched-long")
     assert any(leaf.startswith("fits") for leaf in named_in(GENERAL_ONLY, general, beside))
     few["fits"]["other"] = few["fits"]["ce"]
@@ -120,10 +125,13 @@ def test_a_fit_that_is_left_out_or_slipped_in_is_named(beside):
 
 
 def test_steps_of_a_variant_follow_from_the_budget(beside):
-    result = beside[GENERAL_ONLY].result
-    assert [steps_of(fit, result) for fit in ("matched", "matched-short", "matched-quarter", "closed-form")] == [
-        300, 30, 300, 0,
-    ]  # fmt: skip
+    result = beside[GENERAL_ONLY].document
+    steps = {row["fit"]: row["steps"] for row in result["training"]}
+    fits = ("matched", "matched-short", "matched-quarter", "closed-form")
+    assert [steps[fit] for fit in fits] == [300, 30, 300, 0]
+    of_steps_alone = steps_of(JudgeClaim.model_validate(result["provenance"]["spec"]))
+    assert "matched-quarter" not in of_steps_alone
+    assert of_steps_alone.items() <= steps.items()
     i = next(i for i, row in enumerate(result["training"]) if row["fit"] == "matched-short")
     changed = copy.deepcopy(result)
     changed["training"][i]["steps"] = 300
@@ -163,9 +171,9 @@ def test_a_missing_rung_is_a_note(regimes):
 
 def test_runs_are_compared_without_the_hashes_of_rungs(regimes):
     folder = reference(regimes)
-    edit(folder / Path(FILES[LADDER]).name, put("rungs/0/sha256", "1" * 64))
+    edit_reference(folder / Path(FILES[LADDER]).name, put("rungs/0/sha256", "1" * 64))
     assert [f for f in verify(against="reference").findings if f.file == FILES[LADDER]] == []
-    edit(folder / Path(FILES[LADDER]).name, put("rungs/0/verdict", "REFUTED"))
+    edit_reference(folder / Path(FILES[LADDER]).name, put("rungs/0/verdict", "REFUTED"))
     found = verify(against="reference")
     assert ("DIFFERS", "rungs/0/verdict") in [(f.kind, f.leaf) for f in found.findings if f.file == FILES[LADDER]]
 

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from made_arms import recipes_of
 
-from abi.arms.recipes import RECIPES
-from abi.plan.checks import REQUIRED_ARMS
+from abi.base.catalogue import REGIMES
 from abi.plan.config import load
-from abi.plan.transfers import Study
+from abi.plan.workflow import Workflow
 
 ROOT = Path(__file__).parents[2]
-STUDY = Study(load("tiny"))
-TRANSFERS = [key for key, claim in STUDY.config.claims.items() if claim["kind"] == "transfer"]
+STUDY = Workflow(load("tiny"))
+TRANSFERS = [key for key, claim in STUDY.config.claims.items() if claim.kind == "transfer"]
 
 
 def of_regime(regime):
-    return [key for key in TRANSFERS if STUDY.claim(key)["regime"] == regime]
+    return [key for key in TRANSFERS if STUDY.claim(key).regime == regime]
 
 
 def jobs(claim, study=STUDY):
@@ -46,23 +46,23 @@ def test_what_a_source_writes_comes_from_its_module_and_the_first_tokens_of_gene
     for batch, _ in jobs(claim):
         inputs = STUDY.written_input(claim, batch)
         assert [path for path in paths(inputs) if "/states/" in path] == [
-            STUDY.states(entry["source"], STUDY.general, "train")
+            STUDY.states(entry.source, STUDY.general, "train")
         ]
         assert {path.rpartition("/")[0] for path in paths(inputs) if "/modules/" in path} == {
-            f"results/tiny/modules/{entry['source']}/{entry['text']}/{entry['module']}/source"
+            f"results/tiny/modules/{entry.source}/{entry.text}/{entry.module}/source"
         }
-        assert not [path for path in paths(inputs, "modules") if entry["text"] in path.replace("/", ".").split(".")]
+        assert not [path for path in paths(inputs, "modules") if entry.text in path.replace("/", ".").split(".")]
 
 
 def test_an_encoder_decoder_source_has_no_variant_on_written_text():
-    kinds = {name: definition["build"]["model_type"] for name, definition in STUDY.scale["backbones"].items()}
-    assert {kinds[STUDY.claim(claim)["source"]] for claim in TRANSFERS if STUDY.writes(claim)} == {"gpt2", "gpt_neox"}
+    kinds = {name: definition.build.model_type for name, definition in STUDY.scale.backbones.items()}
+    assert {kinds[STUDY.claim(claim).source] for claim in TRANSFERS if STUDY.writes(claim)} == {"gpt2", "gpt_neox"}
 
 
 @pytest.mark.parametrize("claim", of_regime("general-only"))
 def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a_test_split(claim):
     entry = STUDY.claim(claim)
-    text, general, target, source = entry["text"], STUDY.general, entry["target"], entry["source"]
+    text, general, target, source = entry.text, STUDY.general, entry.target, entry.source
     for batch, inputs in jobs(claim):
         assert not [
             path for path in paths(inputs) if "/oracle/" in path or "/reference/" in path or "/alignments/" in path
@@ -87,12 +87,12 @@ def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a
 
 @pytest.mark.parametrize("claim", of_regime("few-shot"))
 def test_an_oracle_reaches_few_shot_as_natives_net_alone(claim):
-    recipes = RECIPES["few-shot"]
+    recipes = recipes_of("few-shot", lora=True)
     assert [name for name, recipe in recipes.items() if "oracle" in (recipe.net,) or recipe.rotation == "own"] == [
         "native"
     ]
     entry = STUDY.claim(claim)
-    assert entry["fit"] == "ce"
+    assert entry.fit == "ce"
     for _, inputs in jobs(claim):
         assert set(inputs) == {"head", "source", "oracle", "train", "alignment"} | ({"wrong"} & set(inputs))
         assert [key for key in inputs if any("/oracle/" in path for path in paths({key: inputs[key]}))] == ["oracle"]
@@ -109,7 +109,7 @@ def test_no_calibration_reads_a_reference_or_a_test_split(claim):
 
 @pytest.mark.parametrize("claim", TRANSFERS)
 def test_all_regimes_of_a_pair_share_modules_and_alignment(claim):
-    first = STUDY.claim(claim).get("of", claim)
+    first = STUDY.claim(claim).of or claim
     assert STUDY.modules_of(claim)["source"] == STUDY.modules_of(first)["source"]
     for batch, inputs in jobs(claim):
         if "alignment" in inputs:
@@ -124,7 +124,7 @@ def changed(tmp_path, change):
     content = yaml.safe_load(path.read_text())
     change(content["claims"])
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return Study(load("tiny", tmp_path))
+    return Workflow(load("tiny", tmp_path))
 
 
 PYTHIA_TO_QWEN = {
@@ -141,12 +141,12 @@ def test_a_new_pair_is_one_entry_and_three_targets_with_all_controls(tmp_path):
     assert [study.result_file(key) for key in NEW] == [f"results/tiny/{key}.json" for key in NEW]
     for key in NEW:
         entry = study.claim(key)
-        assert set(REQUIRED_ARMS[entry["regime"]]) <= set(entry["arms"]) <= set(RECIPES[entry["regime"]])
+        assert set(REGIMES[entry.regime].required) <= set(entry.arms) <= set(recipes_of(entry.regime, lora=True))
 
 
 def test_a_new_pair_of_known_backbones_builds_and_trains_nothing_new(tmp_path):
     study = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=PYTHIA_TO_QWEN))
-    assert study.scale["backbones"] == STUDY.scale["backbones"]
+    assert study.scale.backbones == STUDY.scale.backbones
 
     def upstream(one, claims):
         """Return every input of the claims' jobs that is not the claims' own."""

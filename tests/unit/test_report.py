@@ -1,60 +1,163 @@
 import pytest
+from report_facts import plain, typed, whole
 
-from abi.report.documents import between
-from abi.report.tables import claim_rows, figure, markdown, readme_table, share_words, terminal, with_interval
+from abi.base.catalogue import ARMS
+from abi.base.errors import DataError
+from abi.judge.fits import Figure
+from abi.report.quoted import Part, criteria_of, refreshed, verdict_table, why
+from abi.report.render import Table, figure, markdown, terminal
+from abi.report.verdicts import claim_row, claims_table, readme_table, summary_pages
+from abi.report.words import in_order, share_words, with_interval
+
+
+def document(**changes):
+    """Return a small result of one fit as JSON values."""
+    found = plain()["t5_to_gpt2"]
+    claim = {**found["claim"], "id": "a_to_b", "title": "A to B", "statement": "It moves.", "variants": []}
+    judged = {
+        **found["fits"]["kd"],
+        "verdict": "REFUTED",
+        "reason": "(b) no share",
+        "share": {"placebo": "random", "estimate": 0.0123, "pieces": [[-0.1, 0.1]], "bounded": True, "level": 0.95},
+        "counts": {
+            **found["fits"]["kd"]["counts"],
+            "groups": {"domain": 40},
+            "documents": {"domain": 80},
+            "seeds": [1, 2, 3],
+        },
+    }
+    judged["published_criteria"] = {
+        **judged["published_criteria"],
+        "sentence": "published criteria met by: transferred yes; control arms 3 of 6",
+    }
+    record = {"nib.top5": {**found["record"]["nib.top5"], "value": 0.87}}
+    fits = {"kd": judged}
+    return {
+        **found,
+        "claim": claim,
+        "verdict": "REFUTED",
+        "reason": "(b) no share",
+        "fits": fits,
+        "record": record,
+        **changes,
+    }
 
 
 @pytest.fixture
 def result():
-    judged = {
-        "verdict": "REFUTED", "reason": "(b) no share", "fit": "kd", "level": 0.95, "refutations": [], "secondary": {},
-        "tests": [{"id": "0.room", "contrast": "oracle - raw", "metric": "js_nats", "mean": 0.12345,
-                   "interval": {"lower": 0.1, "upper": 0.15}, "passed": True}],
-        "share": {"placebo": "random", "estimate": 0.0123, "pieces": [[-0.1, 0.1]], "bounded": True},
-        "gap_closure": None, "gap_closures": {}, "counts": {"groups": {"domain": 40}, "documents": {"domain": 80}, "seeds": [1, 2, 3]},
-        "arms": {"raw": {"draws": 1, "domain": {"js_nats": {"mean": 0.2, "lower": 0.19, "upper": 0.21, "per_seed": {}}}}},
-        "published_criteria": {"sentence": "published criteria met by: transferred yes; control arms 3 of 6", "arms": {}},
-    }  # fmt: skip
-    return {
-        "claim": {"id": "a_to_b", "title": "A to B", "statement": "It moves.", "fit": "kd", "kind": "transfer"},
-        "scale": "tiny", "meaningless": False, "protocol": 1, "verdict": "REFUTED", "reason": "(b) no share",
-        "fits": {"kd": judged}, "perplexity": {"-": {"raw": {"domain": 200.0}}}, "record": {"nib.top5": {"value": 0.87}},
-    }  # fmt: skip
+    return typed(document())
+
+
+def interval(lower, upper):
+    return Figure(mean=0.2, lower=lower, upper=upper, per_seed={}, msd=None, mss=None, mse=None)
 
 
 def test_figures_have_three_significant_digits():
     assert (figure(0.123456), figure(None)) == ("0.123", "-")
 
 
+def test_a_table_is_the_same_in_markdown_and_on_a_terminal():
+    table = Table(["arm", "JS"], [["raw", 0.123456], ["a|b <c>", None], ["yes?", True], ["many", 12345]])
+    assert markdown(table) == [
+        "| arm | JS |",
+        "| --- | --- |",
+        "| raw | 0.123 |",
+        "| a/b &lt;c> | - |",
+        "| yes? | yes |",
+        "| many | 12345 |",
+    ]
+    assert terminal(table)[1] == "  raw      0.123"
+    assert table.numeric == [False, False]
+    assert Table(["x", "y"], [["-", "0.2 [0.1, 0.3]"]]).numeric == [True, True]
+    assert Table(["x", "y"], [["-", 1]]).filled().heads == ["y"]
+
+
 def test_an_interval_stands_beside_its_mean_where_there_is_one():
-    assert with_interval({"mean": 0.2, "lower": 0.1, "upper": 0.3}) == "0.2 [0.1, 0.3]"
-    assert with_interval({"mean": 0.2, "lower": None, "upper": None}) == "0.2"
+    assert with_interval(interval(0.1, 0.3)) == "0.2 [0.1, 0.3]"
+    assert with_interval(interval(None, None)) == "0.2"
+
+
+def test_arms_stand_in_the_order_of_the_catalogue_and_unknown_ones_last():
+    assert in_order(["zebra", *reversed(ARMS), "apple"]) == [*ARMS, "apple", "zebra"]
 
 
 def test_a_claims_row_says_published_criteria_verdict_and_why(result):
-    [row] = claim_rows([result])
-    assert row["published"] == "top-5 0.87"
-    assert row["published criteria here"] == "transferred yes; control arms 3 of 6"
-    assert (row["verdict"], row["why"]) == ("REFUTED", "(b) no share")
+    [row] = claims_table([result]).rows
+    named = dict(zip(claims_table([result]).heads, row, strict=True))
+    assert named["published"] == "top-5 0.87"
+    assert named["published criteria here"] == "transferred yes; control arms 3 of 6"
+    assert (named["verdict"], named["why"]) == ("REFUTED", "(b) no share")
 
 
-def test_a_meaningless_scale_is_marked_everywhere(result):
-    result["meaningless"] = True
-    assert "meaningless" in claim_rows([result])[0]["verdict"]
-    assert "too small to say anything" in markdown([result], "0 of 1")
+def test_a_meaningless_scale_is_marked_everywhere():
+    result = typed(document(meaningless=True))
+    assert "meaningless" in claim_row(result)[4]
+    assert "too small to say anything" in summary_pages([result], "0 of 1")[".md"]
 
 
 def test_the_terminal_text_is_ascii(result):
-    assert terminal([result], "0 of 1 claims SUPPORTED").isascii()
+    assert summary_pages([result], "0 of 1 claims SUPPORTED")[".txt"].isascii()
 
 
 def test_the_readme_table_states_share_and_units(result):
-    table = readme_table([result])
-    assert "0.0123 [-0.1, 0.1] (against random)" in table
-    assert "40 groups, 80 documents, 3 seeds" in table
-    assert share_words({**result["fits"]["kd"], "share": None}) == "-"
+    [row] = readme_table([result]).rows
+    assert "0.0123 [-0.1, 0.1] (against random)" in row
+    assert "40 groups, 80 documents, 3 seeds" in row
+    assert share_words(result.deciding.model_copy(update={"share": None})) == "-"
+
+
+def test_no_number_is_missing_in_the_reasons_of_the_readme():
+    """A ladder rests on others: the numbers it was judged by are those of its rungs."""
+    results = whole()
+    ladders = [result for result in results if result.kind == "ladder"]
+    reasons = [why(result, results) for result in ladders]
+    assert len(reasons) == 2
+    assert all("keeps less than 0.5 of what" in reason for reason in reasons)
+    assert not [line for line in verdict_table(results) if "than - " in line or "least - " in line]
+    alone = why(ladders[0], ladders)
+    assert alone == reasons[0]
+
+
+def test_a_ladder_is_explained_by_the_numbers_that_its_rungs_were_judged_by():
+    [ladder] = [result for result in whole() if result.claim.id == "cross_size"]
+    found = plain()["gpt2_to_gpt2_medium"]
+    protocol = found["provenance"]["spec"]["protocol"]
+    changed = {**protocol, "criteria": {**protocol["criteria"], "half": 0.25}}
+    spec = {**found["provenance"]["spec"], "protocol": changed}
+    rung = typed({**found, "provenance": {**found["provenance"], "spec": spec}})
+    assert criteria_of(ladder, [ladder, rung]).half == 0.25
+    assert "less than 0.25 of" in why(ladder, [ladder, rung])
+
+
+TEXT = "a\n<!-- x:begin (by y) -->\nold 1.5\n<!-- x:end -->\nb\n<!-- z:begin -->\n2\n<!-- z:end -->\n"
+PARTS = [Part("PAGE.md", "x", "new 1.5\n"), Part("PAGE.md", "z", "2\n")]
+DUE = TEXT.replace("old", "new")
 
 
 def test_only_what_stands_between_the_markers_is_replaced():
-    text = "a\n<!-- x:begin (by y) -->\nold\n<!-- x:end -->\nb\n"
-    assert between(text, "x", "new\n") == "a\n<!-- x:begin (by y) -->\nnew\n<!-- x:end -->\nb\n"
+    assert refreshed(TEXT, PARTS) == DUE
+    assert refreshed(DUE, PARTS) == DUE
+
+
+def test_a_missing_number_is_seen():
+    assert refreshed(DUE.replace("1.5", ""), PARTS) == DUE
+    assert refreshed(DUE.replace("new 1.5\n", ""), PARTS) == DUE
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("<!-- x:begin (by y) -->\n", ""),
+        lambda text: text.replace("<!-- x:end -->\n", ""),
+        lambda text: text.partition("<!-- x:begin")[0] + text.partition("<!-- x:end -->\n")[2],
+        lambda text: text.replace("<!-- x:begin (by y) -->", "<!-- x:begin (by y) -"),
+        lambda text: text + "<!-- x:begin -->\n<!-- x:end -->\n",
+        lambda text: text.replace("x:begin (by y)", "x:BEGIN").replace("x:end", "x:begin").replace("x:BEGIN", "x:end"),
+        lambda text: text.replace("z:begin", "zz:begin"),
+        lambda text: text + "<!-- other:begin -->\n",
+    ],
+)
+def test_a_missing_or_damaged_marker_is_one_sentence_that_names_the_document(damage, refuses):
+    assert damage(DUE) != DUE
+    with refuses("PAGE.md: .*(must stand there once each|nothing writes the part)", DataError):
+        refreshed(damage(DUE), PARTS)

@@ -6,15 +6,15 @@ from html import unescape
 from html.parser import HTMLParser
 
 import pytest
-from report_facts import facts, results, unknown, whole
+from report_facts import facts, results, typed, unknown, unknown_document, whole
 
 from abi.base.names import VERDICTS
 from abi.report.figures.canvas import as_csv, svg_of
 from abi.report.page import html, markdown
 from abi.report.page.build import page
 from abi.report.page.facts import rule_edges, table_rows
-from abi.report.tables import figure, in_order, primary_fit
-from abi.report.words import in_words
+from abi.report.render import figure
+from abi.report.words import deciding, in_order, in_words
 
 pytestmark = pytest.mark.slow  # whole pages: not part of `make quick`
 
@@ -40,8 +40,8 @@ def test_the_page_of_the_whole_reference_tells_every_claim_its_verdict_and_every
     made, text, figures = built(whole())
     ladder = text[text.index('id="ladder"') :]
     for result in whole():
-        assert f"claim-{result['claim']['id']}" in text
-        assert result["claim"]["id"] in ladder
+        assert f"claim-{result.claim.id}" in text
+        assert result.claim.id in ladder
     assert len(figures) == len({drawing.name for drawing in made.drawings()}) > 20
     assert "<script" not in text
 
@@ -100,7 +100,7 @@ def test_the_page_names_its_language_title_and_viewport(reference):
 
 def test_every_result_has_an_anchor_and_a_line_in_the_contents_or_its_claim(with_unknown):
     ids = read(with_unknown[1]).ids
-    assert {f"claim-{result['claim']['id']}" for result in [*results(), unknown()]} <= set(ids)
+    assert {f"claim-{result.claim.id}" for result in [*results(), unknown()]} <= set(ids)
 
 
 def test_every_figure_says_in_words_what_it_shows(with_unknown):
@@ -120,15 +120,15 @@ def rows_of_ladder(text):
 
 def test_verdicts_are_those_of_the_results(with_unknown):
     found = rows_of_ladder(with_unknown[1])
-    heads = {r["claim"]["id"]: r["verdict"] for r in [*results(), unknown()] if "of" not in r["claim"]}
+    heads = {r.claim.id: r.verdict for r in [*results(), unknown()] if r.claim.of is None}
     assert {claim: words[0] for claim, words in found.items()} == heads
 
 
 def test_a_changed_verdict_changes_ladder_section_and_summary(reference):
     changed = results()
-    changed[0]["verdict"] = "SUPPORTED"
+    changed[0] = changed[0].model_copy(update={"verdict": "SUPPORTED"})
     text = built(changed)[1]
-    claim = changed[0]["claim"]["id"]
+    claim = changed[0].claim.id
     assert rows_of_ladder(text)[claim] == ["SUPPORTED"]
     assert text.count(">SUPPORTED<") == reference[1].count(">SUPPORTED<") + 3  # ladder, its section, summary
 
@@ -144,17 +144,15 @@ def test_the_numbers_of_a_figure_are_those_of_its_result(reference, metric):
     made, _, figures = reference
     drawings = {drawing.name: drawing for drawing in made.drawings()}
     for result in results():
-        arms = {a: s["domain"][metric] for a, s in primary_fit(result)["arms"].items() if metric in s["domain"]}
-        name = f"arms-{result['claim']['id']}-{result['claim']['fit']}-{metric}"
+        arms = {a: found.domain[metric] for a, found in deciding(result).arms.items() if metric in found.domain}
+        name = f"arms-{result.claim.id}-{result.claim.fit}-{metric}"
         rows = list(csv.DictReader(as_csv(drawings[name]).splitlines()))
         assert [row["arm"] for row in rows] == in_order(arms)
         for row in rows:
             entry = arms[row["arm"]]
-            assert [float(row[key]) for key in ("mean", "lower", "upper")] == [
-                entry[k] for k in ("mean", "lower", "upper")
-            ]
-            assert [float(row[f"seed {seed}"]) for seed in entry["per_seed"]] == list(entry["per_seed"].values())
-            assert f"{row['arm']} {figure(entry['mean'])}" in figures[name]
+            assert [float(row[key]) for key in ("mean", "lower", "upper")] == [entry.mean, entry.lower, entry.upper]
+            assert [float(row[f"seed {seed}"]) for seed in entry.per_seed] == list(entry.per_seed.values())
+            assert f"{row['arm']} {figure(entry.mean)}" in figures[name]
             assert f">{row['arm']}</text>" in figures[name]
 
 
@@ -181,9 +179,9 @@ def test_a_study_of_its_own_has_its_verdict_figures_and_tables(with_unknown):
 def test_curves_and_matrices_of_a_result_are_drawn_with_their_numbers(with_unknown):
     drawings = {drawing.name: drawing for drawing in with_unknown[0].drawings()}
     assert as_csv(drawings["curve-atlas-law"]).splitlines()[1:] == [
-        "transferred,8,1.25,1,2",
-        "transferred,32,,,",
-        "transferred,128,3.5,3,4",
+        "transferred,8.0,1.25,1.0,2.0",
+        "transferred,32.0,,,",
+        "transferred,128.0,3.5,3.0,4.0",
     ]
     assert as_csv(drawings["matrix-atlas-js"]).splitlines() == [
         "module of,python,prose",
@@ -195,12 +193,9 @@ def test_curves_and_matrices_of_a_result_are_drawn_with_their_numbers(with_unkno
 
 
 def test_the_least_that_a_result_can_hold_is_rendered():
-    bare = {
-        k: v
-        for k, v in unknown().items()
-        if k not in {"fits", "tables", "checks", "curves", "matrices", "record", "meaningless"}
-    }
-    bare["claim"] = {"id": "bare", "kind": "something-new"}
+    claim = {"id": "bare", "title": "t", "statement": "s", "kind": "something-new", "record": {"result_file": "x.json"}}
+    parts = {"fits": {}, "tables": [], "checks": [], "curves": [], "matrices": []}
+    bare = unknown(claim=claim, **parts)
     text = built([bare])[1]
     assert "claim-bare" in text
     assert ">INCONCLUSIVE<" in text
@@ -211,30 +206,29 @@ def test_the_summary_counts_verdicts_and_says_what_the_scale_is_worth(reference)
     words = unescape(re.sub(r"<[^>]+>", "", part))
     assert "2 REFUTED and 1 INCONCLUSIVE" in words
     assert "1 of 3 claimed arms and by 1 of 16 control arms" in words
-    moved = [
-        r["fits"]["kd"]["share"]["estimate"] for r in results() if r["claim"]["id"] in {"gpt2_to_qwen", "t5_to_gpt2"}
-    ]
+    moved = [r.fits["kd"].share.estimate for r in results() if r.claim.id in {"gpt2_to_qwen", "t5_to_gpt2"}]
     low, high = (figure(100 * share) for share in sorted(moved))
     assert f"(2 claims), between {low} and {high} % of what it gains there is its own" in words
     assert "verdicts mean nothing" in built(meaningless=True)[1]
 
 
 def test_a_reason_is_said_in_plain_words():
-    found = {r["claim"]["id"]: in_words(r, facts().criteria) for r in results()}
+    found = {r.claim.id: in_words(r, facts().spec.criteria) for r in results()}
     assert found["t5_to_gpt2"].startswith(
         "Refuted: the moved module keeps less than 0.5 of what the right net adds over the placebo `random`"
     )
     assert found["t5_same_backbone"].startswith(
         "Undecided: it is not shown that the regressed module does better than `before`"
     )
-    assert in_words({"claim": {"kind": "x"}, "verdict": "REFUTED", "reason": "no test is named"}, {}) == ""
+    unnamed = unknown(verdict="REFUTED", reason="no test is named")
+    assert in_words(unnamed, facts().spec.criteria) == ""
 
 
 def test_markdown_holds_the_same_claims_verdicts_and_figures(with_unknown):
     made, _, figures = with_unknown
     text = markdown.render(made)
     assert all(f"figures/{name}.svg" in text for name in figures)
-    assert all(f'<a id="claim-{result["claim"]["id"]}"></a>' in text for result in results())
+    assert all(f'<a id="claim-{result.claim.id}"></a>' in text for result in results())
     assert "Modules &lt;stay> local." in text
     assert any(f"**{word}**" in text for word in VERDICTS)
 
@@ -249,16 +243,16 @@ def test_the_graph_and_the_deviations_are_those_of_the_documents(reference):
 
 def test_each_result_is_cited_with_claim_scale_protocol_and_code(reference):
     for result in results():
-        entry = reference[1].partition(f"@misc{{abi_tiny_{result['claim']['id']},")[2].partition("</pre>")[0]
-        assert result["provenance"]["code"] in entry
-        assert f"verdict {result['verdict']}" in entry
+        entry = reference[1].partition(f"@misc{{abi_tiny_{result.claim.id},")[2].partition("</pre>")[0]
+        assert result.provenance.code in entry
+        assert f"verdict {result.verdict}" in entry
 
 
 def test_a_result_cannot_smuggle_markup_into_the_page():
-    found = unknown()
+    found = unknown_document()
     found["claim"]["title"] = "<script>alert(1)</script>"
     found["checks"][0]["words"] = '"><img src=x onerror=alert(1)>'
     found["matrices"][0]["title"] = "</svg><script>1</script>"
-    reader = read(built([found])[1])
+    reader = read(built([typed(found)])[1])
     assert not {"script", "img"} & {tag for tag, _ in reader.tags}
     assert reader.open == []

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from evidence_rows import rows
@@ -9,7 +10,7 @@ from made_results import CLAIM, FILE, STUDY, digit_changed, draws, edit, judge, 
 
 from abi.audit.results.verify import verify
 from abi.base.errors import DataError, EvidenceError, TamperError
-from abi.base.files import sha256_file, validator
+from abi.base.files import sha256_file
 from abi.base.job import Job
 from abi.base.names import AGREEMENT, SCOPES
 from abi.judge.evidence_files import (
@@ -21,6 +22,7 @@ from abi.judge.evidence_files import (
     write_csv,
     write_promise,
 )
+from abi.judge.fits import Agreement, Scope
 from abi.judge.tables import METRICS, read_promised
 
 
@@ -94,11 +96,9 @@ def test_a_file_without_its_columns_is_one_sentence(batch, refuses):
 
 
 def test_the_schema_knows_the_metrics_and_scopes_of_the_program():
-    named = validator("result").schema["$defs"]
-    assert named["metric"]["enum"] == [*AGREEMENT, *(f"teacher_{metric}" for metric in AGREEMENT), *METRICS[-3:]]
-    assert named["scope"]["enum"] == list(SCOPES)
-    for key in ("agreement",):
-        assert named[key]["required"] == list(AGREEMENT)
+    assert get_args(Scope) == SCOPES
+    assert tuple(Agreement.model_fields) == AGREEMENT
+    assert METRICS == (*AGREEMENT, *(f"teacher_{metric}" for metric in AGREEMENT), *METRICS[-3:])
 
 
 # in the verdict and in `abi verify`
@@ -136,6 +136,15 @@ def test_missing_evidence_is_named_by_verify(here, name):
     found = verify([CLAIM])
     assert [(f.kind, f.file) for f in found.findings] == [("NOTE", path)]
     assert found.code() == 0
+
+
+def test_a_net_that_is_called_frozen_and_changed_gives_no_verdict(here, refuses):
+    path = STUDY.verdict_input(CLAIM)["calibration"][0]
+    arms = json.loads(Path(path).read_text())["arms"]
+    moved = next(i for i, arm in enumerate(arms) if arm["arm"] == "transferred")
+    edit(path, put(f"arms/{moved}/domain_sha256", "b" * 64))
+    with refuses("test 7 fails", TamperError):
+        judge(STUDY, CLAIM)
 
 
 def test_evidence_without_a_manifest_among_the_inputs_is_not_judged(here, refuses, monkeypatch):

@@ -5,10 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from abi.base.catalogue import MOVED, REGRESSED
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT
 from abi.judge.contrasts import Contrast, Measure, decide
-from abi.judge.protocol import BPB, GENERAL, RECONSTRUCTION, TRANSFER, reconstruction_plan, transfer_plan
+from abi.judge.kinds.reconstruction import reconstruction_plan
+from abi.judge.protocol import BPB, GENERAL, transfer_plan
 from abi.judge.simulation import Design, simulate
 
 JS = Measure("js_nats", "domain")
@@ -120,8 +122,8 @@ def test_a_contrast_is_written_as_a_formula():
 
 
 def test_roles_name_every_arm_once():
-    assert TRANSFER.needed() == ("raw", "oracle", "native", "transferred", *PLACEBOS, *CONTROLS)
-    assert RECONSTRUCTION.needed() == ("raw", "oracle", "candidate", "random", "linear", "before")
+    assert MOVED.needed() == ("raw", "oracle", "native", "transferred", *PLACEBOS, *CONTROLS)
+    assert REGRESSED.needed() == ("raw", "oracle", "candidate", "random", "linear", "before")
 
 
 def test_a_reconstruction_says_nothing_about_parity_and_cannot_be_refuted_by_a():

@@ -6,34 +6,27 @@ import math
 
 import pandas as pd
 import pytest
-from evidence_rows import CRITERIA, PROTOCOL, ROOT, rows
+from evidence_rows import CRITERIA, NUMBERS, ROOT, THRESHOLDS, rows
 
+from abi.base.catalogue import SURVIVED
 from abi.base.errors import EvidenceError
 from abi.base.names import VERDICTS
+from abi.judge.combined import of_several, strict_level
 from abi.judge.contrasts import Measure
-from abi.judge.protocol import BPB, UPDATE, atlas_plan, atlas_roles, update_plan
-from abi.judge.studies import (
-    arm_means,
-    atlas_parts,
-    bounds,
-    check,
-    combined,
-    efficacies,
-    efficacy_table,
-    judge_studies,
-    law_parts,
-    locality,
-    meets,
-    perplexities,
-    round_curves,
-    study_names,
-    update_checks,
-)
-from abi.judge.tables import validate
-from abi.judge.verdict import judge_study, strict_level
+from abi.judge.kind import OfStudies, StudiesGiven
+from abi.judge.kinds import atlas, kind_of, scaling_law
+from abi.judge.kinds import update as updates
+from abi.judge.kinds.atlas import atlas_plan, atlas_roles, locality
+from abi.judge.kinds.scaling_law import arm_means, meets
+from abi.judge.kinds.update import bounds, efficacies, efficacy_table, round_curves, update_checks, update_plan
+from abi.judge.protocol import BPB, Asked
+from abi.judge.results import ClaimFacts, Ratio
+from abi.judge.studies import check, judge_studies, perplexities
+from abi.judge.tables import fit_tables, validate
+from abi.judge.verdict import judge
+from abi.plan.specs.judge import JudgeStudy
 
 RECORD = ROOT / "config/record/published_results"
-THRESHOLDS = PROTOCOL["published_criteria"]
 ZERO_SHOT = {
     "raw": 0.0, "oracle": 1.0, "zero-shot": 0.95, "zero-shot-free": 0.5, "random": 0.1, "zero-shot-off": 0.4,
     "random-net": 0.45, "oracle-off": 0.5, "random-off": 0.0, "before": 0.9,
@@ -42,8 +35,15 @@ ATLAS = {
     "raw": 0.0, "oracle": 1.0, "shared": 0.3, "chart": 0.9, "random": 0.4, "permuted": 0.35, "linear": 0.5, "chart-of-b": 0.2, "chart-of-c": 0.3,
     "random-of-b": 0.1, "random-of-c": 0.1,
 }  # fmt: skip
-UPDATE_CLAIM = {"kind": "update", "texts": ["a"]}
-ATLAS_CLAIM = {"kind": "atlas", "texts": ["a", "b", "c"]}
+
+
+def claim_of(kind, **facts):
+    about = {"id": "c", "title": "t", "statement": "s", "record": {"result_file": "c.json"}}
+    return ClaimFacts.model_validate({**about, "kind": kind, **facts})
+
+
+UPDATE_CLAIM = claim_of("update", texts=["a"])
+ATLAS_CLAIM = claim_of("atlas", texts=["a", "b", "c"])
 ROLES = atlas_roles(["b", "c"])
 
 
@@ -58,20 +58,28 @@ def evidence(levels, study="round1-a", **options):
 
 def update(levels=None, level=None, **options):
     given = evidence({**ZERO_SHOT, **(levels or {})}, **options)
-    plan = update_plan(CRITERIA)
-    return judge_study(
-        given, kind="update", study="round1-a", plan=plan, roles=UPDATE, own=BPB, criteria=CRITERIA, level=level
-    )
+    asked = Asked("update", None, SURVIVED, update_plan(CRITERIA), BPB)
+    return judge(fit_tables(given, fit="round1-a", criteria=CRITERIA), asked, CRITERIA, level)
 
 
 def chart(levels=None, **options):
-    given, plan = evidence({**ATLAS, **(levels or {})}, "a", **options), atlas_plan(CRITERIA, ROLES)
-    own = Measure("js_nats", "domain")
-    return judge_study(given, kind="atlas", study="a", plan=plan, roles=ROLES, own=own, criteria=CRITERIA)
+    given = evidence({**ATLAS, **(levels or {})}, "a", **options)
+    asked = Asked("atlas", None, ROLES, atlas_plan(CRITERIA, ROLES), Measure("js_nats", "domain"))
+    return judge(fit_tables(given, fit="a", criteria=CRITERIA), asked, CRITERIA)
+
+
+def given(frame, claim, studies, strict, **options):
+    """What a claim of several studies is judged from; of its spec the protocol alone, and what a law reads."""
+    spec = JudgeStudy.model_construct(protocol=NUMBERS, **options)
+    return StudiesGiven(spec, claim, frame, studies, perplexities(frame, CRITERIA.min_positions), strict)
+
+
+def judged(frame, claim, studies, strict):
+    return judge_studies(given(frame, claim, studies, strict), kind_of(claim.kind, OfStudies).asked)
 
 
 def holding(record):
-    return [item["id"] for item in record["refutations"] if item["holds"]]
+    return [item.id for item in record.refutations if item.holds]
 
 
 def only(metric, **arms):
@@ -83,36 +91,36 @@ def only(metric, **arms):
 
 def test_a_module_as_good_as_the_oracle_and_better_than_free_and_random_is_supported():
     record = update()
-    assert (record["verdict"], holding(record)) == ("SUPPORTED", [])
-    assert record["gap_closure"]["pieces"][0][0] < 0.95 < record["gap_closure"]["pieces"][0][1]
-    assert {test["metric"] for test in record["tests"]} == {"bits_per_byte"}
+    assert (record.verdict, holding(record)) == ("SUPPORTED", [])
+    assert record.gap_closure.pieces[0][0] < 0.95 < record.gap_closure.pieces[0][1]
+    assert {test.metric for test in record.tests} == {"bits_per_byte"}
 
 
 def test_a_third_of_the_way_is_refuted_by_u():
     record = update({"zero-shot": 1 / 3, "zero-shot-free": 0.1, "random": 0.0})
-    assert (record["verdict"], holding(record)) == ("REFUTED", ["u"])
-    assert record["reason"].startswith("(u) u.efficacy.bits_per_byte: zero-shot - 0.5 oracle - 0.5 raw = -")
+    assert (record.verdict, holding(record)) == ("REFUTED", ["u"])
+    assert record.reason.startswith("(u) u.efficacy.bits_per_byte: zero-shot - 0.5 oracle - 0.5 raw = -")
 
 
 def test_half_of_the_way_is_neither():
     record = update({"zero-shot": 0.5, "zero-shot-free": 0.1, "random": 0.0})
-    assert record["verdict"] == "INCONCLUSIVE"
-    assert record["reason"].startswith("test u.efficacy.bits_per_byte")
+    assert record.verdict == "INCONCLUSIVE"
+    assert record.reason.startswith("test u.efficacy.bits_per_byte")
 
 
 def test_a_module_as_good_without_the_term_is_not_supported():
     record = update({"zero-shot-free": 0.95})
-    assert record["verdict"] == "INCONCLUSIVE"
-    assert record["reason"].startswith("test 4.attribution.bits_per_byte.zero-shot-free")
+    assert record.verdict == "INCONCLUSIVE"
+    assert record.reason.startswith("test 4.attribution.bits_per_byte.zero-shot-free")
 
 
 @pytest.mark.parametrize("better", ["zero-shot-free", "random"])
 def test_a_module_worse_than_a_control_is_refuted_by_g(better):
     record = update({better: 1.2})
-    assert (record["verdict"], holding(record)) == ("REFUTED", ["g"])
-    item = next(item for item in record["refutations"] if item["id"] == "g")
-    assert item["level"] == pytest.approx(0.975)
-    assert [c["id"].rpartition(".")[2] for c in item["contrasts"] if c["holds"]] == [better]
+    assert (record.verdict, holding(record)) == ("REFUTED", ["g"])
+    item = next(item for item in record.refutations if item.id == "g")
+    assert item.level == pytest.approx(0.975)
+    assert [c.id.rpartition(".")[2] for c in item.contrasts if c.holds] == [better]
 
 
 def test_a_module_that_helps_nothing_is_refuted():
@@ -122,35 +130,35 @@ def test_a_module_that_helps_nothing_is_refuted():
 @pytest.mark.parametrize("oracle", [-0.1, 0.0])
 def test_an_update_without_room_is_vacuous(oracle):
     record = update({"oracle": oracle}, noise=0.005)
-    assert record["verdict"] == "VACUOUS"
-    assert "bits_per_byte" in record["reason"]
-    assert record["gap_closures"] == {}
+    assert record.verdict == "VACUOUS"
+    assert "bits_per_byte" in record.reason
+    assert record.gap_closures == {}
 
 
 def test_a_hundredth_of_room_is_vacuous_though_shown():
     record = update({"oracle": 0.04, "zero-shot": 0.04}, noise=0.002)
-    assert record["tests"][0]["passed"]
-    assert record["verdict"] == "VACUOUS"
+    assert record.tests[0].passed
+    assert record.verdict == "VACUOUS"
 
 
 def test_the_net_and_the_drift_are_reported_and_decide_nothing():
     record = update({"random-net": 0.95, "zero-shot-off": 0.95, "before": 1.2})
-    beside = {t["id"]: t for t in record["tests"] if not t["required"]}
+    beside = {t.id: t for t in record.tests if not t.required}
     assert set(beside) == {"u.drift.before", "u.net.zero-shot-off", "u.net.random-net"}
-    assert not any(test["passed"] for test in beside.values())
-    assert record["verdict"] == "SUPPORTED"
+    assert not any(test.passed for test in beside.values())
+    assert record.verdict == "SUPPORTED"
 
 
 def test_two_seeds_give_no_verdict_and_three_may():
-    assert update(n_seeds=2)["verdict"] == "INCONCLUSIVE"
-    assert "30 groups and 3 seeds are needed" in update(n_seeds=2)["reason"]
-    assert update(n_groups=29)["verdict"] == "INCONCLUSIVE"
+    assert update(n_seeds=2).verdict == "INCONCLUSIVE"
+    assert "30 groups and 3 seeds are needed" in update(n_seeds=2).reason
+    assert update(n_groups=29).verdict == "INCONCLUSIVE"
 
 
 def test_a_missing_control_gives_no_verdict():
     levels = {arm: level for arm, level in ZERO_SHOT.items() if arm != "zero-shot-free"}
     with pytest.raises(EvidenceError, match="arm 'zero-shot-free' has no rows of bits_per_byte on domain"):
-        judge_studies(evidence(levels), UPDATE_CLAIM, ["round1-a"], CRITERIA, THRESHOLDS, 0.95)
+        judged(evidence(levels), UPDATE_CLAIM, ["round1-a"], 0.95)
 
 
 # an atlas
@@ -158,33 +166,33 @@ def test_a_missing_control_gives_no_verdict():
 
 def test_a_chart_better_than_all_others_is_supported():
     record = chart()
-    assert (record["verdict"], holding(record)) == ("SUPPORTED", [])
-    required = {t["id"].rpartition(".")[2] for t in record["tests"] if t["id"].startswith("4.")}
+    assert (record.verdict, holding(record)) == ("SUPPORTED", [])
+    required = {t.id.rpartition(".")[2] for t in record.tests if t.id.startswith("4.")}
     assert required == {"random", "permuted", "linear", "chart-of-b", "chart-of-c"}
 
 
 @pytest.mark.parametrize("other", ["random", "permuted", "linear", "chart-of-b", "chart-of-c"])
 def test_a_chart_worse_than_another_is_refuted_by_g(other):
     record = chart({other: 1.1})
-    assert (record["verdict"], holding(record)) == ("REFUTED", ["g"])
-    assert other in record["reason"]
+    assert (record.verdict, holding(record)) == ("REFUTED", ["g"])
+    assert other in record.reason
 
 
 @pytest.mark.parametrize("metric", ["js_nats", "bits_per_byte"])
 def test_a_chart_must_be_better_in_both_measures(metric):
-    assert chart(shifts=only(metric, chart_of_b=0.9))["verdict"] == "INCONCLUSIVE"
-    assert chart(shifts=only(metric, chart_of_b=1.2))["verdict"] == "REFUTED"
+    assert chart(shifts=only(metric, chart_of_b=0.9)).verdict == "INCONCLUSIVE"
+    assert chart(shifts=only(metric, chart_of_b=1.2)).verdict == "REFUTED"
 
 
 @pytest.mark.parametrize("metric", ["js_nats", "bits_per_byte"])
 def test_an_atlas_without_room_in_either_measure_is_vacuous(metric):
-    assert chart(shifts=only(metric, oracle=-0.1))["verdict"] == "VACUOUS"
+    assert chart(shifts=only(metric, oracle=-0.1)).verdict == "VACUOUS"
 
 
 def test_refutation_counts_its_ten_contrasts():
-    item = next(item for item in chart()["refutations"] if item["id"] == "g")
-    assert len(item["contrasts"]) == 10
-    assert item["level"] == pytest.approx(1 - 0.05 / 10)
+    item = next(item for item in chart().refutations if item.id == "g")
+    assert len(item.contrasts) == 10
+    assert item.level == pytest.approx(1 - 0.05 / 10)
 
 
 # one verdict of several studies
@@ -193,7 +201,8 @@ def test_refutation_counts_its_ten_contrasts():
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_supported_never_stands_beside_a_study_that_is_not(n):
     for words in itertools.product(itertools.product(VERDICTS, (False, True)), repeat=n):
-        found, plain = combined(words), [word for word, _ in words]
+        plain = [word for word, _ in words]
+        found = of_several(plain, any(refuted for _, refuted in words))
         expected = "REFUTED" if any(refuted for _, refuted in words) else None
         for same in ("SUPPORTED", "VACUOUS"):
             expected = expected or (same if plain == [same] * n else None)
@@ -205,68 +214,68 @@ def several(*levels, claim=None, strict=None, **options):
     frames = [evidence({**ZERO_SHOT, **own}, study, seed=i, **options)
               for i, (study, own) in enumerate(zip(studies, levels, strict=True))]  # fmt: skip
     strict = strict_level(CRITERIA, 13) if strict is None else strict
-    return judge_studies(pd.concat(frames), claim or UPDATE_CLAIM, studies, CRITERIA, THRESHOLDS, strict)
+    return judged(pd.concat(frames), claim or UPDATE_CLAIM, studies, strict)
 
 
 def test_all_studies_supported_is_supported():
     found = several({}, {}, {})
-    assert (found["verdict"], found["reason"]) == ("SUPPORTED", "all 3 studies are SUPPORTED")
-    assert list(found["fits"]) == ["round1-a", "round2-a", "round3-a"]
+    assert (found.verdict, found.reason) == ("SUPPORTED", "all 3 studies are SUPPORTED")
+    assert list(found.fits) == ["round1-a", "round2-a", "round3-a"]
 
 
 def test_one_study_that_is_refuted_refutes_the_claim():
     found = several({}, {"zero-shot": 0.2, "zero-shot-free": 0.0, "random": 0.0}, {})
-    assert (found["verdict"], found["verdict_at_strict_level"]) == ("REFUTED", "REFUTED")
-    assert found["reason"].startswith("2 of 3 studies are SUPPORTED; round2-a: (u) u.efficacy")
-    assert "at 0.983333" in found["reason"]
+    assert (found.verdict, found.verdict_at_strict_level) == ("REFUTED", "REFUTED")
+    assert found.reason.startswith("2 of 3 studies are SUPPORTED; round2-a: (u) u.efficacy")
+    assert "at 0.983333" in found.reason
 
 
 def test_a_refutation_that_does_not_hold_at_the_level_of_one_of_k_leaves_it_open():
     levels, seed = {"zero-shot": 0.47, "zero-shot-free": 0.0, "random": 0.0}, 0
-    while not update(levels, 0.95, seed=seed)["verdict"] == "REFUTED" != update(levels, 0.975, seed=seed)["verdict"]:
+    while not update(levels, 0.95, seed=seed).verdict == "REFUTED" != update(levels, 0.975, seed=seed).verdict:
         seed += 1
     frame = pd.concat([evidence({**ZERO_SHOT, **levels}, seed=seed), evidence(ZERO_SHOT, "round2-a", seed=1)])
-    two = judge_studies(frame, UPDATE_CLAIM, ["round1-a", "round2-a"], CRITERIA, THRESHOLDS, 0.99)
-    one = judge_studies(frame, UPDATE_CLAIM, ["round1-a"], CRITERIA, THRESHOLDS, 0.99)
-    assert two["fits"]["round1-a"]["verdict"] == "REFUTED"
-    assert (two["verdict"], one["verdict"]) == ("INCONCLUSIVE", "REFUTED")
+    two = judged(frame, UPDATE_CLAIM, ["round1-a", "round2-a"], 0.99)
+    one = judged(frame, UPDATE_CLAIM, ["round1-a"], 0.99)
+    assert two.fits["round1-a"].verdict == "REFUTED"
+    assert (two.verdict, one.verdict) == ("INCONCLUSIVE", "REFUTED")
 
 
 def test_one_open_study_leaves_the_claim_open_and_is_named():
     found = several({}, {"zero-shot-free": 0.95})
-    assert found["verdict"] == "INCONCLUSIVE"
-    assert found["reason"].startswith("1 of 2 studies are SUPPORTED; round2-a: test 4.attribution")
+    assert found.verdict == "INCONCLUSIVE"
+    assert found.reason.startswith("1 of 2 studies are SUPPORTED; round2-a: test 4.attribution")
 
 
 def test_a_claim_is_vacuous_only_if_every_study_is():
     empty = {"oracle": 0.0}
-    assert several(empty, empty, noise=0.005)["verdict"] == "VACUOUS"
-    assert several({}, empty, noise=0.005)["verdict"] == "INCONCLUSIVE"
+    assert several(empty, empty, noise=0.005).verdict == "VACUOUS"
+    assert several({}, empty, noise=0.005).verdict == "INCONCLUSIVE"
 
 
 def test_a_strict_level_can_only_take_support_away():
     weak = {"zero-shot": 0.7, "zero-shot-free": 0.0, "random": 0.0}
     found = several(weak, noise=0.05, strict=1 - 1e-8)
-    assert (found["verdict"], found["verdict_at_strict_level"]) == ("SUPPORTED", "INCONCLUSIVE")
+    assert (found.verdict, found.verdict_at_strict_level) == ("SUPPORTED", "INCONCLUSIVE")
 
 
 def test_published_criteria_stand_beside_every_study():
-    met = several({})["fits"]["round1-a"]["published_criteria"]
-    assert met["sentence"] == "published criteria met by: zero-shot yes; control arms 0 of 4"
-    assert met["controls"] == ["raw", "random", "random-net", "zero-shot-off"]
+    met = several({}).fits["round1-a"].published_criteria
+    assert met.sentence == "published criteria met by: zero-shot yes; control arms 0 of 4"
+    assert met.controls == ["raw", "random", "random-net", "zero-shot-off"]
 
 
 def test_studies_are_named_by_round_and_text_by_text_or_by_update_and_text():
-    assert study_names({"kind": "succession", "texts": ["a", "b"]}, 2) == [
+    assert updates.studies(claim_of("succession", texts=["a", "b"]), 2) == [
         "round1-a",
         "round1-b",
         "round2-a",
         "round2-b",
     ]
-    assert study_names(UPDATE_CLAIM, 1) == ["round1-a"]
-    assert study_names(ATLAS_CLAIM, 1) == ["a", "b", "c"]
-    law = {"kind": "scaling_law", "updates": ["u", "v"], "texts": ["a", "b"]}
-    assert study_names(law, 1) == ["u-a", "u-b", "v-a", "v-b"]
+    assert updates.studies(UPDATE_CLAIM, 1) == ["round1-a"]
+    assert atlas.studies(ATLAS_CLAIM, 1) == ["a", "b", "c"]
+    law = claim_of("scaling_law", updates=["u", "v"], texts=["a", "b"])
+    assert scaling_law.studies(law, 1) == ["u-a", "u-b", "v-a", "v-b"]
 
 
 # the original's efficacies
@@ -278,7 +287,7 @@ PPL = {
 
 
 def test_efficacies_are_the_closed_forms_of_the_record():
-    found = efficacies(PPL, {"estimate": 0.7})
+    found = efficacies(PPL, Ratio(estimate=0.7, pieces=[], bounded=False, level=0.95))
     assert found == {
         "protocol": 0.7,
         "E1": pytest.approx((40 - 25) / (40 - 30)),
@@ -329,21 +338,21 @@ def test_the_published_transfers_are_e4_of_their_published_perplexities():
 
 def test_perplexity_is_that_of_the_mean_loss_over_long_documents_and_seeds():
     frame = evidence({"raw": 0.0, "oracle": 1.0})
-    loss = frame[frame["metric"] == "bits_per_byte"].assign(metric="loss_nats")
+    loss = frame[frame.metric == "bits_per_byte"].assign(metric="loss_nats")
     short = loss.assign(document=lambda f: f["document"] + "s", n_positions=3, value=9.0)
     found = perplexities(pd.concat([frame, loss, short]), 64)
-    wanted = math.exp(loss[loss["arm"] == "raw"]["value"].mean())
+    wanted = math.exp(loss[loss["arm"] == "raw"].value.mean())
     assert found["round1-a"]["raw"] == pytest.approx(wanted)
     assert set(found) == {"round1-a"}
 
 
 def test_the_table_of_efficacies_has_the_protocols_interval_and_the_records_beside_it():
-    judged = several({})["fits"]
-    [row] = efficacy_table(judged, {"round1-a": PPL})["rows"]
-    closure = judged["round1-a"]["gap_closures"]["zero-shot"]
-    assert row[:4] == ["round1-a", closure["estimate"], closure["pieces"][0][0], closure["pieces"][0][1]]
+    fits = several({}).fits
+    [row] = efficacy_table(fits, {"round1-a": PPL}).rows
+    closure = fits["round1-a"].gap_closures["zero-shot"]
+    assert row[:4] == ["round1-a", closure.estimate, closure.pieces[0][0], closure.pieces[0][1]]
     assert row[4:] == [efficacies(PPL, None)[f"E{i}"] for i in range(1, 6)]
-    [empty] = efficacy_table(several({"oracle": 0.0}, noise=0.005)["fits"], {"round1-a": PPL})["rows"]
+    [empty] = efficacy_table(several({"oracle": 0.0}, noise=0.005).fits, {"round1-a": PPL}).rows
     assert empty[1:4] == [None, None, None]
 
 
@@ -353,33 +362,30 @@ def test_the_table_of_efficacies_has_the_protocols_interval_and_the_records_besi
      ({"bounded": True, "pieces": [[0.1, 0.2]]}, (0.1, 0.2))],
 )  # fmt: skip
 def test_only_a_bounded_set_has_ends(closure, ends):
-    assert bounds(closure) == ends
+    assert bounds(closure and Ratio(estimate=0.15, level=0.95, **closure)) == ends
 
 
 # the original's pass rules
 
 
-def checks(claim, ppl, generation=None):
-    fits = {study: {} for study in ppl}
-    return {item["id"]: item for item in update_checks(claim, fits, ppl, generation)}
+def checks(claim, ppl, ratio=None):
+    return {item.id: item for item in update_checks(claim, list(ppl), ppl, ratio)}
 
 
 def test_the_rule_of_the_t5_update_is_e1():
     found = checks(UPDATE_CLAIM, {"round1-a": PPL})
-    assert {name: (item["value"], item["threshold"], item["passed"]) for name, item in found.items()} == {
-        "E1": (1.5, 0.5, True)
-    }
-    assert not checks(UPDATE_CLAIM, {"round1-a": {**PPL, "zero-shot": 36.0}})["E1"]["passed"]
-    assert not checks(UPDATE_CLAIM, {"round1-a": {**PPL, "oracle-before": 45.0}})["E1"]["passed"]
+    assert {name: (item.value, item.threshold, item.passed) for name, item in found.items()} == {"E1": (1.5, 0.5, True)}
+    assert not checks(UPDATE_CLAIM, {"round1-a": {**PPL, "zero-shot": 36.0}})["E1"].passed
+    assert not checks(UPDATE_CLAIM, {"round1-a": {**PPL, "oracle-before": 45.0}})["E1"].passed
 
 
 def test_the_rules_of_an_update_with_generated_text_are_the_five_tiers():
-    found = checks(UPDATE_CLAIM, {"round1-a": PPL}, {"ratio": 2.9})
-    values = {name: item["value"] for name, item in found.items()}
+    found = checks(UPDATE_CLAIM, {"round1-a": PPL}, 2.9)
+    values = {name: item.value for name, item in found.items()}
     assert values == {"S1": 0.5, "S2": 0.5, "S3": pytest.approx(0.5 / 0.375), "S4": 2.9, "S5": None}
-    limits = {name: item["threshold"] for name, item in found.items()}
+    limits = {name: item.threshold for name, item in found.items()}
     assert limits == {"S1": 0.03, "S2": 0.03, "S3": 0.5, "S4": 3.0, "S5": None}
-    assert all(item["passed"] for item in found.values())
+    assert all(item.passed for item in found.values())
 
 
 @pytest.mark.parametrize(
@@ -390,38 +396,38 @@ def test_the_rules_of_an_update_with_generated_text_are_the_five_tiers():
     ],
 )  # fmt: skip
 def test_a_tier_fails_where_its_figure_does_and_the_fifth_with_the_first_three(change, ratio, failed):
-    found = checks(UPDATE_CLAIM, {"round1-a": {**PPL, **change}}, {"ratio": ratio})
-    assert {name for name, item in found.items() if not item["passed"]} == failed
+    found = checks(UPDATE_CLAIM, {"round1-a": {**PPL, **change}}, ratio)
+    assert {name for name, item in found.items() if not item.passed} == failed
 
 
 def test_the_rules_of_the_succession_are_ten():
-    claim = {"kind": "succession", "texts": ["python", "markdown"]}
-    ppl = {f"round{n}-{text}": PPL for n in (1, 2, 3) for text in claim["texts"]}
+    claim = claim_of("succession", texts=["python", "markdown"])
+    ppl = {f"round{n}-{text}": PPL for n in (1, 2, 3) for text in claim.texts}
     found = checks(claim, ppl | {"round3-markdown": {**PPL, "zero-shot": 40.0}})
     assert len(found) == 10
-    assert [name for name, item in found.items() if not item["passed"]] == ["efficacy-markdown"]
-    assert found["efficacy-markdown"]["value"] == pytest.approx(0.2 / 0.75)
-    assert found["efficacy-python"]["value"] == pytest.approx(0.5 / 0.75)
-    assert (found["start"]["value"], found["all-rounds"]["value"]) == pytest.approx((0.5, 0.2))
+    assert [name for name, item in found.items() if not item.passed] == ["efficacy-markdown"]
+    assert found["efficacy-markdown"].value == pytest.approx(0.2 / 0.75)
+    assert found["efficacy-python"].value == pytest.approx(0.5 / 0.75)
+    assert (found["start"].value, found["all-rounds"].value) == pytest.approx((0.5, 0.2))
     worse = checks(claim, ppl | {"round2-python": {**PPL, "zero-shot": 49.0}})
-    assert [name for name, item in worse.items() if not item["passed"]] == ["round2-python", "all-rounds"]
+    assert [name for name, item in worse.items() if not item.passed] == ["round2-python", "all-rounds"]
 
 
 @pytest.mark.parametrize(
     ("value", "above", "passed"), [(0.5, False, True), (0.5, True, False), (0.51, True, True), (None, False, False)]
 )
 def test_a_rule_is_at_least_or_above(value, above, passed):
-    assert check("x", "w", value, 0.5, above=above)["passed"] is passed
+    assert check("x", "w", value, 0.5, above=above).passed is passed
 
 
 def test_curves_of_a_succession_have_a_line_per_arm_and_a_point_per_round():
-    claim = {"kind": "succession", "texts": ["a"]}
-    found = several({}, {"zero-shot": 0.7}, claim=claim)["fits"]
+    claim = claim_of("succession", texts=["a"])
+    found = several({}, {"zero-shot": 0.7}, claim=claim).fits
     [curve] = round_curves(claim, found)
-    line = next(line for line in curve["series"] if line["name"] == "zero-shot")
-    assert line["x"] == [1.0, 2.0]
-    assert line["y"] == [found[f"round{n}-a"]["arms"]["zero-shot"]["domain"]["bits_per_byte"]["mean"] for n in (1, 2)]
-    assert all(low < mean < high for low, mean, high in zip(line["lower"], line["y"], line["upper"], strict=True))
+    line = next(line for line in curve.series if line.name == "zero-shot")
+    assert line.x == [1.0, 2.0]
+    assert line.y == [found[f"round{n}-a"].arms["zero-shot"].domain["bits_per_byte"].mean for n in (1, 2)]
+    assert all(low < mean < high for low, mean, high in zip(line.lower, line.y, line.upper, strict=True))
 
 
 # parts of an atlas
@@ -457,42 +463,41 @@ def whole_atlas(mixture=None):
         if mixture and text in mixture:
             levels |= {f"mix-{w}": w / 100 for w in (0, 25, 50, 75, 100)}
         frames.append(evidence(levels, text, seed=i, noise=0.005))
-    claim = {**ATLAS_CLAIM, **({"mixture": mixture} if mixture else {})}
-    judged = judge_studies(pd.concat(frames), claim, list("abc"), CRITERIA, THRESHOLDS, 0.99)
-    return claim, judged, atlas_parts(claim, judged["fits"])
+    claim = claim_of("atlas", texts=["a", "b", "c"], mixture=mixture or [])
+    return atlas.judge(given(pd.concat(frames), claim, list("abc"), 0.99))
 
 
 def test_matrices_hold_every_chart_on_every_domain():
-    _, judged, parts = whole_atlas()
-    assert judged["verdict"] == "SUPPORTED"
-    charts, fresh, _ = parts["matrices"]
+    found = whole_atlas()
+    assert found.verdict == "SUPPORTED"
+    charts, fresh, _ = found.matrices
     for i, chart_of in enumerate("abc"):
         for j, domain in enumerate("abc"):
             arm = "chart" if i == j else f"chart-of-{chart_of}"
-            figure = judged["fits"][domain]["arms"][arm]["domain"]["js_nats"]["mean"]
-            assert charts["values"][i][j] == figure
-    assert fresh["id"] == "random-charts"
-    ratios = {row[0]: row[1] for row in parts["tables"][0]["rows"]}
-    assert ratios["charts of the shared module"] == pytest.approx(locality(charts["values"]))
+            figure = found.fits[domain].arms[arm].domain["js_nats"].mean
+            assert charts.values[i][j] == figure
+    assert fresh.id == "random-charts"
+    ratios = {row[0]: row[1] for row in found.tables[0].rows}
+    assert ratios["charts of the shared module"] == pytest.approx(locality(charts.values))
     assert ratios["charts of the shared module"] > 2 > ratios["charts of a random net, the control"] > 1
 
 
 def test_a_mixture_runs_from_the_other_chart_to_its_own():
-    _claim, judged, parts = whole_atlas(["a", "b"])
-    [curve] = parts["curves"]
-    assert [line["name"] for line in curve["series"]] == ["on a", "on b"]
-    assert all(line["x"] == [0.0, 0.25, 0.5, 0.75, 1.0] for line in curve["series"])
-    wanted = [judged["fits"]["a"]["arms"][f"mix-{w}"]["domain"]["bits_per_byte"]["mean"] for w in (0, 25, 50, 75, 100)]
-    assert curve["series"][0]["y"] == wanted == sorted(wanted, reverse=True)
-    assert whole_atlas()[2]["curves"] == []
+    found = whole_atlas(["a", "b"])
+    [curve] = found.curves
+    assert [line.name for line in curve.series] == ["on a", "on b"]
+    assert all(line.x == [0.0, 0.25, 0.5, 0.75, 1.0] for line in curve.series)
+    wanted = [found.fits["a"].arms[f"mix-{w}"].domain["bits_per_byte"].mean for w in (0, 25, 50, 75, 100)]
+    assert curve.series[0].y == wanted == sorted(wanted, reverse=True)
+    assert whole_atlas().curves == []
 
 
 def test_an_atlas_says_which_domain_meets_the_published_thresholds():
-    _, judged, parts = whole_atlas()
-    for item in parts["checks"]:
-        met = judged["fits"][item["id"].removeprefix("nib-")]["published_criteria"]["arms"]["chart"]
-        assert (item["value"], item["passed"]) == (met["means"]["top5"], met["passed"])
-    assert len(parts["checks"]) == 3
+    found = whole_atlas()
+    for item in found.checks:
+        met = found.fits[item.id.removeprefix("nib-")].published_criteria.arms["chart"]
+        assert (item.value, item.passed) == (met.means.top5, met.passed)
+    assert len(found.checks) == 3
 
 
 # parts of a scaling law
@@ -500,24 +505,25 @@ def test_an_atlas_says_which_domain_meets_the_published_thresholds():
 
 def law_rows(study, levels, margin):
     frame = evidence({"raw": 0.0, "oracle": 1.0, **levels}, study, noise=0.001)
-    one = frame[(frame["metric"] == "top5") & (frame["arm"] == "raw")]
+    one = frame[(frame.metric == "top5") & (frame["arm"] == "raw")]
     return pd.concat([frame, one.assign(arm="margin", metric="top5_margin", value=margin)])
 
 
 def test_a_floor_is_the_first_budget_that_meets_all_four_thresholds():
-    claim = {"updates": ["u", "v"], "texts": ["a", "b"]}
+    claim = claim_of("scaling_law", updates=["u", "v"], texts=["a", "b"])
     ways = {"u-a": (0.2, 0.95, 0.97), "u-b": (0.2, 0.5, 0.95), "v-a": (0.95, 0.2, 0.95), "v-b": (0.1, 0.2, 0.3)}
     frames = [
         law_rows(study, {f"budget-{n}": level for n, level in zip((0, 25, 50), levels, strict=True)}, 0.01)
         for study, levels in ways.items()
     ]
-    parts = law_parts(pd.concat(frames), claim, {"u": 64, "v": 128}, (0, 25, 50), THRESHOLDS, 64, 0.99)
-    floors = {row[0]: row[3] for row in parts["tables"][0]["rows"]}
+    read = {"widths": {"u": 64, "v": 128}, "budgets": [0, 25, 50]}
+    parts = scaling_law.judge(given(pd.concat(frames), claim, list(ways), 0.99, **read))
+    floors = {row[0]: row[3] for row in parts.tables[0].rows}
     assert floors == {"u-a": 25, "u-b": 50, "v-a": 0, "v-b": None}
-    assert [row[1] for row in parts["tables"][0]["rows"]] == [64, 64, 128, 128]
-    assert (parts["law"]["n_points"], parts["law"]["n_used"]) == (4, 3)
-    assert parts["verdict"] == parts["verdict_at_strict_level"] == "INCONCLUSIVE"
-    assert all(line["x"] == [0.0, 25.0, 50.0] for line in parts["curves"][0]["series"])
+    assert [row[1] for row in parts.tables[0].rows] == [64, 64, 128, 128]
+    assert (parts.law.n_points, parts.law.n_used) == (4, 3)
+    assert parts.verdict == parts.verdict_at_strict_level == "INCONCLUSIVE"
+    assert all(line.x == [0.0, 25.0, 50.0] for line in parts.curves[0].series)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_arms import source_of, text_spec
 
 from abi.base.files import ROOT
 from abi.plan.config import load
-from abi.plan.transfers import Study
-from abi.text.corpus import TextSpec, build_text
+from abi.plan.specs.text import BuildText
+from abi.plan.workflow import Workflow
+from abi.text.corpus import build_text
 from abi.text.documents import SPLITS, assignment_sha256, split_of
 from abi.text.sources import find_files, sections, split_rows
 
@@ -38,23 +40,22 @@ PACKAGE = {"kind": "package", "package": "fakewheel", "version": "1.0"}
 
 
 def test_a_package_gives_its_recorded_files_in_order_of_their_hash(wheel):
-    (file,) = find_files(PACKAGE)
+    (file,) = find_files(source_of(PACKAGE))
     assert (file.name, file.group, file.path) == ("fakewheel/a.py", "fakewheel", wheel / "a.py")
     assert file.key == hashlib.sha256(b"x = 1\n").hexdigest()
 
 
 def test_another_version_or_no_package_is_refused(wheel, refuses):
     with refuses("version 1.0 is installed, 2.0 is pinned"):
-        find_files({**PACKAGE, "version": "2.0"})
+        find_files(source_of({**PACKAGE, "version": "2.0"}))
     with refuses("is not installed"):
-        find_files({**PACKAGE, "package": "no-such-wheel"})
+        find_files(source_of({**PACKAGE, "package": "no-such-wheel"}))
 
 
 def test_an_edited_file_of_a_package_is_refused(wheel, refuses):
     (wheel / "a.py").write_text("y = 2\n")
-    shares = {"train": 0.5, "calibration": 0.2, "test": 0.3}
     with refuses("fakewheel/a.py"):
-        build_text(TextSpec("code", [PACKAGE], 10**9, 10**6, 1, 100, 0.5, shares, "s", 2))
+        build_text(text_spec(PACKAGE))
 
 
 def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(tmp_path, monkeypatch, refuses):
@@ -63,7 +64,7 @@ def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(tmp_path, monkeypa
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with refuses("corpus source org/text@" + "0" * 40 + ": cannot be downloaded"):
-        find_files({"kind": "hub", "id": "org/text", "revision": "0" * 40})
+        find_files(source_of({"kind": "hub", "id": "org/text", "revision": "0" * 40}))
 
 
 def test_rows_of_a_data_set_are_documents_or_the_lines_between_headings():
@@ -88,7 +89,7 @@ def described(wheel):
 
 def test_a_description_is_read_in_parts_of_one_group(described):
     body = "# One\n\nText of the first section.\n\n## Two\n\nText of the second one.\n"
-    files = find_files(described(body))
+    files = find_files(source_of(described(body)))
     assert sorted(file.text for file in files) == sorted(sections(body, 20))
     assert {(file.group, file.source, file.version) for file in files} == {
         ("fakewheel/description", "fakewheel", "1.0")
@@ -99,7 +100,7 @@ def test_a_description_is_read_in_parts_of_one_group(described):
 @pytest.mark.parametrize("body", ["", "\n \n"])
 def test_a_package_without_description_is_refused(described, body, refuses):
     with refuses("fakewheel: has no description; take it off"):
-        find_files(described(body))
+        find_files(source_of(described(body)))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_a_package_without_description_is_refused(described, body, refuses):
 )
 def test_a_description_of_another_version_or_no_package_is_refused(described, packages, words, refuses):
     with refuses(words):
-        find_files({**described("Text.\n"), "packages": packages})
+        find_files(source_of({**described("Text.\n"), "packages": packages}))
 
 
 @given(
@@ -132,7 +133,7 @@ GRAMMAR = {"kind": "grammar", "name": "sql", "seed": 3, "documents": 12, "groups
 
 
 def test_synthetic_text_is_named_so_and_every_group_comes_in_turn():
-    files = find_files(GRAMMAR)
+    files = find_files(source_of(GRAMMAR))
     assert len(files) == 12
     assert all(file.name.startswith("synthetic-sql/schema") and file.version == "seed 3" for file in files)
     for first in (0, 4, 8):
@@ -145,9 +146,9 @@ def test_synthetic_text_is_named_so_and_every_group_comes_in_turn():
 def shipped(request):
     """A text of a scale with its spec and the seconds it took."""
     scale, text = request.param
-    study, start = Study(load(scale)), time.perf_counter()
-    spec = TextSpec(**study.text_spec(text))
-    return spec, build_text(spec), time.perf_counter() - start, study.scale["texts"][text]
+    study, start = Workflow(load(scale)), time.perf_counter()
+    spec = BuildText.model_validate(study.text_spec(text))
+    return spec, build_text(spec), time.perf_counter() - start, study.scale.texts[text]
 
 
 def test_a_shipped_text_is_the_same_twice_and_quickly_made(shipped):
@@ -160,7 +161,7 @@ def test_groups_of_a_shipped_text_lie_in_one_split(shipped):
     spec, documents, _, _ = shipped
     splits = {(d.group, d.split) for d in documents}
     assert len(splits) == len({group for group, _ in splits})
-    assert all(split == split_of(group, spec.split, spec.salt) for group, split in splits)
+    assert all(split == split_of(group, spec.split.of(), spec.salt) for group, split in splits)
     assert len({group for group, split in splits if split == "test"}) >= 30
 
 
@@ -169,39 +170,42 @@ def test_a_shipped_text_has_text_enough_for_its_windows(shipped):
     size = {split: sum(d.n_bytes for d in documents if d.split == split) for split in SPLITS}
     assert size["train"] >= 300_000
     for split in SPLITS:
-        assert size[split] >= min(settings["max_windows"][split], 50) * 128 * 3
+        assert size[split] >= min(settings.max_windows.of(split), 50) * 128 * 3
     assert min(d.n_bytes for d in documents) >= 2 * 128 * 3
 
 
 def test_the_windows_of_a_shipped_text_reach_thirty_test_groups(shipped):
     _, documents, _, settings = shipped
-    n = settings["max_windows"]["test"] // settings["max_windows_per_document"]["test"]
+    n = settings.max_windows.test // settings.max_windows_per_document.test
     assert len({d.group for d in [d for d in documents if d.split == "test"][:n]}) >= 30
 
 
 def test_no_description_is_in_two_groups_and_pins_are_those_of_the_lock():
     lock = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "envs" / "requirements.lock").read_text(), re.MULTILINE))
     for scale in ("tiny", "smoke", "paper"):
-        spec = Study(load(scale)).text_spec("markdown")
+        spec = Workflow(load(scale)).text_spec("markdown")
         packages = spec["sources"][0]["packages"]
         assert packages == {name: lock[name] for name in packages}
-        files = find_files(spec["sources"][0])
+        files = find_files(source_of(spec["sources"][0]))
         assert {file.group for file in files} == {f"{name}/description" for name in packages}
         owner = {}
         assert all(owner.setdefault(file.text, file.group) == file.group for file in files if file.text.strip())
 
 
 def test_a_split_of_its_own_is_what_a_text_and_its_states_depend_on():
-    study = Study(load("tiny"))
-    own = study.scale["texts"]["markdown"]["split"]
+    study = Workflow(load("tiny"))
+    own = study.scale.texts["markdown"].split.plain()
     assert (
-        own != study.scale["split"] == study.text_spec("python")["split"] == study.states_spec("qwen", "sql")["split"]
+        own
+        != study.scale.split.plain()
+        == study.text_spec("python")["split"]
+        == study.states_spec("qwen", "sql")["split"]
     )
     assert own == study.text_spec("markdown")["split"] == study.states_spec("qwen", "markdown")["split"]
 
 
 def test_synthetic_documents_of_a_shipped_text_are_whole():
-    spec = TextSpec(**Study(load("tiny")).text_spec("sql"))
+    spec = BuildText.model_validate(Workflow(load("tiny")).text_spec("sql"))
     documents = build_text(spec)
     assert all(d.document.startswith("synthetic-sql/") and d.text.endswith(";\n") for d in documents)
     assert len({d.group for d in documents}) == 160

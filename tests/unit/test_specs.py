@@ -3,12 +3,12 @@ import pytest
 from abi.base.errors import ConfigError
 from abi.plan.config import load
 from abi.plan.jobs import seeds_of
-from abi.plan.transfers import Study
+from abi.plan.workflow import Workflow
 
 
 @pytest.fixture(scope="module")
 def study():
-    return Study(load("tiny"))
+    return Workflow(load("tiny"))
 
 
 def test_batches_cover_every_seed_once(study):
@@ -70,10 +70,10 @@ def test_pages_list_everything_or_the_headline_and_count_what_the_record_holds(s
 def test_a_pending_claim_names_the_scale_that_runs_it(study):
     with pytest.raises(ConfigError, match="'t5_to_qwen2_7b' is pending: it runs at scale paper only"):
         study.claim("t5_to_qwen2_7b")
-    assert Study(load("paper")).claim("t5_to_qwen2_7b")["regime"] == "oracle-kd"
+    assert Workflow(load("paper")).claim("t5_to_qwen2_7b").regime == "oracle-kd"
 
 
 def test_a_ladder_depends_on_its_rungs_alone(study):
     spec = study.ladder_spec("cross_size")
-    assert spec["claim"]["rungs"] == study.claim("cross_size")["rungs"]
+    assert spec["claim"]["rungs"] == study.claim("cross_size").rungs
     assert study.ladder_files()[0] == "results/tiny/cross_size_large_nib_v9_results.json"

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_arms import edited, states_manifest
 from safetensors.torch import load_file, save_file
 
 from abi.models.backbone import Window
@@ -105,7 +106,7 @@ def head_of(backbone):
 @torch.no_grad()
 def test_stored_states_are_those_of_the_backbone(pass_):
     backbone, windows, window, head, path = pass_
-    states = States(path, write_states(backbone, windows, window, [0, 1], head, path, batch=3))
+    states = States(path, states_manifest(write_states(backbone, windows, window, [0, 1], head, path, batch=3)))
     hidden = backbone.hidden_states(windows.tokens, window)
     torch.testing.assert_close(
         states.taps([1, 0], slice(None)), torch.stack([hidden[1], hidden[0]], dim=2), rtol=1e-5, atol=1e-6
@@ -118,14 +119,14 @@ def test_stored_states_are_those_of_the_backbone(pass_):
 
 def test_a_store_gives_back_its_windows(pass_):
     backbone, windows, window, head, path = pass_
-    states = States(path, write_states(backbone, windows, window, [], head, path))
+    states = States(path, states_manifest(write_states(backbone, windows, window, [], head, path)))
     assert len(states) == 7
     for name in ("target_bytes", "char_end", "document"):
         assert torch.equal(getattr(states, name), getattr(windows, name))
     assert torch.equal(states.targets(slice(None)), windows.targets.long())
     assert torch.equal(states.tokens(slice(None)), windows.tokens)
-    assert (states.manifest["length"], states.windows.tolist()) == (window.length, list(range(7)))
-    assert (states.manifest["documents"], states.manifest["groups"]) == (windows.names, windows.groups)
+    assert (states.manifest.length, states.windows.tolist()) == (window.length, list(range(7)))
+    assert (states.manifest.documents, states.manifest.groups) == (windows.names, windows.groups)
     assert (states.skip, states.final_tap) == (window.skip, backbone.depth)
 
 
@@ -138,8 +139,10 @@ def test_two_passes_are_byte_identical(pass_):
 
 def test_states_may_be_stored_in_half_precision(pass_):
     backbone, windows, window, head, path = pass_
-    states = States(path, write_states(backbone, windows, window, [], head, path, dtype=torch.bfloat16))
-    assert states.manifest["dtype"] == "bfloat16"
+    states = States(
+        path, states_manifest(write_states(backbone, windows, window, [], head, path, dtype=torch.bfloat16))
+    )
+    assert states.manifest.dtype == "bfloat16"
     assert states.final(slice(1)).dtype == torch.float32
 
 
@@ -182,14 +185,14 @@ def test_a_tap_that_is_not_stored_is_one_sentence(make_states, refuses):
 def test_a_manifest_that_promises_other_states_is_refused(make_states, change, refuses):
     states = make_states()
     with refuses("does not hold the .* states its manifest promises; delete both and rebuild them"):
-        States(states.path, {**states.manifest, **change})
+        States(states.path, edited(states.manifest, **change))
 
 
 @pytest.mark.parametrize("change", [{"documents": ["d0"], "groups": ["g0"]}, {"taps": [0, 1, 2, 3]}])
 def test_a_manifest_of_other_documents_or_taps_is_refused(make_states, change, refuses):
     states = make_states()
     with refuses("manifest"):
-        States(states.path, {**states.manifest, **change})
+        States(states.path, edited(states.manifest, **change))
 
 
 def test_tensors_of_fewer_windows_than_the_states_are_refused(make_states, refuses):
@@ -218,9 +221,9 @@ def test_selected_windows_are_the_chosen_ones_in_their_order(make_states, chosen
     assert torch.equal(part.taps([2, 0], slice(None)), states.taps([2, 0], index))
     assert torch.equal(part.targets(slice(None)), states.targets(index))
     for key in ("documents", "groups"):
-        names = [part.manifest[key][i] for i in part.document.tolist()]
-        assert names == [states.manifest[key][i] for i in states.document[index].tolist()]
-    assert set(part.document.tolist()) == set(range(len(part.manifest["documents"])))
+        names = [getattr(part.manifest, key)[i] for i in part.document.tolist()]
+        assert names == [getattr(states.manifest, key)[i] for i in states.document[index].tolist()]
+    assert set(part.document.tolist()) == set(range(len(part.manifest.documents)))
 
 
 def test_a_selection_keeps_tokens_and_the_numbers_of_its_windows(make_states):
@@ -254,7 +257,7 @@ def test_states_without_the_tokens_they_promise_are_refused(make_states, change,
 def test_a_selection_leaves_the_store_as_it_was(make_states):
     states = make_states()
     states.select([0])
-    assert len(states) == len(states.document) == states.manifest["n_windows"] == 12
+    assert len(states) == len(states.document) == states.manifest.n_windows == 12
 
 
 @pytest.mark.parametrize("bias", [True, False])

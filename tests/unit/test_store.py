@@ -5,22 +5,20 @@ import hashlib
 import json
 
 import pytest
+from made_arms import PROVENANCE, SALT, SHARES, edited
 from made_results import edit, put
 
 from abi.arms.forms import ARM_FILE, LogitBias, save_simple
 from abi.arms.scores import Key
 from abi.base.errors import DataError, TamperError
-from abi.base.files import write_json
-from abi.base.job import Job
+from abi.base.manifests import ArmEntry, CalibrationManifest, ModuleEntry, ModulesManifest
 from abi.models.module import AbiModule, ModuleConfig, save_module
 from abi.models.saved import check_backbone, check_same_text, module_of_seed, read_states
-from abi.steps.evaluate_arms import arms_of_seed
+from abi.steps.evaluate_arms import fitted_of_seed
 from abi.text.corpus import summary
 from abi.text.documents import Document, assignment_sha256, read_assigned, split_of, write_documents
 
-SHARES, SALT = {"train": 0.5, "calibration": 0.2, "test": 0.3}, "salt"
 SHA = "a" * 64
-PROVENANCE = Job("r", {}, "c", [], 1).provenance()
 
 
 def groups_of(split, n):
@@ -41,7 +39,7 @@ def text(tmp_path):
             digest = hashlib.sha256(words.encode()).hexdigest()
             documents.append(Document(f"{split}{i}", group, "s", "1", digest, split, len(words), words))
     write_documents(documents, tmp_path / "t.jsonl.gz")
-    write_json(tmp_path / "t.json", "text", {**summary(documents), "provenance": PROVENANCE})
+    summary(documents, PROVENANCE).write(tmp_path / "t.json")
     return documents
 
 
@@ -71,15 +69,15 @@ def stored(make_states, tmp_path):
 
     def write(split="test", name=None, **changes):
         states = make_states(name=name or split)
-        n = len(states.manifest["documents"])
-        facts = states.manifest | {"documents": [f"{split}{i}" for i in range(n)], "groups": groups_of(split, n)}
-        facts |= {
-            "split": split, "dtype": "float32", "base_model": "m", "base_revision": "built", "base_sha256": SHA,
-            "head_sha256": SHA, "vocabulary": "v", "tensors_sha256": SHA, "corpus_sha256": "c" * 64, "shares": SHARES,
-            "salt": SALT, "provenance": PROVENANCE,
-        }  # fmt: skip
+        n = len(states.manifest.documents)
+        about = {
+            "documents": [f"{split}{i}" for i in range(n)],
+            "groups": groups_of(split, n),
+            "split": split,
+            **changes,
+        }
         path = tmp_path / f"{name or split}.json"
-        write_json(path, "states", facts | changes)
+        edited(states.manifest, **about).write(path)
         return path
 
     return write
@@ -87,7 +85,7 @@ def stored(make_states, tmp_path):
 
 def test_states_of_a_split_are_read(stored):
     for split in SHARES:
-        assert read_states(stored(split), split).manifest["split"] == split
+        assert read_states(stored(split), split).manifest.split == split
 
 
 def test_states_of_another_split_are_refused(stored, refuses):
@@ -120,34 +118,32 @@ def inputs(tmp_path, facts):
     """A module of seed 1 and two arms, all of the backbone `aaa...`."""
     module = AbiModule(ModuleConfig(8, (2,), 5)).requires_grad_(False)
     digest = save_module(module, tmp_path / "oracle/seed1", facts)
-    entry = {"seed": 1, "folder": "seed1", "sha256": digest, "domain_sha256": SHA, "steps": 1, "final_loss": 1.0,
-             "elapsed_s": 1.0, "n_parameters": 1}  # fmt: skip
-    write_json(tmp_path / "oracle.json", "modules", {"modules": [entry], "provenance": PROVENANCE})
+    entry = ModuleEntry(seed=1, folder="seed1", sha256=digest, domain_sha256=SHA, steps=1, final_loss=1.0,
+                        elapsed_s=1.0, n_parameters=1)  # fmt: skip
+    ModulesManifest(modules=[entry], provenance=PROVENANCE).write(tmp_path / "oracle.json")
     save_module(module, tmp_path / "calibration/native", facts)
     save_simple(LogitBias(11), tmp_path / "calibration/bias" / ARM_FILE, SHA)
     about = {"fit": "kd", "draw": 0, "seed": 1, "steps": 1, "n_trainable": 1, "frozen_sha256": SHA}
-    arms = [{**about, "arm": arm, "folder": arm} for arm in ("native", "bias")]
-    write_json(tmp_path / "calibration.json", "calibration", {"arms": arms, "provenance": PROVENANCE})
+    arms = [ArmEntry(**about, arm=arm, folder=arm) for arm in ("native", "bias")]
+    CalibrationManifest(arms=arms, provenance=PROVENANCE).write(tmp_path / "calibration.json")
     return {"oracle": [str(tmp_path / "oracle.json")], "calibration": [str(tmp_path / "calibration.json")]}
 
 
 def test_arms_of_the_states_backbone_are_evaluated(inputs, stored):
     states = read_states(stored(), "test")
-    reference = module_of_seed(inputs["oracle"], 1, states)
-    arms = arms_of_seed(inputs, 1, reference, states)
-    assert set(arms) == {
-        Key("-", "raw"),
-        Key("-", "reference"),
-        Key("-", "oracle"),
-        Key("kd", "native"),
-        Key("kd", "bias"),
-    }
+    assert module_of_seed(inputs["oracle"], 1, states) is not None
+    assert set(fitted_of_seed(inputs["calibration"], 1, states)) == {Key("kd", "native"), Key("kd", "bias")}
+
+
+def test_a_seed_without_arms_is_named(inputs, stored, refuses):
+    with refuses("calibration: none of .* holds seed 2; ask Snakemake for them"):
+        fitted_of_seed(inputs["calibration"], 2, read_states(stored(), "test"))
 
 
 def test_a_module_of_another_backbone_is_named(inputs, stored, refuses):
     states = read_states(stored(base_sha256="b" * 64), "test")
     with refuses("oracle.json: module of seed 1 belongs to another backbone than"):
-        arms_of_seed(inputs, 1, None, states)
+        module_of_seed(inputs["oracle"], 1, states)
 
 
 @pytest.mark.parametrize("arm", ["native", "bias"])
@@ -159,12 +155,12 @@ def test_an_arm_of_another_backbone_is_named(inputs, stored, tmp_path, facts, ar
     else:
         edit(folder / "abi_config.json", put("base_sha256", "b" * 64))
     with refuses(f"{folder}: is an arm of another backbone"):
-        arms_of_seed(inputs, 1, None, states)
+        fitted_of_seed(inputs["calibration"], 1, states)
 
 
 def test_states_of_another_backbone_are_refused_by_their_weights(make_states, refuses):
     states = make_states()
-    own = states.manifest["base_sha256"] = "a" * 64
+    own = states.manifest.base_sha256
     check_backbone(states, own, "the source")
     with refuses("are of another backbone than the source; rebuild the states", DataError):
         check_backbone(states, "f" * 64, "the source")

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rescaled import rescaled
 
 from abi.base.errors import ConfigError
 from abi.plan import config
 from abi.plan.config import load
 from abi.plan.jobs import seeds_of
-from abi.plan.transfers import Study
+from abi.plan.workflow import Workflow
 
 ROOT = Path(__file__).parents[2]
 UPDATES = ("t5_update", "gpt2_update", "succession", "calibration_scaling")
@@ -18,7 +19,7 @@ UPDATES = ("t5_update", "gpt2_update", "succession", "calibration_scaling")
 
 @pytest.fixture(scope="module")
 def study():
-    return Study(load("tiny"))
+    return Workflow(load("tiny"))
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def edit(root, name, change):
 
 def edited(root, name, change, scale="tiny"):
     edit(root, name, change)
-    return Study(load(scale, root))
+    return Workflow(load(scale, root))
 
 
 def jobs(study):
@@ -53,7 +54,7 @@ def jobs(study):
                 for stage in study.stages_of(claim):
                     path = study.updated(update, stage, batch)
                     found[path] = study.update_spec(update, stage, batch), study.update_input(update, stage, batch)
-                    for text in study.config.studies[claim]["texts"]:
+                    for text in study.config.studies[claim].texts:
                         path = study.updated_states(update, stage, text, batch)
                         found[path] = study.updated_states_spec(update, stage, text, batch), {}
     return found
@@ -136,7 +137,7 @@ def test_a_round_begins_with_the_same_way_of_the_round_before(study):
 
 
 def test_no_oracle_and_no_domain_text_enters_an_update(study):
-    for update in study.scale["updates"]:
+    for update in study.scale.updates:
         for stage in ("held.1", "free.1"):
             paths = paths_of(study.update_input(update, stage, "1-3"))
             assert not [
@@ -222,7 +223,7 @@ STUDY_FAULTS = {
     "unknown update of a law": (lambda c: c["calibration_scaling"]["updates"].append("gpt3_general"), "is not an update of scale tiny"),
     "text not held": (lambda c: c["t5_update"].update(texts=["sql"]), "'sql' is not a text that update t5_large_general"),
     "unknown text": (lambda c: c["succession"].update(texts=["pyton"]), "did you mean 'python'?"),
-    "fit without budgets": (lambda c: c["calibration_scaling"].update(calibrated_by="ce"), "'ce' is not one of ['kd']"),
+    "fit without budgets": (lambda c: c["calibration_scaling"].update(calibrated_by="ce"), "calibrated_by: 'ce' should be 'kd'"),
     "shared text not in the atlas": (
         lambda c: c["domain_atlas"].update(texts=["general", "sql"], mixture=["general", "sql"]),
         "'python' is not a text of this atlas",
@@ -233,8 +234,8 @@ STUDY_FAULTS = {
     ),
     "unknown backbone of an atlas": (lambda c: c["domain_atlas"].update(backbone="gpt3"), "is not a backbone of scale tiny"),
     "module an atlas cannot have": (lambda c: c["domain_atlas"].update(module="wide"), "does not store"),
-    "update without texts": (lambda c: c["t5_update"].pop("texts"), "an update needs 'texts'"),
-    "regimes of an update": (lambda c: c["t5_update"].update(regimes=["few-shot"]), "has no 'regimes'"),
+    "update without texts": (lambda c: c["t5_update"].pop("texts"), "kind update needs 'texts'"),
+    "regimes of an update": (lambda c: c["t5_update"].update(regimes=["few-shot"]), "kind update has no 'regimes'"),
 }  # fmt: skip
 SCALE_FAULTS = {
     "unknown backbone": (lambda s: s["updates"]["gpt2_general"].update(backbone="gpt3"), "updates.gpt2_general.backbone: 'gpt3'"),
@@ -253,7 +254,7 @@ SCALE_FAULTS = {
     "one budget twice": (lambda s: s["calibration"]["kd"]["budgets"].update(steps=[0, 25, 25]), "steps"),
     "no round": (lambda s: s["updates"]["gpt2_general"].update(rounds=0), "rounds"),
     "another part trains": (lambda s: s["updates"]["gpt2_general"].update(trains="head"), "trains"),
-    "name that is no name": (lambda s: s["updates"].update({"a-b": s["updates"]["gpt2_general"]}), "updates.a-b: may hold a to z"),
+    "name that is no name": (lambda s: s["updates"].update({"a-b": s["updates"]["gpt2_general"]}), "updates.a-b: 'a-b' is no name"),
 }  # fmt: skip
 
 
@@ -279,9 +280,12 @@ def test_a_faulty_update_of_a_scale_is_one_sentence(root, fault):
 
 
 def test_the_width_of_a_law_is_that_of_the_backbone():
-    study = Study(load("tiny"))
+    study = Workflow(load("tiny"))
     widths = study.study_verdict_spec("calibration_scaling")["widths"]
-    assert widths["gpt2_large_general"] == study.scale["backbones"]["gpt2_large"]["build"]["config"]["n_embd"] == 160
-    study.scale["backbones"]["gpt2_large"] = {"hub": {"id": "x", "revision": "y"}}
+    assert widths["gpt2_large_general"] == study.scale.backbones["gpt2_large"].build.config["n_embd"] == 160
+    hub = {"hub": {"id": "x", "revision": "unpinned"}}
+    study = rescaled(
+        study, lambda s: s["backbones"]["gpt2_large"].update(hub) or s["backbones"]["gpt2_large"].pop("build")
+    )
     with pytest.raises(ConfigError, match=r"backbones\.gpt2_large: a scaling law needs its `width`; add it"):
         study.study_verdict_spec("calibration_scaling")

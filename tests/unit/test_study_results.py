@@ -6,13 +6,26 @@ from pathlib import Path
 
 import pytest
 from made_results import STUDY, digit_changed, edit, kinds, numbers, put, regenerate_summary
-from made_studies import AGGREGATE, ATLAS, LAW, SUCCESSION, UPDATE, build_studies, evidence, make_study, write_evidence
+from made_studies import (
+    AGGREGATE,
+    ALIGNED,
+    ATLAS,
+    LAW,
+    SUCCESSION,
+    UPDATE,
+    build_studies,
+    evidence,
+    make_study,
+    write_evidence,
+)
 
 from abi.audit.results.findings import lookup
 from abi.audit.results.verify import verify
 from abi.base.files import sha256_file
-from abi.judge import aggregate as reproduction
-from abi.judge.studies import efficacies
+from abi.base.manifests import AlignmentEntry
+from abi.judge.kinds import aggregate as reproduction
+from abi.judge.kinds.update import efficacies
+from abi.judge.results import ClaimFacts, Result, StudyResult, read_result
 
 pytestmark = pytest.mark.slow  # whole results: not part of `make quick`
 
@@ -62,7 +75,7 @@ def test_an_honest_run_passes_and_is_recomputed_bit_for_bit(here):
     assert found.findings == []
     [scale] = found.scales
     assert set(scale.recomputed) == set(STUDIES)
-    assert {claim: scale.results[claim]["verdict"] for claim in (UPDATE, ATLAS, SUCCESSION)} == dict.fromkeys(
+    assert {claim: scale.results[claim].result.verdict for claim in (UPDATE, ATLAS, SUCCESSION)} == dict.fromkeys(
         (UPDATE, ATLAS, SUCCESSION), "SUPPORTED"
     )
 
@@ -117,8 +130,9 @@ def test_an_edit_is_found_without_recomputation(here, claim, leaf, value):
     assert any(name == leaf or name.startswith(f"{leaf}/") for name in leaves(found, claim))
 
 
-def test_support_beside_a_study_that_is_refuted_is_found(here):
+def test_a_refuted_study_and_a_claim_that_rests_on_it_are_found_where_the_figures_say_otherwise(here):
     edit(FILES[SUCCESSION], put("fits/round2-python/verdict", "REFUTED"))
+    edit(FILES[SUCCESSION], put("verdict", "REFUTED"))
     regenerate_summary(FILES[SUCCESSION])
     found = leaves(verify(), SUCCESSION)
     assert {"verdict", "fits/round2-python/verdict"} <= set(found)
@@ -235,20 +249,20 @@ def test_an_honest_aggregate_passes_and_is_recomputed_bit_for_bit(aggregate):
 
 def test_the_rules_of_the_aggregate_are_their_closed_forms(aggregate):
     stored = document(AGGREGATE)
-    results = {r: json.loads(Path(STUDY.result_file(r)).read_text()) for r in stored["claim"]["rungs"]}
+    results = {r: read_result(STUDY.result_file(r)) for r in stored["claim"]["rungs"]}
     found = {item["id"]: item for item in stored["checks"]}
-    e2 = efficacies(results[UPDATE]["perplexity"]["round1-python"], None)["E2"]
+    e2 = efficacies(results[UPDATE].perplexity["round1-python"], None)["E2"]
     assert (found["R1"]["value"], found["R2"]["value"]) == (e2, e2)
     for name, claim in (("R3", "gpt2_to_gpt2_medium"), ("R4", "pythia_to_gpt2")):
         assert found[name]["value"] == reproduction.e4(results[claim])
-        multiple = 0.9 * results[claim]["d_abi"] ** 0.5
+        multiple = 0.9 * results[claim].d_abi ** 0.5
         assert f"cosine {multiple:.3g} times" in found[name]["words"]
     assert {name: item["threshold"] for name, item in found.items()} == {"R1": 0.5, "R2": 0.35, "R3": 0.7, "R4": 0.7}
 
 
 def transfer(start=20.0, end=10.0, moved=12.0, d_abi=256):
     ppl = {"-": {"untrained": {"domain": start}, "oracle": {"domain": end}}, "kd": {"transferred": {"domain": moved}}}
-    return {"perplexity": ppl, "claim": {"fit": "kd"}, "d_abi": d_abi}
+    return Result.model_construct(perplexity=ppl, claim=ClaimFacts.model_construct(fit="kd"), d_abi=d_abi)
 
 
 UPDATED = {
@@ -259,18 +273,20 @@ UPDATED = {
 
 def rules(cosine=0.6, moved=12.0, **ppl):
     names = reproduction.TRANSFERS.values()
-    results = {reproduction.UPDATE: {"perplexity": {"s": {**UPDATED, **ppl}}}} | {
-        n: transfer(moved=moved) for n in names
-    }
-    aligned = [{"rotation": "aligned", "cosine_held_out": cosine}, {"rotation": "own", "cosine_held_out": 0.0}]
-    return {item["id"]: item for item in reproduction.checks_of(results, dict.fromkeys(names, aligned))}
+    update = StudyResult.model_construct(perplexity={"s": {**UPDATED, **ppl}})
+    results = {reproduction.UPDATE: update} | {n: transfer(moved=moved) for n in names}
+    aligned = [
+        AlignmentEntry(**{**ALIGNED, "seed": 1, "rotation": r, "cosine_held_out": c})
+        for r, c in (("aligned", cosine), ("own", 0.0))
+    ]
+    return {item.id: item for item in reproduction.checks_of(results, dict.fromkeys(names, aligned))}
 
 
 def test_r1_to_r4_are_the_originals_figures_and_thresholds():
     found = rules()
-    assert [found[f"R{i}"]["value"] for i in (1, 2, 3, 4)] == pytest.approx([1.0, 1.0, 0.8, 0.8])
-    assert all(item["passed"] for item in found.values())
-    assert "alignment cosine 9.6 times" in found["R3"]["words"]
+    assert [found[f"R{i}"].value for i in (1, 2, 3, 4)] == pytest.approx([1.0, 1.0, 0.8, 0.8])
+    assert all(item.passed for item in found.values())
+    assert "alignment cosine 9.6 times" in found["R3"].words
 
 
 @pytest.mark.parametrize(
@@ -283,13 +299,13 @@ def test_r1_to_r4_are_the_originals_figures_and_thresholds():
     ],
 )  # fmt: skip
 def test_a_rule_fails_where_its_figure_or_its_condition_does(options, failed):
-    assert {name for name, item in rules(**options).items() if not item["passed"]} == failed
+    assert {name for name, item in rules(**options).items() if not item.passed} == failed
 
 
 def test_e4_is_the_way_from_the_untrained_interface_and_none_without_one():
     assert reproduction.e4(transfer(moved=8.0)) == pytest.approx(1.2)
     assert reproduction.e4(transfer(start=9.0)) is None
-    assert rules(moved=12.0)["R3"]["value"] is not None
+    assert rules(moved=12.0)["R3"].value is not None
 
 
 @pytest.mark.parametrize(

@@ -6,26 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_arms import BASE, recipes_of
 from safetensors.torch import load_file
 from scipy.stats import ortho_group
 
 from abi.arms.closed_form import GAINS, choose_gains, solve
 from abi.arms.data import Batch, FitData, Lesson, Objective, spread_rows
-from abi.arms.forms import LinearMap, LogitBias, correction_of, corrections, load_fitted, logit_bias_of
-from abi.arms.lesson import carried_corrections, carried_interface, shared_tokens, shift_of
-from abi.arms.recipes import (
-    FEW_SHOT,
-    GENERAL_ONLY,
-    ORACLE_KD,
-    RECIPES,
-    Budget,
-    Nets,
-    Variant,
-    closed_tasks,
-    fit_all,
-    gradient_tasks,
-    make,
-)
+from abi.arms.fitting import Budget, Variant, closed_tasks, fit_all, gradient_tasks
+from abi.arms.forms import LinearMap, LogitBias, corrections, load_fitted
+from abi.arms.general_lesson import carried_corrections, carried_interface, shared_tokens, shift_of
+from abi.arms.making import Nets, make
 from abi.base.errors import AlignmentError, ConfigError, DataError
 from abi.base.files import sha256_tensors
 from abi.base.names import CLOSED_FORM
@@ -34,14 +24,13 @@ from abi.models.module import AbiModule, ModuleConfig
 from abi.models.states import Head, States
 from abi.models.tokenizers import spellings
 
+FEW_SHOT, GENERAL_ONLY, ORACLE_KD = (recipes_of(regime) for regime in ("few-shot", "general-only", "oracle-kd"))
 TARGET, SOURCE = ModuleConfig(8, (2,), 6), ModuleConfig(16, (2,), 6)
 SCHEDULE = Schedule([Phase(3, 1e-2)])
 FORMS = dict.fromkeys(("module", "linear", "bias"), SCHEDULE)
 MATCHED = Budget(FORMS, Batch(4), Objective("matched", 1.0, 1.0), 1e-3)
 FEW = Budget(FORMS, Batch(4), Objective("ce"), 1e-3, windows=(4, 8))
 KD = Budget(FORMS, Batch(4), Objective("kd"), 1e-3)
-FACTS = {"base_model": "b", "base_revision": "built", "base_sha256": "a" * 64, "head_sha256": "b" * 64,
-         "vocabulary": "c", "text": "t"}  # fmt: skip
 
 
 def trained(config, seed=0):
@@ -83,14 +72,9 @@ def taught(net, pair):
     return Nets(source=net, wrong=trained(SOURCE, 8)), replace(data, carried=carried)
 
 
-def fitted_here(regime):
-    """The arms of a regime but `lora`, which runs a backbone and has a job and tests of its own."""
-    return [name for name, recipe in RECIPES[regime].items() if recipe.form != "lora"]
-
-
 def fit(regime, nets, data, budget, folder, names=None, seed=1):
-    names = fitted_here(regime) if names is None else names
-    return fit_all(regime, names, TARGET, nets, data, budget, seed=seed, folder=folder, facts=FACTS)
+    names = list(recipes_of(regime)) if names is None else names
+    return fit_all(regime, names, TARGET, nets, data, budget, seed=seed, folder=folder, base=BASE, text="t")
 
 
 def content(folder):
@@ -163,7 +147,7 @@ def test_a_module_that_says_nothing_shifts_nothing(pair):
 
 def test_a_shift_does_not_depend_on_its_chunks(pair, monkeypatch):
     whole, carried = lesson_of(trained(SOURCE, 1), pair)
-    monkeypatch.setattr("abi.arms.lesson.CHUNK", 7)
+    monkeypatch.setattr("abi.arms.general_lesson.PAIRED_ROWS", 7)
     parts, again = lesson_of(trained(SOURCE, 1), pair)
     torch.testing.assert_close(whole.shift, parts.shift, rtol=1e-2, atol=1e-3)
     torch.testing.assert_close(carried.proj_in.weight, again.proj_in.weight, rtol=1e-4, atol=1e-5)
@@ -246,7 +230,7 @@ def test_corrections_are_weighted_by_how_usual_a_token_is(pair):
 def gained(model, pair, factor):
     """A lesson that a model scaled by `factor` would answer exactly, on held-out positions."""
     states, head = pair[0], head_of(11, 8)
-    correction, bias = correction_of(model, states, slice(None)), logit_bias_of(model)
+    correction, bias = model.correction(states, slice(None)), model.logit_bias
     own = bias if correction is None else (0.5 * correction.squeeze(1)) @ head.weight.T
     return Lesson(states, head, (factor * own).expand(60, 11).clone())
 
@@ -283,20 +267,20 @@ def test_a_gain_is_chosen_on_the_held_out_lesson_alone(pair, tmp_path, monkeypat
     nets, data = taught(trained(SOURCE, 1), pair)
     seen = []
     monkeypatch.setattr(
-        "abi.arms.recipes.choose_gains", lambda arms, lesson: seen.extend([lesson] * len(arms)) or [1.0] * len(arms)
+        "abi.arms.fitting.choose_gains", lambda arms, lesson: seen.extend([lesson] * len(arms)) or [1.0] * len(arms)
     )
     records = fit("general-only", nets, data, MATCHED, tmp_path)
     assert seen
     assert all(lesson is data.held_out for lesson in seen)
     assert len(seen) == len(records)
-    assert {record["gain"] for record in records} == {1.0}
+    assert {record.gain for record in records} == {1.0}
 
 
 def test_every_record_of_a_lesson_holds_its_gain_and_of_other_regimes_none(pair, data_of, tmp_path):
     nets, data = taught(trained(SOURCE, 1), pair)
-    assert {r["gain"] for r in fit("general-only", nets, data, MATCHED, tmp_path / "a")} <= set(GAINS)
+    assert {r.gain for r in fit("general-only", nets, data, MATCHED, tmp_path / "a")} <= set(GAINS)
     records = fit("oracle-kd", *data_of("oracle-kd"), KD, tmp_path / "b")
-    assert not any("gain" in record for record in records)
+    assert not any("gain" in record.model_fields_set for record in records)
 
 
 # positions, first, standardise
@@ -306,7 +290,7 @@ def test_positions_are_one_position_windows_of_the_same_states(make_states):
     states, flat = make_states(), torch.tensor([0, 7, 7, 71, 30])
     found = states.positions(flat)
     assert len(found) == 5
-    assert (found.skip, found.manifest["positions"]) == (0, 1)
+    assert (found.skip, found.manifest.positions) == (0, 1)
     for row, (window, position) in enumerate((i // 6, i % 6) for i in flat.tolist()):
         assert torch.equal(
             found.taps((0, 2), slice(row, row + 1))[0, 0], states.taps((0, 2), slice(None))[window, position]
@@ -316,7 +300,7 @@ def test_positions_are_one_position_windows_of_the_same_states(make_states):
         assert found.char_end[row, 0] == states.char_end[window, position]
         assert found.target_bytes[row, 0] == states.target_bytes[window, position]
         assert found.document[row] == states.document[window]
-    assert (len(states), states.skip, states.manifest["positions"]) == (12, 1, 6)
+    assert (len(states), states.skip, states.manifest.positions) == (12, 1, 6)
 
 
 def test_the_first_share_of_a_lesson_keeps_states_teacher_and_shift_together(pair):
@@ -455,7 +439,7 @@ def test_all_arms_of_a_seed_start_from_one_interface(data_of, regime):
     nets, data = data_of(regime)
     starts = {
         name: make(recipe, name, TARGET, nets, data, seed=1).model.interface_parameters()
-        for name, recipe in RECIPES[regime].items()
+        for name, recipe in recipes_of(regime).items()
         if recipe.form == "module"
     }
     wanted = starts["transferred"]
@@ -485,9 +469,9 @@ def test_all_arms_of_a_seed_share_steps_and_batches(data_of, regime, tmp_path, m
     assert sizes == {"oracle-kd": [12], "few-shot": [4, 8], "general-only": [60]}[regime]
     for size in sizes:
         assert len([log for n, _, log in seen if n == size]) == 1  # one order for all, taken together
-    fits = {r["arm"] for r in records if r["fit"] != CLOSED_FORM}
-    assert fits == set(fitted_here(regime))
-    assert {r["steps"] for r in records if r["fit"] != CLOSED_FORM} == {3}
+    fits = {r.arm for r in records if r.fit != CLOSED_FORM}
+    assert fits == set(recipes_of(regime))
+    assert {r.steps for r in records if r.fit != CLOSED_FORM} == {3}
 
 
 def test_with_a_random_source_the_placebo_differs_in_the_net_alone(data_of, pair, tmp_path):
@@ -548,6 +532,6 @@ def test_a_lesson_lowers_its_own_loss_for_every_arm(pair, tmp_path):
     """From its closed form on, an arm comes closer to the lesson: the steps are of the same objective the gain is judged by."""
     nets, data = taught(trained(SOURCE, 1), pair)
     longer = replace(MATCHED, schedules=dict.fromkeys(FORMS, Schedule([Phase(60, 1e-2)])), batch=Batch(60))
-    short = {r["arm"]: r["final_loss"] for r in fit("general-only", nets, data, MATCHED, tmp_path / "a") if r["steps"]}
-    long = {r["arm"]: r["final_loss"] for r in fit("general-only", nets, data, longer, tmp_path / "b") if r["steps"]}
+    short = {r.arm: r.final_loss for r in fit("general-only", nets, data, MATCHED, tmp_path / "a") if r.steps}
+    long = {r.arm: r.final_loss for r in fit("general-only", nets, data, longer, tmp_path / "b") if r.steps}
     assert all(long[arm] < short[arm] + 0.01 for arm in short)

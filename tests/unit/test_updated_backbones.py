@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_arms import edited
 from safetensors.torch import load_file
 from study_world import World, documents_of, job, small_study
 
 from abi.base.errors import DataError, TamperError
-from abi.base.files import read_json, sha256_file, sha256_tensors
+from abi.base.files import sha256_file, sha256_tensors
+from abi.base.manifests import BackboneManifest, BatchManifest
 from abi.models.backbone import Window, describe_backbone, load_backbone
 from abi.models.saved import member, read_head, read_states
 from abi.models.states import Head
@@ -30,7 +32,7 @@ def whole(tmp_path_factory, make_backbone):
         world = World(small_study(max_seeds=2), make_backbone)
         for update, text in ((UPDATE, "python"), ("t5_large_general", "python")):
             for way in ("held", "free"):
-                for number in range(1, 1 + world.study.update_definition(update)["rounds"]):
+                for number in range(1, 1 + world.study.update_definition(update).rounds):
                     world.updated_states(update, f"{way}.{number}", text, BATCH)
         return world, Path.cwd()
 
@@ -45,8 +47,8 @@ def world(whole, tmp_path, monkeypatch):
 
 
 def base_of(world, update=UPDATE):
-    name = world.study.update_definition(update)["backbone"]
-    return read_json(f"{world.study.backbone_folder(name)}.json", "backbone")
+    name = world.study.update_definition(update).backbone
+    return BackboneManifest.read(f"{world.study.backbone_folder(name)}.json")
 
 
 def manifest_of(world, stage, seed=1, update=UPDATE):
@@ -58,27 +60,30 @@ def rerun(world, stage="held.1", update=UPDATE, batch=BATCH, inputs=None, **spec
     given = {**world.update_inputs(update, stage, batch), **(inputs or {})}
     running = job("update_backbone", {**world.study.update_spec(update, stage, batch), **spec}, given)
     update_backbone.run(running, given, {"manifest": "again.json", "folder": "again"})
-    return read_json("again.json", "batch")["members"]
+    return BatchManifest.read("again.json").members
 
 
 def untimed(members):
-    return [{**m["figures"], "elapsed_s": 0, "seed": m["seed"]} for m in members]
+    return [(member.seed, edited(member.figures, elapsed_s=0.0)) for member in members]
 
 
 @pytest.mark.parametrize(("update", "stage"), [(UPDATE, "held.2"), (UPDATE, "free.1"), ("t5_large_general", "held.1")])
 @torch.no_grad()
 def test_an_updated_backbone_is_a_backbone_like_any_other(world, update, stage):
     path = manifest_of(world, stage, 2, update)
-    told, folder = read_json(path, "backbone"), path.with_suffix("")
+    told, folder = BackboneManifest.read(path), path.with_suffix("")
     backbone = load_backbone(folder / "model")
-    facts = describe_backbone(backbone, folder / "model")
-    assert {key: told[key] for key in facts} == facts
-    assert told["name"] == f"{update}.{stage}.seed2"
-    assert told["vocabulary"] == base_of(world, update)["vocabulary"]
-    assert told["head_sha256"] == sha256_file(folder / "head.safetensors")
+    about = {"name": told.name, "revision": "updated", "provenance": told.provenance}
+    assert told == edited(
+        describe_backbone(backbone, folder / "model", "again.safetensors", **about), format=told.format
+    )
+    assert Path("again.safetensors").read_bytes() == (folder / "head.safetensors").read_bytes()
+    assert told.name == f"{update}.{stage}.seed2"
+    assert told.vocabulary == base_of(world, update).vocabulary
+    assert told.head_sha256 == sha256_file(folder / "head.safetensors")
     head, (tensors, scale) = Head.read(folder / "head.safetensors"), backbone.head()
     assert torch.equal(head.weight, tensors["weight"])
-    assert head.scale == scale == told["head_scale"]
+    assert head.scale == scale == told.head_scale
 
 
 @torch.no_grad()
@@ -96,8 +101,8 @@ def test_stored_states_of_an_updated_backbone_through_its_head_are_its_logits(wo
 
 def test_every_seed_way_and_round_is_another_backbone(world):
     stages = ("held.1", "held.2", "free.1", "free.2")
-    hashes = {read_json(manifest_of(world, s, n), "backbone")["weights_sha256"] for s in stages for n in (1, 2)}
-    assert len(hashes | {base_of(world)["weights_sha256"]}) == 9
+    hashes = {BackboneManifest.read(manifest_of(world, s, n)).weights_sha256 for s in stages for n in (1, 2)}
+    assert len(hashes | {base_of(world).weights_sha256}) == 9
 
 
 def test_the_backbone_itself_and_the_modules_stay_as_they_are(whole):
@@ -108,8 +113,8 @@ def test_the_backbone_itself_and_the_modules_stay_as_they_are(whole):
         weights = load_file(folder / manifest.removesuffix(".json") / entry["folder"] / "abi_model.safetensors")
         assert sha256_tensors(weights) == entry["sha256"]
     backbone = load_backbone(folder / "results/tiny/backbones/gpt2_medium")
-    told = json.loads((folder / "results/tiny/backbones/gpt2_medium.json").read_text())
-    assert sha256_tensors(dict(backbone.model.named_parameters())) == told["weights_sha256"]
+    told = BackboneManifest.read(folder / "results/tiny/backbones/gpt2_medium.json")
+    assert sha256_tensors(dict(backbone.model.named_parameters())) == told.weights_sha256
 
 
 def begun(world, monkeypatch, stage):
@@ -129,10 +134,10 @@ def begun(world, monkeypatch, stage):
 
 @pytest.mark.parametrize("way", ["held", "free"])
 def test_a_round_begins_with_the_round_before_and_is_held_to_the_first_backbone(world, monkeypatch, way):
-    base = base_of(world)["weights_sha256"]
+    base = base_of(world).weights_sha256
     first, second = begun(world, monkeypatch, f"{way}.1"), begun(world, monkeypatch, f"{way}.2")
     assert [entry[:2] for entry in first] == [(base, base)] * 2
-    before = [read_json(manifest_of(world, f"{way}.1", seed), "backbone")["weights_sha256"] for seed in (1, 2)]
+    before = [BackboneManifest.read(manifest_of(world, f"{way}.1", seed)).weights_sha256 for seed in (1, 2)]
     assert [entry[:2] for entry in second] == [(before[0], base), (before[1], base)]
 
 
@@ -157,44 +162,42 @@ def test_both_ways_see_the_text_in_one_order_and_seeds_in_their_own(world, monke
 def test_a_second_run_is_bit_identical(world):
     before = [manifest_of(world, "held.1", seed) for seed in (1, 2)]
     again = rerun(world)
-    assert untimed(again) == untimed(read_json(world.study.updated(UPDATE, "held.1", BATCH), "batch")["members"])
+    assert untimed(again) == untimed(BatchManifest.read(world.study.updated(UPDATE, "held.1", BATCH)).members)
     for seed, path in zip((1, 2), before, strict=True):
-        one, other = (read_json(p, "backbone") for p in (path, Path(f"again/seed{seed}.json")))
-        assert one["weights_sha256"] == other["weights_sha256"]
+        one, other = (BackboneManifest.read(p) for p in (path, Path(f"again/seed{seed}.json")))
+        assert one.weights_sha256 == other.weights_sha256
 
 
 def test_a_seed_does_not_depend_on_the_others_of_its_batch(world):
     rerun(world, seeds=[2])
     assert not Path("again/seed1.json").exists()
     own, other = manifest_of(world, "held.1", 2), Path("again/seed2.json")
-    assert read_json(own, "backbone")["weights_sha256"] == read_json(other, "backbone")["weights_sha256"]
+    assert BackboneManifest.read(own).weights_sha256 == BackboneManifest.read(other).weights_sha256
 
 
 def test_figures_say_what_the_update_did(world):
-    [one, two] = read_json(world.study.updated(UPDATE, "held.1", BATCH), "batch")["members"]
-    assert {"steps": 6, "tokens_seen": 6 * 4 * 12}.items() <= one["figures"].items()
-    assert one["figures"]["general_loss_before"] == two["figures"]["general_loss_before"]
-    assert one["figures"]["general_loss_after"] < one["figures"]["general_loss_before"]
-    assert one["figures"]["stability_mse"] > 0
+    [one, two] = BatchManifest.read(world.study.updated(UPDATE, "held.1", BATCH)).members
+    assert (one.figures.steps, one.figures.tokens_seen) == (6, 6 * 4 * 12)
+    assert one.figures.general_loss_before == two.figures.general_loss_before
+    assert one.figures.general_loss_after < one.figures.general_loss_before
+    assert one.figures.stability_mse > 0
     after = [
-        m["figures"]["general_loss_after"]
-        for m in read_json(world.study.updated(UPDATE, "held.1", BATCH), "batch")["members"]
+        m.figures.general_loss_after for m in BatchManifest.read(world.study.updated(UPDATE, "held.1", BATCH)).members
     ]
     begins = [
-        m["figures"]["general_loss_before"]
-        for m in read_json(world.study.updated(UPDATE, "held.2", BATCH), "batch")["members"]
+        m.figures.general_loss_before for m in BatchManifest.read(world.study.updated(UPDATE, "held.2", BATCH)).members
     ]
     assert after == begins
-    [free, _] = read_json(world.study.updated(UPDATE, "free.1", BATCH), "batch")["members"]
-    assert "stability_mse" not in free["figures"]
+    [free, _] = BatchManifest.read(world.study.updated(UPDATE, "free.1", BATCH)).members
+    assert free.figures.stability_mse is None
 
 
 def test_a_body_update_leaves_the_head_file_as_it_is(world):
-    name = world.study.update_definition("t5_large_general")["backbone"]
+    name = world.study.update_definition("t5_large_general").backbone
     for stage in ("held.1", "free.1"):
-        told = read_json(manifest_of(world, stage, 1, "t5_large_general"), "backbone")
-        assert told["head_sha256"] == sha256_file(world.study.head(name))
-        assert told["weights_sha256"] != base_of(world, "t5_large_general")["weights_sha256"]
+        told = BackboneManifest.read(manifest_of(world, stage, 1, "t5_large_general"))
+        assert told.head_sha256 == sha256_file(world.study.head(name))
+        assert told.weights_sha256 != base_of(world, "t5_large_general").weights_sha256
 
 
 # refusals

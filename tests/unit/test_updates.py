@@ -13,9 +13,9 @@ from abi.models.backbone import targets
 from abi.models.loop import Phase, Schedule, fit
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.tokenizers import pack
-from abi.models.update import Recipe, abi_states, general_loss, part_of_round, trainable, update
+from abi.models.update import UpdateRecipe, abi_states, general_loss, part_of_round, trainable, update
 
-RECIPE = Recipe(Schedule([Phase(6, 5e-3, 2)]), 4, "all", 0.0, 3)
+RECIPE = UpdateRecipe(Schedule([Phase(6, 5e-3, 2)]), 4, "all", 0.0, 3)
 UPDATED = ("t5", "t5-v1.1", "gpt2", "qwen2", "gpt_neox")
 
 
@@ -59,9 +59,9 @@ def test_without_the_term_an_update_is_plain_training_bit_for_bit(make_backbone,
 
     losses = fit(loss, dict(plain.model.named_parameters()), RECIPE.schedule).losses
     figures = update(updated, anchor, texts, window, RECIPE)
-    assert figures["loss_nats"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
+    assert figures.loss_nats == pytest.approx(sum(losses) / len(losses), rel=1e-6)
     assert sha256_tensors(weights(updated)) == sha256_tensors(weights(plain))
-    assert "stability_mse" not in figures
+    assert figures.stability_mse is None
 
 
 @pytest.mark.parametrize("family", UPDATED)
@@ -72,13 +72,13 @@ def test_the_term_holds_the_states_of_the_module(make_backbone, texts, window_of
     update(free, anchor, texts, window, RECIPE)
     moved = [drift(one, anchor, module, texts, window) for one in (held, free)]
     assert 0 < moved[0] < 0.7 * moved[1]
-    assert figures["stability_mse"] > 0
+    assert figures.stability_mse > 0
 
 
 def test_the_term_is_the_mean_over_modules_of_the_mean_squared_drift(make_backbone, texts, window_of):
     backbone, anchor = make_backbone("gpt2", seed=1), make_backbone("gpt2")
     window, modules = window_of(backbone), [module_of(anchor, seed) for seed in (1, 2)]
-    once = Recipe(Schedule([Phase(1, 1e-9)]), 4, "all", 2.0, 3)
+    once = UpdateRecipe(Schedule([Phase(1, 1e-9)]), 4, "all", 2.0, 3)
     windows = pack(anchor.tokenizer, texts, window.length)
     batch = windows[loop.BatchOrder(len(windows), 4, 3)[0]]
     with torch.no_grad():
@@ -88,8 +88,8 @@ def test_the_term_is_the_mean_over_modules_of_the_mean_squared_drift(make_backbo
             backbone.logits(batch, window).flatten(0, 1), targets(batch, window).flatten().long()
         )
     figures = update(backbone, anchor, texts, window, once, modules=modules)
-    assert figures["stability_mse"] == pytest.approx(wanted, rel=1e-5)
-    assert figures["loss_nats"] == pytest.approx(float(plain) + 2 * wanted, rel=1e-5)
+    assert figures.stability_mse == pytest.approx(wanted, rel=1e-5)
+    assert figures.loss_nats == pytest.approx(float(plain) + 2 * wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("family", UPDATED)

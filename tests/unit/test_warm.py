@@ -12,9 +12,11 @@ import pytest
 from abi.base import warm
 
 ROOT = Path(__file__).parents[2]
+HAND_OVER = "from abi.base import warm\nwarm.hand_over()\n"
 SEEN = """
 import json, os, sys
-import abi
+from abi.base import warm
+warm.hand_over()
 print("out", json.dumps([os.getcwd(), os.environ["COLOUR"], sys.argv, "colorsys" in sys.modules, os.getpid() != os.getppid()]))
 print("err", file=sys.stderr)
 """
@@ -84,7 +86,7 @@ def test_a_job_is_forked_with_its_streams_folder_environment_and_arguments(serve
     ],
 )
 def test_a_job_ends_as_in_its_own_process(served, script, ending, code, said):
-    done = run(script(f"import os, sys\nimport abi\n{ending}"), served)
+    done = run(script(f"import os, sys\n{HAND_OVER}{ending}"), served)
     assert done.returncode == code
     assert done.stderr.endswith(said)
     assert run(script(SEEN), served).returncode == 0  # the server has outlived it
@@ -109,7 +111,7 @@ def test_a_job_of_another_python_is_not_taken(served, script):
 
 
 def test_a_killed_job_takes_the_forked_process_with_it(served, script, tmp_path):
-    path = script("import abi\nimport os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)")
+    path = script(HAND_OVER + "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)")
     waiting = subprocess.Popen([sys.executable, str(path)], env=served, cwd=path.parent)
     number = path.parent / "pid"
     wait(lambda: number.exists() and number.read_text())

@@ -1,22 +1,27 @@
 """What a source writes with its module: drawn on a real small model, hashed into splits like any text, the same every time."""
 
-import copy
-
 import pytest
 import torch
+from made_arms import PROVENANCE, edited
 
 from abi.base.errors import DataError
 from abi.models import attach
-from abi.models.backbone import Window
+from abi.models.backbone import Window, describe_backbone, save_backbone
 from abi.models.module import AbiModule, ModuleConfig
+from abi.plan.specs.arms import WriteLessonText
 from abi.steps.write_lesson_text import TOGETHER, names_of, written
 from abi.text.documents import split_of
 
 WINDOW = Window(12, 0, 1)
-SPEC = {
-    "documents": {"train": 3, "calibration": 2}, "sequences": 4, "temperature": 1.0,
-    "source": {"split": {"train": 0.6, "calibration": 0.15, "test": 0.25}, "salt": "abi"},
+SPLIT = {"train": 0.6, "calibration": 0.15, "test": 0.25}
+STATES = {
+    "window": {"length": 12, "prefix": 0, "skip": 1}, "taps": [1], "min_scored": 1, "split": SPLIT, "salt": "abi",
+    **{key: {"train": 4, "calibration": 2, "test": 2} for key in ("max_windows", "max_windows_per_document")},
 }  # fmt: skip
+SPEC = WriteLessonText.model_validate({
+    "documents": {"train": 3, "calibration": 2}, "sequences": 4, "temperature": 1.0, "seeds": [1], "source": STATES,
+    "target": STATES,
+})  # fmt: skip
 FIRST = torch.tensor([3, 4, 5])
 
 
@@ -39,7 +44,7 @@ def texts(documents):
 def test_every_split_gets_its_documents_and_their_names_hash_into_it(backbone):
     documents = written(backbone, module_of(backbone), FIRST, WINDOW, SPEC, 1)
     assert [document.split for document in documents] == ["train"] * 3 + ["calibration"] * 2
-    assert all(split_of(d.group, SPEC["source"]["split"], "abi") == d.split for d in documents)
+    assert all(split_of(d.group, SPLIT, "abi") == d.split for d in documents)
     assert len({document.document for document in documents}) == 5
     assert all(len(d.text.encode()) == d.n_bytes for d in documents)
 
@@ -74,8 +79,8 @@ def test_the_module_writes_and_is_taken_off_again(backbone, monkeypatch):
 
 
 def test_more_sequences_than_are_drawn_at_once_are_all_there(backbone):
-    spec = copy.deepcopy(SPEC) | {"documents": {"train": 1}, "sequences": TOGETHER + 5}
-    [document] = written(backbone, module_of(backbone), FIRST, WINDOW, spec, 1)
+    spec = edited(SPEC, documents=edited(SPEC.documents, train=1, calibration=1), sequences=TOGETHER + 5)
+    document, _ = written(backbone, module_of(backbone), FIRST, WINDOW, spec, 1)
     assert document.text.count("\n\n") >= TOGETHER + 4
 
 
@@ -83,17 +88,21 @@ def test_names_of_a_split_are_endless_and_its_own():
     names = names_of("calibration", SPEC)
     found = [next(names) for _ in range(5)]
     assert len(set(found)) == 5
-    assert {split_of(name, SPEC["source"]["split"], "abi") for name in found} == {"calibration"}
+    assert {split_of(name, SPLIT, "abi") for name in found} == {"calibration"}
 
 
-def test_an_encoder_decoder_is_refused_as_a_writer(make_backbone, tmp_path, monkeypatch, refuses):
+def test_an_encoder_decoder_is_refused_as_a_writer(make_backbone, tmp_path, refuses):
     from abi.base.job import Job
     from abi.steps import write_lesson_text
 
     t5 = make_backbone("t5")
-    monkeypatch.setattr(write_lesson_text, "read_json", lambda path, kind: {"name": "t5"})
-    monkeypatch.setattr(write_lesson_text, "load_checked", lambda folder, base: t5)
-    spec = {**SPEC, "seeds": [1], "source": {"window": {"length": 12, "prefix": 5, "skip": 1}}}
-    inputs = {f"{role}_backbone": "b" for role in ("source", "target")} | {"source_model": "m"}
+    save_backbone(t5, tmp_path / "t5")
+    about = {"name": "t5", "revision": "built", "provenance": PROVENANCE}
+    describe_backbone(t5, tmp_path / "t5", tmp_path / "head", **about).write(tmp_path / "t5.json")
+    inputs = {f"{role}_backbone": str(tmp_path / "t5.json") for role in ("source", "target")}
     with refuses("t5: an encoder-decoder writes no text of its own", DataError):
-        write_lesson_text.run(Job("write_lesson_text", spec, "0", [], 1), inputs, {"folder": str(tmp_path)})
+        write_lesson_text.run(
+            Job("write_lesson_text", SPEC, "0", [], 1),
+            {**inputs, "source_model": str(tmp_path / "t5")},
+            {"folder": str(tmp_path / "out")},
+        )

@@ -48,7 +48,7 @@ class Copy:
     def targets(self, scale="smoke"):
         """Return target -> title of every claim, regime and ladder that a scale can run."""
         found = load(scale, self.root)
-        return {name: claim["title"] for name, claim in (found.claims | found.ladders).items()}
+        return {name: claim.title for name, claim in (found.claims | found.ladders).items()}
 
     def edit(self, path, change):
         """Change a YAML file through a function of its content, or a text file through a function of its text."""

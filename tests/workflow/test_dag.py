@@ -114,7 +114,7 @@ def test_everything_is_built_and_nothing_is_stale(built):
 def test_result_files_name_verdict_arms_and_what_made_them(built):
     result = json.loads((built.root / "results/smoke/cross_arch_enc_dec_nib_results.json").read_text())
     assert result["verdict"] in {"SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS"}
-    assert set(load("smoke", built.root).claims["t5_to_gpt2"]["arms"]) <= set(result["fits"]["kd"]["arms"])
+    assert set(load("smoke", built.root).claims["t5_to_gpt2"].arms) <= set(result["fits"]["kd"]["arms"])
     assert set(result["provenance"]["inputs"]) >= {"results/smoke/evidence/t5_to_gpt2/1-3.csv.gz"}
     assert result["nib_official"]["rng_seed"] == 7777
 
@@ -201,7 +201,7 @@ def test_two_swapped_values_are_noticed(edited):
 def test_code_edited_while_the_workflow_runs_is_refused(edited):
     (edited.root / "results/smoke/cross_arch_enc_dec_nib_results.json").unlink()
     snakefile = edited.root / "workflow/rules/common.smk"
-    snakefile.write_text(snakefile.read_text().replace("return code_digest(", 'return "0" * 20 or code_digest('))
+    snakefile.write_text(snakefile.read_text().replace("return code_of(", 'return "0" * 20 or code_of('))
     done = edited.run("t5_to_gpt2", check=False)
     assert done.returncode != 0
     assert "run the same command again" in done.stderr + done.stdout

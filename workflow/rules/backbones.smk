@@ -4,7 +4,7 @@
 rule build_backbone:
     """A frozen backbone in the Hugging Face layout, with a copy of its head."""
     input:
-        unpack(lambda w: STUDY.backbone_input(w.backbone)),
+        unpack(lambda w: WORKFLOW.backbone_input(w.backbone)),
     output:
         manifest="<results>/backbones/{backbone}.json",
         head="<results>/heads/{backbone}.safetensors",
@@ -22,7 +22,7 @@ rule build_backbone:
         runtime=resource("build_backbone", "runtime"),
         gpu=resource("build_backbone", "gpu"),
     params:
-        spec=lambda w: STUDY.backbone_spec(w.backbone),
+        spec=lambda w: WORKFLOW.backbone_spec(w.backbone),
         code=code("build_backbone"),
         software=SOFTWARE,
     script:

@@ -4,7 +4,7 @@
 rule judge_claim:
     """The result file of a claim: verdict, reason, every arm's figures, the published record beside them."""
     input:
-        unpack(lambda w: STUDY.verdict_input(STUDY.claim_of_file(w.result))),
+        unpack(lambda w: WORKFLOW.verdict_input(WORKFLOW.claim_of_file(w.result))),
     output:
         result="<results>/{result}.json",
     log:
@@ -12,7 +12,7 @@ rule judge_claim:
     benchmark:
         "<benchmarks>/judge_claim/{result}.tsv"
     wildcard_constraints:
-        result=one_of(Path(path).stem for path in STUDY.result_files()),
+        result=one_of(Path(path).stem for path in WORKFLOW.result_files()),
     conda:
         "../../envs/abi.yaml"
     threads: 1
@@ -20,7 +20,7 @@ rule judge_claim:
         mem_mb=resource("judge_claim", "mem_mb"),
         runtime=resource("judge_claim", "runtime"),
     params:
-        spec=lambda w: STUDY.verdict_spec(STUDY.claim_of_file(w.result)),
+        spec=lambda w: WORKFLOW.verdict_spec(WORKFLOW.claim_of_file(w.result)),
         code=code("judge_claim"),
     script:
         "../../scripts/job.py"
@@ -29,7 +29,7 @@ rule judge_claim:
 rule judge_ladder:
     """The result file of a claim about several others: a verdict from the verdicts of its rungs."""
     input:
-        unpack(lambda w: STUDY.ladder_input(STUDY.claim_of_file(w.result))),
+        unpack(lambda w: WORKFLOW.verdict_input(WORKFLOW.claim_of_file(w.result))),
     output:
         result="<results>/{result}.json",
     log:
@@ -37,7 +37,7 @@ rule judge_ladder:
     benchmark:
         "<benchmarks>/judge_ladder/{result}.tsv"
     wildcard_constraints:
-        result=one_of(Path(path).stem for path in STUDY.ladder_files()),
+        result=one_of(Path(path).stem for path in WORKFLOW.ladder_files()),
     conda:
         "../../envs/abi.yaml"
     threads: 1
@@ -45,7 +45,7 @@ rule judge_ladder:
         mem_mb=resource("judge_ladder", "mem_mb"),
         runtime=resource("judge_ladder", "runtime"),
     params:
-        spec=lambda w: STUDY.ladder_spec(STUDY.claim_of_file(w.result)),
+        spec=lambda w: WORKFLOW.verdict_spec(WORKFLOW.claim_of_file(w.result)),
         code=code("judge_ladder"),
     script:
         "../../scripts/job.py"
@@ -54,7 +54,7 @@ rule judge_ladder:
 rule summarise:
     """A page of verdicts as Markdown and terminal text: `summary` of all claims, `headline` of those config names."""
     input:
-        lambda w: STUDY.page_files(w.page),
+        lambda w: WORKFLOW.page_files(w.page),
     output:
         markdown="<results>/{page}.md",
         text="<results>/{page}.txt",
@@ -72,7 +72,7 @@ rule summarise:
         mem_mb=resource("summarise", "mem_mb"),
         runtime=resource("summarise", "runtime"),
     params:
-        spec=lambda w: STUDY.page_spec(w.page),
+        spec=lambda w: WORKFLOW.page_spec(w.page),
         code=code("summarise"),
     script:
         "../../scripts/job.py"
@@ -81,7 +81,7 @@ rule summarise:
 rule headline:
     """The claims that `headline` of config/claims.yaml names, with their page."""
     input:
-        STUDY.page_files("headline"),
+        WORKFLOW.page_files("headline"),
         "<results>/headline.md",
     localrule: True
 
@@ -89,7 +89,7 @@ rule headline:
 rule verify:
     """The published record and the results of this checkout, judged (no torch): `abi verify` as a file."""
     input:
-        STUDY.page_files("summary"),
+        WORKFLOW.page_files("summary"),
         expand("<results>/{page}.md", page=PAGES),
     output:
         "<results>/verify.json",
@@ -104,18 +104,18 @@ rule verify:
         mem_mb=resource("verify", "mem_mb"),
         runtime=resource("verify", "runtime"),
     params:
-        code=code_digest("abi/audit/results/verify.py", ROOT),
+        code=code_digest("abi/audit/results/verify.py", root=ROOT),
     shell:
-        "python -m abi verify --json > {output} 2> {log}"
+        "python -m abi.cli verify --json > {output} 2> {log}"
 
 
-for _claim in STUDY.config.every():
+for _claim in WORKFLOW.config.every():
 
     rule:
         name:
             _claim
         input:
-            STUDY.result_file(_claim),
+            WORKFLOW.result_file(_claim),
         localrule: True
 
-    getattr(rules, _claim).rule.docstring = STUDY.claim(_claim)["title"]
+    getattr(rules, _claim).rule.docstring = WORKFLOW.claim(_claim).title

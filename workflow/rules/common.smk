@@ -11,28 +11,29 @@ from abi.base import warm
 from abi.base.digest import code_digest
 from abi.base.errors import AbiError
 from abi.base.files import require_folder
-from abi.base.job import share_import_path, step_of, versions
+from abi.base.job import code_of, share_import_path, versions
 from abi.base.names import PAGES
 from abi.plan.config import load, workflow_config
-from abi.plan.pages import card_inputs, card_spec, carded, report_spec
-from abi.plan.transfers import Study
+from abi.plan.pages import card_inputs, card_spec, carded, report_spec, table_spec
+from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import require_pinned
 
 share_import_path(ROOT)
 
 try:
-    STUDY = Study(load(workflow_config(config), ROOT))
-    require_pinned(STUDY.scale, STUDY.config.name)
-    require_folder(STUDY.results)
+    WORKFLOW = Workflow(load(workflow_config(config), ROOT))
+    require_pinned(WORKFLOW.scale, WORKFLOW.config.name)
+    require_folder(WORKFLOW.results)
 except AbiError as error:
-    print(f"abi: {error}", file=sys.stderr)
+    for sentence in str(error).splitlines():
+        print(f"abi: {sentence}", file=sys.stderr)
     raise SystemExit(2)
 
 
 pathvars:
-    results=f"results/{STUDY.config.name}",
-    logs=f"results/{STUDY.config.name}/logs",
-    benchmarks=f"results/{STUDY.config.name}/benchmarks",
+    results=f"results/{WORKFLOW.config.name}",
+    logs=f"results/{WORKFLOW.config.name}/logs",
+    benchmarks=f"results/{WORKFLOW.config.name}/benchmarks",
 
 
 wildcard_constraints:
@@ -54,9 +55,9 @@ SOFTWARE = {
 }
 
 
-def code(rule):
-    """Return the digest of a rule's step and of every abi module it reaches."""
-    return code_digest(step_of(rule), ROOT)
+def code(rule, spec=None):
+    """Return the digest of all code that a job runs, what its spec names included."""
+    return code_of(rule, spec or {}, ROOT)
 
 
 def one_of(names):
@@ -66,7 +67,7 @@ def one_of(names):
 
 def resource(rule, key):
     """Return a resource of a rule at this scale."""
-    return STUDY.resources(rule)[key]
+    return getattr(WORKFLOW.resources(rule), key)
 
 
 def documents():

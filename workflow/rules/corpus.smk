@@ -18,7 +18,7 @@ rule build_text:
         mem_mb=resource("build_text", "mem_mb"),
         runtime=resource("build_text", "runtime"),
     params:
-        spec=lambda w: STUDY.text_spec(w.text),
+        spec=lambda w: WORKFLOW.text_spec(w.text),
         code=code("build_text"),
     script:
         "../../scripts/job.py"

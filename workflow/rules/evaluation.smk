@@ -2,9 +2,9 @@
 
 
 rule evaluate_arms:
-    """Evidence rows and the record's random draws of a claim for a batch of seeds; alone in scoring the test split."""
+    """Evidence rows and the record's random draws of a claim for a batch of seeds; with evaluate_studies the only rule that scores the test split."""
     input:
-        unpack(lambda w: STUDY.evaluation_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.evaluation_input(w.claim, w.batch)),
     output:
         evidence="<results>/evidence/{claim}/{batch}.csv.gz",
         draws="<results>/evidence/{claim}/{batch}.draws.csv.gz",
@@ -14,7 +14,7 @@ rule evaluate_arms:
     benchmark:
         "<benchmarks>/evaluate_arms/{claim}.{batch}.tsv"
     wildcard_constraints:
-        claim=one_of(STUDY.config.claims),
+        claim=one_of(WORKFLOW.config.claims),
     conda:
         "../../envs/abi.yaml"
     threads: resource("evaluate_arms", "threads")
@@ -23,7 +23,7 @@ rule evaluate_arms:
         runtime=resource("evaluate_arms", "runtime"),
         gpu=resource("evaluate_arms", "gpu"),
     params:
-        spec=lambda w: STUDY.evaluation_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.evaluation_spec(w.claim, w.batch),
         code=code("evaluate_arms"),
         software=SOFTWARE,
     script:

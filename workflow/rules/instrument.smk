@@ -17,7 +17,7 @@ rule simulate_studies:
         mem_mb=resource("simulate_studies", "mem_mb"),
         runtime=resource("simulate_studies", "runtime"),
     params:
-        spec=dict(protocol=STUDY.config.protocol, seed=0),
+        spec=WORKFLOW.simulation_spec(),
         code=code("simulate_studies"),
     script:
         "../../scripts/job.py"

@@ -22,7 +22,7 @@ rule train_modules:
         runtime=resource("train_modules", "runtime"),
         gpu=resource("train_modules", "gpu"),
     params:
-        spec=lambda w: STUDY.module_spec(w.text, w.shape, w.role, w.batch),
+        spec=lambda w: WORKFLOW.module_spec(w.text, w.shape, w.role, w.batch),
         code=code("train_modules"),
         software=SOFTWARE,
     script:

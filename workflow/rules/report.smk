@@ -4,7 +4,7 @@
 rule tabulate_transfers:
     """Pairs x regimes: gap closure of the moved module, its placebos and what a user would do instead; cost beside each."""
     input:
-        STUDY.result_files(STUDY.transfers()),
+        WORKFLOW.result_files(WORKFLOW.transfers()),
     output:
         markdown="<results>/transfer.md",
         csv="<results>/transfer.csv",
@@ -21,7 +21,7 @@ rule tabulate_transfers:
         mem_mb=resource("tabulate_transfers", "mem_mb"),
         runtime=resource("tabulate_transfers", "runtime"),
     params:
-        spec=dict(scale=STUDY.config.name),
+        spec=table_spec(WORKFLOW),
         code=code("tabulate_transfers"),
     script:
         "../../scripts/job.py"
@@ -30,7 +30,7 @@ rule tabulate_transfers:
 rule write_report:
     """The report of the run: one HTML file, the same as Markdown, and every figure with its numbers."""
     input:
-        results=STUDY.page_files("summary"),
+        results=WORKFLOW.page_files("summary"),
         summary="<results>/summary.json",
         documents=documents(),
     output:
@@ -58,7 +58,7 @@ rule write_report:
         mem_mb=resource("write_report", "mem_mb"),
         runtime=resource("write_report", "runtime"),
     params:
-        spec=report_spec(STUDY),
+        spec=report_spec(WORKFLOW),
         code=code("write_report"),
     script:
         "../../scripts/job.py"
@@ -67,9 +67,9 @@ rule write_report:
 rule write_cards:
     """A model card per claim that leaves modules behind, with the verdicts of all its regimes."""
     input:
-        card_inputs(STUDY),
+        card_inputs(WORKFLOW),
     output:
-        expand("<results>/cards/{claim}.md", claim=carded(STUDY)),
+        expand("<results>/cards/{claim}.md", claim=carded(WORKFLOW)),
     log:
         "<logs>/write_cards.log",
     benchmark:
@@ -81,7 +81,7 @@ rule write_cards:
         mem_mb=resource("write_cards", "mem_mb"),
         runtime=resource("write_cards", "runtime"),
     params:
-        spec=card_spec(STUDY),
+        spec=card_spec(WORKFLOW),
         code=code("write_cards"),
     script:
         "../../scripts/job.py"

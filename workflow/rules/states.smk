@@ -4,7 +4,7 @@
 rule write_states:
     """Tapped and final hidden states of every window of a text, memory-mapped, one file per split."""
     input:
-        unpack(lambda w: STUDY.text_files(w.text)),
+        unpack(lambda w: WORKFLOW.text_files(w.text)),
         backbone="<results>/backbones/{backbone}.json",
         head="<results>/heads/{backbone}.safetensors",
         model=ancient("<results>/backbones/{backbone}"),
@@ -28,7 +28,7 @@ rule write_states:
         runtime=resource("write_states", "runtime"),
         gpu=resource("write_states", "gpu"),
     params:
-        spec=lambda w: STUDY.states_spec(w.backbone, w.text),
+        spec=lambda w: WORKFLOW.states_spec(w.backbone, w.text),
         code=code("write_states"),
         software=SOFTWARE,
     script:

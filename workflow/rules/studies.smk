@@ -7,10 +7,10 @@ Their chain of jobs is the longest of the DAG, so it goes first where there is a
 rule update_backbone:
     """Backbones updated on general text, one per seed of a batch, each a backbone like any other."""
     input:
-        unpack(lambda w: STUDY.update_input(w.lineage, w.stage, w.batch)),
+        unpack(lambda w: WORKFLOW.update_input(w.lineage, w.stage, w.batch)),
         model=ancient(
-            lambda w: STUDY.backbone_folder(
-                STUDY.update_definition(w.lineage)["backbone"]
+            lambda w: WORKFLOW.backbone_folder(
+                WORKFLOW.update_definition(w.lineage).backbone
             )
         ),
     output:
@@ -29,7 +29,7 @@ rule update_backbone:
         runtime=resource("update_backbone", "runtime"),
         gpu=resource("update_backbone", "gpu"),
     params:
-        spec=lambda w: STUDY.update_spec(w.lineage, w.stage, w.batch),
+        spec=lambda w: WORKFLOW.update_spec(w.lineage, w.stage, w.batch),
         code=code("update_backbone"),
         software=SOFTWARE,
     script:
@@ -39,7 +39,7 @@ rule update_backbone:
 rule write_updated_states:
     """States of updated backbones on a text, one backbone per seed."""
     input:
-        unpack(lambda w: STUDY.text_files(w.text)),
+        unpack(lambda w: WORKFLOW.text_files(w.text)),
         updated="<results>/updates/{lineage}/{stage}/{batch}.json",
         folder=ancient("<results>/updates/{lineage}/{stage}/{batch}"),
     output:
@@ -58,7 +58,7 @@ rule write_updated_states:
         runtime=resource("write_updated_states", "runtime"),
         gpu=resource("write_updated_states", "gpu"),
     params:
-        spec=lambda w: STUDY.updated_states_spec(w.lineage, w.stage, w.text, w.batch),
+        spec=lambda w: WORKFLOW.updated_states_spec(w.lineage, w.stage, w.text, w.batch),
         code=code("write_updated_states"),
         software=SOFTWARE,
     script:
@@ -87,7 +87,7 @@ rule train_updated_modules:
         runtime=resource("train_updated_modules", "runtime"),
         gpu=resource("train_updated_modules", "gpu"),
     params:
-        spec=lambda w: STUDY.updated_module_spec(w.lineage, w.stage, w.text, w.batch),
+        spec=lambda w: WORKFLOW.updated_module_spec(w.lineage, w.stage, w.text, w.batch),
         code=code("train_updated_modules"),
         software=SOFTWARE,
     script:
@@ -97,7 +97,7 @@ rule train_updated_modules:
 rule generate_text:
     """Text generated with a module on its updated backbone, and with none (tier S4 of the original)."""
     input:
-        unpack(lambda w: STUDY.generation_input(w.claim)),
+        unpack(lambda w: WORKFLOW.generation_input(w.claim)),
     output:
         manifest="<results>/generation/{claim}.json",
     log:
@@ -112,7 +112,7 @@ rule generate_text:
         runtime=resource("generate_text", "runtime"),
         gpu=resource("generate_text", "gpu"),
     params:
-        spec=lambda w: STUDY.generation_spec(w.claim),
+        spec=lambda w: WORKFLOW.generation_spec(w.claim),
         code=code("generate_text"),
         software=SOFTWARE,
     script:
@@ -122,7 +122,7 @@ rule generate_text:
 rule evaluate_studies:
     """Evidence rows and the record's random draws of a claim made of several studies, for a batch of seeds."""
     input:
-        unpack(lambda w: STUDY.study_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.evaluation_input(w.claim, w.batch)),
     output:
         evidence="<results>/evidence/{claim}/{batch}.csv.gz",
         draws="<results>/evidence/{claim}/{batch}.draws.csv.gz",
@@ -132,7 +132,7 @@ rule evaluate_studies:
     benchmark:
         "<benchmarks>/evaluate_studies/{claim}.{batch}.tsv"
     wildcard_constraints:
-        claim=one_of(STUDY.config.studies),
+        claim=one_of(WORKFLOW.config.studies),
     priority: 1
     conda:
         "../../envs/abi.yaml"
@@ -142,7 +142,7 @@ rule evaluate_studies:
         runtime=resource("evaluate_studies", "runtime"),
         gpu=resource("evaluate_studies", "gpu"),
     params:
-        spec=lambda w: STUDY.study_evaluation_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.evaluation_spec(w.claim, w.batch),
         code=code("evaluate_studies"),
         software=SOFTWARE,
     script:
@@ -152,7 +152,7 @@ rule evaluate_studies:
 rule judge_study:
     """The result file of a claim made of several studies: verdict, every study, what the original computes."""
     input:
-        unpack(lambda w: STUDY.study_verdict_input(STUDY.claim_of_file(w.result))),
+        unpack(lambda w: WORKFLOW.verdict_input(WORKFLOW.claim_of_file(w.result))),
     output:
         result="<results>/{result}.json",
     log:
@@ -160,7 +160,7 @@ rule judge_study:
     benchmark:
         "<benchmarks>/judge_study/{result}.tsv"
     wildcard_constraints:
-        result=one_of(Path(path).stem for path in STUDY.study_files()),
+        result=one_of(Path(path).stem for path in WORKFLOW.study_files()),
     conda:
         "../../envs/abi.yaml"
     threads: resource("judge_study", "threads")
@@ -168,7 +168,7 @@ rule judge_study:
         mem_mb=resource("judge_study", "mem_mb"),
         runtime=resource("judge_study", "runtime"),
     params:
-        spec=lambda w: STUDY.study_verdict_spec(STUDY.claim_of_file(w.result)),
+        spec=lambda w: WORKFLOW.verdict_spec(WORKFLOW.claim_of_file(w.result)),
         code=code("judge_study"),
     script:
         "../../scripts/job.py"

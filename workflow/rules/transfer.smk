@@ -4,7 +4,7 @@
 rule fit_alignment:
     """Rotations from a redrawn target interface to the spaces the domain nets come from."""
     input:
-        unpack(lambda w: STUDY.alignment_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.alignment_input(w.claim, w.batch)),
     output:
         manifest="<results>/alignments/{claim}/{batch}.json",
         rotations="<results>/alignments/{claim}/{batch}.safetensors",
@@ -19,7 +19,7 @@ rule fit_alignment:
         mem_mb=resource("fit_alignment", "mem_mb"),
         runtime=resource("fit_alignment", "runtime"),
     params:
-        spec=lambda w: STUDY.alignment_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.alignment_spec(w.claim, w.batch),
         code=code("fit_alignment"),
         software=SOFTWARE,
     script:
@@ -29,12 +29,12 @@ rule fit_alignment:
 rule write_lesson_text:
     """Text that a source draws with its module, one text per seed of a batch, and the states of source and target on it."""
     input:
-        unpack(lambda w: STUDY.written_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.written_input(w.claim, w.batch)),
         source_model=ancient(
-            lambda w: STUDY.backbone_folder(STUDY.claim(w.claim)["source"])
+            lambda w: WORKFLOW.backbone_folder(WORKFLOW.claim(w.claim).source)
         ),
         target_model=ancient(
-            lambda w: STUDY.backbone_folder(STUDY.claim(w.claim)["target"])
+            lambda w: WORKFLOW.backbone_folder(WORKFLOW.claim(w.claim).target)
         ),
     output:
         manifest="<results>/written/{claim}/{batch}.json",
@@ -51,7 +51,7 @@ rule write_lesson_text:
         runtime=resource("write_lesson_text", "runtime"),
         gpu=resource("write_lesson_text", "gpu"),
     params:
-        spec=lambda w: STUDY.written_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.written_spec(w.claim, w.batch),
         code=code("write_lesson_text"),
         software=SOFTWARE,
     script:
@@ -61,7 +61,7 @@ rule write_lesson_text:
 rule calibrate_arms:
     """Every arm of a claim for a batch of seeds, by gradient and in closed form; frozen parts are hashed."""
     input:
-        unpack(lambda w: STUDY.calibration_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.calibration_input(w.claim, w.batch)),
     output:
         manifest="<results>/calibration/{claim}/{batch}.json",
         folder=directory("<results>/calibration/{claim}/{batch}"),
@@ -77,8 +77,10 @@ rule calibrate_arms:
         runtime=resource("calibrate_arms", "runtime"),
         gpu=resource("calibrate_arms", "gpu"),
     params:
-        spec=lambda w: STUDY.calibration_spec(w.claim, w.batch),
-        code=code("calibrate_arms"),
+        spec=lambda w: WORKFLOW.calibration_spec(w.claim, w.batch),
+        code=lambda w: code(
+            "calibrate_arms", WORKFLOW.calibration_spec(w.claim, w.batch)
+        ),
         software=SOFTWARE,
     script:
         "../../scripts/job.py"
@@ -87,8 +89,10 @@ rule calibrate_arms:
 rule train_lora:
     """The arm `lora` of a claim for a batch of seeds: the only arm that runs a backbone, with the budget of all others."""
     input:
-        unpack(lambda w: STUDY.lora_input(w.claim, w.batch)),
-        model=ancient(lambda w: STUDY.backbone_folder(STUDY.claim(w.claim)["target"])),
+        unpack(lambda w: WORKFLOW.lora_input(w.claim, w.batch)),
+        model=ancient(
+            lambda w: WORKFLOW.backbone_folder(WORKFLOW.claim(w.claim).target)
+        ),
     output:
         manifest="<results>/lora/{claim}/{batch}.json",
         folder=directory("<results>/lora/{claim}/{batch}"),
@@ -104,7 +108,7 @@ rule train_lora:
         runtime=resource("train_lora", "runtime"),
         gpu=resource("train_lora", "gpu"),
     params:
-        spec=lambda w: STUDY.lora_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.lora_spec(w.claim, w.batch),
         code=code("train_lora"),
         software=dict(SOFTWARE, peft=versions()["peft"]),
     script:

@@ -1,18 +1,10 @@
-"""The published record as read from `config/record/`: figures, pins, and the items a judgement is made of.
+"""What a judgement of the published record is made of: states, items, leaves (standard library only)."""
 
-The record is data and never changes. Three things guard it: `MANIFEST.sha256` beside it (for `sha256sum -c`), a digest
-of every file and a fingerprint of every leaf in `abi.audit.record.pins` (in the code, so that regenerated hashes do not hide
-an edit), and the recomputation of whatever follows from other figures (`abi.audit.record.checks`).
-"""
-
-import base64
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from abi.base.files import Json
-from abi.judge.published import MANIFEST, Record, Token, parse
+from abi.judge.published import Token
 
 MATCH = "MATCH"
 CONTRADICTED = "CONTRADICTED"
@@ -20,8 +12,6 @@ NO_EVIDENCE = "NO EVIDENCE"
 INCONSISTENT = "INCONSISTENT"
 VACUOUS = "VACUOUS"
 STATES = (MATCH, CONTRADICTED, NO_EVIDENCE, INCONSISTENT, VACUOUS)
-
-MARK = 3  # characters of a leaf's fingerprint: 18 bits; the file's sha256 stands behind it
 
 
 @dataclass(frozen=True)
@@ -96,53 +86,3 @@ def _collect(node: Json, path: str, found: list[tuple[str, Json]]) -> None:
 def is_number(value: Json) -> bool:
     """Return whether a leaf is a number (a truth value is not)."""
     return isinstance(value, int | float | Token) and not isinstance(value, bool)
-
-
-def digest(text: str) -> str:
-    """Return the sha256 of a text."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def fingerprint(path: str, value: Json) -> str:
-    """Return the mark of one leaf: its place and its value as written."""
-    shown = value if isinstance(value, Token) else json.dumps(value)
-    raw = hashlib.sha256(f"{path}={shown}".encode()).digest()
-    return base64.urlsafe_b64encode(raw[:MARK]).decode("ascii")[:MARK]
-
-
-def fingerprints(text: str, name: str) -> str:
-    """Return the marks of every leaf of a file, in file order, as one string: what `abi.audit.record.pins` holds."""
-    return "".join(fingerprint(path, value) for path, value in leaves(parse(text, name, exact=True)))
-
-
-def changed_leaves(text: str, name: str, pinned: str) -> list[str]:
-    """Return the paths of the leaves that are not as pinned; where leaves are missing, the place after which."""
-    now = [(path, fingerprint(path, value)) for path, value in leaves(parse(text, name, exact=True))]
-    marks = [pinned[i : i + MARK] for i in range(0, len(pinned), MARK)]
-    if len(now) == len(marks):
-        return [path for (path, mark), pin in zip(now, marks, strict=True) if mark != pin]
-    known, present = set(marks), {mark for _, mark in now}
-    found = [path for path, mark in now if mark not in known]
-    lost = sum(mark not in present for mark in marks)
-    if lost > len(found):
-        same = next((i for i, (_, mark) in enumerate(now) if i >= len(marks) or mark != marks[i]), len(now))
-        found.append(f"{lost} leaves missing after {now[same - 1][0] if same else 'the start'}")
-    return found
-
-
-def alterations(record: Record, pins: dict[str, tuple[str, str]]) -> list[str]:
-    """Return one sentence per alteration of the record against its pins; empty if nothing changed."""
-    found = [f"{name} is not part of the record; remove it" for name in sorted(set(record.texts) - set(pins))]
-    for name, (pinned_digest, marks) in pins.items():
-        if digest(record.texts[name]) == pinned_digest:
-            continue
-        changed = changed_leaves(record.texts[name], name, marks)
-        found += [f"{name}: leaf {path} is not what was published" for path in changed]
-        if not changed:
-            found.append(f"{name}: its bytes changed but no leaf did (white space, order or number format)")
-    expected = "".join(f"{pinned_digest}  {name}\n" for name, (pinned_digest, _) in sorted(pins.items()))
-    if record.manifest != expected:
-        there = dict(line.split("  ", 1)[::-1] for line in record.manifest.splitlines() if "  " in line)
-        lines = [name for name, (pinned_digest, _) in sorted(pins.items()) if there.get(name) != pinned_digest]
-        found.append(f"{MANIFEST}: does not hold the pinned digest of {', '.join(lines) or 'exactly the pinned files'}")
-    return found

@@ -20,14 +20,13 @@ from abi.audit.record.data import (
     VACUOUS,
     Item,
     Judgement,
-    alterations,
 )
 from abi.audit.record.documents import judge_documents
-from abi.audit.record.pins import PINS
-from abi.audit.record.text import to_markdown, to_text
+from abi.audit.record.guard import alterations
+from abi.audit.record.page import to_markdown, to_text
 from abi.base.errors import DataError
 from abi.base.files import Json
-from abi.judge.published import RESTORE, Record, check_claim, claims_of, default_root, load_record
+from abi.judge.published import RESTORE, RESULTS, Record, check_claim, claims_of, default_root, load_record
 
 __all__ = [
     "CONTRADICTED",
@@ -77,7 +76,7 @@ FILES: dict[str, tuple[str, Callable[[Checks], None]]] = {
 
 def load(root: Path | None = None) -> Record:
     """Return the record under `root`; DataError names a missing or unreadable file."""
-    return load_record(root or default_root(), tuple(PINS))
+    return load_record(root or default_root(), tuple(f"{RESULTS}/{name}" for name in FILES))
 
 
 def judge_file(name: str, data: Json) -> list[Item]:
@@ -103,14 +102,12 @@ def judge_files(record: Record) -> list[Item]:
     return items
 
 
-def judge(record: Record, pins: dict[str, tuple[str, str]] | None = PINS) -> Judgement:
+def judge(record: Record) -> Judgement:
     """Return the judgement of a record: one item per documented figure, per relation and per line of the verifier.
 
-    Args:
-        record: from `load`.
-        pins: what the record must be; an altered record is not judged, its alterations are named; None skips this.
+    An altered record is not judged: its alterations are named instead. Args: record: from `load`.
     """
-    altered = alterations(record, pins) if pins is not None else []
+    altered = alterations(record)
     if altered:
         return Judgement((), tuple(altered), len(record.texts), *across.count_leaves(record, []))
     missing = sorted(set(FILES) - set(record.files))
@@ -126,10 +123,15 @@ def judge(record: Record, pins: dict[str, tuple[str, str]] | None = PINS) -> Jud
 
 
 def states_of(claim: str, root: Path | None = None) -> dict[str, tuple[str, str]]:
-    """Return metric -> (state, reason) of what was published for a claim. Raises: ConfigError: not a claim of the record."""
+    """Return metric -> (state, reason) of what was published for a claim. Raises: ConfigError: not of the record."""
     record = load(root)
     check_claim(claim, claims_of(record))
-    items = {item.id: item for item in judge_documents(record)}
+    return states_in(record, judge_documents(record), claim)
+
+
+def states_in(record: Record, judged: list[Item], claim: str) -> dict[str, tuple[str, str]]:
+    """Return metric -> (state, reason) of a claim. Args: judged: the items of the record's documents."""
+    items = {item.id: item for item in judged}
     return {
         entry["metric"]: (items[name].state, items[name].reason)
         for name, entry in record.entries.items()

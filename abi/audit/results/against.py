@@ -1,12 +1,15 @@
-"""`abi verify --against`: the results of a scale beside those of another run, leaf by leaf (standard library only)."""
+"""`abi verify --against`: the results of a scale beside those of another run, leaf by leaf."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from abi.audit.results.checkout import REFERENCE, Scale, read_result, result_paths
-from abi.audit.results.findings import DIFFERS, NOTE, Finding, differences, is_number, show
+from abi.audit.results.checkout import Compared, Scale
+from abi.audit.results.findings import DIFFERS, NOTE, differences, is_number, show
+from abi.audit.results.places import REFERENCE, result_paths
+from abi.audit.results.reading import read_result
 from abi.base.errors import DataError
+from abi.base.files import Json
 
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
 IDENTITIES = ("sha256", "vocabulary", "revision")
@@ -30,47 +33,37 @@ def compare(scale: Scale, against: str, tolerance: float) -> None:
     """Add to `scale` every leaf in which its results differ from those of another run.
 
     Verdict words must be equal, numbers within the tolerance (relative; smaller differences are notes). Sentences are
-    compared without their numbers, which have leaves of their own; hashes of weights are notes: they name a machine's bits.
+    compared without their numbers, which have leaves of their own. Hashes of weights name a machine's bits: notes.
     """
     folder = other_folder(against, scale)
     others = {path.name: read_result(path, scale.findings) for path in result_paths(folder)}
-    equal, within, beyond = 0, 0, 0
-    for name, result in scale.results.items():
-        file = Path(scale.files[name]).name
-        other = others.pop(file, None)
+    scale.compared = Compared(str(folder), tolerance)
+    for file in scale.results.values():
+        other = others.pop(file.path.name, None)
         if other is None:
-            scale.findings.append(
-                Finding(DIFFERS, scale.files[name], "", f"{folder} has no such file that can be read")
-            )
-            beyond += 1
+            scale.add(DIFFERS, file.path, "", f"{folder} has no such file that can be read")
+            scale.compared.beyond += 1
             continue
-        for leaf, a, b, relative in differences(kept(result), kept(other), tolerance=0.0):
+        for leaf, a, b, relative in differences(kept(file.figures), kept(other.figures), tolerance=0.0):
             far = relative > tolerance and not any(word in leaf for word in IDENTITIES)
             size = f"relative {relative:.2g}" if is_number(a) and is_number(b) else "another value"
-            sentence = f"{show(a)} here, {show(b)} in {folder} ({size})"
-            scale.findings.append(Finding(DIFFERS if far else NOTE, scale.files[name], leaf, sentence))
-            within, beyond = within + (not far), beyond + far
-        equal += 1
-    for file in others:
-        scale.findings.append(Finding(NOTE, str(folder / file), "", f"has no counterpart in {scale.folder}"))
-    scale.compared = {
-        "folder": str(folder),
-        "tolerance": tolerance,
-        "results": equal,
-        "within": within,
-        "beyond": beyond,
-    }
+            scale.add(DIFFERS if far else NOTE, file.path, leaf, f"{show(a)} here, {show(b)} in {folder} ({size})")
+            scale.compared.within += not far
+            scale.compared.beyond += far
+        scale.compared.results += 1
+    for name in others:
+        scale.add(NOTE, folder / name, "", f"has no counterpart in {scale.folder}")
 
 
-def kept(result: dict[str, Any]) -> Any:
-    """Return a result without what names a run (provenance, seconds, hashes of a ladder's rungs), numbers in sentences masked."""
-    rest = {key: value for key, value in result.items() if key != "provenance"}
+def kept(figures: Mapping[str, Json]) -> Json:
+    """Return a result's figures without what names a run (seconds, hashes of rungs), numbers in sentences masked."""
+    rest = dict(figures)
     if "rungs" in rest:
         rest["rungs"] = [{key: value for key, value in rung.items() if key != "sha256"} for rung in rest["rungs"]]
     return _kept(rest, "")
 
 
-def _kept(node: Any, key: str) -> Any:
+def _kept(node: Json, key: str) -> Json:
     if isinstance(node, dict):
         return {name: _kept(value, name) for name, value in node.items() if name != "elapsed_s"}
     if isinstance(node, list):

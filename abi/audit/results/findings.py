@@ -58,6 +58,8 @@ class Checks:
         Args: scale: size of what a difference was taken of, so that a figure near zero is not judged by its own size.
         """
         self.n_checked += 1
+        if type(stored) is type(expected) and stored == expected:
+            return  # most of what is compared is equal bit for bit
         for place, a, b, _ in differences(stored, expected, tolerance=TIGHT, scale=scale):
             self.add(f"{leaf}/{place}" if place else leaf, f"{show(a)} is stored, from {by} follows {show(b)}")
 
@@ -68,8 +70,9 @@ ABSENT = "(absent)"
 def differences(a: Json, b: Json, *, tolerance: float, scale: float = 0.0) -> list[tuple[str, Json, Json, float]]:
     """Return (leaf, value in a, value in b, relative size) of every leaf in which two JSON values differ.
 
-    Numbers differ where |a - b| > tolerance x size; the size is the larger of both, of `scale`, and for a mean or a bound
-    that of its interval. With a tolerance of 0 they must be equal. The relative size is infinite for what is no number.
+    Numbers differ where |a - b| > tolerance x size; the size is the larger of both, of `scale`, and for a mean or a
+    bound that of its interval. With a tolerance of 0 they must be equal. The relative size is infinite for what is
+    no number.
     """
     return list(_differences(a, b, tolerance, scale, ""))
 
@@ -87,7 +90,7 @@ def _differences(
             yield from _differences(x, y, tolerance, scale, f"{leaf}/{i}" if leaf else str(i))
     elif is_number(a) and is_number(b):
         size = max(abs(a), abs(b), scale)
-        if a != b and abs(a - b) > tolerance * size:
+        if a != b and not abs(a - b) <= tolerance * size:  # so that a figure that is missing (NaN) differs from any
             yield leaf, a, b, abs(a - b) / size
     elif type(a) is not type(b) or a != b:
         yield leaf, a, b, math.inf
@@ -135,6 +138,14 @@ def lookup(node: Json, leaf: str) -> Json:
 
 def count_numbers(node: Json) -> int:
     """Return how many numeric leaves a JSON value has."""
-    if isinstance(node, dict | list):
-        return sum(count_numbers(value) for value in (node.values() if isinstance(node, dict) else node))
-    return int(is_number(node))
+    count, todo = 0, [node]
+    while todo:
+        value = todo.pop()
+        kind = type(value)
+        if kind is float or kind is int:
+            count += 1
+        elif kind is dict:
+            todo += value.values()
+        elif kind is list:
+            todo += value
+    return count

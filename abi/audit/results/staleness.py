@@ -2,30 +2,30 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from abi.audit.results.findings import differences, parse
-from abi.base.digest import code_digest
+from abi.audit.results.findings import differences
 from abi.base.errors import AbiError
-from abi.base.files import ROOT, sha256_file
-from abi.plan.transfers import Study
+from abi.base.files import ROOT, Json, parse_file, sha256_file
+from abi.base.job import code_of, step_of
+from abi.base.typed import Provenance
+from abi.judge.results import read_result
+from abi.plan.workflow import Workflow
 
 
-def stale(study: Study, claim_id: str, result: Mapping[str, Any]) -> list[tuple[str, str]]:
+def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[str, str]]:
     """Return (leaf, few words) for everything in which a result is not up to date; empty means fresh.
 
-    Args: result: a valid result file of the claim, which may be a ladder.
+    Args: provenance: of the claim's result file, which may be a ladder.
     """
-    ladder, provenance = claim_id in study.config.ladders, result["provenance"]
+    ladder = claim_id in study.config.ladders
     rule, spec, wanted = asked(study, claim_id)
-    script = f"scripts/{rule}.py"
     reasons = [
         (f"provenance/spec/{leaf}", f"{leaf.rpartition('/')[2]} changed in config")
-        for leaf, *_ in differences(provenance["spec"], spec, tolerance=0.0)
+        for leaf, *_ in differences(provenance.spec, spec, tolerance=0.0)
     ]
-    if provenance["code"] != code_digest(script):
+    if provenance.code != code_of(rule, provenance.spec):
         reasons.append(("provenance/code", "code of the verdict changed"))
-    stored = provenance["inputs"]
+    stored = provenance.inputs
     if set(wanted) != set(stored):
         reasons.append(("provenance/inputs", "other inputs (seeds or batches) are asked now"))
     for path in stored:
@@ -41,52 +41,48 @@ def stale(study: Study, claim_id: str, result: Mapping[str, Any]) -> list[tuple[
     return reasons
 
 
-def asked(study: Study, claim_id: str) -> tuple[str, dict[str, Any], list[str]]:
+def asked(study: Workflow, claim_id: str) -> tuple[str, dict[str, Json], list[str]]:
     """Return the rule that judges a claim, its spec and its inputs, as configuration says now."""
-    if claim_id in study.config.ladders:
-        return "judge_ladder", study.ladder_spec(claim_id), flat(study.ladder_input(claim_id))
-    if claim_id in study.config.studies:
-        return "judge_study", study.study_verdict_spec(claim_id), flat(study.study_verdict_input(claim_id))
-    return "judge_claim", study.verdict_spec(claim_id), flat(study.verdict_input(claim_id))
+    rule = "judge_claim" if claim_id in study.config.claims else "judge_study"
+    rule = "judge_ladder" if claim_id in study.config.ladders else rule
+    return rule, study.verdict_spec(claim_id), flat(study.verdict_input(claim_id))
 
 
-def flat(inputs: Mapping[str, Any]) -> list[str]:
+def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
     """Return every path of a rule's inputs."""
     return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]
 
 
-def _stale_rung(study: Study, path: str) -> list[tuple[str, str]]:
+def _stale_rung(study: Workflow, path: str) -> list[tuple[str, str]]:
     """Return leaf and words for a rung of a ladder whose own result is not up to date."""
     leaf = f"provenance/inputs/{path}"
     try:
-        result = parse(Path(path).read_text(encoding="utf-8"), path)
-        rung = str(result["claim"]["id"])
-        reasons = stale(study, rung, result)
-    except (AbiError, OSError, KeyError, TypeError, ValueError):
+        result = read_result(path)
+        reasons = stale(study, result.claim.id, result.provenance)
+    except (AbiError, KeyError):
         return [(leaf, f"{path} is no result file")]
-    return [(leaf, f"{rung}: {words}") for _, words in reasons[:1]]
+    return [(leaf, f"{result.claim.id}: {words}") for _, words in reasons[:1]]
 
 
-def _stale_manifest(study: Study, claim_id: str, path: str) -> list[str]:
+def _stale_manifest(study: Workflow, claim_id: str, path: str) -> list[str]:
     """Return in few words why a manifest is not what its rule would write now."""
     short = path.removeprefix(f"{study.results}/")
     try:
-        provenance = parse(Path(path).read_text(encoding="utf-8"), path)["provenance"]
-        changed = differences(provenance["spec"], _spec(study, claim_id, Path(short)), tolerance=0.0)
-        script = f"scripts/{provenance['rule']}.py"
-        other = (ROOT / script).is_file() and provenance["code"] != code_digest(script)
-    except (AbiError, OSError, KeyError, TypeError, ValueError):
+        provenance = Provenance.model_validate(parse_file(path)["provenance"])
+        changed = differences(provenance.spec, _spec(study, claim_id, Path(short)), tolerance=0.0)
+    except (AbiError, KeyError, TypeError, ValueError):
         return [f"{short} is no manifest"]
+    step = ROOT / step_of(provenance.rule)
+    other = step.is_file() and provenance.code != code_of(provenance.rule, provenance.spec)
     reasons = [f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf, *_ in changed]
     return [*reasons, f"code that made {short} changed"] if other else reasons
 
 
-def _spec(study: Study, claim_id: str, path: Path) -> dict[str, Any]:
+def _spec(study: Workflow, claim_id: str, path: Path) -> dict[str, Json]:
     """Return the spec of now for a manifest under results/<scale>/."""
     stage, batch = path.parts[0], path.stem
     if stage == "evidence":
-        several = claim_id in study.config.studies
-        return study.study_evaluation_spec(claim_id, batch) if several else study.evaluation_spec(claim_id, batch)
+        return study.evaluation_spec(claim_id, batch)
     if stage == "generation":
         return study.generation_spec(claim_id)
     if stage == "updates":

@@ -1,4 +1,4 @@
-"""What all figures share: one style, colours and order of arms, and how a figure becomes files (matplotlib, loaded when drawn)."""
+"""What all figures share: one style, colours, and how a figure becomes files (matplotlib, loaded when drawn)."""
 
 import csv
 import html
@@ -9,37 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from abi.base.catalogue import ARMS, BOUND, CLAIMED, CONTROL, INSTEAD, PLACEBO, RECIPE_OF_RECORD, SMALLER
 from abi.base.files import write_text
 
-BLACK, BLUE, SKY, VERMILLION = "#000000", "#0072b2", "#56b4e9", "#d55e00"
-GREEN, ORANGE, PURPLE, GREY = "#009e73", "#b87a00", "#b5548d", "#6e6e6e"
-CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY)
+GREY = PLACEBO.colour
+SKY = "#56b4e9"
+CYCLE = (
+    CONTROL.colour,
+    CLAIMED.colour,
+    INSTEAD.colour,
+    RECIPE_OF_RECORD.colour,
+    SMALLER.colour,
+    SKY,
+    BOUND.colour,
+    PLACEBO.colour,
+)
 """Colours that readers with any colour vision tell apart (after Okabe and Ito), two of them darkened for thin lines."""
 
-ROLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("the claimed arm", VERMILLION, ("transferred", "candidate", "zero-shot", "chart")),
-    (
-        "bounds: nothing added, trained there",
-        BLACK,
-        ("raw", "untrained", "reference", "oracle", "before", "raw-before", "oracle-before", "raw-free"),
-    ),
-    ("positive control", BLUE, ("native",)),
-    (
-        "placebos: nothing known is moved",
-        GREY,
-        ("random", "permuted", "identity", "wrong-domain", "random-net", "zero-shot-free"),
-    ),
-    (
-        "smaller forms",
-        ORANGE,
-        ("no-domain", "linear", "bias", "zero-shot-off", "oracle-off", "before-off", "random-off", "shared"),
-    ),
-    ("what a user would do instead", GREEN, ("direct", "lora", "unfrozen")),
-    ("the published recipe", PURPLE, ("published",)),
-)
-"""(role in words, colour, arms): a figure colours by role, so that a control is never mistaken for the claimed arm."""
-
-COLOURS = {arm: colour for _, colour, arms in ROLES for arm in arms}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 STYLE: Any = {
     "svg.hashsalt": "abi",
@@ -117,8 +103,8 @@ def name_of(*parts: str) -> str:
 
 
 def colour_of(name: str, place: int) -> str:
-    """Return the colour of an arm, or the next of the cycle for a name that is none."""
-    return COLOURS.get(name, CYCLE[place % len(CYCLE)])
+    """Return the colour of an arm's role, or the next of the cycle for a name that is no arm."""
+    return ARMS[name].role.colour if name in ARMS else CYCLE[place % len(CYCLE)]
 
 
 def tidied(axes: Any) -> Any:

@@ -6,6 +6,9 @@ from typing import Any
 from abi.report.figures.canvas import Drawing
 
 Edge = tuple[str, str]
+CAPTION = (
+    "The rules of the pipeline, from text (top) to pages (bottom); an arrow that a longer path implies is left out."
+)
 
 
 def drawing(edges: Iterable[Edge], name: str = "rules") -> Drawing:
@@ -16,7 +19,7 @@ def drawing(edges: Iterable[Edge], name: str = "rules") -> Drawing:
     widest = max((abs(x) for x, _ in places.values()), default=0)
     return Drawing(
         name=name,
-        caption="The rules of the pipeline, from text (top) to pages (bottom); an arrow that a longer path implies is left out.",
+        caption=CAPTION,
         words="; ".join(f"{start} before {end}" for start, end in edges),
         columns=("rule", "needed by"),
         rows=tuple(edges),

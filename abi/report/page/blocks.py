@@ -1,4 +1,4 @@
-"""What a page is made of. Text in blocks may hold `code`, **strong** and [words](#anchor), as in Markdown, and nothing else."""
+"""What a page is made of. Text in blocks may hold `code`, **strong** and [words](#anchor), as in Markdown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from abi.report.figures.canvas import Drawing
+from abi.report.render import Table
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,6 @@ class Bullets:
     """A list."""
 
     items: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table, every cell a text."""
-
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ def page(facts: Facts) -> Page:
         _citing(facts),
     ]
     about = (
-        f"Scale `{facts.spec['scale']}`, {len(facts.results)} result files, protocol {facts.results[0]['protocol']}. Generated from result files; no word "
-        "and no figure of it is written by hand."
+        f"Scale `{facts.spec.scale}`, {len(facts.results)} result files, protocol {facts.results[0].protocol}. "
+        "Generated from result files; no word and no figure of it is written by hand."
     )
     return Page(
         "Claims about autonomous basis injection, tested again", about, [part for part in parts if part is not None]
@@ -33,7 +33,8 @@ def page(facts: Facts) -> Page:
 
 def _citing(facts: Facts) -> Section:
     told = (
-        f"{facts.citation['title']}, version {facts.citation['version']}. Each claim above holds an entry of its own at its end, which names "
-        "the claim, the scale, the protocol and the digest of the code: a verdict without these four is no verdict of this repository."
+        f"{facts.citation.title}, version {facts.citation.version}. Each claim above holds an entry of its own at its "
+        "end, which names the claim, the scale, the protocol and the digest of the code: a verdict without these four "
+        "is no verdict of this repository."
     )
     return Section("citing", "Citing", [Para(told)])

@@ -2,74 +2,69 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from abi.audit.record.data import Judgement
 from abi.audit.record.judgement import judge, load
-from abi.plan.estimate import Measured, measured_jobs
+from abi.judge.results import AnyResult
+from abi.plan.measured import Measured, measured_jobs
+from abi.plan.specs.report import WriteReport
 from abi.report.figures.graph import Edge
-from abi.report.tables import in_groups
+from abi.report.words import in_groups
 
-Record = Mapping[str, Any]
-CITATION = {"title": "abi", "version": "unknown", "authors": [{"name": "The abi maintainers"}]}
+
+@dataclass(frozen=True)
+class Citation:
+    """How this repository is cited (CITATION.cff)."""
+
+    title: str = "abi"
+    version: str = "unknown"
+    authors: tuple[str, ...] = ("The abi maintainers",)
 
 
 @dataclass(frozen=True)
 class Facts:
     """Results with every regime after its claim, configuration, the record's judgement, and what the run took.
 
-    Args: spec: of `Study.report_spec`; headline: the sentence that counts claims; edges, deviations, citation: from documents.
+    Args: headline: the sentence that counts claims; edges, deviations, citation: from documents.
     """
 
-    results: Sequence[Record]
-    spec: Record
+    results: Sequence[AnyResult]
+    spec: WriteReport
     headline: str
     judgement: Judgement
     jobs: Sequence[Measured] = ()
     edges: Sequence[Edge] = ()
     deviations: Sequence[Sequence[str]] = ()
-    citation: Record = field(default_factory=lambda: CITATION)
-
-    @property
-    def criteria(self) -> Record:
-        """The numbers of the protocol."""
-        found: Record = self.spec["criteria"]
-        return found
+    citation: Citation = Citation()
 
 
-def gather(results: Sequence[Record], spec: Record, headline: str, root: Path) -> Facts:
+def gather(results: Sequence[AnyResult], spec: WriteReport, headline: str, root: Path) -> Facts:
     """Return the facts of a report. Args: root: of the checkout, whose documents are quoted where they are there."""
     graph, deviations, cited = (root / name for name in ("docs/architecture.md", "docs/deviations.md", "CITATION.cff"))
     return Facts(
-        results=in_groups([usable(result) for result in results]),
+        results=in_groups(results),
         spec=spec,
         headline=headline,
         judgement=judge(load()),
-        jobs=measured_jobs(spec["benchmarks"]),
+        jobs=measured_jobs(spec.benchmarks),
         edges=rule_edges(_text(graph)),
         deviations=table_rows(_text(deviations)),
-        citation=yaml.safe_load(_text(cited)) or CITATION,
+        citation=citation_of(_text(cited)),
     )
 
 
-def usable(result: Record) -> dict[str, Any]:
-    """Return a result with the parts that every page reads; a deciding fit that is not among its fits is none."""
-    claim = dict(result["claim"])
-    fits = result.get("fits", {})
-    if claim.get("fit") not in fits:
-        claim.pop("fit", None)
-    return {
-        "record": {},
-        "meaningless": False,
-        **result,
-        "claim": {"statement": "", "title": claim["id"], **claim},
-        "fits": fits,
-    }
+def citation_of(text: str) -> Citation:
+    """Return what a CITATION.cff says, a default of nothing."""
+    found = yaml.safe_load(text)
+    if not found:
+        return Citation()
+    authors = [a.get("name") or f"{a['family-names']}, {a['given-names']}" for a in found["authors"]]
+    return Citation(found["title"], str(found["version"]), tuple(authors))
 
 
 def rule_edges(text: str) -> list[Edge]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from abi.report.page.blocks import Block, Bullets, Code, Fold, Page, Para, Plots, Section, Table
-from abi.report.tables import table
+from abi.report.page.blocks import Block, Bullets, Code, Fold, Page, Para, Plots, Section
+from abi.report.render import Table, markdown, plain
 
 
 def render(page: Page) -> str:
@@ -15,27 +15,20 @@ def render(page: Page) -> str:
 def _block(block: Block, level: int) -> str:
     match block:
         case Para(text, kind):
-            return f"> {_plain(text)}" if kind == "quote" else _plain(text)
+            return f"> {plain(text)}" if kind == "quote" else plain(text)
         case Bullets(items):
-            return "\n".join(f"- {_plain(item)}" for item in items)
-        case Table(heads, rows, caption):
-            lines = table([_plain(head) for head in heads], [[_plain(cell) for cell in row] for row in rows])
-            return "\n".join([*([f"{_plain(caption)}", ""] if caption else []), *lines])
+            return "\n".join(f"- {plain(item)}" for item in items)
+        case Table(_, _, caption):
+            return "\n".join([*([plain(caption), ""] if caption else []), *markdown(block)])
         case Plots(drawings):
-            lines = [f"![{_plain(d.caption)}](figures/{d.name}.svg)\n\n*{_plain(d.caption)}*" for d in drawings]
-            return "\n\n".join(lines)
+            return "\n\n".join(f"![{plain(d.caption)}](figures/{d.name}.svg)\n\n*{plain(d.caption)}*" for d in drawings)
         case Code(text):
             return f"```\n{text.rstrip()}\n```"
         case Fold(title, blocks):
-            return _all([f"**{_plain(title).replace('**', '')}**"], blocks, level)
+            return _all([f"**{plain(title).replace('**', '')}**"], blocks, level)
         case Section(anchor, title, blocks):
-            return _all([f'<a id="{anchor}"></a>', f"{'#' * level} {_plain(title)}"], blocks, min(level + 1, 6))
+            return _all([f'<a id="{anchor}"></a>', f"{'#' * level} {plain(title)}"], blocks, min(level + 1, 6))
 
 
 def _all(head: Sequence[str], blocks: Sequence[Block], level: int) -> str:
     return "\n\n".join([*head, *(_block(block, level) for block in blocks)])
-
-
-def _plain(text: str) -> str:
-    """Return text without what Markdown would take for HTML."""
-    return text.replace("<", "&lt;").replace("\n", " ")

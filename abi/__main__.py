@@ -1,8 +1,0 @@
-"""`python -m abi`: the same commands as `abi`."""
-
-import sys
-
-from abi.cli.main import main
-
-if __name__ == "__main__":
-    sys.exit(main())

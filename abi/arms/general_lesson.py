@@ -1,0 +1,183 @@
+"""The teacher of `general-only`: a source backbone with its module, on general text that both sides have read.
+
+No domain text enters. The correction travels through what two models share, their vocabulary: by how much the module
+moves the source's distribution at a position (a log-ratio per token) is asked of the target at the position that has
+read the same characters. The interface travels by least squares from target states to the source's ABI space
+(`docs/protocol.md`, section 3).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from abi.arms.alignment import pair_states, ridge_solve
+from abi.arms.chunks import PAIRED_ROWS
+from abi.arms.data import FitData, Lesson, spread_rows
+from abi.arms.making import Nets
+from abi.base.errors import AlignmentError
+from abi.base.job import InputFiles
+from abi.base.manifests import TokensManifest
+from abi.models.module import AbiModule, ModuleConfig
+from abi.models.saved import check_backbone, check_same_text, member, module_of_seed, read_head, read_states, shape
+from abi.models.states import Head, States
+from abi.plan.specs.arms import CalibrateArms
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One-position windows `[P, 1, ...]` of target and source that have read the same text, and the source's head."""
+
+    target: States
+    source: States
+    source_head: Head
+
+
+class GeneralLesson:
+    """Fits on general text alone, where the source backbone with its module teaches."""
+
+    def __init__(self, spec: CalibrateArms, inputs: InputFiles) -> None:
+        assert spec.max_rows is not None
+        self.inputs, self.penalty, self.closed_only = inputs, spec.budget.ridge_penalty, spec.closed_only
+        # A gain is one number of seven: a tenth of the rows chooses it as well as all.
+        self.most = {"train": spec.max_rows, "calibration": max(1, spec.max_rows // 10)}
+        target, source = (TokensManifest.read(inputs[f"{role}_tokens"]).spellings for role in ("target", "source"))
+        self.ids = shared_tokens(target, source)
+        self.states = read_states(inputs["target_states"], "train")
+        self.config = shape(spec.module, self.states)
+        self.head = read_head(inputs["head"], self.states)
+        of_source = read_states(inputs["source_states"], "train")
+        self.bases = {"target": self.states.manifest.base_sha256, "source": of_source.manifest.base_sha256}
+        target_held_out, source_held_out = (
+            read_states(inputs[f"{role}_held_out"], "calibration") for role in ("target", "source")
+        )
+        self.pairs = {
+            "train": self.paired(self.states, of_source, "train"),
+            "calibration": self.paired(target_held_out, source_held_out, "calibration"),
+        }
+
+    def paired(self, target: States, source: States, split: str) -> Pair:
+        """Return what target and source have both read, at most so many positions spread over all of it."""
+        check_same_text(source, target)
+        for role, states in (("target", target), ("source", source)):
+            check_backbone(states, self.bases[role], f"the {role}'s general ones")
+        at_target, at_source = pair_states(target, source, None)
+        rows = spread_rows(len(at_target), self.most[split])
+        head = read_head(self.inputs["source_head"], source)
+        return Pair(target.positions(at_target[rows]), source.positions(at_source[rows]), head)
+
+    def of(self, seed: int) -> tuple[Nets, FitData]:
+        """Return a seed's nets and its lesson on general text; beside it the one on text its source wrote, where there
+        is one.
+        """
+        source = module_of_seed(self.inputs["source"], seed, self.pairs["train"].source)
+        data = self.data(source, self.pairs)
+        if "written" in self.inputs.keys() and seed not in self.closed_only:
+            pairs = {split: self.paired(*self.written(seed, split), split) for split in self.pairs}
+            data = replace(data, others={"written": self.data(source, pairs)})
+        return Nets(source=source), data
+
+    def written(self, seed: int, split: str) -> tuple[States, States]:
+        """Return the target's and the source's states of a split of what a seed's source wrote."""
+        target, source = (
+            read_states(member(self.inputs["written"], seed, f"seed{seed}.{role}.{split}.json"), split)
+            for role in ("target", "source")
+        )
+        return target, source
+
+    def data(self, source: AbiModule, pairs: Mapping[str, Pair]) -> FitData:
+        """Return what arms are fitted with on the paired positions of a text."""
+        lesson, held_out = self.lesson(source, pairs["train"]), self.lesson(source, pairs["calibration"])
+        carried = carried_interface(source, pairs["train"].source, lesson.states, self.config, self.penalty)
+        teacher = carried_corrections(lesson, self.penalty)
+        return FitData(lesson.states, self.head, teacher, lesson.shift, held_out, carried)
+
+    def lesson(self, source: AbiModule, pair: Pair) -> Lesson:
+        """Return what a seed's source module teaches on paired positions."""
+        shift = shift_of(source, pair.source, pair.source_head, self.ids, len(self.head.weight))
+        return Lesson(pair.target, self.head, shift)
+
+
+read = GeneralLesson
+
+
+def shared_tokens(target: Sequence[str | None], source: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+    """Return the ids of the tokens that both vocabularies spell alike, `[S]` of the target and `[S]` of the source.
+
+    Args: spellings per id (bytes as Latin-1 text), None for special tokens. The first id of a spelling counts.
+    Raises: AlignmentError: fewer than a tenth of the target's tokens are shared.
+    """
+    at_source: dict[str, int] = {}
+    for i, spelling in enumerate(source):
+        if spelling:
+            at_source.setdefault(spelling, i)
+    pairs = [(i, at_source[s]) for i, s in enumerate(target) if s and s in at_source]
+    if len(pairs) < 0.1 * len(target):
+        raise AlignmentError(
+            f"vocabularies: {len(pairs)} of {len(target)} target tokens are in the source's; "
+            "nothing can be taught through so few"
+        )
+    ids = torch.tensor(pairs, dtype=torch.long)
+    return ids[:, 0], ids[:, 1]
+
+
+@torch.no_grad()
+def shift_of(source: AbiModule, states: States, head: Head, ids: tuple[Tensor, Tensor], n_tokens: int) -> Tensor:
+    """Return the log-ratio `[P, V]` (float16) that a module makes on its own backbone, at the target's token ids.
+
+    Args: states: one-position windows of the source; ids: shared tokens of target and source; n_tokens: V of the
+        target.
+    """
+    at_target, at_source = ids
+    # Half precision: P x V numbers, each a difference of two log-probabilities of a few nats.
+    shift = torch.zeros(len(states), n_tokens, dtype=torch.float16)
+    for start in range(0, len(states), PAIRED_ROWS):
+        part = slice(start, start + PAIRED_ROWS)
+        final = states.final(part).squeeze(1)
+        moved = final + source(states.taps(source.config.taps, part)).squeeze(1)
+        ratio = torch.log_softmax(head.logits(moved), -1) - torch.log_softmax(head.logits(final), -1)
+        shift[part.start : part.start + len(final), at_target] = ratio[:, at_source].half()
+    return shift
+
+
+@torch.no_grad()
+def carried_interface(
+    source: AbiModule, source_states: States, target_states: States, config: ModuleConfig, penalty: float
+) -> AbiModule:
+    """Return a module of the target whose interface gives the source's ABI states as well as a linear map can.
+
+    `proj_in` is the ridge solution from target features to the source's pre-norm state at paired positions; the norm is
+    the source's; `proj_out` is zero. Args: states: paired one-position windows; config: of the target's module.
+    """
+    module = AbiModule(config)
+    gram = moment = torch.zeros(())
+    for start in range(0, len(target_states), PAIRED_ROWS):
+        part = slice(start, start + PAIRED_ROWS)
+        x = module.features(target_states.taps(config.taps, part)).flatten(0, 1).double()
+        wanted = source.proj_in(source.features(source_states.taps(source.config.taps, part)))
+        gram, moment = gram + x.T @ x, moment + x.T @ wanted.flatten(0, 1).double()
+    module.proj_in.weight.copy_(ridge_solve(gram, moment, penalty).T)
+    module.abi_ln.load_state_dict(source.abi_ln.state_dict())
+    module.proj_out.weight.zero_()
+    return module.requires_grad_(False)
+
+
+@torch.no_grad()
+def carried_corrections(lesson: Lesson, penalty: float) -> Tensor:
+    """Return the corrections `[P, 1, D]` whose logits come closest to the shift, up to a constant per position.
+
+    Weighted least squares in the target's head; a token's weight is its mean probability on the lesson's text.
+    """
+    weight = lesson.head.weight.double() * lesson.head.scale
+    usual = torch.zeros(len(weight), dtype=torch.float64)
+    for start in range(0, len(lesson.states), PAIRED_ROWS):
+        final = lesson.states.final(slice(start, start + PAIRED_ROWS)).squeeze(1)
+        usual += torch.softmax(lesson.head.logits(final), -1).sum(0, dtype=torch.float64)
+    usual /= usual.sum()
+    # A constant added to all logits of a position changes no distribution: it is taken out of the head's rows.
+    centred = weight - usual @ weight
+    weighted = usual.unsqueeze(1) * centred
+    solved = ridge_solve(centred.T @ weighted, weighted.T, penalty)
+    parts = [lesson.shift[i : i + PAIRED_ROWS].float() @ solved.T for i in range(0, len(lesson.shift), PAIRED_ROWS)]
+    return torch.cat(parts).unsqueeze(1)

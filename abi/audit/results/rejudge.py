@@ -1,0 +1,234 @@
+"""A fit judged again from what its file stores: means, mean squares and counts, by the code that judges evidence."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from abi.audit.results.findings import Checks, show
+from abi.base.catalogue import KINDS
+from abi.base.files import Json
+from abi.base.names import SCOPES
+from abi.judge.combined import strict_level
+from abi.judge.contrasts import Contrast, Measure, Refutation
+from abi.judge.decided import judged_again, mean_of_arms, means_of_seeds, too_few
+from abi.judge.fits import ContrastFound, Figure, Fit, MetricAnswers, Ratio, RefutationFound
+from abi.judge.intervals import Components
+from abi.judge.kind import Findings
+from abi.judge.kinds import plan_of
+from abi.judge.protocol import BPB, Asked
+from abi.judge.results import ClaimFacts, StudyResult
+from abi.judge.studies import together
+from abi.judge.verdict import criteria_met
+from abi.plan.specs.judge import Criteria, JudgeStudy, Protocol, Thresholds
+
+Named = Contrast | ContrastFound | Refutation | RefutationFound
+AS_STORED = frozenset({"fit", "counts", "arms", "share", "gap_closures", "published_criteria"})
+"""Parts of a fit that are checked one by one; all others follow from them and the mean squares, and are made again."""
+
+
+def check_fit(
+    checks: Checks, leaf: str, stored: Mapping[str, Json], name: str, claim: ClaimFacts, fit: Fit, protocol: Protocol
+) -> None:
+    """Add to `checks` whatever of a fit or study does not follow from its other figures.
+
+    Args: leaf: where it stands; stored: its JSON; name: its key.
+    """
+    criteria, asked = protocol.criteria, plan_of(claim, name, set(fit.arms), protocol.criteria)
+    checks.equal(f"{leaf}/fit", fit.fit, name, "its key")
+    _check_counts(checks, f"{leaf}/counts", fit)
+    for arm, figures in fit.arms.items():
+        checks.holds(f"{leaf}/arms/{arm}/draws", figures.draws >= 1, "an arm without a draw")
+        for scope in SCOPES:
+            for metric, figure in figures.of(scope).items():
+                place = f"{leaf}/arms/{arm}/{scope}/{metric}"
+                _check_figure(checks, place, figure, Measure(metric, scope), fit, criteria)
+    _check_lists(checks, leaf, fit, asked)
+    for place, found in _contrasts(leaf, fit):
+        _check_contrast(checks, place, found, fit, asked)
+    again = judged_again(fit, asked, criteria).plain()
+    for key in sorted(stored.keys() - AS_STORED):
+        checks.equal(f"{leaf}/{key}", stored[key], again[key], "the protocol's rule on the stored mean squares")
+    if too_few(fit.counts, asked.plan, criteria) is None:
+        _check_ratios(checks, leaf, fit, asked, criteria)
+    else:
+        checks.equal(f"{leaf}/share", stored["share"], None, "a study this small")
+        checks.equal(f"{leaf}/gap_closures", stored["gap_closures"], {}, "a study this small")
+    limits = protocol.published_criteria
+    _check_published(checks, f"{leaf}/published_criteria", stored["published_criteria"], fit, claim.kind, limits)
+
+
+def at_level(fit: Fit, claim: ClaimFacts, criteria: Criteria, level: float) -> Fit:
+    """Return what the figures of a fit say with intervals of another level."""
+    asked = plan_of(claim, fit.fit, set(fit.arms), criteria)
+    return judged_again(fit, asked, criteria.model_copy(update={"level": level}))
+
+
+def verdict_of_all(result: StudyResult, spec: JudgeStudy) -> Findings:
+    """Return the verdict of all studies by their figures, at the usual and at the strict level."""
+    criteria = spec.protocol.criteria
+    levels = criteria.level, strict_level(criteria, spec.n_claims)
+    usual, strict = (_at_both(result, criteria, level) for level in levels)
+    return together(usual, strict)
+
+
+def _at_both(result: StudyResult, criteria: Criteria, level: float) -> list[tuple[Fit, Fit]]:
+    """Return every study at a level, and at that of one of them."""
+    one_of_k, claim = 1 - (1 - level) / len(result.fits), result.claim
+    return [
+        (at_level(fit, claim, criteria, level), at_level(fit, claim, criteria, one_of_k))
+        for fit in result.fits.values()
+    ]
+
+
+def _check_counts(checks: Checks, leaf: str, fit: Fit) -> None:
+    """Check seeds, groups and documents of a judged study."""
+    seeds, counts = fit.counts.seeds, fit.counts
+    checks.holds(f"{leaf}/seeds", len(set(seeds)) == len(seeds) > 0, f"{show(seeds)} are not different seeds")
+    for scope, n in counts.groups.items():
+        documents = counts.documents[scope]
+        checks.holds(f"{leaf}/groups/{scope}", n <= documents, f"{n} groups do not fit into {documents} documents")
+
+
+def _check_figure(checks: Checks, leaf: str, figure: Figure, measure: Measure, fit: Fit, criteria: Criteria) -> None:
+    """Check an arm's figure: the mean of its seeds, its interval by its mean squares, the range it can lie in."""
+    seeds, n_groups = list(figure.per_seed.values()), fit.counts.groups[measure.scope]
+    checks.equal(f"{leaf}/per_seed", list(figure.per_seed), [str(seed) for seed in fit.counts.seeds], "counts/seeds")
+    checks.equal(f"{leaf}/mean", figure.mean, math.fsum(seeds) / len(seeds), "the mean of per_seed")
+    most = 1.0 if "top" in measure.metric else math.log(2) if "js" in measure.metric else math.inf
+    inside = all(-1e-6 <= value <= most + 1e-6 for value in seeds) or "margin" in measure.metric
+    checks.holds(f"{leaf}/per_seed", inside, f"a {measure.metric} cannot lie outside [0, {most:.4g}]")
+    bounds = [figure.lower, figure.upper, figure.msd, figure.mss, figure.mse]
+    if n_groups < criteria.min_groups or len(seeds) < criteria.min_seeds:
+        for key, value in zip(("lower", "upper", "msd", "mss", "mse"), bounds, strict=True):
+            checks.equal(f"{leaf}/{key}", value, None, "a table this small")
+        return
+    lower, upper, msd, mss, mse = (math.nan if value is None else value for value in bounds)
+    if not all(value >= 0 for value in (msd, mss, mse)):
+        checks.add(f"{leaf}/mse", f"mean squares {msd:g}, {mss:g}, {mse:g} are missing or negative")
+        return
+    _check_mss(checks, leaf, mss, seeds, n_groups, max(map(abs, seeds)))
+    half = float(_components(figure.mean, msd, mss, mse, n_groups, len(seeds)).half(criteria.level))
+    size = max(abs(lower), abs(upper))
+    checks.equal(f"{leaf}/lower", lower, figure.mean - half, "mean and mean squares", scale=size)
+    checks.equal(f"{leaf}/upper", upper, figure.mean + half, "mean and mean squares", scale=size)
+
+
+def _check_lists(checks: Checks, leaf: str, fit: Fit, asked: Asked) -> None:
+    """Check that every list of contrasts holds what the protocol asks, in its order (a small study has tests alone)."""
+
+    def same(place: str, stored: Sequence[Named], questions: Sequence[Named]) -> None:
+        ids, wanted = [item.id for item in stored], [item.id for item in questions]
+        checks.equal(f"{leaf}/{place}", ids, wanted, "the protocol")
+
+    plan = asked.plan
+    same("tests", fit.tests, plan.own.tests)
+    if not fit.refutations:
+        return
+    same("vacuous", fit.vacuous, plan.vacuous)
+    same("refutations", fit.refutations, plan.own.refutations)
+    for i, (way, question) in enumerate(zip(fit.refutations, plan.own.refutations, strict=False)):
+        same(f"refutations/{i}/contrasts", way.contrasts, question.contrasts)
+    for metric in fit.secondary.keys() & plan.secondary.keys():
+        same(f"secondary/{metric}/tests", fit.secondary[metric].tests, plan.secondary[metric].tests)
+
+
+def _check_contrast(checks: Checks, leaf: str, found: ContrastFound, fit: Fit, asked: Asked) -> None:
+    """Check a contrast by the arms: its mean, the mean square of its seeds, and both counts."""
+    contrast = _asked_as(found, asked)
+    if contrast is None:
+        return  # another contrast than is asked: named where the lists are compared
+    means = [fit.arms[arm].of(found.scope)[found.metric] for arm, _ in contrast.weights]
+    size = max(abs(figure.mean) for figure in means)
+    checks.equal(f"{leaf}/mean", found.mean, mean_of_arms(fit, contrast), "the arms' means", scale=size)
+    if found.interval is not None:
+        n_groups, n_seeds = fit.counts.groups[found.scope], len(fit.counts.seeds)
+        checks.equal(f"{leaf}/interval/n_groups", found.interval.n_groups, n_groups, "the counts")
+        checks.equal(f"{leaf}/interval/n_seeds", found.interval.n_seeds, n_seeds, "the counts")
+        largest = max(abs(value) for figure in means for value in figure.per_seed.values())
+        _check_mss(checks, f"{leaf}/interval", found.interval.mss, means_of_seeds(fit, contrast), n_groups, largest)
+
+
+def _asked_as(found: ContrastFound, asked: Asked) -> Contrast | None:
+    measure = Measure(found.metric, found.scope)
+    same = (c for c in asked.plan.contrasts() if c.id == found.id and c.measure == measure)
+    return next(same, None)
+
+
+def _check_mss(checks: Checks, leaf: str, mss: float, seeds: Sequence[float], n_groups: int, size: float) -> None:
+    """Check the mean square of seeds: groups x variance of the seeds' means. Args: size: of what was averaged."""
+    mean = math.fsum(seeds) / len(seeds)
+    variance = math.fsum((value - mean) ** 2 for value in seeds) / (len(seeds) - 1)
+    scale = n_groups * size * (math.sqrt(variance) + 1e-9 * size)
+    checks.equal(f"{leaf}/mss", mss, n_groups * variance, "the seeds' means", scale=scale)
+
+
+def _components(mean: float, msd: float, mss: float, mse: float, n_groups: int, n_seeds: int) -> Components:
+    m, d, s, e = map(np.asarray, (mean, msd, mss, mse))
+    return Components(m, d, s, e, n_groups, n_seeds)
+
+
+def _check_ratios(checks: Checks, leaf: str, fit: Fit, asked: Asked, criteria: Criteria) -> None:
+    """Check share and gap closures by the arms' means."""
+    own, roles = _turned(fit, asked.own), asked.roles
+    placebo = max(roles.placebos, key=lambda arm: own[arm])
+    if fit.share is None:
+        checks.add(f"{leaf}/share", "is missing beside a decided verdict")
+    else:
+        checks.equal(f"{leaf}/share/placebo", fit.share.placebo, placebo, "the placebo with the best mean")
+        parts = own[roles.candidate] - own[placebo], own[roles.candidate] - own[roles.raw]
+        _check_ratio(checks, f"{leaf}/share", fit.share, *parts, criteria.level)
+    bits, place = _turned(fit, BPB), f"{leaf}/gap_closures"
+    room = next(test.interval for test in fit.tests if test.id == "0.room.bits_per_byte")
+    others = sorted(set(bits) - {roles.raw, roles.oracle}) if room is not None and room.lower > 0 else []
+    checks.equal(place, sorted(fit.gap_closures), others, "the arms with bits per byte, where room is shown")
+    for arm in set(others) & set(fit.gap_closures):
+        parts = bits[arm] - bits[roles.raw], bits[roles.oracle] - bits[roles.raw]
+        _check_ratio(checks, f"{place}/{arm}", fit.gap_closures[arm], *parts, criteria.level)
+
+
+def _turned(fit: Fit, measure: Measure) -> dict[str, float]:
+    """Return arm -> mean in a measure, turned so that more is better."""
+    figures = {arm: entry.of(measure.scope).get(measure.metric) for arm, entry in fit.arms.items()}
+    return {arm: measure.sign * figure.mean for arm, figure in figures.items() if figure is not None}
+
+
+def _check_ratio(checks: Checks, leaf: str, ratio: Ratio, num: float, den: float, level: float) -> None:
+    """Check a ratio of means; its set of values is only checked for order, for it needs products of both tables."""
+    # near zero the last digits of a ratio of differences are those of the means, not its own
+    checks.equal(f"{leaf}/estimate", ratio.estimate, num / den if den else None, "the arms' means", scale=1.0)
+    checks.equal(f"{leaf}/level", ratio.level, level, "the protocol")
+    ends = [(-math.inf if low is None else low, math.inf if high is None else high) for low, high in ratio.pieces]
+    flat = [end for piece in ends for end in piece]
+    bounded = math.isfinite(flat[0]) and math.isfinite(flat[-1])
+    checks.equal(f"{leaf}/bounded", ratio.bounded, bounded, "the ends of its pieces")
+    inside = ratio.estimate is None or any(low <= ratio.estimate <= high for low, high in ends)
+    good = flat == sorted(flat) and inside
+    checks.holds(f"{leaf}/pieces", good, f"{show(ratio.pieces)} do not hold the estimate in order")
+
+
+def _check_published(
+    checks: Checks, leaf: str, stored: Mapping[str, Json], fit: Fit, kind: str, limits: Thresholds
+) -> None:
+    """Check which arms meet the published thresholds, by their means over documents."""
+    told = fit.published_criteria
+    if told is None:
+        checks.add(leaf, "is missing")
+        return
+    there = sorted(arm for arm, figures in fit.arms.items() if "js_nats" in figures.domain)
+    checks.equal(f"{leaf}/arms", sorted(told.arms), there, "the arms that have agreement")
+    means = {arm: entry.means.plain() for arm, entry in told.arms.items()}
+    again = criteria_met(means, limits.plain(), KINDS[kind].claimed, KINDS[kind].controls)
+    checks.equal(leaf, stored, again.plain(), "means and thresholds")
+
+
+def _contrasts(leaf: str, fit: Fit) -> list[tuple[str, ContrastFound]]:
+    """Return (leaf, contrast) of everything that a fit stores of contrasts."""
+    answered: list[tuple[str, Fit | MetricAnswers]] = [("", fit)]
+    answered += [(f"/secondary/{metric}", told) for metric, told in fit.secondary.items()]
+    found: list[tuple[str, ContrastFound]] = [(f"{leaf}/vacuous/{i}", item) for i, item in enumerate(fit.vacuous)]
+    for place, told in answered:
+        found += [(f"{leaf}{place}/tests/{i}", item) for i, item in enumerate(told.tests)]
+        for i, way in enumerate(told.refutations):
+            found += [(f"{leaf}{place}/refutations/{i}/contrasts/{j}", item) for j, item in enumerate(way.contrasts)]
+    return found

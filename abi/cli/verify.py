@@ -1,0 +1,90 @@
+"""The command `abi verify`: the published record and the results of this checkout, judged (no torch).
+
+The one command with argparse: typer reads values by pydantic, whose import takes longer than judging the whole record.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from abi.cli.main import BAD_INPUT, COMMANDS, DEBUG, HONEST, TAMPERED
+
+if TYPE_CHECKING:
+    from abi.judge.results import AnyResult
+
+Part = tuple[str, dict[str, Any], int]
+"""What one half found: as text, as data for `--json`, and its exit code."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one sentence on stderr and leave with 2."""
+        self.exit(BAD_INPUT, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def parser() -> Parser:
+    """Return the options of `abi verify`."""
+    about, form = COMMANDS["verify"], argparse.RawDescriptionHelpFormatter
+    end = f"example:\n  {about.example}\n\n{DEBUG} shows the traceback of an error."
+    made = Parser(prog="abi verify", description=about.help, formatter_class=form, epilog=end)
+    made.add_argument("claims", nargs="*", metavar="CLAIM", help="show only these claims of the record (default: all)")
+    made.add_argument("--json", action="store_true", help="one JSON document for machines instead of text")
+    made.add_argument("--config", type=Path, metavar="DIR", help="folder that holds record/ (default: config)")
+    made.add_argument("--scale", help="only the results of this scale (default: every scale that has results)")
+    recomputed = "judge the results again from their evidence (numpy, pandas)"
+    made.add_argument("--recompute", action="store_true", help=recomputed)
+    compared = "compare the results with `reference` or with the folder of another run"
+    made.add_argument("--against", metavar="RUN", help=compared)
+    tolerance = "of --against, relative (default: 1e-6)"
+    made.add_argument("--tolerance", type=float, default=1e-6, metavar="X", help=tolerance)
+    return made
+
+
+def verify(arguments: Sequence[str]) -> int:
+    """Judge the record and the results, and return the worse exit code."""
+    options = parser().parse_args(arguments)
+    parts = {"record": record(options.claims, options.config), "results": results(options)}
+    if options.json:
+        print(json.dumps({name: data for name, (_, data, _) in parts.items()}, indent=1))
+    else:
+        print("\n\n".join(text for text, _, _ in parts.values()))
+    return max(code for _, _, code in parts.values())
+
+
+def record(claims: list[str], config: Path | None) -> Part:
+    """Return the judgement of the published record. Raises: AbiError: it is missing, or a claim is unknown."""
+    from abi.audit.record.judgement import judge, load, to_text
+    from abi.judge.published import check_claim, claims_of
+
+    found = load(config / "record" if config else None)
+    for claim in claims:
+        check_claim(claim, claims_of(found))
+    judgement = judge(found)
+    code = TAMPERED if judgement.altered else HONEST
+    return to_text(judgement, claims or None), judgement.as_dict(claims), code
+
+
+def results(options: argparse.Namespace) -> Part:
+    """Return what is found in the results of the working directory, if there are any."""
+    from abi.audit.results.verify import verify as verified
+
+    found = verified(
+        options.claims,
+        scale=options.scale,
+        recompute=options.recompute,
+        against=options.against,
+        tolerance=options.tolerance,
+        render=pages,
+    )
+    return found.text(), found.as_dict(), found.code()
+
+
+def pages(results: "Sequence[AnyResult]", sentence: str) -> dict[str, str]:
+    """Return the pages that the audit compares with those there are; the renderer is loaded only now."""
+    from abi.report.verdicts import summary_pages
+
+    return summary_pages(results, sentence)

@@ -1,0 +1,200 @@
+"""What one judged fit, or one study, says: contrasts with their intervals, verdict, ratios, figures of arms.
+
+Signs: `arms` are in natural signs, every contrast is turned so that more is better.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from abi.base.typed import Count, Typed, Verdict
+
+Level = Annotated[float, Field(gt=0, lt=1)]
+Scope = Literal["domain", "general", "on_training_text"]
+
+
+class IntervalFound(Typed):
+    """Mean +- half and the mean squares it rests on (protocol section 4)."""
+
+    mean: float
+    lower: float
+    upper: float
+    half: float
+    n_groups: Count
+    n_seeds: Count
+    level: Level
+    msd: Annotated[float, Field(ge=0)]
+    mss: Annotated[float, Field(ge=0)]
+    mse: Annotated[float, Field(ge=0)]
+
+
+class ContrastFound(Typed):
+    """One contrast and its figures; `contrast` is a weighted sum of arms as a formula."""
+
+    id: str
+    contrast: str
+    metric: str
+    scope: Scope
+    turned: bool
+    required: bool
+    mean: float
+    interval: IntervalFound | None
+    limit: float | None
+
+
+class Test(ContrastFound):
+    """A contrast whose lower bound is to lie above its limit."""
+
+    __test__ = False  # pytest would collect it by its name
+    passed: bool
+
+
+class Bound(ContrastFound):
+    """A contrast whose upper bound refutes, or makes vacuous, where it lies below its limit."""
+
+    holds: bool
+
+
+class RefutationFound(Typed):
+    """One way to be refuted: whether it applies, whether some of its contrasts refutes."""
+
+    id: str
+    level: Level
+    applies: bool
+    holds: bool
+    contrasts: list[Bound]
+
+
+class MetricAnswers(Typed):
+    """The same questions in a metric that is reported."""
+
+    tests: list[Test]
+    refutations: list[RefutationFound]
+    refuted: bool
+
+
+class Ratio(Typed):
+    """A ratio with the set of values its interval allows; an end of a piece is null where it is infinite."""
+
+    estimate: float | None
+    pieces: list[list[float | None]]
+    bounded: bool
+    level: Level
+
+
+class Share(Ratio):
+    """The part of the gain that is the moved net's, against its best placebo."""
+
+    placebo: str
+
+
+class Resolvable(Typed):
+    """The gap this study could have resolved."""
+
+    contrast: str
+    metric: str
+    gap: float
+    standard_error: float
+    standard_errors: float
+    n_seeds: Count
+
+
+class Dropped(Typed):
+    """What was left out of a study."""
+
+    seeds: list[int]
+    documents: dict[str, Count]
+    documents_too_short: dict[str, Count]
+
+
+class Counts(Typed):
+    """How much a study rests on, by scope."""
+
+    groups: dict[str, Count]
+    documents: dict[str, Count]
+    seeds: list[int]
+    dropped: Dropped
+
+
+class Figure(Typed):
+    """Mean, interval, mean squares and per-seed means of one arm in one metric."""
+
+    mean: float
+    per_seed: dict[str, float]
+    lower: float | None
+    upper: float | None
+    msd: Annotated[float, Field(ge=0)] | None
+    mss: Annotated[float, Field(ge=0)] | None
+    mse: Annotated[float, Field(ge=0)] | None
+
+
+class ArmFigures(Typed):
+    """An arm's figures by scope and metric; `draws`: how many fits stand behind each seed."""
+
+    draws: Count
+    domain: dict[str, Figure] = {}
+    general: dict[str, Figure] = {}
+    on_training_text: dict[str, Figure] = {}
+
+    def of(self, scope: str) -> dict[str, Figure]:
+        """Return metric -> figure on one scope of text."""
+        found: dict[str, Figure] = getattr(self, scope)
+        return found
+
+
+class Agreement(Typed):
+    """The four metrics of the NIB."""
+
+    js_nats: float
+    top1: float
+    top5: float
+    entropy_diff_nats: float
+
+
+class Met(Typed):
+    """Which published thresholds some means meet."""
+
+    js_nats: bool
+    top1: bool
+    top5: bool
+    entropy_diff_nats: bool
+
+
+class ArmCriteria(Typed):
+    """The published criteria of one arm."""
+
+    means: Agreement
+    met: Met
+    passed: bool
+
+
+class PublishedCriteria(Typed):
+    """Which arms meet the four published thresholds."""
+
+    sentence: str
+    thresholds: Agreement
+    controls: list[str]
+    arms: dict[str, ArmCriteria]
+
+
+class Fit(Typed):
+    """The verdict of one way of fitting, or of one study, and everything it rests on."""
+
+    kind: str
+    regime: str | None
+    fit: str
+    level: Level
+    primary_metric: str
+    verdict: Verdict
+    reason: str
+    tests: list[Test]
+    refutations: list[RefutationFound]
+    vacuous: list[Bound]
+    secondary: dict[str, MetricAnswers]
+    share: Share | None
+    gap_closure: Ratio | None
+    gap_closures: dict[str, Ratio]
+    resolvable_gap: Resolvable | None
+    counts: Counts
+    arms: dict[str, ArmFigures]
+    published_criteria: PublishedCriteria | None = None

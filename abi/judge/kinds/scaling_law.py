@@ -1,0 +1,238 @@
+"""A registered scaling law: ordinary least squares, withheld where it has too little to stand on.
+
+Source: protocol section 6 (scaling law); the formula is the original's (C7), registered before the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from abi.base.errors import EvidenceError
+from abi.base.names import AGREEMENT
+from abi.judge.intervals import Array, quantile
+from abi.judge.kind import Findings, OfStudies, StudiesGiven
+from abi.judge.results import ClaimFacts, StudyResult
+from abi.judge.shown import Curve, Law, Series, TableShown
+from abi.judge.verdict import thresholds_met
+from abi.plan.specs.judge import JudgeStudy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMULA = "log10(floor_steps + 1) = alpha + beta log10(d_model) + gamma log10(margin + 1e-9)"
+NAMES = ("alpha", "beta", "gamma")
+MIN_FREEDOM = 5
+FLOOR = "The floor is the least budget that meets all four published thresholds; none means that no budget does."
+MARGIN, BUDGET = "margin", "budget-"
+"""The arm that holds the oracle's margin, and how the arms of the budgets begin."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One backbone and domain: its width, how clear the oracle's top five are, the first budget that passes if any."""
+
+    name: str
+    width: int
+    margin: float
+    floor: float | None
+
+
+def studies(claim: ClaimFacts, rounds: int) -> list[str]:
+    """Return the points of a law: every update with every text."""
+    return [f"{update}-{text}" for update in claim.updates for text in claim.texts]
+
+
+def judge(given: StudiesGiven) -> Findings:
+    """Return the verdict on the registered fit, its points, and agreement by budget."""
+    points, curves, rows = [], [], list[list[str | float | int | None]]()
+    budgets = given.spec.budgets
+    for update in given.claim.updates:
+        for text in given.claim.texts:
+            point, top5 = measured(given, f"{update}-{text}", given.spec.widths[update])
+            points.append(point)
+            rows.append([point.name, point.width, point.margin, point.floor, top5[0], top5[-1]])
+            curves.append(Series(name=point.name, x=[float(n) for n in budgets], y=list(top5)))
+    law, at_strict = fit_law(points), fit_law(points, given.strict)
+    verdict, reason = judge_law(law)
+    margin = "median top-5 margin of the oracle"
+    table = TableShown(
+        id="points",
+        title="Points of the law",
+        columns=["point", "d_model", margin, "floor (steps)", "top-5 at the first budget", "top-5 at the last"],
+        rows=rows,
+        caption=FLOOR,
+    )
+    curve = Curve(
+        id="budgets",
+        title="Agreement with the oracle by budget",
+        x_label="calibration steps",
+        y_label="top-5 overlap",
+        caption="Held-out domain text; one run per point, its rate constant.",
+        log_x=False,
+        series=curves,
+    )
+    return Findings(verdict, reason, judge_law(at_strict)[0], law=law, tables=[table], curves=[curve])
+
+
+def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
+    """Return the law of a stored result and what it says, fitted again to the points of its table.
+
+    The ends of a curve stand in the table too; its floors rest on metrics that are not stored.
+    """
+    table = next(table for table in stored.tables if table.id == "points")
+    curve = next(curve for curve in stored.curves if curve.id == "budgets")
+    tops = {line.name: (line.y[0], line.y[-1]) for line in curve.series}
+    names = studies(stored.claim, spec.rounds)
+    widths = {name: spec.widths[update] for name, update in zip(names, _updates(stored.claim), strict=True)}
+    told = {str(row[0]): row for row in table.rows}
+    rows: list[list[str | float | int | None]] = [[n, widths[n], told[n][2], told[n][3], *tops[n]] for n in names]
+    points = [Point(str(n), int(str(w)), float(str(m)), None if f is None else float(f)) for n, w, m, f, *_ in rows]
+    law = fit_law(points)
+    verdict, reason = judge_law(law)
+    lines = [line.model_copy(update={"x": [float(n) for n in spec.budgets]}) for line in curve.series]
+    return Findings(
+        verdict,
+        reason,
+        judge_law(fit_law(points, strict))[0],
+        law=law,
+        tables=[table.model_copy(update={"rows": rows})],
+        curves=[curve.model_copy(update={"series": lines})],
+    )
+
+
+def _updates(claim: ClaimFacts) -> list[str]:
+    return [update for update in claim.updates for _ in claim.texts]
+
+
+def measured(given: StudiesGiven, study: str, width: int) -> tuple[Point, list[float]]:
+    """Return a point of the law, and the agreement in the top five at every budget.
+
+    The floor is the least budget at which all four published thresholds are met on held-out text, against the oracle
+    that teaches, as the original has it. Args: width: of the updated backbone.
+    """
+    means = arm_means(given.evidence, study, given.criteria.min_positions)
+    reached = {n: means[f"{BUDGET}{n}"] for n in given.spec.budgets}
+    passed = [n for n, found in reached.items() if meets(found, given.thresholds)]
+    point = Point(study, width, means[MARGIN]["top5_margin"], min(passed, default=None))
+    return point, [found["top5"] for found in reached.values()]
+
+
+def arm_means(evidence: pd.DataFrame, study: str, min_positions: int) -> dict[str, dict[str, float]]:
+    """Return arm -> metric -> mean over documents and seeds of a study. Raises: EvidenceError: it has no rows."""
+    rows = evidence[(evidence["fit"] == study) & (evidence["n_positions"] >= min_positions)]
+    if rows.empty:
+        raise EvidenceError(f"evidence: study {study!r} has no rows; rerun the evaluation")
+    found: dict[str, dict[str, float]] = {}
+    for (arm, metric), values in rows.groupby(["arm", "metric"])["value"]:
+        found.setdefault(str(arm), {})[str(metric)] = float(values.mean())
+    return found
+
+
+def meets(means: Mapping[str, float], thresholds: Mapping[str, float]) -> bool:
+    """Return whether all four published thresholds are met: two of them below, two at or above."""
+    return all(thresholds_met({metric: means[metric] for metric in AGREEMENT}, thresholds).values())
+
+
+def design(points: Sequence[Point]) -> tuple[Array, Array]:
+    """Return the rows `[n, 3]` and responses `[n]` of the registered formula; every point needs a floor."""
+    rows = [[1.0, np.log10(p.width), np.log10(p.margin + 1e-9)] for p in points]
+    return np.array(rows), np.log10(np.array([float(p.floor or 0) for p in points]) + 1)
+
+
+def fit_law(points: Sequence[Point], level: float = 0.95) -> Law:
+    """Return the registered fit to the points that have a floor, with everything that must stand beside it.
+
+    R2 is withheld with fewer than 5 residual degrees of freedom or fewer than 3 distinct responses.
+
+    Args: level: of the interval.
+    """
+    used = [point for point in points if point.floor is not None]
+    floors = {point.floor for point in used}
+    freedom = len(used) - len(NAMES)
+    law = Law(
+        formula=FORMULA,
+        n_points=len(points),
+        n_used=len(used),
+        residual_freedom=freedom,
+        distinct_responses=len(floors),
+        coefficients=None,
+        r2=None,
+        r2_withheld=withheld(freedom, len(floors)),
+        loo_mae_steps=None,
+        loo_mae_steps_of_the_mean=None,
+        gamma_interval=None,
+    )
+    if freedom < 1 or len(floors) < 2:
+        return law
+    x, y = design(used)
+    solution, _, rank, _ = np.linalg.lstsq(x, y, rcond=None)
+    if rank < len(NAMES):
+        return law.model_copy(update={"r2_withheld": "width and margin do not vary apart"})
+    residuals, gamma = y - x @ solution, float(solution[2])
+    variance = float((residuals**2).sum() / freedom) * np.linalg.inv(x.T @ x)[2, 2]
+    half = quantile(level, freedom) * float(np.sqrt(max(variance, 0.0)))
+    found: dict[str, object] = {
+        "coefficients": dict(zip(NAMES, map(float, solution), strict=True)),
+        "gamma_interval": [gamma - half, gamma + half],
+    }
+    if law.r2_withheld is None:
+        found["r2"] = float(1 - (residuals**2).sum() / ((y - y.mean()) ** 2).sum())
+    if freedom > 1:
+        found |= {"loo_mae_steps": leave_one_out(x, y), "loo_mae_steps_of_the_mean": leave_one_out(x[:, :1], y)}
+    return Law.model_validate({**dict(law), **found})
+
+
+def withheld(freedom: int, distinct: int) -> str | None:
+    """Return why no R2 can be given, or None."""
+    if freedom < MIN_FREEDOM:
+        return f"{max(freedom, 0)} residual degrees of freedom; {MIN_FREEDOM} are needed"
+    if distinct < 3:
+        return f"the response takes {distinct} value{'s' if distinct != 1 else ''}; 3 are needed"
+    return None
+
+
+def leave_one_out(x: Array, y: Array) -> float:
+    """Return the mean absolute error in steps when every point is predicted from the others."""
+    errors = []
+    for i in range(len(y)):
+        kept = np.arange(len(y)) != i
+        solution = np.linalg.lstsq(x[kept], y[kept], rcond=None)[0]
+        errors.append(abs(float(10 ** (x[i] @ solution) - 10 ** y[i])))
+    return float(np.mean(errors))
+
+
+def judge_law(law: Law) -> tuple[str, str]:
+    """Return verdict and reason of "calibration gets cheaper as the margin grows, and width and margin predict it".
+
+    SUPPORTED: the fit may be given, the margin's exponent is negative (its interval below 0), and left-out points are
+    predicted better than by their mean. REFUTED: the exponent's interval lies above 0, or left-out points are predicted
+    worse than by their mean where the fit may be given. VACUOUS: no two points differ, or none has a floor.
+    """
+    if law.distinct_responses < 2:
+        counted = f"{law.n_used} of {law.n_points} points have a floor, and it is one and the same"
+        none = f"none of {law.n_points} points meets the published thresholds at any budget"
+        return "VACUOUS", f"nothing to fit: {counted if law.n_used else none}"
+    interval, error, of_the_mean = law.gamma_interval, law.loo_mae_steps, law.loo_mae_steps_of_the_mean
+    if law.coefficients is None or interval is None or error is None or of_the_mean is None:
+        return "INCONCLUSIVE", f"the law cannot be fitted: {law.r2_withheld or 'too few points'}"
+    words = (
+        f"exponent of the margin {law.coefficients['gamma']:.3g} [{interval[0]:.3g}, {interval[1]:.3g}], "
+        f"leave-one-out error {error:.3g} steps, of their mean {of_the_mean:.3g}, "
+        f"{law.n_used} of {law.n_points} points, {law.distinct_responses} distinct responses"
+    )
+    if interval[0] > 0:
+        return "REFUTED", f"calibration gets dearer, not cheaper, as the margin grows: {words}"
+    if law.r2_withheld:
+        return "INCONCLUSIVE", f"{words}; no R2: {law.r2_withheld}"
+    if error >= of_the_mean:
+        return "REFUTED", f"left-out points are predicted no better than by their mean: {words}"
+    if interval[1] < 0:
+        return "SUPPORTED", f"{words}; R2 {law.r2:.3g}"
+    return "INCONCLUSIVE", f"the sign of the margin's exponent is not shown: {words}; R2 {law.r2:.3g}"
+
+
+JUDGED = (OfStudies("scaling_law", studies, judge, again),)

@@ -1,0 +1,97 @@
+"""What jobs took: the committed table of a scale (`results/reference/<scale>/jobs.csv`), the benchmarks of a run."""
+
+import csv
+import io
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from abi.base.errors import DataError
+from abi.base.files import ROOT, write_text
+
+COLUMNS = ("rule", "wildcards", "seconds", "mem_mb")
+REFERENCE = ROOT / "results" / "reference"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one job took."""
+
+    rule: str
+    wildcards: str
+    seconds: float
+    mem_mb: float | None
+    cpu_s: float | None = field(default=None, compare=False)
+
+
+def read_measured(path: str | Path) -> list[Measured]:
+    """Return a table of measured jobs, nothing where there is none. Raises: DataError: it is damaged."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        found = [
+            Measured(
+                row["rule"], row["wildcards"], float(row["seconds"]), float(row["mem_mb"]) if row["mem_mb"] else None
+            )
+            for row in rows
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise DataError(
+            f"{path}: is no table of {', '.join(COLUMNS)}; write it again with `abi docs --adopt`"
+        ) from None
+    bad = next((m for m in found if not (math.isfinite(m.seconds) and m.seconds >= 0)), None)
+    if bad:
+        raise DataError(
+            f"{path}: {bad.rule} {bad.wildcards} has {bad.seconds} seconds; write it again with `abi docs --adopt`"
+        )
+    return found
+
+
+def measured_jobs(folder: str | Path) -> list[Measured]:
+    """Return what the benchmark files below a folder say, sorted. Raises: DataError: one of them is damaged.
+
+    CPU and memory are those that the job's own log names: its process may be another than the one Snakemake started
+    (`abi.base.warm`); of jobs that name none, those of the benchmark.
+    """
+    found = []
+    for path in sorted(Path(folder).rglob("*.tsv")):
+        rule, _, wildcards = path.relative_to(folder).as_posix().removesuffix(".tsv").partition("/")
+        try:
+            row = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))[-1]
+            seconds = float(row["s"])
+            memory, cpu = (_known(row.get(column) or "") for column in ("max_rss", "cpu_time"))
+        except (IndexError, KeyError, TypeError, ValueError):
+            raise DataError(f"{path}: is no benchmark of Snakemake; delete it and run its job again") from None
+        told = _told(Path(folder).with_name("logs") / path.relative_to(folder).with_suffix(".log"))
+        cpu, memory = told or (cpu, memory)
+        found.append(Measured(rule, wildcards, seconds, memory, cpu))
+    return found
+
+
+def _told(log: Path) -> tuple[float, float] | None:
+    """Return the CPU seconds and MB in the last line of a job's log, None where it has none."""
+    last = log.read_text(encoding="utf-8", errors="replace").rpartition(" finished in ")[2] if log.is_file() else ""
+    told = re.search(r"([\d.]+) s of CPU, (\d+) MB at most", last)
+    return None if told is None else (float(told[1]), float(told[2]))
+
+
+def _known(cell: str) -> float | None:
+    """Return the number in a cell of a benchmark, None where Snakemake could not measure."""
+    return float(cell) if re.fullmatch(r"[\d.]+", cell) else None
+
+
+def adopt_jobs(scale: str) -> None:
+    """Write the committed table of measured jobs of a scale from the benchmarks of its run, if it left any."""
+    found = measured_jobs(Path("results") / scale / "benchmarks")
+    if not found:
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for job in found:
+        memory = "" if job.mem_mb is None else f"{job.mem_mb:.0f}"
+        writer.writerow([job.rule, job.wildcards, f"{job.seconds:.1f}", memory])
+    write_text(REFERENCE / scale / "jobs.csv", text.getvalue())

@@ -1,0 +1,114 @@
+"""`config/scales/<scale>.yaml`: how much of everything there is."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from abi.base.typed import Count, Typed
+from abi.plan.specs.arms import AlignmentSection, EvaluationSection, FitName, FitSection
+from abi.plan.specs.models import BackboneSection, ModuleSection
+from abi.plan.specs.shared import Positive, Shares
+from abi.plan.specs.studies import UpdateSection
+from abi.plan.specs.text import HubData, Source, TextSection
+
+Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+"""What may name a backbone, a text or a module: it becomes part of a path and a wildcard of the workflow."""
+UNPINNED = "unpinned"
+
+
+class SeedsPerJob(Typed):
+    """Seeds that share one job (saves imports on a laptop; 1 on a cluster)."""
+
+    modules: Positive
+    """seeds per training job"""
+    alignments: Positive
+    """seeds per alignment job"""
+    calibration: Positive
+    """seeds per calibration job"""
+    evaluation: Positive
+    """seeds per evaluation job"""
+    updates: Positive
+    """seeds per job that updates, reads or evaluates updated backbones"""
+
+    def of(self, stage: str) -> int:
+        """Return the seeds per job of a stage."""
+        found: int = getattr(self, stage)
+        return found
+
+
+class Resources(Typed):
+    """What a job may use."""
+
+    mem_mb: Annotated[int, Field(ge=100)]
+    """memory in MB"""
+    runtime: Positive
+    """minutes"""
+    threads: Positive
+    """threads; figures are reproducible bit for bit at one number of threads"""
+    gpu: Count
+    """GPUs asked of a cluster"""
+
+
+class JobsSection(Typed):
+    """How work is cut into jobs."""
+
+    seeds_per_job: SeedsPerJob
+    """seeds that share one job (saves imports on a laptop; 1 on a cluster)"""
+    resources: dict[str, Resources]
+    """rule -> resources, `default` for the rest"""
+
+    @model_validator(mode="after")
+    def _has_a_default(self) -> Self:
+        if "default" not in self.resources:
+            raise ValueError("resources needs `default`; add it")
+        return self
+
+
+class Scale(Typed):
+    """A file of `config/scales`."""
+
+    scale: Annotated[str, Field(pattern="^[a-z0-9_]+$")]
+    """name of the scale; results go to results/<scale>"""
+    extends: str | None = None
+    """scale whose keys are the defaults of this one"""
+    description: str
+    """one line"""
+    meaningless: bool
+    """whether verdicts are marked as meaningless (budgets too small to say anything)"""
+    max_seeds: Positive
+    """cap on the seeds of every claim"""
+    sources: dict[str, Annotated[list[Source], Field(min_length=1)]]
+    """name -> list of places text comes from"""
+    split: Shares
+    """share of groups per split; they sum to 1"""
+    salt: str
+    """mixed into the group hash that splits"""
+    texts: dict[Name, TextSection]
+    """name -> how a text is made"""
+    backbones: dict[Name, BackboneSection]
+    """name -> definition"""
+    modules: dict[Name, ModuleSection]
+    """name -> shape and training"""
+    updates: dict[Name, UpdateSection] = {}
+    """name -> how a backbone is updated on general text; the result is a backbone like any other"""
+    alignment: AlignmentSection
+    """how spaces are aligned"""
+    calibration: dict[FitName, FitSection]
+    """fit -> budget shared by all arms of a pair and seed"""
+    evaluation: EvaluationSection
+    """how evidence is made"""
+    jobs: JobsSection
+    """how work is cut into jobs"""
+
+    def split_of(self, text: str) -> Shares:
+        """Return the share of a text's groups per split: its own, or the scale's."""
+        return self.texts[text].split or self.split
+
+    def unpinned(self) -> list[str]:
+        """Return what of this scale has no pinned revision yet."""
+        hubs = [name for name, b in self.backbones.items() if b.hub is not None and b.hub.revision == UNPINNED]
+        return hubs + [data.id for data in self.hub_data() if data.revision == UNPINNED]
+
+    def hub_data(self) -> list[HubData]:
+        """Return the sources that are data sets of the hub."""
+        return [place for places in self.sources.values() for place in places if isinstance(place, HubData)]

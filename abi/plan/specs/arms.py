@@ -1,0 +1,178 @@
+"""What alignments, fitted arms and their evidence depend on."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from abi.base.catalogue import Regime
+from abi.base.typed import Count, Typed
+from abi.plan.specs.models import Shape, WriteStates
+from abi.plan.specs.shared import UNIQUE, BatchOf, Fraction, Once, Phases, Positive, Rate, Seeds
+
+FitName = Literal["kd", "ce", "matched", "correction-mse"]
+Form = Literal["module", "linear", "bias", "lora"]
+
+
+class AlignmentSection(Typed):
+    """How spaces are aligned."""
+
+    text: str
+    """text whose positions are paired"""
+    split: Literal["train", "calibration"]
+    """its split"""
+    max_rows: Annotated[int, Field(ge=100)]
+    """most paired rows"""
+    pool: Positive
+    """paired positions averaged into one row (about 20 for the published mean-pooled sentences)"""
+
+
+class EvaluationSection(Typed):
+    """How evidence is made."""
+
+    windows_per_batch: Positive
+    """windows whose logits are in memory at once"""
+    training_windows: Positive
+    """train windows reported as on_training_text"""
+    n_chunks: Positive
+    """windows per published random draw"""
+    rng_seeds: list[int]
+    """the record's five draw seeds"""
+
+
+class Looks(Typed):
+    """Where a scaling law looks at one run of a fit."""
+
+    steps: Annotated[list[Count], Field(min_length=2, json_schema_extra=UNIQUE), Once]
+    """steps, ascending"""
+    lr: Rate
+    """constant rate"""
+    warmup: Count
+    """steps of linear warm-up"""
+
+
+class VariantSection(Typed):
+    """The same fit with other steps, a share of the text or other text."""
+
+    steps: Positive | None = None
+    """steps"""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """share of the paired positions"""
+    text: Literal["", "written"] = ""
+    """written: the lesson is on text that the source draws with its module, in place of general text"""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("changes nothing; give it `steps`, `share` or `text`")
+        return self
+
+
+class WrittenDocuments(Typed):
+    """Documents that a source writes, per split; those of calibration choose the gain."""
+
+    train: Positive
+    """documents"""
+    calibration: Positive
+    """documents"""
+
+    def of(self) -> dict[str, int]:
+        """Return split -> documents."""
+        return {"train": self.train, "calibration": self.calibration}
+
+
+class WrittenSection(Typed):
+    """Text that a source draws with its module, for variants on written text."""
+
+    documents: WrittenDocuments
+    """documents per split; calibration ones choose the gain"""
+    sequences: Positive
+    """sequences of a window's length in a document"""
+    temperature: Rate
+    """of the draws"""
+
+
+class FitSection(Typed):
+    """The budget that all arms of a pair and seed share."""
+
+    temperature: Rate = 2.0
+    """KD temperature"""
+    kd_weight: Fraction = 0.9
+    """weight of the teacher against CE"""
+    batch: Positive
+    """windows or positions per step"""
+    batch_of: BatchOf = "windows"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW weight decay"""
+    budgets: Looks | None = None
+    """where a scaling law looks at one run of this fit"""
+    windows: Annotated[list[Positive], Field(min_length=1, json_schema_extra=UNIQUE), Once] | None = None
+    """ladder of domain windows (few-shot); the figure is its mean"""
+    variants: dict[Annotated[str, Field(pattern="^[a-z]+-[a-z0-9]+$")], VariantSection] = {}
+    """name -> the same fit with other steps, a share of the text or other text"""
+    written: WrittenSection | None = None
+    """text that a source draws with its module, for variants on written text"""
+    ridge_penalty: Rate
+    """closed form, relative to the mean diagonal"""
+    closed_form_rows: Positive | None = None
+    """positions a closed form reads at most, in windows spread evenly; all if absent"""
+    phases: dict[Form, Phases]
+    """phases per form; every form has the same number of steps"""
+
+    def steps_of(self, form: Form) -> int:
+        """Return the steps of a form."""
+        return sum(phase.steps for phase in self.phases[form])
+
+
+class FitAlignment(Typed):
+    """What the rotations of a batch of seeds depend on."""
+
+    module: Shape
+    max_rows: Positive
+    pool: Positive
+    split: Literal["train", "calibration"]
+    seeds: Seeds
+
+
+class CalibrateArms(Typed):
+    """What the fitted arms of a batch of seeds depend on."""
+
+    regime: Regime
+    arms: list[str]
+    fit: FitName
+    budget: FitSection
+    module: Shape
+    text: str
+    seeds: Seeds
+    variants: list[str]
+    closed_only: Seeds
+    """seeds that only the closed form has"""
+    max_rows: Positive | None = None
+    """paired positions at most (general-only)"""
+
+
+class TrainLora(Typed):
+    """What the adapters of a batch of seeds depend on: the budget of the other arms, the size of their interface."""
+
+    regime: Regime
+    fit: FitName
+    budget: FitSection
+    module: Shape
+    seeds: Seeds
+    variants: list[str]
+    training_windows: Positive | None = None
+
+
+class WriteLessonText(WrittenSection):
+    """What the text that a batch of source modules writes, and the states on it, depend on."""
+
+    seeds: Seeds
+    source: WriteStates
+    target: WriteStates
+
+
+class EvaluateArms(EvaluationSection):
+    """What the evidence of a batch of seeds depends on."""
+
+    regime: Regime
+    seeds: Seeds
+    closed_only: Seeds

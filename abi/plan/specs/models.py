@@ -1,0 +1,163 @@
+"""What backbones, their states and native modules depend on."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from abi.base.typed import Count, Typed
+from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Positive, Rate, Revision, Seeds, Shares, Split, Window
+
+Tap = Count | Literal["final"]
+
+
+class TokenizerSection(Typed):
+    """A tokenizer that is trained."""
+
+    kind: Literal["unigram", "bpe"]
+    """SentencePiece unigram or byte-level BPE"""
+    vocab_size: Annotated[int, Field(ge=300)]
+    """tokens"""
+
+
+class Pretraining(Typed):
+    """How a small backbone is pretrained."""
+
+    steps: Positive
+    """steps"""
+    batch: Positive
+    """windows per step"""
+    lr: Rate
+    """peak rate, cosine to a tenth"""
+    warmup: Count
+    """steps of linear warm-up"""
+    seed: Count
+    """initialisation and data order"""
+
+
+class Build(Typed):
+    """A backbone that is built from text."""
+
+    text: str
+    """text it is pretrained on (train split only)"""
+    tokenizer: TokenizerSection
+    model_type: str
+    """model_type of a transformers class"""
+    config: dict[str, Any]
+    """keywords of its config class"""
+    pretraining: Pretraining
+
+    @property
+    def width(self) -> int | None:
+        """Width D that the keywords name, if they do."""
+        found = self.config.get("d_model") or self.config.get("n_embd") or self.config.get("hidden_size")
+        return found if isinstance(found, int) else None
+
+
+class Hub(Typed):
+    """A backbone of the hub."""
+
+    id: str
+    """model of the hub"""
+    revision: Revision
+    """40 hex digits or unpinned"""
+
+
+class Made(Typed):
+    """Where a backbone comes from: `build` or `hub`, one of them."""
+
+    build: Build | None = None
+    hub: Hub | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.build is None) == (self.hub is None):
+            raise ValueError("needs either `build` or `hub`")
+        return self
+
+
+class BackboneSection(Made):
+    """A backbone of the scale."""
+
+    window: Window
+    taps: list[Count]
+    """hidden states stored beside the final one"""
+    width: Positive | None = None
+    """width D of a backbone of the hub, where a scaling law needs it before the download"""
+
+
+class BuildBackbone(Made):
+    """What a backbone depends on: its definition, with the window where it is built."""
+
+    window: Window | None = None
+
+
+class WriteStates(Typed):
+    """What the states of a backbone on a text depend on."""
+
+    window: Window
+    taps: list[Count]
+    max_windows: PerSplit
+    max_windows_per_document: PerSplit
+    min_scored: Positive
+    split: Shares
+    salt: str
+
+
+class Shape(Typed):
+    """Sizes of a module."""
+
+    d_abi: Positive
+    """width A of the ABI space"""
+    taps: Annotated[list[Tap], Field(min_length=1)]
+    """hidden states it reads"""
+    tap_norms: bool
+    """one LayerNorm per tap"""
+    expansion: Positive = 4
+    """hidden width of the domain net over A"""
+
+
+class Training(Typed):
+    """How something is trained."""
+
+    batch: Positive
+    """windows or positions per step"""
+    batch_of: BatchOf = "windows"
+    phases: Phases
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW weight decay"""
+
+    @property
+    def steps(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+
+class ModuleSection(Shape):
+    """Shape and training of a module."""
+
+    training: Training
+
+
+class TrainModules(Typed):
+    """What the native modules of a batch of seeds depend on."""
+
+    module: ModuleSection
+    role: Literal["source", "oracle", "reference"]
+    seeds: Seeds
+    text: str
+    name: str
+    """of the shape"""
+
+
+class TrainUpdatedModules(TrainModules):
+    """What the oracles of updated backbones depend on."""
+
+    updated: str
+    """`<update>.<stage>`"""
+
+
+class WriteUpdatedStates(WriteStates):
+    """What the states of updated backbones depend on; train states are stored where an oracle is trained."""
+
+    splits: list[Split]
+    seeds: Seeds

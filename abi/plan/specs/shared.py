@@ -1,0 +1,84 @@
+"""Small sections that several specs hold."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from abi.base.typed import Count, Typed
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Portion = Annotated[float, Field(gt=0, lt=1)]
+Seeds = list[Positive]
+Revision = Annotated[str, Field(pattern="^([0-9a-f]{40}|unpinned)$")]
+Split = Literal["train", "calibration", "test"]
+
+
+def _once(values: list[Any]) -> list[Any]:
+    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} stands there twice; take it out once")
+    return values
+
+
+Once = AfterValidator(_once)
+UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
+Names = Annotated[list[str], Field(min_length=1, json_schema_extra=UNIQUE), Once]
+"""Some names, at least one, each once."""
+BatchOf = Annotated[
+    Literal["windows", "positions"],
+    Field(description="`positions` are drawn singly from all windows; whole windows otherwise"),
+]
+
+
+class Shares(Typed):
+    """Share of a text's groups per split; they sum to 1."""
+
+    train: Portion
+    calibration: Portion
+    test: Portion
+
+    def of(self) -> dict[str, float]:
+        """Return split -> share."""
+        return {"train": self.train, "calibration": self.calibration, "test": self.test}
+
+
+class PerSplit(Typed):
+    """A number of windows per split."""
+
+    train: Positive
+    calibration: Positive
+    test: Positive
+
+    def of(self, split: str) -> int:
+        """Return the number of a split."""
+        found: int = getattr(self, split)
+        return found
+
+
+class Window(Typed):
+    """How a backbone reads text."""
+
+    length: Annotated[int, Field(ge=8)]
+    """tokens per window"""
+    prefix: Count
+    """tokens the encoder sees; 0 for a decoder-only model"""
+    skip: Count
+    """first positions that are not scored"""
+
+
+class Phase(Typed):
+    """A part of a training run."""
+
+    steps: Positive
+    """steps"""
+    lr: Rate
+    """peak learning rate"""
+    warmup: Count = 0
+    """steps of linear warm-up"""
+    decay: Literal["constant", "cosine"] = "constant"
+    """course after the warm-up"""
+
+
+Phases = Annotated[list[Phase], Field(min_length=1)]

@@ -1,0 +1,112 @@
+"""What updated backbones and the evidence of claims made of several studies depend on."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from abi.base.typed import Typed
+from abi.plan.specs.arms import EvaluationSection, FitName, Looks
+from abi.plan.specs.models import Shape
+from abi.plan.specs.shared import BatchOf, Fraction, Names, Phases, Positive, Rate, Seeds, Window
+
+Way = Literal["held", "free"]
+
+
+class UpdateTraining(Typed):
+    """How an updated backbone is trained."""
+
+    batch: Positive
+    """windows per step"""
+    phases: Phases
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW weight decay"""
+
+
+class UpdateSection(Typed):
+    """How a backbone is updated on general text; the result is a backbone like any other."""
+
+    backbone: str
+    """backbone of the scale that is updated"""
+    text: str
+    """general text it is updated on (train split only)"""
+    holds: Names
+    """domain texts whose modules' ABI states the stability term holds"""
+    module: str
+    """module shape of the scale"""
+    rounds: Positive
+    """rounds, each on its own part of the text, each from the one before"""
+    trains: Literal["all", "body"]
+    """`body` leaves embeddings and head as they are"""
+    stability: Rate
+    """weight of the stability term; every update is also made with weight 0"""
+    training: UpdateTraining
+
+
+class UpdateBackbone(Typed):
+    """What the updated backbones of a batch of seeds depend on."""
+
+    update: str
+    way: Way
+    round: Positive
+    seeds: Seeds
+    window: Window
+    rounds: Positive
+    trains: Literal["all", "body"]
+    training: UpdateTraining
+    holds: list[str]
+    stability: Annotated[float, Field(ge=0)]
+
+
+class GenerateText(Typed):
+    """What generated texts depend on."""
+
+    update: str
+    seeds: Seeds
+
+
+class StudyEvidence(EvaluationSection):
+    """What the evidence of every claim made of several studies depends on, for a batch of seeds."""
+
+    texts: list[str]
+    seeds: Seeds
+
+
+class UpdateEvidence(StudyEvidence):
+    """What the evidence of an update or of a succession of them depends on."""
+
+    kind: Literal["update", "succession"]
+    update: str
+    rounds: Positive
+
+
+class AtlasEvidence(StudyEvidence):
+    """What the evidence of an atlas depends on."""
+
+    kind: Literal["atlas"]
+    shared: str
+    mixture: list[str] = []
+    module: Shape
+    ridge_penalty: Rate
+    closed_form_rows: Positive | None
+
+
+class LawBudget(Typed):
+    """The part of a fit that a scaling law runs."""
+
+    temperature: Rate = 2.0
+    kd_weight: Fraction = 0.9
+    batch: Positive
+    batch_of: BatchOf = "windows"
+    budgets: Looks
+
+
+class LawEvidence(StudyEvidence):
+    """What the evidence of a scaling law depends on."""
+
+    kind: Literal["scaling_law"]
+    updates: list[str]
+    fit: FitName
+    budget: LawBudget
+
+
+EvaluateStudies = Annotated[UpdateEvidence | AtlasEvidence | LawEvidence, Field(discriminator="kind")]

@@ -1,0 +1,68 @@
+"""Digests follow the wings: which rules an edit of a file reruns, file by file."""
+
+from pathlib import Path
+
+import pytest
+
+from abi.base.catalogue import REGIMES
+from abi.base.digest import reached
+from abi.base.job import code_of, step_of
+
+ROOT = Path(__file__).parents[2]
+RULES = {path.stem for path in (ROOT / "abi" / "steps").glob("*.py")} - {"__init__"}
+JUDGES = {"judge_claim", "judge_study", "judge_ladder"}
+PAGES = {"summarise", "tabulate_transfers", "write_cards", "write_report"}
+READ_RESULTS = JUDGES | PAGES
+FITS = {"calibrate_arms", "train_lora"}
+EVIDENCE = {"evaluate_arms", "evaluate_studies"}
+
+RERUN = {
+    "abi/text/grammar.py": {"build_text"},
+    "abi/text/sources.py": {"build_text"},
+    "abi/plan/specs/text.py": {"build_text"},
+    "abi/models/build.py": {"build_backbone"},
+    "abi/models/lora.py": {"train_lora"},
+    "abi/models/update.py": {"update_backbone"},
+    "abi/arms/fitting.py": FITS,
+    "abi/arms/scores.py": EVIDENCE,
+    "abi/arms/atlas.py": {"evaluate_studies"},
+    "abi/judge/verdict.py": JUDGES,
+    "abi/judge/intervals.py": JUDGES | {"simulate_studies"},
+    "abi/judge/simulation.py": {"simulate_studies"},
+    "abi/judge/kinds/atlas.py": JUDGES,
+    "abi/judge/results.py": READ_RESULTS,
+    "abi/plan/specs/judge.py": READ_RESULTS | {"simulate_studies"},
+    "abi/plan/specs/report.py": PAGES - {"summarise"},
+    "abi/report/cards.py": {"write_cards"},
+    "abi/report/page/build.py": {"write_report"},
+    "abi/audit/record/sweeps.py": {"write_report"},  # which quotes the judgement of the record
+    "abi/audit/results/rejudge.py": set(),
+    "abi/plan/jobs.py": set(),
+    "abi/plan/kinds/transfer.py": set(),
+    "abi/plan/measured.py": {"write_report"},
+    "abi/cli/main.py": set(),
+    "abi/base/job.py": set(),
+    "abi/base/warm.py": set(),
+}
+
+
+@pytest.mark.parametrize("edited", RERUN)
+def test_an_edit_reruns_the_rules_of_its_wing_alone(edited):
+    assert (ROOT / edited).is_file()
+    assert {rule for rule in RULES if edited in reached((step_of(rule),))} == RERUN[edited]
+
+
+@pytest.mark.parametrize("wing", ["plan", "audit/results", "cli"])
+def test_no_rule_depends_on_what_plans_audits_and_commands(wing):
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "abi" / wing).rglob("*.py") if "specs" not in path.parts}
+    found = {file for rule in RULES for file in reached((step_of(rule),)) if file in files}
+    assert {Path(file).name for file in found} <= {"__init__.py", "measured.py"}
+
+
+def test_a_calibration_depends_on_the_teacher_of_its_own_regime():
+    codes = {regime: code_of("calibrate_arms", {"regime": regime}) for regime in REGIMES}
+    assert len(set(codes.values())) == len({regime.teacher for regime in REGIMES.values()}) == 2
+    for regime in REGIMES.values():
+        assert (ROOT / "abi" / "arms" / f"{regime.teacher}.py").is_file()
+    shared = reached((step_of("calibrate_arms"),))
+    assert not {f"abi/arms/{regime.teacher}.py" for regime in REGIMES.values()} & set(shared)

@@ -1,0 +1,166 @@
+"""The committed reference: every file is listed by its hash; what follows from other figures is found without the list."""
+
+import copy
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from made_results import build
+
+from abi.audit.results.checkout import published
+from abi.audit.results.findings import Checks
+from abi.audit.results.reading import ResultFile, checked, read_result
+from abi.audit.results.relations import check_result
+from abi.audit.results.snapshot import altered, write_manifest
+from abi.audit.results.verify import verify
+from abi.base.checksums import MANIFEST, listed
+from abi.judge.results import KINDS
+from abi.report import reference as committed
+
+TINY = Path(__file__).parents[2] / "results" / "reference" / "tiny"
+NAMES = sorted(path.name for path in TINY.glob("*.json"))
+KNOWN = published()
+WORDS = {"verdict": "VACUOUS", "verdict_at_strict_level": "VACUOUS", "reason": "because"}
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Claim id -> result file of the committed reference."""
+    files = [read_result(TINY / name, []) for name in NAMES]
+    return {file.result.claim.id: file for file in files}
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A private copy of the reference, below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("results/reference/tiny")
+    shutil.copytree(TINY, folder)
+    return folder
+
+
+def leaves(node, place=()):
+    """Yield the keys that lead to every leaf; a key may hold a slash."""
+    if isinstance(node, dict | list) and node:
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(value, (*place, key))
+    else:
+        yield place
+
+
+def changed(document, place):
+    """Return a copy with another value at one leaf."""
+    made = copy.deepcopy(dict(document))
+    node = made
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = other(node[place[-1]])
+    return made
+
+
+def other(value):
+    """Return another value of the same kind that a reader would notice."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 1.01 + 1e-3
+    if value == "SUPPORTED" or not isinstance(value, str):
+        return "REFUTED"
+    return "SUPPORTED" if value in ("REFUTED", "INCONCLUSIVE", "VACUOUS") else f"{value}x"
+
+
+def found(file, document, beside):
+    """Return the leaves that are named in a document that stands in place of a result file, its list left aside."""
+    checks = Checks(str(file.path))
+    result = checked(KINDS[file.document["format"]], document, file.path, checks.found)
+    if result is not None:
+        check_result(checks, ResultFile(file.path, document, result), beside, KNOWN)
+    return [finding.leaf for finding in checks.found]
+
+
+def test_the_committed_list_is_that_of_its_files():
+    assert altered(TINY) == []
+    assert set(listed((TINY / MANIFEST).read_text(encoding="utf-8"))) == {
+        path.name for path in TINY.iterdir() if path.name != MANIFEST
+    }
+
+
+@pytest.mark.slow
+def test_an_edit_of_any_leaf_is_found(copied):
+    draw, tried, named = random.Random(0), 0, 0
+    for name in NAMES:
+        path, text = copied / name, (copied / name).read_text(encoding="utf-8")
+        document = json.loads(text)
+        for leaf in draw.sample(list(leaves(document)), 8):
+            path.write_text(json.dumps(changed(document, leaf), indent=1), encoding="utf-8")
+            tried += 1
+            named += [finding.file for finding in altered(copied)] == [str(path)]
+        path.write_text(text, encoding="utf-8")
+    assert named == tried == 8 * len(NAMES)
+    assert altered(copied) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["jobs.csv", "summary.md", "calibration_scaling_law_b_results.json"])
+def test_a_file_that_is_altered_gone_or_added_is_named(copied, name):
+    assert verify().code() == 0
+    path = copied / name
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"{text}\n", encoding="utf-8")
+    assert [(f.file, f.kind) for f in verify().findings] == [(str(path), "TAMPERED")]
+    path.unlink()
+    assert f"{path}: is listed and not there" in [f.words().split(" (")[0] for f in verify().findings]
+    path.write_text(text, encoding="utf-8")
+    (copied / "more.txt").write_text("", encoding="utf-8")
+    assert [f.file for f in verify().findings] == [str(copied / "more.txt")]
+
+
+@pytest.mark.parametrize("list_of", [None, "", "no list\n"])
+def test_a_reference_without_its_list_is_found(copied, list_of):
+    (copied / MANIFEST).unlink()
+    if list_of is not None:
+        (copied / MANIFEST).write_text(list_of, encoding="utf-8")
+    assert verify().code() == 1
+
+
+@pytest.mark.parametrize("key", WORDS)
+def test_every_word_at_the_top_follows_from_the_figures_below(reference, key):
+    for file in reference.values():
+        value = WORDS[key] if file.document[key] != WORDS[key] else "REFUTED"
+        assert key in found(file, {**file.document, key: value}, reference), file.path.name
+
+
+SWEPT = ("fits", "curves", "matrices", "law", "record", "rungs", "claim", "checks", "tables", "perplexity")
+
+
+@pytest.mark.slow
+def test_most_edits_of_figures_are_found_although_the_list_was_regenerated(reference, capsys):
+    draw, tried, named = random.Random(1), dict.fromkeys(SWEPT, 0), dict.fromkeys(SWEPT, 0)
+    for file in reference.values():
+        for part in (key for key in SWEPT if file.document.get(key)):
+            own = list(leaves(file.document[part], (part,)))
+            for leaf in draw.sample(own, min(8, len(own))):
+                tried[part] += 1
+                named[part] += bool(found(file, changed(file.document, leaf), reference))
+    with capsys.disabled():
+        print(
+            "\nreference, list regenerated, found of tried: " + ", ".join(f"{k} {named[k]}/{tried[k]}" for k in SWEPT)
+        )
+    for part in SWEPT[:7]:  # of the rest the evidence alone can tell: --recompute
+        assert named[part] > 0.9 * tried[part], part
+
+
+@pytest.mark.slow
+def test_what_is_adopted_is_listed(tmp_path, monkeypatch):
+    build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(committed, "REFERENCE", Path("results/reference"))
+    monkeypatch.setattr(committed, "adopt_jobs", lambda scale: None)
+    committed.adopt("tiny")
+    assert altered(Path("results/reference/tiny")) == []
+    write_manifest(Path("results/reference/tiny"))
+    assert verify().code() == 0
