@@ -13,8 +13,11 @@ OUTSIDE_DIGEST = frozenset({"abi", "abi.base.errors", "abi.base.files", "abi.bas
 TEMPLATES = frozenset({".j2", ".css"})
 """Files of a package that make its pages: they belong to its code."""
 
-FOR_READERS = frozenset({"words", "colour", "description"})
-"""Keyword arguments that only readers see: no figure depends on them, so an edit of one reruns nothing."""
+FOR_READERS = {"abi/base/catalogue.py": ("words", "colour"), "abi/plan/specs/": ("description",)}
+"""Where a file lies -> keyword arguments in it that only readers see: no figure depends on them."""
+
+READERS = "abi/report/"
+"""What reaches this wing shows those words: for its rules they count."""
 
 
 def code_digest(*paths: str, root: Path = ROOT) -> str:
@@ -42,7 +45,20 @@ def reached(starts: tuple[str, ...], root: Path = ROOT) -> dict[str, str]:
         for module in imported:
             place = Path(root, *module.split("."))
             todo += [place.with_suffix(".py"), place / "__init__.py"]
+    if any(name.startswith(READERS) for name in found):
+        hidden = [name for name in found if _for_readers(name)]
+        found |= {name: _tree_digest(_parsed(Path(root, name))) for name in hidden}
     return found
+
+
+def _for_readers(name: str) -> tuple[str, ...]:
+    """Return the keyword arguments of a file that only readers see."""
+    return next((keywords for place, keywords in FOR_READERS.items() if name.startswith(place)), ())
+
+
+@functools.cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @functools.cache
@@ -50,10 +66,10 @@ def _read(path: Path, root: Path) -> tuple[dict[str, str], list[str]]:
     """Return name -> digest of a file and its package's templates, and the `abi` modules it imports; parsed once."""
     relative = path.relative_to(root)
     package = relative.with_suffix("").parts[:-1]
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _parsed(path)
     nodes = list(ast.walk(tree))
     names = {name for node in nodes for name in _imported(node, package)}
-    found = {str(relative): _tree_digest(tree)}
+    found = {str(relative): _tree_digest(tree, _for_readers(relative.as_posix()))}
     if path.name == "__init__.py":
         templates = [file for file in path.parent.iterdir() if file.suffix in TEMPLATES]
         found |= {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in templates}
@@ -80,13 +96,14 @@ def _imported(node: ast.AST, package: tuple[str, ...]) -> list[str]:
     return []
 
 
-def _tree_digest(tree: ast.AST) -> str:
+def _tree_digest(tree: ast.AST, left_out: tuple[str, ...] = ()) -> str:
+    """Return the digest of a syntax tree. Args: left_out: keyword arguments that do not count."""
     parts: list[str] = []
-    _walk(tree, parts)
+    _walk(tree, parts, left_out)
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def _walk(node: object, parts: list[str]) -> None:
+def _walk(node: object, parts: list[str], left_out: tuple[str, ...]) -> None:
     if isinstance(node, ast.AST):
         parts.append(f"({type(node).__name__}")
         for field, value in ast.iter_fields(node):
@@ -95,13 +112,13 @@ def _walk(node: object, parts: list[str]) -> None:
             if field == "body" and isinstance(value, list):
                 value = [item for item in value if not _is_docstring(item)]
             if field == "keywords":
-                value = [item for item in value if item.arg not in FOR_READERS]
+                value = [item for item in value if item.arg not in left_out]
             parts.append(f" {field}=")
-            _walk(value, parts)
+            _walk(value, parts, left_out)
         parts.append(")")
     elif isinstance(node, list):
         for item in node:
-            _walk(item, parts)
+            _walk(item, parts, left_out)
     else:
         parts.append(repr(node))
 

@@ -161,6 +161,9 @@ def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
     except (AbiError, OSError) as error:
         log.error("%s: %s", snakemake.rule, error)
         raise SystemExit(2) from None
+    except ValidationError as error:  # a figure that is none, where a document is made of figures
+        log.error("%s: %s; nothing was written, look at the figures above", snakemake.rule, fault(error))
+        raise SystemExit(2) from None
     except Exception:
         log.exception("%s failed; this is a fault of abi, please report it", snakemake.rule)
         raise SystemExit(1) from None

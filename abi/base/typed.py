@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abi.base.errors import DataError
-from abi.base.files import parse_file, write_text
+from abi.base.files import parse_file, parse_json, write_text
 
 
 class Typed(BaseModel):
@@ -21,6 +21,7 @@ class Typed(BaseModel):
         strict=True,
         frozen=True,
         allow_inf_nan=False,
+        ser_json_inf_nan="constants",  # so that `write` sees a figure that is none; the default would write null
         populate_by_name=True,
         use_attribute_docstrings=True,
         defer_build=True,  # a command builds the models it uses, not every one it imports
@@ -94,8 +95,15 @@ class Document(Typed):
         return f"abi/{cls.kind}@1"
 
     def write(self, path: str | Path) -> None:
-        """Write the document, atomically."""
-        write_text(path, self._named().model_dump_json(indent=1, by_alias=True, exclude_unset=True) + "\n")
+        """Write the document, atomically. Raises: DataError: a figure is NaN or infinite; nothing is written."""
+        text = self._named().model_dump_json(indent=1, by_alias=True, exclude_unset=True)
+        try:
+            parse_json(text)
+        except ValueError:
+            raise DataError(
+                f"{path}: a figure is NaN or infinite; nothing was written, look at the job's log"
+            ) from None
+        write_text(path, text + "\n")
 
     def file(self) -> dict[str, Any]:
         """Return the JSON values that `write` writes."""
@@ -109,4 +117,4 @@ def fault(error: ValidationError) -> str:
     """Return the first fault of a document in words: where, and what is wrong."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "the file"
-    return f"{place}: {first['msg'][:200]}"
+    return f"{place}: {first['msg'].partition(' or instance of')[0][:200]}"

@@ -139,8 +139,10 @@ def _apply_lock(scale: dict[str, Any], lock: Any, path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is no lock of `abi pin`; delete it and pin again")
     backbones, sources = tables
     for name, revision in backbones.items():
-        if name in scale["backbones"] and "hub" in scale["backbones"][name]:
-            scale["backbones"][name]["hub"]["revision"] = revision
+        entry = scale["backbones"].get(name)
+        hub = entry.get("hub") if isinstance(entry, dict) else None
+        if isinstance(hub, dict):
+            hub["revision"] = revision
     for place in (place for places in scale["sources"].values() for place in places):
         if place.get("id") in sources:
             place["revision"] = sources[place["id"]]

@@ -1,11 +1,12 @@
 """Digests follow the wings: which rules an edit of a file reruns, file by file."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from abi.base.catalogue import REGIMES
-from abi.base.digest import reached
+from abi.base.digest import code_digest, reached
 from abi.base.job import code_of, step_of
 
 ROOT = Path(__file__).parents[2]
@@ -66,3 +67,27 @@ def test_a_calibration_depends_on_the_teacher_of_its_own_regime():
         assert (ROOT / "abi" / "arms" / f"{regime.teacher}.py").is_file()
     shared = reached((step_of("calibrate_arms"),))
     assert not {f"abi/arms/{regime.teacher}.py" for regime in REGIMES.values()} & set(shared)
+
+
+def reworded(tmp_path, file, old, new):
+    """The rules whose digest changes when a file of a copy is edited."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    for copy in (before, after):
+        shutil.copytree(ROOT / "abi", copy / "abi", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (after / file).read_text(encoding="utf-8")
+    assert old in text
+    (after / file).write_text(text.replace(old, new), encoding="utf-8")
+    return {rule for rule in RULES if code_digest(step_of(rule), root=before) != code_digest(step_of(rule), root=after)}
+
+
+def test_words_of_the_catalogue_count_for_what_shows_them_alone(tmp_path):
+    found = reworded(tmp_path, "abi/base/catalogue.py", 'words="the claimed arm"', 'words="the arm that is claimed"')
+    assert found == {
+        rule for rule in RULES if any(name.startswith("abi/report/") for name in reached((step_of(rule),)))
+    }
+    assert "summarise" in found
+    assert "train_modules" not in found
+
+
+def test_words_elsewhere_count(tmp_path):
+    assert "judge_study" in reworded(tmp_path, "abi/judge/studies.py", "words=", "words=1 or ")

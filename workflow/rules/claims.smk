@@ -104,7 +104,7 @@ rule verify:
         mem_mb=resource("verify", "mem_mb"),
         runtime=resource("verify", "runtime"),
     params:
-        code=code_digest("abi/audit/results/verify.py", root=ROOT),
+        code=code_digest("abi/cli/verify.py", root=ROOT),
     shell:
         "python -m abi.cli verify --json > {output} 2> {log}"
 
