@@ -10,7 +10,8 @@ from torch import Tensor
 
 from abi.arms.forms import ArmForm
 from abi.arms.metrics import evaluate
-from abi.base.catalogue import METRICS, REFERENCE
+from abi.base.catalogue import REFERENCE
+from abi.base.names import AGREEMENT
 from abi.models.states import Head, States
 
 EvidenceRow = tuple[str, str, int, int, str, str, str, int, str, float]
@@ -109,7 +110,7 @@ def published_draws(
     """
     drawn = {rng_seed: np.random.default_rng(rng_seed).integers(0, n_windows, n_chunks) for rng_seed in rng_seeds}
     for one in scores:
-        if one.scope != "domain" or one.metric not in METRICS or not METRICS[one.metric].agreement:
+        if one.scope != "domain" or one.metric not in AGREEMENT:
             continue
         for rng_seed, chosen in drawn.items():
             for chunk, window in enumerate(chosen):

@@ -329,21 +329,20 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of one document. Args: agreement: one of the four of the NIB; unit: of the value."""
+    """A figure of one document. Args: unit: of the value."""
 
     name: str
     lower_is_better: bool
     unit: str = ""
-    agreement: bool = False
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("js_nats", True, "nats", agreement=True),
-        Metric("top1", False, agreement=True),
-        Metric("top5", False, agreement=True),
-        Metric("entropy_diff_nats", True, "nats", agreement=True),
+        Metric("js_nats", True, "nats"),
+        Metric("top1", False),
+        Metric("top5", False),
+        Metric("entropy_diff_nats", True, "nats"),
         Metric("bits_per_byte", True, "bits per byte"),
         Metric("loss_nats", True, "nats per token"),
         Metric("top5_margin", False, "logits"),
@@ -362,11 +361,6 @@ def arm_words(kind: str, arm: str) -> str:
         return f"two charts mixed, the first by {arm.removeprefix(MIXED)} %"
     known = ARMS.get(arm)
     return "-" if known is None else known.of_kind.get(kind, known.words)
-
-
-def by_form(form: str) -> tuple[str, ...]:
-    """Return the kinds of claims of one form."""
-    return tuple(kind.name for kind in KINDS.values() if kind.form == form)
 
 
 def frozen_net(arm: str, regime: str) -> str | None:

@@ -73,11 +73,6 @@ class Workflow(Planner):
         """Return the inputs of a verdict."""
         return self._of[claim_id].verdict_input()
 
-    study_evaluation_spec, study_input = evaluation_spec, evaluation_input
-    study_verdict_spec = ladder_spec = verdict_spec
-    study_verdict_input = ladder_input = verdict_input
-    study_modules = modules_of
-
     alignment_spec, alignment_input = _asked("alignment_spec"), _asked("alignment_input")
     written_spec, written_input = _asked("written_spec"), _asked("written_input")
     writes, written_files = _asked("writes"), _asked("written_files")

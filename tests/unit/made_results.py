@@ -185,7 +185,7 @@ def judge(study, claim):
 
 def judge_ladder(study, claim):
     paths = study.result_files(study.claim(claim).rungs)
-    spec, code = JudgeLadder.model_validate(study.ladder_spec(claim)), code_of("judge_ladder", {})
+    spec, code = JudgeLadder.model_validate(study.verdict_spec(claim)), code_of("judge_ladder", {})
     job = Job("judge_ladder", spec, code, paths, 1)
     ladder.run(job, {"rungs": paths}, {"result": study.result_file(claim)})
 

@@ -92,7 +92,7 @@ def evidence(claim_id, levels=None, groups=32):
 
 def write_manifests(claim_id):
     """Write what the verdict reads beside the evidence: modules, oracles, updates, generated text."""
-    for name, paths in STUDY.study_verdict_input(claim_id).items():
+    for name, paths in STUDY.verdict_input(claim_id).items():
         for path in (Path(p) for p in paths if not Path(p).exists()):
             batch, parts = path.stem, path.parts[2:]
             if parts[0] in ("modules", "updated_modules"):
@@ -128,21 +128,21 @@ def write_manifests(claim_id):
 
 
 def write_evidence(claim_id, frame):
-    inputs = STUDY.study_verdict_input(claim_id)
+    inputs = STUDY.verdict_input(claim_id)
     for place, drawn, told in zip(inputs["evidence"], inputs["draws"], inputs["manifests"], strict=True):
         batch = Path(told).stem
         write_csv(place, frame[frame["seed"].isin(seeds_of(batch))])
         write_csv(drawn, draws("s", "arm").assign(seed=seeds_of(batch)[0]))
         code = code_of("evaluate_studies", {})
-        job = Job("evaluate_studies", STUDY.study_evaluation_spec(claim_id, batch), code, [], 1)
+        job = Job("evaluate_studies", STUDY.evaluation_spec(claim_id, batch), code, [], 1)
         evidence_files.write_promise(told, job.provenance())
 
 
 def judge_study(claim_id):
-    inputs = STUDY.study_verdict_input(claim_id)
+    inputs = STUDY.verdict_input(claim_id)
     paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
     code = code_of("judge_study", {})
-    job = Job("judge_study", JudgeStudy.model_validate(STUDY.study_verdict_spec(claim_id)), code, paths, 1)
+    job = Job("judge_study", JudgeStudy.model_validate(STUDY.verdict_spec(claim_id)), code, paths, 1)
     run(job, inputs, {"result": STUDY.result_file(claim_id)})
 
 
@@ -154,7 +154,7 @@ def make_study(claim_id, levels=None, groups=32):
 
 def make_aggregate():
     """The aggregate from the results of its rungs, which are there, and made-up alignments."""
-    inputs = STUDY.ladder_input(AGGREGATE)
+    inputs = STUDY.verdict_input(AGGREGATE)
     for path in inputs["alignments"]:
         claim, batch = path.split("/")[-2:]
         entries = [{**ALIGNED, "seed": s, "rotation": "aligned"} for s in seeds_of(Path(batch).stem)]
@@ -163,7 +163,7 @@ def make_aggregate():
         )
     code = code_of("judge_ladder", {})
     flat = [*inputs["rungs"], *inputs["alignments"]]
-    job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.ladder_spec(AGGREGATE)), code, flat, 1)
+    job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.verdict_spec(AGGREGATE)), code, flat, 1)
     judge_ladder.run(job, inputs, {"result": STUDY.result_file(AGGREGATE)})
 
 

@@ -120,7 +120,7 @@ def test_the_update_of_the_page_is_made_both_ways_and_read_before_and_after(stud
     assert study.stages_of(SUCCESSION) == ["held.1", "free.1", "held.2", "free.2"]
     held, free = (study.update_spec("smollm_general", f"{way}.1", "1-3") for way in ("held", "free"))
     assert held | {"way": "free", "holds": [], "stability": 0.0} == free
-    inputs = study.study_input(SUCCESSION, "1-3")
+    inputs = study.evaluation_input(SUCCESSION, "1-3")
     for role in ("source", "oracle", "before"):
         assert {f"{role}_python", f"{role}_{TEXT}"} <= set(inputs)
     assert len(inputs["oracles"]) == 4
@@ -129,10 +129,10 @@ def test_the_update_of_the_page_is_made_both_ways_and_read_before_and_after(stud
 
 
 def test_the_atlas_of_the_page_has_a_chart_per_domain(study):
-    inputs = study.study_input(ATLAS, "1-3")
+    inputs = study.evaluation_input(ATLAS, "1-3")
     for text in ("python", "general", TEXT):
         assert {f"oracle_{text}", f"reference_{text}", f"train_{text}", f"test_{text}"} <= set(inputs)
-    assert study.study_evaluation_spec(ATLAS, "1-3")["mixture"] == ["python", TEXT]
+    assert study.evaluation_spec(ATLAS, "1-3")["mixture"] == ["python", TEXT]
 
 
 def test_a_claim_about_a_text_that_its_update_does_not_hold_is_refused(root, tmp_path):

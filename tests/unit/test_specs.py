@@ -74,6 +74,6 @@ def test_a_pending_claim_names_the_scale_that_runs_it(study):
 
 
 def test_a_ladder_depends_on_its_rungs_alone(study):
-    spec = study.ladder_spec("cross_size")
+    spec = study.verdict_spec("cross_size")
     assert spec["claim"]["rungs"] == study.claim("cross_size").rungs
     assert study.ladder_files()[0] == "results/tiny/cross_size_large_nib_v9_results.json"

@@ -45,10 +45,10 @@ def jobs(study):
     found = {}
     for claim in study.config.studies:
         n_seeds = study.config.seeds(claim)
-        found[study.result_file(claim)] = study.study_verdict_spec(claim), study.study_verdict_input(claim)
+        found[study.result_file(claim)] = study.verdict_spec(claim), study.verdict_input(claim)
         for batch in study.batches("updates", n_seeds):
             path = f"{study.results}/evidence/{claim}/{batch}.json"
-            found[path] = study.study_evaluation_spec(claim, batch), study.study_input(claim, batch)
+            found[path] = study.evaluation_spec(claim, batch), study.evaluation_input(claim, batch)
         for update in study.updates_of(claim):
             for batch in study.update_batches(update, f"1-{n_seeds}"):
                 for stage in study.stages_of(claim):
@@ -84,7 +84,7 @@ def test_paths_name_update_stage_text_and_batch(study):
 
 @pytest.mark.parametrize("claim", UPDATES)
 def test_batches_cover_every_seed_of_a_claim_once(study, claim):
-    manifests = study.study_verdict_input(claim)["manifests"]
+    manifests = study.verdict_input(claim)["manifests"]
     seeds = [seed for path in manifests for seed in seeds_of(Path(path).stem)]
     assert seeds == list(range(1, study.config.seeds(claim) + 1))
 
@@ -92,13 +92,13 @@ def test_batches_cover_every_seed_of_a_claim_once(study, claim):
 @pytest.mark.parametrize("claim", UPDATES)
 def test_the_updates_a_claim_reads_hold_its_seeds(study, claim):
     for batch in study.batches("updates", study.config.seeds(claim)):
-        read = {Path(path).stem for path in study.study_input(claim, batch)["updates"]}
+        read = {Path(path).stem for path in study.evaluation_input(claim, batch)["updates"]}
         assert set(seeds_of(batch)) <= {seed for name in read for seed in seeds_of(name)}
 
 
 @pytest.mark.parametrize("claim", UPDATES)
 def test_every_module_a_job_reads_has_the_seeds_it_asks_for(study, claim):
-    for name, of in study.study_modules(claim).items():
+    for name, of in study.modules_of(claim).items():
         assert study.module_seeds(*of) >= study.config.seeds(claim), name
     for update in study.updates_of(claim):
         for batch in study.update_batches(update, f"1-{study.config.seeds(claim)}"):
@@ -147,15 +147,15 @@ def test_no_oracle_and_no_domain_text_enters_an_update(study):
 
 
 def test_claims_that_share_an_update_share_its_files(study):
-    one, other = (set(study.study_input(claim, "1-3")["updates"]) for claim in ("gpt2_update", "succession"))
+    one, other = (set(study.evaluation_input(claim, "1-3")["updates"]) for claim in ("gpt2_update", "succession"))
     assert one < other
     assert {study.updated("gpt2_medium_general", "held.1", "1-3")} == set(
-        study.study_input("calibration_scaling", "1-1")["updates"]
+        study.evaluation_input("calibration_scaling", "1-1")["updates"]
     ) & one
 
 
 def test_a_scaling_law_has_no_free_stage(study):
-    inputs = study.study_input("calibration_scaling", "1-1")
+    inputs = study.evaluation_input("calibration_scaling", "1-1")
     assert not [path for path in paths_of(inputs) if "/free." in path]
     assert len(inputs["updates"]) == 3
     assert len(inputs["states"]) == len(inputs["oracles"]) == 9
@@ -167,7 +167,7 @@ def test_a_scaling_law_has_no_free_stage(study):
 
 
 def test_an_atlas_reads_every_text_of_one_backbone(study):
-    inputs = study.study_input("domain_atlas", "1-3")
+    inputs = study.evaluation_input("domain_atlas", "1-3")
     assert inputs["shared"] == study.module_manifests(("gpt2_medium", "python", "standard", "source"), "1-3") != []
     assert {key for key in inputs if key.startswith(("train_", "test_"))} == {
         f"{split}_{text}" for split in ("train", "test") for text in ("python", "general", "markdown", "sql")
@@ -213,7 +213,7 @@ def test_a_text_whose_name_has_an_underscore_keeps_its_modules(root):
 
     edit(root, "scales/tiny.yaml", rename)
     study = edited(root, "claims.yaml", lambda c: c["claims"]["gpt2_update"].update(texts=["python_code"]))
-    inputs = study.study_input("gpt2_update", "1-3")
+    inputs = study.evaluation_input("gpt2_update", "1-3")
     assert {"source_python_code", "oracle_python_code", "before_python_code"} <= set(inputs)
     assert not [key for key in inputs if key in ("source_python", "source_sql")]
 
@@ -281,11 +281,11 @@ def test_a_faulty_update_of_a_scale_is_one_sentence(root, fault):
 
 def test_the_width_of_a_law_is_that_of_the_backbone():
     study = Workflow(load("tiny"))
-    widths = study.study_verdict_spec("calibration_scaling")["widths"]
+    widths = study.verdict_spec("calibration_scaling")["widths"]
     assert widths["gpt2_large_general"] == study.scale.backbones["gpt2_large"].build.config["n_embd"] == 160
     hub = {"hub": {"id": "x", "revision": "unpinned"}}
     study = rescaled(
         study, lambda s: s["backbones"]["gpt2_large"].update(hub) or s["backbones"]["gpt2_large"].pop("build")
     )
     with pytest.raises(ConfigError, match=r"backbones\.gpt2_large: a scaling law needs its `width`; add it"):
-        study.study_verdict_spec("calibration_scaling")
+        study.verdict_spec("calibration_scaling")
