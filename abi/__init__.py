@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from abi.arms.alignment import fit_procrustes
     from abi.base.errors import AbiError
-    from abi.judge.kinds.reconstruction import judge_reconstruction
-    from abi.judge.kinds.transfer import judge_transfer
+    from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
     from abi.judge.results import read_result
     from abi.judge.tables import read_evidence
     from abi.models.attach import attach, generate
@@ -28,7 +27,7 @@ _HOME = {
     "attach": "abi.models.attach",
     "fit_procrustes": "abi.arms.alignment",
     "generate": "abi.models.attach",
-    "judge_reconstruction": "abi.judge.kinds.reconstruction",
+    "judge_reconstruction": "abi.judge.kinds.transfer",
     "judge_transfer": "abi.judge.kinds.transfer",
     "load_backbone": "abi.models.backbone",
     "load_module": "abi.models.module",

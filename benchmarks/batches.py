@@ -17,15 +17,14 @@ import torch
 from calibration_rates import SEED, held_out, objective_on, pilot
 
 from abi.arms.closed_form import solve
-from abi.arms.data import Batch, Objective
-from abi.arms.fitting import Budget, Solved, gradient_tasks, train_arms
-from abi.arms.making import make
-from abi.arms.teacher import teacher_of
+from abi.arms.fitting import Budget, Solved, gradient_tasks, make, train_arms
+from abi.arms.gradient import Batch, Objective
 from abi.base.catalogue import ARMS
 from abi.models.loop import Schedule
 from abi.plan.config import load
 from abi.plan.specs.arms import CalibrateArms
 from abi.plan.workflow import Workflow
+from abi.steps.calibrate_arms import teacher_of
 
 NATIVE = (Batch(8), Batch(4), Batch(1024, "positions"), Batch(512, "positions"))
 CALIBRATION = (Batch(4), Batch(2), Batch(512, "positions"), Batch(256, "positions"), Batch(128, "positions"))
@@ -43,9 +42,9 @@ def main() -> None:
     torch.set_num_threads(1)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    given = {**study.calibration_spec(options.claim, f"{SEED}-{SEED}"), "variants": []}
+    given = {**study.of(options.claim).calibration_spec(f"{SEED}-{SEED}"), "variants": []}
     spec = CalibrateArms.model_validate(given)
-    teacher = teacher_of(spec, study.calibration_input(options.claim, f"{SEED}-{SEED}"))
+    teacher = teacher_of(spec, study.of(options.claim).calibration_input(f"{SEED}-{SEED}"))
     nets, data = teacher.of(SEED)
     check, budget = held_out(teacher, data), Budget.of(spec)
     claim = study.claim(options.claim)
@@ -70,7 +69,7 @@ def main() -> None:
                     f"{spec.fit} {name}",
                     batch.size,
                     batch.of,
-                    course[name].elapsed_s,
+                    course[name]["elapsed_s"],
                     f"{found:.4f}",
                 ]
             )

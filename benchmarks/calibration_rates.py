@@ -18,21 +18,18 @@ from pathlib import Path
 
 import torch
 
-from abi.arms.data import Batch, FitData, Objective
-from abi.arms.fitting import Budget, Solved, gradient_tasks, train_arms
+from abi.arms.fitting import Budget, Solved, gradient_tasks, make, train_arms
 from abi.arms.forms import StoredStates, corrections
-from abi.arms.gradient import ToFit, fit_gradients, objectives
-from abi.arms.making import make
-from abi.arms.teacher import Teacher, teacher_of
+from abi.arms.gradient import Batch, FitData, Objective, fit_gradients, objectives
 from abi.base.catalogue import ARMS, CANDIDATE, NATIVE, RANDOM
 from abi.base.manifests import BackboneManifest
-from abi.base.seeds import derive_seed
-from abi.models.loop import Schedule, Trained
-from abi.models.module import AbiModule
+from abi.models.loop import Member, Schedule, Trained
+from abi.models.module import AbiModule, derive_seed
 from abi.models.saved import read_states
 from abi.plan.config import load
 from abi.plan.specs.arms import CalibrateArms, TrainLora
 from abi.plan.workflow import Workflow
+from abi.steps.calibrate_arms import Teacher, teacher_of
 
 RATES = {
     "module": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
@@ -77,9 +74,9 @@ def held_out(teacher: Teacher, data: FitData) -> FitData:
 
 def rows_of(study: Workflow, claim_id: str, rates=RATES) -> Iterator[list]:
     """Yield a row of COLUMNS for every form and rate of a claim, and for its native modules where they are trained."""
-    given = {**study.calibration_spec(claim_id, f"{SEED}-{SEED}"), "variants": []}
+    given = {**study.of(claim_id).calibration_spec(f"{SEED}-{SEED}"), "variants": []}
     spec = CalibrateArms.model_validate(given)
-    teacher = teacher_of(spec, study.calibration_input(claim_id, f"{SEED}-{SEED}"))
+    teacher = teacher_of(spec, study.of(claim_id).calibration_input(f"{SEED}-{SEED}"))
     nets, data = teacher.of(SEED)
     check, budget = held_out(teacher, data), Budget.of(spec)
     for form, name in ARM[spec.regime].items():
@@ -90,7 +87,7 @@ def rows_of(study: Workflow, claim_id: str, rates=RATES) -> Iterator[list]:
             for task in gradient_tasks(data, replace(budget, schedules=schedules), SEED):
                 arm = make(recipe, name, teacher.config, nets, task.data, seed=SEED)
                 course = train_arms({name: arm}, task, budget, SEED, Solved(budget.ridge_penalty), None)[name]
-                found.append((objective_on(arm.model, check, budget.objective), course.final_loss))
+                found.append((objective_on(arm.model, check, budget.objective), course["final_loss"]))
             yield [
                 claim_id,
                 spec.fit,
@@ -110,8 +107,8 @@ def lora_rows(study: Workflow, claim_id: str, data: FitData, check: FitData, rat
     from abi.models.lora import adapt
     from abi.steps.train_lora import LORA, Lora, train_adapter
 
-    spec = TrainLora.model_validate({**study.lora_spec(claim_id, f"{SEED}-{SEED}"), "variants": []})
-    base = BackboneManifest.read(study.lora_input(claim_id, f"{SEED}-{SEED}")["backbone"])
+    spec = TrainLora.model_validate({**study.of(claim_id).lora_spec(f"{SEED}-{SEED}"), "variants": []})
+    base = BackboneManifest.read(study.of(claim_id).lora_input(f"{SEED}-{SEED}")["backbone"])
     backbone = load_backbone(study.backbone_folder(study.claim(claim_id).target))
     budget, lora = Budget.of(spec), Lora(backbone, base, spec.module, data.states)
     for rate in rates:
@@ -152,8 +149,10 @@ def native_rows(study: Workflow, claim_id: str, config, data: FitData, check: Fi
 def pilot(config, data: FitData, schedule: Schedule, batch: Batch) -> tuple[AbiModule, Trained]:
     """Return a native module and what its training left."""
     module = AbiModule(config, seed=derive_seed("pilot", SEED))
-    part = ToFit(module, dict(module.named_parameters()), {}, schedule)
-    [trained] = fit_gradients([part], data, Objective("ce"), batch=batch, seed=derive_seed("pilot-order", SEED))
+    part = Member("pilot", dict(module.named_parameters()), schedule)
+    [trained] = fit_gradients(
+        [module], [part], data, Objective("ce"), batch=batch, seed=derive_seed("pilot-order", SEED)
+    )
     return module, trained
 
 

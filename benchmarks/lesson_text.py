@@ -15,10 +15,8 @@ from pathlib import Path
 
 import torch
 
-from abi.arms.fitting import Budget, Solved, fit_arms, gradient_tasks
-from abi.arms.making import Nets, make
+from abi.arms.fitting import Budget, Nets, Solved, fit_arms, gradient_tasks, make
 from abi.arms.metrics import evaluate
-from abi.arms.teacher import teacher_of
 from abi.base.catalogue import ARMS, BIAS, LINEAR, NO_DOMAIN, ORACLE, PERMUTED, RANDOM, RAW, TRANSFERRED
 from abi.models.backbone import Window, load_backbone
 from abi.models.module import with_net
@@ -27,6 +25,7 @@ from abi.models.states import States, write_states
 from abi.plan.config import load
 from abi.plan.specs.arms import CalibrateArms, WriteLessonText
 from abi.plan.workflow import Workflow
+from abi.steps.calibrate_arms import teacher_of
 from abi.steps.write_lesson_text import written
 from abi.steps.write_states import windows_of
 
@@ -52,9 +51,9 @@ def main() -> None:
     study = Workflow(load(options.scale))
     claim = study.claim(options.claim)
     batch = f"1-{study.scale.jobs.seeds_per_job.calibration}"
-    spec = CalibrateArms.model_validate({**study.calibration_spec(options.claim, batch), "variants": []})
-    teaching, budget = teacher_of(spec, study.calibration_input(options.claim, batch)), Budget.of(spec)
-    writing = WriteLessonText.model_validate(study.written_spec(options.claim, batch))
+    spec = CalibrateArms.model_validate({**study.of(options.claim).calibration_spec(batch), "variants": []})
+    teaching, budget = teacher_of(spec, study.of(options.claim).calibration_input(batch)), Budget.of(spec)
+    writing = WriteLessonText.model_validate(study.of(options.claim).written_spec(batch))
     states_specs = {"source": writing.source, "target": writing.target}
     models = {
         "source": load_backbone(study.backbone_folder(claim.source)),
@@ -63,7 +62,7 @@ def main() -> None:
     general = {"target": teaching.states, "source": read_states(teaching.inputs["source_states"], "train")}
     heads = {"target": teaching.head, "source": read_head(teaching.inputs["source_head"], general["source"])}
     check = read_states(study.states(claim.target, claim.text, "calibration"), "calibration")
-    oracles = study.modules_input(claim.of or options.claim, batch)[ORACLE]
+    oracles = study.of(claim.of or options.claim).module_files(batch)[ORACLE]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
     for kind in ("general", "written", "written without"):
@@ -80,6 +79,7 @@ def main() -> None:
                     documents = written(models["source"], own, first, window, writing, seed)
                     pairs = {
                         split: teaching.paired(
+                            split,
                             *(
                                 states_of(
                                     models[role],
@@ -92,7 +92,6 @@ def main() -> None:
                                 )
                                 for role in ("target", "source")
                             ),
-                            split,
                         )
                         for split in ("train", "calibration")
                     }

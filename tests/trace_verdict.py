@@ -40,8 +40,13 @@ def main() -> None:
             seen[path] = seen.get(path, 0) + 1
 
     with tempfile.TemporaryDirectory() as folder:
-        specs = [jobs.evaluation_spec(claim, batch), jobs.verdict_spec(claim)]
-        inputs = [jobs.evaluation_input(claim, batch), jobs.verdict_input(claim)]
+        if old:
+            specs = [jobs.evaluation_spec(claim, batch), jobs.verdict_spec(claim)]
+            inputs = [jobs.evaluation_input(claim, batch), jobs.verdict_input(claim)]
+        else:
+            own = jobs.of(claim)
+            specs = [own.evidence_spec(batch), own.verdict_spec()]
+            inputs = [own.evidence_input(batch), own.verdict_input()]
         outputs = [
             {"evidence": f"{folder}/e.csv.gz", "draws": f"{folder}/e.draws.csv.gz", "manifest": f"{folder}/e.json"},
             {"result": f"{folder}/result.json"},

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from abi.base.errors import AlignmentError
 from abi.base.manifests import AlignmentFigures
-from abi.models.states import States, load_mapped
+from abi.models.states import States, read_tensors
 
 log = logging.getLogger("abi")
 
@@ -136,25 +136,17 @@ def _flat(windows: Tensor, position: Tensor, per_window: int) -> Tensor:
     return windows[position // per_window].long() * per_window + position % per_window
 
 
-@dataclass(frozen=True)
-class Rotations:
-    """The rotations `[A, A]` from a redrawn interface to the source's space, the oracle's and the wrong domain's."""
-
-    aligned: Tensor
-    own: Tensor
-    other: Tensor | None = None
-
-
-def read_rotations(manifests: Sequence[str], seed: int) -> Rotations:
-    """Return the rotations of a seed, written beside the manifests of its alignment.
+def read_rotations(manifests: Sequence[str], seed: int) -> dict[str, Tensor]:
+    """Return the rotations `[A, A]` of a seed from a redrawn interface: `aligned` to the source's space, `own` to the
+    oracle's, and maybe `other` to the wrong domain's.
 
     Raises: AlignmentError: no manifest holds the seed.
     """
     for path in manifests:
-        tensors = load_mapped(Path(path).with_suffix(".safetensors"))
-        aligned, own, other = (tensors.get(f"{seed}.{name}") for name in ("aligned", "own", "other"))
-        if aligned is not None and own is not None:
-            return Rotations(aligned, own, other)
+        tensors, _ = read_tensors(Path(path).with_suffix(".safetensors"))
+        found = {name: tensors.get(f"{seed}.{name}") for name in ("aligned", "own", "other")}
+        if found["aligned"] is not None and found["own"] is not None:
+            return {name: rotation for name, rotation in found.items() if rotation is not None}
     raise AlignmentError(
         f"alignment: none of {list(manifests)} holds both rotations of seed {seed}; delete and rebuild them"
     )

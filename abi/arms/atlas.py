@@ -4,15 +4,15 @@ A chart is the `proj_out` that brings the shared module's corrections closest to
 that domain's train text): the least-squares chart of `docs/experiments.md`, T2.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from abi.arms.closed_form import solve
-from abi.arms.data import FitData
-from abi.arms.forms import ArmForm, FittableForm, LinearMap, Mixture, corrections
-from abi.arms.scores import Key, Score, score
+from abi.arms.forms import ArmForm, Corrector, LinearMap, Mixture, corrections
+from abi.arms.gradient import FitData
+from abi.arms.metrics import Key, Score, score
 from abi.base.catalogue import (
     CHART,
     CHART_OF,
@@ -27,27 +27,13 @@ from abi.base.catalogue import (
     SHARED,
 )
 from abi.base.job import InputFiles
-from abi.base.seeds import derive_seed
-from abi.models.module import AbiModule, permute_domain_net, with_net
+from abi.models.module import AbiModule, derive_seed, permute_domain_net, with_net
 from abi.models.saved import module_of_seed, read_head, read_states
 from abi.models.states import States
 from abi.plan.specs.studies import AtlasEvidence
 
 PLACEBOS, DRAWS = (RANDOM, PERMUTED), 3
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-@dataclass
-class Charts:
-    """The arms of an atlas that are solved on a domain.
-
-    Args: linear: the linear map; placebos: (name, draw) -> a chart around a fresh net, or around the shared one's
-        permuted.
-    """
-
-    chart: AbiModule
-    linear: LinearMap
-    placebos: dict[tuple[str, int], AbiModule] = field(default_factory=dict)
 
 
 def studies(spec: AtlasEvidence, inputs: InputFiles, seed: int) -> Iterator[tuple[list[Score], dict[str, States]]]:
@@ -60,20 +46,24 @@ def studies(spec: AtlasEvidence, inputs: InputFiles, seed: int) -> Iterator[tupl
         reference, oracle = (module_of_seed(inputs[f"{role}_{text}"], seed, states) for role in (REFERENCE, ORACLE))
         own = charts[text]
         arms: dict[str, ArmForm | None] = {RAW: None, REFERENCE: reference, ORACLE: oracle}
-        arms |= {SHARED: shared, CHART: own.chart, LINEAR: own.linear}
+        arms |= {SHARED: shared, CHART: own[CHART, 0], LINEAR: own[LINEAR, 0]}
         for other in (other for other in spec.texts if other != text):
-            arms[f"{CHART_OF}{other}"] = charts[other].chart
-            arms[f"{RANDOM_OF}{other}"] = charts[other].placebos[RANDOM, 0]
+            arms[f"{CHART_OF}{other}"] = charts[other][CHART, 0]
+            arms[f"{RANDOM_OF}{other}"] = charts[other][RANDOM, 0]
         if text in spec.mixture:
-            arms |= mixtures([charts[name].chart for name in spec.mixture])
+            arms |= mixtures(*(charts[name][CHART, 0] for name in spec.mixture))
         keys = {Key(text, name): arm for name, arm in arms.items()}
-        keys |= {Key(text, name, draw): own.placebos[name, draw] for name in PLACEBOS for draw in range(DRAWS)}
+        keys |= {Key(text, name, draw): own[name, draw] for name in PLACEBOS for draw in range(DRAWS)}
         head, scopes = read_head(inputs["head"], states), {"domain": states}
         yield score(keys, reference, None, scopes, head, windows_per_batch=spec.windows_per_batch), scopes
 
 
-def charts_of(spec: AtlasEvidence, inputs: InputFiles, seed: int, shared: AbiModule) -> dict[str, Charts]:
-    """Return domain -> its charts, all of which share the interface of the shared module."""
+def charts_of(
+    spec: AtlasEvidence, inputs: InputFiles, seed: int, shared: AbiModule
+) -> dict[str, dict[tuple[str, int], Corrector]]:
+    """Return domain -> (arm, draw) -> what is solved on it: `chart`, the placebos (charts around another net, all with
+    the interface of the shared module), and `linear`.
+    """
     nets = {(name, draw): placebo(shared, name, seed, draw) for name in PLACEBOS for draw in range(DRAWS)}
     made = {}
     for text in spec.texts:
@@ -83,9 +73,9 @@ def charts_of(spec: AtlasEvidence, inputs: InputFiles, seed: int, shared: AbiMod
         data = replace(data, teacher=corrections(oracle, data.states))
         linear = LinearMap(oracle.config.taps, oracle.config.width)
         linear.standardise(data.states)
-        own = Charts(with_net(shared, shared), linear, {key: with_net(shared, net) for key, net in nets.items()})
-        arms: list[FittableForm] = [own.chart, own.linear, *own.placebos.values()]
-        for arm in arms:
+        own: dict[tuple[str, int], Corrector] = {(CHART, 0): with_net(shared, shared), (LINEAR, 0): linear}
+        own |= {key: with_net(shared, net) for key, net in nets.items()}
+        for arm in own.values():
             arm.requires_grad_(False)
             solve(arm, data, spec.ridge_penalty)
         made[text] = own
@@ -101,7 +91,6 @@ def placebo(shared: AbiModule, name: str, seed: int, draw: int) -> AbiModule:
     return permuted
 
 
-def mixtures(charts: Sequence[AbiModule]) -> dict[str, ArmForm]:
+def mixtures(one: Corrector, other: Corrector) -> dict[str, ArmForm]:
     """Return the mixtures of two charts, `mix-<weight of the first in percent>`."""
-    one, other = charts
     return {f"{MIXED}{round(100 * w)}": Mixture([(w, one), (1 - w, other)]) for w in WEIGHTS}

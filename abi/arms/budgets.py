@@ -6,16 +6,13 @@ oracle of the updated backbone, its net frozen (`docs/experiments.md`, C7, train
 
 from collections.abc import Iterator
 
-from abi.arms.data import Batch, FitData, Objective
 from abi.arms.forms import ArmForm, corrections
-from abi.arms.gradient import ToFit, fit_gradients
-from abi.arms.metrics import margins
-from abi.arms.scores import Key, Score, score
+from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
+from abi.arms.metrics import Key, Score, margins, score
 from abi.base.catalogue import ORACLE, RAW
 from abi.base.job import InputFiles
-from abi.base.seeds import derive_seed
-from abi.models.loop import Phase, Schedule
-from abi.models.module import AbiModule, with_net
+from abi.models.loop import Member, Phase, Schedule
+from abi.models.module import AbiModule, derive_seed, with_net
 from abi.models.saved import having, module_of_seed, updated
 from abi.models.states import States
 from abi.plan.specs.studies import LawEvidence
@@ -49,10 +46,10 @@ def calibrated(module: AbiModule, data: FitData, spec: LawEvidence, seed: int) -
         if done in looked.steps:
             kept[done] = with_net(moving, moving)
 
-    interface = moving.interface_parameters()
-    arm = ToFit(moving, interface, moving.domain_parameters(), schedule, f"calibration seed {seed}")
+    interface, net = moving.interface_parameters(), moving.domain_parameters()
     fit_gradients(
-        [arm],
+        [moving],
+        [Member(f"calibration seed {seed}", interface, schedule, net)],
         data,
         Objective(spec.fit, budget.temperature, budget.kd_weight),
         batch=Batch(budget.batch, budget.batch_of),

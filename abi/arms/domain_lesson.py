@@ -1,9 +1,9 @@
 """The teacher on domain text: an oracle (`oracle-kd`), a reference (a reconstruction), or nobody (`few-shot`)."""
 
 from abi.arms.alignment import read_rotations
-from abi.arms.data import FitData
+from abi.arms.fitting import Nets
 from abi.arms.forms import corrections
-from abi.arms.making import Nets
+from abi.arms.gradient import FitData
 from abi.base.catalogue import BEFORE, ORACLE, REGIMES
 from abi.base.job import InputFiles
 from abi.models.module import AbiModule
@@ -33,9 +33,9 @@ class DomainLesson:
             source=module_of_seed(self.inputs["source"], seed),
             oracle=self.own(ORACLE, seed),
             wrong=module_of_seed(self.inputs["wrong"], seed) if "wrong" in self.inputs.keys() else None,
-            aligned=rotations.aligned,
-            own=rotations.own,
-            other=rotations.other,
+            aligned=rotations["aligned"],
+            own=rotations["own"],
+            other=rotations.get("other"),
         )
 
     def own(self, role: str, seed: int) -> AbiModule:

@@ -1,26 +1,135 @@
-"""How all arms of a seed are fitted: with the same data, the same budget, the same windows in the same order."""
+"""How the arms of a seed are made of their recipes (`base/catalogue.py`) and fitted: with the same data and budget, the
+same windows in the same order.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from abi.arms.alignment import conjugated
 from abi.arms.closed_form import choose_gains, solve
-from abi.arms.data import Batch, FitData, Objective
-from abi.arms.gradient import ToFit, fit_gradients
-from abi.arms.making import MadeArm, Nets, make
-from abi.base.catalogue import ARMS, Recipe
-from abi.base.errors import DataError, TamperError
+from abi.arms.forms import FittableForm, LinearMap, LogitBias, save_fitted
+from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
+from abi.base.catalogue import ARMS, PERMUTED, RANDOM, Recipe
+from abi.base.errors import ConfigError, DataError, TamperError
 from abi.base.files import sha256_tensors
 from abi.base.manifests import ArmEntry, BaseFacts, FitFigures, ModuleFacts
 from abi.base.names import CLOSED_FORM
-from abi.base.seeds import derive_seed
-from abi.models.loop import Schedule, Trained
-from abi.models.module import ModuleConfig
+from abi.models.loop import Member, Schedule, Trained
+from abi.models.module import (
+    AbiModule,
+    ModuleConfig,
+    derive_seed,
+    permute_domain_net,
+    redrawn,
+    set_domain_net,
+    without_domain_net,
+)
 from abi.plan.specs.arms import CalibrateArms, TrainLora
+
+
+@dataclass
+class Nets:
+    """The trained modules a seed's arms are made of, and the rotations from the redrawn interface to their spaces.
+
+    `before`: a reconstruction's native candidate.
+    """
+
+    source: AbiModule | None = None
+    oracle: AbiModule | None = None
+    wrong: AbiModule | None = None
+    before: AbiModule | None = None
+    aligned: Tensor | None = None
+    own: Tensor | None = None
+    other: Tensor | None = None
+
+
+@dataclass
+class MadeArm:
+    """A made arm: the model, its form, what of it trains, what is frozen, and its domain net, where it has one."""
+
+    model: FittableForm
+    form: str
+    trainable: dict[str, Tensor] = field(default_factory=dict)
+    frozen: dict[str, Tensor] = field(default_factory=dict)
+    net: dict[str, Tensor] = field(default_factory=dict)
+
+
+def make(
+    recipe: Recipe, name: str, config: ModuleConfig, nets: Nets, data: FitData, *, seed: int, draw: int = 0
+) -> MadeArm:
+    """Return an arm before its fit. Raises: ConfigError: a net or rotation the recipe needs is not there."""
+    head = {"head": data.head.weight}
+    if recipe.form == "linear":
+        linear = LinearMap(config.taps, config.width)
+        linear.standardise(data.states)
+        return MadeArm(linear, "linear", dict(linear.named_parameters()), head)
+    if recipe.form == "bias":
+        bias = LogitBias(len(data.head.weight))
+        return MadeArm(bias, "bias", dict(bias.named_parameters()), head)
+    module = _start(recipe, name, config, nets.before, data.carried, seed)
+    if recipe.net not in {"none", "start"}:
+        _place_net(module, recipe, name, nets, seed, draw)
+    parameters: dict[str, Tensor] = dict(module.named_parameters())
+    names = {
+        "interface": set(module.interface_parameters()),
+        "all": set(parameters),
+        "published": {name for name in parameters if not name.startswith("abi_ln")},
+    }[recipe.trains]
+    frozen = {name: p for name, p in parameters.items() if name not in names} | {"rotation": module.rotation}
+    trainable = {name: p for name, p in parameters.items() if name in names}
+    net: dict[str, Tensor] = {} if module.domain is None else dict(module.domain_parameters())
+    return MadeArm(module, "module", trainable, frozen | head, net)
+
+
+def _start(
+    recipe: Recipe, name: str, config: ModuleConfig, before: AbiModule | None, carried: AbiModule | None, seed: int
+) -> AbiModule:
+    """Return the module a recipe starts from, its own copy."""
+    if recipe.start == "before":
+        if before is None:
+            raise ConfigError(f"arms: {name} starts from the candidate's native module, which the claim does not give")
+        module = AbiModule(before.config)
+        module.load_state_dict(before.state_dict())
+        return module
+    module = redrawn(config if recipe.net != "none" else without_domain_net(config), seed)
+    if recipe.start == "redrawn":
+        return module
+    if carried is None:
+        raise ConfigError(f"arms: {name} needs the source's carried interface, which the claim does not give")
+    with torch.no_grad():
+        for key, parameter in carried.interface_parameters().items():
+            module.interface_parameters()[key].copy_(parameter)
+    return module
+
+
+def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: int, draw: int) -> None:
+    """Put the recipe's domain net and rotation into a module."""
+    if recipe.net == RANDOM:
+        # The arm's name is in the seed, the source's is not: a placebo is the same whatever is moved.
+        giver: AbiModule | None = AbiModule(module.config, seed=derive_seed("placebo", name, seed, draw))
+    else:
+        givers = {"source": nets.source, PERMUTED: nets.source, "oracle": nets.oracle, "wrong": nets.wrong}
+        giver = givers[recipe.net]
+    if giver is None:
+        raise ConfigError(f"arms: {name} needs the {recipe.net} net, which the claim does not give")
+    set_domain_net(module, giver)
+    if recipe.net == PERMUTED:
+        permute_domain_net(module, torch.Generator().manual_seed(derive_seed("permutation", seed, draw)))
+    if recipe.rotation == "identity":
+        return
+    rotations = {"aligned": nets.aligned, "inverse": nets.aligned, "own": nets.own, "other": nets.other}
+    rotation = rotations[recipe.rotation]
+    if rotation is None:
+        raise ConfigError(f"arms: {name} needs the {recipe.rotation} rotation, which was not fitted")
+    if recipe.rotation == "inverse":
+        module.load_state_dict(conjugated(dict(module.state_dict()), rotation, published=True))
+    else:
+        module.set_rotation(rotation)
 
 
 @dataclass(frozen=True)
@@ -49,14 +158,13 @@ class Budget:
             return {form: Schedule.given(own, given.weight_decay, steps) for form, own in given.phases.items()}
 
         changes = {name: given.variants[name] for name in spec.variants}
-        variants = {name: Variant(schedules(c.steps), c.share, c.text) for name, c in changes.items()}
         return cls(
             schedules(),
             Batch(given.batch, given.batch_of),
             Objective(spec.fit, given.temperature, given.kd_weight),
             given.ridge_penalty,
             tuple(given.windows or ()),
-            variants,
+            {name: Variant(schedules(change.steps), change.share, change.text) for name, change in changes.items()},
             given.closed_form_rows,
         )
 
@@ -136,35 +244,24 @@ def fit_all(
     recipes = {name: ARMS[name].recipes[regime] for name in names}
     by_gradient = [] if closed_only else gradient_tasks(data, budget, seed)
     entries, solved, few = [], Solved(budget.ridge_penalty), data.at_most(budget.closed_form_rows)
-    for tasks in _together({name: [*by_gradient, *closed_tasks(r, few, budget)] for name, r in recipes.items()}):
+    together: dict[tuple[str, int], dict[str, Task]] = {}
+    for name, recipe in recipes.items():
+        for task in [*by_gradient, *closed_tasks(recipe, few, budget)]:
+            together.setdefault((task.fit, task.draw), {})[name] = task
+    for (fit, draw), tasks in together.items():
         [task, *_] = tasks.values()
         made = {
             name: make(recipes[name], name, config, nets, task.data, seed=seed, draw=task.net_draw) for name in tasks
         }
         for name, figures in fit_arms(made, task, budget, seed, solved, checkpoints).items():
-            arm, place = made[name], folder / task.fit / f"{name}-{task.draw}"
-            arm.model.save(place, ModuleFacts(**dict(base), name=name, role="arm", text=text, seed=seed))
+            arm, place = made[name], f"{fit}/{name}-{draw}"
+            facts = ModuleFacts(**dict(base), name=name, role="arm", text=text, seed=seed)
+            save_fitted(arm.model, folder / place, facts)
             made_of: dict[str, Any] = {"domain_sha256": sha256_tensors(arm.net)} if arm.net else {}
-            entry = ArmEntry(
-                arm=name,
-                fit=task.fit,
-                draw=task.draw,
-                seed=seed,
-                folder=str(place.relative_to(folder)),
-                **made_of,
-                **figures.plain(),
+            entries.append(
+                ArmEntry(arm=name, fit=fit, draw=draw, seed=seed, folder=place, **made_of, **figures.plain())
             )
-            entries.append(entry)
     return sorted(entries, key=lambda entry: names.index(entry.arm))
-
-
-def _together(tasks: Mapping[str, Sequence[Task]]) -> list[dict[str, Task]]:
-    """Return the tasks that are done together, arm -> task: those of one fit and draw."""
-    groups: dict[tuple[str, int], dict[str, Task]] = {}
-    for name, own in tasks.items():
-        for task in own:
-            groups.setdefault((task.fit, task.draw), {})[name] = task
-    return list(groups.values())
 
 
 class Solved:
@@ -178,9 +275,7 @@ class Solved:
         """Put the closed form of an arm's net on a task's data into its model."""
         key = (name, task.net_draw, id(task.data))
         if key in self._found:
-            with torch.no_grad():
-                for parameter, value in self._found[key][1].items():
-                    arm.model.get_parameter(parameter).copy_(value)
+            arm.model.load_state_dict(self._found[key][1], strict=False)
             return
         solve(arm.model, task.data, self.penalty)
         if task.data.shift is not None:
@@ -196,8 +291,8 @@ def fit_arms(
     Raises: TamperError: a frozen part changed.
     """
     before = {name: sha256_tensors(arm.frozen) for name, arm in arms.items()}
+    found: dict[str, FitFigures] = {}
     if task.fit == CLOSED_FORM:
-        found = {}
         for name, arm in arms.items():
             solved.put(arm, name, task)
             arm.model.requires_grad_(False)
@@ -205,36 +300,32 @@ def fit_arms(
             found[name] = FitFigures(n_trainable=n_solved, frozen_sha256=before[name], steps=0)
     else:
         courses = train_arms(arms, task, budget, seed, solved, checkpoints)
-        found = {name: courses[name].figures(n_parameters(arm.trainable), before[name]) for name, arm in arms.items()}
+        for name, arm in arms.items():
+            n_trainable = sum(tensor.numel() for tensor in arm.trainable.values())
+            found[name] = FitFigures(n_trainable=n_trainable, frozen_sha256=before[name], **courses[name])
     # A lesson says in which direction to go, less surely how far: the step is chosen where no fit has looked.
     if task.data.held_out is not None:
         gains = choose_gains([arm.model for arm in arms.values()], task.data.held_out)
-        found = {
-            name: figures.model_copy(update={"gain": gain})
-            for (name, figures), gain in zip(found.items(), gains, strict=True)
-        }
+        for name, gain in zip(arms, gains, strict=True):
+            found[name] = found[name].model_copy(update={"gain": gain})
     for name, arm in arms.items():
         if sha256_tensors(arm.frozen) != before[name]:
             raise TamperError(f"arm {name}: a frozen part changed in a {task.fit} fit; nothing was written")
     return found
 
 
-def n_parameters(tensors: Mapping[str, Tensor]) -> int:
-    """Return how many numbers some tensors hold."""
-    return sum(tensor.numel() for tensor in tensors.values())
-
-
 def train_arms(
     arms: Mapping[str, MadeArm], task: Task, budget: Budget, seed: int, solved: Solved, checkpoints: Path | None
-) -> dict[str, "Course"]:
+) -> dict[str, dict[str, Any]]:
     """Fit arms by gradient, in place and in step with each other; return the course of each fit."""
     # Every arm of a lesson starts from its closed form, so that no control begins further away than the claim.
     if task.data.shift is not None:
         for name, arm in arms.items():
             solved.put(arm, name, task)
     fitted = fit_gradients(
+        [arm.model for arm in arms.values()],
         [
-            ToFit(arm.model, arm.trainable, arm.frozen, task.schedules[arm.form], f"{name} seed {seed}")
+            Member(f"{name} seed {seed}", arm.trainable, task.schedules[arm.form], arm.frozen)
             for name, arm in arms.items()
         ],
         task.data,
@@ -244,36 +335,18 @@ def train_arms(
         checkpoint=checkpoints / f"{seed}-{task.fit}-{task.draw}.safetensors" if checkpoints else None,
     )
     return {
-        name: Course.of(trained, task.schedules[arm.form])
+        name: course(trained, task.schedules[arm.form])
         for (name, arm), trained in zip(arms.items(), fitted, strict=True)
     }
 
 
-@dataclass(frozen=True)
-class Course:
-    """What a manifest says of the course of a gradient fit.
-
-    Args: final_loss: mean of the last 50 steps; best_step: the end of the 50 steps with the least mean.
-    """
-
-    steps: int
-    final_loss: float
-    phase_floors: list[float]
-    best_step: int
-    elapsed_s: float
-
-    @classmethod
-    def of(cls, trained: Trained, schedule: Schedule) -> "Course":
-        """Return the course of a run of the loop."""
-        running = torch.tensor(trained.losses, dtype=torch.float64).unfold(0, min(50, schedule.steps), 1).mean(1)
-        return cls(
-            steps=schedule.steps,
-            final_loss=float(running[-1]),
-            phase_floors=trained.floors(schedule),
-            best_step=int(running.argmin()) + min(50, schedule.steps),
-            elapsed_s=round(trained.elapsed_s, 2),
-        )
-
-    def figures(self, n_trainable: int, frozen_sha256: str) -> FitFigures:
-        """Return it as the entry of an arm holds it."""
-        return FitFigures(**asdict(self), n_trainable=n_trainable, frozen_sha256=frozen_sha256)
+def course(trained: Trained, schedule: Schedule) -> dict[str, Any]:
+    """Return what a manifest says of a gradient fit; `best_step` is the end of the 50 steps with the least mean."""
+    running = torch.tensor(trained.losses, dtype=torch.float64).unfold(0, min(50, schedule.steps), 1).mean(1)
+    return {
+        "steps": schedule.steps,
+        "final_loss": float(running[-1]),
+        "phase_floors": trained.floors(schedule),
+        "best_step": int(running.argmin()) + min(50, schedule.steps),
+        "elapsed_s": round(trained.elapsed_s, 2),
+    }

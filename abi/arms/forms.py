@@ -1,9 +1,9 @@
 """The forms an arm can have: what each does to the logits, how it is solved, and its file."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from pydantic import ValidationError
@@ -13,60 +13,16 @@ from abi.base.errors import DataError, TamperError
 from abi.base.files import parse_json, sha256_file, sha256_tensors, write_tensors
 from abi.base.manifests import ModuleFacts
 from abi.base.typed import Sha256, Typed
-from abi.models.module import AbiModule, ClosedForms, read_module
-from abi.models.states import Head, States, load_mapped, open_tensors
+from abi.models.module import AbiModule, read_module, save_module
+from abi.models.states import Head, States, read_tensors
 
 ARM_FILE = "arm.safetensors"
 FINALS = "final.safetensors"
 """The final states of an adapted backbone (`lora`)."""
 
 
-class ArmForm(Protocol):
-    """What evaluation asks of an arm, whatever it is made of."""
-
-    @property
-    def logit_bias(self) -> Tensor | None:
-        """What it adds to all logits, `[V]`, if anything."""
-
-    def correction(self, states: States, index: Tensor | slice) -> Tensor | None:
-        """Return what it adds to the final states of some windows, `[B, T, D]`, or None where it changes no state."""
-
-    def read(self, states: States, index: Tensor | slice) -> Tensor | None:
-        """Return what its logits are linear in, `[B, T, R]`: the correction, or fewer numbers that say as much."""
-
-    def readout(self, head: Tensor) -> Tensor:
-        """Return the map `[V, R]` from what it reads to logits, given the head's `[V, D]`."""
-
-
-class FittableForm(ArmForm, Protocol):
-    """What a fit asks of an arm besides: `AbiModule`, `LinearMap` and `LogitBias` have it."""
-
-    @property
-    def taps(self) -> tuple[int, ...]:
-        """The taps it reads."""
-
-    @property
-    def solved(self) -> tuple[str, ...]:
-        """The parameters that a closed form sets and a gain scales: its output is linear in them."""
-
-    def solve(self, by: ClosedForms) -> None:
-        """Set them to their closed form."""
-
-    def save(self, folder: Path, facts: ModuleFacts) -> None:
-        """Write it into its folder."""
-
-    def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
-        """Return all parameters by name."""
-
-    def get_parameter(self, target: str) -> nn.Parameter:
-        """Return one of them."""
-
-    def requires_grad_(self, requires_grad: bool = True) -> object:
-        """Let all of them train, or none."""
-
-
 class Correcting:
-    """A form that has no other way to its logits than its correction, `[B, T, D]`, through the head."""
+    """A form that has no other way to its logits than its correction through the head."""
 
     logit_bias = None
 
@@ -109,24 +65,9 @@ class LinearMap(Correcting, nn.Module):
         """Return standardised features `[B, T, K * D]`."""
         return (taps.flatten(-2) - self.mean) / self.std
 
-    def forward(self, taps: Tensor) -> Tensor:
-        """Return the correction `[B, T, D]`."""
-        return self.features(taps) @ self.weight + self.bias
-
     def correction(self, states: States, index: Tensor | slice) -> Tensor:
         """Return the correction `[B, T, D]` of some windows."""
-        correction: Tensor = self(states.taps(self.taps, index))
-        return correction
-
-    def solve(self, by: ClosedForms) -> None:
-        """Put map and offset to the ridge solution from features and a constant to the teacher's corrections."""
-        weights = by.ridge(self.taps, lambda x: torch.cat([self.features(x), x.new_ones(*x.shape[:2], 1)], dim=-1))
-        self.weight.copy_(weights[:-1])
-        self.bias.copy_(weights[-1])
-
-    def save(self, folder: Path, facts: ModuleFacts) -> None:
-        """Write the arm's file (`save_simple`)."""
-        save_simple(self, folder / ARM_FILE, facts.base_sha256)
+        return self.features(states.taps(self.taps, index)) @ self.weight + self.bias
 
 
 class LogitBias(nn.Module):
@@ -139,23 +80,17 @@ class LogitBias(nn.Module):
         self.taps: tuple[int, ...] = ()
         self.logit_bias = nn.Parameter(torch.zeros(vocabulary))
 
-    def correction(self, states: States, index: Tensor | slice) -> None:
+    def correction(self, states: States, index: Tensor | slice) -> Tensor | None:
         """Return no correction."""
+        return None
 
-    def read(self, states: States, index: Tensor | slice) -> None:
+    def read(self, states: States, index: Tensor | slice) -> Tensor | None:
         """Return nothing: it reads no state."""
+        return None
 
     def readout(self, head: Tensor) -> Tensor:
         """Return the head."""
         return head
-
-    def solve(self, by: ClosedForms) -> None:
-        """Put the bias to the shift between the mean distributions."""
-        self.logit_bias.copy_(by.shift())
-
-    def save(self, folder: Path, facts: ModuleFacts) -> None:
-        """Write the arm's file (`save_simple`)."""
-        save_simple(self, folder / ARM_FILE, facts.base_sha256)
 
 
 class StoredStates(Correcting):
@@ -166,7 +101,10 @@ class StoredStates(Correcting):
 
     def __init__(self, stored: Mapping[str, tuple[Tensor, Tensor]], where: str = "stored states") -> None:
         self.where, self.finals = where, {key: final for key, (_, final) in stored.items()}
-        self.rows = {key: _rows_of(windows) for key, (windows, _) in stored.items()}
+        self.rows = {}
+        for key, (windows, _) in stored.items():  # the row of each window number, -1 where a window is not stored
+            self.rows[key] = torch.full((int(windows.max()) + 1,), -1, dtype=torch.long)
+            self.rows[key][windows.long()] = torch.arange(len(windows))
 
     def correction(self, states: States, index: Tensor | slice) -> Tensor:
         """Return stored minus plain final states `[B, T, D]`. Raises: DataError: it was not run on these windows."""
@@ -179,23 +117,26 @@ class StoredStates(Correcting):
         return self.finals[key][rows[windows]] - plain
 
 
-def _rows_of(windows: Tensor) -> Tensor:
-    """Return the row of each window number, -1 where a window is not stored."""
-    rows = torch.full((int(windows.max()) + 1,), -1, dtype=torch.long)
-    rows[windows.long()] = torch.arange(len(windows))
-    return rows
-
-
 class Mixture(Correcting):
-    """Several modules of one backbone at once: the weighted sum of their corrections."""
+    """Several arms of one backbone at once: the weighted sum of their corrections."""
 
-    def __init__(self, parts: Sequence[tuple[float, AbiModule]]) -> None:
-        self.parts = list(parts)
+    def __init__(self, parts: Sequence[tuple[float, "Corrector"]]) -> None:
+        self.parts = parts
 
     def correction(self, states: States, index: Tensor | slice) -> Tensor:
         """Return the mixed correction `[B, T, D]` of some windows."""
-        found = [weight * module.correction(states, index) for weight, module in self.parts]
+        found = [weight * part.correction(states, index) for weight, part in self.parts]
         return torch.stack(found).sum(0)
+
+
+Corrector = AbiModule | LinearMap
+FittableForm = Corrector | LogitBias
+"""What a fit can set. `solved`: parameters that a closed form sets and a gain scales; the output is linear in them."""
+
+ArmForm = FittableForm | StoredStates | Mixture
+"""What evaluation reads. `logit_bias` `[V]` is added to all logits, `correction` `[B, T, D]` to the final states of
+some windows. `read` `[B, T, R]` is what the logits are linear in, the correction or fewer numbers that say as much, and
+`readout` the map `[V, R]` from there to logits. None where a form adds nothing."""
 
 
 class Readout:
@@ -217,9 +158,7 @@ class Readout:
         return None if self.model is None else self.model.read(states, index)
 
     def logits(self, plain: Tensor, read: Tensor | None, rows: slice = slice(None)) -> Tensor:
-        """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: `[N, A]` or `[N, D]`,
-        of which `rows`.
-        """
+        """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: of which `rows`."""
         logits = plain if read is None else torch.addmm(plain, read[rows], self.weight.T, alpha=self.scale)
         return logits if self.bias is None else logits + self.bias
 
@@ -237,6 +176,14 @@ class SimpleArm(Typed):
     taps: list[int]
     sha256: Sha256
     base_sha256: Sha256
+
+
+def save_fitted(model: FittableForm, folder: Path, facts: ModuleFacts) -> None:
+    """Write an arm into its folder, as `load_fitted` reads it."""
+    if isinstance(model, AbiModule):
+        save_module(model, folder, facts)
+    else:
+        save_simple(model, folder / ARM_FILE, facts.base_sha256)
 
 
 def save_simple(model: LinearMap | LogitBias, path: Path, base_sha256: str) -> None:
@@ -266,9 +213,9 @@ def load_fitted(folder: str | Path, base_sha256: str | None = None) -> FittableF
 
 def _load_simple(path: Path) -> tuple[LinearMap | LogitBias, SimpleArm]:
     """Return a `linear` or `bias` arm and what its file says of it."""
-    tensors = load_mapped(path)
+    tensors, meta = read_tensors(path)
     try:
-        about = SimpleArm.model_validate(parse_json((open_tensors(path).metadata() or {})["abi"]))
+        about = SimpleArm.model_validate(parse_json(meta["abi"]))
         model: LinearMap | LogitBias
         if about.arm == "LogitBias":
             model = LogitBias(len(tensors["logit_bias"]))
@@ -291,11 +238,11 @@ def load_stored(path: str | Path, sha256: str, scopes: Mapping[str, States], bas
     Raises: DataError: damaged, or of another backbone or other windows than the states; TamperError: not the file
         recorded.
     """
-    tensors = load_mapped(path)
+    tensors, meta = read_tensors(path)
     if sha256_file(path) != sha256:
         raise TamperError(f"{path}: is not the file that was recorded; delete its folder and rebuild the arm `lora`")
     try:
-        of: dict[str, str] = parse_json((open_tensors(path).metadata() or {})["scopes"])
+        of: dict[str, str] = parse_json(meta["scopes"])
     except (KeyError, ValueError):
         raise DataError(f"{path}: holds no final states of abi; delete its folder and rebuild it") from None
     stored = {}

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from abi.arms.alignment import pair_states, ridge_solve
-from abi.arms.chunks import PAIRED_ROWS
-from abi.arms.data import FitData, Lesson, spread_rows
-from abi.arms.making import Nets
+from abi.arms.fitting import Nets
+from abi.arms.gradient import FitData, spread_rows
+from abi.arms.losses import PAIRED_ROWS
 from abi.base.errors import AlignmentError
 from abi.base.job import InputFiles
 from abi.base.manifests import TokensManifest
@@ -49,15 +49,13 @@ class GeneralLesson:
         self.head = read_head(inputs["head"], self.states)
         of_source = read_states(inputs["source_states"], "train")
         self.bases = {"target": self.states.manifest.base_sha256, "source": of_source.manifest.base_sha256}
-        target_held_out, source_held_out = (
-            read_states(inputs[f"{role}_held_out"], "calibration") for role in ("target", "source")
-        )
+        held_out = [read_states(inputs[f"{role}_held_out"], "calibration") for role in ("target", "source")]
         self.pairs = {
-            "train": self.paired(self.states, of_source, "train"),
-            "calibration": self.paired(target_held_out, source_held_out, "calibration"),
+            "train": self.paired("train", self.states, of_source),
+            "calibration": self.paired("calibration", *held_out),
         }
 
-    def paired(self, target: States, source: States, split: str) -> Pair:
+    def paired(self, split: str, target: States, source: States) -> Pair:
         """Return what target and source have both read, at most so many positions spread over all of it."""
         check_same_text(source, target)
         for role, states in (("target", target), ("source", source)):
@@ -68,35 +66,28 @@ class GeneralLesson:
         return Pair(target.positions(at_target[rows]), source.positions(at_source[rows]), head)
 
     def of(self, seed: int) -> tuple[Nets, FitData]:
-        """Return a seed's nets and its lesson on general text; beside it the one on text its source wrote, where there
-        is one.
-        """
+        """Return a seed's nets and its lesson on general text, beside it the one on text its source wrote, if any."""
         source = module_of_seed(self.inputs["source"], seed, self.pairs["train"].source)
         data = self.data(source, self.pairs)
         if "written" in self.inputs.keys() and seed not in self.closed_only:
-            pairs = {split: self.paired(*self.written(seed, split), split) for split in self.pairs}
+            pairs = {}
+            for split in self.pairs:
+                names = [f"seed{seed}.{role}.{split}.json" for role in ("target", "source")]
+                written = [read_states(member(self.inputs["written"], seed, name), split) for name in names]
+                pairs[split] = self.paired(split, *written)
             data = replace(data, others={"written": self.data(source, pairs)})
         return Nets(source=source), data
 
-    def written(self, seed: int, split: str) -> tuple[States, States]:
-        """Return the target's and the source's states of a split of what a seed's source wrote."""
-        target, source = (
-            read_states(member(self.inputs["written"], seed, f"seed{seed}.{role}.{split}.json"), split)
-            for role in ("target", "source")
-        )
-        return target, source
-
     def data(self, source: AbiModule, pairs: Mapping[str, Pair]) -> FitData:
         """Return what arms are fitted with on the paired positions of a text."""
-        lesson, held_out = self.lesson(source, pairs["train"]), self.lesson(source, pairs["calibration"])
+        lesson, held_out = (self.lesson(source, pairs[split]) for split in ("train", "calibration"))
         carried = carried_interface(source, pairs["train"].source, lesson.states, self.config, self.penalty)
-        teacher = carried_corrections(lesson, self.penalty)
-        return FitData(lesson.states, self.head, teacher, lesson.shift, held_out, carried)
+        return replace(lesson, teacher=carried_corrections(lesson, self.penalty), held_out=held_out, carried=carried)
 
-    def lesson(self, source: AbiModule, pair: Pair) -> Lesson:
+    def lesson(self, source: AbiModule, pair: Pair) -> FitData:
         """Return what a seed's source module teaches on paired positions."""
         shift = shift_of(source, pair.source, pair.source_head, self.ids, len(self.head.weight))
-        return Lesson(pair.target, self.head, shift)
+        return FitData(pair.target, self.head, shift=shift)
 
 
 read = GeneralLesson
@@ -164,11 +155,12 @@ def carried_interface(
 
 
 @torch.no_grad()
-def carried_corrections(lesson: Lesson, penalty: float) -> Tensor:
+def carried_corrections(lesson: FitData, penalty: float) -> Tensor:
     """Return the corrections `[P, 1, D]` whose logits come closest to the shift, up to a constant per position.
 
     Weighted least squares in the target's head; a token's weight is its mean probability on the lesson's text.
     """
+    assert lesson.shift is not None
     weight = lesson.head.weight.double() * lesson.head.scale
     usual = torch.zeros(len(weight), dtype=torch.float64)
     for start in range(0, len(lesson.states), PAIRED_ROWS):

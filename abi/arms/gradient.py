@@ -1,38 +1,115 @@
-"""Fits on stored states: native training (CE), calibration (KD, correction MSE) and closed-form solves.
+"""Fits on stored states: what they may read (windows, head, teacher, lesson), what a step draws, and gradient steps.
 
 No backbone runs here: a step is a few matrix products and one pass through the frozen head.
 """
 
-import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from abi.arms.data import Batch, FitData, Objective
 from abi.arms.forms import ArmForm, FittableForm
 from abi.arms.losses import correction_mse, head_losses
 from abi.base.errors import DataError
-from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
-from abi.models.states import States
+from abi.models.loop import BatchOrder, Member, Trained, fit_together
+from abi.models.module import AbiModule
+from abi.models.states import Head, States
 
-log = logging.getLogger("abi")
+
+@dataclass(frozen=True)
+class Objective:
+    """What a gradient fit minimises: `ce`, `kd`, `matched` (temperature, weight of the teacher) or `correction-mse`."""
+
+    kind: str
+    temperature: float = 2.0
+    kd_weight: float = 0.9
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step reads: whole `windows`, or `positions` drawn singly from all of them.
+
+    Positions of one window are much alike: a quarter as many drawn singly teach as much (benchmarks/batches.py).
+    """
+
+    size: int
+    of: str = "windows"
+
+    def at_most(self, states: States) -> "Batch":
+        """Return a batch that some states can fill."""
+        whole = 1 if self.of == "windows" else states.manifest.positions
+        return replace(self, size=min(self.size, len(states) * whole))
+
+    def as_windows(self, states: States) -> int:
+        """Return how many whole windows hold at least as many positions (a backbone must read windows); all at most."""
+        wanted = self.size if self.of == "windows" else math.ceil(self.size / states.manifest.positions)
+        return min(wanted, len(states))
 
 
 @dataclass
-class ToFit:
-    """An arm before its gradient fit: the model, what of it trains and is frozen (name -> tensor), rates, label."""
+class FitData:
+    """What a fit may read: train states, the frozen head, and for a teacher its corrections `[N, T, D]`.
 
-    model: FittableForm
-    trainable: Mapping[str, Tensor]
-    frozen: Mapping[str, Tensor]
-    schedule: Schedule
-    label: str = "fit"
+    A lesson (`matched`) is paired positions as one-position windows. Its `shift` `[N, V]`, float16, is the log-ratio of
+    the source's distribution with and without its module at every token both vocabularies hold, 0 elsewhere; the
+    corrections are its nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is
+    chosen. `carried`: the source's interface, carried on this text (a share of it keeps that of the whole). `others`:
+    name of another text -> the same on that text.
+    """
+
+    states: States
+    head: Head
+    teacher: Tensor | None = None
+    shift: Tensor | None = None
+    held_out: "FitData | None" = None
+    carried: AbiModule | None = None
+    others: Mapping[str, "FitData"] = field(default_factory=dict)
+
+    def of_text(self, name: str) -> "FitData":
+        """Return the data of another text, these for "". Raises: DataError: there is none of that name."""
+        if name and name not in self.others:
+            raise DataError(f"fit: there is no {name} text to fit on (there is: {', '.join(self.others) or 'none'})")
+        return self.others[name] if name else self
+
+    def first(self, share: float) -> "FitData":
+        """Return the first windows only: a share of them."""
+        if share == 1:
+            return self
+        return self.select(list(range(max(1, int(share * len(self.states))))))
+
+    def at_most(self, rows: int | None) -> "FitData":
+        """Return whole windows spread evenly over the data, of about so many positions; all without a limit."""
+        wanted = None if rows is None else max(1, rows // self.states.manifest.positions)
+        if wanted is None or wanted >= len(self.states):
+            return self
+        return self.select(spread_rows(len(self.states), wanted).tolist())
+
+    def by_position(self) -> "FitData":
+        """Return every position as a window of its own."""
+        teacher = None if self.teacher is None else self.teacher.flatten(0, 1).unsqueeze(1)
+        return replace(self, states=self.states.by_position(), teacher=teacher)
+
+    def select(self, windows: list[int]) -> "FitData":
+        """Return some windows, each with what its teacher says of it."""
+        return replace(
+            self,
+            states=self.states.select(windows),
+            teacher=None if self.teacher is None else self.teacher[windows],
+            shift=None if self.shift is None else self.shift[windows],
+        )
+
+
+def spread_rows(n: int, most: int) -> Tensor:
+    """Return at most `most` indices spread evenly over n: the first ones would all be of the first few documents."""
+    return torch.arange(n) if n <= most else (torch.arange(most) * (n / most)).long()
 
 
 def fit_gradients(
-    arms: Sequence[ToFit],
+    models: Sequence[FittableForm],
+    members: Sequence[Member],
     data: FitData,
     objective: Objective,
     *,
@@ -41,25 +118,26 @@ def fit_gradients(
     checkpoint: Path | None = None,
     before_step: Callable[[int], None] | None = None,
 ) -> list[Trained]:
-    """Train some parameters of every arm on the same stored states; `frozen` ones are hashed before and after.
+    """Train some parameters of every arm on the same stored states.
 
     The arms take every step together on one batch: so no arm has luckier text than another, and batch and teacher are
     computed once. No arm's result depends on the others.
-    Args: batch: what a step reads; seed: of the batch order; before_step: as in `loop.fit_together`.
+    Args: members: what of each model trains and is frozen; batch: what a step reads; seed: of the batch order;
+        before_step: as in `loop.fit_together`.
     Raises: DataError: an objective that needs a teacher has none.
     """
     if objective.kind != "ce" and (data.shift if objective.kind == "matched" else data.teacher) is None:
-        raise DataError(f"{arms[0].label}: objective {objective.kind} needs a teacher")
+        raise DataError(f"{members[0].label}: objective {objective.kind} needs a teacher")
     data = data.by_position() if batch.of == "positions" else data
     order = BatchOrder(len(data.states), batch.size, seed, batch.of)
     trained = fit_together(
-        lambda step: objectives([arm.model for arm in arms], data, objective, order[step]),
-        [Member(arm.label, arm.trainable, arm.schedule, arm.frozen) for arm in arms],
+        lambda step: objectives(models, data, objective, order[step]),
+        members,
         checkpoint=checkpoint,
         before_step=before_step,
     )
-    for arm in arms:
-        arm.model.requires_grad_(False)
+    for model in models:
+        model.requires_grad_(False)
     return trained
 
 

@@ -1,52 +1,42 @@
 """Losses against a frozen head, in chunks: never `[N, V]` for all N positions.
 
-`head_loss` forms the gradient with respect to the states in the forward pass, chunk by chunk, as Liger-Kernel and
+`head_losses` forms the gradient with respect to the states in the forward pass, chunk by chunk, as Liger-Kernel and
 ml-cross-entropy do; the head itself never gets a gradient.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from abi.arms.chunks import LOSS_ROWS
 from abi.models.states import Head
+
+# How much is formed at once: every size is part of a figure's last bits, since sums are taken chunk by chunk.
+LOSS_ROWS = 64
+"""Positions of a training step whose logits `[n, V]` and their gradient are formed at once: those of larger chunks
+leave the processor's cache, smaller ones leave its units idle (`benchmarks/step_cost.py`)."""
+
+LOGIT_ROWS = 128
+"""Positions whose logits `[n, V]` are formed at once where there is no gradient, which needs half the room."""
+
+EVALUATION_LOGITS = 2**17
+"""Logits of an evaluation that are formed at once, positions times vocabulary: every arm's and the judges' are held
+together (`benchmarks/evaluation_cost.py`)."""
+
+PAIRED_ROWS = 2048
+"""Paired positions that are read at once where moments of states, and no comparison of arms, are made of them."""
 
 LOG2_E = math.log2(math.e)
 """Logits are scaled by it before `exp2`, which costs a third of `exp` on a CPU (benchmarks/step_cost.py)."""
 
 
 def head_loss(
-    states: Tensor,
-    head: Head,
-    targets: Tensor,
-    *,
-    teacher: Tensor | None = None,
-    teacher_shift: Tensor | None = None,
-    temperature: float = 2.0,
-    kd_weight: float = 0.9,
-    logit_bias: Tensor | None = None,
+    states: Tensor, head: Head, targets: Tensor, *, logit_bias: Tensor | None = None, **teaching: Any
 ) -> Tensor:
-    """Return the scalar CE, or KD + CE, of final states through a frozen head, in nats per position.
-
-    Equals `(1 - w) * cross_entropy(s, y) + w * T^2 * kl_div(log_softmax(s / T), softmax(t / T), "batchmean")` with
-    `s = head(states) + logit_bias`, `t = head(teacher) + teacher_shift`; without a teacher w is 0.
-
-    Args: states: `[N, D]`; targets: `[N]` ids; teacher: `[N, D]` final states of the teacher; teacher_shift: `[N, V]`,
-        added to its logits; logit_bias: `[V]`, trainable.
-    Source: Hinton et al. 2015, with the temperature and weight of the record (`docs/experiments.md`).
-    """
-    [loss] = head_losses(
-        [(states, logit_bias)],
-        head,
-        targets,
-        teacher=teacher,
-        teacher_shift=teacher_shift,
-        temperature=temperature,
-        kd_weight=kd_weight,
-    )
+    """Return the loss of one student: `head_losses` with `states` `[N, D]` and, if it has one, `logit_bias` `[V]`."""
+    [loss] = head_losses([(states, logit_bias)], head, targets, **teaching)
     return loss
 
 
@@ -60,9 +50,15 @@ def head_losses(
     temperature: float = 2.0,
     kd_weight: float = 0.9,
 ) -> tuple[Tensor, ...]:
-    """Return the `head_loss` of several students of one teacher on the same positions; the teacher is computed once.
+    """Return per student the scalar CE, or KD + CE, of final states through a frozen head, in nats per position.
 
-    Args: students: states `[N, D]` and logit bias `[V]` (or None) of each; the others as in `head_loss`.
+    Equals `(1 - w) * cross_entropy(s, y) + w * T^2 * kl_div(log_softmax(s / T), softmax(t / T), "batchmean")` with
+    `s = head(states) + logit_bias`, `t = head(teacher) + teacher_shift`; without a teacher w is 0. The teacher is
+    computed once for all students.
+
+    Args: students: final states `[N, D]` and logit bias `[V]` (or None) of each, both trainable; targets: `[N]` ids;
+        teacher: `[N, D]` its final states; teacher_shift: `[N, V]`, added to its logits.
+    Source: Hinton et al. 2015, with the temperature and weight of the record (`docs/experiments.md`).
     """
     weight = kd_weight if teacher is not None else 0.0
     flat = [tensor for student in students for tensor in student]

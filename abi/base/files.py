@@ -13,6 +13,8 @@ from abi.base.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 Json = Any  # whatever a JSON file may hold
+MANIFEST = "MANIFEST.sha256"
+"""Name of the list of hashes in a folder whose files it lists, in the form that `sha256sum -c` reads."""
 
 
 def sha256_file(path: str | Path) -> str:
@@ -36,6 +38,17 @@ def sha256_tensors(tensors: Mapping[str, Any]) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def listing(hashes: Mapping[str, str]) -> str:
+    """Return the list of some files. Args: hashes: name -> hex SHA-256."""
+    return "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
+
+
+def listed(text: str) -> dict[str, str]:
+    """Return name -> hex SHA-256 of a list; lines of another form are left out."""
+    parts = (line.partition("  ") for line in text.splitlines())
+    return {name: sha256 for sha256, _, name in parts if name}
 
 
 @contextmanager

@@ -46,15 +46,12 @@ def versions() -> dict[str, str]:
 
 def hardware() -> Hardware:
     """Return processor, core count and operating system of this machine."""
-    return Hardware(machine=platform.machine(), cpus=os.cpu_count(), system=platform.system(), cpu=_cpu_name())
-
-
-def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or "unknown"
+        cpu = platform.processor() or "unknown"
+    return Hardware(machine=platform.machine(), cpus=os.cpu_count(), system=platform.system(), cpu=cpu)
 
 
 class InputFiles(Protocol):
@@ -65,6 +62,10 @@ class InputFiles(Protocol):
 
     def keys(self) -> Collection[str]:
         """Return the names."""
+
+
+OutputFiles = Mapping[str, str]
+"""The output files of a job by name."""
 
 
 class Job(Generic[S]):
@@ -121,15 +122,14 @@ def code_of(rule: str, spec: Mapping[str, Any], root: Path = ROOT) -> str:
 
 
 def spec_of(step: ModuleType | None, given: dict[str, Any], where: str) -> Any:
-    """Return the spec of a job as the model that its step names `Spec`; as it is given where the step names none.
+    """Return the spec of a job as the model that its step names `Spec`; as it is given without a step.
 
     Raises: ConfigError: it is not what the model says.
     """
-    model = getattr(step, "Spec", None)
-    if model is None:
+    if step is None:
         return given
     try:
-        return TypeAdapter(model).validate_python(given)
+        return TypeAdapter(step.Spec).validate_python(given)
     except ValidationError as error:
         raise ConfigError(
             f"{where}: the spec is not what the step expects: {fault(error)}; plan the run again"

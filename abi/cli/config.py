@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import yaml
@@ -11,13 +12,11 @@ from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
 from abi.cli.options import AsJson, Scale
 from abi.plan import estimate
-from abi.plan.config import load
+from abi.plan.config import load, schema_files
 from abi.plan.scale import UNPINNED
-from abi.plan.schemas import schema_files
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import read_scale
-from abi.report.quoted import generated_parts, refreshed
-from abi.report.reference import INSTRUMENT, adopt
+from abi.report.quoted import INSTRUMENT, adopt, generated_parts, refreshed
 
 
 def check(
@@ -47,8 +46,8 @@ def plan(
     as_json: AsJson = False,
 ) -> int:
     """Say what a run of some targets would do from here, rule by rule, and about how long it takes."""
-    asked, made = estimate.plan(targets or [], scale, cores)
-    print(json.dumps(estimate.as_json(asked, made), indent=1) if as_json else estimate.as_text(asked, made))
+    made = estimate.plan(targets or [], scale, cores)
+    print(json.dumps(asdict(made), indent=1) if as_json else estimate.as_text(made))
     return 0
 
 
@@ -66,10 +65,9 @@ def pin(
         return 0
     lock = ROOT / "config" / "scales" / f"{scale}.lock.yaml"
     pins: dict[str, dict[str, str]] = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else {}
-    hubs = {name: backbone.hub for name, backbone in found.backbones.items() if backbone.hub is not None}
-    for name, hub in hubs.items():
-        if hub.revision == UNPINNED:
-            pins.setdefault("backbones", {})[name] = _revision(hub.id, "model", wanted, endpoint)
+    for name, backbone in found.backbones.items():
+        if backbone.hub is not None and backbone.hub.revision == UNPINNED:
+            pins.setdefault("backbones", {})[name] = _revision(backbone.hub.id, "model", wanted, endpoint)
     for data in found.hub_data():
         if data.revision == UNPINNED:
             pins.setdefault("sources", {})[data.id] = _revision(data.id, "dataset", wanted, endpoint)
@@ -91,16 +89,6 @@ def _revision(hub_id: str, kind: str, wanted: list[str], endpoint: str | None) -
         ) from None
 
 
-def _generated() -> dict[str, str]:
-    """Return file -> its text with everything that is generated as it should be now."""
-    parts = generated_parts()
-    documents = {
-        name: refreshed((ROOT / name).read_text(encoding="utf-8"), [part for part in parts if part.document == name])
-        for name in dict.fromkeys(part.document for part in parts)
-    }
-    return documents | schema_files()
-
-
 def docs(
     check: Annotated[bool, Option("--check", help="write nothing; exit code 1 if a document is out of date")] = False,
     adopted: Annotated[
@@ -118,8 +106,12 @@ def docs(
     """
     if adopted:
         adopt(adopted)
+    parts, written = generated_parts(), {}
+    for name in dict.fromkeys(part.document for part in parts):
+        own = [part for part in parts if part.document == name]
+        written[name] = refreshed((ROOT / name).read_text(encoding="utf-8"), own)
     stale = []
-    for name, after in _generated().items():
+    for name, after in (written | schema_files()).items():
         path = ROOT / name
         if not path.exists() or path.read_text(encoding="utf-8") != after:
             stale.append(name)

@@ -23,54 +23,42 @@ DEBUG = "--debug"
 
 
 class Command(NamedTuple):
-    """A subcommand: what it says of itself, an example, and where it runs (`module:function`)."""
+    """A subcommand, run by the function of its name: what it says of itself, arguments of an example, its module."""
 
     help: str
     example: str
-    run: str
+    module: str
 
 
-COMMANDS: dict[str, Command] = {
+COMMANDS = {
     "verify": Command(
-        help="judge the published record and the results of this checkout; no torch",
-        example="abi verify t5_same_backbone",
-        run="abi.cli.verify:verify",
+        "judge the published record and the results of this checkout; no torch", "t5_same_backbone", "verify"
     ),
     "claims": Command(
-        help="every claim with what was published, its verdict, and whether it is fresh, stale or never run",
-        example="abi claims --scale tiny",
-        run="abi.cli.show:claims",
+        "every claim with what was published, its verdict, and whether it is fresh, stale or never run",
+        "--scale tiny",
+        "show",
     ),
     "show": Command(
-        help="one claim: statement, figures, tests, every arm as a small plot, and what made them",
-        example="abi show t5_to_gpt2",
-        run="abi.cli.show:show",
+        "one claim: statement, figures, tests, every arm as a small plot, and what made them", "t5_to_gpt2", "show"
     ),
     "plan": Command(
-        help="before a run: how many jobs of each rule, and about how many minutes, from measured ones",
-        example="abi plan t5_to_gpt2 --cores 2",
-        run="abi.cli.config:plan",
+        "before a run: how many jobs of each rule, and about how many minutes, from measured ones",
+        "t5_to_gpt2 --cores 2",
+        "config",
     ),
     "generate": Command(
-        help="continue a text by a built backbone, with a trained module attached or without",
-        example='abi generate --backbone gpt2_medium --prompt "def main("',
-        run="abi.cli.generate:generate",
+        "continue a text by a built backbone, with a trained module attached or without",
+        '--backbone gpt2_medium --prompt "def main("',
+        "generate",
     ),
-    "check": Command(
-        help="validate config/ for a scale; names every claim",
-        example="abi check --scale tiny --claim t5_to_gpt2",
-        run="abi.cli.config:check",
-    ),
+    "check": Command("validate config/ for a scale; names every claim", "--scale tiny --claim t5_to_gpt2", "config"),
     "pin": Command(
-        help="look up the revisions of a scale's hub models once and write its lock (needs the network)",
-        example="abi pin --scale paper",
-        run="abi.cli.config:pin",
+        "look up the revisions of a scale's hub models once and write its lock (needs the network)",
+        "--scale paper",
+        "config",
     ),
-    "docs": Command(
-        help="write the figures that documents quote, from results/reference",
-        example="abi docs --check",
-        run="abi.cli.config:docs",
-    ),
+    "docs": Command("write the figures that documents quote, from results/reference", "--check", "config"),
 }
 
 
@@ -97,20 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(name: str, arguments: list[str]) -> int:
     """Run a command and return its exit code; 2 and one sentence for arguments that it does not take."""
-    try:
-        if name == "verify":
-            return int(resolve(COMMANDS[name].run)(arguments))
-        return run_typed(name, arguments)
-    except SystemExit as left:  # argparse, after `--help` or a wrong option
-        return int(left.code or 0)
-
-
-def run_typed(name: str, arguments: list[str]) -> int:
-    """Run a command whose options are the parameters of its function."""
+    if name == "verify":
+        try:
+            return int(function_of(name)(arguments))
+        except SystemExit as left:  # argparse, after `--help` or a wrong option
+            return int(left.code or 0)
     import typer
 
     try:
-        with command_of(name).make_context(f"abi {name}", arguments) as context:
+        with typer_command(name).make_context(f"abi {name}", arguments) as context:
             return int(context.command.invoke(context))
     except typer.Exit as left:  # after `--help`
         return left.exit_code
@@ -119,33 +102,45 @@ def run_typed(name: str, arguments: list[str]) -> int:
         return BAD_INPUT
 
 
-def command_of(name: str) -> "TyperCommand":
-    """Return a command; its module is imported only now."""
+def function_of(name: str) -> Callable[..., Any]:
+    """Return the function that runs a command; its module is imported only now."""
+    return getattr(importlib.import_module(f"abi.cli.{COMMANDS[name].module}"), name)
+
+
+def typer_command(name: str) -> "TyperCommand":
+    """Return a command whose options are the parameters of its function."""
     import typer.main
 
-    about = COMMANDS[name]
     settings = {"help_option_names": ["-h", "--help"]}
     app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=settings)
-    text = f"{about.help}\n\n\b\nexample:\n  {about.example}\n\n{DEBUG} shows the traceback of an error."
-    app.command(name, help=text)(resolve(about.run))
+    app.command(name, help=f"{COMMANDS[name].help}\n\n\b\n{ending(name)}")(function_of(name))
     return typer.main.get_command(app)  # type: ignore[return-value]
 
 
-def resolve(target: str) -> Callable[..., Any]:
-    """Return the function a `module:function` string names, importing its module only now."""
-    module, function = target.split(":")
-    return getattr(importlib.import_module(module), function)
+def ending(name: str) -> str:
+    """Return the last lines of a command's help."""
+    return f"example:\n  abi {name} {COMMANDS[name].example}\n\n{DEBUG} shows the traceback of an error."
 
 
 def overview() -> str:
     """Return what `abi --help` says: every command with an example."""
     width = max(map(len, COMMANDS))
-    told = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
-    examples = [f"  {command.example}" for command in COMMANDS.values()]
-    usage = f"usage: abi [-h] [{DEBUG}] COMMAND ...\n\nAutonomous basis injection, put to the test.\n\ncommands:\n"
-    options = "\n\noptions:\n  -h, --help  show this text, or that of a command\n"
-    options += f"  {DEBUG}     show the traceback of an error\n"
-    return usage + "\n".join(told) + options + "\nexample:\n" + "\n".join(examples) + "\n"
+    commands = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
+    examples = "\n".join(f"  abi {name} {command.example}" for name, command in COMMANDS.items())
+    return f"""usage: abi [-h] [{DEBUG}] COMMAND ...
+
+Autonomous basis injection, put to the test.
+
+commands:
+{commands}
+
+options:
+  -h, --help  show this text, or that of a command
+  {DEBUG}     show the traceback of an error
+
+example:
+{examples}
+"""
 
 
 def unknown(name: str) -> str:

@@ -17,11 +17,11 @@ from abi.base.errors import DataError
 from abi.base.files import parse_file
 from abi.base.typed import Verdict
 from abi.cli.options import AsJson, Scale
-from abi.judge.fits import Figure, Fit, Test
+from abi.judge.fits import Figure, Fit
 from abi.judge.published import figures_of
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, StudyResult, read_result
-from abi.plan.claims import GivenPair
 from abi.plan.config import load
+from abi.plan.kinds.base import GivenPair
 from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, LadderClaim
 from abi.plan.workflow import Workflow
 from abi.report.render import Table, bounds, figure, terminal
@@ -62,14 +62,6 @@ class Row:
     verdict: Verdict | None
     state: str
     why: list[str]
-
-    @property
-    def state_words(self) -> str:
-        """Return the state with the first reason in a few words."""
-        if not self.why:
-            return self.state
-        more = f" (+{len(self.why) - 1})" if len(self.why) > 1 else ""
-        return f"{self.state}: {self.why[0]}{more}"
 
 
 def claims(scale: Scale = "tiny", as_json: AsJson = False) -> int:
@@ -167,16 +159,18 @@ def command_of(study: Workflow, claim_id: str) -> str:
 def claims_table(rows: Sequence[Row]) -> list[str]:
     """Return the table of claims, at most `WIDTH` columns wide, regimes under their claim, reasons under their line."""
     ordered = in_groups(rows, claim=lambda row: row)
-    head, *cells = terminal(Table(["claim", "kind", "published", "verdict", "state"], list(map(_cells, ordered))), "")
+    cells = [
+        [f"  {row.id.removeprefix(row.of)}", row.regime, row.published, row.verdict, row.state]
+        if row.of
+        else [row.id, row.kind, row.published, row.verdict, row.state]
+        for row in ordered
+    ]
+    head, *told = terminal(Table(["claim", "kind", "published", "verdict", "state"], cells), "")
     lines = [head]
-    for row, line in zip(ordered, cells, strict=True):
-        lines += [line, *(_wrapped(row.state_words, "      ") if row.why else [])]
+    for row, line in zip(ordered, told, strict=True):
+        more = f" (+{len(row.why) - 1})" if len(row.why) > 1 else ""
+        lines += [line, *(_wrapped(f"{row.state}: {row.why[0]}{more}", "      ") if row.why else [])]
     return lines
-
-
-def _cells(row: Row) -> list[str | None]:
-    name = f"  {row.id.removeprefix(row.of)}" if row.of else row.id
-    return [name, row.regime if row.of else row.kind, row.published, row.verdict, row.state]
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
@@ -219,7 +213,11 @@ def _found(result: AnyResult, path: str) -> list[str]:
     lines = [result.verdict + (f"  {MEANINGLESS}" if result.meaningless else ""), *_wrapped(result.reason)]
     checks = [line for check in checks_of(result) for line in _wrapped(check_words(check))]
     if isinstance(result, LadderResult):
-        return [*lines, *checks, "", "Rungs", *_rungs(result)]
+        lines += [*checks, "", "Rungs"]
+        for rung in result.rungs:
+            lines += _wrapped(f"{rung.id}: {rung.verdict} (at the strict level {rung.verdict_at_strict_level})")
+            lines += _wrapped(rung.reason, "      ")
+        return lines
     own = deciding(result)
     if result.claim.fit is not None and own is None:
         raise DataError(f"{path}: holds no fit {result.claim.fit!r}, which decides; delete it and rebuild it")
@@ -233,24 +231,13 @@ def _found(result: AnyResult, path: str) -> list[str]:
     return [*lines, *checks, *tests, *_arms(shown), *_training(result)]
 
 
-def _rungs(result: LadderResult) -> list[str]:
-    """Return the verdict of every rung with its reason."""
-    lines: list[str] = []
-    for rung in result.rungs:
-        lines += _wrapped(f"{rung.id}: {rung.verdict} (at the strict level {rung.verdict_at_strict_level})")
-        lines += _wrapped(rung.reason, "      ")
-    return lines
-
-
 def _tests(name: str, fit: Fit) -> list[str]:
     heads = ["test", "mean", f"{100 * fit.level:g} % interval", "limit", "holds"]
-    rows = [[t.id, t.mean, interval_words(t.interval), t.limit, _holds(t)] for t in fit.tests]
+    holds = [("yes" if test.passed else "no") + ("" if test.required else " *") for test in fit.tests]
+    figures = [[test.id, test.mean, interval_words(test.interval), test.limit] for test in fit.tests]
+    rows = [[*cells, held] for cells, held in zip(figures, holds, strict=True)]
     words = f"Tests on {counts_words(fit)}{name}; more is better, * is reported only"
     return ["", *textwrap.wrap(words, WIDTH), *terminal(Table(heads, rows))]
-
-
-def _holds(test: Test) -> str:
-    return ("yes" if test.passed else "no") + ("" if test.required else " *")
 
 
 def _arms(shown: Mapping[str, Fit]) -> list[str]:
@@ -271,13 +258,11 @@ def plot(arms: Mapping[str, Figure]) -> list[str]:
     known = [value for of_arm in values for value in of_arm if value is not None]
     low, high, width, lines = min(known), max(known), max(len(arm) for arm in arms), []
     for arm, found in arms.items():
+        marks = [(seed, ".") for seed in found.per_seed.values()]
+        marks += [(end, mark) for end, mark in ((found.lower, "("), (found.upper, ")")) if end is not None]
         cells = [" "] * PLOT
-        for seed in found.per_seed.values():
-            cells[place(seed, low, high)] = "."
-        for end, mark in ((found.lower, "("), (found.upper, ")")):
-            if end is not None:
-                cells[place(end, low, high)] = mark
-        cells[place(found.mean, low, high)] = "o"
+        for value, mark in [*marks, (found.mean, "o")]:
+            cells[place(value, low, high)] = mark
         lines.append(f"  {arm:<{width}} |{''.join(cells)}| {figure(found.mean)}{bounds(found.lower, found.upper)}")
     left, right = figure(low), figure(high)
     return [*lines, f"  {'':<{width}}  {left}{right:>{PLOT - len(left)}}"]

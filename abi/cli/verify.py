@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from abi.cli.main import BAD_INPUT, COMMANDS, DEBUG, HONEST, TAMPERED
+from abi.cli.main import BAD_INPUT, COMMANDS, HONEST, TAMPERED, ending
 
 if TYPE_CHECKING:
     from abi.judge.results import AnyResult
@@ -28,19 +28,17 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """Return the options of `abi verify`."""
-    about, form = COMMANDS["verify"], argparse.RawDescriptionHelpFormatter
-    end = f"example:\n  {about.example}\n\n{DEBUG} shows the traceback of an error."
-    made = Parser(prog="abi verify", description=about.help, formatter_class=form, epilog=end)
-    made.add_argument("claims", nargs="*", metavar="CLAIM", help="show only these claims of the record (default: all)")
-    made.add_argument("--json", action="store_true", help="one JSON document for machines instead of text")
-    made.add_argument("--config", type=Path, metavar="DIR", help="folder that holds record/ (default: config)")
-    made.add_argument("--scale", help="only the results of this scale (default: every scale that has results)")
-    recomputed = "judge the results again from their evidence (numpy, pandas)"
-    made.add_argument("--recompute", action="store_true", help=recomputed)
-    compared = "compare the results with `reference` or with the folder of another run"
-    made.add_argument("--against", metavar="RUN", help=compared)
-    tolerance = "of --against, relative (default: 1e-6)"
-    made.add_argument("--tolerance", type=float, default=1e-6, metavar="X", help=tolerance)
+    form = argparse.RawDescriptionHelpFormatter
+    about = COMMANDS["verify"].help
+    made = Parser(prog="abi verify", description=about, formatter_class=form, epilog=ending("verify"))
+    add = made.add_argument
+    add("claims", nargs="*", metavar="CLAIM", help="show only these claims of the record (default: all)")
+    add("--json", action="store_true", help="one JSON document for machines instead of text")
+    add("--config", type=Path, metavar="DIR", help="folder that holds record/ (default: config)")
+    add("--scale", help="only the results of this scale (default: every scale that has results)")
+    add("--recompute", action="store_true", help="judge the results again from their evidence (numpy, pandas)")
+    add("--against", metavar="RUN", help="compare the results with `reference` or with the folder of another run")
+    add("--tolerance", type=float, default=1e-6, metavar="X", help="of --against, relative (default: 1e-6)")
     return made
 
 
@@ -57,7 +55,8 @@ def verify(arguments: Sequence[str]) -> int:
 
 def record(claims: list[str], config: Path | None) -> Part:
     """Return the judgement of the published record. Raises: AbiError: it is missing, or a claim is unknown."""
-    from abi.audit.record.judgement import judge, load, to_text
+    from abi.audit.record.judgement import judge, load
+    from abi.audit.record.page import to_text
     from abi.judge.published import check_claim, claims_of
 
     found = load(config / "record" if config else None)
@@ -72,14 +71,8 @@ def results(options: argparse.Namespace) -> Part:
     """Return what is found in the results of the working directory, if there are any."""
     from abi.audit.results.verify import verify as verified
 
-    found = verified(
-        options.claims,
-        scale=options.scale,
-        recompute=options.recompute,
-        against=options.against,
-        tolerance=options.tolerance,
-        render=pages,
-    )
+    names = ("scale", "recompute", "against", "tolerance")
+    found = verified(options.claims, render=pages, **{name: getattr(options, name) for name in names})
     return found.text(), found.as_dict(), found.code()
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from abi.base.catalogue import METRICS
+from abi.base.catalogue import METRICS, RAW, Roles
 from abi.judge.intervals import Array, Components, components
 
 Bools = NDArray[np.bool_]
@@ -40,7 +40,8 @@ def lower_is_better(metric: str) -> bool:
 
 
 Tables = Mapping[Measure, Mapping[str, Array]]
-Weights = tuple[tuple[str, float], ...]
+Key = tuple[Measure, tuple[tuple[str, float], ...]]
+"""What a figure is of: a measure and weighted arms."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,28 @@ class Contrast:
 
     id: str
     measure: Measure
-    weights: Weights
+    weights: Mapping[str, float]
     margin: float = 0.0
     required: bool = True
     closed: bool = False
 
+    @property
+    def key(self) -> Key:
+        """What its figures are of; contrasts of one key differ in what is asked of it."""
+        return self.measure, tuple(self.weights.items())
+
     def words(self) -> str:
         """Return the contrast as a formula, for example `transferred - 0.5 native - 0.5 random`."""
-        sizes = ("" if abs(w) == 1 else f"{abs(w):.3g} " for _, w in self.weights)
-        signs = ("- " if w < 0 else "+ " for _, w in self.weights)
-        parts = (sign + size + arm for sign, size, (arm, _) in zip(signs, sizes, self.weights, strict=True))
+        parts = [
+            ("- " if weight < 0 else "+ ") + ("" if abs(weight) == 1 else f"{abs(weight):.3g} ") + arm
+            for arm, weight in self.weights.items()
+        ]
         return " ".join(parts).removeprefix("+ ")
 
     def table(self, tables: Tables) -> Array:
         """Return the contrast per group and seed, [..., D, S]."""
         arms = tables[self.measure]
-        (first, weight), *rest = self.weights
+        (first, weight), *rest = self.weights.items()
         total = weight * arms[first]
         for arm, weight in rest:
             total += weight * arms[arm]
@@ -93,16 +100,15 @@ class Figures(Protocol):
 class FromTables:
     """Figures of one set of tables; the mean squares of a contrast are computed once for all levels."""
 
-    def __init__(self, tables: Tables, raw: str) -> None:
-        self.tables, self.raw = tables, raw
-        self.seen: dict[tuple[Measure, Weights], Components] = {}
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.seen: dict[Key, Components] = {}
 
     def parts(self, contrast: Contrast) -> Components:
         """Return mean and mean squares of a contrast."""
-        key = (contrast.measure, contrast.weights)
-        if key not in self.seen:
-            self.seen[key] = components(contrast.table(self.tables))
-        return self.seen[key]
+        if contrast.key not in self.seen:
+            self.seen[contrast.key] = components(contrast.table(self.tables))
+        return self.seen[contrast.key]
 
     def mean(self, contrast: Contrast) -> float:
         """Return the mean of a contrast of one study."""
@@ -110,7 +116,7 @@ class FromTables:
 
     def plain(self, measure: Measure) -> Array:
         """Return the mean of the plain backbone."""
-        mean: Array = self.tables[measure][self.raw].mean((-2, -1))
+        mean: Array = self.tables[measure][RAW].mean((-2, -1))
         return mean
 
 
@@ -133,15 +139,21 @@ class Questions:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a claim is asked in its own metric, when it is vacuous, and the same questions of each reported metric."""
+    """What one fit or study is asked: who plays which role, and the questions in the measure that decides.
 
-    raw: str
+    `vacuous`: when there is nothing to transfer; `secondary`: the same questions of each metric that is reported.
+    """
+
+    kind: str
+    regime: str | None
+    roles: Roles
+    measure: Measure
     own: Questions
     vacuous: tuple[Contrast, ...]
     secondary: Mapping[str, Questions]
 
     def contrasts(self) -> tuple[Contrast, ...]:
-        """Return every contrast that is asked anywhere."""
+        """Return every contrast that is asked anywhere; ids are different."""
         asked = (self.own, *self.secondary.values())
         refuting = [c for questions in asked for refutation in questions.refutations for c in refutation.contrasts]
         return (*(test for questions in asked for test in questions.tests), *refuting, *self.vacuous)
@@ -194,12 +206,7 @@ class Decision:
     secondary: Mapping[str, Answers]
 
 
-def decide(tables: Tables, plan: Plan, *, level: float) -> Decision:
-    """Return the verdict of every study of some tables (see `decide_from`). Args: tables: more is better."""
-    return decide_from(FromTables(tables, plan.raw), plan, level=level)
-
-
-def decide_from(figures: Figures, plan: Plan, *, level: float) -> Decision:
+def decide(figures: Figures, plan: Plan, *, level: float) -> Decision:
     """Return the verdict of every study: VACUOUS, else REFUTED, else SUPPORTED, else INCONCLUSIVE.
 
     SUPPORTED and REFUTED are found independently of each other and never coincide.

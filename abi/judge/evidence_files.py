@@ -1,8 +1,10 @@
-"""Evidence files of one batch of seeds: two csv.gz and the manifest that promises what is in them (no numpy).
+"""Evidence files of one batch of seeds: two csv.gz and the manifest that promises what is in them.
 
 The manifest holds hash, number of rows and contents of both files. Whoever reads the rows checks it: `kept` by hash
 (`abi verify`), `check_promise` by hash and contents (the verdict).
 """
+
+from __future__ import annotations
 
 import csv
 import gzip
@@ -10,18 +12,19 @@ import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from abi.base.errors import EvidenceError, TamperError
 from abi.base.files import atomic_path, sha256_file
 from abi.base.manifests import EvidenceContents, EvidenceFiles, EvidenceManifest, RowsFile
 from abi.base.typed import Provenance
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 COLUMNS = ("fit", "arm", "draw", "seed", "scope", "group", "document", "n_positions", "metric", "value")
 DRAW_COLUMNS = ("fit", "arm", "draw", "seed", "rng_seed", "chunk", "metric", "value")
 SUFFIXES = {"evidence": ".csv.gz", "draws": ".draws.csv.gz"}
-READING = (OSError, EOFError, UnicodeDecodeError, ValueError, IndexError, StopIteration, csv.Error, zlib.error)
-"""What reading a csv.gz that is damaged may raise."""
 TOLD = {"fits": "fit", "arms": "arm", "draws": "draw", "seeds": "seed", "scopes": "scope"}
 """What a manifest tells of the evidence rows -> column whose different values it lists."""
 
@@ -44,21 +47,47 @@ def files_of(manifest: str | Path) -> dict[str, Path]:
     return {name: Path(manifest).with_suffix(suffix) for name, suffix in SUFFIXES.items()}
 
 
+def write_evidence(
+    outputs: Mapping[str, str], rows: Iterable[Sequence[Any]], draws: Iterable[Sequence[Any]], provenance: Provenance
+) -> None:
+    """Write `evidence` and `draws`, and `manifest`, which says what is in them."""
+    write_csv(outputs["evidence"], COLUMNS, rows)
+    write_csv(outputs["draws"], DRAW_COLUMNS, draws)
+    write_promise(outputs["manifest"], provenance)
+
+
+def rows_of(manifest: str | Path) -> dict[str, pd.DataFrame]:
+    """Return the rows of the files beside a manifest as they are written. Raises: EvidenceError: as `read_rows`."""
+    return {name: read_rows(path) for name, path in files_of(manifest).items()}
+
+
+def read_rows(path: str | Path) -> pd.DataFrame:
+    """Return the rows of a csv or csv.gz, every value as it is written. Raises: EvidenceError: it cannot be read."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EvidenceError(f"{path}: cannot be read ({reason}); rerun the evaluation that writes it") from None
+
+
 def write_promise(manifest: str | Path, provenance: Provenance) -> None:
     """Write the manifest of the two files beside it, from what is on the disk."""
-    EvidenceManifest.model_validate({**promise_of(manifest), "provenance": provenance}).write(manifest)
+    promise = promise_of(manifest, rows_of(manifest))
+    EvidenceManifest.model_validate({**promise, "provenance": provenance}).write(manifest)
 
 
-def promise_of(manifest: str | Path) -> dict[str, EvidenceFiles | EvidenceContents]:
+def promise_of(manifest: str | Path, rows: Mapping[str, pd.DataFrame]) -> dict[str, EvidenceFiles | EvidenceContents]:
     """Return what a manifest must say of the files beside it: hash and rows of both, contents of the evidence.
 
-    Raises: EvidenceError: a file that cannot be read, or without one of its columns.
+    Raises: EvidenceError: the evidence lacks a column.
     """
-    paths = files_of(manifest)
-    told: dict[str, set[str]] = {column: set() for column in TOLD.values()}
-    counts = {"evidence": _read(paths["evidence"], told), "draws": _read(paths["draws"], {})}
-    files = {name: RowsFile(sha256=sha256_file(path), rows=counts[name]) for name, path in paths.items()}
-    words = {key: sorted(told[column], key=_order) for key, column in TOLD.items()}
+    paths, evidence = files_of(manifest), rows["evidence"]
+    if lacking := set(TOLD.values()) - set(evidence.columns):
+        raise EvidenceError(f"{paths['evidence']}: cannot be read (no column {min(lacking)}); rerun the evaluation")
+    files = {name: RowsFile(sha256=sha256_file(path), rows=len(rows[name])) for name, path in paths.items()}
+    words = {key: sorted(evidence[column].unique(), key=_order) for key, column in TOLD.items()}
     whole = {key: [int(value) for value in words[key]] for key in ("draws", "seeds")}
     return {"files": EvidenceFiles(**files), "contents": EvidenceContents.model_validate(words | whole)}
 
@@ -72,8 +101,8 @@ def kept(manifest: str | Path, promise: EvidenceManifest) -> dict[Path, bool | N
     }
 
 
-def check_promise(manifest: str | Path) -> dict[str, Path]:
-    """Return the files beside a manifest after checking that they are what it promises.
+def check_promise(manifest: str | Path) -> dict[str, pd.DataFrame]:
+    """Return the rows of the files beside a manifest after checking that they are what it promises.
 
     Raises: DataError: no valid manifest; TamperError: another file than the one promised, or other contents;
         EvidenceError: a file that cannot be read.
@@ -83,27 +112,11 @@ def check_promise(manifest: str | Path) -> dict[str, Path]:
         if not same:
             words = "is not the file" if same is False else "is missing, the file"
             raise TamperError(f"{path}: {words} that {manifest} promises; rerun the evaluation that writes both")
-    for key, real in promise_of(manifest).items():
+    rows = rows_of(manifest)
+    for key, real in promise_of(manifest, rows).items():
         if getattr(promise, key) != real:
             raise TamperError(f"{manifest}: its {key} are not those of the rows; rerun the evaluation that writes both")
-    return files_of(manifest)
-
-
-def _read(path: Path, told: Mapping[str, set[str]]) -> int:
-    """Return the number of rows of a csv.gz and add the values of some columns to `told`."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as handle:
-            reader = csv.reader(handle)
-            header = next(reader)
-            places = [(header.index(column), values) for column, values in told.items()]
-            n_rows = 0
-            for row in reader:
-                n_rows += 1
-                for i, values in places:
-                    values.add(row[i])
-            return n_rows
-    except READING as error:
-        raise EvidenceError(f"{path}: cannot be read ({error}); rerun the evaluation that writes it") from None
+    return rows
 
 
 def _order(value: str) -> tuple[int, str]:

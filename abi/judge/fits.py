@@ -1,9 +1,10 @@
-"""What one judged fit, or one study, says: contrasts with their intervals, verdict, ratios, figures of arms.
+"""What one judged fit, or one study, says, typed, and what a result shows beside it: checks, tables, curves, a law.
 
 Signs: `arms` are in natural signs, every contrast is turned so that more is better.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -11,6 +12,8 @@ from abi.base.typed import Count, Typed, Verdict
 
 Level = Annotated[float, Field(gt=0, lt=1)]
 Scope = Literal["domain", "general", "on_training_text"]
+Row = list[str | float | int | None]
+"""A line of a table that is shown."""
 
 
 class IntervalFound(Typed):
@@ -198,3 +201,94 @@ class Fit(Typed):
     counts: Counts
     arms: dict[str, ArmFigures]
     published_criteria: PublishedCriteria | None = None
+
+    def contrasts(self) -> Iterator[tuple[str, ContrastFound]]:
+        """Yield (leaf, contrast) of every contrast that is stored: tests before refutations, its own metric first."""
+        answered: dict[str, Fit | MetricAnswers] = {"": self}
+        answered |= {f"secondary/{metric}/": told for metric, told in self.secondary.items()}
+        for place, told in answered.items():
+            for i, test in enumerate(told.tests):
+                yield f"{place}tests/{i}", test
+            for i, way in enumerate(told.refutations):
+                for j, item in enumerate(way.contrasts):
+                    yield f"{place}refutations/{i}/contrasts/{j}", item
+        for i, bound in enumerate(self.vacuous):
+            yield f"vacuous/{i}", bound
+
+
+class Check(Typed):
+    """A pass rule of the original, applied to what was measured; it decides nothing."""
+
+    id: str
+    words: str
+    value: float | None
+    threshold: float | None
+    passed: bool
+
+
+class TableShown(Typed):
+    """A table that a result brings along for its pages."""
+
+    id: str
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[Row]
+
+
+class Series(Typed):
+    """One line of a curve."""
+
+    name: str
+    x: list[float]
+    y: list[float | None]
+    lower: list[float | None] | None = None
+    upper: list[float | None] | None = None
+
+    @classmethod
+    def of(cls, name: str, figures: Mapping[float, Figure | IntervalFound]) -> Self:
+        """Return the line of x -> figure: means, and the ends of intervals where every figure has one."""
+        y, lower, upper = ([getattr(found, key) for found in figures.values()] for key in ("mean", "lower", "upper"))
+        ends = {} if None in lower else {"lower": lower, "upper": upper}
+        return cls(name=name, x=list(figures), y=y, **ends)
+
+
+class Curve(Typed):
+    """Lines with bounds where there are any."""
+
+    id: str
+    title: str
+    x_label: str
+    y_label: str
+    caption: str
+    log_x: bool
+    series: list[Series]
+
+
+class Matrix(Typed):
+    """Numbers by row and column, drawn as a heat map."""
+
+    id: str
+    title: str
+    caption: str
+    row_label: str
+    column_label: str
+    rows: list[str]
+    columns: list[str]
+    values: list[list[float | None]]
+
+
+class Law(Typed):
+    """The registered fit of a scaling law."""
+
+    formula: str
+    n_points: Count
+    n_used: Count
+    residual_freedom: int
+    distinct_responses: Count
+    coefficients: dict[str, float] | None
+    r2: float | None
+    r2_withheld: str | None
+    loo_mae_steps: float | None
+    loo_mae_steps_of_the_mean: float | None
+    gamma_interval: list[float] | None

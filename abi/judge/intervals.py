@@ -6,6 +6,7 @@ own (simulated studies).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from abi.base.errors import EvidenceError
-from abi.judge.fits import IntervalFound
+from abi.judge.fits import IntervalFound, Ratio
 
 Array = NDArray[np.float64]
 
@@ -74,8 +75,6 @@ def interval(x: Array, *, level: float, min_groups: int, min_seeds: int) -> Inte
     Args: x: [D, S]; level: 0.95 for a 95 % interval; min_groups, min_seeds: the least D and S (protocol: 30 and 3).
     Raises: EvidenceError: a value that is not finite.
     """
-    if x.ndim != 2:
-        raise EvidenceError(f"interval: expected one table [groups, seeds], got the shape {x.shape}")
     if x.shape[0] < max(min_groups, 2) or x.shape[1] < max(min_seeds, 2):
         return None
     return interval_of(components(x), level)
@@ -98,26 +97,13 @@ def interval_of(parts: Components, level: float) -> IntervalFound:
     )
 
 
-@dataclass(frozen=True)
-class RatioSet:
-    """All g for which the interval of `num - g den` contains 0; ends may be infinite, and the set may be in pieces."""
-
-    estimate: float
-    pieces: tuple[tuple[float, float], ...]
-
-    @property
-    def bounded(self) -> bool:
-        """Return whether both outer ends are finite: true wherever the interval of `den` excludes 0."""
-        return bool(np.isfinite(self.pieces[0][0]) and np.isfinite(self.pieces[-1][1]))
-
-
-def ratio_set(num: Array, den: Array, *, level: float) -> RatioSet:
-    """Return the Fieller-style set of ratios mean(num) / mean(den) at `level`.
+def ratio_set(num: Array, den: Array, *, level: float) -> Ratio:
+    """Return mean(num) / mean(den) with the Fieller-style set of ratios at `level`.
 
     The interval of num - g den contains 0 where (m_a - g m_b)^2 <= half(g)^2. half^2 has a max(h, 0), so the set is the
     union of two sets, each of a quadratic in g: one without the seed term and one with it. Where `den` cannot be told
     from 0 the set is unbounded (a line with a hole, or the whole line): that is what the data say, and it is returned
-    as it is.
+    as it is, an infinite end as None.
 
     Args: num, den: [D, S] tables of the same groups and seeds.
     Raises: EvidenceError: shapes differ, or a value that is not finite.
@@ -134,7 +120,9 @@ def ratio_set(num: Array, den: Array, *, level: float) -> RatioSet:
     seeds = quantile(level, num.shape[1] - 1) ** 2 * (products[:, 1] - products[:, 2]) / size
     pieces = [piece for aa, ab, bb in (without, without - seeds) for piece in _not_positive(bb, -2 * ab, aa)]
     estimate = float(num.mean() / den.mean()) if den.mean() != 0 else float("nan")
-    return RatioSet(estimate, _union(pieces))
+    ends = [[_finite(low), _finite(high)] for low, high in _union(pieces)]
+    bounded = ends[0][0] is not None and ends[-1][1] is not None
+    return Ratio(estimate=_finite(estimate), pieces=ends, bounded=bounded, level=level)
 
 
 def resolvable_gap(standard_error: float, n_seeds: int, multiples: Sequence[tuple[int, float]]) -> float:
@@ -195,11 +183,15 @@ def _not_positive(a: float, b: float, c: float) -> list[tuple[float, float]]:
     return [(low, high)] if a > 0 else [(-inf, low), (high, inf)]
 
 
-def _union(pieces: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _union(pieces: list[tuple[float, float]]) -> list[tuple[float, float]]:
     merged: list[tuple[float, float]] = []
     for low, high in sorted(pieces):
         if merged and low <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(merged[-1][1], high))
         else:
             merged.append((low, high))
-    return tuple(merged)
+    return merged

@@ -1,13 +1,18 @@
-"""From the files of a claim, of whatever kind, to its result: verdict, controls, the record beside them."""
+"""From the files of a claim, of whatever kind, to its result: verdict, controls, the original's keys and the record."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from abi.base.catalogue import KINDS, frozen_net
+from abi.base.catalogue import KINDS, ORACLE, RAW, frozen_net
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
+from abi.base.job import InputFiles
 from abi.base.manifests import (
     AlignmentEntry,
     AlignmentManifest,
@@ -19,47 +24,42 @@ from abi.base.manifests import (
     LoraManifest,
     ModulesManifest,
 )
+from abi.base.names import AGREEMENT, UNFITTED
 from abi.base.typed import Provenance
-from abi.judge.combined import judge_rungs, strict_level
-from abi.judge.curves import steps_of
 from abi.judge.evidence_files import files_of
 from abi.judge.fits import Fit
-from abi.judge.kind import OfClaims, OfFits, OfStudies, StudiesGiven
-from abi.judge.kinds import kind_of
-from abi.judge.nib import original_keys
+from abi.judge.kinds import OfClaims, OfFits, OfStudies, StudiesGiven, kind_of
 from abi.judge.published import figures_of
 from abi.judge.results import (
     BackboneFacts,
     ClaimFacts,
     LadderResult,
+    Nib,
+    NibCombined,
+    NibOfSeed,
     Result,
     RowSum,
     Rung,
     StudyResult,
     Training,
+    judge_rungs,
+    level_of_one,
     read_result,
 )
 from abi.judge.studies import perplexities, update_table
 from abi.judge.tables import fit_tables, read_promised, scoped_perplexities
-from abi.judge.verdict import check_frozen, judge, published_criteria
+from abi.judge.verdict import check_frozen, judge, published_criteria, thresholds_met
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 
-Inputs = Mapping[str, Sequence[str]]
-"""Name of an input -> paths."""
-
-Said = JudgeClaim | JudgeStudy | JudgeLadder
+RECORD_SEED = 7777
+"""The draw that the record calls official."""
 
 
-def facts_of(spec: Said) -> ClaimFacts:
-    """Return a claim as its result repeats it."""
-    return ClaimFacts.model_validate({"id": spec.id, **spec.claim.plain()})
-
-
-def head_of(spec: Said) -> dict[str, object]:
+def head_of(spec: JudgeClaim | JudgeStudy | JudgeLadder) -> dict[str, Any]:
     """Return what a result repeats of its spec, and what was published for its claim."""
     protocol, published = spec.protocol, spec.claim.record.claim
     return {
-        "claim": facts_of(spec),
+        "claim": ClaimFacts.model_validate({"id": spec.id, **spec.claim.plain()}),
         "scale": spec.scale,
         "meaningless": spec.meaningless,
         "protocol": protocol if isinstance(protocol, int) else protocol.protocol,
@@ -67,27 +67,27 @@ def head_of(spec: Said) -> dict[str, object]:
     }
 
 
-def judge_claim(spec: JudgeClaim, inputs: Inputs, provenance: Callable[[], Provenance]) -> Result:
+# a claim with evidence of its own
+
+
+def judge_claim(spec: JudgeClaim, inputs: InputFiles, provenance: Callable[[], Provenance]) -> Result:
     """Return the result of a claim from its evidence, draws, manifests of fits, modules by role, and backbones.
 
     Args: provenance: called last, so that it knows the time spent.
     Raises: DataError, EvidenceError: an input is not what it should be; TamperError: a net that is frozen changed.
     """
-    check_promised(inputs)
-    evidence, draws = read_promised(inputs["manifests"])
+    evidence, draws = promised_rows(inputs)
     arms = fitted_arms(inputs)
-    claim, kind = facts_of(spec), kind_of(spec.claim.kind, OfFits)
+    head, kind = head_of(spec), kind_of(spec.claim.kind, OfFits)
     givers = {giver for arm in arms if (giver := frozen_net(arm.arm, spec.claim.regime))}
     modules = {role: [m for path in inputs[role] for m in ModulesManifest.read(path).modules] for role in givers}
     check_frozen(kind.unmoved(arms, spec.claim.regime, modules))
-    criteria, ppl = spec.protocol.criteria, scoped_perplexities(evidence, spec.protocol.criteria.min_positions)
-    fits, strict = judged_fits(spec, claim, evidence)
-    curves = kind.curves(claim, evidence, fits, steps_of(spec), criteria)
+    fits, strict = judged_fits(spec, head["claim"], evidence)
+    curves = kind.curves(spec, evidence, fits)
     primary = fits[spec.claim.fit]
-    assert primary.published_criteria is not None
-    passed = primary.published_criteria.arms[KINDS[claim.kind].claimed].passed
+    ppl = scoped_perplexities(evidence, spec.protocol.criteria.min_positions)
     found = {
-        **head_of(spec),
+        **head,
         "verdict": primary.verdict,
         "reason": primary.reason,
         "verdict_at_strict_level": strict,
@@ -95,7 +95,7 @@ def judge_claim(spec: JudgeClaim, inputs: Inputs, provenance: Callable[[], Prove
         **({"curves": curves} if curves else {}),
         "perplexity": ppl,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
-        **original_keys(spec, draws, ppl, passed),
+        **original_keys(spec, draws, ppl, primary),
         "training": training_facts(arms),
         "backbones": backbone_facts(inputs["backbones"]),
         "provenance": provenance(),
@@ -103,30 +103,39 @@ def judge_claim(spec: JudgeClaim, inputs: Inputs, provenance: Callable[[], Prove
     return Result.model_validate(found)
 
 
-def check_promised(inputs: Inputs) -> None:
-    """Raise DataError for evidence or draws among the inputs that no manifest among them promises, or the other way."""
+def promised_rows(inputs: InputFiles) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the evidence rows and draws among some inputs.
+
+    Raises: DataError: a file that no manifest among them promises, or the other way; and as `read_promised`.
+    """
     promised = [str(path) for manifest in inputs["manifests"] for path in files_of(manifest).values()]
     if wrong := sorted(set(promised) ^ {*inputs["evidence"], *inputs["draws"]}):
         raise DataError(f"{wrong[0]}: evidence and manifest come in pairs, one is not an input; rerun the evaluation")
+    return read_promised(inputs["manifests"])
 
 
-def fitted_arms(inputs: Inputs) -> list[ArmEntry]:
+def named(inputs: InputFiles, name: str) -> Sequence[str]:
+    """Return the paths of an input that not every claim has."""
+    return inputs[name] if name in inputs.keys() else ()
+
+
+def fitted_arms(inputs: InputFiles) -> list[ArmEntry]:
     """Return the entries of every fitted arm, LoRA's last."""
     calibrated = [arm for path in inputs["calibration"] for arm in CalibrationManifest.read(path).arms]
-    return [*calibrated, *(arm for path in inputs.get("lora", ()) for arm in LoraManifest.read(path).arms)]
+    return [*calibrated, *(arm for path in named(inputs, "lora") for arm in LoraManifest.read(path).arms)]
 
 
 def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> tuple[dict[str, Fit], str]:
     """Return fit -> verdict with the published criteria, and the deciding fit's verdict at the strict level."""
-    criteria, kind, fits, strict = spec.protocol.criteria, kind_of(claim.kind, OfFits), {}, ""
-    claimed, controls = KINDS[claim.kind].claimed, KINDS[claim.kind].controls
+    criteria, entry, kind = spec.protocol.criteria, KINDS[claim.kind], kind_of(claim.kind, OfFits)
+    fits, strict = {}, ""
     for name in claim.fits:
         tables = fit_tables(evidence, fit=name, criteria=criteria)
-        asked = kind.asked(claim, name, tables.compared(), criteria)
-        met = published_criteria(tables, dict(spec.protocol.published_criteria), claimed, controls)
-        fits[name] = judge(tables, asked, criteria).model_copy(update={"published_criteria": met})
+        plan = kind.asked(claim, name, tables.compared(), criteria)
+        met = published_criteria(tables, dict(spec.protocol.published_criteria), entry.claimed, entry.controls)
+        fits[name] = judge(tables, plan, criteria).model_copy(update={"published_criteria": met})
         if name == claim.fit:
-            strict = judge(tables, asked, criteria, strict_level(criteria, spec.n_claims)).verdict
+            strict = judge(tables, plan, criteria, level_of_one(criteria.level, spec.n_claims)).verdict
     return fits, strict
 
 
@@ -141,17 +150,16 @@ def training_facts(arms: Sequence[ArmEntry]) -> list[Training]:
     by_arm: dict[tuple[str, str], list[ArmEntry]] = {}
     for arm in arms:
         by_arm.setdefault((arm.fit, arm.arm), []).append(arm)
-    return [_training(fit, arm, entries) for (fit, arm), entries in by_arm.items()]
+    return [_training(entries) for entries in by_arm.values()]
 
 
-def _training(fit: str, arm: str, entries: Sequence[ArmEntry]) -> Training:
-    first = entries[0]
-    sizes = {"steps": first.steps, "n_trainable": first.n_trainable}
-    if any(entry.final_loss is None for entry in entries):
-        return Training.model_validate({"fit": fit, "arm": arm, **sizes})
-    means = {name: float(pd.Series([getattr(e, name) for e in entries]).mean()) for name in ("final_loss", "elapsed_s")}
-    floors = [float(value) for value in pd.DataFrame([entry.phase_floors for entry in entries]).mean()]
-    return Training.model_validate({"fit": fit, "arm": arm, **sizes, **means, "phase_floors": floors})
+def _training(entries: Sequence[ArmEntry]) -> Training:
+    told: dict[str, Any] = entries[0].given("fit", "arm", "steps", "n_trainable")
+    if all(entry.final_loss is not None for entry in entries):
+        for name in ("final_loss", "elapsed_s"):
+            told[name] = float(pd.Series([getattr(entry, name) for entry in entries]).mean())
+        told["phase_floors"] = [float(x) for x in pd.DataFrame([entry.phase_floors for entry in entries]).mean()]
+    return Training.model_validate(told)
 
 
 def backbone_facts(paths: Sequence[str]) -> dict[str, BackboneFacts]:
@@ -163,50 +171,116 @@ def backbone_facts(paths: Sequence[str]) -> dict[str, BackboneFacts]:
     }
 
 
-def judge_study(spec: JudgeStudy, inputs: Inputs, provenance: Callable[[], Provenance]) -> StudyResult:
+# the original's keys of a result file: of the first seed's candidate, from held-out windows; they decide nothing
+
+
+def original_keys(
+    spec: JudgeClaim, draws: pd.DataFrame, perplexity: Mapping[str, Mapping[str, Mapping[str, float]]], fit: Fit
+) -> dict[str, Any]:
+    """Return NIB means of random draws, as the record drew them, its pass flags, and what it names at the top.
+
+    Args: perplexity: fit -> arm -> scope -> figure; fit: the one that decides.
+    """
+    claim, arm = spec.claim, KINDS[spec.claim.kind].claimed
+    thresholds = dict(spec.protocol.published_criteria)
+    own = draws[(draws["fit"] == claim.fit) & (draws["arm"] == arm) & (draws["seed"] == draws["seed"].min())]
+    own = own[own["draw"] == own["draw"].max()]  # of a ladder of windows the largest
+    chunks = own.pivot_table(index=["rng_seed", "chunk"], columns="metric", values="value")
+    drawn = chunks.groupby(level="rng_seed", sort=False)
+    per_seed = {int(str(seed)): _nib(part, thresholds) for seed, part in drawn}
+    first = RECORD_SEED if RECORD_SEED in per_seed else next(iter(per_seed))
+    official = per_seed[first]
+    l2 = {
+        "mean_js": official.mean_js,
+        "mean_top1_agree": official.mean_top1,
+        "mean_top5_overlap": official.mean_top5,
+        "mean_entropy_diff": official.mean_ent,
+        "pass": official.passed,
+        "thresholds": thresholds,
+    }
+    assert fit.published_criteria is not None
+    plain = perplexity[UNFITTED]
+    return {
+        "nib_official": NibOfSeed(rng_seed=first, **dict(official)),
+        "nib_extended": {str(seed): nib for seed, nib in per_seed.items() if seed != first},
+        "nib_combined": _combined(chunks["top5"], per_seed),
+        "nib_l2": l2,
+        "overall_pass": fit.published_criteria.arms[arm].passed,
+        "source_model": claim.source,
+        "target_model": claim.target,
+        "d_abi": spec.d_abi,
+        "domain_steps": spec.training_steps,
+        "calibration_steps": spec.budget.steps_of("module"),
+        "ppl_native": plain[ORACLE]["domain"],
+        "ppl_calibrated": perplexity[claim.fit][arm]["domain"],
+        "ppl_raw": plain[RAW]["domain"],
+    }
+
+
+def _nib(chunks: pd.DataFrame, thresholds: Mapping[str, float]) -> Nib:
+    """Return the record's NIB means of some chunks, and whether all four published thresholds are met."""
+    means = {metric: float(chunks[metric].mean()) for metric in AGREEMENT}
+    js, top1, top5, entropy = means.values()
+    passed = all(thresholds_met(means, thresholds).values())
+    return Nib(n_chunks=len(chunks), mean_js=js, mean_top1=top1, mean_top5=top5, mean_ent=entropy, passed=passed)
+
+
+def _combined(top5: pd.Series[float], per_seed: Mapping[int, Nib]) -> NibCombined:
+    mean, std = float(top5.mean()), float(top5.std(ddof=1))
+    se = float(top5.std(ddof=1) / math.sqrt(len(top5)))
+    return NibCombined(
+        n_chunks=len(top5),
+        mean_top5=mean,
+        std_top5=std,
+        se_top5=se,
+        ci_95_low=mean - 1.96 * se,
+        ci_95_high=mean + 1.96 * se,
+        per_rng_mean_top5={str(seed): nib.mean_top5 for seed, nib in per_seed.items()},
+    )
+
+
+# a claim made of several studies
+
+
+def judge_study(spec: JudgeStudy, inputs: InputFiles, provenance: Callable[[], Provenance]) -> StudyResult:
     """Return the result of a claim made of several studies from its evidence, generated texts and updates.
 
-    Args: provenance: called last, so that it knows the time spent.
-    Raises: DataError, EvidenceError, TamperError: an input is not what it should be.
+    Args and Raises: as `judge_claim`.
     """
-    check_promised(inputs)
-    evidence, draws = read_promised(inputs["manifests"])
-    claim, kind = facts_of(spec), kind_of(spec.claim.kind, OfStudies)
-    criteria = spec.protocol.criteria
-    texts = [GenerationManifest.read(path) for path in inputs.get("generation", ())]
+    evidence, draws = promised_rows(inputs)
+    head, kind, criteria = head_of(spec), kind_of(spec.claim.kind, OfStudies), spec.protocol.criteria
+    texts = [GenerationManifest.read(path) for path in named(inputs, "generation")]
     given = StudiesGiven(
         spec=spec,
-        claim=claim,
+        claim=head["claim"],
         evidence=evidence,
-        studies=kind.studies(claim, spec.rounds),
+        studies=kind.studies(head["claim"], spec.rounds),
         perplexity=perplexities(evidence, criteria.min_positions),
-        strict=strict_level(criteria, spec.n_claims),
+        strict=level_of_one(criteria.level, spec.n_claims),
         generation=texts[0] if texts else None,
     )
     made = kind.judge(given)
-    updates = {path: BatchManifest.read(path) for path in inputs.get("updates", ())}
+    updates = {path: BatchManifest.read(path) for path in named(inputs, "updates")}
     found = {
-        **head_of(spec),
-        "verdict": made.verdict,
-        "reason": made.reason,
-        "verdict_at_strict_level": made.verdict_at_strict_level,
-        "fits": dict(made.fits),
-        **({} if made.law is None else {"law": made.law}),
+        **head,
+        **{key: value for key, value in vars(made).items() if value is not None},
         "perplexity": given.perplexity,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
         "tables": [*made.tables, *([update_table(updates)] if updates else [])],
-        **{name: list(getattr(made, name)) for name in ("checks", "curves", "matrices")},
         "provenance": provenance(),
     }
     return StudyResult.model_validate(found)
 
 
-def judge_ladder(spec: JudgeLadder, inputs: Inputs, provenance: Callable[[], Provenance]) -> LadderResult:
+# a claim about others
+
+
+def judge_ladder(spec: JudgeLadder, inputs: InputFiles, provenance: Callable[[], Provenance]) -> LadderResult:
     """Return the result of a claim about others, from the result files of its rungs (`rungs`) and their `alignments`.
 
     Args: provenance: called last, so that it knows the time spent.
     """
-    files = {path: read_result(path) for path in inputs["rungs"]}
+    results = {path: read_result(path) for path in inputs["rungs"]}
     rungs = [
         Rung(
             id=result.claim.id,
@@ -215,19 +289,14 @@ def judge_ladder(spec: JudgeLadder, inputs: Inputs, provenance: Callable[[], Pro
             reason=result.reason,
             sha256=sha256_file(path),
         )
-        for path, result in files.items()
+        for path, result in results.items()
     ]
-    results = {result.claim.id: result for result in files.values()}
+    found = {**head_of(spec), **judge_rungs(rungs), "rungs": rungs}
     rule = kind_of(spec.claim.kind, OfClaims).checks if spec.claim.checks else None
-    checks = {"checks": rule(results, alignments_of(inputs.get("alignments", ())))} if rule else {}
-    found = {
-        **head_of(spec),
-        **judge_rungs(rungs),
-        "rungs": rungs,
-        **checks,
-        "provenance": provenance(),
-    }
-    return LadderResult.model_validate(found)
+    if rule is not None:
+        by_claim = {result.claim.id: result for result in results.values()}
+        found["checks"] = rule(by_claim, alignments_of(named(inputs, "alignments")))
+    return LadderResult.model_validate({**found, "provenance": provenance()})
 
 
 def alignments_of(paths: Sequence[str]) -> dict[str, list[AlignmentEntry]]:

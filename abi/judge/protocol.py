@@ -1,14 +1,10 @@
 """What a claim is asked: the tests and refutations of protocol sections 3, 4 and 6 as contrasts of arms."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from abi.base.catalogue import (
-    MOVED,
-    REGIMES,
-    Roles,
-)
+from abi.base.catalogue import MOVED, NATIVE, ORACLE, RAW, REGIMES, Roles
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
@@ -19,28 +15,21 @@ GENERAL = Measure("bits_per_byte", "general")
 TRANSFERS = tuple(name for name, regime in REGIMES.items() if regime.roles == MOVED)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Everything that one fit or study is asked: who plays which role, the contrasts, and the measure that decides."""
-
-    kind: str
-    regime: str | None
-    roles: Roles
-    plan: Plan
-    own: Measure
-
-
-def transfer_plan(regime: str, criteria: Criteria, roles: Roles = MOVED) -> Plan:
+def transfer_plan(regime: str, criteria: Criteria, arms: Collection[str] = (NATIVE,)) -> Plan:
     """Return what a transfer claim of one regime is asked.
 
     Parity is part of the verdict in `oracle-kd`, reported in `few-shot`; without a positive control it is another rule.
 
+    Args: arms: that there are; a regime without a positive control asks nothing of one that is missing.
     Raises: EvidenceError: an unknown regime.
     """
     if regime not in TRANSFERS:
         raise EvidenceError(f"regime {regime!r} is none of {', '.join(TRANSFERS)}")
-    asks = Asks(roles, criteria, parity=REGIMES[regime].parity)
-    return asks.plan() if REGIMES[regime].has_control else asks.without_control()
+    entry = REGIMES[regime]
+    if entry.has_control:
+        return Asks(MOVED, criteria, entry.parity).plan("transfer", regime)
+    roles = MOVED if NATIVE in arms else replace(MOVED, native=None)
+    return Asks(roles, criteria, entry.parity).without_control("transfer", regime)
 
 
 @dataclass(frozen=True)
@@ -49,11 +38,16 @@ class Asks:
 
     roles: Roles
     criteria: Criteria
-    parity: Literal["required", "reported", "none"]
+    parity: Literal["required", "reported", "none"] = "none"
 
-    def plan(self) -> Plan:
+    @property
+    def agree(self) -> Measure:
+        """The agreement that decides."""
+        return Measure(self.criteria.primary_metric, "domain")
+
+    def plan(self, kind: str, regime: str | None = None) -> Plan:
         """Return the plan with agreement as the measure that decides, bits per byte and harm beside it."""
-        agree = Measure(self.criteria.primary_metric, "domain")
+        agree = self.agree
         tests = (
             *self.room(agree),
             *self.room(BPB),
@@ -65,15 +59,14 @@ class Asks:
         own = Questions(tests, (*self.agreement_refutations(agree), *self.text_refutations()))
         others = [Measure(metric, "domain") for metric in AGREEMENT if metric != agree.metric]
         secondary = {m.metric: Questions(self.agreement_tests(m), self.agreement_refutations(m)) for m in others}
-        return Plan(self.roles.raw, own, self.vacuous(agree), secondary)
+        return Plan(kind, regime, self.roles, agree, own, self.vacuous(), secondary)
 
-    def without_control(self) -> Plan:
+    def without_control(self, kind: str, regime: str) -> Plan:
         """Return the plan without a positive control: bits per byte decides, agreement is reported."""
         tests = (*self.room(BPB), *self.attribution(BPB), *self.text())
         own = Questions(tests, (Refutation("g", self.beaten(BPB)), *self.text_refutations()))
-        measures = [Measure(metric, "domain") for metric in AGREEMENT]
-        secondary = {m.metric: Questions(self.agreement_tests(m), ()) for m in measures}
-        return Plan(self.roles.raw, own, self.vacuous(Measure(self.criteria.primary_metric, "domain")), secondary)
+        secondary = {m: Questions(self.agreement_tests(Measure(m, "domain")), ()) for m in AGREEMENT}
+        return Plan(kind, regime, self.roles, BPB, own, self.vacuous(), secondary)
 
     def agreement_tests(self, m: Measure) -> tuple[Contrast, ...]:
         """Return the tests of one agreement metric."""
@@ -81,12 +74,12 @@ class Asks:
 
     def room(self, m: Measure) -> tuple[Contrast, ...]:
         """Return F - R: is there anything to gain."""
-        return (contrast_of(f"0.room.{m.metric}", m, {self.roles.oracle: 1, self.roles.raw: -1}),)
+        return (Contrast(f"0.room.{m.metric}", m, {ORACLE: 1, RAW: -1}),)
 
     def net(self, m: Measure) -> tuple[Contrast, ...]:
         """Return sensitivity, retention and parity, where there is a positive control and a parity."""
         u, placebos = self.roles.native, self.roles.placebos
-        sensitive = [contrast_of(f"1.sensitivity.{m.metric}.{p}", m, {u: 1, p: -1}) for p in placebos if u]
+        sensitive = [Contrast(f"1.sensitivity.{m.metric}.{p}", m, {u: 1, p: -1}) for p in placebos if u]
         parity = () if self.parity == "none" else self.parity_tests(m, f"3.parity.{m.metric}")
         return (*sensitive, *self.retention(m, f"2.retention.{m.metric}"), *parity)
 
@@ -96,44 +89,44 @@ class Asks:
         if u is None:
             return ()
         u_part = {c: 1 - half} if u == c else {c: 1.0, u: -half}
-        return tuple(contrast_of(f"{id}.{p}", m, {**u_part, p: half - 1}) for p in self.roles.placebos)
+        return tuple(Contrast(f"{id}.{p}", m, {**u_part, p: half - 1}) for p in self.roles.placebos)
 
     def parity_tests(self, m: Measure, id: str) -> tuple[Contrast, ...]:
         """Return C - parity F - (1 - parity) R."""
-        weights = {self.roles.candidate: 1, self.roles.oracle: -self.criteria.parity}
-        weights[self.roles.raw] = self.criteria.parity - 1
-        return (contrast_of(id, m, weights, required=self.parity == "required"),)
+        part = self.criteria.parity
+        weights = {self.roles.candidate: 1, ORACLE: -part, RAW: part - 1}
+        return (Contrast(id, m, weights, required=self.parity == "required"),)
 
     def attribution(self, m: Measure) -> tuple[Contrast, ...]:
         """Return C - Q for every placebo and control."""
-        others = self.roles.placebos + self.roles.controls
-        return tuple(contrast_of(f"4.attribution.{m.metric}.{q}", m, {self.roles.candidate: 1, q: -1}) for q in others)
+        c, others = self.roles.candidate, self.roles.placebos + self.roles.controls
+        return tuple(Contrast(f"4.attribution.{m.metric}.{q}", m, {c: 1, q: -1}) for q in others)
 
     def beaten(self, m: Measure, named: str = "") -> tuple[Contrast, ...]:
         """Return C - Q for every placebo and control, each of which refutes where it is no better than nothing."""
         c, others = self.roles.candidate, self.roles.placebos + self.roles.controls
-        return tuple(contrast_of(f"g.attribution{named}.{q}", m, {c: 1, q: -1}, closed=True) for q in others)
+        return tuple(Contrast(f"g.attribution{named}.{q}", m, {c: 1, q: -1}, closed=True) for q in others)
 
     def text(self) -> tuple[Contrast, ...]:
         """Return benefit, harm against the oracle, and beside it (reported) the same against raw."""
-        beside = {self.roles.candidate: 1, self.roles.raw: -1}
-        reported = contrast_of("6.harm.raw", GENERAL, beside, margin=-self.criteria.harm, required=False)
+        beside = {self.roles.candidate: 1, RAW: -1}
+        reported = Contrast("6.harm.raw", GENERAL, beside, margin=-self.criteria.harm, required=False)
         return (self.benefit("5.benefit.bits_per_byte"), self.harm("6.harm.oracle"), reported)
 
     def benefit(self, id: str) -> Contrast:
         """Return C - R in bits per byte."""
-        return contrast_of(id, BPB, {self.roles.candidate: 1, self.roles.raw: -1}, closed=True)
+        return Contrast(id, BPB, {self.roles.candidate: 1, RAW: -1}, closed=True)
 
     def harm(self, id: str) -> Contrast:
         """Return bpb(oracle) - bpb(C) on general text, which is to stay above -harm bpb(raw)."""
-        weights = {self.roles.candidate: 1, self.roles.oracle: -1}
-        return contrast_of(id, GENERAL, weights, margin=-self.criteria.harm)
+        weights = {self.roles.candidate: 1, ORACLE: -1}
+        return Contrast(id, GENERAL, weights, margin=-self.criteria.harm)
 
     def agreement_refutations(self, m: Measure) -> tuple[Refutation, ...]:
         """Return (a) retention, (b) the share that is the net's own, and (c) parity where it is required."""
-        c, raw, share = self.roles.candidate, self.roles.raw, self.criteria.share
+        c, share = self.roles.candidate, self.criteria.share
         kept = tuple(
-            contrast_of(f"b.share.{m.metric}.{p}", m, {c: 1 - share, p: -1, raw: share}) for p in self.roles.placebos
+            Contrast(f"b.share.{m.metric}.{p}", m, {c: 1 - share, p: -1, RAW: share}) for p in self.roles.placebos
         )
         retained = Refutation("a", self.retention(m, f"a.retention.{m.metric}"), needs_sensitive=True)
         found = (retained, Refutation("b", kept, needs_sensitive=False))
@@ -148,26 +141,12 @@ class Asks:
             Refutation("e", (self.harm("e.harm.oracle"),)),
         )
 
-    def vacuous(self, agree: Measure) -> tuple[Contrast, ...]:
+    def vacuous(self) -> tuple[Contrast, ...]:
         """Return whether the oracle gains nothing, in agreement and in bits per byte."""
-        weights = {self.roles.oracle: 1, self.roles.raw: -1}
-        return (contrast_of(f"vacuous.{agree.metric}", agree, weights, closed=True), self.no_gain())
+        weights = {ORACLE: 1, RAW: -1}
+        return (Contrast(f"vacuous.{self.agree.metric}", self.agree, weights, closed=True), self.no_gain())
 
     def no_gain(self) -> Contrast:
         """Return F - R in bits per byte, vacuous up to a part of the plain backbone's."""
-        weights = {self.roles.oracle: 1, self.roles.raw: -1}
-        return contrast_of("vacuous.bits_per_byte", BPB, weights, margin=self.criteria.vacuous, closed=True)
-
-
-def contrast_of(
-    id: str,
-    measure: Measure,
-    weights: Mapping[str, float],
-    *,
-    margin: float = 0.0,
-    required: bool = True,
-    closed: bool = False,
-) -> Contrast:
-    """Return a contrast of weighted arms (see `Contrast` for its limit)."""
-    terms = tuple((arm, float(weight)) for arm, weight in weights.items())
-    return Contrast(id, measure, terms, margin, required, closed)
+        weights = {ORACLE: 1, RAW: -1}
+        return Contrast("vacuous.bits_per_byte", BPB, weights, margin=self.criteria.vacuous, closed=True)

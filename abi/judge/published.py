@@ -12,6 +12,7 @@ from abi.base.files import Json, parse_json
 FIGURES = "published.json"
 MANIFEST = "MANIFEST.sha256"
 RESULTS = "published_results"
+NEEDED = {"claim", "metric", "value", "source_doc", "json_value"}
 RESTORE = "restore it with `git checkout -- config/record`"
 
 
@@ -35,8 +36,7 @@ class Token(str):
 def parse(text: str, name: str, *, exact: bool = False) -> Json:
     """Return the JSON value of a record file; with `exact`, numbers stay as written.
 
-    Raises:
-        DataError: not JSON, a key twice, NaN or infinity.
+    Raises: DataError: not JSON, a key twice, NaN or infinity.
     """
     try:
         return parse_json(text, number=Token if exact else None)
@@ -56,12 +56,8 @@ def _read(path: Path) -> str:
 def load_record(root: Path, names: tuple[str, ...] = ()) -> Record:
     """Return the record under `root` (usually `config/record`).
 
-    Args:
-        root: folder with `published.json`, `MANIFEST.sha256` and `published_results/`.
-        names: files that must be there, as in the pins; a missing one is an error.
-
-    Raises:
-        DataError: the folder or a file is missing, unreadable, or not the shape of a record.
+    Args: names: files that must be there, as in the pins; a missing one is an error.
+    Raises: DataError: the folder or a file is missing, unreadable, or not the shape of a record.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; point --config to the folder that holds `record/`")
@@ -71,16 +67,13 @@ def load_record(root: Path, names: tuple[str, ...] = ()) -> Record:
     figures = data.pop(FIGURES)
     try:
         entries, thresholds, counts = figures["entries"], figures["nib_thresholds"], figures["counts"]
-        complete = all(
-            {"claim", "metric", "value", "source_doc", "json_value"} <= entry.keys() for entry in entries.values()
-        )
+        complete = all(NEEDED <= entry.keys() for entry in entries.values())
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{root / FIGURES}: not the figures of a record (missing {error})") from error
     if not complete:
         raise DataError(f"{root / FIGURES}: an entry lacks claim, metric, value, source_doc or json_value")
     files = {Path(name).name: value for name, value in data.items()}
-    manifest = _read(root / MANIFEST)
-    return Record(root, entries, thresholds, counts, files, texts, manifest)
+    return Record(root, entries, thresholds, counts, files, texts, _read(root / MANIFEST))
 
 
 def default_root() -> Path:
@@ -111,12 +104,8 @@ def documents(entry: dict[str, Json]) -> str:
 def figures_of(claim: str, root: Path | None = None) -> dict[str, dict[str, Json]]:
     """Return what was published for a claim: metric -> value, threshold, document, file, file value.
 
-    Args:
-        claim: a claim of the record, such as `t5_to_gpt2`.
-        root: folder of the record; the default is `config/record`.
-
-    Raises:
-        ConfigError: not a claim of the record; the message lists the valid ones.
+    Args: root: folder of the record, `config/record` if None.
+    Raises: ConfigError: not a claim of the record; the message lists the valid ones.
     """
     return figures_in(load_record(root or default_root()), claim)
 

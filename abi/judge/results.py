@@ -1,47 +1,23 @@
-"""What a result file holds, typed: a claim judged, a claim made of several studies, a claim about other claims."""
+"""What a result file holds, typed: a claim judged, one made of several studies, one about others; one word of several.
 
-from collections.abc import Mapping
+Source of the rules for several: protocol sections 4 and 6.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from abi.base.catalogue import REGIMES
-from abi.base.errors import DataError
+from abi.base.errors import DataError, EvidenceError
 from abi.base.files import parse_file
 from abi.base.manifests import Pretraining
 from abi.base.names import CLOSED_FORM
+from abi.base.page_manifests import Headline
 from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
-from abi.judge.fits import (
-    Agreement,
-    ArmFigures,
-    ContrastFound,
-    Figure,
-    Fit,
-    IntervalFound,
-    MetricAnswers,
-    PublishedCriteria,
-    Ratio,
-    RefutationFound,
-    Scope,
-    Test,
-)
-from abi.judge.shown import Check, Curve, Law, Matrix, Series, TableShown
-
-__all__ = [
-    "ArmFigures",
-    "ContrastFound",
-    "Figure",
-    "IntervalFound",
-    "MetricAnswers",
-    "PublishedCriteria",
-    "Ratio",
-    "RefutationFound",
-    "Scope",
-    "Series",
-    "Test",
-]
-"""What other modules look for here beside what this one defines."""
+from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, TableShown
+from abi.plan.specs.judge import RecordOf
 
 Published = float | int | str | bool | list[float | int | str | bool] | None
 
@@ -78,14 +54,6 @@ class RowSums(Typed):
     draws: dict[str, RowSum]
 
 
-class RecordRef(Typed):
-    """What a claim has of the published record."""
-
-    result_file: str
-    claim: str | None = None
-    number: str | None = None
-
-
 class ClaimFacts(Typed):
     """A claim as its result repeats it; which keys there are depends on the kind."""
 
@@ -93,7 +61,7 @@ class ClaimFacts(Typed):
     title: str
     statement: str
     kind: str
-    record: RecordRef
+    record: RecordOf
     regime: str | None = None
     of: str | None = None
     sees: str | None = None
@@ -205,7 +173,8 @@ class Judged(Document):
     @property
     def studies(self) -> Mapping[str, Fit]:
         """Fit or study -> its verdict; empty where a claim is about others."""
-        return {}
+        found: Mapping[str, Fit] = getattr(self, "fits", {})
+        return found
 
 
 class Result(Judged):
@@ -233,11 +202,6 @@ class Result(Judged):
     ppl_raw: Perplexity
 
     @property
-    def studies(self) -> Mapping[str, Fit]:
-        """Fit -> its verdict."""
-        return self.fits
-
-    @property
     def deciding(self) -> Fit:
         """The fit that decides."""
         return self.fits[str(self.claim.fit)]
@@ -255,11 +219,6 @@ class StudyResult(Judged):
     tables: list[TableShown]
     curves: list[Curve]
     matrices: list[Matrix]
-
-    @property
-    def studies(self) -> Mapping[str, Fit]:
-        """Study -> its verdict."""
-        return self.fits
 
 
 class Rung(Typed):
@@ -297,3 +256,57 @@ def result_of(content: object, where: str | Path) -> AnyResult:
     if named not in KINDS:
         raise DataError(f"{where}: is no result file of abi (format {named!r}); delete it and rebuild it")
     return KINDS[named].of(content, where)
+
+
+# one word of several
+
+
+def of_several(words: Sequence[str], refuted: bool) -> str:
+    """Return the verdict of several rungs or studies. Args: refuted: whether one is refuted at the stricter level."""
+    if refuted:
+        return "REFUTED"
+    return next((same for same in ("SUPPORTED", "VACUOUS") if set(words) == {same}), "INCONCLUSIVE")
+
+
+def judge_rungs(rungs: Sequence[Rung]) -> dict[str, str]:
+    """Return verdict, reason and verdict at the strict level of a claim about several others.
+
+    SUPPORTED if every rung is; REFUTED if one rung is at the strict level, since one of several is refuted by luck more
+    often than one alone; VACUOUS if every rung is; else INCONCLUSIVE.
+    """
+    words, strict = [r.verdict for r in rungs], [r.verdict_at_strict_level for r in rungs]
+    refuted = [r for r in rungs if r.verdict_at_strict_level == "REFUTED"]
+    short = [r for r in rungs if r.verdict != "SUPPORTED"]
+    if not short:
+        reason = f"all {len(rungs)} rungs are SUPPORTED"
+    else:
+        first = (refuted or short)[0]
+        counted = f"{len(rungs) - len(short)} of {len(rungs)} rungs are SUPPORTED"
+        reason = f"{counted}; {first.id} is {first.verdict}: {first.reason}"
+    found = {"verdict": words, "verdict_at_strict_level": strict}
+    return {"reason": reason, **{key: of_several(said, bool(refuted)) for key, said in found.items()}}
+
+
+def level_of_one(level: float, n: int) -> float:
+    """Return the level 1 - alpha / n of one of n intervals; of n claims that a headline counts: the strict level."""
+    return 1 - (1 - level) / n
+
+
+def headline(verdicts: Mapping[str, str], strict: Mapping[str, str], level: float, n_claims: int) -> Headline:
+    """Return "k of m SUPPORTED", and how many stay so with intervals of the strict level.
+
+    Args: verdicts: claim -> verdict at `level`; strict: the same claims, judged at the strict level; n_claims: how many
+        claims that level was made for, at least as many as are counted.
+    Raises: EvidenceError: the two do not hold the same claims, or none, or the level is for fewer.
+    """
+    if not verdicts or set(verdicts) != set(strict):
+        raise EvidenceError("headline: both sets of verdicts must hold the same claims, at least one")
+    total = len(verdicts)
+    if n_claims < total:
+        raise EvidenceError(f"headline: a level for {n_claims} claims is too low for {total}; judge them again")
+    at = level_of_one(level, n_claims)
+    supported = sorted(name for name, verdict in verdicts.items() if verdict == "SUPPORTED")
+    staying = [name for name in supported if strict[name] == "SUPPORTED"]
+    stay = f"{len(staying)} of {total} stay SUPPORTED with intervals of {at:.5g}"
+    sentence = f"{len(supported)} of {total} claims SUPPORTED; {stay}"
+    return Headline(sentence=sentence, n=total, supported=supported, level=at, stay_supported=staying)

@@ -14,7 +14,7 @@ from abi.base.catalogue import MOVED, NATIVE, ORACLE, RANDOM, RAW, TRANSFERRED, 
 from abi.base.names import AGREEMENT
 from abi.base.page_manifests import Cell as MeasuredCell
 from abi.base.page_manifests import Coverage, Grid, InstrumentFigures, InstrumentSettings, SimulatedKind
-from abi.judge.contrasts import Decision, Measure, Tables, decide
+from abi.judge.contrasts import Decision, FromTables, Measure, Tables, decide
 from abi.judge.intervals import Array, components
 from abi.judge.protocol import BPB, GENERAL, transfer_plan
 from abi.plan.specs.judge import Criteria
@@ -64,17 +64,13 @@ class Design:
 
     def levels(self) -> dict[str, float]:
         """Return the true level of every arm, in gaps; raw is 0, controls are as good as the placebos."""
-        if self.kind == "no net":
-            return self._no_net()
+        if self.kind == "no net":  # C = P = U > F, with .1 (C - R) at `gap_se` standard errors of (C - P) - .1 (C - R)
+            gain = 10 * np.sqrt((0.9**2 + 1 + 0.1**2) / 2)
+            same = dict.fromkeys((NATIVE, TRANSFERRED, *MOVED.placebos), gain)
+            return {RAW: 0.0, ORACLE: 0.9 * gain, **same, **dict.fromkeys(MOVED.controls, 0.8 * gain)}
         candidate = {RANDOM: -1.0, "half": -0.5, NATIVE: 0.0}[self.kind] + self.room
         others = dict.fromkeys((*MOVED.placebos, *MOVED.controls), self.room - 1)
         return {RAW: 0.0, ORACLE: self.room, NATIVE: self.room, TRANSFERRED: candidate, **others}
-
-    def _no_net(self) -> dict[str, float]:
-        """Return C = P = U > F, with .1 (C - R) at `gap_se` standard errors of (C - P) - .1 (C - R)."""
-        gain = 10 * np.sqrt((0.9**2 + 1 + 0.1**2) / 2)
-        same = dict.fromkeys((NATIVE, TRANSFERRED, *MOVED.placebos), gain)
-        return {RAW: 0.0, ORACLE: 0.9 * gain, **same, **dict.fromkeys(MOVED.controls, 0.8 * gain)}
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ def run(criteria: Criteria, effort: Effort = FULL, *, seed: int = 0) -> Instrume
     studies = [measure_design(design, effort.studies, criteria, rng) for design in designs(effort)]
     power = [measure_design(design, effort.power, criteria, rng) for design in power_designs(effort)]
     conditions = [measure_design(design, effort.power, criteria, rng) for design in condition_designs(effort, criteria)]
-    told = {**criteria.plain(), "resolvable": [list(point) for point in criteria.points]}
+    told = {**criteria.plain(), "resolvable": [[point.seeds, point.standard_errors] for point in criteria.resolvable]}
     return InstrumentFigures(
         settings=InstrumentSettings(seed=seed, level=level, effort=asdict(effort), criteria=told),
         coverage=Coverage(first=_summary(first, *COVERAGE), second=_summary(second, SECOND_COVERAGE, 1.0)),
@@ -161,20 +157,21 @@ def draw(rng: np.random.Generator, shape: str, size: tuple[int, ...]) -> Array:
 
     skewed: exponential; outlying: one in ten has a fivefold standard deviation.
     """
-    if shape == "normal":
-        return rng.standard_normal(size)
-    if shape == "skewed":
-        return rng.standard_exponential(size) - 1
-    if shape == "t3":
-        heavy: Array = rng.standard_t(3, size) / np.sqrt(3)
-        return heavy
-    if shape == "uniform":
-        return rng.uniform(-np.sqrt(3), np.sqrt(3), size)
-    if shape == "outlying":
-        effects = rng.standard_normal(size)
-        outlying: Array = effects * np.where(rng.random(size) < 0.1, 5.0, 1.0) / np.sqrt(0.9 + 0.1 * 25)
-        return outlying
-    raise ValueError(f"no effect is called {shape!r}")
+    match shape:
+        case "normal":
+            effects = rng.standard_normal(size)
+        case "skewed":
+            effects = rng.standard_exponential(size) - 1
+        case "t3":
+            effects = rng.standard_t(3, size) / np.sqrt(3)
+        case "uniform":
+            effects = rng.uniform(-np.sqrt(3), np.sqrt(3), size)
+        case "outlying":
+            effects = rng.standard_normal(size)
+            effects = effects * np.where(rng.random(size) < 0.1, 5.0, 1.0) / np.sqrt(0.9 + 0.1 * 25)
+        case _:
+            raise ValueError(f"no effect is called {shape!r}")
+    return effects
 
 
 def coverage(cell: Cell, tables: int, level: float, rng: np.random.Generator) -> float:
@@ -219,21 +216,26 @@ def simulate(design: Design, n: int, rng: np.random.Generator) -> Tables:
 def measure_design(design: Design, studies: int, criteria: Criteria, rng: np.random.Generator) -> SimulatedKind:
     """Return the rates of verdicts and refutations over simulated studies, and whether they meet the protocol."""
     plan = transfer_plan(design.regime, criteria)
-    chunks = [decide(simulate(design, n, rng), plan, level=criteria.level) for n in _chunks(studies)]
+    chunks = [decide(FromTables(simulate(design, n, rng)), plan, level=criteria.level) for n in _chunks(studies)]
     masks = [_masks(decision) for decision in chunks]
     rates = {name: float(np.concatenate([mask[name] for mask in masks]).mean()) for name in masks[0]}
+    faults = [
+        f"{name} {rates[name]:.2%} outside {least:.1%} - {most:.1%}"
+        for name, (least, most) in LIMITS[design.kind].items()
+        if asked(design.kind, name, design.n_seeds) and name in rates and not least <= rates[name] <= most
+    ]
     return SimulatedKind(
         kind=design.kind,
         regime=design.regime,
         n_seeds=design.n_seeds,
         seed_sd=design.seed_sd,
         gap_se=design.gap_se,
-        seed_share=_seed_share(design),
+        seed_share=2 * design.seed_sd**2 / design.n_seeds / design.standard_error() ** 2,  # of a mean's variance
         studies=studies,
         room=design.room,
         harm_margin_se=design.harm_se + _margin(design, criteria),
         rates=rates,
-        faults=_faults(design, rates),
+        faults=faults,
     )
 
 
@@ -285,23 +287,9 @@ def _masks(decision: Decision) -> dict[str, Array]:
     return masks
 
 
-def _faults(design: Design, rates: dict[str, float]) -> list[str]:
-    """Return the limits that the rates break."""
-    faults = []
-    for name, (least, most) in LIMITS[design.kind].items():
-        if asked(design.kind, name, design.n_seeds) and name in rates and not least <= rates[name] <= most:
-            faults.append(f"{name} {rates[name]:.2%} outside {least:.1%} - {most:.1%}")
-    return faults
-
-
 def asked(kind: str, rate: str, n_seeds: int) -> bool:
     """Return whether a limit is asked of studies with so many seeds: REFUTED of "no net" with 5 alone."""
     return (kind, rate) != ("no net", "REFUTED") or n_seeds == 5
-
-
-def _seed_share(design: Design) -> float:
-    """Return the part of the variance of a mean that seeds make."""
-    return 2 * design.seed_sd**2 / design.n_seeds / design.standard_error() ** 2
 
 
 def _summary(cells: Sequence[MeasuredCell], least: float, most: float) -> Grid:

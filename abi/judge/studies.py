@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 from abi.base.catalogue import KINDS
 from abi.base.manifests import BatchManifest
-from abi.judge.combined import of_several
-from abi.judge.fits import Fit
-from abi.judge.kind import Ask, Findings, StudiesGiven
-from abi.judge.results import StudyResult
-from abi.judge.shown import Check, TableShown
-from abi.judge.tables import FitTables, fit_tables, scoped_perplexities
+from abi.judge.fits import Check, Fit, Row, TableShown
+from abi.judge.kinds import Ask, Findings, StudiesGiven
+from abi.judge.results import StudyResult, level_of_one, of_several
+from abi.judge.tables import fit_tables, scoped_perplexities
 from abi.judge.verdict import judge, published_criteria
 
 if TYPE_CHECKING:
@@ -29,12 +27,19 @@ def judge_studies(given: StudiesGiven, ask: Ask) -> Findings:
     SUPPORTED if every study is ("every" needs no correction); REFUTED if some study is at the level of one of k;
     VACUOUS if every study is. The strict level is that of a headline that counts several claims.
     """
-    tables = {study: fit_tables(given.evidence, fit=study, criteria=given.criteria) for study in given.studies}
-    usual, strict = (
-        [_judged(given, ask, of, level) for of in tables.values()] for level in (given.criteria.level, given.strict)
-    )
-    found = together(usual, strict)
-    return replace(found, fits={study: _beside(given, tables[study], fit) for study, fit in found.fits.items()})
+    claim, criteria = given.claim, given.criteria
+    tables = {study: fit_tables(given.evidence, fit=study, criteria=criteria) for study in given.studies}
+    plans = {study: ask(claim, study, of.compared(), criteria) for study, of in tables.items()}
+
+    def at(level: float) -> list[tuple[Fit, Fit]]:
+        levels = (level, level_of_one(level, len(given.studies)))
+        both = ([judge(of, plans[study], criteria, one) for study, of in tables.items()] for one in levels)
+        return list(zip(*both, strict=True))
+
+    found, kind = together(at(criteria.level), at(given.strict)), KINDS[claim.kind]
+    met = {study: published_criteria(of, given.thresholds, kind.claimed, kind.controls) for study, of in tables.items()}
+    fits = {study: fit.model_copy(update={"published_criteria": met[study]}) for study, fit in found.fits.items()}
+    return replace(found, fits=fits)
 
 
 def together(usual: Sequence[tuple[Fit, Fit]], strict: Sequence[tuple[Fit, Fit]]) -> Findings:
@@ -48,21 +53,6 @@ def together(usual: Sequence[tuple[Fit, Fit]], strict: Sequence[tuple[Fit, Fit]]
 def same_words(stored: StudyResult) -> Findings:
     """Return verdict, reason and fits of a stored result as they stand: what is made again is set beside them."""
     return Findings(stored.verdict, stored.reason, stored.verdict_at_strict_level, stored.fits)
-
-
-def _judged(given: StudiesGiven, ask: Ask, tables: FitTables, level: float) -> tuple[Fit, Fit]:
-    """Return a study judged at a level, and at that of one of k studies, where it is asked whether it refutes."""
-    asked = ask(given.claim, tables.fit, tables.compared(), given.criteria)
-    levels = (level, 1 - (1 - level) / len(given.studies))
-    own, one_of_k = (judge(tables, asked, given.criteria, at) for at in levels)
-    return own, one_of_k
-
-
-def _beside(given: StudiesGiven, tables: FitTables, fit: Fit) -> Fit:
-    """Return a judged study with the published criteria beside it."""
-    kind = KINDS[given.claim.kind]
-    met = published_criteria(tables, given.thresholds, kind.claimed, kind.controls)
-    return fit.model_copy(update={"published_criteria": met})
 
 
 def _refutes(own: Fit, one_of_k: Fit) -> bool:
@@ -96,7 +86,7 @@ def update_table(batches: Mapping[str, BatchManifest]) -> TableShown:
 
     Args: batches: `<...>/updates/<update>/<stage>/<batch>.json` -> the manifest.
     """
-    rows: list[list[str | float | int | None]] = []
+    rows: list[Row] = []
     for path, batch in batches.items():
         update, stage = path.split("/")[-3:-1]
         for member in batch.members:
@@ -108,7 +98,9 @@ def update_table(batches: Mapping[str, BatchManifest]) -> TableShown:
     return TableShown(id="updates", title="What the updates did", caption=caption, columns=columns, rows=rows)
 
 
-def check(id: str, words: str, value: float | None, threshold: float, *, above: bool = False) -> Check:
-    """Return one pass rule of the original: at least its threshold, or above it."""
-    passed = value is not None and (value > threshold if above else value >= threshold)
+def check(
+    id: str, words: str, value: float | None, threshold: float, *, above: bool = False, also: bool = True
+) -> Check:
+    """Return one pass rule of the original: at least its threshold, or above it; `also`: whatever else it asks."""
+    passed = value is not None and (value > threshold if above else value >= threshold) and also
     return Check(id=id, words=words, value=value, threshold=threshold, passed=passed)

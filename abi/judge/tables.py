@@ -8,7 +8,6 @@ be written as draws too, since its figure is the mean over the ladder).
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,8 +20,8 @@ from abi.base.catalogue import ARMS, RAW
 from abi.base.catalogue import METRICS as CATALOGUE
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT, SCOPES, UNFITTED
-from abi.judge.contrasts import TEACHER, Measure
-from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise
+from abi.judge.contrasts import TEACHER, Contrast, Measure
+from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise, files_of, read_rows
 from abi.judge.fits import Counts, Dropped
 from abi.judge.intervals import Array
 from abi.plan.specs.judge import Criteria
@@ -30,6 +29,7 @@ from abi.plan.specs.judge import Criteria
 if TYPE_CHECKING:
     import pandas as pd
 
+HELD_OUT = ("domain", "general")
 METRICS = (*AGREEMENT, *(f"{TEACHER}{metric}" for metric in AGREEMENT), *(m for m in CATALOGUE if m not in AGREEMENT))
 
 
@@ -42,11 +42,6 @@ class Form:
     whole: tuple[str, ...]
     words: Mapping[str, tuple[str, ...]]
     key: tuple[str, ...]
-
-    @property
-    def text(self) -> tuple[str, ...]:
-        """Columns that hold words."""
-        return tuple(column for column in self.columns if column not in (*self.whole, "value"))
 
 
 EVIDENCE = Form(
@@ -66,15 +61,10 @@ class FitTables:
     """The evidence of one fit as tables `[D, S]` per measure and arm, natural signs, and the counts behind them."""
 
     fit: str
-    seeds: tuple[int, ...]
     tables: Mapping[Measure, Mapping[str, Array]]
     document_means: Mapping[Measure, Mapping[str, float]]
-    groups: Mapping[str, int]
-    documents: Mapping[str, int]
     draws: Mapping[str, int]
-    dropped_seeds: tuple[int, ...]
-    dropped_documents: Mapping[str, int]
-    short_documents: Mapping[str, int]
+    counts: Counts
 
     def turned(self) -> dict[Measure, dict[str, Array]]:
         """Return the tables with every sign turned so that more is better."""
@@ -84,23 +74,13 @@ class FitTables:
         """Return the arms that have every agreement with the reference on held-out domain text."""
         return set.intersection(*(set(self.tables.get(Measure(metric, "domain"), {})) for metric in AGREEMENT))
 
-    def counts(self) -> Counts:
-        """Return how much the tables rest on, and what was dropped."""
-        dropped = Dropped(
-            seeds=list(self.dropped_seeds),
-            documents=dict(self.dropped_documents),
-            documents_too_short=dict(self.short_documents),
-        )
-        return Counts(groups=dict(self.groups), documents=dict(self.documents), seeds=list(self.seeds), dropped=dropped)
-
-    def require(self, measures: Sequence[Measure], arms: Sequence[str]) -> None:
-        """Raise an EvidenceError for the first arm that has no rows of a measure."""
-        for measure in measures:
-            there = self.tables.get(measure, {})
-            for arm in arms:
-                if arm not in there:
-                    what = f"fit {self.fit}: arm {arm!r} has no rows of {measure.metric} on {measure.scope}"
-                    raise EvidenceError(f"evidence, {what}; arms that have: {', '.join(sorted(there)) or 'none'}")
+    def require(self, contrast: Contrast) -> None:
+        """Raise an EvidenceError for the first arm of a contrast that has no rows of its measure."""
+        there, (metric, scope) = self.tables.get(contrast.measure, {}), contrast.measure
+        for arm in contrast.weights:
+            if arm not in there:
+                what = f"fit {self.fit}: arm {arm!r} has no rows of {metric} on {scope}"
+                raise EvidenceError(f"evidence, {what}; arms that have: {', '.join(sorted(there)) or 'none'}")
 
 
 def read_promised(manifests: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -111,9 +91,12 @@ def read_promised(manifests: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.Dat
     """
     import pandas as pd
 
-    files = [check_promise(manifest) for manifest in manifests]
-    evidence = pd.concat([read_evidence(paths["evidence"]) for paths in files], ignore_index=True)
-    draws = pd.concat([read_draws(paths["draws"]) for paths in files], ignore_index=True)
+    found: dict[str, list[pd.DataFrame]] = {EVIDENCE.name: [], DRAWS.name: []}
+    for manifest in manifests:
+        rows, paths = check_promise(manifest), files_of(manifest)
+        found["evidence"].append(validate(rows["evidence"], str(paths["evidence"])))
+        found["draws"].append(_formed(rows["draws"], DRAWS, str(paths["draws"])))
+    evidence, draws = (pd.concat(frames, ignore_index=True) for frames in found.values())
     for form, frame in ((EVIDENCE, evidence), (DRAWS, draws)):
         _check_unique(frame, form, f"{form.name} of all batches")
     return evidence, draws
@@ -125,17 +108,12 @@ def read_evidence(path: str | Path) -> pd.DataFrame:
     Args: path: a csv or csv.gz with the columns of `evidence_files.COLUMNS`, in any order.
     Raises: EvidenceError: one sentence for the first fault found (see `validate`), or a file that cannot be read.
     """
-    return validate(_read(path, EVIDENCE), str(path))
+    return validate(read_rows(path), str(path))
 
 
 def read_draws(path: str | Path) -> pd.DataFrame:
-    """Return the validated rows of a file of random draws.
-
-    Args: path: a csv or csv.gz with the columns of `evidence_files.DRAW_COLUMNS`, in any order.
-
-    Raises: EvidenceError: as `read_evidence`.
-    """
-    return _formed(_read(path, DRAWS), DRAWS, f"draws {path}")
+    """Return the validated rows of a file of random draws (`evidence_files.DRAW_COLUMNS`), as `read_evidence`."""
+    return _formed(read_rows(path), DRAWS, str(path))
 
 
 def validate(frame: pd.DataFrame, where: str = "frame") -> pd.DataFrame:
@@ -144,25 +122,14 @@ def validate(frame: pd.DataFrame, where: str = "frame") -> pd.DataFrame:
     Raises: EvidenceError: a column missing or unknown, no rows, a value that is not a finite number or outside its
         metric's range, an unknown scope or metric, a document in two groups or with different n_positions, a row twice.
     """
-    where = f"evidence {where}"
     frame = _formed(frame, EVIDENCE, where)
-    _check_documents(frame, where)
+    _check_documents(frame, f"{EVIDENCE.name} {where}")
     return frame
-
-
-def _read(path: str | Path, form: Form) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        words = f"{form.name} {path}: cannot be read ({reason}); rerun the evaluation that writes it"
-        raise EvidenceError(words) from None
 
 
 def _formed(frame: pd.DataFrame, form: Form, where: str) -> pd.DataFrame:
     """Return a copy of `frame` with the columns, types, words and ranges of a form, every row once."""
+    where = f"{form.name} {where}"
     if wrong := sorted(set(form.columns) ^ set(frame.columns)):
         raise EvidenceError(
             f"{where}: missing or unknown column {', '.join(wrong)}; needed are {', '.join(form.columns)}"
@@ -170,10 +137,11 @@ def _formed(frame: pd.DataFrame, form: Form, where: str) -> pd.DataFrame:
     if frame.empty:
         raise EvidenceError(f"{where}: no rows; rerun the evaluation that writes it")
     frame = frame.loc[:, list(form.columns)].reset_index(drop=True)
-    for column in form.text:
-        frame[column] = _text(frame[column], where)
-    for column in (*form.whole, "value"):
-        frame[column] = _numbers(frame[column], where, whole=column in form.whole)
+    for column in form.columns:
+        if column in (*form.whole, "value"):
+            frame[column] = _numbers(frame[column], where, whole=column in form.whole)
+        else:
+            frame[column] = _text(frame[column], where)
     for column, valid in form.words.items():
         if unknown := sorted(set(frame[column].unique()) - set(valid)):
             raise EvidenceError(f"{where}: {column} {unknown[0]!r} is none of {', '.join(valid)}")
@@ -189,29 +157,30 @@ def fit_tables(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> FitTa
     Raises: EvidenceError: an unknown fit, an arm under both fits, nothing complete, or two equal columns.
     """
     rows = _rows_of_fit(evidence, fit)
-    wide = {str(scope): _wide(part) for scope, part in rows.groupby("scope", sort=True)}
+    keys, columns = ["group", "document"], ["metric", "arm", "draw", "seed"]
+    parts = {str(scope): part for scope, part in rows.groupby("scope", sort=True)}
+    wide = {scope: part.set_index(keys + columns)["value"].unstack(columns) for scope, part in parts.items()}
     seeds, dropped_seeds = _common_seeds(wide)
-    short = {scope: _short(rows, scope, criteria.min_positions) for scope in wide}
+    short = {s: set(part.loc[part["n_positions"] < criteria.min_positions, "document"]) for s, part in parts.items()}
     complete = {scope: _complete(table, seeds, short[scope]) for scope, table in wide.items()}
-    for scope in ("domain", "general"):
-        if scope in complete and complete[scope].empty:
-            raise EvidenceError(
-                f"evidence, fit {fit}: no {scope} document is complete in every arm, draw, metric and seed"
-            )
+    if empty := [scope for scope in HELD_OUT if scope in complete and complete[scope].empty]:
+        words = f"no {empty[0]} document is complete in every arm, draw, metric and seed"
+        raise EvidenceError(f"evidence, fit {fit}: {words}")
     tables, means = _tables({scope: table for scope, table in complete.items() if not table.empty})
     _check_columns(tables, seeds)
-    return FitTables(
-        fit=fit,
-        seeds=seeds,
-        tables=tables,
-        document_means=means,
+    dropped = Dropped(
+        seeds=list(dropped_seeds),
+        documents={scope: len(wide[scope]) - len(table) for scope, table in complete.items()},
+        documents_too_short={scope: len(found) for scope, found in short.items()},
+    )
+    counts = Counts(
         groups={scope: table.index.get_level_values("group").nunique() for scope, table in complete.items()},
         documents={scope: len(table) for scope, table in complete.items()},
-        draws={str(arm): int(n) for arm, n in rows.groupby("arm")["draw"].nunique().items()},
-        dropped_seeds=dropped_seeds,
-        dropped_documents={scope: len(wide[scope]) - len(table) for scope, table in complete.items()},
-        short_documents={scope: len(found) for scope, found in short.items()},
+        seeds=list(seeds),
+        dropped=dropped,
     )
+    draws = {str(arm): int(n) for arm, n in rows.groupby("arm")["draw"].nunique().items()}
+    return FitTables(fit, tables, means, draws, counts)
 
 
 def scoped_perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -246,16 +215,19 @@ def _line(bad: pd.Series) -> int:
     return int(np.flatnonzero(bad.to_numpy())[0]) + 2
 
 
+def largest(metric: str) -> float:
+    """Return the largest value that a metric can have; the least is 0."""
+    return 1.0 if "top" in metric else math.log(2) if "js" in metric else math.inf
+
+
 def _check_ranges(frame: pd.DataFrame, where: str) -> None:
     """Raise for a value that its metric cannot have: a wrong sign or unit would turn a verdict."""
-    upper = frame["metric"].map(lambda m: 1.0 if "top" in m else math.log(2) if "js" in m else math.inf)
+    upper = frame["metric"].map(largest)
     bad = (frame["value"] < -1e-6) | (frame["value"] > upper + 1e-6)
     if bad.any():
-        row = frame[bad].iloc[0]
-        limits = f"[0, {upper[bad].iloc[0]:.4g}]"
-        raise EvidenceError(
-            f"{where}: row {_line(bad)}: {row['metric']} is {row['value']:.6g} and cannot lie outside {limits}"
-        )
+        row, limits = frame[bad].iloc[0], f"[0, {upper[bad].iloc[0]:.4g}]"
+        words = f"{row['metric']} is {row['value']:.6g} and cannot lie outside {limits}"
+        raise EvidenceError(f"{where}: row {_line(bad)}: {words}")
 
 
 def _check_unique(frame: pd.DataFrame, form: Form, where: str) -> None:
@@ -302,28 +274,14 @@ def _rows_of_fit(evidence: pd.DataFrame, fit: str) -> pd.DataFrame:
     return rows
 
 
-def _wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return values with one line per document and one column per (metric, arm, draw, seed)."""
-    keys = ["group", "document", "metric", "arm", "draw", "seed"]
-    return rows.set_index(keys)["value"].unstack(["metric", "arm", "draw", "seed"])
-
-
 def _common_seeds(wide: Mapping[str, pd.DataFrame]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the seeds that every arm, draw and metric has on held-out text, and those that were dropped."""
-    found: list[set[int]] = []
-    for scope in ("domain", "general"):
-        if scope in wide:
-            columns = wide[scope].columns.to_frame(index=False)
-            found += [set(part) for _, part in columns.groupby(["metric", "arm", "draw"])["seed"]]
+    labels = [wide[scope].columns.to_frame(index=False) for scope in HELD_OUT if scope in wide]
+    found = [set(part) for of_scope in labels for _, part in of_scope.groupby(["metric", "arm", "draw"])["seed"]]
     kept = set.intersection(*found)
     if not kept:
         raise EvidenceError("evidence: no seed is present in every arm, draw and metric; rerun the evaluation")
     return tuple(sorted(kept)), tuple(sorted(set.union(*found) - kept))
-
-
-def _short(rows: pd.DataFrame, scope: str, min_positions: int) -> set[str]:
-    few = rows[(rows["scope"] == scope) & (rows["n_positions"] < min_positions)]
-    return set(few["document"])
 
 
 def _complete(wide: pd.DataFrame, seeds: tuple[int, ...], short: set[str]) -> pd.DataFrame:

@@ -1,44 +1,314 @@
-"""Evidence -> the verdict of one fit or study, typed as it stands in a result file."""
+"""The verdict of one fit or study as a result file says it: from tables of evidence, or again from what is stored.
+
+Both ways run the same code: `fit_of` on `contrasts.FromTables` when a claim is judged, on `FromStored` when a file is
+checked.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
+
+import numpy as np
 
 from abi.base.catalogue import ORACLE, RAW, Roles
 from abi.base.errors import EvidenceError, TamperError
 from abi.base.names import AGREEMENT
-from abi.judge.contrasts import FromTables, Measure, lower_is_better
-from abi.judge.decided import fit_of, too_few
-from abi.judge.fits import ArmFigures, Figure, Fit, PublishedCriteria, Ratio, Share
-from abi.judge.intervals import Array, interval, ratio_set
-from abi.judge.protocol import BPB, Asked
+from abi.judge.contrasts import (
+    Answers,
+    Contrast,
+    Decision,
+    Figures,
+    FromTables,
+    Key,
+    Measure,
+    Outcome,
+    Plan,
+    decide,
+    lower_is_better,
+)
+from abi.judge.fits import ArmFigures, ContrastFound, Counts, Figure, Fit, PublishedCriteria, Ratio, Resolvable, Share
+from abi.judge.intervals import Array, Components, interval, interval_of, ratio_set, resolvable_gap
+from abi.judge.protocol import BPB
 from abi.judge.tables import FitTables
 from abi.plan.specs.judge import Criteria
 
 
-def judge(tables: FitTables, asked: Asked, criteria: Criteria, level: float | None = None) -> Fit:
+def judge(tables: FitTables, plan: Plan, criteria: Criteria, level: float | None = None) -> Fit:
     """Return the verdict of one fit or study with everything it rests on.
 
-    Args: level: of the intervals, the criteria's unless a headline counts several claims (`strict_level`).
+    Args: level: of the intervals, the criteria's unless a headline counts several claims (`results.level_of_one`).
     Raises: EvidenceError: an arm that the protocol asks for has no rows.
     """
     level = criteria.level if level is None else level
-    for contrast in asked.plan.contrasts():
-        tables.require([contrast.measure], [arm for arm, _ in contrast.weights])
-    turned, counts = tables.turned(), tables.counts()
-    small = too_few(counts, asked.plan, criteria) is not None
+    for contrast in plan.contrasts():
+        tables.require(contrast)
+    turned = tables.turned()
+    small = too_few(tables.counts, plan, criteria) is not None
     return fit_of(
-        FromTables(turned, asked.plan.raw),
-        asked,
+        FromTables(turned),
+        plan,
         criteria,
         name=tables.fit,
         level=level,
-        share=None if small else _share(turned[asked.own], asked.roles, level),
-        closures={} if small else _gap_closures(turned[BPB], asked.roles, criteria, level),
-        counts=counts,
+        share=None if small else _share(turned[plan.measure], plan.roles, level),
+        closures={} if small else _gap_closures(turned[BPB], criteria, level),
+        counts=tables.counts,
         arms=_arms(tables, criteria, level),
     )
+
+
+def judged_again(fit: Fit, plan: Plan, criteria: Criteria) -> Fit:
+    """Return what a stored fit must say: everything that follows from its means and mean squares, made once more.
+
+    What follows from the evidence alone (arms, counts, shares, ratios) is taken as it stands; so are the published
+    criteria.
+
+    Raises: EvidenceError: figures of a contrast that the protocol asks for are not there.
+    """
+    figures = FromStored(fit, plan)
+    small = too_few(fit.counts, plan, criteria) is not None
+    again = fit_of(
+        figures,
+        plan,
+        criteria,
+        name=fit.fit,
+        level=criteria.level,
+        share=None if small else fit.share,
+        closures={} if small else fit.gap_closures,
+        counts=fit.counts,
+        arms=fit.arms,
+        gap=None if all(contrast.key in figures.found for contrast in _gaps(plan).values()) else fit.resolvable_gap,
+    )
+    return again.model_copy(update={"published_criteria": fit.published_criteria})
+
+
+def fit_of(
+    figures: Figures,
+    plan: Plan,
+    criteria: Criteria,
+    *,
+    name: str,
+    level: float,
+    share: Share | None,
+    closures: Mapping[str, Ratio],
+    counts: Counts,
+    arms: Mapping[str, ArmFigures],
+    gap: Resolvable | None = None,
+) -> Fit:
+    """Return the verdict of one fit or study; it is INCONCLUSIVE where it is too small for an interval.
+
+    Args: share, closures: None and nothing where it is too small; arms: in natural signs, as they are reported;
+        gap: what it could have resolved, where the figures do not give it.
+    """
+    beside = {
+        "kind": plan.kind,
+        "regime": plan.regime,
+        "fit": name,
+        "level": level,
+        "primary_metric": plan.measure.metric,
+        "share": share,
+        "gap_closure": closures.get(plan.roles.candidate),
+        "gap_closures": dict(closures),
+        "counts": counts,
+        "arms": dict(arms),
+    }
+    if small := too_few(counts, plan, criteria):
+        empty = {"interval": None, "limit": None, "passed": False}
+        tests = [{**_about(test), "mean": figures.mean(test), **empty} for test in plan.own.tests]
+        nothing: dict[str, object] = {"refutations": [], "vacuous": [], "secondary": {}, "resolvable_gap": None}
+        return Fit.model_validate({**beside, **nothing, "verdict": "INCONCLUSIVE", "reason": small, "tests": tests})
+    decision = decide(figures, plan, level=level)
+    gap = gap or _resolvable(figures, plan, criteria, len(counts.seeds))
+    secondary = {m: {**_answers(told), "refuted": bool(told.refuted())} for m, told in decision.secondary.items()}
+    found = {
+        "verdict": str(decision.verdict),
+        "reason": _reason(decision, share, gap),
+        **_answers(decision.own),
+        "vacuous": [_shown(item, "holds") for item in decision.vacuous],
+        "secondary": secondary,
+        "resolvable_gap": gap,
+    }
+    return Fit.model_validate({**beside, **found})
+
+
+def too_few(counts: Counts, plan: Plan, criteria: Criteria) -> str | None:
+    """Return why there is no interval, in words, or None where there are groups and seeds enough."""
+    scopes = {contrast.measure.scope for contrast in plan.contrasts()}
+    groups, seeds = min(counts.groups[scope] for scope in scopes), len(counts.seeds)
+    if groups >= criteria.min_groups and seeds >= criteria.min_seeds:
+        return None
+    needed = f"{criteria.min_groups} groups and {criteria.min_seeds} seeds are needed"
+    return f"{groups} groups and {seeds} seeds are too few for an interval; {needed}"
+
+
+class FromStored:
+    """Figures of the contrasts that a stored fit holds: what stands first of a contrast holds for all its places."""
+
+    def __init__(self, fit: Fit, plan: Plan) -> None:
+        self.fit = fit
+        self.found: dict[Key, ContrastFound] = {}
+        asked = {contrast.id: contrast for contrast in plan.contrasts()}
+        for _, stored in fit.contrasts():
+            if stored.id in asked:
+                self.found.setdefault(asked[stored.id].key, stored)
+
+    def parts(self, contrast: Contrast) -> Components:
+        """Return the stored mean and mean squares. Raises: EvidenceError: the file has none of this contrast."""
+        found = self._stored(contrast).interval
+        if found is None:
+            raise EvidenceError(f"fit {self.fit.fit}: {contrast.id} has no interval")
+        mean, msd, mss, mse = (np.asarray(value) for value in (found.mean, found.msd, found.mss, found.mse))
+        return Components(mean, msd, mss, mse, found.n_groups, found.n_seeds)
+
+    def mean(self, contrast: Contrast) -> float:
+        """Return the stored mean. Raises: EvidenceError: as `parts`."""
+        return self._stored(contrast).mean
+
+    def plain(self, measure: Measure) -> Array:
+        """Return the mean of the plain backbone as it is reported."""
+        return np.asarray(self.fit.arms[RAW].of(measure.scope)[measure.metric].mean)
+
+    def _stored(self, contrast: Contrast) -> ContrastFound:
+        found = self.found.get(contrast.key)
+        if found is None:
+            raise EvidenceError(f"fit {self.fit.fit}: holds no figures of {contrast.id} ({contrast.words()})")
+        return found
+
+
+def mean_of_arms(fit: Fit, contrast: Contrast) -> float:
+    """Return the mean of a contrast as the weighted sum of the arms' means, turned so that more is better."""
+    metric, scope = contrast.measure
+    means = [weight * fit.arms[arm].of(scope)[metric].mean for arm, weight in contrast.weights.items()]
+    return contrast.measure.sign * sum(means)
+
+
+def means_of_seeds(fit: Fit, contrast: Contrast) -> list[float]:
+    """Return the contrast's mean per seed from those of the arms (natural signs): `mss` is groups x their variance."""
+    metric, scope = contrast.measure
+    arms = [(weight, fit.arms[arm].of(scope)[metric].per_seed) for arm, weight in contrast.weights.items()]
+    return [sum(weight * values[str(seed)] for weight, values in arms) for seed in fit.counts.seeds]
+
+
+# what the evidence alone gives
+
+
+def _share(arms: Mapping[str, Array], roles: Roles, level: float) -> Share:
+    """Return s = (C - P) / (C - R) with the best placebo: the part of the gain that is the moved net's."""
+    placebo = max(roles.placebos, key=lambda arm: float(arms[arm].mean()))
+    c = arms[roles.candidate]
+    return Share(placebo=placebo, **dict(ratio_set(c - arms[placebo], c - arms[RAW], level=level)))
+
+
+def _gap_closures(arms: Mapping[str, Array], criteria: Criteria, level: float) -> dict[str, Ratio]:
+    """Return arm -> (raw - arm) / (raw - oracle) in bits per byte with its set of g; nothing where no room is shown."""
+    room = arms[ORACLE] - arms[RAW]
+    shown = interval(room, level=level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
+    if shown is None or shown.lower <= 0:
+        return {}
+    return {arm: ratio_set(arms[arm] - arms[RAW], room, level=level) for arm in sorted(set(arms) - {RAW, ORACLE})}
+
+
+def _arms(found: FitTables, criteria: Criteria, level: float) -> dict[str, ArmFigures]:
+    """Return mean, interval, mean squares and per-seed means of every arm, scope and metric, in natural signs."""
+    arms: dict[str, dict[str, dict[str, Figure]]] = {}
+    for measure, tables in sorted(found.tables.items()):
+        for arm, table in sorted(tables.items()):
+            bounds = interval(table, level=level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
+            seeds = {str(seed): float(mean) for seed, mean in zip(found.counts.seeds, table.mean(0), strict=True)}
+            squares = {key: getattr(bounds, key, None) for key in ("lower", "upper", "msd", "mss", "mse")}
+            figure = Figure.model_validate({"mean": float(table.mean()), "per_seed": seeds, **squares})
+            arms.setdefault(arm, {}).setdefault(measure.scope, {})[measure.metric] = figure
+    return {arm: ArmFigures.model_validate({"draws": found.draws[arm], **scopes}) for arm, scopes in arms.items()}
+
+
+# what a decision says, as a file holds it
+
+
+def _about(contrast: Contrast) -> dict[str, object]:
+    """Return what was asked: the figure is turned so that more is better where `turned` is true."""
+    metric, scope = contrast.measure
+    about = {"id": contrast.id, "contrast": contrast.words(), "metric": metric, "scope": scope}
+    return {**about, "turned": contrast.measure.sign < 0, "required": contrast.required}
+
+
+def _shown(outcome: Outcome, word: str) -> dict[str, object]:
+    """Return one outcome. Args: word: the key of whether it holds: a test `passed`, a bound `holds`."""
+    found = {"mean": float(outcome.parts.mean), "interval": interval_of(outcome.parts, outcome.level)}
+    return {**_about(outcome.contrast), **found, "limit": float(outcome.limit), word: bool(outcome.holds)}
+
+
+def _answers(answers: Answers) -> dict[str, object]:
+    refutations = [
+        {
+            "id": item.id,
+            "level": item.outcomes[0].level,
+            "applies": bool(item.applies),
+            "holds": bool(item.holds),
+            "contrasts": [_shown(outcome, "holds") for outcome in item.outcomes],
+        }
+        for item in answers.refutations
+    ]
+    return {"tests": [_shown(outcome, "passed") for outcome in answers.tests], "refutations": refutations}
+
+
+def _gaps(plan: Plan) -> dict[str, Contrast]:
+    """Return placebo -> U - P; C - P without a positive control."""
+    best = plan.roles.native or plan.roles.candidate
+    return {p: Contrast("gap", plan.measure, {best: 1.0, p: -1.0}) for p in plan.roles.placebos}
+
+
+def _resolvable(figures: Figures, plan: Plan, criteria: Criteria, n_seeds: int) -> Resolvable:
+    """Return the gap this study could have resolved, for its widest placebo."""
+    gaps = _gaps(plan)
+    errors = {p: float(figures.parts(contrast).standard_error()) for p, contrast in gaps.items()}
+    placebo = max(errors, key=lambda arm: errors[arm])
+    multiples = [(point.seeds, point.standard_errors) for point in criteria.resolvable]
+    return Resolvable(
+        contrast=gaps[placebo].words(),
+        metric=plan.measure.metric,
+        gap=resolvable_gap(errors[placebo], n_seeds, multiples),
+        standard_error=errors[placebo],
+        standard_errors=resolvable_gap(1.0, n_seeds, multiples),
+        n_seeds=n_seeds,
+    )
+
+
+def _reason(decision: Decision, share: Share | None, gap: Resolvable) -> str:
+    """Return why the verdict is what it is, with the figures of the contrast that decides."""
+    verdict, required = str(decision.verdict), [o for o in decision.own.tests if o.contrast.required]
+    if verdict == "VACUOUS":
+        return "nothing to transfer: " + _figure(next(o for o in decision.vacuous if o.holds))
+    if verdict == "REFUTED":
+        item = next(r for r in decision.own.refutations if r.holds)
+        return f"({item.id}) " + _figure(next(o for o in item.outcomes if o.holds))
+    if verdict == "SUPPORTED":
+        weakest = min(required, key=lambda o: float((o.parts.mean - o.limit) / o.parts.half(o.level)))
+        whole = any(test.contrast.id.startswith("6.") for test in decision.own.tests)
+        words = "tests 0 to 7 hold" if whole else "every required test holds"
+        part = float("nan") if share is None or share.estimate is None else share.estimate
+        return f"{words}, the closest is {_figure(weakest)}; share {part:.3g}"
+    could = (
+        f"this study could have resolved a gap {gap.contrast} of {gap.gap:.3g} in {gap.metric} "
+        f"({gap.standard_errors:.3g} standard errors with {gap.n_seeds} seeds)"
+    )
+    failed = next((o for o in required if not o.holds), None)
+    if failed is not None:
+        return f"test {_figure(failed)} is not shown to be above its limit; {could}"
+    metric, item = next((m, r) for m, a in decision.secondary.items() for r in a.refutations if r.holds)
+    return f"tests 0 to 7 hold, but {metric} is refuted by ({item.id}): {_figure(item.outcomes[0])}; {could}"
+
+
+def _figure(outcome: Outcome) -> str:
+    """Return one contrast with its figures as words."""
+    bounds, measure = interval_of(outcome.parts, outcome.level), outcome.contrast.measure
+    limit = f", limit {float(outcome.limit):.3g}" if outcome.contrast.margin else ""
+    turned = ", sign turned" if measure.sign < 0 else ""
+    figures = f"{bounds.mean:.3g} [{bounds.lower:.3g}, {bounds.upper:.3g}] at {outcome.level:.6g}"
+    named = f"{outcome.contrast.id}: {outcome.contrast.words()}"
+    return f"{named} = {figures}{limit} ({measure.metric} on {measure.scope}{turned})"
+
+
+# beside the verdict
 
 
 def check_frozen(unmoved: bool) -> None:
@@ -62,10 +332,10 @@ def published_criteria(
 def criteria_met(
     means: Mapping[str, Mapping[str, float]], thresholds: Mapping[str, float], candidate: str, controls: Collection[str]
 ) -> PublishedCriteria:
-    """Return which arms meet the published thresholds. Args: means: arm -> the four metrics of the NIB.
+    """Return which arms meet the published thresholds.
 
-    thresholds: js_nats and entropy_diff_nats are met below, top1 and top5 at or above their figure; controls: arms that
-    move no knowledge; those that are missing are not counted.
+    Args: means: arm -> the four metrics of the NIB; controls: arms that move no knowledge; those that are missing are
+        not counted.
     """
     arms = {}
     for arm, values in means.items():
@@ -82,44 +352,3 @@ def criteria_met(
 def thresholds_met(means: Mapping[str, float], thresholds: Mapping[str, float]) -> dict[str, bool]:
     """Return which published thresholds some means meet: below where less is better, else at or above."""
     return {m: v < thresholds[m] if lower_is_better(m) else v >= thresholds[m] for m, v in means.items()}
-
-
-def _share(arms: Mapping[str, Array], roles: Roles, level: float) -> Share:
-    """Return s = (C - P) / (C - R) with the best placebo: the part of the gain that is the moved net's."""
-    placebo = max(roles.placebos, key=lambda arm: float(arms[arm].mean()))
-    c = arms[roles.candidate]
-    found = _ratio(c - arms[placebo], c - arms[roles.raw], level)
-    return Share(placebo=placebo, **dict(found))
-
-
-def _gap_closures(arms: Mapping[str, Array], roles: Roles, criteria: Criteria, level: float) -> dict[str, Ratio]:
-    """Return arm -> (raw - arm) / (raw - oracle) in bits per byte with its set of g; nothing where no room is shown."""
-    room = arms[roles.oracle] - arms[roles.raw]
-    shown = interval(room, level=level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
-    if shown is None or shown.lower <= 0:
-        return {}
-    others = sorted(set(arms) - {RAW, ORACLE})
-    return {arm: _ratio(arms[arm] - arms[roles.raw], room, level) for arm in others}
-
-
-def _ratio(num: Array, den: Array, level: float) -> Ratio:
-    found = ratio_set(num, den, level=level)
-    pieces = [[_finite(low), _finite(high)] for low, high in found.pieces]
-    return Ratio(estimate=_finite(found.estimate), pieces=pieces, bounded=found.bounded, level=level)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _arms(found: FitTables, criteria: Criteria, level: float) -> dict[str, ArmFigures]:
-    """Return mean, interval, mean squares and per-seed means of every arm, scope and metric, in natural signs."""
-    arms: dict[str, dict[str, dict[str, Figure]]] = {}
-    for measure, tables in sorted(found.tables.items()):
-        for arm, table in sorted(tables.items()):
-            bounds = interval(table, level=level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
-            seeds = {str(seed): float(mean) for seed, mean in zip(found.seeds, table.mean(0), strict=True)}
-            squares = {key: getattr(bounds, key, None) for key in ("lower", "upper", "msd", "mss", "mse")}
-            figure = Figure.model_validate({"mean": float(table.mean()), "per_seed": seeds, **squares})
-            arms.setdefault(arm, {}).setdefault(measure.scope, {})[measure.metric] = figure
-    return {arm: ArmFigures.model_validate({"draws": found.draws[arm], **scopes}) for arm, scopes in arms.items()}

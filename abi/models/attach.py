@@ -19,13 +19,20 @@ from abi.models.backbone import Backbone, Window, generation_cache, weights_hash
 from abi.models.module import AbiModule
 
 
-class Correction:
-    """The hooks of some modules on a backbone: inputs of its blocks are noted, the head reads the corrected state.
+class Attached:
+    """Modules on a backbone until `detach()`, or until the end of a `with` block.
 
+    Hooks note the inputs of its blocks, and the head reads the corrected state.
     Args: parts: (module, weight) pairs; the correction is their weighted sum `[B, T, D]`.
+    Raises: DataError: something is attached to the backbone already.
     """
 
     def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
+        hooks = backbone.model.get_output_embeddings()._forward_pre_hooks.values()
+        if any(isinstance(hook, Attached) for hook in hooks):
+            raise DataError(
+                "inference: a module is attached to this backbone already; detach it first, or use `Domains`"
+            )
         self.depth, self.parts = backbone.depth, parts
         self.scale = backbone.head()[1]
         self.seen: dict[int, Tensor] = {}
@@ -57,10 +64,16 @@ class Correction:
         self.seen.clear()
         return (scaled + (total * self.scale).to(scaled.dtype), *rest)
 
-    def remove(self) -> None:
-        """Take every hook off."""
+    def detach(self) -> None:
+        """Take the modules off; the backbone is then the plain one, bit for bit. Twice does no harm."""
         while self.handles:
             self.handles.pop().remove()
+
+    def __enter__(self) -> "Attached":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
 
 
 def _blocks(backbone: Backbone) -> nn.ModuleList:
@@ -97,24 +110,6 @@ def check_pair(backbone: Backbone, module: AbiModule, about: ModuleManifest | No
         )
 
 
-@dataclass
-class Attached:
-    """Modules on a backbone until `detach()`, or until the end of a `with` block."""
-
-    backbone: Backbone
-    correction: Correction
-
-    def detach(self) -> None:
-        """Take the modules off; the backbone is then the plain one, bit for bit. Twice does no harm."""
-        self.correction.remove()
-
-    def __enter__(self) -> "Attached":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.detach()
-
-
 def attach(backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None) -> Attached:
     """Put a module on a backbone: its logits are then head(final + module(taps)), also while generating.
 
@@ -122,14 +117,7 @@ def attach(backbone: Backbone, module: AbiModule, about: ModuleManifest | None =
     Raises: DataError: another module is attached already, or the module belongs to another backbone.
     """
     check_pair(backbone, module, about)
-    return _attach(backbone, [(module, 1.0)])
-
-
-def _attach(backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> Attached:
-    hooks = backbone.model.get_output_embeddings()._forward_pre_hooks.values()
-    if any(isinstance(hook, Correction) for hook in hooks):
-        raise DataError("inference: a module is attached to this backbone already; detach it first, or use `Domains`")
-    return Attached(backbone, Correction(backbone, parts))
+    return Attached(backbone, [(module, 1.0)])
 
 
 @torch.no_grad()
@@ -203,7 +191,7 @@ class Domains:
         if about is not None and not self._base:
             self._base = weights_hash(self.backbone)
         check_pair(self.backbone, module, about, self._base)
-        self.modules[name], self.hashes[name] = module, hash_of(module)
+        self.modules[name], self.hashes[name] = module, sha256_tensors(dict(module.state_dict()))
 
     def use(self, wanted: str | Mapping[str, float] | None) -> None:
         """Use one module, a mixture (name -> weight of its correction), or with None the plain backbone.
@@ -238,7 +226,7 @@ class Domains:
                 raise DataError(f"domains: no module {name!r}; injected: {', '.join(self.modules) or 'none'}")
             if not abs(weight) < float("inf"):
                 raise DataError(f"domains: weight {weight} of {name!r} is not a finite number")
-            if hash_of(self.modules[name]) != self.hashes[name]:
+            if sha256_tensors(dict(self.modules[name].state_dict())) != self.hashes[name]:
                 raise TamperError(
                     f"domains: module {name!r} is not the one that was injected; revoke it and inject it again"
                 )
@@ -249,7 +237,7 @@ class Domains:
             self._attached.detach()
             self._attached, self.in_use = None, {}
         if mixture:
-            self._attached = _attach(self.backbone, [(self.modules[name], weight) for name, weight in mixture.items()])
+            self._attached = Attached(self.backbone, [(self.modules[name], weight) for name, weight in mixture.items()])
         self.in_use = mixture
 
     def _content(self, mixture: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -261,11 +249,6 @@ class Domains:
         rows = self.backbone.model.get_output_embeddings().weight.shape[0]
         ids = torch.arange(8).remainder(rows).unsqueeze(0)
         return self.backbone.logits(ids, Window(8, 4 if self.backbone.is_encoder_decoder else 0, 0))
-
-
-def hash_of(module: AbiModule) -> str:
-    """Return the hash of a module's tensors, as its saved config holds it."""
-    return sha256_tensors(dict(module.state_dict()))
 
 
 def _names(mixture: Mapping[str, float]) -> str:

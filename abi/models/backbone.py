@@ -188,13 +188,6 @@ def save_backbone(backbone: Backbone, folder: str | Path) -> None:
         raise unwritable(folder, error) from error
 
 
-def save_head(backbone: Backbone, path: str | Path) -> float:
-    """Write the head beside the backbone; return its scale."""
-    tensors, scale = backbone.head()
-    write_tensors(path, tensors, {"scale": repr(scale)})
-    return scale
-
-
 def weights_hash(backbone: Backbone) -> str:
     """Return the hash of a backbone's weights: `weights_sha256` of its manifest, `base_sha256` elsewhere."""
     return sha256_tensors(dict(backbone.model.named_parameters()))
@@ -231,7 +224,8 @@ def describe_backbone(
         built.
     """
     weights = sorted(Path(folder).glob("*.safetensors"))
-    scale = save_head(backbone, head)
+    tensors, scale = backbone.head()
+    write_tensors(head, tensors, {"scale": repr(scale)})
     return BackboneManifest(
         name=name,
         revision=revision,

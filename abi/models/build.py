@@ -62,13 +62,12 @@ def build_backbone(definition: Build, texts: Sequence[str], window: Window) -> t
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets(batch, window).flatten().long())
 
     schedule = Schedule([Phase(recipe.steps, recipe.lr, recipe.warmup, "cosine")], weight_decay=0.01, clip=1.0)
-    trained = fit(loss, _unique_parameters(backbone.model), schedule, label=definition.model_type)
+    trained = fit(loss, dict(backbone.model.named_parameters()), schedule, label=definition.model_type)
     backbone.model.eval().requires_grad_(False)
-    last = trained.losses[-50:]
     return backbone, Pretraining(
         steps=recipe.steps,
         tokens_seen=recipe.steps * recipe.batch * window.length,
-        loss_nats=round(sum(last) / len(last), 4),
+        loss_nats=round(trained.last_loss(), 4),
     )
 
 
@@ -95,8 +94,3 @@ def _fresh_model(model_type: str, keywords: dict[str, Any], tokenizer: Any) -> A
         raise DataError(
             f"backbone: transformers makes no {model_type} of this config ({reason}); correct `build`"
         ) from None
-
-
-def _unique_parameters(model: Any) -> dict[str, Tensor]:
-    """Return each parameter once, tied weights under their first name."""
-    return dict(model.named_parameters(remove_duplicate=True))

@@ -96,6 +96,11 @@ class Trained:
     losses: list[float]
     elapsed_s: float
 
+    def last_loss(self, last: int = 50) -> float:
+        """Return the mean of the last losses."""
+        window = self.losses[-last:]
+        return sum(window) / len(window)
+
     def floors(self, schedule: Schedule, last: int = 200) -> list[float]:
         """Return per phase the mean of its last losses (the record's phase floors)."""
         ends, start = [], 0
@@ -126,10 +131,7 @@ def fit(
     checkpoint_every_s: float = 120.0,
     label: str = "training",
 ) -> Trained:
-    """Minimise `loss(step)` over the `trainable` tensors, in place: `fit_together` with one member.
-
-    Args: as there. Raises: as there.
-    """
+    """Minimise `loss(step)` over the `trainable` tensors, in place: `fit_together` with one member."""
     member = Member(label, trainable, schedule, frozen or {})
     [trained] = fit_together(
         lambda step: (loss(step),), [member], checkpoint=checkpoint, checkpoint_every_s=checkpoint_every_s
@@ -159,9 +161,13 @@ def fit_together(
         TamperError: a frozen tensor changed.
         DataError: a loss became NaN or infinite, or members with different numbers of steps.
     """
-    n_steps = _steps_of(members)
+    [n_steps, *others] = {member.schedule.steps for member in members}
+    if others:
+        raise DataError(
+            f"training: {', '.join(m.label for m in members)} have different numbers of steps; make them equal"
+        )
     before = [sha256_tensors(member.frozen) for member in members]
-    parameters, optimizers = _optimizers(members)
+    optimizers = [_optimizer(member) for member in members]
     start, history = _resume(checkpoint, members, optimizers)
     report = progress(n_steps)
     began = saved = time.perf_counter()
@@ -175,7 +181,7 @@ def fit_together(
         torch.autograd.backward(list(values))
         for i, (optimizer, member) in enumerate(zip(optimizers, members, strict=True)):
             # A limit each: the spike of one member may not shorten the step of another.
-            torch.nn.utils.clip_grad_norm_(parameters[i], member.schedule.clip)
+            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], member.schedule.clip)
             optimizer.step()
             history[i].append(float(values[i].detach()))
             if not math.isfinite(history[i][-1]):
@@ -198,27 +204,12 @@ def fit_together(
     return [Trained(own, elapsed_s) for own in history]
 
 
-def _steps_of(members: Sequence[Member]) -> int:
-    """Return the number of steps of all members. Raises: DataError: it is not the same."""
-    [n_steps, *others] = {member.schedule.steps for member in members}
-    if others:
-        raise DataError(
-            f"training: {', '.join(m.label for m in members)} have different numbers of steps; make them equal"
-        )
-    return n_steps
-
-
-def _optimizers(members: Sequence[Member]) -> tuple[list[list[Tensor]], list[torch.optim.Optimizer]]:
-    """Return what of each member trains, and its optimizer; what is frozen asks for no gradient from here on."""
-    for member in members:
-        for tensor in member.frozen.values():
-            tensor.requires_grad_(False)
-    parameters = [[tensor.requires_grad_(True) for tensor in member.trainable.values()] for member in members]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(own, lr=1.0, weight_decay=member.schedule.weight_decay, fused=True)
-        for own, member in zip(parameters, members, strict=True)
-    ]
-    return parameters, optimizers
+def _optimizer(member: Member) -> torch.optim.Optimizer:
+    """Return the optimizer of what of a member trains; what is frozen asks for no gradient from here on."""
+    for tensor in member.frozen.values():
+        tensor.requires_grad_(False)
+    parameters = [tensor.requires_grad_(True) for tensor in member.trainable.values()]
+    return torch.optim.AdamW(parameters, lr=1.0, weight_decay=member.schedule.weight_decay, fused=True)
 
 
 def _save_checkpoint(
@@ -236,10 +227,7 @@ def _save_checkpoint(
 def _resume(
     path: Path | None, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[int, list[list[float]]]:
-    """Restore parameters and optimizer states from a checkpoint if there is one; return the next step and the losses.
-
-    Raises: DataError: it is damaged (it carries the hash of its tensors) or of something else.
-    """
+    """Restore parameters and optimizers from a checkpoint if there is one; return the next step and the losses."""
     if path is None or not path.exists():
         return 0, [[] for _ in members]
     try:

@@ -17,7 +17,6 @@ from abi.models.backbone import Backbone
 BLOCK = re.compile(r"(.*?\.\d+)\.")
 """The block a layer stands in: its name up to the first number."""
 
-
 MOST_OF_INTERFACE = 1.1
 """Trainable parameters of a LoRA adapter, at most, over those of the interface it is compared with."""
 
@@ -36,18 +35,17 @@ class LoraShape:
         return 2 * self.rank
 
 
-def _decoder_linears(model: Any) -> dict[str, int]:
-    """Return name -> inputs + outputs of every linear layer of the decoder blocks, without head and encoder."""
+def _decoder_linears(model: Any) -> dict[str, tuple[str, int]]:
+    """Return name -> block, inputs + outputs of every linear layer of the decoder blocks, without head and encoder."""
     from transformers.pytorch_utils import Conv1D
 
     outside = {model.get_output_embeddings()}
     if model.config.is_encoder_decoder:
         outside |= set(model.get_encoder().modules())
-    kinds = (torch.nn.Linear, Conv1D)
     found = {
-        name: sum(module.weight.shape)
+        name: (block[1], sum(module.weight.shape))
         for name, module in model.named_modules()
-        if isinstance(module, kinds) and module not in outside and BLOCK.match(name)
+        if isinstance(module, torch.nn.Linear | Conv1D) and module not in outside and (block := BLOCK.match(name))
     }
     if not found:
         raise DataError(
@@ -62,27 +60,21 @@ def lora_shape(backbone: Backbone, interface: int) -> LoraShape:
     All linear layers (attention and MLP) of all decoder blocks share one rank. Where rank 1 is too much already, rank 1
     is put on the last blocks alone, as many as fit. Raises: DataError: not even one block fits.
     """
-    sizes = _decoder_linears(backbone.model)
-    per_rank, most = sum(sizes.values()), MOST_OF_INTERFACE * interface
+    layers = _decoder_linears(backbone.model)
+    per_rank, most = sum(size for _, size in layers.values()), MOST_OF_INTERFACE * interface
     ranks = range(1, int(most // per_rank) + 1)
     if ranks:
         # As many parameters as the interface: what is compared is where they sit, not how many they are.
         rank = min(ranks, key=lambda r: abs(r * per_rank - interface))
-        return LoraShape(rank, tuple(sizes), rank * per_rank)
-    blocks = list(dict.fromkeys(_block(name) for name in sizes))
+        return LoraShape(rank, tuple(layers), rank * per_rank)
+    blocks = list(dict.fromkeys(block for block, _ in layers.values()))
     for first in range(1, len(blocks)):
-        kept = {name: size for name, size in sizes.items() if _block(name) in blocks[first:]}
+        kept = {name: size for name, (block, size) in layers.items() if block in blocks[first:]}
         if sum(kept.values()) <= most:
             return LoraShape(1, tuple(kept), sum(kept.values()))
     raise DataError(
         f"lora: rank 1 on one block has more than {most:.0f} parameters, 1.1 times the interface; raise d_abi"
     )
-
-
-def _block(name: str) -> str:
-    found = BLOCK.match(name)
-    assert found is not None
-    return found[1]
 
 
 @dataclass

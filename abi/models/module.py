@@ -4,11 +4,11 @@ Parameter names are the original's (`proj_in.weight`, `abi_ln.*`, `proj_out.weig
 `domain.ln.*`, `domain_alpha`, `tap_lns.{i}.*`), so that its checkpoints load as they are.
 """
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors, write_tensors, write_text
 from abi.base.manifests import ModuleFacts, ModuleManifest, ModuleShape
-from abi.models.states import States, load_mapped
+from abi.models.states import States, read_tensors
 
 CONFIG, WEIGHTS, CARD = "abi_config.json", "abi_model.safetensors", "README.md"
 BACKBONE_PREFIXES = ("t5.", "encoder.", "decoder.", "lm_head.", "backbone.")
@@ -58,16 +58,6 @@ class ModuleConfig:
         return ModuleShape(**{**asdict(self), "taps": list(self.taps)})
 
 
-class ClosedForms(Protocol):
-    """What a closed form is solved with (`arms/closed_form.py`): a form says what of it is regressed, or shifted."""
-
-    def ridge(self, taps: tuple[int, ...], rows: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the ridge solution `[F, D]` from `rows(tapped states)` `[B, T, F]` to the teacher's corrections."""
-
-    def shift(self) -> Tensor:
-        """Return the logit bias `[V]` that turns the mean plain distribution into the teacher's."""
-
-
 class DomainNet(nn.Module):
     """The two-layer MLP of a module with its norm: `LN(W2 GELU(W0 x + b0) + b2)`; with alpha all that moves."""
 
@@ -84,7 +74,7 @@ class DomainNet(nn.Module):
 class AbiModule(nn.Module):
     """Correction `[B, T, D]` of tapped states `[B, T, K, D]`: `proj_out(z)`, `z = h + alpha * R(D(R'(h)))`.
 
-    It is one form of an arm (`arms/forms.py`): the methods from `correction` on are that protocol's.
+    It is one form of an arm (`arms/forms.py`), which the methods from `correction` on are for.
     """
 
     rotation: Tensor
@@ -157,15 +147,6 @@ class AbiModule(nn.Module):
         """Return the domain net with its norm and gate: the part that moves."""
         return {name: p for name, p in self.named_parameters() if name.startswith("domain")}
 
-    def domain_hash(self) -> str:
-        """Return the SHA-256 of the domain net."""
-        return sha256_tensors(self.domain_parameters())
-
-    @property
-    def taps(self) -> tuple[int, ...]:
-        """The taps it reads."""
-        return self.config.taps
-
     def correction(self, states: States, index: Tensor | slice) -> Tensor:
         """Return the correction `[B, T, D]` of some windows."""
         correction: Tensor = self(states.taps(self.config.taps, index))
@@ -184,13 +165,15 @@ class AbiModule(nn.Module):
         """Return the map `[V, A]` (or `[V, D]`) from what it reads to logits, given the head's `[V, D]`."""
         return head @ self.proj_out.weight if self._narrow else head
 
-    def solve(self, by: ClosedForms) -> None:
-        """Put `proj_out` to the ridge solution from ABI states to the teacher's corrections."""
-        self.proj_out.weight.copy_(by.ridge(self.config.taps, self.abi_state).T)
 
-    def save(self, folder: Path, facts: ModuleFacts) -> None:
-        """Write the module's folder (`save_module`)."""
-        save_module(self, folder, facts)
+def derive_seed(*parts: object) -> int:
+    """Return a 31-bit seed of names and numbers: seeds of different roles share nothing."""
+    return int.from_bytes(hashlib.sha256("|".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
+
+
+def redrawn(config: ModuleConfig, seed: int) -> AbiModule:
+    """Return a fresh interface: the one interface initialisation of a seed, the same for every arm of it."""
+    return AbiModule(config, seed=derive_seed("interface", seed))
 
 
 def set_domain_net(module: AbiModule, source: AbiModule) -> None:
@@ -254,8 +237,7 @@ def _card(about: ModuleManifest) -> str:
 
 
 def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> tuple[AbiModule, ModuleManifest | None]:
-    """Return a module and its manifest: a folder of abi, or a checkpoint of the original as one safetensors file, which
-    has none.
+    """Return a module and its manifest: a folder of abi, or a checkpoint of the original (safetensors), without one.
 
     Args: taps: the hidden states a checkpoint of the original reads, where it does not say (`read_original`).
     Raises: DataError: as `read_module` and `read_original`, or a file of another form; nothing is unpickled.
@@ -265,7 +247,7 @@ def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> tuple[
         return read_module(path)
     if path.suffix != ".safetensors":
         raise DataError(f"{path}: is no safetensors file, and abi unpickles nothing; convert the checkpoint first")
-    return read_original(load_mapped(path), taps, str(path)), None
+    return read_original(read_tensors(path)[0], taps, str(path)), None
 
 
 def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
@@ -275,7 +257,7 @@ def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
     """
     folder = Path(folder)
     about = ModuleManifest.read(folder / CONFIG)
-    module = load_state(ModuleConfig.of(about.module), load_mapped(folder / WEIGHTS), str(folder / WEIGHTS))
+    module = load_state(ModuleConfig.of(about.module), read_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
     if module._rotated != about.rotated:
         raise DataError(
             f"{folder / CONFIG}: says rotated {about.rotated}, the weights say otherwise; rebuild the module"
@@ -288,10 +270,7 @@ def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
 
 
 def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) -> AbiModule:
-    """Return a module with exactly the given tensors.
-
-    Raises: DataError: missing, extra or wrongly shaped tensors, each named.
-    """
+    """Return a module with exactly the given tensors. Raises: DataError: missing, extra or wrongly shaped ones."""
     module = AbiModule(config)
     own = module.state_dict()
     given = dict(tensors)
@@ -322,8 +301,7 @@ def without_domain_net(config: ModuleConfig) -> ModuleConfig:
 def read_original(
     tensors: Mapping[str, Tensor], taps: tuple[int, ...] | None = None, where: str = "checkpoint"
 ) -> AbiModule:
-    """Return a module from a checkpoint of the original; its shape is read off the tensors, its backbone's are left
-    out.
+    """Return a module from a checkpoint of the original: its shape is read off the tensors, its backbone's left out.
 
     Args: taps: indices of the hidden states it reads. The original reads the final state where there is one, which is
         found by the number of blocks if the checkpoint holds the backbone too; otherwise taps must be given.

@@ -33,9 +33,7 @@ def read_states(manifest: str | Path, split: str) -> States:
 
 
 def check_backbone(states: States, base_sha256: str, what: str) -> None:
-    """Raise DataError where states are not those of the backbone with these weights. Args: what: which backbone, in
-    words.
-    """
+    """Raise DataError where states are not of the backbone with these weights, which `what` says in words."""
     if states.manifest.base_sha256 != base_sha256:
         raise DataError(f"{states.path}: are of another backbone than {what}; rebuild the states")
 

@@ -1,6 +1,5 @@
 """Tokenized windows and one pass over a frozen backbone: the memory-mapped store and its manifest."""
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from abi.base.errors import DataError
@@ -19,7 +17,8 @@ from abi.base.job import progress
 from abi.base.manifests import StatesManifest, StoredWindows
 from abi.text.documents import Document
 
-log = logging.getLogger("abi")
+OF_WINDOWS = ("tokens", "targets", "target_bytes", "char_end", "document")
+"""What is stored beside the states, as `Windows` names it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Head:
     @classmethod
     def read(cls, path: str | Path) -> "Head":
         """Return a stored head. Raises: DataError: missing or damaged."""
-        tensors, meta = load_mapped(path), open_tensors(path).metadata() or {}
+        tensors, meta = read_tensors(path)
         weight, bias = tensors.get("weight"), tensors.get("bias")
         try:
             scale = float(meta["scale"])
@@ -48,16 +47,6 @@ class Head:
         """Return logits `[..., V]` of final states `[..., D]`."""
         out = (states * self.scale) @ self.weight.T
         return out if self.bias is None else out + self.bias
-
-
-def open_tensors(path: str | Path) -> Any:
-    """Open a safetensors file. Raises: DataError: missing, truncated or not safetensors."""
-    try:
-        return safe_open(str(path), "pt")
-    except FileNotFoundError:
-        raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: is not a readable safetensors file ({error}); delete it and rebuild it") from None
 
 
 @dataclass
@@ -168,14 +157,7 @@ def write_states(
             report(min(start + batch, n), "windows")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in stored.values()):
         raise DataError(f"{path}: the backbone gives NaN or infinite states; it is damaged or needs fp32")
-    extra = {
-        "tokens": windows.tokens,
-        "targets": windows.targets,
-        "target_bytes": windows.target_bytes,
-        "char_end": windows.char_end,
-        "document": windows.document,
-    }
-    write_tensors(path, stored | extra)
+    write_tensors(path, stored | {name: getattr(windows, name) for name in OF_WINDOWS})
     return StoredWindows(
         n_windows=n,
         length=window.length,
@@ -206,7 +188,7 @@ class States:
 
     def __init__(self, path: str | Path, manifest: StatesManifest) -> None:
         self.path, self.manifest = Path(path), manifest
-        self._tensors = load_mapped(path)
+        self._tensors, _ = read_tensors(path)
         self.windows = torch.arange(manifest.n_windows)
         expected = (manifest.n_windows, manifest.positions, manifest.width)
         if not self._as_promised(expected):
@@ -249,11 +231,9 @@ class States:
         return self._derived(self.windows[index], tensors, **names)
 
     def positions(self, flat: Tensor) -> "States":
-        """Return a store whose windows are single positions, given as flat indices `[n]` (window * positions +
-        position).
+        """Return a store of single positions, given as flat indices `[n]` (window * positions + position).
 
-        Its `windows` are those the positions come from; it holds no tokens, since a single position is no window of
-        them.
+        Its `windows` are those they come from; it holds no tokens, since a position is no window of them.
         """
         whole = self.by_position()
         return whole._derived(whole.windows[flat], {name: tensor[flat] for name, tensor in whole._tensors.items()})
@@ -311,10 +291,15 @@ class States:
         return self._tensors["document"]
 
 
-def load_mapped(path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, memory-mapped. Raises: DataError: missing or damaged."""
-    open_tensors(path)
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a safetensors file, memory-mapped, and what its header says beside them.
+
+    Raises: DataError: missing, truncated or not safetensors.
+    """
     try:
-        return load_file(path)
+        with safe_open(str(path), "pt") as stored:
+            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}
+    except FileNotFoundError:
+        raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: is not a readable safetensors file ({error}); delete it and rebuild it") from None

@@ -16,10 +16,7 @@ from abi.base.files import sha256_json
 PIECE_LIKE = r"<(?=0x[0-9A-F]{2}>|pad>|unk>|\|endoftext\|>)"
 """The bracket of text that spells a byte or control piece: cut off, so that text stays text, as in SentencePiece."""
 
-
 END_OF_TEXT, PAD = "<|endoftext|>", "<pad>"
-
-
 BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 

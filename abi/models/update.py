@@ -88,13 +88,12 @@ def update(
         loss, trainable(backbone, recipe.trains), recipe.schedule, frozen=frozen, checkpoint=checkpoint, label=label
     )
     backbone.model.eval().requires_grad_(False)
-    last = slice(-min(20, recipe.schedule.steps), None)
     return Updated(
         steps=recipe.schedule.steps,
         tokens_seen=recipe.schedule.steps * recipe.batch * window.length,
-        loss_nats=sum(trained.losses[last]) / len(trained.losses[last]),
+        loss_nats=trained.last_loss(20),
         elapsed_s=round(trained.elapsed_s, 2),
-        stability_mse=sum(held[last]) / len(held[last]) if held else None,
+        stability_mse=sum(held[-20:]) / len(held[-20:]) if held else None,
     )
 
 

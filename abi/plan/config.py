@@ -1,5 +1,6 @@
 """The whole configuration of one scale, validated: claims in all their regimes, scale, protocol."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +9,17 @@ from typing import Any
 from abi.base.catalogue import REGIMES
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT
-from abi.plan.checks import check_claims, check_headline, check_scale
-from abi.plan.claims import Claim, Claims, FittedClaim
-from abi.plan.faults import Faults, closest
+from abi.base.names import ASIDE
+from abi.base.typed import Typed
+from abi.plan.faults import Faults, check_scale, closest, rule_names
 from abi.plan.kinds import claims_model, kinds
+from abi.plan.kinds.base import Claims, FittedClaim
 from abi.plan.scale import Scale
 from abi.plan.specs.judge import ClaimSaid, LadderClaim, Protocol, StudyClaim
-from abi.plan.yaml_files import read_scale, read_yaml, require_pinned, scales
+from abi.plan.yaml_files import read_scale, read_yaml
 
-__all__ = ["Config", "load", "read_scale", "require_pinned", "scales", "workflow_config"]
+SCHEMAS = "workflow/schemas"
+Claim = FittedClaim | StudyClaim | LadderClaim
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ class Config:
         return {**self.claims, **self.studies, **self.ladders}
 
     def closed_form_seeds(self, claim: str) -> int:
-        """Return how many seeds the closed form of a claim gets at this scale: at least those of its gradient fits."""
-        entry = self.claims[claim]
-        wanted = (entry.closed_form_seeds or 0) if REGIMES[entry.regime].closed_form else 0
-        return max(self.seeds(claim), min(wanted, self.scale.max_seeds))
+        """Return how many seeds a claim gets at this scale with those that its closed form alone has."""
+        entry = self.claims.get(claim)
+        more = (entry.closed_form_seeds or 0) if entry and REGIMES[entry.regime].closed_form else 0
+        return max(self.seeds(claim), min(more, self.scale.max_seeds))
 
     def published(self) -> list[str]:
         """Return the claims a headline counts: those of the record; without one, every claim under its own id."""
@@ -66,13 +69,13 @@ def load(name: str, root: Path = ROOT) -> Config:
     """
     given, scale, protocol = _files(name, root / "config")
     config = Config(root, name, {}, {}, {}, {}, tuple(given.headline), scale, protocol)
-    faults = Faults(scale)
+    faults = Faults(scale, config.claims, config.studies)
     check_scale(faults, f"config/scales/{name}.yaml")
     _sort(given, config, faults)
-    faults.fitted, faults.studied = list(config.claims), list(config.studies)
-    check_claims(config.every(), root, faults)
-    check_headline(given, config.published(), faults)
-    faults.raise_all()
+    _check_claims(config, faults)
+    _check_headline(given, config.published(), faults)
+    if faults.sentences:
+        raise ConfigError("\n".join(faults.sentences))
     return config
 
 
@@ -96,15 +99,56 @@ def _files(name: str, folder: Path) -> tuple[Claims, Scale, Protocol]:
 
 
 def _sort(given: Claims, config: Config, faults: Faults) -> None:
-    """Put every claim where its kind belongs: one entry per verdict."""
-    tables: dict[str, dict[str, Any]] = {"claim": config.claims, "studies": config.studies, "ladder": config.ladders}
+    """Put every claim where it belongs: one entry per verdict."""
+    tables: dict[type[ClaimSaid], dict[str, Any]] = {FittedClaim: config.claims, LadderClaim: config.ladders}
     for claim_id, claim in given.claims.items():
         jobs = kinds()[claim.kind].jobs
         jobs.check_given(claim, f"config/claims.yaml: claims.{claim_id}", faults)
         if config.name not in (claim.scales or [config.name]):
             config.pending[claim_id] = claim
-        else:
-            tables[jobs.form] |= jobs.entries(claim_id, claim, given.regimes)
+            continue
+        for entry_id, entry in jobs.entries(claim_id, claim, given.regimes).items():
+            tables.get(type(entry), config.studies)[entry_id] = entry
+
+
+def _check_claims(config: Config, faults: Faults) -> None:
+    """Tell which claims cannot be built at a scale. A fault of a claim is told once, not in each of its regimes."""
+    files: dict[str, str] = {}
+    for claim_id, claim in config.every().items():
+        where, file = f"config/claims.yaml: claims.{getattr(claim, 'of', None) or claim_id}", claim.record.result_file
+        if claim_id in rule_names():
+            faults.tell(f"{where}: is the name of a rule of the workflow; give the claim another id")
+        if file in ASIDE:
+            faults.tell(f"{where}.record.result_file: {file} is another file; rename it")
+        if claim.record.claim is not None:
+            known = _record_claims(config.root)
+            faults.known(claim.record.claim, known, f"{where}.record.claim", "claim of the record")
+        other = files.setdefault(file, claim_id)
+        if other != claim_id:
+            faults.tell(f"{where}.record.result_file is already that of {other}; give it its own name")
+        kinds()[claim.kind].jobs.check(claim, where, faults)
+
+
+def _check_headline(given: Claims, published: list[str], faults: Faults) -> None:
+    """Tell what a headline cannot count, and what no transfer can be measured with."""
+    for regime, section in given.regimes.every().items():
+        faults.arms(section.arms, regime, f"config/claims.yaml: regimes.{regime}.arms")
+    if not given.claims:
+        faults.tell("config/claims.yaml: claims: holds no claim; add one (CONTRIBUTING.md shows how)")
+        return
+    for claim_id in given.headline:
+        what = f"claim of scale {faults.scale.scale} that the record holds (`record.claim`)"
+        faults.known(claim_id, published, "config/claims.yaml: headline", what)
+
+
+def _record_claims(root: Path) -> list[str]:
+    """Return the ids of the claims of the published record."""
+    path = root / "config" / "record" / "published.json"
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
+        return list(dict.fromkeys(entry["claim"] for entry in entries.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not the record ({error}); restore it from the repository") from None
 
 
 def workflow_config(given: Mapping[str, Any]) -> str:
@@ -113,3 +157,17 @@ def workflow_config(given: Mapping[str, Any]) -> str:
     if unknown:
         raise ConfigError(f"config: unknown key {unknown[0]!r}{closest(unknown[0], ['scale'])} (valid: scale)")
     return str(given.get("scale", "tiny"))
+
+
+def models() -> dict[str, type[Typed]]:
+    """Return configuration file -> its model."""
+    return {"config/claims.yaml": claims_model(), "config/scales/<scale>.yaml": Scale, "config/protocol.yaml": Protocol}
+
+
+def schema_files() -> dict[str, str]:
+    """Return path from the repository root -> text of the JSON Schema of every model, for editors and other tools."""
+    found = {}
+    for name, (file, model) in zip(("claims", "scale", "protocol"), models().items(), strict=True):
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(), "title": file}
+        found[f"{SCHEMAS}/{name}.schema.json"] = json.dumps(schema, indent=1) + "\n"
+    return found

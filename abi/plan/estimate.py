@@ -9,16 +9,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import ROOT
 from abi.plan.config import load
 from abi.plan.measured import REFERENCE, Measured, read_measured
 from abi.plan.workflow import Workflow
-from abi.plan.yaml_files import require_pinned
 
 
 @dataclass(frozen=True)
@@ -29,45 +27,35 @@ class Planned:
     wildcards: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class OfRule:
     """What the jobs of one rule should take. Args: measured: jobs that were; seconds: None where none ever was."""
 
     rule: str
-    jobs: int = 0
-    measured: int = 0
-    seconds: float | None = None
-    mem_mb: float | None = None
-
-    def add(self, own: Measured | None, others: Sequence[Measured]) -> float:
-        """Count a job and return its seconds. Args: own: what it took; others: what jobs of the rule took."""
-        self.jobs += 1
-        self.measured += own is not None
-        if not others:
-            return 0.0
-        seconds = own.seconds if own else sum(m.seconds for m in others) / len(others)
-        self.seconds = (self.seconds or 0.0) + seconds
-        self.mem_mb = max((m.mem_mb for m in others if m.mem_mb is not None), default=None)
-        return seconds
+    jobs: int
+    measured: int
+    seconds: float | None
+    mem_mb: float | None
 
     def row(self) -> str:
         """Return its line of the table."""
         minutes = "?" if self.seconds is None else f"{self.seconds / 60:.1f}"
         memory = "?" if self.mem_mb is None else f"{self.mem_mb:.0f}"
-        return f"{self.rule:<16}{self.jobs:>6}{minutes:>10}{memory:>8}  {self._source()}"
-
-    def _source(self) -> str:
+        source = f"{self.measured} measured, the others the rule's mean" if self.measured else "the rule's mean"
         if self.seconds is None:
-            return "never measured"
-        if self.measured == self.jobs:
-            return "measured"
-        return f"{self.measured} measured, the others the rule's mean" if self.measured else "the rule's mean"
+            source = "never measured"
+        elif self.measured == self.jobs:
+            source = "measured"
+        return f"{self.rule:<16}{self.jobs:>6}{minutes:>10}{memory:>8}  {source}"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Jobs and seconds per rule, and the wall minutes of all: seconds over cores, at least the longest job."""
+    """What a run would do and take: jobs and seconds per rule; wall minutes, seconds over cores or the longest job."""
 
+    scale: str
+    targets: list[str]
+    cores: int
     rules: list[OfRule]
     jobs: int
     unknown: list[str]
@@ -76,16 +64,7 @@ class Estimate:
     minutes: float
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a plan was asked for."""
-
-    scale: str
-    targets: list[str]
-    cores: int
-
-
-def plan(targets: Sequence[str], scale: str, cores: int) -> tuple[Asked, Estimate]:
+def plan(targets: Sequence[str], scale: str, cores: int) -> Estimate:
     """Return what a run of some targets would do from here, rule by rule, and about how long it takes.
 
     Raises: ConfigError: no cores, or a target that this scale cannot run; DataError: Snakemake cannot plan.
@@ -93,13 +72,12 @@ def plan(targets: Sequence[str], scale: str, cores: int) -> tuple[Asked, Estimat
     if cores < 1:
         raise ConfigError(f"plan: --cores is {cores}; give 1 or more")
     config = load(scale)
-    require_pinned(config.scale, config.name)
+    config.scale.require_pinned()
     for target in targets:
         if target in config.pending:
             Workflow(config).claim(target)  # says at which scales it runs
     known = read_measured(REFERENCE / scale / "jobs.csv")
-    made = estimate(dry_run(targets, scale, cores), known, cores)
-    return Asked(scale, list(targets) or ["all"], cores), made
+    return estimate(dry_run(targets, scale, cores), known, scale, list(targets) or ["all"], cores)
 
 
 def dry_run(targets: Sequence[str], scale: str, cores: int) -> list[Planned]:
@@ -150,42 +128,53 @@ def read_plan(said: str) -> list[Planned]:
     return jobs
 
 
-def estimate(jobs: Sequence[Planned], known: Sequence[Measured], cores: int) -> Estimate:
+def estimate(
+    jobs: Sequence[Planned], known: Sequence[Measured], scale: str, targets: list[str], cores: int
+) -> Estimate:
     """Return what jobs should take.
 
     A job that was never measured counts as the mean of its rule; a rule that never was is listed under `unknown`.
     """
     own = {(m.rule, m.wildcards): m for m in known}
-    rules = {job.rule: OfRule(job.rule) for job in jobs}
-    others = {rule: [measured for measured in known if measured.rule == rule] for rule in rules}
-    took = [rules[job.rule].add(own.get((job.rule, job.wildcards)), others[job.rule]) for job in jobs]
-    total, longest = sum(rule.seconds or 0.0 for rule in rules.values()), max(took, default=0.0)
-    for rule in rules.values():
-        rule.seconds = None if rule.seconds is None else round(rule.seconds, 1)
+    rules: list[OfRule] = []
+    total, longest = 0.0, 0.0
+    for rule in dict.fromkeys(job.rule for job in jobs):
+        measured = [own.get((rule, job.wildcards)) for job in jobs if job.rule == rule]
+        others = [m for m in known if m.rule == rule]
+        mean = sum(m.seconds for m in others) / len(others) if others else 0.0
+        took = [m.seconds if m else mean for m in measured]
+        total, longest = total + sum(took), max(longest, *took)
+        rules.append(
+            OfRule(
+                rule,
+                jobs=len(took),
+                measured=len(list(filter(None, measured))),
+                seconds=round(sum(took), 1) if others else None,
+                mem_mb=max((m.mem_mb for m in others if m.mem_mb is not None), default=None),
+            )
+        )
     return Estimate(
-        rules=list(rules.values()),
+        scale=scale,
+        targets=targets,
+        cores=cores,
+        rules=rules,
         jobs=len(jobs),
-        unknown=[rule.rule for rule in rules.values() if rule.seconds is None],
+        unknown=[rule.rule for rule in rules if rule.seconds is None],
         seconds=round(total, 1),
         longest_s=round(longest, 1),
         minutes=round(max(total / cores, longest) / 60, 1),
     )
 
 
-def as_json(asked: Asked, made: Estimate) -> dict[str, Any]:
-    """Return a plan as one JSON document."""
-    return {**asdict(asked), **asdict(made)}
-
-
-def as_text(asked: Asked, made: Estimate) -> str:
+def as_text(made: Estimate) -> str:
     """Return a plan as a small table and a sentence."""
     if not made.jobs:
-        return f"scale {asked.scale}: nothing to do, every file of {', '.join(asked.targets)} is there and up to date"
+        return f"scale {made.scale}: nothing to do, every file of {', '.join(made.targets)} is there and up to date"
     lines = [f"{'rule':<16}{'jobs':>6}{'minutes':>10}{'MB':>8}  from", *(rule.row() for rule in made.rules), ""]
     if not made.seconds:
-        return "\n".join([*lines, f"scale {asked.scale}: {made.jobs} jobs; how long they take was never measured"])
+        return "\n".join([*lines, f"scale {made.scale}: {made.jobs} jobs; how long they take was never measured"])
     lines.append(
-        f"scale {asked.scale}: {made.jobs} jobs, about {made.minutes:.1f} minutes on {asked.cores} cores "
+        f"scale {made.scale}: {made.jobs} jobs, about {made.minutes:.1f} minutes on {made.cores} cores "
         f"({made.seconds / 60:.1f} of work, the longest job {made.longest_s / 60:.1f})"
     )
     if made.unknown:

@@ -1,17 +1,19 @@
-"""What is wrong with a configuration: per fault one sentence with file, key, remedy and the closest valid name."""
+"""What a configuration whose files are valid one by one must hold besides: names that exist, budgets that are equal.
+
+Per fault one sentence with file, key, remedy and the closest valid name.
+"""
 
 import difflib
+import functools
 import re
-import typing
-from collections.abc import Iterable, Iterator
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
-
-from pydantic import BaseModel, ValidationError
+from collections.abc import Collection, Iterable
 
 from abi.base.catalogue import REGIMES, Regime
-from abi.base.errors import ConfigError
+from abi.base.files import ROOT
 from abi.plan.scale import Scale
+from abi.plan.specs.arms import FitSection
+from abi.plan.specs.models import BackboneSection
+from abi.plan.specs.shared import Shares
 
 
 def closest(name: str, valid: Iterable[str]) -> str:
@@ -20,19 +22,14 @@ def closest(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def with_article(words: str) -> str:
-    """Return words after `a` or `an`."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
 class Faults:
-    """The faults found so far in a configuration whose files are valid one by one.
+    """The faults found so far in a configuration.
 
     Args: scale: of the configuration; fitted, studied: the claims of this scale that others may be about.
     """
 
-    def __init__(self, scale: Scale, fitted: Iterable[str] = (), studied: Iterable[str] = ()) -> None:
-        self.scale, self.fitted, self.studied = scale, list(fitted), list(studied)
+    def __init__(self, scale: Scale, fitted: Collection[str], studied: Collection[str]) -> None:
+        self.scale, self.fitted, self.studied = scale, fitted, studied
         self.sentences: list[str] = []
 
     def tell(self, sentence: str) -> None:
@@ -43,17 +40,16 @@ class Faults:
     def known(self, name: str, valid: Iterable[str], where: str, what: str) -> bool:
         """Return whether a name is among the valid ones; tell the closest of them otherwise."""
         names = list(valid)
-        if name in names:
-            return True
-        self.tell(f"{where}: {name!r} is not {with_article(what)}{closest(name, names)} (valid: {', '.join(names)})")
-        return False
+        if name not in names:
+            article = "an" if what[0] in "aeiou" else "a"
+            self.tell(f"{where}: {name!r} is not {article} {what}{closest(name, names)} (valid: {', '.join(names)})")
+        return name in names
 
-    def arms(self, arms: Iterable[str], regime: Regime, where: str) -> None:
+    def arms(self, arms: list[str], regime: Regime, where: str) -> None:
         """Tell which arms a regime cannot fit, and which it needs and lacks."""
-        given = list(arms)
-        for arm in given:
+        for arm in arms:
             self.known(arm, REGIMES[regime].arms, where, f"arm of {regime}")
-        for arm in (arm for arm in REGIMES[regime].required if arm not in given):
+        for arm in (arm for arm in REGIMES[regime].required if arm not in arms):
             self.tell(f"{where}: lacks the control arm {arm!r}, without which there is no verdict; add it")
 
     def module(self, name: str, backbone: str, where: str, what: str) -> None:
@@ -76,95 +72,86 @@ class Faults:
                 f"{width} wide states of {taps} taps give at most {width * taps}; lower it"
             )
 
-    def raise_all(self) -> None:
-        """Raise ConfigError with every fault, one per line, if there is one."""
-        if self.sentences:
-            raise ConfigError("\n".join(self.sentences))
+
+def check_scale(faults: Faults, where: str) -> None:
+    """Tell what a scale names and does not define, and what of it cannot be used together."""
+    scale = faults.scale
+    if f"{scale.scale}.yaml" != where.rpartition("/")[2]:
+        faults.tell(f"{where}: scale: is {scale.scale!r}; write the name of the file")
+    if "default" not in scale.jobs.resources:
+        faults.tell(f"{where}: jobs: resources needs `default`; add it")
+    for rule in scale.jobs.resources:
+        faults.known(rule, ["default", *sorted(rule_names())], f"{where}: jobs.resources", "rule of the workflow")
+    seeds = scale.evaluation.rng_seeds
+    if min(seeds, default=-1) < 0 or len(set(seeds)) < len(seeds) or len(seeds) * scale.evaluation.n_chunks < 2:
+        at = f"{where}: evaluation.rng_seeds"
+        faults.tell(f"{at}: {seeds} are not two or more draws of different seeds from 0; correct them")
+    for name, places in scale.sources.items():
+        for number, place in enumerate(places):
+            try:
+                re.compile(getattr(place, "heading", None) or "")
+            except re.error as error:
+                at = f"{where}: sources.{name}.{number}.heading"
+                faults.tell(f"{at}: is no regular expression ({error}); correct it")
+    _check_shares(scale.split, f"{where}: split", faults)
+    for name, text in scale.texts.items():
+        if text.split is not None:
+            _check_shares(text.split, f"{where}: texts.{name}.split", faults)
+        faults.known(text.sources, scale.sources, f"{where}: texts.{name}.sources", "source of this scale")
+    faults.known(scale.alignment.text, scale.texts, f"{where}: alignment.text", "text of this scale")
+    for name, backbone in scale.backbones.items():
+        if (backbone.build is None) == (backbone.hub is None):
+            faults.tell(f"{where}: backbones.{name}: needs either `build` or `hub`")
+        _check_window(backbone, f"{where}: backbones.{name}", faults)
+        if backbone.build is not None:
+            at = f"{where}: backbones.{name}.build.text"
+            faults.known(backbone.build.text, scale.texts, at, "text of this scale")
+    for name, update in scale.updates.items():
+        at = f"{where}: updates.{name}"
+        faults.known(update.backbone, scale.backbones, f"{at}.backbone", "backbone of this scale")
+        for key, texts in (("text", [update.text]), ("holds", update.holds)):
+            for held in texts:
+                faults.known(held, scale.texts, f"{at}.{key}", "text of this scale")
+        faults.module(update.module, update.backbone, f"{at}.module", "module of this scale")
+    for name, fit in scale.calibration.items():
+        _check_fit(fit, f"{where}: calibration.{name}", faults)
 
 
-def sentences(error: ValidationError, model: type[BaseModel], where: str) -> Iterator[str]:
-    """Yield one sentence per place of a document that is not what a model says."""
-    told = set()
-    for fault in error.errors(include_url=False):
-        place = _found(model, fault["loc"])
-        if place.parts not in told:
-            told.add(place.parts)
-            yield f"{where}: {_said(fault, place)}"
+def _check_shares(shares: Shares, where: str, faults: Faults) -> None:
+    total = sum(dict(shares).values())
+    if abs(total - 1) > 1e-9:
+        faults.tell(f"{where}: the shares sum to {total}, not to 1; correct them")
 
 
-class _Place(NamedTuple):
-    """Where a fault is: the keys that lead there, the kinds pydantic names between them, the keys that may stand."""
-
-    parts: tuple[str, ...]
-    tags: list[str]
-    valid: list[str]
-
-
-def _found(model: type[BaseModel], loc: tuple[int | str, ...]) -> _Place:
-    """Return the place of a fault, by walking the model as pydantic did."""
-    parts, tags, valid, at = [], [], [], _bare(model)
-    for part in loc:
-        union = get_origin(at) in (Union, UnionType)
-        if union or part == "[key]":
-            tags.append(str(part))
-            at = next((m for m in map(_bare, get_args(at)) if part in _kinds(m)), None) if union else at
-            continue
-        parts.append(str(part))
-        valid = _fields(at)
-        if isinstance(at, type) and issubclass(at, BaseModel):
-            at = next((f.annotation for n, f in at.model_fields.items() if part in (n, f.alias)), None)
-        else:
-            at = get_args(at)[-1] if get_origin(at) in (list, dict) else None
-        at = _bare(at)
-    return _Place(tuple(parts), tags, valid)
+def _check_window(backbone: BackboneSection, where: str, faults: Faults) -> None:
+    window, build = backbone.window, backbone.build
+    positions = window.length - (window.prefix or 1)
+    if window.skip >= positions:
+        faults.tell(f"{where}.window: skip {window.skip} leaves none of {positions} positions; lower it")
+    keywords = build.config if build else {}
+    limit = keywords.get("n_positions", keywords.get("max_position_embeddings"))
+    longest = max(window.prefix, window.length - window.prefix)
+    if build is not None and isinstance(limit, int) and longest > limit and build.model_type != "t5":
+        faults.tell(
+            f"{where}.window: {longest} tokens are more than the {limit} positions of the model; lower `length`"
+        )
 
 
-def _said(fault: Any, at: _Place) -> str:
-    """Return what is wrong at a place, in words."""
-    place, inside, key = ".".join(at.parts), ".".join(at.parts[:-1]), at.parts[-1] if at.parts else ""
-    kind, value = fault["type"], fault["input"]
-    owner = f" in {inside}" if inside else ""
-    if kind == "missing":
-        return f"{inside}: kind {at.tags[-1]} needs {key!r}; add it" if at.tags else f"needs {key!r}{owner}; add it"
-    if kind == "extra_forbidden":
-        near = f"{closest(key, at.valid)} (valid: {', '.join(at.valid)})"
-        return f"{inside}: kind {at.tags[-1]} has no {key!r}{near}" if at.tags else f"unknown key {key!r}{owner}{near}"
-    if kind == "union_tag_invalid":
-        name = str(value.get("kind"))
-        valid = [word.strip("'") for word in fault["ctx"]["expected_tags"].split(", ")]
-        return f"{place}.kind: {name!r} is no kind{closest(name, valid)} (valid: {', '.join(valid)})"
-    if kind == "union_tag_not_found":
-        return f"{place}: needs 'kind'; add it"
-    message = fault["msg"].removeprefix("Value error, ")
-    if kind == "value_error":
-        return f"{place}: {message}"
-    if "[key]" in at.tags:
-        rule = fault["ctx"].get("pattern") or fault["ctx"]["expected"]
-        return f"{place}: {key!r} is no name that may stand here (it must be {rule}); rename it"
-    near = ""
-    if kind == "literal_error":
-        near = closest(value, re.findall("'([^']*)'", fault["ctx"]["expected"]))
-    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-    message = re.sub(" or instance of .*", "", message.replace("Input should", "should"))
-    return f"{place or 'the file'}: {shown} {message[0].lower()}{message[1:]}{near}; correct it"
+def _check_fit(fit: FitSection, where: str, faults: Faults) -> None:
+    if "module" not in fit.phases:
+        faults.tell(f"{where}.phases: needs 'module'; add it")
+    looked = fit.budgets.steps if fit.budgets else []
+    if looked != sorted(looked):
+        faults.tell(f"{where}.budgets.steps: {looked} do not ascend; sort them")
+    for name in (name for name, variant in fit.variants.items() if not variant.model_fields_set):
+        faults.tell(f"{where}.variants.{name}: changes nothing; give it `steps`, `share` or `text`")
+    steps = {form: fit.steps_of(form) for form in fit.phases}
+    if len(set(steps.values())) > 1:
+        faults.tell(f"{where}.phases: arms must share one number of steps, not {steps}; make them equal")
 
 
-def _bare(annotation: Any) -> Any:
-    """Return an annotation without its metadata and without None."""
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if get_origin(annotation) in (Union, UnionType):
-        members = [member for member in get_args(annotation) if member is not type(None)]
-        return _bare(members[0]) if len(members) == 1 else typing.Union[tuple(members)]  # noqa: UP007
-    return annotation
-
-
-def _kinds(model: Any) -> tuple[str, ...]:
-    field = model.model_fields.get("kind") if isinstance(model, type) and issubclass(model, BaseModel) else None
-    return get_args(field.annotation) if field is not None and get_origin(field.annotation) is Literal else ()
-
-
-def _fields(model: Any) -> list[str]:
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return []
-    return [field.alias or name for name, field in model.model_fields.items()]
+@functools.cache
+def rule_names() -> frozenset[str]:
+    """Return the names of the workflow's rules."""
+    files = [ROOT / "workflow" / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
+    return frozenset(name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE))

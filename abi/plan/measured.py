@@ -38,15 +38,12 @@ def read_measured(path: str | Path) -> list[Measured]:
             )
             for row in rows
         ]
+        if not all(0 <= job.seconds < math.inf for job in found):
+            raise ValueError("seconds")
     except (KeyError, TypeError, ValueError):
         raise DataError(
             f"{path}: is no table of {', '.join(COLUMNS)}; write it again with `abi docs --adopt`"
         ) from None
-    bad = next((m for m in found if not (math.isfinite(m.seconds) and m.seconds >= 0)), None)
-    if bad:
-        raise DataError(
-            f"{path}: {bad.rule} {bad.wildcards} has {bad.seconds} seconds; write it again with `abi docs --adopt`"
-        )
     return found
 
 

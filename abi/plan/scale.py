@@ -1,9 +1,10 @@
 """`config/scales/<scale>.yaml`: how much of everything there is."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from abi.base.errors import ConfigError
 from abi.base.typed import Count, Typed
 from abi.plan.specs.arms import AlignmentSection, EvaluationSection, FitName, FitSection
 from abi.plan.specs.models import BackboneSection, ModuleSection
@@ -30,11 +31,6 @@ class SeedsPerJob(Typed):
     updates: Positive
     """seeds per job that updates, reads or evaluates updated backbones"""
 
-    def of(self, stage: str) -> int:
-        """Return the seeds per job of a stage."""
-        found: int = getattr(self, stage)
-        return found
-
 
 class Resources(Typed):
     """What a job may use."""
@@ -56,12 +52,6 @@ class JobsSection(Typed):
     """seeds that share one job (saves imports on a laptop; 1 on a cluster)"""
     resources: dict[str, Resources]
     """rule -> resources, `default` for the rest"""
-
-    @model_validator(mode="after")
-    def _has_a_default(self) -> Self:
-        if "default" not in self.resources:
-            raise ValueError("resources needs `default`; add it")
-        return self
 
 
 class Scale(Typed):
@@ -108,6 +98,15 @@ class Scale(Typed):
         """Return what of this scale has no pinned revision yet."""
         hubs = [name for name, b in self.backbones.items() if b.hub is not None and b.hub.revision == UNPINNED]
         return hubs + [data.id for data in self.hub_data() if data.revision == UNPINNED]
+
+    def require_pinned(self) -> None:
+        """Raise ConfigError where something was never pinned: nothing is downloaded at a moving revision."""
+        missing = self.unpinned()
+        if missing:
+            raise ConfigError(
+                f"config/scales/{self.scale}.yaml: no pinned revision of {', '.join(missing)}; go online and run "
+                f"`abi pin --scale {self.scale}` once"
+            )
 
     def hub_data(self) -> list[HubData]:
         """Return the sources that are data sets of the hub."""

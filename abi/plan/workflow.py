@@ -1,96 +1,315 @@
-"""What each job of a claim depends on: its spec and its input files. Rules ask here and hold no logic.
+"""What each job of the DAG depends on: its spec, its input files, its place. Rules ask here and hold no logic.
 
-What a kind of claim needs is in `kinds`, one file each; what all jobs share in `jobs`, what updates need in `lineages`.
+A spec holds everything an output depends on and nothing else, so that one edit in `config/` reruns its own jobs only.
+Every `*_spec` returns plain values, after the model of its rule (`abi/plan/specs`) has read them. What the jobs of a
+claim depend on is said by its kind (`abi/plan/kinds`): `Workflow.of` finds it.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Iterable
 from typing import Any
 
-from abi.plan.config import Config
-from abi.plan.jobs import Inputs, Plain, seeds_of
+from abi.base.catalogue import KINDS
+from abi.base.errors import ConfigError
+from abi.base.files import sha256_file
+from abi.plan.config import Claim, Config
+from abi.plan.faults import closest
 from abi.plan.kinds import kinds
-from abi.plan.lineages import Planner
-from abi.plan.paths import Needed
+from abi.plan.kinds.base import Inputs, Needed, Plain, seeds_of
+from abi.plan.specs.judge import SimulateStudies, Summarise
+from abi.plan.specs.models import (
+    BuildBackbone,
+    Shape,
+    TrainModules,
+    TrainUpdatedModules,
+    WriteStates,
+    WriteUpdatedStates,
+)
+from abi.plan.specs.report import TabulateTransfers, WriteCards, WriteReport
+from abi.plan.specs.studies import UpdateBackbone
+from abi.plan.specs.text import BuildText, Selection
 
-__all__ = ["Workflow", "seeds_of"]
 
-
-def _asked(name: str) -> Callable[..., Any]:
-    """Return a method of `Workflow` that asks the claim it is given first: what one kind or two alone have."""
-
-    def ask(study: "Workflow", claim_id: str, *rest: str) -> Any:
-        return getattr(study.of(claim_id), name)(*rest)
-
-    ask.__name__ = name
-    return ask
-
-
-class Workflow(Planner):
-    """The jobs of one configuration. Paths are relative to the working directory."""
+class Workflow:
+    """The jobs of one configuration. Paths are relative to the working directory; rules repeat them as patterns."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        known = kinds()
-        self._of = {name: known[claim.kind].jobs(self, name, claim) for name, claim in config.every().items()}
+        self.config, self.scale = config, config.scale
+        self.results = f"results/{config.name}"
+        self.general = self.scale.alignment.text
+        """the general text: what backbones are aligned on, and what harm is measured on"""
+        self._of = {name: kinds()[claim.kind].jobs(self, name, claim) for name, claim in config.every().items()}
+
+    # claims and their result files
+
+    def claim(self, claim_id: str) -> Claim:
+        """Return a claim, one of several studies, or one about other claims.
+
+        Raises: ConfigError: unknown, with the list of claims; or one that this scale cannot run.
+        """
+        claims = self.config.every()
+        if claim_id in self.config.pending:
+            scales = ", ".join(self.config.pending[claim_id].scales or ())
+            raise ConfigError(f"claim {claim_id!r} is pending: it runs at scale {scales} only; choose that scale")
+        if claim_id not in claims:
+            raise ConfigError(f"no claim {claim_id!r}{closest(claim_id, claims)}; claims: {', '.join(claims)}")
+        return claims[claim_id]
 
     def of(self, claim_id: str) -> Any:  # the class of its kind, whose methods differ
         """Return a claim with what its jobs depend on. Raises: ConfigError: unknown, or pending at this scale."""
         self.claim(claim_id)
         return self._of[claim_id]
 
-    def needs(self, claim_id: str) -> list[tuple[Needed, int]]:
-        """Return the trained modules a claim needs and their seeds."""
-        return self._of[claim_id].needs()
+    def of_file(self, result: str) -> Any:
+        """Return the claim of a result file's stem, as `of`."""
+        return next(jobs for jobs in self._of.values() if jobs.claim.record.result_file == f"{result}.json")
 
-    def updates_of(self, claim_id: str) -> list[str]:
-        """Return the updates a claim looks at."""
-        return self._of[claim_id].updates()
+    def result_file(self, claim_id: str) -> str:
+        """Return the path of a claim's result file."""
+        return f"{self.results}/{self.claim(claim_id).record.result_file}"
 
-    def modules_of(self, claim_id: str) -> dict[str, Needed]:
-        """Return role in the claim -> (backbone, text, shape, role) of the trained modules a claim needs."""
-        return self._of[claim_id].modules()
+    def result_files(self, claims: Iterable[str]) -> list[str]:
+        """Return the result files of some claims."""
+        return [self.result_file(claim_id) for claim_id in claims]
 
-    def alignments_of(self, claim_id: str) -> list[str]:
-        """Return the manifests of all alignments of a transfer."""
-        found: list[str] = self.of(claim_id).alignments()
+    def regimes_of(self, claim_id: str) -> list[str]:
+        """Return the claims that are one claim in its several regimes, itself first."""
+        return [claim for claim, entry in self.config.claims.items() if claim_id in (claim, entry.of)]
+
+    # seeds in batches
+
+    def batches(self, stage: str, n_seeds: int) -> list[str]:
+        """Return batch names `first-last` that cover seeds 1 to n."""
+        size = getattr(self.scale.jobs.seeds_per_job, stage)
+        return [f"{first}-{min(first + size - 1, n_seeds)}" for first in range(1, n_seeds + 1, size)]
+
+    def batches_for(self, stage: str, n_seeds: int, batch: str) -> list[str]:
+        """Return the batches of a stage (that has n seeds in all) which hold the seeds of another batch."""
+        wanted = set(seeds_of(batch))
+        return [name for name in self.batches(stage, n_seeds) if wanted & set(seeds_of(name))]
+
+    @functools.cached_property
+    def _seeds_of_modules(self) -> dict[Needed, int]:
+        found: dict[Needed, int] = {}
+        for claim_id, jobs in self._of.items():
+            for of in jobs.modules().values():
+                found[of] = max(self.config.closed_form_seeds(claim_id), found.get(of, 1))
         return found
 
-    # evidence and verdict of every kind
+    def module_seeds(self, backbone: str, text: str, shape: str, role: str) -> int:
+        """Return how many seeds of a module the claims need."""
+        return self._seeds_of_modules.get((backbone, text, shape, role), 1)
 
-    def evaluation_spec(self, claim_id: str, batch: str) -> Plain:
-        """What the evidence of a batch of seeds depends on."""
-        return self._of[claim_id].evidence_spec(batch)
+    def module_manifests(self, of: Needed, batch: str) -> list[str]:
+        """Return the manifests of trained modules that hold a batch's seeds."""
+        batches = self.batches_for("modules", self.module_seeds(*of), batch)
+        return [f"{self.results}/modules/{'/'.join(of)}/{name}.json" for name in batches]
 
-    def evaluation_input(self, claim_id: str, batch: str) -> Inputs:
-        """Return the inputs of the evidence of a batch of seeds."""
-        return self._of[claim_id].evidence_input(batch)
+    def update_batches(self, update: str, batch: str) -> list[str]:
+        """Return the batches of an update that hold the seeds of another batch."""
+        users = [claim_id for claim_id in self.config.studies if update in self._of[claim_id].updates()]
+        return self.batches_for("updates", max((self.config.seeds(user) for user in users), default=1), batch)
 
-    def verdict_spec(self, claim_id: str) -> Plain:
-        """What a verdict depends on besides its inputs."""
-        return self._of[claim_id].verdict_spec()
+    # texts, backbones, states and native modules
 
-    def verdict_input(self, claim_id: str) -> Inputs:
-        """Return the inputs of a verdict."""
-        return self._of[claim_id].verdict_input()
+    def text_files(self, text: str) -> dict[str, str]:
+        """Return the documents of a text and the record that says which belong to which split."""
+        place = f"{self.results}/corpus/{text}"
+        return {"documents": f"{place}.jsonl.gz", "record": f"{place}.json"}
 
-    alignment_spec, alignment_input = _asked("alignment_spec"), _asked("alignment_input")
-    written_spec, written_input = _asked("written_spec"), _asked("written_input")
-    writes, written_files = _asked("writes"), _asked("written_files")
-    calibration_spec, calibration_input = _asked("calibration_spec"), _asked("calibration_input")
-    lora_spec, lora_input, lora_files = _asked("lora_spec"), _asked("lora_input"), _asked("lora_files")
-    generation_spec, generation_input = _asked("generation_spec"), _asked("generation_input")
-    generation_files = _asked("generation_files")
+    def text_spec(self, text: str) -> Plain:
+        """What a text depends on."""
+        made = self.scale.texts[text]
+        return BuildText(
+            **made.given(*Selection.model_fields),
+            sources=self.scale.sources[made.sources],
+            split=self.scale.split_of(text),
+            salt=self.scale.salt,
+        ).plain()
 
-    def modules_input(self, claim_id: str, batch: str) -> dict[str, list[str]]:
-        """Return role -> manifests of the trained modules that hold a batch's seeds."""
-        found: dict[str, list[str]] = self.of(claim_id).module_files(batch)
-        return found
+    def backbone_folder(self, backbone: str) -> str:
+        """Return the folder of a backbone in the Hugging Face layout."""
+        return f"{self.results}/backbones/{backbone}"
 
-    def stages_of(self, claim_id: str) -> list[str]:
-        """Return the stages of updates that a claim looks at."""
-        found: list[str] = self.of(claim_id).stages()
-        return found
+    def backbone(self, backbone: str) -> str:
+        """Return the manifest of a backbone."""
+        return f"{self.backbone_folder(backbone)}.json"
 
-    def rounds_of(self, claim_id: str) -> int:
-        """Return the rounds of its updates that a claim looks at."""
-        return int(self.of(claim_id).rounds())
+    def head(self, backbone: str) -> str:
+        """Return the file of a backbone's head."""
+        return f"{self.results}/heads/{backbone}.safetensors"
+
+    def tokens(self, backbone: str) -> str:
+        """Return the file of a backbone's vocabulary as spellings."""
+        return f"{self.results}/heads/{backbone}.tokens.json"
+
+    def backbone_spec(self, backbone: str) -> Plain:
+        """What a backbone depends on: its definition, without what only states need."""
+        definition = self.scale.backbones[backbone]
+        needed = ("hub",) if definition.build is None else ("build", "window")
+        return BuildBackbone(**definition.given(*needed)).plain()
+
+    def backbone_input(self, backbone: str) -> dict[str, str]:
+        """Return the inputs of a backbone: general text where it is built, nothing where it is downloaded."""
+        build = self.scale.backbones[backbone].build
+        return self.text_files(build.text) if build else {}
+
+    def states(self, backbone: str, text: str, split: str) -> str:
+        """Return the manifest of the states of a backbone on one split of a text."""
+        return f"{self.results}/states/{backbone}/{text}.{split}.json"
+
+    def states_spec(self, backbone: str, text: str) -> Plain:
+        """What the states of a backbone on a text depend on."""
+        made, texts = self.scale.backbones[backbone], self.scale.texts[text]
+        return WriteStates(
+            window=made.window,
+            taps=made.taps,
+            max_windows=texts.max_windows,
+            max_windows_per_document=texts.max_windows_per_document,
+            min_scored=self.config.protocol.criteria.min_positions,
+            split=self.scale.split_of(text),
+            salt=self.scale.salt,
+        ).plain()
+
+    def module_spec(self, text: str, shape: str, role: str, batch: str) -> Plain:
+        """What the native modules of a batch of seeds depend on."""
+        own = {"module": self.scale.modules[shape], "role": role, "seeds": seeds_of(batch), "text": text, "name": shape}
+        return TrainModules.model_validate(own).plain()
+
+    def shape(self, name: str) -> Shape:
+        """Return the sizes of a module shape, without its training."""
+        return Shape(**self.scale.modules[name].given(*Shape.model_fields))
+
+    # updated backbones, named by update, stage and seed; `held.1` is made with the stability term, `free.1` without
+
+    def updated(self, update: str, stage: str, batch: str) -> str:
+        """Return the manifest of the updated backbones of a batch of seeds."""
+        return f"{self.results}/updates/{update}/{stage}/{batch}.json"
+
+    def updated_states(self, update: str, stage: str, text: str, batch: str) -> str:
+        """Return the manifest of the states of updated backbones on a text."""
+        return f"{self.results}/updated_states/{update}/{stage}/{text}/{batch}.json"
+
+    def updated_modules(self, update: str, stage: str, text: str, batch: str) -> str:
+        """Return the manifest of the oracles trained on updated backbones."""
+        return f"{self.results}/updated_modules/{update}/{stage}/{text}/{batch}.json"
+
+    def update_spec(self, update: str, stage: str, batch: str) -> Plain:
+        """What the updated backbones of a batch of seeds depend on."""
+        way, number = stage.split(".")
+        definition = self.scale.updates[update]
+        held = definition.given("holds", "stability") if way == "held" else {"holds": [], "stability": 0.0}
+        about = {"update": update, "way": way, "round": int(number), "seeds": seeds_of(batch), **held}
+        window = self.scale.backbones[definition.backbone].window
+        return UpdateBackbone(**about, **definition.given("rounds", "trains", "training"), window=window).plain()
+
+    def update_input(self, update: str, stage: str, batch: str) -> Inputs:
+        """Return the inputs of an update: text, backbone, the round before, the modules that are held."""
+        way, number = stage.split(".")
+        definition = self.scale.updates[update]
+        inputs: Inputs = {**self.text_files(definition.text), "backbone": self.backbone(definition.backbone)}
+        if int(number) > 1:
+            inputs["before"] = self.updated(update, f"{way}.{int(number) - 1}", batch)
+        if way == "held":
+            inputs |= {f"source_{text}": paths for text, paths in self.held_modules(update, batch).items()}
+        return inputs
+
+    def held_modules(self, update: str, batch: str) -> dict[str, list[str]]:
+        """Return text -> manifests of the source modules whose states an update holds."""
+        made = self.scale.updates[update]
+        return {t: self.module_manifests((made.backbone, t, made.module, "source"), batch) for t in made.holds}
+
+    def updated_states_spec(self, update: str, stage: str, text: str, batch: str) -> Plain:
+        """What the states of updated backbones depend on; train states are stored where an oracle is trained."""
+        own = self.states_spec(self.scale.updates[update].backbone, text)
+        splits = ["train", "test"] if stage.startswith("held.") else ["test"]
+        return WriteUpdatedStates.model_validate(own | {"splits": splits, "seeds": seeds_of(batch)}).plain()
+
+    def updated_module_spec(self, update: str, stage: str, text: str, batch: str) -> Plain:
+        """What the oracles of updated backbones depend on: the budget of every native module."""
+        own = self.module_spec(text, self.scale.updates[update].module, "oracle", batch)
+        return TrainUpdatedModules.model_validate(own | {"updated": f"{update}.{stage}"}).plain()
+
+    # claims: their manifests, and what every verdict on evidence depends on
+
+    def of_claim(self, stage: str, claim_id: str, batches: Iterable[str]) -> list[str]:
+        """Return the manifests of a claim's `alignments`, `written`, `calibration` or `lora`, one per batch."""
+        return [f"{self.results}/{stage}/{claim_id}/{batch}.json" for batch in batches]
+
+    def evidence(self, claim_id: str, batches: Iterable[str]) -> dict[str, list[str]]:
+        """Return evidence and draws of a claim and their manifests."""
+        ends = {"evidence": "csv.gz", "draws": "draws.csv.gz", "manifests": "json"}
+        places = [f"{self.results}/evidence/{claim_id}/{batch}" for batch in batches]
+        return {name: [f"{place}.{end}" for place in places] for name, end in ends.items()}
+
+    @property
+    def published_sha256(self) -> str:
+        """Hash of the published record's figures."""
+        return sha256_file(self.config.root / "config" / "record" / "published.json")
+
+    def verdict_facts(self, claim_id: str) -> dict[str, Any]:
+        """Return the fields that every verdict on evidence depends on."""
+        return {
+            "id": claim_id,
+            "scale": self.config.name,
+            "meaningless": self.scale.meaningless,
+            "protocol": self.config.protocol,
+            "n_claims": len(self.config.published()),
+            "published_sha256": self.published_sha256,
+            "seeds": self.config.seeds(claim_id),
+        }
+
+    # pages: what they count and show, and what they depend on besides result files
+
+    def listed(self, page: str) -> list[str]:
+        """Return the claims a page of `names.PAGES` lists: all of this scale, ladders last, or the headline's."""
+        return list(self.config.headline) if page == "headline" else list(self.config.every())
+
+    def page_files(self, page: str) -> list[str]:
+        """Return the result files of the claims a page lists."""
+        return self.result_files(self.listed(page))
+
+    def page_spec(self, page: str) -> Plain:
+        """What a page that counts claims depends on."""
+        published = self.config.published()
+        counted = [claim_id for claim_id in self.listed(page) if claim_id in published]
+        return Summarise(protocol=self.config.protocol, counted=counted, n_claims=len(published)).plain()
+
+    def table_input(self) -> list[str]:
+        """Return the result files of the transfers in all their regimes."""
+        return self.result_files(name for name, claim in self.config.claims.items() if claim.kind == "transfer")
+
+    def table_spec(self) -> Plain:
+        """What the table of transfers depends on."""
+        return TabulateTransfers(scale=self.config.name).plain()
+
+    def report_spec(self) -> Plain:
+        """What the report depends on besides documents."""
+        return WriteReport(
+            scale=self.config.name,
+            description=self.scale.description,
+            meaningless=self.scale.meaningless,
+            counted=self.config.published(),
+            criteria=self.config.protocol.criteria,
+            pending={name: claim.title for name, claim in self.config.pending.items()},
+            benchmarks=f"{self.results}/benchmarks",
+            published_sha256=self.published_sha256,
+        ).plain()
+
+    def carded(self) -> list[str]:
+        """Return the claims that leave modules behind, each with a card for all its regimes."""
+        return [name for name, claim in self.config.claims.items() if KINDS[claim.kind].carded and claim.of is None]
+
+    def card_inputs(self) -> list[str]:
+        """Return the result files of every regime of the claims that have a card."""
+        heads = set(self.carded())
+        return self.result_files(name for name, claim in self.config.claims.items() if (claim.of or name) in heads)
+
+    def card_spec(self) -> Plain:
+        """What model cards depend on: where modules lie, and which backbones come from the hub."""
+        hubs = {name: backbone.hub for name, backbone in self.scale.backbones.items() if backbone.hub is not None}
+        return WriteCards(scale=self.config.name, results=self.results, hubs=hubs).plain()
+
+    def simulation_spec(self) -> Plain:
+        """What the instrument's own test depends on."""
+        return SimulateStudies(protocol=self.config.protocol, seed=0).plain()

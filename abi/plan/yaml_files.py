@@ -3,40 +3,32 @@
 import copy
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT
-from abi.plan.faults import closest, sentences
+from abi.base.typed import Typed
+from abi.plan.faults import closest
 from abi.plan.scale import Scale
 
 LARGEST = 10**12
 M = TypeVar("M", bound=BaseModel)
+Schema = dict[str, Any]
 
 
-def require_pinned(scale: Scale, name: str) -> None:
-    """Raise ConfigError where something of a scale was never pinned: nothing is downloaded at a moving revision."""
-    missing = scale.unpinned()
-    if missing:
-        raise ConfigError(
-            f"config/scales/{name}.yaml: no pinned revision of {', '.join(missing)}; go online and run "
-            f"`abi pin --scale {name}` once"
-        )
-
-
-def scales(root: Path = ROOT) -> list[str]:
+def scales(folder: Path = ROOT / "config" / "scales") -> list[str]:
     """Return the names of the scales there are."""
-    return sorted(p.stem for p in (root / "config" / "scales").glob("*.yaml") if not p.stem.endswith(".lock"))
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.endswith(".lock"))
 
 
 def read_scale(name: str, folder: Path) -> Scale:
     """Return a scale merged over what it extends and with the revisions of its lock file."""
-    names = sorted(p.stem for p in folder.glob("*.yaml") if not p.stem.endswith(".lock"))
+    names = scales(folder)
     if name not in names:
         raise ConfigError(f"config/scales: no scale {name!r}{closest(name, names)}; scales: {', '.join(names)}")
     scale = _mapping(folder / f"{name}.yaml")
@@ -51,8 +43,8 @@ def read_scale(name: str, folder: Path) -> Scale:
         chain.append(base)
         scale = merge(_mapping(folder / f"{base}.yaml"), scale)
     where, lock = f"config/scales/{name}.yaml", folder / f"{name}.lock.yaml"
-    read = valid(scale, Scale, where)
-    return valid(_apply_lock(scale, _raw_yaml(lock), lock), Scale, where) if lock.exists() else read
+    read = _valid(scale, Scale, where)
+    return _valid(_apply_lock(scale, lock), Scale, where) if lock.exists() else read
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,15 +58,92 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_yaml(path: Path, model: type[M]) -> M:
     """Return what a YAML file holds. Raises: ConfigError: with every fault of the file."""
-    return valid(_raw_yaml(path), model, f"{path.parent.name}/{path.name}")
+    return _valid(_raw_yaml(path), model, f"{path.parent.name}/{path.name}")
 
 
-def valid(document: object, model: type[M], where: str) -> M:
+def _valid(document: object, model: type[M], where: str) -> M:
     """Return a document as its model. Raises: ConfigError: with a sentence per fault, one per line."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("\n".join(sentences(error, model, where))) from None
+        raise ConfigError("\n".join(_sentences(error, model.model_json_schema(), where))) from None
+
+
+def _sentences(error: ValidationError, schema: Schema, where: str) -> Iterator[str]:
+    """Yield one sentence per place of a document that is not what a model says."""
+    told = set()
+    for fault in error.errors(include_url=False):
+        place = _found(schema, fault["loc"])
+        if place.parts not in told:
+            told.add(place.parts)
+            yield f"{where}: {_said(fault, place)}"
+
+
+class _Place(NamedTuple):
+    """Where a fault is: the keys that lead there, the kinds pydantic names between them, the keys that may stand."""
+
+    parts: tuple[str, ...]
+    tags: list[str]
+    valid: list[str]
+
+
+def _found(schema: Schema, loc: tuple[int | str, ...]) -> _Place:
+    """Return the place of a fault, by walking the model's schema as pydantic did its own."""
+    parts: list[str] = []
+    tags: list[str] = []
+    valid: list[str] = []
+    at = schema
+    for part in loc:
+        at = _resolved(at, schema)
+        if "anyOf" in at or "oneOf" in at or part == "[key]":
+            tags.append(str(part))
+            kind = at.get("discriminator", {}).get("mapping", {}).get(part)
+            at = {"$ref": kind} if kind else at
+            continue
+        parts.append(str(part))
+        fields = at.get("properties", {})
+        valid = list(fields)
+        free = [at.get("items"), at.get("additionalProperties"), *at.get("patternProperties", {}).values()]
+        at = fields.get(part) or next(filter(None, free), {})
+    return _Place(tuple(parts), tags, valid)
+
+
+def _resolved(at: Schema, schema: Schema) -> Schema:
+    """Return a part of a schema itself: behind its reference, without the null of what may be absent."""
+    if "$ref" in at:
+        return _resolved(schema["$defs"][at["$ref"].rpartition("/")[2]], schema)
+    members = [member for member in at.get("anyOf", []) if member.get("type") != "null"]
+    return _resolved(members[0], schema) if len(members) == 1 else at
+
+
+def _said(fault: Any, at: _Place) -> str:
+    """Return what is wrong at a place, in words."""
+    place, inside, key = ".".join(at.parts), ".".join(at.parts[:-1]), at.parts[-1] if at.parts else ""
+    kind, value = fault["type"], fault["input"]
+    owner = f" in {inside}" if inside else ""
+    if kind == "missing":
+        return f"{inside}: kind {at.tags[-1]} needs {key!r}; add it" if at.tags else f"needs {key!r}{owner}; add it"
+    if kind == "extra_forbidden":
+        near = f"{closest(key, at.valid)} (valid: {', '.join(at.valid)})"
+        return f"{inside}: kind {at.tags[-1]} has no {key!r}{near}" if at.tags else f"unknown key {key!r}{owner}{near}"
+    if kind == "union_tag_invalid":
+        name = str(value.get("kind"))
+        valid = [word.strip("'") for word in fault["ctx"]["expected_tags"].split(", ")]
+        return f"{place}.kind: {name!r} is no kind{closest(name, valid)} (valid: {', '.join(valid)})"
+    if kind == "union_tag_not_found":
+        return f"{place}: needs 'kind'; add it"
+    message = fault["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        return f"{place}: {message}"
+    if "[key]" in at.tags:
+        rule = fault["ctx"].get("pattern") or fault["ctx"]["expected"]
+        return f"{place}: {key!r} is no name that may stand here (it must be {rule}); rename it"
+    near = ""
+    if kind == "literal_error":
+        near = closest(value, re.findall("'([^']*)'", fault["ctx"]["expected"]))
+    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+    message = re.sub(" or instance of .*", "", message.replace("Input should", "should"))
+    return f"{place or 'the file'}: {shown} {message[0].lower()}{message[1:]}{near}; correct it"
 
 
 class _Loader(yaml.SafeLoader):
@@ -130,20 +199,23 @@ def _raw_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: is not valid YAML{line} ({getattr(error, 'problem', error)}); correct it") from None
 
 
-def _apply_lock(scale: dict[str, Any], lock: Any, path: Path) -> dict[str, Any]:
-    """Put the revisions of a lock (`backbones: {name: revision}`, `sources: {id: revision}`) into a scale."""
-    tables = [lock.get(key, {}) for key in ("backbones", "sources")] if isinstance(lock, dict) else []
-    pins = [pin for table in tables if isinstance(table, dict) for pin in table.values()]
-    good = all(isinstance(pin, str) and re.fullmatch("[0-9a-f]{40}", pin) for pin in pins)
-    if not good or [type(table) for table in tables] != [dict, dict] or set(lock) - {"backbones", "sources"}:
-        raise ConfigError(f"{path}: is no lock of `abi pin`; delete it and pin again")
-    backbones, sources = tables
-    for name, revision in backbones.items():
-        entry = scale["backbones"].get(name)
-        hub = entry.get("hub") if isinstance(entry, dict) else None
-        if isinstance(hub, dict):
+class _Lock(Typed):
+    """What `abi pin` found: the backbones of a scale and its sources by their id, each with its revision."""
+
+    backbones: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{40}$")]] = {}
+    sources: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{40}$")]] = {}
+
+
+def _apply_lock(scale: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Put the revisions of a lock into a scale, whose own form is valid."""
+    try:
+        lock = _Lock.model_validate(_raw_yaml(path))
+    except ValidationError:
+        raise ConfigError(f"{path}: is no lock of `abi pin`; delete it and pin again") from None
+    for name, revision in lock.backbones.items():
+        if hub := scale["backbones"].get(name, {}).get("hub"):
             hub["revision"] = revision
     for place in (place for places in scale["sources"].values() for place in places):
-        if place.get("id") in sources:
-            place["revision"] = sources[place["id"]]
+        if place.get("id") in lock.sources:
+            place["revision"] = lock.sources[place["id"]]
     return scale

@@ -3,10 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from abi.base.typed import Typed
-from abi.plan.kinds import claims_model
-from abi.plan.scale import Scale
-from abi.plan.specs.judge import Protocol
+from abi.plan.config import models
 from abi.report.render import Table, markdown
 
 Schema = dict[str, Any]
@@ -16,17 +13,11 @@ LONG = 40
 
 def key_tables() -> str:
     """Return one table of keys per configuration file: key, meaning."""
-    files: dict[str, type[Typed]] = {
-        "config/claims.yaml": claims_model(),
-        "config/scales/<scale>.yaml": Scale,
-        "config/protocol.yaml": Protocol,
-    }
-    lines = []
-    for title, model in files.items():
-        schema = model.model_json_schema()
-        table = Table(["key", "what"], [[f"`{key}`", what] for key, what in _rows(schema).items()])
-        lines += ["", f"## {title}", "", *markdown(table)]
-    return "\n".join(lines) + "\n\n"
+    parts = []
+    for title, model in models().items():
+        rows = [[f"`{key}`", what] for key, what in _rows(model.model_json_schema()).items()]
+        parts.append(f"\n## {title}\n\n{markdown(Table(['key', 'what'], rows))}\n")
+    return "".join(parts) + "\n"
 
 
 def _rows(schema: Schema) -> dict[str, str]:

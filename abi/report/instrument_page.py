@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from abi.base import page_manifests
 from abi.base.catalogue import NATIVE, RANDOM
 from abi.base.page_manifests import InstrumentFigures, SimulatedKind
 from abi.judge.simulation import COVERAGE, LIMITS, asked
@@ -31,7 +30,7 @@ def render(figures: InstrumentFigures) -> str:
         "What the power rests on beside the gap": conditions(figures.conditions),
         "Every simulated kind of study": _studies(figures.studies),
     }
-    return "\n\n".join("\n".join([f"## {title}", "", *lines]) for title, lines in sections.items()) + "\n"
+    return "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items()) + "\n"
 
 
 def coverage_rows(figures: InstrumentFigures, seeds: Sequence[int]) -> list[list[str]]:
@@ -48,25 +47,25 @@ def coverage_rows(figures: InstrumentFigures, seeds: Sequence[int]) -> list[list
 def verdict_rows(figures: InstrumentFigures, seeds: Sequence[int]) -> list[list[str]]:
     """Return one row per limit on the whole rule: its range per number of seeds, and the studies outside."""
     rows = []
-    for kind, limits in LIMITS.items():
-        for rate, (least, most) in limits.items():
-            of_limit = [study for study in figures.studies if study.kind == kind and rate in study.rates]
-            told = [study for study in of_limit if asked(kind, rate, study.n_seeds)]
-            seen = [_range([study.rates[rate] for study in told if study.n_seeds == n], 2) for n in seeds]
-            outside = sum(not least <= study.rates[rate] <= most for study in told)
-            studies = f"{sum(study.studies for study in told):,} studies of {len(told)} kinds"
-            words = f"{CANDIDATES[kind]}: {RATES[rate]}"
-            rows.append([words, limit_words(least, most), *seen, _state(outside, len(told)), studies])
+    for kind, rate, limits in ((kind, *limit) for kind, of_kind in LIMITS.items() for limit in of_kind.items()):
+        of_kind = [study for study in figures.studies if study.kind == kind and rate in study.rates]
+        told = [study for study in of_kind if asked(kind, rate, study.n_seeds)]
+        seen = [_range([study.rates[rate] for study in told if study.n_seeds == n], 2) for n in seeds]
+        outside = sum(not limits[0] <= study.rates[rate] <= limits[1] for study in told)
+        studies = f"{sum(study.studies for study in told):,} studies of {len(told)} kinds"
+        words = f"{CANDIDATES[kind]}: {RATES[rate]}"
+        rows.append([words, limit_words(*limits), *seen, _state(outside, len(told)), studies])
     return rows
 
 
-def coverage_by_seeds(figures: InstrumentFigures) -> list[str]:
+def coverage_by_seeds(figures: InstrumentFigures) -> str:
     """Return how often the interval covers on the first grid, by number of seeds: the evidence for a wider limit."""
     least, most, wider = COVERAGE[0], COVERAGE[1], COVERAGE[1] + 0.01
-    cells = figures.coverage.first.cells
+    by_seeds: dict[int, list[float]] = {}
+    for cell in figures.coverage.first.cells:
+        by_seeds.setdefault(cell.n_seeds, []).append(cell.coverage)
     rows: list[list[Cell]] = []
-    for n in sorted({cell.n_seeds for cell in cells}):
-        found = [cell.coverage for cell in cells if cell.n_seeds == n]
+    for n, found in sorted(by_seeds.items()):
         above = [sum(rate > limit for rate in found) for limit in (most, wider)]
         rows.append([n, len(found), _range(found, 2), sum(rate < least for rate in found), *above])
     limits = (f"below {percent(least)}", f"above {percent(most)}", f"above {percent(wider)}")
@@ -79,9 +78,7 @@ def limit_words(least: float, most: float) -> str:
         return "never"
     if least == 0:
         return f"at most {percent(most)}"
-    if most == 1:
-        return f"at least {percent(least)}"
-    return f"{percent(least)} to {percent(most)}"
+    return f"at least {percent(least)}" if most == 1 else f"{percent(least)} to {percent(most)}"
 
 
 def percent(rate: float, digits: int | None = None) -> str:
@@ -100,45 +97,44 @@ def _state(outside: int, total: int) -> str:
     return "inside" if not outside else f"**outside** in {outside} of {total} kinds"
 
 
-def _outside(figures: InstrumentFigures) -> list[str]:
-    grids = {"first": figures.coverage.first, "second": figures.coverage.second}
-    rows = [[name, *_cell(cell)] for name, grid in grids.items() for cell in grid.outside]
+def _outside(figures: InstrumentFigures) -> str:
+    rows: list[list[Cell]] = []
+    for name, grid in (("first", figures.coverage.first), ("second", figures.coverage.second)):
+        for c in grid.outside:
+            shape = [f"{c.groups}, {c.group_sd:g}", f"{c.seeds}, {c.seed_sd:g}", f"{c.residual_sd:g}"]
+            rows.append([name, c.n_seeds, c.n_groups, *shape, f"{c.tables:,}", percent(c.coverage, 2)])
     heads = ["grid", "seeds", "groups", "groups' effect, sd", "seeds' effect, sd", "residual sd", "tables", "coverage"]
-    return markdown(Table(heads, rows)) if rows else ["None."]
+    return markdown(Table(heads, rows)) if rows else "None."
 
 
-def _cell(cell: page_manifests.Cell) -> list[str]:
-    shape = [f"{cell.groups}, {cell.group_sd:g}", f"{cell.seeds}, {cell.seed_sd:g}", f"{cell.residual_sd:g}"]
-    return [str(cell.n_seeds), str(cell.n_groups), *shape, f"{cell.tables:,}", percent(cell.coverage, 2)]
-
-
-def _power(power: Iterable[SimulatedKind]) -> list[str]:
+def _power(power: Iterable[SimulatedKind]) -> str:
     """Return one row per number of seeds and seed share, one column per gap."""
-    cells = {
-        (r.n_seeds, r.seed_share, r.gap_se): f"{r.rates['SUPPORTED']:.0%} / {r.rates['REFUTED']:.0%}" for r in power
-    }
+    rates = {(s.n_seeds, s.seed_share, s.gap_se): (s.rates["SUPPORTED"], s.rates["REFUTED"]) for s in power}
+    cells = {key: f"{supported:.0%} / {refuted:.0%}" for key, (supported, refuted) in rates.items()}
     gaps = sorted({gap for *_, gap in cells})
     shares = sorted({(n, share) for n, share, _ in cells})
     rows: list[list[Cell]] = [[n, percent(share, 0), *(cells[n, share, gap] for gap in gaps)] for n, share in shares]
     return markdown(Table(["seeds", "seeds' part of the variance", *(f"{gap:g} SE" for gap in gaps)], rows))
 
 
-def conditions(studies: Iterable[SimulatedKind]) -> list[str]:
+def conditions(studies: Iterable[SimulatedKind]) -> str:
     """Return the chances of a verdict at the gap that is to be resolved, by room and by distance to the harm limit."""
     rows: list[list[Cell]] = []
     for study in studies:
         about = [f"{study.gap_se:g} SE", f"{study.room:g} (U - P)", f"{study.harm_margin_se:.0f} SE"]
-        rates = [percent(study.rates[name], 1) for name in ("SUPPORTED", "REFUTED", "c")]
-        rows.append([study.n_seeds, *about, *rates])
+        rows.append([study.n_seeds, *about, *_rates(study, ("SUPPORTED", "REFUTED", "c"))])
     heads = ["seeds", "U - P", "room F - R", "distance to the harm limit", "SUPPORTED", "REFUTED", "by (c)"]
     return markdown(Table(heads, rows))
 
 
-def _studies(studies: Iterable[SimulatedKind]) -> list[str]:
+def _studies(studies: Iterable[SimulatedKind]) -> str:
     names = ("SUPPORTED", "REFUTED", "a", "a or c", "b")
     rows: list[list[Cell]] = []
-    for study in studies:
-        about: list[Cell] = [study.kind, study.regime, study.n_seeds, percent(study.seed_share, 0), f"{study.gap_se:g}"]
-        rates = [percent(study.rates[name], 1) if name in study.rates else "-" for name in names]
-        rows.append([*about, *rates, "; ".join(study.faults) or "none"])
+    for s in studies:
+        about = [percent(s.seed_share, 0), f"{s.gap_se:g}", *_rates(s, names), "; ".join(s.faults) or "none"]
+        rows.append([s.kind, s.regime, s.n_seeds, *about])
     return markdown(Table(["candidate", "regime", "seeds", "seeds' part", "gap, SE", *names, "outside"], rows))
+
+
+def _rates(study: SimulatedKind, names: Iterable[str]) -> list[str]:
+    return [percent(study.rates[name], 1) if name in study.rates else "-" for name in names]

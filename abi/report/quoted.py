@@ -1,33 +1,49 @@
-"""What documents quote: tables from the committed reference results, the record, the schemas and the DAG."""
+"""What documents quote: tables from the committed reference run, the record, the imports and the DAG."""
 
+import ast
 import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from abi.audit.results.places import write_manifest
 from abi.base.catalogue import BEFORE
 from abi.base.errors import DataError
-from abi.base.files import ROOT
+from abi.base.files import ROOT, write_text
 from abi.base.page_manifests import InstrumentManifest
 from abi.judge.contrasts import Contrast, Plan
-from abi.judge.fits import Test
-from abi.judge.results import AnyResult, LadderResult, Result, StudyResult
+from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.judge.simulation import Effort
 from abi.plan.config import load
-from abi.plan.specs.judge import ClaimSaid, Criteria, SimulateStudies
+from abi.plan.measured import adopt_jobs, read_measured
+from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
-from abi.report import instrument_page, transfer_table
+from abi.report import instrument_page, transfers
 from abi.report.config_keys import key_tables
-from abi.report.reference import REFERENCE, SIMULATED, reference_results
-from abi.report.render import Table, markdown
-from abi.report.verdicts import readme_table
-from abi.report.wings import wing_graph
-from abi.report.words import in_words, interval_words
+from abi.report.figures import reduced
+from abi.report.render import Cell, Table, markdown
+from abi.report.words import (
+    criteria_words,
+    deciding,
+    grouped,
+    in_words,
+    interval_words,
+    published_words,
+    regime_of,
+    share_words,
+    units_words,
+    verdict_words,
+)
 
-NOTHING = ["No reference run of these claims is committed yet."]
+NOTHING = "No reference run of these claims is committed yet."
 SHOWN = ("efficacies", "locality", "points", "generation")
 """Tables of results that documents show; the others stand in the report."""
+REFERENCE = ROOT / "results" / "reference"
+INSTRUMENT = "instrument"
+SIMULATED = ROOT / "docs" / f"{INSTRUMENT}.json"
+PAGES = ("headline.md", "summary.md", "transfer.md")
 
 
 class Part(NamedTuple):
@@ -48,7 +64,7 @@ def generated_parts() -> list[Part]:
     return [
         Part("README.md", "verdicts", block(verdict_table(results))),
         Part("README.md", "claims", block(claim_map())),
-        Part("README.md", "effort", block([effort("tiny")])),
+        Part("README.md", "effort", block(effort("tiny"))),
         Part("config/README.md", "keys", key_tables()),
         Part("docs/record.md", "record", record_page()),
         Part("docs/architecture.md", "wings", wing_graph()),
@@ -64,15 +80,46 @@ def generated_parts() -> list[Part]:
     ]
 
 
+# the committed reference run
+
+
+def reference_results(scale: str) -> list[AnyResult]:
+    """Return the committed result files of a scale, in the order of the claims; a reference may hold some of them."""
+    paths = [REFERENCE / scale / Path(path).name for path in Workflow(load(scale)).page_files("summary")]
+    return [read_result(path) for path in paths if path.exists()]
+
+
+def adopt(what: str) -> None:
+    """Copy to the committed reference: results, pages, jobs of a scale and their hashes, or the instrument."""
+    if what == INSTRUMENT:
+        simulated = Path(f"results/{INSTRUMENT}.json")
+        InstrumentManifest.read(simulated)
+        write_text(SIMULATED, simulated.read_text(encoding="utf-8"))
+        return
+    wanted = [Path(path) for path in Workflow(load(what)).page_files("summary")]
+    made = {path.name: path.read_text(encoding="utf-8") for path in wanted if path.exists() and read_result(path)}
+    if not made:
+        raise DataError(f"results/{what}: holds no result to adopt; run `snakemake --config scale={what}` first")
+    pages = [Path(f"results/{what}", name) for name in PAGES]
+    made |= {page.name: page.read_text(encoding="utf-8") for page in pages if page.exists()}
+    folder = REFERENCE / what
+    for old in [*folder.glob("*.json"), *folder.glob("*.md")]:
+        if old.name not in made:
+            old.unlink()  # of another run: a reference holds one run's files
+    for name, text in made.items():
+        write_text(folder / name, text)
+    adopt_jobs(what)
+    write_manifest(folder)
+
+
 # markers
 
 
-def refreshed(text: str, parts: Iterable[Part]) -> str:
+def refreshed(text: str, parts: Sequence[Part]) -> str:
     """Return the text of a document with all its generated parts as they are due now.
 
-    Raises: DataError: a part has not both its markers, or has them twice, or a marker belongs to no part.
+    Raises: DataError: a part has not both its markers, once and in order, or a marker belongs to no part.
     """
-    parts = list(parts)
     known = {part.name for part in parts}
     for name in re.findall(r"<!-- ([\w-]+):(?:begin|end)\b", text):
         if name not in known:
@@ -80,37 +127,40 @@ def refreshed(text: str, parts: Iterable[Part]) -> str:
                 f"{parts[0].document}: nothing writes the part {name!r} (known: {', '.join(sorted(known))})"
             )
     for part in parts:
-        text = between(text, part)
+        begins = list(re.finditer(rf"<!-- {part.name}:begin\b[^\n]*?-->\n", text))
+        ends = list(re.finditer(rf"<!-- {part.name}:end -->", text))
+        if len(begins) != 1 or len(ends) != 1 or begins[0].end() > ends[0].start():
+            raise DataError(
+                f"{part.document}: the markers {part.name}:begin and {part.name}:end must stand there once each, in "
+                f"this order; restore them with `git checkout -- {part.document}`"
+            )
+        text = text[: begins[0].end()] + part.content + text[ends[0].start() :]
     return text
 
 
-def between(text: str, part: Part) -> str:
-    """Return a text with what stands between the markers of a part replaced.
-
-    Raises: DataError: not each of the two markers is there, once and in order.
-    """
-    begins = list(re.finditer(rf"<!-- {part.name}:begin\b[^\n]*?-->\n", text))
-    ends = list(re.finditer(rf"<!-- {part.name}:end -->", text))
-    if len(begins) != 1 or len(ends) != 1 or begins[0].end() > ends[0].start():
-        raise DataError(
-            f"{part.document}: the markers {part.name}:begin and {part.name}:end must stand there once each, in this "
-            f"order; restore them with `git checkout -- {part.document}`"
-        )
-    return text[: begins[0].end()] + part.content + text[ends[0].start() :]
+def block(text: str) -> str:
+    """Return a text as it stands between two markers."""
+    return f"\n{text}\n\n"
 
 
-def block(lines: Sequence[str]) -> str:
-    """Return lines as they stand between two markers."""
-    return "\n" + "\n".join(lines) + "\n\n"
+def mermaid(kind: str, lines: Iterable[str]) -> str:
+    """Return a graph as it stands between two markers."""
+    return block("\n".join(["```mermaid", f"flowchart {kind}", *lines, "```"]))
 
 
 # results
 
 
-def verdict_table(results: Sequence[AnyResult]) -> list[str]:
-    """Return the README's table of verdicts, each with its reason in plain words where there are any."""
-    reasons = {result.claim.id: why(result, results) for result in results}
-    return markdown(readme_table(results, reasons)) if results else NOTHING
+def verdict_table(results: Sequence[AnyResult]) -> str:
+    """Return the README's table of verdicts with one row per claim; its other regimes share a cell."""
+    rows = []
+    for result, others in grouped(results):
+        told = [published_words(result.record), criteria_words(result), f"**{verdict_words(result)}**"]
+        rests = [why(result, results), share_words(deciding(result)), units_words(result)]
+        regimes = [f"{regime_of(other)}: **{other.verdict}**" for other in others]
+        rows.append([f"`{result.claim.id}`", *told, *rests, "; ".join(regimes) or "-"])
+    heads = ["claim", "published", "published criteria here", "verdict", "why", "share", "rests on", "other regimes"]
+    return markdown(Table(heads, rows)) if results else NOTHING
 
 
 def why(result: AnyResult, results: Sequence[AnyResult]) -> str:
@@ -129,44 +179,41 @@ def criteria_of(result: AnyResult, results: Sequence[AnyResult]) -> Criteria:
     return load(result.scale).protocol.criteria
 
 
-def transfer_tables(results: Sequence[AnyResult]) -> list[str]:
+def transfer_tables(results: Sequence[AnyResult]) -> str:
     """Return the table of transfers, the advice per pair and the ladders of steps, a heading level lower."""
     found = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
-    lines = transfer_table.page(found).splitlines()[2:] if found else NOTHING
-    return [f"#{line}" if line.startswith("#") else line for line in lines]
+    return re.sub("(?m)^#", "##", transfers.page(found).split("\n\n", 1)[1].rstrip()) if found else NOTHING
 
 
-def study_tables(results: Sequence[AnyResult]) -> list[str]:
+def study_tables(results: Sequence[AnyResult]) -> str:
     """Return verdict, reason, the original's pass rules and the tables of claims made of several studies."""
-    lines: list[str] = []
+    parts = []
     for result in (result for result in results if isinstance(result, StudyResult)):
-        lines += [f"**`{result.claim.id}`**: {result.verdict}. {why(result, results)}", ""]
-        lines += [f"- `{name}`: {fit.verdict}" for name, fit in result.fits.items()]
-        lines += [""] if result.fits else []
+        parts.append(f"**`{result.claim.id}`**: {result.verdict}. {why(result, results)}")
+        if result.fits:
+            parts.append("\n".join(f"- `{name}`: {fit.verdict}" for name, fit in result.fits.items()))
         if result.checks:
             rows = [[c.id, c.words, c.value, c.threshold, c.passed] for c in result.checks]
-            lines += [*markdown(Table(["rule of the original", "what", "here", "threshold", "met"], rows)), ""]
-        for shown in (table for table in result.tables if table.id in SHOWN):
-            lines += [*markdown(Table(shown.columns, shown.rows)), ""]
-    return lines[:-1] or NOTHING
+            parts.append(markdown(Table(["rule of the original", "what", "here", "threshold", "met"], rows)))
+        parts += [markdown(Table(table.columns, table.rows)) for table in result.tables if table.id in SHOWN]
+    return "\n\n".join(parts) or NOTHING
 
 
-def contrast_table(results: Sequence[AnyResult], claim: str, arm: str) -> list[str]:
+def contrast_table(results: Sequence[AnyResult], claim: str, arm: str) -> str:
     """Return the tests of a claim against one arm, per way of fitting, and which tests fail at all."""
-    rows, failing = [], []
+    rows: list[list[Cell]] = []
+    failing = []
     fits = {name: fit for result in results if result.claim.id == claim for name, fit in result.studies.items()}
     for name, fit in fits.items():
-        rows += [[f"`{name}`", fit.verdict, *_compared(test)] for test in fit.tests if test.id.endswith(f".{arm}")]
+        for test in (test for test in fit.tests if test.id.endswith(f".{arm}")):
+            asked = [f"`{name}`", fit.verdict, f"`{test.id}`", test.contrast]
+            rows.append([*asked, test.mean, interval_words(test.interval), test.passed])
         required = [test for test in fit.tests if test.required]
         missed = [f"`{test.id}`" for test in required if not test.passed]
         told = f"{len(missed)} of {len(required)} ({', '.join(missed) or 'none'})"
         failing.append(f"Required tests of `{name}` that fail: {told}.")
     heads = ["fit", "verdict", "test", "contrast (more is better)", "mean", "95 % interval", "above 0"]
-    return [*markdown(Table(heads, rows)), "", *failing]
-
-
-def _compared(test: Test) -> list[str | float | bool]:
-    return [f"`{test.id}`", test.contrast, test.mean, interval_words(test.interval), test.passed]
+    return "\n".join([markdown(Table(heads, rows)), "", *failing])
 
 
 # the run, the configuration, the record
@@ -174,8 +221,6 @@ def _compared(test: Test) -> list[str | float | bool]:
 
 def effort(scale: str) -> str:
     """Return what the reference run of a scale took, in a sentence."""
-    from abi.plan.measured import read_measured
-
     jobs = read_measured(REFERENCE / scale / "jobs.csv")
     minutes, memory = sum(job.seconds for job in jobs) / 60, max((job.mem_mb or 0.0 for job in jobs), default=0.0)
     return (
@@ -184,37 +229,38 @@ def effort(scale: str) -> str:
     )
 
 
-def claim_map() -> list[str]:
+def claim_map() -> str:
     """Return the table of all claims of config/claims.yaml: target, the original's number, kind, result files."""
     study = Workflow(load("tiny"))
     heads = {name: claim for name, claim in study.config.every().items() if getattr(claim, "of", None) is None}
-    rows = [_claim_cells(study, name, claim) for name, claim in heads.items()]
-    rows += [_claim_cells(study, name, claim) for name, claim in study.config.pending.items()]
+    rows = []
+    for name, claim in (heads | study.config.pending).items():
+        others = [study.claim(other).record.result_file for other in study.regimes_of(name)[1:]]
+        files = ", ".join(f"`{file}`" for file in (claim.record.result_file or f"{name}.json", *others))
+        pending = f" (scale {', '.join(claim.scales or [])} alone)" if name in study.config.pending else ""
+        rows.append([f"`{name}`", claim.record.number or "-", claim.kind.replace("_", " ") + pending, files])
     return markdown(Table(["claim, a target", "number", "kind", "result file, then those of its other regimes"], rows))
 
 
-def _claim_cells(study: Workflow, name: str, claim: ClaimSaid) -> list[str]:
-    others = [study.claim(other) for other in study.regimes_of(name)[1:]]
-    files = [claim.record.result_file or f"{name}.json", *(other.record.result_file for other in others)]
-    pending = f" (scale {', '.join(claim.scales or [])} alone)" if name in study.config.pending else ""
-    kind, where = claim.kind.replace("_", " ") + pending, ", ".join(f"`{file}`" for file in files)
-    return [f"`{name}`", claim.record.number or "-", kind, where]
-
-
-def plan_table(plan: Plan) -> list[str]:
+def plan_table(plan: Plan) -> str:
     """Return the table of everything a plan asks: contrast, measure, limit, and what it decides."""
-    rows = [[*_asked(test), "SUPPORTED needs it" if test.required else "reported"] for test in plan.own.tests]
+    asked = [(test, "SUPPORTED needs it" if test.required else "reported") for test in plan.own.tests]
     for refutation in plan.own.refutations:
         level = " at level 1 - .05 / K" if len(refutation.contrasts) > 1 else ""
         told = f"REFUTED ({refutation.id}) if its upper bound is"
-        rows += [[*_asked(contrast), f"{told} {_below(contrast)}{level}"] for contrast in refutation.contrasts]
-    rows += [[*_asked(c), f"VACUOUS if its upper bound is {_below(c)}"] for c in plan.vacuous]
+        asked += [(contrast, f"{told} {_below(contrast)}{level}") for contrast in refutation.contrasts]
+    asked += [(contrast, f"VACUOUS if its upper bound is {_below(contrast)}") for contrast in plan.vacuous]
+    rows = [
+        [
+            f"`{c.id}`",
+            c.words(),
+            f"{c.measure.metric} on {c.measure.scope}",
+            f"{c.margin:g} raw" if c.margin else "0",
+            w,
+        ]
+        for c, w in asked
+    ]
     return markdown(Table(["id", "contrast", "measure", "limit", "decides"], rows))
-
-
-def _asked(contrast: Contrast) -> list[str]:
-    limit = f"{contrast.margin:g} raw" if contrast.margin else "0"
-    return [f"`{contrast.id}`", contrast.words(), f"{contrast.measure.metric} on {contrast.measure.scope}", limit]
 
 
 def _below(contrast: Contrast) -> str:
@@ -246,12 +292,45 @@ def rule_graph() -> str:
         raise DataError(f"docs: Snakemake cannot draw the rules ({reason}); run `make setup`, then `snakemake -n`")
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", done.stdout))
     found = re.findall(r"(id\d+) --> (id\d+)", done.stdout)
-    edges = sorted(f"    {names[start]} --> {names[end]}" for start, end in found)
-    return "\n```mermaid\n" + "\n".join(["flowchart TB", *edges]) + "\n```\n\n"
+    return mermaid("TB", sorted(f"    {names[start]} --> {names[end]}" for start, end in found))
+
+
+def wing_graph(root: Path = ROOT) -> str:
+    """Return the imports between wings as a mermaid block.
+
+    A double border marks wings that cannot be loaded without torch. An arrow goes from what is imported to what imports
+    it, also inside a function; one that a longer path implies is left out.
+
+    Args: root: of the checkout.
+    """
+    edges: set[tuple[str, str]] = set()
+    with_torch: set[str] = set()
+    wings = sorted(path.parent.name for path in (root / "abi").glob("*/__init__.py"))
+    for wing in wings:
+        for path in (root / "abi" / wing).rglob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            edges |= {(name.split(".")[1], wing) for name in _imported(ast.walk(tree)) if name.startswith("abi.")}
+            with_torch |= {wing for name in _imported(tree.body) if name.split(".")[0] == "torch"}
+    nodes = [f"    {wing}[[{wing}]]" if wing in with_torch else f"    {wing}[{wing}]" for wing in wings]
+    between = sorted((start, end) for start, end in edges if start in wings and start != end)
+    arrows = [f"    {start} --> {end}" for start, end in reduced(between)]
+    return mermaid("BT", [*nodes, *arrows])
+
+
+def _imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """Return the dotted names that some nodes import; a name from a package counts as its module."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
 
 
 def record_page() -> str:
     """Return the judgement of the published record as Markdown."""
-    from abi.audit.record.judgement import judge, load, to_markdown
+    from abi.audit.record.judgement import judge, load
+    from abi.audit.record.page import to_markdown
 
     return "\n" + to_markdown(judge(load())) + "\n"

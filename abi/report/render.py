@@ -1,5 +1,7 @@
-"""The one table of this package, and how it looks in Markdown and on a terminal (in HTML: `templates/page.html.j2`)."""
+"""The one table of this package, and how it looks in Markdown, on a terminal and as CSV (HTML: `blocks.html.j2`)."""
 
+import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -44,6 +46,11 @@ class Table:
         """Return for every column whether it holds figures alone."""
         return [all(NUMBER.match(row[i]) for row in self.texts) for i in range(len(self.heads))]
 
+    @property
+    def label(self) -> str:
+        """Return what the table is called for readers who do not see it."""
+        return re.sub(r"[`*]", "", self.caption) or f"Table of {self.heads[0]}"
+
     def filled(self) -> "Table":
         """Return the table without the columns that say nothing."""
         texts = self.texts
@@ -55,15 +62,11 @@ class Table:
         return Table(self.heads, [[f"`{text_of(row[0])}`", *row[1:]] for row in self.rows], self.caption)
 
 
-def markdown(table: Table) -> list[str]:
-    """Return the lines of a Markdown table; a bar in a cell becomes a slash."""
+def markdown(table: Table) -> str:
+    """Return a Markdown table; a bar in a cell becomes a slash."""
     rows = [[plain(cell).replace("|", "/") for cell in row] for row in table.texts]
-    return [line_of(map(plain, table.heads)), line_of("---" for _ in table.heads), *map(line_of, rows)]
-
-
-def line_of(cells: Iterable[str]) -> str:
-    """Return the cells of one row between bars."""
-    return f"| {' | '.join(cells)} |"
+    lines = [map(plain, table.heads), ["---"] * len(table.heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def plain(text: str) -> str:
@@ -77,3 +80,12 @@ def terminal(table: Table, indent: str = "  ") -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.heads))]
     cells = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
     return [indent + line.rstrip() for line in cells]
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """Return a table as CSV; what is None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -2,29 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from abi.base.catalogue import ARMS, KINDS, METRICS
 from abi.base.names import CLOSED_FORM
-from abi.judge.fits import Figure, Fit, IntervalFound, Ratio, Test
+from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result
-from abi.judge.shown import Check
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure
 
 T = TypeVar("T")
-
-
-class Regimed(Protocol):
-    """What has an id, and is perhaps another regime of a claim."""
-
-    @property
-    def id(self) -> str: ...  # noqa: D102
-
-    @property
-    def of(self) -> str | None: ...  # noqa: D102
-
-
 PUBLISHED = (
     ("nib.top5", "top-5", ""),
     ("nib.js", "JS", ""),
@@ -71,20 +59,17 @@ def in_order(arms: Iterable[str]) -> list[str]:
     return sorted(arms, key=lambda arm: (order.get(arm, len(order)), arm))
 
 
-def own_claim(result: Any) -> Regimed:
-    """Return the claim of a result."""
-    claim: Regimed = result.claim
-    return claim
+def grouped(items: Sequence[T], claim: Callable[[T], Any] = attrgetter("claim")) -> list[tuple[T, list[T]]]:
+    """Return every claim with its other regimes, in the order given; a regime whose claim is not there stands alone.
 
-
-def grouped(items: Sequence[T], claim: Callable[[T], Regimed] = own_claim) -> list[tuple[T, list[T]]]:
-    """Return every claim with its other regimes, in the order given; a regime whose claim is not there stands alone."""
+    Args: claim: of an item, with `id` and `of`, the claim whose regime it is.
+    """
     there = {claim(item).id for item in items}
     heads = [item for item in items if claim(item).of not in there]
     return [(head, [item for item in items if claim(item).of == claim(head).id]) for head in heads]
 
 
-def in_groups(items: Sequence[T], claim: Callable[[T], Regimed] = own_claim) -> list[T]:
+def in_groups(items: Sequence[T], claim: Callable[[T], Any] = attrgetter("claim")) -> list[T]:
     """Return results with every regime right after its claim."""
     return [item for head, others in grouped(items, claim) for item in (head, *others)]
 
@@ -131,23 +116,20 @@ def met_words(fit: Fit) -> str:
 
 def criteria_words(result: AnyResult) -> str:
     """Return what meets the published criteria here; of a ladder how many rungs are supported."""
-    checks = checks_of(result)
-    passed = f"{sum(check.passed for check in checks)} of {len(checks)} rules of the original met" if checks else ""
+    checks, fit = checks_of(result), deciding(result)
+    passed = [f"{sum(check.passed for check in checks)} of {len(checks)} rules of the original met"] if checks else []
     if isinstance(result, LadderResult):
         supported = sum(rung.verdict == "SUPPORTED" for rung in result.rungs)
-        return "; ".join([f"{supported} of {len(result.rungs)} rungs SUPPORTED", *([passed] if passed else [])])
-    fit = deciding(result)
-    return passed or "-" if fit is None else met_words(fit)
+        return "; ".join([f"{supported} of {len(result.rungs)} rungs SUPPORTED", *passed])
+    return met_words(fit) if fit else "".join(passed) or "-"
 
 
 def units_words(result: AnyResult) -> str:
     """Return what a verdict rests on: groups, documents and seeds, or rungs."""
     if isinstance(result, LadderResult):
         return ", ".join(rung.id for rung in result.rungs)
-    fit, found = deciding(result), result.fits
-    if fit is None:
-        return number(len(found), "study", "studies") if found else "-"
-    return counts_words(fit)
+    fit = deciding(result)
+    return counts_words(fit) if fit else number(len(result.fits), "study", "studies") if result.fits else "-"
 
 
 def fit_words(result: AnyResult, fit: str) -> str:
@@ -174,14 +156,13 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
     words = (REFUTATIONS if refuted else TESTS).get(named[1])
     if words is None:
         return ""
-    parts = [part for part in named[2].split(".") if part]
-    arms = [part for part in parts if part not in METRICS]
-    metric = next((part for part in parts if part in METRICS), None)
+    about = named[2].split(".")[1:]
+    arms, metrics = [part for part in about if part not in METRICS], [part for part in about if part in METRICS]
     it = KINDS[result.claim.kind].words if result.claim.kind in KINDS else "the claimed arm"
     numbers = {key: figure(getattr(criteria, key)) for key in ("half", "share", "parity")}
     told = words.format(it=it, arm=f"`{arms[-1]}`" if arms else "a control", **numbers)
-    where = f" (measured in `{metric}`)" if metric else ""
-    return f"Refuted: {told}{where}." if refuted else f"Undecided: it is not shown that {told}{where}."
+    where = f" (measured in `{metrics[0]}`)" if metrics else ""
+    return f"{'Refuted:' if refuted else 'Undecided: it is not shown that'} {told}{where}."
 
 
 # what a study found

@@ -1,21 +1,18 @@
 """Step build_backbone: a backbone in the Hugging Face layout, built or loaded at a pinned revision, with its head."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
-from abi.base.job import Job
-from abi.base.manifests import Pretraining, TokensManifest
+from abi.base.job import InputFiles, Job, OutputFiles
+from abi.base.manifests import TokensManifest
 from abi.models.backbone import Window, describe_backbone, load_backbone, save_backbone
 from abi.models.build import build_backbone, download_backbone
 from abi.models.tokenizers import spellings
-from abi.plan.specs.models import BuildBackbone
+from abi.plan.specs.models import BuildBackbone as Spec
 from abi.text.documents import read_assigned
 
-Spec = BuildBackbone
 
-
-def run(job: Job[BuildBackbone], inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `model` (folder), `head` (safetensors), `tokens` and `manifest` (JSON).
 
     The general train split is all that a backbone may read.
@@ -23,7 +20,16 @@ def run(job: Job[BuildBackbone], inputs: Mapping[str, str], outputs: Mapping[str
     folder = Path(outputs["model"])
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    revision, left = make(job.spec, inputs, partial)
+    spec, revision, left = job.spec, "built", None
+    if spec.hub is not None:
+        revision = spec.hub.revision
+        download_backbone(spec.hub.id, revision, partial)
+    else:
+        assert spec.build is not None
+        assert spec.window is not None
+        texts = [document.text for document in read_assigned(inputs["documents"], inputs["record"], "train")]
+        built, left = build_backbone(spec.build, texts, Window.of(spec.window))
+        save_backbone(built, partial)
     backbone = load_backbone(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -39,16 +45,3 @@ def run(job: Job[BuildBackbone], inputs: Mapping[str, str], outputs: Mapping[str
     spelled = spellings(backbone.tokenizer, about.head_rows)
     TokensManifest(vocabulary=about.vocabulary, spellings=spelled).write(outputs["tokens"])
     about.write(outputs["manifest"])
-
-
-def make(spec: BuildBackbone, inputs: Mapping[str, str], folder: Path) -> tuple[str, Pretraining | None]:
-    """Build or download a backbone into a folder; return its revision and what its pretraining left."""
-    if spec.hub is not None:
-        download_backbone(spec.hub.id, spec.hub.revision, folder)
-        return spec.hub.revision, None
-    assert spec.build is not None
-    assert spec.window is not None
-    texts = [document.text for document in read_assigned(inputs["documents"], inputs["record"], "train")]
-    backbone, left = build_backbone(spec.build, texts, Window.of(spec.window))
-    save_backbone(backbone, folder)
-    return "built", left

@@ -1,18 +1,32 @@
 """Step calibrate_arms: every arm of a claim for a batch of seeds, by gradient and in closed form, with one budget."""
 
-from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
-from abi.arms.fitting import Budget, fit_all
-from abi.arms.teacher import teacher_of
-from abi.base.job import InputFiles, Job
+from abi.arms.fitting import Budget, Nets, fit_all
+from abi.arms.gradient import FitData
+from abi.base.catalogue import REGIMES
+from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import CalibrationManifest
-from abi.plan.specs.arms import CalibrateArms
+from abi.models.module import ModuleConfig
+from abi.models.states import States
+from abi.plan.specs.arms import CalibrateArms as Spec
 
-Spec = CalibrateArms
+
+class Teacher(Protocol):
+    """What is read once for all seeds of a batch."""
+
+    states: States
+    """The target's, which the fits are on or are paired from."""
+    config: ModuleConfig
+    """Shape of the target's module."""
+
+    def of(self, seed: int) -> tuple[Nets, FitData]:
+        """Return a seed's nets, and what its arms may be fitted with."""
 
 
-def run(job: Job[CalibrateArms], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest` and beside it one folder per seed, fit and arm."""
     spec, folder, arms = job.spec, Path(outputs["folder"]), []
     teacher, budget = teacher_of(spec, inputs), Budget.of(spec)
@@ -34,3 +48,13 @@ def run(job: Job[CalibrateArms], inputs: InputFiles, outputs: Mapping[str, str])
         )
         arms += [entry.model_copy(update={"folder": f"seed{seed}/{entry.folder}"}) for entry in entries]
     CalibrationManifest(arms=arms, provenance=job.provenance()).write(outputs["manifest"])
+
+
+def teacher_of(spec: Spec, inputs: InputFiles) -> Teacher:
+    """Return the teacher of a claim's regime.
+
+    It is imported by the name that the catalogue gives, so that the code digest of one regime's jobs does not cover the
+    teacher of another.
+    """
+    teacher: Teacher = import_module(f"abi.arms.{REGIMES[spec.regime].teacher}").read(spec, inputs)
+    return teacher

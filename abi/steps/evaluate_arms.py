@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from abi.arms.forms import FINALS, ArmForm, load_fitted, load_stored
-from abi.arms.making import redrawn
-from abi.arms.scores import DrawRow, EvidenceRow, Key, evidence_rows, published_draws, score
+from abi.arms.metrics import DrawRow, EvidenceRow, Key, evidence_rows, published_draws, score
 from abi.base.catalogue import BEFORE, ORACLE, RAW, REFERENCE, REGIMES, UNTRAINED
 from abi.base.errors import DataError
 from abi.base.job import InputFiles, Job
 from abi.base.manifests import CalibrationManifest, LoraManifest
 from abi.base.names import UNFITTED
-from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, write_csv, write_promise
-from abi.models.module import AbiModule, without_domain_net
+from abi.judge.evidence_files import write_evidence
+from abi.models.module import redrawn, without_domain_net
 from abi.models.saved import check_same_text, module_of_seed, read_head, read_states, spread
 from abi.models.states import States
 from abi.plan.specs.arms import EvaluateArms
@@ -38,19 +37,19 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
         trained = {REFERENCE: module_of_seed(inputs["reference"], seed, domain), ORACLE: oracle}
         if "before" in inputs.keys():
             trained[BEFORE] = module_of_seed(inputs["before"], seed, domain)
-        arms: Arms = {Key(UNFITTED, RAW): None} | {Key(UNFITTED, name): module for name, module in trained.items()}
+        arms: Arms = {Key(UNFITTED, RAW): None}
+        arms |= {Key(UNFITTED, name): module for name, module in trained.items()}
         arms |= fitted_of_seed(inputs["calibration"], seed, domain)
         if regime.name == "oracle-kd":
-            arms[Key(UNFITTED, UNTRAINED)] = untrained(oracle, seed)
+            # the interface of a seed before any fit, without a net: what the original's E4 starts from
+            arms[Key(UNFITTED, UNTRAINED)] = redrawn(without_domain_net(oracle.config), seed).requires_grad_(False)
         if seed not in spec.closed_only and "lora" in inputs.keys():
             arms |= lora_of_seed(inputs["lora"], seed, scopes)
         teacher = None if regime.taught_by is None else trained[regime.taught_by]
         scores = score(arms, trained[REFERENCE], teacher, scopes, head, windows_per_batch=spec.windows_per_batch)
         rows += evidence_rows(scores, scopes, seed)
         draws += published_draws(scores, len(domain), seed=seed, rng_seeds=spec.rng_seeds, n_chunks=spec.n_chunks)
-    write_csv(outputs["evidence"], COLUMNS, rows)
-    write_csv(outputs["draws"], DRAW_COLUMNS, draws)
-    write_promise(outputs["manifest"], job.provenance())
+    write_evidence(outputs, rows, draws, job.provenance())
 
 
 def fitted_of_seed(manifests: list[str], seed: int, states: States) -> Arms:
@@ -66,11 +65,6 @@ def fitted_of_seed(manifests: list[str], seed: int, states: States) -> Arms:
     if not found:
         raise DataError(f"calibration: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
     return found
-
-
-def untrained(oracle: AbiModule, seed: int) -> AbiModule:
-    """Return the interface of a seed before any fit, without a net: what the original's E4 starts from."""
-    return redrawn(without_domain_net(oracle.config), seed).requires_grad_(False)
 
 
 def lora_of_seed(manifests: list[str], seed: int, scopes: Mapping[str, States]) -> Arms:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from abi.arms import atlas, budgets
 from abi.arms.forms import ArmForm
-from abi.arms.scores import DrawRow, EvidenceRow, Key, Score, evidence_rows, published_draws, score
+from abi.arms.metrics import DrawRow, EvidenceRow, Key, Score, evidence_rows, published_draws, score
 from abi.base.catalogue import (
     BEFORE,
     BEFORE_OFF,
@@ -24,9 +24,8 @@ from abi.base.catalogue import (
     ZERO_SHOT_OFF,
 )
 from abi.base.job import InputFiles, Job
-from abi.base.seeds import derive_seed
-from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, write_csv, write_promise
-from abi.models.module import AbiModule, with_net
+from abi.judge.evidence_files import write_evidence
+from abi.models.module import AbiModule, derive_seed, with_net
 from abi.models.saved import having, module_of_seed, read_head, read_states, updated
 from abi.models.states import Head, States
 from abi.plan.specs.studies import AtlasEvidence, EvaluateStudies, LawEvidence, UpdateEvidence
@@ -47,9 +46,7 @@ def run(job: Job[AtlasEvidence | LawEvidence | UpdateEvidence], inputs: InputFil
             agreeing = [one for one in scores if one.key.arm != judge]
             n_windows = len(scopes["domain"])
             draws += published_draws(agreeing, n_windows, seed=seed, rng_seeds=spec.rng_seeds, n_chunks=spec.n_chunks)
-    write_csv(outputs["evidence"], COLUMNS, rows)
-    write_csv(outputs["draws"], DRAW_COLUMNS, draws)
-    write_promise(outputs["manifest"], job.provenance())
+    write_evidence(outputs, rows, draws, job.provenance())
 
 
 def studies(spec: AtlasEvidence | LawEvidence | UpdateEvidence, inputs: InputFiles, seed: int) -> Iterator[Scored]:

@@ -1,25 +1,21 @@
 """Step fit_alignment: rotations from a redrawn target interface to the spaces the domain nets come from, per seed."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from abi.arms.alignment import fit_procrustes, pair_states
-from abi.arms.making import redrawn
 from abi.base.files import write_tensors
-from abi.base.job import InputFiles, Job
+from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import AlignmentEntry, AlignmentManifest
-from abi.models.module import AbiModule
+from abi.models.module import AbiModule, redrawn
 from abi.models.saved import check_same_text, module_of_seed, read_states, shape
 from abi.models.states import States
-from abi.plan.specs.arms import FitAlignment
-
-Spec = FitAlignment
+from abi.plan.specs.arms import FitAlignment as Spec
 
 
-def run(job: Job[FitAlignment], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `rotations` (safetensors: `<seed>.aligned`, `<seed>.own`) and `manifest` with how good each is.
 
     `aligned` maps the redrawn interface of the target to the source module's space, at positions that have read the

@@ -6,28 +6,26 @@ beside it.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from abi.base.job import InputFiles, Job
+from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import GenerationManifest, Sample
-from abi.base.seeds import derive_seed
 from abi.models.attach import attach, generate
 from abi.models.backbone import Backbone, load_checked
+from abi.models.module import derive_seed
 from abi.models.saved import UpdatedBackbone, module_of_seed
-from abi.plan.specs.studies import GenerateText
+from abi.plan.specs.studies import GenerateText as Spec
 
-Spec = GenerateText
 Arm = Literal["module", "plain"]
 
 PROMPT, TOKENS, WINDOWS = 20, 100, 4
 
 
-def run(job: Job[GenerateText], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest`: per seed the text with the module and without, the ratio of perplexities, how varied it is."""
     samples: list[Sample] = []
     for seed in job.spec.seeds:
@@ -47,9 +45,7 @@ def run(job: Job[GenerateText], inputs: InputFiles, outputs: Mapping[str, str]) 
 
 
 def sample(backbone: Backbone, prompt: Tensor, seed: int, arm: Arm) -> Sample:
-    """Return the greedy continuation of a prompt `[1, P]`: its text, the ratio of perplexities, the share of different
-    4-grams.
-    """
+    """Return the greedy continuation of a prompt `[1, P]` with its figures."""
     ids = generate(backbone, prompt, TOKENS)[0]
     made = ids[-TOKENS:].tolist()
     losses = token_losses(backbone, torch.cat([prompt[0], ids[-TOKENS:]]))[-TOKENS:]
@@ -66,9 +62,7 @@ def sample(backbone: Backbone, prompt: Tensor, seed: int, arm: Arm) -> Sample:
 
 @torch.no_grad()
 def token_losses(backbone: Backbone, ids: Tensor) -> Tensor:
-    """Return the CE in nats `[n - 1]` of every token after the first under the backbone as it is, with what is
-    attached.
-    """
+    """Return the CE in nats `[n - 1]` of every token after the first, under the backbone with what is attached."""
     logits = backbone.model(input_ids=ids.unsqueeze(0), use_cache=False).logits[0, :-1]
     return cross_entropy(logits.float(), ids[1:].long(), reduction="none")
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from abi.base.files import write_text
 from abi.base.job import Job
 from abi.base.page_manifests import Summary
-from abi.judge.combined import headline
-from abi.judge.results import read_result
+from abi.judge.results import headline, read_result
 from abi.plan.specs.judge import Summarise as Spec
 from abi.report.verdicts import summary_pages
 
@@ -19,7 +18,7 @@ def run(job: Job[Spec], inputs: Sequence[str], outputs: Mapping[str, str]) -> No
     found = headline(
         {result.claim.id: result.verdict for result in counted},
         {result.claim.id: result.verdict_at_strict_level for result in counted},
-        spec.protocol.criteria,
+        spec.protocol.criteria.level,
         spec.n_claims,
     )
     pages = summary_pages(results, found.sentence)

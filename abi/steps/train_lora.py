@@ -8,29 +8,26 @@ from typing import Any
 
 from torch import Tensor
 
-from abi.arms.data import FitData, Objective
-from abi.arms.fitting import Budget, Course, Task, gradient_tasks
+from abi.arms.fitting import Budget, Task, course, gradient_tasks
 from abi.arms.forms import FINALS, corrections
+from abi.arms.gradient import FitData, Objective
 from abi.arms.losses import head_loss
 from abi.base.catalogue import LORA
 from abi.base.errors import DataError
 from abi.base.files import sha256_file, sha256_tensors, write_tensors
-from abi.base.job import InputFiles, Job
+from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import BackboneManifest, LoraEntry, LoraManifest, ScopeRun
-from abi.base.seeds import derive_seed
 from abi.models.backbone import Backbone, Window, check_weights, final_states, load_backbone
 from abi.models.loop import BatchOrder, Schedule, Trained, fit
 from abi.models.lora import Adapted, LoraShape, adapt, lora_shape
-from abi.models.module import AbiModule
+from abi.models.module import AbiModule, derive_seed
 from abi.models.saved import check_backbone, check_same_text, module_of_seed, read_head, read_states, shape, spread
 from abi.models.states import States
-from abi.plan.specs.arms import TrainLora
+from abi.plan.specs.arms import TrainLora as Spec
 from abi.plan.specs.models import Shape
 
-Spec = TrainLora
 
-
-def run(job: Job[TrainLora], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest` and beside it one folder per seed and fit: the adapter, and the final states it gives."""
     spec, budget = job.spec, Budget.of(job.spec)
     train = read_states(inputs["train"], "train")
@@ -128,7 +125,9 @@ class Lora:
             fit=task.fit,
             draw=task.draw,
             seed=seed,
-            **Course.of(trained, schedule).figures(self.shape.n_parameters, frozen).plain(),
+            n_trainable=self.shape.n_parameters,
+            frozen_sha256=frozen,
+            **course(trained, schedule),
             folder=name,
             adapter_sha256=digest,
             finals_sha256=sha256_file(folder / FINALS),

@@ -2,27 +2,23 @@
 
 import math
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
-from abi.base.job import InputFiles, Job
+from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import BackboneManifest, BatchManifest, Member, UpdateFigures
-from abi.base.seeds import derive_seed
-from abi.base.typed import Provenance
 from abi.models.backbone import Backbone, Window, describe_backbone, load_checked, save_backbone
 from abi.models.loop import Schedule
+from abi.models.module import derive_seed
 from abi.models.saved import UpdatedBackbone, module_of_seed
 from abi.models.update import UpdateRecipe, general_loss, named, part_of_round, update
-from abi.plan.specs.studies import UpdateBackbone
+from abi.plan.specs.studies import UpdateBackbone as Spec
 from abi.text.documents import read_assigned
 
-Spec = UpdateBackbone
 
-
-def run(job: Job[UpdateBackbone], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest` (a batch) and in `folder` per seed `seed<n>.json` (a backbone's manifest), model and head."""
     spec, folder, members = job.spec, Path(outputs["folder"]), []
     documents = read_assigned(inputs["documents"], inputs["record"])
@@ -34,13 +30,19 @@ def run(job: Job[UpdateBackbone], inputs: InputFiles, outputs: Mapping[str, str]
     for seed in spec.seeds:
         name = named(spec.update, spec.way, spec.round, seed)
         backbone, figures = updated(spec, inputs, texts, held_out, seed, job.scratch / f"{seed}.safetensors")
-        manifest = save(backbone, folder, name, seed, job.provenance())
-        members.append(Member(seed=seed, files={manifest.name: sha256_file(manifest)}, figures=figures))
+        place = UpdatedBackbone(folder / f"seed{seed}.json")
+        shutil.rmtree(place.folder, ignore_errors=True)
+        save_backbone(backbone, place.model)
+        about = describe_backbone(
+            backbone, place.model, place.head, name=name, revision="updated", provenance=job.provenance()
+        )
+        about.write(place.manifest)
+        members.append(Member(seed=seed, files={place.manifest.name: sha256_file(place.manifest)}, figures=figures))
     BatchManifest(members=members, provenance=job.provenance()).write(outputs["manifest"])
 
 
 def updated(
-    spec: UpdateBackbone,
+    spec: Spec,
     inputs: InputFiles,
     texts: list[str],
     held_out: list[str],
@@ -51,8 +53,10 @@ def updated(
 
     Raises: DataError: a figure is not finite.
     """
-    base, window = BackboneManifest.read(inputs["backbone"]), Window.of(spec.window)
+    base, window, training = BackboneManifest.read(inputs["backbone"]), Window.of(spec.window), spec.training
     anchor, backbone = load_checked(inputs["model"], base), begin(inputs, base, seed)
+    schedule = Schedule.given(training.phases, training.weight_decay)
+    order = derive_seed("update", spec.update, spec.round, seed)  # both ways of a round see the text in one order
     name = named(spec.update, spec.way, spec.round, seed)
     before = general_loss(backbone, held_out, window)
     done = update(
@@ -60,7 +64,7 @@ def updated(
         anchor,
         texts,
         window,
-        recipe_of(spec, seed),
+        UpdateRecipe(schedule, training.batch, spec.trains, spec.stability, order),
         modules=[module_of_seed(inputs[f"source_{text}"], seed, base=base) for text in spec.holds],
         checkpoint=checkpoint,
         label=name,
@@ -72,29 +76,9 @@ def updated(
     return backbone, UpdateFigures(**figures)
 
 
-def recipe_of(spec: UpdateBackbone, seed: int) -> UpdateRecipe:
-    """Return how a seed's update is made; both ways of a seed and round see the text in one order."""
-    training = spec.training
-    order = derive_seed("update", spec.update, spec.round, seed)
-    schedule = Schedule.given(training.phases, training.weight_decay)
-    return UpdateRecipe(schedule, training.batch, spec.trains, spec.stability, order)
-
-
 def begin(inputs: InputFiles, base: BackboneManifest, seed: int) -> Backbone:
     """Return the backbone a round begins with: that of the round before, or the backbone itself."""
     if "before" not in inputs.keys():
         return load_checked(inputs["model"], base)
     before = UpdatedBackbone.of([inputs["before"]], seed)
     return load_checked(before.model, before.about())
-
-
-def save(backbone: Backbone, folder: Path, name: str, seed: int, provenance: Provenance) -> Path:
-    """Write an updated backbone with its head and its manifest, which is that of any backbone; return the manifest's
-    path.
-    """
-    place = UpdatedBackbone(folder / f"seed{seed}.json")
-    shutil.rmtree(place.folder, ignore_errors=True)
-    save_backbone(backbone, place.model)
-    about = describe_backbone(backbone, place.model, place.head, name=name, revision="updated", provenance=provenance)
-    about.write(place.manifest)
-    return place.manifest

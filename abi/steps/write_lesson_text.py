@@ -5,7 +5,7 @@ document of the domain. Every sequence begins with a token that a window of gene
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
 
@@ -14,25 +14,22 @@ from torch import Tensor
 
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
-from abi.base.job import InputFiles, Job
+from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import BackboneManifest, BatchManifest, Member, Split
-from abi.base.seeds import derive_seed
 from abi.models import attach
 from abi.models.backbone import Backbone, Window, load_checked
-from abi.models.module import AbiModule
+from abi.models.module import AbiModule, derive_seed
 from abi.models.saved import check_backbone, module_of_seed, read_states
-from abi.plan.specs.arms import WriteLessonText
+from abi.plan.specs.arms import WriteLessonText as Spec
 from abi.steps.write_states import write_splits
 from abi.text.documents import Document, split_of
-
-Spec = WriteLessonText
 
 LESSONS: tuple[Split, ...] = ("train", "calibration")
 TOGETHER = 160
 """Sequences that are drawn at once."""
 
 
-def run(job: Job[WriteLessonText], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest` (a batch) and in `folder` the states of every seed, role and split:
     `seed<n>.<role>.<split>.json`.
 
@@ -61,10 +58,10 @@ def run(job: Job[WriteLessonText], inputs: InputFiles, outputs: Mapping[str, str
 
 
 def written(
-    backbone: Backbone, module: AbiModule, first: Tensor, window: Window, spec: WriteLessonText, seed: int
+    backbone: Backbone, module: AbiModule, first: Tensor, window: Window, spec: Spec, seed: int
 ) -> list[Document]:
     """Return the documents of every split a backbone draws with a module. Args: first: tokens `[N]` to begin with."""
-    wanted = [(split, name) for split, n in spec.documents.of().items() for name in islice(names_of(split, spec), n)]
+    wanted = [(split, name) for split, n in spec.documents for name in islice(names_of(split, spec), n)]
     n_sequences = len(wanted) * spec.sequences
     generator = torch.Generator().manual_seed(derive_seed("written", seed))
     begin = first[torch.randint(len(first), (n_sequences,), generator=generator)].unsqueeze(1)
@@ -89,7 +86,7 @@ def written(
     return documents
 
 
-def names_of(split: str, spec: WriteLessonText) -> Iterator[str]:
+def names_of(split: str, spec: Spec) -> Iterator[str]:
     """Yield the names of written documents that their hash puts into a split, as it does with any group."""
-    shares, salt = spec.source.split.of(), spec.source.salt
+    shares, salt = dict(spec.source.split), spec.source.salt
     return (name for i in count() if split_of(name := f"written-{i}", shares, salt) == split)

@@ -7,13 +7,11 @@ from pathlib import Path
 from abi.base.files import ROOT, sha256_file, write_text
 from abi.base.job import Job
 from abi.base.page_manifests import FigureFile, ReportManifest, Summary
-from abi.base.typed import Provenance
 from abi.judge.results import read_result
 from abi.plan.specs.report import WriteReport as Spec
-from abi.report.figures.canvas import Drawing, write
-from abi.report.page import html, markdown
-from abi.report.page.build import page
-from abi.report.page.facts import gather
+from abi.report.blocks import html, markdown
+from abi.report.figures import write
+from abi.report.page import gather, page
 
 
 def run(job: Job[Spec], inputs: Mapping[str, Sequence[str]], outputs: Mapping[str, str]) -> None:
@@ -25,16 +23,11 @@ def run(job: Job[Spec], inputs: Mapping[str, Sequence[str]], outputs: Mapping[st
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     figures = {drawing.name: write(drawing, folder) for drawing in made.drawings()}
-    write_text(outputs["html"], html.render(made, figures))
-    write_text(outputs["markdown"], markdown.render(made))
-    ReportManifest(
-        verdicts={result.claim.id: result.verdict for result in results},
-        figures=[_file(drawing, folder) for drawing in made.drawings()],
-        provenance=Provenance.model_validate(job.provenance()),
-    ).write(outputs["record"])
-
-
-def _file(drawing: Drawing, folder: Path) -> FigureFile:
-    """Return a figure that was written, with the hashes of its two files."""
-    svg, csv = (sha256_file(folder / f"{drawing.name}.{kind}") for kind in ("svg", "csv"))
-    return FigureFile(name=drawing.name, caption=drawing.caption, svg=svg, csv=csv)
+    write_text(outputs["html"], html(made, figures))
+    write_text(outputs["markdown"], markdown(made))
+    files = []
+    for drawing in made.drawings():
+        svg, csv = (sha256_file(folder / f"{drawing.name}.{kind}") for kind in ("svg", "csv"))
+        files.append(FigureFile(name=drawing.name, caption=drawing.caption, svg=svg, csv=csv))
+    verdicts = {result.claim.id: result.verdict for result in results}
+    ReportManifest(verdicts=verdicts, figures=files, provenance=job.provenance()).write(outputs["record"])

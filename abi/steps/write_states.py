@@ -5,19 +5,17 @@ from functools import partial
 from pathlib import Path
 
 from abi.base.files import sha256_file
-from abi.base.job import Job
+from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import BackboneManifest, Shares, Split, StatesManifest
 from abi.base.typed import Provenance
 from abi.models.backbone import Backbone, Window, load_checked
 from abi.models.states import Head, Windows, make_windows, write_states
 from abi.models.tokenizers import encode
-from abi.plan.specs.models import WriteStates
+from abi.plan.specs.models import WriteStates as Spec
 from abi.text.documents import SPLITS, Document, assignment_sha256, read_assigned
 
-Spec = WriteStates
 
-
-def run(job: Job[WriteStates], inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write states (`train`, `calibration`, `test`: manifest paths, the tensors beside them)."""
     write_splits(
         job.spec,
@@ -31,7 +29,7 @@ def run(job: Job[WriteStates], inputs: Mapping[str, str], outputs: Mapping[str, 
 
 
 def write_splits(
-    spec: WriteStates,
+    spec: Spec,
     documents: Sequence[Document],
     base: BackboneManifest,
     model: str | Path,
@@ -63,13 +61,13 @@ def write_splits(
         ).write(manifest)
 
 
-def windows_of(backbone: Backbone, documents: Sequence[Document], split: str, spec: WriteStates) -> Windows:
+def windows_of(backbone: Backbone, documents: Sequence[Document], split: str, spec: Spec) -> Windows:
     """Return the windows of a split's documents, tokenized for a backbone."""
     return make_windows(
         [d for d in documents if d.split == split],
         partial(encode, backbone.tokenizer),
         Window.of(spec.window),
-        max_windows=spec.max_windows.of(split),
-        max_per_document=spec.max_windows_per_document.of(split),
+        max_windows=getattr(spec.max_windows, split),
+        max_per_document=getattr(spec.max_windows_per_document, split),
         min_scored=spec.min_scored,
     )

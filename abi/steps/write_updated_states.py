@@ -1,23 +1,18 @@
 """Step write_updated_states: states of updated backbones on a text, one per seed, written as those of any backbone."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from abi.base.files import sha256_file
-from abi.base.job import Job
+from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import BatchManifest, Member
 from abi.models.saved import UpdatedBackbone
-from abi.plan.specs.models import WriteUpdatedStates
+from abi.plan.specs.models import WriteUpdatedStates as Spec
 from abi.steps.write_states import write_splits
 from abi.text.documents import read_assigned
 
-Spec = WriteUpdatedStates
 
-
-def run(job: Job[WriteUpdatedStates], inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-    """Write `manifest` (a batch) and in `folder` per seed and split the states and their manifest
-    `seed<n>.<split>.json`.
-    """
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
+    """Write `manifest` (a batch) and in `folder` the states of every seed and split, `seed<n>.<split>.json`."""
     documents, folder, members = read_assigned(inputs["documents"], inputs["record"]), Path(outputs["folder"]), []
     for seed in job.spec.seeds:
         updated = UpdatedBackbone.of([inputs["updated"]], seed)

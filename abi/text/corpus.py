@@ -5,7 +5,7 @@ section 1).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
@@ -29,7 +29,7 @@ def build_text(spec: BuildText) -> list[Document]:
     )
     chosen: list[Document] = []
     per_group: dict[str, int] = {}
-    owner: dict[int, str] = {}
+    owner: dict[bytes, str] = {}
     total = 0
     for file in files:
         if total >= spec.max_bytes:
@@ -37,10 +37,13 @@ def build_text(spec: BuildText) -> list[Document]:
         if per_group.get(file.group, 0) >= spec.max_documents_per_group:
             continue
         document = _document(file, spec)
-        if document is None or _copied_share(document, owner) > spec.max_copied_share:
+        if document is None:
             continue
-        # The first group to show a line owns it; short lines (`return x`) are anybody's.
-        for line in _long_lines(document.text):
+        lines = _long_lines(document.text)
+        copied = sum(owner.get(line, document.group) != document.group for line in lines)
+        if lines and copied / len(lines) > spec.max_copied_share:
+            continue
+        for line in lines:  # the first group to show a line owns it
             owner.setdefault(line, document.group)
         per_group[file.group] = per_group.get(file.group, 0) + 1
         total += document.n_bytes
@@ -52,39 +55,23 @@ def build_text(spec: BuildText) -> list[Document]:
 def _document(file: RawFile, spec: BuildText) -> Document | None:
     if file.text is None and sha256_file(file.path) != file.key:
         raise DataError(f"{file.name}: is not the file its source recorded; reinstall {file.source} {file.version}")
-    text = _cut(
-        extract(read_text(file.path) if file.text is None else file.text, spec.extract, file.name),
-        spec.max_bytes_per_document,
-    )
-    size = len(text.encode())
-    if size < spec.min_bytes_per_document:
+    text = extract(read_text(file.path) if file.text is None else file.text, spec.extract, file.name)
+    data = text.encode()
+    if len(data) > spec.max_bytes_per_document:  # the longest head of whole lines that fits
+        text = data[: spec.max_bytes_per_document].decode(errors="ignore").rpartition("\n")[0] + "\n"
+        data = text.encode()
+    if len(data) < spec.min_bytes_per_document:
         return None
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(data).hexdigest()
     name = file.name if file.name.startswith(file.source) else f"{file.source}/{file.name}"
-    split = split_of(file.group, spec.split.of(), spec.salt)
-    return Document(name, file.group, file.source, file.version, digest, split, size, text)
+    split = split_of(file.group, dict(spec.split), spec.salt)
+    return Document(name, file.group, file.source, file.version, digest, split, len(data), text)
 
 
-def _cut(text: str, limit: int) -> str:
-    """Return the longest head of whole lines that fits the limit."""
-    if len(text.encode()) <= limit:
-        return text
-    return text.encode()[:limit].decode(errors="ignore").rpartition("\n")[0] + "\n"
-
-
-def _long_lines(text: str) -> set[int]:
-    return {hash_line(line.strip()) for line in text.splitlines() if len(line.strip()) >= 20}
-
-
-def hash_line(line: str) -> int:
-    """Return a hash of a line that is the same in every process."""
-    return int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), "big")
-
-
-def _copied_share(document: Document, owner: Mapping[int, str]) -> float:
-    lines = _long_lines(document.text)
-    copied = sum(1 for line in lines if owner.get(line, document.group) != document.group)
-    return copied / len(lines) if lines else 0.0
+def _long_lines(text: str) -> set[bytes]:
+    """Return the hashes of the lines that are long enough to be somebody's; short ones (`return x`) are anybody's."""
+    lines = {line.strip() for line in text.splitlines()}
+    return {hashlib.blake2b(line.encode(), digest_size=8).digest() for line in lines if len(line) >= 20}
 
 
 def _check_groups(documents: Sequence[Document], spec: BuildText) -> None:

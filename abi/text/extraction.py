@@ -30,14 +30,10 @@ def _docstring_nodes(text: str) -> list[tuple[ast.Expr, bool]]:
     """Return each docstring statement, in order, with whether it is the only statement of its block."""
     found = []
     for node in _blocks(ast.parse(text)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
-            first = node.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                found.append((first, len(node.body) == 1 and not isinstance(node, ast.Module)))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            match node.body:
+                case [ast.Expr(value=ast.Constant(value=str())) as first, *others]:
+                    found.append((first, not others and not isinstance(node, ast.Module)))
     return sorted(found, key=lambda pair: (pair[0].lineno, pair[0].col_offset))
 
 
@@ -81,9 +77,7 @@ IDENTIFIER = re.compile(r"`[^`\n]+`|\b\w+_\w+\b|\b[a-z]+[A-Z]\w*\b|\b\w+\.\w+\b|
 
 
 def strip_code(text: str) -> str:
-    """Return prose without fenced and literal blocks, doctests, directives, tables, rulers and lines that look like
-    code.
-    """
+    """Return prose without code blocks, doctests, directives, tables, rulers and lines that look like code."""
     kept: list[str] = []
     fenced, literal, doctest = False, -1, False
     for line in text.splitlines():
@@ -122,9 +116,7 @@ SUBSTITUTIONS = re.compile(r"(?:\|\w[^|]*\w\|\s*)+$")
 
 
 def strip_html(text: str) -> str:
-    """Return Markdown or reStructuredText without HTML tags and comments and without lines of images alone (badges);
-    code stays as it is.
-    """
+    """Return Markdown or reStructuredText without HTML and without lines of images alone (badges); code stays."""
     kept: list[str] = []
     for block, fenced in _blocks_of_code(text):
         if not fenced:

@@ -81,9 +81,7 @@ RULES: dict[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the kind (`text`, `number`, `date`) of its columns, and the table it refers to (its own name for the
-    first).
-    """
+    """A table: the kind (`text`, `number`, `date`) of its columns, and the table it refers to (the first to itself)."""
 
     name: str
     columns: Mapping[str, str]

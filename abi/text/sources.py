@@ -75,10 +75,7 @@ def _package_files(source: Package) -> list[RawFile]:
 
 
 def _metadata_files(source: Metadata) -> list[RawFile]:
-    """Return the descriptions of distributions (what a package index shows) in parts; a package is a group.
-
-    Raises: DataError: a package without a description.
-    """
+    """Return the descriptions of distributions (what a package index shows) in parts; a package is a group."""
     found = []
     for name, version in source.packages.items():
         body = (_installed(name, version).read_text("METADATA") or "").partition("\n\n")[2]
@@ -131,8 +128,14 @@ def _folder_files(source: Folder) -> list[RawFile]:
     if not root.is_dir():
         raise DataError(f"corpus source {root}: is not a folder; correct `path`")
     label = root.name if source.label is None else source.label
+    try:
+        paths = sorted(path for path in root.glob(source.pattern) if ".." not in path.relative_to(root).parts)
+    except (ValueError, NotImplementedError) as error:
+        raise DataError(
+            f"corpus source {root}: pattern {source.pattern!r} cannot be used ({error}); correct it"
+        ) from None
     found = []
-    for path in _matching(root, source.pattern):
+    for path in paths:
         if path.is_file():
             name = path.relative_to(root).as_posix()
             if any("\ud800" <= character <= "\udfff" for character in name):
@@ -143,18 +146,9 @@ def _folder_files(source: Folder) -> list[RawFile]:
     return found
 
 
-def _matching(root: Path, pattern: str) -> list[Path]:
-    """Return the paths below a folder that match a glob, sorted. Raises: DataError: it is no glob below the folder."""
-    try:
-        return sorted(path for path in root.glob(pattern) if ".." not in path.relative_to(root).parts)
-    except (ValueError, NotImplementedError) as error:
-        raise DataError(f"corpus source {root}: pattern {pattern!r} cannot be used ({error}); correct it") from None
-
-
 def _hub_files(source: HubData) -> list[RawFile]:
-    """Return the files of a data set of the Hugging Face hub at a pinned revision (from the local cache if it is
-    there).
-    """
+    """Return the files of a data set of the Hugging Face hub at a pinned revision, from the local cache if there."""
+    import pandas
     from huggingface_hub import snapshot_download
 
     name, revision, pattern = source.id, source.revision, source.pattern
@@ -171,20 +165,14 @@ def _hub_files(source: HubData) -> list[RawFile]:
         raise DataError(f"corpus source {name}: names no `column` of its parquet files; add it")
     found = []
     for path in sorted(Path(root).glob(pattern)):
-        texts = split_rows(_parquet_rows(path, source.column), source.heading)
-        for i, text in enumerate(texts):
+        try:
+            rows = pandas.read_parquet(path, columns=[source.column])[source.column]
+        except ImportError:
+            raise DataError(f"{path}: reading parquet needs pyarrow; run `.venv/bin/pip install pyarrow`") from None
+        for i, text in enumerate(split_rows(map(str, rows), source.heading)):
             title = f"{name}/{path.stem}/{i}"
             found.append(RawFile(title, title, name, revision, hashlib.sha256(text.encode()).hexdigest(), path, text))
     return found
-
-
-def _parquet_rows(path: Path, column: str) -> list[str]:
-    try:
-        import pandas
-
-        return [str(row) for row in pandas.read_parquet(path, columns=[column])[column]]
-    except ImportError:
-        raise DataError(f"{path}: reading parquet needs pyarrow; run `.venv/bin/pip install pyarrow`") from None
 
 
 def split_rows(rows: Iterable[str], heading: str | None) -> list[str]:
@@ -215,10 +203,7 @@ FINDERS: dict[str, Callable[[Any], list[RawFile]]] = {
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text.
-
-    Raises: DataError: it is binary or not UTF-8.
-    """
+    """Return a file's text. Raises: DataError: it is binary or not UTF-8."""
     try:
         text = path.read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from evidence_rows import RECONSTRUCTION, ROOT, TRANSFER, rows
 
-from abi.audit.results.findings import is_number, lookup
-from abi.audit.results.snapshot import write_manifest
+from abi.audit.record.arithmetic import lookup
+from abi.audit.record.data import is_number
+from abi.audit.results.places import write_manifest
 from abi.base.catalogue import KINDS
 from abi.base.files import sha256_file
 from abi.base.job import Job, code_of
@@ -33,9 +34,8 @@ from abi.base.names import AGREEMENT, CLOSED_FORM, PAGES
 from abi.judge import evidence_files
 from abi.judge.results import ClaimFacts
 from abi.plan.config import load
-from abi.plan.jobs import seeds_of
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, Summarise
-from abi.plan.workflow import Workflow
+from abi.plan.workflow import Workflow, seeds_of
 from abi.steps import judge_claim
 from abi.steps import judge_ladder as ladder
 from abi.steps import summarise as summary
@@ -59,7 +59,7 @@ def write_csv(path, frame):
 
 
 def write_promise(study, claim, path):
-    job = Job("evaluate_arms", study.evaluation_spec(claim, Path(path).stem), CODE, [], 1)
+    job = Job("evaluate_arms", study.of(claim).evidence_spec(Path(path).stem), CODE, [], 1)
     evidence_files.write_promise(path, job.provenance())
 
 
@@ -79,7 +79,7 @@ def fits_of_claim(claim):
 def evidence(claim, groups, levels):
     """Rows of every fit of a claim: no `native` in general-only, a ladder of three budgets as draws in few-shot."""
     n_seeds, n_closed = STUDY.config.seeds(claim), STUDY.config.closed_form_seeds(claim)
-    windows = STUDY.verdict_spec(claim)["budget"].get("windows", ())
+    windows = STUDY.of(claim).verdict_spec()["budget"].get("windows", ())
     claim, frames = STUDY.claim(claim), []
     base = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}[claim.kind] | (levels or {})
     base = {arm: level for arm, level in base.items() if arm != "native" or claim.regime != "general-only"}
@@ -131,12 +131,12 @@ def manifest(path, kind, rule, spec, body):
 
 
 def write_manifests(study, claim):
-    sha, budget = "a" * 64, study.verdict_spec(claim)["budget"]
+    sha, budget = "a" * 64, study.of(claim).verdict_spec()["budget"]
     steps = sum(p["steps"] for p in budget["phases"]["module"])
     fits = {fit: 0 if fit == CLOSED_FORM else steps for fit in fits_of_claim(study.claim(claim))}
     for variant in study.claim(claim).variants:
         fits[variant] = budget["variants"][variant].get("steps", steps)
-    for path in study.verdict_input(claim)["calibration"]:
+    for path in study.of(claim).verdict_input()["calibration"]:
         arms = [
             {"arm": arm, "fit": fit, "draw": 0, "seed": seed, "steps": trained, "n_trainable": 7 + seed,
              "frozen_sha256": sha, "domain_sha256": sha, "folder": f"{fit}/{arm}/{seed}",
@@ -144,8 +144,10 @@ def write_manifests(study, claim):
             for fit, trained in fits.items() for arm in study.claim(claim).arms if arm != "lora"
             for seed in seeds_of(Path(path).stem) if fit == CLOSED_FORM or seed <= study.config.seeds(claim)
         ]  # fmt: skip
-        manifest(path, "calibration", "calibrate_arms", study.calibration_spec(claim, Path(path).stem), {"arms": arms})
-    for path in study.verdict_input(claim).get("lora", []):
+        manifest(
+            path, "calibration", "calibrate_arms", study.of(claim).calibration_spec(Path(path).stem), {"arms": arms}
+        )
+    for path in study.of(claim).verdict_input().get("lora", []):
         fit, seeds = study.claim(claim).fit, seeds_of(Path(path).stem)
         arms = [
             {"arm": "lora", "fit": fit, "draw": 0, "seed": seed, "steps": steps, "n_trainable": 7, "frozen_sha256": sha,
@@ -154,9 +156,9 @@ def write_manifests(study, claim):
         ]  # fmt: skip
         body = {"base_model": "m", "base_sha256": sha, "rank": 1, "alpha": 2, "target_modules": ["h.0.c"], "n_interface": 7,
                 "n_trainable": 7, "scopes": {}, "arms": arms}  # fmt: skip
-        manifest(path, "lora", "train_lora", study.lora_spec(claim, Path(path).stem), body)
-    for role, (backbone, text, shape, kind) in study.modules_of(claim).items():
-        for path in (path for path in study.verdict_input(claim)[role] if not Path(path).exists()):
+        manifest(path, "lora", "train_lora", study.of(claim).lora_spec(Path(path).stem), body)
+    for role, (backbone, text, shape, kind) in study.of(claim).modules().items():
+        for path in (path for path in study.of(claim).verdict_input()[role] if not Path(path).exists()):
             spec = study.module_spec(text, shape, kind, Path(path).stem)
             modules = [
                 {"seed": seed, "folder": "m", "sha256": sha, "domain_sha256": sha, "steps": 3, "final_loss": 0.5,
@@ -164,7 +166,7 @@ def write_manifests(study, claim):
             ]  # fmt: skip
             manifest(path, "modules", "train_modules", spec, {"modules": modules})
             assert backbone in path
-    for path in study.verdict_input(claim)["backbones"]:
+    for path in study.of(claim).verdict_input()["backbones"]:
         if Path(path).exists():
             continue
         body = {
@@ -176,16 +178,16 @@ def write_manifests(study, claim):
 
 
 def judge(study, claim):
-    inputs = study.verdict_input(claim)
+    inputs = study.of(claim).verdict_input()
     paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
-    spec, code = JudgeClaim.model_validate(study.verdict_spec(claim)), code_of("judge_claim", {})
+    spec, code = JudgeClaim.model_validate(study.of(claim).verdict_spec()), code_of("judge_claim", {})
     job = Job("judge_claim", spec, code, paths, 1)
     judge_claim.run(job, inputs, {"result": study.result_file(claim)})
 
 
 def judge_ladder(study, claim):
     paths = study.result_files(study.claim(claim).rungs)
-    spec, code = JudgeLadder.model_validate(study.verdict_spec(claim)), code_of("judge_ladder", {})
+    spec, code = JudgeLadder.model_validate(study.of(claim).verdict_spec()), code_of("judge_ladder", {})
     job = Job("judge_ladder", spec, code, paths, 1)
     ladder.run(job, {"rungs": paths}, {"result": study.result_file(claim)})
 
@@ -222,7 +224,7 @@ def _built(claims, groups, levels):
                 judge_ladder(STUDY, claim)
                 continue
             kind, fit = STUDY.claim(claim).kind, STUDY.claim(claim).fit
-            frame, inputs = evidence(claim, groups, dict(levels)), STUDY.verdict_input(claim)
+            frame, inputs = evidence(claim, groups, dict(levels)), STUDY.of(claim).verdict_input()
             budgets = 3 if STUDY.claim(claim).regime == "few-shot" else 1
             for path in inputs["evidence"]:
                 write_csv(path, frame[frame["seed"].isin(seeds_of(Path(path).name.split(".")[0]))])
@@ -259,7 +261,7 @@ def regenerate(path, source):
     The manifest of altered evidence is forged too.
     """
     forged = [str(source)]
-    for manifest in STUDY.verdict_input(CLAIM)["manifests"]:
+    for manifest in STUDY.of(CLAIM).verdict_input()["manifests"]:
         if Path(source) in evidence_files.files_of(manifest).values():
             told = {key: part.plain() for key, part in evidence_files.promise_of(manifest).items()}
             edit(manifest, lambda document, told=told: document.update(told))

@@ -13,10 +13,9 @@ from made_results import STUDY, build, draws, facts_of, manifest, summarise, wri
 
 from abi.base.job import Job, code_of
 from abi.judge import evidence_files
-from abi.judge.kind import OfStudies
-from abi.judge.kinds import kind_of
-from abi.plan.jobs import seeds_of
+from abi.judge.kinds import OfStudies, kind_of
 from abi.plan.specs.judge import JudgeLadder, JudgeStudy
+from abi.plan.workflow import seeds_of
 from abi.steps import judge_ladder
 from abi.steps.judge_study import run
 
@@ -65,7 +64,7 @@ def names_of(claim, rounds):
 def evidence(claim_id, levels=None, groups=32):
     """Rows of every study of a claim: agreement on the held backbone, losses of every arm, a margin of every point of a law."""
     claim, frames = STUDY.config.studies[claim_id], []
-    for i, study in enumerate(names_of(claim, STUDY.rounds_of(claim_id))):
+    for i, study in enumerate(names_of(claim, STUDY.of(claim_id).rounds())):
         text = study.rpartition("-")[2] if claim.kind != "atlas" else study
         own = levels_of(claim_id, text) | (levels or {})
         frame = rows(
@@ -92,7 +91,7 @@ def evidence(claim_id, levels=None, groups=32):
 
 def write_manifests(claim_id):
     """Write what the verdict reads beside the evidence: modules, oracles, updates, generated text."""
-    for name, paths in STUDY.verdict_input(claim_id).items():
+    for name, paths in STUDY.of(claim_id).verdict_input().items():
         for path in (Path(p) for p in paths if not Path(p).exists()):
             batch, parts = path.stem, path.parts[2:]
             if parts[0] in ("modules", "updated_modules"):
@@ -122,27 +121,27 @@ def write_manifests(claim_id):
                     for arm in ("plain", "module")
                 ]
                 body = {"samples": samples, "ratio": 0.8, "ratio_plain": 0.8}
-                manifest(path, "generation", "generate_text", STUDY.generation_spec(claim_id), body)
+                manifest(path, "generation", "generate_text", STUDY.of(claim_id).generation_spec(), body)
             else:
                 raise AssertionError(name)
 
 
 def write_evidence(claim_id, frame):
-    inputs = STUDY.verdict_input(claim_id)
+    inputs = STUDY.of(claim_id).verdict_input()
     for place, drawn, told in zip(inputs["evidence"], inputs["draws"], inputs["manifests"], strict=True):
         batch = Path(told).stem
         write_csv(place, frame[frame["seed"].isin(seeds_of(batch))])
         write_csv(drawn, draws("s", "arm").assign(seed=seeds_of(batch)[0]))
         code = code_of("evaluate_studies", {})
-        job = Job("evaluate_studies", STUDY.evaluation_spec(claim_id, batch), code, [], 1)
+        job = Job("evaluate_studies", STUDY.of(claim_id).evidence_spec(batch), code, [], 1)
         evidence_files.write_promise(told, job.provenance())
 
 
 def judge_study(claim_id):
-    inputs = STUDY.verdict_input(claim_id)
+    inputs = STUDY.of(claim_id).verdict_input()
     paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
     code = code_of("judge_study", {})
-    job = Job("judge_study", JudgeStudy.model_validate(STUDY.verdict_spec(claim_id)), code, paths, 1)
+    job = Job("judge_study", JudgeStudy.model_validate(STUDY.of(claim_id).verdict_spec()), code, paths, 1)
     run(job, inputs, {"result": STUDY.result_file(claim_id)})
 
 
@@ -154,16 +153,20 @@ def make_study(claim_id, levels=None, groups=32):
 
 def make_aggregate():
     """The aggregate from the results of its rungs, which are there, and made-up alignments."""
-    inputs = STUDY.verdict_input(AGGREGATE)
+    inputs = STUDY.of(AGGREGATE).verdict_input()
     for path in inputs["alignments"]:
         claim, batch = path.split("/")[-2:]
         entries = [{**ALIGNED, "seed": s, "rotation": "aligned"} for s in seeds_of(Path(batch).stem)]
         manifest(
-            path, "alignment", "fit_alignment", STUDY.alignment_spec(claim, Path(batch).stem), {"alignments": entries}
+            path,
+            "alignment",
+            "fit_alignment",
+            STUDY.of(claim).alignment_spec(Path(batch).stem),
+            {"alignments": entries},
         )
     code = code_of("judge_ladder", {})
     flat = [*inputs["rungs"], *inputs["alignments"]]
-    job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.verdict_spec(AGGREGATE)), code, flat, 1)
+    job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.of(AGGREGATE).verdict_spec()), code, flat, 1)
     judge_ladder.run(job, inputs, {"result": STUDY.result_file(AGGREGATE)})
 
 

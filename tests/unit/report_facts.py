@@ -10,13 +10,12 @@ from abi.audit.record.judgement import load as load_record
 from abi.base.files import ROOT
 from abi.judge.results import result_of
 from abi.plan.config import load
-from abi.plan.pages import report_spec
 from abi.plan.specs.report import WriteReport
 from abi.plan.workflow import Workflow
-from abi.report.page.facts import Facts, gather
+from abi.report.page import Facts, gather
 
 STUDY = Workflow(load("tiny"))
-SPEC = WriteReport.model_validate(report_spec(STUDY))
+SPEC = WriteReport.model_validate(STUDY.report_spec())
 HEADLINE = "0 of 3 published claims SUPPORTED"
 
 

@@ -70,7 +70,7 @@ def documents_of(study, text, n=160):
     for i in range(n):
         body = "\n".join(line() for _ in range(14)) + "\n"
         digest, group = hashlib.sha256(body.encode()).hexdigest(), f"{text}{i}"
-        split = split_of(group, study.split_of(text).of(), study.scale.salt)
+        split = split_of(group, dict(study.scale.split_of(text)), study.scale.salt)
         found.append(Document(f"{text}/{i}", group, "made", "1", digest, split, len(body.encode()), body))
     return found
 
@@ -145,7 +145,7 @@ class World:
 
     def update_inputs(self, update, stage, batch):
         """Inputs of an update, all there."""
-        definition = self.study.update_definition(update)
+        definition = self.study.scale.updates[update]
         self.text(definition.text)
         self.backbone(definition.backbone)
         for text in definition.holds:
@@ -185,13 +185,13 @@ class World:
     def before_evidence(self, claim_id):
         """Make everything that the evidence of a claim reads."""
         claim, whole = self.study.config.studies[claim_id], f"1-{self.study.config.seeds(claim_id)}"
-        for of in self.study.modules_of(claim_id).values():
+        for of in self.study.of(claim_id).modules().values():
             self.modules(of)
         for text in claim.texts if claim.kind == "atlas" else ():
             self.states(claim.backbone, text)
-        for update in self.study.updates_of(claim_id):
+        for update in self.study.of(claim_id).updates():
             for batch in self.study.update_batches(update, whole):
-                for stage in self.study.stages_of(claim_id):
+                for stage in self.study.of(claim_id).stages():
                     for text in claim.texts:
                         self.updated_states(update, stage, text, batch)
                         if stage.startswith("held."):
@@ -201,17 +201,17 @@ class World:
         if not self.once("evidence", claim_id):
             return
         self.before_evidence(claim_id)
-        wanted = self.study.verdict_input(claim_id)
+        wanted = self.study.of(claim_id).verdict_input()
         for evidence, draws, manifest in zip(wanted["evidence"], wanted["draws"], wanted["manifests"], strict=True):
-            inputs = self.study.evaluation_input(claim_id, Path(manifest).stem)
-            running = job("evaluate_studies", self.study.evaluation_spec(claim_id, Path(manifest).stem), inputs)
+            inputs = self.study.of(claim_id).evidence_input(Path(manifest).stem)
+            running = job("evaluate_studies", self.study.of(claim_id).evidence_spec(Path(manifest).stem), inputs)
             outputs = {"evidence": evidence, "draws": draws, "manifest": manifest}
             evaluate_studies.run(running, inputs, outputs)
 
     def verdict(self, claim_id):
         """Judge a claim; return its result file."""
         self.evidence(claim_id)
-        inputs = {k: v for k, v in self.study.verdict_input(claim_id).items() if k != "generation"}
+        inputs = {k: v for k, v in self.study.of(claim_id).verdict_input().items() if k != "generation"}
         path = self.study.result_file(claim_id)
-        run(job("judge_study", self.study.verdict_spec(claim_id), inputs), inputs, {"result": path})
+        run(job("judge_study", self.study.of(claim_id).verdict_spec(), inputs), inputs, {"result": path})
         return read_result(path)

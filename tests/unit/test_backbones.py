@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from made_arms import PROVENANCE, edited
 from safetensors.torch import load_file, save_file
 
-from abi.models.backbone import Backbone, Window, describe_backbone, load_backbone, save_backbone, save_head, targets
+from abi.base.files import write_tensors
+from abi.models.backbone import Backbone, Window, describe_backbone, load_backbone, save_backbone, targets
 from abi.models.build import build_backbone, download_backbone
 from abi.models.states import Head
 from abi.models.tokenizers import build_tokenizer, encode, pack, spellings, vocabulary_hash
@@ -62,7 +63,8 @@ def test_a_saved_backbone_has_the_facts_of_the_one_in_memory(backbone, saved, tm
 @torch.no_grad()
 def test_the_stored_final_state_through_the_stored_head_is_the_models_own_logits(backbone, tokens, window_of, tmp_path):
     window = window_of(backbone)
-    save_head(backbone, tmp_path / "head.safetensors")
+    tensors, scale = backbone.head()
+    write_tensors(tmp_path / "head.safetensors", tensors, {"scale": repr(scale)})
     final = backbone.hidden_states(tokens, window)[-1]
     logits = Head.read(tmp_path / "head.safetensors").logits(final)
     torch.testing.assert_close(logits, backbone.logits(tokens, window), rtol=1e-5, atol=1e-6)

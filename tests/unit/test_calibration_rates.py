@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy.stats import ortho_group
 
-from abi.arms.data import FitData, Lesson, Objective
+from abi.arms.fitting import Nets
 from abi.arms.forms import LinearMap, LogitBias, corrections
 from abi.arms.general_lesson import carried_corrections
+from abi.arms.gradient import FitData, Objective
 from abi.arms.losses import correction_mse
-from abi.arms.making import Nets
 from abi.base.catalogue import REGIMES
 from abi.models.loop import Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
@@ -53,7 +53,7 @@ class Fake:
         nets = Nets(source=net, oracle=net, before=net, own=own, aligned=aligned)
         if self.regime == "general-only":
             lessons = [
-                Lesson(s.positions(torch.arange(60)), self.head, torch.randn(60, 11).half())
+                FitData(s.positions(torch.arange(60)), self.head, shift=torch.randn(60, 11).half())
                 for s in (self.states, self.held)
             ]
             teacher = carried_corrections(lessons[0], 1e-3)
@@ -116,9 +116,9 @@ def test_the_objective_is_the_fits_own_on_all_windows(make_states, head, monkeyp
     teacher = corrections(AbiModule(CONFIG).requires_grad_(False), states)
     data = FitData(states, head, teacher)
     own = rates.objective_on(model, data, Objective("correction-mse"))
-    assert own == pytest.approx(float(correction_mse(model(states.taps((2,), slice(None))), teacher)), rel=1e-5)
+    assert own == pytest.approx(float(correction_mse(model.correction(states, slice(None)), teacher)), rel=1e-5)
     ce = rates.objective_on(model, data, Objective("ce"))
-    logits = head.logits(states.final(slice(None)) + model(states.taps((2,), slice(None)))).flatten(0, 1)
+    logits = head.logits(states.final(slice(None)) + model.correction(states, slice(None))).flatten(0, 1)
     wanted = torch.nn.functional.cross_entropy(logits, states.targets(slice(None)).flatten())
     assert ce == pytest.approx(float(wanted), rel=1e-5)
     monkeypatch.setattr(rates, "POSITIONS", 7)

@@ -7,10 +7,9 @@ from pydantic import ValidationError
 
 from abi.base.catalogue import KINDS
 from abi.base.errors import EvidenceError, TamperError
-from abi.judge.combined import headline, strict_level
-from abi.judge.kinds.reconstruction import judge_reconstruction
-from abi.judge.kinds.transfer import judge_transfer
-from abi.judge.results import Fit
+from abi.judge.fits import Fit
+from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
+from abi.judge.results import headline, level_of_one
 from abi.judge.tables import fit_tables, validate
 from abi.judge.verdict import published_criteria
 from abi.plan.specs.judge import Criteria, Protocol
@@ -226,26 +225,26 @@ def test_published_criteria_are_met_by_placebos_too():
 
 def test_a_headline_says_how_many_stay_supported():
     verdicts = {"strong": "SUPPORTED", "weak": "SUPPORTED", "no": "REFUTED"}
-    found = headline(verdicts, {**verdicts, "weak": "INCONCLUSIVE"}, CRITERIA)
+    found = headline(verdicts, {**verdicts, "weak": "INCONCLUSIVE"}, CRITERIA.level, 3)
     assert found.sentence == "2 of 3 claims SUPPORTED; 1 of 3 stay SUPPORTED with intervals of 0.98333"
-    assert found.level == strict_level(CRITERIA, 3)
+    assert found.level == level_of_one(CRITERIA.level, 3)
 
 
 def test_a_marginal_claim_does_not_survive_a_long_headline():
     levels = {"transferred": 0.82}
     assert judge(levels).verdict == "SUPPORTED"
-    assert judge(levels, level=strict_level(CRITERIA, 1000)).verdict == "INCONCLUSIVE"
+    assert judge(levels, level=level_of_one(CRITERIA.level, 1000)).verdict == "INCONCLUSIVE"
 
 
 def test_a_stricter_level_widens_every_interval():
-    usual, strict = judge(), judge(level=strict_level(CRITERIA, 5))
+    usual, strict = judge(), judge(level=level_of_one(CRITERIA.level, 5))
     for a, b in zip(usual.tests + usual.vacuous, strict.tests + strict.vacuous, strict=True):
         assert a.interval.half < b.interval.half
 
 
 def test_headline_of_different_claims_raises():
     with pytest.raises(EvidenceError, match="the same claims"):
-        headline({"a": "SUPPORTED"}, {"b": "SUPPORTED"}, CRITERIA)
+        headline({"a": "SUPPORTED"}, {"b": "SUPPORTED"}, CRITERIA.level, 1)
 
 
 def test_the_numbers_come_from_the_criteria():

@@ -6,8 +6,7 @@ from evidence_rows import CRITERIA, rows
 
 from abi.judge.tables import fit_tables, validate
 from abi.plan.config import load
-from abi.plan.jobs import seeds_of
-from abi.plan.workflow import Workflow
+from abi.plan.workflow import Workflow, seeds_of
 
 STUDY = Workflow(load("tiny"))
 CLAIM = "gpt2_to_qwen"
@@ -15,7 +14,7 @@ CLAIM = "gpt2_to_qwen"
 
 def test_modules_alignments_and_evidence_cover_all_of_them():
     assert (STUDY.config.seeds(CLAIM), STUDY.config.closed_form_seeds(CLAIM)) == (5, 10)
-    inputs = STUDY.verdict_input(CLAIM)
+    inputs = STUDY.of(CLAIM).verdict_input()
     for key in ("source", "oracle", "reference", "calibration"):
         assert [
             seed for path in inputs[key] for seed in seeds_of(path.rpartition("/")[2].removesuffix(".json"))
@@ -23,16 +22,16 @@ def test_modules_alignments_and_evidence_cover_all_of_them():
 
 
 def test_regimes_that_share_an_alignment_share_its_batches():
-    whole, few = (STUDY.calibration_input(claim, "1-5")["alignment"] for claim in (CLAIM, f"{CLAIM}_few_shot"))
+    whole, few = (STUDY.of(claim).calibration_input("1-5")["alignment"] for claim in (CLAIM, f"{CLAIM}_few_shot"))
     assert whole == few == [f"results/tiny/alignments/{CLAIM}/1-10.json"]
 
 
 def test_few_shot_has_no_closed_form_and_lora_no_more_seeds():
     assert STUDY.config.closed_form_seeds(f"{CLAIM}_few_shot") == 5
-    assert STUDY.lora_files(CLAIM, "1-10")["lora"] == [f"results/tiny/lora/{CLAIM}/1-5.json"]
-    assert STUDY.lora_files(CLAIM, "6-10") == {}
-    assert STUDY.calibration_spec(CLAIM, "6-10")["closed_only"] == [6, 7, 8, 9, 10]
-    assert STUDY.calibration_spec(CLAIM, "1-5")["closed_only"] == []
+    assert STUDY.of(CLAIM).lora_files("1-10")["lora"] == [f"results/tiny/lora/{CLAIM}/1-5.json"]
+    assert STUDY.of(CLAIM).lora_files("6-10") == {}
+    assert STUDY.of(CLAIM).calibration_spec("6-10")["closed_only"] == [6, 7, 8, 9, 10]
+    assert STUDY.of(CLAIM).calibration_spec("1-5")["closed_only"] == []
 
 
 def test_a_claim_without_the_key_has_one_number_of_seeds():
@@ -44,4 +43,4 @@ def test_each_fit_is_judged_on_its_own_seeds_and_none_counts_as_dropped(fit, see
     both = rows(n_seeds=6, fit="closed-form"), rows(n_seeds=3, fit="kd", seed=1)
     frame = validate(pd.concat([both[0], both[1][both[1]["fit"] != "-"]], ignore_index=True))
     found = fit_tables(frame, fit=fit, criteria=CRITERIA)
-    assert (len(found.seeds), found.dropped_seeds) == (seeds, ())
+    assert (len(found.counts.seeds), found.counts.dropped.seeds) == (seeds, [])

@@ -10,7 +10,8 @@ from jsonschema import Draft202012Validator
 
 from abi.base.errors import ConfigError
 from abi.plan import config
-from abi.plan.schemas import FOLDER, schema_files
+from abi.plan.config import SCHEMAS, schema_files
+from abi.plan.yaml_files import read_scale, scales
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,9 +24,9 @@ def root(tmp_path):
 
 def edit(root, name, change):
     path = root / "config" / name
-    content = yaml.safe_load(path.read_text())
+    content = yaml.load(path.read_text(), yaml.CSafeLoader)
     change(content)
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False))
 
 
 def sentence(root, scale="tiny"):
@@ -41,7 +42,7 @@ def told(root, scale="tiny"):
     return str(error.value).splitlines()
 
 
-@pytest.mark.parametrize("scale", config.scales())
+@pytest.mark.parametrize("scale", scales())
 def test_every_shipped_scale_is_valid(scale):
     assert config.load(scale).claims
 
@@ -49,7 +50,7 @@ def test_every_shipped_scale_is_valid(scale):
 def test_the_schemas_are_those_of_the_models():
     for path, text in schema_files().items():
         assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path} is out of date; run `make docs`"
-    assert {path.name for path in (ROOT / FOLDER).iterdir()} == {Path(path).name for path in schema_files()}
+    assert {path.name for path in (ROOT / SCHEMAS).iterdir()} == {Path(path).name for path in schema_files()}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_the_schemas_are_those_of_the_models():
     ],
 )
 def test_the_files_of_config_fit_their_schema(name, file):
-    validator = Draft202012Validator(json.loads((ROOT / FOLDER / f"{name}.schema.json").read_text(encoding="utf-8")))
+    validator = Draft202012Validator(json.loads((ROOT / SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8")))
     given = yaml.safe_load((ROOT / "config" / file).read_text(encoding="utf-8"))
     assert not list(validator.iter_errors(given))
     assert not validator.is_valid({**given, "extra": 1})
@@ -305,7 +306,7 @@ def test_a_lock_that_is_none_is_refused(root, lock):
 
 
 def test_a_scale_extends_another_key_by_key(root):
-    tiny, smoke = (config.read_scale(name, root / "config/scales") for name in ("tiny", "smoke"))
+    tiny, smoke = (read_scale(name, root / "config/scales") for name in ("tiny", "smoke"))
     assert smoke.calibration["kd"].temperature == tiny.calibration["kd"].temperature
     assert smoke.backbones["t5_large"].build.pretraining.lr == tiny.backbones["t5_large"].build.pretraining.lr
     assert smoke.calibration["kd"].phases["module"] != tiny.calibration["kd"].phases["module"]
@@ -318,22 +319,22 @@ def test_scales_that_extend_each_other_are_refused(root):
 
 def test_a_lock_pins_what_was_unpinned(root):
     revision = "0" * 40
-    names = [name for name, b in config.read_scale("paper", root / "config/scales").backbones.items() if b.hub]
+    names = [name for name, b in read_scale("paper", root / "config/scales").backbones.items() if b.hub]
     lock = {"backbones": dict.fromkeys(names, revision), "sources": {"Salesforce/wikitext": revision}}
     (root / "config/scales/paper.lock.yaml").write_text(yaml.safe_dump(lock))
-    assert config.read_scale("paper", root / "config/scales").unpinned() == []
+    assert read_scale("paper", root / "config/scales").unpinned() == []
 
 
 def test_paper_is_unpinned_until_abi_pin_has_run():
-    scale = config.read_scale("paper", ROOT / "config/scales")
+    scale = read_scale("paper", ROOT / "config/scales")
     if not (ROOT / "config/scales/paper.lock.yaml").exists():
         with pytest.raises(ConfigError, match="abi pin --scale paper"):
-            config.require_pinned(scale, "paper")
+            scale.require_pinned()
 
 
 def test_pinned_text_sources_are_the_locked_versions():
     lock = (ROOT / "envs/requirements.lock").read_text()
-    for place in config.read_scale("tiny", ROOT / "config/scales").sources["wheels"]:
+    for place in read_scale("tiny", ROOT / "config/scales").sources["wheels"]:
         assert f"{place.package}=={place.version} " in lock
         assert metadata.version(place.package) == place.version
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from abi.arms.forms import LogitBias
-from abi.arms.metrics import evaluate
-from abi.arms.scores import Key, evidence_rows, published_draws, score
+from abi.arms.metrics import Key, evaluate, evidence_rows, published_draws, score
 from abi.base.names import AGREEMENT
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS
 from abi.models.module import AbiModule, ModuleConfig

@@ -11,10 +11,9 @@ import torch
 import yaml
 from made_arms import BASE
 
-from abi.arms.data import Batch, FitData, Objective
-from abi.arms.fitting import Budget, fit_all
+from abi.arms.fitting import Budget, Nets, fit_all
 from abi.arms.forms import corrections
-from abi.arms.making import Nets
+from abi.arms.gradient import Batch, FitData, Objective
 from abi.base import catalogue
 from abi.base.catalogue import REGIMES
 from abi.base.digest import code_digest
@@ -25,10 +24,9 @@ from abi.models.build import build_backbone
 from abi.models.loop import Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
 from abi.plan.config import load
-from abi.plan.jobs import seeds_of
 from abi.plan.specs.models import Build
 from abi.plan.specs.text import BuildText
-from abi.plan.workflow import Workflow
+from abi.plan.workflow import Workflow, seeds_of
 from abi.plan.yaml_files import merge, scales
 from abi.text.corpus import build_text
 
@@ -107,32 +105,32 @@ def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(study, te
 
 
 def test_the_claim_of_the_page_gets_its_jobs(study):
-    assert set(study.modules_of(CLAIM)) == {"source", "oracle", "reference"}
+    assert set(study.of(CLAIM).modules()) == {"source", "oracle", "reference"}
     seeds = [seed for batch in study.batches("evaluation", study.config.seeds(CLAIM)) for seed in seeds_of(batch)]
     assert seeds == [1, 2, 3, 4, 5]
     assert set(study.config.claims) >= {CLAIM, f"{CLAIM}_few_shot", f"{CLAIM}_general_only"}
     assert study.result_file(CLAIM) == "results/tiny/t5_to_smollm_results.json"
-    assert f"results/tiny/evidence/{CLAIM}/1-5.csv.gz" in study.verdict_input(CLAIM)["evidence"]
+    assert f"results/tiny/evidence/{CLAIM}/1-5.csv.gz" in study.of(CLAIM).verdict_input()["evidence"]
 
 
 def test_the_update_of_the_page_is_made_both_ways_and_read_before_and_after(study):
-    assert study.stages_of(UPDATE) == ["held.1", "free.1"]
-    assert study.stages_of(SUCCESSION) == ["held.1", "free.1", "held.2", "free.2"]
+    assert study.of(UPDATE).stages() == ["held.1", "free.1"]
+    assert study.of(SUCCESSION).stages() == ["held.1", "free.1", "held.2", "free.2"]
     held, free = (study.update_spec("smollm_general", f"{way}.1", "1-3") for way in ("held", "free"))
     assert held | {"way": "free", "holds": [], "stability": 0.0} == free
-    inputs = study.evaluation_input(SUCCESSION, "1-3")
+    inputs = study.of(SUCCESSION).evidence_input("1-3")
     for role in ("source", "oracle", "before"):
         assert {f"{role}_python", f"{role}_{TEXT}"} <= set(inputs)
     assert len(inputs["oracles"]) == 4
-    assert study.generation_files(UPDATE) == {"generation": [f"results/tiny/generation/{UPDATE}.json"]}
+    assert study.of(UPDATE).generation_files() == {"generation": [f"results/tiny/generation/{UPDATE}.json"]}
     assert study.result_file(UPDATE) == f"results/tiny/{UPDATE}.json"
 
 
 def test_the_atlas_of_the_page_has_a_chart_per_domain(study):
-    inputs = study.evaluation_input(ATLAS, "1-3")
+    inputs = study.of(ATLAS).evidence_input("1-3")
     for text in ("python", "general", TEXT):
         assert {f"oracle_{text}", f"reference_{text}", f"train_{text}", f"test_{text}"} <= set(inputs)
-    assert study.evaluation_spec(ATLAS, "1-3")["mixture"] == ["python", TEXT]
+    assert study.of(ATLAS).evidence_spec("1-3")["mixture"] == ["python", TEXT]
 
 
 def test_a_claim_about_a_text_that_its_update_does_not_hold_is_refused(root, tmp_path):
@@ -185,7 +183,7 @@ def test_a_claim_may_list_the_arm_of_the_page_once_it_is_there(root, tmp_path, e
     content = yaml.safe_load(path.read_text())
     content["claims"][CLAIM]["extra_arms"] = {"oracle-kd": [ARM]}
     path.write_text(yaml.safe_dump(content))
-    assert ARM in Workflow(load("tiny", tmp_path)).calibration_spec(CLAIM, "1-3")["arms"]
+    assert ARM in Workflow(load("tiny", tmp_path)).of(CLAIM).calibration_spec("1-3")["arms"]
 
 
 def test_an_arm_that_is_nowhere_is_refused(root, tmp_path):
@@ -210,7 +208,7 @@ def test_the_arm_of_the_page_is_fitted_with_its_net_frozen(make_states, head, tm
 
 PLANNED = """
 from typing import Literal
-from abi.plan.kinds.update import OfUpdate
+from abi.plan.kinds.studies import OfUpdate
 from abi.plan.specs.judge import UpdateClaim
 
 class DriftClaim(UpdateClaim):
@@ -220,7 +218,7 @@ class OfDrift(OfUpdate):
     def seen(self, batch):
         return super().seen(batch) | {"kind": "update"}
 
-GIVEN, JOBS = DriftClaim, OfDrift
+PLANNED = {"drift": (DriftClaim, OfDrift)}
 """
 JUDGED = """
 from dataclasses import replace
@@ -238,9 +236,9 @@ from abi.plan.specs.judge import JudgeStudy
 from abi.plan.workflow import Workflow
 
 study = Workflow(load("tiny"))
-spec = JudgeStudy.model_validate(study.verdict_spec("t5_drift"))
-assert spec.claim.kind == "drift" and spec.claim.texts == ["python"] and spec.plain() == study.verdict_spec("t5_drift")
-assert study.evaluation_input("t5_drift", "1-3") == study.evaluation_input("t5_update", "1-3")
+spec = JudgeStudy.model_validate(study.of("t5_drift").verdict_spec())
+assert spec.claim.kind == "drift" and spec.claim.texts == ["python"] and spec.plain() == study.of("t5_drift").verdict_spec()
+assert study.of("t5_drift").evidence_input("1-3") == study.of("t5_update").evidence_input("1-3")
 assert study.result_file("t5_drift") == "results/tiny/t5_drift.json"
 assert judged_kinds()["drift"].studies(spec.claim, 1) == ["round1-python"]
 print(code_digest("abi/steps/judge_study.py"))

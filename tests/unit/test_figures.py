@@ -5,8 +5,20 @@ from report_facts import results, unknown
 
 from abi.base.catalogue import ARMS, ROLES
 from abi.judge.fits import ArmFigures, Figure
-from abi.report.figures import dots, graph, lines
-from abi.report.figures.canvas import CYCLE, Drawing, colour_of, name_of, svg_of, write
+from abi.report.figures import (
+    CYCLE,
+    Drawing,
+    arms,
+    colour_of,
+    curve,
+    layout,
+    matrix,
+    name_of,
+    reduced,
+    rules,
+    svg_of,
+    write,
+)
 
 
 def draw(panel):
@@ -41,7 +53,7 @@ def test_every_known_arm_has_the_colour_of_its_role_and_no_two_roles_share_one()
 
 def test_every_seed_is_a_dot_and_the_threshold_a_line():
     [result] = [r for r in results() if r.claim.id == "t5_to_gpt2"]
-    drawings = {d.name: d for d in dots.drawings("t5_to_gpt2", "kd", result.fits["kd"])}
+    drawings = {d.name: d for d in arms("t5_to_gpt2", "kd", result.fits["kd"])}
     js, text = (svg_of(drawings[f"arms-t5_to_gpt2-kd-{metric}"]) for metric in ("js_nats", "bits_per_byte"))
     n_arms = len(drawings["arms-t5_to_gpt2-kd-js_nats"].rows)
     assert js.count("<use ") >= n_arms * (5 + 1)
@@ -52,14 +64,14 @@ def test_every_seed_is_a_dot_and_the_threshold_a_line():
 
 def test_a_ladder_of_budgets_is_named_in_the_caption():
     [result] = [r for r in results() if r.claim.id == "gpt2_to_qwen_few_shot"]
-    assert "mean over 3 draws or budgets" in dots.drawings("x", "ce", result.fits["ce"])[0].caption
+    assert "mean over 3 draws or budgets" in arms("x", "ce", result.fits["ce"])[0].caption
 
 
 def test_metrics_that_are_not_known_are_drawn_all_the_same():
     entry = Figure(mean=1.5, lower=None, upper=None, per_seed={"1": 1.5}, msd=None, mss=None, mse=None)
-    arms = {"new": ArmFigures(draws=1, general={"efficacy": entry})}
-    [drawing] = dots.drawings("x", "y", study().model_copy(update={"arms": arms}))
-    assert (drawing.name, drawing.rows) == ("arms-x-y-efficacy", (("new", 1.5, None, None, 1.5),))
+    figures = {"new": ArmFigures(draws=1, general={"efficacy": entry})}
+    [drawing] = arms("x", "y", study().model_copy(update={"arms": figures}))
+    assert (drawing.name, drawing.rows) == ("arms-x-y-efficacy", [("new", 1.5, None, None, 1.5)])
     assert "efficacy (general)" in drawing.caption
     assert ">new</text>" in svg_of(drawing)
 
@@ -69,25 +81,25 @@ def study():
 
 
 def test_a_study_without_arms_has_no_figure():
-    assert dots.drawings("x", "y", study().model_copy(update={"arms": {}})) == []
+    assert arms("x", "y", study().model_copy(update={"arms": {}})) == []
 
 
 def test_a_single_cell_and_a_single_point_are_drawn():
     found = unknown()
-    matrix = found.matrices[0].model_copy(update={"rows": ["a"], "columns": ["b"], "values": [[0.5]]})
-    assert ">0.5</text>" in svg_of(lines.matrix("x", matrix))
+    cell = found.matrices[0].model_copy(update={"rows": ["a"], "columns": ["b"], "values": [[0.5]]})
+    assert ">0.5</text>" in svg_of(matrix("x", cell))
     for y in (2.0, None):
         series = found.curves[0].series[0].model_copy(update={"x": [1.0], "y": [y], "lower": None, "upper": None})
-        assert "<svg" in svg_of(lines.curve("x", found.curves[0].model_copy(update={"series": [series]})))
+        assert "<svg" in svg_of(curve("x", found.curves[0].model_copy(update={"series": [series]})))
 
 
 def test_rules_lie_below_what_they_need_and_implied_edges_are_left_out():
     edges = [("a", "b"), ("b", "c"), ("a", "c"), ("a", "d"), ("d", "c")]
-    places = graph.layout(edges)
+    places = layout(edges)
     assert all(places[start][1] < places[end][1] for start, end in edges)
     assert len(set(places.values())) == len(places)
-    assert set(graph.reduced(edges)) == {("a", "b"), ("b", "c"), ("a", "d"), ("d", "c")}
-    assert ">a</text>" in svg_of(graph.drawing(edges))
+    assert set(reduced(edges)) == {("a", "b"), ("b", "c"), ("a", "d"), ("d", "c")}
+    assert ">a</text>" in svg_of(rules([*edges, ("d", "d")]))
 
 
 def test_names_of_figures_are_names_of_files():

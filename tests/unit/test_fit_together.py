@@ -1,13 +1,13 @@
 """Several arms that take every step together: the same bits as alone, one teacher, one checkpoint."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
-from abi.arms.data import Batch, FitData, Objective
 from abi.arms.forms import LinearMap, LogitBias, corrections
-from abi.arms.gradient import ToFit, fit_gradients
+from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
 from abi.arms.losses import head_loss, head_losses
 from abi.base.errors import DataError
 from abi.models import loop
@@ -49,14 +49,15 @@ def arms_of(objective, width=8, vocabulary=11):
     models += [] if objective.kind == "correction-mse" else [LogitBias(vocabulary)]
     schedules = [*SCHEDULES, SCHEDULES[1]]
     return [
-        ToFit(model, dict(model.named_parameters()), {}, schedule, f"arm {i}")
+        (model, Member(f"arm {i}", dict(model.named_parameters()), schedule))
         for i, (model, schedule) in enumerate(zip(models, schedules, strict=False))
     ]
 
 
 def fitted(arms, data, objective, **options):
-    trained = fit_gradients(arms, data, objective, batch=Batch(4), seed=3, **options)
-    return [(dict(arm.model.state_dict()), one.losses) for arm, one in zip(arms, trained, strict=True)]
+    models, members = zip(*arms, strict=True)
+    trained = fit_gradients(models, members, data, objective, batch=Batch(4), seed=3, **options)
+    return [(dict(model.state_dict()), one.losses) for model, one in zip(models, trained, strict=True)]
 
 
 def same(one, other):
@@ -82,9 +83,9 @@ def test_the_order_of_the_arms_does_not_matter(data):
 
 def test_arms_of_different_lengths_are_refused(data, refuses):
     arms = arms_of(OBJECTIVES["ce"])
-    arms[1].schedule = Schedule([Phase(4, 1e-2)])
+    arms[1] = arms[1][0], replace(arms[1][1], schedule=Schedule([Phase(4, 1e-2)]))
     with refuses("arm 0, arm 1, arm 2, arm 3 have different numbers of steps; make them equal", DataError):
-        fit_gradients(arms, data, OBJECTIVES["ce"], batch=Batch(4), seed=3)
+        fitted(arms, data, OBJECTIVES["ce"])
 
 
 def test_every_step_is_announced_and_the_end_too(data):
@@ -92,13 +93,13 @@ def test_every_step_is_announced_and_the_end_too(data):
 
     def before_step(done):
         seen.append(done)
-        weights.append(arm.model.proj_out.weight.detach().clone())
+        weights.append(arm[0].proj_out.weight.detach().clone())
 
-    start = arm.model.proj_out.weight.detach().clone()
+    start = arm[0].proj_out.weight.detach().clone()
     fitted([arm], data, OBJECTIVES["kd"], before_step=before_step)
     assert seen == [0, 1, 2, 3, 4, 5]
     assert torch.equal(weights[0], start)
-    assert torch.equal(weights[-1], arm.model.proj_out.weight)
+    assert torch.equal(weights[-1], arm[0].proj_out.weight)
     assert all(not torch.equal(a, b) for a, b in itertools.pairwise(weights))
 
 

@@ -73,7 +73,7 @@ def test_an_edit_of_the_configuration_makes_a_claim_stale(here, capsys, name, ol
 
 
 def test_an_edit_of_a_stage_before_the_verdict_makes_a_claim_stale(here, capsys):
-    path = STUDY.verdict_input(CLAIM)["source"][0]
+    path = STUDY.of(CLAIM).verdict_input()["source"][0]
     edit(path, put("provenance/spec/module/training/phases/0/lr", 0.5))
     edit(FILE, lambda d: d["provenance"]["inputs"].__setitem__(path, sha256_file(path)))
     assert any("lr of modules/" in reason for reason in rows(capsys)[CLAIM]["why"])
@@ -86,7 +86,7 @@ def test_other_code_makes_a_claim_stale(here, capsys):
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_changed_or_missing_input_makes_a_claim_stale(here, capsys, gone):
-    path = Path(STUDY.verdict_input(CLAIM)["evidence"][1])
+    path = Path(STUDY.of(CLAIM).verdict_input()["evidence"][1])
     path.unlink() if gone else path.write_bytes(path.read_bytes() + b"\0")
     assert rows(capsys)[CLAIM]["why"] == [f"{path} {'is gone' if gone else 'changed'}"]
 
@@ -130,7 +130,7 @@ def test_output_is_ascii_and_fits_100_columns(here, capsys, arguments):
     assert max(len(line) for line in out.splitlines()) <= 100
 
 
-@pytest.mark.parametrize("arguments", [["claims"], ["show", CLAIM]])
+@pytest.mark.parametrize("arguments", [pytest.param(["claims"], marks=pytest.mark.slow), ["show", CLAIM]])
 def test_nothing_heavy_is_imported(here, arguments):
     result = run(*arguments, flags=("-X", "importtime"), cwd=here)
     assert result.returncode == 0

@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 from evidence_rows import CRITERIA, RECONSTRUCTION, TRANSFER, rows
 
-from abi.audit.results.findings import lookup
+from abi.audit.record.arithmetic import lookup
 from abi.base.catalogue import KINDS, REGIMES
 from abi.base.errors import EvidenceError
 from abi.base.manifests import ArmEntry, ModuleEntry
 from abi.judge import kinds
-from abi.judge.decided import judged_again, mean_of_arms, means_of_seeds
 from abi.judge.fits import Fit
-from abi.judge.kind import OfClaims, OfFits, OfStudies
+from abi.judge.kinds import OfClaims, OfFits, OfStudies
 from abi.judge.results import ClaimFacts
 from abi.judge.tables import fit_tables, validate
-from abi.judge.verdict import judge
+from abi.judge.verdict import judge, judged_again, mean_of_arms, means_of_seeds
 
 FORMS = {"claim": OfFits, "studies": OfStudies, "ladder": OfClaims}
 SHA = "a" * 64
@@ -81,7 +80,7 @@ def test_a_kind_without_contrasts_has_no_plan(kind):
 
 def test_one_file_in_the_folder_is_a_new_kind(tmp_path, monkeypatch):
     (tmp_path / "poem.py").write_text(
-        "from abi.judge.kind import OfClaims\nJUDGED = (OfClaims('poem'),)\n", encoding="utf-8"
+        "from abi.judge.kinds import OfClaims\nJUDGED = (OfClaims('poem'),)\n", encoding="utf-8"
     )
     monkeypatch.setattr(kinds, "__path__", [*kinds.__path__, str(tmp_path)])
     kinds.judged_kinds.cache_clear()
@@ -187,7 +186,7 @@ def test_a_contrast_that_is_not_there_is_named():
 def test_means_and_seeds_of_a_contrast_follow_from_the_arms(name):
     fit, asked = judged(name)
     by_id = {test.id: test for test in fit.tests}
-    for contrast in asked.plan.own.tests:
+    for contrast in asked.own.tests:
         test = by_id[contrast.id]
         assert mean_of_arms(fit, contrast) == pytest.approx(test.mean, abs=1e-12)
         mss = fit.counts.groups[contrast.measure.scope] * np.var(means_of_seeds(fit, contrast), ddof=1)

@@ -11,21 +11,18 @@ from made_results import edit, put
 from rescaled import rescaled
 from safetensors.torch import load_file
 
-from abi.arms.data import Batch, FitData, Objective
-from abi.arms.fitting import Budget, fit_all, gradient_tasks
+from abi.arms.fitting import Budget, Nets, fit_all, gradient_tasks
 from abi.arms.forms import FINALS, StoredStates, corrections, load_stored
-from abi.arms.making import Nets
-from abi.arms.metrics import evaluate
-from abi.arms.scores import Key, evidence_rows, published_draws, score
+from abi.arms.gradient import Batch, FitData, Objective
+from abi.arms.metrics import Key, evaluate, evidence_rows, published_draws, score
 from abi.base.catalogue import REGIMES
 from abi.base.errors import TamperError
 from abi.base.files import sha256_file
 from abi.base.manifests import ScopeRun
-from abi.base.seeds import derive_seed
 from abi.models.backbone import Backbone, Window, describe_backbone, final_states, save_backbone
 from abi.models.loop import BatchOrder, Phase, Schedule, Trained
 from abi.models.lora import adapt, lora_shape
-from abi.models.module import AbiModule, ModuleConfig
+from abi.models.module import AbiModule, ModuleConfig, derive_seed
 from abi.models.saved import spread
 from abi.models.states import Head, States, make_windows, write_states
 from abi.models.tokenizers import encode
@@ -459,10 +456,10 @@ HEADLINES = ("gpt2_to_qwen", "t5_to_gpt2")
 @pytest.mark.parametrize("claim", HEADLINES)
 def test_the_headlines_have_the_arm_where_it_is_trained_on_domain_text(study, claim):
     for name, wanted in ((claim, True), (f"{claim}_few_shot", True), (f"{claim}_general_only", False)):
-        for inputs in (study.evaluation_input(name, "1-5"), study.verdict_input(name)):
+        for inputs in (study.of(name).evidence_input("1-5"), study.of(name).verdict_input()):
             assert ("lora" in inputs) == wanted
             assert inputs.get("lora", [f"results/tiny/lora/{name}/1-5.json"])[0] == f"results/tiny/lora/{name}/1-5.json"
-        assert "lora" not in study.calibration_spec(name, "1-5")["arms"]
+        assert "lora" not in study.of(name).calibration_spec("1-5")["arms"]
 
 
 def test_general_only_has_no_such_arm():
@@ -471,14 +468,14 @@ def test_general_only_has_no_such_arm():
 
 @pytest.mark.parametrize("claim", HEADLINES)
 def test_the_job_sees_the_teacher_of_its_regime_and_the_text_that_is_evaluated(study, claim):
-    inputs, few = (study.lora_input(name, "1-5") for name in (claim, f"{claim}_few_shot"))
-    assert inputs["oracle"] == study.calibration_input(claim, "1-5")["oracle"]
+    inputs, few = (study.of(name).lora_input("1-5") for name in (claim, f"{claim}_few_shot"))
+    assert inputs["oracle"] == study.of(claim).calibration_input("1-5")["oracle"]
     assert "oracle" not in few
     for name in ("domain", "general", "head"):
-        assert inputs[name] == study.evaluation_input(claim, "1-5")[name]
+        assert inputs[name] == study.of(claim).evidence_input("1-5")[name]
     assert not {"source", "reference", "alignment"} & set(inputs)
-    assert "training_windows" in study.lora_spec(claim, "1-5")
-    assert "training_windows" not in study.lora_spec(f"{claim}_few_shot", "1-5")
+    assert "training_windows" in study.of(claim).lora_spec("1-5")
+    assert "training_windows" not in study.of(f"{claim}_few_shot").lora_spec("1-5")
 
 
 def test_a_rate_of_the_adapter_reruns_no_other_arm_and_the_other_way_round(study):
@@ -488,11 +485,11 @@ def test_a_rate_of_the_adapter_reruns_no_other_arm_and_the_other_way_round(study
 
         return rescaled(study, change)
 
-    lora, others = study.lora_spec("gpt2_to_qwen", "1-5"), study.calibration_spec("gpt2_to_qwen", "1-5")
-    assert with_rate("lora").calibration_spec("gpt2_to_qwen", "1-5") == others
-    assert with_rate("lora").lora_spec("gpt2_to_qwen", "1-5") != lora
-    assert with_rate("module").lora_spec("gpt2_to_qwen", "1-5") == lora
-    assert with_rate("module").calibration_spec("gpt2_to_qwen", "1-5") != others
+    lora, others = study.of("gpt2_to_qwen").lora_spec("1-5"), study.of("gpt2_to_qwen").calibration_spec("1-5")
+    assert with_rate("lora").of("gpt2_to_qwen").calibration_spec("1-5") == others
+    assert with_rate("lora").of("gpt2_to_qwen").lora_spec("1-5") != lora
+    assert with_rate("module").of("gpt2_to_qwen").lora_spec("1-5") == lora
+    assert with_rate("module").of("gpt2_to_qwen").calibration_spec("1-5") != others
 
 
 @pytest.mark.parametrize("scale", scales())

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from abi.arms.chunks import LOSS_ROWS
-from abi.arms.losses import correction_mse, head_loss
+from abi.arms.losses import LOSS_ROWS, correction_mse, head_loss
 from abi.models.states import Head
 
 V, D = 37, 8

@@ -9,9 +9,9 @@ from abi.base.errors import ConfigError, DataError
 from abi.cli import main
 from abi.plan import estimate as planning
 from abi.plan import measured
-from abi.plan.estimate import Asked, OfRule, Planned, as_text, estimate, read_plan, reason
+from abi.plan.estimate import OfRule, Planned, as_text, estimate, read_plan, reason
 from abi.plan.measured import Measured, adopt_jobs, measured_jobs, read_measured
-from abi.report import reference
+from abi.report import quoted as reference
 
 SAID = """Building DAG of jobs...
 Job stats:
@@ -87,7 +87,7 @@ def test_a_plan_in_an_unknown_form_is_refused_and_not_guessed(old, new, refuses)
 
 
 def test_a_job_takes_what_it_took_else_the_mean_of_its_rule_else_nobody_knows():
-    found = estimate(JOBS, KNOWN, cores=2)
+    found = estimate(JOBS, KNOWN, "tiny", ["all"], cores=2)
     assert found.rules == [
         OfRule("train_modules", jobs=2, measured=1, seconds=170.0, mem_mb=700.0),
         OfRule("summarise", jobs=1, measured=1, seconds=6.0, mem_mb=None),
@@ -98,11 +98,11 @@ def test_a_job_takes_what_it_took_else_the_mean_of_its_rule_else_nobody_knows():
 
 @pytest.mark.parametrize(("cores", "seconds"), [(1, 176), (2, 100), (8, 100)])
 def test_the_wall_time_is_work_over_cores_but_at_least_the_longest_job(cores, seconds):
-    assert estimate(JOBS, KNOWN, cores).minutes == pytest.approx(seconds / 60, abs=0.05)
+    assert estimate(JOBS, KNOWN, "tiny", ["all"], cores).minutes == pytest.approx(seconds / 60, abs=0.05)
 
 
 def said(jobs, known):
-    return as_text(Asked("tiny", ["all"], 2), estimate(jobs, known, 2))
+    return as_text(estimate(jobs, known, "tiny", ["all"], 2))
 
 
 def test_the_text_says_where_minutes_come_from_and_what_is_not_counted():
@@ -227,8 +227,7 @@ def test_the_command_asks_for_its_targets_and_the_table_of_its_scale(dry, capsys
 
 
 def test_without_a_target_all_is_planned(dry):
-    asked, _ = plan()
-    assert asked.targets == ["all"]
+    assert plan().targets == ["all"]
     assert dry[-1][0] == []
 
 

@@ -31,8 +31,9 @@ from made_results import (
     write_promise,
 )
 
+from abi.audit.record.arithmetic import lookup
 from abi.audit.results import checkout, recomputation
-from abi.audit.results.findings import differences, lookup
+from abi.audit.results.findings import differences
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.verify import verify
 from abi.base.errors import ConfigError, DataError
@@ -92,7 +93,7 @@ def test_one_digit_of_every_leaf_is_found(here, monkeypatch, capsys):
 
 def quick_stale(study, claim_id, made):
     """As `stale`, its first part alone: the hashes are the same in the whole sweep."""
-    changed = differences(made.spec, study.verdict_spec(claim_id), tolerance=0.0)
+    changed = differences(made.spec, study.of(claim_id).verdict_spec(), tolerance=0.0)
     return [(f"provenance/spec/{leaf}", "changed") for leaf, *_ in changed]
 
 
@@ -116,7 +117,7 @@ def change_evidence(path, pick):
 
 @pytest.mark.parametrize("pick", ["raw,0,1,domain", "transferred,0,2,general", "bias,0,3,on_training_text"])
 def test_a_digit_of_the_evidence_is_found_although_the_hash_was_regenerated(here, pick):
-    path = STUDY.verdict_input(CLAIM)["evidence"][0]
+    path = STUDY.of(CLAIM).verdict_input()["evidence"][0]
     change_evidence(path, lambda line: pick in line)
     assert path in [f.file for f in verify().findings]
     regenerate(FILE, path)
@@ -128,21 +129,21 @@ def test_a_digit_of_the_evidence_is_found_although_the_hash_was_regenerated(here
 
 
 def test_a_digit_of_the_draws_is_found_although_the_hash_was_regenerated(here):
-    path = STUDY.verdict_input(CLAIM)["draws"][0]
+    path = STUDY.of(CLAIM).verdict_input()["draws"][0]
     change_evidence(path, lambda line: "7777,2,top1" in line)
     regenerate(FILE, path)
     assert "nib_official/mean_top1" in [f.leaf for f in verify(recompute=True).findings]
 
 
 def test_every_digit_of_a_manifest_that_a_result_rests_on_is_found(here):
-    path = STUDY.verdict_input(CLAIM)["calibration"][0]
+    path = STUDY.of(CLAIM).verdict_input()["calibration"][0]
     edit(path, lambda document: document["arms"][0].__setitem__("final_loss", 0.1))
     regenerate(FILE, path)
     assert "training/0/final_loss" in [f.leaf for f in verify(recompute=True).findings]
 
 
 def test_a_frozen_net_that_moved_is_named(here):
-    path = STUDY.verdict_input(CLAIM)["calibration"][0]
+    path = STUDY.of(CLAIM).verdict_input()["calibration"][0]
     moved = next(i for i, arm in enumerate(json.loads(Path(path).read_text())["arms"]) if arm["arm"] == "transferred")
     edit(path, put(f"arms/{moved}/domain_sha256", "b" * 64))
     regenerate(FILE, path)
@@ -153,11 +154,11 @@ def test_a_frozen_net_that_moved_is_named(here):
 
 def test_a_whole_forgery_with_consistent_figures_is_found_by_recomputation(here):
     shutil.copytree("results", "forged")
-    for path in STUDY.verdict_input(CLAIM)["evidence"]:
+    for path in STUDY.of(CLAIM).verdict_input()["evidence"]:
         frame = pd.read_csv(path)
         frame.loc[frame["arm"] == "transferred", "value"] *= 1.01
         write_csv(path, frame)
-    for path in STUDY.verdict_input(CLAIM)["manifests"]:
+    for path in STUDY.of(CLAIM).verdict_input()["manifests"]:
         write_promise(STUDY, CLAIM, path)
     judge(STUDY, CLAIM)
     forged = Path(FILE).read_text(encoding="utf-8")

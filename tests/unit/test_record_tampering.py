@@ -13,10 +13,11 @@ import pytest
 from abi.audit.record import guard
 from abi.audit.record.data import leaves
 from abi.audit.record.guard import LIST_SHA256, alterations, changed_leaves, digest
-from abi.audit.record.judgement import FILES, judge, judge_file, load, to_text
+from abi.audit.record.judgement import FILES, judge, judge_file, load
+from abi.audit.record.page import to_text
 from abi.audit.record.reconstruction import FILE
-from abi.base.checksums import listed, listing
 from abi.base.errors import DataError
+from abi.base.files import listed, listing
 from abi.judge.published import FIGURES, parse
 
 RECORD = Path(__file__).resolve().parents[2] / "config" / "record"

@@ -30,7 +30,7 @@ from abi.audit.results.reading import ResultFile, checked
 from abi.audit.results.relations import check_result
 from abi.cli import main
 from abi.cli import verify as verifying
-from abi.judge.curves import steps_of
+from abi.judge.kinds.transfer import steps_of
 from abi.judge.published import figures_of
 from abi.judge.results import KINDS, read_result
 from abi.plan.specs.judge import JudgeClaim

@@ -23,7 +23,7 @@ def of_regime(regime):
 def jobs(claim, study=STUDY):
     """Return every batch of a claim's calibration with its inputs."""
     batches = study.batches("calibration", study.config.seeds(claim))
-    return [(batch, study.calibration_input(claim, batch)) for batch in batches]
+    return [(batch, study.of(claim).calibration_input(batch)) for batch in batches]
 
 
 def paths(inputs, *without):
@@ -40,11 +40,11 @@ def test_every_regime_has_claims():
     assert all(of_regime(regime) for regime in ("oracle-kd", "few-shot", "general-only"))
 
 
-@pytest.mark.parametrize("claim", [claim for claim in of_regime("general-only") if STUDY.writes(claim)])
+@pytest.mark.parametrize("claim", [claim for claim in of_regime("general-only") if STUDY.of(claim).writes()])
 def test_what_a_source_writes_comes_from_its_module_and_the_first_tokens_of_general_text(claim):
     entry = STUDY.claim(claim)
     for batch, _ in jobs(claim):
-        inputs = STUDY.written_input(claim, batch)
+        inputs = STUDY.of(claim).written_input(batch)
         assert [path for path in paths(inputs) if "/states/" in path] == [
             STUDY.states(entry.source, STUDY.general, "train")
         ]
@@ -56,7 +56,7 @@ def test_what_a_source_writes_comes_from_its_module_and_the_first_tokens_of_gene
 
 def test_an_encoder_decoder_source_has_no_variant_on_written_text():
     kinds = {name: definition.build.model_type for name, definition in STUDY.scale.backbones.items()}
-    assert {kinds[STUDY.claim(claim).source] for claim in TRANSFERS if STUDY.writes(claim)} == {"gpt2", "gpt_neox"}
+    assert {kinds[STUDY.claim(claim).source] for claim in TRANSFERS if STUDY.of(claim).writes()} == {"gpt2", "gpt_neox"}
 
 
 @pytest.mark.parametrize("claim", of_regime("general-only"))
@@ -73,7 +73,7 @@ def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a
             assert text not in path.replace("/", ".").split(".")
         assert all(path.startswith(f"results/tiny/modules/{source}/") for path in inputs["source"])
         assert inputs.get("written", []) == (
-            [f"results/tiny/written/{claim}/{batch}.json"] if STUDY.writes(claim) else []
+            [f"results/tiny/written/{claim}/{batch}.json"] if STUDY.of(claim).writes() else []
         )
         assert {path.partition("/states/")[2] for path in paths(inputs) if "/states/" in path} == {
             f"{backbone}/{general}.{split}.json" for backbone in (target, source) for split in ("train", "calibration")
@@ -110,11 +110,11 @@ def test_no_calibration_reads_a_reference_or_a_test_split(claim):
 @pytest.mark.parametrize("claim", TRANSFERS)
 def test_all_regimes_of_a_pair_share_modules_and_alignment(claim):
     first = STUDY.claim(claim).of or claim
-    assert STUDY.modules_of(claim)["source"] == STUDY.modules_of(first)["source"]
+    assert STUDY.of(claim).modules()["source"] == STUDY.of(first).modules()["source"]
     for batch, inputs in jobs(claim):
         if "alignment" in inputs:
             assert all(f"/alignments/{first}/" in path for path in inputs["alignment"])
-            assert inputs["alignment"] == STUDY.calibration_input(first, batch)["alignment"]
+            assert inputs["alignment"] == STUDY.of(first).calibration_input(batch)["alignment"]
 
 
 def changed(tmp_path, change):
@@ -154,7 +154,9 @@ def test_a_new_pair_of_known_backbones_builds_and_trains_nothing_new(tmp_path):
         for claim in claims:
             for batch, inputs in jobs(claim, one):
                 found |= (
-                    flat(inputs) | flat(one.evaluation_input(claim, batch)) | flat(one.alignment_input(claim, batch))
+                    flat(inputs)
+                    | flat(one.of(claim).evidence_input(batch))
+                    | flat(one.of(claim).alignment_input(batch))
                 )
         return {path for path in found if "/alignments/" not in path and "/calibration/" not in path}
 
@@ -166,7 +168,7 @@ def test_an_alignment_serves_the_arms_of_every_regime_that_shares_it(tmp_path):
     """`wrong-domain` in few-shot alone: its rotation comes from the claim's alignment, which then reads that module."""
     entry = {**PYTHIA_TO_QWEN, "extra_arms": {"few-shot": ["wrong-domain"]}}
     study = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=entry))
-    assert "wrong" in study.alignment_input("pythia_to_qwen", "1-3")
-    assert "wrong" in study.calibration_input("pythia_to_qwen_few_shot", "1-3")
-    assert "wrong" not in study.calibration_input("pythia_to_qwen", "1-3")
-    assert "wrong" not in STUDY.alignment_input("pythia_to_gpt2", "1-3")
+    assert "wrong" in study.of("pythia_to_qwen").alignment_input("1-3")
+    assert "wrong" in study.of("pythia_to_qwen_few_shot").calibration_input("1-3")
+    assert "wrong" not in study.of("pythia_to_qwen").calibration_input("1-3")
+    assert "wrong" not in STUDY.of("pythia_to_gpt2").alignment_input("1-3")

@@ -5,8 +5,8 @@ from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
 from abi.judge.fits import Figure
 from abi.report.quoted import Part, criteria_of, refreshed, verdict_table, why
-from abi.report.render import Table, figure, markdown, terminal
-from abi.report.verdicts import claim_row, claims_table, readme_table, summary_pages
+from abi.report.render import Table, csv_text, figure, markdown, terminal
+from abi.report.verdicts import claims_table, summary_pages
 from abi.report.words import in_order, share_words, with_interval
 
 
@@ -58,7 +58,7 @@ def test_figures_have_three_significant_digits():
 
 def test_a_table_is_the_same_in_markdown_and_on_a_terminal():
     table = Table(["arm", "JS"], [["raw", 0.123456], ["a|b <c>", None], ["yes?", True], ["many", 12345]])
-    assert markdown(table) == [
+    assert markdown(table).splitlines() == [
         "| arm | JS |",
         "| --- | --- |",
         "| raw | 0.123 |",
@@ -67,6 +67,7 @@ def test_a_table_is_the_same_in_markdown_and_on_a_terminal():
         "| many | 12345 |",
     ]
     assert terminal(table)[1] == "  raw      0.123"
+    assert csv_text(table.heads, table.rows[1:3]) == "arm,JS\na|b <c>,\nyes?,True\n"
     assert table.numeric == [False, False]
     assert Table(["x", "y"], [["-", "0.2 [0.1, 0.3]"]]).numeric == [True, True]
     assert Table(["x", "y"], [["-", 1]]).filled().heads == ["y"]
@@ -91,7 +92,7 @@ def test_a_claims_row_says_published_criteria_verdict_and_why(result):
 
 def test_a_meaningless_scale_is_marked_everywhere():
     result = typed(document(meaningless=True))
-    assert "meaningless" in claim_row(result)[4]
+    assert "meaningless" in claims_table([result]).rows[0][4]
     assert "too small to say anything" in summary_pages([result], "0 of 1")[".md"]
 
 
@@ -100,7 +101,7 @@ def test_the_terminal_text_is_ascii(result):
 
 
 def test_the_readme_table_states_share_and_units(result):
-    [row] = readme_table([result]).rows
+    row = verdict_table([result]).splitlines()[-1]
     assert "0.0123 [-0.1, 0.1] (against random)" in row
     assert "40 groups, 80 documents, 3 seeds" in row
     assert share_words(result.deciding.model_copy(update={"share": None})) == "-"
@@ -113,7 +114,7 @@ def test_no_number_is_missing_in_the_reasons_of_the_readme():
     reasons = [why(result, results) for result in ladders]
     assert len(reasons) == 2
     assert all("keeps less than 0.5 of what" in reason for reason in reasons)
-    assert not [line for line in verdict_table(results) if "than - " in line or "least - " in line]
+    assert not [line for line in verdict_table(results).splitlines() if "than - " in line or "least - " in line]
     alone = why(ladders[0], ladders)
     assert alone == reasons[0]
 

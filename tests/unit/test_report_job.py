@@ -17,7 +17,6 @@ from abi.base.job import Job
 from abi.base.names import ASIDE
 from abi.base.page_manifests import ReportManifest
 from abi.plan.config import load
-from abi.plan.pages import card_inputs, card_spec, carded
 from abi.plan.specs.report import WriteCards
 from abi.plan.workflow import Workflow
 from abi.report.cards import card
@@ -25,7 +24,7 @@ from abi.steps import write_cards, write_report
 
 pytestmark = pytest.mark.slow  # the report of the whole reference is written
 STUDY = Workflow(load("tiny"))
-CARDS = WriteCards.model_validate(card_spec(STUDY))
+CARDS = WriteCards.model_validate(STUDY.card_spec())
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def folder(tmp_path_factory):
         Path(outputs["figures"]).mkdir()
         Path(outputs["figures"], "old.svg").write_text("", encoding="utf-8")
         write_report.run(job, {"results": paths, "summary": summary}, outputs)
-        paths = [path for path in card_inputs(STUDY) if Path(path).exists()]
+        paths = [path for path in STUDY.card_inputs() if Path(path).exists()]
         job = Job("write_cards", CARDS, "c", paths, 1)
         write_cards.run(job, paths, ["results/tiny/cards/t5_to_gpt2.md", "results/tiny/cards/gpt2_to_qwen.md"])
     return place / "results/tiny"
@@ -80,7 +79,9 @@ def test_benchmarks_of_the_run_are_in_the_matrix(folder):
     assert [cell for cell in re.findall(r"<td[^>]*>([^<]+)</td>", row)] == ["1", "1.5", "1.4", "612"]
 
 
-@pytest.mark.parametrize(("edited", "rules"), [("page.css", ["write_report", "write_cards"]), ("unread.txt", [])])
+@pytest.mark.parametrize(
+    ("edited", "rules"), [("page.css", ["write_report", "write_cards", "summarise"]), ("unread.txt", [])]
+)
 def test_an_edit_of_a_template_makes_the_pages_again_and_no_verdict(tmp_path, edited, rules):
     shutil.copytree(CHECKOUT / "abi", tmp_path / "a/abi", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -116,10 +117,10 @@ def test_a_card_names_the_hub_where_its_backbone_comes_from_there():
 
 
 def test_every_claim_that_leaves_modules_has_a_card_and_brings_its_regimes():
-    assert set(carded(STUDY)) == {
+    assert set(STUDY.carded()) == {
         c for c, claim in STUDY.config.claims.items() if claim.of is None and claim.kind != "ladder"
     }
-    assert set(card_inputs(STUDY)) == set(STUDY.result_files())
+    assert set(STUDY.card_inputs()) == set(STUDY.result_files(STUDY.config.claims))
 
 
 @pytest.mark.parametrize("part", ["tables", "checks", "curves", "matrices"])

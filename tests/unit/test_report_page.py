@@ -9,11 +9,10 @@ import pytest
 from report_facts import facts, results, typed, unknown, unknown_document, whole
 
 from abi.base.names import VERDICTS
-from abi.report.figures.canvas import as_csv, svg_of
-from abi.report.page import html, markdown
-from abi.report.page.build import page
-from abi.report.page.facts import rule_edges, table_rows
-from abi.report.render import figure
+from abi.report.blocks import Bullets, Fold, Para, Section, html, markdown, parsed
+from abi.report.figures import svg_of
+from abi.report.page import page, rule_edges, table_rows
+from abi.report.render import Table, csv_text, figure
 from abi.report.words import deciding, in_order, in_words
 
 pytestmark = pytest.mark.slow  # whole pages: not part of `make quick`
@@ -23,7 +22,7 @@ def built(found=None, **changes):
     """Return the page, its HTML and the SVG of every figure."""
     made = page(facts(found, **changes))
     figures = {drawing.name: svg_of(drawing) for drawing in made.drawings()}
-    return made, html.render(made, figures), figures
+    return made, html(made, figures), figures
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +43,10 @@ def test_the_page_of_the_whole_reference_tells_every_claim_its_verdict_and_every
         assert result.claim.id in ladder
     assert len(figures) == len({drawing.name for drawing in made.drawings()}) > 20
     assert "<script" not in text
+
+
+def as_csv(drawing):
+    return csv_text(drawing.columns, drawing.rows)
 
 
 class Reader(HTMLParser):
@@ -136,7 +139,7 @@ def test_a_changed_verdict_changes_ladder_section_and_summary(reference):
 def test_identical_results_give_identical_bytes(reference):
     made, text, _ = built()
     assert text == reference[1]
-    assert markdown.render(made) == markdown.render(reference[0])
+    assert markdown(made) == markdown(reference[0])
 
 
 @pytest.mark.parametrize("metric", ["js_nats", "top5", "bits_per_byte"])
@@ -226,7 +229,7 @@ def test_a_reason_is_said_in_plain_words():
 
 def test_markdown_holds_the_same_claims_verdicts_and_figures(with_unknown):
     made, _, figures = with_unknown
-    text = markdown.render(made)
+    text = markdown(made)
     assert all(f"figures/{name}.svg" in text for name in figures)
     assert all(f'<a id="claim-{result.claim.id}"></a>' in text for result in results())
     assert "Modules &lt;stay> local." in text
@@ -256,3 +259,20 @@ def test_a_result_cannot_smuggle_markup_into_the_page():
     reader = read(built([typed(found)])[1])
     assert not {"script", "img"} & {tag for tag, _ in reader.tags}
     assert reader.open == []
+
+
+def test_blocks_are_written_much_as_markdown():
+    table = Table(["x"], [[1]])
+    text = (
+        "## a: A\nfirst\n line\n\n{.note} second\n- no item\n\n\0"
+        + "0\n### b: B: C\nsaid\n<details> More\n\n- one\n  two\n- three\n</details>\n###\nlast\n"
+    )
+    [section] = parsed(text, [table])
+    assert (section.anchor, section.title) == ("a", "A")
+    assert section.blocks == [
+        Para("first line"),
+        Para("second - no item", "note"),
+        table,
+        Section("b", "B: C", [Para("said"), Fold("More", [Bullets(["one two", "three"])])]),
+        Para("last"),
+    ]

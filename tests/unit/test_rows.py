@@ -19,6 +19,7 @@ from abi.judge.evidence_files import (
     check_promise,
     files_of,
     promise_of,
+    rows_of,
     write_csv,
     write_promise,
 )
@@ -92,7 +93,7 @@ def test_a_missing_manifest_and_rows_of_two_batches_are_refused(batch, tmp_path,
 def test_a_file_without_its_columns_is_one_sentence(batch, refuses):
     write_csv(files_of(batch)["evidence"], ["a"], [["1"]])
     with refuses("cannot be read", EvidenceError):
-        promise_of(batch)
+        promise_of(batch, rows_of(batch))
 
 
 def test_the_schema_knows_the_metrics_and_scopes_of_the_program():
@@ -117,7 +118,7 @@ def alter(path):
 
 @pytest.mark.parametrize("name", ["evidence", "draws"])
 def test_altered_evidence_is_not_judged_and_named_by_verify(here, name, refuses):
-    path = STUDY.verdict_input(CLAIM)[name][0]
+    path = STUDY.of(CLAIM).verdict_input()[name][0]
     alter(path)
     with refuses(f"{path}: is not the file that", TamperError):
         judge(STUDY, CLAIM)
@@ -131,7 +132,7 @@ def test_altered_evidence_is_not_judged_and_named_by_verify(here, name, refuses)
 
 @pytest.mark.parametrize("name", ["evidence", "draws", "manifests"])
 def test_missing_evidence_is_named_by_verify(here, name):
-    path = STUDY.verdict_input(CLAIM)[name][0]
+    path = STUDY.of(CLAIM).verdict_input()[name][0]
     Path(path).unlink()
     found = verify([CLAIM])
     assert [(f.kind, f.file) for f in found.findings] == [("NOTE", path)]
@@ -139,7 +140,7 @@ def test_missing_evidence_is_named_by_verify(here, name):
 
 
 def test_a_net_that_is_called_frozen_and_changed_gives_no_verdict(here, refuses):
-    path = STUDY.verdict_input(CLAIM)["calibration"][0]
+    path = STUDY.of(CLAIM).verdict_input()["calibration"][0]
     arms = json.loads(Path(path).read_text())["arms"]
     moved = next(i for i, arm in enumerate(arms) if arm["arm"] == "transferred")
     edit(path, put(f"arms/{moved}/domain_sha256", "b" * 64))
@@ -148,7 +149,7 @@ def test_a_net_that_is_called_frozen_and_changed_gives_no_verdict(here, refuses)
 
 
 def test_evidence_without_a_manifest_among_the_inputs_is_not_judged(here, refuses, monkeypatch):
-    inputs = STUDY.verdict_input(CLAIM)
-    monkeypatch.setattr(STUDY, "verdict_input", lambda claim: {**inputs, "manifests": inputs["manifests"][:1]})
+    inputs = STUDY.of(CLAIM).verdict_input()
+    monkeypatch.setattr(STUDY.of(CLAIM), "verdict_input", lambda: {**inputs, "manifests": inputs["manifests"][:1]})
     with refuses("evidence and manifest come in pairs", DataError):
         judge(STUDY, CLAIM)

@@ -1,5 +1,6 @@
 """Claims made of several studies: what an update and an atlas are asked, one verdict of all, the original's figures."""
 
+import functools
 import itertools
 import json
 import math
@@ -8,19 +9,15 @@ import pandas as pd
 import pytest
 from evidence_rows import CRITERIA, NUMBERS, ROOT, THRESHOLDS, rows
 
-from abi.base.catalogue import SURVIVED
 from abi.base.errors import EvidenceError
 from abi.base.names import VERDICTS
-from abi.judge.combined import of_several, strict_level
-from abi.judge.contrasts import Measure
-from abi.judge.kind import OfStudies, StudiesGiven
-from abi.judge.kinds import atlas, kind_of, scaling_law
+from abi.judge.fits import Ratio
+from abi.judge.kinds import OfStudies, StudiesGiven, atlas, kind_of, scaling_law
 from abi.judge.kinds import update as updates
 from abi.judge.kinds.atlas import atlas_plan, atlas_roles, locality
 from abi.judge.kinds.scaling_law import arm_means, meets
 from abi.judge.kinds.update import bounds, efficacies, efficacy_table, round_curves, update_checks, update_plan
-from abi.judge.protocol import BPB, Asked
-from abi.judge.results import ClaimFacts, Ratio
+from abi.judge.results import ClaimFacts, level_of_one, of_several
 from abi.judge.studies import check, judge_studies, perplexities
 from abi.judge.tables import fit_tables, validate
 from abi.judge.verdict import judge
@@ -58,14 +55,12 @@ def evidence(levels, study="round1-a", **options):
 
 def update(levels=None, level=None, **options):
     given = evidence({**ZERO_SHOT, **(levels or {})}, **options)
-    asked = Asked("update", None, SURVIVED, update_plan(CRITERIA), BPB)
-    return judge(fit_tables(given, fit="round1-a", criteria=CRITERIA), asked, CRITERIA, level)
+    return judge(fit_tables(given, fit="round1-a", criteria=CRITERIA), update_plan(CRITERIA), CRITERIA, level)
 
 
 def chart(levels=None, **options):
     given = evidence({**ATLAS, **(levels or {})}, "a", **options)
-    asked = Asked("atlas", None, ROLES, atlas_plan(CRITERIA, ROLES), Measure("js_nats", "domain"))
-    return judge(fit_tables(given, fit="a", criteria=CRITERIA), asked, CRITERIA)
+    return judge(fit_tables(given, fit="a", criteria=CRITERIA), atlas_plan(CRITERIA, ROLES), CRITERIA)
 
 
 def given(frame, claim, studies, strict, **options):
@@ -213,7 +208,7 @@ def several(*levels, claim=None, strict=None, **options):
     studies = [f"round{i}-a" for i in range(1, len(levels) + 1)]
     frames = [evidence({**ZERO_SHOT, **own}, study, seed=i, **options)
               for i, (study, own) in enumerate(zip(studies, levels, strict=True))]  # fmt: skip
-    strict = strict_level(CRITERIA, 13) if strict is None else strict
+    strict = level_of_one(CRITERIA.level, 13) if strict is None else strict
     return judged(pd.concat(frames), claim or UPDATE_CLAIM, studies, strict)
 
 
@@ -446,7 +441,8 @@ def test_the_published_locality_is_that_of_the_published_matrix():
     assert ratio == pytest.approx(25.437, rel=5e-3)
 
 
-def whole_atlas(mixture=None):
+@functools.cache
+def whole_atlas(mixture=()):
     frames = []
     for i, text in enumerate("abc"):
         levels = {
@@ -460,10 +456,10 @@ def whole_atlas(mixture=None):
         }
         for other in "abc".replace(text, ""):
             levels |= {f"chart-of-{other}": 0.2, f"random-of-{other}": 0.35}
-        if mixture and text in mixture:
+        if text in mixture:
             levels |= {f"mix-{w}": w / 100 for w in (0, 25, 50, 75, 100)}
         frames.append(evidence(levels, text, seed=i, noise=0.005))
-    claim = claim_of("atlas", texts=["a", "b", "c"], mixture=mixture or [])
+    claim = claim_of("atlas", texts=["a", "b", "c"], mixture=list(mixture))
     return atlas.judge(given(pd.concat(frames), claim, list("abc"), 0.99))
 
 
@@ -483,7 +479,7 @@ def test_matrices_hold_every_chart_on_every_domain():
 
 
 def test_a_mixture_runs_from_the_other_chart_to_its_own():
-    found = whole_atlas(["a", "b"])
+    found = whole_atlas(("a", "b"))
     [curve] = found.curves
     assert [line.name for line in curve.series] == ["on a", "on b"]
     assert all(line.x == [0.0, 0.25, 0.5, 0.75, 1.0] for line in curve.series)

@@ -141,7 +141,12 @@ def test_synthetic_text_is_named_so_and_every_group_comes_in_turn():
 
 
 @pytest.fixture(
-    scope="module", params=[(scale, text) for scale in ("tiny", "smoke") for text in NEW_TEXTS], ids="-".join
+    scope="module",
+    params=[
+        pytest.param((scale, text), id=f"{scale}-{text}", marks=[pytest.mark.slow] * (scale == "smoke"))
+        for scale in ("tiny", "smoke")
+        for text in NEW_TEXTS
+    ],
 )
 def shipped(request):
     """A text of a scale with its spec and the seconds it took."""
@@ -161,7 +166,7 @@ def test_groups_of_a_shipped_text_lie_in_one_split(shipped):
     spec, documents, _, _ = shipped
     splits = {(d.group, d.split) for d in documents}
     assert len(splits) == len({group for group, _ in splits})
-    assert all(split == split_of(group, spec.split.of(), spec.salt) for group, split in splits)
+    assert all(split == split_of(group, dict(spec.split), spec.salt) for group, split in splits)
     assert len({group for group, split in splits if split == "test"}) >= 30
 
 
@@ -170,7 +175,7 @@ def test_a_shipped_text_has_text_enough_for_its_windows(shipped):
     size = {split: sum(d.n_bytes for d in documents if d.split == split) for split in SPLITS}
     assert size["train"] >= 300_000
     for split in SPLITS:
-        assert size[split] >= min(settings.max_windows.of(split), 50) * 128 * 3
+        assert size[split] >= min(getattr(settings.max_windows, split), 50) * 128 * 3
     assert min(d.n_bytes for d in documents) >= 2 * 128 * 3
 
 

@@ -2,8 +2,7 @@ import pytest
 
 from abi.base.errors import ConfigError
 from abi.plan.config import load
-from abi.plan.jobs import seeds_of
-from abi.plan.workflow import Workflow
+from abi.plan.workflow import Workflow, seeds_of
 
 
 @pytest.fixture(scope="module")
@@ -19,25 +18,25 @@ def test_batches_cover_every_seed_once(study):
 
 def test_a_calibration_asks_for_the_modules_of_its_seeds(study):
     [batch, *_] = study.batches("calibration", 5)
-    inputs = study.calibration_input("t5_to_gpt2", batch)
+    inputs = study.of("t5_to_gpt2").calibration_input(batch)
     held = {seed for path in inputs["source"] for seed in seeds_of(path.rpartition("/")[2].removesuffix(".json"))}
     assert set(seeds_of(batch)) <= held
 
 
 def test_the_reference_of_a_transfer_never_reaches_its_calibration(study):
-    assert "reference" not in study.calibration_input("t5_to_gpt2", "1-5")
-    assert "reference" in study.evaluation_input("t5_to_gpt2", "1-5")
+    assert "reference" not in study.of("t5_to_gpt2").calibration_input("1-5")
+    assert "reference" in study.of("t5_to_gpt2").evidence_input("1-5")
 
 
 def test_only_evaluation_reads_the_test_split(study):
-    for inputs in (study.calibration_input("t5_to_gpt2", "1-5"), study.alignment_input("t5_to_gpt2", "1-5")):
+    for inputs in (study.of("t5_to_gpt2").calibration_input("1-5"), study.of("t5_to_gpt2").alignment_input("1-5")):
         assert not [
             path
             for paths in inputs.values()
             for path in ([paths] if isinstance(paths, str) else paths)
             if ".test." in path
         ]
-    assert ".test." in study.evaluation_input("t5_to_gpt2", "1-5")["domain"]
+    assert ".test." in study.of("t5_to_gpt2").evidence_input("1-5")["domain"]
 
 
 def test_an_unknown_claim_lists_the_claims(study):
@@ -47,12 +46,12 @@ def test_an_unknown_claim_lists_the_claims(study):
 
 def test_result_files_are_the_originals_names(study):
     assert study.result_file("t5_to_gpt2") == "results/tiny/cross_arch_enc_dec_nib_results.json"
-    assert study.claim_of_file("cross_arch_enc_dec_nib_results") == "t5_to_gpt2"
+    assert study.of_file("cross_arch_enc_dec_nib_results").id == "t5_to_gpt2"
 
 
 def test_every_regime_has_its_own_jobs_and_shares_the_alignment_of_its_claim(study):
-    few, general = (study.calibration_input(f"t5_to_gpt2_{name}", "1-5") for name in ("few_shot", "general_only"))
-    assert few["alignment"] == study.calibration_input("t5_to_gpt2", "1-5")["alignment"]
+    few, general = (study.of(f"t5_to_gpt2_{name}").calibration_input("1-5") for name in ("few_shot", "general_only"))
+    assert few["alignment"] == study.of("t5_to_gpt2").calibration_input("1-5")["alignment"]
     assert not {"alignment", "oracle", "train"} & set(general)
     assert study.result_file("t5_to_gpt2_few_shot") == "results/tiny/t5_to_gpt2_few_shot.json"
 
@@ -61,8 +60,12 @@ def test_pages_list_everything_or_the_headline_and_count_what_the_record_holds(s
     assert study.listed("summary")[-2:] == ["cross_size", "reproduce"]
     assert study.listed("headline") == study.page_spec("headline")["counted"] == ["t5_same_backbone", "t5_to_gpt2"]
     spec = study.page_spec("summary")
-    assert spec["counted"] == study.published()
-    assert spec["n_claims"] == study.verdict_spec("gpt2_to_qwen_few_shot")["n_claims"] == len(study.published())
+    assert spec["counted"] == study.config.published()
+    assert (
+        spec["n_claims"]
+        == study.of("gpt2_to_qwen_few_shot").verdict_spec()["n_claims"]
+        == len(study.config.published())
+    )
     assert not [name for name in spec["counted"] if "of" in study.claim(name)]
     assert "gpt2_to_gpt2_large" not in spec["counted"]
 
@@ -74,6 +77,6 @@ def test_a_pending_claim_names_the_scale_that_runs_it(study):
 
 
 def test_a_ladder_depends_on_its_rungs_alone(study):
-    spec = study.verdict_spec("cross_size")
+    spec = study.of("cross_size").verdict_spec()
     assert spec["claim"]["rungs"] == study.claim("cross_size").rungs
-    assert study.ladder_files()[0] == "results/tiny/cross_size_large_nib_v9_results.json"
+    assert study.result_files(study.config.ladders)[0] == "results/tiny/cross_size_large_nib_v9_results.json"

@@ -9,7 +9,7 @@ from made_arms import edited, states_manifest
 from safetensors.torch import load_file, save_file
 
 from abi.models.backbone import Window
-from abi.models.states import Head, States, load_mapped, make_windows, write_states
+from abi.models.states import Head, States, make_windows, read_tensors, write_states
 from abi.models.tokenizers import encode
 from abi.text.documents import Document
 
@@ -209,7 +209,7 @@ def test_a_truncated_and_a_missing_file_are_refused(make_states, tmp_path, refus
     with refuses("is not a readable safetensors file"):
         States(states.path, states.manifest)
     with refuses("does not exist"):
-        load_mapped(tmp_path / "none.safetensors")
+        read_tensors(tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize("chosen", [[4], [11, 0, 3], [5, 5, 1], range(12), range(3, 9)])

@@ -9,7 +9,7 @@ from made_arms import PROVENANCE, SALT, SHARES, edited
 from made_results import edit, put
 
 from abi.arms.forms import ARM_FILE, LogitBias, save_simple
-from abi.arms.scores import Key
+from abi.arms.metrics import Key
 from abi.base.errors import DataError, TamperError
 from abi.base.manifests import ArmEntry, CalibrationManifest, ModuleEntry, ModulesManifest
 from abi.models.module import AbiModule, ModuleConfig, save_module

@@ -10,8 +10,7 @@ from rescaled import rescaled
 from abi.base.errors import ConfigError
 from abi.plan import config
 from abi.plan.config import load
-from abi.plan.jobs import seeds_of
-from abi.plan.workflow import Workflow
+from abi.plan.workflow import Workflow, seeds_of
 
 ROOT = Path(__file__).parents[2]
 UPDATES = ("t5_update", "gpt2_update", "succession", "calibration_scaling")
@@ -30,9 +29,10 @@ def root(tmp_path):
 
 def edit(root, name, change):
     path = root / "config" / name
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     change(content)
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    text = yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False)
+    path.write_text(text, encoding="utf-8")
 
 
 def edited(root, name, change, scale="tiny"):
@@ -45,13 +45,13 @@ def jobs(study):
     found = {}
     for claim in study.config.studies:
         n_seeds = study.config.seeds(claim)
-        found[study.result_file(claim)] = study.verdict_spec(claim), study.verdict_input(claim)
+        found[study.result_file(claim)] = study.of(claim).verdict_spec(), study.of(claim).verdict_input()
         for batch in study.batches("updates", n_seeds):
             path = f"{study.results}/evidence/{claim}/{batch}.json"
-            found[path] = study.evaluation_spec(claim, batch), study.evaluation_input(claim, batch)
-        for update in study.updates_of(claim):
+            found[path] = study.of(claim).evidence_spec(batch), study.of(claim).evidence_input(batch)
+        for update in study.of(claim).updates():
             for batch in study.update_batches(update, f"1-{n_seeds}"):
-                for stage in study.stages_of(claim):
+                for stage in study.of(claim).stages():
                     path = study.updated(update, stage, batch)
                     found[path] = study.update_spec(update, stage, batch), study.update_input(update, stage, batch)
                     for text in study.config.studies[claim].texts:
@@ -70,9 +70,9 @@ def paths_of(inputs):
 
 
 def test_stages_are_both_ways_of_every_round_and_one_of_a_scaling_law(study):
-    assert study.stages_of("gpt2_update") == ["held.1", "free.1"]
-    assert study.stages_of("succession") == ["held.1", "free.1", "held.2", "free.2", "held.3", "free.3"]
-    assert study.stages_of("calibration_scaling") == ["held.1"]
+    assert study.of("gpt2_update").stages() == ["held.1", "free.1"]
+    assert study.of("succession").stages() == ["held.1", "free.1", "held.2", "free.2", "held.3", "free.3"]
+    assert study.of("calibration_scaling").stages() == ["held.1"]
 
 
 def test_paths_name_update_stage_text_and_batch(study):
@@ -84,7 +84,7 @@ def test_paths_name_update_stage_text_and_batch(study):
 
 @pytest.mark.parametrize("claim", UPDATES)
 def test_batches_cover_every_seed_of_a_claim_once(study, claim):
-    manifests = study.verdict_input(claim)["manifests"]
+    manifests = study.of(claim).verdict_input()["manifests"]
     seeds = [seed for path in manifests for seed in seeds_of(Path(path).stem)]
     assert seeds == list(range(1, study.config.seeds(claim) + 1))
 
@@ -92,15 +92,15 @@ def test_batches_cover_every_seed_of_a_claim_once(study, claim):
 @pytest.mark.parametrize("claim", UPDATES)
 def test_the_updates_a_claim_reads_hold_its_seeds(study, claim):
     for batch in study.batches("updates", study.config.seeds(claim)):
-        read = {Path(path).stem for path in study.evaluation_input(claim, batch)["updates"]}
+        read = {Path(path).stem for path in study.of(claim).evidence_input(batch)["updates"]}
         assert set(seeds_of(batch)) <= {seed for name in read for seed in seeds_of(name)}
 
 
 @pytest.mark.parametrize("claim", UPDATES)
 def test_every_module_a_job_reads_has_the_seeds_it_asks_for(study, claim):
-    for name, of in study.modules_of(claim).items():
+    for name, of in study.of(claim).modules().items():
         assert study.module_seeds(*of) >= study.config.seeds(claim), name
-    for update in study.updates_of(claim):
+    for update in study.of(claim).updates():
         for batch in study.update_batches(update, f"1-{study.config.seeds(claim)}"):
             for paths in study.held_modules(update, batch).values():
                 held = {seed for path in paths for seed in seeds_of(Path(path).stem)}
@@ -147,15 +147,15 @@ def test_no_oracle_and_no_domain_text_enters_an_update(study):
 
 
 def test_claims_that_share_an_update_share_its_files(study):
-    one, other = (set(study.evaluation_input(claim, "1-3")["updates"]) for claim in ("gpt2_update", "succession"))
+    one, other = (set(study.of(claim).evidence_input("1-3")["updates"]) for claim in ("gpt2_update", "succession"))
     assert one < other
     assert {study.updated("gpt2_medium_general", "held.1", "1-3")} == set(
-        study.evaluation_input("calibration_scaling", "1-1")["updates"]
+        study.of("calibration_scaling").evidence_input("1-1")["updates"]
     ) & one
 
 
 def test_a_scaling_law_has_no_free_stage(study):
-    inputs = study.evaluation_input("calibration_scaling", "1-1")
+    inputs = study.of("calibration_scaling").evidence_input("1-1")
     assert not [path for path in paths_of(inputs) if "/free." in path]
     assert len(inputs["updates"]) == 3
     assert len(inputs["states"]) == len(inputs["oracles"]) == 9
@@ -167,7 +167,7 @@ def test_a_scaling_law_has_no_free_stage(study):
 
 
 def test_an_atlas_reads_every_text_of_one_backbone(study):
-    inputs = study.evaluation_input("domain_atlas", "1-3")
+    inputs = study.of("domain_atlas").evidence_input("1-3")
     assert inputs["shared"] == study.module_manifests(("gpt2_medium", "python", "standard", "source"), "1-3") != []
     assert {key for key in inputs if key.startswith(("train_", "test_"))} == {
         f"{split}_{text}" for split in ("train", "test") for text in ("python", "general", "markdown", "sql")
@@ -213,7 +213,7 @@ def test_a_text_whose_name_has_an_underscore_keeps_its_modules(root):
 
     edit(root, "scales/tiny.yaml", rename)
     study = edited(root, "claims.yaml", lambda c: c["claims"]["gpt2_update"].update(texts=["python_code"]))
-    inputs = study.evaluation_input("gpt2_update", "1-3")
+    inputs = study.of("gpt2_update").evidence_input("1-3")
     assert {"source_python_code", "oracle_python_code", "before_python_code"} <= set(inputs)
     assert not [key for key in inputs if key in ("source_python", "source_sql")]
 
@@ -281,11 +281,11 @@ def test_a_faulty_update_of_a_scale_is_one_sentence(root, fault):
 
 def test_the_width_of_a_law_is_that_of_the_backbone():
     study = Workflow(load("tiny"))
-    widths = study.verdict_spec("calibration_scaling")["widths"]
+    widths = study.of("calibration_scaling").verdict_spec()["widths"]
     assert widths["gpt2_large_general"] == study.scale.backbones["gpt2_large"].build.config["n_embd"] == 160
     hub = {"hub": {"id": "x", "revision": "unpinned"}}
     study = rescaled(
         study, lambda s: s["backbones"]["gpt2_large"].update(hub) or s["backbones"]["gpt2_large"].pop("build")
     )
     with pytest.raises(ConfigError, match=r"backbones\.gpt2_large: a scaling law needs its `width`; add it"):
-        study.verdict_spec("calibration_scaling")
+        study.of("calibration_scaling").verdict_spec()

@@ -14,8 +14,8 @@ from rescaled import rescaled
 from study_world import World, job, small_study
 
 from abi.arms import atlas, budgets
-from abi.arms.data import FitData
 from abi.arms.forms import Mixture, corrections
+from abi.arms.gradient import FitData
 from abi.arms.metrics import margins
 from abi.base.files import sha256_tensors
 from abi.base.manifests import ModuleFacts, ModulesManifest
@@ -86,14 +86,14 @@ def read(whole, monkeypatch):
 
 
 def rows_of(world, claim):
-    return pd.concat([read_evidence(path) for path in world.study.verdict_input(claim)["evidence"]])
+    return pd.concat([read_evidence(path) for path in world.study.of(claim).verdict_input()["evidence"]])
 
 
 def again(world, claim, inputs=None, **spec):
     """Evaluate a claim again with some inputs or parts of the spec changed."""
     [batch] = world.study.batches("updates", world.study.config.seeds(claim))
-    given = {**world.study.evaluation_input(claim, batch), **(inputs or {})}
-    running = job("evaluate_studies", {**world.study.evaluation_spec(claim, batch), **spec}, given)
+    given = {**world.study.of(claim).evidence_input(batch), **(inputs or {})}
+    running = job("evaluate_studies", {**world.study.of(claim).evidence_spec(batch), **spec}, given)
     outputs = {"evidence": "again.csv.gz", "draws": "again.draws.csv.gz", "manifest": "again.json"}
     evaluate_studies.run(running, given, outputs)
     return read_evidence("again.csv.gz")
@@ -126,7 +126,7 @@ def evidence_bpb(rows, study, arm, seed):
 
 
 def module_and_states(world, claim, way="held", text="python", seed=2, number=1):
-    inputs = world.study.evaluation_input(claim, "1-3")
+    inputs = world.study.of(claim).evidence_input("1-3")
     states, head = updated(inputs, f"/{way}.{number}/", text, seed)
     return module_of_seed(inputs[f"source_{text}"], seed), states, head
 
@@ -153,7 +153,7 @@ def test_agreement_is_measured_on_the_held_backbone_alone(read, claim):
 
 @pytest.mark.parametrize("claim", ["gpt2_update", "t5_update"])
 def test_arms_before_read_the_backbone_before_any_update(read, claim):
-    rows, inputs = rows_of(read, claim), read.study.evaluation_input(claim, "1-3")
+    rows, inputs = rows_of(read, claim), read.study.of(claim).evidence_input("1-3")
     states = read_states(inputs["before_python"], "test")
     head, module = read_head(inputs["head"], states), module_of_seed(inputs["source_python"], 2, states)
     oracle = module_of_seed(inputs["oracle_python"], 2, states)
@@ -193,7 +193,11 @@ def test_off_arms_are_the_interface_alone_and_random_nets_sit_behind_the_same(re
     assert not off.domain_parameters().keys() & {"domain.net.0.weight"}
     random_net = with_net(module, fresh)
     assert all(torch.equal(p, module.interface_parameters()[n]) for n, p in random_net.interface_parameters().items())
-    assert random_net.domain_hash() == fresh.domain_hash() != module.domain_hash()
+    assert (
+        sha256_tensors(random_net.domain_parameters())
+        == sha256_tensors(fresh.domain_parameters())
+        != sha256_tensors(module.domain_parameters())
+    )
     assert torch.equal(with_net(module, module)(taps), module(taps))
 
 
@@ -206,8 +210,8 @@ def test_every_seed_has_a_random_module_and_net_of_its_own(read):
 
 def test_draws_are_of_arms_with_agreement_and_never_of_the_judge(read):
     for claim, judge in (("gpt2_update", "oracle"), ("domain_atlas", "reference"), ("calibration_scaling", "oracle")):
-        [path] = read.study.verdict_input(claim)["draws"]
-        draws, spec = read_draws(path), read.study.evaluation_spec(claim, "1-1")
+        [path] = read.study.of(claim).verdict_input()["draws"]
+        draws, spec = read_draws(path), read.study.of(claim).evidence_spec("1-1")
         assert judge not in set(draws["arm"])
         assert not {"raw-before", "zero-shot-free", "margin"} & set(draws["arm"])
         assert set(draws["rng_seed"]) == set(spec["rng_seeds"])
@@ -217,7 +221,7 @@ def test_draws_are_of_arms_with_agreement_and_never_of_the_judge(read):
 
 def test_a_second_evaluation_is_byte_identical(world):
     again(world, "gpt2_update")
-    [path] = world.study.verdict_input("gpt2_update")["evidence"]
+    [path] = world.study.of("gpt2_update").verdict_input()["evidence"]
     assert gzip.decompress(Path(path).read_bytes()) == gzip.decompress(Path("again.csv.gz").read_bytes())
 
 
@@ -298,7 +302,13 @@ def put_random_modules(world, of):
             module, about = read_module(place)
             fresh = AbiModule(module.config, seed=1000 + entry.seed)
             facts = ModuleFacts(**{name: getattr(about, name) for name in ModuleFacts.model_fields})
-            entries.append(edited(entry, sha256=save_module(fresh, place, facts), domain_sha256=fresh.domain_hash()))
+            entries.append(
+                edited(
+                    entry,
+                    sha256=save_module(fresh, place, facts),
+                    domain_sha256=sha256_tensors(fresh.domain_parameters()),
+                )
+            )
         edited(told, modules=entries).write(path)
 
 
@@ -340,8 +350,8 @@ def test_a_result_says_what_the_updates_did_and_the_perplexities_of_its_rows(wor
 
 @pytest.fixture
 def charts(read):
-    inputs = read.study.evaluation_input("domain_atlas", "1-3")
-    spec = AtlasEvidence.model_validate(read.study.evaluation_spec("domain_atlas", "1-3"))
+    inputs = read.study.of("domain_atlas").evidence_input("1-3")
+    spec = AtlasEvidence.model_validate(read.study.of("domain_atlas").evidence_spec("1-3"))
     shared = module_of_seed(inputs["shared"], 2)
     return inputs, shared, atlas.charts_of(spec, inputs, 2, shared)
 
@@ -359,7 +369,7 @@ def test_a_chart_is_the_ridge_solution_on_its_own_train_text(read, charts, text,
     inputs, _, found = charts
     states = read_states(inputs[f"train_{text}"], "train")
     oracle = module_of_seed(inputs[f"oracle_{text}"], 2, states)
-    chart = found[text].chart if name == "chart" else found[text].placebos[name, 1]
+    chart = found[text]["chart", 0] if name == "chart" else found[text][name, 1]
     with torch.no_grad():
         x = chart.abi_state(states.taps(chart.config.taps, slice(None))).numpy()
     y = corrections(oracle, states).numpy()
@@ -370,19 +380,19 @@ def test_a_chart_is_the_ridge_solution_on_its_own_train_text(read, charts, text,
 def test_a_chart_differs_from_the_shared_module_in_the_last_map_alone(charts):
     _, shared, found = charts
     for text in TEXTS:
-        chart = found[text].chart
+        chart = found[text]["chart", 0]
         differs = {n for n, t in chart.state_dict().items() if not torch.equal(t, shared.state_dict()[n])}
         assert differs == {"proj_out.weight"}
         for name in ("random", "permuted"):
-            placebo = found[text].placebos[name, 0]
-            assert placebo.domain_hash() != shared.domain_hash()
+            placebo = found[text][name, 0]
+            assert sha256_tensors(placebo.domain_parameters()) != sha256_tensors(shared.domain_parameters())
             assert torch.equal(placebo.proj_in.weight, shared.proj_in.weight)
 
 
 @pytest.mark.parametrize("name", ["random", "permuted"])
 def test_a_placebo_has_three_nets_a_seed_and_the_same_for_every_domain(charts, name):
     found = charts[2]
-    nets = [{found[text].placebos[name, draw].domain_hash() for text in TEXTS} for draw in range(3)]
+    nets = [{sha256_tensors(found[text][name, draw].domain_parameters()) for text in TEXTS} for draw in range(3)]
     assert [len(own) for own in nets] == [1, 1, 1]
     assert len(set.union(*nets)) == 3
 
@@ -390,7 +400,7 @@ def test_a_placebo_has_three_nets_a_seed_and_the_same_for_every_domain(charts, n
 def test_a_permuted_net_has_the_shared_ones_weights_in_another_order(charts):
     _, shared, found = charts
     for name, given in shared.domain_parameters().items():
-        own = found["sql"].placebos["permuted", 2].domain_parameters()[name]
+        own = found["sql"]["permuted", 2].domain_parameters()[name]
         assert torch.equal(own.flatten().sort().values, given.flatten().sort().values)
 
 
@@ -423,11 +433,11 @@ def test_the_ends_of_a_mixture_are_its_charts(read, text, mix, arm):
 def test_a_mixture_is_the_weighted_sum_of_corrections(charts):
     inputs, _, found = charts
     states = read_states(inputs["test_python"], "test")
-    one, other = (found[text].chart for text in ("python", "general"))
+    one, other = (found[text]["chart", 0] for text in ("python", "general"))
     taps = states.taps(one.config.taps, slice(0, 4))
     mixed = Mixture([(0.25, one), (0.75, other)]).correction(states, slice(0, 4))
     torch.testing.assert_close(mixed, 0.25 * one(taps) + 0.75 * other(taps))
-    assert set(atlas.mixtures([one, other])) == {"mix-0", "mix-25", "mix-50", "mix-75", "mix-100"}
+    assert set(atlas.mixtures(one, other)) == {"mix-0", "mix-25", "mix-50", "mix-75", "mix-100"}
 
 
 @pytest.mark.parametrize("role", ["shared", "oracle_sql", "reference_sql"])
@@ -446,17 +456,17 @@ def test_an_atlas_refuses_a_module_of_another_backbone(world, refuses, role):
 @pytest.fixture
 def point(read):
     """Module, data, oracle and held-out states of one point of the law."""
-    inputs, place = read.study.evaluation_input("calibration_scaling", "1-1"), "/gpt2_large_general/held.1/"
+    inputs, place = read.study.of("calibration_scaling").evidence_input("1-1"), "/gpt2_large_general/held.1/"
     train, head = updated(inputs, place, "sql", 1, "train")
     oracle = module_of_seed(having(inputs["oracles"], place, "sql"), 1, train)
     module = module_of_seed(inputs["source_sql_gpt2_large_general"], 1)
-    spec = LawEvidence.model_validate(read.study.evaluation_spec("calibration_scaling", "1-1"))
+    spec = LawEvidence.model_validate(read.study.of("calibration_scaling").evidence_spec("1-1"))
     return module, FitData(train, head, corrections(oracle, train)), oracle, updated(inputs, place, "sql", 1)[0], spec
 
 
 def test_a_law_has_a_study_per_update_and_text_with_every_budget(read):
     rows = rows_of(read, "calibration_scaling")
-    spec = read.study.evaluation_spec("calibration_scaling", "1-1")
+    spec = read.study.of("calibration_scaling").evidence_spec("1-1")
     assert set(rows["fit"]) == {f"{update}-{text}" for update in spec["updates"] for text in spec["texts"]}
     for study in set(rows["fit"]):
         assert arms(rows, study) == {"raw", "oracle", "margin", "budget-0", "budget-2", "budget-5"}
@@ -478,7 +488,9 @@ def test_the_net_is_bit_identical_at_every_budget_and_the_interface_moves(point)
     before = sha256_tensors(module.state_dict())
     found = budgets.calibrated(module, data, spec, 1)
     assert list(found) == [0, 2, 5]
-    assert {m.domain_hash() for m in found.values()} == {module.domain_hash()}
+    assert {sha256_tensors(m.domain_parameters()) for m in found.values()} == {
+        sha256_tensors(module.domain_parameters())
+    }
     assert len({sha256_tensors(m.interface_parameters()) for m in found.values()}) == 3
     assert sha256_tensors(module.state_dict()) == before
 

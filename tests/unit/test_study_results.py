@@ -19,7 +19,7 @@ from made_studies import (
     write_evidence,
 )
 
-from abi.audit.results.findings import lookup
+from abi.audit.record.arithmetic import lookup
 from abi.audit.results.verify import verify
 from abi.base.files import sha256_file
 from abi.base.manifests import AlignmentEntry
@@ -177,7 +177,7 @@ def test_a_digit_of_the_evidence_is_found_although_the_hashes_were_regenerated(h
     line = frame.index[(frame["arm"] == "zero-shot") & (frame["seed"] == 2) & (frame["metric"] == "bits_per_byte")][3]
     frame.loc[line, "value"] *= 1.001
     write_evidence(UPDATE, frame)
-    inputs = STUDY.verdict_input(UPDATE)
+    inputs = STUDY.of(UPDATE).verdict_input()
     assert leaves(verify(), UPDATE) == []
     assert {f.file for f in verify().findings} >= set(inputs["evidence"])
     for path in [*inputs["evidence"], *inputs["manifests"]]:
@@ -190,7 +190,7 @@ def test_a_digit_of_the_evidence_is_found_although_the_hashes_were_regenerated(h
 
 
 def test_a_figure_of_an_update_is_found_although_the_hash_was_regenerated(here):
-    path = STUDY.verdict_input(UPDATE)["updates"][0]
+    path = STUDY.of(UPDATE).verdict_input()["updates"][0]
     edit(path, put("members/1/figures/general_loss_after", 1.0))
     assert path in [f.file for f in verify().findings]
     edit(FILES[UPDATE], lambda d: d["provenance"]["inputs"].__setitem__(path, sha256_file(path)))
@@ -321,7 +321,7 @@ def test_an_altered_rule_of_the_aggregate_is_found_by_recomputation(aggregate, l
 
 
 def test_an_altered_alignment_under_the_aggregate_is_found(aggregate):
-    path = STUDY.verdict_input(AGGREGATE)["alignments"][0]
+    path = STUDY.of(AGGREGATE).verdict_input()["alignments"][0]
     edit(path, put("alignments/0/cosine_held_out", 0.5))
     assert path in [f.file for f in verify().findings]
     edit(FILES[AGGREGATE], lambda d: d["provenance"]["inputs"].__setitem__(path, sha256_file(path)))

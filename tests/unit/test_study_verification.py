@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from made_results import put
 
-from abi.audit.results.findings import Checks, lookup
+from abi.audit.record.arithmetic import lookup
+from abi.audit.results.findings import Checks
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.relations import check_result
 from abi.base.errors import DataError

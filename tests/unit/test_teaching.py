@@ -11,11 +11,10 @@ from safetensors.torch import load_file
 from scipy.stats import ortho_group
 
 from abi.arms.closed_form import GAINS, choose_gains, solve
-from abi.arms.data import Batch, FitData, Lesson, Objective, spread_rows
-from abi.arms.fitting import Budget, Variant, closed_tasks, fit_all, gradient_tasks
+from abi.arms.fitting import Budget, Nets, Variant, closed_tasks, fit_all, gradient_tasks, make
 from abi.arms.forms import LinearMap, LogitBias, corrections, load_fitted
 from abi.arms.general_lesson import carried_corrections, carried_interface, shared_tokens, shift_of
-from abi.arms.making import Nets, make
+from abi.arms.gradient import Batch, FitData, Objective, spread_rows
 from abi.base.errors import AlignmentError, ConfigError, DataError
 from abi.base.files import sha256_tensors
 from abi.base.names import CLOSED_FORM
@@ -61,7 +60,7 @@ def lesson_of(net, pair):
     """The lesson of a source module on the paired positions, and the source's carried interface."""
     target, source = pair
     shift = shift_of(net, source, head_of(13, 16), IDS, 11)
-    return Lesson(target, head_of(11, 8), shift), carried_interface(net, source, target, TARGET, 1e-3)
+    return FitData(target, head_of(11, 8), shift=shift), carried_interface(net, source, target, TARGET, 1e-3)
 
 
 def taught(net, pair):
@@ -199,7 +198,7 @@ def test_a_shift_that_a_correction_makes_gives_that_correction_back(pair):
     head, wanted = head_of(11, 8), torch.randn(60, 8, generator=torch.Generator().manual_seed(2))
     shift = wanted @ (0.5 * head.weight).T
     for constant in (0.0, 3.0 * torch.randn(60, 1)):
-        found = carried_corrections(Lesson(pair[0], head, shift - constant), 1e-10)
+        found = carried_corrections(FitData(pair[0], head, shift=shift - constant), 1e-10)
         torch.testing.assert_close(found.squeeze(1), wanted, rtol=1e-3, atol=1e-3)
 
 
@@ -232,7 +231,7 @@ def gained(model, pair, factor):
     states, head = pair[0], head_of(11, 8)
     correction, bias = model.correction(states, slice(None)), model.logit_bias
     own = bias if correction is None else (0.5 * correction.squeeze(1)) @ head.weight.T
-    return Lesson(states, head, (factor * own).expand(60, 11).clone())
+    return FitData(states, head, shift=(factor * own).expand(60, 11).clone())
 
 
 def models():

@@ -32,7 +32,7 @@ def whole(tmp_path_factory, make_backbone):
         world = World(small_study(max_seeds=2), make_backbone)
         for update, text in ((UPDATE, "python"), ("t5_large_general", "python")):
             for way in ("held", "free"):
-                for number in range(1, 1 + world.study.update_definition(update).rounds):
+                for number in range(1, 1 + world.study.scale.updates[update].rounds):
                     world.updated_states(update, f"{way}.{number}", text, BATCH)
         return world, Path.cwd()
 
@@ -47,7 +47,7 @@ def world(whole, tmp_path, monkeypatch):
 
 
 def base_of(world, update=UPDATE):
-    name = world.study.update_definition(update).backbone
+    name = world.study.scale.updates[update].backbone
     return BackboneManifest.read(f"{world.study.backbone_folder(name)}.json")
 
 
@@ -193,7 +193,7 @@ def test_figures_say_what_the_update_did(world):
 
 
 def test_a_body_update_leaves_the_head_file_as_it_is(world):
-    name = world.study.update_definition("t5_large_general").backbone
+    name = world.study.scale.updates["t5_large_general"].backbone
     for stage in ("held.1", "free.1"):
         told = BackboneManifest.read(manifest_of(world, stage, 1, "t5_large_general"))
         assert told.head_sha256 == sha256_file(world.study.head(name))

@@ -127,7 +127,7 @@ def test_a_missing_part_is_named_without_a_traceback(here, leaf):
 
 
 def test_an_altered_input_is_named_by_its_hash(here):
-    path = Path(STUDY.verdict_input(CLAIM)["calibration"][0])
+    path = Path(STUDY.of(CLAIM).verdict_input()["calibration"][0])
     edit(path, put("arms/0/final_loss", 0.1))
     found = verify([CLAIM])
     assert found.code() == 1
@@ -297,13 +297,13 @@ def test_json_is_one_document(here, capsys, flags):
 
 
 def test_damaged_evidence_is_a_finding_not_a_traceback(here, capsys):
-    Path(STUDY.verdict_input(CLAIM)["evidence"][0]).write_bytes(b"\x1f\x8b broken")
+    Path(STUDY.of(CLAIM).verdict_input()["evidence"][0]).write_bytes(b"\x1f\x8b broken")
     assert main.main(["verify", "--recompute"]) == 1
     assert "cannot be judged again" in " ".join(capsys.readouterr().out.split())
 
 
 def test_missing_evidence_is_a_note(here):
-    Path(STUDY.verdict_input(CLAIM)["evidence"][0]).unlink()
+    Path(STUDY.of(CLAIM).verdict_input()["evidence"][0]).unlink()
     found = verify([CLAIM], recompute=True)
     assert found.code() == 0
     assert any("is not recomputed" in f.sentence for f in kinds(found, "NOTE"))

@@ -4,7 +4,7 @@
 rule judge_claim:
     """The result file of a claim: verdict, reason, every arm's figures, the published record beside them."""
     input:
-        unpack(lambda w: WORKFLOW.verdict_input(WORKFLOW.claim_of_file(w.result))),
+        unpack(lambda w: WORKFLOW.of_file(w.result).verdict_input()),
     output:
         result="<results>/{result}.json",
     log:
@@ -12,15 +12,14 @@ rule judge_claim:
     benchmark:
         "<benchmarks>/judge_claim/{result}.tsv"
     wildcard_constraints:
-        result=one_of(Path(path).stem for path in WORKFLOW.result_files()),
+        result=results_of(WORKFLOW.config.claims),
     conda:
         "../../envs/abi.yaml"
     threads: 1
     resources:
-        mem_mb=resource("judge_claim", "mem_mb"),
-        runtime=resource("judge_claim", "runtime"),
+        **resources_of("judge_claim", "mem_mb", "runtime"),
     params:
-        spec=lambda w: WORKFLOW.verdict_spec(WORKFLOW.claim_of_file(w.result)),
+        spec=lambda w: WORKFLOW.of_file(w.result).verdict_spec(),
         code=code("judge_claim"),
     script:
         "../../scripts/job.py"
@@ -29,7 +28,7 @@ rule judge_claim:
 rule judge_ladder:
     """The result file of a claim about several others: a verdict from the verdicts of its rungs."""
     input:
-        unpack(lambda w: WORKFLOW.verdict_input(WORKFLOW.claim_of_file(w.result))),
+        unpack(lambda w: WORKFLOW.of_file(w.result).verdict_input()),
     output:
         result="<results>/{result}.json",
     log:
@@ -37,15 +36,14 @@ rule judge_ladder:
     benchmark:
         "<benchmarks>/judge_ladder/{result}.tsv"
     wildcard_constraints:
-        result=one_of(Path(path).stem for path in WORKFLOW.ladder_files()),
+        result=results_of(WORKFLOW.config.ladders),
     conda:
         "../../envs/abi.yaml"
     threads: 1
     resources:
-        mem_mb=resource("judge_ladder", "mem_mb"),
-        runtime=resource("judge_ladder", "runtime"),
+        **resources_of("judge_ladder", "mem_mb", "runtime"),
     params:
-        spec=lambda w: WORKFLOW.verdict_spec(WORKFLOW.claim_of_file(w.result)),
+        spec=lambda w: WORKFLOW.of_file(w.result).verdict_spec(),
         code=code("judge_ladder"),
     script:
         "../../scripts/job.py"
@@ -69,8 +67,7 @@ rule summarise:
         "../../envs/abi.yaml"
     threads: 1
     resources:
-        mem_mb=resource("summarise", "mem_mb"),
-        runtime=resource("summarise", "runtime"),
+        **resources_of("summarise", "mem_mb", "runtime"),
     params:
         spec=lambda w: WORKFLOW.page_spec(w.page),
         code=code("summarise"),
@@ -101,8 +98,7 @@ rule verify:
         "../../envs/abi.yaml"
     threads: 1
     resources:
-        mem_mb=resource("verify", "mem_mb"),
-        runtime=resource("verify", "runtime"),
+        **resources_of("verify", "mem_mb", "runtime"),
     params:
         code=code_digest("abi/cli/verify.py", root=ROOT),
     shell:

@@ -14,15 +14,13 @@ from abi.base.files import require_folder
 from abi.base.job import code_of, share_import_path, versions
 from abi.base.names import PAGES
 from abi.plan.config import load, workflow_config
-from abi.plan.pages import card_inputs, card_spec, carded, report_spec, table_spec
 from abi.plan.workflow import Workflow
-from abi.plan.yaml_files import require_pinned
 
 share_import_path(ROOT)
 
 try:
     WORKFLOW = Workflow(load(workflow_config(config), ROOT))
-    require_pinned(WORKFLOW.scale, WORKFLOW.config.name)
+    WORKFLOW.scale.require_pinned()
     require_folder(WORKFLOW.results)
 except AbiError as error:
     for sentence in str(error).splitlines():
@@ -65,9 +63,20 @@ def one_of(names):
     return "|".join(names) or "(?!)"
 
 
+def results_of(claims):
+    """Return a wildcard constraint: the stems of the result files of some claims."""
+    return one_of(Path(path).stem for path in WORKFLOW.result_files(claims))
+
+
 def resource(rule, key):
     """Return a resource of a rule at this scale."""
-    return getattr(WORKFLOW.resources(rule), key)
+    table = WORKFLOW.scale.jobs.resources
+    return getattr(table.get(rule, table["default"]), key)
+
+
+def resources_of(rule, *keys):
+    """Return several of them by name."""
+    return {key: resource(rule, key) for key in keys}
 
 
 def documents():

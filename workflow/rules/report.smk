@@ -1,10 +1,10 @@
-"""What all results say together."""
+"""What all results say together, and the instrument tested like a product, independent of every scale."""
 
 
 rule tabulate_transfers:
     """Pairs x regimes: gap closure of the moved module, its placebos and what a user would do instead; cost beside each."""
     input:
-        WORKFLOW.result_files(WORKFLOW.transfers()),
+        WORKFLOW.table_input(),
     output:
         markdown="<results>/transfer.md",
         csv="<results>/transfer.csv",
@@ -18,10 +18,9 @@ rule tabulate_transfers:
         "../../envs/abi.yaml"
     threads: 1
     resources:
-        mem_mb=resource("tabulate_transfers", "mem_mb"),
-        runtime=resource("tabulate_transfers", "runtime"),
+        **resources_of("tabulate_transfers", "mem_mb", "runtime"),
     params:
-        spec=table_spec(WORKFLOW),
+        spec=WORKFLOW.table_spec(),
         code=code("tabulate_transfers"),
     script:
         "../../scripts/job.py"
@@ -55,10 +54,9 @@ rule write_report:
         "../../envs/abi.yaml"
     threads: 1
     resources:
-        mem_mb=resource("write_report", "mem_mb"),
-        runtime=resource("write_report", "runtime"),
+        **resources_of("write_report", "mem_mb", "runtime"),
     params:
-        spec=report_spec(WORKFLOW),
+        spec=WORKFLOW.report_spec(),
         code=code("write_report"),
     script:
         "../../scripts/job.py"
@@ -67,9 +65,9 @@ rule write_report:
 rule write_cards:
     """A model card per claim that leaves modules behind, with the verdicts of all its regimes."""
     input:
-        card_inputs(WORKFLOW),
+        WORKFLOW.card_inputs(),
     output:
-        expand("<results>/cards/{claim}.md", claim=carded(WORKFLOW)),
+        expand("<results>/cards/{claim}.md", claim=WORKFLOW.carded()),
     log:
         "<logs>/write_cards.log",
     benchmark:
@@ -78,10 +76,9 @@ rule write_cards:
         "../../envs/abi.yaml"
     threads: 1
     resources:
-        mem_mb=resource("write_cards", "mem_mb"),
-        runtime=resource("write_cards", "runtime"),
+        **resources_of("write_cards", "mem_mb", "runtime"),
     params:
-        spec=card_spec(WORKFLOW),
+        spec=WORKFLOW.card_spec(),
         code=code("write_cards"),
     script:
         "../../scripts/job.py"
@@ -91,4 +88,32 @@ rule transfer:
     """Every transfer in every regime, and the table of them."""
     input:
         "<results>/transfer.md",
+    localrule: True
+
+
+rule simulate_studies:
+    """Coverage, error rates and power of the verdict rule on simulated studies (minutes)."""
+    output:
+        record="results/instrument.json",
+        markdown="results/instrument.md",
+    log:
+        "results/logs/simulate_studies.log",
+    benchmark:
+        "results/benchmarks/simulate_studies.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: 1
+    resources:
+        **resources_of("simulate_studies", "mem_mb", "runtime"),
+    params:
+        spec=WORKFLOW.simulation_spec(),
+        code=code("simulate_studies"),
+    script:
+        "../../scripts/job.py"
+
+
+rule instrument:
+    """The instrument's own test: `results/instrument.md`."""
+    input:
+        "results/instrument.md",
     localrule: True

@@ -10,7 +10,7 @@ rule update_backbone:
         unpack(lambda w: WORKFLOW.update_input(w.lineage, w.stage, w.batch)),
         model=ancient(
             lambda w: WORKFLOW.backbone_folder(
-                WORKFLOW.update_definition(w.lineage).backbone
+                WORKFLOW.scale.updates[w.lineage].backbone
             )
         ),
     output:
@@ -25,9 +25,7 @@ rule update_backbone:
         "../../envs/abi.yaml"
     threads: resource("update_backbone", "threads")
     resources:
-        mem_mb=resource("update_backbone", "mem_mb"),
-        runtime=resource("update_backbone", "runtime"),
-        gpu=resource("update_backbone", "gpu"),
+        **resources_of("update_backbone", "mem_mb", "runtime", "gpu"),
     params:
         spec=lambda w: WORKFLOW.update_spec(w.lineage, w.stage, w.batch),
         code=code("update_backbone"),
@@ -54,9 +52,7 @@ rule write_updated_states:
         "../../envs/abi.yaml"
     threads: resource("write_updated_states", "threads")
     resources:
-        mem_mb=resource("write_updated_states", "mem_mb"),
-        runtime=resource("write_updated_states", "runtime"),
-        gpu=resource("write_updated_states", "gpu"),
+        **resources_of("write_updated_states", "mem_mb", "runtime", "gpu"),
     params:
         spec=lambda w: WORKFLOW.updated_states_spec(w.lineage, w.stage, w.text, w.batch),
         code=code("write_updated_states"),
@@ -83,9 +79,7 @@ rule train_updated_modules:
         "../../envs/abi.yaml"
     threads: resource("train_updated_modules", "threads")
     resources:
-        mem_mb=resource("train_updated_modules", "mem_mb"),
-        runtime=resource("train_updated_modules", "runtime"),
-        gpu=resource("train_updated_modules", "gpu"),
+        **resources_of("train_updated_modules", "mem_mb", "runtime", "gpu"),
     params:
         spec=lambda w: WORKFLOW.updated_module_spec(w.lineage, w.stage, w.text, w.batch),
         code=code("train_updated_modules"),
@@ -97,7 +91,7 @@ rule train_updated_modules:
 rule generate_text:
     """Text generated with a module on its updated backbone, and with none (tier S4 of the original)."""
     input:
-        unpack(lambda w: WORKFLOW.generation_input(w.claim)),
+        unpack(lambda w: WORKFLOW.of(w.claim).generation_input()),
     output:
         manifest="<results>/generation/{claim}.json",
     log:
@@ -108,11 +102,9 @@ rule generate_text:
         "../../envs/abi.yaml"
     threads: resource("generate_text", "threads")
     resources:
-        mem_mb=resource("generate_text", "mem_mb"),
-        runtime=resource("generate_text", "runtime"),
-        gpu=resource("generate_text", "gpu"),
+        **resources_of("generate_text", "mem_mb", "runtime", "gpu"),
     params:
-        spec=lambda w: WORKFLOW.generation_spec(w.claim),
+        spec=lambda w: WORKFLOW.of(w.claim).generation_spec(),
         code=code("generate_text"),
         software=SOFTWARE,
     script:
@@ -122,7 +114,7 @@ rule generate_text:
 rule evaluate_studies:
     """Evidence rows and the record's random draws of a claim made of several studies, for a batch of seeds."""
     input:
-        unpack(lambda w: WORKFLOW.evaluation_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.of(w.claim).evidence_input(w.batch)),
     output:
         evidence="<results>/evidence/{claim}/{batch}.csv.gz",
         draws="<results>/evidence/{claim}/{batch}.draws.csv.gz",
@@ -138,11 +130,9 @@ rule evaluate_studies:
         "../../envs/abi.yaml"
     threads: resource("evaluate_studies", "threads")
     resources:
-        mem_mb=resource("evaluate_studies", "mem_mb"),
-        runtime=resource("evaluate_studies", "runtime"),
-        gpu=resource("evaluate_studies", "gpu"),
+        **resources_of("evaluate_studies", "mem_mb", "runtime", "gpu"),
     params:
-        spec=lambda w: WORKFLOW.evaluation_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
         code=code("evaluate_studies"),
         software=SOFTWARE,
     script:
@@ -152,7 +142,7 @@ rule evaluate_studies:
 rule judge_study:
     """The result file of a claim made of several studies: verdict, every study, what the original computes."""
     input:
-        unpack(lambda w: WORKFLOW.verdict_input(WORKFLOW.claim_of_file(w.result))),
+        unpack(lambda w: WORKFLOW.of_file(w.result).verdict_input()),
     output:
         result="<results>/{result}.json",
     log:
@@ -160,15 +150,14 @@ rule judge_study:
     benchmark:
         "<benchmarks>/judge_study/{result}.tsv"
     wildcard_constraints:
-        result=one_of(Path(path).stem for path in WORKFLOW.study_files()),
+        result=results_of(WORKFLOW.config.studies),
     conda:
         "../../envs/abi.yaml"
     threads: resource("judge_study", "threads")
     resources:
-        mem_mb=resource("judge_study", "mem_mb"),
-        runtime=resource("judge_study", "runtime"),
+        **resources_of("judge_study", "mem_mb", "runtime"),
     params:
-        spec=lambda w: WORKFLOW.verdict_spec(WORKFLOW.claim_of_file(w.result)),
+        spec=lambda w: WORKFLOW.of_file(w.result).verdict_spec(),
         code=code("judge_study"),
     script:
         "../../scripts/job.py"

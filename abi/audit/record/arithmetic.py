@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
@@ -101,6 +102,23 @@ def lookup(data: Json, path: str) -> Json:
     raise KeyError(path)
 
 
+def matching(data: Json, pattern: str) -> list[str]:
+    """Return every path of a pattern: a `*` stands for the rest of any key, or for any place of a list."""
+    head, star, rest = pattern.partition("*")
+    if not star:
+        return [pattern]
+    parent, _, start = head.rpartition("/")
+    node = lookup(data, parent)
+    keys = [str(key) for key in (node if isinstance(node, dict) else range(len(node)))]
+    found = (f"{head.removesuffix(start)}{key}{rest}" for key in keys if key.startswith(start))
+    return [path for one in found for path in matching(data, one)]
+
+
+def worded(sentence: str, good: bool) -> str:
+    """Return a sentence in which `[is|is not]` says whether something is good."""
+    return re.sub(r"\[([^\[\]|]*)\|([^\[\]|]*)\]", lambda found: found[1 if good else 2], sentence)
+
+
 def show(value: Json) -> str:
     """Return a value as a sentence prints it."""
     if value is None or isinstance(value, bool):
@@ -108,6 +126,11 @@ def show(value: Json) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return "[" + ", ".join(show(x) for x in value) + "]" if isinstance(value, list) else str(value)
+
+
+def mean(*values: float) -> float:
+    """Return the mean."""
+    return sum(values) / len(values)
 
 
 def gain(off: float, on: float) -> float:

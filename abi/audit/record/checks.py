@@ -1,11 +1,13 @@
 """The item collector: each method judges one relation between the figures of a published result file."""
 
+import copy
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 
-from abi.audit.record.arithmetic import agrees, follows, lookup, show, whole_count
-from abi.audit.record.data import CONTRADICTED, INCONSISTENT, MATCH, NO_EVIDENCE, VACUOUS, Item, is_number, leaves
+from abi.audit.record.arithmetic import agrees, follows, lookup, matching, show, whole_count, worded
+from abi.audit.record.data import INCONSISTENT, MATCH, Item, is_number, leaves
 from abi.base.errors import DataError
 from abi.base.files import Json
 from abi.judge.published import RESTORE
@@ -35,104 +37,125 @@ SIGNED = r"delta|ni_margin|margin_vs|_pct$|pp$|score"  # differences and percent
 
 
 class Checks:
-    """The items of one result file; each method remembers the leaves that entered."""
+    """The items of one result file: each method judges a relation and remembers the leaves that entered.
+
+    A leaf is named from `root`, or from the top of the file if it begins with "/". A `*` stands for every key there,
+    `G*` for those that begin with G.
+    """
 
     def __init__(self, claim: str, name: str, data: Json) -> None:
-        self.claim, self.name, self.data = claim, name, data
+        self.claim, self.name, self.data, self.root = claim, name, data, ""
         self.items: list[Item] = []
-        self.seen: dict[str, int] = {}
+        self.seen: Counter[str] = Counter()
 
-    def get(self, path: str) -> Json:
+    def under(self, root: str) -> "Checks":
+        """Return the same checks with leaves named from another root."""
+        made = copy.copy(self)
+        made.root = self.path(root)
+        return made
+
+    def each(self, pattern: str) -> "list[Checks]":
+        """Return the same checks with leaves named from every root that matches."""
+        return [self.under(f"/{path}") for path in self.paths(pattern)]
+
+    def path(self, leaf: str) -> str:
+        """Return the name of a leaf from the top of the file."""
+        return leaf[1:] if leaf.startswith("/") else f"{self.root}/{leaf}".strip("/")
+
+    def paths(self, *leaves: str) -> list[str]:
+        """Return the names from the top of the file of all leaves that match."""
+        return [path for leaf in leaves for path in matching(self.data, self.path(leaf))]
+
+    def get(self, leaf: str) -> Json:
         """Return a leaf's value; DataError if the file lacks it."""
         try:
-            return lookup(self.data, path)
+            return lookup(self.data, self.path(leaf))
         except KeyError:
-            raise DataError(f"{self.name}: has no leaf {path}; {RESTORE}") from None
+            raise DataError(f"{self.name}: has no leaf {self.path(leaf)}; {RESTORE}") from None
 
-    def number(self, path: str) -> float:
+    def number(self, leaf: str) -> float:
         """Return a leaf that must be a number; DataError otherwise."""
-        value = self.get(path)
+        value = self.get(leaf)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise DataError(f"{self.name}: leaf {path} is {show(value)}, not a number; {RESTORE}")
+            raise DataError(f"{self.name}: leaf {self.path(leaf)} is {show(value)}, not a number; {RESTORE}")
         return value
 
-    def numbers(self, *paths: str) -> list[float]:
+    def numbers(self, *leaves: str) -> list[float]:
         """Return several leaves that must be numbers."""
-        return [self.number(path) for path in paths]
+        return [self.number(f"/{path}") for path in self.paths(*leaves)]
 
-    def add(self, state: str, what: str, reason: str, *paths: str, main: bool = False) -> None:
-        """Add an item about this file."""
-        named = tuple(f"{self.name}:{path}" for path in paths)
-        times = self.seen[what] = self.seen.get(what, 0) + 1
-        name = f"{self.name}#{what}" + (f" ({times})" if times > 1 else "")
+    def values(self, *leaves: str) -> list[Json]:
+        """Return the values of several leaves."""
+        return [self.get(f"/{path}") for path in self.paths(*leaves)]
+
+    def passing(self, *flags: str) -> int:
+        """Return how many flags are true."""
+        return sum(value is True for value in self.values(*flags))
+
+    def shown(self, leaf: str) -> str:
+        """Return a leaf's value as a sentence prints it."""
+        return show(self.get(leaf))
+
+    def add(self, state: str, what: str, reason: str, *leaves: str, main: bool = False) -> None:
+        """Add an item about this file: `what` is a leaf, or any word."""
+        named = tuple(f"{self.name}:{path}" for path in self.paths(*leaves))
+        name = f"{self.name}#{self.path(what)}"
+        self.seen[name] += 1
+        name += f" ({self.seen[name]})" if self.seen[name] > 1 else ""
         self.items.append(Item(name, self.claim, "file", state, reason, leaves=named, main=main))
 
-    def inconsistent(self, what: str, reason: str, *paths: str, main: bool = False) -> None:
-        """Add what the file contradicts itself in."""
-        self.add(INCONSISTENT, what, reason, *paths, main=main)
+    def holds(self, what: str, good: bool, sentence: str, *leaves: str) -> None:
+        """Judge a relation that covers several leaves at once. Args: sentence: see `worded`."""
+        self.add(MATCH if good else INCONSISTENT, what, worded(sentence, good), *leaves)
 
-    def contradicted(self, what: str, reason: str, *paths: str, main: bool = False) -> None:
-        """Add what documents say and the file denies."""
-        self.add(CONTRADICTED, what, reason, *paths, main=main)
-
-    def vacuous(self, what: str, reason: str, *paths: str, main: bool = False) -> None:
-        """Add what passes, or would pass, whatever was measured."""
-        self.add(VACUOUS, what, reason, *paths, main=main)
-
-    def no_evidence(self, what: str, reason: str, *paths: str, main: bool = False) -> None:
-        """Add what the file would have to hold and does not."""
-        self.add(NO_EVIDENCE, what, reason, *paths, main=main)
-
-    def holds(self, what: str, good: bool, yes: str, no: str, *paths: str) -> None:
-        """Judge a relation that covers several leaves at once."""
-        self.add(MATCH if good else INCONSISTENT, what, yes if good else no, *paths)
-
-    def follows(self, path: str, formula: Callable[..., float], *inputs: str, by: str) -> None:
+    def follows(self, leaf: str, formula: Callable[..., float], *inputs: str, by: str) -> None:
         """Judge whether a figure follows from others, within what their printed digits allow."""
-        stated, values = self.number(path), self.numbers(*inputs)
+        stated, values = self.number(leaf), self.numbers(*inputs)
         try:
             good, exact = follows(stated, formula, values), show(formula(*values))
         except ZeroDivisionError:
             good, exact = False, "a division by zero"
-        words = "follows from" if good else "does not follow from"
-        reason = f"{path} {show(stated)} {words} the figures of its own file: {by} gives {exact}."
-        self.add(MATCH if good else INCONSISTENT, path, reason, path, *inputs)
+        words = "[follows|does not follow] from the figures of its own file:"
+        self.holds(leaf, good, f"{self.path(leaf)} {show(stated)} {words} {by} gives {exact}.", leaf, *inputs)
 
-    def equal(self, path: str, expected: Json, *inputs: str, by: str) -> None:
+    def equal(self, leaf: str, expected: Json, *inputs: str, by: str) -> None:
         """Judge whether a leaf is what other leaves say it must be: a flag, a count."""
-        stated = self.get(path)
+        stated = self.get(leaf)
         good = agrees(stated, expected) or agrees(expected, stated)
-        reason = (
-            f"{path} {show(stated)} is {by}." if good else f"{path} is {show(stated)}, yet {by} is {show(expected)}."
-        )
-        self.add(MATCH if good else INCONSISTENT, path, reason, path, *inputs)
+        different = f"{self.path(leaf)} is {show(stated)}, yet {by} is {show(expected)}."
+        reason = f"{self.path(leaf)} {show(stated)} is {by}." if good else different
+        self.add(MATCH if good else INCONSISTENT, leaf, reason, leaf, *inputs)
 
     def copies(self, pairs: dict[str, str]) -> None:
         """Judge figures that the file stores twice: {leaf: where it stands first}."""
-        for path, source in pairs.items():
-            self.equal(path, self.get(source), source, by=f"the {source} of the same file")
+        for leaf, source in pairs.items():
+            self.equal(leaf, self.get(source), source, by=f"the {self.path(source)} of the same file")
 
     def at_least(self, flag: str, value: str, bar: str) -> None:
         """Judge a pass flag that means value >= bar."""
-        self.equal(flag, self.number(value) >= self.number(bar), value, bar, by=f"whether {value} reaches {bar}")
+        by = f"whether {self.path(value)} reaches {self.path(bar)}"
+        self.equal(flag, self.number(value) >= self.number(bar), value, bar, by=by)
 
     def at_most(self, flag: str, value: str, bar: str) -> None:
         """Judge a pass flag that means value <= bar."""
-        self.equal(flag, self.number(value) <= self.number(bar), value, bar, by=f"whether {value} stays within {bar}")
+        by = f"whether {self.path(value)} stays within {self.path(bar)}"
+        self.equal(flag, self.number(value) <= self.number(bar), value, bar, by=by)
 
     def ordered(self, root: str, *keys: str, falling: bool = False) -> None:
-        """Judge whether figures that must be in order are."""
-        paths = [f"{root}/{key}".lstrip("/") for key in keys]
+        """Judge whether the figures under a root (of some keys, or all) are in order."""
+        within = self.under(root)
+        paths = [f"/{path}" for path in within.paths(*keys or ("*",))]
         values = self.numbers(*paths)
-        good, names = values == sorted(values, reverse=falling), f"{root}: {', '.join(keys)}"
-        self.holds(paths[0] + "...", good, f"{names} are in order.", f"{names} are out of order.", *paths)
+        good = values == sorted(values, reverse=falling)
+        told = ", ".join(keys or [path.removeprefix(f"/{within.root}/") for path in paths])
+        self.holds(paths[0] + "...", good, f"{within.root}: {told} are [in|out of] order.", *paths)
 
-    def total(self, path: str, *parts: str, by: str) -> None:
+    def total(self, leaf: str, *parts: str, by: str) -> None:
         """Judge a time that must cover its parts and exceed them by little."""
-        found, stated = sum(self.numbers(*parts)), self.number(path)
+        found, stated = sum(self.numbers(*parts)), self.number(leaf)
         good = 0.999 * found <= stated <= 1.01 * found
-        no = f"{path} {show(stated)} is not the sum of {by} ({show(found)})."
-        self.holds(path, good, f"{path} {show(stated)} is the sum of {by}.", no, path, *parts)
+        sentence = f"{self.path(leaf)} {show(stated)} [is|is not] the sum of {by}"
+        self.holds(leaf, good, f"{sentence}{'' if good else f' ({show(found)})'}.", leaf, *parts)
 
     def thresholds(self, *roots: str) -> None:
         """Judge whether the thresholds stored in the file are the published four."""
@@ -140,8 +163,8 @@ class Checks:
             names = {name: name.removesuffix("_threshold").removesuffix("_diff") for name in self.get(root)}
             paths = {f"{root}/{name}": THRESHOLDS[metric] for name, metric in names.items() if metric in THRESHOLDS}
             good = len(paths) == len(THRESHOLDS) and all(self.get(path) == value for path, value in paths.items())
-            text = f"the four NIB thresholds under {root}"
-            self.holds(root, good, f"{text} are the published ones.", f"{text} are not the published ones.", *paths)
+            sentence = f"the four NIB thresholds under {root} are [the|not the] published ones."
+            self.holds(root, good, sentence, *paths)
 
     def ranges(self) -> None:
         """Judge whether every leaf lies where a share, a divergence, a perplexity or a cosine can lie at all."""
@@ -154,7 +177,7 @@ class Checks:
             low, high = limits
             if not low <= value <= high:
                 reason = f"{path} is {show(value)}, outside of what it can be ({show(low)} to {show(high)})."
-                self.inconsistent(path, reason, path)
+                self.add(INCONSISTENT, path, reason, path)
         reason = f"{len(paths)} shares, divergences, perplexities and counts were held against their possible range."
         if paths:
             self.add(MATCH, "ranges", reason, *paths)
@@ -184,7 +207,7 @@ class Checks:
                 if block[flag] is not good:
                     wrong[paths[-1]] = f"{path}/{flag} is {show(block[flag])} against the figures beside it."
         for path, reason in wrong.items():
-            self.inconsistent(path, reason, path)
+            self.add(INCONSISTENT, path, reason, path)
         kept = (
             f"{flags} pass flags follow from their figures, and the shares of {len(blocks)} blocks count {n} positions"
         )

@@ -23,9 +23,7 @@ class Item:
     kind: str  # document: a documented figure; file: a relation inside the files; verifier: a line of the original's
     state: str
     reason: str
-    basis: str = (
-        "files"  # files: recomputed here; by hand: found by reading the original's code; none: nothing to compare
-    )
+    basis: str = "files"  # recomputed here; `by hand`: found by reading the original's code; `none`: nothing to compare
     leaves: tuple[str, ...] = ()  # "file:leaf" of every figure that entered
     note: str | None = None
     main: bool = False
@@ -70,17 +68,10 @@ class Judgement:
 
 def leaves(node: Json, path: str = "") -> list[tuple[str, Json]]:
     """Return (path, value) of every leaf in file order; an empty list or object is a leaf."""
-    found: list[tuple[str, Json]] = []
-    _collect(node, path, found)
-    return found
-
-
-def _collect(node: Json, path: str, found: list[tuple[str, Json]]) -> None:
-    if isinstance(node, dict | list) and node:
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            _collect(value, f"{path}/{key}" if path else str(key), found)
-    else:
-        found.append((path, node))
+    if not isinstance(node, dict | list) or not node:
+        return [(path, node)]
+    children = node.items() if isinstance(node, dict) else enumerate(node)
+    return [leaf for key, value in children for leaf in leaves(value, f"{path}/{key}" if path else str(key))]
 
 
 def is_number(value: Json) -> bool:

@@ -10,8 +10,7 @@ import subprocess
 from collections.abc import Iterator
 
 from abi.audit.record.data import leaves
-from abi.base.checksums import listed
-from abi.base.files import ROOT, Json
+from abi.base.files import ROOT, Json, listed
 from abi.judge.published import MANIFEST, Record, parse
 
 LIST_SHA256 = "2a3fdd0acd55639449d6f04802c6272dbb4828c794bf12293bc3e88d16cae84c"
@@ -47,20 +46,16 @@ def alterations(record: Record) -> list[str]:
 
 def changed_leaves(text: str, published: str, name: str) -> list[str]:
     """Return a sentence for every leaf of a file that is not as published, is new or is missing."""
-    now, then = _marked(text, name), _marked(published, name)
-    if [path for path, _ in now] == [path for path, _ in then]:
-        altered = [path for (path, a), (_, b) in zip(now, then, strict=True) if a != b]
-        return [f"leaf {path} is not what was published" for path in altered]
-    present, known = dict(now), dict(then)
+    present, known = _marked(text, name), _marked(published, name)
     altered = [path for path, mark in present.items() if known.get(path) != mark]
     missing = [f"leaf {path} is missing" for path in known if path not in present]
     return [*(f"leaf {path} is not what was published" for path in altered), *missing]
 
 
 @functools.lru_cache(maxsize=64)
-def _marked(text: str, name: str) -> list[tuple[str, tuple[type, Json]]]:
-    """Return (path, kind and value) of every leaf; a number is kept as it is written, and is no text."""
-    return [(path, (type(value), value)) for path, value in leaves(parse(text, name, exact=True))]
+def _marked(text: str, name: str) -> dict[str, tuple[type, Json]]:
+    """Return path -> kind and value of every leaf; a number is kept as it is written, and is no text."""
+    return {path: (type(value), value) for path, value in leaves(parse(text, name, exact=True))}
 
 
 def original(name: str, sha256: str) -> str | None:

@@ -16,24 +16,21 @@ def ascii_only(text: str) -> str:
     return plain.encode("ascii", "replace").decode("ascii")
 
 
-def _wrapped(item: Item, *, claim: bool) -> str:
-    subject = f"{item.claim}: " if claim else ""
+def _wrapped(item: Item, subject: str = "") -> str:
     first = f"  {item.state:<12} "
-    return textwrap.fill(
-        subject + item.reason, WIDTH, initial_indent=first, subsequent_indent=INDENT, break_long_words=False
-    )
+    text = subject + item.reason
+    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=INDENT, break_long_words=False)
 
 
 def _table(judgement: Judgement, claims: list[str]) -> list[str]:
     width = max(len(claim) for claim in claims)
     lines = [" ".join([" " * width, *(f"{name:>8}" for name in SHORT), f"{'items':>7}"])]
-    for claim in claims:
-        counts = judgement.counts(claim)
-        figures = "".join(f" {counts[state] or '.':>8}" for state in STATES)
-        lines.append(f"{claim:<{width}}{figures} {sum(counts.values()):>7}")
-    totals = {state: sum(judgement.counts(claim)[state] for claim in claims) for state in STATES}
-    figures = "".join(f" {totals[state]:>8}" for state in STATES)
-    return [*lines, f"{'total':<{width}}{figures} {sum(totals.values()):>7}"]
+    rows = {claim: list(judgement.counts(claim).values()) for claim in claims}
+    totals = [sum(column) for column in zip(*rows.values(), strict=True)]
+    for claim, counts in rows.items():
+        figures = "".join(f" {count or '.':>8}" for count in counts)
+        lines.append(f"{claim:<{width}}{figures} {sum(counts):>7}")
+    return [*lines, f"{'total':<{width}}{''.join(f' {count:>8}' for count in totals)} {sum(totals):>7}"]
 
 
 def _verifier(items: list[Item]) -> list[str]:
@@ -79,10 +76,10 @@ def to_text(judgement: Judgement, claims: list[str] | None = None) -> str:
     ]
     main = [item for item in judgement.items if item.main and item.claim in shown]
     if main:
-        lines += ["", "Main findings", *(_wrapped(item, claim=True) for item in main)]
+        lines += ["", "Main findings", *(_wrapped(item, f"{item.claim}: ") for item in main)]
     for claim in shown:
         own = [item for item in items if item.claim == claim and not item.main]
-        lines += ["", claim, *(_wrapped(item, claim=False) for item in own)] if own else []
+        lines += ["", claim, *map(_wrapped, own)] if own else []
     lines_of = [item for item in judgement.items if item.kind == "verifier" and item.claim in shown]
     lines += ["", *_verifier(lines_of)] if lines_of else []
     return ascii_only("\n".join([*lines, "", closing(judgement)]))

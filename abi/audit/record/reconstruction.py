@@ -3,10 +3,11 @@
 import math
 import statistics
 from collections.abc import Iterator
+from operator import sub
 
-from abi.audit.record.arithmetic import agrees, lookup, show
-from abi.audit.record.checks import THRESHOLDS, Checks
-from abi.audit.record.data import CONTRADICTED, MATCH, VACUOUS, Item
+from abi.audit.record.arithmetic import agrees, lookup, mean, show, worded
+from abi.audit.record.checks import BELOW, THRESHOLDS, Checks
+from abi.audit.record.data import CONTRADICTED, INCONSISTENT, MATCH, VACUOUS, Item
 from abi.base.files import Json
 
 FILE = "cross_arch_t5_nib_v53_results.json"
@@ -25,23 +26,15 @@ def judge_reconstruction(c: Checks) -> None:
     blocks = {seed: f"nib_extended/{seed}" for seed in SEEDS} | {SEEDS[0]: "nib_official"}
     c.copies({f"nib_combined/per_rng_mean_top5/{seed}": f"{block}/mean_top5" for seed, block in blocks.items()})
     c.equal("nib_official/rng_seed", int(SEEDS[0]), by="the official evaluation seed")
-    earlier = "reference/45AP_D2048_seed99_official/top5_official"
-    c.follows(
-        "delta_top5_official_vs_45AP",
-        lambda a, b: a - b,
-        "nib_official/mean_top5",
-        earlier,
-        by="official top-5 minus 45AP's",
-    )
+    top5 = "nib_official/mean_top5", "reference/45AP_D2048_seed99_official/top5_official"
+    c.follows("delta_top5_official_vs_45AP", sub, *top5, by="official top-5 minus 45AP's")
     earlier = "reference/45AQ_D2048_seed456_extended"
-    c.follows(
-        "delta_corrMSE_vs_45AQ", lambda a, b: a - b, "best_corrMSE", f"{earlier}/corrMSE", by="corrMSE minus 45AQ's"
-    )
+    c.follows("delta_corrMSE_vs_45AQ", sub, "best_corrMSE", f"{earlier}/corrMSE", by="corrMSE minus 45AQ's")
     bounds = f"{earlier}/ci_95/0", f"{earlier}/ci_95/1"
-    c.follows(f"{earlier}/top5_extended_mean", lambda a, b: (a + b) / 2, *bounds, by="the middle of its interval")
+    c.follows(f"{earlier}/top5_extended_mean", mean, *bounds, by="the middle of its interval")
     _schedule(c)
-    _combined(c)
-    _interval(c)
+    _combined(c.under("nib_combined"))
+    _interval(c.under("nib_combined"))
 
 
 def _schedule(c: Checks) -> None:
@@ -52,68 +45,64 @@ def _schedule(c: Checks) -> None:
     early = [f"registry/phase{i}_steps" for i in (1, 2, 3)]
     steps = sum(c.numbers(*early)) + c.number("p4_steps")
     c.equal("total_cal_steps", steps, "p4_steps", *early, by="phases 1 to 3 plus p4_steps")
-    planned = sum(c.numbers(*early, "registry/phase4_steps"))
-    total = c.number("total_cal_steps")
+    planned, total = sum(c.numbers(*early, "registry/phase4_steps")), c.number("total_cal_steps")
     no = (
-        f"the registry inside the file gives phase 4 {show(c.get('registry/phase4_steps'))} steps, {planned} in all, "
-        f"while the file reports {show(c.get('p4_steps'))} and {total}."
+        f"the registry inside the file gives phase 4 {c.shown('registry/phase4_steps')} steps, {planned} in all, "
+        f"while the file reports {c.shown('p4_steps')} and {total}."
     )
-    c.holds("registry/phase4_steps", planned == total, "the registry's phases add up.", no, "registry/phase4_steps")
+    text = "the registry's phases add up." if planned == total else no
+    c.holds("registry/phase4_steps", planned == total, text, "registry/phase4_steps")
     c.ordered("phase_corrMSE_floors", "P1", "P2", "P3", "P4", falling=True)
     c.ordered("", "best_corrMSE", "phase_corrMSE_floors/P4")
     c.equal("best_step", min(c.number("best_step"), total), "total_cal_steps", by="a step of the run")
 
 
 def _combined(c: Checks) -> None:
-    root = "nib_combined"
-    means = [f"{root}/per_rng_mean_top5/{seed}" for seed in SEEDS]
-    mean, se = f"{root}/mean_top5", f"{root}/se_top5"
-    c.follows(mean, lambda *x: sum(x) / len(x), *means, by="the mean of the five seeds")
-    deviation = f"{root}/std_top5", f"{root}/n_positions"
-    c.follows(se, lambda sd, n: sd / math.sqrt(n), *deviation, by="std_top5 / sqrt(n_positions)")
-    c.follows(f"{root}/ci_95_low", lambda m, s: m - 1.96 * s, mean, se, by="mean - 1.96 se")
-    c.follows(f"{root}/ci_95_high", lambda m, s: m + 1.96 * s, mean, se, by="mean + 1.96 se")
-    c.follows(f"{root}/ci_margin_vs_0860", lambda low: low - 0.86, f"{root}/ci_95_low", by="ci_95_low - 0.86")
-    rule = c.get("nib_official/pass") is True and c.number(mean) >= THRESHOLDS["top5"]
+    means = [f"per_rng_mean_top5/{seed}" for seed in SEEDS]
+    c.follows("mean_top5", mean, *means, by="the mean of the five seeds")
+    c.follows("se_top5", lambda sd, n: sd / math.sqrt(n), "std_top5", "n_positions", by="std_top5 / sqrt(n_positions)")
+    c.follows("ci_95_low", lambda m, s: m - 1.96 * s, "mean_top5", "se_top5", by="mean - 1.96 se")
+    c.follows("ci_95_high", lambda m, s: m + 1.96 * s, "mean_top5", "se_top5", by="mean + 1.96 se")
+    c.follows("ci_margin_vs_0860", lambda low: low - 0.86, "ci_95_low", by="ci_95_low - 0.86")
+    rule = c.get("/nib_official/pass") is True and c.number("mean_top5") >= THRESHOLDS["top5"]
     text = "what the script's rule gives (official pass, and combined mean of 0.86 or more)"
-    c.equal("architecture_confirmed", rule, "nib_official/pass", mean, by=text)
+    c.equal("/architecture_confirmed", rule, "/nib_official/pass", "mean_top5", by=text)
     values = c.numbers(*means)
     passing = sum(value >= THRESHOLDS["top5"] for value in values)
     if values[0] == max(values) and passing < len(values):
         reason = (
             f"the official pass rests on the best of the five recorded seeds ({SEEDS[0]}: {show(values[0])}); "
-            f"{passing} of 5 reach 0.86, and their mean {show(c.get(mean))} does not."
+            f"{passing} of 5 reach 0.86, and their mean {c.shown('mean_top5')} does not."
         )
-        c.inconsistent("nib_official", reason, *means, mean)
+        c.add(INCONSISTENT, "/nib_official", reason, *means, "mean_top5")
 
 
 def _interval(c: Checks) -> None:
-    root = "nib_combined"
-    means = [f"{root}/per_rng_mean_top5/{seed}" for seed in SEEDS]
+    means = [f"per_rng_mean_top5/{seed}" for seed in SEEDS]
     values = c.numbers(*means)
-    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    center, deviation = statistics.fmean(values), statistics.stdev(values)
     half = T_975_DF4 * deviation / math.sqrt(len(values))
-    stated, n = c.number(f"{root}/std_top5"), c.number(f"{root}/n_positions")
-    positions = len(values) * CHUNKS * CHUNK
+    n, positions = c.number("n_positions"), len(values) * CHUNKS * CHUNK
     if n != positions:
         reason = (
             f"the {n} 'positions' of the combined figure are chunks: 5 seeds x {CHUNKS} chunks of {CHUNK} scored "
             f"tokens are {positions} positions."
         )
-        c.inconsistent(f"{root}/n_positions", reason, f"{root}/n_positions", "nib_official/n_chunks", main=True)
-    if not agrees(stated, deviation):
+        c.add(INCONSISTENT, "n_positions", reason, "n_positions", "/nib_official/n_chunks", main=True)
+    if not agrees(c.number("std_top5"), deviation):
         reason = (
-            f"the standard deviation {show(stated)} does not follow from the five seeds (theirs is {deviation:.4f}); "
-            f"it can only be that of {n} chunk means, which no file holds."
+            f"the standard deviation {c.shown('std_top5')} does not follow from the five seeds (theirs is "
+            f"{deviation:.4f}); it can only be that of {n} chunk means, which no file holds."
         )
-        c.inconsistent(f"{root}/std_top5", reason, f"{root}/std_top5", *means, main=True)
-    low, high = c.numbers(f"{root}/ci_95_low", f"{root}/ci_95_high")
-    if not (agrees(low, mean - half) and agrees(high, mean + half)):
+        c.add(INCONSISTENT, "std_top5", reason, "std_top5", *means, main=True)
+    low, high = c.numbers("ci_95_low", "ci_95_high")
+    if not (agrees(low, center - half) and agrees(high, center + half)):
         reason = (
             f"the interval [{show(low)}, {show(high)}] does not follow from the five seeds, which give "
-            f"[{mean - half:.4f}, {mean + half:.4f}] (t, 4 degrees of freedom): it counts {n} chunks as independent."
+            f"[{center - half:.4f}, {center + half:.4f}] (t, 4 degrees of freedom): it counts {n} chunks as "
+            "independent."
         )
-        c.inconsistent(f"{root}/ci_95", reason, f"{root}/ci_95_low", f"{root}/ci_95_high", *means, main=True)
+        c.add(INCONSISTENT, "ci_95", reason, "ci_95_low", "ci_95_high", *means, main=True)
 
 
 DECLARED: tuple[tuple[str, object, float | None], ...] = (
@@ -146,59 +135,43 @@ DECLARED: tuple[tuple[str, object, float | None], ...] = (
 
 def original_lines(data: Json) -> list[Item]:
     """Return the 31 lines `verify_result.py` prints, and what it leaves out: "25 checks" is 24 comparisons."""
-    items = [_line(data, i, *declared) for i, declared in enumerate(DECLARED, 1)]
+    lines = [(*_compared(lookup(data, path), path, value, most), path) for path, value, most in DECLARED]
     keys = {"js": "mean_js", "top1": "mean_top1", "top5": "mean_top5", "entropy": "mean_ent"}
     for metric, key in keys.items():
         value, bar = lookup(data, f"nib_official/{key}"), THRESHOLDS[metric]
-        below = metric in ("js", "entropy")
-        good = value < bar if below else value >= bar
-        reason = f"official {key} {show(value)} {'<' if below else '>='} {bar:g}: {'holds' if good else 'fails'}."
-        items.append(_item(len(items) + 1, MATCH if good else CONTRADICTED, reason, f"nib_official/{key}"))
-    passing = [s for s in SEEDS if lookup(data, f"nib_combined/per_rng_mean_top5/{s}") >= THRESHOLDS["top5"]]
-    robustness = (
-        (
-            "ci_95_low >= 0.840: a miss prints a warning and still verifies; 0.840 is none of the four thresholds.",
-            "ci_95_low",
-        ),
-        (
-            "seeds that reach 0.86, counted over 7777 and 4444 only: the other three seeds are never counted "
-            f"(over all five it is {len(passing)} of 5).",
-            "per_rng_mean_top5/4444",
-        ),
-        ("interval = mean +- 1.96 se within 0.001: a miss prints a warning and still verifies.", "ci_95_high"),
-    )
-    for reason, leaf in robustness:
-        items.append(_item(len(items) + 1, VACUOUS, f"cannot fail: {reason}", f"nib_combined/{leaf}"))
+        good = value < bar if metric in BELOW else value >= bar
+        sign = "<" if metric in BELOW else ">="
+        reason = worded(f"official {key} {show(value)} {sign} {bar:g}: [holds|fails].", good)
+        lines.append((MATCH if good else CONTRADICTED, reason, f"nib_official/{key}"))
+    passing = sum(lookup(data, f"nib_combined/per_rng_mean_top5/{s}") >= THRESHOLDS["top5"] for s in SEEDS)
+    toothless = {
+        "ci_95_low": "ci_95_low >= 0.840: a miss prints a warning and still verifies; 0.840 is none of the four "
+        "thresholds.",
+        "per_rng_mean_top5/4444": "seeds that reach 0.86, counted over 7777 and 4444 only: the other three seeds are "
+        f"never counted (over all five it is {passing} of 5).",
+        "ci_95_high": "interval = mean +- 1.96 se within 0.001: a miss prints a warning and still verifies.",
+    }
+    lines += [(VACUOUS, f"cannot fail: {reason}", f"nib_combined/{leaf}") for leaf, reason in toothless.items()]
+    items = [_line(str(i), state, reason, path) for i, (state, reason, path) in enumerate(lines, 1)]
     return [*items, _ignored(data, len(items))]
 
 
-def _line(data: Json, number: int, path: str, constant: object, tolerance: float | None) -> Item:
-    value = lookup(data, path)
+def _compared(value: Json, path: str, constant: object, tolerance: float | None) -> tuple[str, str]:
+    """Return state and reason of a comparison with a constant of the script."""
     if tolerance is None or not isinstance(constant, float):
         good = agrees(constant, value)
     else:
-        shown = round(value, 6) if path == "best_corrMSE" else value
-        good = abs(shown - constant) <= tolerance
+        good = abs((round(value, 6) if path == "best_corrMSE" else value) - constant) <= tolerance
     verb = "rounds to" if path == "best_corrMSE" else "is"
-    same = value == constant
-    reason = (
-        f"{path} is {show(value)}, as declared."
-        if same
-        else f"{path} {show(value)} {verb if good else 'is not'} {show(constant)}."
-    )
-    return _item(number, MATCH if good else CONTRADICTED, reason, path)
+    reason = worded(f"{path} {show(value)} [{verb}|is not] {show(constant)}.", good)
+    if value == constant:
+        reason = f"{path} is {show(value)}, as declared."
+    return MATCH if good else CONTRADICTED, reason
 
 
-def _item(number: int, state: str, reason: str, *paths: str) -> Item:
-    return Item(f"line {number}", CLAIM, "verifier", state, reason, leaves=tuple(f"{FILE}:{path}" for path in paths))
-
-
-def _figures(node: Json, path: str = "") -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _figures(value, f"{path}/{key}" if path else key)
-    else:
-        yield path
+def _line(number: str, state: str, reason: str, *paths: str, main: bool = False) -> Item:
+    leaves = tuple(f"{FILE}:{path}" for path in paths)
+    return Item(f"line {number}", CLAIM, "verifier", state, reason, leaves=leaves, main=main)
 
 
 def _ignored(data: Json, lines: int) -> Item:
@@ -210,5 +183,12 @@ def _ignored(data: Json, lines: int) -> Item:
         f"script ({lines} lines in all): they read {len(read)} of its {len(every)} values (a list is one) and no "
         f"other file, not {', '.join(unread[:-1])} or {unread[-1]}."
     )
-    unread_leaves = tuple(f"{FILE}:{path}" for path in every if path.split("/")[0] in unread)
-    return Item("line 31+", CLAIM, "verifier", VACUOUS, reason, leaves=unread_leaves, main=True)
+    return _line("31+", VACUOUS, reason, *(path for path in every if path.split("/")[0] in unread), main=True)
+
+
+def _figures(node: Json, path: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _figures(value, f"{path}/{key}" if path else key)
+    else:
+        yield path

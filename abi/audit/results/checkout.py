@@ -1,19 +1,31 @@
-"""The results of a checkout: which there are, are they readable and valid, do hashes and figures agree."""
+"""The results of a checkout: are they readable and valid, do hashes and figures agree, also with another run's."""
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from abi.audit.record.data import Item
+from abi.audit.record.data import Item, is_number
 from abi.audit.record.documents import judge_documents
 from abi.audit.record.judgement import states_in
-from abi.audit.results import snapshot
-from abi.audit.results.findings import CODES, NOTE, STALE, TAMPERED, Checks, Finding, count_numbers
-from abi.audit.results.places import EVIDENCE, REFERENCE, page_paths, result_paths
+from abi.audit.results.findings import (
+    CODES,
+    DIFFERS,
+    NOTE,
+    STALE,
+    TAMPERED,
+    Checks,
+    Finding,
+    count_numbers,
+    differences,
+    show,
+)
+from abi.audit.results.places import EVIDENCE, REFERENCE, altered, page_paths, result_paths
 from abi.audit.results.reading import ResultFile, parsed, read, read_result
 from abi.audit.results.relations import Known, check_page, check_result
 from abi.base.digest import code_digest
+from abi.base.errors import DataError
 from abi.base.files import Json, sha256_file
 from abi.base.job import step_of
 from abi.base.manifests import EvidenceManifest
@@ -22,6 +34,8 @@ from abi.judge.evidence_files import kept
 from abi.judge.published import Record, default_root, figures_in, load_record
 from abi.judge.results import AnyResult
 
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
+IDENTITIES = ("sha256", "vocabulary", "revision")
 Render = Callable[[Sequence[AnyResult], str], Mapping[str, str]]
 """Makes the pages of some results and their headline: file name (of any stem) -> text."""
 
@@ -112,7 +126,7 @@ def verified(folder: Path, known: Known, only: Sequence[str] = (), render: Rende
     for page in page_paths(folder):
         _check_page(scale, page, beside, render)
     if scale.is_reference:
-        scale.findings += snapshot.altered(folder)
+        scale.findings += altered(folder)
     return scale
 
 
@@ -207,3 +221,62 @@ def _check_lines(scale: Scale, path: Path, expected: Sequence[str], current: boo
         scale.add(TAMPERED, path, f"line {i + 1}", sentence)
     else:
         scale.add(STALE, path, f"line {i + 1}", f"{sentence} (it was written by other code)")
+
+
+# another run
+
+
+def other_folder(against: str, scale: Scale) -> Path:
+    """Return the folder to compare with: `reference`, or a folder that holds the scale's files or its folder.
+
+    Raises: DataError: no result file is there.
+    """
+    name = scale.folder.name
+    places = [Path("results") / REFERENCE / name] if against == REFERENCE else [Path(against) / name, Path(against)]
+    for place in places:
+        if result_paths(place):
+            return place
+    remedy = f"commit one by `abi docs --adopt {name}`" if against == REFERENCE else "name the folder of a run"
+    raise DataError(f"{places[0]}: holds no result file to compare {scale.folder} with; {remedy}")
+
+
+def compare(scale: Scale, against: str, tolerance: float) -> None:
+    """Add to `scale` every leaf in which its results differ from those of another run.
+
+    Verdict words must be equal, numbers within the tolerance (relative; smaller differences are notes). Sentences are
+    compared without their numbers, which have leaves of their own. Hashes of weights name a machine's bits: notes.
+    """
+    folder = other_folder(against, scale)
+    others = {path.name: read_result(path, scale.findings) for path in result_paths(folder)}
+    scale.compared = Compared(str(folder), tolerance)
+    for file in scale.results.values():
+        other = others.pop(file.path.name, None)
+        if other is None:
+            scale.add(DIFFERS, file.path, "", f"{folder} has no such file that can be read")
+            scale.compared.beyond += 1
+            continue
+        for leaf, a, b, relative in differences(comparable(file.figures), comparable(other.figures), tolerance=0.0):
+            far = relative > tolerance and not any(word in leaf for word in IDENTITIES)
+            size = f"relative {relative:.2g}" if is_number(a) and is_number(b) else "another value"
+            scale.add(DIFFERS if far else NOTE, file.path, leaf, f"{show(a)} here, {show(b)} in {folder} ({size})")
+            scale.compared.within += not far
+            scale.compared.beyond += far
+        scale.compared.results += 1
+    for name in others:
+        scale.add(NOTE, folder / name, "", f"has no counterpart in {scale.folder}")
+
+
+def comparable(figures: Mapping[str, Json]) -> Json:
+    """Return a result's figures without what names a run (seconds, hashes of rungs), numbers in sentences masked."""
+    rest = dict(figures)
+    if "rungs" in rest:
+        rest["rungs"] = [{key: value for key, value in rung.items() if key != "sha256"} for rung in rest["rungs"]]
+    return _masked(rest, "")
+
+
+def _masked(node: Json, key: str) -> Json:
+    if isinstance(node, dict):
+        return {name: _masked(value, name) for name, value in node.items() if name != "elapsed_s"}
+    if isinstance(node, list):
+        return [_masked(value, key) for value in node]
+    return NUMBER.sub("#", node) if key in ("reason", "sentence") and isinstance(node, str) else node

@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from abi.base.errors import DataError
-from abi.base.files import Json, parse_json
+from abi.audit.record.data import is_number, leaves
+from abi.base.files import Json
 
 TAMPERED = "TAMPERED"
 UNREADABLE = "UNREADABLE"
@@ -110,42 +110,12 @@ def interval_size(parent: dict[str, Json], key: str) -> float:
     return max((abs(float(end)) for end in ends if end is not None and is_number(end)), default=0.0)
 
 
-def is_number(value: Json) -> bool:
-    """Return whether a JSON value is a number (`true` is none)."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def show(value: Json) -> str:
     """Return a JSON value in few characters, with every digit of a number."""
     text = value if value == ABSENT else json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 70 else f"{text[:67]}..."
 
 
-def parse(text: str, name: str) -> Json:
-    """Return the JSON value of a result file. Raises: DataError: not JSON, a key twice, NaN or infinity."""
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        raise DataError(f"{name}: is not readable JSON ({error}); delete it and rebuild it") from None
-
-
-def lookup(node: Json, leaf: str) -> Json:
-    """Return what stands at a leaf such as `fits/kd/level`."""
-    for key in leaf.split("/"):
-        node = node[int(key)] if isinstance(node, list) else node[key]
-    return node
-
-
 def count_numbers(node: Json) -> int:
     """Return how many numeric leaves a JSON value has."""
-    count, todo = 0, [node]
-    while todo:
-        value = todo.pop()
-        kind = type(value)
-        if kind is float or kind is int:
-            count += 1
-        elif kind is dict:
-            todo += value.values()
-        elif kind is list:
-            todo += value
-    return count
+    return sum(is_number(value) for _, value in leaves(node))

@@ -1,8 +1,10 @@
-"""Where result files lie in a checkout (standard library only, so that a checkout without results costs nothing)."""
+"""Where result files lie in a checkout, and whether a committed reference is what was adopted (standard library)."""
 
 from pathlib import Path
 
-from abi.base.files import ROOT
+from abi.audit.results.findings import TAMPERED, Finding
+from abi.base.checksums import MANIFEST, listed, listing
+from abi.base.files import ROOT, sha256_file, write_text
 from abi.base.names import ASIDE, PAGES
 
 REFERENCE = "reference"
@@ -28,3 +30,27 @@ def page_paths(folder: Path) -> list[Path]:
 def config_root() -> Path:
     """Return the folder whose `config/` counts: the working directory if it has one, else this checkout."""
     return Path() if Path("config/claims.yaml").is_file() else ROOT
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the list of a reference's files, for `sha256sum -c` and `abi verify`."""
+    write_text(folder / MANIFEST, listing(hashes(folder)))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Return name -> hash of every file under a folder but the list itself."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def altered(folder: Path) -> list[Finding]:
+    """Return one finding per file that is not as its list says, is missing, or is not listed."""
+    path = folder / MANIFEST
+    remedy = f"restore it, or write it by `abi docs --adopt {folder.name}`"
+    if not path.is_file():
+        return [Finding(TAMPERED, str(path), "", f"is missing, so that nothing guards the files beside it; {remedy}")]
+    expected, found = listed(path.read_text(encoding="utf-8", errors="replace")), hashes(folder)
+    wrong = {name: "is not the file that was adopted" for name in found if expected.get(name) != found[name]}
+    wrong |= {name: "is not listed" for name in found if name not in expected}
+    wrong |= {name: "is listed and not there" for name in expected if name not in found}
+    return [Finding(TAMPERED, str(folder / name), "", f"{wrong[name]} (by {MANIFEST})") for name in sorted(wrong)]

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from abi.audit.results.findings import TAMPERED, UNREADABLE, Finding, parse
+from abi.audit.results.findings import TAMPERED, UNREADABLE, Finding
 from abi.base.errors import DataError
-from abi.base.files import Json, sha256_file
+from abi.base.files import Json, parse_file, sha256_file
 from abi.base.typed import Document
 from abi.judge.results import KINDS, AnyResult
 
@@ -57,12 +57,10 @@ def read(path: Path, model: type[D], found: list[Finding]) -> D | None:
 def parsed(path: Path, found: list[Finding]) -> Json | None:
     """Return the JSON value of a file; None if it cannot be read, with the reason added to `found`."""
     try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        found.append(Finding(UNREADABLE, str(path), "", f"cannot be read ({error}); delete it and rebuild it"))
+        return parse_file(path)
     except DataError as error:
         found.append(Finding(UNREADABLE, str(path), "", str(error).removeprefix(f"{path}: ")))
-    return None
+        return None
 
 
 def checked(model: type[D], document: Json, path: Path, found: list[Finding]) -> D | None:

@@ -1,13 +1,12 @@
 """`abi verify --recompute`: figures and verdict again from the evidence, by the code that made them (numpy, pandas)."""
 
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from abi.audit.results.checkout import Scale
-from abi.audit.results.findings import CLOSE, NOTE, STALE, TAMPERED, count_numbers, differences, parse, show
+from abi.audit.results.findings import CLOSE, NOTE, STALE, TAMPERED, count_numbers, differences, show
 from abi.audit.results.places import page_paths
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.staleness import stale
@@ -21,6 +20,9 @@ from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 from abi.plan.workflow import Workflow
 
 FIGURES = ("python", "numpy", "scipy", "pandas")
+STAGES = {name: name for name in ("lora", "calibration", "backbones", "updates", "generation", "alignments")}
+STAGES["evidence"] = "manifests"
+"""Folder of a run -> name of such inputs of a verdict; the files of other folders are rungs."""
 DAMAGED = (ValueError, KeyError, TypeError, IndexError, StopIteration, OSError, EOFError, zlib.error)
 
 
@@ -68,56 +70,29 @@ def _recompute(scale: Scale, name: str, file: ResultFile) -> None:
 
 def judged_again(made: Provenance) -> dict[str, Json]:
     """Return the result file that the job of a provenance block gives from the inputs of now."""
-    inputs = list(made.inputs)
+    inputs = inputs_of(made)
     result: Document
     if made.rule == "judge_ladder":
-        alignments = [path for path in inputs if "alignments" in Path(path).parts]
-        named = {"rungs": [path for path in inputs if path not in alignments], "alignments": alignments}
-        result = judgement.judge_ladder(JudgeLadder.model_validate(made.spec), named, lambda: made)
+        result = judgement.judge_ladder(JudgeLadder.model_validate(made.spec), inputs, lambda: made)
     elif made.rule == "judge_study":
-        spec_of_study = JudgeStudy.model_validate(made.spec)
-        result = judgement.judge_study(spec_of_study, inputs_of_study(inputs), lambda: made)
+        result = judgement.judge_study(JudgeStudy.model_validate(made.spec), inputs, lambda: made)
     else:
-        spec = JudgeClaim.model_validate(made.spec)
-        result = judgement.judge_claim(spec, inputs_of(inputs, spec.claim.text), lambda: made)
+        result = judgement.judge_claim(JudgeClaim.model_validate(made.spec), inputs, lambda: made)
     return result.file()
 
 
-def rows_kind(path: str) -> str | None:
-    """Return which input of a verdict a file of evidence is (`draws`, `evidence`, `manifests`), or None for others."""
-    if path.endswith(".draws.csv.gz"):
-        return "draws"
-    if path.endswith(".csv.gz"):
-        return "evidence"
-    return "manifests" if "evidence" in Path(path).parts else None
-
-
-def inputs_of(paths: Sequence[str], text: str) -> dict[str, list[str]]:
+def inputs_of(made: Provenance) -> dict[str, list[str]]:
     """Return the named inputs of a verdict from the paths of its provenance; `wrong` is a source of another text."""
-    named: dict[str, list[str]] = {"evidence": [], "draws": [], "manifests": [], "calibration": [], "backbones": []}
-    for path in paths:
+    named: dict[str, list[str]] = {name: [] for name in ("evidence", "draws", "rungs", *STAGES.values())}
+    for path in made.inputs:
         parts = Path(path).parts
-        if kind := rows_kind(path):
-            named[kind].append(path)
-        elif "lora" in parts:
-            named.setdefault("lora", []).append(path)
+        if path.endswith(".csv.gz"):
+            named["draws" if path.endswith(".draws.csv.gz") else "evidence"].append(path)
         elif "modules" in parts:
-            wrong = parts[-2] == "source" and parts[-4] != text
+            wrong = parts[-2] == "source" and parts[-4] != made.spec["claim"].get("text")
             named.setdefault("wrong" if wrong else parts[-2], []).append(path)
         else:
-            named["calibration" if "calibration" in parts else "backbones"].append(path)
-    return named
-
-
-def inputs_of_study(paths: Sequence[str]) -> dict[str, list[str]]:
-    """Return the named inputs of the verdict of a claim made of several studies, from the paths of its provenance."""
-    named: dict[str, list[str]] = {"evidence": [], "draws": [], "manifests": []}
-    for path in paths:
-        parts = Path(path).parts
-        if kind := rows_kind(path):
-            named[kind].append(path)
-        elif "updates" in parts or "generation" in parts:
-            named.setdefault("updates" if "updates" in parts else "generation", []).append(path)
+            named[next((name for stage, name in STAGES.items() if stage in parts), "rungs")].append(path)
     return named
 
 
@@ -176,8 +151,8 @@ def _staleness(scale: Scale, root: Path) -> None:
 def _stale_page(scale: Scale, study: Workflow, page: Path) -> None:
     """Name what of a page's spec is not as `config/` says now."""
     try:
-        spec = parse(page.read_text(encoding="utf-8"), str(page))["provenance"]["spec"]
-    except (AbiError, OSError, UnicodeDecodeError, KeyError, TypeError):
+        spec = parse_file(page)["provenance"]["spec"]
+    except (AbiError, KeyError, TypeError):
         return
     for leaf, *_ in differences(spec, study.page_spec(page.stem), tolerance=0.0):
         scale.add(STALE, page, f"provenance/spec/{leaf}", f"{leaf.rpartition('/')[2]} changed in config")

@@ -9,17 +9,15 @@ from abi.audit.results.findings import Checks, show
 from abi.base.catalogue import KINDS
 from abi.base.files import Json
 from abi.base.names import SCOPES
-from abi.judge.combined import strict_level
-from abi.judge.contrasts import Contrast, Measure, Refutation
-from abi.judge.decided import judged_again, mean_of_arms, means_of_seeds, too_few
-from abi.judge.fits import ContrastFound, Figure, Fit, MetricAnswers, Ratio, RefutationFound
+from abi.judge.contrasts import Contrast, Measure, Plan, Refutation
+from abi.judge.fits import ContrastFound, Figure, Fit, Ratio, RefutationFound
 from abi.judge.intervals import Components
-from abi.judge.kind import Findings
-from abi.judge.kinds import plan_of
-from abi.judge.protocol import BPB, Asked
-from abi.judge.results import ClaimFacts, StudyResult
+from abi.judge.kinds import Findings, plan_of
+from abi.judge.protocol import BPB
+from abi.judge.results import ClaimFacts, StudyResult, level_of_one
 from abi.judge.studies import together
-from abi.judge.verdict import criteria_met
+from abi.judge.tables import largest
+from abi.judge.verdict import criteria_met, judged_again, mean_of_arms, means_of_seeds, too_few
 from abi.plan.specs.judge import Criteria, JudgeStudy, Protocol, Thresholds
 
 Named = Contrast | ContrastFound | Refutation | RefutationFound
@@ -34,23 +32,31 @@ def check_fit(
 
     Args: leaf: where it stands; stored: its JSON; name: its key.
     """
-    criteria, asked = protocol.criteria, plan_of(claim, name, set(fit.arms), protocol.criteria)
+    criteria, plan = protocol.criteria, plan_of(claim, name, set(fit.arms), protocol.criteria)
     checks.equal(f"{leaf}/fit", fit.fit, name, "its key")
-    _check_counts(checks, f"{leaf}/counts", fit)
+    seeds, documents = fit.counts.seeds, fit.counts.documents
+    different = len(set(seeds)) == len(seeds) > 0
+    checks.holds(f"{leaf}/counts/seeds", different, f"{show(seeds)} are not different seeds")
+    for scope, n in fit.counts.groups.items():
+        sentence = f"{n} groups do not fit into {documents[scope]} documents"
+        checks.holds(f"{leaf}/counts/groups/{scope}", n <= documents[scope], sentence)
     for arm, figures in fit.arms.items():
         checks.holds(f"{leaf}/arms/{arm}/draws", figures.draws >= 1, "an arm without a draw")
         for scope in SCOPES:
             for metric, figure in figures.of(scope).items():
                 place = f"{leaf}/arms/{arm}/{scope}/{metric}"
                 _check_figure(checks, place, figure, Measure(metric, scope), fit, criteria)
-    _check_lists(checks, leaf, fit, asked)
-    for place, found in _contrasts(leaf, fit):
-        _check_contrast(checks, place, found, fit, asked)
-    again = judged_again(fit, asked, criteria).plain()
+    _check_lists(checks, leaf, fit, plan)
+    asked = {contrast.id: contrast for contrast in plan.contrasts()}
+    for place, found in fit.contrasts():
+        contrast = asked.get(found.id)  # another contrast than is asked is named where the lists are compared
+        if contrast is not None and contrast.measure == (found.metric, found.scope):
+            _check_contrast(checks, f"{leaf}/{place}", found, fit, contrast)
+    again = judged_again(fit, plan, criteria).plain()
     for key in sorted(stored.keys() - AS_STORED):
         checks.equal(f"{leaf}/{key}", stored[key], again[key], "the protocol's rule on the stored mean squares")
-    if too_few(fit.counts, asked.plan, criteria) is None:
-        _check_ratios(checks, leaf, fit, asked, criteria)
+    if too_few(fit.counts, plan, criteria) is None:
+        _check_ratios(checks, leaf, fit, plan, criteria)
     else:
         checks.equal(f"{leaf}/share", stored["share"], None, "a study this small")
         checks.equal(f"{leaf}/gap_closures", stored["gap_closures"], {}, "a study this small")
@@ -60,34 +66,25 @@ def check_fit(
 
 def at_level(fit: Fit, claim: ClaimFacts, criteria: Criteria, level: float) -> Fit:
     """Return what the figures of a fit say with intervals of another level."""
-    asked = plan_of(claim, fit.fit, set(fit.arms), criteria)
-    return judged_again(fit, asked, criteria.model_copy(update={"level": level}))
+    plan = plan_of(claim, fit.fit, set(fit.arms), criteria)
+    return judged_again(fit, plan, criteria.model_copy(update={"level": level}))
 
 
 def verdict_of_all(result: StudyResult, spec: JudgeStudy) -> Findings:
     """Return the verdict of all studies by their figures, at the usual and at the strict level."""
     criteria = spec.protocol.criteria
-    levels = criteria.level, strict_level(criteria, spec.n_claims)
+    levels = criteria.level, level_of_one(criteria.level, spec.n_claims)
     usual, strict = (_at_both(result, criteria, level) for level in levels)
     return together(usual, strict)
 
 
 def _at_both(result: StudyResult, criteria: Criteria, level: float) -> list[tuple[Fit, Fit]]:
     """Return every study at a level, and at that of one of them."""
-    one_of_k, claim = 1 - (1 - level) / len(result.fits), result.claim
+    one_of_k, claim = level_of_one(level, len(result.fits)), result.claim
     return [
         (at_level(fit, claim, criteria, level), at_level(fit, claim, criteria, one_of_k))
         for fit in result.fits.values()
     ]
-
-
-def _check_counts(checks: Checks, leaf: str, fit: Fit) -> None:
-    """Check seeds, groups and documents of a judged study."""
-    seeds, counts = fit.counts.seeds, fit.counts
-    checks.holds(f"{leaf}/seeds", len(set(seeds)) == len(seeds) > 0, f"{show(seeds)} are not different seeds")
-    for scope, n in counts.groups.items():
-        documents = counts.documents[scope]
-        checks.holds(f"{leaf}/groups/{scope}", n <= documents, f"{n} groups do not fit into {documents} documents")
 
 
 def _check_figure(checks: Checks, leaf: str, figure: Figure, measure: Measure, fit: Fit, criteria: Criteria) -> None:
@@ -95,7 +92,7 @@ def _check_figure(checks: Checks, leaf: str, figure: Figure, measure: Measure, f
     seeds, n_groups = list(figure.per_seed.values()), fit.counts.groups[measure.scope]
     checks.equal(f"{leaf}/per_seed", list(figure.per_seed), [str(seed) for seed in fit.counts.seeds], "counts/seeds")
     checks.equal(f"{leaf}/mean", figure.mean, math.fsum(seeds) / len(seeds), "the mean of per_seed")
-    most = 1.0 if "top" in measure.metric else math.log(2) if "js" in measure.metric else math.inf
+    most = largest(measure.metric)
     inside = all(-1e-6 <= value <= most + 1e-6 for value in seeds) or "margin" in measure.metric
     checks.holds(f"{leaf}/per_seed", inside, f"a {measure.metric} cannot lie outside [0, {most:.4g}]")
     bounds = [figure.lower, figure.upper, figure.msd, figure.mss, figure.mse]
@@ -108,20 +105,20 @@ def _check_figure(checks: Checks, leaf: str, figure: Figure, measure: Measure, f
         checks.add(f"{leaf}/mse", f"mean squares {msd:g}, {mss:g}, {mse:g} are missing or negative")
         return
     _check_mss(checks, leaf, mss, seeds, n_groups, max(map(abs, seeds)))
-    half = float(_components(figure.mean, msd, mss, mse, n_groups, len(seeds)).half(criteria.level))
+    mean, by_group, by_seed, rest = map(np.asarray, (figure.mean, msd, mss, mse))
+    half = float(Components(mean, by_group, by_seed, rest, n_groups, len(seeds)).half(criteria.level))
     size = max(abs(lower), abs(upper))
     checks.equal(f"{leaf}/lower", lower, figure.mean - half, "mean and mean squares", scale=size)
     checks.equal(f"{leaf}/upper", upper, figure.mean + half, "mean and mean squares", scale=size)
 
 
-def _check_lists(checks: Checks, leaf: str, fit: Fit, asked: Asked) -> None:
+def _check_lists(checks: Checks, leaf: str, fit: Fit, plan: Plan) -> None:
     """Check that every list of contrasts holds what the protocol asks, in its order (a small study has tests alone)."""
 
     def same(place: str, stored: Sequence[Named], questions: Sequence[Named]) -> None:
         ids, wanted = [item.id for item in stored], [item.id for item in questions]
         checks.equal(f"{leaf}/{place}", ids, wanted, "the protocol")
 
-    plan = asked.plan
     same("tests", fit.tests, plan.own.tests)
     if not fit.refutations:
         return
@@ -133,12 +130,9 @@ def _check_lists(checks: Checks, leaf: str, fit: Fit, asked: Asked) -> None:
         same(f"secondary/{metric}/tests", fit.secondary[metric].tests, plan.secondary[metric].tests)
 
 
-def _check_contrast(checks: Checks, leaf: str, found: ContrastFound, fit: Fit, asked: Asked) -> None:
+def _check_contrast(checks: Checks, leaf: str, found: ContrastFound, fit: Fit, contrast: Contrast) -> None:
     """Check a contrast by the arms: its mean, the mean square of its seeds, and both counts."""
-    contrast = _asked_as(found, asked)
-    if contrast is None:
-        return  # another contrast than is asked: named where the lists are compared
-    means = [fit.arms[arm].of(found.scope)[found.metric] for arm, _ in contrast.weights]
+    means = [fit.arms[arm].of(found.scope)[found.metric] for arm in contrast.weights]
     size = max(abs(figure.mean) for figure in means)
     checks.equal(f"{leaf}/mean", found.mean, mean_of_arms(fit, contrast), "the arms' means", scale=size)
     if found.interval is not None:
@@ -149,12 +143,6 @@ def _check_contrast(checks: Checks, leaf: str, found: ContrastFound, fit: Fit, a
         _check_mss(checks, f"{leaf}/interval", found.interval.mss, means_of_seeds(fit, contrast), n_groups, largest)
 
 
-def _asked_as(found: ContrastFound, asked: Asked) -> Contrast | None:
-    measure = Measure(found.metric, found.scope)
-    same = (c for c in asked.plan.contrasts() if c.id == found.id and c.measure == measure)
-    return next(same, None)
-
-
 def _check_mss(checks: Checks, leaf: str, mss: float, seeds: Sequence[float], n_groups: int, size: float) -> None:
     """Check the mean square of seeds: groups x variance of the seeds' means. Args: size: of what was averaged."""
     mean = math.fsum(seeds) / len(seeds)
@@ -163,14 +151,9 @@ def _check_mss(checks: Checks, leaf: str, mss: float, seeds: Sequence[float], n_
     checks.equal(f"{leaf}/mss", mss, n_groups * variance, "the seeds' means", scale=scale)
 
 
-def _components(mean: float, msd: float, mss: float, mse: float, n_groups: int, n_seeds: int) -> Components:
-    m, d, s, e = map(np.asarray, (mean, msd, mss, mse))
-    return Components(m, d, s, e, n_groups, n_seeds)
-
-
-def _check_ratios(checks: Checks, leaf: str, fit: Fit, asked: Asked, criteria: Criteria) -> None:
+def _check_ratios(checks: Checks, leaf: str, fit: Fit, plan: Plan, criteria: Criteria) -> None:
     """Check share and gap closures by the arms' means."""
-    own, roles = _turned(fit, asked.own), asked.roles
+    own, roles = _turned(fit, plan.measure), plan.roles
     placebo = max(roles.placebos, key=lambda arm: own[arm])
     if fit.share is None:
         checks.add(f"{leaf}/share", "is missing beside a decided verdict")
@@ -220,15 +203,3 @@ def _check_published(
     means = {arm: entry.means.plain() for arm, entry in told.arms.items()}
     again = criteria_met(means, limits.plain(), KINDS[kind].claimed, KINDS[kind].controls)
     checks.equal(leaf, stored, again.plain(), "means and thresholds")
-
-
-def _contrasts(leaf: str, fit: Fit) -> list[tuple[str, ContrastFound]]:
-    """Return (leaf, contrast) of everything that a fit stores of contrasts."""
-    answered: list[tuple[str, Fit | MetricAnswers]] = [("", fit)]
-    answered += [(f"/secondary/{metric}", told) for metric, told in fit.secondary.items()]
-    found: list[tuple[str, ContrastFound]] = [(f"{leaf}/vacuous/{i}", item) for i, item in enumerate(fit.vacuous)]
-    for place, told in answered:
-        found += [(f"{leaf}{place}/tests/{i}", item) for i, item in enumerate(told.tests)]
-        for i, way in enumerate(told.refutations):
-            found += [(f"{leaf}{place}/refutations/{i}/contrasts/{j}", item) for j, item in enumerate(way.contrasts)]
-    return found

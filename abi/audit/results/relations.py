@@ -1,9 +1,9 @@
 """Whether a result file agrees with itself, with the record and with the results beside it, whatever kind it is of."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Concatenate, ParamSpec
 
 from pydantic import ValidationError
 
@@ -16,22 +16,39 @@ from abi.base.files import Json
 from abi.base.names import AGREEMENT, CLOSED_FORM, UNFITTED
 from abi.base.page_manifests import Summary
 from abi.base.typed import Typed
-from abi.judge.combined import headline, judge_rungs, strict_level
-from abi.judge.curves import lead_curve, steps_curve, steps_of
-from abi.judge.kind import Findings, OfStudies
-from abi.judge.kinds import kind_of
-from abi.judge.results import AnyResult, LadderResult, Nib, Result, StudyResult
+from abi.judge.fits import Fit
+from abi.judge.kinds import Findings, OfStudies, kind_of
+from abi.judge.kinds.transfer import lead_curve, steps_curve, steps_of
+from abi.judge.results import AnyResult, LadderResult, Nib, Result, StudyResult, headline, judge_rungs, level_of_one
 from abi.judge.verdict import thresholds_met
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy, Protocol, Summarise
 
-S = TypeVar("S", bound=Typed)
+P = ParamSpec("P")
 Known = Callable[[str], Mapping[str, Json]]
 """What the record says of a claim: metric -> figure."""
-Part = Callable[[], None]
 LACKING = (AbiError, KeyError, TypeError, IndexError, ValueError, AttributeError, StopIteration, ZeroDivisionError)
+RULES: dict[type, tuple[str, type[Typed]]] = {
+    Result: ("judge_claim", JudgeClaim),
+    StudyResult: ("judge_study", JudgeStudy),
+    LadderResult: ("judge_ladder", JudgeLadder),
+}
+"""Which rule made a kind of result, by which spec."""
 BY_STEPS = {"steps": steps_curve, "lead": lead_curve}
 NIB = ("mean_js", "mean_top1", "mean_top5", "mean_ent")
 NIB_RENAMED = ("mean_js", "mean_top1_agree", "mean_top5_overlap", "mean_entropy_diff")
+
+
+def _part(check: Callable[Concatenate[Checks, P], None]) -> Callable[Concatenate[Checks, P], None]:
+    """Make a finding of what a checked part lacks, so that it does not end the checks of the others."""
+
+    @wraps(check)
+    def checked(checks: Checks, /, *given: P.args, **named: P.kwargs) -> None:
+        try:
+            check(checks, *given, **named)
+        except LACKING as error:
+            checks.add("", f"lacks a part or holds one of another kind ({type(error).__name__}: {error})")
+
+    return checked
 
 
 def check_result(checks: Checks, file: ResultFile, beside: Mapping[str, ResultFile], known: Known) -> None:
@@ -39,27 +56,29 @@ def check_result(checks: Checks, file: ResultFile, beside: Mapping[str, ResultFi
 
     Args: beside: claim id -> result file of the same folder; known: what was published for a claim.
     """
-    result = file.result
-    if isinstance(result, LadderResult):
-        parts, rule = _ladder_parts(checks, file, result, beside), "judge_ladder"
-    elif isinstance(result, StudyResult):
-        parts, rule = _study_parts(checks, file, result), "judge_study"
-    else:
-        parts, rule = _claim_parts(checks, file, result), "judge_claim"
-    _run(checks, [partial(_check_head, checks, file, rule), *parts])
+    rule, model = RULES[type(file.result)]
+    asked = _spec(checks, file, model)
+    _check_head(checks, file, rule)
+    match file.result, asked:
+        case Result() as result, JudgeClaim() as spec:
+            _check_fits(checks, file, spec.protocol)
+            for check in (_check_words, _check_nib, _check_repeated, _check_training, _check_curves):
+                check(checks, file, result, spec)
+        case StudyResult() as study, JudgeStudy() as spec:
+            _check_fits(checks, file, spec.protocol)
+            _check_verdict(checks, file, study, spec)
+            _check_beside(checks, file, study, spec)
+        case LadderResult() as ladder, JudgeLadder():
+            _check_ladder(checks, file, ladder, beside)
     _check_record(checks, file, known)
 
 
-def _run(checks: Checks, parts: Iterable[Part]) -> None:
-    """Run checks of parts; one that lacks a leaf becomes a finding and does not end the others."""
-    for part in parts:
-        try:
-            part()
-        except LACKING as error:
-            checks.add("", f"lacks a part or holds one of another kind ({type(error).__name__}: {error})")
+def _repeats(checks: Checks, file: ResultFile, expected: Mapping[str, Json], by: str) -> None:
+    for key, value in expected.items():
+        checks.equal(key, file.document[key], value, by)
 
 
-def _spec(checks: Checks, file: ResultFile, model: type[S]) -> S | None:
+def _spec(checks: Checks, file: ResultFile, model: type[Typed]) -> Typed | None:
     try:
         return model.model_validate(file.result.provenance.spec)
     except ValidationError as error:
@@ -69,15 +88,15 @@ def _spec(checks: Checks, file: ResultFile, model: type[S]) -> S | None:
         return None
 
 
+@_part
 def _check_head(checks: Checks, file: ResultFile, rule: str) -> None:
     """Check what a result repeats of the spec it records."""
     document, spec = file.document, file.result.provenance.spec
     given = spec["protocol"]  # a ladder records its number, a claim all of it
     protocol = given["protocol"] if isinstance(given, dict) else given
-    checks.equal("claim", document["claim"], {"id": spec["id"], **spec["claim"]}, "provenance/spec")
-    checks.equal("protocol", document["protocol"], protocol, "provenance/spec")
-    for key in ("scale", "meaningless", *(["d_abi"] if "d_abi" in document else [])):
-        checks.equal(key, document[key], spec[key], "provenance/spec")
+    repeated = {key: spec[key] for key in ("scale", "meaningless", "d_abi") if key in document}
+    claim = {"id": spec["id"], **spec["claim"]}
+    _repeats(checks, file, {"claim": claim, "protocol": protocol, **repeated}, "provenance/spec")
     checks.equal("provenance/rule", file.result.provenance.rule, rule, "the workflow")
 
 
@@ -101,34 +120,30 @@ def _check_record(checks: Checks, file: ResultFile, known: Known) -> None:
 # a claim with evidence of its own
 
 
-def _claim_parts(checks: Checks, file: ResultFile, result: Result) -> list[Part]:
-    spec = _spec(checks, file, JudgeClaim)
-    if spec is None:
-        return []
-    whole = [_check_words, _check_nib, _check_repeated, _check_training, _check_curves]
-    return [*_fit_parts(checks, file, spec.protocol), *(partial(part, checks, file, result, spec) for part in whole)]
+def _check_fits(checks: Checks, file: ResultFile, protocol: Protocol) -> None:
+    for name, fit in file.result.studies.items():
+        _check_fit(checks, file, name, fit, protocol)
 
 
-def _fit_parts(checks: Checks, file: ResultFile, protocol: Protocol) -> list[Part]:
-    stored, result = file.document["fits"], file.result
-    return [
-        partial(check_fit, checks, f"fits/{name}", stored[name], name, result.claim, fit, protocol)
-        for name, fit in result.studies.items()
-    ]
+@_part
+def _check_fit(checks: Checks, file: ResultFile, name: str, fit: Fit, protocol: Protocol) -> None:
+    check_fit(checks, f"fits/{name}", file.document["fits"][name], name, file.result.claim, fit, protocol)
 
 
+@_part
 def _check_words(checks: Checks, file: ResultFile, result: Result, spec: JudgeClaim) -> None:
     """Check which fits there are, and that the deciding one gives verdict, reason and the word at the strict level."""
     claim = spec.claim
     closed = [CLOSED_FORM] if REGIMES[claim.regime].closed_form else []
     checks.equal("fits", sorted(result.fits), sorted([claim.fit, *claim.variants, *closed]), "the claim")
     own, criteria = result.fits[claim.fit], spec.protocol.criteria
-    again = at_level(own, result.claim, criteria, strict_level(criteria, spec.n_claims)).verdict
-    for key, value in (("verdict", own.verdict), ("reason", own.reason)):
-        checks.equal(key, file.document[key], value, f"fits/{claim.fit}/{key}")
+    again = at_level(own, result.claim, criteria, level_of_one(criteria.level, spec.n_claims)).verdict
+    checks.equal("verdict", result.verdict, own.verdict, f"fits/{claim.fit}/verdict")
+    checks.equal("reason", result.reason, own.reason, f"fits/{claim.fit}/reason")
     checks.equal("verdict_at_strict_level", result.verdict_at_strict_level, again, "the mean squares at that level")
 
 
+@_part
 def _check_nib(checks: Checks, file: ResultFile, result: Result, spec: JudgeClaim) -> None:
     """Check the original's keys: pass flags by means, the combined draw by its parts, `nib_l2` by `nib_official`."""
     limits, official, combined = spec.protocol.published_criteria.plain(), result.nib_official, result.nib_combined
@@ -150,6 +165,7 @@ def _check_nib(checks: Checks, file: ResultFile, result: Result, spec: JudgeClai
     checks.equal("nib_l2", file.document["nib_l2"], l2, "nib_official")
 
 
+@_part
 def _check_repeated(checks: Checks, file: ResultFile, result: Result, spec: JudgeClaim) -> None:
     """Check the figures that the original names at the top of its files."""
     claim, ppl, arm = spec.claim, result.perplexity, KINDS[spec.claim.kind].claimed
@@ -164,12 +180,12 @@ def _check_repeated(checks: Checks, file: ResultFile, result: Result, spec: Judg
         "ppl_raw": ppl[UNFITTED]["raw"]["domain"],
         "overall_pass": criteria is not None and criteria.arms[arm].passed,
     }
-    for key, value in expected.items():
-        checks.equal(key, file.document[key], value, "its other leaves")
+    _repeats(checks, file, expected, "its other leaves")
     for name in {claim.source, claim.target} ^ set(result.backbones):
         checks.add(f"backbones/{name}", "is not what the claim names")
 
 
+@_part
 def _check_training(checks: Checks, file: ResultFile, result: Result, spec: JudgeClaim) -> None:
     """Check the steps of every fitted arm: those of the budget, other ones in a variant, none in closed form."""
     steps, variants = spec.budget.steps_of("module"), spec.budget.variants
@@ -180,6 +196,7 @@ def _check_training(checks: Checks, file: ResultFile, result: Result, spec: Judg
             checks.holds(f"training/{i}/phase_floors", bool(row.phase_floors), "holds no figure")
 
 
+@_part
 def _check_curves(checks: Checks, file: ResultFile, result: Result, spec: JudgeClaim) -> None:
     """Check curves by the arms: gap closure and lead by steps, and the mean over a ladder of windows."""
     steps, own = steps_of(spec), result.fits[spec.claim.fit].arms
@@ -199,14 +216,7 @@ def _check_curves(checks: Checks, file: ResultFile, result: Result, spec: JudgeC
 # a claim made of several studies
 
 
-def _study_parts(checks: Checks, file: ResultFile, result: StudyResult) -> list[Part]:
-    spec = _spec(checks, file, JudgeStudy)
-    if spec is None:
-        return []
-    whole = [_check_verdict, _check_beside]
-    return [*_fit_parts(checks, file, spec.protocol), *(partial(part, checks, file, result, spec) for part in whole)]
-
-
+@_part
 def _check_verdict(checks: Checks, file: ResultFile, result: StudyResult, spec: JudgeStudy) -> None:
     """Check which studies there are, and the verdict, reason and strict word of all of them (a law has none)."""
     kind = kind_of(spec.claim.kind, OfStudies)
@@ -216,13 +226,14 @@ def _check_verdict(checks: Checks, file: ResultFile, result: StudyResult, spec: 
 
 
 def _check_words_of_all(checks: Checks, file: ResultFile, found: Findings) -> None:
-    for key in ("verdict", "reason", "verdict_at_strict_level"):
-        checks.equal(key, file.document[key], getattr(found, key), "its studies")
+    keys = ("verdict", "reason", "verdict_at_strict_level")
+    _repeats(checks, file, {key: getattr(found, key) for key in keys}, "its studies")
 
 
+@_part
 def _check_beside(checks: Checks, file: ResultFile, result: StudyResult, spec: JudgeStudy) -> None:
     """Check what stands beside the verdict and follows from fits, perplexities or points."""
-    strict = strict_level(spec.protocol.criteria, spec.n_claims)
+    strict = level_of_one(spec.protocol.criteria.level, spec.n_claims)
     found = kind_of(spec.claim.kind, OfStudies).again(result, spec, strict)
     if found.law is not None:
         checks.equal("law", file.document.get("law"), found.law.plain(), "its points")
@@ -242,49 +253,31 @@ def _check_beside(checks: Checks, file: ResultFile, result: StudyResult, spec: J
 # a claim about others
 
 
-def _ladder_parts(
-    checks: Checks, file: ResultFile, ladder: LadderResult, beside: Mapping[str, ResultFile]
-) -> list[Part]:
-    spec = _spec(checks, file, JudgeLadder)
-    rungs = [partial(_check_rung, checks, file, ladder, i, beside) for i in range(len(ladder.rungs))]
-    return [] if spec is None else [partial(_check_ladder, checks, file, ladder), *rungs]
-
-
-def _check_ladder(checks: Checks, file: ResultFile, ladder: LadderResult) -> None:
+@_part
+def _check_ladder(checks: Checks, file: ResultFile, ladder: LadderResult, beside: Mapping[str, ResultFile]) -> None:
+    """Check a ladder by its rungs, and what is said of each by its result file."""
     checks.equal("rungs", [rung.id for rung in ladder.rungs], ladder.claim.rungs, "claim/rungs")
     inputs = ladder.provenance.inputs
     hashes = sorted(digest for path, digest in inputs.items() if "/alignments/" not in path)
     checks.equal("provenance/inputs", hashes, sorted(rung.sha256 for rung in ladder.rungs), "rungs")
-    for key, value in judge_rungs(ladder.rungs).items():
-        checks.equal(key, file.document[key], value, "its rungs")
-
-
-def _check_rung(
-    checks: Checks, file: ResultFile, ladder: LadderResult, i: int, beside: Mapping[str, ResultFile]
-) -> None:
-    """Compare what is said of a rung with its result file."""
-    rung, leaf = ladder.rungs[i], f"rungs/{i}"
-    found = beside.get(rung.id)
-    if found is None:
-        checks.add(leaf, f"the result file of {rung.id} is not beside it or cannot be read", NOTE)
-        return
-    by = f"the result file of {rung.id}"
-    for key in ("verdict", "verdict_at_strict_level", "reason"):
-        checks.equal(f"{leaf}/{key}", file.document["rungs"][i][key], found.document[key], by)
-    checks.equal(f"{leaf}/sha256", rung.sha256, found.sha256, by)
-    for key in ("scale", "meaningless", "protocol"):
-        checks.equal(key, file.document[key], found.document[key], by)
+    _repeats(checks, file, judge_rungs(ladder.rungs), "its rungs")
+    for i, rung in enumerate(ladder.rungs):
+        found, by = beside.get(rung.id), f"the result file of {rung.id}"
+        if found is None:
+            checks.add(f"rungs/{i}", f"{by} is not beside it or cannot be read", NOTE)
+            continue
+        for key in ("verdict", "verdict_at_strict_level", "reason"):
+            checks.equal(f"rungs/{i}/{key}", file.document["rungs"][i][key], found.document[key], by)
+        checks.equal(f"rungs/{i}/sha256", rung.sha256, found.sha256, by)
+        _repeats(checks, file, {key: found.document[key] for key in ("scale", "meaningless", "protocol")}, by)
 
 
 # a page that counts claims
 
 
+@_part
 def check_page(checks: Checks, page: str, summary: Summary, results: Mapping[str, AnyResult]) -> None:
     """Add to `checks` whatever of a page does not follow from the result files beside it. Args: page: its name."""
-    _run(checks, [partial(_check_page, checks, page, summary, results)])
-
-
-def _check_page(checks: Checks, page: str, summary: Summary, results: Mapping[str, AnyResult]) -> None:
     spec = Summarise.model_validate(summary.provenance.spec)
     listed = dict(results) if page == "summary" else {name: results[name] for name in spec.counted}
     words = {name: result.verdict for name, result in listed.items()}
@@ -299,5 +292,5 @@ def _check_page(checks: Checks, page: str, summary: Summary, results: Mapping[st
         checks.equal("provenance/spec/counted", sorted(counted), sorted(of_record), "the claims of the record")
     strict = {name: listed[name].verdict_at_strict_level for name in counted}
     own = {name: words[name] for name in counted}
-    again = headline(own, strict, spec.protocol.criteria, spec.n_claims)
+    again = headline(own, strict, spec.protocol.criteria.level, spec.n_claims)
     checks.equal("headline", summary.headline.plain(), again.plain(), "the result files")

@@ -1,6 +1,6 @@
 """Is a result what the configuration, the code and the inputs of now would give, or does something have to be rerun."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from abi.audit.results.findings import differences
@@ -10,6 +10,21 @@ from abi.base.job import code_of, step_of
 from abi.base.typed import Provenance
 from abi.judge.results import read_result
 from abi.plan.workflow import Workflow
+
+SPECS: dict[str, Callable[[Workflow, str, Sequence[str], str], dict[str, Json]]] = {
+    "evidence": lambda study, claim, _, batch: study.of(claim).evidence_spec(batch),
+    "generation": lambda study, claim, _, batch: study.of(claim).generation_spec(),
+    "updates": lambda study, claim, parts, batch: study.update_spec(parts[1], parts[2], batch),
+    "updated_modules": lambda study, claim, parts, batch: study.updated_module_spec(
+        parts[1], parts[2], parts[3], batch
+    ),
+    "alignments": lambda study, claim, parts, batch: study.of(parts[1]).alignment_spec(batch),
+    "calibration": lambda study, claim, _, batch: study.of(claim).calibration_spec(batch),
+    "lora": lambda study, claim, _, batch: study.of(claim).lora_spec(batch),
+    "modules": lambda study, claim, parts, batch: study.module_spec(parts[2], parts[3], parts[4], batch),
+    "backbones": lambda study, claim, _, batch: study.backbone_spec(batch),
+}
+"""Folder under results/<scale> -> the spec of now of a manifest there, by claim, its place and its batch."""
 
 
 def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[str, str]]:
@@ -45,7 +60,7 @@ def asked(study: Workflow, claim_id: str) -> tuple[str, dict[str, Json], list[st
     """Return the rule that judges a claim, its spec and its inputs, as configuration says now."""
     rule = "judge_claim" if claim_id in study.config.claims else "judge_study"
     rule = "judge_ladder" if claim_id in study.config.ladders else rule
-    return rule, study.verdict_spec(claim_id), flat(study.verdict_input(claim_id))
+    return rule, study.of(claim_id).verdict_spec(), flat(study.of(claim_id).verdict_input())
 
 
 def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
@@ -68,36 +83,12 @@ def _stale_manifest(study: Workflow, claim_id: str, path: str) -> list[str]:
     """Return in few words why a manifest is not what its rule would write now."""
     short = path.removeprefix(f"{study.results}/")
     try:
+        parts = Path(short).parts
         provenance = Provenance.model_validate(parse_file(path)["provenance"])
-        changed = differences(provenance.spec, _spec(study, claim_id, Path(short)), tolerance=0.0)
-    except (AbiError, KeyError, TypeError, ValueError):
+        changed = differences(provenance.spec, SPECS[parts[0]](study, claim_id, parts, Path(short).stem), tolerance=0.0)
+    except (AbiError, LookupError, TypeError, ValueError):
         return [f"{short} is no manifest"]
     step = ROOT / step_of(provenance.rule)
     other = step.is_file() and provenance.code != code_of(provenance.rule, provenance.spec)
     reasons = [f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf, *_ in changed]
     return [*reasons, f"code that made {short} changed"] if other else reasons
-
-
-def _spec(study: Workflow, claim_id: str, path: Path) -> dict[str, Json]:
-    """Return the spec of now for a manifest under results/<scale>/."""
-    stage, batch = path.parts[0], path.stem
-    if stage == "evidence":
-        return study.evaluation_spec(claim_id, batch)
-    if stage == "generation":
-        return study.generation_spec(claim_id)
-    if stage == "updates":
-        return study.update_spec(path.parts[1], path.parts[2], batch)
-    if stage == "updated_modules":
-        return study.updated_module_spec(path.parts[1], path.parts[2], path.parts[3], batch)
-    if stage == "alignments":
-        return study.alignment_spec(path.parts[1], batch)
-    if stage == "calibration":
-        return study.calibration_spec(claim_id, batch)
-    if stage == "lora":
-        return study.lora_spec(claim_id, batch)
-    if stage == "modules":
-        _, _, text, shape, role, _ = path.parts
-        return study.module_spec(text, shape, role, batch)
-    if stage == "backbones":
-        return study.backbone_spec(batch)
-    raise ValueError(f"{path}: no manifest of a verdict")

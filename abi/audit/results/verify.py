@@ -8,21 +8,22 @@ again from the evidence, `against` compares with another run. Kinds of findings:
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from abi.audit.results.findings import Finding
+from abi.audit.record.page import INDENT, WIDTH, ascii_only
+from abi.audit.results.findings import CODES, NOTE, STALE, Finding
 from abi.audit.results.places import REFERENCE, config_root, folders
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import Json
 
 if TYPE_CHECKING:
-    from abi.audit.results.checkout import Render, Scale
-
-__all__ = ["Finding", "Verification", "config_root", "verify"]
+    from abi.audit.results.checkout import Compared, Render, Scale
 
 NOTHING = "results: none in this folder (make them with `make reproduce`, or with `make smoke` in two minutes)"
+MOST = 40  # findings of one kind that the text names; --json names all
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,7 @@ class Verification:
 
     def text(self) -> str:
         """Return the findings for a terminal."""
-        if not self.scales:
-            return NOTHING
-        from abi.audit.results.words import to_text
-
-        return to_text(self.scales)
+        return to_text(self.scales) if self.scales else NOTHING
 
 
 def verify(
@@ -78,8 +75,7 @@ def verify(
         raise ConfigError(f"results/{scale}: holds no result file; scales with results: {there}")
     if not places and against is None:
         return Verification(())
-    from abi.audit.results.against import compare
-    from abi.audit.results.checkout import published, verified
+    from abi.audit.results.checkout import compare, published, verified
 
     known = published()
     scales = [verified(place, known, claims, render) for place in places]
@@ -102,3 +98,54 @@ def _compared_with(against: str, scales: Sequence[Scale], scale: str | None) -> 
     if scale is None and against == REFERENCE:
         return [found for found in own if (found.folder.parent / REFERENCE / found.folder.name).is_dir()] or own
     return own
+
+
+# in words, for any terminal (ASCII, no colour)
+
+
+def to_text(scales: Sequence[Scale]) -> str:
+    """Return counts, verdicts and findings per scale, and a closing line."""
+    lines = ["The results of this checkout, checked against themselves"]
+    for scale in scales:
+        lines += ["", *_scale(scale)]
+    return ascii_only("\n".join([*lines, "", closing(scales)]))
+
+
+def _scale(scale: Scale) -> list[str]:
+    hashes = ", ".join(f"{n} {word}" for word, n in scale.hashes.items() if n) or "none"
+    counts = f"{len(scale.results)} result files, {scale.numbers} numbers, {scale.checked} relations"
+    lines = [textwrap.fill(f"{scale.folder}: {counts}; input hashes: {hashes}", WIDTH, subsequent_indent="  ")]
+    width = max((len(name) for name in scale.results), default=0)
+    for name, file in scale.results.items():
+        again = f"  {scale.recomputed[name]} numbers recomputed" if name in scale.recomputed else ""
+        note = " (meaningless scale)" if file.result.meaningless else ""
+        lines.append(f"  {name:<{width}}  {file.result.verdict}{note}{again}")
+    lines += [_compared(scale.compared)] if scale.compared else []
+    return [*lines, *_findings(scale.findings)]
+
+
+def _compared(found: Compared) -> str:
+    beyond = f"{found.beyond} leaves differ beyond {found.tolerance:g}, {found.within} less than that"
+    words = beyond if found.beyond or found.within else "every leaf equal, bit for bit"
+    return textwrap.fill(f"against {found.folder}: {words}", WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def _findings(findings: Sequence[Finding]) -> list[str]:
+    lines: list[str] = []
+    wrapped = textwrap.TextWrapper(WIDTH, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False)
+    for kind in CODES:
+        own = [finding for finding in findings if finding.kind == kind]
+        lines += [wrapped.fill(f"  {kind:<12} {finding.words()}") for finding in own[:MOST]]
+        lines += [f"  {kind:<12} and {len(own) - MOST} more, all named by --json"] if len(own) > MOST else []
+    return lines
+
+
+def closing(scales: Sequence[Scale]) -> str:
+    """Return the last line: whether the results are intact and, if not, of which kind the findings are."""
+    kinds = [finding.kind for scale in scales for finding in scale.findings]
+    n = sum(len(scale.results) for scale in scales)
+    bad = {kind: kinds.count(kind) for kind in CODES if CODES[kind] and kind in kinds}
+    if bad:
+        return "results: " + ", ".join(f"{kind} ({count})" for kind, count in bad.items())
+    aside = [f"{kinds.count(kind)} {kind}" for kind in (STALE, NOTE) if kind in kinds]
+    return f"results: intact; {n} result files" + (f"; {', '.join(aside)}" if aside else "")

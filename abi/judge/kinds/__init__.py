@@ -1,16 +1,108 @@
 """Every kind of claim and how it is judged: a file of this folder that names kinds in `JUDGED` is found by itself."""
 
+from __future__ import annotations
+
 import functools
 import importlib
 import pkgutil
-from collections.abc import Collection
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from abi.base.errors import EvidenceError
-from abi.judge.kind import OfClaims, OfFits, OfStudies
-from abi.judge.protocol import Asked
-from abi.judge.results import ClaimFacts
-from abi.plan.specs.judge import Criteria
+from abi.base.manifests import AlignmentEntry, ArmEntry, GenerationManifest, ModuleEntry
+from abi.judge.contrasts import Plan
+from abi.judge.fits import Check, Curve, Fit, Law, Matrix, TableShown
+from abi.judge.results import AnyResult, ClaimFacts, StudyResult
+from abi.plan.specs.judge import Criteria, JudgeClaim, JudgeStudy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Ask = Callable[[ClaimFacts, str, Collection[str], Criteria], Plan]
+"""claim, fit or study, the arms that there are, criteria -> what it is asked."""
+
+
+@dataclass(frozen=True)
+class OfFits:
+    """A kind with evidence of its own: one verdict per way of fitting, one fit decides.
+
+    Args: unmoved: whether every frozen net is the one it came from (protocol test 7), from the fitted arms, the regime,
+        and role -> the trained modules; curves: of a result, from its spec, evidence and fits.
+    """
+
+    name: str
+    asked: Ask
+    unmoved: Callable[[Sequence[ArmEntry], str, Mapping[str, Sequence[ModuleEntry]]], bool]
+    curves: Callable[[JudgeClaim, pd.DataFrame, Mapping[str, Fit]], list[Curve]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What several studies give together, as a result holds it: one verdict of all, and what is shown beside it."""
+
+    verdict: str
+    reason: str
+    verdict_at_strict_level: str
+    fits: dict[str, Fit] = field(default_factory=dict)
+    law: Law | None = None
+    checks: list[Check] = field(default_factory=list)
+    tables: list[TableShown] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    matrices: list[Matrix] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StudiesGiven:
+    """What a claim made of several studies is judged from.
+
+    Args: perplexity: study -> arm -> perplexity per token on the study's own text.
+    """
+
+    spec: JudgeStudy
+    claim: ClaimFacts
+    evidence: pd.DataFrame
+    studies: Sequence[str]
+    perplexity: Mapping[str, Mapping[str, float]]
+    strict: float
+    generation: GenerationManifest | None = None
+
+    @property
+    def criteria(self) -> Criteria:
+        """The numbers of the protocol."""
+        return self.spec.protocol.criteria
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Metric -> published threshold."""
+        return dict(self.spec.protocol.published_criteria)
+
+
+@dataclass(frozen=True)
+class OfStudies:
+    """A kind made of several studies.
+
+    Args: studies: their names, from claim and rounds; asked: of each, None where one law is fitted; again: of a stored
+        result, what follows from its fits, perplexities and points beside the verdict of all, given the strict level.
+    """
+
+    name: str
+    studies: Callable[[ClaimFacts, int], list[str]]
+    judge: Callable[[StudiesGiven], Findings]
+    again: Callable[[StudyResult, JudgeStudy, float], Findings]
+    asked: Ask | None = None
+
+
+@dataclass(frozen=True)
+class OfClaims:
+    """A kind about other claims.
+
+    Args: checks: the original's pass rules, from claim -> result of the rungs, and claim -> their alignments.
+    """
+
+    name: str
+    checks: Callable[[Mapping[str, AnyResult], Mapping[str, Sequence[AlignmentEntry]]], list[Check]] | None = None
+
 
 Entry = OfFits | OfStudies | OfClaims
 Form = TypeVar("Form", OfFits, OfStudies, OfClaims)
@@ -33,7 +125,7 @@ def kind_of(name: str, form: type[Form]) -> Form:
     return entry
 
 
-def plan_of(claim: ClaimFacts, fit: str, arms: Collection[str], criteria: Criteria) -> Asked:
+def plan_of(claim: ClaimFacts, fit: str, arms: Collection[str], criteria: Criteria) -> Plan:
     """Return what one fit, or one study, of a claim is asked: roles, contrasts, and the measure that decides.
 
     Args: arms: that there are; a regime without a positive control asks nothing of one that is missing.

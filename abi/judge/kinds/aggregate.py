@@ -1,4 +1,4 @@
-"""The original's four-claim run `reproduce_abi.py` on our figures: R1 to R4, its pass rules and its exit rule.
+"""Claims about others: a ladder of sizes, and the original's four-claim run `reproduce_abi.py` with its pass rules.
 
 R1: E2 of the GPT-2 update at least 0.5. R2: with the stability term E2 at least 0.35 and a lower zero-shot perplexity
 than without. R3, R4: E4 of the size and of the lineage transfer at least 0.7, and an alignment cosine of at least 8
@@ -11,10 +11,11 @@ from abi.base.catalogue import ORACLE, TRANSFERRED, UNTRAINED, ZERO_SHOT, ZERO_S
 from abi.base.errors import EvidenceError
 from abi.base.manifests import AlignmentEntry
 from abi.base.names import UNFITTED
-from abi.judge.kind import OfClaims
+from abi.judge.fits import Check
+from abi.judge.kinds import OfClaims
 from abi.judge.kinds.update import efficacies
 from abi.judge.results import AnyResult, Result, StudyResult
-from abi.judge.shown import Check
+from abi.judge.studies import check
 
 RULES = {"R1": 0.50, "R2": 0.35, "R3": 0.70, "R4": 0.70}
 COSINE_MULTIPLE = 8.0
@@ -29,20 +30,18 @@ def checks_of(results: Mapping[str, AnyResult], alignments: Mapping[str, Sequenc
     [ppl] = update.perplexity.values()
     e2, lower = efficacies(ppl, None)["E2"], ppl[ZERO_SHOT] < ppl[ZERO_SHOT_FREE]
     compared = f"a {'lower' if lower else 'higher'} zero-shot perplexity than without the stability term"
-    checks = [_check("R1", "E2 of the GPT-2 update", e2), _check("R2", f"the same, and {compared}", e2, lower)]
+    checks = [
+        check("R1", "E2 of the GPT-2 update", e2, RULES["R1"]),
+        check("R2", f"the same, and {compared}", e2, RULES["R2"], also=lower),
+    ]
     for name, claim in TRANSFERS.items():
         result = results[claim]
         if not isinstance(result, Result):
             raise EvidenceError(f"{claim}: is no result of a transfer; rebuild it")
         multiple = cosine_multiple(alignments[claim], result.d_abi)
         words = f"E4 of {claim}; alignment cosine {multiple:.3g} times that of random directions"
-        checks.append(_check(name, words, e4(result), multiple >= COSINE_MULTIPLE))
+        checks.append(check(name, words, e4(result), RULES[name], also=multiple >= COSINE_MULTIPLE))
     return checks
-
-
-def _check(id: str, words: str, value: float | None, also: bool = True) -> Check:
-    passed = value is not None and value >= RULES[id] and also
-    return Check(id=id, words=words, value=value, threshold=RULES[id], passed=passed)
 
 
 def e4(result: Result) -> float | None:
@@ -59,4 +58,4 @@ def cosine_multiple(alignments: Sequence[AlignmentEntry], d_abi: int) -> float:
     return float(abs(sum(found) / len(found)) * d_abi**0.5)
 
 
-JUDGED = (OfClaims("aggregate", checks_of),)
+JUDGED = (OfClaims("ladder"), OfClaims("aggregate", checks_of))

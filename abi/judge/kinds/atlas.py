@@ -4,13 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from abi.base.catalogue import CHART, CHART_OF, LINEAR, MIXED, PERMUTED, RANDOM, RANDOM_OF, Roles
-from abi.judge.contrasts import Measure, Plan, Questions, Refutation
-from abi.judge.curves import lines
-from abi.judge.fits import Fit
-from abi.judge.kind import Findings, OfStudies, StudiesGiven
-from abi.judge.protocol import BPB, Asked, Asks
+from abi.judge.contrasts import Plan, Questions, Refutation
+from abi.judge.fits import Check, Curve, Fit, Matrix, Series, TableShown
+from abi.judge.kinds import Findings, OfStudies, StudiesGiven
+from abi.judge.protocol import BPB, Asks
 from abi.judge.results import ClaimFacts, StudyResult
-from abi.judge.shown import Check, Curve, Matrix, TableShown
 from abi.judge.studies import judge_studies, same_words
 from abi.plan.specs.judge import Criteria, JudgeStudy
 
@@ -26,19 +24,20 @@ def atlas_roles(others: Sequence[str]) -> Roles:
     return Roles(CHART, (RANDOM, PERMUTED), (LINEAR, *(f"{CHART_OF}{other}" for other in others)))
 
 
-def atlas_plan(criteria: Criteria, roles: Roles) -> Plan:
+def atlas_plan(criteria: Criteria, roles: Roles, kind: str = "atlas") -> Plan:
     """Return what one domain's chart is asked: better than every other domain's chart, a random net's and a linear map.
 
     In agreement with a second native module and in bits per byte, on that domain's held-out text. REFUTED: an upper
     bound says that the chart is no better than one of them.
     """
-    asks, agree = Asks(roles, criteria, parity="none"), Measure(criteria.primary_metric, "domain")
-    against = tuple(contrast for m in (agree, BPB) for contrast in asks.beaten(m, f".{m.metric}"))
-    tests = (*asks.room(agree), *asks.room(BPB), *asks.attribution(agree), *asks.attribution(BPB))
+    asks = Asks(roles, criteria)
+    both = (asks.agree, BPB)
+    against = tuple(contrast for m in both for contrast in asks.beaten(m, f".{m.metric}"))
+    tests = [test for ask in (asks.room, asks.attribution) for m in both for test in ask(m)]
     own = Questions(
         (*tests, asks.benefit("5.benefit.bits_per_byte")), (Refutation("g", against), asks.text_refutations()[0])
     )
-    return Plan(roles.raw, own, asks.vacuous(agree), {})
+    return Plan(kind, None, roles, asks.agree, own, asks.vacuous(), {})
 
 
 def studies(claim: ClaimFacts, rounds: int) -> list[str]:
@@ -46,10 +45,9 @@ def studies(claim: ClaimFacts, rounds: int) -> list[str]:
     return list(claim.texts)
 
 
-def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criteria) -> Asked:
+def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criteria) -> Plan:
     """Return what the chart of one domain is asked."""
-    roles = atlas_roles([text for text in claim.texts if text != study])
-    return Asked(claim.kind, None, roles, atlas_plan(criteria, roles), Measure(criteria.primary_metric, "domain"))
+    return atlas_plan(criteria, atlas_roles([text for text in claim.texts if text != study]), claim.kind)
 
 
 def judge(given: StudiesGiven) -> Findings:
@@ -63,11 +61,11 @@ def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
 
 
 def _beside(found: Findings, claim: ClaimFacts) -> Findings:
-    charts, fresh, _ = matrices = (
+    charts, fresh, _ = matrices = [
         chart_matrix(claim, found.fits, "charts", "js_nats", SHARED_CHARTS),
         chart_matrix(claim, found.fits, "random-charts", "js_nats", RANDOM_CHARTS, own=RANDOM, other=RANDOM_OF),
         chart_matrix(claim, found.fits, "charts-bpb", "bits_per_byte", SHARED_CHARTS),
-    )
+    ]
     return replace(
         found,
         matrices=matrices,
@@ -144,8 +142,8 @@ def mixture_curves(claim: ClaimFacts, fits: Mapping[str, Fit]) -> list[Curve]:
     series = []
     for text in (one, other):
         shares = sorted(int(arm.removeprefix(MIXED)) for arm in fits[text].arms if arm.startswith(MIXED))
-        figures = [fits[text].arms[f"{MIXED}{share}"].domain[BPB.metric] for share in shares]
-        series.append(lines(f"on {text}", [share / 100 for share in shares], figures))
+        figures = {share / 100: fits[text].arms[f"{MIXED}{share}"].domain[BPB.metric] for share in shares}
+        series.append(Series.of(f"on {text}", figures))
     caption = (
         f"Corrections of the charts of {one} and {other}, added with weights w and 1 - w, on the held-out text of both."
     )

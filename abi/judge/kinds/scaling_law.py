@@ -13,10 +13,10 @@ import numpy as np
 
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT
+from abi.judge.fits import Curve, Law, Series, TableShown
 from abi.judge.intervals import Array, quantile
-from abi.judge.kind import Findings, OfStudies, StudiesGiven
+from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.results import ClaimFacts, StudyResult
-from abi.judge.shown import Curve, Law, Series, TableShown
 from abi.judge.verdict import thresholds_met
 from abi.plan.specs.judge import JudgeStudy
 
@@ -48,34 +48,9 @@ def studies(claim: ClaimFacts, rounds: int) -> list[str]:
 
 def judge(given: StudiesGiven) -> Findings:
     """Return the verdict on the registered fit, its points, and agreement by budget."""
-    points, curves, rows = [], [], list[list[str | float | int | None]]()
-    budgets = given.spec.budgets
-    for update in given.claim.updates:
-        for text in given.claim.texts:
-            point, top5 = measured(given, f"{update}-{text}", given.spec.widths[update])
-            points.append(point)
-            rows.append([point.name, point.width, point.margin, point.floor, top5[0], top5[-1]])
-            curves.append(Series(name=point.name, x=[float(n) for n in budgets], y=list(top5)))
-    law, at_strict = fit_law(points), fit_law(points, given.strict)
-    verdict, reason = judge_law(law)
-    margin = "median top-5 margin of the oracle"
-    table = TableShown(
-        id="points",
-        title="Points of the law",
-        columns=["point", "d_model", margin, "floor (steps)", "top-5 at the first budget", "top-5 at the last"],
-        rows=rows,
-        caption=FLOOR,
-    )
-    curve = Curve(
-        id="budgets",
-        title="Agreement with the oracle by budget",
-        x_label="calibration steps",
-        y_label="top-5 overlap",
-        caption="Held-out domain text; one run per point, its rate constant.",
-        log_x=False,
-        series=curves,
-    )
-    return Findings(verdict, reason, judge_law(at_strict)[0], law=law, tables=[table], curves=[curve])
+    widths = [given.spec.widths[update] for update in given.claim.updates for _ in given.claim.texts]
+    found = [measured(given, name, width) for name, width in zip(given.studies, widths, strict=True)]
+    return _findings([point for point, _ in found], [top5 for _, top5 in found], given.spec.budgets, given.strict)
 
 
 def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
@@ -83,29 +58,41 @@ def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
 
     The ends of a curve stand in the table too; its floors rest on metrics that are not stored.
     """
-    table = next(table for table in stored.tables if table.id == "points")
-    curve = next(curve for curve in stored.curves if curve.id == "budgets")
-    tops = {line.name: (line.y[0], line.y[-1]) for line in curve.series}
-    names = studies(stored.claim, spec.rounds)
-    widths = {name: spec.widths[update] for name, update in zip(names, _updates(stored.claim), strict=True)}
-    told = {str(row[0]): row for row in table.rows}
-    rows: list[list[str | float | int | None]] = [[n, widths[n], told[n][2], told[n][3], *tops[n]] for n in names]
-    points = [Point(str(n), int(str(w)), float(str(m)), None if f is None else float(f)) for n, w, m, f, *_ in rows]
+    told = {str(row[0]): row for table in stored.tables if table.id == "points" for row in table.rows}
+    tops = {line.name: line.y for curve in stored.curves if curve.id == "budgets" for line in curve.series}
+    widths = [spec.widths[update] for update in stored.claim.updates for _ in stored.claim.texts]
+    points = []
+    for name, width in zip(studies(stored.claim, spec.rounds), widths, strict=True):
+        margin, floor = (None if cell is None else float(str(cell)) for cell in told[name][2:4])
+        points.append(Point(name, width, margin or 0.0, floor))
+    return _findings(points, [tops[point.name] for point in points], spec.budgets, strict)
+
+
+def _findings(
+    points: Sequence[Point], tops: Sequence[Sequence[float | None]], budgets: Sequence[int], strict: float
+) -> Findings:
+    """Return what some points give. Args: tops: of each the top-5 agreement at every budget."""
     law = fit_law(points)
     verdict, reason = judge_law(law)
-    lines = [line.model_copy(update={"x": [float(n) for n in spec.budgets]}) for line in curve.series]
-    return Findings(
-        verdict,
-        reason,
-        judge_law(fit_law(points, strict))[0],
-        law=law,
-        tables=[table.model_copy(update={"rows": rows})],
-        curves=[curve.model_copy(update={"series": lines})],
+    margin = "median top-5 margin of the oracle"
+    table = TableShown(
+        id="points",
+        title="Points of the law",
+        columns=["point", "d_model", margin, "floor (steps)", "top-5 at the first budget", "top-5 at the last"],
+        rows=[[p.name, p.width, p.margin, p.floor, top5[0], top5[-1]] for p, top5 in zip(points, tops, strict=True)],
+        caption=FLOOR,
     )
-
-
-def _updates(claim: ClaimFacts) -> list[str]:
-    return [update for update in claim.updates for _ in claim.texts]
+    x = [float(budget) for budget in budgets]
+    curve = Curve(
+        id="budgets",
+        title="Agreement with the oracle by budget",
+        x_label="calibration steps",
+        y_label="top-5 overlap",
+        caption="Held-out domain text; one run per point, its rate constant.",
+        log_x=False,
+        series=[Series(name=p.name, x=x, y=list(top5)) for p, top5 in zip(points, tops, strict=True)],
+    )
+    return Findings(verdict, reason, judge_law(fit_law(points, strict))[0], law=law, tables=[table], curves=[curve])
 
 
 def measured(given: StudiesGiven, study: str, width: int) -> tuple[Point, list[float]]:

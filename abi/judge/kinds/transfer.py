@@ -1,51 +1,44 @@
-"""A module moved to another backbone, in one of several regimes (protocol section 3)."""
+"""Claims with evidence of their own: a module moved to another backbone in one of several regimes (protocol section 3),
+and a second module regressed on the corrections of a first one (section 6).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from abi.base.catalogue import MOVED, REGIMES, frozen_net
-from abi.base.errors import EvidenceError
+from abi.base.catalogue import (
+    BIAS,
+    DIRECT,
+    LINEAR,
+    LORA,
+    MOVED,
+    NATIVE,
+    NO_DOMAIN,
+    ORACLE,
+    PERMUTED,
+    RANDOM,
+    RAW,
+    REGIMES,
+    REGRESSED,
+    TRANSFERRED,
+    frozen_net,
+)
 from abi.base.manifests import ArmEntry, ModuleEntry
-from abi.judge.contrasts import Measure
-from abi.judge.curves import curves_of
-from abi.judge.fits import Fit
-from abi.judge.kind import OfFits
-from abi.judge.protocol import BPB, TRANSFERS, Asked, transfer_plan
-from abi.judge.results import ClaimFacts
+from abi.base.names import CLOSED_FORM
+from abi.judge.contrasts import Plan
+from abi.judge.fits import Curve, Fit, Series
+from abi.judge.kinds import OfFits
+from abi.judge.protocol import BPB, Asks, transfer_plan
 from abi.judge.tables import fit_tables
 from abi.judge.verdict import check_frozen, judge
-from abi.plan.specs.judge import Criteria
+from abi.plan.specs.judge import Criteria, JudgeClaim
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-def asked_in(regime: str, arms: Collection[str], criteria: Criteria) -> Asked:
-    """Return what a transfer is asked in one regime; where there is no positive control, bits per byte decide.
-
-    Raises: EvidenceError: an unknown regime.
-    """
-    if regime not in TRANSFERS:
-        raise EvidenceError(f"regime {regime!r} is none of {', '.join(TRANSFERS)}")
-    controlled = REGIMES[regime].has_control
-    roles = MOVED if controlled or MOVED.native in arms else replace(MOVED, native=None)
-    own = Measure(criteria.primary_metric, "domain") if controlled else BPB
-    return Asked("transfer", regime, roles, transfer_plan(regime, criteria, roles), own)
-
-
-def asked(claim: ClaimFacts, fit: str, arms: Collection[str], criteria: Criteria) -> Asked:
-    """Return what one fit of a transfer is asked."""
-    return asked_in(str(claim.regime), arms, criteria)
-
-
-def unmoved(arms: Sequence[ArmEntry], regime: str, modules: Mapping[str, Sequence[ModuleEntry]]) -> bool:
-    """Return whether every net that an arm holds frozen is bit-identical to the one it came from."""
-    known = {role: {module.seed: module.domain_sha256 for module in of_role} for role, of_role in modules.items()}
-    givers = [(arm, frozen_net(arm.arm, regime)) for arm in arms]
-    return all(arm.domain_sha256 == known[giver][arm.seed] for arm, giver in givers if giver)
+DRAWN = (TRANSFERRED, RANDOM, PERMUTED, NATIVE, DIRECT, LORA, NO_DOMAIN, LINEAR, BIAS)
+Points = Sequence[tuple[float, float | None]]
 
 
 def judge_transfer(
@@ -54,12 +47,158 @@ def judge_transfer(
     """Return the verdict of a transfer in one regime and one way of fitting.
 
     Args: evidence: rows of `read_evidence`; frozen: whether backbone and domain net hashes are unchanged (test 7);
-        level: of the intervals, the criteria's unless a headline counts several claims (`strict_level`).
+        level: of the intervals, the criteria's unless a headline counts several claims (`level_of_one`).
     Raises: TamperError: something frozen changed; EvidenceError: no honest verdict from these.
     """
     check_frozen(frozen)
     tables = fit_tables(evidence, fit=fit, criteria=criteria)
-    return judge(tables, asked_in(regime, tables.compared(), criteria), criteria, level)
+    return judge(tables, transfer_plan(regime, criteria, tables.compared()), criteria, level)
 
 
-JUDGED = (OfFits("transfer", asked, unmoved, curves_of),)
+def judge_reconstruction(
+    evidence: pd.DataFrame, *, fit: str, criteria: Criteria, frozen: bool, level: float | None = None
+) -> Fit:
+    """Return the verdict of a reconstruction: a candidate regressed on a reference module's corrections.
+
+    Args and Raises: as `judge_transfer`.
+    """
+    check_frozen(frozen)
+    return judge(fit_tables(evidence, fit=fit, criteria=criteria), reconstruction_plan(criteria), criteria, level)
+
+
+def reconstruction_plan(criteria: Criteria) -> Plan:
+    """Return what a reconstruction is asked: the same, with U = C, and nothing about parity: the reference teaches.
+
+    With U = C, retention is C - (C + P) / 2 = (C - P) / 2, so tests 1, 2 and the placebo part of 4 coincide: C > P.
+    Refutation (a) can therefore never hold (it needs C - P > 0 shown and refuted at once); (b), (d) and (e) can.
+    """
+    return Asks(REGRESSED, criteria).plan("reconstruction")
+
+
+def source_unmoved(arms: Sequence[ArmEntry], regime: str, modules: Mapping[str, Sequence[ModuleEntry]]) -> bool:
+    """Return whether every net that an arm holds frozen is bit-identical to the one it came from."""
+    known = {role: {module.seed: module.domain_sha256 for module in of_role} for role, of_role in modules.items()}
+    givers = [(arm, frozen_net(arm.arm, regime)) for arm in arms]
+    return all(arm.domain_sha256 == known[giver][arm.seed] for arm, giver in givers if giver)
+
+
+def placebo_unmoved(arms: Sequence[ArmEntry], regime: str, modules: Mapping[str, Sequence[ModuleEntry]]) -> bool:
+    """Return whether both fits of a seed hold the placebo's net that was drawn for it."""
+    nets = {(arm.seed, arm.domain_sha256) for arm in arms if arm.arm == RANDOM and arm.draw == 0}
+    return len(nets) == len({seed for seed, _ in nets})
+
+
+# curves
+
+
+def curves_of(spec: JudgeClaim, evidence: pd.DataFrame, fits: Mapping[str, Fit]) -> list[Curve]:
+    """Return the curves of a transfer in its regime: a ladder of windows, or a ladder of steps (one fit makes none)."""
+    regime, steps = REGIMES[spec.claim.regime], steps_of(spec)
+    if not regime.closed_form:
+        found = [windows_curve(evidence, spec.claim.fit, spec.protocol.criteria)]
+    elif not regime.has_control and len(steps) > 1:
+        found = [steps_curve(fits, steps), lead_curve(fits, steps)]
+    else:
+        found = []
+    return [curve for curve in found if curve.series]
+
+
+def steps_of(spec: JudgeClaim) -> dict[str, int]:
+    """Return fit -> steps of the fits that differ in steps alone, fewest first; the closed form has none."""
+    found: dict[str, int] = {spec.claim.fit: spec.budget.steps_of("module")}
+    for name in spec.claim.variants:
+        change = spec.budget.variants[name]
+        if change.model_fields_set == {"steps"} and change.steps is not None:
+            found[name] = change.steps
+    ladder = {CLOSED_FORM: 0, **found} if len(found) > 1 else found
+    return dict(sorted(ladder.items(), key=lambda named: named[1]))
+
+
+def windows_curve(evidence: pd.DataFrame, fit: str, criteria: Criteria) -> Curve:
+    """Return bits per byte by number of domain windows; the draws of a few-shot fit are its budgets."""
+    budgets = sorted(set(evidence.loc[(evidence["fit"] == fit), "draw"]))
+    by_budget = {}
+    for budget in budgets:
+        rows = evidence[(evidence["fit"] != fit) | (evidence["draw"] == budget)]
+        tables = fit_tables(rows, fit=fit, criteria=criteria).tables[BPB]
+        by_budget[float(budget)] = {arm: float(table.mean()) for arm, table in tables.items()}
+    last = by_budget[float(budgets[-1])]
+    drawn = {arm: [(x, means[arm]) for x, means in by_budget.items() if arm in means] for arm in DRAWN}
+    level = {arm: [(x, last[arm]) for x in by_budget] for arm in (RAW, ORACLE)}
+    return Curve(
+        id="windows",
+        title="Arms by windows of domain text",
+        x_label="domain windows",
+        y_label="bits per byte (less is better)",
+        caption=(
+            "Held-out domain text after a fit on so many domain windows; means over groups and seeds. "
+            "The registered figure is the mean of the ladder."
+        ),
+        log_x=True,
+        series=_series(drawn | level),
+    )
+
+
+def steps_curve(fits: Mapping[str, Fit], steps: Mapping[str, int]) -> Curve:
+    """Return gap closure by number of steps; the closed form, which every fit starts from, stands at 0."""
+    closures = {float(n): fits[fit].gap_closures for fit, n in steps.items()}
+    drawn = {
+        arm: [(x, of[arm].estimate) for x, of in closures.items() if arm in of and of[arm].estimate is not None]
+        for arm in DRAWN
+    }
+    return Curve(
+        id="steps",
+        title="Gap closure by steps",
+        x_label="steps",
+        y_label="gap closure",
+        caption=(
+            "Part of the oracle's gain in bits per byte on held-out domain text, after so many steps on general text "
+            "alone; 0 is the closed form."
+        ),
+        log_x=False,
+        series=_series(drawn),
+    )
+
+
+def lead_curve(fits: Mapping[str, Fit], steps: Mapping[str, int]) -> Curve:
+    """Return moved net minus placebo by number of steps, with intervals, for both placebos."""
+    series = []
+    for placebo in MOVED.placebos:
+        asked = f"4.attribution.bits_per_byte.{placebo}"
+        tests = {n: next(t for t in fits[fit].tests if t.id == asked) for fit, n in steps.items()}
+        found = {float(n): test.interval for n, test in tests.items() if test.interval is not None}
+        if found:
+            series.append(Series.of(f"{MOVED.candidate} - {placebo}", found))
+    return Curve(
+        id="lead",
+        title="Lead of the moved net by steps",
+        x_label="steps",
+        y_label="bits per byte",
+        caption=(
+            "The moved net's own part: moved net minus placebo in bits per byte (above 0: the moved net is better), "
+            "95 % intervals; 0 steps is the closed form."
+        ),
+        log_x=False,
+        series=series,
+    )
+
+
+def _series(by_arm: Mapping[str, Points]) -> list[Series]:
+    found = {arm: points for arm, points in by_arm.items() if points}
+    return [Series(name=arm, x=[x for x, _ in points], y=[y for _, y in points]) for arm, points in found.items()]
+
+
+JUDGED = (
+    OfFits(
+        "transfer",
+        asked=lambda claim, _, arms, criteria: transfer_plan(str(claim.regime), criteria, arms),
+        unmoved=source_unmoved,
+        curves=curves_of,
+    ),
+    OfFits(
+        "reconstruction",
+        asked=lambda _claim, _, _arms, criteria: reconstruction_plan(criteria),
+        unmoved=placebo_unmoved,
+        curves=lambda *_: [],
+    ),
+)

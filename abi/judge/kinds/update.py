@@ -21,16 +21,13 @@ from abi.base.catalogue import (
     ZERO_SHOT,
     ZERO_SHOT_FREE,
     ZERO_SHOT_OFF,
-    Roles,
 )
 from abi.base.manifests import GenerationManifest
-from abi.judge.contrasts import Plan, Questions, Refutation
-from abi.judge.curves import lines
-from abi.judge.fits import Fit, Ratio
-from abi.judge.kind import Findings, OfStudies, StudiesGiven
-from abi.judge.protocol import BPB, Asked, Asks, contrast_of
+from abi.judge.contrasts import Contrast, Plan, Questions, Refutation
+from abi.judge.fits import Check, Curve, Fit, Ratio, Row, Series, TableShown
+from abi.judge.kinds import Findings, OfStudies, StudiesGiven
+from abi.judge.protocol import BPB, Asks
 from abi.judge.results import ClaimFacts, StudyResult
-from abi.judge.shown import Check, Curve, TableShown
 from abi.judge.studies import check, judge_studies, same_words
 from abi.plan.specs.judge import Criteria, JudgeStudy
 
@@ -39,21 +36,21 @@ OFF = {BEFORE: BEFORE_OFF, ZERO_SHOT: ZERO_SHOT_OFF, ORACLE: ORACLE_OFF}
 DRAWN = (RAW, ZERO_SHOT, ZERO_SHOT_FREE, RANDOM_NET, ORACLE, BEFORE)
 
 
-def update_plan(criteria: Criteria, roles: Roles = SURVIVED) -> Plan:
+def update_plan(criteria: Criteria, kind: str = "update") -> Plan:
     """Return what the survival of an update is asked, in bits per byte on one text (protocol section 6).
 
     SUPPORTED: there is room, zero-shot covers at least half of the oracle's gain, and it is better than the module
     after an update without the stability term and than a random module. REFUTED: an upper bound says the contrary.
     """
-    asks, half, c = Asks(roles, criteria, parity="none"), criteria.half, roles.candidate
-    efficacy = contrast_of("u.efficacy.bits_per_byte", BPB, {c: 1, roles.oracle: -half, roles.raw: half - 1})
+    asks, half, c = Asks(SURVIVED, criteria), criteria.half, SURVIVED.candidate
+    efficacy = Contrast("u.efficacy.bits_per_byte", BPB, {c: 1, ORACLE: -half, RAW: half - 1})
     beside = [
-        contrast_of(f"{name}.{arm}", BPB, {c: 1, arm: -1}, required=False)
+        Contrast(f"{name}.{arm}", BPB, {c: 1, arm: -1}, required=False)
         for name, arm in (("u.drift", BEFORE), ("u.net", ZERO_SHOT_OFF), ("u.net", RANDOM_NET))
     ]
     tests = (*asks.room(BPB), efficacy, *asks.attribution(BPB), asks.benefit("5.benefit.bits_per_byte"), *beside)
     refutations = (Refutation("u", (efficacy,)), Refutation("g", asks.beaten(BPB)), asks.text_refutations()[0])
-    return Plan(roles.raw, Questions(tests, refutations), (asks.no_gain(),), {})
+    return Plan(kind, None, SURVIVED, BPB, Questions(tests, refutations), (asks.no_gain(),), {})
 
 
 def studies(claim: ClaimFacts, rounds: int) -> list[str]:
@@ -61,34 +58,36 @@ def studies(claim: ClaimFacts, rounds: int) -> list[str]:
     return [f"round{number}-{text}" for number in range(1, rounds + 1) for text in claim.texts]
 
 
-def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criteria) -> Asked:
+def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criteria) -> Plan:
     """Return what the survival of an update is asked, in bits per byte."""
-    return Asked(claim.kind, None, SURVIVED, update_plan(criteria), BPB)
+    return update_plan(criteria, claim.kind)
 
 
 def judge(given: StudiesGiven) -> Findings:
     """Return the verdict of all rounds and texts; efficacies and generated texts beside it."""
-    found, ppl = judge_studies(given, asked), given.perplexity
-    tables = [efficacy_table(found.fits, ppl)]
-    if given.generation is not None:
-        tables.append(generation_table(given.generation))
-    ratio = None if given.generation is None else given.generation.ratio
-    curves = round_curves(given.claim, found.fits) if given.claim.kind == "succession" else []
-    return replace(found, tables=tables, checks=update_checks(given.claim, list(found.fits), ppl, ratio), curves=curves)
+    found, written = judge_studies(given, asked), given.generation
+    if written is None:
+        return _beside(found, given.claim, given.perplexity, None)
+    found = _beside(found, given.claim, given.perplexity, written.ratio)
+    return replace(found, tables=[*found.tables, generation_table(written)])
 
 
 def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
     """Return efficacies, pass rules and curves of a stored result, made again from its perplexities and fits."""
-    claim, ppl = stored.claim, stored.perplexity
     texts = [row for table in stored.tables if table.id == "generation" for row in table.rows]
     ratios = [float(str(row[2])) for row in texts if row[0] == "module"]
     ratio = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
-    curves = round_curves(claim, stored.fits) if claim.kind == "succession" else []
+    return _beside(same_words(stored), stored.claim, stored.perplexity, ratio)
+
+
+def _beside(
+    found: Findings, claim: ClaimFacts, ppl: Mapping[str, Mapping[str, float]], ratio: float | None
+) -> Findings:
     return replace(
-        same_words(stored),
-        tables=[efficacy_table(stored.fits, ppl)],
-        checks=update_checks(claim, list(stored.fits), ppl, ratio),
-        curves=curves,
+        found,
+        tables=[efficacy_table(found.fits, ppl)],
+        checks=update_checks(claim, list(found.fits), ppl, ratio),
+        curves=round_curves(claim, found.fits) if claim.kind == "succession" else [],
     )
 
 
@@ -120,7 +119,7 @@ def _part(numerator: float, denominator: float) -> float | None:
 
 def efficacy_table(fits: Mapping[str, Fit], ppl: Mapping[str, Mapping[str, float]]) -> TableShown:
     """Return the table of efficacies of every study: the protocol's with its interval, the record's beside it."""
-    rows: list[list[str | float | int | None]] = []
+    rows: list[Row] = []
     for study, judged in fits.items():
         closure = judged.gap_closures.get(ZERO_SHOT)
         found = efficacies(ppl[study], closure)
@@ -177,7 +176,7 @@ def _succession_checks(claim: ClaimFacts, studies: list[str], ppl: Mapping[str, 
 
 def generation_table(generation: GenerationManifest) -> TableShown:
     """Return the table of generated texts: ratio of perplexities and variety, with the module and without."""
-    rows: list[list[str | float | int | None]] = [
+    rows: list[Row] = [
         [sample.arm, sample.seed, sample.ratio, sample.distinct4, sample.text[:80]] for sample in generation.samples
     ]
     caption = (
@@ -193,8 +192,10 @@ def round_curves(claim: ClaimFacts, fits: Mapping[str, Fit]) -> list[Curve]:
     curves = []
     for text in claim.texts:
         own = {int(study[5:].split("-")[0]): judged for study, judged in fits.items() if study.endswith(f"-{text}")}
-        rounds = [float(number) for number in own]
-        series = [lines(arm, rounds, [judged.arms[arm].domain[BPB.metric] for judged in own.values()]) for arm in DRAWN]
+        series = [
+            Series.of(arm, {float(number): judged.arms[arm].domain[BPB.metric] for number, judged in own.items()})
+            for arm in DRAWN
+        ]
         caption = (
             f"Held-out {text} text after every round of updates; "
             "`before` is the module on the backbone it was trained beside."
@@ -213,4 +214,4 @@ def round_curves(claim: ClaimFacts, fits: Mapping[str, Fit]) -> list[Curve]:
     return curves
 
 
-JUDGED = tuple(OfStudies(name, studies, judge, again, asked) for name in ("update", "succession"))
+JUDGED = (OfStudies("update", studies, judge, again, asked), OfStudies("succession", studies, judge, again, asked))

@@ -1,37 +1,32 @@
-"""The kinds of claims: every file of this folder that names `GIVEN` (the claim as it is given) and `JOBS` is one."""
+"""The kinds of claims, found by their place: every file of this folder may name some in `PLANNED`."""
 
 import functools
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union
+from typing import Annotated, Any, NamedTuple, Union
 
 from pydantic import Field, create_model
 
 from abi.base.catalogue import KINDS
-from abi.plan.claims import ClaimId, Claims
-
-if TYPE_CHECKING:
-    from abi.plan.kinds.base import Planned
-    from abi.plan.specs.judge import ClaimSaid
+from abi.plan.kinds.base import ClaimId, Claims, Planned
+from abi.plan.specs.judge import ClaimSaid
 
 
 class Kind(NamedTuple):
-    """What a kind's file names."""
+    """A kind of claim: the model of one as it is given, and what its jobs depend on."""
 
-    given: "type[ClaimSaid]"
-    jobs: "type[Planned[Any]]"
+    given: type[ClaimSaid]
+    jobs: type[Planned[Any]]
 
 
 @functools.cache
 def kinds() -> dict[str, Kind]:
-    """Return kind -> what its file names, in the order of the catalogue."""
-    found, order = {}, list(KINDS)
-    files = [module.name for module in pkgutil.iter_modules(__path__)]
-    for name in sorted(files, key=lambda name: (order.index(name) if name in KINDS else len(order), name)):
-        module = importlib.import_module(f"{__name__}.{name}")
-        if hasattr(module, "JOBS"):
-            found[name] = Kind(module.GIVEN, module.JOBS)
-    return found
+    """Return kind -> what its file says of it, in the order of the catalogue."""
+    found: dict[str, Kind] = {}
+    for file in pkgutil.iter_modules(__path__):
+        planned = getattr(importlib.import_module(f"{__name__}.{file.name}"), "PLANNED", {})
+        found |= {name: Kind(*entry) for name, entry in planned.items()}
+    return {name: found[name] for name in [*KINDS, *sorted(found)] if name in found}
 
 
 @functools.cache

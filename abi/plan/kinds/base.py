@@ -1,28 +1,125 @@
-"""What every kind of claim has in common: a claim as it is given, and what its jobs depend on.
+"""The file `config/claims.yaml`, and what the jobs of every claim have in common.
 
-A kind of claim is one file of this folder, which names its model as `GIVEN` and its jobs as `JOBS`.
+A file of this folder names kinds of claims in `PLANNED`: kind -> the model of a claim as it is given, its jobs.
 """
 
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
-from abi.plan.claims import Regimes, recorded
+from pydantic import Field
+
+from abi.base.typed import Typed
 from abi.plan.faults import Faults
-from abi.plan.jobs import Inputs, Plain, seeds_of
-from abi.plan.lineages import HELD, Planner
-from abi.plan.paths import Needed
-from abi.plan.specs.judge import ClaimSaid, JudgeStudy, LawClaim, UpdateClaim
-from abi.plan.specs.studies import StudyEvidence, Way
+from abi.plan.specs.judge import ArmsClaim, CappedSeeds, ClaimSaid, RecordOf, SeedCount
+from abi.plan.specs.shared import UNIQUE, Names, Once
 
+if TYPE_CHECKING:
+    from abi.plan.workflow import Workflow
+
+Plain = dict[str, Any]
+"""A spec as it stands in `params` and in provenance: it holds all that an output depends on, and nothing else."""
+Inputs = dict[str, str | list[str]]
+Needed = tuple[str, str, str, str]
+"""A trained module: backbone, text, shape, role."""
+Measured = Literal["oracle-kd", "few-shot", "general-only"]
+"""The regimes of a transfer."""
+ArmNames = Annotated[list[str], Field(min_length=2, json_schema_extra=UNIQUE), Once]
+ClaimId = Annotated[str, Field(pattern="^[a-z][a-z0-9_]+$")]
 C = TypeVar("C", bound=ClaimSaid)
-U = TypeVar("U", UpdateClaim, LawClaim)
+
+
+class RegimeSection(Typed):
+    """How every transfer is measured in a regime (protocol section 3)."""
+
+    sees: Annotated[str, Field(min_length=10)]
+    """what the target side sees"""
+    fit: Literal["kd", "ce", "matched"]
+    """how arms are fitted; a closed form is reported beside kd and matched"""
+    arms: ArmNames
+    """arms every transfer gets (protocol section 2)"""
+
+
+class Regimes(Typed):
+    """How every transfer is measured in each regime."""
+
+    oracle_kd: Annotated[RegimeSection, Field(alias="oracle-kd")]
+    few_shot: Annotated[RegimeSection, Field(alias="few-shot")]
+    general_only: Annotated[RegimeSection, Field(alias="general-only")]
+
+    def every(self) -> dict[Measured, RegimeSection]:
+        """Return regime -> section."""
+        return {"oracle-kd": self.oracle_kd, "few-shot": self.few_shot, "general-only": self.general_only}
+
+
+class Claims(Typed):
+    """The file `config/claims.yaml`."""
+
+    headline: Names
+    """claims of the page `headline`, which `make reproduce` builds with all they need and nothing else"""
+    regimes: Regimes
+    """regime -> how every transfer is measured in it (protocol section 3)"""
+    claims: Mapping[str, ClaimSaid]
+    """claim id -> claim; the id is a Snakemake target"""
+
+
+class GivenPair(ClaimSaid):
+    """A claim about two backbones, or one twice, as it is given."""
+
+    text: str
+    """the domain text of the scale"""
+    source: str
+    """backbone the module comes from"""
+    target: str
+    """backbone it is moved to; equal to source for a reconstruction"""
+    module: str
+    """module shape of the scale (of the candidate, in a reconstruction)"""
+    seeds: CappedSeeds
+    closed_form_seeds: SeedCount | None = None
+    """seeds of the closed form, which costs no steps (default: `seeds`); the scale may cap them"""
+
+
+class GivenTransfer(GivenPair):
+    """A transfer, in one regime or several."""
+
+    kind: Literal["transfer"]
+    regimes: Annotated[list[Measured], Field(min_length=1, json_schema_extra=UNIQUE), Once]
+    """regimes of a transfer; the first gives the claim's verdict, each other one is the target `<claim>_<regime>`"""
+    extra_arms: dict[Measured, Names] = {}
+    """regime -> arms besides those of the regime"""
+    variants: dict[Measured, Names] = {}
+    """regime -> variants of its fit (more or fewer steps, less text, other text), judged beside it"""
+
+
+class GivenReconstruction(GivenPair):
+    """A reconstruction on one backbone."""
+
+    kind: Literal["reconstruction"]
+    reference_module: str
+    """module shape of the reference (reconstruction only)"""
+    fit: Literal["correction-mse"]
+    """how the arms of a reconstruction are fitted; closed form is always reported beside it"""
+    arms: ArmNames
+    """fitted arms of a reconstruction"""
+
+
+class FittedClaim(ArmsClaim):
+    """A claim with arms of its own in one regime: what a verdict repeats of it, and how it is made."""
+
+    arms: list[str]
+    seeds: SeedCount
+    closed_form_seeds: SeedCount | None = None
+    reference_module: str | None = None
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """`source` and `target` -> the backbone."""
+        return {"source": self.source, "target": self.target}
 
 
 class Planned(Generic[C]):
-    """One claim of a configuration and what its jobs depend on. Args: study: the jobs of the configuration."""
+    """One claim of a configuration and what its jobs depend on."""
 
-    form: ClassVar[Literal["claim", "studies", "ladder"]]
-
-    def __init__(self, study: Planner, claim_id: str, claim: C) -> None:
+    def __init__(self, study: "Workflow", claim_id: str, claim: C) -> None:
         self.study, self.id, self.claim = study, claim_id, claim
         self.scale, self.config = study.scale, study.config
 
@@ -34,29 +131,9 @@ class Planned(Generic[C]):
         """Return role -> manifests of the trained modules that hold a batch's seeds."""
         return {name: self.study.module_manifests(of, batch) for name, of in self.modules().items()}
 
-    def needs(self) -> list[tuple[Needed, int]]:
-        """Return the trained modules the claim needs and their seeds."""
-        return [(of, self.config.seeds(self.id)) for of in self.modules().values()]
-
     def updates(self) -> list[str]:
         """Return the updates it looks at."""
         return []
-
-    def evidence_spec(self, batch: str) -> Plain:
-        """What the evidence of a batch of seeds depends on."""
-        raise NotImplementedError
-
-    def evidence_input(self, batch: str) -> Inputs:
-        """Return the inputs of the evidence of a batch of seeds."""
-        raise NotImplementedError
-
-    def verdict_spec(self) -> Plain:
-        """What the verdict depends on besides its inputs."""
-        raise NotImplementedError
-
-    def verdict_input(self) -> Inputs:
-        """Return the inputs of the verdict."""
-        raise NotImplementedError
 
     def said(self) -> C:
         """Return what a verdict repeats of the claim: everything but which scales can run it."""
@@ -76,101 +153,12 @@ class Planned(Generic[C]):
         """Tell what an entry of the claim names and nothing defines."""
 
 
-class OfStudies(Planned[C]):
-    """A claim made of several studies: updates, atlases, laws."""
-
-    form = "studies"
-    ways: ClassVar[tuple[Way, ...]] = ("held", "free")
-
-    def rounds(self) -> int:
-        """Return the rounds of its updates that it looks at."""
-        return 1
-
-    def stages(self) -> list[str]:
-        """Return the stages of updates that it looks at."""
-        return [f"{way}.{number}" for number in range(1, self.rounds() + 1) for way in self.ways]
-
-    def seen(self, batch: str) -> dict[str, Any]:
-        """Return the fields that the evidence of every such claim depends on."""
-        own = self.claim.given("kind", "texts", "shared", "mixture")
-        return {**own, "seeds": seeds_of(batch), **self.scale.evaluation.given()}
-
-    def evidence(self, batch: str) -> StudyEvidence:
-        """Return what the evidence of a batch of seeds depends on."""
-        raise NotImplementedError
-
-    def evidence_spec(self, batch: str) -> Plain:
-        """What the evidence of a batch of seeds depends on."""
-        return self.evidence(batch).plain()
-
-    def verdict_facts(self) -> dict[str, Any]:
-        """Return what a verdict depends on besides what every verdict does."""
-        return {}
-
-    def verdict_spec(self) -> Plain:
-        """What the verdict depends on besides its evidence."""
-        about = {**self.study.verdict_facts(self.id), "claim": self.said().plain(), **self.verdict_facts()}
-        return JudgeStudy(**about).plain()
-
-    def verdict_input(self) -> Inputs:
-        """Return the evidence, its manifests, and what the claim's modules and updates are."""
-        n_seeds = self.config.seeds(self.id)
-        inputs = self.evidence_input(f"1-{n_seeds}")
-        modules = [path for name in self.modules() for path in inputs.get(name, [])]
-        return {
-            **self.study.evidence(self.id, self.study.batches("updates", n_seeds)),
-            "modules": list(dict.fromkeys(modules)),
-            **{name: inputs[name] for name in ("updates", "oracles") if inputs.get(name)},
-            **self.generation_files(),
-        }
-
-    def generation_files(self) -> dict[str, list[str]]:
-        """Return the manifest of texts generated on the updated backbone, where the claim asks for them."""
-        return {}
+def recorded(claim: ClaimSaid | None, key: str) -> RecordOf:
+    """Return what a claim has of the record, whose result file bears its id where the original has none."""
+    return RecordOf(**({"result_file": f"{key}.json"} | (claim.record.given() if claim else {})))
 
 
-class OfUpdates(OfStudies[U]):
-    """A claim about updated backbones."""
-
-    def modules(self) -> dict[str, Needed]:
-        """Return role -> (backbone, text, shape, role) of the modules beside its updates."""
-        found = {}
-        for update in self.updates():
-            made = self.study.update_definition(update)
-            for text in made.holds:
-                where = f"{text}_{update}" if len(self.updates()) > 1 else text
-                for role in self.roles(text):
-                    found[f"{role}_{where}"] = (made.backbone, text, made.module, role)
-        return found
-
-    def roles(self, text: str) -> tuple[str, ...]:
-        """Return the roles of the modules that it needs of a text its update holds."""
-        return ("source",)
-
-    def evidence_input(self, batch: str) -> Inputs:
-        """Return states, heads and modules of every stage that the evidence is made of."""
-        updated, states, oracles = [], [], []
-        study, texts, needed = self.study, self.claim.texts, self.modules()
-        for update in self.updates():
-            for name in study.update_batches(update, batch):
-                for stage in self.stages():
-                    updated.append(study.updated(update, stage, name))
-                    states += [study.updated_states(update, stage, text, name) for text in texts]
-                    if stage.startswith(HELD):
-                        oracles += [study.updated_modules(update, stage, text, name) for text in texts]
-        used = {name: paths for name, paths in self.module_files(batch).items() if needed[name][1] in texts}
-        return {"updates": updated, "states": states, "oracles": oracles, **used}
-
-    def verdict_facts(self) -> dict[str, Any]:
-        """Return its rounds and the definitions of its updates."""
-        return {"rounds": self.rounds(), "updates": {u: self.study.update_definition(u) for u in self.updates()}}
-
-
-def check_updates(updates: list[str], texts: list[str], where: str, faults: Faults) -> None:
-    """Tell which texts and updates of a claim the scale lacks, and which texts its updates do not hold."""
-    scale = faults.scale
-    known = [t for t in texts if faults.known(t, scale.texts, f"{where}.texts", f"text of scale {scale.scale}")]
-    for name in updates:
-        if faults.known(name, scale.updates, f"{where}.update", f"update of scale {scale.scale}"):
-            for text in known:
-                faults.known(text, scale.updates[name].holds, f"{where}.texts", f"text that update {name} holds")
+def seeds_of(batch: str) -> list[int]:
+    """Return the seeds of a batch name `first-last`."""
+    first, last = batch.split("-")
+    return list(range(int(first), int(last) + 1))

@@ -1,13 +1,13 @@
 """What alignments, fitted arms and their evidence depend on."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from abi.base.catalogue import Regime
 from abi.base.typed import Count, Typed
 from abi.plan.specs.models import Shape, WriteStates
-from abi.plan.specs.shared import UNIQUE, BatchOf, Fraction, Once, Phases, Positive, Rate, Seeds
+from abi.plan.specs.shared import UNIQUE, BatchOf, Fraction, Once, Phases, Positive, Rate, Seeds, Warmup, WeightDecay
 
 FitName = Literal["kd", "ce", "matched", "correction-mse"]
 Form = Literal["module", "linear", "bias", "lora"]
@@ -46,8 +46,7 @@ class Looks(Typed):
     """steps, ascending"""
     lr: Rate
     """constant rate"""
-    warmup: Count
-    """steps of linear warm-up"""
+    warmup: Warmup
 
 
 class VariantSection(Typed):
@@ -60,12 +59,6 @@ class VariantSection(Typed):
     text: Literal["", "written"] = ""
     """written: the lesson is on text that the source draws with its module, in place of general text"""
 
-    @model_validator(mode="after")
-    def _changes_something(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError("changes nothing; give it `steps`, `share` or `text`")
-        return self
-
 
 class WrittenDocuments(Typed):
     """Documents that a source writes, per split; those of calibration choose the gain."""
@@ -74,10 +67,6 @@ class WrittenDocuments(Typed):
     """documents"""
     calibration: Positive
     """documents"""
-
-    def of(self) -> dict[str, int]:
-        """Return split -> documents."""
-        return {"train": self.train, "calibration": self.calibration}
 
 
 class WrittenSection(Typed):
@@ -101,8 +90,7 @@ class FitSection(Typed):
     batch: Positive
     """windows or positions per step"""
     batch_of: BatchOf = "windows"
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """AdamW weight decay"""
+    weight_decay: WeightDecay = 0.01
     budgets: Looks | None = None
     """where a scaling law looks at one run of this fit"""
     windows: Annotated[list[Positive], Field(min_length=1, json_schema_extra=UNIQUE), Once] | None = None
@@ -133,32 +121,31 @@ class FitAlignment(Typed):
     seeds: Seeds
 
 
-class CalibrateArms(Typed):
-    """What the fitted arms of a batch of seeds depend on."""
+class Fitting(Typed):
+    """What every fit of arms for a batch of seeds depends on."""
 
     regime: Regime
-    arms: list[str]
     fit: FitName
     budget: FitSection
     module: Shape
-    text: str
     seeds: Seeds
     variants: list[str]
+
+
+class CalibrateArms(Fitting):
+    """What the fitted arms of a batch of seeds depend on."""
+
+    arms: list[str]
+    text: str
     closed_only: Seeds
     """seeds that only the closed form has"""
     max_rows: Positive | None = None
     """paired positions at most (general-only)"""
 
 
-class TrainLora(Typed):
+class TrainLora(Fitting):
     """What the adapters of a batch of seeds depend on: the budget of the other arms, the size of their interface."""
 
-    regime: Regime
-    fit: FitName
-    budget: FitSection
-    module: Shape
-    seeds: Seeds
-    variants: list[str]
     training_windows: Positive | None = None
 
 

@@ -12,6 +12,8 @@ from abi.plan.specs.shared import Names, Positive, Rate
 from abi.plan.specs.studies import UpdateSection
 
 SeedCount = Annotated[int, Field(ge=1, le=50)]
+CappedSeeds = Annotated[SeedCount, Field(description="seeds; the scale may cap them")]
+DomainTexts = Annotated[Names, Field(description="domain texts of the scale")]
 PassRules = Literal["reproduce_abi"]
 Formula = Literal["log10(floor_steps + 1) = alpha + beta log10(d_model) + gamma log10(margin + 1e-9)"]
 
@@ -50,11 +52,6 @@ class Criteria(Typed):
     """The agreement metric that decides (its name carries its unit, fractions have none)."""
     resolvable: Annotated[list[ResolvablePoint], Field(min_length=1)]
     """The gap between native and placebo that a study resolves, by its number of seeds."""
-
-    @property
-    def points(self) -> tuple[tuple[int, float], ...]:
-        """`resolvable` as (seeds, standard errors)."""
-        return tuple((point.seeds, point.standard_errors) for point in self.resolvable)
 
 
 class Thresholds(Typed):
@@ -129,12 +126,10 @@ class UpdateClaim(ClaimSaid):
     kind: Literal["update", "succession"]
     update: str
     """update of the scale"""
-    texts: Names
-    """domain texts of the scale"""
+    texts: DomainTexts
     generation: bool = False
     """whether text is generated with the module on the updated backbone (the original's tier S4)"""
-    seeds: SeedCount
-    """seeds; the scale may cap them"""
+    seeds: CappedSeeds
 
 
 class LawClaim(ClaimSaid):
@@ -143,14 +138,12 @@ class LawClaim(ClaimSaid):
     kind: Literal["scaling_law"]
     updates: Names
     """updates of the scale whose first round gives the points of a scaling law"""
-    texts: Names
-    """domain texts of the scale"""
+    texts: DomainTexts
     calibrated_by: Literal["kd"]
     """the calibration of the scale whose budgets a scaling law looks at"""
     formula: Formula
     """the law that is fitted, registered before the run"""
-    seeds: SeedCount
-    """seeds; the scale may cap them"""
+    seeds: CappedSeeds
 
 
 class AtlasClaim(ClaimSaid):
@@ -163,12 +156,10 @@ class AtlasClaim(ClaimSaid):
     """module shape of the scale"""
     shared: str
     """text of the module that every chart of an atlas shares"""
-    texts: Names
-    """domain texts of the scale"""
+    texts: DomainTexts
     mixture: Annotated[Names, Field(min_length=2, max_length=2)] = []
     """two texts of an atlas whose charts are mixed by weight"""
-    seeds: SeedCount
-    """seeds; the scale may cap them"""
+    seeds: CappedSeeds
 
 
 class OtherClaim(ClaimSaid):

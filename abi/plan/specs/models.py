@@ -1,11 +1,24 @@
 """What backbones, their states and native modules depend on."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from abi.base.typed import Count, Typed
-from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Positive, Rate, Revision, Seeds, Shares, Split, Window
+from abi.plan.specs.shared import (
+    BatchOf,
+    PerSplit,
+    Phases,
+    Positive,
+    Rate,
+    Revision,
+    Seeds,
+    Shares,
+    Split,
+    Warmup,
+    WeightDecay,
+    Window,
+)
 
 Tap = Count | Literal["final"]
 
@@ -28,8 +41,7 @@ class Pretraining(Typed):
     """windows per step"""
     lr: Rate
     """peak rate, cosine to a tenth"""
-    warmup: Count
-    """steps of linear warm-up"""
+    warmup: Warmup
     seed: Count
     """initialisation and data order"""
 
@@ -59,7 +71,6 @@ class Hub(Typed):
     id: str
     """model of the hub"""
     revision: Revision
-    """40 hex digits or unpinned"""
 
 
 class Made(Typed):
@@ -67,12 +78,6 @@ class Made(Typed):
 
     build: Build | None = None
     hub: Hub | None = None
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.build is None) == (self.hub is None):
-            raise ValueError("needs either `build` or `hub`")
-        return self
 
 
 class BackboneSection(Made):
@@ -123,13 +128,7 @@ class Training(Typed):
     """windows or positions per step"""
     batch_of: BatchOf = "windows"
     phases: Phases
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """AdamW weight decay"""
-
-    @property
-    def steps(self) -> int:
-        """Steps of all phases."""
-        return sum(phase.steps for phase in self.phases)
+    weight_decay: WeightDecay = 0.01
 
 
 class ModuleSection(Shape):

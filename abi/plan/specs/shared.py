@@ -11,7 +11,9 @@ Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Portion = Annotated[float, Field(gt=0, lt=1)]
 Seeds = list[Positive]
-Revision = Annotated[str, Field(pattern="^([0-9a-f]{40}|unpinned)$")]
+Revision = Annotated[str, Field(pattern="^([0-9a-f]{40}|unpinned)$", description="40 hex digits or unpinned")]
+Warmup = Annotated[Count, Field(description="steps of linear warm-up")]
+WeightDecay = Annotated[float, Field(ge=0, description="AdamW weight decay")]
 Split = Literal["train", "calibration", "test"]
 
 
@@ -39,10 +41,6 @@ class Shares(Typed):
     calibration: Portion
     test: Portion
 
-    def of(self) -> dict[str, float]:
-        """Return split -> share."""
-        return {"train": self.train, "calibration": self.calibration, "test": self.test}
-
 
 class PerSplit(Typed):
     """A number of windows per split."""
@@ -50,11 +48,6 @@ class PerSplit(Typed):
     train: Positive
     calibration: Positive
     test: Positive
-
-    def of(self, split: str) -> int:
-        """Return the number of a split."""
-        found: int = getattr(self, split)
-        return found
 
 
 class Window(Typed):
@@ -75,8 +68,7 @@ class Phase(Typed):
     """steps"""
     lr: Rate
     """peak learning rate"""
-    warmup: Count = 0
-    """steps of linear warm-up"""
+    warmup: Warmup = 0
     decay: Literal["constant", "cosine"] = "constant"
     """course after the warm-up"""
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from abi.base.typed import Typed
 from abi.plan.specs.arms import EvaluationSection, FitName, Looks
 from abi.plan.specs.models import Shape
-from abi.plan.specs.shared import BatchOf, Fraction, Names, Phases, Positive, Rate, Seeds, Window
+from abi.plan.specs.shared import BatchOf, Fraction, Names, Phases, Positive, Rate, Seeds, WeightDecay, Window
 
 Way = Literal["held", "free"]
 
@@ -18,8 +18,7 @@ class UpdateTraining(Typed):
     batch: Positive
     """windows per step"""
     phases: Phases
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """AdamW weight decay"""
+    weight_decay: WeightDecay = 0.01
 
 
 class UpdateSection(Typed):

@@ -7,6 +7,8 @@ from pydantic import Field
 from abi.base.typed import Typed
 from abi.plan.specs.shared import Fraction, PerSplit, Positive, Revision, Shares
 
+Glob = Annotated[str, Field(description="glob of files")]
+
 
 class Package(Typed):
     """Files of an installed distribution."""
@@ -16,8 +18,7 @@ class Package(Typed):
     """installed distribution"""
     version: Annotated[str, Field(min_length=1)]
     """pinned version"""
-    pattern: str = "**/*.py"
-    """glob of files"""
+    pattern: Glob = "**/*.py"
 
 
 class Metadata(Typed):
@@ -38,8 +39,7 @@ class Folder(Typed):
     """folder"""
     label: str | None = None
     """name of the folder in document names, its own if absent"""
-    pattern: str = "**/*"
-    """glob of files"""
+    pattern: Glob = "**/*"
     version: str = "local"
     """version in the manifest of documents"""
 
@@ -51,9 +51,7 @@ class HubData(Typed):
     id: Annotated[str, Field(min_length=1)]
     """data set of the hub"""
     revision: Revision
-    """40 hex digits or unpinned"""
-    pattern: str = "**/*.txt"
-    """glob of files"""
+    pattern: Glob = "**/*.txt"
     column: str | None = None
     """text column of a parquet file"""
     heading: str | None = None

@@ -1,35 +1,34 @@
-"""Templates of the pages, and what loads them (jinja2, loaded when a page is made)."""
+"""Templates of the pages, and what fills them (jinja2, loaded when a page is made)."""
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from abi.report import words
+from abi.report.render import markdown
 
 if TYPE_CHECKING:
-    from jinja2 import Environment, Template
+    from jinja2 import Environment
 
-FOLDER = Path(__file__).parent
+
+def fill(name: str, **given: Any) -> str:
+    """Return a template of this folder with what is given put in. It may call every function of `words`."""
+    return _environment().get_template(name).render(**given)
 
 
 @functools.cache
-def environment() -> "Environment":
+def _environment() -> "Environment":
     """Return the environment of all templates: HTML is escaped, a name that is not given is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=is_html,
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-
-
-def is_html(name: str | None) -> bool:
-    """Return whether a template is of HTML, so that what is put into it must be escaped."""
-    return name is not None and ".html" in name
-
-
-def template(name: str) -> "Template":
-    """Return a template of this folder."""
-    return environment().get_template(name)
+    made.globals |= vars(words)
+    made.filters["markdown"] = markdown
+    return made

@@ -1,10 +1,10 @@
-"""Moving a module: alignment of spaces, then calibration of every arm with the same data and budget."""
+"""Claims with arms of their own: alignment of spaces, every arm with the same data and budget, its evidence."""
 
 
 rule fit_alignment:
     """Rotations from a redrawn target interface to the spaces the domain nets come from."""
     input:
-        unpack(lambda w: WORKFLOW.alignment_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.of(w.claim).alignment_input(w.batch)),
     output:
         manifest="<results>/alignments/{claim}/{batch}.json",
         rotations="<results>/alignments/{claim}/{batch}.safetensors",
@@ -16,10 +16,9 @@ rule fit_alignment:
         "../../envs/abi.yaml"
     threads: resource("fit_alignment", "threads")
     resources:
-        mem_mb=resource("fit_alignment", "mem_mb"),
-        runtime=resource("fit_alignment", "runtime"),
+        **resources_of("fit_alignment", "mem_mb", "runtime"),
     params:
-        spec=lambda w: WORKFLOW.alignment_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.of(w.claim).alignment_spec(w.batch),
         code=code("fit_alignment"),
         software=SOFTWARE,
     script:
@@ -29,7 +28,7 @@ rule fit_alignment:
 rule write_lesson_text:
     """Text that a source draws with its module, one text per seed of a batch, and the states of source and target on it."""
     input:
-        unpack(lambda w: WORKFLOW.written_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.of(w.claim).written_input(w.batch)),
         source_model=ancient(
             lambda w: WORKFLOW.backbone_folder(WORKFLOW.claim(w.claim).source)
         ),
@@ -47,11 +46,9 @@ rule write_lesson_text:
         "../../envs/abi.yaml"
     threads: resource("write_lesson_text", "threads")
     resources:
-        mem_mb=resource("write_lesson_text", "mem_mb"),
-        runtime=resource("write_lesson_text", "runtime"),
-        gpu=resource("write_lesson_text", "gpu"),
+        **resources_of("write_lesson_text", "mem_mb", "runtime", "gpu"),
     params:
-        spec=lambda w: WORKFLOW.written_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.of(w.claim).written_spec(w.batch),
         code=code("write_lesson_text"),
         software=SOFTWARE,
     script:
@@ -61,7 +58,7 @@ rule write_lesson_text:
 rule calibrate_arms:
     """Every arm of a claim for a batch of seeds, by gradient and in closed form; frozen parts are hashed."""
     input:
-        unpack(lambda w: WORKFLOW.calibration_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.of(w.claim).calibration_input(w.batch)),
     output:
         manifest="<results>/calibration/{claim}/{batch}.json",
         folder=directory("<results>/calibration/{claim}/{batch}"),
@@ -73,13 +70,11 @@ rule calibrate_arms:
         "../../envs/abi.yaml"
     threads: resource("calibrate_arms", "threads")
     resources:
-        mem_mb=resource("calibrate_arms", "mem_mb"),
-        runtime=resource("calibrate_arms", "runtime"),
-        gpu=resource("calibrate_arms", "gpu"),
+        **resources_of("calibrate_arms", "mem_mb", "runtime", "gpu"),
     params:
-        spec=lambda w: WORKFLOW.calibration_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.of(w.claim).calibration_spec(w.batch),
         code=lambda w: code(
-            "calibrate_arms", WORKFLOW.calibration_spec(w.claim, w.batch)
+            "calibrate_arms", WORKFLOW.of(w.claim).calibration_spec(w.batch)
         ),
         software=SOFTWARE,
     script:
@@ -89,7 +84,7 @@ rule calibrate_arms:
 rule train_lora:
     """The arm `lora` of a claim for a batch of seeds: the only arm that runs a backbone, with the budget of all others."""
     input:
-        unpack(lambda w: WORKFLOW.lora_input(w.claim, w.batch)),
+        unpack(lambda w: WORKFLOW.of(w.claim).lora_input(w.batch)),
         model=ancient(
             lambda w: WORKFLOW.backbone_folder(WORKFLOW.claim(w.claim).target)
         ),
@@ -104,12 +99,37 @@ rule train_lora:
         "../../envs/abi.yaml"
     threads: resource("train_lora", "threads")
     resources:
-        mem_mb=resource("train_lora", "mem_mb"),
-        runtime=resource("train_lora", "runtime"),
-        gpu=resource("train_lora", "gpu"),
+        **resources_of("train_lora", "mem_mb", "runtime", "gpu"),
     params:
-        spec=lambda w: WORKFLOW.lora_spec(w.claim, w.batch),
+        spec=lambda w: WORKFLOW.of(w.claim).lora_spec(w.batch),
         code=code("train_lora"),
         software=dict(SOFTWARE, peft=versions()["peft"]),
+    script:
+        "../../scripts/job.py"
+
+
+rule evaluate_arms:
+    """Evidence rows and the record's random draws of a claim for a batch of seeds; with evaluate_studies the only rule that scores the test split."""
+    input:
+        unpack(lambda w: WORKFLOW.of(w.claim).evidence_input(w.batch)),
+    output:
+        evidence="<results>/evidence/{claim}/{batch}.csv.gz",
+        draws="<results>/evidence/{claim}/{batch}.draws.csv.gz",
+        manifest="<results>/evidence/{claim}/{batch}.json",
+    log:
+        "<logs>/evaluate_arms/{claim}.{batch}.log",
+    benchmark:
+        "<benchmarks>/evaluate_arms/{claim}.{batch}.tsv"
+    wildcard_constraints:
+        claim=one_of(WORKFLOW.config.claims),
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("evaluate_arms", "threads")
+    resources:
+        **resources_of("evaluate_arms", "mem_mb", "runtime", "gpu"),
+    params:
+        spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
+        code=code("evaluate_arms"),
+        software=SOFTWARE,
     script:
         "../../scripts/job.py"

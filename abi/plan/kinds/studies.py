@@ -1,0 +1,243 @@
+"""Claims made of several studies: updates, successions of them, a law of calibration steps, an atlas."""
+
+from typing import Any, ClassVar, TypeVar
+
+from abi.base.errors import ConfigError
+from abi.plan.faults import Faults
+from abi.plan.kinds.base import C, Inputs, Needed, Plain, Planned, seeds_of
+from abi.plan.specs.judge import AtlasClaim, JudgeStudy, LawClaim, UpdateClaim
+from abi.plan.specs.studies import AtlasEvidence, GenerateText, LawBudget, LawEvidence, UpdateEvidence, Way
+
+U = TypeVar("U", UpdateClaim, LawClaim)
+
+
+class OfStudies(Planned[C]):
+    """What the jobs of a claim made of several studies depend on."""
+
+    def seen(self, batch: str) -> dict[str, Any]:
+        """Return the fields that the evidence of every such claim depends on."""
+        own = self.claim.given("kind", "texts", "shared", "mixture")
+        return {**own, "seeds": seeds_of(batch), **self.scale.evaluation.given()}
+
+    def evidence_input(self, batch: str) -> Inputs:
+        """Return the inputs of the evidence of a batch of seeds."""
+        raise NotImplementedError
+
+    def verdict_facts(self) -> dict[str, Any]:
+        """Return what the verdict depends on besides what every verdict does."""
+        return {}
+
+    def verdict_spec(self) -> Plain:
+        """What the verdict depends on besides its evidence."""
+        about = {**self.study.verdict_facts(self.id), "claim": self.said().plain(), **self.verdict_facts()}
+        return JudgeStudy(**about).plain()
+
+    def verdict_input(self) -> Inputs:
+        """Return the evidence, its manifests, and what the claim's modules and updates are."""
+        n_seeds = self.config.seeds(self.id)
+        inputs = self.evidence_input(f"1-{n_seeds}")
+        modules = [path for name in self.modules() for path in inputs.get(name, [])]
+        return {
+            **self.study.evidence(self.id, self.study.batches("updates", n_seeds)),
+            "modules": list(dict.fromkeys(modules)),
+            **{name: inputs[name] for name in ("updates", "oracles") if inputs.get(name)},
+            **self.generation_files(),
+        }
+
+    def generation_files(self) -> dict[str, list[str]]:
+        """Return the manifest of texts generated on the updated backbone, where the claim asks for them."""
+        asked = getattr(self.claim, "generation", False)
+        return {"generation": [f"{self.study.results}/generation/{self.id}.json"]} if asked else {}
+
+
+class OfUpdates(OfStudies[U]):
+    """What the jobs of a claim about updated backbones depend on."""
+
+    ways: ClassVar[tuple[Way, ...]] = ("held", "free")
+    """of its updates that it looks at"""
+    with_oracles: ClassVar[bool] = True
+    """whether it needs the oracles of its texts from before any update"""
+
+    def rounds(self) -> int:
+        """Return the rounds of its updates that it looks at."""
+        return 1
+
+    def stages(self) -> list[str]:
+        """Return the stages of its updates that it looks at."""
+        return [f"{way}.{number}" for number in range(1, self.rounds() + 1) for way in self.ways]
+
+    def modules(self) -> dict[str, Needed]:
+        """Return role -> (backbone, text, shape, role) of the modules beside its updates."""
+        found = {}
+        for update in self.updates():
+            made = self.scale.updates[update]
+            for text in made.holds:
+                where = f"{text}_{update}" if len(self.updates()) > 1 else text
+                for role in ("source", "oracle") if self.with_oracles and text in self.claim.texts else ("source",):
+                    found[f"{role}_{where}"] = (made.backbone, text, made.module, role)
+        return found
+
+    def evidence_input(self, batch: str) -> Inputs:
+        """Return states, heads and modules of every stage that the evidence is made of."""
+        updated, states, oracles = [], [], []
+        study, texts, needed = self.study, self.claim.texts, self.modules()
+        for update in self.updates():
+            for name in study.update_batches(update, batch):
+                for stage in self.stages():
+                    updated.append(study.updated(update, stage, name))
+                    states += [study.updated_states(update, stage, text, name) for text in texts]
+                    if stage.startswith("held."):
+                        oracles += [study.updated_modules(update, stage, text, name) for text in texts]
+        used = {name: paths for name, paths in self.module_files(batch).items() if needed[name][1] in texts}
+        return {"updates": updated, "states": states, "oracles": oracles, **used}
+
+    def verdict_facts(self) -> dict[str, Any]:
+        """Return its rounds and the definitions of its updates."""
+        return {"rounds": self.rounds(), "updates": {update: self.scale.updates[update] for update in self.updates()}}
+
+    @classmethod
+    def check_updates(cls, updates: list[str], texts: list[str], where: str, faults: Faults) -> None:
+        """Tell which texts and updates of a claim the scale lacks, and which texts its updates do not hold."""
+        scale = faults.scale
+        known = [t for t in texts if faults.known(t, scale.texts, f"{where}.texts", f"text of scale {scale.scale}")]
+        for name in updates:
+            if faults.known(name, scale.updates, f"{where}.update", f"update of scale {scale.scale}"):
+                for text in known:
+                    faults.known(text, scale.updates[name].holds, f"{where}.texts", f"text that update {name} holds")
+
+
+class OfUpdate(OfUpdates[UpdateClaim]):
+    """A module on a backbone that was updated once (`update`) or several times (`succession`)."""
+
+    def updates(self) -> list[str]:
+        """Return its update."""
+        return [self.claim.update]
+
+    def rounds(self) -> int:
+        """Return the rounds of its update that it looks at: of a succession all."""
+        return self.scale.updates[self.claim.update].rounds if self.claim.kind == "succession" else 1
+
+    def evidence_spec(self, batch: str) -> Plain:
+        """What the evidence of a batch of seeds depends on."""
+        return UpdateEvidence(**self.seen(batch), update=self.claim.update, rounds=self.rounds()).plain()
+
+    def evidence_input(self, batch: str) -> Inputs:
+        """Return what every stage gives, and the backbone before any update."""
+        backbone = self.scale.updates[self.claim.update].backbone
+        before = {f"before_{text}": self.study.states(backbone, text, "test") for text in self.claim.texts}
+        return {**super().evidence_input(batch), **before, "head": self.study.head(backbone)}
+
+    def generation_spec(self) -> Plain:
+        """What generated texts depend on."""
+        return GenerateText(update=self.claim.update, seeds=seeds_of(f"1-{self.config.seeds(self.id)}")).plain()
+
+    def generation_input(self) -> Inputs:
+        """Return the backbones of the first held round, and the modules of the claim's first text."""
+        update, whole = self.claim.update, f"1-{self.config.seeds(self.id)}"
+        batches = self.study.update_batches(update, whole)
+        return {
+            "updates": [self.study.updated(update, "held.1", batch) for batch in batches],
+            "source": self.study.held_modules(update, whole)[self.claim.texts[0]],
+        }
+
+    @classmethod
+    def check(cls, claim: UpdateClaim, where: str, faults: Faults) -> None:
+        """Tell which update or text the scale lacks; no text is generated after a succession."""
+        cls.check_updates([claim.update], claim.texts, where, faults)
+        if claim.kind == "succession" and claim.generation:
+            faults.tell(f"{where}: a succession has no 'generation'; remove it or change `kind`")
+
+
+class OfLaw(OfUpdates[LawClaim]):
+    """A law of calibration steps: held updates alone, and one fit that is looked at on the way."""
+
+    ways = ("held",)
+    with_oracles = False
+
+    def updates(self) -> list[str]:
+        """Return its updates."""
+        return self.claim.updates
+
+    def evidence_spec(self, batch: str) -> Plain:
+        """What the evidence of a batch of seeds depends on."""
+        fit = self.claim.calibrated_by
+        budget = LawBudget(**self.scale.calibration[fit].given(*LawBudget.model_fields))
+        return LawEvidence(**self.seen(batch), updates=self.claim.updates, fit=fit, budget=budget).plain()
+
+    def verdict_facts(self) -> dict[str, Any]:
+        """Return the steps that are looked at and the widths of the backbones, beside its updates."""
+        looks = self.scale.calibration[self.claim.calibrated_by].budgets
+        widths = {update: self.width_of(self.scale.updates[update].backbone) for update in self.claim.updates}
+        return {**super().verdict_facts(), "budgets": looks.steps if looks else [], "widths": widths}
+
+    def width_of(self, backbone: str) -> int:
+        """Return the width of a backbone. Raises: ConfigError: a backbone of the hub without `width`."""
+        made = self.scale.backbones[backbone]
+        width = made.width or (made.build.width if made.build else None)
+        if width is None:
+            raise ConfigError(
+                f"config/scales/{self.scale.scale}.yaml: backbones.{backbone}: a scaling law needs its `width`; add it"
+            )
+        return width
+
+    @classmethod
+    def check(cls, claim: LawClaim, where: str, faults: Faults) -> None:
+        """Tell which update, text or calibration the scale lacks."""
+        scale, fit, at = faults.scale, claim.calibrated_by, f"{where}.calibrated_by"
+        cls.check_updates(claim.updates, claim.texts, where, faults)
+        known = faults.known(fit, scale.calibration, at, f"calibration of scale {scale.scale}")
+        if known and scale.calibration[fit].budgets is None:
+            faults.tell(f"{at}: calibration.{fit} of scale {scale.scale} has no `budgets`; add them")
+
+
+class OfAtlas(OfStudies[AtlasClaim]):
+    """One chart per domain, all of one shared module."""
+
+    def modules(self) -> dict[str, Needed]:
+        """Return the shared module, and an oracle and a reference per domain."""
+        claim = self.claim
+        own = {
+            f"{role}_{text}": (claim.backbone, text, claim.module, role)
+            for text in claim.texts
+            for role in ("oracle", "reference")
+        }
+        return {"shared": (claim.backbone, claim.shared, claim.module, "source"), **own}
+
+    def evidence_spec(self, batch: str) -> Plain:
+        """What the evidence of a batch of seeds depends on."""
+        fit = self.scale.calibration["kd"]
+        return AtlasEvidence(
+            **self.seen(batch),
+            module=self.study.shape(self.claim.module),
+            ridge_penalty=fit.ridge_penalty,
+            closed_form_rows=fit.closed_form_rows,
+        ).plain()
+
+    def evidence_input(self, batch: str) -> Inputs:
+        """Return states of every domain, the head and the modules."""
+        backbone = self.claim.backbone
+        states = {
+            f"{split}_{text}": self.study.states(backbone, text, split)
+            for text in self.claim.texts
+            for split in ("train", "test")
+        }
+        return {**states, "head": self.study.head(backbone), **self.module_files(batch)}
+
+    @classmethod
+    def check(cls, claim: AtlasClaim, where: str, faults: Faults) -> None:
+        """Tell which backbone, text or module the scale lacks."""
+        scale = faults.scale
+        for text in claim.texts:
+            faults.known(text, scale.texts, f"{where}.texts", f"text of scale {scale.scale}")
+        faults.known(claim.backbone, scale.backbones, f"{where}.backbone", f"backbone of scale {scale.scale}")
+        faults.module(claim.module, claim.backbone, f"{where}.module", f"module of scale {scale.scale}")
+        for text in [claim.shared, *claim.mixture]:
+            faults.known(text, claim.texts, f"{where}.texts", "text of this atlas")
+
+
+PLANNED = {
+    "update": (UpdateClaim, OfUpdate),
+    "succession": (UpdateClaim, OfUpdate),
+    "scaling_law": (LawClaim, OfLaw),
+    "atlas": (AtlasClaim, OfAtlas),
+}

@@ -1,0 +1,303 @@
+"""Figures of results as SVG with the numbers they show as CSV: the same file for the same figures.
+
+matplotlib and networkx are loaded when something is drawn.
+"""
+
+import html
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, get_args
+
+from abi.base.catalogue import ARMS, BOUND, CLAIMED, CONTROL, INSTEAD, PLACEBO, RECIPE_OF_RECORD, SMALLER
+from abi.base.files import write_text
+from abi.judge.fits import Curve, Figure, Fit, Matrix, Scope, Series
+from abi.report.render import csv_text, figure
+from abi.report.words import counts_words, in_order, with_interval
+
+SKY = "#56b4e9"
+CYCLE = (
+    *(role.colour for role in (CONTROL, CLAIMED, INSTEAD, RECIPE_OF_RECORD, SMALLER)),
+    SKY,
+    BOUND.colour,
+    PLACEBO.colour,
+)
+"""Colours that readers with any colour vision tell apart (after Okabe and Ito), two of them darkened for thin lines."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+STYLE: Any = {
+    "svg.hashsalt": "abi",
+    "svg.fonttype": "none",
+    "font.size": 8.5,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": "#555555",
+}
+MEASURES = {
+    "js_nats": ("JS divergence to the reference (nats)", ", less is better"),
+    "top5": ("top-5 overlap with the reference (share of 5)", ", more is better"),
+    "bits_per_byte": ("held-out domain text (bits per byte)", ", less is better"),
+}
+"""Metric that is drawn -> its name with unit, and which way is better."""
+
+RULES = "The rules of the pipeline, from text (top) to pages (bottom); an arrow that a longer path implies is left out."
+Edge = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure: its file name without ending, caption, its numbers in words and as a table, and what draws it."""
+
+    name: str
+    caption: str
+    words: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+    draw: Callable[[Any], None]
+    size: tuple[float, float]
+
+
+# files
+
+
+def write(drawing: Drawing, folder: str | Path) -> str:
+    """Write `<name>.svg` and `<name>.csv`, every number with all its digits, into a folder and return the SVG."""
+    svg = svg_of(drawing)
+    write_text(Path(folder) / f"{drawing.name}.svg", svg)
+    write_text(Path(folder) / f"{drawing.name}.csv", csv_text(drawing.columns, drawing.rows))
+    return svg
+
+
+def svg_of(drawing: Drawing) -> str:
+    """Return a figure as SVG with ids of its own, a title, and its numbers in words for readers who do not see it."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    text = io.StringIO()
+    with plt.rc_context(STYLE):
+        panel = plt.figure(figsize=drawing.size, layout="constrained")
+        drawing.draw(panel)
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        panel.savefig(text, format="svg", metadata=nothing, transparent=True)
+        plt.close(panel)
+    svg = text.getvalue()
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{drawing.name}-\1"', svg[svg.index("<svg") :])
+    svg = re.sub(r'(href="|url\()#', rf"\1#{drawing.name}-", svg)
+    title, words = html.escape(drawing.caption), html.escape(drawing.words)
+    head, _, body = svg.partition(">")
+    return f'{head} role="img" aria-label="{title}">\n <title>{title}</title>\n <desc>{words}</desc>{body}'
+
+
+def name_of(*parts: str) -> str:
+    """Return a file name for a figure from words."""
+    return "-".join(re.sub(r"[^a-z0-9_.]+", "-", part.lower()).strip("-") for part in parts)
+
+
+def colour_of(name: str, place: int) -> str:
+    """Return the colour of an arm's role, or the next of the cycle for a name that is no arm."""
+    return ARMS[name].role.colour if name in ARMS else CYCLE[place % len(CYCLE)]
+
+
+def _axes(panel: Any) -> Any:
+    axes = panel.add_subplot()
+    axes.tick_params(length=2.5, width=0.6)
+    return axes
+
+
+# arms: every seed a dot, mean and interval above it, the published threshold a line
+
+
+def arms(claim: str, study: str, fit: Fit) -> list[Drawing]:
+    """Return one figure per metric of a study's arms: those above, else every metric it has, on its first scope."""
+    scope = next((scope for scope in get_args(Scope) if any(found.of(scope) for found in fit.arms.values())), "domain")
+    figures = {arm: fit.arms[arm].of(scope) for arm in in_order(fit.arms)}
+    there = dict.fromkeys(metric for found in figures.values() for metric in found)
+    measures = {key: MEASURES[key] for key in MEASURES if key in there}
+    drawings = []
+    for metric, (label, better) in (measures or {key: (f"{key} ({scope})", "") for key in there}).items():
+        shown = {arm: found[metric] for arm, found in figures.items() if metric in found}
+        thresholds = fit.published_criteria.thresholds if fit.published_criteria else None
+        threshold: float | None = getattr(thresholds, metric, None)
+        draws = max(fit.arms[arm].draws for arm in shown)
+        caption = f"{claim}, {study}: {label}{better}. {counts_words(fit)}"
+        caption += f"; each figure the mean over {draws} draws or budgets" if draws > 1 else ""
+        caption += f". Dashed: published threshold {figure(threshold)}." if threshold is not None else "."
+        drawings.append(_dots(name_of("arms", claim, study, metric), caption, label, shown, threshold))
+    return drawings
+
+
+def _dots(name: str, caption: str, label: str, arms: Mapping[str, Figure], threshold: float | None) -> Drawing:
+    def draw(panel: Any) -> None:
+        axes = _axes(panel)
+        if threshold is not None:
+            axes.axvline(threshold, color=PLACEBO.colour, linewidth=0.9, linestyle="--")
+        for place, (arm, found) in enumerate(arms.items()):
+            look, seeds = {"color": colour_of(arm, place)}, list(found.per_seed.values())
+            axes.plot(seeds, [place + 0.24] * len(seeds), "o", markersize=2.4, alpha=0.6, markeredgewidth=0, **look)
+            if found.lower is not None:
+                axes.plot([found.lower, found.upper], [place - 0.1] * 2, linewidth=1.4, **look)
+            axes.plot([found.mean], [place - 0.1], "D", markersize=3.6, markeredgewidth=0, **look)
+        axes.set_yticks(range(len(arms)), list(arms))
+        for text in axes.get_yticklabels():
+            text.set_color(colour_of(text.get_text(), len(arms)))
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+        axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(label)
+
+    seeds = sorted({seed for found in arms.values() for seed in found.per_seed}, key=lambda s: (len(s), s))
+    return Drawing(
+        name=name,
+        caption=caption,
+        words="; ".join(f"{arm} {with_interval(found)}" for arm, found in arms.items()),
+        columns=("arm", "mean", "lower", "upper", *(f"seed {seed}" for seed in seeds)),
+        rows=[
+            (arm, found.mean, found.lower, found.upper, *(found.per_seed.get(seed) for seed in seeds))
+            for arm, found in arms.items()
+        ],
+        draw=draw,
+        size=(3.65, 0.62 + 0.19 * len(arms)),
+    )
+
+
+# what a result brings along
+
+
+def curve(claim: str, entry: Curve) -> Drawing:
+    """Return the figure of an entry of `curves`: one line per series, a band where it has bounds."""
+    rows = [(series.name, *point) for series in entry.series for point in _points(series)]
+
+    def draw(panel: Any) -> None:
+        axes = _axes(panel)
+        for place, series in enumerate(entry.series):
+            colour, marker = colour_of(series.name, place), MARKERS[place % len(MARKERS)]
+            known = [(x, y) for x, y, _, _ in _points(series) if y is not None]
+            x_known, y_known = [x for x, _ in known], [y for _, y in known]
+            axes.plot(x_known, y_known, marker=marker, markersize=4, linewidth=1.2, color=colour, label=series.name)
+            for x, _, lower, upper in _points(series):
+                if lower is not None and upper is not None:
+                    axes.plot([x, x], [lower, upper], color=colour, linewidth=0.9, alpha=0.7)
+        if entry.log_x:
+            axes.set_xscale("log")
+        axes.set_xlabel(entry.x_label)
+        axes.set_ylabel(entry.y_label)
+        axes.grid(color="#ececec", linewidth=0.5)
+        panel.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+
+    return Drawing(
+        name=name_of("curve", claim, entry.id),
+        caption=_caption(claim, entry),
+        words="; ".join(f"{name} at {figure(x)}: {figure(y)}" for name, x, y, _, _ in rows),
+        columns=("series", "x", "y", "lower", "upper"),
+        rows=rows,
+        draw=draw,
+        size=(5.2, 3.2 + 0.2 * ((len(entry.series) + 2) // 3)),
+    )
+
+
+def _points(series: Series) -> list[tuple[float, float | None, float | None, float | None]]:
+    """Return (x, y, lower, upper) of every point."""
+    return list(zip_longest(series.x, series.y, series.lower or (), series.upper or ()))
+
+
+def matrix(claim: str, entry: Matrix) -> Drawing:
+    """Return the figure of an entry of `matrices`: a heat map with a number in every cell."""
+    known = [value for row in entry.values for value in row if value is not None]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+
+    def draw(panel: Any) -> None:
+        axes = _axes(panel)
+        values = [[float("nan") if value is None else value for value in row] for row in entry.values]
+        axes.pcolormesh(values, cmap="cividis", vmin=low, vmax=high, edgecolors="white", linewidth=1.2)
+        for i, row in enumerate(entry.values):
+            for j, value in enumerate(row):
+                dark = value is not None and (value - low) <= 0.5 * (high - low)
+                look = {"ha": "center", "va": "center", "color": "white" if dark else "black", "fontsize": 8}
+                axes.text(j + 0.5, i + 0.5, figure(value), **look)
+        axes.set_xticks([j + 0.5 for j in range(len(entry.columns))], entry.columns, rotation=20, ha="right")
+        axes.set_yticks([i + 0.5 for i in range(len(entry.rows))], entry.rows)
+        axes.invert_yaxis()
+        axes.set_xlabel(entry.column_label)
+        axes.set_ylabel(entry.row_label)
+
+    cells = [
+        f"{row} / {column} {figure(value)}"
+        for row, values in zip(entry.rows, entry.values, strict=True)
+        for column, value in zip(entry.columns, values, strict=True)
+    ]
+    widest = max(len(name) for name in entry.rows)
+    return Drawing(
+        name=name_of("matrix", claim, entry.id),
+        caption=_caption(claim, entry),
+        words="; ".join(cells),
+        columns=(entry.row_label, *entry.columns),
+        rows=[(row, *values) for row, values in zip(entry.rows, entry.values, strict=True)],
+        draw=draw,
+        size=(1.1 + 0.07 * widest + 0.72 * len(entry.columns), 1.1 + 0.42 * len(entry.rows)),
+    )
+
+
+def _caption(claim: str, entry: Curve | Matrix) -> str:
+    parts = (f"{claim}: {entry.title}", entry.caption)
+    return " ".join(part.rstrip(".") + "." for part in parts if part)
+
+
+# the DAG of rules
+
+
+def rules(edges: Iterable[Edge]) -> Drawing:
+    """Return the figure of a graph of rules. Args: edges: (rule, rule that needs it); to need oneself is no arrow."""
+    edges = sorted(set(edges))
+    arrows = [(start, end) for start, end in edges if start != end]
+    places = layout(arrows)
+    deepest, widest = max(row for _, row in places.values()), max(abs(x) for x, _ in places.values())
+
+    def draw(panel: Any) -> None:
+        axes = panel.add_subplot()
+        arrow = {"arrowstyle": "-|>", "color": "#8a8a8a", "linewidth": 0.8, "shrinkA": 9, "shrinkB": 9}
+        for start, end in reduced(arrows):
+            axes.annotate("", xy=places[end], xytext=places[start], arrowprops=arrow)
+        box = {"boxstyle": "round,pad=0.35", "facecolor": "#eef3f8", "edgecolor": "#0072b2", "linewidth": 0.7}
+        for node, (x, row) in places.items():
+            axes.text(x, row, node, ha="center", va="center", fontsize=8, bbox=box)
+        axes.set_xlim(-widest - 0.6, widest + 0.6)
+        axes.set_ylim(deepest + 0.5, -0.5)
+        axes.axis("off")
+
+    return Drawing(
+        name="rules",
+        caption=RULES,
+        words="; ".join(f"{start} before {end}" for start, end in edges),
+        columns=("rule", "needed by"),
+        rows=edges,
+        draw=draw,
+        size=(2.9 * widest + 1.6, 0.55 * deepest + 0.6),
+    )
+
+
+def layout(edges: Iterable[Edge]) -> dict[str, tuple[float, int]]:
+    """Return node -> (x, layer): layers by longest path, centred, sorted by the mean place of what their nodes need."""
+    import networkx as nx
+
+    graph = nx.DiGraph(edges)
+    places: dict[str, tuple[float, int]] = {}
+    for row, layer in enumerate(nx.topological_generations(graph)):
+        above = {node: [places[start][0] for start in graph.predecessors(node)] for node in layer}
+        nodes = sorted(layer, key=lambda node: (sum(above[node]) / max(len(above[node]), 1), node))
+        places |= {node: (i - (len(nodes) - 1) / 2, row) for i, node in enumerate(nodes)}
+    return places
+
+
+def reduced(edges: Sequence[Edge]) -> list[Edge]:
+    """Return the edges of a graph without a cycle that no longer path implies."""
+    import networkx as nx
+
+    kept = nx.transitive_reduction(nx.DiGraph(edges)).edges
+    return [edge for edge in edges if edge in kept]

@@ -1,0 +1,373 @@
+"""The report of a run: its text is `templates/report.md.j2`, which may call every function of this module."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from abi.audit.record.data import STATES, Item, Judgement
+from abi.audit.record.judgement import judge, load
+from abi.base.catalogue import KINDS, arm_words
+from abi.base.names import VERDICTS
+from abi.judge.fits import Fit
+from abi.judge.results import AnyResult, LadderResult, Published, Result, StudyResult
+from abi.plan.measured import Measured, measured_jobs
+from abi.plan.specs.report import WriteReport
+from abi.report import figures, transfers, verdicts
+from abi.report.blocks import Block, Code, Page, Para, Plots, parsed
+from abi.report.figures import Drawing, Edge
+from abi.report.render import Cell, Table
+from abi.report.templates import fill
+from abi.report.words import (
+    checks_of,
+    counts_words,
+    criteria_words,
+    deciding,
+    grouped,
+    in_groups,
+    in_order,
+    in_words,
+    listed,
+    number,
+    published_words,
+    regime_of,
+    studies,
+    verdict_words,
+)
+
+MOST = 6
+"""Published figures in the open, where the original set no pass mark."""
+FAMILIES = {
+    "transfer": "transfers",
+    "reconstruction": "the reconstruction",
+    "update": "updates and successions",
+    "atlas": "the atlas",
+}
+CHECKS = "The original's own pass rules, applied to what was measured here; they decide nothing"
+TARGETS = "Per target: jobs that are its own; backbones, states and modules are shared and stand in the next table"
+UNCITED = {"title": "abi", "version": "unknown", "authors": [{"name": "The abi maintainers"}]}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Results with every regime after its claim, configuration, the record's judgement, and what the run took.
+
+    Args: headline: the sentence that counts claims; edges, deviations, citation: from documents.
+    """
+
+    results: Sequence[AnyResult]
+    spec: WriteReport
+    headline: str
+    judgement: Judgement
+    jobs: Sequence[Measured]
+    edges: Sequence[Edge]
+    deviations: Sequence[Sequence[str]]
+    citation: dict[str, Any]
+
+
+def gather(results: Sequence[AnyResult], spec: WriteReport, headline: str, root: Path) -> Facts:
+    """Return the facts of a report. Args: root: of the checkout, whose documents are quoted where they are there."""
+    paths = [root / name for name in ("docs/architecture.md", "docs/deviations.md", "CITATION.cff")]
+    graph, deviations, cited = (path.read_text(encoding="utf-8") if path.exists() else "" for path in paths)
+    return Facts(
+        results=in_groups(results),
+        spec=spec,
+        headline=headline,
+        judgement=judge(load()),
+        jobs=measured_jobs(spec.benchmarks),
+        edges=rule_edges(graph),
+        deviations=table_rows(deviations),
+        citation=yaml.safe_load(cited) or UNCITED,
+    )
+
+
+def rule_edges(text: str) -> list[Edge]:
+    """Return the edges of the graph of rules that docs/architecture.md quotes."""
+    part = text.partition("<!-- dag:begin")[2].partition("<!-- dag:end")[0]
+    return [(start, end) for start, end in re.findall(r"^\s+(\w+) --> (\w+)$", part, re.MULTILINE)]
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """Return the rows of the first Markdown table of a text, its head first."""
+    lines = [line.strip() for line in text.splitlines() if line.startswith("|")]
+    reader = csv.reader((line.strip("|") for line in lines), delimiter="|", quoting=csv.QUOTE_NONE)
+    rows = [[cell.strip() for cell in row] for row in reader]
+    return [row for row in rows if not set("".join(row)) <= set("-: ")]
+
+
+# the page
+
+
+def page(facts: Facts) -> Page:
+    """Return the page of a run."""
+    placed: list[Block] = []
+
+    def put(block: Block | None) -> str:
+        """Return what stands for a block in the text that `parsed` reads; nothing for None."""
+        if block is None:
+            return ""
+        placed.append(block)
+        return f"\0{len(placed) - 1}"
+
+    given = {
+        "facts": facts,
+        "put": put,
+        "Para": Para,
+        "transfers": transfers,
+        "pending": [f"`{name}` ({title})" for name, title in facts.spec.pending.items()],
+        "texts": sorted({f"`{result.claim.text}`" for result in facts.results if result.claim.text}),
+        "regimes": sorted({regime_of(result) for result in facts.results}),
+    }
+    text = fill("report.md.j2", **{**globals(), **given})
+    about = (
+        f"Scale `{facts.spec.scale}`, {len(facts.results)} result files, protocol {facts.results[0].protocol}. "
+        "Generated from result files; no word and no figure of it is written by hand."
+    )
+    return Page("Claims about autonomous basis injection, tested again", about, parsed(text, placed))
+
+
+def link(claim: str) -> str:
+    """Return the id of a claim as a link to its section."""
+    return f"[{claim}](#claim-{claim})"
+
+
+# summary and limits
+
+
+def counted(results: Sequence[AnyResult]) -> str:
+    """Return how many results have which verdict."""
+    found = Counter[str](result.verdict for result in results)
+    return listed([f"{found[word]} **{word}**" for word in VERDICTS if found[word]] or ["no verdict yet"])
+
+
+def own_shares(results: Sequence[AnyResult]) -> list[float]:
+    """Return in per cent how much of what the moved modules gain is their own, the least first."""
+    fits = [deciding(result) for result in results if result.claim.kind == "transfer"]
+    shares = [fit.share.estimate for fit in fits if fit is not None and fit.share is not None]
+    return sorted(100 * share for share in shares if share is not None)
+
+
+def marks_met(results: Sequence[AnyResult]) -> tuple[list[bool], list[bool]]:
+    """Return whether the claimed arms, and whether the controls, meet the original's own thresholds."""
+    own: list[bool] = []
+    controls: list[bool] = []
+    for result in (result for result in results if isinstance(result, Result)):
+        met, arm = result.deciding.published_criteria, KINDS[result.claim.kind].claimed
+        if met is not None and arm in met.arms:
+            own.append(met.arms[arm].passed)
+            controls += [met.arms[name].passed for name in met.controls if name in met.arms]
+    return own, controls
+
+
+def claim_ladder(facts: Facts) -> Table:
+    """Return the table of all claims with their verdicts."""
+    rows = []
+    for result, others in grouped(facts.results):
+        verdict = verdict_words(result).replace(result.verdict, f"**{result.verdict}**")
+        told = [verdict, published_words(result.record), criteria_words(result)]
+        beside = "; ".join(f"{regime_of(other)} **{other.verdict}**" for other in others) or "-"
+        rows.append([link(result.claim.id), *told, in_words(result, facts.spec.criteria) or result.reason, beside])
+    return Table(["claim", "verdict", "published", "published criteria here", "why", "other regimes"], rows)
+
+
+def backbones(results: Sequence[AnyResult]) -> list[str]:
+    """Return the backbones that results rest on, with class, size and revision."""
+    found = {name: its for r in results if isinstance(r, Result) for name, its in r.backbones.items()}
+    return [
+        f"`{name}` ({its.model_class}, {its.n_parameters:,} parameters, {its.revision[:12]})"
+        for name, its in sorted(found.items())
+    ]
+
+
+def sampled(results: Sequence[AnyResult]) -> str:
+    """Return how many groups of documents and seeds the studies rest on."""
+    counts = [fit.counts for result in results for fit in result.studies.values()]
+    seeds, groups = {len(c.seeds) for c in counts}, {c.groups["domain"] for c in counts if "domain" in c.groups}
+    if not seeds or not groups:
+        return "Documents and seeds"
+    spans = [" to ".join(str(n) for n in sorted({min(found), max(found)})) for found in (groups, seeds)]
+    return f"Documents ({spans[0]} held-out groups) and seeds ({spans[1]})"
+
+
+def arms_of_kinds(results: Sequence[AnyResult]) -> dict[str, Table]:
+    """Return a table of arms per kind of claim: one name may mean another thing in another kind."""
+    seen: dict[str, set[str]] = {}
+    for result in results:
+        family = "update" if result.claim.kind == "succession" else result.claim.kind
+        for fit in studies(result).values():
+            seen.setdefault(family, set()).update(fit.arms)
+    return {
+        f"The {len(names)} arms of {FAMILIES.get(kind, kind)}": Table(
+            ["arm", "what it is"], [[f"`{arm}`", arm_words(kind, arm)] for arm in in_order(names)]
+        )
+        for kind, names in seen.items()
+        if names
+    }
+
+
+# a claim
+
+
+def published(facts: Facts, result: AnyResult) -> tuple[Table, Table]:
+    """Return what the original published: figures it set a pass mark for (else the first), and the others."""
+    claim = result.claim.record.claim
+    states = {item.id.removeprefix(f"{claim}."): item.state for item in facts.judgement.items if item.claim == claim}
+    rows: dict[str, list[Cell]] = {}
+    for name, found in result.record.items():
+        mark = None if found.threshold is None else f"{found.comparator} {found.threshold}"
+        state = f"**{states[name]}**" if states[name] in STATES else states[name]
+        rows[name] = [f"`{name}`", _whole(found.value), mark, state]
+    main = [name for name, found in result.record.items() if found.threshold is not None] or list(rows)[:MOST]
+    heads = ["figure", "published", "its own pass mark", "document against its own file"]
+    rest = [row for name, row in rows.items() if name not in main]
+    return Table(heads, [rows[name] for name in main], "What the original published"), Table(heads, rest)
+
+
+def _whole(value: Published) -> Cell:
+    """Return a published value with every digit it has; lists in words."""
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return str(value) if isinstance(value, float) else value
+
+
+def states(items: Sequence[Item]) -> str:
+    """Return how many relations are in which state."""
+    counts = Counter(item.state for item in items)
+    return ", ".join(f"**{state}** {counts[state]}" for state in STATES if counts[state])
+
+
+def rungs(result: AnyResult) -> Table | None:
+    """Return the table of what a ladder rests on."""
+    if not isinstance(result, LadderResult):
+        return None
+    rows = [[link(r.id), f"**{r.verdict}**", f"**{r.verdict_at_strict_level}**", r.reason] for r in result.rungs]
+    return Table(["rung", "verdict", "at the strict level", "why"], rows, "The claims this one rests on")
+
+
+def checks(result: AnyResult) -> Table | None:
+    """Return the table of the original's pass rules, where a result has any."""
+    rows = [
+        [f"`{check.id}`", check.words, check.value, check.threshold, "passed" if check.passed else "failed"]
+        for check in checks_of(result)
+    ]
+    return Table(["check", "rule", "measured here", "threshold", "outcome"], rows, CHECKS) if rows else None
+
+
+def open_arms(result: Result | StudyResult, name: str, fit: Fit) -> Table | None:
+    """Return the table of arms without columns that say nothing, or None where no other is left."""
+    table = verdicts.arms_table(result, name, fit).filled().coded()
+    caption = f"Every arm, mean [interval], {counts_words(fit)}"
+    return replace(table, caption=caption) if len(table.heads) > 1 else None
+
+
+def shown_tables(result: AnyResult) -> list[Table]:
+    """Return the tables that a result brings along."""
+    found = result.tables if isinstance(result, StudyResult) else []
+    return [
+        Table(t.columns, t.rows, ". ".join(part.rstrip(".") for part in (t.title, t.caption) if part)) for t in found
+    ]
+
+
+def drawn(result: AnyResult) -> list[Drawing]:
+    """Return the figures that a result brings along."""
+    if isinstance(result, LadderResult):
+        return []
+    matrices = result.matrices if isinstance(result, StudyResult) else []
+    own = [figures.curve(result.claim.id, entry) for entry in result.curves]
+    return [*own, *(figures.matrix(result.claim.id, entry) for entry in matrices)]
+
+
+def plots(drawings: Sequence[Drawing]) -> Plots | None:
+    """Return figures side by side, where there are any."""
+    return Plots(drawings) if drawings else None
+
+
+def cited(facts: Facts, result: AnyResult) -> Code:
+    """Return how to cite a result."""
+    citation, claim = facts.citation, result.claim
+    authors = [a.get("name") or f"{a['family-names']}, {a['given-names']}" for a in citation["authors"]]
+    note = [
+        f"version {citation['version']}",
+        f"claim {claim.id}" + (f" ({claim.record.number} of the record)" if claim.record.number else ""),
+        f"scale {result.scale}",
+        f"protocol {result.protocol}",
+        f"code {result.provenance.code}",
+        f"verdict {result.verdict}",
+    ]
+    entry = [
+        f"@misc{{abi_{result.scale}_{claim.id},",
+        f"  author = {{{{{' and '.join(authors)}}}}},",
+        f"  title = {{{citation['title']}}},",
+        f"  note = {{{'; '.join(note)}}},",
+        "}",
+    ]
+    return Code("\n".join(entry))
+
+
+# what the run took, the record
+
+
+def effort_of_targets(facts: Facts) -> Table:
+    """Return what each claim took in this run."""
+    rows: list[list[Cell]] = []
+    for result in facts.results:
+        claim, made = result.claim.id, result.provenance
+        own = [job for job in facts.jobs if claim in job.wildcards.split("/")]
+        memory = max((job.mem_mb or 0.0 for job in own), default=made.peak_memory_mb)
+        command = f"`snakemake --config scale={facts.spec.scale} -- {claim}`"
+        times = [len(own), wall(own), _cpu(own)] if own else [None, None, None]
+        rows.append([link(claim), command, *times, f"{memory:.0f}", f"`{made.code}`"])
+    heads = ["target", "command", "own jobs", "wall (min)", "CPU (min)", "peak (MB)", "code of the verdict"]
+    return Table(heads, rows, TARGETS)
+
+
+def effort_of_rules(jobs: Sequence[Measured]) -> Table:
+    """Return what each rule took in this run."""
+    rows: list[list[Cell]] = []
+    for rule in sorted({job.rule for job in jobs}):
+        own = [job for job in jobs if job.rule == rule]
+        memory, longest = max(job.mem_mb or 0.0 for job in own), max(job.seconds for job in own) / 60
+        rows.append([f"`{rule}`", len(own), wall(own), longest, _cpu(own), f"{memory:.0f}" if memory else None])
+    total = f"{number(len(jobs), 'job')}, {wall(jobs):.3g} minutes of wall time one after the other"
+    caption = f"Per rule, as measured by this run: {total}"
+    return Table(["rule", "jobs", "wall (min)", "longest (min)", "CPU (min)", "peak (MB)"], rows, caption)
+
+
+def wall(jobs: Sequence[Measured]) -> float:
+    """Return minutes of wall time of some jobs, one after the other."""
+    return sum(job.seconds for job in jobs) / 60
+
+
+def _cpu(jobs: Sequence[Measured]) -> float | None:
+    """Return minutes of CPU of the jobs that told theirs."""
+    told = [job.cpu_s for job in jobs if job.cpu_s is not None]
+    return sum(told) / 60 if told else None
+
+
+def machines(results: Sequence[AnyResult]) -> list[str]:
+    """Return the machines and versions that the results name."""
+    on, using = Counter[str](), Counter[str]()
+    for made in (result.provenance for result in results):
+        its = made.hardware
+        system = f"{its.cpus} cores, {its.system} {its.machine}"
+        on[f"{its.cpu or 'unknown processor'}, {system}, {number(made.threads, 'thread')} per job"] += 1
+        using[", ".join(f"{name} {version}" for name, version in made.versions.items())] += 1
+    found = {"on": on, "with": using}
+    return [f"{number(n, 'result')} made {by} {what}" for by, of in found.items() for what, n in of.items()]
+
+
+def record(facts: Facts) -> Table:
+    """Return the published record judged by itself, claim by claim, also of claims that were not run here."""
+    judgement = facts.judgement
+    here = {result.claim.record.claim: result.claim.id for result in facts.results}
+    rows: list[list[Cell]] = []
+    for claim in judgement.claims:
+        name = f"[{claim}](#claim-{here[claim]})" if claim in here else f"`{claim}`"
+        rows.append([name, *judgement.counts(claim).values()])
+    caption = f"{judgement.n_files} files, {judgement.n_entered} of {judgement.n_numeric} numbers enter a check"
+    return Table(["claim", *STATES], rows, caption)

@@ -1,0 +1,248 @@
+"""Transfers, pairs x regimes: what a moved module is worth beside placebos and what one would do instead."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from abi.base.catalogue import DIRECT, LORA, MOVED, NATIVE, REGIMES, TRANSFERRED
+from abi.judge.fits import Fit, Ratio, Test
+from abi.judge.results import Result, Training
+from abi.plan.specs.judge import JudgeClaim
+from abi.report.figures import MARKERS, Drawing, colour_of
+from abi.report.render import Cell, Table, figure
+from abi.report.templates import fill
+from abi.report.words import met_words, studies
+
+SEEN = tuple(regime.name for regime in REGIMES.values() if regime.roles is MOVED)
+"""The regimes of a transfer, in the order of columns and panels."""
+INSTEAD = (NATIVE, DIRECT, LORA)
+ADVISED = (MOVED.candidate, *MOVED.placebos, *INSTEAD, *MOVED.controls)
+"""The arms that stand in the figure, the claimed one first, then its placebos."""
+LEAD = "moved - placebo (bits per byte)"
+CAPTION = (
+    "Part of the gap in bits per byte that an arm closes, with 95 % intervals: 0 is the plain backbone, 1 the oracle."
+)
+
+
+class Row(NamedTuple):
+    """Gap closure in bits per byte of a transfer, fit and arm. Args: decides: whether its fit decides."""
+
+    claim: str
+    source: str
+    target: str
+    regime: str
+    fit: str
+    arm: str
+    gap_closure: float | None
+    lower: float | None
+    upper: float | None
+    seconds: float | None
+    steps: int | None
+    verdict: str
+    decides: bool
+
+
+COLUMNS = Row._fields[:-1]
+"""The columns of the table: all but `decides`."""
+
+
+# figures of results
+
+
+def rows(results: Sequence[Result]) -> list[Row]:
+    """Return one row per transfer result, fit and arm."""
+    found = []
+    for result in results:
+        claim = result.claim
+        for name, fit in studies(result).items():
+            told = _trained(result, name)
+            for arm, closure in fit.gap_closures.items():
+                seconds, steps = (told[arm].elapsed_s, told[arm].steps) if arm in told else (None, None)
+                about = (pair_of(result), str(claim.source), str(claim.target), str(claim.regime), name, arm)
+                figures = (closure.estimate, *_ends(closure), seconds, steps)
+                found.append(Row(*about, *figures, fit.verdict, name == claim.fit))
+    return found
+
+
+def pair_of(result: Result) -> str:
+    """Return the claim whose regime a result is."""
+    return result.claim.of or result.claim.id
+
+
+def by_pair(results: Iterable[Result]) -> dict[str, dict[str, Result]]:
+    """Return claim -> regime -> result of the transfers."""
+    found: dict[str, dict[str, Result]] = {}
+    for result in results:
+        found.setdefault(pair_of(result), {})[str(result.claim.regime)] = result
+    return found
+
+
+def lead(fit: Fit) -> Test | None:
+    """Return the contrast moved net - best placebo in bits per byte: the one of its tests with the smallest mean."""
+    tests = [t for t in fit.tests if t.metric == "bits_per_byte" and t.id.startswith("4.attribution")]
+    against = [t for t in tests if t.id.rpartition(".")[2] in MOVED.placebos]
+    return min(against, key=lambda test: test.mean, default=None)
+
+
+def best_placebo(fit: Fit) -> str | None:
+    """Return the placebo with the largest gap closure; None where no gap is shown."""
+    there = [arm for arm in MOVED.placebos if arm in fit.gap_closures]
+    return max(there, key=lambda arm: fit.gap_closures[arm].estimate or 0.0, default=None)
+
+
+def _trained(result: Result, fit: str) -> dict[str, Training]:
+    """Return arm -> what its fit took."""
+    return {entry.arm: entry for entry in result.training if entry.fit == fit}
+
+
+def _ends(closure: Ratio) -> tuple[float | None, float | None]:
+    """Return the ends of a bounded set of gap closures, or (None, None)."""
+    return (closure.pieces[0][0], closure.pieces[-1][1]) if closure.bounded else (None, None)
+
+
+# tables
+
+
+def page(results: Sequence[Result]) -> str:
+    """Return the table as a Markdown page, a line of advice per pair below it, then the ladders of variants."""
+    return fill("transfer.md.j2", pairs=pairs_table(results), advice=advice(results), ladders=ladders(results))
+
+
+def pairs_table(results: Sequence[Result], caption: str = "") -> Table:
+    """Return the table of transfers: a row per pair and regime."""
+    cells = []
+    for pair, found in by_pair(results).items():
+        for regime in (regime for regime in SEEN if regime in found):
+            result, fit = found[regime], found[regime].deciding
+            took = _trained(result, str(result.claim.fit))
+            instead = [_closure(fit, took, arm) for arm in INSTEAD]
+            verdict = f"**{result.verdict}**"
+            cells.append([f"`{pair}`", regime, verdict, *_moved_and_placebo(fit, took), *instead, met_words(fit)])
+    heads = ["pair", "regime", "verdict", "moved", "best placebo", LEAD, NATIVE, DIRECT, "LoRA", "published criteria"]
+    return Table(heads, cells, caption)
+
+
+def ladders(results: Sequence[Result]) -> dict[str, Table]:
+    """Return the claims with variants -> a row per fit: gap closure, the moved net's lead over its best placebo."""
+    return {f"`{pair_of(r)}`, {r.claim.regime}": _ladder(r) for r in results if r.claim.variants}
+
+
+def _ladder(result: Result) -> Table:
+    cells: list[list[Cell]] = []
+    for name, fit in studies(result).items():
+        took = _trained(result, name)
+        steps = took[TRANSFERRED].steps if TRANSFERRED in took else None
+        cells.append([name, steps, *_moved_and_placebo(fit, took)])
+    return Table(["fit", "steps", "moved", "best placebo", LEAD], cells)
+
+
+def _moved_and_placebo(fit: Fit, took: Mapping[str, Training]) -> list[str]:
+    """Return the cells of the moved net, of its best placebo, and of the difference between the two."""
+    placebo, contrast = best_placebo(fit), lead(fit)
+    ahead = "-"
+    if contrast is not None:
+        between = contrast.interval
+        ahead = f"{contrast.mean:.4f}" + (f" [{between.lower:.4f}, {between.upper:.4f}]" if between else "")
+    beside = f"{placebo} {_closure(fit, took, placebo)}" if placebo else "-"
+    return [_closure(fit, took, TRANSFERRED), beside, ahead]
+
+
+def _closure(fit: Fit, took: Mapping[str, Training], arm: str) -> str:
+    closure = fit.gap_closures.get(arm)
+    if closure is None or closure.estimate is None:
+        return "-"
+    lower, upper = _ends(closure)
+    interval = "" if lower is None else f" [{lower:.3f}, {upper:.3f}]"
+    seconds = took[arm].elapsed_s if arm in took else None
+    return f"{closure.estimate:.3f}{interval}" + ("" if seconds is None else f" ({seconds:.1f} s)")
+
+
+# advice
+
+
+def advice(results: Iterable[Result]) -> dict[str, str]:
+    """Return pair -> one sentence on what a user of it should do, from its figures alone."""
+    told = {"general-only": _without_text, "few-shot": _with_a_few, "oracle-kd": _with_all}
+    return {
+        pair: "; ".join(words(found[regime]) for regime, words in told.items() if regime in found) + "."
+        for pair, found in by_pair(results).items()
+    }
+
+
+def _without_text(result: Result) -> str:
+    spec = JudgeClaim.model_validate(result.provenance.spec)
+    written = [name for name in result.claim.variants if spec.budget.variants[name].text == "written"]
+    usual, *lessons = (_worth(result.fits[fit]) for fit in (str(result.claim.fit), *written))
+    sentence = f"without domain text, move it ({usual})" if usual else "without domain text nothing is shown"
+    return sentence + "".join(f"; on a lesson that its source writes ({lesson})" for lesson in lessons if lesson)
+
+
+def _worth(fit: Fit) -> str | None:
+    """Return in words the gap closure of the moved net and of its best placebo, or None where nothing is shown."""
+    closure, contrast, placebo = fit.gap_closures.get(TRANSFERRED), lead(fit), best_placebo(fit)
+    if closure is None or closure.estimate is None or contrast is None or contrast.interval is None:
+        return None
+    words = "less than" if contrast.interval.upper < 0 else "not shown to be more than"
+    if contrast.interval.lower > 0:
+        words = "more than"
+    beside = f"its best placebo's {fit.gap_closures[placebo].estimate:.2f}" if placebo else "a placebo's"
+    return f"{closure.estimate:.2f} of the oracle's gain, {words} {beside}"
+
+
+def _with_a_few(result: Result) -> str:
+    fit, told = result.deciding, {TRANSFERRED: "move it", DIRECT: "train a module there", LORA: "train LoRA there"}
+    closed = {arm: fit.gap_closures[arm].estimate for arm in told if arm in fit.gap_closures}
+    there = {arm: value for arm, value in closed.items() if value is not None}
+    if not there:
+        return "with a few windows nothing is shown"
+    best = max(there, key=lambda arm: there[arm])
+    others = ", ".join(f"{arm} {value:.2f}" for arm, value in there.items() if arm != best)
+    figures = f"{there[best]:.2f}" + (f"; {others}" if others else "")
+    contrast = lead(fit)
+    ahead = contrast is not None and contrast.interval is not None and contrast.interval.lower > 0
+    doubt = ", where the moved net is not shown to be worth more than a placebo"
+    note = doubt if best == TRANSFERRED and not ahead else ""
+    return f"with a few windows of domain text, {told[best]} ({figures}){note}"
+
+
+def _with_all(result: Result) -> str:
+    return f"with the whole domain text, use the oracle itself (moved: {result.verdict})"
+
+
+# the figure
+
+
+def drawing(results: Sequence[Result]) -> Drawing:
+    """Return the figure of gap closures of deciding fits: a panel per regime, a line per pair, a mark per arm."""
+    shown = [row for row in rows(results) if row.decides and row.arm in ADVISED]
+    regimes = [regime for regime in SEEN if any(row.regime == regime for row in shown)]
+    pairs = list(dict.fromkeys(row.claim for row in shown))
+
+    def draw(panel: Any) -> None:
+        panels = panel.subplots(1, max(len(regimes), 1), sharey=True, squeeze=False)[0]
+        drawn: dict[str, Any] = {}
+        for axes, regime in zip(panels, regimes, strict=False):
+            there = [row for row in shown if row.regime == regime and row.gap_closure is not None]
+            for row in sorted(there, key=lambda row: ADVISED.index(row.arm)):
+                i = ADVISED.index(row.arm)
+                height, colour = pairs.index(row.claim) - 0.4 + 0.1 * i, colour_of(row.arm, i)
+                look = {"color": colour, "markersize": 4.4, "markeredgewidth": 0}
+                [drawn[row.arm]] = axes.plot([row.gap_closure], [height], MARKERS[i], **look)
+                if row.lower is not None:
+                    axes.plot([row.lower, row.upper], [height, height], color=colour, linewidth=1.1)
+            for at, line in ((0, "-"), (1, ":")):
+                axes.axvline(at, color="black", linewidth=0.6, linestyle=line)
+            axes.set_xlabel(f"{regime}\ngap closure")
+            axes.set_yticks(range(len(pairs)), pairs)
+            axes.set_ylim(len(pairs) - 0.4, -0.6)
+        if drawn:
+            panel.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+
+    return Drawing(
+        name="transfers",
+        caption=CAPTION,
+        words="; ".join(f"{row.claim} {row.regime} {row.arm} {figure(row.gap_closure)}" for row in shown),
+        columns=COLUMNS,
+        rows=[row[:-1] for row in shown],
+        draw=draw,
+        size=(1.3 + 2.6 * max(len(regimes), 1), 1.3 + 1.15 * len(pairs)),
+    )

@@ -1,0 +1,107 @@
+"""Text, frozen backbones, their states, and modules trained beside them: what every claim stands on."""
+
+
+rule build_text:
+    """One text as documents: extracted, deduplicated, grouped by folder and split by group."""
+    output:
+        documents="<results>/corpus/{text}.jsonl.gz",
+        manifest="<results>/corpus/{text}.csv",
+        record="<results>/corpus/{text}.json",
+    log:
+        "<logs>/build_text/{text}.log",
+    benchmark:
+        "<benchmarks>/build_text/{text}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("build_text", "threads")
+    resources:
+        **resources_of("build_text", "mem_mb", "runtime"),
+    params:
+        spec=lambda w: WORKFLOW.text_spec(w.text),
+        code=code("build_text"),
+    script:
+        "../../scripts/job.py"
+
+
+rule build_backbone:
+    """A frozen backbone in the Hugging Face layout, with a copy of its head."""
+    input:
+        unpack(lambda w: WORKFLOW.backbone_input(w.backbone)),
+    output:
+        manifest="<results>/backbones/{backbone}.json",
+        head="<results>/heads/{backbone}.safetensors",
+        tokens="<results>/heads/{backbone}.tokens.json",
+        model=directory("<results>/backbones/{backbone}"),
+    log:
+        "<logs>/build_backbone/{backbone}.log",
+    benchmark:
+        "<benchmarks>/build_backbone/{backbone}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("build_backbone", "threads")
+    resources:
+        **resources_of("build_backbone", "mem_mb", "runtime", "gpu"),
+    params:
+        spec=lambda w: WORKFLOW.backbone_spec(w.backbone),
+        code=code("build_backbone"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/job.py"
+
+
+rule write_states:
+    """Tapped and final hidden states of every window of a text, memory-mapped, one file per split."""
+    input:
+        unpack(lambda w: WORKFLOW.text_files(w.text)),
+        backbone="<results>/backbones/{backbone}.json",
+        head="<results>/heads/{backbone}.safetensors",
+        model=ancient("<results>/backbones/{backbone}"),
+    output:
+        train="<results>/states/{backbone}/{text}.train.json",
+        calibration="<results>/states/{backbone}/{text}.calibration.json",
+        test="<results>/states/{backbone}/{text}.test.json",
+        tensors=expand(
+            "<results>/states/{{backbone}}/{{text}}.{split}.safetensors",
+            split=["train", "calibration", "test"],
+        ),
+    log:
+        "<logs>/write_states/{backbone}.{text}.log",
+    benchmark:
+        "<benchmarks>/write_states/{backbone}.{text}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("write_states", "threads")
+    resources:
+        **resources_of("write_states", "mem_mb", "runtime", "gpu"),
+    params:
+        spec=lambda w: WORKFLOW.states_spec(w.backbone, w.text),
+        code=code("write_states"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/job.py"
+
+
+rule train_modules:
+    """Native modules of one shape and role (source, oracle, reference), one per seed of the batch."""
+    input:
+        train="<results>/states/{backbone}/{text}.train.json",
+        tensors=ancient("<results>/states/{backbone}/{text}.train.safetensors"),
+        head="<results>/heads/{backbone}.safetensors",
+    output:
+        manifest="<results>/modules/{backbone}/{text}/{shape}/{role}/{batch}.json",
+        folder=directory("<results>/modules/{backbone}/{text}/{shape}/{role}/{batch}"),
+    log:
+        "<logs>/train_modules/{backbone}.{text}.{shape}.{role}.{batch}.log",
+    benchmark:
+        "<benchmarks>/train_modules/{backbone}.{text}.{shape}.{role}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("train_modules", "threads")
+    resources:
+        **resources_of("train_modules", "mem_mb", "runtime", "gpu"),
+    params:
+        spec=lambda w: WORKFLOW.module_spec(w.text, w.shape, w.role, w.batch),
+        code=code("train_modules"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/job.py"
