@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from abi.audit.results.findings import TAMPERED, Finding
-from abi.base.checksums import MANIFEST, listed, listing
-from abi.base.files import ROOT, sha256_file, write_text
+from abi.base.files import MANIFEST, ROOT, listed, listing, sha256_file, write_text
 from abi.base.names import ASIDE, PAGES
 
 REFERENCE = "reference"
