@@ -263,7 +263,10 @@ def regenerate(path, source):
     forged = [str(source)]
     for manifest in STUDY.of(CLAIM).verdict_input()["manifests"]:
         if Path(source) in evidence_files.files_of(manifest).values():
-            told = {key: part.plain() for key, part in evidence_files.promise_of(manifest).items()}
+            told = {
+                key: part.plain()
+                for key, part in evidence_files.promise_of(manifest, evidence_files.rows_of(manifest)).items()
+            }
             edit(manifest, lambda document, told=told: document.update(told))
             forged.append(manifest)
     for name in forged:

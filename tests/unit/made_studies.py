@@ -64,7 +64,7 @@ def names_of(claim, rounds):
 def evidence(claim_id, levels=None, groups=32):
     """Rows of every study of a claim: agreement on the held backbone, losses of every arm, a margin of every point of a law."""
     claim, frames = STUDY.config.studies[claim_id], []
-    for i, study in enumerate(names_of(claim, STUDY.of(claim_id).rounds())):
+    for i, study in enumerate(names_of(claim, getattr(STUDY.of(claim_id), "rounds", lambda: 1)())):
         text = study.rpartition("-")[2] if claim.kind != "atlas" else study
         own = levels_of(claim_id, text) | (levels or {})
         frame = rows(

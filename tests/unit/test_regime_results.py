@@ -194,7 +194,7 @@ def test_a_headline_counts_published_claims_alone(regimes):
     published = {CLAIM, "gpt2_to_gpt2_medium", LADDER}
     assert set(summary["verdicts"]) == {CLAIM, FEW_SHOT, GENERAL_ONLY, *RUNGS, LADDER}
     assert (summary["headline"]["n"], set(summary["headline"]["supported"])) == (3, published)
-    assert summary["headline"]["level"] == pytest.approx(1 - 0.05 / len(STUDY.published()))
+    assert summary["headline"]["level"] == pytest.approx(1 - 0.05 / len(STUDY.config.published()))
 
 
 @pytest.mark.parametrize(
