@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from abi.judge.tables import read_evidence
     from abi.models.attach import attach, generate
     from abi.models.backbone import Backbone, Window, load_backbone
-    from abi.models.module import AbiModule, ModuleConfig, load_module, save_module
+    from abi.models.load import load_module
+    from abi.models.module import AbiModule, ModuleConfig, save_module
+    from abi.models.portable import PortableConfig, PortableModule
 
 __version__ = "0.1.0"
 
@@ -23,6 +25,8 @@ _HOME = {
     "AbiModule": "abi.models.module",
     "Backbone": "abi.models.backbone",
     "ModuleConfig": "abi.models.module",
+    "PortableConfig": "abi.models.portable",
+    "PortableModule": "abi.models.portable",
     "Window": "abi.models.backbone",
     "attach": "abi.models.attach",
     "fit_procrustes": "abi.arms.alignment",
@@ -30,7 +34,7 @@ _HOME = {
     "judge_reconstruction": "abi.judge.kinds.transfer",
     "judge_transfer": "abi.judge.kinds.transfer",
     "load_backbone": "abi.models.backbone",
-    "load_module": "abi.models.module",
+    "load_module": "abi.models.load",
     "read_evidence": "abi.judge.tables",
     "read_result": "abi.judge.results",
     "save_module": "abi.models.module",
@@ -42,6 +46,8 @@ __all__ = [
     "AbiModule",
     "Backbone",
     "ModuleConfig",
+    "PortableConfig",
+    "PortableModule",
     "Window",
     "attach",
     "fit_procrustes",

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from pydantic import ValidationError
@@ -133,10 +133,22 @@ Corrector = AbiModule | LinearMap
 FittableForm = Corrector | LogitBias
 """What a fit can set. `solved`: parameters that a closed form sets and a gain scales; the output is linear in them."""
 
-ArmForm = FittableForm | StoredStates | Mixture
-"""What evaluation reads. `logit_bias` `[V]` is added to all logits, `correction` `[B, T, D]` to the final states of
-some windows. `read` `[B, T, R]` is what the logits are linear in, the correction or fewer numbers that say as much, and
-`readout` the map `[V, R]` from there to logits. None where a form adds nothing."""
+
+class ArmForm(Protocol):
+    """What evaluation reads: the forms of this file, and a portable module on a vocabulary (`models/portable.py`).
+
+    Its logits are the plain ones plus `logit_bias` `[V]` plus what is linear in `read`; None where it adds nothing.
+    """
+
+    @property
+    def logit_bias(self) -> Tensor | None:
+        """What is added to all logits, `[V]`."""
+
+    def read(self, states: States, index: Tensor | slice) -> Tensor | None:
+        """Return what its logits are linear in, `[B, T, R]`: the correction, or fewer numbers that say as much."""
+
+    def readout(self, head: Tensor) -> Tensor:
+        """Return the map `[V, R]` from there to logits, given the head's `[V, D]`."""
 
 
 class Readout:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abi.arms.forms import ArmForm, FittableForm
+from abi.arms.forms import FittableForm
 from abi.arms.losses import correction_mse, head_losses
 from abi.base.errors import DataError
 from abi.models.loop import BatchOrder, Member, Trained, fit_together
@@ -142,7 +142,7 @@ def fit_gradients(
 
 
 def objectives(
-    models: Sequence[ArmForm], data: FitData, objective: Objective, index: Tensor | slice
+    models: Sequence[FittableForm], data: FitData, objective: Objective, index: Tensor | slice
 ) -> Sequence[Tensor]:
     """Return the objective of every model on some windows, a mean over positions; the teacher is computed once."""
     states, teacher, shift = data.states, data.teacher, data.shift
@@ -164,7 +164,7 @@ def objectives(
     )
 
 
-def _correction(model: ArmForm, states: States, index: Tensor | slice) -> Tensor:
+def _correction(model: FittableForm, states: States, index: Tensor | slice) -> Tensor:
     """Return the correction of an arm that must make one. Raises: DataError: it makes none."""
     found = model.correction(states, index)
     if found is None:

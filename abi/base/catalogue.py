@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Regime = Literal["oracle-kd", "few-shot", "general-only", "reconstruction"]
+Regime = Literal["oracle-kd", "few-shot", "general-only", "zero-text", "reconstruction"]
 
 RAW, RAW_BEFORE, RAW_FREE, UNTRAINED = "raw", "raw-before", "raw-free", "untrained"
 REFERENCE, ORACLE, ORACLE_BEFORE, BEFORE = "reference", "oracle", "oracle-before", "before"
@@ -52,7 +52,8 @@ class Recipe:
         rotation: `aligned` (source space), `own` (the oracle's space), `other` (the wrong domain's), `inverse` (folded
             as the original does) or `identity`.
         start: `redrawn` (a fresh interface), `carried` (the source's, by least squares on general text: the net then
-            stays in the source's space) or `before` (the candidate's native module).
+            stays in the source's space), `before` (the candidate's native module) or `as-is` (the portable module of
+            the source, with nothing calibrated).
         trains: `interface`, `all`, or `published` (all but the module's norm, as the original).
         form: `module`, `linear`, `bias` or `lora` (an adapted backbone, which has its own job: `steps/train_lora.py`).
         draws: draws per seed where the arm is random and cheap (closed form only).
@@ -84,10 +85,13 @@ class Arm:
     seeded: bool = True
 
 
-def _everywhere(taught: Recipe, carried: Recipe | None = None, **others: Recipe) -> dict[str, Recipe]:
-    """Return the recipes of an arm: the same where domain text is seen, `carried` in general-only."""
+def _everywhere(
+    taught: Recipe, carried: Recipe | None = None, as_is: Recipe | None = None, **others: Recipe
+) -> dict[str, Recipe]:
+    """Return the recipes of an arm: the same where domain text is seen, other ones in general-only and zero-text."""
+    untaught = {"general-only": carried, "zero-text": as_is}
     found = {"oracle-kd": taught, "few-shot": taught, **others}
-    return found if carried is None else found | {"general-only": carried}
+    return found | {regime: recipe for regime, recipe in untaught.items() if recipe is not None}
 
 
 # In the order in which tables and figures show them; laid out by hand (fmt: skip), as a table of entries.
@@ -128,7 +132,9 @@ ARMS: dict[str, Arm] = {
             words="the claimed arm of a reconstruction: the second module, regressed",
         ),
         Arm(
-            TRANSFERRED, CLAIMED, recipes=_everywhere(Recipe("source", "aligned"), Recipe("source", start="carried")),
+            TRANSFERRED, CLAIMED, recipes=_everywhere(
+                Recipe("source", "aligned"), Recipe("source", start="carried"), Recipe("source", start="as-is")
+            ),
             words="the claimed arm of a transfer: the source's net, its interface calibrated",
         ),
         Arm(ZERO_SHOT, CLAIMED, words="the claimed arm: the module as it is, on the updated backbone"),
@@ -145,6 +151,7 @@ ARMS: dict[str, Arm] = {
             },
             recipes=_everywhere(
                 Recipe("random", "aligned", draws=3), Recipe("random", start="carried", draws=3),
+                Recipe("random", start="as-is", draws=3),
                 reconstruction=Recipe("random", start="before", draws=3),
             ),
         ),
@@ -154,7 +161,8 @@ ARMS: dict[str, Arm] = {
             words="placebo: the source's net with its weights shuffled, calibrated with the same budget",
             of_kind={"atlas": "placebo: the shared net with its weights shuffled, with the domain's own chart"},
             recipes=_everywhere(
-                Recipe("permuted", "aligned", draws=3), Recipe("permuted", start="carried", draws=3)
+                Recipe("permuted", "aligned", draws=3), Recipe("permuted", start="carried", draws=3),
+                Recipe("permuted", start="as-is", draws=3),
             ),
         ),
         Arm(
@@ -168,7 +176,8 @@ ARMS: dict[str, Arm] = {
         ),
         Arm(SHARED, SMALLER, of_kind={"atlas": "the shared module as it is, no chart"}),
         Arm(
-            NO_DOMAIN, SMALLER, recipes=_everywhere(Recipe("none"), Recipe("none", start="carried")),
+            NO_DOMAIN, SMALLER,
+            recipes=_everywhere(Recipe("none"), Recipe("none", start="carried"), Recipe("none", start="as-is")),
             words="the interface alone, no net between its projections",
         ),
         Arm(ZERO_SHOT_OFF, SMALLER, words="the module without its net"),
@@ -181,7 +190,7 @@ ARMS: dict[str, Arm] = {
         ),
         Arm(
             BIAS, SMALLER, seeded=False, words="one constant shift of the next-token scores",
-            recipes=_everywhere(Recipe(form="bias"), Recipe(form="bias")),
+            recipes=_everywhere(Recipe(form="bias"), Recipe(form="bias"), Recipe(form="bias", start="as-is")),
         ),
         Arm(
             UNFROZEN, INSTEAD, words="the moved net, free to train",
@@ -199,7 +208,7 @@ ARMS: dict[str, Arm] = {
             words="LoRA adapters on the target with the budget of the calibration",
         ),
         Arm(
-            WRONG_DOMAIN, PLACEBO, recipes=_everywhere(Recipe("wrong", "other")),
+            WRONG_DOMAIN, PLACEBO, recipes=_everywhere(Recipe("wrong", "other"), as_is=Recipe("wrong", start="as-is")),
             words="a net that learned other text, moved the same way",
         ),
     )
@@ -224,6 +233,7 @@ class Roles:
 
 
 MOVED = Roles(TRANSFERRED, (RANDOM, PERMUTED), (LINEAR, BIAS, NO_DOMAIN), native=NATIVE)
+AS_IS = Roles(TRANSFERRED, (RANDOM, PERMUTED), (BIAS, NO_DOMAIN, WRONG_DOMAIN))
 REGRESSED = Roles(CANDIDATE, (RANDOM,), (LINEAR, BEFORE), native=CANDIDATE)
 SURVIVED = Roles(ZERO_SHOT, (RANDOM,), (ZERO_SHOT_FREE,))
 
@@ -239,11 +249,14 @@ class RegimeEntry:
     roles: Roles
     parity: Literal["required", "reported", "none"]
     teacher: str
-    """Module of `abi.arms` that reads what teaches; a digest of a job covers that of its own regime alone."""
+    """Module of `abi.arms` that reads what teaches, none where nothing is calibrated; a digest of a job covers that of
+    its own regime alone."""
     trained: tuple[str, ...]
     """Roles of the trained modules that its calibration reads."""
     has_control: bool = True
     closed_form: bool = True
+    ladder: bool = False
+    """Whether its fits are a ladder of windows of domain text."""
     sees_all_training_text: bool = False
     taught_by: str | None = None
     """Role of the target's own module whose corrections are taught, where one is."""
@@ -273,8 +286,17 @@ REGIMES: dict[str, RegimeEntry] = {
             sees_all_training_text=True,
             taught_by=ORACLE,
         ),
-        RegimeEntry("few-shot", MOVED, "reported", "domain_lesson", ("source", "oracle", "wrong"), closed_form=False),
+        RegimeEntry(
+            "few-shot",
+            MOVED,
+            "reported",
+            "domain_lesson",
+            ("source", "oracle", "wrong"),
+            closed_form=False,
+            ladder=True,
+        ),
         RegimeEntry("general-only", MOVED, "reported", "general_lesson", ("source",), has_control=False),
+        RegimeEntry("zero-text", AS_IS, "reported", "", (), has_control=False, closed_form=False),
         RegimeEntry(
             "reconstruction",
             REGRESSED,

@@ -14,5 +14,7 @@ PAGES = ("summary", "headline")
 ASIDE = frozenset({*(f"{page}.json" for page in PAGES), "verify.json", "report.json", "transfer.json"})
 """JSON files of a scale that are no results, so that no claim may take their names."""
 
+PORTABLE = "portable"
+"""The fit of a portable module: on the target there is none."""
 CLOSED_FORM = "closed-form"
 """The `fit` without gradient steps, reported beside every other."""

@@ -35,14 +35,15 @@ def generate(
     """
     import torch
 
+    from abi.base.manifests import ModuleManifest
     from abi.models import attach
-    from abi.models.module import load_module
+    from abi.models.load import load_module
     from abi.models.tokenizers import encode
 
     model, base = read_backbone(scale, backbone)
     ids = torch.from_numpy(encode(model.tokenizer, prompt)[0]).unsqueeze(0)
     loaded, facts = (None, None) if module is None else load_module(module)
-    if facts is not None and facts.base_sha256 != base.weights_sha256:
+    if isinstance(facts, ModuleManifest) and facts.base_sha256 != base.weights_sha256:
         raise DataError(
             f"{module}: belongs to other weights (of {facts.base_model}) than backbone {backbone} of scale {scale}; "
             "give it the backbone it was trained or calibrated on"

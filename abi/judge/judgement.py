@@ -210,7 +210,7 @@ def original_keys(
         "target_model": claim.target,
         "d_abi": spec.d_abi,
         "domain_steps": spec.training_steps,
-        "calibration_steps": spec.budget.steps_of("module"),
+        "calibration_steps": spec.calibration_steps,
         "ppl_native": plain[ORACLE]["domain"],
         "ppl_calibrated": perplexity[claim.fit][arm]["domain"],
         "ppl_raw": plain[RAW]["domain"],

@@ -12,7 +12,7 @@ from abi.plan.specs.judge import Criteria
 
 BPB = Measure("bits_per_byte", "domain")
 GENERAL = Measure("bits_per_byte", "general")
-TRANSFERS = tuple(name for name, regime in REGIMES.items() if regime.roles == MOVED)
+TRANSFERS = tuple(name for name, regime in REGIMES.items() if regime.roles.candidate == MOVED.candidate)
 
 
 def transfer_plan(regime: str, criteria: Criteria, arms: Collection[str] = (NATIVE,)) -> Plan:
@@ -27,8 +27,8 @@ def transfer_plan(regime: str, criteria: Criteria, arms: Collection[str] = (NATI
         raise EvidenceError(f"regime {regime!r} is none of {', '.join(TRANSFERS)}")
     entry = REGIMES[regime]
     if entry.has_control:
-        return Asks(MOVED, criteria, entry.parity).plan("transfer", regime)
-    roles = MOVED if NATIVE in arms else replace(MOVED, native=None)
+        return Asks(entry.roles, criteria, entry.parity).plan("transfer", regime)
+    roles = entry.roles if NATIVE in arms else replace(entry.roles, native=None)
     return Asks(roles, criteria, entry.parity).without_control("transfer", regime)
 
 

@@ -16,27 +16,35 @@ from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
 from abi.base.manifests import ModuleManifest
 from abi.models.backbone import Backbone, Window, generation_cache, weights_hash
+from abi.models.logit_shift import LogitShift, check_vocabulary
 from abi.models.module import AbiModule
+from abi.models.portable import PortableManifest, PortableModule
+
+AnyModule = AbiModule | PortableModule
+AnyManifest = ModuleManifest | PortableManifest
 
 
 class Attached:
     """Modules on a backbone until `detach()`, or until the end of a `with` block.
 
-    Hooks note the inputs of its blocks, and the head reads the corrected state.
-    Args: parts: (module, weight) pairs; the correction is their weighted sum `[B, T, D]`.
+    Hooks note the inputs of its blocks, and the head reads the corrected state. Portable modules shift the logits.
+    Args: parts: (module, weight) pairs; the correction `[B, T, D]`, or the shift, is their weighted sum.
     Raises: DataError: something is attached to the backbone already.
     """
 
-    def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
+    def __init__(self, backbone: Backbone, parts: list[tuple[AnyModule, float]]) -> None:
         hooks = backbone.model.get_output_embeddings()._forward_pre_hooks.values()
         if any(isinstance(hook, Attached) for hook in hooks):
             raise DataError(
                 "inference: a module is attached to this backbone already; detach it first, or use `Domains`"
             )
-        self.depth, self.parts = backbone.depth, parts
+        self.depth = backbone.depth
+        self.parts = [(module, weight) for module, weight in parts if isinstance(module, AbiModule)]
+        placed = [(module, weight) for module, weight in parts if isinstance(module, PortableModule)]
+        self.shift = LogitShift(backbone, placed) if placed else None
         self.scale = backbone.head()[1]
         self.seen: dict[int, Tensor] = {}
-        wanted = sorted({tap for module, _ in parts for tap in module.config.taps if tap != self.depth})
+        wanted = sorted({tap for module, _ in self.parts for tap in module.config.taps if tap != self.depth})
         blocks = _blocks(backbone) if wanted else nn.ModuleList()
         self.handles = [backbone.model.get_output_embeddings().register_forward_pre_hook(self)]
         for tap in wanted:
@@ -54,6 +62,8 @@ class Attached:
     def __call__(self, head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return what the head reads, `[B, n, D]`, corrected; n are the last positions that ran, often 1."""
         scaled, *rest = args
+        if not self.parts:
+            return args
         states = {tap: state[:, -scaled.shape[1] :] for tap, state in self.seen.items()} | {
             self.depth: scaled / self.scale
         }
@@ -68,6 +78,8 @@ class Attached:
         """Take the modules off; the backbone is then the plain one, bit for bit. Twice does no harm."""
         while self.handles:
             self.handles.pop().remove()
+        if self.shift is not None:
+            self.shift.remove()
 
     def __enter__(self) -> "Attached":
         return self
@@ -88,12 +100,15 @@ def _blocks(backbone: Backbone) -> nn.ModuleList:
     )
 
 
-def check_pair(backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None, base: str = "") -> None:
+def check_pair(backbone: Backbone, module: AnyModule, about: AnyManifest | None = None, base: str = "") -> None:
     """Raise DataError where a module cannot belong to a backbone: another width, a tap it lacks, other weights.
 
+    A portable module belongs to all whose vocabulary begins with its anchors somewhere.
     Args: about: the module's manifest, whose `base_sha256` is compared; base: the backbone's hash, computed if not
         given.
     """
+    if isinstance(module, PortableModule):
+        return check_vocabulary(backbone, module)
     config = module.config
     if config.width != backbone.width:
         raise DataError(
@@ -110,9 +125,10 @@ def check_pair(backbone: Backbone, module: AbiModule, about: ModuleManifest | No
         )
 
 
-def attach(backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None) -> Attached:
+def attach(backbone: Backbone, module: AnyModule, about: AnyManifest | None = None) -> Attached:
     """Put a module on a backbone: its logits are then head(final + module(taps)), also while generating.
 
+    A portable module is put on any backbone; its logits are then head(final) + shift(text).
     Args: about: the module's manifest (`load_module`); with it, a module of other weights is refused.
     Raises: DataError: another module is attached already, or the module belongs to another backbone.
     """
@@ -178,13 +194,13 @@ class Domains:
     """
 
     backbone: Backbone
-    modules: dict[str, AbiModule] = field(default_factory=dict)
+    modules: dict[str, AnyModule] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     in_use: dict[str, float] = field(default_factory=dict)
     _attached: Attached | None = None
     _base: str = ""
 
-    def inject(self, name: str, module: AbiModule, about: ModuleManifest | None = None) -> None:
+    def inject(self, name: str, module: AnyModule, about: AnyManifest | None = None) -> None:
         """Add a module under a name; what is in use stays so. Raises: DataError: the name is taken, or as `attach`."""
         if name in self.modules:
             raise DataError(f"domains: {name!r} is taken; revoke it first, or choose another name")

@@ -195,9 +195,7 @@ def fit_together(
             _save_checkpoint(checkpoint, members, optimizers, history)
     if before_step is not None:
         before_step(n_steps)
-    for member, digest in zip(members, before, strict=True):
-        if sha256_tensors(member.frozen) != digest:
-            raise TamperError(f"{member.label}: a frozen part changed during training; nothing was written")
+    _check_frozen(members, before)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     elapsed_s = (time.perf_counter() - began) / len(members)
@@ -210,6 +208,13 @@ def _optimizer(member: Member) -> torch.optim.Optimizer:
         tensor.requires_grad_(False)
     parameters = [tensor.requires_grad_(True) for tensor in member.trainable.values()]
     return torch.optim.AdamW(parameters, lr=1.0, weight_decay=member.schedule.weight_decay, fused=True)
+
+
+def _check_frozen(members: Sequence[Member], before: Sequence[str]) -> None:
+    """Raise TamperError where what is frozen no longer has the hash it had."""
+    for member, digest in zip(members, before, strict=True):
+        if sha256_tensors(member.frozen) != digest:
+            raise TamperError(f"{member.label}: a frozen part changed during training; nothing was written")
 
 
 def _save_checkpoint(

@@ -202,9 +202,9 @@ def with_net(module: AbiModule, net: AbiModule | None) -> AbiModule:
     return made.requires_grad_(False)
 
 
-def permute_domain_net(module: AbiModule, generator: torch.Generator) -> None:
+def permute_domain_net(module: nn.Module, generator: torch.Generator) -> None:
     """Permute units and coordinates of a domain net independently: weight statistics stay, what it computes not."""
-    assert module.domain is not None
+    assert isinstance(module.domain, DomainNet)
     with torch.no_grad():
         for parameter in module.domain.parameters():
             for dim in range(parameter.dim()):
@@ -234,20 +234,6 @@ def _card(about: ModuleManifest) -> str:
         "A module works only with that backbone.\n"
         "What it is worth stands in the verdicts of the claims that use it, not here.\n"
     )
-
-
-def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> tuple[AbiModule, ModuleManifest | None]:
-    """Return a module and its manifest: a folder of abi, or a checkpoint of the original (safetensors), without one.
-
-    Args: taps: the hidden states a checkpoint of the original reads, where it does not say (`read_original`).
-    Raises: DataError: as `read_module` and `read_original`, or a file of another form; nothing is unpickled.
-    """
-    path = Path(path)
-    if not path.is_file():
-        return read_module(path)
-    if path.suffix != ".safetensors":
-        raise DataError(f"{path}: is no safetensors file, and abi unpickles nothing; convert the checkpoint first")
-    return read_original(read_tensors(path)[0], taps, str(path)), None
 
 
 def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:

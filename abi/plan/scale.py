@@ -6,8 +6,8 @@ from pydantic import Field
 
 from abi.base.errors import ConfigError
 from abi.base.typed import Count, Typed
-from abi.plan.specs.arms import AlignmentSection, EvaluationSection, FitName, FitSection
-from abi.plan.specs.models import BackboneSection, ModuleSection
+from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
+from abi.plan.specs.models import BackboneSection, ModuleSection, PortableSection
 from abi.plan.specs.shared import Positive, Shares
 from abi.plan.specs.studies import UpdateSection
 from abi.plan.specs.text import HubData, Source, TextSection
@@ -79,11 +79,13 @@ class Scale(Typed):
     """name -> definition"""
     modules: dict[Name, ModuleSection]
     """name -> shape and training"""
+    portable: PortableSection
+    """shape and training of the portable modules (zero-text)"""
     updates: dict[Name, UpdateSection] = {}
     """name -> how a backbone is updated on general text; the result is a backbone like any other"""
     alignment: AlignmentSection
     """how spaces are aligned"""
-    calibration: dict[FitName, FitSection]
+    calibration: dict[BudgetName, FitSection]
     """fit -> budget shared by all arms of a pair and seed"""
     evaluation: EvaluationSection
     """how evidence is made"""

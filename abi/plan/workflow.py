@@ -15,12 +15,13 @@ from abi.base.files import sha256_file
 from abi.plan.config import Claim, Config
 from abi.plan.faults import closest
 from abi.plan.kinds import kinds
-from abi.plan.kinds.base import Inputs, Needed, Plain, seeds_of
+from abi.plan.kinds.base import PORTABLE, Inputs, Needed, Plain, seeds_of
 from abi.plan.specs.judge import SimulateStudies, Summarise
 from abi.plan.specs.models import (
     BuildBackbone,
     Shape,
     TrainModules,
+    TrainPortable,
     TrainUpdatedModules,
     WriteStates,
     WriteUpdatedStates,
@@ -38,7 +39,9 @@ class Workflow:
         self.results = f"results/{config.name}"
         self.general = self.scale.alignment.text
         """the general text: what backbones are aligned on, and what harm is measured on"""
-        self._of = {name: kinds()[claim.kind].jobs(self, name, claim) for name, claim in config.every().items()}
+        self._of = {
+            name: kinds()[claim.kind].jobs.jobs_of(claim)(self, name, claim) for name, claim in config.every().items()
+        }
 
     # claims and their result files
 
@@ -175,6 +178,16 @@ class Workflow:
         """What the native modules of a batch of seeds depend on."""
         own = {"module": self.scale.modules[shape], "role": role, "seeds": seeds_of(batch), "text": text, "name": shape}
         return TrainModules.model_validate(own).plain()
+
+    def portable_spec(self, text: str, batch: str) -> Plain:
+        """What the portable modules of a batch of seeds depend on."""
+        moved = {claim.text for claim in self.config.claims.values() if claim.regime == "zero-text"}
+        own = {"portable": self.scale.portable, "text": text, "seeds": seeds_of(batch), "controls": text in moved}
+        return TrainPortable.model_validate(own).plain()
+
+    def portable_modules(self, backbone: str, text: str, batch: str) -> list[str]:
+        """Return the manifests of portable modules that hold a batch's seeds."""
+        return self.module_manifests((backbone, text, *PORTABLE), batch)
 
     def shape(self, name: str) -> Shape:
         """Return the sizes of a module shape, without its training."""

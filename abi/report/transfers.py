@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from abi.base.catalogue import DIRECT, LORA, MOVED, NATIVE, REGIMES, TRANSFERRED
+from abi.base.catalogue import AS_IS, DIRECT, LORA, MOVED, NATIVE, REGIMES, TRANSFERRED
 from abi.judge.fits import Fit, Ratio, Test
 from abi.judge.results import Result, Training
 from abi.plan.specs.judge import JudgeClaim
@@ -12,10 +12,10 @@ from abi.report.render import Cell, Table, figure
 from abi.report.templates import fill
 from abi.report.words import met_words, studies
 
-SEEN = tuple(regime.name for regime in REGIMES.values() if regime.roles is MOVED)
+SEEN = tuple(regime.name for regime in REGIMES.values() if regime.roles.candidate == MOVED.candidate)
 """The regimes of a transfer, in the order of columns and panels."""
 INSTEAD = (NATIVE, DIRECT, LORA)
-ADVISED = (MOVED.candidate, *MOVED.placebos, *INSTEAD, *MOVED.controls)
+ADVISED = tuple(dict.fromkeys((MOVED.candidate, *MOVED.placebos, *INSTEAD, *MOVED.controls, *AS_IS.controls)))
 """The arms that stand in the figure, the claimed one first, then its placebos."""
 LEAD = "moved - placebo (bits per byte)"
 CAPTION = (
@@ -161,16 +161,21 @@ def _closure(fit: Fit, took: Mapping[str, Training], arm: str) -> str:
 
 def advice(results: Iterable[Result]) -> dict[str, str]:
     """Return pair -> one sentence on what a user of it should do, from its figures alone."""
-    told = {"general-only": _without_text, "few-shot": _with_a_few, "oracle-kd": _with_all}
+    told = {"zero-text": _as_it_is, "general-only": _without_text, "few-shot": _with_a_few, "oracle-kd": _with_all}
     return {
         pair: "; ".join(words(found[regime]) for regime, words in told.items() if regime in found) + "."
         for pair, found in by_pair(results).items()
     }
 
 
+def _as_it_is(result: Result) -> str:
+    worth = _worth(result.deciding)
+    return f"without any text, place a portable module ({worth})" if worth else "without any text nothing is shown"
+
+
 def _without_text(result: Result) -> str:
-    spec = JudgeClaim.model_validate(result.provenance.spec)
-    written = [name for name in result.claim.variants if spec.budget.variants[name].text == "written"]
+    changes = JudgeClaim.model_validate(result.provenance.spec).changes
+    written = [name for name, change in changes.items() if change.text == "written"]
     usual, *lessons = (_worth(result.fits[fit]) for fit in (str(result.claim.fit), *written))
     sentence = f"without domain text, move it ({usual})" if usual else "without domain text nothing is shown"
     return sentence + "".join(f"; on a lesson that its source writes ({lesson})" for lesson in lessons if lesson)

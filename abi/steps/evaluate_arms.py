@@ -5,15 +5,30 @@ from pathlib import Path
 
 from abi.arms.forms import FINALS, ArmForm, load_fitted, load_stored
 from abi.arms.metrics import DrawRow, EvidenceRow, Key, evidence_rows, published_draws, score
-from abi.base.catalogue import BEFORE, ORACLE, RAW, REFERENCE, REGIMES, UNTRAINED
+from abi.base.catalogue import (
+    ARMS,
+    BEFORE,
+    BIAS,
+    NO_DOMAIN,
+    ORACLE,
+    PERMUTED,
+    RANDOM,
+    RAW,
+    REFERENCE,
+    REGIMES,
+    TRANSFERRED,
+    UNTRAINED,
+    WRONG_DOMAIN,
+)
 from abi.base.errors import DataError
 from abi.base.job import InputFiles, Job
-from abi.base.manifests import CalibrationManifest, LoraManifest
-from abi.base.names import UNFITTED
+from abi.base.manifests import CalibrationManifest, LoraManifest, TokensManifest
+from abi.base.names import PORTABLE, UNFITTED
 from abi.judge.evidence_files import write_evidence
-from abi.models.module import redrawn, without_domain_net
+from abi.models.module import derive_seed, redrawn, without_domain_net
+from abi.models.portable import Placed, Vocabulary, placebo_of, portable_of_seed
 from abi.models.saved import check_same_text, module_of_seed, read_head, read_states, spread
-from abi.models.states import States
+from abi.models.states import Head, States
 from abi.plan.specs.arms import EvaluateArms
 
 Spec = EvaluateArms
@@ -39,7 +54,10 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
             trained[BEFORE] = module_of_seed(inputs["before"], seed, domain)
         arms: Arms = {Key(UNFITTED, RAW): None}
         arms |= {Key(UNFITTED, name): module for name, module in trained.items()}
-        arms |= fitted_of_seed(inputs["calibration"], seed, domain)
+        if "portable" in inputs.keys():
+            arms |= placed_of_seed(inputs, seed, head)
+        else:
+            arms |= fitted_of_seed(inputs["calibration"], seed, domain)
         if regime.name == "oracle-kd":
             # the interface of a seed before any fit, without a net: what the original's E4 starts from
             arms[Key(UNFITTED, UNTRAINED)] = redrawn(without_domain_net(oracle.config), seed).requires_grad_(False)
@@ -65,6 +83,23 @@ def fitted_of_seed(manifests: list[str], seed: int, states: States) -> Arms:
     if not found:
         raise DataError(f"calibration: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
     return found
+
+
+def placed_of_seed(inputs: InputFiles, seed: int, head: Head) -> Arms:
+    """Return the portable modules of a seed as they are on the target, their placebos and their controls.
+
+    A placebo keeps the moved module's reader and writer around another net.
+    Raises: as `portable_of_seed`.
+    """
+    vocabulary = Vocabulary(TokensManifest.read(inputs["tokens"]).spellings)
+    moved, *controls = (portable_of_seed(inputs["portable"], seed, arm) for arm in (TRANSFERRED, NO_DOMAIN, BIAS))
+    found = {Key(PORTABLE, TRANSFERRED): moved}
+    found |= {Key(PORTABLE, arm): module for arm, module in zip((NO_DOMAIN, BIAS), controls, strict=True)}
+    found[Key(PORTABLE, WRONG_DOMAIN)] = portable_of_seed(inputs["portable_wrong"], seed, TRANSFERRED)
+    for arm in (RANDOM, PERMUTED):
+        for draw in range(ARMS[arm].recipes["zero-text"].draws):
+            found[Key(PORTABLE, arm, draw)] = placebo_of(moved, arm, derive_seed("placebo", arm, seed, draw))
+    return {key: Placed(module, vocabulary, head.scale) for key, module in found.items()}
 
 
 def lora_of_seed(manifests: list[str], seed: int, scopes: Mapping[str, States]) -> Arms:

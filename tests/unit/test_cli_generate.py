@@ -4,18 +4,23 @@ import re
 import shutil
 
 import pytest
+import torch
 from test_documents import ROOT, commands
 
 from abi.base.files import write_tensors
 from abi.base.job import Job
-from abi.base.manifests import BackboneManifest, ModuleFacts
+from abi.base.manifests import BackboneManifest, BaseFacts, ModuleFacts
+from abi.base.portable_manifests import PortableFacts
 from abi.cli import main
 from abi.models.backbone import describe_backbone, load_backbone, save_backbone
-from abi.models.module import AbiModule, ModuleConfig, load_module, save_module
+from abi.models.load import load_module
+from abi.models.module import AbiModule, ModuleConfig, save_module
+from abi.models.portable import PortableConfig, PortableModule, read_portable, save_portable
 from abi.plan.config import load
 
 LOAD = functools.cache(load)
 MODULE = "results/tiny/modules/gpt2_medium/python/standard/oracle/1-5/seed1"
+PORTABLE = "results/tiny/modules/gpt2/python/portable/portable/1-5/seed1/transferred"
 BACKBONE = "results/tiny/backbones/gpt2_medium"
 PLAIN = ["generate", "--backbone", "gpt2_medium", "--prompt", "def main(", "--tokens", "8"]
 EXAMPLES = [c[1:] for c in commands(ROOT / "docs" / "using.md") if c[:2] == ["abi", "generate"]]
@@ -46,6 +51,11 @@ def built(tmp_path_factory, make_backbone):
         vocabulary="c" * 20, name="standard", role="oracle", text="python", seed=1,
     )  # fmt: skip
     save_module(module, folder / MODULE, facts)
+    backbone_in(folder, make_backbone("llama"), "qwen")
+    portable = PortableModule(PortableConfig(tuple("abcdefghijklmnopqrstuvwxyz "), 8, context=4, byte_width=4), 1)
+    torch.nn.init.constant_(portable.proj_out.weight, 0.5)
+    base_facts = {name: getattr(facts, name) for name in ("text", "seed", *BaseFacts.model_fields)}
+    save_portable(portable, folder / PORTABLE, PortableFacts(**base_facts, name="transferred"))
     return folder
 
 
@@ -90,10 +100,14 @@ def test_the_commands_of_the_page_run(checkout, command, capsys):
 
 
 def test_the_python_of_the_page_runs(checkout):
-    [block] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/using.md").read_text(encoding="utf-8"), re.DOTALL)
+    first, portable = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/using.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     names = {}
-    exec(block, names)
+    exec(first, names)
     assert names["domains"].modules == {}
+    exec(portable, names)
+    assert isinstance(names["portable"], PortableModule)
 
 
 WRONG = {
@@ -102,7 +116,10 @@ WRONG = {
         "belongs to other weights .of gpt2_medium. than backbone gpt2 of",
     ),
     "misspelt backbone": (["--backbone", "gpt2_medum"], "did you mean 'gpt2_medium'?"),
-    "backbone that is not built": (["--backbone", "qwen"], "qwen: is not built; run `snakemake --config scale=tiny"),
+    "backbone that is not built": (
+        ["--backbone", "pythia"],
+        "pythia: is not built; run `snakemake --config scale=tiny",
+    ),
     "no module": (["--module", "nowhere"], "nowhere"),
     "no text": (["--prompt", ""], "give some text"),
     "no tokens": (["--tokens", "0"], "ask for 1 or more"),
@@ -126,3 +143,9 @@ def test_weights_that_are_not_the_manifests_are_code_1(built, tmp_path, monkeypa
     write_tensors(tmp_path / BACKBONE / "model.safetensors", kept, {"format": "pt"})
     assert "the weights are not those of" in said(capsys, *PLAIN, code=1)
     assert BackboneManifest.read(f"{BACKBONE}.json").name == "gpt2_medium"
+
+
+def test_a_portable_module_writes_with_every_backbone(checkout, capsys):
+    for name in ("gpt2_medium", "gpt2", "t5_large"):
+        asked = ["generate", "--backbone", name, "--module", PORTABLE, "--prompt", "def main(", "--tokens", "4"]
+        assert json.loads(said(capsys, *asked, "--json"))["module"] == read_portable(PORTABLE)[1].sha256

@@ -39,7 +39,7 @@ def claim(kind, regime=None, **facts):
 
 ASKED = {
     **{
-        regime: (claim("transfer", regime), TRANSFER)
+        regime: (claim("transfer", regime), {**dict.fromkeys(entry.roles.controls, 0.35), **TRANSFER})
         for regime, entry in REGIMES.items()
         if entry.roles.candidate == KINDS["transfer"].claimed
     },

@@ -9,12 +9,12 @@ from scipy.special import erf
 from scipy.stats import ortho_group
 
 from abi.base.files import sha256_tensors
+from abi.models.load import load_module
 from abi.models.module import (
     CONFIG,
     WEIGHTS,
     AbiModule,
     ModuleConfig,
-    load_module,
     permute_domain_net,
     read_module,
     read_original,

@@ -8,16 +8,19 @@ import yaml
 from made_arms import recipes_of
 
 from abi.base.catalogue import REGIMES
+from abi.base.errors import ConfigError
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 
 ROOT = Path(__file__).parents[2]
 STUDY = Workflow(load("tiny"))
-TRANSFERS = [key for key, claim in STUDY.config.claims.items() if claim.kind == "transfer"]
+EVERY = [key for key, claim in STUDY.config.claims.items() if claim.kind == "transfer"]
+TRANSFERS = [key for key in EVERY if STUDY.claim(key).regime != "zero-text"]
+"""Those that calibrate something."""
 
 
 def of_regime(regime):
-    return [key for key in TRANSFERS if STUDY.claim(key).regime == regime]
+    return [key for key in EVERY if STUDY.claim(key).regime == regime]
 
 
 def jobs(claim, study=STUDY):
@@ -37,7 +40,7 @@ def flat(inputs):
 
 
 def test_every_regime_has_claims():
-    assert all(of_regime(regime) for regime in ("oracle-kd", "few-shot", "general-only"))
+    assert all(of_regime(regime) for regime in ("oracle-kd", "few-shot", "general-only", "zero-text"))
 
 
 @pytest.mark.parametrize("claim", [claim for claim in of_regime("general-only") if STUDY.of(claim).writes()])
@@ -83,6 +86,23 @@ def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a
         }
         more = sum(len(inputs.get(name, ())) for name in ("source", "wrong", "written"))
         assert len(paths(inputs)) == 8 + more
+
+
+@pytest.mark.parametrize("claim", of_regime("zero-text"))
+def test_a_portable_module_moves_with_nothing_of_the_target_but_its_vocabulary(claim):
+    entry, jobs_of = STUDY.claim(claim), STUDY.of(claim)
+    with pytest.raises(ConfigError, match="no calibration"):
+        jobs_of.calibration_input("1-5")
+    inputs = jobs_of.evidence_input("1-3")
+    assert inputs["calibration"] == []
+    assert all(path.startswith(f"results/tiny/modules/{entry.source}/{entry.text}/") for path in inputs["portable"])
+    assert all(path.startswith(f"results/tiny/modules/{entry.source}/sql/") for path in inputs["portable_wrong"])
+    assert inputs["tokens"] == STUDY.tokens(entry.target)
+    first = STUDY.of(entry.of)
+    assert {role: jobs_of.modules()[role] for role in ("oracle", "reference")} == {
+        role: first.modules()[role] for role in ("oracle", "reference")
+    }
+    assert not [path for path in paths(first.alignment_input("1-5")) if "/portable/" in path]
 
 
 @pytest.mark.parametrize("claim", of_regime("few-shot"))

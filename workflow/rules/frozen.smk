@@ -81,6 +81,34 @@ rule write_states:
         "../../scripts/job.py"
 
 
+rule train_portable:
+    """Portable modules of a source, one per seed of the batch, and the controls trained with them (zero-text)."""
+    input:
+        domain="<results>/states/{backbone}/{text}.train.json",
+        domain_tensors=ancient("<results>/states/{backbone}/{text}.train.safetensors"),
+        general=lambda w: WORKFLOW.states(w.backbone, WORKFLOW.general, "train"),
+        head="<results>/heads/{backbone}.safetensors",
+        tokens="<results>/heads/{backbone}.tokens.json",
+    output:
+        manifest="<results>/modules/{backbone}/{text}/portable/portable/{batch}.json",
+        folder=directory("<results>/modules/{backbone}/{text}/portable/portable/{batch}"),
+    log:
+        "<logs>/train_portable/{backbone}.{text}.{batch}.log",
+    benchmark:
+        "<benchmarks>/train_portable/{backbone}.{text}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("train_portable", "threads")
+    resources:
+        **resources_of("train_portable", "mem_mb", "runtime", "gpu"),
+    params:
+        spec=lambda w: WORKFLOW.portable_spec(w.text, w.batch),
+        code=code("train_portable"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/job.py"
+
+
 rule train_modules:
     """Native modules of one shape and role (source, oracle, reference), one per seed of the batch."""
     input:
@@ -94,6 +122,8 @@ rule train_modules:
         "<logs>/train_modules/{backbone}.{text}.{shape}.{role}.{batch}.log",
     benchmark:
         "<benchmarks>/train_modules/{backbone}.{text}.{shape}.{role}.{batch}.tsv"
+    wildcard_constraints:
+        role="source|oracle|reference",
     conda:
         "../../envs/abi.yaml"
     threads: resource("train_modules", "threads")

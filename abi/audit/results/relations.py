@@ -174,7 +174,7 @@ def _check_repeated(checks: Checks, file: ResultFile, result: Result, spec: Judg
         "source_model": claim.source,
         "target_model": claim.target,
         "domain_steps": spec.training_steps,
-        "calibration_steps": spec.budget.steps_of("module"),
+        "calibration_steps": spec.calibration_steps,
         "ppl_native": ppl[UNFITTED]["oracle"]["domain"],
         "ppl_calibrated": ppl[claim.fit][arm]["domain"],
         "ppl_raw": ppl[UNFITTED]["raw"]["domain"],
@@ -188,8 +188,8 @@ def _check_repeated(checks: Checks, file: ResultFile, result: Result, spec: Judg
 @_part
 def _check_training(checks: Checks, file: ResultFile, result: Result, spec: JudgeClaim) -> None:
     """Check the steps of every fitted arm: those of the budget, other ones in a variant, none in closed form."""
-    steps, variants = spec.budget.steps_of("module"), spec.budget.variants
-    of_fit = {name: variants[name].steps or steps for name in spec.claim.variants} | {spec.claim.fit: steps}
+    steps = spec.calibration_steps
+    of_fit = {name: change.steps or steps for name, change in spec.changes.items()} | {spec.claim.fit: steps}
     for i, row in enumerate(result.training):
         checks.equal(f"training/{i}/steps", row.steps, of_fit.get(row.fit, 0), "the budget")
         if "phase_floors" in file.document["training"][i]:
@@ -208,7 +208,8 @@ def _check_curves(checks: Checks, file: ResultFile, result: Result, spec: JudgeC
         for j, line in enumerate(curve.series):
             leaf, figure = f"curves/{i}/series/{j}", own[line.name].domain["bits_per_byte"].mean
             mean = sum(value or 0.0 for value in line.y) / len(line.y)
-            checks.equal(f"{leaf}/x", line.x, [float(n) for n in spec.budget.windows or []], "the budget")
+            windows = [] if spec.budget is None else spec.budget.windows or []
+            checks.equal(f"{leaf}/x", line.x, [float(n) for n in windows], "the budget")
             good = math.isclose(mean, figure, rel_tol=1e-9)
             checks.holds(f"{leaf}/y", good, f"{mean} is their mean, the arm's is {figure}")
 

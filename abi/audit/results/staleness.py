@@ -9,6 +9,7 @@ from abi.base.files import ROOT, Json, parse_file, sha256_file
 from abi.base.job import code_of, step_of
 from abi.base.typed import Provenance
 from abi.judge.results import read_result
+from abi.plan.kinds.base import PORTABLE
 from abi.plan.workflow import Workflow
 
 SPECS: dict[str, Callable[[Workflow, str, Sequence[str], str], dict[str, Json]]] = {
@@ -21,7 +22,11 @@ SPECS: dict[str, Callable[[Workflow, str, Sequence[str], str], dict[str, Json]]]
     "alignments": lambda study, claim, parts, batch: study.of(parts[1]).alignment_spec(batch),
     "calibration": lambda study, claim, _, batch: study.of(claim).calibration_spec(batch),
     "lora": lambda study, claim, _, batch: study.of(claim).lora_spec(batch),
-    "modules": lambda study, claim, parts, batch: study.module_spec(parts[2], parts[3], parts[4], batch),
+    "modules": lambda study, claim, parts, batch: (
+        study.portable_spec(parts[2], batch)
+        if parts[3:5] == PORTABLE
+        else study.module_spec(parts[2], parts[3], parts[4], batch)
+    ),
     "backbones": lambda study, claim, _, batch: study.backbone_spec(batch),
 }
 """Folder under results/<scale> -> the spec of now of a manifest there, by claim, its place and its batch."""

@@ -94,7 +94,7 @@ def placebo_unmoved(arms: Sequence[ArmEntry], regime: str, modules: Mapping[str,
 def curves_of(spec: JudgeClaim, evidence: pd.DataFrame, fits: Mapping[str, Fit]) -> list[Curve]:
     """Return the curves of a transfer in its regime: a ladder of windows, or a ladder of steps (one fit makes none)."""
     regime, steps = REGIMES[spec.claim.regime], steps_of(spec)
-    if not regime.closed_form:
+    if regime.ladder:
         found = [windows_curve(evidence, spec.claim.fit, spec.protocol.criteria)]
     elif not regime.has_control and len(steps) > 1:
         found = [steps_curve(fits, steps), lead_curve(fits, steps)]
@@ -105,9 +105,8 @@ def curves_of(spec: JudgeClaim, evidence: pd.DataFrame, fits: Mapping[str, Fit])
 
 def steps_of(spec: JudgeClaim) -> dict[str, int]:
     """Return fit -> steps of the fits that differ in steps alone, fewest first; the closed form has none."""
-    found: dict[str, int] = {spec.claim.fit: spec.budget.steps_of("module")}
-    for name in spec.claim.variants:
-        change = spec.budget.variants[name]
+    found: dict[str, int] = {spec.claim.fit: spec.calibration_steps}
+    for name, change in spec.changes.items():
         if change.model_fields_set == {"steps"} and change.steps is not None:
             found[name] = change.steps
     ladder = {CLOSED_FORM: 0, **found} if len(found) > 1 else found

@@ -1,8 +1,10 @@
 """Claims with arms of their own: a transfer, in one regime or several, and a reconstruction."""
 
 from abi.base.catalogue import ARMS, LORA, ORACLE, REFERENCE, REGIMES, WRONG_DOMAIN
+from abi.base.errors import ConfigError
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import (
+    PORTABLE,
     FittedClaim,
     GivenReconstruction,
     GivenTransfer,
@@ -25,12 +27,18 @@ class OfFitted(Planned[FittedClaim]):
         """Return the seeds of a batch that only the closed form has."""
         return [seed for seed in seeds_of(batch) if seed > self.config.seeds(self.id)]
 
+    @property
+    def fit(self) -> FitSection:
+        """The section of the scale that gives the claim's fit its budget."""
+        assert self.claim.fit != "portable"
+        return self.scale.calibration[self.claim.fit]
+
     def budget(self, *, lora: bool = False) -> FitSection:
         """Return the budget of the fit with the phases of `lora` alone or of every other form.
 
         What a scaling law looks at (`budgets`) stays out: no fit of a claim reads it, so no edit of it reruns one.
         """
-        plain = self.scale.calibration[self.claim.fit].plain()
+        plain = self.fit.plain()
         plain.pop("budgets", None)
         plain["phases"] = {form: phases for form, phases in plain["phases"].items() if (form == LORA) == lora}
         return FitSection.model_validate(plain)
@@ -148,10 +156,14 @@ class OfFitted(Planned[FittedClaim]):
             **self.study.verdict_facts(self.id),
             claim=ArmsClaim(**self.claim.given(*said)),
             backbones=Pair.model_validate(backbones),
-            budget=self.budget(),
+            budget=self.judged_budget(),
             d_abi=module.d_abi,
             training_steps=sum(phase.steps for phase in module.training.phases),
         ).plain()
+
+    def judged_budget(self) -> FitSection | None:
+        """Return the budget a verdict names, none where nothing is calibrated."""
+        return self.budget()
 
     def verdict_input(self) -> Inputs:
         """Return evidence and draws, their manifests, and those that say what modules and arms are."""
@@ -172,7 +184,11 @@ class OfFitted(Planned[FittedClaim]):
         for role, backbone in claim.roles.items():
             faults.known(backbone, scale.backbones, f"{where}.{role}", f"backbone of scale {scale.scale}")
         faults.known(claim.text, scale.texts, f"{where}.text", f"text of scale {scale.scale}")
-        if faults.known(claim.fit, scale.calibration, f"{where}.fit", f"calibration of scale {scale.scale}"):
+        if claim.wrong_text is not None:
+            faults.known(claim.wrong_text, scale.texts, f"{where}.wrong_text", f"text of scale {scale.scale}")
+        if claim.fit != "portable" and faults.known(
+            claim.fit, scale.calibration, f"{where}.fit", f"calibration of scale {scale.scale}"
+        ):
             cls.check_fit(claim, scale.calibration[claim.fit], where, faults)
         for key, shape in (("module", claim.module), ("reference_module", claim.reference_module)):
             for backbone in dict.fromkeys(claim.roles.values()) if shape is not None else ():
@@ -202,8 +218,13 @@ class OfTransfer(OfFitted):
             "reference": (claim.target, claim.text, claim.module, "reference"),
         }
         if WRONG_DOMAIN in claim.arms:
-            found["wrong"] = (claim.source, self.study.general, claim.module, "source")
+            found["wrong"] = (claim.source, claim.wrong_text or self.study.general, claim.module, "source")
         return found
+
+    @classmethod
+    def jobs_of(cls, claim: FittedClaim) -> type[Planned[FittedClaim]]:
+        """Return what knows the jobs of a transfer in its regime."""
+        return OfZeroText if claim.regime == "zero-text" else cls
 
     # the alignment, which all regimes of a claim share
 
@@ -219,7 +240,11 @@ class OfTransfer(OfFitted):
         return {
             "source_states": study.states(self.claim.source, settings.text, settings.split),
             "target_states": study.states(self.claim.target, settings.text, settings.split),
-            **{role: study.module_manifests(of, batch) for role, of in needed.items() if role != REFERENCE},
+            **{
+                role: study.module_manifests(of, batch)
+                for role, of in needed.items()
+                if role != REFERENCE and of[2:] != PORTABLE
+            },
         }
 
     def alignments(self, batch: str | None = None) -> list[str]:
@@ -246,11 +271,11 @@ class OfTransfer(OfFitted):
 
     def writes(self) -> bool:
         """Return whether a variant's lesson is on text that the source writes."""
-        return bool(written_variants(self.claim, self.scale.calibration[self.claim.fit]))
+        return bool(written_variants(self.claim, self.fit))
 
     def written_spec(self, batch: str) -> Plain:
         """What the text that a batch of source modules writes, and the states on it, depend on."""
-        written, study = self.scale.calibration[self.claim.fit].written, self.study
+        written, study = self.fit.written, self.study
         states = {role: study.states_spec(name, study.general) for role, name in self.claim.roles.items()}
         about = (written.given() if written else {}) | {"seeds": seeds_of(batch)} | states
         return WriteLessonText.model_validate(about).plain()
@@ -282,6 +307,7 @@ class OfTransfer(OfFitted):
                 sees=section.sees,
                 record=recorded(claim if own else None, key),
                 arms=list(dict.fromkeys([*section.arms, *claim.extra_arms.get(regime, [])])),
+                wrong_text=section.wrong_text,
                 variants=list(claim.variants.get(regime, [])),
             )
         return found
@@ -318,6 +344,37 @@ class OfTransfer(OfFitted):
                 faults.tell(f"{section}: variant {variant!r} needs `written`; add it")
             if source is not None and source.window.prefix:
                 faults.tell(f"{at} needs a decoder that writes, and {claim.source} is an encoder-decoder; take it out")
+
+
+class OfZeroText(OfTransfer):
+    """What the jobs of a transfer depend on where the source's portable module is placed on the target as it is."""
+
+    def modules(self) -> dict[str, Needed]:
+        """Return the source's portable modules of the domain and of another text, the target's oracle and reference."""
+        claim = self.claim
+        wrong = claim.wrong_text or self.study.general
+        placed: dict[str, Needed] = {"portable": (claim.source, claim.text, *PORTABLE)}
+        own = {role: of for role, of in super().modules().items() if of[0] == claim.target}
+        return own | placed | {"portable_wrong": (claim.source, wrong, *PORTABLE)}
+
+    def calibration_input(self, batch: str) -> Inputs:
+        """Raise ConfigError: nothing is calibrated."""
+        raise ConfigError(f"{self.id}: a portable module is placed as it is; there is no calibration to ask for")
+
+    def calibration_files(self, batch: str) -> list[str]:
+        """Return nothing: nothing is calibrated."""
+        return []
+
+    def judged_budget(self) -> None:
+        """Return none: nothing is fitted on the target."""
+
+    def writes(self) -> bool:
+        """Return False: there is no lesson."""
+        return False
+
+    def evidence_input(self, batch: str) -> Inputs:
+        """Return also the vocabulary of the target, on which portable modules are placed."""
+        return {**super().evidence_input(batch), "tokens": self.study.tokens(self.claim.target)}
 
 
 class OfReconstruction(OfFitted):

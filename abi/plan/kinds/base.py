@@ -4,7 +4,7 @@ A file of this folder names kinds of claims in `PLANNED`: kind -> the model of a
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import Field
 
@@ -21,7 +21,9 @@ Plain = dict[str, Any]
 Inputs = dict[str, str | list[str]]
 Needed = tuple[str, str, str, str]
 """A trained module: backbone, text, shape, role."""
-Measured = Literal["oracle-kd", "few-shot", "general-only"]
+PORTABLE = ("portable", "portable")
+"""Shape and role of portable modules, of which a scale has one shape."""
+Measured = Literal["oracle-kd", "few-shot", "general-only", "zero-text"]
 """The regimes of a transfer."""
 ArmNames = Annotated[list[str], Field(min_length=2, json_schema_extra=UNIQUE), Once]
 ClaimId = Annotated[str, Field(pattern="^[a-z][a-z0-9_]+$")]
@@ -33,10 +35,12 @@ class RegimeSection(Typed):
 
     sees: Annotated[str, Field(min_length=10)]
     """what the target side sees"""
-    fit: Literal["kd", "ce", "matched"]
-    """how arms are fitted; a closed form is reported beside kd and matched"""
+    fit: Literal["kd", "ce", "matched", "portable"]
+    """how arms are fitted; a closed form is reported beside kd and matched; portable modules are not fitted there"""
     arms: ArmNames
     """arms every transfer gets (protocol section 2)"""
+    wrong_text: str | None = None
+    """text of the arm `wrong-domain`, one that has something to learn; the general text if absent"""
 
 
 class Regimes(Typed):
@@ -45,10 +49,12 @@ class Regimes(Typed):
     oracle_kd: Annotated[RegimeSection, Field(alias="oracle-kd")]
     few_shot: Annotated[RegimeSection, Field(alias="few-shot")]
     general_only: Annotated[RegimeSection, Field(alias="general-only")]
+    zero_text: Annotated[RegimeSection, Field(alias="zero-text")]
 
     def every(self) -> dict[Measured, RegimeSection]:
         """Return regime -> section."""
-        return {"oracle-kd": self.oracle_kd, "few-shot": self.few_shot, "general-only": self.general_only}
+        sections = self.oracle_kd, self.few_shot, self.general_only, self.zero_text
+        return dict(zip(get_args(Measured), sections, strict=True))
 
 
 class Claims(Typed):
@@ -109,6 +115,7 @@ class FittedClaim(ArmsClaim):
     seeds: SeedCount
     closed_form_seeds: SeedCount | None = None
     reference_module: str | None = None
+    wrong_text: str | None = None
 
     @property
     def roles(self) -> dict[str, str]:
@@ -138,6 +145,11 @@ class Planned(Generic[C]):
     def said(self) -> C:
         """Return what a verdict repeats of the claim: everything but which scales can run it."""
         return type(self.claim)(**{key: value for key, value in self.claim.given().items() if key != "scales"})
+
+    @classmethod
+    def jobs_of(cls, claim: C) -> "type[Planned[C]]":
+        """Return what knows the jobs of a claim of this kind."""
+        return cls
 
     @classmethod
     def entries(cls, claim_id: str, claim: Any, regimes: Regimes) -> dict[str, Any]:

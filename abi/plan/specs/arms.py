@@ -9,7 +9,10 @@ from abi.base.typed import Count, Typed
 from abi.plan.specs.models import Shape, WriteStates
 from abi.plan.specs.shared import UNIQUE, BatchOf, Fraction, Once, Phases, Positive, Rate, Seeds, Warmup, WeightDecay
 
-FitName = Literal["kd", "ce", "matched", "correction-mse"]
+BudgetName = Literal["kd", "ce", "matched", "correction-mse"]
+"""Fits that a scale gives a budget."""
+FitName = BudgetName | Literal["portable"]
+"""How the arms of a claim come about; portable modules are placed as they are."""
 Form = Literal["module", "linear", "bias", "lora"]
 
 
@@ -125,7 +128,7 @@ class Fitting(Typed):
     """What every fit of arms for a batch of seeds depends on."""
 
     regime: Regime
-    fit: FitName
+    fit: BudgetName
     budget: FitSection
     module: Shape
     seeds: Seeds

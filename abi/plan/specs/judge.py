@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from abi.base.catalogue import Regime
 from abi.base.typed import Sha256, Typed
-from abi.plan.specs.arms import FitName, FitSection
+from abi.plan.specs.arms import FitName, FitSection, VariantSection
 from abi.plan.specs.models import BuildBackbone
 from abi.plan.specs.shared import Names, Positive, Rate
 from abi.plan.specs.studies import UpdateSection
@@ -223,9 +223,21 @@ class JudgeClaim(Judging):
 
     claim: ArmsClaim
     backbones: Pair
-    budget: FitSection
+    budget: FitSection | None
+    """of the fits; none where nothing is calibrated"""
     d_abi: Positive
     training_steps: Positive
+
+    @property
+    def calibration_steps(self) -> int:
+        """Steps of the deciding fit, none where nothing is calibrated."""
+        return 0 if self.budget is None else self.budget.steps_of("module")
+
+    @property
+    def changes(self) -> dict[str, VariantSection]:
+        """Variant of the fit -> what it changes."""
+        variants = {} if self.budget is None else self.budget.variants
+        return {name: variants[name] for name in self.claim.variants if name in variants}
 
 
 class JudgeStudy(Judging):

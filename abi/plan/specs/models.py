@@ -137,6 +137,38 @@ class ModuleSection(Shape):
     training: Training
 
 
+class PortableSection(Typed):
+    """Shape and training of portable modules, which read the text and write on strings."""
+
+    d_abi: Positive
+    """width A of the ABI space"""
+    expansion: Positive = 4
+    """hidden width of the domain net over A"""
+    context: Positive
+    """bytes of the text it reads"""
+    byte_width: Positive
+    """numbers per byte"""
+    coarser: Count
+    """coarser vocabularies it is also asked of"""
+    harm: Annotated[float, Field(ge=0)]
+    """weight of the change of general text, KL in nats"""
+    batch: Annotated[int, Field(ge=2)]
+    """positions of domain text per step; a quarter as many of general text"""
+    phases: Phases
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW weight decay"""
+
+
+class TrainPortable(Typed):
+    """What the portable modules of a batch of seeds depend on."""
+
+    portable: PortableSection
+    text: str
+    seeds: Seeds
+    controls: bool
+    """whether the controls of `transferred` are trained too; a wrong domain needs none"""
+
+
 class TrainModules(Typed):
     """What the native modules of a batch of seeds depend on."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from abi.base.typed import Typed
-from abi.plan.specs.arms import EvaluationSection, FitName, Looks
+from abi.plan.specs.arms import BudgetName, EvaluationSection, Looks
 from abi.plan.specs.models import Shape
 from abi.plan.specs.shared import BatchOf, Fraction, Names, Phases, Positive, Rate, Seeds, WeightDecay, Window
 
@@ -104,7 +104,7 @@ class LawEvidence(StudyEvidence):
 
     kind: Literal["scaling_law"]
     updates: list[str]
-    fit: FitName
+    fit: BudgetName
     budget: LawBudget
 
 

@@ -1,0 +1,154 @@
+"""How portable modules are trained, on their source: cross-entropy on domain text, and no change of general text.
+
+Most steps are asked of a *coarser vocabulary* than the source's: some anchors are left out, and a token counts as the
+longest anchor left that it begins with. So the shift of `re` means something even where `return` is a token, as it must
+on a target whose vocabulary lacks `return`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from abi.base.catalogue import BIAS
+from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
+from abi.models.module import derive_seed
+from abi.models.portable import PortableModule, Vocabulary
+from abi.models.states import Head, States
+
+GENERAL = 4
+"""Positions of domain text to one of general text: what must not change is said sooner than what must."""
+COARSER = 0.75
+"""Share of the steps that are asked of a coarser vocabulary."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """Some positions: final states `[P, D]`, targets `[P]`, last bytes of the text `[P, K]`."""
+
+    final: Tensor
+    targets: Tensor
+    contexts: Tensor
+
+
+class Positions:
+    """All positions of a store of states, each by itself; what is not asked for stays on the disk."""
+
+    def __init__(self, states: States, vocabulary: Vocabulary, context: int) -> None:
+        self.states = states.by_position()
+        self.contexts = vocabulary.contexts_of(states, slice(None), context).flatten(0, 1)
+
+    def at(self, rows: Tensor) -> Read:
+        """Return some of them."""
+        final, targets = self.states.final(rows), self.states.targets(rows)
+        return Read(final.squeeze(1), targets.squeeze(1), self.contexts[rows])
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the portable modules of a source are trained on.
+
+    Args: anchor_of: what a token counts as in the source's own vocabulary and in coarser ones, `[1 + n, V]`; S for a
+        token that begins with no anchor. harm: weight of the change of general text.
+    """
+
+    head: Head
+    domain: Positions
+    general: Positions
+    anchor_of: Tensor
+    harm: float
+
+
+def coarser(anchors: Sequence[str], vocabulary: Vocabulary, n: int, seed: int) -> Tensor:
+    """Return what tokens count as, `[1 + n, V]`: with all anchors, and with n draws of a half to all of them.
+
+    Single bytes always stay, so that hardly a token begins with none.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    short = torch.tensor([len(anchor) == 1 for anchor in anchors])
+    maps = [vocabulary.longest(anchors)]
+    for _ in range(n):
+        share = 0.5 + 0.5 * torch.rand(1, generator=generator)
+        kept = (short | (torch.rand(len(anchors), generator=generator) < share)).nonzero().flatten()
+        known = vocabulary.longest([anchors[i] for i in kept.tolist()])
+        maps.append(torch.cat([kept, torch.tensor([len(anchors)])])[known])
+    return torch.stack(maps)
+
+
+def trainable(module: PortableModule, name: str) -> dict[str, Tensor]:
+    """Return what of a module trains: everything, or of `bias` the constant shift that a module without input makes."""
+    parameters: dict[str, Tensor] = dict(module.named_parameters())
+    if name != BIAS:
+        return parameters
+    with torch.no_grad():
+        module.context_in.weight.zero_()
+        module.abi_ln.bias.fill_(1.0)  # the writer begins at zero: from two zeros nothing is learned
+    return {key: parameters[key] for key in ("abi_ln.bias", "proj_out.weight")}
+
+
+def fit_portable(
+    modules: Mapping[str, PortableModule],
+    lesson: Lesson,
+    schedule: Schedule,
+    *,
+    batch: int,
+    seed: int,
+    checkpoint: Path | None = None,
+) -> dict[str, Trained]:
+    """Train the portable modules of a seed in step with each other; return the course of each.
+
+    Args: batch: positions of domain text a step reads; it reads a quarter as many of general text.
+    Raises: TamperError: a frozen part changed; DataError: less text than a batch.
+    """
+    members = []
+    for name, module in modules.items():
+        parameters = trainable(module, name)
+        frozen: dict[str, Tensor] = {key: p for key, p in module.named_parameters() if key not in parameters}
+        members.append(Member(f"{name} seed {seed}", parameters, schedule, frozen | {"head": lesson.head.weight}))
+    domain = BatchOrder(len(lesson.domain), batch, derive_seed("portable", "domain", seed), "positions")
+    general = BatchOrder(
+        len(lesson.general), max(1, batch // GENERAL), derive_seed("portable", "general", seed), "positions"
+    )
+
+    def losses(step: int) -> list[Tensor]:
+        own = derive_seed("portable", "vocabulary", seed, step)
+        texts = lesson.domain.at(domain[step]), lesson.general.at(general[step])
+        return losses_of(list(modules.values()), lesson, *texts, anchor_of=_drawn(lesson.anchor_of, own))
+
+    trained = fit_together(losses, members, checkpoint=checkpoint)
+    for module in modules.values():
+        module.requires_grad_(False)
+    return dict(zip(modules, trained, strict=True))
+
+
+def _drawn(anchor_of: Tensor, seed: int) -> Tensor:
+    """Return the source's own vocabulary `[V]`, or a coarser one."""
+    generator = torch.Generator().manual_seed(seed)
+    use_own = float(torch.rand(1, generator=generator)) >= COARSER or len(anchor_of) == 1
+    return anchor_of[0 if use_own else int(torch.randint(1, len(anchor_of), (1,), generator=generator))]
+
+
+def losses_of(
+    modules: Sequence[PortableModule], lesson: Lesson, domain: Read, general: Read, *, anchor_of: Tensor
+) -> list[Tensor]:
+    """Return the loss of every module, a mean over positions, in nats: CE on domain text plus `harm` times KL(plain,
+    moved) on general text.
+
+    Args: anchor_of: what tokens count as, `[V]`; what must be predicted is the anchor of the target.
+    """
+    plain = torch.log_softmax(lesson.head.logits(torch.cat([domain.final, general.final])), -1)
+    contexts, n = torch.cat([domain.contexts, general.contexts]), len(domain.targets)
+    wanted = anchor_of == anchor_of[domain.targets].unsqueeze(1)
+    losses = []
+    for module in modules:
+        shift = torch.nn.functional.pad(module(contexts), (0, 1)).index_select(1, anchor_of)
+        moved = torch.log_softmax(plain + shift, -1)
+        cross_entropy = -torch.logsumexp(moved[:n].masked_fill(~wanted, -torch.inf), 1).mean()
+        change = (plain[n:].exp() * (plain[n:] - moved[n:])).sum(1).mean()
+        losses.append(cross_entropy + lesson.harm * change)
+    return losses

@@ -1,0 +1,29 @@
+"""The module of a folder or a checkpoint, of whatever shape it is."""
+
+from pathlib import Path
+
+from abi.base.errors import DataError
+from abi.base.files import parse_file
+from abi.base.manifests import ModuleManifest
+from abi.base.portable_manifests import PortableManifest
+from abi.models.module import CONFIG, AbiModule, read_module, read_original
+from abi.models.portable import PortableModule, read_portable
+from abi.models.states import read_tensors
+
+Loaded = tuple[AbiModule, ModuleManifest | None] | tuple[PortableModule, PortableManifest]
+
+
+def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> Loaded:
+    """Return a module and its manifest: a folder of abi, or a checkpoint of the original (safetensors), without one.
+
+    Args: taps: the hidden states a checkpoint of the original reads, where it does not say (`read_original`).
+    Raises: DataError: as `read_module`, `read_portable` and `read_original`, or a file of another form; nothing is
+        unpickled.
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise DataError(f"{path}: is no safetensors file, and abi unpickles nothing; convert the checkpoint first")
+        return read_original(read_tensors(path)[0], taps, str(path)), None
+    about = parse_file(path / CONFIG)
+    return read_portable(path) if about.get("format") == PortableManifest.named() else read_module(path)

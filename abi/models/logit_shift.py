@@ -1,0 +1,114 @@
+"""Portable modules on a live backbone: hooks that add their shift to the logits, also while generating.
+
+A portable module reads the text, and with a cache of keys and values the model is given only its last token. `generate`
+of transformers hands the whole ids of every row to `prepare_inputs_for_generation` at every step, after beams were
+reordered; they are noted there. So batches, beams and caches need nothing of their own.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abi.base.errors import DataError
+from abi.models.backbone import Backbone
+from abi.models.portable import Placed, PortableModule, Vocabulary
+from abi.models.tokenizers import spellings
+
+LEAST_SHARE = 0.1
+"""Share of the tokens that must begin with an anchor."""
+
+
+def vocabulary_of(backbone: Backbone) -> Vocabulary:
+    """Return the vocabulary of a backbone, one spelling per row of its head."""
+    rows = backbone.model.get_output_embeddings().weight.shape[0]
+    return Vocabulary(spellings(backbone.tokenizer, rows))
+
+
+def check_vocabulary(backbone: Backbone, module: PortableModule) -> None:
+    """Raise DataError where hardly a token of a backbone begins with an anchor of a portable module."""
+    placed = Placed(module, vocabulary_of(backbone))
+    spelled = sum(map(bool, placed.vocabulary.spellings))
+    written = int((placed.anchor_of < len(module.config.anchors)).sum())
+    if written < LEAST_SHARE * spelled:
+        raise DataError(
+            f"inference: {written} of {spelled} tokens of {type(backbone.model).__name__} begin with an anchor of the "
+            "portable module; its strings are not those of this vocabulary"
+        )
+
+
+class LogitShift:
+    """The hooks of some portable modules on a backbone.
+
+    Args: parts: (module, weight) pairs; the shift is their weighted sum `[B, T, V]`.
+    """
+
+    def __init__(self, backbone: Backbone, parts: list[tuple[PortableModule, float]]) -> None:
+        vocabulary = vocabulary_of(backbone)
+        self.parts = [(Placed(module, vocabulary), weight) for module, weight in parts]
+        self.model = backbone.model
+        self.encoder_decoder = backbone.is_encoder_decoder
+        self.text: Tensor | None = None
+        """All ids `[B, L]` of the step that `generate` prepares."""
+        self.asked: Tensor | None = None
+        """What the encoder was last given."""
+        self.handles = [self.model.register_forward_hook(self, with_kwargs=True)]
+        if self.encoder_decoder:
+            encoder = self.model.get_encoder()
+            self.handles.append(encoder.register_forward_pre_hook(self._note, with_kwargs=True))
+        self.model.prepare_inputs_for_generation = self._preparing(self.model.prepare_inputs_for_generation)
+
+    def _preparing(self, own: Any) -> Any:
+        """Return the model's preparation of a step, which also notes the whole ids."""
+
+        def prepare(input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.text = input_ids
+            return own(input_ids, *args, **kwargs)
+
+        return prepare
+
+    def _note(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.asked = args[0] if args else kwargs.get("input_ids")
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Return the model's output with shifted logits; they may be of the last positions only.
+
+        Raises: DataError: the text before the given tokens is not known, or the model was asked for its loss.
+        """
+        logits: Tensor = output.logits
+        if getattr(output, "loss", None) is not None:
+            raise DataError("inference: with a portable module attached, take the loss from the logits, not by labels")
+        ids, total = self._read(args, kwargs), torch.zeros(())
+        for placed, weight in self.parts:
+            total = total + weight * placed.shift(ids)[:, -logits.shape[1] :]
+        output.logits = logits + total.to(logits.dtype)
+        return output
+
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Return the ids `[B, L]` of everything each row has read."""
+        given = kwargs.get("decoder_input_ids" if self.encoder_decoder else "input_ids")
+        given = args[0] if given is None and args and not self.encoder_decoder else given
+        if given is None:
+            raise DataError("inference: a portable module reads the text; give the model ids, not embeddings")
+        text, self.text = self.text, None
+        if text is None:
+            cache = kwargs.get("past_key_values")
+            if cache is not None and cache.get_seq_length() > 0:
+                raise DataError(
+                    "inference: the text before these ids lies in a cache, and a portable module reads the text; "
+                    "give all ids, or use `generate`"
+                )
+            text = given
+        if not self.encoder_decoder:
+            return text
+        if self.asked is None:
+            raise DataError("inference: a portable module reads what the encoder was given; give it ids")
+        asked = self.asked.repeat_interleave(len(text) // len(self.asked), 0)
+        return torch.cat([asked, text], 1)
+
+    def remove(self) -> None:
+        """Take every hook off."""
+        while self.handles:
+            self.handles.pop().remove()
+        self.model.__dict__.pop("prepare_inputs_for_generation", None)

@@ -1,0 +1,56 @@
+"""Step train_portable: portable modules of a source and the controls trained with them, one of each per seed."""
+
+from pathlib import Path
+
+from abi.arms.portable_fit import Lesson, Positions, coarser, fit_portable
+from abi.base.catalogue import BIAS, NO_DOMAIN, TRANSFERRED
+from abi.base.job import InputFiles, Job, OutputFiles
+from abi.base.manifests import TokensManifest
+from abi.base.portable_manifests import PortableEntry, PortableFacts, PortablesManifest
+from abi.models.loop import Schedule
+from abi.models.module import derive_seed
+from abi.models.portable import PortableConfig, PortableModule, Vocabulary, save_portable, without_net
+from abi.models.saved import check_backbone, read_head, read_states
+from abi.plan.specs.models import TrainPortable as Spec
+
+
+def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
+    """Write `manifest` and beside it a folder per seed, with a module folder per arm that is made of it."""
+    spec, shape = job.spec, job.spec.portable
+    domain, general = read_states(inputs["domain"], "train"), read_states(inputs["general"], "train")
+    base = domain.manifest.base
+    check_backbone(general, base.base_sha256, "the domain's states")
+    vocabulary = Vocabulary(TokensManifest.read(inputs["tokens"]).spellings)
+    anchors, head = vocabulary.strings, read_head(inputs["head"], domain)
+    lesson = Lesson(
+        head,
+        Positions(domain, vocabulary, shape.context),
+        Positions(general, vocabulary, shape.context),
+        coarser(anchors, vocabulary, shape.coarser, derive_seed("coarser")),
+        shape.harm,
+    )
+    config = PortableConfig(anchors, shape.d_abi, shape.expansion, shape.context, shape.byte_width)
+    controls = {NO_DOMAIN: without_net(config), BIAS: without_net(config)} if spec.controls else {}
+    configs = {TRANSFERRED: config, **controls}
+    schedule = Schedule.given(shape.phases, shape.weight_decay)
+    folder, entries = Path(outputs["folder"]), []
+    for seed in spec.seeds:
+        own = derive_seed("portable", seed)
+        modules = {name: PortableModule(config, own) for name, config in configs.items()}
+        checkpoint = job.scratch / f"{seed}.safetensors"
+        trained = fit_portable(modules, lesson, schedule, batch=shape.batch, seed=seed, checkpoint=checkpoint)
+        for name, module in modules.items():
+            place = f"seed{seed}/{name}"
+            facts = PortableFacts(**dict(base), name=name, text=spec.text, seed=seed)
+            entry = PortableEntry(
+                arm=name,
+                seed=seed,
+                folder=place,
+                sha256=save_portable(module, folder / place, facts),
+                steps=schedule.steps,
+                final_loss=trained[name].last_loss(),
+                elapsed_s=round(trained[name].elapsed_s, 2),
+                n_parameters=sum(p.numel() for p in module.parameters()),
+            )
+            entries.append(entry)
+    PortablesManifest(modules=entries, provenance=job.provenance()).write(outputs["manifest"])
