@@ -10,10 +10,12 @@ export ABI_WARM ?= 1
 .PHONY: reproduce reproduce-all test quick lint setup verify smoke lock docs clean
 
 reproduce: $(READY)  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
+	@$(BIN)/abi status headline --scale $(SCALE) --mend
 	$(BIN)/snakemake --config scale=$(SCALE) -- headline
 	@cat results/$(SCALE)/headline.txt
 
 reproduce-all: $(READY)  ## environment + the whole DAG: every claim in every regime, and the summary
+	@$(BIN)/abi status --scale $(SCALE) --mend
 	$(BIN)/snakemake --config scale=$(SCALE)
 	@cat results/$(SCALE)/summary.txt
 
@@ -57,4 +59,5 @@ clean:  ## remove what the DAG made at SCALE
 .DEFAULT: # any other word is a claim id
 	@$(MAKE) --no-print-directory setup
 	@$(BIN)/abi check --scale $(SCALE) --claim $@
+	@$(BIN)/abi status $@ --scale $(SCALE) --mend
 	$(BIN)/snakemake --config scale=$(SCALE) -- $@

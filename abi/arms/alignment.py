@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from abi.base.errors import AlignmentError
-from abi.base.manifests import AlignmentFigures
+from abi.base.manifests import AlignmentFigures, AlignmentManifest
 from abi.models.states import States, read_tensors
 
 log = logging.getLogger("abi")
@@ -136,15 +136,25 @@ def _flat(windows: Tensor, position: Tensor, per_window: int) -> Tensor:
     return windows[position // per_window].long() * per_window + position % per_window
 
 
+def orthogonal(rotation: Tensor) -> bool:
+    """Return whether a tensor is a square matrix whose inverse is its transpose, to what float32 can hold."""
+    square = rotation.dim() == 2 and rotation.shape[0] == rotation.shape[1]
+    return square and torch.allclose(rotation @ rotation.T, torch.eye(len(rotation)), atol=1e-4)
+
+
 def read_rotations(manifests: Sequence[str], seed: int) -> dict[str, Tensor]:
     """Return the rotations `[A, A]` of a seed from a redrawn interface: `aligned` to the source's space, `own` to the
     oracle's, and maybe `other` to the wrong domain's.
 
-    Raises: AlignmentError: no manifest holds the seed.
+    Raises: AlignmentError: no manifest holds the seed, or it is none; DataError, TamperError: as `read_tensors`.
     """
     for path in manifests:
-        tensors, _ = read_tensors(Path(path).with_suffix(".safetensors"))
+        promised = AlignmentManifest.read(path).rotations_sha256
+        tensors, _ = read_tensors(Path(path).with_suffix(".safetensors"), promised)
         found = {name: tensors.get(f"{seed}.{name}") for name in ("aligned", "own", "other")}
+        for name, rotation in found.items():
+            if rotation is not None and not orthogonal(rotation):
+                raise AlignmentError(f"{path}: rotation {seed}.{name} is no orthogonal matrix; delete and rebuild them")
         if found["aligned"] is not None and found["own"] is not None:
             return {name: rotation for name, rotation in found.items() if rotation is not None}
     raise AlignmentError(

@@ -17,7 +17,7 @@ from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
 from abi.base.catalogue import ARMS, PERMUTED, RANDOM, Recipe
 from abi.base.errors import ConfigError, DataError, TamperError
 from abi.base.files import sha256_tensors
-from abi.base.manifests import ArmEntry, BaseFacts, FitFigures, ModuleFacts
+from abi.base.manifests import BaseFacts, FitFigures, FittedEntry, ModuleFacts
 from abi.base.names import CLOSED_FORM
 from abi.models.loop import Member, Schedule, Trained
 from abi.models.module import (
@@ -232,7 +232,7 @@ def fit_all(
     text: str,
     checkpoints: Path | None = None,
     closed_only: bool = False,
-) -> list[ArmEntry]:
+) -> list[FittedEntry]:
     """Make, fit and save every arm of a seed, by gradient and in closed form; return one entry per fitted arm.
 
     Every gradient arm of a seed has the same windows in the same order and the same number of steps.
@@ -256,11 +256,10 @@ def fit_all(
         for name, figures in fit_arms(made, task, budget, seed, solved, checkpoints).items():
             arm, place = made[name], f"{fit}/{name}-{draw}"
             facts = ModuleFacts(**dict(base), name=name, role="arm", text=text, seed=seed)
-            save_fitted(arm.model, folder / place, facts)
+            digest = save_fitted(arm.model, folder / place, facts)
             made_of: dict[str, Any] = {"domain_sha256": sha256_tensors(arm.net)} if arm.net else {}
-            entries.append(
-                ArmEntry(arm=name, fit=fit, draw=draw, seed=seed, folder=place, **made_of, **figures.plain())
-            )
+            told: dict[str, Any] = {"arm": name, "fit": fit, "draw": draw, "seed": seed, "sha256": digest}
+            entries.append(FittedEntry(**told, folder=place, **made_of, **figures.plain()))
     return sorted(entries, key=lambda entry: names.index(entry.arm))
 
 

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from abi.base.errors import DataError, TamperError
-from abi.base.files import parse_json, sha256_file, sha256_tensors, write_tensors
-from abi.base.manifests import ModuleFacts
+from abi.base.files import parse_json, sha256_tensors, write_tensors
+from abi.base.manifests import FittedEntry, ModuleFacts, ModuleManifest
 from abi.base.typed import Sha256, Typed
-from abi.models.module import AbiModule, read_module, save_module
-from abi.models.states import Head, States, read_tensors
+from abi.models.module import CONFIG, AbiModule, read_module, save_module
+from abi.models.states import Head, States, finite, read_tensors
 
 ARM_FILE = "arm.safetensors"
 FINALS = "final.safetensors"
@@ -190,15 +190,14 @@ class SimpleArm(Typed):
     base_sha256: Sha256
 
 
-def save_fitted(model: FittableForm, folder: Path, facts: ModuleFacts) -> None:
-    """Write an arm into its folder, as `load_fitted` reads it."""
+def save_fitted(model: FittableForm, folder: Path, facts: ModuleFacts) -> str:
+    """Write an arm into its folder, as `load_fitted` reads it; return the hash of its tensors."""
     if isinstance(model, AbiModule):
-        save_module(model, folder, facts)
-    else:
-        save_simple(model, folder / ARM_FILE, facts.base_sha256)
+        return save_module(model, folder, facts)
+    return save_simple(model, folder / ARM_FILE, facts.base_sha256)
 
 
-def save_simple(model: LinearMap | LogitBias, path: Path, base_sha256: str) -> None:
+def save_simple(model: LinearMap | LogitBias, path: Path, base_sha256: str) -> str:
     """Save a `linear` or `bias` arm as one safetensors file with the hashes of its tensors and of its backbone."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     about = {
@@ -208,6 +207,30 @@ def save_simple(model: LinearMap | LogitBias, path: Path, base_sha256: str) -> N
         "base_sha256": base_sha256,
     }
     write_tensors(path, tensors, {"abi": json.dumps(about)})
+    return sha256_tensors(tensors)
+
+
+def load_entry(manifest: str | Path, entry: FittedEntry, states: States, head: Head) -> FittableForm:
+    """Return the arm of an entry of a calibration, to be evaluated on some states and their head.
+
+    Raises: TamperError: its folder holds another arm than the entry names (name, seed, fit, draw, net or weights);
+        DataError: as `load_fitted`, or what it reads is not stored.
+    """
+    folder = Path(manifest).with_suffix("") / entry.folder
+    model = load_fitted(folder, states.manifest.base_sha256)
+    if entry.folder != entry.place or sha256_tensors(model.state_dict()) != entry.sha256:
+        raise TamperError(f"{folder}: is not the arm {entry.place} of {manifest}; delete both and rebuild them")
+    if isinstance(model, AbiModule):
+        about = ModuleManifest.read(folder / CONFIG)
+        net = sha256_tensors(model.domain_parameters()) if model.domain is not None else None
+        if (about.name, about.seed, net) != (entry.arm, entry.seed, entry.domain_sha256):
+            raise TamperError(f"{folder}: says another name, seed or net than {manifest}; delete both and rebuild them")
+        states.check_taps(model.config.taps, model.config.width, str(folder))
+    elif isinstance(model, LinearMap):
+        states.check_taps(model.taps, len(model.bias), str(folder))
+    elif len(model.logit_bias) != len(head.weight):
+        raise DataError(f"{folder}: is a bias on another vocabulary than the head's; delete it and rebuild it")
+    return model
 
 
 def load_fitted(folder: str | Path, base_sha256: str | None = None) -> FittableForm:
@@ -232,13 +255,16 @@ def _load_simple(path: Path) -> tuple[LinearMap | LogitBias, SimpleArm]:
         if about.arm == "LogitBias":
             model = LogitBias(len(tensors["logit_bias"]))
         else:
-            model = LinearMap(tuple(about.taps), tensors["bias"].shape[0])
+            width = len(tensors["bias"])
+            if min(about.taps) < 0 or tensors["weight"].shape != (width * len(about.taps), width):
+                raise ValueError("another shape than it says")
+            model = LinearMap(tuple(about.taps), width)
         model.load_state_dict(tensors)
-        whole = sha256_tensors(tensors) == about.sha256
+        whole = sha256_tensors(tensors) == about.sha256 and all(map(finite, tensors.values()))
     except (KeyError, RuntimeError, TypeError, ValueError, ValidationError):
         raise DataError(f"{path}: holds no arm of abi; delete its folder and rebuild it") from None
     if not whole:
-        raise DataError(f"{path}: does not match its own hash; delete its folder and rebuild it")
+        raise DataError(f"{path}: does not match its own hash, or is not finite; delete its folder and rebuild it")
     return model, about
 
 
@@ -250,9 +276,7 @@ def load_stored(path: str | Path, sha256: str, scopes: Mapping[str, States], bas
     Raises: DataError: damaged, or of another backbone or other windows than the states; TamperError: not the file
         recorded.
     """
-    tensors, meta = read_tensors(path)
-    if sha256_file(path) != sha256:
-        raise TamperError(f"{path}: is not the file that was recorded; delete its folder and rebuild the arm `lora`")
+    tensors, meta = read_tensors(path, sha256)
     try:
         of: dict[str, str] = parse_json(meta["scopes"])
     except (KeyError, ValueError):
@@ -262,7 +286,9 @@ def load_stored(path: str | Path, sha256: str, scopes: Mapping[str, States], bas
         if states.manifest.base_sha256 != base_sha256:
             raise DataError(f"{path}: is an arm of another backbone than {states.path}; rebuild the arm `lora`")
         key = states.manifest.tensors_sha256
-        if of.get(scope) != key or f"{scope}.final" not in tensors:
+        windows, final = tensors.get(f"{scope}.windows"), tensors.get(f"{scope}.final")
+        of_states = of.get(scope) == key and windows is not None and torch.equal(windows.long(), states.windows)
+        if windows is None or final is None or not of_states or len(final) != len(windows) or not finite(final):
             raise DataError(f"{path}: was not run on the windows of {states.path}; rebuild the arm `lora`")
-        stored[key] = (tensors[f"{scope}.windows"], tensors[f"{scope}.final"])
+        stored[key] = (windows, final)
     return StoredStates(stored, str(path))

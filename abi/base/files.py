@@ -1,9 +1,11 @@
 """Files: hashes, atomic writes, strict JSON (no NaN, no key twice), documents validated against their schema."""
 
+import functools
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from abi.base.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 Json = Any  # whatever a JSON file may hold
+FRESH_NS = 10**8
+"""Age below which a file's times do not tell whether it was written again; their clock ticks every few ms."""
 MANIFEST = "MANIFEST.sha256"
 """Name of the list of hashes in a folder whose files it lists, in the form that `sha256sum -c` reads."""
 
@@ -21,6 +25,29 @@ def sha256_file(path: str | Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_once(path: str | Path) -> str:
+    """Return the hex SHA-256 of a file's bytes, read once per process while inode, size and times of the file stay."""
+    found = os.stat(path)
+    if age_ns(found) < FRESH_NS:
+        return sha256_file(path)  # so young that another write might leave its times as they are
+    return _sha256_of(str(path), identity(found))
+
+
+def identity(found: os.stat_result) -> tuple[int, ...]:
+    """Return what of a file changes when somebody writes to it; no program can set the last, the time of change."""
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def age_ns(found: os.stat_result) -> int:
+    """Return how long ago a file changed, in nanoseconds."""
+    return time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns)
+
+
+@functools.cache
+def _sha256_of(path: str, identity: tuple[int, ...]) -> str:
+    return sha256_file(path)
 
 
 def sha256_json(value: object) -> str:

@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from abi.base.catalogue import REGIMES
 from abi.base.digest import code_digest
 from abi.base.errors import AbiError, ConfigError, TamperError
-from abi.base.files import ROOT, sha256_file, sha256_json
+from abi.base.files import ROOT, sha256_json, sha256_once
 from abi.base.typed import Hardware, Provenance, Typed, fault
 
 VERSIONED = ("torch", "transformers", "peft", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy", "pandas")
@@ -90,21 +90,36 @@ class Job(Generic[S]):
     @functools.cached_property
     def input_hashes(self) -> dict[str, str]:
         """Hashes of the job's input files, computed once."""
-        return {path: sha256_file(path) for path in self.inputs}
+        return {path: sha256_once(path) for path in self.inputs}
 
-    def provenance(self) -> Provenance:
-        """Return what makes a file: rule, spec, code digest, inputs, versions, time, memory, hardware."""
+    def provenance(self, written: Mapping[str, str] | Iterable[str] = ()) -> Provenance:
+        """Return what makes a file: rule, spec, code digest, inputs, versions, time, memory, hardware.
+
+        Args: written: the outputs of the job, of which those that are there by now are hashed.
+        """
+        outputs = files_in(written.values() if isinstance(written, Mapping) else written)
         return Provenance(
             rule=self.rule,
             spec=self.given,
             code=self.code,
             inputs=self.input_hashes,
+            **({"outputs": {path: sha256_once(path) for path in outputs}} if outputs else {}),
             versions=versions(),
             threads=self.threads,
             elapsed_s=round(time.perf_counter() - self.started, 3),
             peak_memory_mb=used()[1],
             hardware=hardware(),
         )
+
+
+def files_in(places: Iterable[str]) -> list[str]:
+    """Return the paths of some files and of all files in some folders; Snakemake's own marks are none of them."""
+    found: list[str] = []
+    for place in map(Path, places):
+        below = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else []
+        found += [str(path) for path in below if path.name != ".snakemake_timestamp"]
+        found += [str(place)] if place.is_file() else []
+    return found
 
 
 def step_of(rule: str) -> str:

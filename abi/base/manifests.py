@@ -8,7 +8,6 @@ from abi.base.typed import Count, Document, Provenance, Sha256, Typed
 
 Positive = Annotated[int, Field(ge=1)]
 Split = Literal["train", "calibration", "test"]
-Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class Shares(Typed):
@@ -68,6 +67,7 @@ class BackboneManifest(Document):
     """Hash of the vocabulary."""
     weights_sha256: Sha256
     files: dict[str, Sha256]
+    """Of every file in its folder."""
     head_scale: float
     """The family's scale of the final state."""
     head_sha256: Sha256
@@ -221,12 +221,24 @@ class ArmEntry(FitFigures):
     domain_sha256: Sha256 | None = None
     folder: str
 
+    @property
+    def place(self) -> str:
+        """The folder that an arm of this name, fit, draw and seed has."""
+        return f"seed{self.seed}/{self.fit}/{self.arm}-{self.draw}"
+
+
+class FittedEntry(ArmEntry):
+    """One arm that was fitted on stored states."""
+
+    sha256: Sha256
+    """Of its tensors."""
+
 
 class CalibrationManifest(Document):
     """calibration/<claim>/<batch>.json."""
 
     kind: ClassVar[str] = "calibration"
-    arms: Annotated[list[ArmEntry], Field(min_length=1)]
+    arms: Annotated[list[FittedEntry], Field(min_length=1)]
     provenance: Provenance
 
 
@@ -288,6 +300,8 @@ class AlignmentManifest(Document):
 
     kind: ClassVar[str] = "alignment"
     alignments: list[AlignmentEntry]
+    rotations_sha256: Sha256
+    """Of the file of rotations."""
     provenance: Provenance
 
 
@@ -350,26 +364,4 @@ class EvidenceManifest(Document):
     kind: ClassVar[str] = "evidence"
     files: EvidenceFiles
     contents: EvidenceContents
-    provenance: Provenance
-
-
-class Sample(Typed):
-    """A text generated after random tokens; `ratio`: perplexity of its last quarter over that of the first."""
-
-    seed: Positive
-    arm: Literal["module", "plain"]
-    text: str
-    ratio: Annotated[float, Field(gt=0)]
-    distinct4: Rate
-    """Different 4-grams over all."""
-
-
-class GenerationManifest(Document):
-    """generation/<claim>.json: text generated with a module on its updated backbone and with none."""
-
-    kind: ClassVar[str] = "generation"
-    samples: Annotated[list[Sample], Field(min_length=2)]
-    ratio: Annotated[float, Field(gt=0)]
-    """Geometric mean over seeds with the module."""
-    ratio_plain: Annotated[float, Field(gt=0)]
     provenance: Provenance

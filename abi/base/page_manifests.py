@@ -1,6 +1,8 @@
-"""Manifests of what is read: pages that count claims, the report, the table of transfers, the instrument's own test."""
+"""Manifests of what is read: pages that count claims, the report, the table of transfers, generated text, the
+instrument's own test.
+"""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -130,4 +132,26 @@ class InstrumentManifest(Document):
 
     kind: ClassVar[str] = "instrument"
     figures: InstrumentFigures
+    provenance: Provenance
+
+
+class Sample(Typed):
+    """A text generated after random tokens; `ratio`: perplexity of its last quarter over that of the first."""
+
+    seed: Positive
+    arm: Literal["module", "plain"]
+    text: str
+    ratio: Annotated[float, Field(gt=0)]
+    distinct4: Rate
+    """Different 4-grams over all."""
+
+
+class GenerationManifest(Document):
+    """generation/<claim>.json: text generated with a module on its updated backbone and with none."""
+
+    kind: ClassVar[str] = "generation"
+    samples: Annotated[list[Sample], Field(min_length=2)]
+    ratio: Annotated[float, Field(gt=0)]
+    """Geometric mean over seeds with the module."""
+    ratio_plain: Annotated[float, Field(gt=0)]
     provenance: Provenance

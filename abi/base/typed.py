@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from abi.base.errors import DataError
-from abi.base.files import parse_file, parse_json, write_text
+from abi.base.errors import DataError, TamperError
+from abi.base.files import parse_file, parse_json, sha256_json, write_text
 
 
 class Typed(BaseModel):
@@ -60,6 +60,8 @@ class Provenance(Typed):
     """Digest of the step and the abi modules it reaches."""
     inputs: dict[str, Sha256]
     """Path -> hash of every input file."""
+    outputs: dict[str, Sha256] = {}
+    """Path -> hash of every file that the job wrote before this one, those inside folders too."""
     versions: dict[str, str]
     threads: int
     elapsed_s: float
@@ -72,10 +74,15 @@ class Document(Typed):
 
     kind: ClassVar[str]
     format: str = ""
+    seal: Sha256 | None = None
+    """Hash of all else in the file: damage to it is noticed when it is read. It proves no author."""
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Return the document of a file. Raises: DataError: missing, not JSON, or not what the model says."""
+        """Return the document of a file.
+
+        Raises: DataError: missing, not JSON, or not what the model says; TamperError: not what its seal says.
+        """
         return cls.of(parse_file(path), path)
 
     @classmethod
@@ -87,6 +94,8 @@ class Document(Typed):
             raise DataError(f"{where}: {fault(error)}; delete the file and rebuild it") from None
         if found.format != cls.named():
             raise DataError(f"{where}: format is {found.format!r}, not {cls.named()!r}; delete the file and rebuild it")
+        if found.seal is not None and found.seal != seal_of(content):
+            raise TamperError(f"{where}: was changed after it was written; delete the file and rebuild it")
         return found
 
     @classmethod
@@ -96,21 +105,27 @@ class Document(Typed):
 
     def write(self, path: str | Path) -> None:
         """Write the document, atomically. Raises: DataError: a figure is NaN or infinite; nothing is written."""
-        text = self._named().model_dump_json(indent=1, by_alias=True, exclude_unset=True)
+        named = self._named()
         try:
-            parse_json(text)
+            seal = seal_of(parse_json(named.model_dump_json(by_alias=True, exclude_unset=True)))
         except ValueError:
             raise DataError(
                 f"{path}: a figure is NaN or infinite; nothing was written, look at the job's log"
             ) from None
-        write_text(path, text + "\n")
+        sealed = named.model_copy(update={"seal": seal})
+        write_text(path, sealed.model_dump_json(indent=1, by_alias=True, exclude_unset=True) + "\n")
 
     def file(self) -> dict[str, Any]:
-        """Return the JSON values that `write` writes."""
-        return self._named().model_dump(mode="json", by_alias=True, exclude_unset=True)
+        """Return the JSON values that `write` writes and seals."""
+        return self._named().model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"seal"})
 
     def _named(self) -> Self:
         return self.model_copy(update={"format": self.named()})
+
+
+def seal_of(content: Any) -> str:
+    """Return the hash of a document's JSON values without its seal."""
+    return sha256_json({key: value for key, value in content.items() if key != "seal"})
 
 
 def fault(error: ValidationError) -> str:

@@ -42,6 +42,11 @@ COMMANDS = {
     "show": Command(
         "one claim: statement, figures, tests, every arm as a small plot, and what made them", "t5_to_gpt2", "show"
     ),
+    "status": Command(
+        "what of a run is missing, damaged or stale, and why; `--mend` lets the next run rebuild it",
+        "t5_to_gpt2 --mend",
+        "status",
+    ),
     "plan": Command(
         "before a run: how many jobs of each rule, and about how many minutes, from measured ones",
         "t5_to_gpt2 --cores 2",

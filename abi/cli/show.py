@@ -13,7 +13,7 @@ from typer import Argument, Option
 from abi.audit.record.page import ascii_only
 from abi.audit.results.places import config_root
 from abi.audit.results.staleness import stale
-from abi.base.errors import DataError
+from abi.base.errors import AbiError, DataError
 from abi.base.files import parse_file
 from abi.base.typed import Verdict
 from abi.cli.options import AsJson, Scale
@@ -132,7 +132,7 @@ def about(study: Workflow, claim_id: str) -> Row:
         return Row(*facts, None, NEVER, [])
     try:
         result = read_result(path)
-    except DataError as error:
+    except AbiError as error:
         return Row(*facts, None, UNREADABLE, [str(error)])
     reasons = list(dict.fromkeys(words for _, words in stale(study, claim_id, result.provenance)))
     return Row(*facts, result.verdict, "stale" if reasons else "fresh", reasons)

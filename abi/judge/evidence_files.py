@@ -10,7 +10,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +48,15 @@ def files_of(manifest: str | Path) -> dict[str, Path]:
 
 
 def write_evidence(
-    outputs: Mapping[str, str], rows: Iterable[Sequence[Any]], draws: Iterable[Sequence[Any]], provenance: Provenance
+    outputs: Mapping[str, str],
+    rows: Iterable[Sequence[Any]],
+    draws: Iterable[Sequence[Any]],
+    provenance: Callable[[], Provenance],
 ) -> None:
-    """Write `evidence` and `draws`, and `manifest`, which says what is in them."""
+    """Write `evidence` and `draws`, and then `manifest`, which says what is in them and what made them."""
     write_csv(outputs["evidence"], COLUMNS, rows)
     write_csv(outputs["draws"], DRAW_COLUMNS, draws)
-    write_promise(outputs["manifest"], provenance)
+    write_promise(outputs["manifest"], provenance())
 
 
 def rows_of(manifest: str | Path) -> dict[str, pd.DataFrame]:

@@ -20,11 +20,11 @@ from abi.base.manifests import (
     BackboneManifest,
     BatchManifest,
     CalibrationManifest,
-    GenerationManifest,
     LoraManifest,
     ModulesManifest,
 )
 from abi.base.names import AGREEMENT, UNFITTED
+from abi.base.page_manifests import GenerationManifest
 from abi.base.typed import Provenance
 from abi.judge.evidence_files import files_of
 from abi.judge.fits import Fit

@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor
 
 from abi.base.errors import DataError, TamperError
-from abi.base.files import sha256_file, sha256_tensors, unwritable, write_tensors
+from abi.base.files import sha256_file, sha256_once, sha256_tensors, unwritable, write_tensors
 from abi.base.manifests import BackboneManifest, Pretraining
 from abi.base.typed import Provenance
 from abi.models.tokenizers import vocabulary_hash
@@ -202,7 +202,16 @@ def check_weights(backbone: Backbone, base: BackboneManifest, where: str | Path)
 
 
 def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
-    """Return the backbone of a folder. Raises: TamperError: its weights are not those of its manifest `base`."""
+    """Return the backbone of a folder.
+
+    Raises: TamperError: its weights, or another of its files, are not those of its manifest `base`.
+    """
+    for name, sha256 in base.files.items():
+        path = Path(folder) / name
+        if not path.is_file() or sha256_once(path) != sha256:
+            raise TamperError(
+                f"{path}: is missing or not the file of backbone {base.name}; delete its manifest to rebuild both"
+            )
     backbone = load_backbone(folder)
     check_weights(backbone, base, folder)
     return backbone
@@ -223,7 +232,7 @@ def describe_backbone(
     Args: folder: where its files lie; head: where to write the head; pretraining: what building it left, if it was
         built.
     """
-    weights = sorted(Path(folder).glob("*.safetensors"))
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     tensors, scale = backbone.head()
     write_tensors(head, tensors, {"scale": repr(scale)})
     return BackboneManifest(
@@ -238,7 +247,7 @@ def describe_backbone(
         n_tokens=len(backbone.tokenizer),
         vocabulary=vocabulary_hash(backbone.tokenizer),
         weights_sha256=weights_hash(backbone),
-        files={path.name: sha256_file(path) for path in weights},
+        files={path.relative_to(folder).as_posix(): sha256_once(path) for path in files},
         head_scale=scale,
         head_sha256=sha256_file(head),
         pretraining=pretraining or Pretraining(),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors, write_tensors, write_text
 from abi.base.manifests import ModuleFacts, ModuleManifest, ModuleShape
-from abi.models.states import States, read_tensors
+from abi.models.states import States, finite, read_tensors
 
 CONFIG, WEIGHTS, CARD = "abi_config.json", "abi_model.safetensors", "README.md"
 BACKBONE_PREFIXES = ("t5.", "encoder.", "decoder.", "lm_head.", "backbone.")
@@ -41,6 +41,11 @@ class ModuleConfig:
     domain_net: bool = True
 
     def __post_init__(self) -> None:
+        if self.width < 1 or self.expansion < 1 or min(self.taps, default=0) < 0:
+            raise DataError(
+                f"module: width {self.width} and expansion {self.expansion} must be 1 or more, "
+                f"taps {list(self.taps)} 0 or more"
+            )
         limit = self.width * len(self.taps)
         if not 0 < self.d_abi <= limit:
             raise DataError(
@@ -243,7 +248,11 @@ def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
     """
     folder = Path(folder)
     about = ModuleManifest.read(folder / CONFIG)
-    module = load_state(ModuleConfig.of(about.module), read_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
+    try:
+        config = ModuleConfig.of(about.module)
+    except DataError as error:
+        raise DataError(f"{folder / CONFIG}: {error}; delete the module's folder and rebuild it") from None
+    module = load_state(config, read_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
     if module._rotated != about.rotated:
         raise DataError(
             f"{folder / CONFIG}: says rotated {about.rotated}, the weights say otherwise; rebuild the module"
@@ -256,10 +265,23 @@ def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
 
 
 def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) -> AbiModule:
-    """Return a module with exactly the given tensors. Raises: DataError: missing, extra or wrongly shaped ones."""
+    """Return a module with exactly the given tensors.
+
+    Raises: DataError: missing, extra or wrongly shaped ones, or one that is not finite.
+    """
+    given, hidden = dict(tensors), config.expansion * config.d_abi
+    sizes = {"proj_in.weight": (config.d_abi, config.width * len(config.taps))}
+    sizes |= {"proj_out.weight": (config.width, config.d_abi)}
+    sizes |= {"domain.net.0.weight": (hidden, config.d_abi)} if config.domain_net else {}
+    for name, size in sizes.items():  # before memory of these sizes is taken
+        if name in given and given[name].shape != size:
+            raise DataError(f"{where}: {name} is {tuple(given[name].shape)}, not {size}; it is no module of this shape")
+    if lacking := sorted(sizes.keys() - given.keys()):
+        raise DataError(f"{where}: missing tensors {lacking[:4]}, unknown tensors []; it is no module of this shape")
+    if damaged := sorted(name for name, tensor in given.items() if not finite(tensor)):
+        raise DataError(f"{where}: {damaged[0]} holds NaN or infinity; delete the module's folder and rebuild it")
     module = AbiModule(config)
     own = module.state_dict()
-    given = dict(tensors)
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     if missing or extra:
         raise DataError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abi.base.errors import DataError, TamperError
-from abi.base.files import sha256_file
+from abi.base.files import sha256_once, sha256_tensors
 from abi.base.job import InputFiles
 from abi.base.manifests import BackboneManifest, BatchManifest, ModulesManifest, StatesManifest
 from abi.models.module import AbiModule, ModuleConfig, read_module
@@ -18,7 +18,7 @@ def read_states(manifest: str | Path, split: str) -> States:
     """Return the states of a split, beside their manifest.
 
     Raises: DataError: missing, damaged, not what the manifest says, of another split, or a document's group belongs to
-        another split by its hash.
+        another split by its hash; TamperError: not the file that the manifest promises.
     """
     path = Path(manifest)
     about = StatesManifest.read(path)
@@ -29,7 +29,7 @@ def read_states(manifest: str | Path, split: str) -> States:
         real = split_of(group, shares, about.salt)
         if real != split:
             raise DataError(f"{path}: document {document!r} is a {real} document, not {split}; rebuild text and states")
-    return States(path.with_suffix(".safetensors"), about)
+    return States(path.with_suffix(".safetensors"), about, about.tensors_sha256)
 
 
 def check_backbone(states: States, base_sha256: str, what: str) -> None:
@@ -45,12 +45,17 @@ def check_same_text(one: States, other: States) -> None:
 
 
 def read_head(path: str | Path, states: States) -> Head:
-    """Return the head of the backbone that made some states. Raises: DataError: it is another backbone's."""
-    if sha256_file(path) != states.manifest.head_sha256:
+    """Return the head of the backbone that made some states.
+
+    Raises: DataError: missing or damaged, another backbone's, or one without a token that the states name.
+    """
+    if sha256_once(path) != states.manifest.head_sha256:
         raise DataError(
             f"{path}: is not the head of the backbone whose states are in {states.path}; rebuild the states"
         )
-    return Head.read(path)
+    head = Head.read(path)
+    states.check_vocabulary(head)
+    return head
 
 
 def shape(module: Shape, states: States) -> ModuleConfig:
@@ -74,15 +79,20 @@ def module_of_seed(
     for path, entry in entries:
         if entry.seed != seed:
             continue
-        module, about = read_module(Path(path).with_suffix("") / entry.folder)
-        if about.sha256 != entry.sha256:
+        folder = Path(path).with_suffix("") / entry.folder
+        module, about = read_module(folder)
+        if (about.sha256, about.seed) != (entry.sha256, seed):
             raise TamperError(f"{path}: module of seed {seed} is not the one recorded; rebuild it")
+        if sha256_tensors(module.domain_parameters()) != entry.domain_sha256:
+            raise TamperError(f"{path}: the domain net of seed {seed} is not the one recorded; rebuild it")
         for base_sha256, where in wanted:
             if about.base_sha256 != base_sha256:
                 raise DataError(
                     f"{path}: module of seed {seed} belongs to another backbone than {where}; "
                     "rebuild the states or the module"
                 )
+        if states is not None:
+            states.check_taps(module.config.taps, module.config.width, str(folder))
         return module.requires_grad_(False)
     raise DataError(f"modules: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
 
@@ -96,7 +106,7 @@ def member(manifests: Iterable[str | Path], seed: int, name: str) -> Path:
         for entry in BatchManifest.read(path).members:
             if entry.seed == seed and name in entry.files:
                 found = Path(path).with_suffix("") / name
-                if not found.is_file() or sha256_file(found) != entry.files[name]:
+                if not found.is_file() or sha256_once(found) != entry.files[name]:
                     raise TamperError(f"{found}: is not the file that {path} promises; delete both and rebuild them")
                 return found
     raise DataError(f"batch: none of {[str(path) for path in manifests]} holds {name}; ask Snakemake for it")

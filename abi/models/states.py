@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from abi.base.errors import DataError
-from abi.base.files import write_tensors
+from abi.base.errors import DataError, TamperError
+from abi.base.files import sha256_once, write_tensors
 from abi.base.job import progress
 from abi.base.manifests import StatesManifest, StoredWindows
 from abi.text.documents import Document
@@ -30,16 +30,16 @@ class Head:
     bias: Tensor | None = None
 
     @classmethod
-    def read(cls, path: str | Path) -> "Head":
-        """Return a stored head. Raises: DataError: missing or damaged."""
-        tensors, meta = read_tensors(path)
+    def read(cls, path: str | Path, sha256: str | None = None) -> "Head":
+        """Return a stored head. Args: sha256: as its backbone's manifest says. Raises: as `read_tensors`."""
+        tensors, meta = read_tensors(path, sha256)
         weight, bias = tensors.get("weight"), tensors.get("bias")
         try:
             scale = float(meta["scale"])
         except (KeyError, ValueError):
             scale = math.nan
         fits = weight is not None and weight.dim() == 2 and (bias is None or bias.shape == weight.shape[:1])
-        if weight is None or not fits or not math.isfinite(scale):
+        if weight is None or not fits or not (math.isfinite(scale) and all(map(finite, tensors.values()))):
             raise DataError(f"{path}: holds no head (a weight and a scale); delete it and rebuild the backbone")
         return cls(weight, scale, bias)
 
@@ -184,17 +184,23 @@ def _check_head(backbone: Any, tokens: Tensor, window: Any, final: Tensor, head:
 
 
 class States:
-    """The stored states of one window set, memory-mapped: only what is read comes into memory."""
+    """The stored states of one window set, memory-mapped: only what is read comes into memory.
 
-    def __init__(self, path: str | Path, manifest: StatesManifest) -> None:
+    Args: sha256: of the file, as the manifest says; not compared if None.
+    Raises: TamperError: it is another file; DataError: damaged, not what the manifest says, or out of range.
+    """
+
+    def __init__(self, path: str | Path, manifest: StatesManifest, sha256: str | None = None) -> None:
         self.path, self.manifest = Path(path), manifest
-        self._tensors, _ = read_tensors(path)
-        self.windows = torch.arange(manifest.n_windows)
+        self._tensors, _ = read_tensors(path, sha256)
         expected = (manifest.n_windows, manifest.positions, manifest.width)
         if not self._as_promised(expected):
             raise DataError(
                 f"{path}: does not hold the {expected} states its manifest promises; delete both and rebuild them"
             )
+        if fault := self._out_of_range():
+            raise DataError(f"{path}: {fault}; delete it and its manifest and rebuild them")
+        self.windows = torch.arange(manifest.n_windows)  # now that memory of this size is known to be right
 
     def _as_promised(self, expected: tuple[int, int, int]) -> bool:
         """Return whether taps, tokens, targets and documents have the shapes and numbers of the manifest."""
@@ -207,6 +213,36 @@ class States:
             return False
         names = len(self.manifest.documents)
         return names == len(self.manifest.groups) == int(self._tensors["document"].max()) + 1
+
+    def _out_of_range(self) -> str:
+        """Return in words what no pass over a text could have stored, "" where there is nothing."""
+        if not self.skip < self.manifest.positions:
+            return f"its manifest leaves out {self.skip} of {self.manifest.positions} positions"
+        document = self.document.long()
+        if int(document[0]) or not bool(((document.diff() == 0) | (document.diff() == 1)).all()):
+            return "its windows are not in the order of its documents"
+        for name in ("tokens", "targets", "target_bytes", "char_end"):
+            if int(self._tensors[name].min()) < 0:
+                return f"its {name} hold a negative number"
+        damaged = [name for name, tensor in self._tensors.items() if name.startswith("tap.") and not finite(tensor)]
+        return f"{damaged[0]} holds NaN or infinity" if damaged else ""
+
+    def check_vocabulary(self, head: Head) -> None:
+        """Raise DataError where a token or a target is none of a head's vocabulary."""
+        for name in ("tokens", "targets"):
+            if name in self._tensors and int(self._tensors[name].max()) >= len(head.weight):
+                raise DataError(
+                    f"{self.path}: its {name} name a token beyond the {len(head.weight)} of the head; "
+                    "delete it and its manifest and rebuild them"
+                )
+
+    def check_taps(self, taps: Sequence[int], width: int, where: str) -> None:
+        """Raise DataError where a module, which `where` names, reads a tap or a width that is not stored."""
+        if width != self.manifest.width or not {*taps} <= {*self.manifest.taps, self.final_tap}:
+            raise DataError(
+                f"{where}: reads taps {list(taps)} of width {width}, the states in {self.path} are taps "
+                f"{self.manifest.taps} of width {self.manifest.width}; rebuild the module"
+            )
 
     def __len__(self) -> int:
         return self.manifest.n_windows
@@ -291,12 +327,20 @@ class States:
         return self._tensors["document"]
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def finite(tensor: Tensor) -> bool:
+    """Return whether no number of a tensor is NaN or infinite, in one pass without a copy."""
+    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
+
+
+def read_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a safetensors file, memory-mapped, and what its header says beside them.
 
-    Raises: DataError: missing, truncated or not safetensors.
+    Args: sha256: what a manifest promises of the file; not compared if None. A job reads a file for it once.
+    Raises: DataError: missing, truncated or not safetensors; TamperError: not the file that was promised.
     """
     try:
+        if sha256 not in (None, sha256_once(path)):
+            raise TamperError(f"{path}: is not the file that its manifest promises; delete both and rebuild them")
         with safe_open(str(path), "pt") as stored:
             return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}
     except FileNotFoundError:

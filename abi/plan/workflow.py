@@ -12,6 +12,7 @@ from typing import Any
 from abi.base.catalogue import KINDS
 from abi.base.errors import ConfigError
 from abi.base.files import sha256_file
+from abi.base.names import PAGES
 from abi.plan.config import Claim, Config
 from abi.plan.faults import closest
 from abi.plan.kinds import kinds
@@ -271,6 +272,34 @@ class Workflow:
             "published_sha256": self.published_sha256,
             "seeds": self.config.seeds(claim_id),
         }
+
+    # the last files of a run, and the rule and spec of now of any record
+
+    def finals(self, targets: Iterable[str] = ()) -> list[str]:
+        """Return the last files of some targets (claims, or a page): those of all claims, if none is given.
+
+        Raises: ConfigError: a target that is neither.
+        """
+        found = [path for name in targets for path in self._finals_of(name)]
+        if not targets:
+            own = [f"{self.results}/{page}.json" for page in PAGES]
+            found = [*self.page_files("summary"), *own, *self.reports(), *self.cards()]
+        return list(dict.fromkeys(found))
+
+    def _finals_of(self, target: str) -> list[str]:
+        return (
+            [*self.page_files(target), f"{self.results}/{target}.json"]
+            if target in PAGES
+            else [self.result_file(target)]
+        )
+
+    def reports(self) -> list[str]:
+        """Return the records of the report and of the table of transfers."""
+        return [f"{self.results}/report.json", f"{self.results}/transfer.json"]
+
+    def cards(self) -> list[str]:
+        """Return the model cards."""
+        return [f"{self.results}/cards/{name}.md" for name in self.carded()]
 
     # pages: what they count and show, and what they depend on besides result files
 

@@ -44,4 +44,4 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     )
     spelled = spellings(backbone.tokenizer, about.head_rows)
     TokensManifest(vocabulary=about.vocabulary, spellings=spelled).write(outputs["tokens"])
-    about.write(outputs["manifest"])
+    about.model_copy(update={"provenance": job.provenance(outputs)}).write(outputs["manifest"])

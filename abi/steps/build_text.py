@@ -11,4 +11,4 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     documents = build_text(job.spec)
     write_documents(documents, outputs["documents"])
     write_manifest(documents, outputs["manifest"])
-    summary(documents, job.provenance()).write(outputs["record"])
+    summary(documents, job.provenance(outputs)).write(outputs["record"])

@@ -47,7 +47,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
             closed_only=seed in spec.closed_only,
         )
         arms += [entry.model_copy(update={"folder": f"seed{seed}/{entry.folder}"}) for entry in entries]
-    CalibrationManifest(arms=arms, provenance=job.provenance()).write(outputs["manifest"])
+    CalibrationManifest(arms=arms, provenance=job.provenance(outputs)).write(outputs["manifest"])
 
 
 def teacher_of(spec: Spec, inputs: InputFiles) -> Teacher:

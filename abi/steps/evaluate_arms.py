@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from abi.arms.forms import FINALS, ArmForm, load_fitted, load_stored
+from abi.arms.forms import FINALS, ArmForm, load_entry, load_stored
 from abi.arms.metrics import DrawRow, EvidenceRow, Key, evidence_rows, published_draws, score
 from abi.base.catalogue import (
     ARMS,
@@ -20,7 +20,7 @@ from abi.base.catalogue import (
     UNTRAINED,
     WRONG_DOMAIN,
 )
-from abi.base.errors import DataError
+from abi.base.errors import DataError, TamperError
 from abi.base.job import InputFiles, Job
 from abi.base.manifests import CalibrationManifest, LoraManifest, TokensManifest
 from abi.base.names import PORTABLE, UNFITTED
@@ -57,7 +57,7 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
         if "portable" in inputs.keys():
             arms |= placed_of_seed(inputs, seed, head)
         else:
-            arms |= fitted_of_seed(inputs["calibration"], seed, domain)
+            arms |= fitted_of_seed(inputs["calibration"], seed, domain, head)
         if regime.name == "oracle-kd":
             # the interface of a seed before any fit, without a net: what the original's E4 starts from
             arms[Key(UNFITTED, UNTRAINED)] = redrawn(without_domain_net(oracle.config), seed).requires_grad_(False)
@@ -67,19 +67,19 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
         scores = score(arms, trained[REFERENCE], teacher, scopes, head, windows_per_batch=spec.windows_per_batch)
         rows += evidence_rows(scores, scopes, seed)
         draws += published_draws(scores, len(domain), seed=seed, rng_seeds=spec.rng_seeds, n_chunks=spec.n_chunks)
-    write_evidence(outputs, rows, draws, job.provenance())
+    write_evidence(outputs, rows, draws, lambda: job.provenance(outputs))
 
 
-def fitted_of_seed(manifests: list[str], seed: int, states: States) -> Arms:
+def fitted_of_seed(manifests: list[str], seed: int, states: States, head: Head) -> Arms:
     """Return the fitted arms of a seed.
 
-    Raises: DataError: there are none, or an arm belongs to another backbone than the states it is to be evaluated on.
+    Raises: DataError: there are none, or an arm belongs to another backbone than the states it is to be evaluated on;
+        TamperError: an arm is not the one recorded.
     """
     found: Arms = {}
     for path in manifests:
         for entry in (entry for entry in CalibrationManifest.read(path).arms if entry.seed == seed):
-            arm = load_fitted(Path(path).with_suffix("") / entry.folder, states.manifest.base_sha256)
-            found[Key(entry.fit, entry.arm, entry.draw)] = arm
+            found[Key(entry.fit, entry.arm, entry.draw)] = load_entry(path, entry, states, head)
     if not found:
         raise DataError(f"calibration: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
     return found
@@ -111,6 +111,8 @@ def lora_of_seed(manifests: list[str], seed: int, scopes: Mapping[str, States]) 
     for path in manifests:
         about = LoraManifest.read(path)
         for entry in (entry for entry in about.arms if entry.seed == seed):
+            if entry.folder != entry.place:
+                raise TamperError(f"{path}: {entry.place} is not in the folder of its name; rebuild the arm `lora`")
             file = Path(path).with_suffix("") / entry.folder / FINALS
             arm = load_stored(file, entry.finals_sha256, scopes, about.base_sha256)
             found[Key(entry.fit, entry.arm, entry.draw)] = arm

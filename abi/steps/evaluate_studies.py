@@ -46,7 +46,7 @@ def run(job: Job[AtlasEvidence | LawEvidence | UpdateEvidence], inputs: InputFil
             agreeing = [one for one in scores if one.key.arm != judge]
             n_windows = len(scopes["domain"])
             draws += published_draws(agreeing, n_windows, seed=seed, rng_seeds=spec.rng_seeds, n_chunks=spec.n_chunks)
-    write_evidence(outputs, rows, draws, job.provenance())
+    write_evidence(outputs, rows, draws, lambda: job.provenance(outputs))
 
 
 def studies(spec: AtlasEvidence | LawEvidence | UpdateEvidence, inputs: InputFiles, seed: int) -> Iterator[Scored]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from abi.arms.alignment import fit_procrustes, pair_states
-from abi.base.files import write_tensors
+from abi.base.files import sha256_once, write_tensors
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import AlignmentEntry, AlignmentManifest
 from abi.models.module import AbiModule, redrawn
@@ -44,7 +44,9 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
             rotations[f"{seed}.{name}"] = fit.rotation
             entries.append(AlignmentEntry(seed=seed, rotation=name, **dict(fit.figures)))
     write_tensors(outputs["rotations"], rotations)
-    AlignmentManifest(alignments=entries, provenance=job.provenance()).write(outputs["manifest"])
+    digest = sha256_once(outputs["rotations"])
+    made = AlignmentManifest(alignments=entries, rotations_sha256=digest, provenance=job.provenance(outputs))
+    made.write(outputs["manifest"])
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import GenerationManifest, Sample
+from abi.base.page_manifests import GenerationManifest, Sample
 from abi.models.attach import attach, generate
 from abi.models.backbone import Backbone, load_checked
 from abi.models.module import derive_seed

@@ -24,5 +24,5 @@ def run(job: Job[Spec], inputs: Sequence[str], outputs: Mapping[str, str]) -> No
     pages = summary_pages(results, found.sentence)
     write_text(outputs["markdown"], pages[".md"])
     write_text(outputs["text"], pages[".txt"])
-    summary = {"verdicts": words, "headline": found, "provenance": job.provenance()}
+    summary = {"verdicts": words, "headline": found, "provenance": job.provenance(outputs)}
     Summary.model_validate(summary).write(outputs["record"])

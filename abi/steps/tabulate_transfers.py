@@ -21,4 +21,4 @@ def run(job: Job[Spec], inputs: Sequence[str], outputs: Mapping[str, str]) -> No
     write_text(outputs["markdown"], page(results))
     write_text(outputs["figure"], svg_of(drawing(results)))
     files = {Path(outputs[key]).name: sha256_file(outputs[key]) for key in ("csv", "markdown", "figure")}
-    TransfersManifest(rows=len(found), files=files, provenance=job.provenance()).write(outputs["record"])
+    TransfersManifest(rows=len(found), files=files, provenance=job.provenance(outputs)).write(outputs["record"])

@@ -17,7 +17,7 @@ from abi.base.errors import DataError
 from abi.base.files import sha256_file, sha256_tensors, write_tensors
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import BackboneManifest, LoraEntry, LoraManifest, ScopeRun
-from abi.models.backbone import Backbone, Window, check_weights, final_states, load_backbone
+from abi.models.backbone import Backbone, Window, check_weights, final_states, load_checked
 from abi.models.loop import BatchOrder, Schedule, Trained, fit
 from abi.models.lora import Adapted, LoraShape, adapt, lora_shape
 from abi.models.module import AbiModule, derive_seed
@@ -37,7 +37,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         scopes["on_training_text"] = train.select(spread(train, spec.training_windows))
     [head, *_] = [read_head(inputs["head"], states) for states in (train, *scopes.values())]
     base = BackboneManifest.read(inputs["backbone"])
-    lora = Lora(load_backbone(inputs["model"]), base, spec.module, train)
+    lora = Lora(load_checked(inputs["model"], base), base, spec.module, train)
     folder, arms = Path(outputs["folder"]), []
     for seed in spec.seeds:
         oracle = module_of_seed(inputs["oracle"], seed, train) if spec.fit == "kd" else None
@@ -50,7 +50,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         name: ScopeRun(tensors_sha256=states.manifest.tensors_sha256, n_windows=len(states))
         for name, states in scopes.items()
     }
-    lora.manifest(scopes=of_scopes, arms=arms, provenance=job.provenance()).write(outputs["manifest"])
+    lora.manifest(scopes=of_scopes, arms=arms, provenance=job.provenance(outputs)).write(outputs["manifest"])
 
 
 @dataclass

@@ -18,7 +18,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     data = FitData(states, read_head(inputs["head"], states))
     folder = Path(outputs["folder"])
     modules = [train_native(job.spec, data, seed, folder, job.scratch) for seed in job.spec.seeds]
-    ModulesManifest(modules=modules, provenance=job.provenance()).write(outputs["manifest"])
+    ModulesManifest(modules=modules, provenance=job.provenance(outputs)).write(outputs["manifest"])
 
 
 def train_native(spec: Spec, data: FitData, seed: int, folder: Path, scratch: Path) -> ModuleEntry:

@@ -17,4 +17,4 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         states = read_states(member([inputs["states"]], seed, f"seed{seed}.train.json"), "train")
         data = FitData(states, read_head(UpdatedBackbone.of([inputs["updated"]], seed).head, states))
         modules.append(train_native(job.spec, data, seed, folder, job.scratch))
-    ModulesManifest(modules=modules, provenance=job.provenance()).write(outputs["manifest"])
+    ModulesManifest(modules=modules, provenance=job.provenance(outputs)).write(outputs["manifest"])

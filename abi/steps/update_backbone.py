@@ -38,7 +38,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         )
         about.write(place.manifest)
         members.append(Member(seed=seed, files={place.manifest.name: sha256_file(place.manifest)}, figures=figures))
-    BatchManifest(members=members, provenance=job.provenance()).write(outputs["manifest"])
+    BatchManifest(members=members, provenance=job.provenance(outputs)).write(outputs["manifest"])
 
 
 def updated(

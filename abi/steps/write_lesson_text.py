@@ -54,7 +54,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
             write_splits(of_states, documents, bases[role], *place, of_role, job.provenance())
             manifests += of_role.values()
         members.append(Member(seed=seed, files={path.name: sha256_file(path) for path in manifests}))
-    BatchManifest(members=members, provenance=job.provenance()).write(outputs["manifest"])
+    BatchManifest(members=members, provenance=job.provenance(outputs)).write(outputs["manifest"])
 
 
 def written(

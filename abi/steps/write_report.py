@@ -30,4 +30,4 @@ def run(job: Job[Spec], inputs: Mapping[str, Sequence[str]], outputs: Mapping[st
         svg, csv = (sha256_file(folder / f"{drawing.name}.{kind}") for kind in ("svg", "csv"))
         files.append(FigureFile(name=drawing.name, caption=drawing.caption, svg=svg, csv=csv))
     verdicts = {result.claim.id: result.verdict for result in results}
-    ReportManifest(verdicts=verdicts, figures=files, provenance=job.provenance()).write(outputs["record"])
+    ReportManifest(verdicts=verdicts, figures=files, provenance=job.provenance(outputs)).write(outputs["record"])

@@ -41,23 +41,24 @@ def write_splits(
 
     Args: base: the backbone's manifest; model: its folder; manifests: split -> path of the manifest, the tensors go
         beside it.
-    Raises: TamperError: the weights are not those of the manifest.
+    Raises: TamperError: model or head are not those of the manifest.
     """
     backbone = load_checked(model, base)
-    head, window = Head.read(head_path), Window.of(spec.window)
+    head, window = Head.read(head_path, base.head_sha256), Window.of(spec.window)
     for split, manifest in manifests.items():
         windows = windows_of(backbone, documents, split, spec)
         tensors = manifest.with_suffix(".safetensors")
         stored = write_states(backbone, windows, window, spec.taps, head, tensors)
+        digest = sha256_file(tensors)
         StatesManifest(
             split=split,
             **dict(stored),
             **dict(base.base),
-            tensors_sha256=sha256_file(tensors),
+            tensors_sha256=digest,
             corpus_sha256=assignment_sha256(documents),
             shares=Shares(**dict(spec.split)),
             salt=spec.salt,
-            provenance=provenance,
+            provenance=provenance.model_copy(update={"outputs": {str(tensors): digest}}),
         ).write(manifest)
 
 

@@ -20,4 +20,4 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         place = updated.model, updated.head
         write_splits(job.spec, documents, updated.about(), *place, manifests, job.provenance())
         members.append(Member(seed=seed, files={path.name: sha256_file(path) for path in manifests.values()}))
-    BatchManifest(members=members, provenance=job.provenance()).write(outputs["manifest"])
+    BatchManifest(members=members, provenance=job.provenance(outputs)).write(outputs["manifest"])

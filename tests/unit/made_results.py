@@ -26,11 +26,12 @@ from abi.base.manifests import (
     BackboneManifest,
     BatchManifest,
     CalibrationManifest,
-    GenerationManifest,
     LoraManifest,
     ModulesManifest,
 )
 from abi.base.names import AGREEMENT, CLOSED_FORM, PAGES
+from abi.base.page_manifests import GenerationManifest
+from abi.base.typed import seal_of
 from abi.judge import evidence_files
 from abi.judge.results import ClaimFacts
 from abi.plan.config import load
@@ -60,7 +61,7 @@ def write_csv(path, frame):
 
 def write_promise(study, claim, path):
     job = Job("evaluate_arms", study.of(claim).evidence_spec(Path(path).stem), CODE, [], 1)
-    evidence_files.write_promise(path, job.provenance())
+    evidence_files.write_promise(path, job.provenance(map(str, evidence_files.files_of(path).values())))
 
 
 def facts_of(claim_id, claim):
@@ -139,7 +140,7 @@ def write_manifests(study, claim):
     for path in study.of(claim).verdict_input()["calibration"]:
         arms = [
             {"arm": arm, "fit": fit, "draw": 0, "seed": seed, "steps": trained, "n_trainable": 7 + seed,
-             "frozen_sha256": sha, "domain_sha256": sha, "folder": f"{fit}/{arm}/{seed}",
+             "frozen_sha256": sha, "domain_sha256": sha, "sha256": sha, "folder": f"{fit}/{arm}/{seed}",
              **({"final_loss": 0.4 + seed / 7, "elapsed_s": 1.5 + seed, "phase_floors": [0.4 + seed / 7]} if trained else {})}
             for fit, trained in fits.items() for arm in study.claim(claim).arms if arm != "lora"
             for seed in seeds_of(Path(path).stem) if fit == CLOSED_FORM or seed <= study.config.seeds(claim)
@@ -241,8 +242,11 @@ def _built(claims, groups, levels):
 
 
 def edit(path, change):
+    """Change a JSON file as a careful forger does: with a seal that fits, where it has one."""
     document = json.loads(Path(path).read_text(encoding="utf-8"))
     change(document)
+    if "seal" in document:
+        document["seal"] = seal_of(document)
     Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

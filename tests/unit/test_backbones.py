@@ -57,7 +57,8 @@ def test_a_saved_backbone_has_the_facts_of_the_one_in_memory(backbone, saved, tm
     assert told.vocabulary == vocabulary_hash(backbone.tokenizer)
     assert told.n_parameters == sum(p.numel() for p in backbone.model.parameters())
     assert told.head_sha256 == hashlib.sha256((tmp_path / "again").read_bytes()).hexdigest()
-    assert told.files == {"model.safetensors": hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest()}
+    assert told.files == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in saved.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= told.files.keys()
 
 
 @torch.no_grad()

@@ -141,7 +141,7 @@ def test_weights_that_are_not_the_manifests_are_code_1(built, tmp_path, monkeypa
     tensors["transformer.ln_f.bias"] = tensors["transformer.ln_f.bias"] + 1
     kept = {name: tensor.clone() for name, tensor in tensors.items() if name != "lm_head.weight"}
     write_tensors(tmp_path / BACKBONE / "model.safetensors", kept, {"format": "pt"})
-    assert "the weights are not those of" in said(capsys, *PLAIN, code=1)
+    assert "is missing or not the file of backbone gpt2_medium" in said(capsys, *PLAIN, code=1)
     assert BackboneManifest.read(f"{BACKBONE}.json").name == "gpt2_medium"
 
 

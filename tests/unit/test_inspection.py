@@ -110,9 +110,9 @@ def damaged(name):
 @pytest.mark.parametrize("name", ["twice", "deep", "no fits"])
 def test_a_damaged_result_is_shown_as_one_sentence(here, capsys, name):
     Path(FILE).write_text(damaged(name), encoding="utf-8")
-    assert main.main(["show", CLAIM]) == 2
+    assert main.main(["show", CLAIM]) == (1 if name == "no fits" else 2)  # whole JSON, of which the seal says otherwise
     assert capsys.readouterr().err.count("\n") == 1
-    assert main.main(["claims"]) == (0 if name == "no fits" else 2)
+    assert main.main(["claims"]) == 2
 
 
 def test_a_link_that_leads_nowhere_is_no_claim_that_was_never_run(here, capsys):

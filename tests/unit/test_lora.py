@@ -405,7 +405,7 @@ def test_stored_states_of_other_states_or_another_backbone_are_refused(gpt2, mak
     with refuses("is an arm of another backbone than"):
         load_stored(path, sha256, {"domain": other.test}, gpt2.sha256)
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
-    with refuses("is not the file that was recorded", TamperError):
+    with refuses("is not the file that its manifest promises", TamperError):
         load_stored(path, sha256, {"domain": gpt2.test}, gpt2.sha256)
 
 

@@ -9,6 +9,7 @@ from scipy.special import erf
 from scipy.stats import ortho_group
 
 from abi.base.files import sha256_tensors
+from abi.base.typed import seal_of
 from abi.models.load import load_module
 from abi.models.module import (
     CONFIG,
@@ -322,7 +323,8 @@ def test_every_flipped_byte_of_the_weights_is_noticed(folder, refuses):
 
 def rewrite(folder, **change):
     document = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(document | change))
+    changed = document | change
+    (folder / CONFIG).write_text(json.dumps(changed | {"seal": seal_of(changed)}))
 
 
 def test_weights_that_are_not_those_of_the_config_are_refused(folder, refuses):

@@ -5,20 +5,23 @@ import hashlib
 import json
 
 import pytest
+import torch
 from made_arms import PROVENANCE, SALT, SHARES, edited
 from made_results import edit, put
 
 from abi.arms.forms import ARM_FILE, LogitBias, save_simple
 from abi.arms.metrics import Key
 from abi.base.errors import DataError, TamperError
-from abi.base.manifests import ArmEntry, CalibrationManifest, ModuleEntry, ModulesManifest
+from abi.base.files import sha256_file, sha256_tensors
+from abi.base.manifests import CalibrationManifest, FittedEntry, ModuleEntry, ModulesManifest
 from abi.models.module import AbiModule, ModuleConfig, save_module
 from abi.models.saved import check_backbone, check_same_text, module_of_seed, read_states
+from abi.models.states import Head
 from abi.steps.evaluate_arms import fitted_of_seed
 from abi.text.corpus import summary
 from abi.text.documents import Document, assignment_sha256, read_assigned, split_of, write_documents
 
-SHA = "a" * 64
+SHA, HEAD = "a" * 64, Head(torch.zeros(11, 8), 1.0)
 
 
 def groups_of(split, n):
@@ -74,6 +77,7 @@ def stored(make_states, tmp_path):
             "documents": [f"{split}{i}" for i in range(n)],
             "groups": groups_of(split, n),
             "split": split,
+            "tensors_sha256": sha256_file(states.path),
             **changes,
         }
         path = tmp_path / f"{name or split}.json"
@@ -118,13 +122,18 @@ def inputs(tmp_path, facts):
     """A module of seed 1 and two arms, all of the backbone `aaa...`."""
     module = AbiModule(ModuleConfig(8, (2,), 5)).requires_grad_(False)
     digest = save_module(module, tmp_path / "oracle/seed1", facts)
-    entry = ModuleEntry(seed=1, folder="seed1", sha256=digest, domain_sha256=SHA, steps=1, final_loss=1.0,
+    net = sha256_tensors(module.domain_parameters())
+    entry = ModuleEntry(seed=1, folder="seed1", sha256=digest, domain_sha256=net, steps=1, final_loss=1.0,
                         elapsed_s=1.0, n_parameters=1)  # fmt: skip
     ModulesManifest(modules=[entry], provenance=PROVENANCE).write(tmp_path / "oracle.json")
-    save_module(module, tmp_path / "calibration/native", facts)
-    save_simple(LogitBias(11), tmp_path / "calibration/bias" / ARM_FILE, SHA)
-    about = {"fit": "kd", "draw": 0, "seed": 1, "steps": 1, "n_trainable": 1, "frozen_sha256": SHA}
-    arms = [ArmEntry(**about, arm=arm, folder=arm) for arm in ("native", "bias")]
+    place, about = tmp_path / "calibration/seed1/kd", {"fit": "kd", "draw": 0, "seed": 1, "steps": 1, "n_trainable": 1}
+    hashes = {"native": save_module(module, place / "native-0", edited(facts, name="native"))}
+    hashes["bias"] = save_simple(LogitBias(11), place / "bias-0" / ARM_FILE, SHA)
+    nets = {"native": {"domain_sha256": net}, "bias": {}}
+    arms = [
+        FittedEntry(**about, frozen_sha256=SHA, arm=arm, folder=f"seed1/kd/{arm}-0", sha256=sha256, **nets[arm])
+        for arm, sha256 in hashes.items()
+    ]
     CalibrationManifest(arms=arms, provenance=PROVENANCE).write(tmp_path / "calibration.json")
     return {"oracle": [str(tmp_path / "oracle.json")], "calibration": [str(tmp_path / "calibration.json")]}
 
@@ -132,12 +141,12 @@ def inputs(tmp_path, facts):
 def test_arms_of_the_states_backbone_are_evaluated(inputs, stored):
     states = read_states(stored(), "test")
     assert module_of_seed(inputs["oracle"], 1, states) is not None
-    assert set(fitted_of_seed(inputs["calibration"], 1, states)) == {Key("kd", "native"), Key("kd", "bias")}
+    assert set(fitted_of_seed(inputs["calibration"], 1, states, HEAD)) == {Key("kd", "native"), Key("kd", "bias")}
 
 
 def test_a_seed_without_arms_is_named(inputs, stored, refuses):
     with refuses("calibration: none of .* holds seed 2; ask Snakemake for them"):
-        fitted_of_seed(inputs["calibration"], 2, read_states(stored(), "test"))
+        fitted_of_seed(inputs["calibration"], 2, read_states(stored(), "test"), HEAD)
 
 
 def test_a_module_of_another_backbone_is_named(inputs, stored, refuses):
@@ -149,13 +158,13 @@ def test_a_module_of_another_backbone_is_named(inputs, stored, refuses):
 @pytest.mark.parametrize("arm", ["native", "bias"])
 def test_an_arm_of_another_backbone_is_named(inputs, stored, tmp_path, facts, arm, refuses):
     states = read_states(stored(), "test")
-    folder = tmp_path / "calibration" / arm
+    folder = tmp_path / "calibration/seed1/kd" / f"{arm}-0"
     if arm == "bias":
         save_simple(LogitBias(11), folder / ARM_FILE, "b" * 64)
     else:
         edit(folder / "abi_config.json", put("base_sha256", "b" * 64))
     with refuses(f"{folder}: is an arm of another backbone"):
-        fitted_of_seed(inputs["calibration"], 1, states)
+        fitted_of_seed(inputs["calibration"], 1, states, HEAD)
 
 
 def test_states_of_another_backbone_are_refused_by_their_weights(make_states, refuses):

@@ -21,6 +21,7 @@ ENTRY = {
     "n_trainable": 1,
     "frozen_sha256": "a" * 64,
     "folder": "f",
+    "sha256": "b" * 64,
 }
 
 

@@ -67,7 +67,7 @@ rule write_cards:
     input:
         WORKFLOW.card_inputs(),
     output:
-        expand("<results>/cards/{claim}.md", claim=WORKFLOW.carded()),
+        WORKFLOW.cards(),
     log:
         "<logs>/write_cards.log",
     benchmark:

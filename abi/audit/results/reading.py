@@ -32,7 +32,7 @@ class ResultFile:
     @property
     def figures(self) -> dict[str, Json]:
         """Return everything the file says but what made it."""
-        return {key: value for key, value in self.document.items() if key != "provenance"}
+        return {key: value for key, value in self.document.items() if key not in ("provenance", "seal")}
 
 
 def read_result(path: Path, found: list[Finding]) -> ResultFile | None:

@@ -12,24 +12,52 @@ from abi.judge.results import read_result
 from abi.plan.kinds.base import PORTABLE
 from abi.plan.workflow import Workflow
 
-SPECS: dict[str, Callable[[Workflow, str, Sequence[str], str], dict[str, Json]]] = {
-    "evidence": lambda study, claim, _, batch: study.of(claim).evidence_spec(batch),
-    "generation": lambda study, claim, _, batch: study.of(claim).generation_spec(),
-    "updates": lambda study, claim, parts, batch: study.update_spec(parts[1], parts[2], batch),
-    "updated_modules": lambda study, claim, parts, batch: study.updated_module_spec(
-        parts[1], parts[2], parts[3], batch
-    ),
-    "alignments": lambda study, claim, parts, batch: study.of(parts[1]).alignment_spec(batch),
-    "calibration": lambda study, claim, _, batch: study.of(claim).calibration_spec(batch),
-    "lora": lambda study, claim, _, batch: study.of(claim).lora_spec(batch),
-    "modules": lambda study, claim, parts, batch: (
+SPECS: dict[str, Callable[[Workflow, Sequence[str], str], dict[str, Json]]] = {
+    "corpus": lambda study, _, stem: study.text_spec(stem),
+    "backbones": lambda study, _, stem: study.backbone_spec(stem),
+    "states": lambda study, parts, stem: study.states_spec(parts[1], stem.partition(".")[0]),
+    "modules": lambda study, parts, batch: (
         study.portable_spec(parts[2], batch)
         if parts[3:5] == PORTABLE
         else study.module_spec(parts[2], parts[3], parts[4], batch)
     ),
-    "backbones": lambda study, claim, _, batch: study.backbone_spec(batch),
+    "updates": lambda study, parts, batch: study.update_spec(parts[1], parts[2], batch),
+    "updated_states": lambda study, parts, batch: study.updated_states_spec(parts[1], parts[2], parts[3], batch),
+    "updated_modules": lambda study, parts, batch: study.updated_module_spec(parts[1], parts[2], parts[3], batch),
+    "alignments": lambda study, parts, batch: study.of(parts[1]).alignment_spec(batch),
+    "written": lambda study, parts, batch: study.of(parts[1]).written_spec(batch),
+    "calibration": lambda study, parts, batch: study.of(parts[1]).calibration_spec(batch),
+    "lora": lambda study, parts, batch: study.of(parts[1]).lora_spec(batch),
+    "evidence": lambda study, parts, batch: study.of(parts[1]).evidence_spec(batch),
+    "generation": lambda study, _, claim: study.of(claim).generation_spec(),
+    "": lambda study, _, stem: study.of_file(stem).verdict_spec(),
+    "summary": lambda study, *_: study.page_spec("summary"),
+    "headline": lambda study, *_: study.page_spec("headline"),
+    "report": lambda study, *_: study.report_spec(),
+    "transfer": lambda study, *_: study.table_spec(),
 }
-"""Folder under results/<scale> -> the spec of now of a manifest there, by claim, its place and its batch."""
+"""Folder under results/<scale> -> the spec of now of a record there, by its place and its stem; beside them the pages,
+and "" for result files.
+"""
+
+
+def spec_now(study: Workflow, path: str) -> dict[str, Json]:
+    """Return the spec of now of a record under results/<scale>. Raises: LookupError, ValueError: no job writes it."""
+    place = Path(path.removeprefix(f"{study.results}/"))
+    parts = place.parts
+    if len(parts) == 1:
+        return SPECS[place.stem if place.stem in SPECS else ""](study, parts, place.stem)
+    return SPECS[parts[0]](study, parts, place.stem)
+
+
+def outdated(study: Workflow, path: str, made: Provenance) -> list[str]:
+    """Return in few words why a record is not what its rule would write now of the same inputs."""
+    changed = differences(made.spec, spec_now(study, path), tolerance=0.0)
+    step = ROOT / step_of(made.rule)
+    other = step.is_file() and made.code != code_of(made.rule, made.spec)
+    short = path.removeprefix(f"{study.results}/")
+    reasons = [f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf, *_ in changed]
+    return [*reasons, f"code that made {short} changed"] if other else reasons
 
 
 def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[str, str]]:
@@ -57,7 +85,7 @@ def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[
         elif ladder and "alignments" not in Path(path).parts:
             reasons += _stale_rung(study, path)
         elif path.endswith(".json"):
-            reasons += [(leaf, words) for words in _stale_manifest(study, claim_id, path)]
+            reasons += [(leaf, words) for words in _stale_manifest(study, path)]
     return reasons
 
 
@@ -84,16 +112,9 @@ def _stale_rung(study: Workflow, path: str) -> list[tuple[str, str]]:
     return [(leaf, f"{result.claim.id}: {words}") for _, words in reasons[:1]]
 
 
-def _stale_manifest(study: Workflow, claim_id: str, path: str) -> list[str]:
+def _stale_manifest(study: Workflow, path: str) -> list[str]:
     """Return in few words why a manifest is not what its rule would write now."""
-    short = path.removeprefix(f"{study.results}/")
     try:
-        parts = Path(short).parts
-        provenance = Provenance.model_validate(parse_file(path)["provenance"])
-        changed = differences(provenance.spec, SPECS[parts[0]](study, claim_id, parts, Path(short).stem), tolerance=0.0)
-    except (AbiError, LookupError, TypeError, ValueError):
-        return [f"{short} is no manifest"]
-    step = ROOT / step_of(provenance.rule)
-    other = step.is_file() and provenance.code != code_of(provenance.rule, provenance.spec)
-    reasons = [f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf, *_ in changed]
-    return [*reasons, f"code that made {short} changed"] if other else reasons
+        return outdated(study, path, Provenance.model_validate(parse_file(path)["provenance"]))
+    except (AbiError, LookupError, TypeError, ValueError, StopIteration):
+        return [f"{path.removeprefix(f'{study.results}/')} is no manifest"]

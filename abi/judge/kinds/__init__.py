@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from abi.base.errors import EvidenceError
-from abi.base.manifests import AlignmentEntry, ArmEntry, GenerationManifest, ModuleEntry
+from abi.base.manifests import AlignmentEntry, ArmEntry, ModuleEntry
+from abi.base.page_manifests import GenerationManifest
 from abi.judge.contrasts import Plan
 from abi.judge.fits import Check, Curve, Fit, Law, Matrix, TableShown
 from abi.judge.results import AnyResult, ClaimFacts, StudyResult

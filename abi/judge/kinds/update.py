@@ -22,7 +22,7 @@ from abi.base.catalogue import (
     ZERO_SHOT_FREE,
     ZERO_SHOT_OFF,
 )
-from abi.base.manifests import GenerationManifest
+from abi.base.page_manifests import GenerationManifest
 from abi.judge.contrasts import Contrast, Plan, Questions, Refutation
 from abi.judge.fits import Check, Curve, Fit, Ratio, Row, Series, TableShown
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven

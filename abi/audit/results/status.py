@@ -1,0 +1,272 @@
+"""What of a scale's outputs is missing, damaged or stale, and what has to be rebuilt for it (no torch, no Snakemake).
+
+Which files there should be is asked of the workflow (the last files of a target) and, from there backwards, of the
+records themselves: the JSON file that a job writes last names its inputs and the files it wrote, with their hashes. So
+a job is found by what rests on it, also where its own record is gone.
+"""
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from abi.audit.results.staleness import outdated, spec_now
+from abi.base import manifests, page_manifests
+from abi.base.errors import AbiError, DataError
+from abi.base.files import FRESH_NS, Json, age_ns, identity, parse_file, sha256_file, write_text
+from abi.base.typed import Document, Provenance
+from abi.judge.results import KINDS
+from abi.plan.workflow import Workflow
+
+State = Literal["missing", "damaged", "stale"]
+HASHES = Path(".snakemake") / "abi" / "hashes.json"
+LOCKS = Path(".snakemake") / "locks"
+SPLIT = re.compile(rf"\.(?:{'|'.join(get_args(manifests.Split))})\.json$")
+"""End of the records of states, of which one job writes three."""
+MODELS: dict[str, type[Document]] = {
+    **KINDS,
+    **{
+        model.named(): model
+        for module in (manifests, page_manifests)
+        for model in vars(module).values()
+        if isinstance(model, type) and issubclass(model, Document) and model is not Document
+    },
+}
+"""`format` -> model of every file that names what made it."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that is not as it should be: the file, and why in a few words."""
+
+    state: State
+    file: str
+    why: str
+
+
+@dataclass
+class Made:
+    """What one job wrote: its records (three for states, else one) and all other files; and the files it read.
+
+    `rule` is "" where no record of it can be read.
+    """
+
+    rule: str = ""
+    files: dict[str, None] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Status:
+    """The lines of a scale, and the jobs, by record, that must run again for what is missing or damaged."""
+
+    results: str
+    lines: list[Line]
+    rebuild: dict[str, Made]
+    records: int
+    files: int
+
+    def as_dict(self) -> dict[str, Json]:
+        """Return plain data for `--json`."""
+        rebuild = {name: {"rule": made.rule, "files": list(made.files)} for name, made in self.rebuild.items()}
+        counts = {"records": self.records, "files": self.files}
+        return {"results": self.results, "lines": [vars(line) for line in self.lines], "rebuild": rebuild, **counts}
+
+    def counted(self) -> str:
+        """Return the summary line."""
+        if not self.records:
+            return f"{self.results}: nothing is built yet"
+        states = [line.state for line in self.lines]
+        words = [f"{states.count(state)} {state}" for state in get_args(State) if state in states]
+        found = ", ".join(words) or "nothing missing, damaged or stale"
+        rests = f"; at least {len(self.rebuild)} jobs have to run for it" if self.rebuild else ""
+        return f"{self.results}: {self.records} records, {self.files} files: {found}{rests}"
+
+
+class Hashes:
+    """Hashes of files by path, kept between calls while inode, size and both times of a file stay.
+
+    Only `abi status` goes by this list: a job hashes what it reads itself. Args: deep: hash every file again.
+    """
+
+    def __init__(self, *, deep: bool = False) -> None:
+        try:
+            self.kept: dict[str, list[Json]] = {} if deep else dict(parse_file(HASHES))
+        except (AbiError, TypeError, ValueError):
+            self.kept = {}  # absent or damaged: everything is hashed
+        self.changed = False
+
+    def of(self, path: str) -> str | None:
+        """Return the hash of a file, None where there is none."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        known = self.kept.get(path)
+        if isinstance(known, list) and known[:-1] == [*identity(found)]:
+            return str(known[-1])
+        digest = sha256_file(path)
+        if age_ns(found) >= FRESH_NS:
+            self.kept[path], self.changed = [*identity(found), digest], True
+        return digest
+
+    def keep(self) -> None:
+        """Write the list for the next call; where that fails, the next call takes longer, and no more."""
+        if self.changed:
+            try:
+                write_text(HASHES, json.dumps(self.kept))
+            except DataError:
+                return
+
+
+class Survey:
+    """Walks from the last files of a run to the first and notes what is not as it should be."""
+
+    def __init__(self, study: Workflow, *, deep: bool = False) -> None:
+        self.study, self.hashes = study, Hashes(deep=deep)
+        self.lines: dict[tuple[State, str], Line] = {}
+        self.made: dict[str, Made] = {}
+        self.records = 0
+
+    def look(self, targets: Sequence[str] = ()) -> Status:
+        """Return the status of some targets (claims, or a page), of all that the scale can run if none is given."""
+        cards = set(self.study.cards())
+        finals = self.study.finals(targets)
+        for path in finals:
+            if not Path(path).is_file():
+                self.note("missing", path, "never built, or deleted")
+            if path not in cards:
+                self.record(path)
+        if not targets:
+            for path in self.others():
+                self.record(path)
+            # Cards have no record: their inputs are those of their rule.
+            inputs = dict.fromkeys(self.study.card_inputs(), "")
+            self.made["cards"] = Made("write_cards", dict.fromkeys(sorted(cards)), inputs)
+        self.hashes.keep()
+        files = sum(len(made.files) for made in self.made.values())
+        return Status(self.study.results, list(self.lines.values()), self.rests_on(), self.records, files)
+
+    def note(self, state: State, path: str, why: str) -> None:
+        """Note what a file is, once."""
+        self.lines.setdefault((state, path), Line(state, path, why))
+
+    def others(self) -> Iterator[str]:
+        """Yield the records under results/<scale> that no last file led to, and that a job of now writes."""
+        known = {path for made in self.made.values() for path in made.files}
+        for folder, below, names in os.walk(self.study.results):
+            below[:] = sorted({*below} - {"logs", "benchmarks", "figures"} - {Path(name).stem for name in names})
+            for name in sorted(names):
+                path = f"{folder}/{name}"
+                if name.endswith(".json") and path not in known and self.written_now(path):
+                    yield path
+
+    def written_now(self, path: str) -> bool:
+        """Return whether a job of the configuration of now writes this record."""
+        try:
+            return bool(spec_now(self.study, path))
+        except (AbiError, LookupError, ValueError, TypeError, StopIteration):
+            return False
+
+    def record(self, path: str) -> None:
+        """Look at a record, at what it was made from and at what was written with it."""
+        waiting = [path]
+        while waiting:
+            path = waiting.pop()
+            job = self.made.setdefault(SPLIT.sub(".json", path) if "/states/" in path else path, Made())
+            if path in job.files:
+                continue
+            job.files[path] = None
+            made = self.read(path) if Path(path).is_file() else None
+            if made is None:
+                continue
+            job.rule = made.rule
+            job.files |= dict.fromkeys(made.outputs)
+            job.inputs |= made.inputs
+            self.beside(path, made)
+            waiting += self.before(path, made)
+
+    def read(self, path: str) -> Provenance | None:
+        """Return what made a record; None, and a line, where it cannot be believed."""
+        self.records += 1
+        try:
+            content = parse_file(path)
+            model = MODELS.get(content.get("format", "")) if isinstance(content, dict) else None
+            if model is None:
+                raise DataError("is no record of abi")
+            found = model.of(content, path)
+        except AbiError as error:
+            self.note("damaged", path, str(error).removeprefix(f"{path}: ").partition("; ")[0])
+            return None
+        made: Provenance = found.provenance  # type: ignore[attr-defined]
+        if found.seal is None:
+            self.note("stale", path, "was written before records had a seal")
+        try:
+            reasons = outdated(self.study, path, made)
+        except (AbiError, LookupError, ValueError, TypeError, StopIteration):
+            reasons = ["no job of the configuration writes it now"]
+        if reasons:
+            self.note("stale", path, "; ".join(reasons[:3]))
+        return made
+
+    def beside(self, path: str, made: Provenance) -> None:
+        """Compare the files that a job wrote with the hashes in its record."""
+        for file, sha256 in made.outputs.items():
+            found = self.hashes.of(file)
+            if found is None:
+                self.note("missing", file, f"{path} was written with it")
+            elif found != sha256:
+                self.note("damaged", file, f"it is not the file that {path} was written with")
+
+    def before(self, path: str, made: Provenance) -> Iterator[str]:
+        """Yield the records that a job read; note an input that is gone, and one that is another now."""
+        for file, sha256 in made.inputs.items():
+            found, own = self.hashes.of(file), file.startswith(f"{self.study.results}/")
+            if found is None and own:
+                self.note("missing", file, f"{path} was made from it")
+            elif found != sha256:
+                self.note("stale", path, f"{file} {'is gone' if found is None else 'changed'}")
+            if own and file.endswith(".json") and not file.endswith(".tokens.json"):
+                yield file
+
+    def rests_on(self) -> dict[str, Made]:
+        """Return the jobs that wrote what is missing or damaged, and all that rest on them."""
+        bad = {line.file for line in self.lines.values() if line.state != "stale"}
+        rebuild: dict[str, Made] = {}
+        while True:
+            more = {
+                name: made for name, made in self.made.items() if name not in rebuild and touched(made, bad)
+            }  # fmt: skip
+            if not more:
+                return {name: made for name, made in self.made.items() if name in rebuild}
+            rebuild |= more
+            bad |= {file for made in more.values() for file in made.files}
+
+
+def touched(made: Made, bad: Collection[str]) -> bool:
+    """Return whether a job wrote or read one of some files."""
+    return any(file in bad for file in (*made.files, *made.inputs))
+
+
+def mend(status: Status) -> list[str]:
+    """Delete every file of the jobs that must run again; return what was deleted.
+
+    Raises: DataError: a run holds the folder, or a file cannot be deleted.
+    """
+    if LOCKS.is_dir() and any(LOCKS.iterdir()):
+        raise DataError(
+            f"{LOCKS}: a run is going on, or was killed; let it end, or run `snakemake --unlock`, and try again"
+        )
+    gone = []
+    for path in (Path(file) for made in status.rebuild.values() for file in made.files):
+        try:
+            path.unlink()
+            gone.append(str(path))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DataError(f"{path}: cannot be deleted ({error.strerror}); make its folder writable") from None
+    return gone

@@ -1,0 +1,50 @@
+"""The command `abi status`: what of a run is missing, damaged or stale, and how to get it right (no torch)."""
+
+import json
+import sys
+from typing import Annotated
+
+from typer import Argument, Option
+
+from abi.audit.results.places import config_root
+from abi.audit.results.status import Survey, mend
+from abi.base.errors import DataError
+from abi.cli.main import HONEST, TAMPERED
+from abi.cli.options import AsJson, Scale
+from abi.plan.config import load
+from abi.plan.workflow import Workflow
+
+
+def status(
+    targets: Annotated[
+        list[str] | None, Argument(metavar="CLAIM", help="or the page `headline`", show_default="all")
+    ] = None,
+    scale: Scale = "tiny",
+    mends: Annotated[
+        bool,
+        Option("--mend", help="delete what is damaged or lacks a part, and what rests on it; snakemake rebuilds it"),
+    ] = False,
+    deep: Annotated[bool, Option("--deep", help="hash every file again, unchanged ones too")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Print one line for every output that is missing, damaged or stale, and a summary.
+
+    Returns: 0 if there is none, or all that needs it was deleted; else 1.
+    """
+    found = Survey(Workflow(load(scale, config_root())), deep=deep).look(targets or ())
+    deleted: list[str] = []
+    if mends and found.rebuild:
+        try:
+            deleted = mend(found)
+        except DataError as error:
+            print(f"abi status: nothing was deleted: {error}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({**found.as_dict(), "deleted": deleted}, indent=1))
+    else:
+        for line in found.lines if found.records else []:
+            print(f"{line.state:<8} {line.file}: {line.why}")
+        print(found.counted())
+        if deleted:
+            print(f"deleted {len(deleted)} files, which the next run rebuilds; they are of these jobs:")
+            print("\n".join(f"  {made.rule:<22} {name}" for name, made in found.rebuild.items()))
+    return HONEST if mends or not found.lines else TAMPERED

@@ -1,0 +1,162 @@
+"""`abi status`: every output of a run that is missing, damaged or stale is named, and `--mend` deletes what rests on it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from made_results import CLAIM, FILE, edit, put
+
+from abi.audit.results.status import HASHES, MODELS, Survey, mend
+from abi.base.errors import DataError
+from abi.base.files import FRESH_NS
+from abi.cli import main
+from abi.plan.config import load
+from abi.plan.workflow import Workflow
+
+RESULTS = "results/tiny"
+EVIDENCE = f"{RESULTS}/evidence/{CLAIM}"
+PAGES = {f"{RESULTS}/summary.json", f"{RESULTS}/headline.json"}
+
+
+def looked(*targets, **options):
+    return Survey(Workflow(load("tiny", Path())), **options).look(targets)
+
+
+def told(capsys, *arguments, code):
+    assert main.main(["status", *arguments]) == code
+    return capsys.readouterr().out
+
+
+def flipped(path, at=-3):
+    content = bytearray(Path(path).read_bytes())
+    content[at] ^= 1
+    Path(path).write_bytes(bytes(content))
+
+
+def evidence():
+    """The first batch of evidence of the claim, without its end."""
+    return sorted(Path(EVIDENCE).glob("*.json"))[0].with_suffix("")
+
+
+def test_what_is_built_is_whole_and_fresh(here, capsys):
+    assert "nothing missing, damaged or stale" in told(capsys, CLAIM, code=0)
+    assert "nothing missing, damaged or stale" in told(capsys, "headline", code=0)
+
+
+def test_what_was_never_built_is_missing_and_an_empty_folder_says_so_in_a_line(here, tmp_path, monkeypatch, capsys):
+    out = told(capsys, code=1)
+    assert f"missing  {RESULTS}/cross_family_nib_results.json: never built, or deleted\n" in out
+    assert f"missing  {RESULTS}/cards/gpt2_to_qwen.md" in out
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert told(capsys, "headline", "--mend", code=0) == f"{RESULTS}: nothing is built yet\n"
+
+
+@pytest.mark.parametrize(
+    ("damage", "state", "suffix"),
+    [
+        (lambda path: path.unlink(), "missing", ".csv.gz"),
+        (lambda path: path.unlink(), "missing", ".draws.csv.gz"),
+        (lambda path: path.unlink(), "missing", ".json"),
+        (flipped, "damaged", ".csv.gz"),
+        (flipped, "damaged", ".draws.csv.gz"),
+        (lambda path: path.write_text("{"), "damaged", ".json"),
+        (lambda path: path.write_text(path.read_text().replace('"rows"', '"raws"')), "damaged", ".json"),
+        (lambda path: path.write_text(path.read_text().replace('"threads": 1', '"threads": 2')), "damaged", ".json"),
+    ],
+)
+def test_damage_is_named_and_mended_with_what_rests_on_it(here, capsys, damage, state, suffix):
+    batch = evidence()
+    path = batch.with_suffix(suffix)
+    damage(path)
+    found = json.loads(told(capsys, "headline", "--json", code=1))
+    named = [(line["state"], line["file"]) for line in found["lines"] if line["state"] != "stale"]
+    assert named == [(state, str(path))]
+    rests = {f"{batch}.json", FILE, f"{RESULTS}/headline.json"}
+    assert set(found["rebuild"]) == rests
+    before = sorted(Path(RESULTS).rglob("*"))
+    told(capsys, "headline", "--mend", code=0)
+    gone = {str(path) for path in before if not path.exists()}
+    assert rests <= gone | {str(path)}
+    assert {Path(name).name.split(".")[0] for name in gone} <= {batch.name, "headline", Path(FILE).stem}
+
+
+def test_a_careful_forgery_of_a_record_is_stale_where_it_does_not_fit_what_was_made_of_it(here, capsys):
+    edit(f"{evidence()}.json", put("contents/arms", ["raw"]))
+    out = told(capsys, CLAIM, code=1)
+    assert f"stale    {FILE}: {evidence()}.json changed\n" in out
+
+
+@pytest.mark.parametrize("name", [FILE, f"{RESULTS}/headline.json"])
+@pytest.mark.parametrize("leaf", ["provenance/threads", "provenance/versions/numpy"])
+def test_a_changed_leaf_of_a_result_or_page_is_damage(here, capsys, name, leaf):
+    document = json.loads(Path(name).read_text(encoding="utf-8"))
+    put(leaf, 7 if leaf.endswith("threads") else "0")(document)
+    Path(name).write_text(json.dumps(document), encoding="utf-8")
+    assert f"damaged  {name}: was changed after it was written\n" in told(capsys, "headline", code=1)
+
+
+@pytest.mark.parametrize("end", ["md", "txt"])
+def test_a_page_whose_text_is_gone_or_other_is_named(here, capsys, end):
+    page = Path(f"{RESULTS}/headline.{end}")
+    page.write_text(page.read_text() + "SUPPORTED\n")
+    assert f"damaged  {page}: it is not the file that {RESULTS}/headline.json was written with" in told(
+        capsys, "headline", code=1
+    )
+    page.unlink()
+    assert f"missing  {page}" in told(capsys, "headline", code=1)
+    out = told(capsys, "headline", "--mend", code=0)
+    assert "summarise" in out
+    assert not Path(f"{RESULTS}/headline.json").exists()
+    assert Path(FILE).exists()
+
+
+def test_an_edit_of_the_configuration_is_stale_and_nothing_is_deleted_for_it(here, capsys):
+    file = Path("config/claims.yaml")
+    file.write_text(file.read_text().replace("title: T5 to GPT-2", "title: T5 and GPT-2"))
+    before = sorted(Path(RESULTS).rglob("*"))
+    assert f"stale    {FILE}: title" in told(capsys, CLAIM, "--mend", code=0)
+    assert sorted(Path(RESULTS).rglob("*")) == before
+
+
+def test_nothing_is_deleted_while_a_run_holds_the_folder(here, capsys):
+    flipped(evidence().with_suffix(".csv.gz"))
+    locks = Path(".snakemake/locks")
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").touch()
+    assert main.main(["status", CLAIM, "--mend"]) == 0
+    assert "nothing was deleted: .snakemake/locks: a run is going on" in capsys.readouterr().err
+    assert Path(FILE).exists()
+    with pytest.raises(DataError, match="a run is going on"):
+        mend(looked(CLAIM))
+
+
+def test_files_that_stay_are_hashed_once_and_a_damaged_list_is_no_harm(here, monkeypatch):
+    import time
+
+    from abi.audit.results import status as module
+
+    hashed, real = [], module.sha256_file
+    monkeypatch.setattr(module, "sha256_file", lambda path: hashed.append(path) or real(path))
+    time.sleep(2 * FRESH_NS / 1e9)
+    looked(CLAIM)
+    first = len(hashed)
+    looked(CLAIM)
+    assert len(hashed) == first > 10
+    looked(CLAIM, deep=True)
+    assert len(hashed) == 2 * first
+    flipped(evidence().with_suffix(".csv.gz"))
+    assert [line.state for line in looked(CLAIM).lines] == ["stale", "damaged"]
+    for content in ("[", "[1]", '{"a": 3}'):
+        HASHES.write_text(content)
+        assert len(looked(CLAIM).lines) == 2
+
+
+def test_every_file_that_names_what_made_it_is_known():
+    made = {name for name, model in MODELS.items() if "provenance" in model.model_fields}
+    assert {"abi/states@1", "abi/calibration@1", "abi/evidence@1", "abi/study@1", "abi/report@1"} <= made
+
+
+def test_an_unknown_target_is_one_sentence(here, capsys):
+    assert main.main(["status", "t5_to_gtp2"]) == 2
+    assert "did you mean" in capsys.readouterr().err
