@@ -1,9 +1,11 @@
 """Files: hashes, atomic writes, strict JSON (no NaN, no key twice), documents validated against their schema."""
 
+import errno
 import functools
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 Json = Any  # whatever a JSON file may hold
 FRESH_NS = 10**8
 """Age below which a file's times do not tell whether it was written again; their clock ticks every few ms."""
+MOST_JSON = 500_000_000
+"""Bytes of the largest JSON file that is read."""
 MANIFEST = "MANIFEST.sha256"
 """Name of the list of hashes in a folder whose files it lists, in the form that `sha256sum -c` reads."""
 
@@ -137,10 +141,22 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_regular(path: str | Path, most_bytes: int) -> str:
+    """Return the text of a UTF-8 file of limited size.
+
+    Raises: OSError: missing, larger, or something else than a file: reading a pipe or a device might never end.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most_bytes:
+        kind = f"it has more than {most_bytes} bytes" if stat.S_ISREG(found.st_mode) else "it is no file"
+        raise OSError(errno.EINVAL, kind, str(path))
+    return Path(path).read_text(encoding="utf-8")
+
+
 def parse_file(path: str | Path) -> Json:
     """Return the JSON value of a file. Raises: DataError: missing or not strict JSON."""
     try:
-        return parse_json(Path(path).read_text(encoding="utf-8"))
+        return parse_json(read_regular(path, MOST_JSON))
     except FileNotFoundError:
         raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
     except (ValueError, OSError, RecursionError) as error:

@@ -2,9 +2,13 @@
 
 Starting Python with these libraries takes 3 to 5 seconds, more than most jobs of scale `smoke` compute; a fork takes
 some hundredths. `ABI_WARM=1 snakemake ...` turns it on, as the Makefile does. The workflow starts the server, and jobs
-find its socket in `ABI_WARM_SOCKET`. A job is handed over as its script path, working folder, environment, import path
-and standard streams. Its own process waits, returns the exit code, and takes the job with it when it is killed. Where
-no server answers, a job runs in its own process as always.
+find its socket in `ABI_WARM_SOCKET`: a name that the kernel keeps, not a file, so that a killed server leaves nothing.
+A job is handed over as its script path, working folder, environment, import path and standard streams. Its own process
+waits, returns the exit code, and takes the job with it when it is killed. Where no server answers, a job runs in its
+own process as always.
+
+Nothing here outlives the scheduler, however it ends: the standard input of the server is a pipe that the scheduler
+alone holds open and never writes to. At its end the server and every job forked from it end, too.
 
 The server loads libraries only, never a module of `abi` that a digest counts, so an edit is seen by the next job.
 Snakemake's benchmark then measures the waiting process: its seconds are those of the job, while CPU and memory stand in
@@ -16,12 +20,13 @@ import importlib
 import json
 import os
 import runpy
+import secrets
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
@@ -45,12 +50,12 @@ def start() -> None:
     """
     if os.environ.get(WANTED) != "1" or SOCKET in os.environ or sys.platform != "linux":
         return
-    path = Path(tempfile.mkdtemp(prefix="abi-warm-")) / "socket"
-    single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    name = f"abi-warm-{secrets.token_hex(16)}"
+    single = {library: "1" for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     server = subprocess.Popen(
-        [sys.executable, "-m", "abi.base.warm", str(path)], env={**os.environ, **single}, stdin=subprocess.DEVNULL
+        [sys.executable, "-m", "abi.base.warm", name], env={**os.environ, **single}, stdin=subprocess.PIPE
     )
-    os.environ[SOCKET] = str(path)
+    os.environ[SOCKET] = name
     atexit.register(_stop, server)
 
 
@@ -61,8 +66,8 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 def hand_over() -> None:
     """Run this process's script in one forked by the server, and exit with its code; return where none answers."""
-    path, script = os.environ.pop(SOCKET, None), sys.argv[0] if sys.argv else ""
-    if path is None or Path(script).parts[-3:-1] != (".snakemake", "scripts"):
+    name, script = os.environ.pop(SOCKET, None), sys.argv[0] if sys.argv else ""
+    if name is None or Path(script).parts[-3:-1] != (".snakemake", "scripts"):
         return
     with socket.socket(socket.AF_UNIX) as connection:
         request = {
@@ -74,7 +79,9 @@ def hand_over() -> None:
         }
         body = json.dumps(request).encode()
         try:
-            connection.connect(path)
+            connection.connect(_address(name))
+            if not _is_ours(connection):
+                return
             socket.send_fds(connection, [len(body).to_bytes(8, "big")], [0, 1, 2])
             connection.sendall(body)
             answer = connection.recv(1)  # a server of another environment closes the connection at once
@@ -86,31 +93,45 @@ def hand_over() -> None:
     sys.exit(code[0] if code else LOST)
 
 
-def serve(path: str, libraries: Sequence[str] = PRELOADED) -> None:
-    """Load some libraries, then fork a process per job that is handed over, until stopped or left by the parent."""
-    parent = os.getppid()
-    for name in libraries:
-        importlib.import_module(name)
+def _address(name: str) -> str:
+    """Return the address of a server's name: the kernel keeps it, no file does."""
+    return f"\0{name}"
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    """Return whether the other end is a process of this user: anybody can read such a name, and connect to it."""
+    form = "3i"
+    _, user, _ = struct.unpack(
+        form, connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(form))
+    )
+    return bool(user == os.getuid())
+
+
+def serve(name: str, libraries: Sequence[str] = PRELOADED) -> None:
+    """Load some libraries, then fork a process per job that is handed over, until stopped or left by the scheduler."""
+    for library in libraries:
+        if _left(0.0):
+            return
+        importlib.import_module(library)
     if len(os.listdir("/proc/self/task")) > 1:
         raise SystemExit("abi.base.warm: a library has started threads, so that nothing can be forked; jobs start cold")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forked: the jobs' own processes hear from them
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted run ends its jobs, then this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        listener.bind(_address(name))
         listener.listen(64)
-        try:
-            while os.getppid() == parent:
-                if not select.select([listener], [], [], 1.0)[0]:
-                    continue
-                connection, _ = listener.accept()
-                if os.fork() == 0:
-                    listener.close()
-                    _be(connection)
-                connection.close()
-        finally:
-            Path(path).unlink(missing_ok=True)
-            Path(path).parent.rmdir()
+        while not _left(None, listener):
+            connection, _ = listener.accept()
+            if _is_ours(connection) and os.fork() == 0:
+                listener.close()
+                _be(connection)
+            connection.close()
+
+
+def _left(seconds: float | None, *others: socket.socket) -> bool:
+    """Return whether the scheduler is gone, after waiting for that or for one of some other sockets to be readable."""
+    return 0 in select.select([0, *(other.fileno() for other in others)], [], [], seconds)[0]
 
 
 def _be(connection: socket.socket) -> NoReturn:
@@ -133,9 +154,10 @@ def _run(connection: socket.socket) -> int:
     if request["prefix"] != sys.prefix:
         return 0
     connection.sendall(b"+")
+    scheduler = os.dup(0)
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
-    threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(connection, scheduler), daemon=True).start()
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environ"])
@@ -147,10 +169,10 @@ def _run(connection: socket.socket) -> int:
     return code
 
 
-def _leave_with(connection: socket.socket) -> None:
-    """End this process when the one that waits for it is gone."""
-    if connection.recv(1) == b"":
-        os._exit(LOST)
+def _leave_with(connection: socket.socket, scheduler: int) -> None:
+    """End this process when the one that waits for it is gone, or the scheduler. Neither ever writes."""
+    select.select([connection.fileno(), scheduler], [], [])
+    os._exit(LOST)
 
 
 def _exit_code(script: str) -> int:

@@ -47,6 +47,11 @@ COMMANDS = {
         "t5_to_gpt2 --mend",
         "status",
     ),
+    "run": Command(
+        "snakemake after clearing what a killed run left; never beside a run that is alive",
+        "t5_to_gpt2 --scale tiny",
+        "run",
+    ),
     "plan": Command(
         "before a run: how many jobs of each rule, and about how many minutes, from measured ones",
         "t5_to_gpt2 --cores 2",
@@ -65,6 +70,9 @@ COMMANDS = {
     ),
     "docs": Command("write the figures that documents quote, from results/reference", "--check", "config"),
 }
+
+READ_BY_THEMSELVES = {"verify", "run"}
+"""Commands that read their arguments by argparse: one to be quick, one to pass them on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(name: str, arguments: list[str]) -> int:
     """Run a command and return its exit code; 2 and one sentence for arguments that it does not take."""
-    if name == "verify":
+    if name in READ_BY_THEMSELVES:
         try:
             return int(function_of(name)(arguments))
         except SystemExit as left:  # argparse, after `--help` or a wrong option

@@ -9,7 +9,7 @@ from typing import Any
 from abi.base.catalogue import REGIMES
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT
-from abi.base.names import ASIDE
+from abi.base.names import ASIDE, MAKE_WORDS
 from abi.base.typed import Typed
 from abi.plan.faults import Faults, check_scale, closest, rule_names
 from abi.plan.kinds import claims_model, kinds
@@ -118,6 +118,8 @@ def _check_claims(config: Config, faults: Faults) -> None:
         where, file = f"config/claims.yaml: claims.{getattr(claim, 'of', None) or claim_id}", claim.record.result_file
         if claim_id in rule_names():
             faults.tell(f"{where}: is the name of a rule of the workflow; give the claim another id")
+        if claim_id in MAKE_WORDS:
+            faults.tell(f"{where}: is a word of the Makefile; give the claim another id")
         if file in ASIDE:
             faults.tell(f"{where}.record.result_file: {file} is another file; rename it")
         if claim.record.claim is not None:

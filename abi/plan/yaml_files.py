@@ -1,22 +1,23 @@
 """YAML files of `config/`: read, merged, validated by their models; one sentence per fault."""
 
 import copy
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from abi.base.errors import ConfigError
-from abi.base.files import ROOT
+from abi.base.files import ROOT, read_regular
 from abi.base.typed import Typed
 from abi.plan.faults import closest
 from abi.plan.scale import Scale
 
 LARGEST = 10**12
+MOST_BYTES, MOST_NODES = 4_000_000, 100_000
+"""Limits of a file of configuration; nodes are counted as often as aliases repeat them."""
 M = TypeVar("M", bound=BaseModel)
 Schema = dict[str, Any]
 
@@ -147,14 +148,48 @@ def _said(fault: Any, at: _Place) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as configuration needs it: keys are words and stand once, numbers are finite and of a sane size."""
+    """YAML as configuration needs it: keys are words and stand once, numbers are finite and of a sane size.
+
+    Values are texts, numbers, truths, nothing, lists and mappings. An alias repeats what is complete, and not too much.
+    """
+
+    KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.unfolded: dict[yaml.Node, int] = {}
+        """node -> values in it, aliases unfolded; a node that is not complete is not there"""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """Return a node. Raises: ConstructorError: an alias inside of what it names, or a file that unfolds too far."""
+        alias = self.check_event(yaml.AliasEvent)
+        node: Any = super().compose_node(parent, index)
+        if alias and node not in self.unfolded:
+            self._refuse(node, "an alias names what it is part of")
+        if not alias:
+            parts = [part for entry in _entries(node) for part in entry]
+            self.unfolded[node] = 1 + sum(self.unfolded[part] for part in parts)
+            if self.unfolded[node] > MOST_NODES:
+                self._refuse(node, f"more than {MOST_NODES} values, aliases unfolded")
+        return cast(yaml.Node, node)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return a value. Raises: ConstructorError: of another kind than configuration holds, or not of its kind."""
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind not in self.KINDS:
+            self._refuse(node, f"a value of kind {kind[:20]!r}, which configuration does not hold; quote a text")
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, OverflowError, AttributeError):  # PyYAML's, of `!!int ''` and its like
+            self._refuse(node, f"{str(node.value)[:20]!r} is not of kind {kind}")
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Return a mapping's node. Raises: ConstructorError: a key twice, or one that is no word."""
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
-            word = key.tag.endswith((":str", ":merge")) and key.value.isprintable()
+            scalar = isinstance(key, yaml.ScalarNode) and key.tag.endswith((":str", ":merge"))
+            word = scalar and key.value.isprintable()
             if not word or key.value in seen:
                 name = repr(key.value) if isinstance(key.value, str) else "a key"
                 self._refuse(key, f"{name} occurs twice" if word else f"{name} is no word to name a key; quote it")
@@ -165,7 +200,7 @@ class _Loader(yaml.SafeLoader):
         """Return a number. Raises: ConstructorError: NaN, infinite or larger than any setting can be."""
         whole = node.tag.endswith(":int")
         value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
-        if not math.isfinite(value) or abs(value) > LARGEST:
+        if not abs(value) <= LARGEST:  # NaN neither
             self._refuse(node, f"{node.value[:20]} is not a number that a setting can have")
         return value
 
@@ -177,6 +212,12 @@ for _kind in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 
 
+def _entries(node: yaml.Node) -> list[tuple[yaml.Node, ...]]:
+    """Return the entries of a node: pairs of a mapping, items of a list, none of a scalar."""
+    found = node.value if isinstance(node, yaml.CollectionNode) else []
+    return [entry if isinstance(entry, tuple) else (entry,) for entry in found]
+
+
 def _mapping(path: Path) -> dict[str, Any]:
     document = _raw_yaml(path)
     if not isinstance(document, dict):
@@ -186,17 +227,20 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 def _raw_yaml(path: Path) -> Any:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return yaml.load(read_regular(path, MOST_BYTES), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: does not exist; restore it from the repository") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror or error}); restore it from the repository"
+        ) from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply to be configuration; restore it from the repository") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         place = getattr(error, "problem_mark", None)
         line = f" in line {place.line + 1}" if place else ""
-        raise ConfigError(f"{path}: is not valid YAML{line} ({getattr(error, 'problem', error)}); correct it") from None
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ConfigError(f"{path}: is not valid YAML{line} ({problem}); correct it") from None
 
 
 class _Lock(Typed):

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,11 +52,14 @@ def write_documents(documents: Sequence[Document], path: str | Path) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
-def read_documents(path: str | Path) -> list[Document]:
-    """Return the documents of a text; each text is checked against its hash. Raises: DataError: damaged."""
+def read_documents(path: str | Path, most_bytes: int = 2**32) -> list[Document]:
+    """Return the documents of a text; each text is checked against its hash.
+
+    Raises: DataError: damaged, or an archive that holds more bytes than are wanted; no more than those are unpacked.
+    """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as handle:
-            documents = [Document(**json.loads(line)) for line in handle]
+        with gzip.open(path, "rb") as handle:
+            documents = [Document(**json.loads(line)) for line in _lines(handle, most_bytes)]
         digests = [hashlib.sha256(document.text.encode()).hexdigest() for document in documents]
     except (OSError, EOFError, ValueError, TypeError, AttributeError, RecursionError, zlib.error) as error:
         raise DataError(f"{path}: is not a text of abi ({error}); delete it and rebuild it") from None
@@ -66,6 +69,15 @@ def read_documents(path: str | Path) -> list[Document]:
                 f"{path}: document {document.document} does not match its hash; delete the file and rebuild it"
             )
     return documents
+
+
+def _lines(handle: gzip.GzipFile, most_bytes: int) -> Iterator[bytes]:
+    """Yield lines of some bytes in all. Raises: ValueError: there are more."""
+    while line := handle.readline(most_bytes + 1):
+        most_bytes -= len(line)
+        if most_bytes < 0:
+            raise ValueError("unpacked it is larger than its record says")
+        yield line
 
 
 def assignment_sha256(documents: Sequence[Document]) -> str:
@@ -78,8 +90,11 @@ def read_assigned(path: str | Path, record: str | Path, split: str | None = None
 
     Raises: DataError: a file that cannot be read; TamperError: a document, group or split is not the one recorded.
     """
-    documents = read_documents(path)
-    if assignment_sha256(documents) != TextManifest.read(record).assignment_sha256:
+    promised = TextManifest.read(record)
+    # A byte of text takes six of JSON at most (as an escape), a document names itself and its group in addition.
+    most = sum(6 * of.bytes + 2**16 * of.documents for of in promised.splits.values())
+    documents = read_documents(path, most)
+    if assignment_sha256(documents) != promised.assignment_sha256:
         raise TamperError(
             f"{path}: documents, groups or splits are not those of {record}; delete both and rebuild them"
         )

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from abi.base.errors import DataError
+from abi.base.files import read_regular, sha256_file
 from abi.plan.specs.text import Folder, HubData, Metadata, Package, Source, Synthetic
 from abi.text import grammar
 from abi.text.extraction import FENCE
 
+MOST_TEXT = 500_000_000
+"""Bytes of the largest file that is read as a text."""
 HEADING = re.compile(r"#{1,6} ")
 UNDERLINE = re.compile(r"([=\-~^\"*+#])\1{2,}\s*$")
 
@@ -123,7 +126,8 @@ def _in_turn(texts: Mapping[str, str], group: str, source: str, version: str) ->
     ]
 
 
-def _folder_files(source: Folder) -> list[RawFile]:
+def _folder_files(source: Folder, within: Path | None = None) -> list[RawFile]:
+    """Return the files of a folder. Args: within: where links may lead, into the folder itself if None."""
     root = Path(os.path.expanduser(source.path))
     if not root.is_dir():
         raise DataError(f"corpus source {root}: is not a folder; correct `path`")
@@ -138,9 +142,14 @@ def _folder_files(source: Folder) -> list[RawFile]:
     for path in paths:
         if path.is_file():
             name = path.relative_to(root).as_posix()
+            if not path.resolve().is_relative_to((within or root).resolve()):
+                raise DataError(
+                    f"corpus source {root}: {name} is a link out of the folder; "
+                    "name its target as a source of its own, or narrow `pattern`"
+                )
             if any("\ud800" <= character <= "\udfff" for character in name):
                 raise DataError(f"corpus source {root}: the file name {name!r} is not UTF-8; rename the file")
-            key = hashlib.sha256(path.read_bytes()).hexdigest()
+            key = sha256_file(path)
             group = _folder_group(label, path.parent.relative_to(root).as_posix())
             found.append(RawFile(f"{label}/{name}", group, label, source.version, key, path))
     return found
@@ -160,7 +169,9 @@ def _hub_files(source: HubData) -> list[RawFile]:
             "go online once, or set HF_HOME"
         ) from None
     if not pattern.endswith(".parquet"):
-        return _folder_files(Folder(kind="folder", path=str(root), pattern=pattern, label=name, version=revision))
+        cache = Path(root).parents[1]  # where the hub's client keeps what its snapshots link to
+        folder = Folder(kind="folder", path=str(root), pattern=pattern, label=name, version=revision)
+        return _folder_files(folder, cache)
     if source.column is None:
         raise DataError(f"corpus source {name}: names no `column` of its parquet files; add it")
     found = []
@@ -203,9 +214,9 @@ FINDERS: dict[str, Callable[[Any], list[RawFile]]] = {
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text. Raises: DataError: it is binary or not UTF-8."""
+    """Return a file's text. Raises: DataError: it is binary, not UTF-8 or too large to be one text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, MOST_TEXT)
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path}: is not UTF-8 text ({error}); convert it, or narrow the source's `pattern`") from None
     if "\0" in text:

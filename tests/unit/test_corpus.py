@@ -3,6 +3,8 @@ import gzip
 import hashlib
 import json
 import os
+import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +14,15 @@ from hypothesis import strategies as st
 from made_arms import PROVENANCE, SHARES, edited, source_of, text_spec
 
 from abi.text.corpus import build_text, summary
-from abi.text.documents import SPLITS, Document, read_documents, split_of, write_documents, write_manifest
+from abi.text.documents import (
+    SPLITS,
+    Document,
+    read_assigned,
+    read_documents,
+    split_of,
+    write_documents,
+    write_manifest,
+)
 from abi.text.extraction import extract, identifier_share, strip_code
 from abi.text.sources import find_files
 
@@ -303,8 +313,8 @@ def test_two_writes_are_byte_identical_and_read_back(spec, tmp_path, monkeypatch
     assert read_documents(tmp_path / "a.gz") == documents
 
 
-def document(text="some text\n"):
-    return Document("a/b.py", "a", "a", "1", hashlib.sha256(text.encode()).hexdigest(), "train", len(text), text)
+def document(text="some text\n", group="a", split="train"):
+    return Document("a/b.py", group, "a", "1", hashlib.sha256(text.encode()).hexdigest(), split, len(text), text)
 
 
 def write_lines(path, *records):
@@ -355,3 +365,29 @@ def test_summary_and_manifest_count_what_is_there(spec, tmp_path):
     rows = (tmp_path / "m.csv").read_text().splitlines()
     assert len(rows) == 81
     assert "value_" not in rows[1]
+
+
+def test_a_gzip_bomb_is_refused_early_and_in_little_memory(tmp_path, refuses):
+    """A gigabyte of zeros as a text: no more of it is unpacked than the record promises."""
+    documents = [document(text="x" * 1000, group=f"{split}{i}", split=split) for split in SPLITS for i in range(3)]
+    record, bomb = tmp_path / "t.json", tmp_path / "t.gz"
+    summary(documents, PROVENANCE).write(record)
+    with gzip.open(bomb, "wb", compresslevel=1) as handle:
+        for _ in range(1024):
+            handle.write(bytes(2**20))
+    tracemalloc.start()
+    start = time.process_time()
+    with refuses("unpacked it is larger than its record says"):
+        read_assigned(bomb, record)
+    assert time.process_time() - start < 1
+    assert tracemalloc.get_traced_memory()[1] < 2e7
+    tracemalloc.stop()
+
+
+def test_text_of_control_characters_is_within_what_a_record_promises(tmp_path):
+    documents = [
+        document(text="\x01" * 5000, group=f"{split}{i}" * 50, split=split) for split in SPLITS for i in range(3)
+    ]
+    write_documents(documents, tmp_path / "t.gz")
+    summary(documents, PROVENANCE).write(tmp_path / "t.json")
+    assert read_assigned(tmp_path / "t.gz", tmp_path / "t.json") == documents

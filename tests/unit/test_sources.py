@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import os
 import re
 import time
 
@@ -14,7 +15,7 @@ from abi.plan.specs.text import BuildText
 from abi.plan.workflow import Workflow
 from abi.text.corpus import build_text
 from abi.text.documents import SPLITS, assignment_sha256, split_of
-from abi.text.sources import find_files, sections, split_rows
+from abi.text.sources import find_files, read_text, sections, split_rows
 
 NEW_TEXTS = ("markdown", "sql")
 
@@ -215,3 +216,69 @@ def test_synthetic_documents_of_a_shipped_text_are_whole():
     assert all(d.document.startswith("synthetic-sql/") and d.text.endswith(";\n") for d in documents)
     assert len({d.group for d in documents}) == 160
     assert assignment_sha256(documents) == assignment_sha256(documents[::-1])
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder of text with a link to a file and one to a folder, both outside of it, and one to a file inside."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "secret.txt").write_text("nobody's text\n")
+    (inside / "own.txt").write_text("my text\n")
+    (inside / "again.txt").symlink_to("own.txt")
+    return inside, outside
+
+
+def test_a_folder_gives_what_lies_in_it_and_links_inside_of_it(linked):
+    files = find_files(source_of({"kind": "folder", "path": str(linked[0])}))
+    assert {file.name for file in files} == {"inside/own.txt", "inside/again.txt"}
+
+
+@pytest.mark.parametrize(
+    ("link", "pattern"),
+    [("secret.txt", "**/*"), ("", "*/*"), ("../../../../../../../../../../etc/hostname", "**/*")],
+    ids=["file", "folder", "system file"],
+)
+def test_a_link_out_of_a_folder_is_refused(linked, link, pattern, refuses):
+    (linked[0] / "link").symlink_to(linked[1] / link)
+    with refuses("link.* is a link out of the folder; name its target as a source of its own"):
+        find_files(source_of({"kind": "folder", "path": str(linked[0]), "pattern": pattern}))
+
+
+def test_a_folder_that_is_a_link_itself_is_named_by_its_user(linked):
+    (linked[1] / "to").symlink_to(linked[0])
+    assert len(find_files(source_of({"kind": "folder", "path": str(linked[1] / "to")}))) == 2
+
+
+def test_pipes_and_loops_in_a_folder_are_no_text(linked):
+    os.mkfifo(linked[0] / "pipe")
+    (linked[0] / "loop").symlink_to("loop")
+    assert len(find_files(source_of({"kind": "folder", "path": str(linked[0])}))) == 2
+
+
+@pytest.mark.parametrize(
+    "kind", [{"kind": "folder", "path": "a"}, PACKAGE, {"kind": "hub", "id": "a", "revision": "0" * 40}]
+)
+def test_a_pattern_that_leads_out_of_a_source_is_refused(kind):
+    with pytest.raises(ValueError, match="leads out of the source"):
+        source_of({**kind, "pattern": "**/../../*"})
+
+
+def test_a_data_set_of_the_hub_is_read_through_the_links_of_its_cache(tmp_path, monkeypatch):
+    snapshot = tmp_path / "datasets--org--text" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    blob = snapshot.parents[1] / "blobs" / "b"
+    blob.parent.mkdir()
+    blob.write_text("text\n")
+    (snapshot / "a.txt").symlink_to("../../blobs/b")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
+    (file,) = find_files(source_of({"kind": "hub", "id": "org/text", "revision": "0" * 40}))
+    assert file.name == "org/text/a.txt"
+
+
+def test_a_file_too_large_to_be_a_text_is_refused_unread(tmp_path, refuses):
+    (tmp_path / "a.txt").touch()
+    os.truncate(tmp_path / "a.txt", 2**40)
+    with refuses("has more than 500000000 bytes"):
+        read_text(tmp_path / "a.txt")

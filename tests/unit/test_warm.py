@@ -22,18 +22,19 @@ print("err", file=sys.stderr)
 """
 
 
+def serving(name, library="colorsys"):
+    command = [sys.executable, "-m", "abi.base.warm", name, library]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
+
+
 @pytest.fixture
-def served(tmp_path):
+def served():
     """The environment of a job for which a server listens that has loaded `colorsys` (which nothing else loads)."""
-    folder = tmp_path / "w"
-    folder.mkdir()
-    path = folder / "socket"
-    server = subprocess.Popen([sys.executable, "-m", "abi.base.warm", str(path), "colorsys"], cwd=ROOT)
-    wait(path.exists)
-    yield {**os.environ, "PYTHONPATH": str(ROOT), "COLOUR": "red", warm.SOCKET: str(path)}
-    server.terminate()
-    assert server.wait() == 0
-    assert not folder.exists()
+    server = serving(name := f"abi-warm-test-{os.getpid()}")
+    wait(lambda: f"@{name}" in Path("/proc/net/unix").read_text())
+    yield {**os.environ, "PYTHONPATH": str(ROOT), "COLOUR": "red", warm.SOCKET: name}
+    server.stdin.close()  # as when the scheduler dies
+    assert server.wait(10) == 0
 
 
 def wait(condition, seconds=20):
@@ -120,6 +121,28 @@ def test_a_killed_job_takes_the_forked_process_with_it(served, script, tmp_path)
     waiting.send_signal(signal.SIGKILL)
     waiting.wait()
     wait(lambda: not Path(f"/proc/{forked}").exists())
+
+
+def test_a_job_ends_with_the_scheduler_although_its_own_process_waits_on(script):
+    """The other end of the server's pipe is held by a scheduler that is killed while a job runs."""
+    name = f"abi-warm-test-{os.getpid()}"
+    server = serving(name)
+    wait(lambda: f"@{name}" in Path("/proc/net/unix").read_text())
+    path = script(HAND_OVER + "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), warm.SOCKET: name}
+    waiting = subprocess.Popen([sys.executable, str(path)], env=environment, cwd=path.parent)
+    number = path.parent / "pid"
+    wait(lambda: number.exists() and number.read_text())
+    server.stdin.close()
+    assert server.wait(10) == 0
+    assert waiting.wait(10) == warm.LOST
+    wait(lambda: not Path(f"/proc/{number.read_text()}").exists())
+
+
+def test_a_server_whose_scheduler_died_before_it_looked_ends_at_once():
+    server = serving("abi-warm-test-orphan", "wsgiref")
+    server.stdin.close()
+    assert server.wait(10) == 0
 
 
 def test_a_server_is_started_only_where_it_is_asked_for(monkeypatch):

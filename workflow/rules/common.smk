@@ -1,13 +1,14 @@
 """Configuration, digests and paths that all rules share."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from abi.base import warm
+from abi.base import recovery, warm
 from abi.base.digest import code_digest
 from abi.base.errors import AbiError
 from abi.base.files import require_folder
@@ -17,6 +18,9 @@ from abi.plan.config import load, workflow_config
 from abi.plan.workflow import Workflow
 
 share_import_path(ROOT)
+if sys.executable != shlex.quote(sys.executable):
+    # Snakemake hands the interpreter's path to a shell as it stands. Jobs start in this folder.
+    sys.executable = os.path.relpath(sys.executable)
 
 try:
     WORKFLOW = Workflow(load(workflow_config(config), ROOT))

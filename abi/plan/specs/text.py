@@ -2,12 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from abi.base.typed import Typed
 from abi.plan.specs.shared import Fraction, PerSplit, Positive, Revision, Shares
 
-Glob = Annotated[str, Field(description="glob of files")]
+
+def _inside(pattern: str) -> str:
+    if ".." in pattern.split("/"):
+        raise ValueError("leads out of the source; name that folder as a source of its own")
+    return pattern
+
+
+Glob = Annotated[str, AfterValidator(_inside), Field(description="glob of files")]
 
 
 class Package(Typed):

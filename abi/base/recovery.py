@@ -1,0 +1,173 @@
+"""After a kill: which run of a folder is alive, and what a dead one left there.
+
+A run holds a lease, a lock of the kernel on a file of the folder, which ends with its process, however that ends.
+Snakemake's own lock is a file and outlives it. What a run starts carries the folder in its environment, so that it is
+found when it outlives its scheduler: a job without warm start does.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import psutil
+
+from abi.base.errors import DataError
+from abi.base.files import parse_file, require_folder, unwritable
+from abi.base.typed import Typed
+
+MARK = "ABI_RUN"
+"""Environment variable of everything that a run starts: the folder it runs in."""
+LEASE = Path(".snakemake/abi/run.json")
+LOCKS, SCRIPTS = Path(".snakemake/locks"), Path(".snakemake/scripts")
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+"""The names that `files.atomic_path` gives to what is not yet written."""
+LOOKS = re.compile(
+    r"-[a-zA-Z]*[nhv][a-zA-Z]*|--(dry-?run|help|version|list.*|lint|dag|rulegraph|filegraph|d3dag|.*summary)"
+)
+"""Options with which Snakemake looks and changes nothing."""
+GRACE_S = 5.0
+
+
+class Holder(Typed):
+    """The process that has the lease, or had it last."""
+
+    host: str
+    pid: int
+
+
+def begin(place: Path) -> list[str]:
+    """Make this process the run of a folder, and it stays that when it becomes another program; clear what is dead.
+
+    Returns: what was cleared, in words; nothing where no run was killed.
+    Raises: DataError: another run of this folder is alive, or may be on another machine; the folder is read-only.
+    """
+    os.environ[MARK] = str(place)
+    last = _last(place)
+    if not _take(place, inherited=True):
+        raise DataError(f"{place}: {_named(_last(place))} is running here; wait for it, or end it")
+    alive = next(_plain_schedulers(place), None)
+    if alive is not None:
+        raise DataError(f"{place}: process {alive} (snakemake) is running here; wait for it, or end it")
+    locks = sorted((place / LOCKS).glob("*.lock"))
+    if locks and last is not None and last.host != socket.gethostname():
+        raise DataError(
+            f"{place}: {_named(last)} left its lock, and cannot be seen from this machine; "
+            "when it is dead, run `snakemake --unlock`"
+        )
+    _sign(place)
+    ended = _end_orphans(place)
+    unfinished = [*_temporary(place / "results"), *(place / SCRIPTS).glob("tmp*.py")]
+    for path in (*locks, *unfinished):
+        path.unlink(missing_ok=True)
+    said = {
+        "its lock cleared": bool(locks),
+        f"processes ended that it had left: {', '.join(map(str, ended))}": bool(ended),
+        f"unfinished files removed: {len(unfinished)}": bool(unfinished),
+    }
+    return [words for words, true in said.items() if true]
+
+
+def looks(words: Iterable[str]) -> bool:
+    """Return whether Snakemake, called with some words, looks and changes nothing."""
+    return any(LOOKS.fullmatch(word) for word in words)
+
+
+def hold(place: Path) -> None:
+    """Mark what this scheduler starts, and take the lease where it was started without `begin`."""
+    os.environ[MARK] = str(place)
+    with contextlib.suppress(DataError):  # Snakemake has made its own lock by now
+        if _take(place, inherited=False):
+            _sign(place)
+
+
+def _take(place: Path, *, inherited: bool) -> bool:
+    """Return whether this process could take the lease of a folder; its descriptor stays open until the process ends.
+
+    Args: inherited: a program that this process becomes keeps it.
+    """
+    path = place / LEASE
+    require_folder(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    except OSError as error:  # a file system without locks
+        raise DataError(f"{path}: cannot be locked ({error.strerror}); call `snakemake` itself on this disk") from None
+    os.set_inheritable(handle, inherited)
+    return True
+
+
+def _sign(place: Path) -> None:
+    """Write who has the lease into its file: in place, since the lock belongs to the file and not to its name."""
+    text = Holder(host=socket.gethostname(), pid=os.getpid()).model_dump_json()
+    try:
+        (place / LEASE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(place / LEASE, error) from None
+
+
+def _last(place: Path) -> Holder | None:
+    """Return who has the lease or had it last; None where nobody had, or died while writing it."""
+    try:
+        return Holder.model_validate(parse_file(place / LEASE))
+    except (DataError, ValueError):
+        return None
+
+
+def _named(holder: Holder | None) -> str:
+    return "another run" if holder is None else f"another run (process {holder.pid} on {holder.host})"
+
+
+def _plain_schedulers(place: Path) -> Iterator[int]:
+    """Yield the processes that are Snakemake in a folder, started without `begin`, and that have no lease yet."""
+    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
+        words = process.info["cmdline"] or []
+        if process.info["cwd"] != str(place) or process.pid == os.getpid() or looks(words):
+            continue
+        program = any(Path(word).name == "snakemake" for word in words[:3])
+        if program and _mark(process) != str(place):
+            yield process.pid
+
+
+def _mark(process: psutil.Process) -> str | None:
+    """Return the folder whose run started a process; None where none did."""
+    try:
+        found: str | None = process.environ().get(MARK)
+        return found
+    except (psutil.Error, OSError):  # gone, or another user's
+        return None
+
+
+def _end_orphans(place: Path) -> list[int]:
+    """End what dead runs of a folder have left, gently and then not, until nothing is left; return their numbers.
+
+    Raises: DataError: one that cannot be ended.
+    """
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    ended: list[int] = []
+    while found := [p for p in psutil.process_iter() if p.pid not in own and _mark(p) == str(place)]:
+        ended += [process.pid for process in found if process.pid not in ended]
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in psutil.wait_procs(found, GRACE_S)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for process in psutil.wait_procs(found, GRACE_S)[1]:
+            raise DataError(f"{place}: process {process.pid} of a killed run does not end; end it and run again")
+    return ended
+
+
+def _temporary(folder: Path) -> list[Path]:
+    """Return what a killed job had begun to write."""
+    return [Path(top) / name for top, _, names in os.walk(folder) for name in names if TEMPORARY.fullmatch(name)]

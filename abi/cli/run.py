@@ -1,0 +1,43 @@
+"""`abi run`: Snakemake with its own words, after clearing what a killed run left (abi/base/recovery.py)."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from abi.base import recovery
+from abi.base.files import ROOT
+from abi.cli.main import COMMANDS, ending
+from abi.cli.status import status
+
+
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Become `snakemake`, as the only run of this folder.
+
+    Raises: DataError: another run is alive here, or the folder is read-only.
+    """
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(
+        "abi run",
+        usage="abi run [TARGET ...] [--scale NAME] [options of snakemake]",
+        description=COMMANDS["run"].help,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=ending("run"),
+        allow_abbrev=False,
+    )
+    parser.add_argument("--scale", metavar="NAME", help="a scale of config/scales; `tiny` if absent")
+    parser.add_argument("--mend", action="store_true", help="first delete what is damaged, as `abi status --mend` does")
+    given, words = parser.parse_known_args(arguments[:split])
+    scale = ["--config", f"scale={given.scale}"] if given.scale else []
+    place = Path.cwd() if Path("Snakefile").exists() else ROOT
+    os.chdir(place)
+    if not recovery.looks(words):
+        cleared = recovery.begin(Path.cwd())
+        if cleared:
+            print(f"abi: an earlier run was killed; {'; '.join(cleared)}", file=sys.stderr, flush=True)
+        if given.mend:
+            status(list(arguments[split + 1 :]), given.scale or "tiny", mends=True)
+            sys.stdout.flush()  # what follows is another program
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *words, *scale, *arguments[split:]])
