@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from abi.judge.results import read_result
     from abi.judge.tables import read_evidence
     from abi.models.attach import attach, generate
-    from abi.models.backbone import Backbone, Window, load_backbone
+    from abi.models.backbone import Backbone, load_backbone
     from abi.models.load import load_module
     from abi.models.module import AbiModule, ModuleConfig, save_module
     from abi.models.portable import PortableConfig, PortableModule
+    from abi.models.states import Window
 
 __version__ = "0.1.0"
 
@@ -27,7 +28,7 @@ _HOME = {
     "ModuleConfig": "abi.models.module",
     "PortableConfig": "abi.models.portable",
     "PortableModule": "abi.models.portable",
-    "Window": "abi.models.backbone",
+    "Window": "abi.models.states",
     "attach": "abi.models.attach",
     "fit_procrustes": "abi.arms.alignment",
     "generate": "abi.models.attach",

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from abi.arms import metrics
 from abi.base.manifests import StatesManifest
+from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig
-from abi.models.states import Head, States
+from abi.models.states import States
 
 WINDOWS, POSITIONS, WIDTH, VOCABULARY, ROUNDS = 16, 127, 128, 2048, 5
 

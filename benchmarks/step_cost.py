@@ -15,8 +15,8 @@ import torch.nn.functional as F
 import transformers
 
 from abi.arms.losses import head_loss
+from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig
-from abi.models.states import Head
 
 
 def naive(states, head, targets, teacher):

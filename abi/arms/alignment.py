@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from abi.base.errors import AlignmentError
+from abi.base.files import read_tensors
 from abi.base.manifests import AlignmentFigures, AlignmentManifest
-from abi.models.states import States, read_tensors
+from abi.models.states import States
 
 log = logging.getLogger("abi")
 
@@ -31,13 +32,16 @@ def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min
     Args: target, source: `[N, A]` rows paired by position; the last `held_out` share is kept from the fit.
     `effective_rank` is the exponential of the entropy of the singular values of the cross-covariance; the cosines are
     means over centred held-out rows, since even unrelated data align in sample; the residual is relative and in sample.
-    Raises: AlignmentError: widths differ, or too few rows.
+    Raises: AlignmentError: widths differ, a row is not finite, or too few rows.
     Source: Schonemann 1966; scipy.linalg.orthogonal_procrustes.
     """
     if target.shape != source.shape:
         raise AlignmentError(
             f"alignment: target rows are {tuple(target.shape)}, source rows {tuple(source.shape)}; use equal d_abi"
         )
+    for rows, side in ((target, "target"), (source, "source")):
+        if not bool(torch.isfinite(rows).all()):
+            raise AlignmentError(f"alignment: {side} rows hold NaN or infinity; rebuild its states or its module")
     cut = int(len(target) * (1 - held_out))
     if cut < 2 * target.shape[1]:
         raise AlignmentError(

@@ -83,15 +83,24 @@ def choose_gains(models: Sequence[FittableForm], lesson: FitData, batch: int = L
     readouts = [Readout(model, lesson.head) for model in models]
     for start in range(0, len(lesson.states), batch):
         part = slice(start, start + batch)
-        logits = lesson.head.logits(lesson.states.final(part)).flatten(0, 1)
+        plain = lesson.head.linear(lesson.states.final(part)).flatten(0, 1)
+        logits = lesson.head.capped(plain)
         taught = torch.softmax(logits + lesson.shift[part].float(), -1)
         for i, readout in enumerate(readouts):
             read = readout.read(lesson.states, part)
-            own = readout.logits(torch.zeros(()), None if read is None else read.flatten(0, 1))
-            # KL(lesson || arm) = const - E[gain * own] + log sum exp(logits + gain * own): one pass serves all gains
-            asked = (taught * own).sum(dtype=torch.float64)
-            for at, gain in enumerate(GAINS):
-                totals[i, at] += log_totals(logits + gain * own).sum(dtype=torch.float64) - gain * asked
+            own = readout.linear(torch.zeros(()), None if read is None else read.flatten(0, 1))
+            if lesson.head.soft_cap is None:
+                # KL(lesson || arm) = const - E[gain * own] + log sum exp(logits + gain * own): one pass for all gains
+                own = own if readout.bias is None else own + readout.bias
+                asked = (taught * own).sum(dtype=torch.float64)
+                for at, gain in enumerate(GAINS):
+                    totals[i, at] += log_totals(logits + gain * own).sum(dtype=torch.float64) - gain * asked
+                continue
+            for at, gain in enumerate(GAINS):  # a cap is not linear: every gain has logits of its own
+                scaled = lesson.head.capped(plain + gain * own)
+                scaled = scaled if readout.bias is None else scaled + gain * readout.bias
+                asked = (taught * scaled).sum(dtype=torch.float64)
+                totals[i, at] += log_totals(scaled).sum(dtype=torch.float64) - asked
     best = [GAINS[at] for at in totals.argmin(1).tolist()]
     for model, gain in zip(models, best, strict=True):
         for name in model.solved:

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from abi.base.errors import DataError, TamperError
-from abi.base.files import parse_json, sha256_tensors, write_tensors
+from abi.base.files import finite, parse_json, read_tensors, sha256_tensors, write_tensors
 from abi.base.manifests import FittedEntry, ModuleFacts, ModuleManifest
 from abi.base.typed import Sha256, Typed
+from abi.models.head import Head
 from abi.models.module import CONFIG, AbiModule, read_module, save_module
-from abi.models.states import Head, States, finite, read_tensors
+from abi.models.states import States
 
 ARM_FILE = "arm.safetensors"
 FINALS = "final.safetensors"
@@ -152,8 +153,8 @@ class ArmForm(Protocol):
 
 
 class Readout:
-    """What an arm does to the logits of the plain backbone, `plain + scale * read @ weight.T + bias`: they are linear
-    in the final state.
+    """What an arm does to the logits of the plain backbone, `cap(plain + scale * read @ weight.T) + bias`: below the
+    head's cap, if it has one, they are linear in the final state.
 
     So a module's logits are as well read from the A numbers of its ABI state as from the D of its correction, at a cost
     of A / D (benchmarks/evaluation_cost.py); the plain backbone's are formed once for all arms.
@@ -161,18 +162,29 @@ class Readout:
     """
 
     def __init__(self, model: ArmForm | None, head: Head) -> None:
-        self.model, self.scale = model, head.scale
+        self.model, self.head = model, head
         self.bias = None if model is None else model.logit_bias
         self.weight = head.weight if model is None else model.readout(head.weight)
+        self.above_cap = getattr(model, "above_cap", False)
+        """Whether it shifts the logits themselves, as a portable module does, and not what the cap is put on."""
 
     def read(self, states: States, index: Tensor | slice) -> Tensor | None:
         """Return what it reads of some windows, `[B, T, A]` or `[B, T, D]`, or None where it changes no state."""
         return None if self.model is None else self.model.read(states, index)
 
     def logits(self, plain: Tensor, read: Tensor | None, rows: slice = slice(None)) -> Tensor:
-        """Return an arm's logits `[n, V]`. Args: plain: the backbone's, left as they are; read: of which `rows`."""
-        logits = plain if read is None else torch.addmm(plain, read[rows], self.weight.T, alpha=self.scale)
+        """Return an arm's logits `[n, V]`.
+
+        Args: plain: the backbone's, below its cap (`Head.linear`), left as they are; read: of which `rows`.
+        """
+        if self.above_cap:
+            return self.linear(self.head.capped(plain), read, rows)
+        logits = self.head.capped(self.linear(plain, read, rows))
         return logits if self.bias is None else logits + self.bias
+
+    def linear(self, plain: Tensor, read: Tensor | None, rows: slice = slice(None)) -> Tensor:
+        """Return an arm's logits `[n, V]` below the cap and without its bias; arguments as in `logits`."""
+        return plain if read is None else torch.addmm(plain, read[rows], self.weight.T, alpha=self.head.scale)
 
 
 @torch.no_grad()

@@ -19,9 +19,10 @@ from abi.arms.losses import PAIRED_ROWS
 from abi.base.errors import AlignmentError
 from abi.base.job import InputFiles
 from abi.base.manifests import TokensManifest
+from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.saved import check_backbone, check_same_text, member, module_of_seed, read_head, read_states, shape
-from abi.models.states import Head, States
+from abi.models.states import States
 from abi.plan.specs.arms import CalibrateArms
 
 
@@ -158,15 +159,21 @@ def carried_interface(
 def carried_corrections(lesson: FitData, penalty: float) -> Tensor:
     """Return the corrections `[P, 1, D]` whose logits come closest to the shift, up to a constant per position.
 
-    Weighted least squares in the target's head; a token's weight is its mean probability on the lesson's text.
+    Weighted least squares in the target's head, where it caps its logits in its mean slope for each token; a token's
+    weight is its mean probability on the lesson's text.
     """
     assert lesson.shift is not None
     weight = lesson.head.weight.double() * lesson.head.scale
-    usual = torch.zeros(len(weight), dtype=torch.float64)
+    usual, slopes = torch.zeros(len(weight), dtype=torch.float64), torch.zeros(len(weight), dtype=torch.float64)
     for start in range(0, len(lesson.states), PAIRED_ROWS):
         final = lesson.states.final(slice(start, start + PAIRED_ROWS)).squeeze(1)
-        usual += torch.softmax(lesson.head.logits(final), -1).sum(0, dtype=torch.float64)
+        logits = lesson.head.logits(final)
+        usual += torch.softmax(logits, -1).sum(0, dtype=torch.float64)
+        if (slope := lesson.head.slope(logits)) is not None:
+            slopes += slope.sum(0, dtype=torch.float64)
     usual /= usual.sum()
+    if lesson.head.soft_cap is not None:
+        weight = weight * (slopes / len(lesson.states)).unsqueeze(1)
     # A constant added to all logits of a position changes no distribution: it is taken out of the head's rows.
     centred = weight - usual @ weight
     weighted = usual.unsqueeze(1) * centred

@@ -14,9 +14,10 @@ from torch import Tensor
 from abi.arms.forms import FittableForm
 from abi.arms.losses import correction_mse, head_losses
 from abi.base.errors import DataError
+from abi.models.head import Head
 from abi.models.loop import BatchOrder, Member, Trained, fit_together
 from abi.models.module import AbiModule
-from abi.models.states import Head, States
+from abi.models.states import States
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from abi.models.states import Head
+from abi.models.head import Head
 
 # How much is formed at once: every size is part of a figure's last bits, since sums are taken chunk by chunk.
 LOSS_ROWS = 64
@@ -80,14 +80,17 @@ class _HeadLoss(torch.autograd.Function):
             taught = None if weight == 0 else _taught(head, teacher[part], shift, part, temperature)
             for i, (states, bias) in enumerate(students):
                 logits = head.logits(states[part])
+                slope = head.slope(logits)
                 if bias is not None:
                     logits += bias
                 loss, grad = _ce_and_kd(logits, targets[part], taught, temperature, weight)
                 totals[i] += loss
-                torch.mm(grad, head.weight, out=grads[i][part])
                 bias_grad = bias_grads[i]
                 if bias_grad is not None:
                     bias_grad += grad.sum(0)
+                if slope is not None:
+                    grad *= slope
+                torch.mm(grad, head.weight, out=grads[i][part])
         for grad, bias_grad in zip(grads, bias_grads, strict=True):
             grad *= head.scale / n
             if bias_grad is not None:

@@ -18,7 +18,8 @@ from abi.arms.losses import EVALUATION_LOGITS, LOG2_E
 from abi.base.catalogue import REFERENCE
 from abi.base.errors import DataError
 from abi.base.names import AGREEMENT
-from abi.models.states import Head, States
+from abi.models.head import Head
+from abi.models.states import States
 
 Named = TypeVar("Named", bound=Hashable)
 EvidenceRow = tuple[str, str, int, int, str, str, str, int, str, float]
@@ -118,7 +119,7 @@ def margins(model: ArmForm | None, states: States, head: Head) -> Tensor:
     found, readout = [], Readout(model, head)
     for window in range(len(states)):
         index = slice(window, window + 1)
-        plain = head.logits(states.final(index)[:, states.skip :].flatten(0, 1))
+        plain = head.linear(states.final(index)[:, states.skip :].flatten(0, 1))
         logits = readout.logits(plain, scored(readout.read(states, index), states))
         top = torch.softmax(logits, -1).topk(TOP + 1, dim=-1).values
         found.append((top[:, TOP - 1] - top[:, TOP]).median().double())
@@ -158,7 +159,7 @@ def evaluate(
         found: dict[tuple[Named, str], list[Tensor]] = {}
         for at in range(0, len(targets), chunk):
             rows = slice(at, at + chunk)
-            plain = head.logits(final[rows])
+            plain = head.linear(final[rows])
             known = {
                 id(model): distribution(readouts[id(model)].logits(plain, reads[id(model)], rows)) for model in judges
             }

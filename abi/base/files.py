@@ -4,6 +4,7 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import stat
 import tempfile
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from abi.base.errors import DataError
+from abi.base.errors import DataError, TamperError
 
 ROOT = Path(__file__).resolve().parents[2]
 Json = Any  # whatever a JSON file may hold
@@ -133,6 +134,32 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Any], metadata: dict[s
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
         except SafetensorError as error:
             raise unwritable(path, error) from error
+
+
+def finite(tensor: Any) -> bool:
+    """Return whether no number of a tensor is NaN or infinite, in one pass without a copy."""
+    import torch
+
+    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
+
+
+def read_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the tensors of a safetensors file, memory-mapped, and what its header says beside them.
+
+    Args: sha256: what a manifest promises of the file; not compared if None. A job reads a file for it once.
+    Raises: DataError: missing, truncated or not safetensors; TamperError: not the file that was promised.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if sha256 not in (None, sha256_once(path)):
+            raise TamperError(f"{path}: is not the file that its manifest promises; delete both and rebuild them")
+        with safe_open(str(path), "pt") as stored:
+            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}
+    except FileNotFoundError:
+        raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: is not a readable safetensors file ({error}); delete it and rebuild it") from None
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -8,6 +8,7 @@ from abi.base.typed import Count, Document, Provenance, Sha256, Typed
 
 Positive = Annotated[int, Field(ge=1)]
 Split = Literal["train", "calibration", "test"]
+Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class Shares(Typed):
@@ -47,6 +48,27 @@ class Pretraining(Typed):
     """Mean of the last 50 steps, nats per token."""
 
 
+class BackboneFacts(Typed):
+    """What was measured when a backbone was admitted; differences are relative, 0 where they are rounding."""
+
+    precision: str
+    """Of the weights."""
+    causal: float
+    """Earlier logits, when later tokens change."""
+    head: float
+    """The final state through the head, against the model's logits."""
+    taps: float | None
+    """Hidden states, against what the blocks read; null: they stand in no list, only the final state may be read."""
+    cache: float | None
+    """Logits while generating with a cache, against those without; null: it does not run."""
+    padded: float | None
+    """Logits of a prompt in a padded batch, against those alone; null: it does not run."""
+    characters_lost: Rate
+    """Share of the characters of a test text that encoding and decoding loses."""
+    ends: bool
+    """Whether the tokenizer's ends of tokens are those of the text they spell."""
+
+
 class BackboneManifest(Document):
     """backbones/<backbone>.json."""
 
@@ -66,6 +88,10 @@ class BackboneManifest(Document):
     vocabulary: str
     """Hash of the vocabulary."""
     weights_sha256: Sha256
+    identity_sha256: Sha256 | None = None
+    """Of weights, stored buffers, config and tokenizer together; files of older code lack it."""
+    facts: BackboneFacts | None = None
+    """What was measured when it was admitted."""
     files: dict[str, Sha256]
     """Of every file in its folder."""
     head_scale: float
@@ -81,6 +107,7 @@ class BackboneManifest(Document):
             base_model=self.name,
             base_revision=self.revision,
             base_sha256=self.weights_sha256,
+            identity_sha256=self.identity_sha256,
             head_sha256=self.head_sha256,
             vocabulary=self.vocabulary,
         )
@@ -101,6 +128,8 @@ class BaseFacts(Typed):
     base_model: str
     base_revision: str
     base_sha256: Sha256
+    identity_sha256: Sha256 | None = None
+    """Of weights, stored buffers, config and tokenizer together; files of older code lack it."""
     head_sha256: Sha256
     vocabulary: str
 
@@ -135,6 +164,8 @@ class StatesManifest(StoredWindows, BaseFacts, Document):
 
     kind: ClassVar[str] = "states"
     split: Split
+    characters_lost: Rate | None = None
+    """Share of the characters of its documents that the tokenizer loses; files of older code lack it."""
     tensors_sha256: Sha256
     corpus_sha256: Sha256
     """`assignment_sha256` of the text's manifest."""

@@ -38,7 +38,7 @@ def generate(
     from abi.base.manifests import ModuleManifest
     from abi.models import attach
     from abi.models.load import load_module
-    from abi.models.tokenizers import encode
+    from abi.models.tokenizers import continuation, encode
 
     model, base = read_backbone(scale, backbone)
     ids = torch.from_numpy(encode(model.tokenizer, prompt)[0]).unsqueeze(0)
@@ -52,7 +52,8 @@ def generate(
     made = attach.generate(model, ids, tokens, temperature=temperature, seed=seed)[0].tolist()
     if attached is not None:
         attached.detach()
-    text = model.tokenizer.decode(made, skip_special_tokens=True)
+    before = [] if model.is_encoder_decoder else ids[0].tolist()
+    text = continuation(model.tokenizer, before, made)
     sha256 = None if facts is None else facts.sha256
     about = {"scale": scale, "backbone": backbone, "module": sha256, "prompt": prompt, "text": text, "ids": made}
     print(json.dumps(about, indent=1) if as_json else prompt + text)

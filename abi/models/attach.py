@@ -5,6 +5,7 @@ where stored states add it, and detaching leaves the plain backbone, bit for bit
 plain.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,13 +16,27 @@ from torch import Tensor, nn
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
 from abi.base.manifests import ModuleManifest
-from abi.models.backbone import Backbone, Window, generation_cache, weights_hash
+from abi.models.backbone import Backbone
+from abi.models.generation import continued, prompts
+from abi.models.head import blocks_of, first_input
+from abi.models.identity import identity_hash, weights_hash
 from abi.models.logit_shift import LogitShift, check_vocabulary
 from abi.models.module import AbiModule
 from abi.models.portable import PortableManifest, PortableModule
+from abi.models.probe import admit, require_cache, require_padding
+from abi.models.states import Window
 
 AnyModule = AbiModule | PortableModule
 AnyManifest = ModuleManifest | PortableManifest
+
+
+class _Pass(threading.local):
+    """What one pass of a backbone has noted so far: a thread's own, so that passes side by side do not mix."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Tensor] = {}
+        self.positions: Tensor | None = None
+        """Those whose logits were asked for, where they were named (`logits_to_keep`)."""
 
 
 class Attached:
@@ -29,53 +44,86 @@ class Attached:
 
     Hooks note the inputs of its blocks, and the head reads the corrected state. Portable modules shift the logits.
     Args: parts: (module, weight) pairs; the correction `[B, T, D]`, or the shift, is their weighted sum.
-    Raises: DataError: something is attached to the backbone already.
+    Raises: DataError: something is attached to the backbone already, or it is not admitted.
     """
 
     def __init__(self, backbone: Backbone, parts: list[tuple[AnyModule, float]]) -> None:
-        hooks = backbone.model.get_output_embeddings()._forward_pre_hooks.values()
-        if any(isinstance(hook, Attached) for hook in hooks):
+        if any(isinstance(hook, Attached) for hook in backbone.entry._forward_pre_hooks.values()):
             raise DataError(
                 "inference: a module is attached to this backbone already; detach it first, or use `Domains`"
             )
-        self.depth = backbone.depth
+        self.backbone, self.depth = backbone, backbone.depth
         self.parts = [(module, weight) for module, weight in parts if isinstance(module, AbiModule)]
         placed = [(module, weight) for module, weight in parts if isinstance(module, PortableModule)]
-        self.shift = LogitShift(backbone, placed) if placed else None
-        self.scale = backbone.head()[1]
-        self.seen: dict[int, Tensor] = {}
         wanted = sorted({tap for module, _ in self.parts for tap in module.config.taps if tap != self.depth})
-        blocks = _blocks(backbone) if wanted else nn.ModuleList()
-        self.handles = [backbone.model.get_output_embeddings().register_forward_pre_hook(self)]
+        if wanted and backbone.facts.taps is None:
+            raise DataError(
+                f"inference: {backbone.name} keeps its blocks in no list, so only modules that read the final state "
+                "work on it"
+            )
+        self.scale, self.now = backbone.form.before, _Pass()
+        self.entry = backbone.entry
+        self.at_entry = self.entry.register_forward_pre_hook(self)
+        self.handles = [backbone.model.register_forward_pre_hook(self._begin, with_kwargs=True)]
+        self.handles.append(backbone.model.register_forward_hook(self._end, always_call=True))
+        blocks = blocks_of(backbone.decoder, self.depth) or nn.ModuleList()
         for tap in wanted:
             self.handles.append(blocks[tap].register_forward_pre_hook(self._note(tap), with_kwargs=True))
+        # Last: the facts of the plain backbone are measured above, where they are not known yet.
+        self.shift = LogitShift(backbone, placed) if placed else None
+
+    def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Begin a pass: nothing noted, and the hook on the head there is now (`resize_token_embeddings` makes one)."""
+        kept = kwargs.get("logits_to_keep")
+        self.now.seen, self.now.positions = {}, kept if isinstance(kept, Tensor) else None
+        entry = self.backbone.entry
+        if entry is not self.entry and self.handles:
+            self.at_entry.remove()
+            self.entry, self.at_entry = entry, entry.register_forward_pre_hook(self)
+
+    def _end(self, *_: object) -> None:
+        self.now.seen, self.now.positions = {}, None
 
     def _note(self, tap: int) -> Any:
         """Return a hook that keeps what the block after a tap reads: the hidden state of that tap."""
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.seen[tap] = args[0] if args else kwargs["hidden_states"]
+            self.now.seen[tap] = first_input(args, kwargs)
 
         return hook
 
-    @torch.no_grad()
     def __call__(self, head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return what the head reads, `[B, n, D]`, corrected; n are the last positions that ran, often 1."""
+        """Return what the head reads, `[B, n, D]`, corrected; n are the positions that it was asked for, often 1.
+
+        Raises: DataError: the head was called outside a pass of the backbone, and the modules read more than its input.
+        """
         scaled, *rest = args
         if not self.parts:
             return args
-        states = {tap: state[:, -scaled.shape[1] :] for tap, state in self.seen.items()} | {
-            self.depth: scaled / self.scale
-        }
-        total = torch.zeros(())
+        states = {tap: self._asked(state, scaled) for tap, state in self.now.seen.items()}
+        states[self.depth] = scaled / self.scale
+        total = torch.zeros((), device=scaled.device)
         for module, weight in self.parts:
-            taps = torch.stack([states[tap].float() for tap in module.config.taps], dim=2)
-            total = total + weight * module(taps)
-        self.seen.clear()
+            missing = [tap for tap in module.config.taps if tap not in states]
+            if missing:
+                raise DataError(
+                    f"inference: the head ran without its blocks, and the module reads tap {missing[0]}; "
+                    "call the whole backbone"
+                )
+            taps = torch.stack([states[tap] for tap in module.config.taps], dim=2).to(module.proj_in.weight.dtype)
+            total = total + weight * module(taps).float()
+        self.now.seen = {}
         return (scaled + (total * self.scale).to(scaled.dtype), *rest)
+
+    def _asked(self, state: Tensor, scaled: Tensor) -> Tensor:
+        """Return a tap `[B, T, D]` at the positions that the head was given, `[B, n, D]`."""
+        if self.now.positions is not None and self.entry is self.backbone.embeddings_out:
+            return state[:, self.now.positions]
+        return state[:, -scaled.shape[1] :]
 
     def detach(self) -> None:
         """Take the modules off; the backbone is then the plain one, bit for bit. Twice does no harm."""
+        self.at_entry.remove()
         while self.handles:
             self.handles.pop().remove()
         if self.shift is not None:
@@ -88,24 +136,13 @@ class Attached:
         self.detach()
 
 
-def _blocks(backbone: Backbone) -> nn.ModuleList:
-    """Return the decoder's blocks, the first of which reads tap 0. Raises: DataError: there is no list of them."""
-    decoder = backbone.model.get_decoder() if backbone.is_encoder_decoder else backbone.model.base_model
-    for part in decoder.modules():
-        if isinstance(part, nn.ModuleList) and len(part) == backbone.depth:
-            return part
-    name = type(backbone.model).__name__
-    raise DataError(
-        f"inference: {name} keeps its blocks in no list, so only modules that read the final state work on it"
-    )
-
-
-def check_pair(backbone: Backbone, module: AnyModule, about: AnyManifest | None = None, base: str = "") -> None:
-    """Raise DataError where a module cannot belong to a backbone: another width, a tap it lacks, other weights.
+def check_pair(
+    backbone: Backbone, module: AnyModule, about: AnyManifest | None = None, base: "Marks | None" = None
+) -> None:
+    """Raise DataError where a module cannot belong to a backbone: another width, a tap it lacks, another backbone.
 
     A portable module belongs to all whose vocabulary begins with its anchors somewhere.
-    Args: about: the module's manifest, whose `base_sha256` is compared; base: the backbone's hash, computed if not
-        given.
+    Args: about: the module's manifest, whose hashes are compared; base: the backbone's, computed if not given.
     """
     if isinstance(module, PortableModule):
         return check_vocabulary(backbone, module)
@@ -118,11 +155,38 @@ def check_pair(backbone: Backbone, module: AnyModule, about: AnyManifest | None 
         raise DataError(
             f"inference: the module reads tap {max(config.taps)}, this backbone has taps 0 to {backbone.depth}"
         )
-    if about is not None and about.base_sha256 != (base or weights_hash(backbone)):
+    if about is None:
+        return
+    base, precision = base or Marks.of(backbone), backbone.facts.precision
+    if about.base_sha256 != base.weights and precision != "float32":
+        raise DataError(
+            f"inference: the backbone is in {precision}, so its weights cannot be compared with those the module "
+            f"belongs to (of {about.base_model}); load it in float32, or attach the module without its manifest"
+        )
+    if about.base_sha256 != base.weights:
         raise DataError(
             f"inference: the module belongs to other weights (of {about.base_model}) than this backbone's; "
             "give it the backbone it was trained or calibrated on"
         )
+    if about.identity_sha256 not in (None, base.identity):
+        raise DataError(
+            f"inference: the backbone has the weights of {about.base_model}, but another config, tokenizer or buffer "
+            "than the module belongs to; give it the backbone it was trained or calibrated on"
+        )
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The hashes of a backbone that a module's manifest names."""
+
+    weights: str
+    identity: str
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> "Marks":
+        """Return those of a backbone."""
+        weights = weights_hash(backbone)
+        return cls(weights, identity_hash(backbone, weights))
 
 
 def attach(backbone: Backbone, module: AnyModule, about: AnyManifest | None = None) -> Attached:
@@ -132,42 +196,41 @@ def attach(backbone: Backbone, module: AnyModule, about: AnyManifest | None = No
     Args: about: the module's manifest (`load_module`); with it, a module of other weights is refused.
     Raises: DataError: another module is attached already, or the module belongs to another backbone.
     """
+    admit(backbone)
     check_pair(backbone, module, about)
     return Attached(backbone, [(module, 1.0)])
 
 
-@torch.no_grad()
 def generate(
-    backbone: Backbone, ids: Tensor, n_tokens: int, *, temperature: float = 0.0, seed: int = 0, cache: bool = True
+    backbone: Backbone,
+    ids: Tensor | Mapping[str, Tensor],
+    n_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    cache: bool = True,
 ) -> Tensor:
     """Return new ids `[B, n]`, n at most `n_tokens`, that continue ids `[B, L]` (or answer them: encoder-decoder).
 
     A row ends with its end-of-text token, padded behind. Settings a model of the hub brings along (nucleus, beams,
-    penalties) are left out: what is drawn is the model's own distribution. Whatever is attached to the backbone acts on
-    every token.
-    Args: temperature: 0 is greedy, otherwise every token is drawn; seed: of the draws, which leave torch's own state
-        alone.
-    Raises: DataError: no ids, ids the model lacks, more tokens than it has positions for, or a negative temperature.
+    penalties, forced tokens) are left out: what is drawn is the model's own distribution. Whatever is attached to the
+    backbone acts on every token.
+    Args: ids: of prompts of one length, or what the tokenizer returns for a padded batch, mask included; temperature: 0
+        is greedy, otherwise every token is drawn; seed: of the draws, which leave torch's own state alone.
+    Raises: DataError: no ids, ids the model lacks, more tokens than it has positions for, a negative temperature, or a
+        backbone that is not admitted or gives other text with a cache or padding, where one is used.
     """
-    _check_request(backbone, ids, n_tokens, temperature)
+    rows, mask = prompts(ids, backbone.is_encoder_decoder)
+    _check_request(backbone, rows, n_tokens, temperature)
+    if cache:
+        require_cache(backbone)
+    if not bool(mask.all()):
+        require_padding(backbone)
     drawn: dict[str, object] = {"do_sample": False}
     if temperature:
         drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    kept = generation_cache(backbone) if cache else {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        found: Tensor = backbone.model.generate(
-            ids.long(),
-            attention_mask=torch.ones_like(ids.long()),
-            max_new_tokens=n_tokens,
-            num_beams=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            use_cache=cache,
-            **drawn,
-            **kept,
-        )
-    return found[:, 1:] if backbone.is_encoder_decoder else found[:, ids.shape[1] :]
+    found: Tensor = continued(backbone, rows, mask, n_tokens, cache=cache, seed=seed, **drawn)
+    return found[:, 1:] if backbone.is_encoder_decoder else found[:, rows.shape[1] :]
 
 
 def _check_request(backbone: Backbone, ids: Tensor, n_tokens: int, temperature: float) -> None:
@@ -180,7 +243,7 @@ def _check_request(backbone: Backbone, ids: Tensor, n_tokens: int, temperature: 
         raise DataError(
             f"generate: {n_tokens} tokens at temperature {temperature}; ask for 1 or more at 0 (greedy) or more"
         )
-    limit = getattr(backbone.model.config, "max_position_embeddings", None)
+    limit = backbone.most_positions
     longest = max(ids.shape[1], n_tokens + 1) if backbone.is_encoder_decoder else ids.shape[1] + n_tokens
     if limit is not None and longest > limit:
         raise DataError(f"generate: {longest} tokens are more than the model's {limit} positions; ask for fewer")
@@ -198,14 +261,14 @@ class Domains:
     hashes: dict[str, str] = field(default_factory=dict)
     in_use: dict[str, float] = field(default_factory=dict)
     _attached: Attached | None = None
-    _base: str = ""
+    _base: Marks | None = None
 
     def inject(self, name: str, module: AnyModule, about: AnyManifest | None = None) -> None:
         """Add a module under a name; what is in use stays so. Raises: DataError: the name is taken, or as `attach`."""
         if name in self.modules:
             raise DataError(f"domains: {name!r} is taken; revoke it first, or choose another name")
-        if about is not None and not self._base:
-            self._base = weights_hash(self.backbone)
+        if about is not None and self._base is None:
+            self._base = Marks.of(self.backbone)
         check_pair(self.backbone, module, about, self._base)
         self.modules[name], self.hashes[name] = module, sha256_tensors(dict(module.state_dict()))
 

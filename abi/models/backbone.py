@@ -1,46 +1,35 @@
-"""Backbones: load, save, run, tap, head. Families of models differ here, and in `lora` by their layers.
+"""Backbones: load, save, run, tap, head, identity. Families of models differ here, and in `lora` by their layers.
 
-`tokenizers` and `build` also make things of transformers, `lora` of PEFT; nothing else in abi imports either.
+`tokenizers`, `generation` and `build` also make things of transformers, `lora` of PEFT; nothing else in abi imports
+either.
 """
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from abi.base.errors import DataError, TamperError
-from abi.base.files import sha256_file, sha256_once, sha256_tensors, unwritable, write_tensors
-from abi.base.manifests import BackboneManifest, Pretraining
+from abi.base.files import sha256_file, sha256_once, unwritable
+from abi.base.manifests import BackboneFacts, BackboneManifest, Pretraining
 from abi.base.typed import Provenance
-from abi.models.tokenizers import vocabulary_hash
-from abi.plan.specs.shared import Window as WindowSection
+from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
+from abi.models.identity import check_identity, identity_hash, weights_hash
+from abi.models.probe import admit, measure
+from abi.models.states import Window
+from abi.models.tokenizers import untrimmed, vocabulary_hash
 
 log = logging.getLogger("abi")
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
-
-@dataclass(frozen=True)
-class Window:
-    """How text becomes positions: `length` tokens, the first `prefix` of them for an encoder; `skip` are not scored."""
-
-    length: int
-    prefix: int
-    skip: int
-
-    @classmethod
-    def of(cls, section: WindowSection) -> "Window":
-        """Return the window of a section of the config."""
-        return cls(section.length, section.prefix, section.skip)
-
-    @property
-    def positions(self) -> int:
-        """Predicted positions T per window."""
-        return self.length - self.prefix if self.prefix else self.length - 1
+_FORMS: "WeakKeyDictionary[nn.Module, HeadForm]" = WeakKeyDictionary()
 
 
 @dataclass
@@ -51,6 +40,11 @@ class Backbone:
     tokenizer: Any
 
     @property
+    def name(self) -> str:
+        """The class of the model, as refusals name it."""
+        return type(self.model).__name__
+
+    @property
     def is_encoder_decoder(self) -> bool:
         """Whether the model has an encoder (prefix-LM use) or is a causal decoder."""
         return bool(self.model.config.is_encoder_decoder)
@@ -59,15 +53,35 @@ class Backbone:
     def depth(self) -> int:
         """The tap index of the final state (after the final norm)."""
         config = self.model.config
-        if self.is_encoder_decoder:
-            return int(config.num_decoder_layers if t5_like(config) else config.decoder_layers)
-        return int(config.num_hidden_layers)
+        for key in ("num_decoder_layers", "decoder_layers"):  # T5, BART
+            if getattr(config, key, None) is not None:
+                return int(getattr(config, key))
+        return int(config.get_text_config(decoder=True).num_hidden_layers)
 
     @property
     def width(self) -> int:
         """The backbone width D."""
-        config = self.model.config
-        return int(config.d_model if self.is_encoder_decoder else config.hidden_size)
+        return int(self.entry.weight.shape[-1])
+
+    @property
+    def decoder(self) -> Any:
+        """The part that predicts: a decoder's body, of a composite model its language model, without the head."""
+        inner = self.model.get_decoder()
+        return self.model.base_model if inner is self.model else inner
+
+    @property
+    def embeddings_out(self) -> Any:
+        """The matrix of the head, a module. Raises: DataError: the class has none."""
+        found = self.model.get_output_embeddings()
+        if getattr(found, "weight", None) is None or found.weight.dim() != 2:
+            raise DataError(f"backbone: {self.name} is refused, it has no head that is one matrix")
+        return found
+
+    @property
+    def entry(self) -> Any:
+        """The module that reads the final state: the matrix of the head, or the projection before it (OPT-350m)."""
+        projection = getattr(self.decoder, "project_out", None)
+        return self.embeddings_out if projection is None else projection
 
     def require(self, window: Window) -> None:
         """Raise DataError where the model cannot read a window: wrong kind, or longer than its positions."""
@@ -76,13 +90,19 @@ class Backbone:
                 "an encoder-decoder needs a prefix" if self.is_encoder_decoder else "a decoder-only model has no prefix"
             )
             raise DataError(f"states: window prefix {window.prefix}: {kind}; correct `window` of the backbone")
-        limit = getattr(self.model.config, "max_position_embeddings", None)
         longest = max(window.prefix, window.length - window.prefix)
-        if limit is not None and longest > limit:
+        if self.most_positions is not None and longest > self.most_positions:
             raise DataError(
-                f"states: {longest} tokens of a window are more than the {limit} positions of "
-                f"{type(self.model).__name__}; lower `window.length` of the backbone"
+                f"states: {longest} tokens of a window are more than the {self.most_positions} positions of "
+                f"{self.name}; lower `window.length` of the backbone"
             )
+
+    @property
+    def most_positions(self) -> int | None:
+        """The tokens the model has positions for; None where it has no limit."""
+        config = self.model.config
+        inner = config if self.is_encoder_decoder else config.get_text_config(decoder=True)
+        return getattr(config, "max_position_embeddings", None) or getattr(inner, "max_position_embeddings", None)
 
     def hidden_states(self, tokens: Tensor, window: Window) -> tuple[Tensor, ...]:
         """Return L+1 hidden states `[B, T, D]` of the predicted positions; the last is after the final norm.
@@ -90,11 +110,14 @@ class Backbone:
         Args: tokens: `[B, length]` ids. Encoder-decoder: the first `prefix` go to the encoder and the decoder predicts
             the rest.
         """
-        return (
-            self._run(self.model.base_model, tokens, window).decoder_hidden_states
-            if self.is_encoder_decoder
-            else tuple(state[:, :-1] for state in self._run(self.model.base_model, tokens, window).hidden_states)
-        )
+        if self.entry is self.embeddings_out:
+            found = self._run(self.model.base_model, tokens, window)
+            states = found.decoder_hidden_states if self.is_encoder_decoder else found.hidden_states
+        else:
+            with reading({"final": self.entry}) as read:
+                found = self._run(self.model.base_model, tokens, window)
+            states = (*found.hidden_states[:-1], read["final"])
+        return tuple(states) if self.is_encoder_decoder else tuple(state[:, :-1] for state in states)
 
     def logits(self, tokens: Tensor, window: Window) -> Tensor:
         """Return the model's own logits `[B, T, V]` of the predicted positions."""
@@ -106,39 +129,101 @@ class Backbone:
         tokens = tokens.long()
         if self.is_encoder_decoder:
             inputs, targets = tokens[:, : window.prefix], tokens[:, window.prefix :]
-            start = torch.full_like(targets[:, :1], self.model.config.decoder_start_token_id)
-            decoder = torch.cat([start, targets[:, :-1]], dim=1)
+            decoder = torch.cat([torch.full_like(targets[:, :1], self.start_id), targets[:, :-1]], dim=1)
             return model(input_ids=inputs, decoder_input_ids=decoder, output_hidden_states=True, use_cache=False)
         return model(input_ids=tokens, output_hidden_states=True, use_cache=False)
 
-    def head(self) -> tuple[dict[str, Tensor], float]:
-        """Return the head's tensors (`weight` `[V, D]`, maybe `bias` `[V]`) and the family's scale of final states."""
-        embeddings = self.model.get_output_embeddings()
-        tensors = {"weight": embeddings.weight.detach().float().contiguous()}
-        bias = getattr(embeddings, "bias", None)
-        bias = getattr(self.model, "final_logits_bias", None) if bias is None else bias
-        if bias is not None:
-            tensors["bias"] = bias.detach().float().flatten().contiguous()
-        config = self.model.config
-        scaled = t5_like(config) and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)
-        return {k: v.clone() for k, v in tensors.items()}, float(self.width**-0.5 if scaled else 1.0)
+    @property
+    def start_id(self) -> int:
+        """The id an encoder-decoder's decoder begins with."""
+        places = (self.model.config, self.model.generation_config, self.model.config.get_text_config(decoder=True))
+        for key in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
+            for place in places:
+                if isinstance(getattr(place, key, None), int):
+                    return int(getattr(place, key))
+        raise DataError(f"backbone: {self.name} names no token that its decoder begins with; set it in its config")
 
+    def sample(self, n: int) -> Tensor:
+        """Return n ordinary ids `[1, n]`, spread over the vocabulary, the same at every call."""
+        config = {int(value) for key, value in config_numbers(self.model.config).items() if key.endswith("token_id")}
+        special = set(self.tokenizer.all_special_ids) | config
+        rows = min(len(self.tokenizer), self.model.get_input_embeddings().weight.shape[0])
+        usual = [i for i in range(rows) if i not in special]
+        return torch.tensor([[usual[(i * 7919) % len(usual)] for i in range(1, n + 1)]])
 
-def t5_like(config: Any) -> bool:
-    """Return whether a config is of the T5 family, which names its decoder's depth apart and may scale final states."""
-    return bool(config.is_encoder_decoder) and hasattr(config, "num_decoder_layers")
+    @property
+    def form(self) -> HeadForm:
+        """What the model does to its final state beside its matrix, measured once. Raises: as `measure_form`."""
+        if self.model not in _FORMS:
+            _FORMS[self.model] = self._measured_form()
+        return _FORMS[self.model]
 
+    @torch.no_grad()
+    def _measured_form(self) -> HeadForm:
+        ids = self.sample(10)
+        window = Window(10, 4 if self.is_encoder_decoder else 0, 0)
+        stands_apart = getattr(self.model, "final_logits_bias", None)
 
-def generation_cache(backbone: Backbone) -> dict[str, Any]:
-    """Return what `generate` is given to keep keys and values in: nothing but for encoder-decoders.
+        def run(loud: float) -> tuple[Tensor, Tensor, Tensor]:
+            louder = self.entry.register_forward_pre_hook(lambda _, args: (args[0] * loud, *args[1:]))
+            told: list[Tensor] = []
+            kept = self.embeddings_out.register_forward_hook(lambda _, __, out: told.append(out))
+            try:
+                with reading({"head": self.entry}) as read:
+                    logits = self.logits(ids, window)
+            finally:
+                louder.remove()
+                kept.remove()
+            cut = slice(None) if self.is_encoder_decoder else slice(-1)
+            if not told or "head" not in read:
+                raise DataError(f"backbone: {self.name} is refused, it does not run its own head")
+            own = logits.float() if stands_apart is None else logits.float() - stands_apart.float()
+            return read["head"][:, cut].float() / loud, told[-1][:, cut].float(), own
 
-    transformers 5.23 sizes the cache of an encoder-decoder by the depth of the encoder, which fails where a T5's
-    decoder is deeper; one without a size grows with the layers that write to it.
-    """
-    if not backbone.is_encoder_decoder:
-        return {}
-    empty = transformers.DynamicCache
-    return {"past_key_values": transformers.EncoderDecoderCache(empty(), empty())}
+        config, training = self.model.config, self.model.training
+        numbers = config_numbers(config) | config_numbers(config.get_text_config(decoder=True))
+        self.model.eval()
+        try:
+            final = self.hidden_states(ids, window)[-1].float()
+            return measure_form(final, numbers, self.width, run, self.name, self.tolerance)
+        finally:
+            self.model.train(training)
+
+    @property
+    def tolerance(self) -> float:
+        """Most that two results may differ, relative to the largest number, to count as one: by the precision."""
+        return {torch.float16: 2e-2, torch.bfloat16: 6e-2}.get(self.embeddings_out.weight.dtype, SAME)
+
+    @property
+    def facts(self) -> BackboneFacts:
+        """What was measured when the backbone was admitted, now if it was not yet. Raises: as `probe.measure`."""
+        return admit(self)
+
+    def head(self) -> Head:
+        """Return the head in fp32, a copy without gradient; a projection before its matrix is multiplied into it."""
+        matrix, form = self.embeddings_out, self.form
+        weight = matrix.weight.detach().float()
+        if self.entry is not matrix:
+            weight = weight @ self.entry.weight.detach().float()
+        apart = getattr(self.model, "final_logits_bias", None)
+        bias = getattr(matrix, "bias", None)
+        found = None if bias is None else bias.detach().float() * form.after
+        if apart is not None:
+            found = apart.detach().float().flatten() + (0 if found is None else found)
+        bias = None if found is None else found.contiguous().clone()
+        return Head(weight.contiguous().clone(), form.scale, bias, form.soft_cap)
+
+    def head_logits(self, final: Tensor) -> Tensor:
+        """Return the logits `[..., V]` of final states `[..., D]` through the model's own head, which may train."""
+        matrix, form = self.embeddings_out, self.form
+        bias = getattr(matrix, "bias", None)
+        read = final * form.scale
+        if self.entry is not matrix:
+            read = linear(read, self.entry.weight)
+        out = linear(read, matrix.weight, bias if bias is None or form.after == 1 else bias * form.after)
+        apart = getattr(self.model, "final_logits_bias", None)
+        out = out if apart is None else out + apart
+        return out if form.soft_cap is None else form.soft_cap * torch.tanh(out / form.soft_cap)
 
 
 def targets(tokens: Tensor, window: Window) -> Tensor:
@@ -147,10 +232,18 @@ def targets(tokens: Tensor, window: Window) -> Tensor:
 
 
 def load_backbone(folder: str | Path) -> Backbone:
-    """Return the backbone of a folder, in eval mode, fp32, safetensors only.
+    """Return the admitted backbone of a folder, in eval mode, fp32, safetensors only.
 
-    Raises: DataError: no model there, damaged weights, or a tokenizer that cannot belong to the model.
+    Raises: DataError: no model there, damaged weights, a tokenizer that cannot belong to the model, or as
+        `probe.admit`.
     """
+    backbone = read_backbone(folder)
+    admit(backbone)
+    return backbone
+
+
+def read_backbone(folder: str | Path) -> Backbone:
+    """Return the backbone of a folder as `load_backbone`, before it is admitted."""
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
@@ -169,12 +262,18 @@ def load_backbone(folder: str | Path) -> Backbone:
         raise DataError(f"{folder}: is not a loadable backbone ({reason}); delete it and rebuild it") from None
     if loading["missing_keys"]:
         raise DataError(f"{folder}: the weights lack {sorted(loading['missing_keys'])[0]}; delete it and rebuild it")
-    rows = model.get_output_embeddings().weight.shape[0]
+    if loading["unexpected_keys"]:
+        raise DataError(
+            f"{folder}: no part of {type(model).__name__} reads the tensor {sorted(loading['unexpected_keys'])[0]}; "
+            "its config.json belongs to another model"
+        )
+    backbone = Backbone(model.eval().requires_grad_(False), untrimmed(tokenizer))
+    rows = backbone.embeddings_out.weight.shape[0]
     if not 1 < len(tokenizer) <= rows:
         raise DataError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; they do not belong together"
         )
-    return Backbone(model.eval().requires_grad_(False), tokenizer)
+    return backbone
 
 
 def save_backbone(backbone: Backbone, folder: str | Path) -> None:
@@ -188,23 +287,10 @@ def save_backbone(backbone: Backbone, folder: str | Path) -> None:
         raise unwritable(folder, error) from error
 
 
-def weights_hash(backbone: Backbone) -> str:
-    """Return the hash of a backbone's weights: `weights_sha256` of its manifest, `base_sha256` elsewhere."""
-    return sha256_tensors(dict(backbone.model.named_parameters()))
-
-
-def check_weights(backbone: Backbone, base: BackboneManifest, where: str | Path) -> None:
-    """Raise TamperError where a backbone's weights are not those of its manifest `base`, bit for bit."""
-    if weights_hash(backbone) != base.weights_sha256:
-        raise TamperError(
-            f"{where}: the weights are not those of backbone {base.name}; delete its manifest to rebuild both"
-        )
-
-
 def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
-    """Return the backbone of a folder.
+    """Return the backbone of a folder, which was admitted when its manifest `base` was written, or is now.
 
-    Raises: TamperError: its weights, or another of its files, are not those of its manifest `base`.
+    Raises: TamperError: it, or one of its files, is not that of the manifest; DataError: as `load_backbone`.
     """
     for name, sha256 in base.files.items():
         path = Path(folder) / name
@@ -212,8 +298,9 @@ def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
             raise TamperError(
                 f"{path}: is missing or not the file of backbone {base.name}; delete its manifest to rebuild both"
             )
-    backbone = load_backbone(folder)
-    check_weights(backbone, base, folder)
+    backbone = read_backbone(folder)
+    check_identity(backbone, base, folder)
+    admit(backbone, base.facts if base.identity_sha256 is not None else None)
     return backbone
 
 
@@ -227,28 +314,31 @@ def describe_backbone(
     provenance: Provenance,
     pretraining: Pretraining | None = None,
 ) -> BackboneManifest:
-    """Write the head of a backbone and return the backbone's manifest: what it is, its sizes, its hashes.
+    """Write the head of a backbone and return the backbone's manifest: what it is, its sizes, hashes and facts.
 
     Args: folder: where its files lie; head: where to write the head; pretraining: what building it left, if it was
         built.
+    Raises: DataError: as `probe.measure`.
     """
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-    tensors, scale = backbone.head()
-    write_tensors(head, tensors, {"scale": repr(scale)})
+    own, found = backbone.head(), weights_hash(backbone)
+    own.write(head)
     return BackboneManifest(
         name=name,
         revision=revision,
-        model_class=type(backbone.model).__name__,
+        model_class=backbone.name,
         model_type=backbone.model.config.model_type,
         width=backbone.width,
         depth=backbone.depth,
         n_parameters=sum(value.numel() for value in backbone.model.parameters()),
-        head_rows=backbone.model.get_output_embeddings().weight.shape[0],
+        head_rows=len(own.weight),
         n_tokens=len(backbone.tokenizer),
         vocabulary=vocabulary_hash(backbone.tokenizer),
-        weights_sha256=weights_hash(backbone),
+        weights_sha256=found,
+        identity_sha256=identity_hash(backbone, found),
+        facts=measure(backbone),
         files={path.relative_to(folder).as_posix(): sha256_once(path) for path in files},
-        head_scale=scale,
+        head_scale=own.scale,
         head_sha256=sha256_file(head),
         pretraining=pretraining or Pretraining(),
         provenance=provenance,

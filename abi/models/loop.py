@@ -152,13 +152,10 @@ def fit_together(
     Members share no tensor that trains, and each has its own optimizer and gradient limit: the result is that of
     separate runs, bit for bit. What they have in common (a teacher, the batch) is computed once per step.
 
-    Args:
-        losses: scalar losses of a global step, one per member in order; draws its own batch.
+    Args: losses: scalar losses of a global step, one per member in order; draws its own batch.
         checkpoint: where to keep a resumable state outside the outputs; removed at success.
         before_step: called with the number of steps done, before every step and after the last.
-
-    Raises:
-        TamperError: a frozen tensor changed.
+    Raises: TamperError: a frozen tensor changed.
         DataError: a loss became NaN or infinite, or members with different numbers of steps.
     """
     [n_steps, *others] = {member.schedule.steps for member in members}

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from abi.base.errors import DataError
-from abi.base.files import sha256_tensors, write_tensors, write_text
+from abi.base.files import finite, read_tensors, sha256_tensors, write_tensors, write_text
 from abi.base.manifests import ModuleFacts, ModuleManifest, ModuleShape
-from abi.models.states import States, finite, read_tensors
+from abi.models.states import States
 
 CONFIG, WEIGHTS, CARD = "abi_config.json", "abi_model.safetensors", "README.md"
 BACKBONE_PREFIXES = ("t5.", "encoder.", "decoder.", "lm_head.", "backbone.")

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from abi.base.catalogue import PERMUTED, RANDOM
 from abi.base.errors import DataError, TamperError
-from abi.base.files import sha256_tensors, write_tensors, write_text
+from abi.base.files import read_tensors, sha256_tensors, write_tensors, write_text
 from abi.base.portable_manifests import PortableFacts, PortableManifest, PortableShape, PortablesManifest
 from abi.models.module import CARD, CONFIG, WEIGHTS, DomainNet, permute_domain_net
-from abi.models.states import States, read_tensors
+from abi.models.states import States
 
 NO_BYTE = 256
 """Stands for what was before the text began."""
@@ -145,6 +145,7 @@ class Placed:
     """
 
     logit_bias = None
+    above_cap = True
 
     def __init__(self, module: PortableModule, vocabulary: Vocabulary, scale: float = 1.0) -> None:
         self.module, self.vocabulary = module, vocabulary

@@ -8,8 +8,9 @@ from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_once, sha256_tensors
 from abi.base.job import InputFiles
 from abi.base.manifests import BackboneManifest, BatchManifest, ModulesManifest, StatesManifest
+from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig, read_module
-from abi.models.states import Head, States
+from abi.models.states import States
 from abi.plan.specs.models import Shape
 from abi.text.documents import split_of
 

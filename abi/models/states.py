@@ -1,6 +1,5 @@
 """Tokenized windows and one pass over a frozen backbone: the memory-mapped store and its manifest."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from abi.base.errors import DataError, TamperError
-from abi.base.files import sha256_once, write_tensors
+from abi.base.errors import DataError
+from abi.base.files import finite, read_tensors, write_tensors
 from abi.base.job import progress
 from abi.base.manifests import StatesManifest, StoredWindows
+from abi.models.head import Head
+from abi.plan.specs.shared import Window as WindowSection
 from abi.text.documents import Document
 
 OF_WINDOWS = ("tokens", "targets", "target_bytes", "char_end", "document")
@@ -22,31 +22,22 @@ OF_WINDOWS = ("tokens", "targets", "target_bytes", "char_end", "document")
 
 
 @dataclass(frozen=True)
-class Head:
-    """The frozen map from a final state to logits: `scale * state @ weight.T + bias`."""
+class Window:
+    """How text becomes positions: `length` tokens, the first `prefix` of them for an encoder; `skip` are not scored."""
 
-    weight: Tensor
-    scale: float
-    bias: Tensor | None = None
+    length: int
+    prefix: int
+    skip: int
 
     @classmethod
-    def read(cls, path: str | Path, sha256: str | None = None) -> "Head":
-        """Return a stored head. Args: sha256: as its backbone's manifest says. Raises: as `read_tensors`."""
-        tensors, meta = read_tensors(path, sha256)
-        weight, bias = tensors.get("weight"), tensors.get("bias")
-        try:
-            scale = float(meta["scale"])
-        except (KeyError, ValueError):
-            scale = math.nan
-        fits = weight is not None and weight.dim() == 2 and (bias is None or bias.shape == weight.shape[:1])
-        if weight is None or not fits or not (math.isfinite(scale) and all(map(finite, tensors.values()))):
-            raise DataError(f"{path}: holds no head (a weight and a scale); delete it and rebuild the backbone")
-        return cls(weight, scale, bias)
+    def of(cls, section: WindowSection) -> "Window":
+        """Return the window of a section of the config."""
+        return cls(section.length, section.prefix, section.skip)
 
-    def logits(self, states: Tensor) -> Tensor:
-        """Return logits `[..., V]` of final states `[..., D]`."""
-        out = (states * self.scale) @ self.weight.T
-        return out if self.bias is None else out + self.bias
+    @property
+    def positions(self) -> int:
+        """Predicted positions T per window."""
+        return self.length - self.prefix if self.prefix else self.length - 1
 
 
 @dataclass
@@ -65,7 +56,7 @@ class Windows:
 def make_windows(
     documents: Sequence[Document],
     encode: Any,
-    window: Any,
+    window: Window,
     *,
     max_windows: int,
     max_per_document: int,
@@ -73,7 +64,7 @@ def make_windows(
 ) -> Windows:
     """Return the full, non-overlapping windows of documents, in order; none crosses a document.
 
-    Args: encode: text -> ids `[n]`, character ends `[n]`; window: `backbone.Window`; min_scored: documents with fewer
+    Args: encode: text -> ids `[n]`, character ends `[n]`; min_scored: documents with fewer
         scored positions are left out. `char_end[n, t]` is the character up to which position t has read its text.
     Raises: DataError: no document is long enough.
     """
@@ -123,7 +114,7 @@ def _byte_positions(text: str) -> np.ndarray:
 def write_states(
     backbone: Any,
     windows: Windows,
-    window: Any,
+    window: Window,
     taps: Sequence[int],
     head: Head,
     path: str | Path,
@@ -134,9 +125,13 @@ def write_states(
     """Run a frozen backbone once over windows and store the tapped states; return what the manifest says.
 
     The tap of the final state is always stored. The first batch is checked: final state through the head gives the
-    model's own logits. Raises: DataError: a tap that does not exist, states that are not finite, or a head that
-    disagrees.
+    model's own logits. Raises: DataError: a backbone that is not admitted, a tap that does not exist, states that are
+    not finite, or a head that disagrees.
     """
+    if not backbone.facts.ends:
+        raise DataError(
+            f"states: the tokenizer of {backbone.name} does not say where in a text its tokens end; abi cannot use it"
+        )
     backbone.require(window)
     wanted = sorted({*taps, backbone.depth})
     if wanted[0] < 0 or wanted[-1] > backbone.depth:
@@ -172,14 +167,14 @@ def write_states(
     )
 
 
-def _check_head(backbone: Any, tokens: Tensor, window: Any, final: Tensor, head: Head) -> None:
-    """Raise DataError where final states through the head are not the model's own logits, which some families cap."""
+def _check_head(backbone: Any, tokens: Tensor, window: Window, final: Tensor, head: Head) -> None:
+    """Raise DataError where final states through the head are not the model's own logits."""
     own = backbone.logits(tokens, window)
-    error = float((head.logits(final) - own).abs().max() / own.abs().max().clamp_min(1e-9))
-    if error > 1e-4:
+    error = float((head.logits(final.float()) - own).abs().max() / own.abs().max().clamp_min(1e-9))
+    if not error <= backbone.tolerance:
         raise DataError(
             f"states: final state through the head misses the model's own logits by {error:.1e} (relative); "
-            f"{type(backbone.model).__name__} treats its logits in a way abi does not know"
+            f"{backbone.name} is not the backbone of this head"
         )
 
 
@@ -325,25 +320,3 @@ class States:
     def document(self) -> Tensor:
         """Index `[N]` of each window's document in the manifest."""
         return self._tensors["document"]
-
-
-def finite(tensor: Tensor) -> bool:
-    """Return whether no number of a tensor is NaN or infinite, in one pass without a copy."""
-    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
-
-
-def read_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors of a safetensors file, memory-mapped, and what its header says beside them.
-
-    Args: sha256: what a manifest promises of the file; not compared if None. A job reads a file for it once.
-    Raises: DataError: missing, truncated or not safetensors; TamperError: not the file that was promised.
-    """
-    try:
-        if sha256 not in (None, sha256_once(path)):
-            raise TamperError(f"{path}: is not the file that its manifest promises; delete both and rebuild them")
-        with safe_open(str(path), "pt") as stored:
-            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}
-    except FileNotFoundError:
-        raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: is not a readable safetensors file ({error}); delete it and rebuild it") from None

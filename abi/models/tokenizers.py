@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -43,14 +44,19 @@ def spellings(tokenizer: Any, rows: int) -> list[str | None]:
     tokenizer never writes it as `<0x..>`, and what the model says there means nothing: such byte pieces are None too.
     Args: rows: of the head, which may exceed the vocabulary.
     """
+    if not tokenizer.is_fast:
+        return [None if byte is None else chr(byte) for byte in _bytes_of(tokenizer, rows)]
     byte_level = "ByteLevel" in json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
-    special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
+    added = {i: token for i, token in tokenizer.added_tokens_decoder.items() if i < rows}
+    special = set(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
     found: list[str | None] = [None] * rows
     single: dict[int, str] = {}
     for piece, i in tokenizer.get_vocab().items():
         if i in special or i >= rows:
             continue
-        if byte_level:
+        if i in added:  # stands for its own text, as NeoX's runs of spaces do
+            found[i] = piece.encode().decode("latin-1")
+        elif byte_level:
             known = all(character in BYTE_OF for character in piece)
             found[i] = "".join(chr(BYTE_OF[character]) for character in piece) if known else None
         elif BYTE_PIECE.fullmatch(piece):
@@ -68,7 +74,10 @@ def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
 
     Tokens that are bytes of one character, or of a run of characters the vocabulary lacks, share one span; each is
     given the characters its bytes complete.
+    Raises: DataError: a tokenizer without offsets that is none of bytes.
     """
+    if not getattr(tokenizer, "is_fast", True):
+        return _encode_bytes(tokenizer, text)
     coded = tokenizer(
         text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
     )
@@ -81,6 +90,77 @@ def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
                 ends[first:i] = _shared_span(text, spans[first], i - first)
             first = i
     return np.array(coded["input_ids"], dtype=np.int32), np.maximum.accumulate(np.array(ends, dtype=np.int32))
+
+
+def _bytes_of(tokenizer: Any, rows: int) -> list[int | None]:
+    """Return per id the byte it stands for, None where it is no byte. Raises: DataError: no tokenizer of bytes."""
+    vocabulary = tokenizer.get_vocab()
+    missing = [byte for byte in range(256) if chr(byte) not in vocabulary]
+    if missing or len(vocabulary) > 256 + 1024:
+        raise DataError(
+            f"tokenizer: {type(tokenizer).__name__} has no fast form and is none of bytes, so abi cannot tell which "
+            "text its tokens stand for; convert it (`tokenizer.json`)"
+        )
+    found: list[int | None] = [None] * rows
+    for byte in range(256):
+        if vocabulary[chr(byte)] < rows:
+            found[vocabulary[chr(byte)]] = byte
+    return found
+
+
+def _encode_bytes(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return `encode` of a tokenizer whose tokens are the bytes of a text (ByT5)."""
+    known = _bytes_of(tokenizer, len(tokenizer))
+    of = {byte: i for i, byte in enumerate(known) if byte is not None}
+    return np.array([of[byte] for byte in text.encode()], dtype=np.int32), np.array(
+        _shared_span(text, (0, len(text)), len(text.encode())) if text else [], dtype=np.int32
+    )
+
+
+def untrimmed(tokenizer: Any) -> Any:
+    """Return the tokenizer with offsets that hold the spaces of a token (NeoX's come without), itself."""
+    from tokenizers import Tokenizer
+
+    told = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {}
+    last = told.get("post_processor") or {}
+    parts = [part for part in (last, *last.get("processors", [])) if part.get("trim_offsets")]
+    for part in parts:
+        part["trim_offsets"] = False
+    if parts:
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(told))
+    return tokenizer
+
+
+def tokenizer_json(tokenizer: Any) -> Any:
+    """Return all that decides what a tokenizer makes of text, as JSON; padding and truncation are of a call."""
+    if not tokenizer.is_fast:
+        return {"class": type(tokenizer).__name__, "vocabulary": sorted(tokenizer.get_vocab().items())}
+    told = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {key: value for key, value in told.items() if key not in {"padding", "truncation"}}
+
+
+def decode(tokenizer: Any, ids: Any, skip_special_tokens: bool = False) -> str:
+    """Return the text of ids, with the spaces it has."""
+    found: str = tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
+    return found
+
+
+def continuation(tokenizer: Any, prompt: Sequence[int], made: Sequence[int]) -> str:
+    """Return the text that new ids add to a prompt's. Decoded alone it may lose its first space."""
+    before = decode(tokenizer, list(prompt), True)
+    whole = decode(tokenizer, [*prompt, *made], True)
+    return whole[len(before) :] if whole.startswith(before) else decode(tokenizer, list(made), True)
+
+
+def characters_lost(tokenizer: Any, texts: Iterable[str]) -> float:
+    """Return the share of the characters of texts that encoding and decoding loses; at least one where one changes."""
+    lost = total = 0
+    for text in texts:
+        back = decode(tokenizer, encode(tokenizer, text)[0].tolist())
+        if back != text:
+            lost += max(1, sum((Counter(text) - Counter(back)).values()))
+        total += len(text)
+    return lost / max(1, total)
 
 
 def _shared_span(text: str, span: tuple[int, int], n_tokens: int) -> list[int]:

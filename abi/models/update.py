@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, linear, mse_loss
+from torch.nn.functional import cross_entropy, mse_loss
 
 from abi.base.errors import DataError
 from abi.models.backbone import Backbone, Window, targets
@@ -66,13 +66,12 @@ def update(
         raise DataError(f"{label}: a stability weight of {recipe.stability} needs a module whose states are held")
     windows = pack(backbone.tokenizer, texts, window.length)
     order = BatchOrder(len(windows), recipe.batch, recipe.seed)
-    _, scale = backbone.head()
     held: list[float] = []
 
     def loss(step: int) -> Tensor:
         batch = windows[order[step]]
         hidden = backbone.hidden_states(batch, window)
-        found = language_loss(backbone, hidden[-1], batch, window, scale)
+        found = language_loss(backbone, hidden[-1], batch, window)
         if not recipe.stability:
             return found
         with torch.no_grad():
@@ -103,10 +102,9 @@ def abi_states(module: AbiModule, hidden: Sequence[Tensor]) -> Tensor:
     return state
 
 
-def language_loss(backbone: Backbone, final: Tensor, tokens: Tensor, window: Window, scale: float) -> Tensor:
+def language_loss(backbone: Backbone, final: Tensor, tokens: Tensor, window: Window) -> Tensor:
     """Return the mean CE in nats of final states `[B, T, D]` through the backbone's own head, which may train."""
-    head = backbone.model.get_output_embeddings()
-    logits = linear(final * scale, head.weight, getattr(head, "bias", None))
+    logits = backbone.head_logits(final)
     return cross_entropy(logits.flatten(0, 1), targets(tokens, window).flatten().long())
 
 
@@ -122,12 +120,11 @@ def trainable(backbone: Backbone, trains: str) -> dict[str, Tensor]:
 def general_loss(backbone: Backbone, texts: Sequence[str], window: Window, most: int = 64, batch: int = 16) -> float:
     """Return the mean CE in nats per token of a backbone on the first windows of some texts."""
     windows = pack(backbone.tokenizer, texts, window.length)[:most]
-    _, scale = backbone.head()
     total = 0.0
     for start in range(0, len(windows), batch):
         part = windows[start : start + batch]
         final = backbone.hidden_states(part, window)[-1]
-        total += len(part) * float(language_loss(backbone, final, part, window, scale))
+        total += len(part) * float(language_loss(backbone, final, part, window))
     return total / len(windows)
 
 

@@ -25,9 +25,10 @@ from abi.base.catalogue import (
 )
 from abi.base.job import InputFiles, Job
 from abi.judge.evidence_files import write_evidence
+from abi.models.head import Head
 from abi.models.module import AbiModule, derive_seed, with_net
 from abi.models.saved import having, module_of_seed, read_head, read_states, updated
-from abi.models.states import Head, States
+from abi.models.states import States
 from abi.plan.specs.studies import AtlasEvidence, EvaluateStudies, LawEvidence, UpdateEvidence
 
 Spec = EvaluateStudies

@@ -17,12 +17,13 @@ from abi.base.errors import DataError
 from abi.base.files import sha256_file, sha256_tensors, write_tensors
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import BackboneManifest, LoraEntry, LoraManifest, ScopeRun
-from abi.models.backbone import Backbone, Window, check_weights, final_states, load_checked
+from abi.models.backbone import Backbone, final_states, load_checked
+from abi.models.identity import check_weights
 from abi.models.loop import BatchOrder, Schedule, Trained, fit
 from abi.models.lora import Adapted, LoraShape, adapt, lora_shape
 from abi.models.module import AbiModule, derive_seed
 from abi.models.saved import check_backbone, check_same_text, module_of_seed, read_head, read_states, shape, spread
-from abi.models.states import States
+from abi.models.states import States, Window
 from abi.plan.specs.arms import TrainLora as Spec
 from abi.plan.specs.models import Shape
 

@@ -8,8 +8,10 @@ from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import BackboneManifest, Shares, Split, StatesManifest
 from abi.base.typed import Provenance
-from abi.models.backbone import Backbone, Window, load_checked
-from abi.models.states import Head, Windows, make_windows, write_states
+from abi.models.backbone import Backbone, load_checked
+from abi.models.head import Head
+from abi.models.probe import require_lossless
+from abi.models.states import Window, Windows, make_windows, write_states
 from abi.models.tokenizers import encode
 from abi.plan.specs.models import WriteStates as Spec
 from abi.text.documents import SPLITS, Document, assignment_sha256, read_assigned
@@ -41,17 +43,20 @@ def write_splits(
 
     Args: base: the backbone's manifest; model: its folder; manifests: split -> path of the manifest, the tensors go
         beside it.
-    Raises: TamperError: model or head are not those of the manifest.
+    Raises: TamperError: model or head are not those of the manifest; DataError: its tokenizer loses text.
     """
     backbone = load_checked(model, base)
     head, window = Head.read(head_path, base.head_sha256), Window.of(spec.window)
     for split, manifest in manifests.items():
         windows = windows_of(backbone, documents, split, spec)
+        used = set(windows.names)
+        lost = require_lossless(backbone, [d.text for d in documents if d.split == split and d.document in used])
         tensors = manifest.with_suffix(".safetensors")
         stored = write_states(backbone, windows, window, spec.taps, head, tensors)
         digest = sha256_file(tensors)
         StatesManifest(
             split=split,
+            characters_lost=lost,
             **dict(stored),
             **dict(base.base),
             tensors_sha256=digest,

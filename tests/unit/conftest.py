@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from abi.base.errors import DataError
 from abi.base.manifests import ModuleFacts
-from abi.models.states import Head, States
+from abi.models.head import Head
+from abi.models.states import States
 
 torch.set_num_threads(1)
 settings.register_profile("abi", deadline=None, derandomize=True)

@@ -162,7 +162,7 @@ def make_aggregate():
             "alignment",
             "fit_alignment",
             STUDY.of(claim).alignment_spec(Path(batch).stem),
-            {"alignments": entries},
+            {"alignments": entries, "rotations_sha256": SHA},
         )
     code = code_of("judge_ladder", {})
     flat = [*inputs["rungs"], *inputs["alignments"]]

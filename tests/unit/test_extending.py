@@ -98,9 +98,9 @@ def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(study, te
     window = Window(16, 0, 1)
     backbone, _ = build_backbone(Build.model_validate(small), texts, window)
     tokens = torch.arange(32).view(2, 16)
-    tensors, scale = backbone.head()
+    head = backbone.head()
     with torch.no_grad():
-        ours = scale * backbone.hidden_states(tokens, window)[-1] @ tensors["weight"].T
+        ours = head.scale * backbone.hidden_states(tokens, window)[-1] @ head.weight.T
         torch.testing.assert_close(ours, backbone.logits(tokens, window), atol=1e-5, rtol=1e-4)
 
 

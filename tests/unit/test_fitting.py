@@ -317,7 +317,7 @@ def test_a_file_that_is_no_arm_and_a_folder_without_one_are_refused(tmp_path, re
 
 
 def rewritten(path, change):
-    from abi.models.states import read_tensors
+    from abi.base.files import read_tensors
 
     stored, meta = read_tensors(path)
     tensors = {n: t.clone() for n, t in stored.items()}

@@ -6,9 +6,8 @@ from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
 from abi.models import attach as inference
 from abi.models.attach import Domains, attach, generate
-from abi.models.backbone import weights_hash
+from abi.models.identity import weights_hash
 from abi.models.module import AbiModule, ModuleConfig
-from abi.models.states import Head
 
 IDS = torch.arange(24).reshape(2, 12) + 3
 
@@ -33,10 +32,9 @@ def n_hooks(backbone):
 @torch.no_grad()
 def stored_path(backbone, window, parts):
     """Logits by the path of stored states: head(final + weighted corrections)."""
-    tensors, scale = backbone.head()
     hidden = backbone.hidden_states(IDS, window)
     total = sum(w * m(torch.stack([hidden[tap] for tap in m.config.taps], dim=2)) for m, w in parts)
-    return Head(tensors["weight"], scale, tensors.get("bias")).logits(hidden[-1] + total)
+    return backbone.head().logits(hidden[-1] + total)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +66,7 @@ def test_after_detaching_logits_are_the_same_bits_and_no_hook_is_left(backbone, 
     window, before, hooks = window_of(backbone), weights_hash(backbone), n_hooks(backbone)
     plain = backbone.logits(IDS, window)
     attached = attach(backbone, make_module(backbone, (0, backbone.depth)))
-    assert n_hooks(backbone) == hooks + 2
+    assert n_hooks(backbone) == hooks + 3  # a pass begins, its block is read, its head
     backbone.logits(IDS, window)
     attached.detach()
     attached.detach()
@@ -108,7 +106,8 @@ def test_another_width_and_a_missing_tap_are_refused(gpt2, width, taps, words, r
         attach(gpt2, AbiModule(ModuleConfig(width, taps, 4)))
 
 
-def test_a_backbone_without_a_list_of_blocks_refuses_modules_of_several_taps(gpt2, monkeypatch, refuses):
+def test_a_backbone_without_a_list_of_blocks_refuses_modules_of_several_taps(make_backbone, monkeypatch, refuses):
+    gpt2 = make_backbone("gpt2")
     monkeypatch.setattr(inference.nn, "ModuleList", type("Other", (torch.nn.ModuleList,), {}))
     with refuses("only modules that read the final state work on it"):
         attach(gpt2, AbiModule(ModuleConfig(16, (0, 2), 4)))
@@ -145,8 +144,7 @@ def stored_path_of(backbone, ids, module):
     from abi.models.backbone import Window
 
     final = backbone.hidden_states(ids, Window(ids.shape[1], 0, 0))[-1]
-    tensors, scale = backbone.head()
-    return Head(tensors["weight"], scale).logits(final + module(final.unsqueeze(2)))
+    return backbone.head().logits(final + module(final.unsqueeze(2)))
 
 
 def test_a_seed_gives_the_same_draws_and_leaves_torch_alone(gpt2):

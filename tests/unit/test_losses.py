@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from abi.arms.losses import LOSS_ROWS, correction_mse, head_loss
-from abi.models.states import Head
+from abi.models.head import Head
 
 V, D = 37, 8
 

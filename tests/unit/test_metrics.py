@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from abi.arms.forms import LogitBias, Readout
 from abi.arms.metrics import agreement, distribution, evaluate, js_nats, loss_nats, scored, top_ids
+from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig
-from abi.models.states import Head
 
 INF, NAN = math.inf, math.nan
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from abi.arms.portable_fit import Lesson, Positions, coarser, fit_portable
+from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
 from abi.base.portable_manifests import PortableFacts
 from abi.models.attach import Domains, attach, generate
@@ -251,3 +252,9 @@ def test_portable_and_other_modules_are_swapped_and_mixed_by_name(make_backbone,
 def test_a_module_whose_strings_no_token_begins_with_is_refused(make_backbone, refuses):
     with refuses("are not those of this vocabulary"):
         attach(make_backbone("gpt2"), module_on(["\x00\x01\x02"]))
+
+
+def test_every_arm_of_zero_text_is_placed():
+    """An arm is made in `placed_of_seed`; a recipe alone would leave it out of the evidence without a word."""
+    recipes = {arm.name for arm in ARMS.values() if "zero-text" in arm.recipes}
+    assert recipes == {"transferred", "random", "permuted", "no-domain", "bias", "wrong-domain"}

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from made_arms import edited, states_manifest
 from safetensors.torch import load_file, save_file
 
+from abi.base.files import read_tensors
 from abi.models.backbone import Window
-from abi.models.states import Head, States, make_windows, read_tensors, write_states
+from abi.models.head import Head
+from abi.models.states import States, make_windows, write_states
 from abi.models.tokenizers import encode
 from abi.text.documents import Document
 
@@ -95,12 +97,7 @@ def pass_(request, make_backbone, texts, tmp_path):
     limits = {"max_windows": 7, "max_per_document": 3, "min_scored": 1}
     documents = [doc(text, str(i)) for i, text in enumerate(texts)]
     windows = make_windows(documents, partial(encode, backbone.tokenizer), window, **limits)
-    return backbone, windows, window, head_of(backbone), tmp_path / "s.safetensors"
-
-
-def head_of(backbone):
-    tensors, scale = backbone.head()
-    return Head(tensors["weight"], scale, tensors.get("bias"))
+    return backbone, windows, window, backbone.head(), tmp_path / "s.safetensors"
 
 
 @torch.no_grad()
@@ -158,7 +155,7 @@ def test_states_that_are_nan_are_refused_and_not_written(pass_, make_backbone, r
     backbone = make_backbone("t5" if window.prefix else "gpt2")
     with torch.no_grad():
         next(p for n, p in backbone.model.named_parameters() if "layer.0" in n or "h.0" in n).fill_(torch.nan)
-    with refuses("gives NaN or infinite states"):
+    with refuses("is refused, its weight .* holds NaN or infinity"):
         write_states(backbone, windows, window, [], head, path)
     assert list(path.parent.iterdir()) == []
 
@@ -173,7 +170,7 @@ def test_a_prefix_for_a_causal_backbone_is_refused(make_backbone, texts, tmp_pat
     backbone = make_backbone("gpt2")
     windows = make_windows([doc(texts[0])], partial(encode, backbone.tokenizer), T5, **LIMITS)
     with refuses("prefix"):
-        write_states(backbone, windows, T5, [], head_of(backbone), tmp_path / "s")
+        write_states(backbone, windows, T5, [], backbone.head(), tmp_path / "s")
 
 
 def test_a_tap_that_is_not_stored_is_one_sentence(make_states, refuses):

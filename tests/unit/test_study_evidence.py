@@ -17,6 +17,7 @@ from abi.arms import atlas, budgets
 from abi.arms.forms import Mixture, corrections
 from abi.arms.gradient import FitData
 from abi.arms.metrics import margins
+from abi.base.errors import TamperError
 from abi.base.files import sha256_tensors
 from abi.base.manifests import ModuleFacts, ModulesManifest
 from abi.base.names import AGREEMENT
@@ -286,7 +287,7 @@ def test_a_damaged_file_of_states_is_refused(world, refuses):
     path = world.study.updated_states("gpt2_medium_general", "held.1", "python", "1-3")
     tensors = member([path], 1, "seed1.test.json").with_suffix(".safetensors")
     tensors.write_bytes(tensors.read_bytes()[:-4])
-    with refuses("is not a readable safetensors file"):
+    with refuses("is not the file that its manifest promises", TamperError):
         again(world, "gpt2_update")
 
 

@@ -18,9 +18,10 @@ from abi.arms.gradient import Batch, FitData, Objective, spread_rows
 from abi.base.errors import AlignmentError, ConfigError, DataError
 from abi.base.files import sha256_tensors
 from abi.base.names import CLOSED_FORM
+from abi.models.head import Head
 from abi.models.loop import BatchOrder, Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
-from abi.models.states import Head, States
+from abi.models.states import States
 from abi.models.tokenizers import spellings
 
 FEW_SHOT, GENERAL_ONLY, ORACLE_KD = (recipes_of(regime) for regime in ("few-shot", "general-only", "oracle-kd"))

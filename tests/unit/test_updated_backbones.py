@@ -14,8 +14,8 @@ from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file, sha256_tensors
 from abi.base.manifests import BackboneManifest, BatchManifest
 from abi.models.backbone import Window, describe_backbone, load_backbone
+from abi.models.head import Head
 from abi.models.saved import member, read_head, read_states
-from abi.models.states import Head
 from abi.models.update import part_of_round
 from abi.steps import update_backbone
 
@@ -75,15 +75,15 @@ def test_an_updated_backbone_is_a_backbone_like_any_other(world, update, stage):
     backbone = load_backbone(folder / "model")
     about = {"name": told.name, "revision": "updated", "provenance": told.provenance}
     assert told == edited(
-        describe_backbone(backbone, folder / "model", "again.safetensors", **about), format=told.format
+        describe_backbone(backbone, folder / "model", "again.safetensors", **about), format=told.format, seal=told.seal
     )
     assert Path("again.safetensors").read_bytes() == (folder / "head.safetensors").read_bytes()
     assert told.name == f"{update}.{stage}.seed2"
     assert told.vocabulary == base_of(world, update).vocabulary
     assert told.head_sha256 == sha256_file(folder / "head.safetensors")
-    head, (tensors, scale) = Head.read(folder / "head.safetensors"), backbone.head()
-    assert torch.equal(head.weight, tensors["weight"])
-    assert head.scale == scale == told.head_scale
+    head, own = Head.read(folder / "head.safetensors"), backbone.head()
+    assert torch.equal(head.weight, own.weight)
+    assert head.scale == own.scale == told.head_scale
 
 
 @torch.no_grad()
@@ -219,7 +219,9 @@ def test_a_module_of_another_backbone_is_not_held(world, refuses):
 def test_a_backbone_with_other_weights_than_its_manifest_is_tampering(world, refuses):
     base = world.study.backbone_folder("gpt2_medium")
     shutil.copy(manifest_of(world, "free.1").with_suffix("") / "model/model.safetensors", f"{base}/model.safetensors")
-    with refuses("the weights are not those of backbone gpt2_medium; delete its manifest to rebuild both", TamperError):
+    with refuses(
+        "is missing or not the file of backbone gpt2_medium; delete its manifest to rebuild both", TamperError
+    ):
         rerun(world)
 
 
@@ -233,7 +235,7 @@ def test_a_round_before_that_was_altered_is_tampering(world, refuses):
 def test_weights_of_the_round_before_that_are_another_seeds_are_tampering(world, refuses):
     one, two = (manifest_of(world, "held.1", seed).with_suffix("") / "model/model.safetensors" for seed in (1, 2))
     shutil.copy(two, one)
-    with refuses("the weights are not those of backbone gpt2_medium_general.held.1.seed1", TamperError):
+    with refuses("is missing or not the file of backbone gpt2_medium_general.held.1.seed1", TamperError):
         rerun(world, "held.2")
 
 

@@ -31,6 +31,7 @@ from abi.audit.results.findings import Checks
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.relations import check_result
 from abi.base.errors import DataError
+from abi.base.typed import seal_of
 from abi.cli import main
 from abi.cli import verify as verifying
 from abi.judge import intervals as equivalence
@@ -220,7 +221,8 @@ def fourth_digit_changed(value):
 
 
 def findings(document):
-    """What the checks of a result file find in a document, the schema's faults included."""
+    """What the checks of a result file find in a document that was sealed anew, the schema's faults included."""
+    document = document | {"seal": seal_of(document)}
     try:
         file = ResultFile(Path(FILE), document, result_of(document, FILE))
     except DataError as error:

@@ -1,0 +1,83 @@
+"""Generation with a model's own distribution: fresh settings, prompts of one length or padded, with a cache or none."""
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from abi.base.errors import DataError
+
+if TYPE_CHECKING:
+    from abi.models.backbone import Backbone
+
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+"""All that a model's own settings of generation are asked for."""
+
+
+def prompts(ids: Tensor | Mapping[str, Tensor], encoder_decoder: bool) -> tuple[Tensor, Tensor]:
+    """Return ids and attention mask `[B, L]`, padding where the model reads it as if it were not there.
+
+    A decoder continues the last column, so padding goes to the left; an encoder counts positions from the first, so
+    there it goes to the right.
+    Args: ids: of prompts of one length, or what a tokenizer returns (`input_ids` and `attention_mask`).
+    Raises: DataError: a mask of another shape, of a row without tokens, or with a gap.
+    """
+    if isinstance(ids, Tensor):
+        return ids.long(), torch.ones_like(ids).long()
+    rows = torch.as_tensor(ids["input_ids"]).long()
+    mask = torch.as_tensor(ids.get("attention_mask", torch.ones_like(rows))).long()
+    if rows.dim() != 2 or mask.shape != rows.shape:
+        raise DataError(f"generate: ids of shape {tuple(rows.shape)} under a mask of {tuple(mask.shape)}; give [B, L]")
+    n, length = mask.sum(1), mask.shape[1]
+    first = mask.argmax(1)
+    at = torch.arange(length, device=mask.device)
+    if bool((n == 0).any()) or not torch.equal(mask, ((at >= first[:, None]) & (at < (first + n)[:, None])).long()):
+        raise DataError("generate: a row of the mask is empty or has a gap; pad prompts at one end")
+    shift = first if encoder_decoder else first + n
+    order = (at + shift[:, None]) % length
+    return rows.gather(1, order), mask.gather(1, order)
+
+
+def fresh_settings(backbone: "Backbone", **given: Any) -> transformers.GenerationConfig:
+    """Return settings that hold what is given, the model's token ids, and nothing else it brings along."""
+    own, config = backbone.model.generation_config, backbone.model.config
+    found = {key: getattr(own, key, None) for key in TOKEN_IDS}
+    found = {key: getattr(config, key, None) if value is None else value for key, value in found.items()}
+    if backbone.is_encoder_decoder:
+        found["decoder_start_token_id"] = backbone.start_id
+    if found["pad_token_id"] is None:
+        ends = found["eos_token_id"]
+        found["pad_token_id"] = ends[0] if isinstance(ends, list) else 0 if ends is None else ends
+    return transformers.GenerationConfig(**found, **given)
+
+
+@torch.no_grad()
+def continued(
+    backbone: "Backbone", ids: Tensor, mask: Tensor, n_tokens: int, *, cache: bool, seed: int = 0, **given: Any
+) -> Any:
+    """Return what transformers' `generate` gives under fresh settings: ids, or with logits where that is given."""
+    settings = fresh_settings(backbone, max_new_tokens=n_tokens, num_beams=1, use_cache=cache, **given)
+    # transformers fills what is not set from the model's own settings. A copy that shares everything else carries
+    # fresh ones, so that another thread's model is left alone.
+    model = copy.copy(backbone.model)
+    model.generation_config = settings
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model.generate(
+            ids, attention_mask=mask, generation_config=settings, **(_empty_cache(backbone) if cache else {})
+        )
+
+
+def _empty_cache(backbone: "Backbone") -> dict[str, Any]:
+    """Return what `generate` is given to keep keys and values in: nothing but for encoder-decoders.
+
+    transformers 5.23 sizes the cache of an encoder-decoder by the depth of the encoder, which fails where a T5's
+    decoder is deeper; one without a size grows with the layers that write to it.
+    """
+    if not backbone.is_encoder_decoder:
+        return {}
+    empty = transformers.DynamicCache
+    return {"past_key_values": transformers.EncoderDecoderCache(empty(), empty())}

@@ -1,0 +1,198 @@
+"""A transfer: a module moved to another backbone, in one regime or several."""
+
+from abi.base.catalogue import REFERENCE, REGIMES, WRONG_DOMAIN
+from abi.base.errors import ConfigError
+from abi.plan.faults import Faults
+from abi.plan.kinds.arms import OfFitted
+from abi.plan.kinds.base import (
+    PORTABLE,
+    FittedClaim,
+    GivenTransfer,
+    Inputs,
+    Needed,
+    Plain,
+    Planned,
+    Regimes,
+    recorded,
+    seeds_of,
+)
+from abi.plan.specs.arms import FitAlignment, FitSection, WriteLessonText
+
+
+class OfTransfer(OfFitted):
+    """What the jobs of a transfer depend on, in one regime."""
+
+    def modules(self) -> dict[str, Needed]:
+        """Return the source's module, the target's oracle and reference, and another domain's where it is an arm."""
+        claim = self.claim
+        found = {
+            "source": (claim.source, claim.text, claim.module, "source"),
+            "oracle": (claim.target, claim.text, claim.module, "oracle"),
+            "reference": (claim.target, claim.text, claim.module, "reference"),
+        }
+        if WRONG_DOMAIN in claim.arms:
+            found["wrong"] = (claim.source, claim.wrong_text or self.study.general, claim.module, "source")
+        return found
+
+    @classmethod
+    def jobs_of(cls, claim: FittedClaim) -> type[Planned[FittedClaim]]:
+        """Return what knows the jobs of a transfer in its regime."""
+        return OfZeroText if claim.regime == "zero-text" else cls
+
+    # the alignment, which all regimes of a claim share
+
+    def alignment_spec(self, batch: str) -> Plain:
+        """What the rotations of a batch of seeds depend on."""
+        settings = self.scale.alignment.given("max_rows", "pool", "split")
+        return FitAlignment(module=self.study.shape(self.claim.module), **settings, seeds=seeds_of(batch)).plain()
+
+    def alignment_input(self, batch: str) -> Inputs:
+        """Return the states of the alignment text, and every module whose space is aligned to in some regime."""
+        settings, study = self.scale.alignment, self.study
+        needed = {role: of for name in study.regimes_of(self.id) for role, of in study.of(name).modules().items()}
+        return {
+            "source_states": study.states(self.claim.source, settings.text, settings.split),
+            "target_states": study.states(self.claim.target, settings.text, settings.split),
+            **{
+                role: study.module_manifests(of, batch)
+                for role, of in needed.items()
+                if role != REFERENCE and of[2:] != PORTABLE
+            },
+        }
+
+    def alignments(self, batch: str | None = None) -> list[str]:
+        """Return the manifests of the alignments, of all seeds or those that hold a batch's."""
+        family = self.claim.of or self.id
+        n_seeds = max(self.config.closed_form_seeds(regime) for regime in self.study.regimes_of(family))
+        wanted = self.study.batches_for("alignments", n_seeds, batch or f"1-{n_seeds}")
+        return self.study.of_claim("alignments", family, wanted)
+
+    def taught_by(self, batch: str) -> Inputs:
+        """Return what the target side may see: domain text and a rotation, or general text and the source's head."""
+        if self.claim.regime != "general-only":
+            return {**super().taught_by(batch), "alignment": self.alignments(batch)}
+        study, roles = self.study, {"target": self.claim.target, "source": self.claim.source}
+        return {
+            **{f"{role}_states": study.states(name, study.general, "train") for role, name in roles.items()},
+            **{f"{role}_held_out": study.states(name, study.general, "calibration") for role, name in roles.items()},
+            "source_head": study.head(self.claim.source),
+            **{f"{role}_tokens": study.tokens(name) for role, name in roles.items()},
+            **(self._manifests("written", batch) if self.writes() else {}),
+        }
+
+    # text that the source writes
+
+    def writes(self) -> bool:
+        """Return whether a variant's lesson is on text that the source writes."""
+        return bool(written_variants(self.claim, self.fit))
+
+    def written_spec(self, batch: str) -> Plain:
+        """What the text that a batch of source modules writes, and the states on it, depend on."""
+        written, study = self.fit.written, self.study
+        states = {role: study.states_spec(name, study.general) for role, name in self.claim.roles.items()}
+        about = (written.given() if written else {}) | {"seeds": seeds_of(batch)} | states
+        return WriteLessonText.model_validate(about).plain()
+
+    def written_input(self, batch: str) -> Inputs:
+        """Return source and target, the source's modules, and general text to begin with."""
+        study, roles = self.study, self.claim.roles
+        return {
+            **{f"{role}_backbone": study.backbone(name) for role, name in roles.items()},
+            **{f"{role}_head": study.head(name) for role, name in roles.items()},
+            "modules": self.module_files(batch)["source"],
+            "general": study.states(self.claim.source, study.general, "train"),
+        }
+
+    @classmethod
+    def entries(cls, claim_id: str, claim: GivenTransfer, regimes: Regimes) -> dict[str, FittedClaim]:
+        """Return id -> entry: one per regime, with the arms that regime is given for free."""
+        found = {}
+        keys = ("statement", "kind", "text", "source", "target", "module", "seeds", "closed_form_seeds")
+        for regime in claim.regimes:
+            section, own = regimes.every()[regime], regime == claim.regimes[0]
+            key = claim_id if own else f"{claim_id}_{regime.replace('-', '_')}"
+            about = claim.given(*keys) | ({} if own else {"of": claim_id})
+            found[key] = FittedClaim(
+                **about,
+                title=claim.title if own else f"{claim.title}, {regime}",
+                regime=regime,
+                fit=section.fit,
+                sees=section.sees,
+                record=recorded(claim if own else None, key),
+                arms=list(dict.fromkeys([*section.arms, *claim.extra_arms.get(regime, [])])),
+                wrong_text=section.wrong_text,
+                variants=list(claim.variants.get(regime, [])),
+            )
+        return found
+
+    @classmethod
+    def check_given(cls, claim: GivenTransfer, where: str, faults: Faults) -> None:
+        """Tell which regimes have extras and are none of the claim's."""
+        for key, table in (("extra_arms", claim.extra_arms), ("variants", claim.variants)):
+            for regime in table:
+                if regime not in claim.regimes:
+                    faults.tell(f"{where}.{key}: {regime!r} is not among its regimes; add it there or remove it")
+        for regime, arms in claim.extra_arms.items():
+            for arm in arms:
+                faults.known(arm, REGIMES[regime].arms, f"{where}.extra_arms.{regime}", f"arm of {regime}")
+
+    @classmethod
+    def check(cls, claim: FittedClaim, where: str, faults: Faults) -> None:
+        """Tell as for every fitted claim, and that it is about two backbones."""
+        super().check(claim, where, faults)
+        if claim.source == claim.target:
+            faults.tell(f"{where}: a transfer needs two different backbones; change `kind`, `source` or `target`")
+
+    @classmethod
+    def check_fit(cls, claim: FittedClaim, fit: FitSection, where: str, faults: Faults) -> None:
+        """Tell also where a source cannot write its own lesson."""
+        super().check_fit(claim, fit, where, faults)
+        source = faults.scale.backbones.get(claim.source)
+        for variant in written_variants(claim, fit):
+            at = f"{where}.variants: {variant!r}"
+            if claim.regime != "general-only":
+                faults.tell(f"{at} is on written text, which general-only alone has; take it out")
+            if fit.written is None:
+                section = f"config/scales/{faults.scale.scale}.yaml: calibration.{claim.fit}"
+                faults.tell(f"{section}: variant {variant!r} needs `written`; add it")
+            if source is not None and source.window.prefix:
+                faults.tell(f"{at} needs a decoder that writes, and {claim.source} is an encoder-decoder; take it out")
+
+
+class OfZeroText(OfTransfer):
+    """What the jobs of a transfer depend on where the source's portable module is placed on the target as it is."""
+
+    def modules(self) -> dict[str, Needed]:
+        """Return the source's portable modules of the domain and of another text, the target's oracle and reference."""
+        claim = self.claim
+        wrong = claim.wrong_text or self.study.general
+        placed: dict[str, Needed] = {"portable": (claim.source, claim.text, *PORTABLE)}
+        own = {role: of for role, of in super().modules().items() if of[0] == claim.target}
+        return own | placed | {"portable_wrong": (claim.source, wrong, *PORTABLE)}
+
+    def calibration_input(self, batch: str) -> Inputs:
+        """Raise ConfigError: nothing is calibrated."""
+        raise ConfigError(f"{self.id}: a portable module is placed as it is; there is no calibration to ask for")
+
+    def calibration_files(self, batch: str) -> list[str]:
+        """Return nothing: nothing is calibrated."""
+        return []
+
+    def judged_budget(self) -> None:
+        """Return none: nothing is fitted on the target."""
+
+    def writes(self) -> bool:
+        """Return False: there is no lesson."""
+        return False
+
+    def evidence_input(self, batch: str) -> Inputs:
+        """Return also the vocabulary of the target, on which portable modules are placed."""
+        return {**super().evidence_input(batch), "tokens": self.study.tokens(self.claim.target)}
+
+
+def written_variants(claim: FittedClaim, fit: FitSection) -> list[str]:
+    """Return the variants of a claim whose lesson is on text that its source writes."""
+    return [name for name in claim.variants if name in fit.variants and fit.variants[name].text == "written"]
+
+
+PLANNED = {"transfer": (GivenTransfer, OfTransfer)}
