@@ -23,8 +23,8 @@ test: setup  ## environment + lint + the test suite
 quick: setup  ## the unit tests that neither run Snakemake nor sweep: about a minute on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not workflow" tests/unit
 
-kills: setup  ## kill every part of a run in every rule, some seventy times, where one command must recover: long
-	$(BIN)/python -m pytest -q -s tests/workflow/test_kills.py
+kills: setup  ## kill every part of a run in every rule, some seventy times, and damage its outputs, where one command must recover: long
+	$(BIN)/python -m pytest -q -s -m kills tests/workflow
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

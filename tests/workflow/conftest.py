@@ -79,6 +79,12 @@ def fresh_copy(root):
     return Copy(root)
 
 
+@pytest.fixture(scope="session")
+def copied():
+    """Makes a copy of the repository in a folder."""
+    return fresh_copy
+
+
 @pytest.fixture
 def empty(tmp_path):
     """A copy in which nothing was built."""

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import fresh_copy
 
 from abi.base.recovery import LOCKS, MARK, TEMPORARY
 
@@ -59,9 +58,9 @@ def start(root, target, *, warm):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, copied):
     """A finished run of every rule, with the outputs of each job and the hash of every file."""
-    copy = fresh_copy(tmp_path_factory.mktemp("finished") / "repo")
+    copy = copied(tmp_path_factory.mktemp("finished") / "repo")
 
     def fewer(content):
         claims = {name: content["claims"][name] for name in ("t5_same_backbone", "t5_to_gpt2", "gpt2_update")}

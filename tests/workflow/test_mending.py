@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.workflow, pytest.mark.timeout(540)]
+pytestmark = [pytest.mark.kills, pytest.mark.slow, pytest.mark.workflow, pytest.mark.timeout(540)]
 CALIBRATED = "calibration/t5_to_gpt2/*/seed1/kd/random-0"
 
 
