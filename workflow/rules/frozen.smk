@@ -91,7 +91,9 @@ rule train_portable:
         tokens="<results>/heads/{backbone}.tokens.json",
     output:
         manifest="<results>/modules/{backbone}/{text}/portable/portable/{batch}.json",
-        folder=directory("<results>/modules/{backbone}/{text}/portable/portable/{batch}"),
+        folder=directory(
+            "<results>/modules/{backbone}/{text}/portable/portable/{batch}"
+        ),
     log:
         "<logs>/train_portable/{backbone}.{text}.{batch}.log",
     benchmark:
