@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from abi.base.catalogue import BIAS
+from abi.models.head import Head
 from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
 from abi.models.module import derive_seed
 from abi.models.portable import PortableModule, Vocabulary
-from abi.models.states import Head, States
+from abi.models.states import States
 
 GENERAL = 4
 """Positions of domain text to one of general text: what must not change is said sooner than what must."""

@@ -53,7 +53,7 @@ class PortableEntry(Typed):
 
 
 class PortablesManifest(Document):
-    """portable/<backbone>/<text>/<batch>.json."""
+    """modules/<backbone>/<text>/portable/portable/<batch>.json."""
 
     kind: ClassVar[str] = "portable-modules"
     modules: Annotated[list[PortableEntry], Field(min_length=1)]

@@ -217,12 +217,17 @@ def permute_domain_net(module: nn.Module, generator: torch.Generator) -> None:
                 parameter.copy_(parameter.index_select(dim, order))
 
 
+def write_weights(module: nn.Module, folder: Path) -> str:
+    """Write the tensors of a module of any shape into its folder; return their hash."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+    write_tensors(folder / WEIGHTS, tensors)
+    return sha256_tensors(tensors)
+
+
 def save_module(module: AbiModule, folder: str | Path, facts: ModuleFacts) -> str:
     """Write `abi_config.json`, `abi_model.safetensors` and the card; return the weights' tensor hash."""
     folder = Path(folder)
-    tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
-    digest = sha256_tensors(tensors)
-    write_tensors(folder / WEIGHTS, tensors)
+    digest = write_weights(module, folder)
     about = ModuleManifest(module=module.config.recorded, rotated=module._rotated, sha256=digest, **dict(facts))
     about.write(folder / CONFIG)
     write_text(folder / CARD, _card(about))
@@ -257,11 +262,16 @@ def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
         raise DataError(
             f"{folder / CONFIG}: says rotated {about.rotated}, the weights say otherwise; rebuild the module"
         )
-    if sha256_tensors(dict(module.state_dict())) != about.sha256:
+    check_digest(module, about.sha256, folder)
+    return module, about
+
+
+def check_digest(module: nn.Module, sha256: str, folder: Path) -> None:
+    """Raise DataError where the tensors of a module of any shape are not those that its folder promises."""
+    if sha256_tensors(dict(module.state_dict())) != sha256:
         raise DataError(
             f"{folder / WEIGHTS}: does not match the hash in {CONFIG}; delete the module's folder and rebuild it"
         )
-    return module, about
 
 
 def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) -> AbiModule:
@@ -278,14 +288,29 @@ def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) 
             raise DataError(f"{where}: {name} is {tuple(given[name].shape)}, not {size}; it is no module of this shape")
     if lacking := sorted(sizes.keys() - given.keys()):
         raise DataError(f"{where}: missing tensors {lacking[:4]}, unknown tensors []; it is no module of this shape")
-    if damaged := sorted(name for name, tensor in given.items() if not finite(tensor)):
-        raise DataError(f"{where}: {damaged[0]} holds NaN or infinity; delete the module's folder and rebuild it")
+    check_finite(given, where)
     module = AbiModule(config)
     own = module.state_dict()
+    check_tensors(own, given, where)
+    try:
+        module.load_state_dict({name: given[name].float() for name in own})
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    return module
+
+
+def check_finite(given: Mapping[str, Tensor], where: str) -> None:
+    """Raise DataError where a tensor holds NaN or infinity."""
+    if damaged := sorted(name for name, tensor in given.items() if not finite(tensor)):
+        raise DataError(f"{where}: {damaged[0]} holds NaN or infinity; delete the module's folder and rebuild it")
+
+
+def check_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str, what: str = "module") -> None:
+    """Raise DataError where tensors are not those of a module, by name and shape. Args: what: the module, in words."""
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     if missing or extra:
         raise DataError(
-            f"{where}: missing tensors {missing[:4]}, unknown tensors {extra[:4]}; it is no module of this shape"
+            f"{where}: missing tensors {missing[:4]}, unknown tensors {extra[:4]}; it is no {what} of this shape"
         )
     wrong = [
         f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
@@ -293,12 +318,7 @@ def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) 
         if given[name].shape != own[name].shape
     ]
     if wrong:
-        raise DataError(f"{where}: {wrong[0]}; it is no module of this shape")
-    try:
-        module.load_state_dict({name: given[name].float() for name in own})
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
-    return module
+        raise DataError(f"{where}: {wrong[0]}; it is no {what} of this shape")
 
 
 def without_domain_net(config: ModuleConfig) -> ModuleConfig:

@@ -6,8 +6,8 @@ string of its source's vocabulary. On another vocabulary a token takes the shift
 Nothing of it depends on a backbone, so it moves with nothing calibrated (regime `zero-text`, `docs/protocol.md`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,9 +15,19 @@ from torch import Tensor, nn
 
 from abi.base.catalogue import PERMUTED, RANDOM
 from abi.base.errors import DataError, TamperError
-from abi.base.files import read_tensors, sha256_tensors, write_tensors, write_text
+from abi.base.files import read_tensors, write_text
 from abi.base.portable_manifests import PortableFacts, PortableManifest, PortableShape, PortablesManifest
-from abi.models.module import CARD, CONFIG, WEIGHTS, DomainNet, permute_domain_net
+from abi.models.module import (
+    CARD,
+    CONFIG,
+    WEIGHTS,
+    DomainNet,
+    check_digest,
+    check_finite,
+    check_tensors,
+    permute_domain_net,
+    write_weights,
+)
 from abi.models.states import States
 
 NO_BYTE = 256
@@ -171,17 +181,10 @@ class Placed:
         return self.module.abi_state(self.vocabulary.contexts(tokens, self.module.config.context)) @ self.writer.T
 
 
-def without_net(config: PortableConfig) -> PortableConfig:
-    """Return the same shape with the domain net removed."""
-    return replace(config, domain_net=False)
-
-
 def save_portable(module: PortableModule, folder: str | Path, facts: PortableFacts) -> str:
     """Write `abi_config.json`, `abi_model.safetensors` and the card; return the weights' tensor hash."""
     folder = Path(folder)
-    tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
-    digest = sha256_tensors(tensors)
-    write_tensors(folder / WEIGHTS, tensors)
+    digest = write_weights(module, folder)
     shape = PortableShape(**{**asdict(module.config), "anchors": list(module.config.anchors)})
     PortableManifest(portable=shape, sha256=digest, **dict(facts)).write(folder / CONFIG)
     write_text(
@@ -198,21 +201,19 @@ def save_portable(module: PortableModule, folder: str | Path, facts: PortableFac
 def read_portable(folder: str | Path) -> tuple[PortableModule, PortableManifest]:
     """Return a saved portable module, frozen, and its manifest.
 
-    Raises: DataError: a file is missing or damaged, tensors are missing, extra or of wrong shape, or the hash differs.
+    Raises: DataError: a file is missing or damaged, tensors are missing, extra, of wrong shape or not finite, or the
+        hash differs.
     """
     folder = Path(folder)
     about = PortableManifest.read(folder / CONFIG)
-    tensors: Mapping[str, Tensor] = read_tensors(folder / WEIGHTS)[0]
-    module = PortableModule(PortableConfig(**{**dict(about.portable), "anchors": tuple(about.portable.anchors)}))
-    try:
-        module.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        reason = str(error).split("\n")[1].strip()
-        raise DataError(f"{folder / WEIGHTS}: {reason}; it is no portable module of this shape") from None
-    if sha256_tensors(dict(module.state_dict())) != about.sha256:
-        raise DataError(
-            f"{folder / WEIGHTS}: does not match the hash in {CONFIG}; delete the module's folder and rebuild it"
-        )
+    config = PortableConfig(**{**dict(about.portable), "anchors": tuple(about.portable.anchors)})
+    tensors, where = read_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS)
+    with torch.device("meta"):  # before memory of these sizes is taken
+        check_tensors(PortableModule(config).state_dict(), tensors, where, "portable module")
+    check_finite(tensors, where)
+    module = PortableModule(config)
+    module.load_state_dict(tensors)
+    check_digest(module, about.sha256, folder)
     return module.requires_grad_(False), about
 
 

@@ -16,7 +16,7 @@ from abi.base.names import PAGES
 from abi.plan.config import Claim, Config
 from abi.plan.faults import closest
 from abi.plan.kinds import kinds
-from abi.plan.kinds.base import PORTABLE, Inputs, Needed, Plain, seeds_of
+from abi.plan.kinds.base import Inputs, Needed, Plain, seeds_of
 from abi.plan.specs.judge import SimulateStudies, Summarise
 from abi.plan.specs.models import (
     BuildBackbone,
@@ -185,10 +185,6 @@ class Workflow:
         moved = {claim.text for claim in self.config.claims.values() if claim.regime == "zero-text"}
         own = {"portable": self.scale.portable, "text": text, "seeds": seeds_of(batch), "controls": text in moved}
         return TrainPortable.model_validate(own).plain()
-
-    def portable_modules(self, backbone: str, text: str, batch: str) -> list[str]:
-        """Return the manifests of portable modules that hold a batch's seeds."""
-        return self.module_manifests((backbone, text, *PORTABLE), batch)
 
     def shape(self, name: str) -> Shape:
         """Return the sizes of a module shape, without its training."""

@@ -25,10 +25,11 @@ from abi.base.job import InputFiles, Job
 from abi.base.manifests import CalibrationManifest, LoraManifest, TokensManifest
 from abi.base.names import PORTABLE, UNFITTED
 from abi.judge.evidence_files import write_evidence
+from abi.models.head import Head
 from abi.models.module import derive_seed, redrawn, without_domain_net
 from abi.models.portable import Placed, Vocabulary, placebo_of, portable_of_seed
 from abi.models.saved import check_same_text, module_of_seed, read_head, read_states, spread
-from abi.models.states import Head, States
+from abi.models.states import States
 from abi.plan.specs.arms import EvaluateArms
 
 Spec = EvaluateArms
@@ -92,9 +93,9 @@ def placed_of_seed(inputs: InputFiles, seed: int, head: Head) -> Arms:
     Raises: as `portable_of_seed`.
     """
     vocabulary = Vocabulary(TokensManifest.read(inputs["tokens"]).spellings)
-    moved, *controls = (portable_of_seed(inputs["portable"], seed, arm) for arm in (TRANSFERRED, NO_DOMAIN, BIAS))
-    found = {Key(PORTABLE, TRANSFERRED): moved}
-    found |= {Key(PORTABLE, arm): module for arm, module in zip((NO_DOMAIN, BIAS), controls, strict=True)}
+    trained = (TRANSFERRED, NO_DOMAIN, BIAS)
+    found = {Key(PORTABLE, arm): portable_of_seed(inputs["portable"], seed, arm) for arm in trained}
+    moved = found[Key(PORTABLE, TRANSFERRED)]
     found[Key(PORTABLE, WRONG_DOMAIN)] = portable_of_seed(inputs["portable_wrong"], seed, TRANSFERRED)
     for arm in (RANDOM, PERMUTED):
         for draw in range(ARMS[arm].recipes["zero-text"].draws):

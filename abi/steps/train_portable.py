@@ -1,5 +1,6 @@
 """Step train_portable: portable modules of a source and the controls trained with them, one of each per seed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from abi.arms.portable_fit import Lesson, Positions, coarser, fit_portable
@@ -9,7 +10,7 @@ from abi.base.manifests import TokensManifest
 from abi.base.portable_manifests import PortableEntry, PortableFacts, PortablesManifest
 from abi.models.loop import Schedule
 from abi.models.module import derive_seed
-from abi.models.portable import PortableConfig, PortableModule, Vocabulary, save_portable, without_net
+from abi.models.portable import PortableConfig, PortableModule, Vocabulary, save_portable
 from abi.models.saved import check_backbone, read_head, read_states
 from abi.plan.specs.models import TrainPortable as Spec
 
@@ -30,8 +31,8 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         shape.harm,
     )
     config = PortableConfig(anchors, shape.d_abi, shape.expansion, shape.context, shape.byte_width)
-    controls = {NO_DOMAIN: without_net(config), BIAS: without_net(config)} if spec.controls else {}
-    configs = {TRANSFERRED: config, **controls}
+    controls = (NO_DOMAIN, BIAS) if spec.controls else ()
+    configs = {TRANSFERRED: config, **dict.fromkeys(controls, replace(config, domain_net=False))}
     schedule = Schedule.given(shape.phases, shape.weight_decay)
     folder, entries = Path(outputs["folder"]), []
     for seed in spec.seeds:
@@ -53,4 +54,4 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
                 n_parameters=sum(p.numel() for p in module.parameters()),
             )
             entries.append(entry)
-    PortablesManifest(modules=entries, provenance=job.provenance()).write(outputs["manifest"])
+    PortablesManifest(modules=entries, provenance=job.provenance(outputs)).write(outputs["manifest"])

@@ -1,6 +1,7 @@
 """Portable modules: what they read and write on any vocabulary, how they are trained, and on live backbones."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
 from abi.base.portable_manifests import PortableFacts
 from abi.models.attach import Domains, attach, generate
+from abi.models.head import Head
 from abi.models.load import load_module
 from abi.models.logit_shift import vocabulary_of
 from abi.models.loop import Phase, Schedule
@@ -25,9 +27,7 @@ from abi.models.portable import (
     placebo_of,
     read_portable,
     save_portable,
-    without_net,
 )
-from abi.models.states import Head
 
 words = st.text("ab \xe9", min_size=1, max_size=4)
 vocabularies = st.lists(st.one_of(st.none(), words), min_size=2, max_size=12).filter(any)
@@ -148,7 +148,7 @@ def test_a_coarser_vocabulary_keeps_single_bytes_and_shortens_the_rest():
 def test_a_module_learns_its_domain_and_leaves_general_text_alone(lesson):
     given, vocabulary = lesson
     config = PortableConfig(vocabulary.strings, 8, context=4, byte_width=4)
-    forms = {"transferred": PortableModule(config, 1), "bias": PortableModule(without_net(config), 1)}
+    forms = {"transferred": PortableModule(config, 1), "bias": PortableModule(replace(config, domain_net=False), 1)}
     before = {name: p.clone() for name, p in forms["bias"].named_parameters()}
     fit_portable(forms, given, Schedule([Phase(80, 3e-2)]), batch=32, seed=1)
     placed = Placed(forms["transferred"], vocabulary)
@@ -166,7 +166,10 @@ def test_training_is_the_same_twice_and_whatever_is_trained_beside(lesson):
     config = PortableConfig(vocabulary.strings, 8, context=4, byte_width=4)
 
     def trained(*names):
-        forms = {name: PortableModule(config if name == "transferred" else without_net(config), 1) for name in names}
+        forms = {
+            name: PortableModule(config if name == "transferred" else replace(config, domain_net=False), 1)
+            for name in names
+        }
         fit_portable(forms, given, Schedule([Phase(5, 1e-2)]), batch=16, seed=3)
         return forms["transferred"].proj_out.weight
 

@@ -34,6 +34,10 @@ CASES = {
     "states, their record gone": ("states/t5_large/general.train.json", gone),
     "module, a bit": ("modules/t5_large/python/*/source/1-*/seed1/abi_model.safetensors", flipped),
     "module, its folder gone": ("modules/gpt2_medium/python/*/oracle/1-*/seed1", gone),
+    "portable module, a bit": (
+        "modules/t5_large/python/portable/portable/1-*/seed1/transferred/abi_model.safetensors",
+        flipped,
+    ),
     "arm, a bit": (f"{CALIBRATED}/abi_model.safetensors", flipped),
     "calibration, a folder gone": (CALIBRATED, gone),
     "backbone, a bit": ("backbones/gpt2_medium/model.safetensors", flipped),

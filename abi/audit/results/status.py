@@ -17,13 +17,13 @@ from abi.audit.results.staleness import outdated, spec_now
 from abi.base import manifests, page_manifests, portable_manifests
 from abi.base.errors import AbiError, DataError
 from abi.base.files import FRESH_NS, Json, age_ns, identity, parse_file, sha256_file, write_text
+from abi.base.recovery import LOCKS
 from abi.base.typed import Document, Provenance
 from abi.judge.results import KINDS
 from abi.plan.workflow import Workflow
 
 State = Literal["missing", "damaged", "stale"]
 HASHES = Path(".snakemake") / "abi" / "hashes.json"
-LOCKS = Path(".snakemake") / "locks"
 SPLIT = re.compile(rf"\.(?:{'|'.join(get_args(manifests.Split))})\.json$")
 """End of the records of states, of which one job writes three."""
 MODELS: dict[str, type[Document]] = {
