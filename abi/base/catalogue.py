@@ -12,6 +12,7 @@ Regime = Literal["oracle-kd", "few-shot", "general-only", "zero-text", "reconstr
 
 RAW, RAW_BEFORE, RAW_FREE, UNTRAINED = "raw", "raw-before", "raw-free", "untrained"
 REFERENCE, ORACLE, ORACLE_BEFORE, BEFORE = "reference", "oracle", "oracle-before", "before"
+HOME, HOME_IDENTITY, SOURCE_ALONE = "home", "home-identity", "source-alone"
 NATIVE, CANDIDATE, TRANSFERRED, ZERO_SHOT, CHART = "native", "candidate", "transferred", "zero-shot", "chart"
 ZERO_SHOT_FREE, RANDOM, RANDOM_NET, PERMUTED = "zero-shot-free", "random", "random-net", "permuted"
 IDENTITY, AS_PUBLISHED, SHARED, NO_DOMAIN = "identity", "published", "shared", "no-domain"
@@ -47,13 +48,13 @@ class Recipe:
     """How one arm is made in one regime.
 
     Args:
-        net: whose domain net: `source`, `oracle`, `wrong` (another domain's), `random`, `permuted` (the source's),
-            `start` (of the module it starts from) or `none`.
-        rotation: `aligned` (source space), `own` (the oracle's space), `other` (the wrong domain's), `inverse` (folded
-            as the original does) or `identity`.
+        net: whose domain net: `source`, `home` (of a third module of the target), `oracle`, `wrong` (another domain's),
+            `random`, `permuted` (the source's), `start` (of the module it starts from) or `none`.
+        rotation: `aligned` (source space), `home` (the home module's), `own` (the oracle's space), `other` (the wrong
+            domain's), `inverse` (folded as the original does) or `identity`.
         start: `redrawn` (a fresh interface), `carried` (the source's, by least squares on general text: the net then
-            stays in the source's space), `before` (the candidate's native module) or `as-is` (the portable module of
-            the source, with nothing calibrated).
+            stays in the source's space), `carried-other` (the same of the wrong domain's module), `before` (the
+            candidate's native module) or `as-is` (the portable module of the source, with nothing calibrated).
         trains: `interface`, `all`, or `published` (all but the module's norm, as the original).
         form: `module`, `linear`, `bias` or `lora` (an adapted backbone, which has its own job: `steps/train_lora.py`).
         draws: draws per seed where the arm is random and cheap (closed form only).
@@ -124,8 +125,19 @@ ARMS: dict[str, Arm] = {
             of_kind={"update": "the module on the backbone it was trained beside"},
         ),
         Arm(
-            NATIVE, CONTROL, recipes=_everywhere(Recipe("oracle", "own")),
-            words="positive control: the oracle's own net behind a redrawn interface, calibrated like the moved one",
+            SOURCE_ALONE, INSTEAD, words="the source backbone with its own module: is there any point in moving",
+        ),
+        Arm(
+            HOME, CONTROL, recipes=_everywhere(Recipe("home", "home")),
+            words="positive control: the net of a third module of the target, moved and calibrated like the claim",
+        ),
+        Arm(
+            HOME_IDENTITY, CONTROL, recipes=_everywhere(Recipe("home", "identity")),
+            words="the positive control's net without the rotation: is it the net or its rotation",
+        ),
+        Arm(
+            NATIVE, BOUND, recipes=_everywhere(Recipe("oracle", "own")),
+            words="the oracle's own net behind a redrawn interface, calibrated like the moved one: an upper end",
         ),
         Arm(
             CANDIDATE, CLAIMED, recipes={"reconstruction": Recipe("start", start="before", trains="all")},
@@ -171,7 +183,7 @@ ARMS: dict[str, Arm] = {
         ),
         Arm(
             AS_PUBLISHED, RECIPE_OF_RECORD,
-            recipes={"oracle-kd": Recipe("source", "inverse", trains="published", closed=False)},
+            recipes=_everywhere(Recipe("source", "inverse", trains="published", closed=False)),
             words="the original's recipe as it is, which also trains the net it calls frozen",
         ),
         Arm(SHARED, SMALLER, of_kind={"atlas": "the shared module as it is, no chart"}),
@@ -200,7 +212,10 @@ ARMS: dict[str, Arm] = {
             ),
         ),
         Arm(
-            DIRECT, INSTEAD, recipes=_everywhere(Recipe("random", "identity", trains="all", closed=False)),
+            DIRECT, INSTEAD, recipes=_everywhere(
+                Recipe("random", "identity", trains="all", closed=False),
+                Recipe("random", start="carried", trains="all", closed=False),
+            ),
             words="a fresh module trained on the target with the budget of the calibration",
         ),
         Arm(
@@ -208,7 +223,9 @@ ARMS: dict[str, Arm] = {
             words="LoRA adapters on the target with the budget of the calibration",
         ),
         Arm(
-            WRONG_DOMAIN, PLACEBO, recipes=_everywhere(Recipe("wrong", "other"), as_is=Recipe("wrong", start="as-is")),
+            WRONG_DOMAIN, PLACEBO, recipes=_everywhere(
+                Recipe("wrong", "other"), Recipe("wrong", start="carried-other"), Recipe("wrong", start="as-is")
+            ),
             words="a net that learned other text, moved the same way",
         ),
     )
@@ -217,24 +234,24 @@ ARMS: dict[str, Arm] = {
 
 @dataclass(frozen=True)
 class Roles:
-    """Which arm is R, F, U, C, each P and each Q of the protocol; `native` is None without a positive control."""
+    """Which arm is R, F, U, C, each P and each Q of the protocol; `home` is None without a positive control."""
 
     candidate: str
     placebos: tuple[str, ...]
     controls: tuple[str, ...]
-    native: str | None = None
+    home: str | None = None
     raw: str = RAW
     oracle: str = ORACLE
 
     def needed(self) -> tuple[str, ...]:
         """Return every arm the rule reads, once."""
-        names = (self.raw, self.oracle, self.native, self.candidate, *self.placebos, *self.controls)
+        names = (self.raw, self.oracle, self.home, self.candidate, *self.placebos, *self.controls)
         return tuple(dict.fromkeys(name for name in names if name))
 
 
-MOVED = Roles(TRANSFERRED, (RANDOM, PERMUTED), (LINEAR, BIAS, NO_DOMAIN), native=NATIVE)
+MOVED = Roles(TRANSFERRED, (RANDOM, PERMUTED), (LINEAR, BIAS, NO_DOMAIN), home=HOME)
 AS_IS = Roles(TRANSFERRED, (RANDOM, PERMUTED), (BIAS, NO_DOMAIN, WRONG_DOMAIN))
-REGRESSED = Roles(CANDIDATE, (RANDOM,), (LINEAR, BEFORE), native=CANDIDATE)
+REGRESSED = Roles(CANDIDATE, (RANDOM,), (LINEAR, BEFORE), home=CANDIDATE)
 SURVIVED = Roles(ZERO_SHOT, (RANDOM,), (ZERO_SHOT_FREE,))
 
 
@@ -264,7 +281,7 @@ class RegimeEntry:
     @property
     def required(self) -> tuple[str, ...]:
         """Return the fitted arms without which there is no verdict."""
-        fitted = [arm for arm in self.roles.needed() if self.has_control or arm != self.roles.native]
+        fitted = [arm for arm in self.roles.needed() if self.has_control or arm != self.roles.home]
         return tuple(name for name in fitted if self.name in ARMS[name].recipes)
 
     @property
@@ -282,7 +299,7 @@ REGIMES: dict[str, RegimeEntry] = {
             MOVED,
             "required",
             "domain_lesson",
-            ("source", "oracle", "wrong"),
+            ("source", "oracle", "home", "wrong"),
             sees_all_training_text=True,
             taught_by=ORACLE,
         ),
@@ -291,11 +308,11 @@ REGIMES: dict[str, RegimeEntry] = {
             MOVED,
             "reported",
             "domain_lesson",
-            ("source", "oracle", "wrong"),
+            ("source", "oracle", "home", "wrong"),
             closed_form=False,
             ladder=True,
         ),
-        RegimeEntry("general-only", MOVED, "reported", "general_lesson", ("source",), has_control=False),
+        RegimeEntry("general-only", MOVED, "reported", "general_lesson", ("source", "wrong"), has_control=False),
         RegimeEntry("zero-text", AS_IS, "reported", "", (), has_control=False, closed_form=False),
         RegimeEntry(
             "reconstruction",
@@ -386,7 +403,7 @@ def arm_words(kind: str, arm: str) -> str:
 
 
 def frozen_net(arm: str, regime: str) -> str | None:
-    """Return whose net an arm holds frozen (`source`, `oracle`, `wrong`), or None where it has no trained one."""
+    """Return whose trained net an arm holds frozen (`source`, `home`, `oracle`, `wrong`), or None where it has none."""
     recipe = ARMS[arm].recipes.get(regime)
-    moved = recipe is not None and recipe.net in {"source", "oracle", "wrong"} and recipe.trains == "interface"
+    moved = recipe is not None and recipe.net in {"source", "oracle", "home", "wrong"} and recipe.trains == "interface"
     return recipe.net if recipe is not None and moved else None

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from abi.base.catalogue import MOVED, NATIVE, ORACLE, RAW, REGIMES, Roles
+from abi.base.catalogue import HOME, MOVED, ORACLE, RAW, REGIMES, Roles
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
@@ -15,7 +15,7 @@ GENERAL = Measure("bits_per_byte", "general")
 TRANSFERS = tuple(name for name, regime in REGIMES.items() if regime.roles.candidate == MOVED.candidate)
 
 
-def transfer_plan(regime: str, criteria: Criteria, arms: Collection[str] = (NATIVE,)) -> Plan:
+def transfer_plan(regime: str, criteria: Criteria, arms: Collection[str] = (HOME,)) -> Plan:
     """Return what a transfer claim of one regime is asked.
 
     Parity is part of the verdict in `oracle-kd`, reported in `few-shot`; without a positive control it is another rule.
@@ -28,7 +28,7 @@ def transfer_plan(regime: str, criteria: Criteria, arms: Collection[str] = (NATI
     entry = REGIMES[regime]
     if entry.has_control:
         return Asks(entry.roles, criteria, entry.parity).plan("transfer", regime)
-    roles = entry.roles if NATIVE in arms else replace(entry.roles, native=None)
+    roles = entry.roles if HOME in arms else replace(entry.roles, home=None)
     return Asks(roles, criteria, entry.parity).without_control("transfer", regime)
 
 
@@ -78,14 +78,14 @@ class Asks:
 
     def net(self, m: Measure) -> tuple[Contrast, ...]:
         """Return sensitivity, retention and parity, where there is a positive control and a parity."""
-        u, placebos = self.roles.native, self.roles.placebos
+        u, placebos = self.roles.home, self.roles.placebos
         sensitive = [Contrast(f"1.sensitivity.{m.metric}.{p}", m, {u: 1, p: -1}) for p in placebos if u]
         parity = () if self.parity == "none" else self.parity_tests(m, f"3.parity.{m.metric}")
         return (*sensitive, *self.retention(m, f"2.retention.{m.metric}"), *parity)
 
     def retention(self, m: Measure, id: str) -> tuple[Contrast, ...]:
         """Return C - half U - (1 - half) P for every P."""
-        c, u, half = self.roles.candidate, self.roles.native, self.criteria.half
+        c, u, half = self.roles.candidate, self.roles.home, self.criteria.half
         if u is None:
             return ()
         u_part = {c: 1 - half} if u == c else {c: 1.0, u: -half}

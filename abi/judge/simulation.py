@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from abi.base.catalogue import MOVED, NATIVE, ORACLE, RANDOM, RAW, TRANSFERRED, Regime
+from abi.base.catalogue import HOME, MOVED, ORACLE, RANDOM, RAW, TRANSFERRED, Regime
 from abi.base.names import AGREEMENT
 from abi.base.page_manifests import Cell as MeasuredCell
 from abi.base.page_manifests import Coverage, Grid, InstrumentFigures, InstrumentSettings, SimulatedKind
@@ -66,11 +66,11 @@ class Design:
         """Return the true level of every arm, in gaps; raw is 0, controls are as good as the placebos."""
         if self.kind == "no net":  # C = P = U > F, with .1 (C - R) at `gap_se` standard errors of (C - P) - .1 (C - R)
             gain = 10 * np.sqrt((0.9**2 + 1 + 0.1**2) / 2)
-            same = dict.fromkeys((NATIVE, TRANSFERRED, *MOVED.placebos), gain)
+            same = dict.fromkeys((HOME, TRANSFERRED, *MOVED.placebos), gain)
             return {RAW: 0.0, ORACLE: 0.9 * gain, **same, **dict.fromkeys(MOVED.controls, 0.8 * gain)}
-        candidate = {RANDOM: -1.0, "half": -0.5, NATIVE: 0.0}[self.kind] + self.room
+        candidate = {RANDOM: -1.0, "half": -0.5, HOME: 0.0}[self.kind] + self.room
         others = dict.fromkeys((*MOVED.placebos, *MOVED.controls), self.room - 1)
-        return {RAW: 0.0, ORACLE: self.room, NATIVE: self.room, TRANSFERRED: candidate, **others}
+        return {RAW: 0.0, ORACLE: self.room, HOME: self.room, TRANSFERRED: candidate, **others}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ COVERAGE, SECOND_COVERAGE = (0.93, 0.97), 0.91
 LIMITS: dict[str, dict[str, tuple[float, float]]] = {
     RANDOM: {"SUPPORTED": (0.0, 0.01)},
     "half": {"SUPPORTED": (0.0, 0.025), "a": (0.0, 0.05)},
-    NATIVE: {"SUPPORTED": (0.8, 1.0), "a or c": (0.0, 0.01)},
+    HOME: {"SUPPORTED": (0.8, 1.0), "a or c": (0.0, 0.01)},
     "no net": {"SUPPORTED": (0.0, 0.0), "REFUTED": (0.75, 1.0)},
 }
 
@@ -243,7 +243,7 @@ def designs(effort: Effort) -> Iterator[Design]:
     """Yield the four kinds of candidates in every size and seed spread, and the first one in every regime."""
     for n_seeds, seed_sd in product(effort.n_seeds, effort.seed_sds):
         gap = RESOLVED[n_seeds]
-        for kind in (RANDOM, "half", NATIVE):
+        for kind in (RANDOM, "half", HOME):
             yield Design(kind, gap, n_seeds, seed_sd)
         yield Design("no net", NO_NET_SE, n_seeds, seed_sd)
         yield Design(RANDOM, gap, n_seeds, seed_sd, regime="few-shot")
@@ -253,16 +253,16 @@ def designs(effort: Effort) -> Iterator[Design]:
 def power_designs(effort: Effort) -> Iterator[Design]:
     """Yield right candidates over a range of placebo gaps: the power curve."""
     for seed_sd, n_seeds, gap in product(effort.seed_sds, effort.n_seeds, effort.gaps):
-        yield Design(NATIVE, gap, n_seeds, seed_sd)
+        yield Design(HOME, gap, n_seeds, seed_sd)
 
 
 def condition_designs(effort: Effort, criteria: Criteria) -> Iterator[Design]:
     """Yield right candidates at the gap that is to be resolved, with less room, and nearer to the harm limit."""
     for n_seeds in effort.n_seeds:
         for room in effort.rooms:
-            yield Design(NATIVE, RESOLVED[n_seeds], n_seeds, room=room)
+            yield Design(HOME, RESOLVED[n_seeds], n_seeds, room=room)
         for margin in effort.harm_margins:
-            design = Design(NATIVE, RESOLVED[n_seeds], n_seeds)
+            design = Design(HOME, RESOLVED[n_seeds], n_seeds)
             yield replace(design, harm_se=margin - _margin(design, criteria))
 
 

@@ -253,7 +253,7 @@ def _answers(answers: Answers) -> dict[str, object]:
 
 def _gaps(plan: Plan) -> dict[str, Contrast]:
     """Return placebo -> U - P; C - P without a positive control."""
-    best = plan.roles.native or plan.roles.candidate
+    best = plan.roles.home or plan.roles.candidate
     return {p: Contrast("gap", plan.measure, {best: 1.0, p: -1.0}) for p in plan.roles.placebos}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from abi.base.catalogue import NATIVE, RANDOM
+from abi.base.catalogue import HOME, RANDOM
 from abi.base.page_manifests import InstrumentFigures, SimulatedKind
 from abi.judge.simulation import COVERAGE, LIMITS, asked
 from abi.report.render import Cell, Table, markdown
@@ -12,7 +12,7 @@ SECOND = "interval of 95 % covers, second grid (unfriendly effects)"
 CANDIDATES = {
     RANDOM: "C distributed as `random`",
     "half": "C at half of the gap",
-    NATIVE: "C distributed as `native`",
+    HOME: "C distributed as `home`",
     "no net": "no net matters",
 }
 RATES = {"SUPPORTED": "SUPPORTED", "REFUTED": "REFUTED", "a": "REFUTED by (a)", "a or c": "REFUTED by (a) or (c)"}
