@@ -147,20 +147,20 @@ def orthogonal(rotation: Tensor) -> bool:
 
 
 def read_rotations(manifests: Sequence[str], seed: int) -> dict[str, Tensor]:
-    """Return the rotations `[A, A]` of a seed from a redrawn interface: `aligned` to the source's space, `own` to the
-    oracle's, and maybe `other` to the wrong domain's.
+    """Return the rotations `[A, A]` of a seed from a redrawn interface: `aligned` to the source's space, `home` to that
+    of the positive control, `own` to the oracle's, and maybe `other` to the wrong domain's.
 
     Raises: AlignmentError: no manifest holds the seed, or it is none; DataError, TamperError: as `read_tensors`.
     """
     for path in manifests:
         promised = AlignmentManifest.read(path).rotations_sha256
         tensors, _ = read_tensors(Path(path).with_suffix(".safetensors"), promised)
-        found = {name: tensors.get(f"{seed}.{name}") for name in ("aligned", "own", "other")}
+        found = {name.partition(".")[2]: rotation for name, rotation in tensors.items() if name.startswith(f"{seed}.")}
         for name, rotation in found.items():
-            if rotation is not None and not orthogonal(rotation):
+            if not orthogonal(rotation):
                 raise AlignmentError(f"{path}: rotation {seed}.{name} is no orthogonal matrix; delete and rebuild them")
-        if found["aligned"] is not None and found["own"] is not None:
-            return {name: rotation for name, rotation in found.items() if rotation is not None}
+        if {"aligned", "home", "own"} <= set(found):
+            return found
     raise AlignmentError(
-        f"alignment: none of {list(manifests)} holds both rotations of seed {seed}; delete and rebuild them"
+        f"alignment: none of {list(manifests)} holds all rotations of seed {seed}; delete and rebuild them"
     )

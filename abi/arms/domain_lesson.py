@@ -4,7 +4,7 @@ from abi.arms.alignment import read_rotations
 from abi.arms.fitting import Nets
 from abi.arms.forms import corrections
 from abi.arms.gradient import FitData
-from abi.base.catalogue import BEFORE, ORACLE, REGIMES
+from abi.base.catalogue import BEFORE, HOME, ORACLE, REGIMES
 from abi.base.job import InputFiles
 from abi.models.module import AbiModule
 from abi.models.saved import module_of_seed, read_head, read_states, shape
@@ -28,14 +28,12 @@ class DomainLesson:
         """Return the modules that a seed's arms are made of."""
         if self.regime == "reconstruction":
             return Nets(before=self.own(BEFORE, seed))
-        rotations = read_rotations(self.inputs["alignment"], seed)
         return Nets(
             source=module_of_seed(self.inputs["source"], seed),
+            home=self.own(HOME, seed),
             oracle=self.own(ORACLE, seed),
             wrong=module_of_seed(self.inputs["wrong"], seed) if "wrong" in self.inputs.keys() else None,
-            aligned=rotations["aligned"],
-            own=rotations["own"],
-            other=rotations.get("other"),
+            rotations=read_rotations(self.inputs["alignment"], seed),
         )
 
     def own(self, role: str, seed: int) -> AbiModule:

@@ -36,16 +36,16 @@ from abi.plan.specs.arms import CalibrateArms, TrainLora
 class Nets:
     """The trained modules a seed's arms are made of, and the rotations from the redrawn interface to their spaces.
 
-    `before`: a reconstruction's native candidate.
+    `home`: a third module of the target; `before`: a reconstruction's native candidate. Rotations by name: `aligned`
+    (to the source's space), `home`, `own` (the oracle's), `other` (the wrong domain's).
     """
 
     source: AbiModule | None = None
+    home: AbiModule | None = None
     oracle: AbiModule | None = None
     wrong: AbiModule | None = None
     before: AbiModule | None = None
-    aligned: Tensor | None = None
-    own: Tensor | None = None
-    other: Tensor | None = None
+    rotations: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,7 +71,8 @@ def make(
     if recipe.form == "bias":
         bias = LogitBias(len(data.head.weight))
         return MadeArm(bias, "bias", dict(bias.named_parameters()), head)
-    module = _start(recipe, name, config, nets.before, data.carried, seed)
+    carried = data.carried.get("other" if recipe.start == "carried-other" else "source")
+    module = _start(recipe, name, config, nets.before, carried, seed)
     if recipe.net not in {"none", "start"}:
         _place_net(module, recipe, name, nets, seed, draw)
     parameters: dict[str, Tensor] = dict(module.named_parameters())
@@ -100,7 +101,7 @@ def _start(
     if recipe.start == "redrawn":
         return module
     if carried is None:
-        raise ConfigError(f"arms: {name} needs the source's carried interface, which the claim does not give")
+        raise ConfigError(f"arms: {name} needs a carried interface of a source, which the claim does not give")
     with torch.no_grad():
         for key, parameter in carried.interface_parameters().items():
             module.interface_parameters()[key].copy_(parameter)
@@ -113,8 +114,7 @@ def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: i
         # The arm's name is in the seed, the source's is not: a placebo is the same whatever is moved.
         giver: AbiModule | None = AbiModule(module.config, seed=derive_seed("placebo", name, seed, draw))
     else:
-        givers = {"source": nets.source, PERMUTED: nets.source, "oracle": nets.oracle, "wrong": nets.wrong}
-        giver = givers[recipe.net]
+        giver = getattr(nets, "source" if recipe.net == PERMUTED else recipe.net)
     if giver is None:
         raise ConfigError(f"arms: {name} needs the {recipe.net} net, which the claim does not give")
     set_domain_net(module, giver)
@@ -122,8 +122,7 @@ def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: i
         permute_domain_net(module, torch.Generator().manual_seed(derive_seed("permutation", seed, draw)))
     if recipe.rotation == "identity":
         return
-    rotations = {"aligned": nets.aligned, "inverse": nets.aligned, "own": nets.own, "other": nets.other}
-    rotation = rotations[recipe.rotation]
+    rotation = nets.rotations.get("aligned" if recipe.rotation == "inverse" else recipe.rotation)
     if rotation is None:
         raise ConfigError(f"arms: {name} needs the {recipe.rotation} rotation, which was not fitted")
     if recipe.rotation == "inverse":

@@ -68,21 +68,29 @@ class GeneralLesson:
 
     def of(self, seed: int) -> tuple[Nets, FitData]:
         """Return a seed's nets and its lesson on general text, beside it the one on text its source wrote, if any."""
-        source = module_of_seed(self.inputs["source"], seed, self.pairs["train"].source)
-        data = self.data(source, self.pairs)
+        own = self.pairs["train"].source
+        source = module_of_seed(self.inputs["source"], seed, own)
+        wrong = module_of_seed(self.inputs["wrong"], seed, own) if "wrong" in self.inputs.keys() else None
+        nets = Nets(source=source, wrong=wrong)
+        data = self.data(nets, self.pairs)
         if "written" in self.inputs.keys() and seed not in self.closed_only:
             pairs = {}
             for split in self.pairs:
                 names = [f"seed{seed}.{role}.{split}.json" for role in ("target", "source")]
                 written = [read_states(member(self.inputs["written"], seed, name), split) for name in names]
                 pairs[split] = self.paired(split, *written)
-            data = replace(data, others={"written": self.data(source, pairs)})
-        return Nets(source=source), data
+            data = replace(data, others={"written": self.data(nets, pairs)})
+        return nets, data
 
-    def data(self, source: AbiModule, pairs: Mapping[str, Pair]) -> FitData:
-        """Return what arms are fitted with on the paired positions of a text."""
-        lesson, held_out = (self.lesson(source, pairs[split]) for split in ("train", "calibration"))
-        carried = carried_interface(source, pairs["train"].source, lesson.states, self.config, self.penalty)
+    def data(self, nets: Nets, pairs: Mapping[str, Pair]) -> FitData:
+        """Return what arms are fitted with on the paired positions of a text; the source teaches them all."""
+        assert nets.source is not None
+        lesson, held_out = (self.lesson(nets.source, pairs[split]) for split in ("train", "calibration"))
+        carried = {
+            name: carried_interface(module, pairs["train"].source, lesson.states, self.config, self.penalty)
+            for name, module in (("source", nets.source), ("other", nets.wrong))
+            if module is not None
+        }
         return replace(lesson, teacher=carried_corrections(lesson, self.penalty), held_out=held_out, carried=carried)
 
     def lesson(self, source: AbiModule, pair: Pair) -> FitData:

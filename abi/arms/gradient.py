@@ -57,8 +57,8 @@ class FitData:
     A lesson (`matched`) is paired positions as one-position windows. Its `shift` `[N, V]`, float16, is the log-ratio of
     the source's distribution with and without its module at every token both vocabularies hold, 0 elsewhere; the
     corrections are its nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is
-    chosen. `carried`: the source's interface, carried on this text (a share of it keeps that of the whole). `others`:
-    name of another text -> the same on that text.
+    chosen. `carried`: the interfaces of the `source` and of its `other` (wrong) domain, carried on this text (a
+    share of it keeps those of the whole). `others`: name of another text -> the same on that text.
     """
 
     states: States
@@ -66,7 +66,7 @@ class FitData:
     teacher: Tensor | None = None
     shift: Tensor | None = None
     held_out: "FitData | None" = None
-    carried: AbiModule | None = None
+    carried: Mapping[str, AbiModule] = field(default_factory=dict)
     others: Mapping[str, "FitData"] = field(default_factory=dict)
 
     def of_text(self, name: str) -> "FitData":

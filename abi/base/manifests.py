@@ -190,7 +190,7 @@ class ModuleFacts(BaseFacts):
     """What a saved module says of itself beside its weights: its backbone, name, role, text and seed."""
 
     name: str
-    role: Literal["source", "oracle", "reference", "arm"]
+    role: Literal["source", "oracle", "reference", "home", "arm"]
     text: str
     seed: int
 
@@ -323,7 +323,7 @@ class AlignmentEntry(AlignmentFigures):
     """One rotation of a seed."""
 
     seed: int
-    rotation: Literal["aligned", "own", "other"]
+    rotation: Literal["aligned", "home", "own", "other"]
 
 
 class AlignmentManifest(Document):

@@ -31,6 +31,7 @@ from abi.judge.fits import Fit
 from abi.judge.kinds import OfClaims, OfFits, OfStudies, StudiesGiven, kind_of
 from abi.judge.published import figures_of
 from abi.judge.results import (
+    AlignmentFacts,
     BackboneFacts,
     ClaimFacts,
     LadderResult,
@@ -97,6 +98,7 @@ def judge_claim(spec: JudgeClaim, inputs: InputFiles, provenance: Callable[[], P
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
         **original_keys(spec, draws, ppl, primary),
         "training": training_facts(arms),
+        **({"alignments": aligned} if (aligned := alignment_facts(named(inputs, "alignments"))) else {}),
         "backbones": backbone_facts(inputs["backbones"]),
         "provenance": provenance(),
     }
@@ -160,6 +162,16 @@ def _training(entries: Sequence[ArmEntry]) -> Training:
             told[name] = float(pd.Series([getattr(entry, name) for entry in entries]).mean())
         told["phase_floors"] = [float(x) for x in pd.DataFrame([entry.phase_floors for entry in entries]).mean()]
     return Training.model_validate(told)
+
+
+def alignment_facts(paths: Sequence[str]) -> list[AlignmentFacts]:
+    """Return per rotation how good it is, means over seeds."""
+    entries = [entry for path in paths for entry in AlignmentManifest.read(path).alignments]
+    if not entries:
+        return []
+    frame = pd.DataFrame([entry.plain() for entry in entries]).drop(columns="seed")
+    means = frame.groupby("rotation", sort=False).mean().reset_index()
+    return [AlignmentFacts.model_validate(row) for row in means.to_dict("records")]
 
 
 def backbone_facts(paths: Sequence[str]) -> dict[str, BackboneFacts]:

@@ -103,6 +103,17 @@ class Training(Typed):
     phase_floors: list[float] = []
 
 
+class AlignmentFacts(Typed):
+    """How good a rotation is, means over seeds; cosines are of held-out rows, a residual of 1 is that of the mean."""
+
+    rotation: str
+    n_rows: float
+    effective_rank: float
+    residual: Annotated[float, Field(ge=0)]
+    cosine_before: Annotated[float, Field(ge=-1, le=1)]
+    cosine_held_out: Annotated[float, Field(ge=-1, le=1)]
+
+
 class BackboneFacts(Typed):
     """Class and sizes of a backbone."""
 
@@ -186,6 +197,7 @@ class Result(Judged):
     perplexity: dict[str, dict[str, dict[str, Perplexity]]]
     rows: RowSums
     training: list[Training]
+    alignments: list[AlignmentFacts] = []
     backbones: dict[str, BackboneFacts]
     nib_official: NibOfSeed
     nib_extended: dict[str, Nib]

@@ -1,6 +1,6 @@
 """Step evaluate_arms: evidence rows and published draws of a claim for a batch of seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from abi.arms.forms import FINALS, ArmForm, load_entry, load_stored
@@ -16,6 +16,7 @@ from abi.base.catalogue import (
     RAW,
     REFERENCE,
     REGIMES,
+    SOURCE_ALONE,
     TRANSFERRED,
     UNTRAINED,
     WRONG_DOMAIN,
@@ -67,8 +68,24 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
         teacher = None if regime.taught_by is None else trained[regime.taught_by]
         scores = score(arms, trained[REFERENCE], teacher, scopes, head, windows_per_batch=spec.windows_per_batch)
         rows += evidence_rows(scores, scopes, seed)
+        if "source_head" in inputs.keys():
+            rows += source_alone(inputs, seed, spec.windows_per_batch)
         draws += published_draws(scores, len(domain), seed=seed, rng_seeds=spec.rng_seeds, n_chunks=spec.n_chunks)
     write_evidence(outputs, rows, draws, lambda: job.provenance(outputs))
+
+
+def source_alone(inputs: InputFiles, seed: int, windows_per_batch: int) -> Iterator[EvidenceRow]:
+    """Yield the losses of the source backbone with its own module on the same texts: no agreement, other tokens."""
+    scopes = {scope: read_states(inputs[f"source_{scope}"], "test") for scope in ("domain", "general")}
+    head = read_head(inputs["source_head"], scopes["domain"])
+    if "portable" in inputs.keys():
+        vocabulary = Vocabulary(TokensManifest.read(inputs["source_tokens"]).spellings)
+        own: ArmForm = Placed(portable_of_seed(inputs["portable"], seed, TRANSFERRED), vocabulary, head.scale)
+    else:
+        own = module_of_seed(inputs["source"], seed, scopes["domain"])
+    arms = {Key(UNFITTED, SOURCE_ALONE): own}
+    scores = score(arms, None, None, scopes, head, windows_per_batch=windows_per_batch, agree_on=())
+    yield from evidence_rows(scores, scopes, seed)
 
 
 def fitted_of_seed(manifests: list[str], seed: int, states: States, head: Head) -> Arms:

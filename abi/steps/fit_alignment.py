@@ -19,27 +19,28 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `rotations` (safetensors: `<seed>.aligned`, `<seed>.own`) and `manifest` with how good each is.
 
     `aligned` maps the redrawn interface of the target to the source module's space, at positions that have read the
-    same text; `own` maps it to the native oracle's space, at the very same positions, for the positive control; `other`
-    to the space of the source's module of another domain, where a claim has that control.
+    same text; `home` maps it to the space of the positive control's module and `own` to the native oracle's, at the
+    very same positions; `other` to the space of the source's module of another domain, where a claim has that control.
     """
     spec = job.spec
     source_states, target_states = (read_states(inputs[f"{side}_states"], spec.split) for side in ("source", "target"))
     check_same_text(source_states, target_states)
     at_target, at_source = pair_states(target_states, source_states, spec.max_rows)
+    source, target = (source_states, at_source), (target_states, at_target)
+    spaces: dict[Literal["aligned", "home", "own", "other"], tuple[str, States, Tensor]] = {
+        "aligned": ("source", *source),
+        "home": ("home", *target),
+        "own": ("oracle", *target),
+    }
+    if "wrong" in inputs.keys():
+        spaces["other"] = ("wrong", *source)
     rotations: dict[str, Tensor] = {}
     entries = []
     for seed in spec.seeds:
         interface = redrawn(shape(spec.module, target_states), seed)
-        source = module_of_seed(inputs["source"], seed, source_states)
-        oracle = module_of_seed(inputs["oracle"], seed, target_states)
         target_rows = pooled(abi_rows(interface, target_states, at_target), spec.pool)
-        pairs: dict[Literal["aligned", "own", "other"], Tensor] = {
-            "aligned": abi_rows(source, source_states, at_source),
-            "own": abi_rows(oracle, target_states, at_target),
-        }
-        if "wrong" in inputs.keys():
-            pairs["other"] = abi_rows(module_of_seed(inputs["wrong"], seed, source_states), source_states, at_source)
-        for name, rows in pairs.items():
+        for name, (role, states, at) in spaces.items():
+            rows = abi_rows(module_of_seed(inputs[role], seed, states), states, at)
             fit = fit_procrustes(target_rows, pooled(rows, spec.pool))
             rotations[f"{seed}.{name}"] = fit.rotation
             entries.append(AlignmentEntry(seed=seed, rotation=name, **dict(fit.figures)))

@@ -42,7 +42,7 @@ wildcard_constraints:
     text="[a-z][a-z0-9_]*",
     backbone="[a-z][a-z0-9_]*",
     shape="[a-z][a-z0-9_]*",
-    role="source|oracle|reference",
+    role="source|oracle|reference|home",
     lineage="[a-z][a-z0-9_]*",
     stage=r"(held|free)\.\d+",
     claim="[a-z][a-z0-9_]*",

@@ -112,7 +112,7 @@ rule train_portable:
 
 
 rule train_modules:
-    """Native modules of one shape and role (source, oracle, reference), one per seed of the batch."""
+    """Native modules of one shape and role (source, oracle, reference, home), one per seed of the batch."""
     input:
         train="<results>/states/{backbone}/{text}.train.json",
         tensors=ancient("<results>/states/{backbone}/{text}.train.safetensors"),
@@ -125,7 +125,7 @@ rule train_modules:
     benchmark:
         "<benchmarks>/train_modules/{backbone}.{text}.{shape}.{role}.{batch}.tsv"
     wildcard_constraints:
-        role="source|oracle|reference",
+        role="source|oracle|reference|home",
     conda:
         "../../envs/abi.yaml"
     threads: resource("train_modules", "threads")

@@ -1,6 +1,6 @@
 """Claims with arms of their own: what they have in common, and a reconstruction."""
 
-from abi.base.catalogue import ARMS, LORA, ORACLE, REGIMES
+from abi.base.catalogue import ARMS, HOME, LORA, ORACLE, REGIMES
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import (
     FittedClaim,
@@ -134,7 +134,7 @@ class OfFitted(Planned[FittedClaim]):
         """Return states of all scopes, head, native modules, fitted arms."""
         claim = self.claim
         trained_on = {"train": self.study.states(claim.target, claim.text, "train")} if self.reports_training else {}
-        modules = {role: paths for role, paths in self.module_files(batch).items() if role not in {"source", "wrong"}}
+        modules = {role: paths for role, paths in self.module_files(batch).items() if role not in {HOME, "wrong"}}
         return {
             **self.scopes(),
             **trained_on,

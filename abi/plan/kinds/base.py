@@ -39,13 +39,13 @@ class RegimeSection(Typed):
     """how arms are fitted; a closed form is reported beside kd and matched; portable modules are not fitted there"""
     arms: ArmNames
     """arms every transfer gets (protocol section 2)"""
-    wrong_text: str | None = None
-    """text of the arm `wrong-domain`, one that has something to learn; the general text if absent"""
 
 
 class Regimes(Typed):
     """How every transfer is measured in each regime."""
 
+    wrong_text: str
+    """text of the arm `wrong-domain` in every regime: one that has something to learn"""
     oracle_kd: Annotated[RegimeSection, Field(alias="oracle-kd")]
     few_shot: Annotated[RegimeSection, Field(alias="few-shot")]
     general_only: Annotated[RegimeSection, Field(alias="general-only")]

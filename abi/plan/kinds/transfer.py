@@ -1,6 +1,6 @@
 """A transfer: a module moved to another backbone, in one regime or several."""
 
-from abi.base.catalogue import REFERENCE, REGIMES, WRONG_DOMAIN
+from abi.base.catalogue import HOME, REFERENCE, REGIMES, WRONG_DOMAIN
 from abi.base.errors import ConfigError
 from abi.plan.faults import Faults
 from abi.plan.kinds.arms import OfFitted
@@ -23,15 +23,17 @@ class OfTransfer(OfFitted):
     """What the jobs of a transfer depend on, in one regime."""
 
     def modules(self) -> dict[str, Needed]:
-        """Return the source's module, the target's oracle and reference, and another domain's where it is an arm."""
+        """Return the source's module and its one of another domain, the target's oracle, reference and home module."""
         claim = self.claim
         found = {
             "source": (claim.source, claim.text, claim.module, "source"),
             "oracle": (claim.target, claim.text, claim.module, "oracle"),
             "reference": (claim.target, claim.text, claim.module, "reference"),
         }
+        if REGIMES[claim.regime].has_control:
+            found[HOME] = (claim.target, claim.text, claim.module, HOME)
         if WRONG_DOMAIN in claim.arms:
-            found["wrong"] = (claim.source, claim.wrong_text or self.study.general, claim.module, "source")
+            found["wrong"] = (claim.source, str(claim.wrong_text), claim.module, "source")
         return found
 
     @classmethod
@@ -80,6 +82,23 @@ class OfTransfer(OfFitted):
             **(self._manifests("written", batch) if self.writes() else {}),
         }
 
+    # what is evaluated
+
+    def evidence_input(self, batch: str) -> Inputs:
+        """Return also the source on the same texts, with its own module and without the target."""
+        study, source = self.study, self.claim.source
+        texts = {"domain": self.claim.text, "general": study.general}
+        return {
+            **super().evidence_input(batch),
+            **{f"source_{scope}": study.states(source, text, "test") for scope, text in texts.items()},
+            "source_head": study.head(source),
+        }
+
+    def verdict_input(self) -> Inputs:
+        """Return also the alignments, where arms are moved by one."""
+        aligned = {"alignments": self.alignments()} if REGIMES[self.claim.regime].has_control else {}
+        return {**super().verdict_input(), **aligned}
+
     # text that the source writes
 
     def writes(self) -> bool:
@@ -120,7 +139,7 @@ class OfTransfer(OfFitted):
                 sees=section.sees,
                 record=recorded(claim if own else None, key),
                 arms=list(dict.fromkeys([*section.arms, *claim.extra_arms.get(regime, [])])),
-                wrong_text=section.wrong_text,
+                wrong_text=regimes.wrong_text,
                 variants=list(claim.variants.get(regime, [])),
             )
         return found
@@ -142,6 +161,8 @@ class OfTransfer(OfFitted):
         super().check(claim, where, faults)
         if claim.source == claim.target:
             faults.tell(f"{where}: a transfer needs two different backbones; change `kind`, `source` or `target`")
+        if claim.text == claim.wrong_text:
+            faults.tell(f"{where}.text: {claim.text!r} is `regimes.wrong_text`, the text of `wrong-domain`; change one")
 
     @classmethod
     def check_fit(cls, claim: FittedClaim, fit: FitSection, where: str, faults: Faults) -> None:
@@ -165,10 +186,9 @@ class OfZeroText(OfTransfer):
     def modules(self) -> dict[str, Needed]:
         """Return the source's portable modules of the domain and of another text, the target's oracle and reference."""
         claim = self.claim
-        wrong = claim.wrong_text or self.study.general
         placed: dict[str, Needed] = {"portable": (claim.source, claim.text, *PORTABLE)}
         own = {role: of for role, of in super().modules().items() if of[0] == claim.target}
-        return own | placed | {"portable_wrong": (claim.source, wrong, *PORTABLE)}
+        return own | placed | {"portable_wrong": (claim.source, str(claim.wrong_text), *PORTABLE)}
 
     def calibration_input(self, batch: str) -> Inputs:
         """Raise ConfigError: nothing is calibrated."""
@@ -186,8 +206,10 @@ class OfZeroText(OfTransfer):
         return False
 
     def evidence_input(self, batch: str) -> Inputs:
-        """Return also the vocabulary of the target, on which portable modules are placed."""
-        return {**super().evidence_input(batch), "tokens": self.study.tokens(self.claim.target)}
+        """Return also the vocabularies on which portable modules are placed, the target's and the source's own."""
+        study, claim = self.study, self.claim
+        vocabularies = {"tokens": study.tokens(claim.target), "source_tokens": study.tokens(claim.source)}
+        return {**super().evidence_input(batch), **vocabularies}
 
 
 def written_variants(claim: FittedClaim, fit: FitSection) -> list[str]:

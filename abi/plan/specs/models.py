@@ -173,7 +173,7 @@ class TrainModules(Typed):
     """What the native modules of a batch of seeds depend on."""
 
     module: ModuleSection
-    role: Literal["source", "oracle", "reference"]
+    role: Literal["source", "oracle", "reference", "home"]
     seeds: Seeds
     text: str
     name: str
