@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from abi.arms.closed_form import solve
+from abi.arms.closed_form import narrowed, solve
 from abi.arms.forms import ArmForm, Corrector, LinearMap, Mixture, corrections
 from abi.arms.gradient import FitData
 from abi.arms.metrics import Key, Score, score
@@ -17,6 +17,7 @@ from abi.base.catalogue import (
     CHART,
     CHART_OF,
     LINEAR,
+    LINEAR_NARROW,
     MIXED,
     ORACLE,
     PERMUTED,
@@ -46,7 +47,8 @@ def studies(spec: AtlasEvidence, inputs: InputFiles, seed: int) -> Iterator[tupl
         reference, oracle = (module_of_seed(inputs[f"{role}_{text}"], seed, states) for role in (REFERENCE, ORACLE))
         own = charts[text]
         arms: dict[str, ArmForm | None] = {RAW: None, REFERENCE: reference, ORACLE: oracle}
-        arms |= {SHARED: shared, CHART: own[CHART, 0], LINEAR: own[LINEAR, 0]}
+        arms |= {SHARED: shared, CHART: own[CHART, 0]}
+        arms |= {name: own[name, 0] for name in (LINEAR, LINEAR_NARROW)}
         for other in (other for other in spec.texts if other != text):
             arms[f"{CHART_OF}{other}"] = charts[other][CHART, 0]
             arms[f"{RANDOM_OF}{other}"] = charts[other][RANDOM, 0]
@@ -62,7 +64,7 @@ def charts_of(
     spec: AtlasEvidence, inputs: InputFiles, seed: int, shared: AbiModule
 ) -> dict[str, dict[tuple[str, int], Corrector]]:
     """Return domain -> (arm, draw) -> what is solved on it: `chart`, the placebos (charts around another net, all with
-    the interface of the shared module), and `linear`.
+    the interface of the shared module), `linear`, and the same cut to the rank that a chart's map has.
     """
     nets = {(name, draw): placebo(shared, name, seed, draw) for name in PLACEBOS for draw in range(DRAWS)}
     made = {}
@@ -78,6 +80,7 @@ def charts_of(
         for arm in own.values():
             arm.requires_grad_(False)
             solve(arm, data, spec.ridge_penalty)
+        own[LINEAR_NARROW, 0] = narrowed(linear, data, shared.config.d_abi)
         made[text] = own
     return made
 

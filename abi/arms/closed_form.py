@@ -1,5 +1,6 @@
 """Fits without gradient steps: ridge regression on a teacher's corrections, the shift of a mean distribution, gains."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -51,6 +52,26 @@ def ridge(
         y = data.teacher[part].flatten(0, 1).double()
         gram, moment = x.T @ x + gram, x.T @ y + moment
     return ridge_solve(gram, moment, penalty)
+
+
+@torch.no_grad()
+def narrowed(linear: LinearMap, data: FitData, rank: int, most_rows: int = 8192) -> LinearMap:
+    """Return a solved linear map cut to a rank: the one whose corrections stay closest to its own on the data.
+
+    Reduced-rank regression: the directions kept are the leading ones of the corrections, less their mean.
+    Source: Izenman 1975.
+    """
+    batch = max(1, most_rows // data.states.manifest.positions)
+    second, total, n = torch.zeros(()), torch.zeros(()), 0
+    for start in range(0, len(data.states), batch):
+        made = linear.correction(data.states, slice(start, start + batch)).flatten(0, 1).double()
+        second, total, n = second + made.T @ made, total + made.sum(0), n + len(made)
+    mean = total / n
+    kept = torch.linalg.eigh(second / n - torch.outer(mean, mean)).eigenvectors[:, -rank:]
+    cut = copy.deepcopy(linear)
+    cut.weight.copy_(linear.weight.double() @ kept @ kept.T)
+    cut.bias.copy_(mean + (linear.bias.double() - mean) @ kept @ kept.T)
+    return cut
 
 
 def mean_shift(data: FitData, most_rows: int) -> Tensor:

@@ -18,6 +18,7 @@ ZERO_SHOT_FREE, RANDOM, RANDOM_NET, PERMUTED = "zero-shot-free", "random", "rand
 IDENTITY, AS_PUBLISHED, SHARED, NO_DOMAIN = "identity", "published", "shared", "no-domain"
 ZERO_SHOT_OFF, ORACLE_OFF = "zero-shot-off", "oracle-off"
 BEFORE_OFF, RANDOM_OFF, LINEAR, BIAS, UNFROZEN = "before-off", "random-off", "linear", "bias", "unfrozen"
+LINEAR_NARROW = "linear-narrow"
 DIRECT, LORA, WRONG_DOMAIN = "direct", "lora", "wrong-domain"
 
 CHART_OF, RANDOM_OF, MIXED = "chart-of-", "random-of-", "mix-"
@@ -200,6 +201,7 @@ ARMS: dict[str, Arm] = {
             LINEAR, SMALLER, seeded=False, words="one linear map instead of a module",
             recipes=_everywhere(Recipe(form="linear"), Recipe(form="linear"), reconstruction=Recipe(form="linear")),
         ),
+        Arm(LINEAR_NARROW, SMALLER, seeded=False, words="one linear map of the rank that a module's map has"),
         Arm(
             BIAS, SMALLER, seeded=False, words="one constant shift of the next-token scores",
             recipes=_everywhere(Recipe(form="bias"), Recipe(form="bias"), Recipe(form="bias", start="as-is")),

@@ -46,6 +46,7 @@ def levels_of(claim_id, text):
         "random": 0.4,
         "permuted": 0.35,
         "linear": 0.5,
+        "linear-narrow": 0.45,
     }
     for other in claim.texts:
         arms |= {} if other == text else {f"chart-of-{other}": 0.2, f"random-of-{other}": 0.15}

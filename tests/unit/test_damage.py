@@ -74,7 +74,7 @@ def write_store(root, make_backbone):
                                    final_loss=1.0, elapsed_s=1.0, n_parameters=1))  # fmt: skip
     ModulesManifest(modules=modules, provenance=PROVENANCE).write(root / "modules.json")
     write_arms(root, facts)
-    turned = {f"{seed}.{name}": rotation(5, seed) for seed in SEEDS for name in ("aligned", "own")}
+    turned = {f"{seed}.{name}": rotation(5, seed) for seed in SEEDS for name in ("aligned", "home", "own")}
     write_tensors(root / "rotations.safetensors", turned)
     digest = sha256_file(root / "rotations.safetensors")
     AlignmentManifest(alignments=[], rotations_sha256=digest, provenance=PROVENANCE).write(root / "rotations.json")

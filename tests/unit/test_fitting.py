@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from abi.arms.closed_form import solve
+from abi.arms.closed_form import narrowed, solve
 from abi.arms.forms import (
     ARM_FILE,
     LinearMap,
@@ -69,6 +69,18 @@ def test_a_solved_linear_map_is_the_ridge_of_standardised_states(data):
     wanted = hand_ridge(x, data.teacher.flatten(0, 1), 1e-3)
     np.testing.assert_allclose(linear.weight.detach().numpy(), wanted[:-1], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(linear.bias.detach().numpy(), wanted[-1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_a_narrowed_linear_map_has_its_rank_and_the_least_distance_to_the_whole(data, rank):
+    linear = LinearMap((0, 2), 8).requires_grad_(False)
+    linear.standardise(data.states)
+    solve(linear, data, 1e-3)
+    cut = narrowed(linear, data, rank, most_rows=5 * 6)
+    whole, found = (arm.correction(data.states, slice(None)).flatten(0, 1).double().numpy() for arm in (linear, cut))
+    assert np.linalg.matrix_rank(cut.weight.double().numpy(), tol=1e-5) == rank
+    left_out = np.linalg.svd(whole - whole.mean(0), compute_uv=False)[rank:]
+    np.testing.assert_allclose(np.linalg.norm(whole - found), np.sqrt((left_out**2).sum()), rtol=1e-4, atol=1e-4)
 
 
 def test_a_linear_teacher_is_found_exactly(data):

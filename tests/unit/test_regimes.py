@@ -114,7 +114,7 @@ def test_an_oracle_reaches_few_shot_as_natives_net_alone(claim):
     entry = STUDY.claim(claim)
     assert entry.fit == "ce"
     for _, inputs in jobs(claim):
-        assert set(inputs) == {"head", "source", "oracle", "train", "alignment"} | ({"wrong"} & set(inputs))
+        assert set(inputs) == {"head", "source", "home", "oracle", "wrong", "train", "alignment"}
         assert [key for key in inputs if any("/oracle/" in path for path in paths({key: inputs[key]}))] == ["oracle"]
         assert not [
             path for path in paths(inputs) if "/reference/" in path or ".test." in path or ".calibration." in path
@@ -137,12 +137,12 @@ def test_all_regimes_of_a_pair_share_modules_and_alignment(claim):
             assert inputs["alignment"] == STUDY.of(first).calibration_input(batch)["alignment"]
 
 
-def changed(tmp_path, change):
-    """Return the study of a copy of config/ whose claims were changed."""
+def changed(tmp_path, change, part="claims"):
+    """Return the study of a copy of config/ whose claims (or regimes) were changed."""
     shutil.copytree(ROOT / "config", tmp_path / "config")
     path = tmp_path / "config" / "claims.yaml"
     content = yaml.safe_load(path.read_text())
-    change(content["claims"])
+    change(content[part])
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return Workflow(load("tiny", tmp_path))
 
@@ -186,9 +186,11 @@ def test_a_new_pair_of_known_backbones_builds_and_trains_nothing_new(tmp_path):
 
 def test_an_alignment_serves_the_arms_of_every_regime_that_shares_it(tmp_path):
     """`wrong-domain` in few-shot alone: its rotation comes from the claim's alignment, which then reads that module."""
-    entry = {**PYTHIA_TO_QWEN, "extra_arms": {"few-shot": ["wrong-domain"]}}
-    study = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=entry))
-    assert "wrong" in study.of("pythia_to_qwen").alignment_input("1-3")
-    assert "wrong" in study.of("pythia_to_qwen_few_shot").calibration_input("1-3")
-    assert "wrong" not in study.of("pythia_to_qwen").calibration_input("1-3")
-    assert "wrong" not in STUDY.of("pythia_to_gpt2").alignment_input("1-3")
+
+    def without(regimes):
+        regimes["oracle-kd"]["arms"].remove("wrong-domain")
+
+    study = changed(tmp_path, without, "regimes")
+    assert "wrong" in study.of("pythia_to_gpt2").alignment_input("1-3")
+    assert "wrong" in study.of("pythia_to_gpt2_few_shot").calibration_input("1-3")
+    assert "wrong" not in study.of("pythia_to_gpt2").calibration_input("1-3")

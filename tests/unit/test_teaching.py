@@ -69,7 +69,10 @@ def taught(net, pair):
     lesson, carried = lesson_of(net, pair)
     held_out = replace(lesson, states=lesson.states.select(range(20)), shift=lesson.shift[:20])
     data = FitData(lesson.states, lesson.head, carried_corrections(lesson, 1e-3), lesson.shift, held_out)
-    return Nets(source=net, wrong=trained(SOURCE, 8)), replace(data, carried=carried)
+    return Nets(source=net, wrong=trained(SOURCE, 8)), replace(
+        data,
+        carried={"source": carried, "other": carried_interface(trained(SOURCE, 8), pair[1], pair[0], TARGET, 1e-3)},
+    )
 
 
 def fit(regime, nets, data, budget, folder, names=None, seed=1):
@@ -382,7 +385,7 @@ def test_variants_and_closed_forms_stand_beside_the_fit(pair):
 
 def test_a_variant_on_other_text_is_fitted_on_it_and_starts_from_its_own_interface(pair, tmp_path, refuses):
     nets, data = taught(trained(SOURCE, 1), pair)
-    other = replace(data.first(0.5), carried=trained(TARGET, 5))
+    other = replace(data.first(0.5), carried={"source": trained(TARGET, 5)})
     budget = replace(MATCHED, variants={"matched-written": Variant(FORMS, text="written")})
     with refuses("there is no written text to fit on", DataError):
         gradient_tasks(data, budget, 1)
@@ -408,9 +411,10 @@ def data_of(make_states, pair):
         if regime == "general-only":
             return taught(trained(SOURCE, seed), pair)
         states, oracle = make_states(n=12), trained(TARGET, 2)
-        aligned, own, other = (torch.from_numpy(ortho_group.rvs(6, random_state=i)).float() for i in (1, 2, 3))
-        nets = Nets(source=trained(SOURCE, seed), oracle=oracle, wrong=trained(SOURCE, 8), aligned=aligned, own=own,
-                    other=other)  # fmt: skip
+        turned = dict(enumerate(("aligned", "own", "other", "home"), start=1))
+        rotations = {n: torch.from_numpy(ortho_group.rvs(6, random_state=i)).float() for i, n in turned.items()}
+        nets = Nets(source=trained(SOURCE, seed), home=trained(TARGET, 3), oracle=oracle, wrong=trained(SOURCE, 8),
+                    rotations=rotations)  # fmt: skip
         teacher = corrections(oracle, states) if regime == "oracle-kd" else None
         return nets, FitData(states, head_of(11, 8), teacher)
 
@@ -431,7 +435,7 @@ def test_in_general_only_the_sources_net_reaches_only_the_arms_that_hold_it(pair
     differ = {arm_of(name) for name in first if first[name] != second[name]}
     assert differ == {"transferred", "permuted", "unfrozen"}
     same = {arm_of(name) for name in first if first[name] == second[name]}
-    assert same == {"random", "no-domain", "linear", "bias"}
+    assert same == {"random", "no-domain", "linear", "bias", "direct", "wrong-domain"}
 
 
 @pytest.mark.parametrize("regime", BUDGETS)
@@ -442,10 +446,12 @@ def test_all_arms_of_a_seed_start_from_one_interface(data_of, regime):
         for name, recipe in recipes_of(regime).items()
         if recipe.form == "module"
     }
-    wanted = starts["transferred"]
-    assert all(torch.equal(p, wanted[key]) for start in starts.values() for key, p in start.items())
+    wanted, apart = starts["transferred"], GENERAL_ONLY["wrong-domain"].start
     if regime == "general-only":
-        assert all(torch.equal(p, data.carried.interface_parameters()[key]) for key, p in wanted.items())
+        # a net of another domain comes with the interface of its own module
+        for start, name in ((wanted, "source"), (starts.pop("wrong-domain"), apart.removeprefix("carried-"))):
+            assert all(torch.equal(p, data.carried[name].interface_parameters()[key]) for key, p in start.items())
+    assert all(torch.equal(p, wanted[key]) for start in starts.values() for key, p in start.items())
 
 
 @pytest.mark.parametrize("regime", BUDGETS)
@@ -504,15 +510,15 @@ def test_in_few_shot_the_oracle_reaches_native_alone(data_of, tmp_path):
     assert {arm_of(name) for name in first if first[name] != second[name]} == {"native"}
 
 
-@pytest.mark.parametrize("name", [n for n, recipe in GENERAL_ONLY.items() if recipe.start == "carried"])
+@pytest.mark.parametrize("name", [n for n, recipe in GENERAL_ONLY.items() if recipe.start.startswith("carried")])
 def test_an_arm_of_general_only_without_the_carried_interface_is_refused(data_of, name, refuses):
     nets, data = data_of("general-only")
-    with refuses(f"{name} needs the source's carried interface", ConfigError):
-        make(GENERAL_ONLY[name], name, TARGET, nets, replace(data, carried=None), seed=1)
+    with refuses(f"{name} needs a carried interface of a source", ConfigError):
+        make(GENERAL_ONLY[name], name, TARGET, nets, replace(data, carried={}), seed=1)
 
 
 def test_no_recipe_of_general_only_asks_for_an_oracle():
-    assert {recipe.net for recipe in GENERAL_ONLY.values()} == {"source", "random", "permuted", "none"}
+    assert {recipe.net for recipe in GENERAL_ONLY.values()} == {"source", "wrong", "random", "permuted", "none"}
     assert {recipe.rotation for recipe in GENERAL_ONLY.values()} == {"identity"}
 
 

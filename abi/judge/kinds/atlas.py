@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from abi.base.catalogue import CHART, CHART_OF, LINEAR, MIXED, PERMUTED, RANDOM, RANDOM_OF, Roles
-from abi.judge.contrasts import Plan, Questions, Refutation
+from abi.base.catalogue import CHART, CHART_OF, LINEAR, LINEAR_NARROW, MIXED, PERMUTED, RANDOM, RANDOM_OF, Roles
+from abi.judge.contrasts import Contrast, Plan, Questions, Refutation
 from abi.judge.fits import Check, Curve, Fit, Matrix, Series, TableShown
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.protocol import BPB, Asks
@@ -27,15 +27,21 @@ def atlas_roles(others: Sequence[str]) -> Roles:
 def atlas_plan(criteria: Criteria, roles: Roles, kind: str = "atlas") -> Plan:
     """Return what one domain's chart is asked: better than every other domain's chart, a random net's and a linear map.
 
-    In agreement with a second native module and in bits per byte, on that domain's held-out text. REFUTED: an upper
+    In agreement with a second native module and in bits per byte, on that domain's held-out text; reported beside it,
+    the same of a linear map of the chart's rank. REFUTED: an upper
     bound says that the chart is no better than one of them.
     """
     asks = Asks(roles, criteria)
     both = (asks.agree, BPB)
     against = tuple(contrast for m in both for contrast in asks.beaten(m, f".{m.metric}"))
     tests = [test for ask in (asks.room, asks.attribution) for m in both for test in ask(m)]
+    narrow = [
+        Contrast(f"4.attribution.{m.metric}.{LINEAR_NARROW}", m, {CHART: 1, LINEAR_NARROW: -1}, required=False)
+        for m in both
+    ]
     own = Questions(
-        (*tests, asks.benefit("5.benefit.bits_per_byte")), (Refutation("g", against), asks.text_refutations()[0])
+        (*tests, asks.benefit("5.benefit.bits_per_byte"), *narrow),
+        (Refutation("g", against), asks.text_refutations()[0]),
     )
     return Plan(kind, None, roles, asks.agree, own, asks.vacuous(), {})
 
