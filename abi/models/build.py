@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -51,9 +52,9 @@ def build_backbone(definition: Build, texts: Sequence[str], window: Window) -> t
     tokenizer = build_tokenizer(texts, definition.tokenizer.kind, definition.tokenizer.vocab_size)
     recipe = definition.pretraining
     torch.manual_seed(recipe.seed)
-    backbone = Backbone(_fresh_model(definition.model_type, definition.config, tokenizer), tokenizer)
+    backbone = _as_loaded(Backbone(_fresh_model(definition.model_type, definition.config, tokenizer), tokenizer))
     backbone.require(window)
-    windows = pack(tokenizer, texts, window.length)
+    windows = pack(backbone.tokenizer, texts, window.length)
     order = BatchOrder(len(windows), recipe.batch, recipe.seed)
 
     def loss(step: int) -> Tensor:
@@ -69,6 +70,17 @@ def build_backbone(definition: Build, texts: Sequence[str], window: Window) -> t
         tokens_seen=recipe.steps * recipe.batch * window.length,
         loss_nats=round(trained.last_loss(), 4),
     )
+
+
+def _as_loaded(backbone: Backbone) -> Backbone:
+    """Return the backbone with its tokenizer as every later job loads it.
+
+    Of some families (Qwen2) transformers puts its own rules in place of the saved ones: what pretraining reads must be
+    cut as what is evaluated is.
+    """
+    with TemporaryDirectory() as folder:
+        save_backbone(backbone, folder)
+        return Backbone(backbone.model, load_backbone(folder).tokenizer)
 
 
 def _fresh_model(model_type: str, keywords: dict[str, Any], tokenizer: Any) -> Any:

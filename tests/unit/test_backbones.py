@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from abi.models.backbone import Backbone, Window, describe_backbone, load_backbone, save_backbone, targets
 from abi.models.build import build_backbone, download_backbone
 from abi.models.head import Head
-from abi.models.tokenizers import build_tokenizer, encode, pack, spellings, vocabulary_hash
+from abi.models.tokenizers import build_tokenizer, encode, pack, spellings, tokenizer_json, vocabulary_hash
 from abi.plan.specs.models import Build, Pretraining
 
 REVISION = "0123456789abcdef" * 2 + "01234567"
@@ -389,6 +389,20 @@ def test_a_built_backbone_has_learned_and_is_the_same_at_every_build(texts):
     assert left.tokens_seen == 30 * 4 * 16
     assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
     assert not first.model.training
+
+
+@pytest.mark.parametrize(("model_type", "config"), [
+    ("gpt2", DEFINITION.config),
+    ("qwen2", {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+               "num_key_value_heads": 1, "max_position_embeddings": 16}),
+])  # fmt: skip
+def test_a_backbone_is_pretrained_with_the_tokenizer_that_later_jobs_load(texts, model_type, config, tmp_path):
+    """Of Qwen2, transformers puts the family's own rules in place of the saved ones."""
+    short = edited(DEFINITION.pretraining, steps=1)
+    definition = edited(DEFINITION, model_type=model_type, config=config, pretraining=short)
+    built, _ = build_backbone(definition, texts, Window(16, 0, 1))
+    save_backbone(built, tmp_path)
+    assert tokenizer_json(load_backbone(tmp_path).tokenizer) == tokenizer_json(built.tokenizer)
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
