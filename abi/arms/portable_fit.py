@@ -5,7 +5,7 @@ longest anchor left that it begins with. So the shift of `re` means something ev
 on a target whose vocabulary lacks `return`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from abi.base.catalogue import BIAS
+from abi.base.portable_manifests import PortableEntry, PortableFacts
 from abi.models.head import Head
 from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
 from abi.models.module import derive_seed
-from abi.models.portable import PortableModule, Vocabulary
+from abi.models.portable import PortableModule, Vocabulary, save_portable
 from abi.models.states import States
 
 GENERAL = 4
 """Positions of domain text to one of general text: what must not change is said sooner than what must."""
+CONSTANT = ("abi_ln.bias", "proj_out.weight")
+"""What trains of a module that reads nothing."""
 COARSER = 0.75
 """Share of the steps that are asked of a coarser vocabulary."""
 
@@ -89,7 +92,7 @@ def trainable(module: PortableModule, name: str) -> dict[str, Tensor]:
     with torch.no_grad():
         module.context_in.weight.zero_()
         module.abi_ln.bias.fill_(1.0)  # the writer begins at zero: from two zeros nothing is learned
-    return {key: parameters[key] for key in ("abi_ln.bias", "proj_out.weight")}
+    return {key: parameters[key] for key in CONSTANT}
 
 
 def fit_portable(
@@ -106,11 +109,6 @@ def fit_portable(
     Args: batch: positions of domain text a step reads; it reads a quarter as many of general text.
     Raises: TamperError: a frozen part changed; DataError: less text than a batch.
     """
-    members = []
-    for name, module in modules.items():
-        parameters = trainable(module, name)
-        frozen: dict[str, Tensor] = {key: p for key, p in module.named_parameters() if key not in parameters}
-        members.append(Member(f"{name} seed {seed}", parameters, schedule, frozen | {"head": lesson.head.weight}))
     domain = BatchOrder(len(lesson.domain), batch, derive_seed("portable", "domain", seed), "positions")
     general = BatchOrder(
         len(lesson.general), max(1, batch // GENERAL), derive_seed("portable", "general", seed), "positions"
@@ -121,10 +119,86 @@ def fit_portable(
         texts = lesson.domain.at(domain[step]), lesson.general.at(general[step])
         return losses_of(list(modules.values()), lesson, *texts, anchor_of=_drawn(lesson.anchor_of, own))
 
+    parts = {name: trainable(module, name) for name, module in modules.items()}
+    return _in_step(modules, parts, lesson.head, losses, schedule, seed, checkpoint)
+
+
+def calibrate_placebos(
+    placebos: Mapping[str, PortableModule],
+    moved: PortableModule,
+    general: Positions,
+    head: Head,
+    anchor_of: Tensor,
+    schedule: Schedule,
+    *,
+    batch: int,
+    seed: int,
+    checkpoint: Path | None = None,
+) -> dict[str, Trained]:
+    """Train reader and writer of placebos to say on general text what the moved module says there; nets stay frozen.
+
+    Args: anchor_of: what tokens of the target count as, `[V]`; batch: positions per step.
+    Raises: as `fit_portable`.
+    """
+    order = BatchOrder(len(general), batch, derive_seed("placebos", seed), "positions")
+
+    def losses(step: int) -> list[Tensor]:
+        read = general.at(order[step])
+        plain = torch.log_softmax(head.logits(read.final), -1)
+        wanted = _moved(moved, plain, read.contexts, anchor_of).detach()
+        said = (_moved(module, plain, read.contexts, anchor_of) for module in placebos.values())
+        return [(wanted.exp() * (wanted - own)).sum(1).mean() for own in said]
+
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, module in placebos.items():
+        interface = [key for key, _ in module.named_parameters() if not key.startswith("domain")]
+        parts[name] = {key: module.get_parameter(key) for key in (CONSTANT if name == BIAS else interface)}
+    return _in_step(placebos, parts, head, losses, schedule, seed, checkpoint)
+
+
+def _in_step(
+    modules: Mapping[str, PortableModule],
+    parts: Mapping[str, dict[str, Tensor]],
+    head: Head,
+    losses: Callable[[int], list[Tensor]],
+    schedule: Schedule,
+    seed: int,
+    checkpoint: Path | None,
+) -> dict[str, Trained]:
+    """Train parts of modules in step with each other; return the course of each."""
+    members = []
+    for name, module in modules.items():
+        frozen: dict[str, Tensor] = {key: p for key, p in module.named_parameters() if key not in parts[name]}
+        for key, parameter in module.named_parameters():
+            parameter.requires_grad_(key in parts[name])
+        members.append(Member(f"{name} seed {seed}", parts[name], schedule, frozen | {"head": head.weight}))
     trained = fit_together(losses, members, checkpoint=checkpoint)
     for module in modules.values():
         module.requires_grad_(False)
     return dict(zip(modules, trained, strict=True))
+
+
+def write_portable(
+    module: PortableModule, facts: PortableFacts, trained: Trained, schedule: Schedule, folder: Path
+) -> PortableEntry:
+    """Save a trained module in the folder of its seed and name below `folder`; return its entry of the manifest."""
+    place = f"seed{facts.seed}/{facts.name}"
+    return PortableEntry(
+        arm=facts.name,
+        seed=facts.seed,
+        folder=place,
+        sha256=save_portable(module, folder / place, facts),
+        steps=schedule.steps,
+        final_loss=trained.last_loss(),
+        elapsed_s=round(trained.elapsed_s, 2),
+        n_parameters=sum(p.numel() for p in module.parameters()),
+    )
+
+
+def _moved(module: PortableModule, plain: Tensor, contexts: Tensor, anchor_of: Tensor) -> Tensor:
+    """Return the log-probabilities `[P, V]` that a module makes of plain ones."""
+    shift = torch.nn.functional.pad(module(contexts), (0, 1)).index_select(1, anchor_of)
+    return torch.log_softmax(plain + shift, -1)
 
 
 def _drawn(anchor_of: Tensor, seed: int) -> Tensor:
@@ -147,8 +221,7 @@ def losses_of(
     wanted = anchor_of == anchor_of[domain.targets].unsqueeze(1)
     losses = []
     for module in modules:
-        shift = torch.nn.functional.pad(module(contexts), (0, 1)).index_select(1, anchor_of)
-        moved = torch.log_softmax(plain + shift, -1)
+        moved = _moved(module, plain, contexts, anchor_of)
         cross_entropy = -torch.logsumexp(moved[:n].masked_fill(~wanted, -torch.inf), 1).mean()
         change = (plain[n:].exp() * (plain[n:] - moved[n:])).sum(1).mean()
         losses.append(cross_entropy + lesson.harm * change)

@@ -23,6 +23,8 @@ DIRECT, LORA, WRONG_DOMAIN = "direct", "lora", "wrong-domain"
 
 CHART_OF, RANDOM_OF, MIXED = "chart-of-", "random-of-", "mix-"
 """How the arms of an atlas that are named after a domain (or a share of two) begin."""
+CALIBRATED = "-calibrated"
+"""How the placebos of a portable module end that were calibrated on general text of the target."""
 
 
 @dataclass(frozen=True)
@@ -398,6 +400,8 @@ def arm_words(kind: str, arm: str) -> str:
     for start in (CHART_OF, RANDOM_OF):
         if arm.startswith(start):
             return f"the chart of {arm.removeprefix(start)}" + (" with a random net" if start == RANDOM_OF else "")
+    if arm.endswith(CALIBRATED):
+        return f"the same as `{arm.removesuffix(CALIBRATED)}`, calibrated on general text to say what the moved says"
     if arm.startswith(MIXED):
         return f"two charts mixed, the first by {arm.removeprefix(MIXED)} %"
     known = ARMS.get(arm)

@@ -7,13 +7,13 @@ Nothing of it depends on a backbone, so it moves with nothing calibrated (regime
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from abi.base.catalogue import PERMUTED, RANDOM
+from abi.base.catalogue import NO_DOMAIN, PERMUTED, RANDOM
 from abi.base.errors import DataError, TamperError
 from abi.base.files import read_tensors, write_text
 from abi.base.portable_manifests import PortableFacts, PortableManifest, PortableShape, PortablesManifest
@@ -137,11 +137,12 @@ class PortableModule(nn.Module):
 
 
 def placebo_of(module: PortableModule, kind: str, seed: int) -> PortableModule:
-    """Return a module's reader and writer around a `random` net, or around its own, `permuted`; frozen."""
-    other = PortableModule(module.config, seed)
-    state = module.state_dict()
+    """Return a module's reader and writer around a `random` net, its own `permuted`, or none (`no-domain`); frozen."""
+    other = PortableModule(replace(module.config, domain_net=kind != NO_DOMAIN), seed)
+    own = other.state_dict()
+    state = {name: value for name, value in module.state_dict().items() if name in own}
     if kind == RANDOM:
-        state |= {name: value for name, value in other.state_dict().items() if name.startswith("domain.")}
+        state |= {name: value for name, value in own.items() if name.startswith("domain.")}
     other.load_state_dict(state)
     if kind == PERMUTED:
         permute_domain_net(other, torch.Generator().manual_seed(seed))

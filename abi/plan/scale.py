@@ -80,7 +80,7 @@ class Scale(Typed):
     modules: dict[Name, ModuleSection]
     """name -> shape and training"""
     portable: PortableSection
-    """shape and training of the portable modules (zero-text)"""
+    """shape and training of the portable modules, and of their placebos (zero-text)"""
     updates: dict[Name, UpdateSection] = {}
     """name -> how a backbone is updated on general text; the result is a backbone like any other"""
     alignment: AlignmentSection

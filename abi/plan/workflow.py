@@ -20,6 +20,7 @@ from abi.plan.kinds.base import Inputs, Needed, Plain, seeds_of
 from abi.plan.specs.judge import SimulateStudies, Summarise
 from abi.plan.specs.models import (
     BuildBackbone,
+    PortableTraining,
     Shape,
     TrainModules,
     TrainPortable,
@@ -183,7 +184,8 @@ class Workflow:
     def portable_spec(self, text: str, batch: str) -> Plain:
         """What the portable modules of a batch of seeds depend on."""
         moved = {claim.text for claim in self.config.claims.values() if claim.regime == "zero-text"}
-        own = {"portable": self.scale.portable, "text": text, "seeds": seeds_of(batch), "controls": text in moved}
+        shape = self.scale.portable.given(*PortableTraining.model_fields)
+        own = {"portable": shape, "text": text, "seeds": seeds_of(batch), "controls": text in moved}
         return TrainPortable.model_validate(own).plain()
 
     def shape(self, name: str) -> Shape:

@@ -9,6 +9,7 @@ from abi.base.catalogue import (
     ARMS,
     BEFORE,
     BIAS,
+    CALIBRATED,
     NO_DOMAIN,
     ORACLE,
     PERMUTED,
@@ -117,6 +118,8 @@ def placed_of_seed(inputs: InputFiles, seed: int, head: Head) -> Arms:
     for arm in (RANDOM, PERMUTED):
         for draw in range(ARMS[arm].recipes["zero-text"].draws):
             found[Key(PORTABLE, arm, draw)] = placebo_of(moved, arm, derive_seed("placebo", arm, seed, draw))
+    calibrated = [f"{arm}{CALIBRATED}" for arm in (RANDOM, PERMUTED, NO_DOMAIN, BIAS)]
+    found |= {Key(PORTABLE, arm): portable_of_seed(inputs["placebos"], seed, arm) for arm in calibrated}
     return {key: Placed(module, vocabulary, head.scale) for key, module in found.items()}
 
 

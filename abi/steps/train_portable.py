@@ -3,14 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from abi.arms.portable_fit import Lesson, Positions, coarser, fit_portable
+from abi.arms.portable_fit import Lesson, Positions, coarser, fit_portable, write_portable
 from abi.base.catalogue import BIAS, NO_DOMAIN, TRANSFERRED
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import TokensManifest
-from abi.base.portable_manifests import PortableEntry, PortableFacts, PortablesManifest
+from abi.base.portable_manifests import PortableFacts, PortablesManifest
 from abi.models.loop import Schedule
 from abi.models.module import derive_seed
-from abi.models.portable import PortableConfig, PortableModule, Vocabulary, save_portable
+from abi.models.portable import PortableConfig, PortableModule, Vocabulary
 from abi.models.saved import check_backbone, read_head, read_states
 from abi.plan.specs.models import TrainPortable as Spec
 
@@ -41,17 +41,6 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         checkpoint = job.scratch / f"{seed}.safetensors"
         trained = fit_portable(modules, lesson, schedule, batch=shape.batch, seed=seed, checkpoint=checkpoint)
         for name, module in modules.items():
-            place = f"seed{seed}/{name}"
             facts = PortableFacts(**dict(base), name=name, text=spec.text, seed=seed)
-            entry = PortableEntry(
-                arm=name,
-                seed=seed,
-                folder=place,
-                sha256=save_portable(module, folder / place, facts),
-                steps=schedule.steps,
-                final_loss=trained[name].last_loss(),
-                elapsed_s=round(trained[name].elapsed_s, 2),
-                n_parameters=sum(p.numel() for p in module.parameters()),
-            )
-            entries.append(entry)
+            entries.append(write_portable(module, facts, trained[name], schedule, folder))
     PortablesManifest(modules=entries, provenance=job.provenance(outputs)).write(outputs["manifest"])

@@ -81,6 +81,30 @@ rule calibrate_arms:
         "../../scripts/job.py"
 
 
+rule calibrate_placebos:
+    """Placebos of a claim's portable modules (zero-text), calibrated on general text of the target."""
+    input:
+        unpack(lambda w: WORKFLOW.of(w.claim).placebos_input(w.batch)),
+    output:
+        manifest="<results>/placebos/{claim}/{batch}.json",
+        folder=directory("<results>/placebos/{claim}/{batch}"),
+    log:
+        "<logs>/calibrate_placebos/{claim}.{batch}.log",
+    benchmark:
+        "<benchmarks>/calibrate_placebos/{claim}.{batch}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("calibrate_placebos", "threads")
+    resources:
+        **resources_of("calibrate_placebos", "mem_mb", "runtime", "gpu"),
+    params:
+        spec=lambda w: WORKFLOW.of(w.claim).placebos_spec(w.batch),
+        code=code("calibrate_placebos"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/job.py"
+
+
 rule train_lora:
     """The arm `lora` of a claim for a batch of seeds: the only arm that runs a backbone, with the budget of all others."""
     input:

@@ -17,6 +17,7 @@ from abi.plan.kinds.base import (
     seeds_of,
 )
 from abi.plan.specs.arms import FitAlignment, FitSection, WriteLessonText
+from abi.plan.specs.models import CalibratePortable
 
 
 class OfTransfer(OfFitted):
@@ -191,12 +192,28 @@ class OfZeroText(OfTransfer):
         return own | placed | {"portable_wrong": (claim.source, str(claim.wrong_text), *PORTABLE)}
 
     def calibration_input(self, batch: str) -> Inputs:
-        """Raise ConfigError: nothing is calibrated."""
+        """Raise ConfigError: what moves is not calibrated, its placebos alone are (`placebos_input`)."""
         raise ConfigError(f"{self.id}: a portable module is placed as it is; there is no calibration to ask for")
 
     def calibration_files(self, batch: str) -> list[str]:
-        """Return nothing: nothing is calibrated."""
+        """Return nothing: what moves is not calibrated."""
         return []
+
+    def placebos_spec(self, batch: str) -> Plain:
+        """What the calibrated placebos of a batch of seeds depend on."""
+        shape = self.scale.portable
+        about = {"training": shape.placebos, "context": shape.context, "text": self.claim.text}
+        return CalibratePortable.model_validate(about | {"seeds": seeds_of(batch)}).plain()
+
+    def placebos_input(self, batch: str) -> Inputs:
+        """Return the modules that move, and the target's general text: what a user without the domain could have."""
+        study, target = self.study, self.claim.target
+        return {
+            "portable": self.module_files(batch)["portable"],
+            "general": study.states(target, study.general, "train"),
+            "head": study.head(target),
+            "tokens": study.tokens(target),
+        }
 
     def judged_budget(self) -> None:
         """Return none: nothing is fitted on the target."""
@@ -209,7 +226,7 @@ class OfZeroText(OfTransfer):
         """Return also the vocabularies on which portable modules are placed, the target's and the source's own."""
         study, claim = self.study, self.claim
         vocabularies = {"tokens": study.tokens(claim.target), "source_tokens": study.tokens(claim.source)}
-        return {**super().evidence_input(batch), **vocabularies}
+        return {**super().evidence_input(batch), **vocabularies, **self._manifests("placebos", batch)}
 
 
 def written_variants(claim: FittedClaim, fit: FitSection) -> list[str]:

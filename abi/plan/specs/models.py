@@ -137,7 +137,7 @@ class ModuleSection(Shape):
     training: Training
 
 
-class PortableSection(Typed):
+class PortableTraining(Typed):
     """Shape and training of portable modules, which read the text and write on strings."""
 
     d_abi: Positive
@@ -159,10 +159,27 @@ class PortableSection(Typed):
     """AdamW weight decay"""
 
 
+class PortableSection(PortableTraining):
+    """Portable modules, and how their placebos are calibrated on general text of a target."""
+
+    placebos: Training
+    """of reader and writer around a placebo's net, to say on general text what the moved module says there"""
+
+
+class CalibratePortable(Typed):
+    """What the calibrated placebos of a batch of portable modules depend on."""
+
+    training: Training
+    context: Positive
+    """bytes of the text the modules read"""
+    seeds: Seeds
+    text: str
+
+
 class TrainPortable(Typed):
     """What the portable modules of a batch of seeds depend on."""
 
-    portable: PortableSection
+    portable: PortableTraining
     text: str
     seeds: Seeds
     controls: bool
