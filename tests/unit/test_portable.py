@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from abi.arms.portable_fit import Lesson, Positions, coarser, fit_portable
+from abi.arms.portable_fit import Lesson, Positions, calibrate_placebos, coarser, fit_portable
 from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
+from abi.base.files import sha256_tensors
 from abi.base.portable_manifests import PortableFacts
 from abi.models.attach import Domains, attach, generate
 from abi.models.head import Head
@@ -159,6 +160,28 @@ def test_a_module_learns_its_domain_and_leaves_general_text_alone(lesson):
     assert torch.allclose(of_bias[0], of_bias[1])
     assert of_bias.abs().max() > 0.1
     assert torch.equal(forms["bias"].bytes.weight, before["bytes.weight"])
+
+
+def test_placebos_come_closer_to_the_moved_module_on_general_text_and_keep_their_nets(lesson):
+    given, vocabulary = lesson
+    config = PortableConfig(vocabulary.strings, 8, context=4, byte_width=4)
+    moved, bias = PortableModule(config, 1), PortableModule(replace(config, domain_net=False), 1)
+    fit_portable({"transferred": moved, "bias": bias}, given, Schedule([Phase(80, 3e-2)]), batch=32, seed=1)
+    kept = sha256_tensors(dict(moved.named_parameters()))
+    placebos = {kind: placebo_of(moved, kind, 3) for kind in ("random", "permuted", "no-domain")} | {"bias": bias}
+    before = {name: {k: p.clone() for k, p in module.named_parameters()} for name, module in placebos.items()}
+    trained = calibrate_placebos(
+        placebos, moved, given.domain, given.head, given.anchor_of[0], Schedule([Phase(60, 1e-2)]), batch=32, seed=1
+    )
+    assert placebos["no-domain"].domain is None
+    for name, module in placebos.items():
+        changed = {k for k, p in module.named_parameters() if not torch.equal(p, before[name][k])}
+        assert "proj_out.weight" in changed
+        assert not [key for key in changed if key.startswith("domain")]
+        assert changed <= {"abi_ln.bias", "proj_out.weight"} or name != "bias"
+        losses = trained[name].losses
+        assert sum(losses[-5:]) < sum(losses[:5])
+    assert sha256_tensors(dict(moved.named_parameters())) == kept
 
 
 def test_training_is_the_same_twice_and_whatever_is_trained_beside(lesson):
