@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from abi.base.catalogue import AS_IS, DIRECT, LORA, MOVED, NATIVE, REGIMES, TRANSFERRED
 from abi.judge.fits import Fit, Ratio, Test
-from abi.judge.results import Result, Training
+from abi.judge.results import AlignmentFacts, Result, Training
 from abi.plan.specs.judge import JudgeClaim
 from abi.report.figures import MARKERS, Drawing, colour_of
 from abi.report.render import Cell, Table, figure
@@ -17,6 +17,12 @@ SEEN = tuple(regime.name for regime in REGIMES.values() if regime.roles.candidat
 INSTEAD = (NATIVE, DIRECT, LORA)
 ADVISED = tuple(dict.fromkeys((MOVED.candidate, *MOVED.placebos, *INSTEAD, *MOVED.controls, *AS_IS.controls)))
 """The arms that stand in the figure, the claimed one first, then its placebos."""
+ROTATIONS = {
+    "aligned": "the source's module",
+    "home": "a third module of the target",
+    "own": "the target's oracle",
+    "other": "the source's module of another domain",
+}
 LEAD = "moved - placebo (bits per byte)"
 CAPTION = (
     "Part of the gap in bits per byte that an arm closes, with 95 % intervals: 0 is the plain backbone, 1 the oracle."
@@ -104,7 +110,8 @@ def _ends(closure: Ratio) -> tuple[float | None, float | None]:
 
 def page(results: Sequence[Result]) -> str:
     """Return the table as a Markdown page, a line of advice per pair below it, then the ladders of variants."""
-    return fill("transfer.md.j2", pairs=pairs_table(results), advice=advice(results), ladders=ladders(results))
+    tables = {"pairs": pairs_table(results), "alignments": alignments_table(results), "ladders": ladders(results)}
+    return fill("transfer.md.j2", advice=advice(results), **tables)
 
 
 def pairs_table(results: Sequence[Result], caption: str = "") -> Table:
@@ -119,6 +126,21 @@ def pairs_table(results: Sequence[Result], caption: str = "") -> Table:
             cells.append([f"`{pair}`", regime, verdict, *_moved_and_placebo(fit, took), *instead, met_words(fit)])
     heads = ["pair", "regime", "verdict", "moved", "best placebo", LEAD, NATIVE, DIRECT, "LoRA", "published criteria"]
     return Table(heads, cells, caption)
+
+
+def alignments_table(results: Sequence[Result]) -> Table:
+    """Return how good the rotations of every pair are: from a redrawn interface of the target to the space of a net."""
+    cells: list[list[Cell]] = []
+    for pair, found in by_pair(results).items():
+        for made in next((result.alignments for result in found.values() if result.alignments), []):
+            figures = (made.cosine_held_out, made.residual, made.effective_rank)
+            cells.append([f"`{pair}`", ROTATIONS[made.rotation], *figures, _said_of(made)])
+    heads = ["pair", "space of", "held-out cosine", "relative residual", "effective rank", ""]
+    return Table(heads, cells)
+
+
+def _said_of(made: AlignmentFacts) -> str:
+    return "the alignment predicts no better than the mean" if made.residual >= 1 else ""
 
 
 def ladders(results: Sequence[Result]) -> dict[str, Table]:

@@ -123,6 +123,16 @@ def test_the_page_has_a_line_per_pair_and_regime_and_a_ladder_where_there_are_va
     assert "| matched-short |" in text
 
 
+def test_an_alignment_that_predicts_no_better_than_the_mean_is_said_so():
+    facts = {"n_rows": 9.0, "effective_rank": 3.0, "cosine_before": 0.0, "cosine_held_out": 0.5}
+    made = [{**facts, "rotation": "aligned", "residual": 1.0}, {**facts, "rotation": "home", "residual": 0.9}]
+    text = page([typed(document("oracle-kd", FEW) | {"alignments": made})])
+    [bad, good] = [line for line in text.splitlines() if "| 0.500 |" in line or "| 0.5 |" in line]
+    assert "the source's module" in bad
+    assert "no better than the mean" in bad
+    assert "no better than the mean" not in good
+
+
 def test_the_figure_is_the_same_for_the_same_figures_and_shows_the_regimes_there_are():
     results = [result("oracle-kd", FEW), result("general-only", GENERAL)]
     text = svg_of(drawing(results))
