@@ -57,6 +57,9 @@ COMMANDS = {
         "t5_to_gpt2 --cores 2",
         "config",
     ),
+    "replicates": Command(
+        "in how many pairs rebuilt from other pretraining seeds a claim has the same word", "--scale tiny", "replicates"
+    ),
     "generate": Command(
         "continue a text by a built backbone, with a trained module attached or without",
         '--backbone gpt2_medium --prompt "def main("',

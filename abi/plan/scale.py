@@ -61,6 +61,9 @@ class Scale(Typed):
     """name of the scale; results go to results/<scale>"""
     extends: str | None = None
     """scale whose keys are the defaults of this one"""
+    replicate: Count = 0
+    """1, 2, ... in a scale that replicates the one it extends: the same, every built backbone from another pretraining
+    seed (its own plus 1000 times this)"""
     description: str
     """one line"""
     meaningless: bool

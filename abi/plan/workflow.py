@@ -149,10 +149,13 @@ class Workflow:
         return f"{self.results}/heads/{backbone}.tokens.json"
 
     def backbone_spec(self, backbone: str) -> Plain:
-        """What a backbone depends on: its definition, without what only states need."""
+        """What a backbone depends on: its definition, without what only states need; in a replicate, another seed."""
         definition = self.scale.backbones[backbone]
         needed = ("hub",) if definition.build is None else ("build", "window")
-        return BuildBackbone(**definition.given(*needed)).plain()
+        spec = BuildBackbone(**definition.given(*needed)).plain()
+        if definition.build is not None:
+            spec["build"]["pretraining"]["seed"] += 1000 * self.scale.replicate
+        return spec
 
     def backbone_input(self, backbone: str) -> dict[str, str]:
         """Return the inputs of a backbone: general text where it is built, nothing where it is downloaded."""

@@ -48,6 +48,12 @@ def read_scale(name: str, folder: Path) -> Scale:
     return _valid(_apply_lock(scale, lock), Scale, where) if lock.exists() else read
 
 
+def replicates(name: str, folder: Path = ROOT / "config" / "scales") -> list[str]:
+    """Return the scales that replicate a scale: the same with backbones of other pretraining seeds."""
+    raw = {scale: _mapping(folder / f"{scale}.yaml") for scale in scales(folder)}
+    return [scale for scale, given in raw.items() if given.get("extends") == name and given.get("replicate")]
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with the keys of `over` put over it, mappings merged at every level."""
     out = copy.deepcopy(dict(base))
