@@ -78,7 +78,8 @@ class Arm:
     """One way to fill a target's module, or a bound that needs none.
 
     Args: recipes: regime -> how it is made there; an arm without one is no fit. of_kind: kind -> what it is there,
-        where that differs. seeded: whether its figures vary with the seed.
+        where that differs. seeded: whether its figures vary with the seed. apart: whether it reads other windows
+        than the target, in its own tokens, so that a document may be another length there or be missing.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Arm:
     of_kind: Mapping[str, str] = field(default_factory=dict)
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     seeded: bool = True
+    apart: bool = False
 
 
 def _everywhere(
@@ -128,7 +130,8 @@ ARMS: dict[str, Arm] = {
             of_kind={"update": "the module on the backbone it was trained beside"},
         ),
         Arm(
-            SOURCE_ALONE, INSTEAD, words="the source backbone with its own module: is there any point in moving",
+            SOURCE_ALONE, INSTEAD, apart=True,
+            words="the source backbone with its own module: is there any point in moving",
         ),
         Arm(
             HOME, CONTROL, recipes=_everywhere(Recipe("home", "home")),
@@ -238,12 +241,16 @@ ARMS: dict[str, Arm] = {
 
 @dataclass(frozen=True)
 class Roles:
-    """Which arm is R, F, U, C, each P and each Q of the protocol; `home` is None without a positive control."""
+    """Which arm is R, F, U, C, each P and each Q of the protocol; `home` is None without a positive control.
+
+    Args: of_agreement: controls that are asked about in agreement alone.
+    """
 
     candidate: str
     placebos: tuple[str, ...]
     controls: tuple[str, ...]
     home: str | None = None
+    of_agreement: tuple[str, ...] = ()
     raw: str = RAW
     oracle: str = ORACLE
 
@@ -255,7 +262,7 @@ class Roles:
 
 MOVED = Roles(TRANSFERRED, (RANDOM, PERMUTED), (LINEAR, BIAS, NO_DOMAIN), home=HOME)
 AS_IS = Roles(TRANSFERRED, (RANDOM, PERMUTED), (BIAS, NO_DOMAIN, WRONG_DOMAIN))
-REGRESSED = Roles(CANDIDATE, (RANDOM,), (LINEAR, BEFORE), home=CANDIDATE)
+REGRESSED = Roles(CANDIDATE, (RANDOM,), (LINEAR, BEFORE), home=CANDIDATE, of_agreement=(BEFORE,))
 SURVIVED = Roles(ZERO_SHOT, (RANDOM,), (ZERO_SHOT_FREE,))
 
 

@@ -64,7 +64,7 @@ class Contrast:
         return self.measure, tuple(self.weights.items())
 
     def words(self) -> str:
-        """Return the contrast as a formula, for example `transferred - 0.5 native - 0.5 random`."""
+        """Return the contrast as a formula, for example `transferred - 0.5 home - 0.5 random`."""
         parts = [
             ("- " if weight < 0 else "+ ") + ("" if abs(weight) == 1 else f"{abs(weight):.3g} ") + arm
             for arm, weight in self.weights.items()
@@ -122,11 +122,14 @@ class FromTables:
 
 @dataclass(frozen=True)
 class Refutation:
-    """One of the ways to be refuted: an upper bound below the limit for some of its contrasts."""
+    """One of the ways to be refuted: an upper bound below the limit for some of its contrasts.
+
+    `needs_sensitive`: it says nothing about a study that cannot tell the right net from a placebo.
+    """
 
     id: str
     contrasts: tuple[Contrast, ...]
-    needs_sensitive: bool | None = None
+    needs_sensitive: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ def _refute(figures: Figures, item: Refutation, sensitive: Bools, level: float) 
     at = 1 - (1 - level) / len(item.contrasts)
     outcomes = tuple(outcome(figures, contrast, at, below=True) for contrast in item.contrasts)
     found = some(o.holds for o in outcomes)
-    applies = np.ones_like(found) if item.needs_sensitive is None else np.asarray(sensitive == item.needs_sensitive)
+    applies = np.asarray(sensitive) if item.needs_sensitive else np.ones_like(found)
     return Refuted(item.id, applies, np.asarray(applies & found), outcomes)
 
 

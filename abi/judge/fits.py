@@ -120,7 +120,10 @@ class Counts(Typed):
 
 
 class Figure(Typed):
-    """Mean, interval, mean squares and per-seed means of one arm in one metric."""
+    """Mean, interval, mean squares and per-seed means of one arm in one metric.
+
+    `n_groups`: of an arm that reads other windows, where it has fewer groups than the fit.
+    """
 
     mean: float
     per_seed: dict[str, float]
@@ -129,6 +132,7 @@ class Figure(Typed):
     msd: Annotated[float, Field(ge=0)] | None
     mss: Annotated[float, Field(ge=0)] | None
     mse: Annotated[float, Field(ge=0)] | None
+    n_groups: Count | None = None
 
 
 class ArmFigures(Typed):

@@ -12,6 +12,8 @@ from abi.plan.specs.judge import Criteria
 
 BPB = Measure("bits_per_byte", "domain")
 GENERAL = Measure("bits_per_byte", "general")
+HARM = "6.harm.raw"
+"""The reported test that says what general text costs against the plain backbone."""
 TRANSFERS = tuple(name for name, regime in REGIMES.items() if regime.roles.candidate == MOVED.candidate)
 
 
@@ -64,7 +66,8 @@ class Asks:
     def without_control(self, kind: str, regime: str) -> Plan:
         """Return the plan without a positive control: bits per byte decides, agreement is reported."""
         tests = (*self.room(BPB), *self.attribution(BPB), *self.text())
-        own = Questions(tests, (Refutation("g", self.beaten(BPB)), *self.text_refutations()))
+        any_net = (Refutation("g", self.beaten(BPB)), Refutation("b", self.owned(BPB, "b.share.bits_per_byte")))
+        own = Questions(tests, (*any_net, *self.text_refutations()))
         secondary = {m: Questions(self.agreement_tests(Measure(m, "domain")), ()) for m in AGREEMENT}
         return Plan(kind, regime, self.roles, BPB, own, self.vacuous(), secondary)
 
@@ -98,9 +101,23 @@ class Asks:
         return (Contrast(id, m, weights, required=self.parity == "required"),)
 
     def attribution(self, m: Measure) -> tuple[Contrast, ...]:
+        """Return (C - P) - share (C - R) for every P and C - Q for every Q; C - P stands beside them, reported.
+
+        Some Q are asked about in agreement alone, and reported in bits per byte.
+        """
+        reported = self.roles.placebos + (self.roles.of_agreement if m == BPB else ())
+        above = (replace(test, required=test.weights.keys().isdisjoint(reported)) for test in self.better(m))
+        return (*self.owned(m, f"4.share.{m.metric}"), *above)
+
+    def better(self, m: Measure) -> tuple[Contrast, ...]:
         """Return C - Q for every placebo and control."""
         c, others = self.roles.candidate, self.roles.placebos + self.roles.controls
         return tuple(Contrast(f"4.attribution.{m.metric}.{q}", m, {c: 1, q: -1}) for q in others)
+
+    def owned(self, m: Measure, id: str) -> tuple[Contrast, ...]:
+        """Return (C - P) - share (C - R) for every P: the part of the gain that is the net's own."""
+        c, share = self.roles.candidate, self.criteria.share
+        return tuple(Contrast(f"{id}.{p}", m, {c: 1 - share, p: -1, RAW: share}) for p in self.roles.placebos)
 
     def beaten(self, m: Measure, named: str = "") -> tuple[Contrast, ...]:
         """Return C - Q for every placebo and control, each of which refutes where it is no better than nothing."""
@@ -110,7 +127,7 @@ class Asks:
     def text(self) -> tuple[Contrast, ...]:
         """Return benefit, harm against the oracle, and beside it (reported) the same against raw."""
         beside = {self.roles.candidate: 1, RAW: -1}
-        reported = Contrast("6.harm.raw", GENERAL, beside, margin=-self.criteria.harm, required=False)
+        reported = Contrast(HARM, GENERAL, beside, margin=-self.criteria.harm, required=False)
         return (self.benefit("5.benefit.bits_per_byte"), self.harm("6.harm.oracle"), reported)
 
     def benefit(self, id: str) -> Contrast:
@@ -124,12 +141,8 @@ class Asks:
 
     def agreement_refutations(self, m: Measure) -> tuple[Refutation, ...]:
         """Return (a) retention, (b) the share that is the net's own, and (c) parity where it is required."""
-        c, share = self.roles.candidate, self.criteria.share
-        kept = tuple(
-            Contrast(f"b.share.{m.metric}.{p}", m, {c: 1 - share, p: -1, RAW: share}) for p in self.roles.placebos
-        )
         retained = Refutation("a", self.retention(m, f"a.retention.{m.metric}"), needs_sensitive=True)
-        found = (retained, Refutation("b", kept, needs_sensitive=False))
+        found = (retained, Refutation("b", self.owned(m, f"b.share.{m.metric}")))
         if self.parity != "required":
             return found
         return (*found, Refutation("c", self.parity_tests(m, f"c.parity.{m.metric}")))

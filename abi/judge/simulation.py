@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from abi.base.catalogue import HOME, MOVED, ORACLE, RANDOM, RAW, TRANSFERRED, Regime
+from abi.base.catalogue import HOME, MOVED, ORACLE, PERMUTED, RANDOM, RAW, TRANSFERRED, Regime
 from abi.base.names import AGREEMENT
 from abi.base.page_manifests import Cell as MeasuredCell
 from abi.base.page_manifests import Coverage, Grid, InstrumentFigures, InstrumentSettings, SimulatedKind
@@ -40,7 +40,9 @@ class Design:
     """A simulated study. Levels count in gaps U - P, a gap is `gap_se` standard errors of U - P.
 
     `room` is F - R in gaps: 4 leaves parity easier than retention, so that the placebo gap decides. Harm is not at
-    stake: on general text the oracle loses `harm_se` standard errors more than the candidate.
+    stake: on general text the oracle loses `harm_se` standard errors more than the candidate. With a `room` of
+    `WHOLE_ROOM` a candidate as good as the right net owns exactly a tenth of its gain: against every placebo in
+    "share", against the best one in "share of the best".
     """
 
     kind: str
@@ -68,8 +70,10 @@ class Design:
             gain = 10 * np.sqrt((0.9**2 + 1 + 0.1**2) / 2)
             same = dict.fromkeys((HOME, TRANSFERRED, *MOVED.placebos), gain)
             return {RAW: 0.0, ORACLE: 0.9 * gain, **same, **dict.fromkeys(MOVED.controls, 0.8 * gain)}
-        candidate = {RANDOM: -1.0, "half": -0.5, HOME: 0.0}[self.kind] + self.room
+        candidate = {RANDOM: -1.0, "half": -0.5}.get(self.kind, 0.0) + self.room
         others = dict.fromkeys((*MOVED.placebos, *MOVED.controls), self.room - 1)
+        if self.kind == "share of the best":
+            others[PERMUTED] = self.room - 3
         return {RAW: 0.0, ORACLE: self.room, HOME: self.room, TRANSFERRED: candidate, **others}
 
 
@@ -98,17 +102,21 @@ FULL = Effort(
     n_groups=(60, 200),
     seed_sds=(0.002, 0.005, 0.01, 0.02),
     gaps=tuple(range(2, 21, 2)),
-    rooms=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
+    rooms=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0),
     harm_margins=(2.0, 4.0, 6.0, 8.0),
 )
 FAST = Effort(400, 400, 100, 50, (3, 5), (60,), (0.005,), (4, 12), (2.0, 4.0), (4.0,))
 RESOLVED = {3: 12.0, 5: 8.0, 10: 6.0}  # standard errors of U - P; protocol section 5
 NO_NET_SE = 3.5
+WHOLE_ROOM = 10.0  # gaps; C - P is one, and so a tenth of C - R
+SURE = 2.0  # times the gap that is resolved: sensitivity and retention are then not what fails
 COVERAGE, SECOND_COVERAGE = (0.93, 0.97), 0.91
 # kind of candidate -> rate -> (least, most); protocol section 5
 LIMITS: dict[str, dict[str, tuple[float, float]]] = {
     RANDOM: {"SUPPORTED": (0.0, 0.01)},
     "half": {"SUPPORTED": (0.0, 0.025), "a": (0.0, 0.05)},
+    "share": {"SUPPORTED": (0.0, 0.025), "b": (0.0, 0.05)},
+    "share of the best": {"SUPPORTED": (0.0, 0.025), "b": (0.0, 0.05)},
     HOME: {"SUPPORTED": (0.8, 1.0), "a or c": (0.0, 0.01)},
     "no net": {"SUPPORTED": (0.0, 0.0), "REFUTED": (0.75, 1.0)},
 }
@@ -120,7 +128,7 @@ def run(criteria: Criteria, effort: Effort = FULL, *, seed: int = 0) -> Instrume
     level = criteria.level
     first = [measure_cell(cell, effort, level, rng) for cell in first_grid(effort)]
     second = [measure_cell(cell, replace(effort, rerun=effort.tables), level, rng) for cell in second_grid(effort)]
-    studies = [measure_design(design, effort.studies, criteria, rng) for design in designs(effort)]
+    studies = [measure_design(design, effort.studies, criteria, rng, effort.rerun) for design in designs(effort)]
     power = [measure_design(design, effort.power, criteria, rng) for design in power_designs(effort)]
     conditions = [measure_design(design, effort.power, criteria, rng) for design in condition_designs(effort, criteria)]
     told = {**criteria.plain(), "resolvable": [[point.seeds, point.standard_errors] for point in criteria.resolvable]}
@@ -189,10 +197,14 @@ def coverage(cell: Cell, tables: int, level: float, rng: np.random.Generator) ->
 def measure_cell(cell: Cell, effort: Effort, level: float, rng: np.random.Generator) -> MeasuredCell:
     """Return a cell's coverage; just outside the limits, by less than two Monte Carlo errors, it is rerun with more."""
     tables, found = effort.tables, coverage(cell, effort.tables, level, rng)
-    outside = max(COVERAGE[0] - found, found - COVERAGE[1])
-    if 0 < outside < 2 * np.sqrt(found * (1 - found) / tables) and effort.rerun > tables:
+    if effort.rerun > tables and just_outside(found, *COVERAGE, tables):
         tables, found = effort.rerun, coverage(cell, effort.rerun, level, rng)
     return MeasuredCell(**asdict(cell), tables=tables, coverage=found)
+
+
+def just_outside(rate: float, least: float, most: float, n: int) -> bool:
+    """Return whether a rate of `n` lies outside its limits by less than two Monte Carlo standard errors."""
+    return bool(0 < max(least - rate, rate - most) < 2 * np.sqrt(rate * (1 - rate) / n))
 
 
 def simulate(design: Design, n: int, rng: np.random.Generator) -> Tables:
@@ -213,16 +225,26 @@ def simulate(design: Design, n: int, rng: np.random.Generator) -> Tables:
     return tables
 
 
-def measure_design(design: Design, studies: int, criteria: Criteria, rng: np.random.Generator) -> SimulatedKind:
-    """Return the rates of verdicts and refutations over simulated studies, and whether they meet the protocol."""
+def measure_design(
+    design: Design, studies: int, criteria: Criteria, rng: np.random.Generator, rerun: int = 0
+) -> SimulatedKind:
+    """Return the rates of verdicts and refutations over simulated studies, and whether they meet the protocol.
+
+    Args: rerun: how many studies are simulated where a rate is just outside, as of a table's coverage.
+    """
     plan = transfer_plan(design.regime, criteria)
     chunks = [decide(FromTables(simulate(design, n, rng)), plan, level=criteria.level) for n in _chunks(studies)]
     masks = [_masks(decision) for decision in chunks]
     rates = {name: float(np.concatenate([mask[name] for mask in masks]).mean()) for name in masks[0]}
+    limits = {name: limit for name, limit in LIMITS[design.kind].items() if asked(design.kind, name, design.n_seeds)}
+    if rerun > studies and any(
+        just_outside(rates[name], *limit, studies) for name, limit in limits.items() if name in rates
+    ):
+        return measure_design(design, rerun, criteria, rng)
     faults = [
         f"{name} {rates[name]:.2%} outside {least:.1%} - {most:.1%}"
-        for name, (least, most) in LIMITS[design.kind].items()
-        if asked(design.kind, name, design.n_seeds) and name in rates and not least <= rates[name] <= most
+        for name, (least, most) in limits.items()
+        if name in rates and not least <= rates[name] <= most
     ]
     return SimulatedKind(
         kind=design.kind,
@@ -240,7 +262,10 @@ def measure_design(design: Design, studies: int, criteria: Criteria, rng: np.ran
 
 
 def designs(effort: Effort) -> Iterator[Design]:
-    """Yield the four kinds of candidates in every size and seed spread, and the first one in every regime."""
+    """Yield every kind of candidate in every size and seed spread, the first one in every regime.
+
+    A share of a tenth is asked without a positive control too, where bits per byte alone decides.
+    """
     for n_seeds, seed_sd in product(effort.n_seeds, effort.seed_sds):
         gap = RESOLVED[n_seeds]
         for kind in (RANDOM, "half", HOME):
@@ -248,6 +273,9 @@ def designs(effort: Effort) -> Iterator[Design]:
         yield Design("no net", NO_NET_SE, n_seeds, seed_sd)
         yield Design(RANDOM, gap, n_seeds, seed_sd, regime="few-shot")
         yield Design(RANDOM, gap, n_seeds, seed_sd, regime="general-only")
+        for kind in ("share", "share of the best"):
+            owned = Design(kind, SURE * gap, n_seeds, seed_sd, room=WHOLE_ROOM)
+            yield from (owned, replace(owned, regime="general-only"))
 
 
 def power_designs(effort: Effort) -> Iterator[Design]:

@@ -2,13 +2,15 @@
 
 One row is one document, arm, draw, seed, scope and metric; every arm has rows for every seed, `raw` too. Documents are
 averaged within their group, draws within their seed (closed-form placebos have three; a ladder of few-shot budgets can
-be written as draws too, since its figure is the mean over the ladder).
+be written as draws too, since its figure is the mean over the ladder). An arm that stands apart (`catalogue.Arm.apart`)
+reads other windows in other tokens: it is in no contrast, and its tables hold those of its documents that the others
+keep, perhaps of fewer groups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -51,6 +53,7 @@ EVIDENCE = Form(
     {"scope": SCOPES, "metric": METRICS},
     ("fit", "arm", "draw", "seed", "scope", "document", "metric"),
 )
+APART = frozenset(arm.name for arm in ARMS.values() if arm.apart)
 DRAWS = Form(
     "draws", DRAW_COLUMNS, ("draw", "seed", "rng_seed", "chunk"), {"metric": AGREEMENT}, tuple(DRAW_COLUMNS[:-1])
 )
@@ -58,7 +61,10 @@ DRAWS = Form(
 
 @dataclass(frozen=True)
 class FitTables:
-    """The evidence of one fit as tables `[D, S]` per measure and arm, natural signs, and the counts behind them."""
+    """The evidence of one fit as tables `[D, S]` per measure and arm, natural signs, and the counts behind them.
+
+    The tables of an arm that stands apart may have fewer groups than D.
+    """
 
     fit: str
     tables: Mapping[Measure, Mapping[str, Array]]
@@ -157,16 +163,20 @@ def fit_tables(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> FitTa
     Raises: EvidenceError: an unknown fit, an arm under both fits, nothing complete, or two equal columns.
     """
     rows = _rows_of_fit(evidence, fit)
-    keys, columns = ["group", "document"], ["metric", "arm", "draw", "seed"]
-    parts = {str(scope): part for scope, part in rows.groupby("scope", sort=True)}
-    wide = {scope: part.set_index(keys + columns)["value"].unstack(columns) for scope, part in parts.items()}
-    seeds, dropped_seeds = _common_seeds(wide)
+    aside = rows["arm"].isin(APART)
+    parts = {str(scope): part for scope, part in rows[~aside].groupby("scope", sort=True)}
+    wide = {scope: _wide(part) for scope, part in parts.items()}
+    long_enough = rows[aside & (rows["n_positions"] >= criteria.min_positions)]
+    apart = {str(scope): _wide(part) for scope, part in long_enough.groupby("scope", sort=True)}
+    seeds, dropped_seeds = _common_seeds([of[scope] for of in (wide, apart) for scope in HELD_OUT if scope in of])
     short = {s: set(part.loc[part["n_positions"] < criteria.min_positions, "document"]) for s, part in parts.items()}
     complete = {scope: _complete(table, seeds, short[scope]) for scope, table in wide.items()}
     if empty := [scope for scope in HELD_OUT if scope in complete and complete[scope].empty]:
         words = f"no {empty[0]} document is complete in every arm, draw, metric and seed"
         raise EvidenceError(f"evidence, fit {fit}: {words}")
-    tables, means = _tables({scope: table for scope, table in complete.items() if not table.empty})
+    kept = {scope: table[table.index.isin(complete[scope].index)] for scope, table in apart.items() if scope in wide}
+    beside = [(scope, _complete(table, seeds, set())) for scope, table in kept.items()]
+    tables, means = _tables((scope, table) for scope, table in (*complete.items(), *beside) if not table.empty)
     _check_columns(tables, seeds)
     dropped = Dropped(
         seeds=list(dropped_seeds),
@@ -242,12 +252,14 @@ def _check_documents(frame: pd.DataFrame, where: str) -> None:
     """Raise for a document that is not the same one in all rows that are read together: those of a fit, and of no fit.
 
     Studies of several texts are fits of one file; code and prose of one source file are documents of one name in two.
+    An arm that stands apart may score other positions.
     """
     unfitted = frame["fit"] == UNFITTED
     for fit in sorted(set(frame.loc[~unfitted, "fit"])) or [UNFITTED]:
         part = frame[unfitted | (frame["fit"] == fit)]
         for column, keys in (("group", ["scope", "document"]), ("n_positions", ["scope", "document", "metric"])):
-            several = part.groupby(keys)[column].nunique()
+            compared = part[~part["arm"].isin(APART)] if column == "n_positions" else part
+            several = compared.groupby(keys)[column].nunique()
             if (several > 1).any():
                 name = several[several > 1].index[0]
                 raise EvidenceError(
@@ -274,9 +286,15 @@ def _rows_of_fit(evidence: pd.DataFrame, fit: str) -> pd.DataFrame:
     return rows
 
 
-def _common_seeds(wide: Mapping[str, pd.DataFrame]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _wide(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one scope with a line per document and a column per metric, arm, draw and seed."""
+    columns = ["metric", "arm", "draw", "seed"]
+    return rows.set_index(["group", "document", *columns])["value"].unstack(columns)
+
+
+def _common_seeds(wide: Sequence[pd.DataFrame]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the seeds that every arm, draw and metric has on held-out text, and those that were dropped."""
-    labels = [wide[scope].columns.to_frame(index=False) for scope in HELD_OUT if scope in wide]
+    labels = [of_scope.columns.to_frame(index=False) for of_scope in wide]
     found = [set(part) for of_scope in labels for _, part in of_scope.groupby(["metric", "arm", "draw"])["seed"]]
     kept = set.intersection(*found)
     if not kept:
@@ -296,12 +314,12 @@ def _complete(wide: pd.DataFrame, seeds: tuple[int, ...], short: set[str]) -> pd
 
 
 def _tables(
-    complete: Mapping[str, pd.DataFrame],
+    complete: Iterable[tuple[str, pd.DataFrame]],
 ) -> tuple[dict[Measure, dict[str, Array]], dict[Measure, dict[str, float]]]:
     """Return the tables of groups x seeds, and the plain means over documents."""
     tables: dict[Measure, dict[str, Array]] = {}
     means: dict[Measure, dict[str, float]] = {}
-    for scope, wide in complete.items():
+    for scope, wide in complete:
         grouped = wide.groupby(level="group").mean()
         per_seed = grouped.T.groupby(level=["metric", "arm", "seed"]).mean().T
         overall = wide.mean().groupby(level=["metric", "arm"]).mean()

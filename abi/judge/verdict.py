@@ -28,7 +28,7 @@ from abi.judge.contrasts import (
 )
 from abi.judge.fits import ArmFigures, ContrastFound, Counts, Figure, Fit, PublishedCriteria, Ratio, Resolvable, Share
 from abi.judge.intervals import Array, Components, interval, interval_of, ratio_set, resolvable_gap
-from abi.judge.protocol import BPB
+from abi.judge.protocol import BPB, HARM
 from abi.judge.tables import FitTables
 from abi.plan.specs.judge import Criteria
 
@@ -200,12 +200,13 @@ def _share(arms: Mapping[str, Array], roles: Roles, level: float) -> Share:
 
 
 def _gap_closures(arms: Mapping[str, Array], criteria: Criteria, level: float) -> dict[str, Ratio]:
-    """Return arm -> (raw - arm) / (raw - oracle) in bits per byte with its set of g; nothing where no room is shown."""
+    """Return arm with every group -> (raw - arm) / (raw - oracle) in bits per byte; nothing where no room is shown."""
     room = arms[ORACLE] - arms[RAW]
     shown = interval(room, level=level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
     if shown is None or shown.lower <= 0:
         return {}
-    return {arm: ratio_set(arms[arm] - arms[RAW], room, level=level) for arm in sorted(set(arms) - {RAW, ORACLE})}
+    closing = sorted(arm for arm in set(arms) - {RAW, ORACLE} if arms[arm].shape == room.shape)
+    return {arm: ratio_set(arms[arm] - arms[RAW], room, level=level) for arm in closing}
 
 
 def _arms(found: FitTables, criteria: Criteria, level: float) -> dict[str, ArmFigures]:
@@ -216,7 +217,8 @@ def _arms(found: FitTables, criteria: Criteria, level: float) -> dict[str, ArmFi
             bounds = interval(table, level=level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
             seeds = {str(seed): float(mean) for seed, mean in zip(found.counts.seeds, table.mean(0), strict=True)}
             squares = {key: getattr(bounds, key, None) for key in ("lower", "upper", "msd", "mss", "mse")}
-            figure = Figure.model_validate({"mean": float(table.mean()), "per_seed": seeds, **squares})
+            fewer = {} if len(table) == found.counts.groups[measure.scope] else {"n_groups": len(table)}
+            figure = Figure.model_validate({"mean": float(table.mean()), "per_seed": seeds, **squares, **fewer})
             arms.setdefault(arm, {}).setdefault(measure.scope, {})[measure.metric] = figure
     return {arm: ArmFigures.model_validate({"draws": found.draws[arm], **scopes}) for arm, scopes in arms.items()}
 
@@ -274,7 +276,12 @@ def _resolvable(figures: Figures, plan: Plan, criteria: Criteria, n_seeds: int) 
 
 
 def _reason(decision: Decision, share: Share | None, gap: Resolvable) -> str:
-    """Return why the verdict is what it is, with the figures of the contrast that decides."""
+    """Return why the verdict is what it is, with the figures of the contrast that decides, then the share."""
+    whose = "" if share is None else f"; {_share_words(share)}"
+    return f"{_deciding(decision, gap)}{whose}"
+
+
+def _deciding(decision: Decision, gap: Resolvable) -> str:
     verdict, required = str(decision.verdict), [o for o in decision.own.tests if o.contrast.required]
     if verdict == "VACUOUS":
         return "nothing to transfer: " + _figure(next(o for o in decision.vacuous if o.holds))
@@ -283,10 +290,9 @@ def _reason(decision: Decision, share: Share | None, gap: Resolvable) -> str:
         return f"({item.id}) " + _figure(next(o for o in item.outcomes if o.holds))
     if verdict == "SUPPORTED":
         weakest = min(required, key=lambda o: float((o.parts.mean - o.limit) / o.parts.half(o.level)))
-        whole = any(test.contrast.id.startswith("6.") for test in decision.own.tests)
-        words = "tests 0 to 7 hold" if whole else "every required test holds"
-        part = float("nan") if share is None or share.estimate is None else share.estimate
-        return f"{words}, the closest is {_figure(weakest)}; share {part:.3g}"
+        harm = [_harm_words(o) for o in decision.own.tests if o.contrast.id == HARM]
+        words = "tests 0 to 7 hold" if harm else "every required test holds"
+        return "; ".join([f"{words}, the closest is {_figure(weakest)}", *harm])
     could = (
         f"this study could have resolved a gap {gap.contrast} of {gap.gap:.3g} in {gap.metric} "
         f"({gap.standard_errors:.3g} standard errors with {gap.n_seeds} seeds)"
@@ -296,6 +302,21 @@ def _reason(decision: Decision, share: Share | None, gap: Resolvable) -> str:
         return f"test {_figure(failed)} is not shown to be above its limit; {could}"
     metric, item = next((m, r) for m, a in decision.secondary.items() for r in a.refutations if r.holds)
     return f"tests 0 to 7 hold, but {metric} is refuted by ({item.id}): {_figure(item.outcomes[0])}; {could}"
+
+
+def _share_words(share: Share) -> str:
+    """Return the share of the gain that is the net's own, with the set of its values where that is one piece."""
+    ends = [f"{end:.3g}" for piece in share.pieces for end in piece if end is not None]
+    bounds = f" [{', '.join(ends)}]" if share.bounded and len(ends) == 2 else ""
+    return f"share {float('nan') if share.estimate is None else share.estimate:.3g}{bounds} against {share.placebo}"
+
+
+def _harm_words(outcome: Outcome) -> str:
+    """Return what general text costs against the plain backbone: the contrast C - R with its sign turned back."""
+    mean, upper, lower = (
+        -getattr(interval_of(outcome.parts, outcome.level), end) for end in ("mean", "lower", "upper")
+    )
+    return f"general text against the plain backbone: {mean:+.3g} [{lower:+.3g}, {upper:+.3g}] bits per byte"
 
 
 def _figure(outcome: Outcome) -> str:

@@ -12,10 +12,18 @@ SECOND = "interval of 95 % covers, second grid (unfriendly effects)"
 CANDIDATES = {
     RANDOM: "C distributed as `random`",
     "half": "C at half of the gap",
+    "share": "C owns a tenth of its gain, against every placebo",
+    "share of the best": "C owns a tenth of its gain, against the best placebo",
     HOME: "C distributed as `home`",
     "no net": "no net matters",
 }
-RATES = {"SUPPORTED": "SUPPORTED", "REFUTED": "REFUTED", "a": "REFUTED by (a)", "a or c": "REFUTED by (a) or (c)"}
+RATES = {
+    "SUPPORTED": "SUPPORTED",
+    "REFUTED": "REFUTED",
+    "a": "REFUTED by (a)",
+    "b": "REFUTED by (b)",
+    "a or c": "REFUTED by (a) or (c)",
+}
 
 
 def render(figures: InstrumentFigures) -> str:

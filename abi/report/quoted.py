@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from abi.audit.results.places import write_manifest
-from abi.base.catalogue import BEFORE
 from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
 from abi.base.page_manifests import InstrumentManifest
@@ -23,13 +22,12 @@ from abi.plan.workflow import Workflow
 from abi.report import instrument_page, transfers
 from abi.report.config_keys import key_tables
 from abi.report.figures import reduced
-from abi.report.render import Cell, Table, markdown
+from abi.report.render import Table, markdown
 from abi.report.words import (
     criteria_words,
     deciding,
     grouped,
     in_words,
-    interval_words,
     published_words,
     regime_of,
     share_words,
@@ -76,7 +74,6 @@ def generated_parts() -> list[Part]:
         Part("docs/instrument.md", "instrument", f"\n{made_by(instrument)}\n\n{instrument_page.render(figures)}\n"),
         Part("docs/protocol.md", "coverage", block(instrument_page.coverage_by_seeds(figures))),
         Part("docs/protocol.md", "power", block(instrument_page.conditions(figures.conditions))),
-        Part("docs/protocol.md", BEFORE, block(contrast_table(results, "t5_same_backbone", BEFORE))),
     ]
 
 
@@ -197,23 +194,6 @@ def study_tables(results: Sequence[AnyResult]) -> str:
             parts.append(markdown(Table(["rule of the original", "what", "here", "threshold", "met"], rows)))
         parts += [markdown(Table(table.columns, table.rows)) for table in result.tables if table.id in SHOWN]
     return "\n\n".join(parts) or NOTHING
-
-
-def contrast_table(results: Sequence[AnyResult], claim: str, arm: str) -> str:
-    """Return the tests of a claim against one arm, per way of fitting, and which tests fail at all."""
-    rows: list[list[Cell]] = []
-    failing = []
-    fits = {name: fit for result in results if result.claim.id == claim for name, fit in result.studies.items()}
-    for name, fit in fits.items():
-        for test in (test for test in fit.tests if test.id.endswith(f".{arm}")):
-            asked = [f"`{name}`", fit.verdict, f"`{test.id}`", test.contrast]
-            rows.append([*asked, test.mean, interval_words(test.interval), test.passed])
-        required = [test for test in fit.tests if test.required]
-        missed = [f"`{test.id}`" for test in required if not test.passed]
-        told = f"{len(missed)} of {len(required)} ({', '.join(missed) or 'none'})"
-        failing.append(f"Required tests of `{name}` that fail: {told}.")
-    heads = ["fit", "verdict", "test", "contrast (more is better)", "mean", "95 % interval", "above 0"]
-    return "\n".join([markdown(Table(heads, rows)), "", *failing])
 
 
 # the run, the configuration, the record

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from abi.base.catalogue import AS_IS, DIRECT, LORA, MOVED, NATIVE, REGIMES, TRANSFERRED
 from abi.judge.fits import Fit, Ratio, Test
 from abi.judge.results import AlignmentFacts, Result, Training
-from abi.plan.specs.judge import JudgeClaim
+from abi.plan.specs.arms import FitSection
 from abi.report.figures import MARKERS, Drawing, colour_of
 from abi.report.render import Cell, Table, figure
 from abi.report.templates import fill
@@ -196,8 +196,8 @@ def _as_it_is(result: Result) -> str:
 
 
 def _without_text(result: Result) -> str:
-    changes = JudgeClaim.model_validate(result.provenance.spec).changes
-    written = [name for name, change in changes.items() if change.text == "written"]
+    variants = FitSection.model_validate(result.provenance.spec["budget"]).variants  # of any version of the protocol
+    written = [name for name in result.claim.variants if name in variants and variants[name].text == "written"]
     usual, *lessons = (_worth(result.fits[fit]) for fit in (str(result.claim.fit), *written))
     sentence = f"without domain text, move it ({usual})" if usual else "without domain text nothing is shown"
     return sentence + "".join(f"; on a lesson that its source writes ({lesson})" for lesson in lessons if lesson)

@@ -33,6 +33,7 @@ TESTS = {
     "1.sensitivity": "even the right net beats the placebo {arm}, so this study may not see any net",
     "2.retention": "{it} keeps at least {half} of what the right net adds over the placebo {arm}",
     "3.parity": "{it} comes {parity} of the way from the plain backbone to the oracle",
+    "4.share": "at least {share} of the gain is the moved net's own, against the placebo {arm}",
     "4.attribution": "{it} does better than {arm}",
     "5.benefit": "{it} improves held-out domain text over the plain backbone",
     "6.harm": "{it} spares general text as much as the oracle does",

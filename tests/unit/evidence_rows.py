@@ -28,13 +28,15 @@ TRANSFER = {
     "raw": 0.0,
     "oracle": 1.0,
     "reference": 1.0,
-    "native": 0.97,
+    "home": 0.97,
     "transferred": 0.95,
     "random": 0.5,
     "permuted": 0.45,
     "linear": 0.4,
     "bias": 0.2,
     "no-domain": 0.3,
+    "home-identity": 0.45,
+    "native": 0.9,
 }
 RECONSTRUCTION = {"raw": 0.0, "oracle": 0.8, "candidate": 0.95, "random": 0.5, "linear": 0.4, "before": 0.1}
 
@@ -56,8 +58,22 @@ def rows(
                 keys.append(
                     ("-" if arm in ("raw", "oracle", "reference", "untrained") else fit, arm, draw, scope, metric)
                 )
-                values.append(np.clip((low + (high - low) * table).reshape(-1), 0, None))
+                values.append(
+                    np.clip((low + (high - low) * table).reshape(-1), 0, 1 if metric in ("top1", "top5") else None)
+                )
     return _frame(keys, values, shape)
+
+
+def source_alone(frame, *, without=(), n_positions=80):
+    """Return rows of the source with its own module on the documents of `frame`: bits per byte, other windows.
+
+    Args: without: documents that are too short for a window there.
+    """
+    plain = frame[
+        (frame["arm"] == "raw") & (frame["metric"] == "bits_per_byte") & (frame["scope"] != "on_training_text")
+    ]
+    kept = plain[~plain["document"].isin(without)]
+    return kept.assign(arm="source-alone", n_positions=n_positions, value=0.9 * kept["value"])
 
 
 def _frame(keys, values, shape):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from evidence_rows import RECONSTRUCTION, ROOT, TRANSFER, rows
+from evidence_rows import RECONSTRUCTION, ROOT, TRANSFER, rows, source_alone
 
 from abi.audit.record.arithmetic import lookup
 from abi.audit.record.data import is_number
@@ -78,12 +78,16 @@ def fits_of_claim(claim):
 
 
 def evidence(claim, groups, levels):
-    """Rows of every fit of a claim: no `native` in general-only, a ladder of three budgets as draws in few-shot."""
+    """Rows of every fit of a claim: no target net in general-only, a ladder of three budgets as draws in few-shot."""
     n_seeds, n_closed = STUDY.config.seeds(claim), STUDY.config.closed_form_seeds(claim)
     windows = STUDY.of(claim).verdict_spec()["budget"].get("windows", ())
     claim, frames = STUDY.claim(claim), []
     base = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}[claim.kind] | (levels or {})
-    base = {arm: level for arm, level in base.items() if arm != "native" or claim.regime != "general-only"}
+    base = {
+        arm: level
+        for arm, level in base.items()
+        if arm not in ("home", "home-identity", "native") or claim.regime != "general-only"
+    }
     budgets = dict.fromkeys(set(base) & set(claim.arms), 3) if claim.regime == "few-shot" else {}
     for i, name in enumerate(fits_of_claim(claim)):
         frame = rows(base, n_groups=groups, per_group=1, fit=name, seed=i, draws=budgets, n_seeds=n_closed)
@@ -94,6 +98,8 @@ def evidence(claim, groups, levels):
         frame["draw"] = frame["draw"].where(frame["fit"] == "-", frame["draw"].map(dict(enumerate(windows))))
     if claim.regime in ("few-shot", "general-only"):
         frame = frame[frame["scope"] != "on_training_text"]
+    if claim.kind == "transfer":
+        frame = pd.concat([frame, source_alone(frame, without=["general003.0"])], ignore_index=True)
     loss = frame[frame["metric"] == "bits_per_byte"].assign(metric="loss_nats", value=lambda f: 2 * f["value"])
     frame = pd.concat([frame, loss], ignore_index=True)
     if claim.kind == "reconstruction":

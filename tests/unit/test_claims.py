@@ -1,8 +1,9 @@
 import json
 from copy import deepcopy
 
+import pandas as pd
 import pytest
-from evidence_rows import CRITERIA, PROTOCOL, RECONSTRUCTION, THRESHOLDS, TRANSFER, rows
+from evidence_rows import CRITERIA, PROTOCOL, RECONSTRUCTION, THRESHOLDS, TRANSFER, rows, source_alone
 from pydantic import ValidationError
 
 from abi.base.catalogue import KINDS
@@ -60,13 +61,13 @@ def test_a_net_no_better_than_a_random_one_is_refuted_by_a():
 
 
 def test_where_no_net_matters_it_is_refuted_by_b():
-    record = judge({"transferred": 0.9, "native": 0.9, "random": 0.9, "permuted": 0.9})
+    record = judge({"transferred": 0.9, "home": 0.9, "random": 0.9, "permuted": 0.9})
     assert (record.verdict, holding(record)) == ("REFUTED", ["b"])
     assert abs(record.share.estimate) < 0.05
 
 
 def test_a_net_short_of_parity_is_refuted_by_c_in_oracle_kd_only():
-    levels = {"transferred": 0.6, "native": 0.6, "random": 0.3, "permuted": 0.3, "linear": 0.2}
+    levels = {"transferred": 0.6, "home": 0.6, "random": 0.3, "permuted": 0.3, "linear": 0.2}
     assert holding(judge(levels)) == ["c"]
     few_shot = judge(levels, regime="few-shot")
     assert few_shot.verdict == "SUPPORTED"
@@ -125,6 +126,65 @@ def test_a_refuted_secondary_metric_prevents_support():
     assert {m for m, part in record.secondary.items() if part.refuted} == {"top1"}
 
 
+@pytest.mark.parametrize(
+    ("levels", "options", "verdict"),
+    [
+        ({}, {}, "SUPPORTED"),
+        ({"transferred": 0.5}, {}, "REFUTED"),
+        ({"linear": 0.95}, {}, "INCONCLUSIVE"),
+        ({}, {"shifts": only("js_nats", "domain", oracle=-0.1)}, "VACUOUS"),
+        ({}, {"regime": "general-only"}, "SUPPORTED"),
+    ],
+)
+def test_every_verdict_says_how_much_of_the_gain_is_the_nets_own(levels, options, verdict):
+    record = judge(levels, **options)
+    share = record.share
+    low, high = share.pieces[0]
+    assert record.verdict == verdict
+    assert record.reason.endswith(f"; share {share.estimate:.3g} [{low:.3g}, {high:.3g}] against {share.placebo}")
+
+
+@pytest.mark.parametrize("regime", ["oracle-kd", "general-only"])
+def test_a_supported_verdict_says_what_general_text_costs_against_the_plain_backbone(regime):
+    record = judge(regime=regime)
+    beside = next(test for test in record.tests if test.id == "6.harm.raw")
+    low, high = -beside.interval.upper, -beside.interval.lower
+    told = f"general text against the plain backbone: {-beside.mean:+.3g} [{low:+.3g}, {high:+.3g}] bits per byte"
+    assert told in record.reason
+    assert low < 0.095 < high  # levels .95 of a tenth of a bit per byte
+    assert "general text" not in judge({"linear": 0.95}, regime=regime).reason
+
+
+def test_a_share_below_a_tenth_is_no_support_though_the_net_is_better():
+    levels = {"transferred": 0.95, "home": 0.95, "random": 0.88, "permuted": 0.5}
+    record = judge(levels, noise=0.005)
+    lead = next(test for test in record.tests if test.id == "4.attribution.js_nats.random")
+    assert (lead.passed, lead.required) == (True, False)
+    assert (record.verdict, holding(record)) == ("REFUTED", ["b"])
+    general = judge(levels, noise=0.005, regime="general-only")
+    assert (general.verdict, holding(general)) == ("REFUTED", ["b"])
+
+
+def test_inconclusive_names_the_share_where_it_is_what_fails():
+    record = judge({"transferred": 0.95, "home": 0.95, "random": 0.855, "permuted": 0.5}, noise=0.005)
+    assert record.verdict == "INCONCLUSIVE"
+    assert record.reason.startswith("test 4.share.js_nats.random: 0.9 transferred - random + 0.1 raw = ")
+    assert f"could have resolved a gap {record.resolvable_gap.contrast} of" in record.reason
+    assert record.resolvable_gap.contrast in ("home - random", "home - permuted")
+
+
+def test_an_arm_that_reads_other_windows_is_reported_and_decides_nothing():
+    evidence, alone = rows(), judge()
+    for without, groups in ([], None), (["domain003.0", "domain003.1"], 31):
+        both = validate(pd.concat([evidence, source_alone(evidence, without=without)], ignore_index=True))
+        record = judge_transfer(both, regime="oracle-kd", fit="kd", criteria=CRITERIA, frozen=True)
+        figure = record.arms["source-alone"].domain["bits_per_byte"]
+        assert record.tests == alone.tests
+        assert (figure.n_groups, figure.lower < 0.9 * 2.6 < figure.upper) == (groups, True)
+        assert ("source-alone" in record.gap_closures) == (groups is None)
+        assert Fit.model_validate(record.plain()) == record
+
+
 def test_too_few_groups_or_seeds_give_no_interval_and_no_verdict():
     for small in (judge(n_groups=29), judge(n_seeds=2), judge(n_seeds=1)):
         assert small.verdict == "INCONCLUSIVE"
@@ -149,12 +209,12 @@ def test_general_only_is_refuted_by_any_placebo_or_control():
     assert record.refutations[0].level == pytest.approx(1 - 0.05 / 5)
 
 
-def test_general_only_needs_no_native():
-    levels = {arm: level for arm, level in TRANSFER.items() if arm != "native"}
+def test_general_only_needs_no_home():
+    levels = {arm: level for arm, level in TRANSFER.items() if arm != "home"}
     evidence = validate(rows(levels))
     record = judge_transfer(evidence, regime="general-only", fit="kd", criteria=CRITERIA, frozen=True)
     assert record.verdict == "SUPPORTED"
-    with pytest.raises(EvidenceError, match="'native' has no rows"):
+    with pytest.raises(EvidenceError, match="'home' has no rows"):
         judge_transfer(evidence, regime="oracle-kd", fit="kd", criteria=CRITERIA, frozen=True)
 
 
@@ -249,7 +309,7 @@ def test_headline_of_different_claims_raises():
 
 def test_the_numbers_come_from_the_criteria():
     lenient = Criteria.model_validate({**PROTOCOL["criteria"], "parity": 0.1, "half": 0.05})
-    levels = {"transferred": 0.62, "native": 0.97}
+    levels = {"transferred": 0.62, "home": 0.97}
     evidence = validate(rows({**TRANSFER, **levels}))
     assert judge(levels).verdict == "REFUTED"
     found = judge_transfer(evidence, regime="oracle-kd", fit="kd", criteria=lenient, frozen=True)

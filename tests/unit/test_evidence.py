@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
-from evidence_rows import CRITERIA, rows
+from evidence_rows import CRITERIA, rows, source_alone
 
 from abi.base.errors import EvidenceError
 from abi.judge.contrasts import Contrast, Measure
@@ -166,9 +166,9 @@ def test_nothing_complete_is_an_error(good):
 
 def test_equal_columns_are_an_error(good):
     copied = good.copy()
-    where = (good.arm == "native") & (good.metric == "js_nats") & (good.scope == "domain")
+    where = (good.arm == "home") & (good.metric == "js_nats") & (good.scope == "domain")
     copied.loc[where & (good.seed == 2), "value"] = good.loc[where & (good.seed == 0), "value"].to_numpy()
-    with pytest.raises(EvidenceError, match="'native' has equal js_nats on domain for the seeds 0 and 2"):
+    with pytest.raises(EvidenceError, match="'home' has equal js_nats on domain for the seeds 0 and 2"):
         load(copied)
 
 
@@ -192,8 +192,63 @@ def test_an_arm_under_two_fits_is_an_error(good):
 
 
 def test_a_missing_arm_is_named_with_those_there_are(good):
-    with pytest.raises(EvidenceError, match="'native' has no rows of js_nats on domain; arms that have: bias, linear"):
-        load(good[good.arm != "native"]).require(Contrast("c", JS, {"native": 1, "raw": -1}))
+    with pytest.raises(
+        EvidenceError, match="'home' has no rows of js_nats on domain; arms that have: bias, home-identity"
+    ):
+        load(good[good.arm != "home"]).require(Contrast("c", JS, {"home": 1, "raw": -1}))
+
+
+# an arm that reads other windows
+
+BPB = Measure("bits_per_byte", "domain")
+
+
+def beside(good, **options):
+    return pd.concat([good, source_alone(good, **options)], ignore_index=True)
+
+
+def test_an_arm_apart_scores_other_positions_and_drops_no_document_of_another(good):
+    one_of_two = good.loc[good["document"] == "domain001.0", "document"].unique()
+    alone, both = load(good), load(beside(good, without=[*one_of_two, "domain002.0", "domain002.1"]))
+    assert both.counts == alone.counts
+    for measure, arms in alone.tables.items():
+        for arm, table in arms.items():
+            np.testing.assert_array_equal(both.tables[measure][arm], table)
+    table = both.tables[BPB]["source-alone"]
+    assert table.shape == (5, 3)  # one group has no document there
+    plain = good[(good.arm == "raw") & (good.metric == "bits_per_byte") & (good.document == "domain001.1")]
+    assert table[1] == pytest.approx(0.9 * plain.sort_values("seed").value.to_numpy())
+    assert set(both.tables) == set(alone.tables)
+
+
+def test_a_document_that_only_an_arm_apart_has_is_none_of_the_study(good):
+    gone = (good.document == "domain003.1") & (good.scope == "domain")
+    without = good[~gone]
+    both = load(pd.concat([without, source_alone(good)], ignore_index=True))
+    assert both.counts == load(without).counts
+    plain = without[(without.arm == "raw") & (without.metric == "bits_per_byte") & (without.document == "domain003.0")]
+    assert both.tables[BPB]["source-alone"][3] == pytest.approx(0.9 * plain.sort_values("seed").value.to_numpy())
+
+
+def test_a_document_that_is_too_short_for_an_arm_apart_stays_in_the_others(good):
+    both = load(beside(good, n_positions=63))
+    assert both.counts == load(good).counts
+    assert "source-alone" not in both.tables[BPB]
+
+
+def test_other_positions_are_refused_of_every_arm_that_reads_the_targets_windows(good):
+    other = good.assign(n_positions=np.where(good.arm == "home", 80, good.n_positions))
+    with pytest.raises(EvidenceError, match="more than one n_positions"):
+        validate(other)
+    moved = beside(good).assign(group=lambda f: np.where(f.arm == "source-alone", "other", f.group))
+    with pytest.raises(EvidenceError, match="more than one group"):
+        validate(moved)
+
+
+def test_a_seed_that_an_arm_apart_lacks_is_dropped_in_all(good):
+    frame = beside(good)
+    found = load(frame[~((frame.arm == "source-alone") & (frame.seed == 1))])
+    assert (found.counts.seeds, found.counts.dropped.seeds) == ([0, 2], [1])
 
 
 # the record's random draws

@@ -79,24 +79,24 @@ def test_the_full_grids_are_those_of_the_protocol():
 
 
 def test_simulated_gap_has_the_standard_error_it_claims():
-    design = Design("native", 8.0, n_groups=20)
+    design = Design("home", 8.0, n_groups=20)
     tables = simulate(design, 1500, rng())
-    gaps = (tables[JS]["native"] - tables[JS]["random"]).mean((-2, -1))
+    gaps = (tables[JS]["home"] - tables[JS]["random"]).mean((-2, -1))
     assert gaps.std() == pytest.approx(design.standard_error(), rel=0.06)
     assert gaps.mean() == pytest.approx(8 * design.standard_error(), rel=0.02)
 
 
 def test_simulated_metrics_are_correlated():
-    tables = simulate(Design("native", 8.0, n_groups=20), 1500, rng())
-    means = [tables[Measure(metric, "domain")]["native"].mean((-2, -1)) for metric in AGREEMENT]
-    means.append(tables[BPB]["native"].mean((-2, -1)))
+    tables = simulate(Design("home", 8.0, n_groups=20), 1500, rng())
+    means = [tables[Measure(metric, "domain")]["home"].mean((-2, -1)) for metric in AGREEMENT]
+    means.append(tables[BPB]["home"].mean((-2, -1)))
     off_diagonal = np.corrcoef(means)[np.triu_indices(5, 1)]
     assert off_diagonal == pytest.approx(0.7, abs=0.06)
 
 
 def test_every_kind_of_candidate_is_asked():
     assert {design.kind for design in designs(FULL)} == set(LIMITS)
-    assert {design.kind for design in power_designs(FULL)} == {"native"}
+    assert {design.kind for design in power_designs(FULL)} == {"home"}
 
 
 def test_a_random_candidate_is_refuted_and_never_supported():
@@ -113,7 +113,7 @@ def test_a_candidate_at_half_of_the_gap_is_rarely_judged():
 
 @pytest.mark.parametrize(("n_seeds", "gap"), [(3, 12.0), (5, 8.0), (10, 6.0)])
 def test_the_right_net_is_supported_and_not_refuted(n_seeds, gap):
-    found = rates(Design("native", gap, n_seeds))
+    found = rates(Design("home", gap, n_seeds))
     assert found["SUPPORTED"] >= 0.8
     assert found["a or c"] <= 0.02
 
@@ -125,18 +125,18 @@ def test_where_no_net_matters_it_is_refuted_and_never_supported():
 
 
 def test_verdict_rates_add_up_to_one():
-    found = rates(Design("native", 4.0), 100)
+    found = rates(Design("home", 4.0), 100)
     assert sum(found[name] for name in ("SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS")) == pytest.approx(1)
 
 
 def test_power_grows_with_the_gap():
-    found = [rates(Design("native", gap), 150)["SUPPORTED"] for gap in (2.0, 5.0, 10.0)]
+    found = [rates(Design("home", gap), 150)["SUPPORTED"] for gap in (2.0, 5.0, 10.0)]
     assert found == sorted(found)
     assert found[0] < 0.2 < 0.8 < found[-1]
 
 
 def test_a_broken_limit_is_reported_as_a_fault():
-    record = measure_design(Design("native", 2.0), 100, CRITERIA, rng())
+    record = measure_design(Design("home", 2.0), 100, CRITERIA, rng())
     assert record.faults[0].startswith("SUPPORTED")
 
 

@@ -55,13 +55,22 @@ def test_the_proposals_say_of_room_what_was_simulated(reference):
     assert max(chances(reference, room=1.5).values()) < 0.8
     two = chances(reference, room=2)
     assert two[10] < 0.8 < min(two[3], two[5])
-    assert min(chances(reference, room=4).values()) > 0.8
+    assert min(min(chances(reference, room=room).values()) for room in (3, 4)) > 0.8
+    assert chances(reference, room=5)[10] < 0.8
 
 
 def test_the_proposals_say_of_harm_what_was_simulated(reference):
-    assert max(chances(reference, harm_margin=2).values()) < 0.8 < min(chances(reference, harm_margin=4).values())
-    six, eight = (chances(reference, harm_margin=margin) for margin in (6, 8))
-    assert [eight[n] - six[n] for n in (3, 5, 10)] == pytest.approx([0, 0, 0], abs=0.03)
+    assert max(chances(reference, harm_margin=2).values()) < 0.8 < min(chances(reference, harm_margin=6).values())
+
+
+def test_the_page_names_every_limit_on_a_verdict_that_is_missed(reference):
+    missed = [study for study in reference.studies if study.faults]
+    assert [(s.kind, s.regime, s.n_seeds, f"{s.seed_share:.0%}") for s in missed] == [
+        ("share of the best", "general-only", 3, "58%"),
+        ("share of the best", "general-only", 3, "85%"),
+        ("home", "oracle-kd", 10, "69%"),
+    ]
+    assert [round(study.rates["SUPPORTED"], 2) for study in missed] == [0.03, 0.04, 0.76]
 
 
 def test_the_proposals_say_of_coverage_what_was_simulated(reference):
@@ -91,7 +100,7 @@ def test_a_limit_in_words(limits, words):
 
 def test_every_limit_of_the_rule_has_a_row_and_a_broken_one_is_marked(fast):
     assert all(row[-2] == "inside" or row[-2].startswith("**outside**") for row in verdict_rows(fast, (3, 5)))
-    assert len(verdict_rows(fast, (3, 5))) == 7
+    assert len(verdict_rows(fast, (3, 5))) == 11
     studies = [study.model_copy(update={"rates": {**study.rates, "SUPPORTED": 0.5}}) for study in fast.studies]
     broken = fast.model_copy(update={"studies": studies})
     assert [row[-2][:11] for row in verdict_rows(broken, (3, 5))][:2] == ["**outside**"] * 2

@@ -79,7 +79,7 @@ def test_a_result_holds_every_fit_of_its_claim(regimes):
     general = document(GENERAL_ONLY)
     fits = {general["claim"]["fit"], *general["claim"]["variants"], "closed-form"}
     assert set(general["fits"]) == fits >= {"matched", "matched-short"}
-    assert "native" not in general["fits"]["matched"]["arms"]
+    assert "home" not in general["fits"]["matched"]["arms"]
     assert document(FEW_SHOT)["fits"]["ce"]["arms"]["transferred"]["draws"] == 3
     assert {"transferred", "random", "bias"} <= set(general["fits"]["matched-short"]["gap_closures"])
 

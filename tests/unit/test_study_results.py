@@ -119,7 +119,7 @@ def test_the_summary_shows_the_perplexities_of_a_study(here):
         (ATLAS, "fits/sql/tests/3/passed", False),
         (ATLAS, "scale", "paper"),
         (LAW, "claim/texts", ["python"]),
-        (ATLAS, "protocol", 2),
+        (ATLAS, "protocol", 1),
     ],
 )
 def test_an_edit_is_found_without_recomputation(here, claim, leaf, value):

@@ -56,12 +56,42 @@ def test_an_honest_run_has_no_finding(here):
     assert found.text().endswith("results: intact; 2 result files")
 
 
+def of_version(document, version, *, told=None):
+    """Make a result or a page one of another version of the protocol. Args: told: what the file itself says then."""
+    spec = document["provenance"]["spec"]
+    spec["protocol"] = version if isinstance(spec["protocol"], int) else {**spec["protocol"], "protocol": version}
+    if "protocol" in document:
+        document["protocol"] = version if told is None else told
+
+
+def test_results_of_another_version_are_said_to_be_so_and_not_tampered(here):
+    for path in Path("results/tiny").glob("*.json"):
+        edit(path, lambda document: of_version(document, 1))
+    for path in Path("results/tiny").glob("*.json"):
+        regenerate_summary(path)
+    for found in (verify(), verify(recompute=True)):
+        told = [f for f in found.findings if f.leaf.endswith("protocol") and "judged by version" in f.sentence]
+        assert {f.file for f in told} >= {FILE, "results/tiny/summary.json"}
+        assert {f.sentence for f in told} == {
+            "was judged by version 1 of the protocol, and version 2 is in force: its figures are not checked; rebuild it "
+            "with `snakemake`, or check it with the code that made it"
+        }
+        assert (found.code(), {f.kind for f in found.findings} - {"NOTE"}) == (0, {"STALE"})
+
+
+@pytest.mark.parametrize("spec", [1, 2])
+def test_a_result_that_names_two_versions_is_tampered(here, spec):
+    edit(FILE, lambda document: of_version(document, spec, told=3 - spec))
+    regenerate_summary(FILE)
+    assert ("TAMPERED", "protocol") in [(f.kind, f.leaf) for f in verify().findings]
+
+
 @pytest.mark.parametrize(
     ("levels", "groups", "word"),
     [
         ({}, 32, "SUPPORTED"),
         ({"transferred": 0.55, "candidate": 0.5}, 32, "REFUTED"),
-        ({"native": 0.5, "random": 0.49, "permuted": 0.49, "transferred": 0.9}, 32, "INCONCLUSIVE"),
+        ({"home": 0.5, "random": 0.49, "permuted": 0.49, "transferred": 0.9}, 32, "INCONCLUSIVE"),
         ({"oracle": 0.0, "reference": 0.0}, 32, "VACUOUS"),
         ({}, 20, "INCONCLUSIVE"),
     ],
@@ -95,6 +125,17 @@ def test_no_results_are_one_line(tmp_path, monkeypatch):
         ("fits/kd/tests/0/interval/lower", 0.5, "fits/kd/tests/0/interval/lower"),
         ("fits/kd/arms/raw/domain/js_nats/mean", 0.31, "fits/kd/arms/raw/domain/js_nats/mean"),
         ("fits/kd/arms/raw/domain/js_nats/per_seed/1", 0.31, "fits/kd/arms/raw/domain/js_nats/mean"),
+        (
+            "fits/kd/arms/source-alone/general/bits_per_byte/n_groups",
+            30,
+            "fits/kd/arms/source-alone/general/bits_per_byte/lower",
+        ),
+        (
+            "fits/kd/arms/source-alone/general/bits_per_byte/n_groups",
+            32,
+            "fits/kd/arms/source-alone/general/bits_per_byte/n_groups",
+        ),
+        ("fits/kd/arms/home/general/bits_per_byte/n_groups", 31, "fits/kd/arms/home/general/bits_per_byte/n_groups"),
         ("fits/kd/refutations/0/holds", True, "fits/kd/refutations/0/holds"),
         ("fits/kd/published_criteria/arms/raw/means/top1", 0.9, "fits/kd/published_criteria/arms/raw/met/top1"),
         ("fits/kd/counts/groups/domain", 31, "fits/kd/tests/0/interval/n_groups"),

@@ -23,7 +23,7 @@ from abi.audit.results.findings import (
 )
 from abi.audit.results.places import EVIDENCE, REFERENCE, altered, page_paths, result_paths
 from abi.audit.results.reading import ResultFile, parsed, read, read_result
-from abi.audit.results.relations import Known, check_page, check_result
+from abi.audit.results.relations import Known, check_page, check_result, other_version, version_of
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
 from abi.base.files import Json, sha256_file
@@ -131,14 +131,17 @@ def verified(folder: Path, known: Known, only: Sequence[str] = (), render: Rende
 
 
 def _check_file(scale: Scale, file: ResultFile, beside: Mapping[str, ResultFile], known: Known) -> None:
-    checks = Checks(str(file.path))
-    check_result(checks, file, beside, known)
+    checks, made = Checks(str(file.path)), file.result.provenance
+    if words := other_version(made.spec, file.result.protocol):
+        checks.add("protocol", words, STALE)
+    else:
+        check_result(checks, file, beside, known)
     checks.equal("scale", file.result.scale, scale.folder.name, "the folder")
     checks.equal("claim/record/result_file", file.result.claim.record.result_file, file.path.name, "the file's name")
     scale.findings += checks.found
     scale.numbers += count_numbers(file.figures)
     scale.checked += checks.n_checked
-    _check_hashes(scale, file.path, file.result.provenance.inputs)
+    _check_hashes(scale, file.path, made.inputs)
 
 
 def _check_hashes(scale: Scale, file: Path, inputs: Mapping[str, str]) -> None:
@@ -195,8 +198,11 @@ def _check_page(scale: Scale, path: Path, beside: Mapping[str, ResultFile], rend
     summary = read(path, Summary, scale.findings)
     if summary is None:
         return
-    checks = Checks(str(path))
-    check_page(checks, path.stem, summary, {name: file.result for name, file in beside.items()})
+    checks, spec = Checks(str(path)), summary.provenance.spec
+    if words := other_version(spec, version_of(spec)):
+        checks.add("provenance/spec/protocol", words, STALE)
+    else:
+        check_page(checks, path.stem, summary, {name: file.result for name, file in beside.items()})
     scale.findings += checks.found
     scale.checked += checks.n_checked
     _check_hashes(scale, path, summary.provenance.inputs)

@@ -9,6 +9,7 @@ from abi.audit.results.checkout import Scale
 from abi.audit.results.findings import CLOSE, NOTE, STALE, TAMPERED, count_numbers, differences, show
 from abi.audit.results.places import page_paths
 from abi.audit.results.reading import ResultFile
+from abi.audit.results.relations import other_version
 from abi.audit.results.staleness import stale
 from abi.base.errors import AbiError
 from abi.base.files import Json, parse_file
@@ -46,6 +47,8 @@ def recompute(scale: Scale, root: Path) -> None:
 
 def _recompute(scale: Scale, name: str, file: ResultFile) -> None:
     made = file.result.provenance
+    if other_version(made.spec, file.result.protocol):
+        return  # said where the file was read
     absent = [path for path in made.inputs if not Path(path).is_file()]
     if absent:
         rest = len(absent) - 1

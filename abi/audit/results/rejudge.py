@@ -16,7 +16,7 @@ from abi.judge.kinds import Findings, plan_of
 from abi.judge.protocol import BPB
 from abi.judge.results import ClaimFacts, StudyResult, level_of_one
 from abi.judge.studies import together
-from abi.judge.tables import largest
+from abi.judge.tables import APART, largest
 from abi.judge.verdict import criteria_met, judged_again, mean_of_arms, means_of_seeds, too_few
 from abi.plan.specs.judge import Criteria, JudgeStudy, Protocol, Thresholds
 
@@ -44,7 +44,9 @@ def check_fit(
         checks.holds(f"{leaf}/arms/{arm}/draws", figures.draws >= 1, "an arm without a draw")
         for scope in SCOPES:
             for metric, figure in figures.of(scope).items():
-                place = f"{leaf}/arms/{arm}/{scope}/{metric}"
+                place, fewer = f"{leaf}/arms/{arm}/{scope}/{metric}", figure.n_groups
+                fewest = fewer is None or (arm in APART and fewer < fit.counts.groups[scope])
+                checks.holds(f"{place}/n_groups", fewest, f"{fewer} groups, where every arm has those of the fit")
                 _check_figure(checks, place, figure, Measure(metric, scope), fit, criteria)
     _check_lists(checks, leaf, fit, plan)
     asked = {contrast.id: contrast for contrast in plan.contrasts()}
@@ -89,7 +91,8 @@ def _at_both(result: StudyResult, criteria: Criteria, level: float) -> list[tupl
 
 def _check_figure(checks: Checks, leaf: str, figure: Figure, measure: Measure, fit: Fit, criteria: Criteria) -> None:
     """Check an arm's figure: the mean of its seeds, its interval by its mean squares, the range it can lie in."""
-    seeds, n_groups = list(figure.per_seed.values()), fit.counts.groups[measure.scope]
+    seeds, whole = list(figure.per_seed.values()), fit.counts.groups[measure.scope]
+    n_groups = whole if figure.n_groups is None else figure.n_groups
     checks.equal(f"{leaf}/per_seed", list(figure.per_seed), [str(seed) for seed in fit.counts.seeds], "counts/seeds")
     checks.equal(f"{leaf}/mean", figure.mean, math.fsum(seeds) / len(seeds), "the mean of per_seed")
     most = largest(measure.metric)
@@ -163,7 +166,8 @@ def _check_ratios(checks: Checks, leaf: str, fit: Fit, plan: Plan, criteria: Cri
         _check_ratio(checks, f"{leaf}/share", fit.share, *parts, criteria.level)
     bits, place = _turned(fit, BPB), f"{leaf}/gap_closures"
     room = next(test.interval for test in fit.tests if test.id == "0.room.bits_per_byte")
-    others = sorted(set(bits) - {roles.raw, roles.oracle}) if room is not None and room.lower > 0 else []
+    whole = {arm for arm in bits if fit.arms[arm].domain[BPB.metric].n_groups is None} - {roles.raw, roles.oracle}
+    others = sorted(whole) if room is not None and room.lower > 0 else []
     checks.equal(place, sorted(fit.gap_closures), others, "the arms with bits per byte, where room is shown")
     for arm in set(others) & set(fit.gap_closures):
         parts = bits[arm] - bits[roles.raw], bits[roles.oracle] - bits[roles.raw]

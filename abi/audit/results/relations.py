@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, get_args
 
 from pydantic import ValidationError
 
@@ -21,7 +21,7 @@ from abi.judge.kinds import Findings, OfStudies, kind_of
 from abi.judge.kinds.transfer import lead_curve, steps_curve, steps_of
 from abi.judge.results import AnyResult, LadderResult, Nib, Result, StudyResult, headline, judge_rungs, level_of_one
 from abi.judge.verdict import thresholds_met
-from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy, Protocol, Summarise
+from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy, Protocol, Summarise, Version
 
 P = ParamSpec("P")
 Known = Callable[[str], Mapping[str, Json]]
@@ -73,6 +73,27 @@ def check_result(checks: Checks, file: ResultFile, beside: Mapping[str, ResultFi
     _check_record(checks, file, known)
 
 
+def other_version(spec: Mapping[str, Json], told: Json) -> str | None:
+    """Return one sentence where a file was judged by another version of the protocol than this code applies.
+
+    Args: spec: of its job; told: the version that the file itself states. Where the two differ it is no honest file,
+        and is checked as any other.
+    """
+    version, (own,) = version_of(spec), get_args(Version)
+    if not isinstance(version, int) or version == own or version != told:
+        return None
+    return (
+        f"was judged by version {version} of the protocol, and version {own} is in force: its figures are not checked; "
+        f"rebuild it with `snakemake`, or check it with the code that made it"
+    )
+
+
+def version_of(spec: Mapping[str, Json]) -> Json:
+    """Return the version of the protocol that a spec names: a ladder records its number, a claim all of it."""
+    given = spec.get("protocol")
+    return given.get("protocol") if isinstance(given, dict) else given
+
+
 def _repeats(checks: Checks, file: ResultFile, expected: Mapping[str, Json], by: str) -> None:
     for key, value in expected.items():
         checks.equal(key, file.document[key], value, by)
@@ -92,11 +113,9 @@ def _spec(checks: Checks, file: ResultFile, model: type[Typed]) -> Typed | None:
 def _check_head(checks: Checks, file: ResultFile, rule: str) -> None:
     """Check what a result repeats of the spec it records."""
     document, spec = file.document, file.result.provenance.spec
-    given = spec["protocol"]  # a ladder records its number, a claim all of it
-    protocol = given["protocol"] if isinstance(given, dict) else given
     repeated = {key: spec[key] for key in ("scale", "meaningless", "d_abi") if key in document}
     claim = {"id": spec["id"], **spec["claim"]}
-    _repeats(checks, file, {"claim": claim, "protocol": protocol, **repeated}, "provenance/spec")
+    _repeats(checks, file, {"claim": claim, "protocol": version_of(spec), **repeated}, "provenance/spec")
     checks.equal("provenance/rule", file.result.provenance.rule, rule, "the workflow")
 
 

@@ -34,11 +34,11 @@ def atlas_plan(criteria: Criteria, roles: Roles, kind: str = "atlas") -> Plan:
     asks = Asks(roles, criteria)
     both = (asks.agree, BPB)
     against = tuple(contrast for m in both for contrast in asks.beaten(m, f".{m.metric}"))
-    tests = [test for ask in (asks.room, asks.attribution) for m in both for test in ask(m)]
     narrow = [
         Contrast(f"4.attribution.{m.metric}.{LINEAR_NARROW}", m, {CHART: 1, LINEAR_NARROW: -1}, required=False)
         for m in both
     ]
+    tests = [test for ask in (asks.room, asks.better) for m in both for test in ask(m)]
     own = Questions(
         (*tests, asks.benefit("5.benefit.bits_per_byte"), *narrow),
         (Refutation("g", against), asks.text_refutations()[0]),

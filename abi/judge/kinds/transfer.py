@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from abi.base.catalogue import (
     BIAS,
     DIRECT,
+    HOME,
     LINEAR,
     LORA,
     MOVED,
@@ -37,7 +38,7 @@ from abi.plan.specs.judge import Criteria, JudgeClaim
 if TYPE_CHECKING:
     import pandas as pd
 
-DRAWN = (TRANSFERRED, RANDOM, PERMUTED, NATIVE, DIRECT, LORA, NO_DOMAIN, LINEAR, BIAS)
+DRAWN = (TRANSFERRED, RANDOM, PERMUTED, HOME, NATIVE, DIRECT, LORA, NO_DOMAIN, LINEAR, BIAS)
 Points = Sequence[tuple[float, float | None]]
 
 
@@ -69,8 +70,9 @@ def judge_reconstruction(
 def reconstruction_plan(criteria: Criteria) -> Plan:
     """Return what a reconstruction is asked: the same, with U = C, and nothing about parity: the reference teaches.
 
-    With U = C, retention is C - (C + P) / 2 = (C - P) / 2, so tests 1, 2 and the placebo part of 4 coincide: C > P.
+    With U = C, retention is C - (C + P) / 2 = (C - P) / 2, so tests 1 and 2 coincide: C > P.
     Refutation (a) can therefore never hold (it needs C - P > 0 shown and refuted at once); (b), (d) and (e) can.
+    C before the regression is a native module: the regression claims agreement, so JS alone is asked about it.
     """
     return Asks(REGRESSED, criteria).plan("reconstruction")
 

@@ -48,7 +48,7 @@ def update_plan(criteria: Criteria, kind: str = "update") -> Plan:
         Contrast(f"{name}.{arm}", BPB, {c: 1, arm: -1}, required=False)
         for name, arm in (("u.drift", BEFORE), ("u.net", ZERO_SHOT_OFF), ("u.net", RANDOM_NET))
     ]
-    tests = (*asks.room(BPB), efficacy, *asks.attribution(BPB), asks.benefit("5.benefit.bits_per_byte"), *beside)
+    tests = (*asks.room(BPB), efficacy, *asks.better(BPB), asks.benefit("5.benefit.bits_per_byte"), *beside)
     refutations = (Refutation("u", (efficacy,)), Refutation("g", asks.beaten(BPB)), asks.text_refutations()[0])
     return Plan(kind, None, SURVIVED, BPB, Questions(tests, refutations), (asks.no_gain(),), {})
 

@@ -33,7 +33,7 @@ class Criteria(Typed):
     level: Annotated[float, Field(gt=0.5, lt=1)]
     """Level of every interval (a probability); refutations by some of K contrasts use 1 - (1 - level) / K."""
     half: Annotated[float, Field(gt=0, lt=1)]
-    """Retention, the part of native minus placebo that the moved net must keep (a fraction)."""
+    """Retention, the part of home minus placebo that the moved net must keep (a fraction)."""
     share: Annotated[float, Field(ge=0, lt=1)]
     """The least part of the candidate's gain over raw that must be its own net's (a fraction)."""
     parity: Annotated[float, Field(gt=0, le=1)]
@@ -51,7 +51,7 @@ class Criteria(Typed):
     primary_metric: Literal["js_nats", "top1", "top5", "entropy_diff_nats"]
     """The agreement metric that decides (its name carries its unit, fractions have none)."""
     resolvable: Annotated[list[ResolvablePoint], Field(min_length=1)]
-    """The gap between native and placebo that a study resolves, by its number of seeds."""
+    """The gap between home and placebo that a study resolves, by its number of seeds."""
 
 
 class Thresholds(Typed):
@@ -67,10 +67,14 @@ class Thresholds(Typed):
     """Absolute difference of entropies, met below (nats)."""
 
 
+Version = Literal[2]
+"""The version of the protocol that this code applies."""
+
+
 class Protocol(Typed):
     """The numbers of the evaluation protocol."""
 
-    protocol: Literal[1]
+    protocol: Version
     """Version of the protocol (a whole number); any change below is a change of version."""
     criteria: Criteria
     """What a verdict needs (protocol sections 1 to 4)."""
