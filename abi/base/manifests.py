@@ -1,8 +1,8 @@
 """Manifests: the small JSON files that lie beside texts, weights, states and evidence and promise what is in them."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from abi.base.typed import Count, Document, Provenance, Sha256, Typed
 
@@ -27,6 +27,16 @@ class SplitCounts(Typed):
     bytes: Count
 
 
+class HeldOutDocument(Typed):
+    """A document that nothing is trained on: how much of it train holds too."""
+
+    split: Literal["calibration", "test"]
+    package: str
+    """The largest unit its group belongs to: its source, or the group itself where a text has one source alone."""
+    in_train: Rate
+    """Share of its different long lines that stand in some document of the train split."""
+
+
 class TextManifest(Document):
     """corpus/<text>.json."""
 
@@ -36,7 +46,17 @@ class TextManifest(Document):
     """Of document -> (group, split, hash of its text)."""
     identifier_share: Annotated[float, Field(ge=0)]
     """Share of words that are program identifiers: code that is left in prose."""
+    held_out: dict[str, HeldOutDocument]
+    """Every document of calibration and test."""
     provenance: Provenance
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for split in ("calibration", "test"):
+            told, there = sum(of.split == split for of in self.held_out.values()), self.splits.get(split)
+            if told != (there.documents if there else 0):
+                raise ValueError(f"held_out tells of {told} {split} documents, splits of another number")
+        return self
 
 
 class Pretraining(Typed):

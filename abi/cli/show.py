@@ -35,6 +35,8 @@ from abi.report.words import (
     in_order,
     interval_words,
     published_words,
+    robustness_of,
+    robustness_words,
     share_words,
     studies,
 )
@@ -228,6 +230,7 @@ def _found(result: AnyResult, path: str) -> list[str]:
         lines += [f"  fit {name} ({fit_words(result, name)}): {fit.verdict}"] if fit is not own else []
     shown = {"": own} if own is not None else {f" ({name})": fit for name, fit in studies(result).items()}
     tests = [line for name, fit in shown.items() for line in _tests(name, fit)]
+    tests += [line for fit in shown.values() for line in _shared(result, fit)]
     return [*lines, *checks, *tests, *_arms(shown), *_training(result)]
 
 
@@ -238,6 +241,14 @@ def _tests(name: str, fit: Fit) -> list[str]:
     rows = [[*cells, held] for cells, held in zip(figures, holds, strict=True)]
     words = f"Tests on {counts_words(fit)}{name}; more is better, * is reported only"
     return ["", *textwrap.wrap(words, WIDTH), *terminal(Table(heads, rows))]
+
+
+def _shared(result: Result | StudyResult, fit: Fit) -> list[str]:
+    """Return what the test text of a fit shares with train, and the verdict without some of that text."""
+    told = robustness_of(result, fit.fit)
+    sentences = [] if told is None else robustness_words(told, fit)
+    heads = [f"Text shared with train ({fit.fit}); reported, it decides nothing"] if sentences else []
+    return ["", *heads, *(line for sentence in sentences for line in _wrapped(sentence))] if heads else []
 
 
 def _arms(shown: Mapping[str, Fit]) -> list[str]:

@@ -29,6 +29,7 @@ from abi.base.typed import Provenance
 from abi.judge.evidence_files import files_of
 from abi.judge.fits import Fit
 from abi.judge.kinds import OfClaims, OfFits, OfStudies, StudiesGiven, kind_of
+from abi.judge.left_out import robustness_of
 from abi.judge.published import figures_of
 from abi.judge.results import (
     AlignmentFacts,
@@ -72,7 +73,7 @@ def head_of(spec: JudgeClaim | JudgeStudy | JudgeLadder) -> dict[str, Any]:
 
 
 def judge_claim(spec: JudgeClaim, inputs: InputFiles, provenance: Callable[[], Provenance]) -> Result:
-    """Return the result of a claim from its evidence, draws, manifests of fits, modules by role, and backbones.
+    """Return the result of a claim from its evidence, draws, manifests of fits, modules by role, backbones and texts.
 
     Args: provenance: called last, so that it knows the time spent.
     Raises: DataError, EvidenceError: an input is not what it should be; TamperError: a net that is frozen changed.
@@ -93,6 +94,7 @@ def judge_claim(spec: JudgeClaim, inputs: InputFiles, provenance: Callable[[], P
         "reason": primary.reason,
         "verdict_at_strict_level": strict,
         "fits": fits,
+        "robustness": robustness_of(head["claim"], [primary], evidence, inputs["texts"], spec.protocol.criteria),
         **({"curves": curves} if curves else {}),
         "perplexity": ppl,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
@@ -255,7 +257,7 @@ def _combined(top5: pd.Series[float], per_seed: Mapping[int, Nib]) -> NibCombine
 
 
 def judge_study(spec: JudgeStudy, inputs: InputFiles, provenance: Callable[[], Provenance]) -> StudyResult:
-    """Return the result of a claim made of several studies from its evidence, generated texts and updates.
+    """Return the result of a claim made of several studies from its evidence, texts, generated texts and updates.
 
     Args and Raises: as `judge_claim`.
     """
@@ -276,6 +278,7 @@ def judge_study(spec: JudgeStudy, inputs: InputFiles, provenance: Callable[[], P
     found = {
         **head,
         **{key: value for key, value in vars(made).items() if value is not None},
+        "robustness": robustness_of(head["claim"], made.fits.values(), evidence, inputs["texts"], criteria),
         "perplexity": given.perplexity,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
         "tables": [*made.tables, *([update_table(updates)] if updates else [])],

@@ -17,6 +17,7 @@ from abi.base.names import CLOSED_FORM
 from abi.base.page_manifests import Headline
 from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
 from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, TableShown
+from abi.judge.robustness import Robustness
 from abi.plan.specs.judge import RecordOf
 
 Published = float | int | str | bool | list[float | int | str | bool] | None
@@ -193,6 +194,8 @@ class Result(Judged):
 
     kind: ClassVar[str] = "result"
     fits: dict[str, Fit]
+    robustness: dict[str, Robustness] = {}
+    """Of the fit that decides; files of older code lack it."""
     curves: list[Curve] = []
     perplexity: dict[str, dict[str, dict[str, Perplexity]]]
     rows: RowSums
@@ -224,6 +227,8 @@ class StudyResult(Judged):
 
     kind: ClassVar[str] = "study"
     fits: dict[str, Fit]
+    robustness: dict[str, Robustness] = {}
+    """Study -> of its fit; files of older code lack it."""
     law: Law | None = None
     perplexity: dict[str, dict[str, Perplexity]]
     rows: RowSums

@@ -71,6 +71,8 @@ class FitTables:
     document_means: Mapping[Measure, Mapping[str, float]]
     draws: Mapping[str, int]
     counts: Counts
+    documents: Mapping[str, tuple[str, ...]]
+    """Scope -> the documents that are counted."""
 
     def turned(self) -> dict[Measure, dict[str, Array]]:
         """Return the tables with every sign turned so that more is better."""
@@ -190,7 +192,8 @@ def fit_tables(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> FitTa
         dropped=dropped,
     )
     draws = {str(arm): int(n) for arm, n in rows.groupby("arm")["draw"].nunique().items()}
-    return FitTables(fit, tables, means, draws, counts)
+    documents = {scope: tuple(table.index.get_level_values("document")) for scope, table in complete.items()}
+    return FitTables(fit, tables, means, draws, counts, documents)
 
 
 def scoped_perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, dict[str, float]]]:

@@ -122,6 +122,10 @@ class Workflow:
         place = f"{self.results}/corpus/{text}"
         return {"documents": f"{place}.jsonl.gz", "record": f"{place}.json"}
 
+    def text_records(self, *texts: str) -> list[str]:
+        """Return the records of some texts, each once."""
+        return [self.text_files(text)["record"] for text in dict.fromkeys(texts)]
+
     def text_spec(self, text: str) -> Plain:
         """What a text depends on."""
         made = self.scale.texts[text]

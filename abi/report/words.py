@@ -9,6 +9,7 @@ from abi.base.catalogue import ARMS, KINDS, METRICS
 from abi.base.names import CLOSED_FORM
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result
+from abi.judge.robustness import LeftOut, Robustness
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure
 
@@ -210,6 +211,40 @@ def counts_words(fit: Fit) -> str:
     counts = fit.counts
     groups, documents = (of.get("domain", sum(of.values())) for of in (counts.groups, counts.documents))
     return f"{groups} groups, {documents} documents, {len(counts.seeds)} seeds"
+
+
+def robustness_of(result: AnyResult, fit: str) -> Robustness | None:
+    """Return what is told of a fit's test text; None of a fit that decides nothing, and of a ladder."""
+    return None if isinstance(result, LadderResult) else result.robustness.get(fit)
+
+
+def robustness_words(told: Robustness, fit: Fit) -> list[str]:
+    """Return sentences: how much of the test text train holds too, and the verdict without some of it."""
+    scopes = [
+        f"{told.close[scope]} of {fit.counts.documents[scope]} test documents of {scope} text have more than "
+        f"{100 * told.close_text:g} % of their long lines in train (mean {figure(100 * part)} %)"
+        for scope, part in told.in_train.items()
+    ]
+    same = sum(left.verdict == fit.verdict for left in told.without)
+    one = "one package" if told.unit == "package" else "one fold of packages"
+    changed = told.most_changed(fit.verdict)
+    return [
+        "; ".join(scopes),
+        f"`{told.contrast}` is {figure(told.mean)} on all of them: {fit.verdict}",
+        f"Without close documents: {left_words(told.without_close)}",
+        f"Without {one} at a time the word is the same in {same} of {len(told.without)}; most changes without "
+        f"{changed.left_out}: {left_words(changed)}",
+    ]
+
+
+def left_words(left: LeftOut) -> str:
+    """Return one verdict without some documents, in words."""
+    rest = f"{left.verdict} on {number(left.documents, 'document')} in {number(left.groups, 'group')}"
+    if left.interval is None:
+        return f"{rest} ({left.reason})"
+    told = {"gap closure": left.gap_closure, "share": left.share}
+    beside = "".join(f", {name} {figure(value)}" for name, value in told.items() if value is not None)
+    return f"{rest}, the same contrast {figure(left.mean)} {interval_words(left.interval)}{beside}"
 
 
 def holds(test: Test) -> str:

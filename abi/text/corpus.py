@@ -5,11 +5,12 @@ section 1).
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
-from abi.base.manifests import SplitCounts, TextManifest
+from abi.base.manifests import HeldOutDocument, SplitCounts, TextManifest
 from abi.base.typed import Provenance
 from abi.plan.specs.text import BuildText
 from abi.text.documents import SPLITS, Document, assignment_sha256, split_of
@@ -74,6 +75,30 @@ def _long_lines(text: str) -> set[bytes]:
     return {hashlib.blake2b(line.encode(), digest_size=8).digest() for line in lines if len(line) >= 20}
 
 
+def held_out(documents: Sequence[Document]) -> dict[str, HeldOutDocument]:
+    """Return every document of calibration and test with its package and how much of it train holds too.
+
+    Raises: DataError: two documents of one name.
+    """
+    if twice := [name for name, n in Counter(d.document for d in documents).items() if n > 1]:
+        raise DataError(f"corpus: two documents are named {twice[0]}; give their sources different labels")
+    train = {line for d in documents if d.split == "train" for line in _long_lines(d.text)}
+    several = len({d.source for d in documents}) > 1
+    return {
+        d.document: HeldOutDocument.model_validate(
+            {"split": d.split, "package": d.source if several else d.group, "in_train": _share_in(train, d.text)}
+        )
+        for d in documents
+        if d.split != "train"
+    }
+
+
+def _share_in(known: set[bytes], text: str) -> float:
+    """Return the share of a text's long lines that are known, 0 where it has none."""
+    lines = _long_lines(text)
+    return len(lines & known) / len(lines) if lines else 0.0
+
+
 def _check_groups(documents: Sequence[Document], spec: BuildText) -> None:
     counts = {name: len({d.group for d in documents if d.split == name}) for name in SPLITS}
     if counts["test"] < spec.min_test_groups or min(counts.values()) == 0:
@@ -84,7 +109,10 @@ def _check_groups(documents: Sequence[Document], spec: BuildText) -> None:
 
 
 def summary(documents: Sequence[Document], provenance: Provenance) -> TextManifest:
-    """Return the manifest of a text: counts per split, how much code is left, the hash of who is in which split."""
+    """Return the manifest of a text: counts per split, code that is left, who is in which split, what is near train.
+
+    Raises: DataError: two documents of one name.
+    """
     per_split = {
         name: SplitCounts(
             groups=len({d.group for d in documents if d.split == name}),
@@ -97,5 +125,6 @@ def summary(documents: Sequence[Document], provenance: Provenance) -> TextManife
         splits=per_split,
         assignment_sha256=assignment_sha256(documents),
         identifier_share=round(identifier_share(d.text for d in documents), 4),
+        held_out=held_out(documents),
         provenance=provenance,
     )

@@ -28,6 +28,7 @@ from abi.base.manifests import (
     CalibrationManifest,
     LoraManifest,
     ModulesManifest,
+    TextManifest,
 )
 from abi.base.names import AGREEMENT, CLOSED_FORM, PAGES
 from abi.base.page_manifests import GenerationManifest
@@ -128,6 +129,7 @@ MANIFESTS = {
         GenerationManifest,
         LoraManifest,
         ModulesManifest,
+        TextManifest,
     )
 }
 
@@ -182,6 +184,23 @@ def write_manifests(study, claim):
             "files": {}, "head_scale": 1.0, "head_sha256": sha, "pretraining": {"steps": 80, "loss_nats": 5.3789},
         }  # fmt: skip
         manifest(path, "backbone", "build_backbone", study.backbone_spec(Path(path).stem), body)
+
+
+def write_text_records(study, claim):
+    """Write the records of a claim's texts: documents of both scopes, five packages, a seventh of the documents close."""
+    for path in (path for path in study.of(claim).verdict_input()["texts"] if not Path(path).exists()):
+        held_out = {
+            f"{scope}{group:03d}.{i}": {"split": "test", "package": f"p{group % 5}", "in_train": 0.4 if group % 7 == 3 else group / 400}
+            for scope in ("domain", "general") for group in range(99) for i in range(2)
+        }  # fmt: skip
+        counts = {"groups": 99, "documents": len(held_out), "bytes": 1}
+        body = {
+            "splits": {"test": counts},
+            "assignment_sha256": "a" * 64,
+            "identifier_share": 0.1,
+            "held_out": held_out,
+        }
+        manifest(path, "text", "build_text", study.text_spec(Path(path).stem), body)
 
 
 def judge(study, claim):
@@ -240,6 +259,7 @@ def _built(claims, groups, levels):
             for path in inputs["manifests"]:
                 write_promise(STUDY, claim, path)
             write_manifests(STUDY, claim)
+            write_text_records(STUDY, claim)
             judge(STUDY, claim)
         summarise(STUDY)
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 from evidence_rows import ROOT, rows
-from made_results import STUDY, build, draws, facts_of, manifest, summarise, write_csv
+from made_results import STUDY, build, draws, facts_of, manifest, summarise, write_csv, write_text_records
 
 from abi.base.job import Job, code_of
 from abi.judge import evidence_files
@@ -92,6 +92,7 @@ def evidence(claim_id, levels=None, groups=32):
 
 def write_manifests(claim_id):
     """Write what the verdict reads beside the evidence: modules, oracles, updates, generated text."""
+    write_text_records(STUDY, claim_id)
     for name, paths in STUDY.of(claim_id).verdict_input().items():
         for path in (Path(p) for p in paths if not Path(p).exists()):
             batch, parts = path.stem, path.parts[2:]

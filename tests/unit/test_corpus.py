@@ -314,7 +314,7 @@ def test_two_writes_are_byte_identical_and_read_back(spec, tmp_path, monkeypatch
 
 
 def document(text="some text\n", group="a", split="train"):
-    return Document("a/b.py", group, "a", "1", hashlib.sha256(text.encode()).hexdigest(), split, len(text), text)
+    return Document(f"{group}/b.py", group, "a", "1", hashlib.sha256(text.encode()).hexdigest(), split, len(text), text)
 
 
 def write_lines(path, *records):

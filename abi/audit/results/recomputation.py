@@ -22,7 +22,7 @@ from abi.plan.workflow import Workflow
 
 FIGURES = ("python", "numpy", "scipy", "pandas")
 STAGES = {name: name for name in ("lora", "calibration", "backbones", "updates", "generation", "alignments")}
-STAGES["evidence"] = "manifests"
+STAGES |= {"evidence": "manifests", "corpus": "texts"}
 """Folder of a run -> name of such inputs of a verdict; the files of other folders are rungs."""
 DAMAGED = (ValueError, KeyError, TypeError, IndexError, StopIteration, OSError, EOFError, zlib.error)
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from abi.audit.results.findings import NOTE, Checks
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.rejudge import at_level, check_fit, verdict_of_all
+from abi.audit.results.robustness import check_robustness
 from abi.base.catalogue import KINDS, REGIMES
 from abi.base.errors import AbiError
 from abi.base.files import Json
@@ -62,10 +63,12 @@ def check_result(checks: Checks, file: ResultFile, beside: Mapping[str, ResultFi
     match file.result, asked:
         case Result() as result, JudgeClaim() as spec:
             _check_fits(checks, file, spec.protocol)
+            _check_robustness(checks, result, [spec.claim.fit], spec.protocol)
             for check in (_check_words, _check_nib, _check_repeated, _check_training, _check_curves):
                 check(checks, file, result, spec)
         case StudyResult() as study, JudgeStudy() as spec:
             _check_fits(checks, file, spec.protocol)
+            _check_robustness(checks, study, list(study.fits), spec.protocol)
             _check_verdict(checks, file, study, spec)
             _check_beside(checks, file, study, spec)
         case LadderResult() as ladder, JudgeLadder():
@@ -147,6 +150,15 @@ def _check_fits(checks: Checks, file: ResultFile, protocol: Protocol) -> None:
 @_part
 def _check_fit(checks: Checks, file: ResultFile, name: str, fit: Fit, protocol: Protocol) -> None:
     check_fit(checks, f"fits/{name}", file.document["fits"][name], name, file.result.claim, fit, protocol)
+
+
+@_part
+def _check_robustness(checks: Checks, result: Result | StudyResult, judged: list[str], protocol: Protocol) -> None:
+    """Check what is said of test text that train holds too, where the records of texts were inputs."""
+    if any("/corpus/" in path for path in result.provenance.inputs):
+        checks.equal("robustness", list(result.robustness), judged, "the fits that decide")
+    for name, told in result.robustness.items():
+        check_robustness(checks, f"robustness/{name}", told, result.fits[name], protocol.criteria)
 
 
 @_part

@@ -83,8 +83,9 @@ class StudiesGiven:
 class OfStudies:
     """A kind made of several studies.
 
-    Args: studies: their names, from claim and rounds; asked: of each, None where one law is fitted; again: of a stored
-        result, what follows from its fits, perplexities and points beside the verdict of all, given the strict level.
+    Args: studies: their names, from claim and rounds, each its text or ending with it (`round1-python`); asked: of
+        each, None where one law is fitted; again: of a stored result, what follows from its fits, perplexities and
+        points beside the verdict of all, given the strict level.
     """
 
     name: str

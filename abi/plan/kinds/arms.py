@@ -172,6 +172,7 @@ class OfFitted(Planned[FittedClaim]):
             **self.lora_files(whole),
             **self.module_files(whole),
             "backbones": sorted({study.backbone(name) for name in self.claim.roles.values()}),
+            "texts": study.text_records(self.claim.text, study.general),
         }
 
     @classmethod

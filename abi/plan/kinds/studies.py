@@ -42,6 +42,7 @@ class OfStudies(Planned[C]):
             "modules": list(dict.fromkeys(modules)),
             **{name: inputs[name] for name in ("updates", "oracles") if inputs.get(name)},
             **self.generation_files(),
+            "texts": self.study.text_records(*getattr(self.claim, "texts", ())),
         }
 
     def generation_files(self) -> dict[str, list[str]]:

@@ -1,0 +1,169 @@
+"""A verdict judged once more without some of its test documents: those close to train, and one package at a time.
+
+The engine is the verdict's own (`fit_tables`, `judge`), on fewer rows of evidence.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import operator
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abi.base.errors import EvidenceError
+from abi.base.manifests import HeldOutDocument, TextManifest
+from abi.base.names import UNFITTED
+from abi.judge.contrasts import Plan
+from abi.judge.fits import Fit
+from abi.judge.intervals import interval
+from abi.judge.kinds import plan_of
+from abi.judge.protocol import BPB
+from abi.judge.results import ClaimFacts
+from abi.judge.robustness import LeftOut, Robustness, decisive
+from abi.judge.tables import HELD_OUT, FitTables, fit_tables
+from abi.judge.verdict import judge
+from abi.plan.specs.judge import Criteria
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLOSE_TEXT = 0.3
+"""A document of which train holds more than this share of the long lines is close; it is reported, no criterion."""
+MOST_UNITS = 12
+"""Packages that are left out one by one; more are left out in so many folds."""
+Scopes = Mapping[str, Mapping[str, HeldOutDocument]]
+"""Scope -> document -> what the text's record says of it."""
+
+
+def robustness_of(
+    claim: ClaimFacts, fits: Iterable[Fit], evidence: pd.DataFrame, records: Iterable[str], criteria: Criteria
+) -> dict[str, Robustness]:
+    """Return fit or study -> what its test text shares with train, and its verdict without some of that text.
+
+    Args: fits: judged from the rows of `evidence`; records: paths of the records of texts; one that no study is about
+        is that of the general text.
+    Raises: EvidenceError: no record tells of a fit's text, or of a document.
+    """
+    told, found = {Path(path).stem: TextManifest.read(path).held_out for path in records}, {}
+    general = next((text for text in told if text not in (claim.text, *claim.texts)), claim.text)
+    for fit in fits:
+        names = {"domain": text_of(claim, fit.fit), "general": general}
+        known = {scope: told[text] for scope, text in names.items() if text in told and scope in fit.counts.documents}
+        if "domain" not in known:
+            raise EvidenceError(f"claim {claim.id}: the record of text {names['domain']} is no input of its verdict")
+        plan = plan_of(claim, fit.fit, set(fit.arms), criteria)
+        found[fit.fit] = robustness(evidence, fit, plan, known, criteria)
+    return found
+
+
+def text_of(claim: ClaimFacts, study: str) -> str:
+    """Return the text of a fit, which is its claim's, or of a study, whose name is its text or ends with it.
+
+    Raises: EvidenceError: it is neither.
+    """
+    ends = [text for text in claim.texts if study == text or study.endswith(f"-{text}")]
+    if found := claim.text or max(ends, key=len, default=None):
+        return found
+    raise EvidenceError(f"claim {claim.id}: study {study} ends with none of its texts {', '.join(claim.texts)}")
+
+
+def robustness(evidence: pd.DataFrame, fit: Fit, plan: Plan, known: Scopes, criteria: Criteria) -> Robustness:
+    """Return how close to train the test text of a judged fit is, and its verdict without close text and packages.
+
+    Args: evidence: the rows it was judged from; known: of the texts behind its scopes, the domain's at least; of other
+        scopes nothing is left out.
+    Raises: EvidenceError: a document that no record knows.
+    """
+    held_out = evidence[evidence["scope"].isin(HELD_OUT) & evidence["fit"].isin((fit.fit, UNFITTED))]
+    whole = fit_tables(held_out, fit=fit.fit, criteria=criteria)
+    judged = {scope: _known(whole.documents[scope], told, scope) for scope, told in known.items()}
+    again = Again(_asked(held_out, whole, plan), fit, plan, criteria)
+    packages = sorted({of.package for of in judged["domain"].values()})
+    folds = folds_of(packages)
+    close = {scope: {name for name, of in told.items() if of.in_train > CLOSE_TEXT} for scope, told in judged.items()}
+    return Robustness(
+        in_train={scope: sum(of.in_train for of in told.values()) / len(told) for scope, told in judged.items()},
+        close_text=CLOSE_TEXT,
+        close={scope: len(documents) for scope, documents in close.items()},
+        contrast=again.contrast.id,
+        mean=float(again.contrast.table(whole.turned()).mean()),
+        without_close=again.without("close text", close),
+        unit="package" if len(folds) == len(packages) else "fold of packages",
+        without=[
+            again.without(
+                ", ".join(fold),
+                {scope: {name for name, of in told.items() if of.package in fold} for scope, told in judged.items()},
+            )
+            for fold in folds
+        ],
+    )
+
+
+def folds_of(packages: Collection[str]) -> list[list[str]]:
+    """Return what is left out in turn: every package, or folds of them by hash where there are many."""
+    if len(packages) <= MOST_UNITS:
+        return [[package] for package in sorted(packages)]
+    folds: dict[int, list[str]] = {}
+    for package in sorted(packages):
+        point = int.from_bytes(hashlib.sha256(package.encode()).digest()[:8], "big")
+        folds.setdefault(point % MOST_UNITS, []).append(package)
+    return [folds[key] for key in sorted(folds)]
+
+
+class Again:
+    """A fit that is judged again on fewer rows."""
+
+    def __init__(self, rows: pd.DataFrame, fit: Fit, plan: Plan, criteria: Criteria) -> None:
+        self.rows, self.fit, self.plan, self.criteria = rows, fit, plan, criteria
+        self.contrast = next(contrast for contrast in plan.contrasts() if contrast.id == decisive(fit))
+        stored = next(found.interval for _, found in fit.contrasts() if found.id == self.contrast.id)
+        self.level = fit.level if stored is None else stored.level
+
+    def without(self, name: str, gone: Mapping[str, Collection[str]]) -> LeftOut:
+        """Return the verdict without some documents of each scope."""
+        rows = self.rows
+        for scope, names in gone.items():
+            rows = rows[(rows["scope"] != scope) | ~rows["document"].isin(names)]
+        left = {scope: rows[rows["scope"] == scope] for scope in gone}
+        documents, groups = (int(left["domain"][column].nunique()) for column in ("document", "group"))
+        counted = {"left_out": name, "documents": documents, "groups": groups}
+        if empty := [scope for scope, part in left.items() if part.empty]:
+            nothing = dict.fromkeys(("mean", "interval", "gap_closure", "share"))
+            reason = f"too few: no document of {empty[0]} text is left"
+            return LeftOut.model_validate({**counted, **nothing, "verdict": "INCONCLUSIVE", "reason": reason})
+        criteria = self.criteria
+        tables = fit_tables(rows, fit=self.fit.fit, criteria=criteria)
+        found = judge(tables, self.plan, criteria)
+        table = self.contrast.table(tables.turned())
+        bounds = interval(table, level=self.level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
+        return LeftOut.model_validate(
+            {
+                **counted,
+                "verdict": found.verdict,
+                "reason": found.reason,
+                "mean": float(table.mean()),
+                "interval": bounds,
+                "gap_closure": found.gap_closure and found.gap_closure.estimate,
+                "share": found.share and found.share.estimate,
+            }
+        )
+
+
+def _known(documents: Iterable[str], told: Mapping[str, HeldOutDocument], scope: str) -> dict[str, HeldOutDocument]:
+    """Return what is told of some documents. Raises: EvidenceError: nothing is told of one."""
+    names = list(documents)
+    if lacking := [name for name in names if name not in told or told[name].split != "test"]:
+        raise EvidenceError(
+            f"evidence: {lacking[0]!r} on {scope} is no test document of the text's record; rerun the evaluation"
+        )
+    return {name: told[name] for name in names}
+
+
+def _asked(rows: pd.DataFrame, whole: FitTables, plan: Plan) -> pd.DataFrame:
+    """Return the rows that the verdict rests on: documents and seeds that were judged, metrics that are asked for."""
+    measures = {BPB, plan.measure, *(contrast.measure for contrast in plan.contrasts())}
+    rows = rows[rows["metric"].isin({measure.metric for measure in measures}) & rows["seed"].isin(whole.counts.seeds)]
+    gone = [(rows["scope"] == scope) & ~rows["document"].isin(names) for scope, names in whole.documents.items()]
+    return rows[~functools.reduce(operator.or_, gone)]
