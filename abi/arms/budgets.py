@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from abi.arms.forms import ArmForm, corrections
 from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
 from abi.arms.metrics import Key, Score, margins, score
-from abi.base.catalogue import ORACLE, RAW
+from abi.base.catalogue import ORACLE, RAW, REFERENCE
 from abi.base.job import InputFiles
 from abi.models.loop import Member, Phase, Schedule
 from abi.models.module import AbiModule, derive_seed, with_net
@@ -19,17 +19,22 @@ from abi.plan.specs.studies import LawEvidence
 
 
 def studies(spec: LawEvidence, inputs: InputFiles, seed: int) -> Iterator[tuple[list[Score], dict[str, States]]]:
-    """Yield the scores of a point, a study `<update>-<text>` each: `raw`, `oracle`, `budget-<steps>`."""
+    """Yield the scores of a point, a study `<update>-<text>` each: `raw`, `oracle`, `reference`, `budget-<steps>`.
+
+    `reference` is a second module of the updated backbone: how far two oracles agree is as far as any calibration goes.
+    """
     for update in spec.updates:
         for text in spec.texts:
             place = f"/{update}/held.1/"
             train, head = updated(inputs, place, text, seed, "train")
             test, _ = updated(inputs, place, text, seed)
-            oracle = module_of_seed(having(inputs["oracles"], place, text), seed, train)
+            native = [having(inputs["oracles"], place, f"{text}/{role}") for role in (ORACLE, REFERENCE)]
+            oracle, reference = (module_of_seed(paths, seed, train) for paths in native)
             module = module_of_seed(inputs[source_of(inputs, text, update)], seed)
             data = FitData(train, head, corrections(oracle, train))
             study, scopes = f"{update}-{text}", {"domain": test}
-            arms: dict[Key, ArmForm | None] = {Key(study, RAW): None, Key(study, ORACLE): oracle}
+            known: dict[str, ArmForm | None] = {RAW: None, ORACLE: oracle, REFERENCE: reference}
+            arms = {Key(study, name): arm for name, arm in known.items()}
             arms |= {Key(study, f"budget-{n}"): m for n, m in calibrated(module, data, spec, seed).items()}
             scores = score(arms, oracle, None, scopes, head, windows_per_batch=spec.windows_per_batch)
             margin = Score("domain", Key(study, "margin"), "top5_margin", margins(oracle, test, head))

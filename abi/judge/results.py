@@ -285,6 +285,15 @@ def of_several(words: Sequence[str], refuted: bool) -> str:
     return next((same for same in ("SUPPORTED", "VACUOUS") if set(words) == {same}), "INCONCLUSIVE")
 
 
+def of_doses(words: Sequence[str], refuted: bool) -> str:
+    """Return the verdict of several doses: that of those which threatened the module; VACUOUS where fewer than two did.
+
+    Args: as `of_several`.
+    """
+    threatened = [word for word in words if word != "VACUOUS"]
+    return of_several(threatened, refuted) if len(threatened) > 1 else "VACUOUS"
+
+
 def judge_rungs(rungs: Sequence[Rung]) -> dict[str, str]:
     """Return verdict, reason and verdict at the strict level of a claim about several others.
 

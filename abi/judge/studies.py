@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from abi.base.catalogue import KINDS
 from abi.base.manifests import BatchManifest
 from abi.judge.fits import Check, Fit, Row, TableShown
-from abi.judge.kinds import Ask, Findings, StudiesGiven
-from abi.judge.results import StudyResult, level_of_one, of_several
+from abi.judge.kinds import Combine, Findings, OfStudies, StudiesGiven, kind_of, plan_of
+from abi.judge.results import StudyResult, level_of_one
 from abi.judge.tables import fit_tables, scoped_perplexities
 from abi.judge.verdict import judge, published_criteria
 
@@ -21,33 +21,35 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def judge_studies(given: StudiesGiven, ask: Ask) -> Findings:
+def judge_studies(given: StudiesGiven) -> Findings:
     """Return verdict, reason, verdict at the strict level and every judged study of a claim.
 
-    SUPPORTED if every study is ("every" needs no correction); REFUTED if some study is at the level of one of k;
-    VACUOUS if every study is. The strict level is that of a headline that counts several claims.
+    The kind says what each study is asked and how their words combine (`results.of_several`, `results.of_doses`). The
+    strict level is that of a headline that counts several claims.
     """
-    claim, criteria = given.claim, given.criteria
+    claim, criteria, how = given.claim, given.criteria, kind_of(given.claim.kind, OfStudies)
     tables = {study: fit_tables(given.evidence, fit=study, criteria=criteria) for study in given.studies}
-    plans = {study: ask(claim, study, of.compared(), criteria) for study, of in tables.items()}
+    plans = {study: plan_of(claim, study, of.compared(), criteria) for study, of in tables.items()}
 
     def at(level: float) -> list[tuple[Fit, Fit]]:
         levels = (level, level_of_one(level, len(given.studies)))
         both = ([judge(of, plans[study], criteria, one) for study, of in tables.items()] for one in levels)
         return list(zip(*both, strict=True))
 
-    found, kind = together(at(criteria.level), at(given.strict)), KINDS[claim.kind]
+    found, kind = together(at(criteria.level), at(given.strict), how.combine), KINDS[claim.kind]
     met = {study: published_criteria(of, given.thresholds, kind.claimed, kind.controls) for study, of in tables.items()}
     fits = {study: fit.model_copy(update={"published_criteria": met[study]}) for study, fit in found.fits.items()}
     return replace(found, fits=fits)
 
 
-def together(usual: Sequence[tuple[Fit, Fit]], strict: Sequence[tuple[Fit, Fit]]) -> Findings:
-    """Return the verdict of all studies. Args: each at the usual and at the strict level, beside it at one of k's."""
+def together(usual: Sequence[tuple[Fit, Fit]], strict: Sequence[tuple[Fit, Fit]], combine: Combine) -> Findings:
+    """Return the verdict of all studies.
+
+    Args: usual, strict: each at that level, beside it at one of k's; combine: one word of several.
+    """
     fits, refuting = {own.fit: own for own, _ in usual}, [pair[1] for pair in usual if _refutes(*pair)]
-    return Findings(
-        verdict=_combined(usual), reason=_reason(fits, refuting), verdict_at_strict_level=_combined(strict), fits=fits
-    )
+    verdict, at_strict = (_combined(judged, combine) for judged in (usual, strict))
+    return Findings(verdict, _reason(fits, refuting, verdict), at_strict, fits)
 
 
 def same_words(stored: StudyResult) -> Findings:
@@ -60,19 +62,27 @@ def _refutes(own: Fit, one_of_k: Fit) -> bool:
     return one_of_k.verdict == "REFUTED" and own.verdict != "VACUOUS"
 
 
-def _combined(judged: Sequence[tuple[Fit, Fit]]) -> str:
-    return of_several([own.verdict for own, _ in judged], any(_refutes(*pair) for pair in judged))
+def _combined(judged: Sequence[tuple[Fit, Fit]], combine: Combine) -> str:
+    word: str = combine([own.verdict for own, _ in judged], any(_refutes(*pair) for pair in judged))
+    return word
 
 
-def _reason(fits: Mapping[str, Fit], refuting: Sequence[Fit]) -> str:
-    """Return why, by the first study that refutes, else that is not SUPPORTED. Args: refuting: at one of k's level."""
-    short = [fit for fit in fits.values() if fit.verdict != "SUPPORTED"]
-    if not short:
-        return f"all {len(fits)} studies are SUPPORTED" if len(fits) > 1 else next(iter(fits.values())).reason
-    first = (refuting or short)[0]
+def _reason(fits: Mapping[str, Fit], refuting: Sequence[Fit], verdict: str) -> str:
+    """Return why: the counts, and the first study that refutes, else one that is not SUPPORTED.
+
+    What is vacuous comes last, unless it is why. Args: refuting: at one of k's level; verdict: of all.
+    """
+    empty = [fit for fit in fits.values() if fit.verdict == "VACUOUS"]
+    short = [fit for fit in fits.values() if fit.verdict not in ("SUPPORTED", "VACUOUS")]
+    counted = f"{len(fits) - len(short) - len(empty)} of {len(fits)} studies are SUPPORTED"
+    if verdict == "SUPPORTED" and len(fits) > 1:
+        return f"{counted} and {len(empty)} VACUOUS" if empty else f"all {len(fits)} studies are SUPPORTED"
+    order = [*empty, *fits.values()] if verdict == "VACUOUS" else [*refuting, *short, *empty, *fits.values()]
+    first = order[0]
     if len(fits) == 1:
         return first.reason
-    return f"{len(fits) - len(short)} of {len(fits)} studies are SUPPORTED; {first.fit}: {first.reason}"
+    aside = f" and {len(empty)} VACUOUS" if empty else ""
+    return f"{counted}{aside}; {first.fit}: {first.reason}"
 
 
 def perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, float]]:

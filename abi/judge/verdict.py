@@ -284,7 +284,9 @@ def _reason(decision: Decision, share: Share | None, gap: Resolvable) -> str:
 def _deciding(decision: Decision, gap: Resolvable) -> str:
     verdict, required = str(decision.verdict), [o for o in decision.own.tests if o.contrast.required]
     if verdict == "VACUOUS":
-        return "nothing to transfer: " + _figure(next(o for o in decision.vacuous if o.holds))
+        empty = next(o for o in decision.vacuous if o.holds)
+        threat = empty.contrast.id.startswith("vacuous.threat.")
+        return ("nothing threatened the module: " if threat else "nothing to transfer: ") + _figure(empty)
     if verdict == "REFUTED":
         item = next(r for r in decision.own.refutations if r.holds)
         return f"({item.id}) " + _figure(next(o for o in item.outcomes if o.holds))

@@ -209,9 +209,9 @@ class Workflow:
         """Return the manifest of the states of updated backbones on a text."""
         return f"{self.results}/updated_states/{update}/{stage}/{text}/{batch}.json"
 
-    def updated_modules(self, update: str, stage: str, text: str, batch: str) -> str:
-        """Return the manifest of the oracles trained on updated backbones."""
-        return f"{self.results}/updated_modules/{update}/{stage}/{text}/{batch}.json"
+    def updated_modules(self, update: str, stage: str, text: str, role: str, batch: str) -> str:
+        """Return the manifest of the native modules trained on updated backbones."""
+        return f"{self.results}/updated_modules/{update}/{stage}/{text}/{role}/{batch}.json"
 
     def update_spec(self, update: str, stage: str, batch: str) -> Plain:
         """What the updated backbones of a batch of seeds depend on."""
@@ -244,9 +244,9 @@ class Workflow:
         splits = ["train", "test"] if stage.startswith("held.") else ["test"]
         return WriteUpdatedStates.model_validate(own | {"splits": splits, "seeds": seeds_of(batch)}).plain()
 
-    def updated_module_spec(self, update: str, stage: str, text: str, batch: str) -> Plain:
-        """What the oracles of updated backbones depend on: the budget of every native module."""
-        own = self.module_spec(text, self.scale.updates[update].module, "oracle", batch)
+    def updated_module_spec(self, update: str, stage: str, text: str, role: str, batch: str) -> Plain:
+        """What the native modules of updated backbones depend on: the budget of every native module."""
+        own = self.module_spec(text, self.scale.updates[update].module, role, batch)
         return TrainUpdatedModules.model_validate(own | {"updated": f"{update}.{stage}"}).plain()
 
     # claims: their manifests, and what every verdict on evidence depends on

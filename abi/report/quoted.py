@@ -36,7 +36,7 @@ from abi.report.words import (
 )
 
 NOTHING = "No reference run of these claims is committed yet."
-SHOWN = ("efficacies", "locality", "points", "generation")
+SHOWN = ("doses", "largest-doses", "efficacies", "locality", "points", "generation")
 """Tables of results that documents show; the others stand in the report."""
 REFERENCE = ROOT / "results" / "reference"
 INSTRUMENT = "instrument"

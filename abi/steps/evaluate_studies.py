@@ -60,31 +60,36 @@ def studies(spec: AtlasEvidence | LawEvidence | UpdateEvidence, inputs: InputFil
 
 
 def updates(spec: UpdateEvidence, inputs: InputFiles, seed: int) -> Iterator[Scored]:
-    """Yield the scores of every arm of an update, a study per round and text, backbone by backbone.
+    """Yield the scores of every arm, a study per text and dose (an update, or a round of one), backbone by backbone.
 
     Agreement is measured on the held backbone alone, against the oracle trained on it.
     """
+    single = spec.kind == "update"
+    doses = [(update, number) for update in spec.updates for number in range(1, spec.rounds + 1)]
     for text in spec.texts:
         states = read_states(inputs[f"before_{text}"], "test")
         module, oracle = (module_of_seed(inputs[f"{role}_{text}"], seed, states) for role in ("source", "oracle"))
         arms = {RAW_BEFORE: None, BEFORE: module, BEFORE_OFF: with_net(module, None), ORACLE_BEFORE: oracle}
         before = plain(arms, states, read_head(inputs["head"], states), spec)
-        for number in range(1, spec.rounds + 1):
-            study = f"round{number}-{text}"
+        for update, number in doses:
+            study = f"{update}-{text}" if single else f"round{number}-{text}"
             renamed = [Score(one.scope, Key(study, one.key.arm), one.metric, one.values) for one in before]
             yield renamed, {"domain": states}
-            yield held(inputs, seed, module, study, spec)
-            free, free_head = updated(inputs, f"/free.{number}/", text, seed)
+            yield held(inputs, f"/{update}/held.{number}/", text, seed, module, study, spec)
+            free, free_head = updated(inputs, f"/{update}/free.{number}/", text, seed)
             arms = {RAW_FREE: None, ZERO_SHOT_FREE: module}
             yield plain(arms, free, free_head, spec, study), {"domain": free}
 
 
-def held(inputs: InputFiles, seed: int, module: AbiModule, study: str, spec: UpdateEvidence) -> Scored:
-    """Return the scores of all arms on the backbone whose update held the module's states."""
-    stage, text = study.split("-", 1)
-    place = f"/held.{stage.removeprefix('round')}/"
+def held(
+    inputs: InputFiles, place: str, text: str, seed: int, module: AbiModule, study: str, spec: UpdateEvidence
+) -> Scored:
+    """Return the scores of all arms on the backbone whose update held the module's states.
+
+    Args: place: `/<update>/held.<round>/`.
+    """
     states, head = updated(inputs, place, text, seed)
-    oracle = module_of_seed(having(inputs["oracles"], place, text), seed, states)
+    oracle = module_of_seed(having(inputs["oracles"], place, f"{text}/{ORACLE}"), seed, states)
     untrained = AbiModule(module.config, seed=derive_seed(UNTRAINED, seed)).requires_grad_(False)
     fresh = AbiModule(module.config, seed=derive_seed("placebo", RANDOM, seed, 0))
     arms: dict[str, ArmForm | None] = {

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.page_manifests import GenerationManifest, Sample
 from abi.models.attach import attach, generate
-from abi.models.backbone import Backbone, load_checked
+from abi.models.backbone import Backbone, Window, load_checked
 from abi.models.module import derive_seed
 from abi.models.saved import UpdatedBackbone, module_of_seed
 from abi.plan.specs.studies import GenerateText as Spec
@@ -46,9 +46,9 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
 
 def sample(backbone: Backbone, prompt: Tensor, seed: int, arm: Arm) -> Sample:
     """Return the greedy continuation of a prompt `[1, P]` with its figures."""
-    ids = generate(backbone, prompt, TOKENS)[0]
-    made = ids[-TOKENS:].tolist()
-    losses = token_losses(backbone, torch.cat([prompt[0], ids[-TOKENS:]]))[-TOKENS:]
+    ids = generate(backbone, prompt, TOKENS, least=TOKENS)[0]
+    made = ids.tolist()
+    losses = token_losses(backbone, prompt[0], ids)
     parts = losses.view(WINDOWS, -1).mean(1)
     grams = [tuple(made[i : i + 4]) for i in range(len(made) - 3)]
     return Sample(
@@ -61,10 +61,14 @@ def sample(backbone: Backbone, prompt: Tensor, seed: int, arm: Arm) -> Sample:
 
 
 @torch.no_grad()
-def token_losses(backbone: Backbone, ids: Tensor) -> Tensor:
-    """Return the CE in nats `[n - 1]` of every token after the first, under the backbone with what is attached."""
-    logits = backbone.model(input_ids=ids.unsqueeze(0), use_cache=False).logits[0, :-1]
-    return cross_entropy(logits.float(), ids[1:].long(), reduction="none")
+def token_losses(backbone: Backbone, prompt: Tensor, made: Tensor) -> Tensor:
+    """Return the CE in nats `[n]` of ids that were made after a prompt, under the backbone with what is attached.
+
+    Args: prompt: `[P]`, which an encoder-decoder encodes; made: `[n]`.
+    """
+    ids, length = torch.cat([prompt, made]).unsqueeze(0), len(prompt) + len(made)
+    logits = backbone.logits(ids, Window(length, len(prompt), 0))[0, -len(made) :]
+    return cross_entropy(logits.float(), made.long(), reduction="none")
 
 
 def mean_ratio(samples: list[Sample], arm: Arm) -> float:

@@ -1,4 +1,4 @@
-"""Step train_updated_modules: native modules (oracles), each beside its own seed's updated backbone."""
+"""Step train_updated_modules: native modules, each beside its own seed's updated backbone."""
 
 from pathlib import Path
 

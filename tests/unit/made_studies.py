@@ -34,7 +34,12 @@ def levels_of(claim_id, text):
     """Arm -> level of one study of a claim."""
     claim = STUDY.config.studies[claim_id]
     if claim.kind == "scaling_law":
-        return {"raw": 0.0, "oracle": 1.0, **{f"budget-{n}": 0.2 + 0.7 * min(1, n / 200) for n in BUDGETS}}
+        return {
+            "raw": 0.0,
+            "oracle": 1.0,
+            "second": 0.7,
+            **{f"budget-{n}": 0.2 + 0.7 * min(1, n / 200) for n in BUDGETS},
+        }
     if claim.kind != "atlas":
         return LEVELS
     arms = {
@@ -82,6 +87,7 @@ def evidence(claim_id, levels=None, groups=32):
         share = frame["metric"].isin(("top1", "top5"))
         frame = frame.assign(fit=study, value=frame["value"].where(~share, frame["value"].clip(upper=1.0)))
         if claim.kind == "scaling_law":
+            frame = frame.replace({"arm": {"second": "reference"}})  # measured like any arm, against the oracle
             one = frame[(frame["arm"] == "raw") & (frame["metric"] == "top5")]
             frame = pd.concat([frame, one.assign(arm="margin", metric="top5_margin", value=0.001 * (i + 1))])
         frames.append(frame)
@@ -98,7 +104,7 @@ def write_manifests(claim_id):
             batch, parts = path.stem, path.parts[2:]
             if parts[0] in ("modules", "updated_modules"):
                 made = parts[0] == "modules"
-                spec = STUDY.module_spec(*parts[2:5], batch) if made else STUDY.updated_module_spec(*parts[1:4], batch)
+                spec = STUDY.module_spec(*parts[2:5], batch) if made else STUDY.updated_module_spec(*parts[1:5], batch)
                 entries = [
                     {"seed": seed, "folder": "m", "sha256": SHA, "domain_sha256": SHA, "steps": 3, "final_loss": 0.5,
                      "elapsed_s": 2.5, "n_parameters": 11} for seed in seeds_of(batch)

@@ -171,15 +171,16 @@ class World:
             running = job("write_updated_states", self.study.updated_states_spec(update, stage, text, batch), inputs)
             write_updated_states.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
 
-    def updated_modules(self, update, stage, text, batch):
+    def updated_modules(self, update, stage, text, role, batch):
         self.updated_states(update, stage, text, batch)
-        if self.once("updated_modules", update, stage, text, batch):
+        if self.once("updated_modules", update, stage, text, role, batch):
             inputs = {
                 "states": self.study.updated_states(update, stage, text, batch),
                 "updated": self.study.updated(update, stage, batch),
             }
-            path = self.study.updated_modules(update, stage, text, batch)
-            running = job("train_updated_modules", self.study.updated_module_spec(update, stage, text, batch), inputs)
+            path = self.study.updated_modules(update, stage, text, role, batch)
+            spec = self.study.updated_module_spec(update, stage, text, role, batch)
+            running = job("train_updated_modules", spec, inputs)
             train_updated_modules.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
 
     def before_evidence(self, claim_id):
@@ -195,7 +196,8 @@ class World:
                     for text in claim.texts:
                         self.updated_states(update, stage, text, batch)
                         if stage.startswith("held."):
-                            self.updated_modules(update, stage, text, batch)
+                            for role in self.study.of(claim_id).roles:
+                                self.updated_modules(update, stage, text, role, batch)
 
     def evidence(self, claim_id):
         if not self.once("evidence", claim_id):

@@ -240,7 +240,7 @@ spec = JudgeStudy.model_validate(study.of("t5_drift").verdict_spec())
 assert spec.claim.kind == "drift" and spec.claim.texts == ["python"] and spec.plain() == study.of("t5_drift").verdict_spec()
 assert study.of("t5_drift").evidence_input("1-3") == study.of("t5_update").evidence_input("1-3")
 assert study.result_file("t5_drift") == "results/tiny/t5_drift.json"
-assert judged_kinds()["drift"].studies(spec.claim, 1) == ["round1-python"]
+assert judged_kinds()["drift"].studies(spec.claim, 1)[0] == "t5_large_general-python"
 print(code_digest("abi/steps/judge_study.py"))
 """
 

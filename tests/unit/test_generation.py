@@ -7,6 +7,8 @@ from small_models import small
 from abi.models.attach import attach, generate
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.tokenizers import continuation, encode
+from abi.steps import generate_text
+from abi.steps.generate_text import sample, token_losses
 
 PROMPTS = ["def state_loss(model):", "    return token", "# the norm of a batch of windows and rates"]
 
@@ -47,6 +49,27 @@ def test_settings_that_a_model_brings_along_do_not_act(either, settings, tempera
     found = generate(either, ids, 8, temperature=temperature, seed=3)
     assert torch.equal(found, plain)
     assert either.model.generation_config.to_dict() == before
+
+
+def test_a_text_of_a_claim_is_as_long_as_asked_and_its_losses_are_those_of_the_model(either, monkeypatch):
+    monkeypatch.setattr(generate_text, "TOKENS", 40)
+    either.model.generation_config.eos_token_id = int(generate(either, either.sample(6), 8)[0, 2])
+    prompt = either.sample(6)
+    found = sample(either, prompt, 1, "plain")
+    made = generate(either, prompt, 40, least=40)
+    assert made.shape == (1, 40)
+    assert found.text == either.tokenizer.decode(made[0])
+    own = {"input_ids": torch.cat([prompt, made], 1)}
+    if either.is_encoder_decoder:
+        begun = torch.cat([torch.tensor([[either.start_id]]), made[:, :-1]], 1)
+        own = {"input_ids": prompt, "decoder_input_ids": begun}
+    with torch.no_grad():
+        logits = either.model(**own).logits[0]
+    logits = logits if either.is_encoder_decoder else logits[len(prompt[0]) - 1 : -1]
+    by_hand = -torch.log_softmax(logits.double(), -1)[torch.arange(40), made[0]]
+    torch.testing.assert_close(token_losses(either, prompt[0], made[0]), by_hand.float(), rtol=1e-4, atol=1e-4)
+    last, first = by_hand[-10:].mean(), by_hand[:10].mean()
+    assert found.ratio == pytest.approx(float((last - first).exp()), rel=1e-3)
 
 
 def test_the_models_own_end_of_text_still_ends(either):

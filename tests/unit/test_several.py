@@ -4,24 +4,38 @@ import functools
 import itertools
 import json
 import math
+import random
 
+import numpy as np
 import pandas as pd
 import pytest
 from evidence_rows import CRITERIA, NUMBERS, ROOT, THRESHOLDS, rows
+from scipy import stats
 
 from abi.base.errors import EvidenceError
 from abi.base.names import VERDICTS
 from abi.judge.fits import Ratio
-from abi.judge.kinds import OfStudies, StudiesGiven, atlas, kind_of, scaling_law
+from abi.judge.kinds import StudiesGiven, atlas, scaling_law
 from abi.judge.kinds import update as updates
 from abi.judge.kinds.atlas import atlas_plan, atlas_roles, locality
 from abi.judge.kinds.scaling_law import arm_means, meets
-from abi.judge.kinds.update import bounds, efficacies, efficacy_table, round_curves, update_checks, update_plan
-from abi.judge.results import ClaimFacts, level_of_one, of_several
+from abi.judge.kinds.update import (
+    bounds,
+    dose_table,
+    doses_of,
+    efficacies,
+    efficacy_table,
+    largest_table,
+    round_curves,
+    update_checks,
+    update_plan,
+)
+from abi.judge.results import ClaimFacts, StudyResult, level_of_one, of_doses, of_several
 from abi.judge.studies import check, judge_studies, perplexities
 from abi.judge.tables import fit_tables, validate
 from abi.judge.verdict import judge
 from abi.plan.specs.judge import JudgeStudy
+from abi.plan.specs.studies import UpdateSection
 
 RECORD = ROOT / "config/record/published_results"
 ZERO_SHOT = {
@@ -39,7 +53,8 @@ def claim_of(kind, **facts):
     return ClaimFacts.model_validate({**about, "kind": kind, **facts})
 
 
-UPDATE_CLAIM = claim_of("update", texts=["a"])
+SUCCESSION_CLAIM = claim_of("succession", update="u", texts=["a"])
+UPDATE_CLAIM = claim_of("update", updates=["u", "v", "w"], texts=["a"])
 ATLAS_CLAIM = claim_of("atlas", texts=["a", "b", "c"])
 ROLES = atlas_roles(["b", "c"])
 
@@ -70,7 +85,7 @@ def given(frame, claim, studies, strict, **options):
 
 
 def judged(frame, claim, studies, strict):
-    return judge_studies(given(frame, claim, studies, strict), kind_of(claim.kind, OfStudies).asked)
+    return judge_studies(given(frame, claim, studies, strict))
 
 
 def holding(record):
@@ -92,7 +107,7 @@ def test_a_module_as_good_as_the_oracle_and_better_than_free_and_random_is_suppo
 
 
 def test_a_third_of_the_way_is_refuted_by_u():
-    record = update({"zero-shot": 1 / 3, "zero-shot-free": 0.1, "random": 0.0})
+    record = update({"zero-shot": 1 / 3, "zero-shot-free": 0.1, "random": 0.0, "random-net": 0.0})
     assert (record.verdict, holding(record)) == ("REFUTED", ["u"])
     assert record.reason.startswith("(u) u.efficacy.bits_per_byte: zero-shot - 0.5 oracle - 0.5 raw = -")
 
@@ -104,17 +119,17 @@ def test_half_of_the_way_is_neither():
 
 
 def test_a_module_as_good_without_the_term_is_not_supported():
-    record = update({"zero-shot-free": 0.95})
+    record = update({"zero-shot": 0.8, "zero-shot-free": 0.8})
     assert record.verdict == "INCONCLUSIVE"
     assert record.reason.startswith("test 4.attribution.bits_per_byte.zero-shot-free")
 
 
-@pytest.mark.parametrize("better", ["zero-shot-free", "random"])
+@pytest.mark.parametrize("better", ["zero-shot-free", "random", "random-net"])
 def test_a_module_worse_than_a_control_is_refuted_by_g(better):
-    record = update({better: 1.2})
+    record = update({"zero-shot": 0.75, better: 1.0 if better == "random-net" else 0.85})
     assert (record.verdict, holding(record)) == ("REFUTED", ["g"])
     item = next(item for item in record.refutations if item.id == "g")
-    assert item.level == pytest.approx(0.975)
+    assert item.level == pytest.approx(1 - 0.05 / 3)
     assert [c.id.rpartition(".")[2] for c in item.contrasts if c.holds] == [better]
 
 
@@ -136,10 +151,10 @@ def test_a_hundredth_of_room_is_vacuous_though_shown():
     assert record.verdict == "VACUOUS"
 
 
-def test_the_net_and_the_drift_are_reported_and_decide_nothing():
-    record = update({"random-net": 0.95, "zero-shot-off": 0.95, "before": 1.2})
+def test_the_interface_alone_the_drift_and_the_dose_without_the_term_are_reported_and_decide_nothing():
+    record = update({"zero-shot-off": 0.95, "before": 1.2, "zero-shot-free": 0.4})
     beside = {t.id: t for t in record.tests if not t.required}
-    assert set(beside) == {"u.drift.before", "u.net.zero-shot-off", "u.net.random-net"}
+    assert set(beside) == {"u.drift.before", "u.net.zero-shot-off", "u.without.bits_per_byte"}
     assert not any(test.passed for test in beside.values())
     assert record.verdict == "SUPPORTED"
 
@@ -231,31 +246,24 @@ def test_a_refutation_that_does_not_hold_at_the_level_of_one_of_k_leaves_it_open
         seed += 1
     frame = pd.concat([evidence({**ZERO_SHOT, **levels}, seed=seed), evidence(ZERO_SHOT, "round2-a", seed=1)])
     two = judged(frame, UPDATE_CLAIM, ["round1-a", "round2-a"], 0.99)
-    one = judged(frame, UPDATE_CLAIM, ["round1-a"], 0.99)
     assert two.fits["round1-a"].verdict == "REFUTED"
-    assert (two.verdict, one.verdict) == ("INCONCLUSIVE", "REFUTED")
+    assert two.verdict == "INCONCLUSIVE"
 
 
 def test_one_open_study_leaves_the_claim_open_and_is_named():
-    found = several({}, {"zero-shot-free": 0.95})
+    found = several({}, {"zero-shot": 0.8, "zero-shot-free": 0.8})
     assert found.verdict == "INCONCLUSIVE"
     assert found.reason.startswith("1 of 2 studies are SUPPORTED; round2-a: test 4.attribution")
 
 
-def test_a_claim_is_vacuous_only_if_every_study_is():
-    empty = {"oracle": 0.0}
-    assert several(empty, empty, noise=0.005).verdict == "VACUOUS"
-    assert several({}, empty, noise=0.005).verdict == "INCONCLUSIVE"
-
-
 def test_a_strict_level_can_only_take_support_away():
     weak = {"zero-shot": 0.7, "zero-shot-free": 0.0, "random": 0.0}
-    found = several(weak, noise=0.05, strict=1 - 1e-8)
+    found = several(weak, weak, noise=0.05, strict=1 - 1e-8)
     assert (found.verdict, found.verdict_at_strict_level) == ("SUPPORTED", "INCONCLUSIVE")
 
 
 def test_published_criteria_stand_beside_every_study():
-    met = several({}).fits["round1-a"].published_criteria
+    met = several({}, {}).fits["round1-a"].published_criteria
     assert met.sentence == "published criteria met by: zero-shot yes; control arms 0 of 4"
     assert met.controls == ["raw", "random", "random-net", "zero-shot-off"]
 
@@ -267,10 +275,152 @@ def test_studies_are_named_by_round_and_text_by_text_or_by_update_and_text():
         "round2-a",
         "round2-b",
     ]
-    assert updates.studies(UPDATE_CLAIM, 1) == ["round1-a"]
+    assert updates.studies(UPDATE_CLAIM, 1) == ["u-a", "v-a", "w-a"]
     assert atlas.studies(ATLAS_CLAIM, 1) == ["a", "b", "c"]
     law = claim_of("scaling_law", updates=["u", "v"], texts=["a", "b"])
     assert scaling_law.studies(law, 1) == ["u-a", "u-b", "v-a", "v-b"]
+
+
+# doses
+
+
+def naive_word(rows_of_dose, keeps=0.9, half=0.5):
+    """The rule of one dose written once more, from rows alone: tables of bits per byte, turned, and their intervals."""
+    own = rows_of_dose[rows_of_dose["metric"] == "bits_per_byte"]
+    table = {
+        arm: -part.pivot_table(index="group", columns="seed", values="value").to_numpy()
+        for arm, part in own.groupby("arm")
+    }
+
+    def ends(x, level=0.95):
+        (d, s), m = x.shape, x.mean()
+        r, c = x.mean(1), x.mean(0)
+        msd, mss = s * r.var(ddof=1), d * c.var(ddof=1)
+        mse = ((x - r[:, None] - c[None, :] + m) ** 2).sum() / ((d - 1) * (s - 1))
+        t = [stats.t.ppf((1 + level) / 2, n - 1) for n in (d, s)]
+        h = math.sqrt((t[0] ** 2 * msd + t[1] ** 2 * max(mss - mse, 0)) / (d * s))
+        return m - h, m + h
+
+    raw, oracle, moved, free = (table[arm] for arm in ("raw", "oracle", "zero-shot", "zero-shot-free"))
+    others = [table[arm] for arm in ("zero-shot-free", "random", "random-net")]
+    way, kept = oracle - raw, moved - raw - half * (oracle - raw)
+    if ends(way)[1] <= 0.01 * -raw.mean() or ends((free - raw) - keeps * way)[0] > 0:
+        return "VACUOUS"
+    if ends(kept)[1] < 0 or ends(moved - raw)[1] <= 0 or any(ends(moved - q, 1 - 0.05 / 3)[1] <= 0 for q in others):
+        return "REFUTED"
+    needed = [way, kept, moved - raw, *(moved - q for q in others)]
+    return "SUPPORTED" if all(ends(x)[0] > 0 for x in needed) else "INCONCLUSIVE"
+
+
+def naive_claim(words, refuted_at_one_of_k):
+    """The rule of a ladder written once more. Args: words: of the doses; the other: whether each refutes so."""
+    threatened = [i for i, word in enumerate(words) if word != "VACUOUS"]
+    if len(threatened) < 2:
+        return "VACUOUS"
+    if any(refuted_at_one_of_k[i] for i in threatened):
+        return "REFUTED"
+    return "SUPPORTED" if all(words[i] == "SUPPORTED" for i in threatened) else "INCONCLUSIVE"
+
+
+def test_a_dose_is_judged_as_a_naive_reading_of_the_rule_has_it():
+    draw, seen = random.Random(1), []
+    for i in range(60):
+        level = draw.uniform(0.3, 1.05)
+        own = {
+            "zero-shot": level,
+            "zero-shot-free": draw.choice([level - 0.2, level, 0.97]),
+            "noise": draw.choice([0.01, 0.2]),
+        }
+        own |= {"oracle": draw.choice([1.0, 1.0, 1.0, 0.0]), "random-net": draw.choice([0.1, 0.1, level])}
+        noise = own.pop("noise")
+        frame = evidence({**ZERO_SHOT, **own}, seed=i, noise=noise)
+        seen.append(
+            judge(fit_tables(frame, fit="round1-a", criteria=CRITERIA), update_plan(CRITERIA), CRITERIA).verdict
+        )
+        assert seen[-1] == naive_word(frame), (i, own)
+    assert set(seen) == {"SUPPORTED", "REFUTED", "VACUOUS", "INCONCLUSIVE"}
+
+
+def test_a_ladder_is_judged_as_a_naive_reading_of_the_rule_has_it():
+    seen = set()
+    for n in (1, 2, 3, 4):
+        for words in itertools.product(VERDICTS, repeat=n):
+            for at_one_of_k in itertools.product((False, True), repeat=n):
+                refuted = any(at and word != "VACUOUS" for word, at in zip(words, at_one_of_k, strict=True))
+                seen.add(of_doses(words, refuted))
+                assert of_doses(words, refuted) == naive_claim(words, at_one_of_k)
+    assert seen == {"SUPPORTED", "REFUTED", "VACUOUS", "INCONCLUSIVE"}
+
+
+UNTHREATENED = {"zero-shot-free": 0.97}
+
+
+@pytest.mark.parametrize(
+    ("levels", "word", "reason"),
+    [
+        (({}, {}, UNTHREATENED), "SUPPORTED", "2 of 3 studies are SUPPORTED and 1 VACUOUS"),
+        (({}, UNTHREATENED, UNTHREATENED), "VACUOUS", "1 of 3 studies are SUPPORTED and 2 VACUOUS; round2-a: nothing threatened the module: "),
+        (({"oracle": 0.0}, {"oracle": 0.0}), "VACUOUS", "0 of 2 studies are SUPPORTED and 2 VACUOUS; round1-a: nothing to transfer: "),
+        ((UNTHREATENED, {}, {"zero-shot": 0.2, "zero-shot-free": 0.0}), "REFUTED", "1 of 3 studies are SUPPORTED and 1 VACUOUS; round3-a: (u) "),
+        ((UNTHREATENED, {}, {"zero-shot": 0.5, "zero-shot-free": 0.0}), "INCONCLUSIVE", "1 of 3 studies are SUPPORTED and 1 VACUOUS; round3-a: test u.efficacy"),
+    ],
+)  # fmt: skip
+def test_a_ladder_counts_the_doses_that_threatened_the_module(levels, word, reason):
+    found = several(*({"random": 0.0} | own for own in levels), noise=0.005)
+    assert found.verdict == word
+    assert found.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(("kept", "word"), [(0.85, "SUPPORTED"), (0.9, "SUPPORTED"), (0.95, "VACUOUS")])
+def test_a_dose_is_vacuous_above_nine_tenths_without_the_term(kept, word):
+    record = update({"zero-shot": 1.05, "zero-shot-free": kept}, noise=0.005)
+    assert record.verdict == word
+
+
+def section(steps, rate, text="general"):
+    phases = {"batch": 8, "phases": [{"steps": steps, "lr": rate}]}
+    about = {"backbone": "b", "text": text, "holds": ["a"], "module": "standard", "rounds": 3, "trains": "all"}
+    return UpdateSection.model_validate({**about, "stability": 1.0, "training": phases})
+
+
+def laddered(*levels):
+    """Doses u, v on general text and w on sql, measured on text a, with what the tables say of them."""
+    sections = {"u": section(100, 1e-3), "v": section(100, 1e-2), "w": section(25, 1e-3, "sql")}
+    names = updates.studies(UPDATE_CLAIM, 1)
+    frame = pd.concat(
+        [
+            evidence({**ZERO_SHOT, **own}, name, seed=i, noise=0.005)
+            for i, (name, own) in enumerate(zip(names, levels, strict=True))
+        ]
+    )
+    fits = judged(frame, UPDATE_CLAIM, names, 0.99).fits
+    doses = doses_of(UPDATE_CLAIM, JudgeStudy.model_construct(updates=sections, rounds=1))
+    return fits, doses, dose_table(doses, fits).rows, largest_table(doses, fits).rows
+
+
+def test_the_table_of_doses_says_how_strong_each_was_and_what_was_kept():
+    fits, _, rows, _ = laddered({}, {"zero-shot-free": 0.3}, {"zero-shot": 0.3, "zero-shot-free": 0.1})
+    assert [row[:5] for row in rows] == [
+        ["u-a", "general", 100, 1e-2 / 10, "a"], ["v-a", "general", 100, 1e-2, "a"], ["w-a", "sql", 25, 1e-3, "a"],
+    ]  # fmt: skip
+    closures = [fits[row[0]].gap_closures for row in rows]
+    assert [row[5:7] for row in rows] == [[c["zero-shot"].estimate, c["zero-shot-free"].estimate] for c in closures]
+    assert [row[7] for row in rows] == ["yes", "yes", "no"]
+    assert [row[8:] for row in rows] == [["no", "SUPPORTED"], ["no", "SUPPORTED"], ["no", "REFUTED"]]
+
+
+def test_the_largest_dose_survived_is_named_for_every_text_with_the_term_and_without():
+    *_, rows = laddered({"zero-shot-free": 0.7}, {"zero-shot-free": 0.3}, {"zero-shot": 0.3, "zero-shot-free": 0.1})
+    assert rows == [
+        ["general", "a", "v-a", 100, 1e-2, "u-a", 100, 1e-3],
+        ["sql", "a", None, None, None, None, None, None],
+    ]
+
+
+def test_every_round_of_a_succession_is_a_dose_of_its_steps_so_far():
+    spec = JudgeStudy.model_construct(updates={"u": section(100, 1e-3)}, rounds=3)
+    found = doses_of(SUCCESSION_CLAIM, spec)
+    assert [(dose.study, dose.steps) for dose in found] == [("round1-a", 100), ("round2-a", 200), ("round3-a", 300)]
 
 
 # the original's efficacies
@@ -501,25 +651,77 @@ def test_an_atlas_says_which_domain_meets_the_published_thresholds():
 
 def law_rows(study, levels, margin):
     frame = evidence({"raw": 0.0, "oracle": 1.0, **levels}, study, noise=0.001)
+    frame = frame.replace({"arm": {"second": "reference"}})  # measured like any arm, against the oracle
     one = frame[(frame.metric == "top5") & (frame["arm"] == "raw")]
     return pd.concat([frame, one.assign(arm="margin", metric="top5_margin", value=margin)])
 
 
-def test_a_floor_is_the_first_budget_that_meets_all_four_thresholds():
+def naive_floor(budgets, js, between, share):
+    """The rule of the floor written once more, as a loop."""
+    for budget, reached in zip(budgets, js, strict=True):
+        if js[0] - between <= 0 or (js[0] - reached) / (js[0] - between) >= share:
+            return budget
+    return None
+
+
+def courses(n=300):
+    draw = np.random.default_rng(7)
+    for _ in range(n):
+        js = draw.uniform(0.05, 0.5, 6)
+        yield scaling_law.Course([0, 4, 8, 16, 32, 64], list(js), float(draw.uniform(0.01, 0.5)), None)
+
+
+def test_a_floor_is_that_of_a_naive_loop():
+    seen = set()
+    for course in courses():
+        for share in (0.5, 0.9, 0.99):
+            floor = course.floor(share)
+            assert floor == naive_floor(course.budgets, course.js, course.between_oracles, share)
+            seen.add(floor)
+    assert seen == {None, 0, 4, 8, 16, 32, 64}
+
+
+def test_a_floor_never_falls_as_more_of_the_way_is_asked():
+    for course in courses():
+        floors = [course.floor(share / 20) for share in range(1, 20)]
+        known = [math.inf if floor is None else floor for floor in floors]
+        assert known == sorted(known)
+
+
+def test_a_module_as_near_as_two_oracles_needs_no_step():
+    assert scaling_law.Course([0, 4], [0.1, 0.05], 0.1, None).floor(0.9) == 0
+    assert scaling_law.Course([0, 4], [0.1, 0.05], 0.2, None).floor(0.9) == 0
+    assert scaling_law.Course([0, 4], [0.2, 0.2], 0.1, None).floor(0.9) is None
+
+
+def test_a_law_finds_floors_by_both_rules_and_judges_a_stored_file_by_its_own_curves():
     claim = claim_of("scaling_law", updates=["u", "v"], texts=["a", "b"])
     ways = {"u-a": (0.2, 0.95, 0.97), "u-b": (0.2, 0.5, 0.95), "v-a": (0.95, 0.2, 0.95), "v-b": (0.1, 0.2, 0.3)}
     frames = [
-        law_rows(study, {f"budget-{n}": level for n, level in zip((0, 25, 50), levels, strict=True)}, 0.01)
+        law_rows(
+            study,
+            {"second": 0.7, **{f"budget-{n}": level for n, level in zip((0, 25, 50), levels, strict=True)}},
+            0.01,
+        )
         for study, levels in ways.items()
     ]
-    read = {"widths": {"u": 64, "v": 128}, "budgets": [0, 25, 50]}
-    parts = scaling_law.judge(given(pd.concat(frames), claim, list(ways), 0.99, **read))
-    floors = {row[0]: row[3] for row in parts.tables[0].rows}
-    assert floors == {"u-a": 25, "u-b": 50, "v-a": 0, "v-b": None}
+    read = {"widths": {"u": 64, "v": 128}, "budgets": [0, 25, 50], "rounds": 1}
+    of = given(pd.concat(frames), claim, list(ways), 0.99, **read)
+    parts = scaling_law.judge(of)
+    rows = {row[0]: row for row in parts.tables[0].rows}
+    assert {name: row[4] for name, row in rows.items()} == {"u-a": 25, "u-b": 50, "v-a": 0, "v-b": None}
+    assert {name: row[3] for name, row in rows.items()} == {"u-a": 25, "u-b": 50, "v-a": 0, "v-b": None}
     assert [row[1] for row in parts.tables[0].rows] == [64, 64, 128, 128]
     assert (parts.law.n_points, parts.law.n_used) == (4, 3)
     assert parts.verdict == parts.verdict_at_strict_level == "INCONCLUSIVE"
-    assert all(line.x == [0.0, 25.0, 50.0] for line in parts.curves[0].series)
+    [curve] = parts.curves
+    assert all(line.x == [0.0, 25.0, 50.0] for line in curve.series)
+    assert [[line.y[0], line.y[-1]] for line in curve.series] == [[row[5], row[7]] for row in rows.values()]
+    stored = StudyResult.model_construct(claim=claim, tables=parts.tables, curves=parts.curves)
+    again = scaling_law.again(stored, of.spec, 0.99)
+    assert (again.law, again.tables, again.curves) == (parts.law, parts.tables, parts.curves)
+    curve.series[0].y[1] = curve.series[0].y[0]
+    assert scaling_law.again(stored, of.spec, 0.99).tables[0].rows[0][3] == 50
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from abi.plan.config import load
 from abi.plan.workflow import Workflow, seeds_of
 
 ROOT = Path(__file__).parents[2]
+LAW_OF_MEDIUM = ("gpt2_medium_general", "gpt2_medium_general_fast")
 UPDATES = ("t5_update", "gpt2_update", "succession", "calibration_scaling")
 
 
@@ -78,7 +79,8 @@ def test_stages_are_both_ways_of_every_round_and_one_of_a_scaling_law(study):
 def test_paths_name_update_stage_text_and_batch(study):
     assert study.updated("u", "held.1", "1-3") == "results/tiny/updates/u/held.1/1-3.json"
     assert study.updated_states("u", "free.2", "t", "1-3") == "results/tiny/updated_states/u/free.2/t/1-3.json"
-    assert study.updated_modules("u", "held.1", "t", "1-3") == "results/tiny/updated_modules/u/held.1/t/1-3.json"
+    wanted = "results/tiny/updated_modules/u/held.1/t/oracle/1-3.json"
+    assert study.updated_modules("u", "held.1", "t", "oracle", "1-3") == wanted
     assert study.result_file("t5_update") == "results/tiny/cross_arch_t5_succession_results.json"
 
 
@@ -117,7 +119,7 @@ def test_module_seeds_count_the_claims_made_of_several_studies(root):
 def test_a_free_stage_reads_no_module_and_a_held_one_those_it_holds(study):
     free, held = (study.update_input("gpt2_medium_general", stage, "1-3") for stage in ("free.1", "held.1"))
     assert not [path for path in paths_of(free) if "/modules/" in path]
-    assert {key for key in held if key.startswith("source_")} == {"source_python", "source_markdown", "source_sql"}
+    assert {key for key in held if key.startswith("source_")} == {"source_python", "source_markdown"}
     assert study.update_spec("gpt2_medium_general", "free.1", "1-3")["holds"] == []
     assert study.update_spec("gpt2_medium_general", "free.1", "1-3")["stability"] == 0.0
     assert study.update_spec("gpt2_medium_general", "held.1", "1-3")["stability"] == 1.0
@@ -136,20 +138,21 @@ def test_a_round_begins_with_the_same_way_of_the_round_before(study):
         assert before == study.updated("gpt2_medium_general", f"{way}.2", "1-3")
 
 
-def test_no_oracle_and_no_domain_text_enters_an_update(study):
+def test_no_oracle_and_no_text_but_its_own_enters_an_update(study):
     for update in study.scale.updates:
         for stage in ("held.1", "free.1"):
             paths = paths_of(study.update_input(update, stage, "1-3"))
             assert not [
                 path for path in paths if "/oracle/" in path or "/reference/" in path or "updated_modules" in path
             ]
-            assert {path for path in paths if "/corpus/" in path} == set(study.text_files("general").values())
+            own = set(study.text_files(study.scale.updates[update].text).values())
+            assert {path for path in paths if "/corpus/" in path} == own
 
 
 def test_claims_that_share_an_update_share_its_files(study):
     one, other = (set(study.of(claim).evidence_input("1-3")["updates"]) for claim in ("gpt2_update", "succession"))
-    assert one < other
-    assert {study.updated("gpt2_medium_general", "held.1", "1-3")} == set(
+    assert one & other == {study.updated("gpt2_medium_general", f"{way}.1", "1-3") for way in ("held", "free")}
+    assert {study.updated(update, "held.1", "1-3") for update in LAW_OF_MEDIUM} == set(
         study.of("calibration_scaling").evidence_input("1-1")["updates"]
     ) & one
 
@@ -157,12 +160,15 @@ def test_claims_that_share_an_update_share_its_files(study):
 def test_a_scaling_law_has_no_free_stage(study):
     inputs = study.of("calibration_scaling").evidence_input("1-1")
     assert not [path for path in paths_of(inputs) if "/free." in path]
-    assert len(inputs["updates"]) == 3
-    assert len(inputs["states"]) == len(inputs["oracles"]) == 9
+    assert len(inputs["updates"]) == 6
+    assert len(inputs["states"]) == 12
+    assert len(inputs["oracles"]) == 24
+    assert {Path(path).parent.name for path in inputs["oracles"]} == {"oracle", "reference"}
     assert {key for key in inputs if key.startswith("source_")} == {
         f"source_{text}_{update}"
-        for text in ("python", "markdown", "sql")
-        for update in ("gpt2_general", "gpt2_medium_general", "gpt2_large_general")
+        for text in ("python", "markdown")
+        for backbone in ("gpt2", "gpt2_medium", "gpt2_large")
+        for update in (f"{backbone}_general", f"{backbone}_general_fast")
     }
 
 
@@ -182,8 +188,11 @@ CLAIM_EDITS = {
         lambda c: c["claims"]["t5_update"].update(statement="Another statement of the same claim."),
         "t5_update",
     ),
-    "texts of the succession": (lambda c: c["claims"]["succession"].update(texts=["python", "sql"]), "succession"),
-    "texts of the law": (lambda c: c["claims"]["calibration_scaling"].update(texts=["python"]), "calibration_scaling"),
+    "texts of the succession": (lambda c: c["claims"]["succession"].update(texts=["markdown"]), "succession"),
+    "texts of the law": (
+        lambda c: c["claims"]["calibration_scaling"].update(texts=["markdown", "python"]),
+        "calibration_scaling",
+    ),
     "mixture of the atlas": (lambda c: c["claims"]["domain_atlas"].pop("mixture"), "domain_atlas"),
 }
 
@@ -206,10 +215,16 @@ def test_an_edit_of_one_update_changes_what_is_made_of_it_only(study, root):
     assert found == {study.updated(update, "held.1", "1-3"), study.result_file("t5_update")}
 
 
+def hold(scale, text):
+    for update in scale["updates"].values():
+        if update["backbone"] == "gpt2_medium":
+            update["holds"].append(text)
+
+
 def test_a_text_whose_name_has_an_underscore_keeps_its_modules(root):
     def rename(scale):
         scale["texts"]["python_code"] = scale["texts"]["python"]
-        scale["updates"]["gpt2_medium_general"]["holds"].append("python_code")
+        hold(scale, "python_code")
 
     edit(root, "scales/tiny.yaml", rename)
     study = edited(root, "claims.yaml", lambda c: c["claims"]["gpt2_update"].update(texts=["python_code"]))
@@ -219,9 +234,9 @@ def test_a_text_whose_name_has_an_underscore_keeps_its_modules(root):
 
 
 STUDY_FAULTS = {
-    "unknown update": (lambda c: c["t5_update"].update(update="t5_large_genral"), "did you mean 't5_large_general'?"),
+    "unknown update": (lambda c: c["t5_update"]["updates"].append("t5_large_genral"), "did you mean 't5_large_general'?"),
     "unknown update of a law": (lambda c: c["calibration_scaling"]["updates"].append("gpt3_general"), "is not an update of scale tiny"),
-    "text not held": (lambda c: c["t5_update"].update(texts=["sql"]), "'sql' is not a text that update t5_large_general"),
+    "text not held": (lambda c: c["succession"].update(texts=["sql"]), "'sql' is not a text that update gpt2_medium_general"),
     "unknown text": (lambda c: c["succession"].update(texts=["pyton"]), "did you mean 'python'?"),
     "fit without budgets": (lambda c: c["calibration_scaling"].update(calibrated_by="ce"), "calibrated_by: 'ce' should be 'kd'"),
     "shared text not in the atlas": (
@@ -234,6 +249,24 @@ STUDY_FAULTS = {
     ),
     "unknown backbone of an atlas": (lambda c: c["domain_atlas"].update(backbone="gpt3"), "is not a backbone of scale tiny"),
     "module an atlas cannot have": (lambda c: c["domain_atlas"].update(module="wide"), "does not store"),
+    "one dose": (lambda c: c["t5_update"].update(updates=["t5_large_general"]), "t5_update.updates: one dose is no ladder; give two or more"),
+    "doses of two backbones": (
+        lambda c: c["t5_update"]["updates"].append("gpt2_general_fast"),
+        "t5_update.updates: are of several backbones or module shapes; give those of one",
+    ),
+    "doses that do not ascend": (
+        lambda c: c["gpt2_update"]["updates"].reverse(),
+        "gpt2_update.updates: steps x rates on sql, general do not ascend; put the least dose first",
+    ),
+    "succession of one round": (
+        lambda c: c["succession"].update(update="gpt2_medium_sql"),
+        "succession.update: gpt2_medium_sql has one round; a succession needs two or more",
+    ),
+    "law of few points": (
+        lambda c: c["calibration_scaling"].update(texts=["python"]),
+        "calibration_scaling: 6 points are too few for a law; 12 are needed, add updates or texts",
+    ),
+    "text after a succession": (lambda c: c["succession"].update(generation=True), "kind succession has no 'generation'"),
     "update without texts": (lambda c: c["t5_update"].pop("texts"), "kind update needs 'texts'"),
     "regimes of an update": (lambda c: c["t5_update"].update(regimes=["few-shot"]), "kind update has no 'regimes'"),
 }  # fmt: skip
@@ -269,6 +302,13 @@ def sentence(root):
 def test_a_faulty_claim_of_several_studies_is_one_sentence(root, fault):
     change, words = STUDY_FAULTS[fault]
     edit(root, "claims.yaml", lambda c: change(c["claims"]))
+    assert words in sentence(root)
+
+
+def test_an_update_on_the_text_that_is_measured_is_no_dose(root):
+    edit(root, "scales/tiny.yaml", lambda scale: hold(scale, "sql"))
+    edit(root, "claims.yaml", lambda c: c["claims"]["gpt2_update"].update(texts=["python", "sql"]))
+    words = "claims.gpt2_update.updates: 'sql' is measured and is no new domain; update on another text"
     assert words in sentence(root)
 
 

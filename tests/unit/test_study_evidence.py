@@ -128,7 +128,8 @@ def evidence_bpb(rows, study, arm, seed):
 
 def module_and_states(world, claim, way="held", text="python", seed=2, number=1):
     inputs = world.study.of(claim).evidence_input("1-3")
-    states, head = updated(inputs, f"/{way}.{number}/", text, seed)
+    update = world.study.of(claim).updates()[0]
+    states, head = updated(inputs, f"/{update}/{way}.{number}/", text, seed)
     return module_of_seed(inputs[f"source_{text}"], seed), states, head
 
 
@@ -139,7 +140,8 @@ def test_every_round_and_text_has_its_arms(read):
     rows = rows_of(read, "succession")
     assert set(rows["fit"]) == {"round1-python", "round1-markdown", "round2-python", "round2-markdown"}
     assert all(arms(rows, study) == AFTER | BEFORE | FREE for study in set(rows["fit"]))
-    assert set(rows_of(read, "gpt2_update")["fit"]) == {"round1-python"}
+    doses = {f"{update}-python" for update in read.study.of("gpt2_update").updates()}
+    assert set(rows_of(read, "gpt2_update")["fit"]) == doses
     assert set(rows["seed"]) == {1, 2, 3}
     assert set(rows["scope"]) == {"domain"}
 
@@ -162,7 +164,8 @@ def test_arms_before_read_the_backbone_before_any_update(read, claim):
     for arm, model in expected.items():
         correction = None if model is None else lambda part, m=model: m.correction(states, part)
         by_hand = naive_bpb(states, head, correction, rows)
-        assert evidence_bpb(rows, "round1-python", arm, 2) == pytest.approx(by_hand, rel=1e-5)
+        for dose in read.study.of(claim).updates():
+            assert evidence_bpb(rows, f"{dose}-python", arm, 2) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_arms_before_are_the_same_in_every_round(read):
@@ -205,7 +208,7 @@ def test_off_arms_are_the_interface_alone_and_random_nets_sit_behind_the_same(re
 def test_every_seed_has_a_random_module_and_net_of_its_own(read):
     rows = rows_of(read, "gpt2_update")
     for arm in ("random", "random-net", "random-off"):
-        found = [tuple(evidence_bpb(rows, "round1-python", arm, seed).values()) for seed in (1, 2, 3)]
+        found = [tuple(evidence_bpb(rows, "gpt2_medium_general-python", arm, seed).values()) for seed in (1, 2, 3)]
         assert len(set(found)) == 3
 
 
@@ -244,7 +247,9 @@ def replace_batch(path, other):
 
 
 def test_an_oracle_of_another_round_is_refused(world, refuses):
-    one, two = (world.study.updated_modules("gpt2_medium_general", f"held.{n}", "python", "1-3") for n in (1, 2))
+    one, two = (
+        world.study.updated_modules("gpt2_medium_general", f"held.{n}", "python", "oracle", "1-3") for n in (1, 2)
+    )
     replace_batch(one, two)
     with refuses("belongs to another backbone"):
         again(world, "gpt2_update")
@@ -338,12 +343,12 @@ def test_no_claim_about_backbones_that_know_nothing_is_supported(world, claim):
 def test_a_result_says_what_the_updates_did_and_the_perplexities_of_its_rows(world):
     result, rows = world.verdict("gpt2_update"), rows_of(world, "gpt2_update")
     loss = rows[(rows["metric"] == "loss_nats") & (rows["arm"] == "zero-shot-free")]["value"].mean()
-    assert result.perplexity["round1-python"]["zero-shot-free"] == pytest.approx(math.exp(loss))
-    table = next(table for table in result.tables if table.id == "updates")
+    assert result.perplexity["gpt2_medium_general-python"]["zero-shot-free"] == pytest.approx(math.exp(loss))
+    table, doses = next(table for table in result.tables if table.id == "updates"), result.claim.updates
     assert [row[:3] for row in table.rows] == [
-        ["gpt2_medium_general", stage, seed] for stage in ("held.1", "free.1") for seed in (1, 2, 3)
+        [update, stage, seed] for update in doses for stage in ("held.1", "free.1") for seed in (1, 2, 3)
     ]
-    assert [row[5] is None for row in table.rows] == [False] * 3 + [True] * 3
+    assert [row[5] is None for row in table.rows] == ([False] * 3 + [True] * 3) * len(doses)
 
 
 # atlas
@@ -458,11 +463,17 @@ def test_an_atlas_refuses_a_module_of_another_backbone(world, refuses, role):
 def point(read):
     """Module, data, oracle and held-out states of one point of the law."""
     inputs, place = read.study.of("calibration_scaling").evidence_input("1-1"), "/gpt2_large_general/held.1/"
-    train, head = updated(inputs, place, "sql", 1, "train")
-    oracle = module_of_seed(having(inputs["oracles"], place, "sql"), 1, train)
-    module = module_of_seed(inputs["source_sql_gpt2_large_general"], 1)
+    train, head = updated(inputs, place, "markdown", 1, "train")
+    oracle = module_of_seed(having(inputs["oracles"], place, "markdown/oracle"), 1, train)
+    module = module_of_seed(inputs["source_markdown_gpt2_large_general"], 1)
     spec = LawEvidence.model_validate(read.study.of("calibration_scaling").evidence_spec("1-1"))
-    return module, FitData(train, head, corrections(oracle, train)), oracle, updated(inputs, place, "sql", 1)[0], spec
+    return (
+        module,
+        FitData(train, head, corrections(oracle, train)),
+        oracle,
+        updated(inputs, place, "markdown", 1)[0],
+        spec,
+    )
 
 
 def test_a_law_has_a_study_per_update_and_text_with_every_budget(read):
@@ -470,9 +481,9 @@ def test_a_law_has_a_study_per_update_and_text_with_every_budget(read):
     spec = read.study.of("calibration_scaling").evidence_spec("1-1")
     assert set(rows["fit"]) == {f"{update}-{text}" for update in spec["updates"] for text in spec["texts"]}
     for study in set(rows["fit"]):
-        assert arms(rows, study) == {"raw", "oracle", "margin", "budget-0", "budget-2", "budget-5"}
+        assert arms(rows, study) == {"raw", "oracle", "reference", "margin", "budget-0", "budget-2", "budget-5"}
         assert arms(rows, study, "top5_margin") == {"margin"}
-        assert arms(rows, study, "js_nats") == {"raw", "budget-0", "budget-2", "budget-5"}
+        assert arms(rows, study, "js_nats") == {"raw", "reference", "budget-0", "budget-2", "budget-5"}
 
 
 def test_no_budget_is_the_module_itself(point, read):
@@ -481,7 +492,7 @@ def test_no_budget_is_the_module_itself(point, read):
     assert sha256_tensors(found[0].state_dict()) == sha256_tensors(module.state_dict())
     moved = naive_bpb(test, data.head, lambda part: module.correction(test, part), None)
     rows = rows_of(read, "calibration_scaling")
-    assert evidence_bpb(rows, "gpt2_large_general-sql", "budget-0", 1) == pytest.approx(moved, rel=1e-5)
+    assert evidence_bpb(rows, "gpt2_large_general-markdown", "budget-0", 1) == pytest.approx(moved, rel=1e-5)
 
 
 def test_the_net_is_bit_identical_at_every_budget_and_the_interface_moves(point):
@@ -518,6 +529,6 @@ def test_margins_are_those_of_a_naive_computation(point, read):
         found.append(gaps[(len(gaps) - 1) // 2])  # the lower of two middle ones, as torch has it
     np.testing.assert_allclose(margins(oracle, test, data.head).numpy(), found, rtol=1e-3, atol=1e-7)
     rows = rows_of(read, "calibration_scaling")
-    chosen = rows[(rows["fit"] == "gpt2_large_general-sql") & (rows["arm"] == "margin")]
+    chosen = rows[(rows["fit"] == "gpt2_large_general-markdown") & (rows["arm"] == "margin")]
     per_document = pd.Series(found).groupby(test.document.numpy()).mean()
     assert chosen["value"].to_numpy() == pytest.approx(per_document.to_numpy(), rel=1e-3, abs=1e-7)

@@ -62,18 +62,20 @@ rule write_updated_states:
 
 
 rule train_updated_modules:
-    """Native modules (oracles) beside updated backbones, one per seed, with the budget of every native module."""
+    """Native modules beside updated backbones, one per seed, with the budget of every native module."""
     input:
         states="<results>/updated_states/{lineage}/{stage}/{text}/{batch}.json",
         folder=ancient("<results>/updated_states/{lineage}/{stage}/{text}/{batch}"),
         updated="<results>/updates/{lineage}/{stage}/{batch}.json",
     output:
-        manifest="<results>/updated_modules/{lineage}/{stage}/{text}/{batch}.json",
-        folder=directory("<results>/updated_modules/{lineage}/{stage}/{text}/{batch}"),
+        manifest="<results>/updated_modules/{lineage}/{stage}/{text}/{role}/{batch}.json",
+        folder=directory(
+            "<results>/updated_modules/{lineage}/{stage}/{text}/{role}/{batch}"
+        ),
     log:
-        "<logs>/train_updated_modules/{lineage}.{stage}.{text}.{batch}.log",
+        "<logs>/train_updated_modules/{lineage}.{stage}.{text}.{role}.{batch}.log",
     benchmark:
-        "<benchmarks>/train_updated_modules/{lineage}.{stage}.{text}.{batch}.tsv"
+        "<benchmarks>/train_updated_modules/{lineage}.{stage}.{text}.{role}.{batch}.tsv"
     priority: 1
     conda:
         "../../envs/abi.yaml"
@@ -81,7 +83,9 @@ rule train_updated_modules:
     resources:
         **resources_of("train_updated_modules", "mem_mb", "runtime", "gpu"),
     params:
-        spec=lambda w: WORKFLOW.updated_module_spec(w.lineage, w.stage, w.text, w.batch),
+        spec=lambda w: WORKFLOW.updated_module_spec(
+            w.lineage, w.stage, w.text, w.role, w.batch
+        ),
         code=code("train_updated_modules"),
         software=SOFTWARE,
     script:

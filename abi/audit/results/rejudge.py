@@ -12,7 +12,7 @@ from abi.base.names import SCOPES
 from abi.judge.contrasts import Contrast, Measure, Plan, Refutation
 from abi.judge.fits import ContrastFound, Figure, Fit, Ratio, RefutationFound
 from abi.judge.intervals import Components
-from abi.judge.kinds import Findings, plan_of
+from abi.judge.kinds import Findings, OfStudies, kind_of, plan_of
 from abi.judge.protocol import BPB
 from abi.judge.results import ClaimFacts, StudyResult, level_of_one
 from abi.judge.studies import together
@@ -77,7 +77,7 @@ def verdict_of_all(result: StudyResult, spec: JudgeStudy) -> Findings:
     criteria = spec.protocol.criteria
     levels = criteria.level, level_of_one(criteria.level, spec.n_claims)
     usual, strict = (_at_both(result, criteria, level) for level in levels)
-    return together(usual, strict)
+    return together(usual, strict, kind_of(spec.claim.kind, OfStudies).combine)
 
 
 def _at_both(result: StudyResult, criteria: Criteria, level: float) -> list[tuple[Fit, Fit]]:

@@ -23,7 +23,9 @@ SPECS: dict[str, Callable[[Workflow, Sequence[str], str], dict[str, Json]]] = {
     ),
     "updates": lambda study, parts, batch: study.update_spec(parts[1], parts[2], batch),
     "updated_states": lambda study, parts, batch: study.updated_states_spec(parts[1], parts[2], parts[3], batch),
-    "updated_modules": lambda study, parts, batch: study.updated_module_spec(parts[1], parts[2], parts[3], batch),
+    "updated_modules": lambda study, parts, batch: study.updated_module_spec(
+        parts[1], parts[2], parts[3], parts[4], batch
+    ),
     "alignments": lambda study, parts, batch: study.of(parts[1]).alignment_spec(batch),
     "written": lambda study, parts, batch: study.of(parts[1]).written_spec(batch),
     "calibration": lambda study, parts, batch: study.of(parts[1]).calibration_spec(batch),

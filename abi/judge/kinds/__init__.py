@@ -14,7 +14,7 @@ from abi.base.manifests import AlignmentEntry, ArmEntry, ModuleEntry
 from abi.base.page_manifests import GenerationManifest
 from abi.judge.contrasts import Plan
 from abi.judge.fits import Check, Curve, Fit, Law, Matrix, TableShown
-from abi.judge.results import AnyResult, ClaimFacts, StudyResult
+from abi.judge.results import AnyResult, ClaimFacts, StudyResult, of_several
 from abi.plan.specs.judge import Criteria, JudgeClaim, JudgeStudy
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Ask = Callable[[ClaimFacts, str, Collection[str], Criteria], Plan]
 """claim, fit or study, the arms that there are, criteria -> what it is asked."""
+Combine = Callable[[Sequence[str], bool], str]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class OfStudies:
 
     Args: studies: their names, from claim and rounds, each its text or ending with it (`round1-python`); asked: of
         each, None where one law is fitted; again: of a stored result, what follows from its fits, perplexities and
-        points beside the verdict of all, given the strict level.
+        points beside the verdict of all, given the strict level; combine: one word of several, from those of the
+        studies and whether one is refuted at the level of one of k.
     """
 
     name: str
@@ -93,6 +95,7 @@ class OfStudies:
     judge: Callable[[StudiesGiven], Findings]
     again: Callable[[StudyResult, JudgeStudy, float], Findings]
     asked: Ask | None = None
+    combine: Combine = of_several
 
 
 @dataclass(frozen=True)

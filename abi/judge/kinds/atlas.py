@@ -58,7 +58,7 @@ def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criter
 
 def judge(given: StudiesGiven) -> Findings:
     """Return the verdict of all domains; matrices, locality, mixtures and the original's pass rules beside it."""
-    return _beside(judge_studies(given, asked), given.claim)
+    return _beside(judge_studies(given), given.claim)
 
 
 def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from abi.base.catalogue import REFERENCE
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT
 from abi.judge.fits import Curve, Law, Series, TableShown
@@ -26,19 +27,42 @@ if TYPE_CHECKING:
 FORMULA = "log10(floor_steps + 1) = alpha + beta log10(d_model) + gamma log10(margin + 1e-9)"
 NAMES = ("alpha", "beta", "gamma")
 MIN_FREEDOM = 5
-FLOOR = "The floor is the least budget that meets all four published thresholds; none means that no budget does."
+FLOOR = (
+    "The floor is the least budget that covers nine tenths of the way from the JS of no step to that of two oracles; "
+    "none means that no budget does. Beside it the least budget that meets all four published thresholds."
+)
 MARGIN, BUDGET = "margin", "budget-"
 """The arm that holds the oracle's margin, and how the arms of the budgets begin."""
+CURVE = "budgets"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One backbone and domain: its width, how clear the oracle's top five are, the first budget that passes if any."""
+    """One backbone and domain: its width, how clear the oracle's top five are, the first budget that does, if any."""
 
     name: str
     width: int
     margin: float
     floor: float | None
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a point's floor rests on, JS with the oracle in nats: at every budget, and of the second oracle.
+
+    Args: published: the first budget that meets the published thresholds, if any.
+    """
+
+    budgets: Sequence[int]
+    js: Sequence[float]
+    between_oracles: float
+    published: float | None
+
+    def floor(self, share: float) -> float | None:
+        """Return the first budget that covers a share of the way to the noise floor; 0 where there is no way to go."""
+        start = self.js[0]
+        way = share * (start - self.between_oracles)
+        return next((float(n) for n, js in zip(self.budgets, self.js, strict=True) if start - js >= way), None)
 
 
 def studies(claim: ClaimFacts, rounds: int) -> list[str]:
@@ -50,62 +74,70 @@ def judge(given: StudiesGiven) -> Findings:
     """Return the verdict on the registered fit, its points, and agreement by budget."""
     widths = [given.spec.widths[update] for update in given.claim.updates for _ in given.claim.texts]
     found = [measured(given, name, width) for name, width in zip(given.studies, widths, strict=True)]
-    return _findings([point for point, _ in found], [top5 for _, top5 in found], given.spec.budgets, given.strict)
+    return _findings([point for point, _ in found], [course for _, course in found], given.strict)
 
 
 def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
-    """Return the law of a stored result and what it says, fitted again to the points of its table.
+    """Return the law of a stored result and what it says: floors by its curves, fitted again.
 
-    The ends of a curve stand in the table too; its floors rest on metrics that are not stored.
+    Margins, the JS of two oracles and the floors of the published thresholds rest on metrics that are not stored.
     """
     told = {str(row[0]): row for table in stored.tables if table.id == "points" for row in table.rows}
-    tops = {line.name: line.y for curve in stored.curves if curve.id == "budgets" for line in curve.series}
+    lines = {line.name: line.y for curve in stored.curves if curve.id == CURVE for line in curve.series}
     widths = [spec.widths[update] for update in stored.claim.updates for _ in stored.claim.texts]
-    points = []
+    points, courses = [], []
     for name, width in zip(studies(stored.claim, spec.rounds), widths, strict=True):
-        margin, floor = (None if cell is None else float(str(cell)) for cell in told[name][2:4])
-        points.append(Point(name, width, margin or 0.0, floor))
-    return _findings(points, [tops[point.name] for point in points], spec.budgets, strict)
+        margin, _, published, _, between = (None if cell is None else float(str(cell)) for cell in told[name][2:7])
+        course = Course(spec.budgets, [y or 0.0 for y in lines[name]], between or 0.0, published)
+        points.append(Point(name, width, margin or 0.0, course.floor(spec.protocol.criteria.floor)))
+        courses.append(course)
+    return _findings(points, courses, strict)
 
 
-def _findings(
-    points: Sequence[Point], tops: Sequence[Sequence[float | None]], budgets: Sequence[int], strict: float
-) -> Findings:
-    """Return what some points give. Args: tops: of each the top-5 agreement at every budget."""
+def _findings(points: Sequence[Point], courses: Sequence[Course], strict: float) -> Findings:
+    """Return what some points give, by what their floors rest on."""
     law = fit_law(points)
     verdict, reason = judge_law(law)
     margin = "median top-5 margin of the oracle"
     table = TableShown(
         id="points",
         title="Points of the law",
-        columns=["point", "d_model", margin, "floor (steps)", "top-5 at the first budget", "top-5 at the last"],
-        rows=[[p.name, p.width, p.margin, p.floor, top5[0], top5[-1]] for p, top5 in zip(points, tops, strict=True)],
+        columns=[
+            *("point", "d_model", margin, "floor (steps)", "floor by the published thresholds (steps)"),
+            *("JS at the first budget (nats)", "JS of two oracles (nats)", "JS at the last budget (nats)"),
+        ],
+        rows=[
+            [p.name, p.width, p.margin, p.floor, c.published, c.js[0], c.between_oracles, c.js[-1]]
+            for p, c in zip(points, courses, strict=True)
+        ],
         caption=FLOOR,
     )
-    x = [float(budget) for budget in budgets]
     curve = Curve(
-        id="budgets",
+        id=CURVE,
         title="Agreement with the oracle by budget",
         x_label="calibration steps",
-        y_label="top-5 overlap",
+        y_label="JS in nats (less is better)",
         caption="Held-out domain text; one run per point, its rate constant.",
         log_x=False,
-        series=[Series(name=p.name, x=x, y=list(top5)) for p, top5 in zip(points, tops, strict=True)],
+        series=[
+            Series(name=p.name, x=[float(n) for n in c.budgets], y=list(c.js))
+            for p, c in zip(points, courses, strict=True)
+        ],
     )
     return Findings(verdict, reason, judge_law(fit_law(points, strict))[0], law=law, tables=[table], curves=[curve])
 
 
-def measured(given: StudiesGiven, study: str, width: int) -> tuple[Point, list[float]]:
-    """Return a point of the law, and the agreement in the top five at every budget.
+def measured(given: StudiesGiven, study: str, width: int) -> tuple[Point, Course]:
+    """Return a point of the law, and what its floor rests on: agreement on held-out text with the oracle that teaches.
 
-    The floor is the least budget at which all four published thresholds are met on held-out text, against the oracle
-    that teaches, as the original has it. Args: width: of the updated backbone.
+    Args: width: of the updated backbone.
     """
     means = arm_means(given.evidence, study, given.criteria.min_positions)
     reached = {n: means[f"{BUDGET}{n}"] for n in given.spec.budgets}
     passed = [n for n, found in reached.items() if meets(found, given.thresholds)]
-    point = Point(study, width, means[MARGIN]["top5_margin"], min(passed, default=None))
-    return point, [found["top5"] for found in reached.values()]
+    by_budget = [found["js_nats"] for found in reached.values()]
+    course = Course(given.spec.budgets, by_budget, means[REFERENCE]["js_nats"], min(passed, default=None))
+    return Point(study, width, means[MARGIN]["top5_margin"], course.floor(given.criteria.floor)), course
 
 
 def arm_means(evidence: pd.DataFrame, study: str, min_positions: int) -> dict[str, dict[str, float]]:
@@ -201,7 +233,7 @@ def judge_law(law: Law) -> tuple[str, str]:
     """
     if law.distinct_responses < 2:
         counted = f"{law.n_used} of {law.n_points} points have a floor, and it is one and the same"
-        none = f"none of {law.n_points} points meets the published thresholds at any budget"
+        none = f"none of {law.n_points} points comes near the noise floor at any budget"
         return "VACUOUS", f"nothing to fit: {counted if law.n_used else none}"
     interval, error, of_the_mean = law.gamma_interval, law.loo_mae_steps, law.loo_mae_steps_of_the_mean
     if law.coefficients is None or interval is None or error is None or of_the_mean is None:

@@ -1,11 +1,12 @@
-"""A module carried over an update of its backbone, or over several (protocol section 6).
+"""A module carried over updates of its backbone, dose by dose, or over several rounds of one (protocol section 6).
 
 The original's efficacies E1 to E5 and its pass rules of C4 to C6 stand beside the verdict and decide nothing.
 """
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 from abi.base.catalogue import (
     BEFORE,
@@ -27,35 +28,73 @@ from abi.judge.contrasts import Contrast, Plan, Questions, Refutation
 from abi.judge.fits import Check, Curve, Fit, Ratio, Row, Series, TableShown
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.protocol import BPB, Asks
-from abi.judge.results import ClaimFacts, StudyResult
+from abi.judge.results import ClaimFacts, StudyResult, of_doses
 from abi.judge.studies import check, judge_studies, same_words
 from abi.plan.specs.judge import Criteria, JudgeStudy
+from abi.plan.specs.studies import UpdateSection
 
 OFF = {BEFORE: BEFORE_OFF, ZERO_SHOT: ZERO_SHOT_OFF, ORACLE: ORACLE_OFF}
 """An arm -> the same module without its net."""
 DRAWN = (RAW, ZERO_SHOT, ZERO_SHOT_FREE, RANDOM_NET, ORACLE, BEFORE)
+EFFICACY, WITHOUT = "u.efficacy.bits_per_byte", "u.without.bits_per_byte"
+"""The test of what the module keeps of the oracle's gain with the stability term, and the same without it."""
 
 
 def update_plan(criteria: Criteria, kind: str = "update") -> Plan:
-    """Return what the survival of an update is asked, in bits per byte on one text (protocol section 6).
+    """Return what the survival of one dose is asked, in bits per byte on one text (protocol section 6).
 
     SUPPORTED: there is room, zero-shot covers at least half of the oracle's gain, and it is better than the module
-    after an update without the stability term and than a random module. REFUTED: an upper bound says the contrary.
+    after an update without the stability term, than a random module and than its own interface around a random net.
+    REFUTED: an upper bound says the contrary. VACUOUS: no room, or the module keeps nine tenths without the term.
     """
-    asks, half, c = Asks(SURVIVED, criteria), criteria.half, SURVIVED.candidate
-    efficacy = Contrast("u.efficacy.bits_per_byte", BPB, {c: 1, ORACLE: -half, RAW: half - 1})
+    asks, half, keeps = Asks(SURVIVED, criteria), criteria.half, criteria.keeps
+    c, free = SURVIVED.candidate, ZERO_SHOT_FREE
+    efficacy = Contrast(EFFICACY, BPB, {c: 1, ORACLE: -half, RAW: half - 1})
+    without = Contrast(WITHOUT, BPB, {free: 1, ORACLE: -half, RAW: half - 1}, required=False)
+    # an upper bound below 0 of the one is a lower bound above 0 of what the module keeps without the term
+    threat = Contrast("vacuous.threat.bits_per_byte", BPB, {ORACLE: keeps, RAW: 1 - keeps, free: -1})
     beside = [
         Contrast(f"{name}.{arm}", BPB, {c: 1, arm: -1}, required=False)
-        for name, arm in (("u.drift", BEFORE), ("u.net", ZERO_SHOT_OFF), ("u.net", RANDOM_NET))
+        for name, arm in (("u.drift", BEFORE), ("u.net", ZERO_SHOT_OFF))
     ]
-    tests = (*asks.room(BPB), efficacy, *asks.better(BPB), asks.benefit("5.benefit.bits_per_byte"), *beside)
+    needed = (*asks.room(BPB), efficacy, *asks.better(BPB), asks.benefit("5.benefit.bits_per_byte"))
     refutations = (Refutation("u", (efficacy,)), Refutation("g", asks.beaten(BPB)), asks.text_refutations()[0])
-    return Plan(kind, None, SURVIVED, BPB, Questions(tests, refutations), (asks.no_gain(),), {})
+    questions = Questions((*needed, without, *beside), refutations)
+    return Plan(kind, None, SURVIVED, BPB, questions, (asks.no_gain(), threat), {})
+
+
+@dataclass(frozen=True)
+class Dose:
+    """One update as a study: text and steps in all, the highest rate, the domain text that is measured."""
+
+    study: str
+    on: str
+    steps: int
+    rate: float
+    text: str
+
+    @classmethod
+    def of(cls, study: str, update: UpdateSection, rounds: int, text: str) -> Self:
+        """Return the dose of some rounds of an update."""
+        phases = update.training.phases
+        steps, rate = rounds * sum(phase.steps for phase in phases), max(phase.lr for phase in phases)
+        return cls(study, update.text, steps, rate, text)
 
 
 def studies(claim: ClaimFacts, rounds: int) -> list[str]:
-    """Return the studies of a claim: every text after every round."""
-    return [f"round{number}-{text}" for number in range(1, rounds + 1) for text in claim.texts]
+    """Return the studies of a claim: every text after every dose, which is an update, or a round of a succession."""
+    doses = claim.updates or [f"round{number}" for number in range(1, rounds + 1)]
+    return [f"{dose}-{text}" for dose in doses for text in claim.texts]
+
+
+def doses_of(claim: ClaimFacts, spec: JudgeStudy) -> list[Dose]:
+    """Return the dose of every study, in the claim's order: of one text from the least to the largest."""
+    if claim.updates:
+        given = [(spec.updates[update], 1) for update in claim.updates]
+    else:
+        given = [(spec.updates[str(claim.update)], number) for number in range(1, spec.rounds + 1)]
+    pairs = [(update, rounds, text) for update, rounds in given for text in claim.texts]
+    return [Dose.of(name, *of) for name, of in zip(studies(claim, spec.rounds), pairs, strict=True)]
 
 
 def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criteria) -> Plan:
@@ -64,30 +103,74 @@ def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criter
 
 
 def judge(given: StudiesGiven) -> Findings:
-    """Return the verdict of all rounds and texts; efficacies and generated texts beside it."""
-    found, written = judge_studies(given, asked), given.generation
+    """Return the verdict of all doses; what was survived, efficacies and generated texts beside it."""
+    found, written = judge_studies(given), given.generation
     if written is None:
-        return _beside(found, given.claim, given.perplexity, None)
-    found = _beside(found, given.claim, given.perplexity, written.ratio)
+        return _beside(found, given.claim, given.spec, given.perplexity, None)
+    found = _beside(found, given.claim, given.spec, given.perplexity, written.ratio)
     return replace(found, tables=[*found.tables, generation_table(written)])
 
 
 def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
-    """Return efficacies, pass rules and curves of a stored result, made again from its perplexities and fits."""
+    """Return doses, efficacies, pass rules and curves of a stored result, made again from perplexities and fits."""
     texts = [row for table in stored.tables if table.id == "generation" for row in table.rows]
     ratios = [float(str(row[2])) for row in texts if row[0] == "module"]
     ratio = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
-    return _beside(same_words(stored), stored.claim, stored.perplexity, ratio)
+    return _beside(same_words(stored), stored.claim, spec, stored.perplexity, ratio)
 
 
 def _beside(
-    found: Findings, claim: ClaimFacts, ppl: Mapping[str, Mapping[str, float]], ratio: float | None
+    found: Findings, claim: ClaimFacts, spec: JudgeStudy, ppl: Mapping[str, Mapping[str, float]], ratio: float | None
 ) -> Findings:
+    doses = doses_of(claim, spec)
     return replace(
         found,
-        tables=[efficacy_table(found.fits, ppl)],
+        tables=[dose_table(doses, found.fits), largest_table(doses, found.fits), efficacy_table(found.fits, ppl)],
         checks=update_checks(claim, list(found.fits), ppl, ratio),
         curves=round_curves(claim, found.fits) if claim.kind == "succession" else [],
+    )
+
+
+def survived(fit: Fit, test: str) -> bool:
+    """Return whether a stored test of a study passes. Args: test: `EFFICACY`, or `WITHOUT` the stability term."""
+    return next(item.passed for item in fit.tests if item.id == test)
+
+
+def dose_table(doses: Sequence[Dose], fits: Mapping[str, Fit]) -> TableShown:
+    """Return the table of doses: how strong each was, what the module kept with the term and without, and the word."""
+    rows: list[Row] = []
+    for dose in doses:
+        fit = fits[dose.study]
+        kept = (fit.gap_closures.get(arm) for arm in (ZERO_SHOT, ZERO_SHOT_FREE))
+        parts = [None if ratio is None else ratio.estimate for ratio in kept]
+        yes = ["yes" if survived(fit, test) else "no" for test in (EFFICACY, WITHOUT)]
+        rows.append([dose.study, dose.on, dose.steps, dose.rate, dose.text, *parts, *yes, fit.verdict])
+    columns = ["study", "updated on", "steps", "rate", "measured on", "kept with the term", "kept without"]
+    columns += ["survived with the term", "survived without", "verdict"]
+    caption = (
+        "What the module keeps of the gain of an oracle trained on the updated backbone. Survived: at least half, by "
+        "the lower bound. A dose is VACUOUS where the module keeps nine tenths without the stability term."
+    )
+    return TableShown(id="doses", title="Doses", caption=caption, columns=columns, rows=rows)
+
+
+def largest_table(doses: Sequence[Dose], fits: Mapping[str, Fit]) -> TableShown:
+    """Return the table of the largest dose survived, of every text that is updated on and every domain text."""
+    rows: list[Row] = []
+    for on, text in dict.fromkeys((dose.on, dose.text) for dose in doses):
+        own = [dose for dose in doses if (dose.on, dose.text) == (on, text)]
+        row: Row = [on, text]
+        for test in (EFFICACY, WITHOUT):
+            kept = [dose for dose in own if survived(fits[dose.study], test)]
+            row += [kept[-1].study, kept[-1].steps, kept[-1].rate] if kept else [None, None, None]
+        rows.append(row)
+    named = [f"{name} {how} the term" for how in ("with", "without") for name in ("largest", "steps", "rate")]
+    return TableShown(
+        id="largest-doses",
+        title="Largest dose survived",
+        caption="The last dose of its ladder whose lower bound keeps half of the oracle's gain; empty where none does.",
+        columns=["updated on", "measured on", *named],
+        rows=rows,
     )
 
 
@@ -214,4 +297,4 @@ def round_curves(claim: ClaimFacts, fits: Mapping[str, Fit]) -> list[Curve]:
     return curves
 
 
-JUDGED = (OfStudies("update", studies, judge, again, asked), OfStudies("succession", studies, judge, again, asked))
+JUDGED = tuple(OfStudies(kind, studies, judge, again, asked, of_doses) for kind in ("update", "succession"))

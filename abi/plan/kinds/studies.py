@@ -5,10 +5,21 @@ from typing import Any, ClassVar, TypeVar
 from abi.base.errors import ConfigError
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import C, Inputs, Needed, Plain, Planned, seeds_of
-from abi.plan.specs.judge import AtlasClaim, JudgeStudy, LawClaim, UpdateClaim
-from abi.plan.specs.studies import AtlasEvidence, GenerateText, LawBudget, LawEvidence, UpdateEvidence, Way
+from abi.plan.specs.judge import AtlasClaim, JudgeStudy, LawClaim, SuccessionClaim, UpdateClaim
+from abi.plan.specs.studies import (
+    AtlasEvidence,
+    GenerateText,
+    LawBudget,
+    LawEvidence,
+    UpdateEvidence,
+    UpdateSection,
+    Way,
+)
 
-U = TypeVar("U", UpdateClaim, LawClaim)
+U = TypeVar("U", UpdateClaim, SuccessionClaim, LawClaim)
+V = TypeVar("V", UpdateClaim, SuccessionClaim)
+LEAST_POINTS = 12
+"""of a scaling law"""
 
 
 class OfStudies(Planned[C]):
@@ -58,6 +69,8 @@ class OfUpdates(OfStudies[U]):
     """of its updates that it looks at"""
     with_oracles: ClassVar[bool] = True
     """whether it needs the oracles of its texts from before any update"""
+    roles: ClassVar[tuple[str, ...]] = ("oracle",)
+    """of the modules that are trained beside the updated backbones"""
 
     def rounds(self) -> int:
         """Return the rounds of its updates that it looks at."""
@@ -69,11 +82,11 @@ class OfUpdates(OfStudies[U]):
 
     def modules(self) -> dict[str, Needed]:
         """Return role -> (backbone, text, shape, role) of the modules beside its updates."""
-        found = {}
+        found, several = {}, len({self.scale.updates[update].backbone for update in self.updates()}) > 1
         for update in self.updates():
             made = self.scale.updates[update]
             for text in made.holds:
-                where = f"{text}_{update}" if len(self.updates()) > 1 else text
+                where = f"{text}_{update}" if several else text
                 for role in ("source", "oracle") if self.with_oracles and text in self.claim.texts else ("source",):
                     found[f"{role}_{where}"] = (made.backbone, text, made.module, role)
         return found
@@ -88,7 +101,8 @@ class OfUpdates(OfStudies[U]):
                     updated.append(study.updated(update, stage, name))
                     states += [study.updated_states(update, stage, text, name) for text in texts]
                     if stage.startswith("held."):
-                        oracles += [study.updated_modules(update, stage, text, name) for text in texts]
+                        pairs = [(text, role) for text in texts for role in self.roles]
+                        oracles += [study.updated_modules(update, stage, *pair, name) for pair in pairs]
         used = {name: paths for name, paths in self.module_files(batch).items() if needed[name][1] in texts}
         return {"updates": updated, "states": states, "oracles": oracles, **used}
 
@@ -107,34 +121,34 @@ class OfUpdates(OfStudies[U]):
                     faults.known(text, scale.updates[name].holds, f"{where}.texts", f"text that update {name} holds")
 
 
-class OfUpdate(OfUpdates[UpdateClaim]):
-    """A module on a backbone that was updated once (`update`) or several times (`succession`)."""
-
-    def updates(self) -> list[str]:
-        """Return its update."""
-        return [self.claim.update]
-
-    def rounds(self) -> int:
-        """Return the rounds of its update that it looks at: of a succession all."""
-        return self.scale.updates[self.claim.update].rounds if self.claim.kind == "succession" else 1
+class OfBefore(OfUpdates[V]):
+    """A module on a backbone after doses of updates, and before any."""
 
     def evidence_spec(self, batch: str) -> Plain:
         """What the evidence of a batch of seeds depends on."""
-        return UpdateEvidence(**self.seen(batch), update=self.claim.update, rounds=self.rounds()).plain()
+        return UpdateEvidence(**self.seen(batch), updates=self.updates(), rounds=self.rounds()).plain()
 
     def evidence_input(self, batch: str) -> Inputs:
         """Return what every stage gives, and the backbone before any update."""
-        backbone = self.scale.updates[self.claim.update].backbone
+        backbone = self.scale.updates[self.updates()[0]].backbone
         before = {f"before_{text}": self.study.states(backbone, text, "test") for text in self.claim.texts}
         return {**super().evidence_input(batch), **before, "head": self.study.head(backbone)}
 
+
+class OfUpdate(OfBefore[UpdateClaim]):
+    """A module after single updates of its backbone, a ladder of doses."""
+
+    def updates(self) -> list[str]:
+        """Return its doses."""
+        return self.claim.updates
+
     def generation_spec(self) -> Plain:
         """What generated texts depend on."""
-        return GenerateText(update=self.claim.update, seeds=seeds_of(f"1-{self.config.seeds(self.id)}")).plain()
+        return GenerateText(update=self.updates()[0], seeds=seeds_of(f"1-{self.config.seeds(self.id)}")).plain()
 
     def generation_input(self) -> Inputs:
-        """Return the backbones of the first held round, and the modules of the claim's first text."""
-        update, whole = self.claim.update, f"1-{self.config.seeds(self.id)}"
+        """Return the backbones after the first dose, and the modules of the claim's first text."""
+        update, whole = self.updates()[0], f"1-{self.config.seeds(self.id)}"
         batches = self.study.update_batches(update, whole)
         return {
             "updates": [self.study.updated(update, "held.1", batch) for batch in batches],
@@ -143,10 +157,45 @@ class OfUpdate(OfUpdates[UpdateClaim]):
 
     @classmethod
     def check(cls, claim: UpdateClaim, where: str, faults: Faults) -> None:
-        """Tell which update or text the scale lacks; no text is generated after a succession."""
+        """Tell which update or text the scale lacks, and what is no ladder of doses of one module."""
+        cls.check_updates(claim.updates, claim.texts, where, faults)
+        made = [faults.scale.updates[name] for name in claim.updates if name in faults.scale.updates]
+        sizes = {update.text: [_size(other) for other in made if other.text == update.text] for update in made}
+        unsorted = [text for text, own in sizes.items() if own != sorted(set(own))]
+        if len(claim.updates) < 2:
+            faults.tell(f"{where}.updates: one dose is no ladder; give two or more")
+        elif len({(update.backbone, update.module) for update in made}) > 1:
+            faults.tell(f"{where}.updates: are of several backbones or module shapes; give those of one")
+        elif measured := [text for text in sizes if text in claim.texts]:
+            faults.tell(f"{where}.updates: {measured[0]!r} is measured and is no new domain; update on another text")
+        elif unsorted:
+            words = "do not ascend; put the least dose first"
+            faults.tell(f"{where}.updates: steps x rates on {', '.join(unsorted)} {words}")
+
+
+def _size(made: UpdateSection) -> float:
+    """Return steps times rate of an update, by which doses of one text are ordered."""
+    return sum(phase.steps * phase.lr for phase in made.training.phases)
+
+
+class OfSuccession(OfBefore[SuccessionClaim]):
+    """A module after every round of one update."""
+
+    def updates(self) -> list[str]:
+        """Return its update."""
+        return [self.claim.update]
+
+    def rounds(self) -> int:
+        """Return all rounds of its update."""
+        return self.scale.updates[self.claim.update].rounds
+
+    @classmethod
+    def check(cls, claim: SuccessionClaim, where: str, faults: Faults) -> None:
+        """Tell which update or text the scale lacks, and an update of one round."""
         cls.check_updates([claim.update], claim.texts, where, faults)
-        if claim.kind == "succession" and claim.generation:
-            faults.tell(f"{where}: a succession has no 'generation'; remove it or change `kind`")
+        made = faults.scale.updates.get(claim.update)
+        if made is not None and made.rounds < 2:
+            faults.tell(f"{where}.update: {claim.update} has one round; a succession needs two or more")
 
 
 class OfLaw(OfUpdates[LawClaim]):
@@ -154,6 +203,7 @@ class OfLaw(OfUpdates[LawClaim]):
 
     ways = ("held",)
     with_oracles = False
+    roles = ("oracle", "reference")
 
     def updates(self) -> list[str]:
         """Return its updates."""
@@ -183,9 +233,13 @@ class OfLaw(OfUpdates[LawClaim]):
 
     @classmethod
     def check(cls, claim: LawClaim, where: str, faults: Faults) -> None:
-        """Tell which update, text or calibration the scale lacks."""
+        """Tell which update, text or calibration the scale lacks, and whether there are points enough."""
         scale, fit, at = faults.scale, claim.calibrated_by, f"{where}.calibrated_by"
         cls.check_updates(claim.updates, claim.texts, where, faults)
+        points = len(claim.updates) * len(claim.texts)
+        if points < LEAST_POINTS:
+            words = f"{points} points are too few for a law; {LEAST_POINTS} are needed, add updates or texts"
+            faults.tell(f"{where}: {words}")
         known = faults.known(fit, scale.calibration, at, f"calibration of scale {scale.scale}")
         if known and scale.calibration[fit].budgets is None:
             faults.tell(f"{at}: calibration.{fit} of scale {scale.scale} has no `budgets`; add them")
@@ -238,7 +292,7 @@ class OfAtlas(OfStudies[AtlasClaim]):
 
 PLANNED = {
     "update": (UpdateClaim, OfUpdate),
-    "succession": (UpdateClaim, OfUpdate),
+    "succession": (SuccessionClaim, OfSuccession),
     "scaling_law": (LawClaim, OfLaw),
     "atlas": (AtlasClaim, OfAtlas),
 }

@@ -52,6 +52,10 @@ class Criteria(Typed):
     """The agreement metric that decides (its name carries its unit, fractions have none)."""
     resolvable: Annotated[list[ResolvablePoint], Field(min_length=1)]
     """The gap between home and placebo that a study resolves, by its number of seeds."""
+    keeps: Annotated[float, Field(gt=0, lt=1)]
+    """A module that keeps more than this without the stability term was not threatened (a fraction)."""
+    floor: Annotated[float, Field(gt=0, lt=1)]
+    """The part of the way to the noise floor that a budget of the scaling law must cover (a fraction)."""
 
 
 class Thresholds(Typed):
@@ -125,14 +129,24 @@ class ArmsClaim(ClaimSaid):
 
 
 class UpdateClaim(ClaimSaid):
-    """A module on an updated backbone, after one round (`update`) or several (`succession`)."""
+    """A module on backbones that were updated once, one by one of a ladder of doses."""
 
-    kind: Literal["update", "succession"]
+    kind: Literal["update"]
+    updates: Names
+    """updates of the scale: doses of one backbone, each text's from the least to the largest; or the points of a law"""
+    texts: DomainTexts
+    generation: bool = False
+    """whether text is generated with the module after the first update (the original's tier S4)"""
+    seeds: CappedSeeds
+
+
+class SuccessionClaim(ClaimSaid):
+    """A module on a backbone that was updated several times; every round is a dose."""
+
+    kind: Literal["succession"]
     update: str
     """update of the scale"""
     texts: DomainTexts
-    generation: bool = False
-    """whether text is generated with the module on the updated backbone (the original's tier S4)"""
     seeds: CappedSeeds
 
 
@@ -176,13 +190,13 @@ class OtherClaim(ClaimSaid):
 def _known(claim: Any) -> str:
     """Return the tag of a claim's model."""
     kind = claim.get("kind") if isinstance(claim, dict) else claim.kind
-    known = {"update": "update", "succession": "update", "scaling_law": "scaling_law", "atlas": "atlas"}
-    return known.get(str(kind), "other")
+    return str(kind) if kind in ("update", "succession", "scaling_law", "atlas") else "other"
 
 
-StudyClaim = UpdateClaim | LawClaim | AtlasClaim | OtherClaim
+StudyClaim = UpdateClaim | SuccessionClaim | LawClaim | AtlasClaim | OtherClaim
 AnyStudyClaim = Annotated[
     Annotated[UpdateClaim, Tag("update")]
+    | Annotated[SuccessionClaim, Tag("succession")]
     | Annotated[LawClaim, Tag("scaling_law")]
     | Annotated[AtlasClaim, Tag("atlas")]
     | Annotated[OtherClaim, Tag("other")],

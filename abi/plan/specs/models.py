@@ -198,7 +198,7 @@ class TrainModules(Typed):
 
 
 class TrainUpdatedModules(TrainModules):
-    """What the oracles of updated backbones depend on."""
+    """What the native modules of updated backbones depend on."""
 
     updated: str
     """`<update>.<stage>`"""

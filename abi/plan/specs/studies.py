@@ -22,12 +22,12 @@ class UpdateTraining(Typed):
 
 
 class UpdateSection(Typed):
-    """How a backbone is updated on general text; the result is a backbone like any other."""
+    """How a backbone is updated on general text or on that of a new domain; the result is a backbone like any other."""
 
     backbone: str
     """backbone of the scale that is updated"""
     text: str
-    """general text it is updated on (train split only)"""
+    """text it is updated on (train split only)"""
     holds: Names
     """domain texts whose modules' ABI states the stability term holds"""
     module: str
@@ -71,10 +71,10 @@ class StudyEvidence(EvaluationSection):
 
 
 class UpdateEvidence(StudyEvidence):
-    """What the evidence of an update or of a succession of them depends on."""
+    """What the evidence of single updates of a backbone, or of rounds of one, depends on."""
 
     kind: Literal["update", "succession"]
-    update: str
+    updates: list[str]
     rounds: Positive
 
 
