@@ -18,6 +18,7 @@ import torch
 from abi.arms.fitting import Budget, Nets, Solved, fit_arms, gradient_tasks, make
 from abi.arms.metrics import evaluate
 from abi.base.catalogue import ARMS, BIAS, LINEAR, NO_DOMAIN, ORACLE, PERMUTED, RANDOM, RAW, TRANSFERRED
+from abi.base.rate_manifests import RatesManifest
 from abi.models.backbone import Window, load_backbone
 from abi.models.module import with_net
 from abi.models.saved import module_of_seed, read_head, read_states
@@ -52,7 +53,11 @@ def main() -> None:
     claim = study.claim(options.claim)
     batch = f"1-{study.scale.jobs.seeds_per_job.calibration}"
     spec = CalibrateArms.model_validate({**study.of(options.claim).calibration_spec(batch), "variants": []})
-    teaching, budget = teacher_of(spec, study.of(options.claim).calibration_input(batch)), Budget.of(spec)
+    inputs = study.of(options.claim).calibration_input(batch)
+    teaching, budget = (
+        teacher_of(spec, inputs),
+        Budget.of(spec, RatesManifest.read(inputs["rates"][0]).rates(spec.arms)),
+    )
     writing = WriteLessonText.model_validate(study.of(options.claim).written_spec(batch))
     states_specs = {"source": writing.source, "target": writing.target}
     models = {

@@ -8,13 +8,13 @@ from abi.base.catalogue import BEFORE, HOME, ORACLE, REGIMES
 from abi.base.job import InputFiles
 from abi.models.module import AbiModule
 from abi.models.saved import module_of_seed, read_head, read_states, shape
-from abi.plan.specs.arms import CalibrateArms
+from abi.plan.specs.arms import TaughtArms
 
 
 class DomainLesson:
     """Fits on the target's own states of domain text."""
 
-    def __init__(self, spec: CalibrateArms, inputs: InputFiles) -> None:
+    def __init__(self, spec: TaughtArms, inputs: InputFiles) -> None:
         self.regime, self.inputs, self.teacher = spec.regime, inputs, REGIMES[spec.regime].taught_by
         self.states = read_states(inputs["train"], "train")
         self.head, self.config = read_head(inputs["head"], self.states), shape(spec.module, self.states)

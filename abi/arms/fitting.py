@@ -29,7 +29,7 @@ from abi.models.module import (
     set_domain_net,
     without_domain_net,
 )
-from abi.plan.specs.arms import CalibrateArms, TrainLora
+from abi.plan.specs.arms import Fitting
 
 
 @dataclass
@@ -50,10 +50,9 @@ class Nets:
 
 @dataclass
 class MadeArm:
-    """A made arm: the model, its form, what of it trains, what is frozen, and its domain net, where it has one."""
+    """A made arm: the model, what of it trains, what is frozen, and its domain net, where it has one."""
 
     model: FittableForm
-    form: str
     trainable: dict[str, Tensor] = field(default_factory=dict)
     frozen: dict[str, Tensor] = field(default_factory=dict)
     net: dict[str, Tensor] = field(default_factory=dict)
@@ -67,10 +66,10 @@ def make(
     if recipe.form == "linear":
         linear = LinearMap(config.taps, config.width)
         linear.standardise(data.states)
-        return MadeArm(linear, "linear", dict(linear.named_parameters()), head)
+        return MadeArm(linear, dict(linear.named_parameters()), head)
     if recipe.form == "bias":
         bias = LogitBias(len(data.head.weight))
-        return MadeArm(bias, "bias", dict(bias.named_parameters()), head)
+        return MadeArm(bias, dict(bias.named_parameters()), head)
     carried = data.carried.get("other" if recipe.start == "carried-other" else "source")
     module = _start(recipe, name, config, nets.before, carried, seed)
     if recipe.net not in {"none", "start"}:
@@ -84,7 +83,7 @@ def make(
     frozen = {name: p for name, p in parameters.items() if name not in names} | {"rotation": module.rotation}
     trainable = {name: p for name, p in parameters.items() if name in names}
     net: dict[str, Tensor] = {} if module.domain is None else dict(module.domain_parameters())
-    return MadeArm(module, "module", trainable, frozen | head, net)
+    return MadeArm(module, trainable, frozen | head, net)
 
 
 def _start(
@@ -133,38 +132,41 @@ def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: i
 
 @dataclass(frozen=True)
 class Budget:
-    """What every arm of a pair and seed gets: steps and phases by form, batch, objective, ridge penalty.
+    """What every arm of a pair and seed gets: phases, batch, objective, ridge penalty; and its own learning rate.
 
-    Args: windows: a ladder of numbers of windows (few-shot), each a draw of the fit; without it all windows, and a
-        closed form. variants: name -> the same fit with more or fewer steps, less text or other text;
-        closed_form_rows: the positions that a closed form reads at most, None for all.
+    Args: schedule: whose rates are shares of an arm's own; windows: a ladder of numbers of windows (few-shot), each a
+        draw of the fit; without it all windows, and a closed form. variants: name -> the same fit with more or fewer
+        steps, less text or other text; closed_form_rows: the positions that a closed form reads at most, None for all;
+        rates: arm -> its own learning rate.
     """
 
-    schedules: Mapping[str, Schedule]
+    schedule: Schedule
     batch: Batch
     objective: Objective
     ridge_penalty: float
     windows: tuple[int, ...] = ()
     variants: Mapping[str, "Variant"] = field(default_factory=dict)
     closed_form_rows: int | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: CalibrateArms | TrainLora) -> "Budget":
-        """Return the budget that all arms of a claim share."""
+    def of(cls, spec: Fitting, rates: Mapping[str, float] | None = None) -> "Budget":
+        """Return the budget that all arms of a claim share. Args: rates: arm -> its learning rate, where it has one."""
         given = spec.budget
 
-        def schedules(steps: int | None = None) -> dict[str, Schedule]:
-            return {form: Schedule.given(own, given.weight_decay, steps) for form, own in given.phases.items()}
+        def schedule(steps: int | None = None) -> Schedule:
+            return Schedule.given(given.phases, given.weight_decay, steps)
 
         changes = {name: given.variants[name] for name in spec.variants}
         return cls(
-            schedules(),
+            schedule(),
             Batch(given.batch, given.batch_of),
             Objective(spec.fit, given.temperature, given.kd_weight),
             given.ridge_penalty,
             tuple(given.windows or ()),
-            {name: Variant(schedules(change.steps), change.share, change.text) for name, change in changes.items()},
+            {name: Variant(schedule(change.steps), change.share, change.text) for name, change in changes.items()},
             given.closed_form_rows,
+            rates or {},
         )
 
 
@@ -172,7 +174,7 @@ class Budget:
 class Variant:
     """A fit beside the one that decides. Args: share: of the data; text: the name of other data, "" for the same."""
 
-    schedules: Mapping[str, Schedule]
+    schedule: Schedule
     share: float = 1.0
     text: str = ""
 
@@ -185,7 +187,7 @@ class Task:
     draw: int
     net_draw: int
     data: FitData
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    schedule: Schedule = field(default_factory=lambda: Schedule(()))
 
 
 def gradient_tasks(data: FitData, budget: Budget, seed: int) -> list[Task]:
@@ -203,12 +205,12 @@ def gradient_tasks(data: FitData, budget: Budget, seed: int) -> list[Task]:
         # Every rung is the beginning of the next, so that more windows never means other windows.
         order = torch.randperm(len(data.states), generator=torch.Generator().manual_seed(derive_seed("windows", seed)))
         few = {n: data.select(order[:n].tolist()) for n in budget.windows}
-        return [Task(name, n, 0, part, budget.schedules) for n, part in few.items()]
+        return [Task(name, n, 0, part, budget.schedule) for n, part in few.items()]
     variants = [
-        Task(fit, 0, 0, data.of_text(variant.text).first(variant.share), variant.schedules)
+        Task(fit, 0, 0, data.of_text(variant.text).first(variant.share), variant.schedule)
         for fit, variant in budget.variants.items()
     ]
-    return [Task(name, 0, 0, data, budget.schedules), *variants]
+    return [Task(name, 0, 0, data, budget.schedule), *variants]
 
 
 def closed_tasks(recipe: Recipe, data: FitData, budget: Budget) -> list[Task]:
@@ -313,17 +315,28 @@ def fit_arms(
 
 
 def train_arms(
-    arms: Mapping[str, MadeArm], task: Task, budget: Budget, seed: int, solved: Solved, checkpoints: Path | None
+    arms: Mapping[str, MadeArm],
+    task: Task,
+    budget: Budget,
+    seed: int,
+    solved: Solved,
+    checkpoints: Path | None,
+    *,
+    may_diverge: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Fit arms by gradient, in place and in step with each other; return the course of each fit."""
+    """Fit arms by gradient, in place and in step with each other, each at its own rate; return the course of each.
+
+    Args: may_diverge: as in `loop.Member`.
+    """
     # Every arm of a lesson starts from its closed form, so that no control begins further away than the claim.
     if task.data.shift is not None:
         for name, arm in arms.items():
             solved.put(arm, name, task)
+    schedules = {name: task.schedule.at(budget.rates[name]) for name in arms}
     fitted = fit_gradients(
         [arm.model for arm in arms.values()],
         [
-            Member(f"{name} seed {seed}", arm.trainable, task.schedules[arm.form], arm.frozen)
+            Member(f"{name} seed {seed}", arm.trainable, schedules[name], arm.frozen, may_diverge)
             for name, arm in arms.items()
         ],
         task.data,
@@ -332,10 +345,7 @@ def train_arms(
         seed=derive_seed("calibration", seed),
         checkpoint=checkpoints / f"{seed}-{task.fit}-{task.draw}.safetensors" if checkpoints else None,
     )
-    return {
-        name: course(trained, task.schedules[arm.form])
-        for (name, arm), trained in zip(arms.items(), fitted, strict=True)
-    }
+    return {name: course(trained, schedules[name]) for name, trained in zip(arms, fitted, strict=True)}
 
 
 def course(trained: Trained, schedule: Schedule) -> dict[str, Any]:
@@ -343,6 +353,7 @@ def course(trained: Trained, schedule: Schedule) -> dict[str, Any]:
     running = torch.tensor(trained.losses, dtype=torch.float64).unfold(0, min(50, schedule.steps), 1).mean(1)
     return {
         "steps": schedule.steps,
+        "lr": schedule.peak,
         "final_loss": float(running[-1]),
         "phase_floors": trained.floors(schedule),
         "best_step": int(running.argmin()) + min(50, schedule.steps),

@@ -23,7 +23,7 @@ from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.saved import check_backbone, check_same_text, member, module_of_seed, read_head, read_states, shape
 from abi.models.states import States
-from abi.plan.specs.arms import CalibrateArms
+from abi.plan.specs.arms import TaughtArms
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Pair:
 class GeneralLesson:
     """Fits on general text alone, where the source backbone with its module teaches."""
 
-    def __init__(self, spec: CalibrateArms, inputs: InputFiles) -> None:
+    def __init__(self, spec: TaughtArms, inputs: InputFiles) -> None:
         assert spec.max_rows is not None
         self.inputs, self.penalty, self.closed_only = inputs, spec.budget.ridge_penalty, spec.closed_only
         # A gain is one number of seven: a tenth of the rows chooses it as well as all.

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abi.arms.forms import FittableForm
+from abi.arms.forms import FittableForm, StoredStates
 from abi.arms.losses import correction_mse, head_losses
 from abi.base.errors import DataError
 from abi.models.head import Head
@@ -143,7 +143,7 @@ def fit_gradients(
 
 
 def objectives(
-    models: Sequence[FittableForm], data: FitData, objective: Objective, index: Tensor | slice
+    models: Sequence[FittableForm | StoredStates], data: FitData, objective: Objective, index: Tensor | slice
 ) -> Sequence[Tensor]:
     """Return the objective of every model on some windows, a mean over positions; the teacher is computed once."""
     states, teacher, shift = data.states, data.teacher, data.shift
@@ -165,7 +165,7 @@ def objectives(
     )
 
 
-def _correction(model: FittableForm, states: States, index: Tensor | slice) -> Tensor:
+def _correction(model: FittableForm | StoredStates, states: States, index: Tensor | slice) -> Tensor:
     """Return the correction of an arm that must make one. Raises: DataError: it makes none."""
     found = model.correction(states, index)
     if found is None:

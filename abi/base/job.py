@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from abi.base.catalogue import REGIMES
+from abi.base.catalogue import LORA, REGIMES
 from abi.base.digest import code_digest
 from abi.base.errors import AbiError, ConfigError, TamperError
 from abi.base.files import ROOT, sha256_json, sha256_once
@@ -26,8 +26,8 @@ from abi.base.typed import Hardware, Provenance, Typed, fault
 VERSIONED = ("torch", "transformers", "peft", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy", "pandas")
 
 
-CALIBRATION = "calibrate_arms"
-"""The rule whose step loads a teacher by name."""
+TAUGHT, TRIALS = ("calibrate_arms", "choose_rates"), "choose_rates"
+"""The rules whose steps load a teacher by name, and the one that loads the training of adapters by name."""
 
 log = logging.getLogger("abi")
 S = TypeVar("S")
@@ -130,10 +130,12 @@ def step_of(rule: str) -> str:
 def code_of(rule: str, spec: Mapping[str, Any], root: Path = ROOT) -> str:
     """Return the digest of the code that a job runs: its rule's step, and what that loads by a name of the spec.
 
-    Which teacher a calibration reads follows from its regime; the teacher of another regime is none of its code.
+    Which teacher a calibration reads follows from its regime; the teacher of another regime is none of its code. Nor
+    are adapters of a choice of rates where the claim has none.
     """
-    teachers = [REGIMES[spec["regime"]].teacher] if rule == CALIBRATION else []
-    return code_digest(step_of(rule), *(f"abi/arms/{teacher}.py" for teacher in teachers), root=root)
+    named = [f"abi/arms/{REGIMES[spec['regime']].teacher}.py"] if rule in TAUGHT else []
+    named += [step_of("train_lora")] if rule == TRIALS and LORA in spec["arms"] else []
+    return code_digest(step_of(rule), *named, root=root)
 
 
 def spec_of(step: ModuleType | None, given: dict[str, Any], where: str) -> Any:

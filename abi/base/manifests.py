@@ -254,6 +254,8 @@ class FitFigures(Typed):
     n_trainable: Count
     frozen_sha256: Sha256
     steps: Count
+    lr: Annotated[float, Field(ge=0)] | None = None
+    """Peak learning rate, the arm's own."""
     gain: Annotated[float, Field(ge=0)] | None = None
     """Factor of the correction, chosen on held-out general text (general-only)."""
     final_loss: float | None = None

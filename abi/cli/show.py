@@ -35,6 +35,7 @@ from abi.report.words import (
     in_order,
     interval_words,
     published_words,
+    rates_words,
     robustness_of,
     robustness_words,
     share_words,
@@ -290,9 +291,10 @@ def _training(result: Result | StudyResult) -> list[str]:
         return []
     own, lines = [entry for entry in result.training if entry.fit == result.claim.fit], []
     if own:
-        heads = ["arm", "steps", "trainable", "last loss", "seconds"]
-        rows = [[e.arm, e.steps, e.n_trainable, e.final_loss, e.elapsed_s] for e in own]
+        heads = ["arm", "rate", "steps", "trainable", "last loss", "seconds"]
+        rows = [[e.arm, e.lr, e.steps, e.n_trainable, e.final_loss, e.elapsed_s] for e in own]
         lines = ["", f"Training of the arms ({result.claim.fit}; means over seeds)", *terminal(Table(heads, rows))]
+        lines += _wrapped(rates_words(result.rates)) if result.rates else []
     for name, its in result.backbones.items():
         sizes = f"{its.n_parameters} parameters, depth {its.depth}, width {its.width}"
         lines += _wrapped(f"{name}: {its.model_class}, {sizes}, revision {its.revision}")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from abi.base.catalogue import KINDS, ORACLE, RAW, frozen_net
-from abi.base.errors import DataError
+from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles
 from abi.base.manifests import (
@@ -25,6 +25,7 @@ from abi.base.manifests import (
 )
 from abi.base.names import AGREEMENT, UNFITTED
 from abi.base.page_manifests import GenerationManifest
+from abi.base.rate_manifests import ChosenRates, RatesManifest
 from abi.base.typed import Provenance
 from abi.judge.evidence_files import files_of
 from abi.judge.fits import Fit
@@ -84,6 +85,7 @@ def judge_claim(spec: JudgeClaim, inputs: InputFiles, provenance: Callable[[], P
     givers = {giver for arm in arms if (giver := frozen_net(arm.arm, spec.claim.regime))}
     modules = {role: [m for path in inputs[role] for m in ModulesManifest.read(path).modules] for role in givers}
     check_frozen(kind.unmoved(arms, spec.claim.regime, modules))
+    rates = rates_of(named(inputs, "rates"), arms)
     fits, strict = judged_fits(spec, head["claim"], evidence)
     curves = kind.curves(spec, evidence, fits)
     primary = fits[spec.claim.fit]
@@ -101,6 +103,7 @@ def judge_claim(spec: JudgeClaim, inputs: InputFiles, provenance: Callable[[], P
         **original_keys(spec, draws, ppl, primary),
         "training": training_facts(arms),
         **({"alignments": aligned} if (aligned := alignment_facts(named(inputs, "alignments"))) else {}),
+        **({"rates": rates} if rates else {}),
         "backbones": backbone_facts(inputs["backbones"]),
         "provenance": provenance(),
     }
@@ -127,6 +130,23 @@ def fitted_arms(inputs: InputFiles) -> list[ArmEntry]:
     """Return the entries of every fitted arm, LoRA's last."""
     calibrated = [arm for path in inputs["calibration"] for arm in CalibrationManifest.read(path).arms]
     return [*calibrated, *(arm for path in named(inputs, "lora") for arm in LoraManifest.read(path).arms)]
+
+
+def rates_of(paths: Sequence[str], arms: Sequence[ArmEntry]) -> ChosenRates | None:
+    """Return the learning rates that the arms of a claim chose, None where nothing is calibrated.
+
+    Raises: DataError: an arm chose none; TamperError: one was fitted at another rate than it chose.
+    """
+    for path in paths:
+        manifest, trained = RatesManifest.read(path), [arm for arm in arms if arm.lr is not None]
+        own = manifest.rates(arm.arm for arm in trained)
+        for arm in (arm for arm in trained if arm.lr != own[arm.arm]):
+            raise TamperError(
+                f"{path}: {arm.arm} of seed {arm.seed} was fitted at a rate of {arm.lr:g} and chose {own[arm.arm]:g}; "
+                "rerun the calibration"
+            )
+        return manifest.chosen()
+    return None
 
 
 def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> tuple[dict[str, Fit], str]:
@@ -158,7 +178,7 @@ def training_facts(arms: Sequence[ArmEntry]) -> list[Training]:
 
 
 def _training(entries: Sequence[ArmEntry]) -> Training:
-    told: dict[str, Any] = entries[0].given("fit", "arm", "steps", "n_trainable")
+    told: dict[str, Any] = entries[0].given("fit", "arm", "steps", "n_trainable", "lr")
     if all(entry.final_loss is not None for entry in entries):
         for name in ("final_loss", "elapsed_s"):
             told[name] = float(pd.Series([getattr(entry, name) for entry in entries]).mean())

@@ -15,6 +15,7 @@ from abi.base.files import parse_file
 from abi.base.manifests import Pretraining
 from abi.base.names import CLOSED_FORM
 from abi.base.page_manifests import Headline
+from abi.base.rate_manifests import ChosenRates
 from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
 from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, TableShown
 from abi.judge.robustness import Robustness
@@ -99,6 +100,8 @@ class Training(Typed):
     arm: str
     steps: Count
     n_trainable: Count
+    lr: float | None = None
+    """Peak learning rate, the arm's own."""
     final_loss: float | None = None
     elapsed_s: float | None = None
     phase_floors: list[float] = []
@@ -201,6 +204,8 @@ class Result(Judged):
     rows: RowSums
     training: list[Training]
     alignments: list[AlignmentFacts] = []
+    rates: ChosenRates | None = None
+    """How the learning rates of the arms were chosen; none where nothing is calibrated."""
     backbones: dict[str, BackboneFacts]
     nib_official: NibOfSeed
     nib_extended: dict[str, Nib]

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -54,6 +54,15 @@ class Schedule:
         """Return the schedule of phases as the config has them. Args: steps: of every phase, its own if None."""
         own = [Phase(phase.steps if steps is None else steps, phase.lr, phase.warmup, phase.decay) for phase in phases]
         return cls(own, weight_decay)
+
+    def at(self, rate: float) -> "Schedule":
+        """Return these phases with their rates as shares of one rate."""
+        return replace(self, phases=[replace(phase, lr=phase.lr * rate) for phase in self.phases])
+
+    @property
+    def peak(self) -> float:
+        """The greatest rate of all phases."""
+        return max(phase.lr for phase in self.phases)
 
     @property
     def steps(self) -> int:
@@ -113,12 +122,16 @@ class Trained:
 
 @dataclass(frozen=True)
 class Member:
-    """One model of a run: its name, what trains (name -> leaf tensor), at which rates, and what must not change."""
+    """One model of a run: its name, what trains (name -> leaf tensor), at which rates, and what must not change.
+
+    `may_diverge`: a loss that is no longer finite ends neither its run nor that of the others.
+    """
 
     label: str
     trainable: Mapping[str, Tensor]
     schedule: Schedule
     frozen: Mapping[str, Tensor] = field(default_factory=dict)
+    may_diverge: bool = False
 
 
 def fit(
@@ -130,9 +143,10 @@ def fit(
     checkpoint: Path | None = None,
     checkpoint_every_s: float = 120.0,
     label: str = "training",
+    may_diverge: bool = False,
 ) -> Trained:
     """Minimise `loss(step)` over the `trainable` tensors, in place: `fit_together` with one member."""
-    member = Member(label, trainable, schedule, frozen or {})
+    member = Member(label, trainable, schedule, frozen or {}, may_diverge)
     [trained] = fit_together(
         lambda step: (loss(step),), [member], checkpoint=checkpoint, checkpoint_every_s=checkpoint_every_s
     )
@@ -156,7 +170,7 @@ def fit_together(
         checkpoint: where to keep a resumable state outside the outputs; removed at success.
         before_step: called with the number of steps done, before every step and after the last.
     Raises: TamperError: a frozen tensor changed.
-        DataError: a loss became NaN or infinite, or members with different numbers of steps.
+        DataError: a loss became NaN or infinite that may not, or members with different numbers of steps.
     """
     [n_steps, *others] = {member.schedule.steps for member in members}
     if others:
@@ -181,7 +195,7 @@ def fit_together(
             torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], member.schedule.clip)
             optimizer.step()
             history[i].append(float(values[i].detach()))
-            if not math.isfinite(history[i][-1]):
+            if not math.isfinite(history[i][-1]) and not member.may_diverge:
                 raise DataError(
                     f"{member.label}: the loss is {history[i][-1]} at step {step}; "
                     "lower the learning rate or check the states"

@@ -138,16 +138,15 @@ def _check_window(backbone: BackboneSection, where: str, faults: Faults) -> None
 
 
 def _check_fit(fit: FitSection, where: str, faults: Faults) -> None:
-    if "module" not in fit.phases:
-        faults.tell(f"{where}.phases: needs 'module'; add it")
+    if max(phase.lr for phase in fit.phases) < 1:
+        faults.tell(f"{where}.phases: no phase has the arm's own learning rate; give the fastest `lr: 1.0`")
+    if fit.rates != sorted(fit.rates):
+        faults.tell(f"{where}.rates: {fit.rates} do not ascend; sort them")
     looked = fit.budgets.steps if fit.budgets else []
     if looked != sorted(looked):
         faults.tell(f"{where}.budgets.steps: {looked} do not ascend; sort them")
     for name in (name for name, variant in fit.variants.items() if not variant.model_fields_set):
         faults.tell(f"{where}.variants.{name}: changes nothing; give it `steps`, `share` or `text`")
-    steps = {form: fit.steps_of(form) for form in fit.phases}
-    if len(set(steps.values())) > 1:
-        faults.tell(f"{where}.phases: arms must share one number of steps, not {steps}; make them equal")
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from abi.base.names import PAGES
 from abi.plan.config import Claim, Config
 from abi.plan.faults import closest
 from abi.plan.kinds import kinds
-from abi.plan.kinds.base import Inputs, Needed, Plain, seeds_of
+from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
 from abi.plan.specs.judge import SimulateStudies, Summarise
 from abi.plan.specs.models import (
     BuildBackbone,
@@ -89,9 +89,9 @@ class Workflow:
         return [f"{first}-{min(first + size - 1, n_seeds)}" for first in range(1, n_seeds + 1, size)]
 
     def batches_for(self, stage: str, n_seeds: int, batch: str) -> list[str]:
-        """Return the batches of a stage (that has n seeds in all) which hold the seeds of another batch."""
+        """Return the batches of a stage (that has n seeds in all) that hold the seeds of another, or of the trial."""
         wanted = set(seeds_of(batch))
-        return [name for name in self.batches(stage, n_seeds) if wanted & set(seeds_of(name))]
+        return [name for name in (TRIAL, *self.batches(stage, n_seeds)) if wanted & set(seeds_of(name))]
 
     @functools.cached_property
     def _seeds_of_modules(self) -> dict[Needed, int]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from abi.base.catalogue import ARMS, KINDS, METRICS
 from abi.base.names import CLOSED_FORM
+from abi.base.rate_manifests import ChosenRates
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result
 from abi.judge.robustness import LeftOut, Robustness
@@ -204,6 +205,21 @@ def gain_words(fit: Fit) -> str:
         return ""
     share, closed = share_words(fit), closure_words(fit.gap_closure)
     return f"Share of the gain that is the net's own: {share}. Gap closure in bits per byte: {closed}"
+
+
+def rates_of(result: AnyResult) -> ChosenRates | None:
+    """Return how a result's arms chose their learning rates, None where nothing is calibrated."""
+    return result.rates if isinstance(result, Result) else None
+
+
+def rates_words(rates: ChosenRates) -> str:
+    """Return how learning rates were chosen, and which arms might have wanted one outside the grid."""
+    ends = [arm for arm, chosen in rates.arms.items() if chosen.at_end]
+    grid = ", ".join(figure(rate) for rate in rates.grid)
+    return (
+        f"Every arm chose its learning rate among {grid}, on calibration text with seed {rates.seed}, outside the "
+        f"study; at an end of that grid: {listed(ends)}"
+    )
 
 
 def counts_words(fit: Fit) -> str:

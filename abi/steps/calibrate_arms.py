@@ -9,9 +9,11 @@ from abi.arms.gradient import FitData
 from abi.base.catalogue import REGIMES
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import CalibrationManifest
+from abi.base.rate_manifests import RatesManifest
 from abi.models.module import ModuleConfig
 from abi.models.states import States
 from abi.plan.specs.arms import CalibrateArms as Spec
+from abi.plan.specs.arms import TaughtArms
 
 
 class Teacher(Protocol):
@@ -29,7 +31,8 @@ class Teacher(Protocol):
 def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest` and beside it one folder per seed, fit and arm."""
     spec, folder, arms = job.spec, Path(outputs["folder"]), []
-    teacher, budget = teacher_of(spec, inputs), Budget.of(spec)
+    rates = RatesManifest.read(inputs["rates"][0]).rates(spec.arms) if "rates" in inputs.keys() else {}
+    teacher, budget = teacher_of(spec, inputs), Budget.of(spec, rates)
     for seed in spec.seeds:
         nets, data = teacher.of(seed)
         entries = fit_all(
@@ -50,7 +53,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     CalibrationManifest(arms=arms, provenance=job.provenance(outputs)).write(outputs["manifest"])
 
 
-def teacher_of(spec: Spec, inputs: InputFiles) -> Teacher:
+def teacher_of(spec: TaughtArms, inputs: InputFiles) -> Teacher:
     """Return the teacher of a claim's regime.
 
     It is imported by the name that the catalogue gives, so that the code digest of one regime's jobs does not cover the

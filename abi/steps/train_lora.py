@@ -2,21 +2,23 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from abi.arms.fitting import Budget, Task, course, gradient_tasks
-from abi.arms.forms import FINALS, corrections
+from abi.arms.forms import FINALS, StoredStates, corrections
 from abi.arms.gradient import FitData, Objective
 from abi.arms.losses import head_loss
+from abi.arms.rates import mean_objectives
 from abi.base.catalogue import LORA
 from abi.base.errors import DataError
 from abi.base.files import sha256_file, sha256_tensors, write_tensors
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import BackboneManifest, LoraEntry, LoraManifest, ScopeRun
+from abi.base.rate_manifests import RatesManifest
 from abi.models.backbone import Backbone, final_states, load_checked
 from abi.models.identity import check_weights
 from abi.models.loop import BatchOrder, Schedule, Trained, fit
@@ -24,13 +26,15 @@ from abi.models.lora import Adapted, LoraShape, adapt, lora_shape
 from abi.models.module import AbiModule, derive_seed
 from abi.models.saved import check_backbone, check_same_text, module_of_seed, read_head, read_states, shape, spread
 from abi.models.states import States, Window
+from abi.plan.specs.arms import ChooseRates
 from abi.plan.specs.arms import TrainLora as Spec
 from abi.plan.specs.models import Shape
 
 
 def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest` and beside it one folder per seed and fit: the adapter, and the final states it gives."""
-    spec, budget = job.spec, Budget.of(job.spec)
+    spec, rates = job.spec, RatesManifest.read(inputs["rates"][0])
+    budget = Budget.of(spec, rates.rates([LORA]))
     train = read_states(inputs["train"], "train")
     scopes = {name: read_states(inputs[name], "test") for name in ("domain", "general")}
     check_same_text(train, scopes["domain"])
@@ -52,6 +56,23 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         for name, states in scopes.items()
     }
     lora.manifest(scopes=of_scopes, arms=arms, provenance=job.provenance(outputs)).write(outputs["manifest"])
+
+
+def tried_rates(
+    spec: ChooseRates, inputs: InputFiles, data: FitData, held_out: FitData, budget: Budget, checkpoints: Path
+) -> list[float]:
+    """Return the objective of an adapter on held-out data at every rate of the grid, as `arms.rates.tried_rates`."""
+    base = BackboneManifest.read(inputs["backbone"])
+    lora = Lora(load_checked(inputs["model"][0], base), base, spec.module, data.states)
+    [seed], found = spec.seeds, []
+    for rate in spec.budget.rates:
+        at_rate, below = replace(budget, rates={LORA: rate}), checkpoints / f"{rate:g}"
+        tasks = gradient_tasks(data, at_rate, seed)
+        values = [
+            lora.tried(task, at_rate, seed, held_out, below / f"{LORA}-{task.draw}.safetensors") for task in tasks
+        ]
+        found.append(sum(values) / len(values))
+    return found
 
 
 @dataclass
@@ -104,19 +125,8 @@ class Lora:
         Raises: TamperError: the backbone changed.
         """
         adapted = adapt(self.backbone, self.shape, derive_seed(LORA, seed))
-        schedule, folder = task.schedules[LORA], root / name
-        frozen = sha256_tensors(adapted.base)
-        trained = train_adapter(
-            adapted,
-            task.data,
-            self.window,
-            budget.objective,
-            schedule,
-            batch=budget.batch.as_windows(task.data.states),
-            seed=derive_seed("calibration", seed),
-            checkpoint=checkpoint,
-            label=f"{LORA} seed {seed}",
-        )
+        folder, frozen = root / name, sha256_tensors(adapted.base)
+        trained, schedule = self.trained(adapted, task, budget, seed, checkpoint)
         digest = adapted.save(folder, self.base.name)
         write_finals(adapted.backbone, self.window, scopes, folder / FINALS)
         self.backbone = adapted.remove()
@@ -133,6 +143,45 @@ class Lora:
             adapter_sha256=digest,
             finals_sha256=sha256_file(folder / FINALS),
         )
+
+    def tried(self, task: Task, budget: Budget, seed: int, held_out: FitData, checkpoint: Path | None = None) -> float:
+        """Return the objective of a task's adapter on held-out data, NaN where its training diverged.
+
+        Raises: TamperError: the backbone changed.
+        """
+        adapted, states = adapt(self.backbone, self.shape, derive_seed(LORA, seed)), held_out.states
+        self.trained(adapted, task, budget, seed, checkpoint, may_diverge=True)
+        finals = final_states(adapted.backbone, states.tokens(slice(None)), self.window)
+        self.backbone = adapted.remove()
+        check_weights(self.backbone, self.base, LORA)
+        stored = StoredStates({states.manifest.tensors_sha256: (states.windows, finals)})
+        return float(mean_objectives([stored], held_out, budget.objective))
+
+    def trained(
+        self,
+        adapted: Adapted,
+        task: Task,
+        budget: Budget,
+        seed: int,
+        checkpoint: Path | None,
+        *,
+        may_diverge: bool = False,
+    ) -> tuple[Trained, Schedule]:
+        """Train the adapter of a task at the rate of the budget; return what that left, and its schedule."""
+        schedule = task.schedule.at(budget.rates[LORA])
+        trained = train_adapter(
+            adapted,
+            task.data,
+            self.window,
+            budget.objective,
+            schedule,
+            batch=budget.batch.as_windows(task.data.states),
+            seed=derive_seed("calibration", seed),
+            checkpoint=checkpoint,
+            label=f"{LORA} seed {seed}",
+            may_diverge=may_diverge,
+        )
+        return trained, schedule
 
 
 def n_interface(module: Shape, states: States) -> int:
@@ -151,6 +200,7 @@ def train_adapter(
     seed: int,
     checkpoint: Path | None = None,
     label: str = LORA,
+    may_diverge: bool = False,
 ) -> Trained:
     """Train an adapter by the objective, the windows and the steps of every other arm of a seed; only the final state
     moves.
@@ -179,7 +229,8 @@ def train_adapter(
         )
 
     frozen = {**adapted.base, "head": head.weight}
-    return fit(loss, adapted.trainable, schedule, frozen=frozen, checkpoint=checkpoint, label=label)
+    given: dict[str, Any] = {"checkpoint": checkpoint, "label": label, "may_diverge": may_diverge}
+    return fit(loss, adapted.trainable, schedule, frozen=frozen, **given)
 
 
 def write_finals(backbone: Backbone, window: Window, scopes: Mapping[str, States], path: Path) -> None:

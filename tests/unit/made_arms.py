@@ -1,5 +1,7 @@
 """What tests of texts, states and fits share: specs, recipes of a regime, manifests of made-up states, facts of a backbone."""
 
+from collections import defaultdict
+
 from pydantic import TypeAdapter
 
 from abi.base.catalogue import ARMS
@@ -9,6 +11,8 @@ from abi.plan.specs.text import BuildText, Source
 
 PROVENANCE = Job("r", {}, "c", [], 1).provenance()
 BASE = BaseFacts(base_model="b", base_revision="built", base_sha256="a" * 64, head_sha256="b" * 64, vocabulary="c")
+AS_SCHEDULED = defaultdict(lambda: 1.0)
+"""Rates at which every arm is fitted with the rates of its schedule."""
 SHARES, SALT = {"train": 0.5, "calibration": 0.2, "test": 0.3}, "salt"
 
 

@@ -32,6 +32,7 @@ from abi.base.manifests import (
 )
 from abi.base.names import AGREEMENT, CLOSED_FORM, PAGES
 from abi.base.page_manifests import GenerationManifest
+from abi.base.rate_manifests import RatesManifest
 from abi.base.typed import seal_of
 from abi.judge import evidence_files
 from abi.judge.results import ClaimFacts
@@ -130,6 +131,7 @@ MANIFESTS = {
         LoraManifest,
         ModulesManifest,
         TextManifest,
+        RatesManifest,
     )
 }
 
@@ -141,7 +143,7 @@ def manifest(path, kind, rule, spec, body):
 
 def write_manifests(study, claim):
     sha, budget = "a" * 64, study.of(claim).verdict_spec()["budget"]
-    steps = sum(p["steps"] for p in budget["phases"]["module"])
+    steps, grid = sum(p["steps"] for p in budget["phases"]), budget["rates"]
     fits = {fit: 0 if fit == CLOSED_FORM else steps for fit in fits_of_claim(study.claim(claim))}
     for variant in study.claim(claim).variants:
         fits[variant] = budget["variants"][variant].get("steps", steps)
@@ -149,18 +151,25 @@ def write_manifests(study, claim):
         arms = [
             {"arm": arm, "fit": fit, "draw": 0, "seed": seed, "steps": trained, "n_trainable": 7 + seed,
              "frozen_sha256": sha, "domain_sha256": sha, "sha256": sha, "folder": f"{fit}/{arm}/{seed}",
-             **({"final_loss": 0.4 + seed / 7, "elapsed_s": 1.5 + seed, "phase_floors": [0.4 + seed / 7]} if trained else {})}
+             **({"final_loss": 0.4 + seed / 7, "elapsed_s": 1.5 + seed, "phase_floors": [0.4 + seed / 7], "lr": grid[1]} if trained else {})}
             for fit, trained in fits.items() for arm in study.claim(claim).arms if arm != "lora"
             for seed in seeds_of(Path(path).stem) if fit == CLOSED_FORM or seed <= study.config.seeds(claim)
         ]  # fmt: skip
         manifest(
             path, "calibration", "calibrate_arms", study.of(claim).calibration_spec(Path(path).stem), {"arms": arms}
         )
+    for path in study.of(claim).verdict_input()["rates"]:
+        arms = [
+            {"arm": arm, "objectives": [1.0, 0.5, *[None] * len(grid[2:])], "rate": grid[1], "at_end": False}
+            for arm in study.claim(claim).arms
+        ]
+        body = {"seed": 0, "grid": grid, "arms": arms}
+        manifest(path, "rates", "choose_rates", study.of(claim).rates_spec(), body)
     for path in study.of(claim).verdict_input().get("lora", []):
         fit, seeds = study.claim(claim).fit, seeds_of(Path(path).stem)
         arms = [
             {"arm": "lora", "fit": fit, "draw": 0, "seed": seed, "steps": steps, "n_trainable": 7, "frozen_sha256": sha,
-             "final_loss": 0.4, "elapsed_s": 1.5, "phase_floors": [0.4], "best_step": 1, "folder": "f",
+             "final_loss": 0.4, "elapsed_s": 1.5, "phase_floors": [0.4], "lr": grid[1], "best_step": 1, "folder": "f",
              "adapter_sha256": sha, "finals_sha256": sha} for seed in seeds
         ]  # fmt: skip
         body = {"base_model": "m", "base_sha256": sha, "rank": 1, "alpha": 2, "target_modules": ["h.0.c"], "n_interface": 7,

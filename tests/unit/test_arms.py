@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_arms import BASE, recipes_of
+from made_arms import AS_SCHEDULED, BASE, recipes_of
 from safetensors.torch import load_file
 from scipy.stats import ortho_group
 
@@ -55,7 +55,7 @@ NO_CLOSED_FORM = {"published", "unfrozen", "direct"}
 MODULES = [name for name in TRAINS if name not in {"linear", "bias"}]
 WITH_NET = [name for name in MODULES if name != "no-domain"]
 SCHEDULE = Schedule([Phase(2, 1e-2), Phase(2, 1e-3)])
-BUDGET = Budget({"module": SCHEDULE, "linear": SCHEDULE, "bias": SCHEDULE}, Batch(4), Objective("kd"), 1e-3)
+BUDGET = Budget(SCHEDULE, Batch(4), Objective("kd"), 1e-3, rates=AS_SCHEDULED)
 
 
 def trained(config=CONFIG, seed=0):
@@ -347,7 +347,7 @@ def test_a_closed_form_reads_at_most_its_rows_and_a_gradient_fit_reads_all(data,
 
 
 def test_the_best_step_of_a_short_fit_is_its_last(data, nets, tmp_path):
-    budget = Budget({"bias": Schedule([Phase(40, 3e-2)])}, Batch(4), Objective("kd"), 1e-3)
+    budget = replace(BUDGET, schedule=Schedule([Phase(40, 3e-2)]))
     assert fit(data, nets, tmp_path, ["bias"], budget=budget)[0].best_step == 40
 
 
@@ -413,7 +413,7 @@ def test_a_reconstruction_arm_trains_what_its_recipe_says(data, before, name, tr
         tmp_path,
         [name],
         kind="reconstruction",
-        budget=Budget(BUDGET.schedules, Batch(4), Objective("correction-mse"), 1e-3),
+        budget=replace(BUDGET, objective=Objective("correction-mse")),
     )
     assert changed(start, load_fitted(tmp_path / "correction-mse" / f"{name}-0").state_dict()) == trains
 

@@ -157,7 +157,6 @@ SCALE_FAULTS = {
     "split": (lambda s: s["split"].update(test=0.5), "sum to"),
     "d_abi": (lambda s: s["modules"]["wide"].update(d_abi=400), "d_abi 400 of module 'wide' is too large"),
     "skip": (lambda s: s["backbones"]["t5_large"]["window"].update(skip=64), "leaves none of 64 positions"),
-    "steps": (lambda s: s["calibration"]["kd"]["phases"]["bias"][0].update(steps=7), "share one number of steps"),
     "source": (lambda s: s["texts"]["python"].update(sources="wheel"), "did you mean 'wheels'?"),
     "type": (lambda s: s["jobs"]["seeds_per_job"].update(modules="five"), "seeds_per_job.modules"),
     "name of another scale": (lambda s: s.update(scale="smoke"), "write the name of the file"),
@@ -216,9 +215,15 @@ SCALE_FAULTS = {
         lambda s: s["backbones"]["gpt2_medium"]["window"].update(length=1000),
         "1000 tokens are more than the 256 positions",
     ),
-    "no phases of an arm": (
-        lambda s: s["calibration"]["kd"]["phases"].pop("bias"),
-        "calibration.kd.phases: has no 'bias', which arms of oracle-kd are fitted with; add it",
+    "rates out of order": (
+        lambda s: s["calibration"]["kd"].update(rates=[0.1, 0.01]),
+        "calibration.kd.rates: [0.1, 0.01] do not ascend; sort them",
+    ),
+    "one rate twice": (lambda s: s["calibration"]["kd"].update(rates=[0.1, 0.1]), "0.1 stands there twice"),
+    "one rate": (lambda s: s["calibration"]["kd"].update(rates=[0.1]), "calibration.kd.rates"),
+    "a fit below its rate": (
+        lambda s: s["calibration"]["kd"]["phases"][0].update(lr=0.5),
+        "calibration.kd.phases: no phase has the arm's own learning rate; give the fastest `lr: 1.0`",
     ),
     "deep key": (lambda s: s["backbones"]["t5_large"]["build"]["pretraining"].update(step=3), "did you mean 'steps'?"),
 }
@@ -309,7 +314,7 @@ def test_a_scale_extends_another_key_by_key(root):
     tiny, smoke = (read_scale(name, root / "config/scales") for name in ("tiny", "smoke"))
     assert smoke.calibration["kd"].temperature == tiny.calibration["kd"].temperature
     assert smoke.backbones["t5_large"].build.pretraining.lr == tiny.backbones["t5_large"].build.pretraining.lr
-    assert smoke.calibration["kd"].phases["module"] != tiny.calibration["kd"].phases["module"]
+    assert smoke.calibration["kd"].phases != tiny.calibration["kd"].phases
 
 
 def test_scales_that_extend_each_other_are_refused(root):

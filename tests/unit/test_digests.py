@@ -14,7 +14,7 @@ RULES = {path.stem for path in (ROOT / "abi" / "steps").glob("*.py")} - {"__init
 JUDGES = {"judge_claim", "judge_study", "judge_ladder"}
 PAGES = {"summarise", "tabulate_transfers", "write_cards", "write_report"}
 READ_RESULTS = JUDGES | PAGES
-FITS = {"calibrate_arms", "train_lora"}
+FITS = {"calibrate_arms", "choose_rates", "train_lora"}
 EVIDENCE = {"evaluate_arms", "evaluate_studies"}
 
 RERUN = {
@@ -25,6 +25,8 @@ RERUN = {
     "abi/models/lora.py": {"train_lora"},
     "abi/models/update.py": {"update_backbone"},
     "abi/arms/fitting.py": FITS,
+    "abi/arms/rates.py": {"choose_rates", "train_lora"},
+    "abi/base/rate_manifests.py": FITS | READ_RESULTS,
     "abi/arms/metrics.py": EVIDENCE,
     "abi/arms/atlas.py": {"evaluate_studies"},
     "abi/judge/verdict.py": JUDGES,
@@ -70,6 +72,15 @@ def test_a_calibration_depends_on_the_teacher_of_its_own_regime():
         assert (ROOT / "abi" / "arms" / f"{regime.teacher}.py").is_file()
     shared = reached((step_of("calibrate_arms"),))
     assert not {f"abi/arms/{regime.teacher}.py" for regime in taught} & set(shared)
+
+
+def test_a_choice_of_rates_depends_on_its_teacher_and_on_adapters_where_it_has_some():
+    def code(regime, *arms):
+        return code_of("choose_rates", {"regime": regime, "arms": arms})
+
+    assert code("oracle-kd", "bias") == code("few-shot", "bias") != code("general-only", "bias")
+    assert code("oracle-kd", "bias") != code("oracle-kd", "bias", "lora")
+    assert "abi/models/lora.py" not in reached((step_of("choose_rates"),))
 
 
 def reworded(tmp_path, file, old, new):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from made_arms import BASE
+from made_arms import AS_SCHEDULED, BASE
 
 from abi.arms.fitting import Budget, Nets, fit_all
 from abi.arms.forms import corrections
@@ -198,7 +198,7 @@ def test_the_arm_of_the_page_is_fitted_with_its_net_frozen(make_states, head, tm
     shape, schedule = ModuleConfig(8, (2,), 6), Schedule([Phase(2, 1e-2)])
     states = make_states()
     data = FitData(states, head, corrections(AbiModule(shape, 2).requires_grad_(False), states))
-    budget = Budget({"module": schedule}, Batch(4), Objective("kd"), 1e-3)
+    budget = Budget(schedule, Batch(4), Objective("kd"), 1e-3, rates=AS_SCHEDULED)
     entries = fit_all(
         "oracle-kd", [ARM], shape, Nets(), data, budget, seed=1, folder=tmp_path, base=BASE, text="python"
     )

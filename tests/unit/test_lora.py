@@ -2,13 +2,13 @@
 
 import json
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from made_arms import BASE, PROVENANCE, edited, recipes_of, states_manifest
+from made_arms import AS_SCHEDULED, BASE, PROVENANCE, edited, recipes_of, states_manifest
 from made_results import edit, put
-from rescaled import rescaled
 from safetensors.torch import load_file
 
 from abi.arms.fitting import Budget, Nets, fit_all, gradient_tasks
@@ -29,7 +29,6 @@ from abi.models.tokenizers import encode
 from abi.plan.config import load
 from abi.plan.specs.models import Shape
 from abi.plan.workflow import Workflow
-from abi.plan.yaml_files import scales
 from abi.steps import train_lora
 from abi.steps.evaluate_arms import lora_of_seed
 from abi.steps.train_lora import Lora, n_interface, train_adapter
@@ -38,8 +37,8 @@ from abi.text.documents import Document
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 
 MODULE = Shape(d_abi=12, taps=["final"], tap_norms=False)
-SCHEDULES = {form: Schedule([Phase(3, 3e-2)]) for form in ("module", "linear", "bias", "lora")}
-BUDGET = Budget(SCHEDULES, Batch(4), Objective("kd"), 1e-3)
+SCHEDULE = Schedule([Phase(3, 3e-2)])
+BUDGET = Budget(SCHEDULE, Batch(4), Objective("kd"), 1e-3, rates=AS_SCHEDULED)
 EVERY = ["gpt2", "qwen2", "t5"]
 
 
@@ -214,7 +213,7 @@ def test_states_of_another_backbone_are_no_training_text(gpt2, refuses):
 def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_path, monkeypatch, windows):
     regime = "few-shot" if windows else "oracle-kd"
     objective = Objective("ce" if windows else "kd")
-    budget = Budget(SCHEDULES, Batch(4), objective, 1e-3, windows)
+    budget = replace(BUDGET, objective=objective, windows=windows)
     seen = []
     real = States.final
 
@@ -255,7 +254,7 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
             task.data,
             gpt2.window,
             objective,
-            task.schedules["lora"],
+            task.schedule,
             batch=4,
             seed=derive_seed("calibration", 5),
         )
@@ -266,7 +265,7 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
 
 def test_a_record_says_what_a_record_of_the_other_arms_says(gpt2, tmp_path):
     [other] = fit_all(
-        "oracle-kd", ["bias"], gpt2.shape, Nets(), gpt2.data, Budget(SCHEDULES, Batch(4), Objective("kd"), 1e-3), seed=1,
+        "oracle-kd", ["bias"], gpt2.shape, Nets(), gpt2.data, BUDGET, seed=1,
         folder=tmp_path / "bias", base=BASE, text="t",
     )[:1]  # fmt: skip
     record = gpt2.fit(tmp_path / "lora")
@@ -281,7 +280,7 @@ def test_an_objective_an_adapter_cannot_have_is_refused(gpt2, kind, teacher, ref
     adapted = adapt(gpt2.backbone, gpt2.lora().shape, 1)
     data = FitData(gpt2.train, gpt2.head, gpt2.data.teacher if teacher else None)
     with refuses(f"not by {kind}"):
-        train_adapter(adapted, data, gpt2.window, Objective(kind), SCHEDULES["lora"], batch=4, seed=0)
+        train_adapter(adapted, data, gpt2.window, Objective(kind), SCHEDULE, batch=4, seed=0)
 
 
 def test_batches_are_the_seeds_own():
@@ -313,7 +312,7 @@ def test_an_adapter_resumes_to_the_same_bits(gpt2, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_save_checkpoint", stop)
     adapted = adapt(gpt2.backbone, gpt2.lora().shape, derive_seed("lora", 1))
     run = partial(
-        train_adapter, data=task.data, window=gpt2.window, objective=BUDGET.objective, schedule=task.schedules["lora"],
+        train_adapter, data=task.data, window=gpt2.window, objective=BUDGET.objective, schedule=task.schedule,
         batch=4, seed=derive_seed("calibration", 1), checkpoint=tmp_path / "c",
     )  # fmt: skip
     monkeypatch.setattr(loop.fit, "__kwdefaults__", {**loop.fit.__kwdefaults__, "checkpoint_every_s": -1.0})
@@ -415,7 +414,7 @@ def test_stored_states_of_other_states_or_another_backbone_are_refused(gpt2, mak
 
 def test_evaluation_takes_a_seeds_arms_from_the_manifests(gpt2, tmp_path, refuses):
     lora, scopes = gpt2.lora(), {"domain": gpt2.test}
-    budget = Budget(SCHEDULES, Batch(4), Objective("kd"), 1e-3, (4, 8))
+    budget = replace(BUDGET, windows=(4, 8))
     arms = []
     for task in gradient_tasks(gpt2.data, budget, 1):
         folder = f"seed1/kd/lora-{task.draw}"
@@ -479,22 +478,9 @@ def test_the_job_sees_the_teacher_of_its_regime_and_the_text_that_is_evaluated(s
     assert "training_windows" not in study.of(f"{claim}_few_shot").lora_spec("1-5")
 
 
-def test_a_rate_of_the_adapter_reruns_no_other_arm_and_the_other_way_round(study):
-    def with_rate(form):
-        def change(scale):
-            scale["calibration"]["kd"]["phases"][form][0]["lr"] = 1.0
-
-        return rescaled(study, change)
-
-    lora, others = study.of("gpt2_to_qwen").lora_spec("1-5"), study.of("gpt2_to_qwen").calibration_spec("1-5")
-    assert with_rate("lora").of("gpt2_to_qwen").calibration_spec("1-5") == others
-    assert with_rate("lora").of("gpt2_to_qwen").lora_spec("1-5") != lora
-    assert with_rate("module").of("gpt2_to_qwen").lora_spec("1-5") == lora
-    assert with_rate("module").of("gpt2_to_qwen").calibration_spec("1-5") != others
-
-
-@pytest.mark.parametrize("scale", scales())
-def test_an_adapter_has_the_steps_of_every_other_arm(scale):
-    for name in ("kd", "ce"):
-        fit = load(scale).scale.calibration[name]
-        assert len({fit.steps_of(form) for form in ("module", "linear", "bias", "lora")}) == 1
+@pytest.mark.parametrize("claim", [*HEADLINES, *(f"{claim}_few_shot" for claim in HEADLINES)])
+def test_an_adapter_has_the_budget_and_the_rates_of_every_other_arm(study, claim):
+    jobs = study.of(claim)
+    assert jobs.lora_spec("1-5")["budget"] == jobs.calibration_spec("1-5")["budget"]
+    assert jobs.lora_input("1-5")["rates"] == jobs.calibration_input("1-5")["rates"]
+    assert "lora" in jobs.rates_spec()["arms"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_arms import BASE, recipes_of
+from made_arms import AS_SCHEDULED, BASE, recipes_of
 from safetensors.torch import load_file
 from scipy.stats import ortho_group
 
@@ -27,10 +27,9 @@ from abi.models.tokenizers import spellings
 FEW_SHOT, GENERAL_ONLY, ORACLE_KD = (recipes_of(regime) for regime in ("few-shot", "general-only", "oracle-kd"))
 TARGET, SOURCE = ModuleConfig(8, (2,), 6), ModuleConfig(16, (2,), 6)
 SCHEDULE = Schedule([Phase(3, 1e-2)])
-FORMS = dict.fromkeys(("module", "linear", "bias"), SCHEDULE)
-MATCHED = Budget(FORMS, Batch(4), Objective("matched", 1.0, 1.0), 1e-3)
-FEW = Budget(FORMS, Batch(4), Objective("ce"), 1e-3, windows=(4, 8))
-KD = Budget(FORMS, Batch(4), Objective("kd"), 1e-3)
+MATCHED = Budget(SCHEDULE, Batch(4), Objective("matched", 1.0, 1.0), 1e-3, rates=AS_SCHEDULED)
+FEW = Budget(SCHEDULE, Batch(4), Objective("ce"), 1e-3, windows=(4, 8), rates=AS_SCHEDULED)
+KD = Budget(SCHEDULE, Batch(4), Objective("kd"), 1e-3, rates=AS_SCHEDULED)
 
 
 def trained(config, seed=0):
@@ -371,14 +370,14 @@ def test_a_ladder_longer_than_the_text_is_refused(make_states, head, refuses):
 
 def test_variants_and_closed_forms_stand_beside_the_fit(pair):
     _, data = taught(trained(SOURCE, 1), pair)
-    other = {"module": Schedule([Phase(9, 1e-2)])}
-    budget = replace(MATCHED, variants={"matched-9": Variant(other), "matched-quarter": Variant(FORMS, 0.25)})
+    other = Schedule([Phase(9, 1e-2)])
+    budget = replace(MATCHED, variants={"matched-9": Variant(other), "matched-quarter": Variant(SCHEDULE, 0.25)})
     tasks = gradient_tasks(data, budget, 1) + closed_tasks(GENERAL_ONLY["random"], data, budget)
     assert [(t.fit, t.draw, t.net_draw, len(t.data.states)) for t in tasks] == [
         ("matched", 0, 0, 60), ("matched-9", 0, 0, 60), ("matched-quarter", 0, 0, 15),
         (CLOSED_FORM, 0, 0, 60), (CLOSED_FORM, 1, 1, 60), (CLOSED_FORM, 2, 2, 60),
     ]  # fmt: skip
-    assert tasks[1].schedules is other
+    assert tasks[1].schedule is other
     assert tasks[0].data is tasks[1].data is data
     assert closed_tasks(GENERAL_ONLY["unfrozen"], data, budget) == []
 
@@ -386,7 +385,7 @@ def test_variants_and_closed_forms_stand_beside_the_fit(pair):
 def test_a_variant_on_other_text_is_fitted_on_it_and_starts_from_its_own_interface(pair, tmp_path, refuses):
     nets, data = taught(trained(SOURCE, 1), pair)
     other = replace(data.first(0.5), carried={"source": trained(TARGET, 5)})
-    budget = replace(MATCHED, variants={"matched-written": Variant(FORMS, text="written")})
+    budget = replace(MATCHED, variants={"matched-written": Variant(SCHEDULE, text="written")})
     with refuses("there is no written text to fit on", DataError):
         gradient_tasks(data, budget, 1)
     data = replace(data, others={"written": other})
@@ -526,7 +525,7 @@ def test_no_recipe_of_general_only_asks_for_an_oracle():
 def test_every_arm_learns_a_lesson_from_its_closed_form_on(pair, name, tmp_path):
     """No control starts further away than the claim: without a step an arm is its own closed form."""
     nets, data = taught(trained(SOURCE, 1), pair)
-    still = replace(MATCHED, schedules=dict.fromkeys(FORMS, Schedule([Phase(1, 0.0)], weight_decay=0.0)))
+    still = replace(MATCHED, schedule=Schedule([Phase(1, 0.0)], weight_decay=0.0))
     fit("general-only", nets, replace(data, held_out=None), still, tmp_path, [name])
     own = load_fitted(tmp_path / "matched" / f"{name}-0").state_dict()
     model = make(GENERAL_ONLY[name], name, TARGET, nets, data, seed=1).model
@@ -537,7 +536,7 @@ def test_every_arm_learns_a_lesson_from_its_closed_form_on(pair, name, tmp_path)
 def test_a_lesson_lowers_its_own_loss_for_every_arm(pair, tmp_path):
     """From its closed form on, an arm comes closer to the lesson: the steps are of the same objective the gain is judged by."""
     nets, data = taught(trained(SOURCE, 1), pair)
-    longer = replace(MATCHED, schedules=dict.fromkeys(FORMS, Schedule([Phase(60, 1e-2)])), batch=Batch(60))
+    longer = replace(MATCHED, schedule=Schedule([Phase(60, 1e-2)]), batch=Batch(60))
     short = {r.arm: r.final_loss for r in fit("general-only", nets, data, MATCHED, tmp_path / "a") if r.steps}
     long = {r.arm: r.final_loss for r in fit("general-only", nets, data, longer, tmp_path / "b") if r.steps}
     assert all(long[arm] < short[arm] + 0.01 for arm in short)

@@ -55,6 +55,30 @@ rule write_lesson_text:
         "../../scripts/job.py"
 
 
+rule choose_rates:
+    """The learning rate of every arm of a claim, chosen on calibration text with a seed that no study has."""
+    input:
+        unpack(lambda w: WORKFLOW.of(w.claim).rates_input()),
+        model=ancient(lambda w: WORKFLOW.of(w.claim).rates_model()),
+    output:
+        manifest="<results>/rates/{claim}.json",
+    log:
+        "<logs>/choose_rates/{claim}.log",
+    benchmark:
+        "<benchmarks>/choose_rates/{claim}.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("choose_rates", "threads")
+    resources:
+        **resources_of("choose_rates", "mem_mb", "runtime", "gpu"),
+    params:
+        spec=lambda w: WORKFLOW.of(w.claim).rates_spec(),
+        code=lambda w: code("choose_rates", WORKFLOW.of(w.claim).rates_spec()),
+        software=dict(SOFTWARE, peft=versions()["peft"]),
+    script:
+        "../../scripts/job.py"
+
+
 rule calibrate_arms:
     """Every arm of a claim for a batch of seeds, by gradient and in closed form; frozen parts are hashed."""
     input:

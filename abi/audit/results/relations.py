@@ -64,7 +64,7 @@ def check_result(checks: Checks, file: ResultFile, beside: Mapping[str, ResultFi
         case Result() as result, JudgeClaim() as spec:
             _check_fits(checks, file, spec.protocol)
             _check_robustness(checks, result, [spec.claim.fit], spec.protocol)
-            for check in (_check_words, _check_nib, _check_repeated, _check_training, _check_curves):
+            for check in (_check_words, _check_nib, _check_repeated, _check_training, _check_rates, _check_curves):
                 check(checks, file, result, spec)
         case StudyResult() as study, JudgeStudy() as spec:
             _check_fits(checks, file, spec.protocol)
@@ -225,6 +225,23 @@ def _check_training(checks: Checks, file: ResultFile, result: Result, spec: Judg
         checks.equal(f"training/{i}/steps", row.steps, of_fit.get(row.fit, 0), "the budget")
         if "phase_floors" in file.document["training"][i]:
             checks.holds(f"training/{i}/phase_floors", bool(row.phase_floors), "holds no figure")
+
+
+@_part
+def _check_rates(checks: Checks, file: ResultFile, result: Result, spec: JudgeClaim) -> None:
+    """Check that every arm was trained at the rate it chose, one of the registered grid."""
+    if spec.budget is None or result.rates is None:
+        checks.holds("rates", (spec.budget is None) == (result.rates is None), "is there without a fit, or is missing")
+        return
+    grid = spec.budget.rates
+    checks.equal("rates/grid", result.rates.grid, grid, "the budget")
+    checks.holds("rates/seed", result.rates.seed == 0, "is a seed that a study may have")
+    for arm, chosen in result.rates.arms.items():
+        checks.holds(f"rates/arms/{arm}/rate", chosen.rate in grid, f"{chosen.rate:g} is not in the grid")
+        checks.equal(f"rates/arms/{arm}/at_end", chosen.at_end, chosen.rate in (grid[0], grid[-1]), "rate and grid")
+    for i, row in enumerate(result.training):
+        own = None if row.fit == CLOSED_FORM else result.rates.arms[row.arm].rate
+        checks.equal(f"training/{i}/lr", row.lr, own, "the rate that the arm chose")
 
 
 @_part

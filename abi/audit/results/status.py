@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from abi.audit.results.staleness import outdated, spec_now
-from abi.base import manifests, page_manifests, portable_manifests
+from abi.base import manifests, page_manifests, portable_manifests, rate_manifests
 from abi.base.errors import AbiError, DataError
 from abi.base.files import FRESH_NS, Json, age_ns, identity, parse_file, sha256_file, write_text
 from abi.base.recovery import LOCKS
@@ -30,7 +30,7 @@ MODELS: dict[str, type[Document]] = {
     **KINDS,
     **{
         model.named(): model
-        for module in (manifests, page_manifests, portable_manifests)
+        for module in (manifests, page_manifests, portable_manifests, rate_manifests)
         for model in vars(module).values()
         if isinstance(model, type) and issubclass(model, Document) and model is not Document
     },

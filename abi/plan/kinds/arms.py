@@ -3,6 +3,7 @@
 from abi.base.catalogue import ARMS, HOME, LORA, ORACLE, REGIMES
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import (
+    TRIAL,
     FittedClaim,
     GivenReconstruction,
     Inputs,
@@ -13,7 +14,7 @@ from abi.plan.kinds.base import (
     recorded,
     seeds_of,
 )
-from abi.plan.specs.arms import CalibrateArms, EvaluateArms, FitSection, TrainLora
+from abi.plan.specs.arms import CalibrateArms, ChooseRates, EvaluateArms, FitSection, TrainLora
 from abi.plan.specs.judge import ArmsClaim, JudgeClaim, Pair
 
 
@@ -30,14 +31,12 @@ class OfFitted(Planned[FittedClaim]):
         assert self.claim.fit != "portable"
         return self.scale.calibration[self.claim.fit]
 
-    def budget(self, *, lora: bool = False) -> FitSection:
-        """Return the budget of the fit with the phases of `lora` alone or of every other form.
+    def budget(self, *without: str) -> FitSection:
+        """Return the budget of the fit without some of its keys.
 
         What a scaling law looks at (`budgets`) stays out: no fit of a claim reads it, so no edit of it reruns one.
         """
-        plain = self.fit.plain()
-        plain.pop("budgets", None)
-        plain["phases"] = {form: phases for form, phases in plain["phases"].items() if (form == LORA) == lora}
+        plain = {key: value for key, value in self.fit.plain().items() if key not in {"budgets", *without}}
         return FitSection.model_validate(plain)
 
     @property
@@ -47,12 +46,12 @@ class OfFitted(Planned[FittedClaim]):
 
     # the arms
 
-    def fitting(self, batch: str, *, lora: bool = False) -> Plain:
+    def fitting(self, batch: str) -> Plain:
         """Return the fields that every fit of a batch of seeds depends on."""
         return {
             "regime": self.claim.regime,
             "fit": self.claim.fit,
-            "budget": self.budget(lora=lora),
+            "budget": self.budget(),
             "module": self.study.shape(self.claim.module),
             "seeds": seeds_of(batch),
             "variants": self.claim.variants,
@@ -60,18 +59,24 @@ class OfFitted(Planned[FittedClaim]):
 
     def calibration_spec(self, batch: str) -> Plain:
         """What the fitted arms of a batch of seeds depend on."""
-        general = self.claim.regime == "general-only"
-        paired: Plain = {"max_rows": self.scale.alignment.max_rows} if general else {}
         return CalibrateArms(
             **self.fitting(batch),
             arms=[arm for arm in self.claim.arms if arm != LORA],
             text=self.claim.text,
             closed_only=self.closed_only(batch),
-            **paired,
+            **self.paired(),
         ).plain()
 
+    def paired(self) -> Plain:
+        """Return how many positions a lesson on general text pairs at most, nothing elsewhere."""
+        return {"max_rows": self.scale.alignment.max_rows} if self.claim.regime == "general-only" else {}
+
     def calibration_input(self, batch: str) -> Inputs:
-        """Return the inputs of a calibration: what the target side may see in the claim's regime, and nothing else."""
+        """Return the inputs of a calibration: what its arms are fitted on, and their learning rates."""
+        return {**self.fitted_on(batch), **self.rates_files(batch)}
+
+    def fitted_on(self, batch: str) -> Inputs:
+        """Return what the target side may see in the claim's regime, and nothing else."""
         modules = self.module_files(batch)
         return {
             "head": self.study.head(self.claim.target),
@@ -83,6 +88,30 @@ class OfFitted(Planned[FittedClaim]):
         """Return the states that arms are fitted on, and what moves a net to them."""
         return {"train": self.study.states(self.claim.target, self.claim.text, "train")}
 
+    def rates_spec(self) -> Plain:
+        """What the learning rates of the arms depend on: the fit that decides, not its variants or the closed form."""
+        fitting = self.fitting(TRIAL) | {
+            "variants": [],
+            "budget": self.budget("variants", "written", "closed_form_rows"),
+        }
+        arms = [arm for arm in self.claim.arms if self.claim.regime in ARMS[arm].recipes]
+        return ChooseRates(**fitting, arms=arms, **self.paired()).plain()
+
+    def rates_input(self) -> Inputs:
+        """Return what the arms of a trial are fitted on, and domain calibration text where the fits see domain text."""
+        target, fitted = self.claim.target, self.fitted_on(TRIAL)
+        seen = {"calibration": self.study.states(target, self.claim.text, "calibration")} if "train" in fitted else {}
+        return {**fitted, **seen, **({"backbone": self.study.backbone(target)} if LORA in self.claim.arms else {})}
+
+    def rates_model(self) -> list[str]:
+        """Return the folder of the backbone that adapters are tried on, nothing where the claim has none."""
+        return [self.study.backbone_folder(self.claim.target)] if LORA in self.claim.arms else []
+
+    def rates_files(self, batch: str) -> Inputs:
+        """Return the manifest of the arms' learning rates, nothing for seeds that only the closed form has."""
+        by_gradient = set(seeds_of(batch)) - set(self.closed_only(batch))
+        return {"rates": [f"{self.study.results}/rates/{self.id}.json"]} if by_gradient else {}
+
     def calibration_files(self, batch: str) -> list[str]:
         """Return the manifests of fitted arms that hold a batch's seeds."""
         wanted = self.study.batches_for("calibration", self.config.closed_form_seeds(self.id), batch)
@@ -91,7 +120,7 @@ class OfFitted(Planned[FittedClaim]):
     def lora_spec(self, batch: str) -> Plain:
         """What the adapters of a batch of seeds depend on: the other arms' budget, the size of their interface."""
         scopes: Plain = {"training_windows": self.scale.evaluation.training_windows} if self.reports_training else {}
-        return TrainLora(**self.fitting(batch, lora=True), **scopes).plain()
+        return TrainLora(**self.fitting(batch), **scopes).plain()
 
     def lora_input(self, batch: str) -> Inputs:
         """Return the inputs of the arm `lora`: the target, what other arms are fitted on, what is evaluated."""
@@ -103,6 +132,7 @@ class OfFitted(Planned[FittedClaim]):
             "train": study.states(target, text, "train"),
             **self.scopes(),
             **({ORACLE: self.module_files(batch)[ORACLE]} if taught else {}),
+            **self.rates_files(batch),
         }
 
     def scopes(self) -> Inputs:
@@ -170,6 +200,7 @@ class OfFitted(Planned[FittedClaim]):
             **study.evidence(self.id, study.batches("evaluation", n_seeds)),
             "calibration": self.calibration_files(whole),
             **self.lora_files(whole),
+            **self.rates_files(whole),
             **self.module_files(whole),
             "backbones": sorted({study.backbone(name) for name in self.claim.roles.values()}),
             "texts": study.text_records(self.claim.text, study.general),
@@ -194,14 +225,9 @@ class OfFitted(Planned[FittedClaim]):
 
     @classmethod
     def check_fit(cls, claim: FittedClaim, fit: FitSection, where: str, faults: Faults) -> None:
-        """Tell which variants and forms the fit of a claim lacks."""
+        """Tell which variants the fit of a claim lacks."""
         for variant in claim.variants:
             faults.known(variant, fit.variants, f"{where}.variants", f"variant of calibration.{claim.fit}")
-        recipes = [ARMS[arm].recipes[claim.regime] for arm in claim.arms if arm in REGIMES[claim.regime].arms]
-        for form in dict.fromkeys(recipe.form for recipe in recipes):
-            if form != "module" and form not in fit.phases:
-                at = f"config/scales/{faults.scale.scale}.yaml: calibration.{claim.fit}.phases"
-                faults.tell(f"{at}: has no {form!r}, which arms of {claim.regime} are fitted with; add it")
 
 
 class OfReconstruction(OfFitted):

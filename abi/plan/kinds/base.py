@@ -23,6 +23,8 @@ Needed = tuple[str, str, str, str]
 """A trained module: backbone, text, shape, role."""
 PORTABLE = ("portable", "portable")
 """Shape and role of portable modules, of which a scale has one shape."""
+TRIAL = "0-0"
+"""The batch of the seed that learning rates are tried with: no study has it, since studies count from 1."""
 Measured = Literal["oracle-kd", "few-shot", "general-only", "zero-text"]
 """The regimes of a transfer."""
 ArmNames = Annotated[list[str], Field(min_length=2, json_schema_extra=UNIQUE), Once]

@@ -80,8 +80,12 @@ class OfTransfer(OfFitted):
             **{f"{role}_held_out": study.states(name, study.general, "calibration") for role, name in roles.items()},
             "source_head": study.head(self.claim.source),
             **{f"{role}_tokens": study.tokens(name) for role, name in roles.items()},
-            **(self._manifests("written", batch) if self.writes() else {}),
         }
+
+    def calibration_input(self, batch: str) -> Inputs:
+        """Return also the text that sources wrote, where a variant's lesson is on it."""
+        written = self._manifests("written", batch) if self.writes() else {}
+        return {**super().calibration_input(batch), **written}
 
     # what is evaluated
 
@@ -214,6 +218,10 @@ class OfZeroText(OfTransfer):
             "head": study.head(target),
             "tokens": study.tokens(target),
         }
+
+    def rates_files(self, batch: str) -> Inputs:
+        """Return nothing: nothing is calibrated."""
+        return {}
 
     def judged_budget(self) -> None:
         """Return none: nothing is fitted on the target."""

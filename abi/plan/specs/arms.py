@@ -7,13 +7,12 @@ from pydantic import Field
 from abi.base.catalogue import Regime
 from abi.base.typed import Count, Typed
 from abi.plan.specs.models import Shape, WriteStates
-from abi.plan.specs.shared import UNIQUE, BatchOf, Fraction, Once, Phases, Positive, Rate, Seeds, Warmup, WeightDecay
+from abi.plan.specs.shared import UNIQUE, BatchOf, Fraction, Once, Phase, Positive, Rate, Seeds, Warmup, WeightDecay
 
 BudgetName = Literal["kd", "ce", "matched", "correction-mse"]
 """Fits that a scale gives a budget."""
 FitName = BudgetName | Literal["portable"]
 """How the arms of a claim come about; portable modules are placed as they are."""
-Form = Literal["module", "linear", "bias", "lora"]
 
 
 class AlignmentSection(Typed):
@@ -83,6 +82,13 @@ class WrittenSection(Typed):
     """of the draws"""
 
 
+class FitPhase(Phase):
+    """A part of a fit, whose arms have learning rates of their own."""
+
+    lr: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """peak, as a share of the arm's own learning rate"""
+
+
 class FitSection(Typed):
     """The budget that all arms of a pair and seed share."""
 
@@ -106,12 +112,15 @@ class FitSection(Typed):
     """closed form, relative to the mean diagonal"""
     closed_form_rows: Positive | None = None
     """positions a closed form reads at most, in windows spread evenly; all if absent"""
-    phases: dict[Form, Phases]
-    """phases per form; every form has the same number of steps"""
+    phases: Annotated[list[FitPhase], Field(min_length=1)]
+    """phases of every arm"""
+    rates: Annotated[list[Rate], Field(min_length=2, json_schema_extra=UNIQUE), Once]
+    """registered grid of learning rates, ascending: every arm's own is chosen among them on calibration text"""
 
-    def steps_of(self, form: Form) -> int:
-        """Return the steps of a form."""
-        return sum(phase.steps for phase in self.phases[form])
+    @property
+    def steps(self) -> int:
+        """Steps of every arm."""
+        return sum(phase.steps for phase in self.phases)
 
 
 class FitAlignment(Typed):
@@ -135,15 +144,24 @@ class Fitting(Typed):
     variants: list[str]
 
 
-class CalibrateArms(Fitting):
-    """What the fitted arms of a batch of seeds depend on."""
+class TaughtArms(Fitting):
+    """What arms that are fitted on stored states, by what teaches in their regime, depend on."""
 
     arms: list[str]
-    text: str
-    closed_only: Seeds
+    closed_only: Seeds = []
     """seeds that only the closed form has"""
     max_rows: Positive | None = None
     """paired positions at most (general-only)"""
+
+
+class ChooseRates(TaughtArms):
+    """What the learning rates of the arms depend on: the budget of the fit that decides, at every rate of its grid."""
+
+
+class CalibrateArms(TaughtArms):
+    """What the fitted arms of a batch of seeds depend on."""
+
+    text: str
 
 
 class TrainLora(Fitting):

@@ -249,7 +249,7 @@ class JudgeClaim(Judging):
     @property
     def calibration_steps(self) -> int:
         """Steps of the deciding fit, none where nothing is calibrated."""
-        return 0 if self.budget is None else self.budget.steps_of("module")
+        return 0 if self.budget is None else self.budget.steps
 
     @property
     def changes(self) -> dict[str, VariantSection]:
