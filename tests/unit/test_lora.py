@@ -1,6 +1,7 @@
 """The arm `lora`: real tiny models, the budget of the other arms, a backbone that stays as it is, figures that are its own."""
 
 import json
+import math
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from abi.arms.fitting import Budget, Nets, fit_all, gradient_tasks
 from abi.arms.forms import FINALS, StoredStates, corrections, load_stored
 from abi.arms.gradient import Batch, FitData, Objective
 from abi.arms.metrics import Key, evaluate, evidence_rows, published_draws, score
+from abi.arms.rates import mean_objectives
 from abi.base.catalogue import REGIMES
 from abi.base.errors import TamperError
 from abi.base.files import sha256_file
@@ -322,6 +324,26 @@ def test_an_adapter_resumes_to_the_same_bits(gpt2, tmp_path, monkeypatch):
     again = adapt(adapted.remove(), adapted.shape, 99)
     run(again)
     assert again.save(tmp_path / "again", "gpt2") == whole.adapter_sha256
+
+
+# trials of learning rates
+
+
+@pytest.mark.parametrize("rate", [3e-2, 1e30])
+def test_a_trial_is_the_fit_itself_judged_on_held_out_text(gpt2, tmp_path, rate):
+    teacher = corrections(AbiModule(gpt2.shape, seed=3).requires_grad_(False), gpt2.test)
+    held_out = FitData(gpt2.test, gpt2.head, teacher)
+    budget, lora = replace(BUDGET, rates={"lora": rate}), gpt2.lora()
+    [task] = gradient_tasks(gpt2.data, budget, 1)
+    found = lora.tried(task, budget, 1, held_out)
+    if rate == 1e30:  # it diverged, and the backbone is as it was
+        assert not math.isfinite(found)
+        budget = replace(BUDGET, rates={"lora": 3e-2})
+        found = lora.tried(task, budget, 1, held_out)
+    entry = lora.fit(task, budget, 1, {"domain": gpt2.test}, tmp_path, "arm")
+    assert entry.lr == 3e-2
+    stored = load_stored(tmp_path / "arm" / FINALS, entry.finals_sha256, {"domain": gpt2.test}, gpt2.sha256)
+    assert found == float(mean_objectives([stored], held_out, budget.objective))
 
 
 # evaluation of stored states

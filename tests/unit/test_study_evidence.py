@@ -42,7 +42,8 @@ def strong_study():
 
     def change(scale):
         scale["modules"]["standard"]["training"] = {"batch": 8, "phases": [{"steps": 120, **phase}]}
-        scale["updates"]["t5_large_general"]["training"] = {"batch": 8, "phases": [{"steps": 40, **phase}]}
+        for update in scale["updates"].values():
+            update |= {"text": "general", "training": {"batch": 8, "phases": [{"steps": 40, **phase}]}}
 
     return rescaled(small_study(stability=100.0), change)
 
@@ -320,12 +321,12 @@ def put_random_modules(world, of):
 
 def test_a_module_that_survives_is_supported_and_a_random_one_in_its_place_is_not(strong, tmp_path, monkeypatch):
     world = copied(strong, tmp_path, monkeypatch)
-    assert world.verdict("t5_update").verdict == "SUPPORTED"
+    assert world.verdict("t5_update").fits["t5_large_general-python"].verdict == "SUPPORTED"
     put_random_modules(world, ("t5_large", "python", "standard", "source"))
     world.done = {key for key in world.done if not key[0].startswith("update") and key[0] != "evidence"}
     result = world.verdict("t5_update")
     assert result.verdict == "REFUTED"
-    assert result.reason.startswith("(u)")
+    assert result.fits["t5_large_general-python"].reason.startswith("(u)")
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -342,7 +343,8 @@ def test_no_claim_about_backbones_that_know_nothing_is_supported(world, claim):
 
 def test_a_result_says_what_the_updates_did_and_the_perplexities_of_its_rows(world):
     result, rows = world.verdict("gpt2_update"), rows_of(world, "gpt2_update")
-    loss = rows[(rows["metric"] == "loss_nats") & (rows["arm"] == "zero-shot-free")]["value"].mean()
+    own = rows[(rows["fit"] == "gpt2_medium_general-python") & (rows["arm"] == "zero-shot-free")]
+    loss = own[own["metric"] == "loss_nats"]["value"].mean()
     assert result.perplexity["gpt2_medium_general-python"]["zero-shot-free"] == pytest.approx(math.exp(loss))
     table, doses = next(table for table in result.tables if table.id == "updates"), result.claim.updates
     assert [row[:3] for row in table.rows] == [

@@ -67,7 +67,8 @@ def test_the_menu_lists_every_claim_with_its_title(empty):
 
 def test_every_job_that_imports_torch_fits_the_budget(empty):
     light = {"build_text", "judge_claim", "judge_study", "judge_ladder", *PAGES}
-    for target, most in (("headline", 50), ("all", 200)):
+    # a fifth of them try learning rates: a job per fitted claim, modules and rotations of one more seed
+    for target, most in (("headline", 50), ("all", 300)):
         planned = empty.planned(target, scale="tiny")
         assert 0 < sum(n for rule, n in planned.items() if rule not in light) <= most
 
@@ -176,11 +177,20 @@ def test_an_edit_that_is_taken_back_reruns_nothing(edited):
     assert edited.planned() == {}
 
 
-def test_a_calibration_rate_reruns_no_frozen_stage(edited):
-    edited.edit("config/scales/smoke.yaml", lambda c: c["calibration"]["kd"]["phases"]["module"][0].update(lr=2.0e-3))
+def test_the_grid_of_learning_rates_reruns_no_frozen_stage(edited):
+    edited.edit("config/scales/smoke.yaml", lambda c: c["calibration"]["kd"].update(rates=[3.0e-3, 1.0e-2]))
     planned = edited.planned()
-    assert set(planned) == {"calibrate_arms", "evaluate_arms", "judge_claim", *PAGES}
-    assert planned["calibrate_arms"] == planned["judge_claim"] == 1  # the transfer in oracle-kd
+    fits = {"choose_rates", "calibrate_arms", "train_lora"}
+    assert set(planned) == {*fits, "evaluate_arms", "judge_claim", *PAGES}
+    assert {planned[rule] for rule in (*fits, "judge_claim")} == {1}  # the transfer in oracle-kd
+
+
+def test_rates_are_chosen_once_per_fitted_claim_before_its_arms_are_fitted(empty):
+    few = empty.planned("t5_to_gpt2_few_shot")
+    assert few["choose_rates"] == few["calibrate_arms"] == few["train_lora"] == 1
+    assert few["train_modules"] > len({"source", "oracle", "reference"})  # those of the trials besides
+    assert "choose_rates" not in empty.planned("t5_to_gpt2_zero_text")
+    assert "calibrate_arms" not in empty.planned("results/smoke/rates/t5_to_gpt2_few_shot.json")
 
 
 def test_a_claims_words_rerun_its_verdict_only(edited):

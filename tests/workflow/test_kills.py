@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.kills, pytest.mark.slow, pytest.mark.workflow, pytest.
 
 RULES = (
     "build_text", "build_backbone", "write_states", "train_modules", "fit_alignment",
-    "calibrate_arms", "train_lora", "evaluate_arms", "judge_claim", "update_backbone", "write_updated_states",
+    "choose_rates", "calibrate_arms", "train_lora", "evaluate_arms", "judge_claim", "update_backbone", "write_updated_states",
     "train_updated_modules", "generate_text", "evaluate_studies", "judge_study", "judge_ladder", "summarise",
     "tabulate_transfers", "write_report", "write_cards", "verify",
 )  # fmt: skip
