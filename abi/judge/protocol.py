@@ -4,7 +4,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from abi.base.catalogue import HOME, MOVED, ORACLE, RAW, REGIMES, Roles
+from abi.base.catalogue import (
+    AS_PUBLISHED,
+    CALIBRATED,
+    DIRECT,
+    HOME,
+    HOME_IDENTITY,
+    LORA,
+    MOVED,
+    ORACLE,
+    RAW,
+    REGIMES,
+    WRONG_DOMAIN,
+    Roles,
+)
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
@@ -28,10 +41,11 @@ def transfer_plan(regime: str, criteria: Criteria, arms: Collection[str] = (HOME
     if regime not in TRANSFERS:
         raise EvidenceError(f"regime {regime!r} is none of {', '.join(TRANSFERS)}")
     entry = REGIMES[regime]
-    if entry.has_control:
-        return Asks(entry.roles, criteria, entry.parity).plan("transfer", regime)
-    roles = entry.roles if HOME in arms else replace(entry.roles, home=None)
-    return Asks(roles, criteria, entry.parity).without_control("transfer", regime)
+    roles = entry.roles if entry.has_control or HOME in arms else replace(entry.roles, home=None)
+    asks = Asks(roles, criteria, entry.parity)
+    plan = asks.plan("transfer", regime) if entry.has_control else asks.without_control("transfer", regime)
+    beside = asks.beside(arms)
+    return replace(plan, own=replace(plan.own, tests=(*plan.own.tests, *beside)))
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,23 @@ class Asks:
         own = Questions(tests, (*any_net, *self.text_refutations()))
         secondary = {m: Questions(self.agreement_tests(Measure(m, "domain")), ()) for m in AGREEMENT}
         return Plan(kind, regime, self.roles, BPB, own, self.vacuous(), secondary)
+
+    def beside(self, arms: Collection[str]) -> tuple[Contrast, ...]:
+        """Return what is reported of arms that play no role, where they are there.
+
+        What the executed recipe gains from its source (`published` - `direct`), whether it is the positive control's
+        net or its rotation, what a user would do instead, and placebos calibrated on general text.
+        """
+        c = self.roles.candidate
+        pairs = [("recipe", AS_PUBLISHED, DIRECT), ("rotation", HOME, HOME_IDENTITY)]
+        pairs += [("instead", c, arm) for arm in (DIRECT, LORA, WRONG_DOMAIN) if arm not in self.roles.controls]
+        pairs += [("calibrated", c, arm) for arm in sorted(arms) if arm.endswith(CALIBRATED)]
+        return tuple(
+            Contrast(f"r.{name}.{m.metric}.{other}", m, {arm: 1, other: -1}, required=False)
+            for name, arm, other in pairs
+            if {arm, other} <= set(arms)
+            for m in (self.agree, BPB)
+        )
 
     def agreement_tests(self, m: Measure) -> tuple[Contrast, ...]:
         """Return the tests of one agreement metric."""

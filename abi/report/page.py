@@ -21,13 +21,13 @@ from abi.plan.specs.report import WriteReport
 from abi.report import figures, transfers, verdicts
 from abi.report.blocks import Block, Code, Page, Para, Plots, parsed
 from abi.report.figures import Drawing, Edge
+from abi.report.known import known
 from abi.report.render import Cell, Table
 from abi.report.templates import fill
 from abi.report.words import (
     checks_of,
     counts_words,
     criteria_words,
-    deciding,
     grouped,
     in_groups,
     in_order,
@@ -116,6 +116,7 @@ def page(facts: Facts) -> Page:
 
     given = {
         "facts": facts,
+        "known": known,
         "put": put,
         "Para": Para,
         "transfers": transfers,
@@ -143,13 +144,6 @@ def counted(results: Sequence[AnyResult]) -> str:
     """Return how many results have which verdict."""
     found = Counter[str](result.verdict for result in results)
     return listed([f"{found[word]} **{word}**" for word in VERDICTS if found[word]] or ["no verdict yet"])
-
-
-def own_shares(results: Sequence[AnyResult]) -> list[float]:
-    """Return in per cent how much of what the moved modules gain is their own, the least first."""
-    fits = [deciding(result) for result in results if result.claim.kind == "transfer"]
-    shares = [fit.share.estimate for fit in fits if fit is not None and fit.share is not None]
-    return sorted(100 * share for share in shares if share is not None)
 
 
 def marks_met(results: Sequence[AnyResult]) -> tuple[list[bool], list[bool]]:

@@ -22,6 +22,7 @@ from abi.plan.workflow import Workflow
 from abi.report import instrument_page, transfers
 from abi.report.config_keys import key_tables
 from abi.report.figures import reduced
+from abi.report.known import known
 from abi.report.render import Table, markdown
 from abi.report.words import (
     criteria_words,
@@ -60,6 +61,7 @@ def generated_parts() -> list[Part]:
     results, instrument = reference_results("tiny"), InstrumentManifest.read(SIMULATED)
     figures, criteria = instrument.figures, load("tiny").protocol.criteria
     return [
+        Part("README.md", "known", block(known(results))),
         Part("README.md", "verdicts", block(verdict_table(results))),
         Part("README.md", "claims", block(claim_map())),
         Part("README.md", "effort", block(effort("tiny"))),
@@ -117,11 +119,11 @@ def refreshed(text: str, parts: Sequence[Part]) -> str:
 
     Raises: DataError: a part has not both its markers, once and in order, or a marker belongs to no part.
     """
-    known = {part.name for part in parts}
+    named = {part.name for part in parts}
     for name in re.findall(r"<!-- ([\w-]+):(?:begin|end)\b", text):
-        if name not in known:
+        if name not in named:
             raise DataError(
-                f"{parts[0].document}: nothing writes the part {name!r} (known: {', '.join(sorted(known))})"
+                f"{parts[0].document}: nothing writes the part {name!r} (known: {', '.join(sorted(named))})"
             )
     for part in parts:
         begins = list(re.finditer(rf"<!-- {part.name}:begin\b[^\n]*?-->\n", text))

@@ -1,0 +1,122 @@
+"""What a run shows, in a few sentences made of its results: the first lines of the README and of the report.
+
+A point stands only where its claims were run (`templates/known.md.j2`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from abi.base.catalogue import MOVED, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
+from abi.judge.fits import Fit
+from abi.judge.protocol import HARM
+from abi.judge.results import AnyResult, Result, StudyResult
+from abi.report.render import figure
+from abi.report.templates import fill
+
+RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
+
+
+@dataclass(frozen=True)
+class Point:
+    """Figures of one point.
+
+    Args: ahead: in how many of n transfers it is so; harm, oracle: of general text, in bits per byte, of the moved
+        module and of the module trained there.
+    """
+
+    ahead: int
+    n: int
+    figures: Sequence[float] = ()
+    shares: Sequence[float] = ()
+    harm: Sequence[float] = ()
+    oracle: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Survived:
+    """The largest dose of an update claim that the module survives, per text that is updated on."""
+
+    claim: str
+    verdict: str
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+
+def known(results: Sequence[AnyResult]) -> str:
+    """Return what is known as a Markdown list, a point each."""
+    moved = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
+    of = {name: [r for r in moved if r.claim.regime == name] for name in ("oracle-kd", "zero-text")}
+    taught = [result.deciding for result in of["oracle-kd"]]
+    calibrated = [r.deciding for r in moved if r.verdict == "SUPPORTED" and r.claim.regime != "zero-text"]
+    points = {
+        "recipe": _recipe(taught),
+        "moved": _moved(taught),
+        "portable": _portable(of["zero-text"]),
+        "harm": _harmed(calibrated, len(calibrated)),
+        "source": _source(taught),
+    }
+    return fill("known.md.j2", span=span, updates=_updates(results), **points).strip()
+
+
+def _recipe(fits: Sequence[Fit]) -> Point | None:
+    tests = [test for fit in fits for test in fit.tests if test.id == RECIPE and test.interval is not None]
+    ahead = sum(test.interval is not None and test.interval.lower > 0 for test in tests)
+    return Point(ahead, len(tests), [test.mean for test in tests]) if tests else None
+
+
+def _moved(fits: Sequence[Fit]) -> Point | None:
+    shares = [fit.share.estimate for fit in fits if fit.share is not None and fit.share.estimate is not None]
+    asked = {f"4.attribution.js_nats.{placebo}" for placebo in MOVED.placebos}
+    tests = [[test.interval for test in fit.tests if test.id in asked] for fit in fits]
+    ahead = sum(bool(found) and all(one is not None and one.lower > 0 for one in found) for found in tests)
+    return Point(ahead, len(fits), shares) if shares else None
+
+
+def _portable(results: Sequence[Result]) -> Point | None:
+    fits = [result.deciding for result in results]
+    closed = [fit.gap_closure.estimate for fit in fits if fit.gap_closure and fit.gap_closure.estimate is not None]
+    shares = [fit.share.estimate for fit in fits if fit.share and fit.share.estimate is not None]
+    harmed = _harmed(fits, sum(result.verdict == "SUPPORTED" for result in results))
+    if harmed is None or not closed or not shares:
+        return None
+    return Point(harmed.ahead, len(fits), closed, shares, harmed.harm, harmed.oracle)
+
+
+def _harmed(fits: Sequence[Fit], ahead: int) -> Point | None:
+    """Return how many bits per byte worse general text gets than with the plain backbone."""
+    own = [-test.mean for fit in fits for test in fit.tests if test.id == HARM]
+    oracle = [_bits(fit, ORACLE, "general") - _bits(fit, RAW, "general") for fit in fits]
+    return Point(ahead, len(fits), harm=own, oracle=oracle) if fits else None
+
+
+def _source(fits: Sequence[Fit]) -> Point | None:
+    there = [fit for fit in fits if SOURCE_ALONE in fit.arms]
+    better = sum(_bits(fit, SOURCE_ALONE, "domain") < _bits(fit, TRANSFERRED, "domain") for fit in there)
+    return Point(better, len(there)) if there else None
+
+
+def _bits(fit: Fit, arm: str, scope: str) -> float:
+    return fit.arms[arm].of(scope)[BPB].mean
+
+
+def _updates(results: Sequence[AnyResult]) -> list[Survived]:
+    """Return what each ladder of updates shows: the largest dose survived, with the stability term and without."""
+    found = []
+    for result in results:
+        if not isinstance(result, StudyResult) or result.claim.kind != "update":
+            continue
+        for table in (table for table in result.tables if table.id == "largest-doses"):
+            told = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+            rows = [{"on": str(r["updated on"]), "held": _dose(r, "with"), "free": _dose(r, "without")} for r in told]
+            found.append(Survived(result.claim.id, result.verdict, rows))
+    return found
+
+
+def _dose(row: Mapping[str, object], how: str) -> str:
+    steps, rate = row[f"steps {how} the term"], row[f"rate {how} the term"]
+    return "none" if steps is None else f"{steps} steps at {rate}"
+
+
+def span(values: Sequence[float]) -> str:
+    """Return the least and greatest of some figures, or the one there is."""
+    least, most = figure(min(values)), figure(max(values))
+    return least if least == most else f"{least} to {most}"
