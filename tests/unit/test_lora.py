@@ -333,12 +333,13 @@ def test_an_adapter_resumes_to_the_same_bits(gpt2, tmp_path, monkeypatch):
 def test_a_trial_is_the_fit_itself_judged_on_held_out_text(gpt2, tmp_path, rate):
     teacher = corrections(AbiModule(gpt2.shape, seed=3).requires_grad_(False), gpt2.test)
     held_out = FitData(gpt2.test, gpt2.head, teacher)
-    budget, lora = replace(BUDGET, rates={"lora": rate}), gpt2.lora()
+    whole = replace(BUDGET, schedule=Schedule([Phase(3, 1.0)]))
+    budget, lora = replace(whole, rates={"lora": rate}), gpt2.lora()
     [task] = gradient_tasks(gpt2.data, budget, 1)
     found = lora.tried(task, budget, 1, held_out)
     if rate == 1e30:  # it diverged, and the backbone is as it was
         assert not math.isfinite(found)
-        budget = replace(BUDGET, rates={"lora": 3e-2})
+        budget = replace(whole, rates={"lora": 3e-2})
         found = lora.tried(task, budget, 1, held_out)
     entry = lora.fit(task, budget, 1, {"domain": gpt2.test}, tmp_path, "arm")
     assert entry.lr == 3e-2
