@@ -184,6 +184,9 @@ def write_manifests(study, claim):
             ]  # fmt: skip
             manifest(path, "modules", "train_modules", spec, {"modules": modules})
             assert backbone in path
+    for path in study.of(claim).verdict_input().get("alignments", []):
+        if not Path(path).exists():
+            write_alignment(study, path)
     for path in study.of(claim).verdict_input()["backbones"]:
         if Path(path).exists():
             continue
@@ -193,6 +196,20 @@ def write_manifests(study, claim):
             "files": {}, "head_scale": 1.0, "head_sha256": sha, "pretraining": {"steps": 80, "loss_nats": 5.3789},
         }  # fmt: skip
         manifest(path, "backbone", "build_backbone", study.backbone_spec(Path(path).stem), body)
+
+
+ALIGNED = {"n_rows": 1000, "effective_rank": 10.0, "residual": 0.4, "cosine_before": 0.01, "cosine_held_out": 0.9}
+
+
+def write_alignment(study, path):
+    """Write the manifest of a claim's rotations of a batch of seeds."""
+    claim, batch = path.split("/")[-2:]
+    seeds = seeds_of(Path(batch).stem)
+    entries = [
+        {**ALIGNED, "seed": seed, "rotation": name} for seed in seeds for name in ("aligned", "home", "own", "other")
+    ]
+    spec = study.of(claim).alignment_spec(Path(batch).stem)
+    manifest(path, "alignment", "fit_alignment", spec, {"alignments": entries, "rotations_sha256": "a" * 64})
 
 
 def write_text_records(study, claim):

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 from evidence_rows import ROOT, rows
-from made_results import STUDY, build, draws, facts_of, manifest, summarise, write_csv, write_text_records
+from made_results import (
+    STUDY,
+    build,
+    draws,
+    facts_of,
+    manifest,
+    summarise,
+    write_alignment,
+    write_csv,
+    write_text_records,
+)
 
 from abi.base.job import Job, code_of
 from abi.judge import evidence_files
@@ -163,22 +173,11 @@ def make_aggregate():
     """The aggregate from the results of its rungs, which are there, and made-up alignments."""
     inputs = STUDY.of(AGGREGATE).verdict_input()
     for path in inputs["alignments"]:
-        claim, batch = path.split("/")[-2:]
-        entries = [{**ALIGNED, "seed": s, "rotation": "aligned"} for s in seeds_of(Path(batch).stem)]
-        manifest(
-            path,
-            "alignment",
-            "fit_alignment",
-            STUDY.of(claim).alignment_spec(Path(batch).stem),
-            {"alignments": entries, "rotations_sha256": SHA},
-        )
+        write_alignment(STUDY, path)
     code = code_of("judge_ladder", {})
     flat = [*inputs["rungs"], *inputs["alignments"]]
     job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.of(AGGREGATE).verdict_spec()), code, flat, 1)
     judge_ladder.run(job, inputs, {"result": STUDY.result_file(AGGREGATE)})
-
-
-ALIGNED = {"n_rows": 1000, "effective_rank": 10.0, "residual": 0.4, "cosine_before": 0.01, "cosine_held_out": 0.9}
 
 
 def build_studies(folder, claims=(UPDATE, ATLAS, LAW, SUCCESSION)):

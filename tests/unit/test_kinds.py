@@ -19,7 +19,8 @@ from abi.judge.verdict import judge, judged_again, mean_of_arms, means_of_seeds
 
 FORMS = {"claim": OfFits, "studies": OfStudies, "ladder": OfClaims}
 SHA = "a" * 64
-ATLAS = {"raw": 0.0, "oracle": 1.0, "chart": 0.9, "random": 0.4, "permuted": 0.3, "linear": 0.5, "chart-of-b": 0.2}
+ATLAS = {"raw": 0.0, "oracle": 1.0, "chart": 0.9, "random": 0.4, "permuted": 0.3, "linear": 0.5,
+         "linear-narrow": 0.45, "chart-of-b": 0.2}  # fmt: skip
 UPDATE = {
     "raw": 0.0,
     "oracle": 1.0,

@@ -5,10 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_results import STUDY, digit_changed, edit, kinds, numbers, put, regenerate_summary
+from made_results import ALIGNED, STUDY, digit_changed, edit, kinds, numbers, put, regenerate_summary
 from made_studies import (
     AGGREGATE,
-    ALIGNED,
     ATLAS,
     LAW,
     SUCCESSION,
