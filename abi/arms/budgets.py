@@ -21,7 +21,8 @@ from abi.plan.specs.studies import LawEvidence
 def studies(spec: LawEvidence, inputs: InputFiles, seed: int) -> Iterator[tuple[list[Score], dict[str, States]]]:
     """Yield the scores of a point, a study `<update>-<text>` each: `raw`, `oracle`, `reference`, `budget-<steps>`.
 
-    `reference` is a second module of the updated backbone: how far two oracles agree is as far as any calibration goes.
+    `reference` is a second module of the updated backbone, which never teaches: agreement is measured against it, and
+    how far the oracle agrees with it is as far as any calibration goes.
     """
     for update in spec.updates:
         for text in spec.texts:
@@ -36,7 +37,7 @@ def studies(spec: LawEvidence, inputs: InputFiles, seed: int) -> Iterator[tuple[
             known: dict[str, ArmForm | None] = {RAW: None, ORACLE: oracle, REFERENCE: reference}
             arms = {Key(study, name): arm for name, arm in known.items()}
             arms |= {Key(study, f"budget-{n}"): m for n, m in calibrated(module, data, spec, seed).items()}
-            scores = score(arms, oracle, None, scopes, head, windows_per_batch=spec.windows_per_batch)
+            scores = score(arms, reference, None, scopes, head, windows_per_batch=spec.windows_per_batch)
             margin = Score("domain", Key(study, "margin"), "top5_margin", margins(oracle, test, head))
             yield [*scores, margin], scopes
 

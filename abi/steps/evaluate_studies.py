@@ -38,7 +38,7 @@ Scored = tuple[list[Score], dict[str, States]]
 def run(job: Job[AtlasEvidence | LawEvidence | UpdateEvidence], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
     """Write `evidence` and `draws` (csv.gz), and `manifest`, which says what is in them."""
     spec = job.spec
-    judge = REFERENCE if spec.kind == "atlas" else ORACLE
+    judge = ORACLE if isinstance(spec, UpdateEvidence) else REFERENCE
     rows: list[EvidenceRow] = []
     draws: list[DrawRow] = []
     for seed in spec.seeds:

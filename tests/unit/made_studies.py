@@ -97,7 +97,8 @@ def evidence(claim_id, levels=None, groups=32):
         share = frame["metric"].isin(("top1", "top5"))
         frame = frame.assign(fit=study, value=frame["value"].where(~share, frame["value"].clip(upper=1.0)))
         if claim.kind == "scaling_law":
-            frame = frame.replace({"arm": {"second": "reference"}})  # measured like any arm, against the oracle
+            # the oracle is measured like any arm, against a second one
+            frame = frame.replace({"arm": {"second": "oracle", "oracle": "reference"}})
             one = frame[(frame["arm"] == "raw") & (frame["metric"] == "top5")]
             frame = pd.concat([frame, one.assign(arm="margin", metric="top5_margin", value=0.001 * (i + 1))])
         frames.append(frame)

@@ -214,7 +214,11 @@ def test_every_seed_has_a_random_module_and_net_of_its_own(read):
 
 
 def test_draws_are_of_arms_with_agreement_and_never_of_the_judge(read):
-    for claim, judge in (("gpt2_update", "oracle"), ("domain_atlas", "reference"), ("calibration_scaling", "oracle")):
+    for claim, judge in (
+        ("gpt2_update", "oracle"),
+        ("domain_atlas", "reference"),
+        ("calibration_scaling", "reference"),
+    ):
         [path] = read.study.of(claim).verdict_input()["draws"]
         draws, spec = read_draws(path), read.study.of(claim).evidence_spec("1-1")
         assert judge not in set(draws["arm"])
@@ -485,7 +489,7 @@ def test_a_law_has_a_study_per_update_and_text_with_every_budget(read):
     for study in set(rows["fit"]):
         assert arms(rows, study) == {"raw", "oracle", "reference", "margin", "budget-0", "budget-2", "budget-5"}
         assert arms(rows, study, "top5_margin") == {"margin"}
-        assert arms(rows, study, "js_nats") == {"raw", "reference", "budget-0", "budget-2", "budget-5"}
+        assert arms(rows, study, "js_nats") == {"raw", "oracle", "budget-0", "budget-2", "budget-5"}
 
 
 def test_no_budget_is_the_module_itself(point, read):

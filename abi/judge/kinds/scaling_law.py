@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from abi.base.catalogue import REFERENCE
+from abi.base.catalogue import ORACLE
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT
 from abi.judge.fits import Curve, Law, Series, TableShown
@@ -48,7 +48,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Course:
-    """What a point's floor rests on, JS with the oracle in nats: at every budget, and of the second oracle.
+    """What a point's floor rests on, JS with a second oracle that never teaches, in nats: at every budget, and of the
+    oracle that teaches.
 
     Args: published: the first budget that meets the published thresholds, if any.
     """
@@ -114,7 +115,7 @@ def _findings(points: Sequence[Point], courses: Sequence[Course], strict: float)
     )
     curve = Curve(
         id=CURVE,
-        title="Agreement with the oracle by budget",
+        title="Agreement with a second oracle by budget",
         x_label="calibration steps",
         y_label="JS in nats (less is better)",
         caption="Held-out domain text; one run per point, its rate constant.",
@@ -128,7 +129,7 @@ def _findings(points: Sequence[Point], courses: Sequence[Course], strict: float)
 
 
 def measured(given: StudiesGiven, study: str, width: int) -> tuple[Point, Course]:
-    """Return a point of the law, and what its floor rests on: agreement on held-out text with the oracle that teaches.
+    """Return a point of the law, and what its floor rests on: agreement on held-out text with a second oracle.
 
     Args: width: of the updated backbone.
     """
@@ -136,7 +137,7 @@ def measured(given: StudiesGiven, study: str, width: int) -> tuple[Point, Course
     reached = {n: means[f"{BUDGET}{n}"] for n in given.spec.budgets}
     passed = [n for n, found in reached.items() if meets(found, given.thresholds)]
     by_budget = [found["js_nats"] for found in reached.values()]
-    course = Course(given.spec.budgets, by_budget, means[REFERENCE]["js_nats"], min(passed, default=None))
+    course = Course(given.spec.budgets, by_budget, means[ORACLE]["js_nats"], min(passed, default=None))
     return Point(study, width, means[MARGIN]["top5_margin"], course.floor(given.criteria.floor)), course
 
 
