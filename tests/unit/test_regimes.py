@@ -84,7 +84,7 @@ def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a
         assert {path.partition("/heads/")[2] for path in paths(inputs) if "/heads/" in path} == {
             f"{backbone}.{ending}" for backbone in (target, source) for ending in ("safetensors", "tokens.json")
         }
-        more = sum(len(inputs.get(name, ())) for name in ("source", "wrong", "written"))
+        more = sum(len(inputs.get(name, ())) for name in ("source", "wrong", "written", "rates"))
         assert len(paths(inputs)) == 8 + more
 
 
@@ -114,7 +114,7 @@ def test_an_oracle_reaches_few_shot_as_natives_net_alone(claim):
     entry = STUDY.claim(claim)
     assert entry.fit == "ce"
     for _, inputs in jobs(claim):
-        assert set(inputs) == {"head", "source", "home", "oracle", "wrong", "train", "alignment"}
+        assert set(inputs) == {"head", "source", "home", "oracle", "wrong", "train", "alignment", "rates"}
         assert [key for key in inputs if any("/oracle/" in path for path in paths({key: inputs[key]}))] == ["oracle"]
         assert not [
             path for path in paths(inputs) if "/reference/" in path or ".test." in path or ".calibration." in path
@@ -178,7 +178,8 @@ def test_a_new_pair_of_known_backbones_builds_and_trains_nothing_new(tmp_path):
                     | flat(one.of(claim).evidence_input(batch))
                     | flat(one.of(claim).alignment_input(batch))
                 )
-        return {path for path in found if "/alignments/" not in path and "/calibration/" not in path}
+        own = {"alignments", "calibration", "rates"}
+        return {path for path in found if not own & set(path.split("/"))}
 
     assert len(upstream(study, NEW)) > 10
     assert upstream(study, NEW) <= upstream(STUDY, TRANSFERS)

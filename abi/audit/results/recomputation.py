@@ -21,7 +21,7 @@ from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 from abi.plan.workflow import Workflow
 
 FIGURES = ("python", "numpy", "scipy", "pandas")
-STAGES = {name: name for name in ("lora", "calibration", "backbones", "updates", "generation", "alignments")}
+STAGES = {name: name for name in ("lora", "rates", "calibration", "backbones", "updates", "generation", "alignments")}
 STAGES |= {"evidence": "manifests", "corpus": "texts"}
 """Folder of a run -> name of such inputs of a verdict; the files of other folders are rungs."""
 DAMAGED = (ValueError, KeyError, TypeError, IndexError, StopIteration, OSError, EOFError, zlib.error)
@@ -124,6 +124,8 @@ def _manifests_agree(scale: Scale, file: ResultFile) -> None:
             expected = {f"claim/{key}": (claim[key], made[key]) for key in ("regime", "fit", "text")}
             expected["claim/variants"] = (claim.get("variants", []), made["variants"])
             expected |= {"budget": (spec["budget"], made["budget"]), "d_abi": (spec["d_abi"], made["module"]["d_abi"])}
+        elif "rates" in parts:
+            expected = {"budget/rates": (spec["budget"]["rates"], made["budget"]["rates"])}
         elif "modules" in parts and made["name"] == claim["module"]:
             steps = sum(phase["steps"] for phase in made["module"]["training"]["phases"])
             expected = {"training_steps": (spec["training_steps"], steps)}
