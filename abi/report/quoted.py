@@ -1,6 +1,7 @@
 """What documents quote: tables from the committed reference run, the record, the imports and the DAG."""
 
 import ast
+import csv
 import re
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from abi.report import instrument_page, transfers
 from abi.report.config_keys import key_tables
 from abi.report.figures import reduced
 from abi.report.known import known
-from abi.report.render import Table, markdown
+from abi.report.render import Cell, Table, markdown
 from abi.report.words import (
     criteria_words,
     deciding,
@@ -41,6 +42,8 @@ SHOWN = ("doses", "largest-doses", "efficacies", "locality", "points", "generati
 """Tables of results that documents show; the others stand in the report."""
 REFERENCE = ROOT / "results" / "reference"
 INSTRUMENT = "instrument"
+VERSION_1 = ROOT / "docs" / "protocol1.csv"
+"""The words of the last reference run that version 1 of the protocol judged."""
 SIMULATED = ROOT / "docs" / f"{INSTRUMENT}.json"
 PAGES = ("headline.md", "summary.md", "transfer.md")
 
@@ -75,6 +78,7 @@ def generated_parts() -> list[Part]:
         Part("docs/updates.md", "atlas-plan", block(plan_table(atlas_plan(criteria, atlas_roles(["other"]))))),
         Part("docs/instrument.md", "instrument", f"\n{made_by(instrument)}\n\n{instrument_page.render(figures)}\n"),
         Part("docs/protocol.md", "coverage", block(instrument_page.coverage_by_seeds(figures))),
+        Part("docs/protocol.md", "versions", block(versions_table(results))),
         Part("docs/protocol.md", "power", block(instrument_page.conditions(figures.conditions))),
     ]
 
@@ -160,6 +164,18 @@ def verdict_table(results: Sequence[AnyResult]) -> str:
         rows.append([f"`{result.claim.id}`", *told, *rests, "; ".join(regimes) or "-"])
     heads = ["claim", "published", "published criteria here", "verdict", "why", "share", "rests on", "other regimes"]
     return markdown(Table(heads, rows)) if results else NOTHING
+
+
+def versions_table(results: Sequence[AnyResult]) -> str:
+    """Return every verdict with the word of version 1 of the protocol beside it, and why it is what it is now."""
+    with VERSION_1.open(encoding="utf-8", newline="") as file:
+        before = {row["claim"]: row["verdict"] for row in csv.DictReader(file)}
+    rows: list[list[Cell]] = []
+    for result in results:
+        old = before.get(result.claim.id, "-")
+        changed = "new" if old == "-" else "same word" if old == result.verdict else "changed"
+        rows.append([f"`{result.claim.id}`", old, f"**{result.verdict}**", changed, why(result, results)])
+    return markdown(Table(["claim", "version 1", "version 2", "", "why"], rows))
 
 
 def why(result: AnyResult, results: Sequence[AnyResult]) -> str:
