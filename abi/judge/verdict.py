@@ -50,7 +50,8 @@ def judge(tables: FitTables, plan: Plan, criteria: Criteria, level: float | None
         criteria,
         name=tables.fit,
         level=level,
-        share=None if small else _share(turned[plan.measure], plan.roles, level),
+        # at the level of the criteria whatever the level: a stored fit holds no other, and a reason quotes it
+        share=None if small else _share(turned[plan.measure], plan.roles, criteria.level),
         closures={} if small else _gap_closures(turned[BPB], criteria, level),
         counts=tables.counts,
         arms=_arms(tables, criteria, level),
