@@ -6,7 +6,7 @@ A point stands only where its claims were run (`templates/known.md.j2`).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from abi.base.catalogue import MOVED, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
+from abi.base.catalogue import MOVED, NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
 from abi.judge.fits import Fit
 from abi.judge.protocol import HARM
 from abi.judge.results import AnyResult, Result, StudyResult
@@ -21,7 +21,7 @@ class Point:
     """Figures of one point.
 
     Args: ahead: in how many of n transfers it is so; harm, oracle: of general text, in bits per byte, of the moved
-        module and of the module trained there.
+        module and of the module trained there; bare: the part of the gain that the interface without a net lacks.
     """
 
     ahead: int
@@ -30,6 +30,7 @@ class Point:
     shares: Sequence[float] = ()
     harm: Sequence[float] = ()
     oracle: Sequence[float] = ()
+    bare: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,13 @@ def _portable(results: Sequence[Result]) -> Point | None:
     harmed = _harmed(fits, sum(result.verdict == "SUPPORTED" for result in results))
     if harmed is None or not closed or not shares:
         return None
-    return Point(harmed.ahead, len(fits), closed, shares, harmed.harm, harmed.oracle)
+    bare = [
+        (moved.estimate - alone.estimate) / moved.estimate
+        for fit in fits
+        if (moved := fit.gap_closures.get(TRANSFERRED)) and (alone := fit.gap_closures.get(NO_DOMAIN))
+        if moved.estimate and alone.estimate is not None
+    ]
+    return Point(harmed.ahead, len(fits), closed, shares, harmed.harm, harmed.oracle, bare)
 
 
 def _harmed(fits: Sequence[Fit], ahead: int) -> Point | None:
