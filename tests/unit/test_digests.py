@@ -30,7 +30,7 @@ RERUN = {
     "abi/arms/metrics.py": EVIDENCE,
     "abi/arms/atlas.py": {"evaluate_studies"},
     "abi/judge/verdict.py": JUDGES,
-    "abi/judge/intervals.py": JUDGES | {"simulate_studies"},
+    "abi/judge/intervals.py": JUDGES | {"simulate_studies", "write_report"},
     "abi/judge/simulation.py": {"simulate_studies"},
     "abi/judge/kinds/atlas.py": JUDGES,
     "abi/judge/results.py": READ_RESULTS,

@@ -105,7 +105,7 @@ def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(study, te
 
 
 def test_the_claim_of_the_page_gets_its_jobs(study):
-    assert set(study.of(CLAIM).modules()) == {"source", "oracle", "reference"}
+    assert set(study.of(CLAIM).modules()) == {"source", "home", "oracle", "reference", "wrong"}
     seeds = [seed for batch in study.batches("evaluation", study.config.seeds(CLAIM)) for seed in seeds_of(batch)]
     assert seeds == [1, 2, 3, 4, 5]
     assert set(study.config.claims) >= {CLAIM, f"{CLAIM}_few_shot", f"{CLAIM}_general_only"}
@@ -270,7 +270,7 @@ def test_snakemake_plans_the_claim_of_the_page(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     jobs = dict(re.findall(r"(?m)^(\w+) +(\d+)$", done.stdout))
-    assert (jobs["build_backbone"], jobs["write_states"], jobs["judge_claim"]) == ("2", "4", "1")
+    assert (jobs["build_backbone"], jobs["write_states"], jobs["judge_claim"]) == ("2", "5", "1")
 
 
 @pytest.mark.workflow

@@ -57,9 +57,10 @@ class Taught:
 
     def of(self, seed):
         assert seed == SEED
-        own, aligned = (torch.from_numpy(ortho_group.rvs(6, random_state=i)).float() for i in (1, 2))
+        turned = dict(enumerate(("own", "aligned", "home", "other"), start=1))
+        rotations = {n: torch.from_numpy(ortho_group.rvs(6, random_state=i)).float() for i, n in turned.items()}
         net = AbiModule(CONFIG, seed=9).requires_grad_(False)
-        nets = Nets(source=net, oracle=net, before=net, own=own, aligned=aligned)
+        nets = Nets(source=net, home=net, oracle=net, wrong=net, before=net, rotations=rotations)
         if self.regime == "general-only":
             rng = torch.Generator().manual_seed(7)
             lessons = [
@@ -67,7 +68,7 @@ class Taught:
                 for s in (self.states, self.held)
             ]
             teacher = carried_corrections(lessons[0], 1e-3)
-            return nets, FitData(lessons[0].states, self.head, teacher, lessons[0].shift, lessons[1], net)
+            return nets, FitData(lessons[0].states, self.head, teacher, lessons[0].shift, lessons[1], {"source": net, "other": net})
         taught = REGIMES[self.regime].taught_by is not None
         return nets, FitData(self.states, self.head, corrections(self.own(), self.states) if taught else None)
 

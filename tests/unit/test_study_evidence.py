@@ -418,7 +418,7 @@ def test_a_permuted_net_has_the_shared_ones_weights_in_another_order(charts):
 
 def test_an_atlas_has_every_chart_on_every_domain_and_a_mixture_on_two(read):
     rows = rows_of(read, "domain_atlas")
-    plain = {"raw", "reference", "oracle", "shared", "chart", "random", "permuted", "linear"}
+    plain = {"raw", "reference", "oracle", "shared", "chart", "random", "permuted", "linear", "linear-narrow"}
     mixes = {f"mix-{w}" for w in (0, 25, 50, 75, 100)}
     assert set(rows["fit"]) == set(TEXTS)
     for text in TEXTS:
