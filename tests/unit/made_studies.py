@@ -174,7 +174,8 @@ def make_aggregate():
     """The aggregate from the results of its rungs, which are there, and made-up alignments."""
     inputs = STUDY.of(AGGREGATE).verdict_input()
     for path in inputs["alignments"]:
-        write_alignment(STUDY, path)
+        if not Path(path).exists():
+            write_alignment(STUDY, path)
     code = code_of("judge_ladder", {})
     flat = [*inputs["rungs"], *inputs["alignments"]]
     job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.of(AGGREGATE).verdict_spec()), code, flat, 1)

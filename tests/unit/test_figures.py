@@ -63,7 +63,7 @@ def test_every_seed_is_a_dot_and_the_threshold_a_line():
 
 
 def test_a_ladder_of_budgets_is_named_in_the_caption():
-    [result] = [r for r in results() if r.claim.id == "gpt2_to_qwen_few_shot"]
+    [result] = [r for r in results() if r.claim.id == "gpt2_to_gpt2_medium_few_shot"]
     assert "mean over 3 draws or budgets" in arms("x", "ce", result.fits["ce"])[0].caption
 
 

@@ -68,7 +68,9 @@ class Taught:
                 for s in (self.states, self.held)
             ]
             teacher = carried_corrections(lessons[0], 1e-3)
-            return nets, FitData(lessons[0].states, self.head, teacher, lessons[0].shift, lessons[1], {"source": net, "other": net})
+            return nets, FitData(
+                lessons[0].states, self.head, teacher, lessons[0].shift, lessons[1], {"source": net, "other": net}
+            )
         taught = REGIMES[self.regime].taught_by is not None
         return nets, FitData(self.states, self.head, corrections(self.own(), self.states) if taught else None)
 

@@ -105,7 +105,7 @@ def test_an_edit_of_any_leaf_is_found(copied):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["jobs.csv", "summary.md", "calibration_scaling_law_b_results.json"])
+@pytest.mark.parametrize("name", ["jobs.csv", "headline.md", "calibration_scaling_law_b_results.json"])
 def test_a_file_that_is_altered_gone_or_added_is_named(copied, name):
     assert verify().code() == 0
     path = copied / name
@@ -142,6 +142,8 @@ def test_most_edits_of_figures_are_found_although_the_list_was_regenerated(refer
     draw, tried, named = random.Random(1), dict.fromkeys(SWEPT, 0), dict.fromkeys(SWEPT, 0)
     for file in reference.values():
         for part in (key for key in SWEPT if file.document.get(key)):
+            if (part, file.result.claim.kind) == ("curves", "scaling_law"):
+                continue  # agreement by budget follows from the evidence alone, where it moves no floor
             own = list(leaves(file.document[part], (part,)))
             for leaf in draw.sample(own, min(8, len(own))):
                 tried[part] += 1

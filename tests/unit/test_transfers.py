@@ -4,7 +4,11 @@ from report_facts import plain, typed
 from abi.report.figures import svg_of
 from abi.report.transfers import COLUMNS, advice, best_placebo, by_pair, drawing, lead, page, rows
 
-FILES = {"oracle-kd": "gpt2_to_qwen", "few-shot": "gpt2_to_qwen_few_shot", "general-only": "gpt2_to_qwen_general_only"}
+FILES = {
+    "oracle-kd": "gpt2_to_gpt2_medium",
+    "few-shot": "gpt2_to_gpt2_medium_few_shot",
+    "general-only": "gpt2_to_gpt2_medium_general_only",
+}
 
 
 def closure(value, width=0.02, *, bounded=True):
@@ -52,7 +56,7 @@ def result(regime, closures, **changes):
 
 
 def advised(found):
-    return advice([found])["gpt2_to_qwen"]
+    return advice([found])["gpt2_to_gpt2_medium"]
 
 
 GENERAL = {"transferred": 0.3, "random": 0.25, "permuted": 0.27, "linear": 0.2}
@@ -65,7 +69,7 @@ def test_rows_hold_every_fit_and_arm_with_bounds_seconds_and_parent_claim():
         (fit, arm) for fit in ("matched", "matched-short", "closed-form") for arm in GENERAL
     }
     [row] = [row for row in found if (row.fit, row.arm) == ("matched", "transferred")]
-    assert row.claim == "gpt2_to_qwen"
+    assert row.claim == "gpt2_to_gpt2_medium"
     assert [row.gap_closure, row.lower, row.upper] == pytest.approx([0.3, 0.28, 0.32])
     assert row.seconds == 2.5
     assert row._fields == (*COLUMNS, "decides")
@@ -87,8 +91,8 @@ def test_the_best_placebo_is_the_one_with_most_gap_closed_and_the_lead_is_the_sm
 
 def test_regimes_of_a_pair_stand_together():
     pairs = by_pair([result("oracle-kd", FEW), result("few-shot", FEW), result("general-only", GENERAL)])
-    assert list(pairs) == ["gpt2_to_qwen"]
-    assert list(pairs["gpt2_to_qwen"]) == ["oracle-kd", "few-shot", "general-only"]
+    assert list(pairs) == ["gpt2_to_gpt2_medium"]
+    assert list(pairs["gpt2_to_gpt2_medium"]) == ["oracle-kd", "few-shot", "general-only"]
 
 
 @pytest.mark.parametrize(
@@ -117,9 +121,9 @@ def test_without_room_nothing_is_advised():
 
 def test_the_page_has_a_line_per_pair_and_regime_and_a_ladder_where_there_are_variants():
     text = page([result("oracle-kd", FEW), result("general-only", GENERAL, variants=["matched-short"])])
-    assert "| `gpt2_to_qwen` | oracle-kd |" in text
+    assert "| `gpt2_to_gpt2_medium` | oracle-kd |" in text
     assert "permuted 0.270 [0.250, 0.290] (2.5 s)" in text
-    assert "## Ladder of `gpt2_to_qwen`, general-only" in text
+    assert "## Ladder of `gpt2_to_gpt2_medium`, general-only" in text
     assert "| matched-short |" in text
 
 

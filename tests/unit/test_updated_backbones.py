@@ -154,7 +154,7 @@ def test_both_ways_see_the_text_in_one_order_and_seeds_in_their_own(world, monke
     orders = [[entry[3].seed for entry in seen] for seen in (held, free)]
     assert orders[0] == orders[1]
     assert len(set(orders[0])) == 2
-    assert [entry[4] for entry in held] == [3, 3]
+    assert [entry[4] for entry in held] == [2, 2]
     assert [entry[4] for entry in free] == [0, 0]
     assert {entry[3].stability for entry in free} == {0.0}
 
