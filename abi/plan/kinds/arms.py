@@ -130,15 +130,15 @@ class OfFitted(Planned[FittedClaim]):
             "backbone": study.backbone(target),
             "head": study.head(target),
             "train": study.states(target, text, "train"),
-            **self.scopes(),
+            **self.scopes(target),
             **({ORACLE: self.module_files(batch)[ORACLE]} if taught else {}),
             **self.rates_files(batch),
         }
 
-    def scopes(self) -> Inputs:
-        """Return the held-out states that arms are evaluated on."""
+    def scopes(self, backbone: str) -> dict[str, str]:
+        """Return the held-out states of a backbone that arms are evaluated on."""
         texts = {"domain": self.claim.text, "general": self.study.general}
-        return {scope: self.study.states(self.claim.target, text, "test") for scope, text in texts.items()}
+        return {scope: self.study.states(backbone, text, "test") for scope, text in texts.items()}
 
     def lora_files(self, batch: str) -> Inputs:
         """Return the manifests of the arm `lora` that hold a batch's seeds, or nothing where there is no such arm."""
@@ -166,7 +166,7 @@ class OfFitted(Planned[FittedClaim]):
         trained_on = {"train": self.study.states(claim.target, claim.text, "train")} if self.reports_training else {}
         modules = {role: paths for role, paths in self.module_files(batch).items() if role not in {HOME, "wrong"}}
         return {
-            **self.scopes(),
+            **self.scopes(claim.target),
             **trained_on,
             "head": self.study.head(claim.target),
             **modules,

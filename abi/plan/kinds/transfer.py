@@ -91,12 +91,11 @@ class OfTransfer(OfFitted):
 
     def evidence_input(self, batch: str) -> Inputs:
         """Return also the source on the same texts, with its own module and without the target."""
-        study, source = self.study, self.claim.source
-        texts = {"domain": self.claim.text, "general": study.general}
+        source = self.claim.source
         return {
             **super().evidence_input(batch),
-            **{f"source_{scope}": study.states(source, text, "test") for scope, text in texts.items()},
-            "source_head": study.head(source),
+            **{f"source_{scope}": path for scope, path in self.scopes(source).items()},
+            "source_head": self.study.head(source),
         }
 
     def verdict_input(self) -> Inputs:
