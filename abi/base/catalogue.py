@@ -25,6 +25,8 @@ CHART_OF, RANDOM_OF, MIXED = "chart-of-", "random-of-", "mix-"
 """How the arms of an atlas that are named after a domain (or a share of two) begin."""
 CALIBRATED = "-calibrated"
 """How the placebos of a portable module end that were calibrated on general text of the target."""
+CALIBRATED_TOO = (RANDOM, PERMUTED, NO_DOMAIN, BIAS)
+"""The arms of a portable module that are there a second time, calibrated."""
 
 
 @dataclass(frozen=True)

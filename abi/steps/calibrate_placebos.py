@@ -5,7 +5,7 @@ module says there. What moves is not calibrated; these are what a user could hav
 from pathlib import Path
 
 from abi.arms.portable_fit import Positions, calibrate_placebos, write_portable
-from abi.base.catalogue import BIAS, CALIBRATED, NO_DOMAIN, PERMUTED, RANDOM, TRANSFERRED
+from abi.base.catalogue import BIAS, CALIBRATED, CALIBRATED_TOO, TRANSFERRED
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests import TokensManifest
 from abi.base.portable_manifests import PortableFacts, PortablesManifest
@@ -14,9 +14,6 @@ from abi.models.module import derive_seed
 from abi.models.portable import Vocabulary, placebo_of, portable_of_seed
 from abi.models.saved import read_head, read_states
 from abi.plan.specs.models import CalibratePortable as Spec
-
-PLACEBOS = (RANDOM, PERMUTED, NO_DOMAIN)
-"""Around the moved module's own reader and writer; the bias starts as the source trained it."""
 
 
 def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
@@ -30,8 +27,13 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     folder, entries = Path(outputs["folder"]), []
     for seed in spec.seeds:
         moved = portable_of_seed(inputs["portable"], seed, TRANSFERRED)
-        placebos = {arm: placebo_of(moved, arm, derive_seed("placebo", arm, seed, 0)) for arm in PLACEBOS}
-        placebos[BIAS] = portable_of_seed(inputs["portable"], seed, BIAS)
+        # The others have the moved module's own reader and writer; the bias starts as the source trained it.
+        placebos = {
+            arm: portable_of_seed(inputs["portable"], seed, arm)
+            if arm == BIAS
+            else placebo_of(moved, arm, derive_seed("placebo", arm, seed, 0))
+            for arm in CALIBRATED_TOO
+        }
         anchor_of, checkpoint = vocabulary.longest(moved.config.anchors), job.scratch / f"{seed}.safetensors"
         trained = calibrate_placebos(
             placebos,

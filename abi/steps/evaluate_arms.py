@@ -10,6 +10,7 @@ from abi.base.catalogue import (
     BEFORE,
     BIAS,
     CALIBRATED,
+    CALIBRATED_TOO,
     NO_DOMAIN,
     ORACLE,
     PERMUTED,
@@ -48,6 +49,8 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
         check_same_text(domain, train)
         scopes["on_training_text"] = train.select(spread(train, spec.training_windows))
     head = read_head(inputs["head"], domain)
+    of_source = [scope for scope in scopes if f"source_{scope}" in inputs.keys()]
+    source = {scope: read_states(inputs[f"source_{scope}"], "test") for scope in of_source}
     rows: list[EvidenceRow] = []
     draws: list[DrawRow] = []
     for seed in spec.seeds:
@@ -69,15 +72,16 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
         teacher = None if regime.taught_by is None else trained[regime.taught_by]
         scores = score(arms, trained[REFERENCE], teacher, scopes, head, windows_per_batch=spec.windows_per_batch)
         rows += evidence_rows(scores, scopes, seed)
-        if "source_head" in inputs.keys():
-            rows += source_alone(inputs, seed, spec.windows_per_batch)
+        if source:
+            rows += source_alone(inputs, seed, source, spec.windows_per_batch)
         draws += published_draws(scores, len(domain), seed=seed, rng_seeds=spec.rng_seeds, n_chunks=spec.n_chunks)
     write_evidence(outputs, rows, draws, lambda: job.provenance(outputs))
 
 
-def source_alone(inputs: InputFiles, seed: int, windows_per_batch: int) -> Iterator[EvidenceRow]:
+def source_alone(
+    inputs: InputFiles, seed: int, scopes: Mapping[str, States], windows_per_batch: int
+) -> Iterator[EvidenceRow]:
     """Yield the losses of the source backbone with its own module on the same texts: no agreement, other tokens."""
-    scopes = {scope: read_states(inputs[f"source_{scope}"], "test") for scope in ("domain", "general")}
     head = read_head(inputs["source_head"], scopes["domain"])
     if "portable" in inputs.keys():
         vocabulary = Vocabulary(TokensManifest.read(inputs["source_tokens"]).spellings)
@@ -118,7 +122,7 @@ def placed_of_seed(inputs: InputFiles, seed: int, head: Head) -> Arms:
     for arm in (RANDOM, PERMUTED):
         for draw in range(ARMS[arm].recipes["zero-text"].draws):
             found[Key(PORTABLE, arm, draw)] = placebo_of(moved, arm, derive_seed("placebo", arm, seed, draw))
-    calibrated = [f"{arm}{CALIBRATED}" for arm in (RANDOM, PERMUTED, NO_DOMAIN, BIAS)]
+    calibrated = [f"{arm}{CALIBRATED}" for arm in CALIBRATED_TOO]
     found |= {Key(PORTABLE, arm): portable_of_seed(inputs["placebos"], seed, arm) for arm in calibrated}
     return {key: Placed(module, vocabulary, head.scale) for key, module in found.items()}
 
