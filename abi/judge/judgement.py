@@ -137,16 +137,17 @@ def rates_of(paths: Sequence[str], arms: Sequence[ArmEntry]) -> ChosenRates | No
 
     Raises: DataError: an arm chose none; TamperError: one was fitted at another rate than it chose.
     """
-    for path in paths:
-        manifest, trained = RatesManifest.read(path), [arm for arm in arms if arm.lr is not None]
-        own = manifest.rates(arm.arm for arm in trained)
-        for arm in (arm for arm in trained if arm.lr != own[arm.arm]):
-            raise TamperError(
-                f"{path}: {arm.arm} of seed {arm.seed} was fitted at a rate of {arm.lr:g} and chose {own[arm.arm]:g}; "
-                "rerun the calibration"
-            )
-        return manifest.chosen()
-    return None
+    if not paths:
+        return None
+    [path] = paths
+    manifest, trained = RatesManifest.read(path), [arm for arm in arms if arm.lr is not None]
+    own = manifest.rates(arm.arm for arm in trained)
+    for arm in (arm for arm in trained if arm.lr != own[arm.arm]):
+        raise TamperError(
+            f"{path}: {arm.arm} of seed {arm.seed} was fitted at a rate of {arm.lr:g} and chose {own[arm.arm]:g}; "
+            "rerun the calibration"
+        )
+    return manifest.chosen()
 
 
 def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> tuple[dict[str, Fit], str]:

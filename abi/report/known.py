@@ -3,11 +3,11 @@
 A point stands only where its claims were run (`templates/known.md.j2`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from abi.base.catalogue import MOVED, NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
-from abi.judge.fits import Fit
+from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import HARM
 from abi.judge.results import AnyResult, Result, StudyResult
 from abi.report.render import figure
@@ -59,13 +59,12 @@ def known(results: Sequence[AnyResult]) -> str:
 
 
 def _recipe(fits: Sequence[Fit]) -> Point | None:
-    tests = [test for fit in fits for test in fit.tests if test.id == RECIPE and test.interval is not None]
-    ahead = sum(test.interval is not None and test.interval.lower > 0 for test in tests)
-    return Point(ahead, len(tests), [test.mean for test in tests]) if tests else None
+    found = [test.interval for fit in fits for test in fit.tests if test.id == RECIPE and test.interval is not None]
+    return Point(sum(one.lower > 0 for one in found), len(found), [one.mean for one in found]) if found else None
 
 
 def _moved(fits: Sequence[Fit]) -> Point | None:
-    shares = [fit.share.estimate for fit in fits if fit.share is not None and fit.share.estimate is not None]
+    shares = _estimates(fit.share for fit in fits)
     asked = {f"4.attribution.js_nats.{placebo}" for placebo in MOVED.placebos}
     tests = [[test.interval for test in fit.tests if test.id in asked] for fit in fits]
     ahead = sum(bool(found) and all(one is not None and one.lower > 0 for one in found) for found in tests)
@@ -74,8 +73,7 @@ def _moved(fits: Sequence[Fit]) -> Point | None:
 
 def _portable(results: Sequence[Result]) -> Point | None:
     fits = [result.deciding for result in results]
-    closed = [fit.gap_closure.estimate for fit in fits if fit.gap_closure and fit.gap_closure.estimate is not None]
-    shares = [fit.share.estimate for fit in fits if fit.share and fit.share.estimate is not None]
+    closed, shares = _estimates(fit.gap_closure for fit in fits), _estimates(fit.share for fit in fits)
     harmed = _harmed(fits, sum(result.verdict == "SUPPORTED" for result in results))
     if harmed is None or not closed or not shares:
         return None
@@ -99,6 +97,10 @@ def _source(fits: Sequence[Fit]) -> Point | None:
     there = [fit for fit in fits if SOURCE_ALONE in fit.arms]
     better = sum(_bits(fit, SOURCE_ALONE, "domain") < _bits(fit, TRANSFERRED, "domain") for fit in there)
     return Point(better, len(there)) if there else None
+
+
+def _estimates(ratios: Iterable[Ratio | None]) -> list[float]:
+    return [ratio.estimate for ratio in ratios if ratio is not None and ratio.estimate is not None]
 
 
 def _bits(fit: Fit, arm: str, scope: str) -> float:

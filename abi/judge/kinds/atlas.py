@@ -28,8 +28,8 @@ def atlas_plan(criteria: Criteria, roles: Roles, kind: str = "atlas") -> Plan:
     """Return what one domain's chart is asked: better than every other domain's chart, a random net's and a linear map.
 
     In agreement with a second native module and in bits per byte, on that domain's held-out text; reported beside it,
-    the same of a linear map of the chart's rank. REFUTED: an upper
-    bound says that the chart is no better than one of them.
+    the same of a linear map of the chart's rank. REFUTED: an upper bound says that the chart is no better than one of
+    them.
     """
     asks = Asks(roles, criteria)
     both = (asks.agree, BPB)
