@@ -18,7 +18,7 @@ from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read
 from abi.judge.simulation import Effort
 from abi.plan.config import load
 from abi.plan.measured import adopt_jobs, read_measured
-from abi.plan.specs.judge import Criteria
+from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
 from abi.report import instrument_page, transfers
 from abi.report.config_keys import key_tables
@@ -268,12 +268,12 @@ def _below(contrast: Contrast) -> str:
 def made_by(instrument: InstrumentManifest) -> str:
     """Return what made the instrument's figures, in a sentence."""
     made, settings = instrument.provenance, instrument.figures.settings
-    asked, version = Effort(**settings.effort), made.spec["protocol"]["protocol"]  # other keys may have come since
+    asked, spec = Effort(**settings.effort), SimulateStudies.model_validate(made.spec)
     packages = [f"{name} {made.versions[name]}" for name in ("python", "numpy", "scipy") if name in made.versions]
     return (
         f"Made by `snakemake instrument`: seed {settings.seed}, {asked.tables:,} tables per kind of table "
         f"({asked.rerun:,} where the first result is just outside), {asked.studies:,} studies per kind of study, "
-        f"{asked.power:,} per point of the power tables; protocol {version}, code "
+        f"{asked.power:,} per point of the power tables; protocol {spec.protocol.protocol}, code "
         f"`{made.code}`, {', '.join(packages)}, {made.elapsed_s / 60:.0f} minutes."
     )
 
