@@ -70,9 +70,9 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, head, targets, teacher, shift, temperature, weight, *flat):  # noqa: ANN001, ANN002, ANN205
         students = list(zip(flat[::2], flat[1::2], strict=True))
-        n = len(targets)
-        grads = [torch.empty_like(states) for states, _ in students]
-        bias_grads = [None if bias is None else torch.zeros_like(bias) for _, bias in students]
+        n, learns = len(targets), any(ctx.needs_input_grad)
+        grads = [torch.empty_like(states) if learns else None for states, _ in students]
+        bias_grads = [None if bias is None or not learns else torch.zeros_like(bias) for _, bias in students]
         totals = [states.new_zeros(()) for states, _ in students]
         # The gradient is formed here, while a chunk's logits are at hand: kept for `backward`, they would be `[N, V]`.
         for start in range(0, n, LOSS_ROWS):
@@ -80,22 +80,25 @@ class _HeadLoss(torch.autograd.Function):
             taught = None if weight == 0 else _taught(head, teacher[part], shift, part, temperature)
             for i, (states, bias) in enumerate(students):
                 logits = head.logits(states[part])
-                slope = head.slope(logits)
+                slope = head.slope(logits) if learns else None
                 if bias is not None:
                     logits += bias
                 loss, grad = _ce_and_kd(logits, targets[part], taught, temperature, weight)
                 totals[i] += loss
+                if not learns:
+                    continue
                 bias_grad = bias_grads[i]
                 if bias_grad is not None:
                     bias_grad += grad.sum(0)
                 if slope is not None:
                     grad *= slope
                 torch.mm(grad, head.weight, out=grads[i][part])
-        for grad, bias_grad in zip(grads, bias_grads, strict=True):
-            grad *= head.scale / n
-            if bias_grad is not None:
-                bias_grad /= n
-        ctx.save_for_backward(*(tensor for pair in zip(grads, bias_grads, strict=True) for tensor in pair))
+        if learns:
+            for grad, bias_grad in zip(grads, bias_grads, strict=True):
+                grad *= head.scale / n
+                if bias_grad is not None:
+                    bias_grad /= n
+            ctx.save_for_backward(*(tensor for pair in zip(grads, bias_grads, strict=True) for tensor in pair))
         return tuple(total / n for total in totals)
 
     @staticmethod

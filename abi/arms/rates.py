@@ -22,6 +22,10 @@ from abi.models.module import ModuleConfig
 POSITIONS = 2048
 """Positions whose objective is computed at once."""
 
+JUDGED = 8192
+"""Positions of calibration text, in windows spread evenly over it, that a trial is judged on. They are the same for
+every rate and arm, so what makes them harder or easier than the rest cancels; all of them took as long as the fits."""
+
 
 def tried_rates(
     recipes: Mapping[str, Recipe],

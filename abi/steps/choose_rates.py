@@ -7,7 +7,7 @@ from typing import Protocol
 from abi.arms.fitting import Budget
 from abi.arms.forms import corrections
 from abi.arms.gradient import FitData
-from abi.arms.rates import choose, tried_rates
+from abi.arms.rates import JUDGED, choose, tried_rates
 from abi.base.catalogue import ARMS, LORA, REGIMES
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.rate_manifests import RatesManifest
@@ -31,7 +31,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     [seed] = spec.seeds
     teacher = teacher_of(spec, inputs)
     nets, data = teacher.of(seed)
-    held_out = held_out_of(spec, inputs, data, seed)
+    held_out = held_out_of(spec, inputs, data, seed).at_most(JUDGED)
     recipes = {arm: ARMS[arm].recipes[spec.regime] for arm in spec.arms if arm != LORA}
     found = tried_rates(recipes, teacher.config, nets, data, held_out, budget, grid, seed=seed, checkpoints=job.scratch)
     if LORA in spec.arms:

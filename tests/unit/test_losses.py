@@ -127,6 +127,14 @@ def test_two_losses_are_bit_identical():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_loss_that_nothing_is_learned_from_has_the_same_bits():
+    states, head, targets, teacher, bias = problem(200, torch.float32, bias=True)
+    learned = head_loss(states, head, targets, teacher=teacher, logit_bias=bias)
+    read = head_loss(states.detach(), head, targets, teacher=teacher, logit_bias=bias.detach())
+    assert torch.equal(learned, read)
+    assert not read.requires_grad
+
+
 def test_correction_mse_is_the_mean_over_positions_and_components():
     a, b = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
     b[0, 0, 0] = 12.0
