@@ -71,7 +71,7 @@ class _HeadLoss(torch.autograd.Function):
     def forward(ctx, head, targets, teacher, shift, temperature, weight, *flat):  # noqa: ANN001, ANN002, ANN205
         students = list(zip(flat[::2], flat[1::2], strict=True))
         n, learns = len(targets), any(ctx.needs_input_grad)
-        grads = [torch.empty_like(states) if learns else None for states, _ in students]
+        grads = [torch.empty_like(states) if learns else states.new_empty(0) for states, _ in students]
         bias_grads = [None if bias is None or not learns else torch.zeros_like(bias) for _, bias in students]
         totals = [states.new_zeros(()) for states, _ in students]
         # The gradient is formed here, while a chunk's logits are at hand: kept for `backward`, they would be `[N, V]`.

@@ -37,6 +37,8 @@ class RegimeSection(Typed):
 
     sees: Annotated[str, Field(min_length=10)]
     """what the target side sees"""
+    statement: Annotated[str, Field(min_length=10)]
+    """what a claim says in this regime where it is not its first; it stands behind the claim's title and a colon"""
     fit: Literal["kd", "ce", "matched", "portable"]
     """how arms are fitted; a closed form is reported beside kd and matched; portable modules are not fitted there"""
     arms: ArmNames

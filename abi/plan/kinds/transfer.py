@@ -130,7 +130,7 @@ class OfTransfer(OfFitted):
     def entries(cls, claim_id: str, claim: GivenTransfer, regimes: Regimes) -> dict[str, FittedClaim]:
         """Return id -> entry: one per regime, with the arms that regime is given for free."""
         found = {}
-        keys = ("statement", "kind", "text", "source", "target", "module", "seeds", "closed_form_seeds")
+        keys = ("kind", "text", "source", "target", "module", "seeds", "closed_form_seeds")
         for regime in claim.regimes:
             section, own = regimes.every()[regime], regime == claim.regimes[0]
             key = claim_id if own else f"{claim_id}_{regime.replace('-', '_')}"
@@ -138,6 +138,7 @@ class OfTransfer(OfFitted):
             found[key] = FittedClaim(
                 **about,
                 title=claim.title if own else f"{claim.title}, {regime}",
+                statement=claim.statement if own else f"{claim.title}: {section.statement}",
                 regime=regime,
                 fit=section.fit,
                 sees=section.sees,
