@@ -20,7 +20,7 @@ from abi.arms.fitting import Budget, Solved, gradient_tasks, make, train_arms
 from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
 from abi.arms.rates import mean_objectives
 from abi.base.catalogue import ARMS
-from abi.base.rate_manifests import RatesManifest
+from abi.base.manifests.rates import RatesManifest
 from abi.models.loop import Member, Schedule, Trained
 from abi.models.module import AbiModule, derive_seed
 from abi.plan.config import load

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from abi.arms import metrics
-from abi.base.manifests import StatesManifest
+from abi.base.manifests.states import StatesManifest
 from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.states import States

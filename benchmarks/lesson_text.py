@@ -17,8 +17,9 @@ import torch
 
 from abi.arms.fitting import Budget, Nets, Solved, fit_arms, gradient_tasks, make
 from abi.arms.metrics import evaluate
-from abi.base.catalogue import ARMS, BIAS, LINEAR, NO_DOMAIN, ORACLE, PERMUTED, RANDOM, RAW, TRANSFERRED
-from abi.base.rate_manifests import RatesManifest
+from abi.base.catalogue import ARMS
+from abi.base.manifests.rates import RatesManifest
+from abi.base.names import BIAS, LINEAR, NO_DOMAIN, ORACLE, PERMUTED, RANDOM, RAW, TRANSFERRED
 from abi.models.backbone import Window, load_backbone
 from abi.models.module import with_net
 from abi.models.saved import module_of_seed, read_head, read_states

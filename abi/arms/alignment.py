@@ -12,7 +12,7 @@ from torch import Tensor
 
 from abi.base.errors import AlignmentError
 from abi.base.files import read_tensors
-from abi.base.manifests import AlignmentFigures, AlignmentManifest
+from abi.base.manifests.alignments import AlignmentFigures, AlignmentManifest
 from abi.models.states import States
 
 log = logging.getLogger("abi")

@@ -13,7 +13,8 @@ from abi.arms.closed_form import narrowed, solve
 from abi.arms.forms import ArmForm, Corrector, LinearMap, Mixture, corrections
 from abi.arms.gradient import FitData
 from abi.arms.metrics import Key, Score, score
-from abi.base.catalogue import (
+from abi.base.job import InputFiles
+from abi.base.names import (
     CHART,
     CHART_OF,
     LINEAR,
@@ -27,7 +28,6 @@ from abi.base.catalogue import (
     REFERENCE,
     SHARED,
 )
-from abi.base.job import InputFiles
 from abi.models.module import AbiModule, derive_seed, permute_domain_net, with_net
 from abi.models.saved import module_of_seed, read_head, read_states
 from abi.models.states import States

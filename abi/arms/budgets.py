@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from abi.arms.forms import ArmForm, corrections
 from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
 from abi.arms.metrics import Key, Score, margins, score
-from abi.base.catalogue import ORACLE, RAW, REFERENCE
 from abi.base.job import InputFiles
+from abi.base.names import ORACLE, RAW, REFERENCE
 from abi.models.loop import Member, Phase, Schedule
 from abi.models.module import AbiModule, derive_seed, with_net
 from abi.models.saved import having, module_of_seed, updated

@@ -14,11 +14,13 @@ from abi.arms.alignment import conjugated
 from abi.arms.closed_form import choose_gains, solve
 from abi.arms.forms import FittableForm, LinearMap, LogitBias, save_fitted
 from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
-from abi.base.catalogue import ARMS, PERMUTED, RANDOM, Recipe
+from abi.base.catalogue import ARMS, Recipe
 from abi.base.errors import ConfigError, DataError, TamperError
 from abi.base.files import sha256_tensors
-from abi.base.manifests import BaseFacts, FitFigures, FittedEntry, ModuleFacts
-from abi.base.names import CLOSED_FORM
+from abi.base.manifests.arms import FitFigures, FittedEntry
+from abi.base.manifests.modules import ModuleFacts
+from abi.base.manifests.states import BaseFacts
+from abi.base.names import CLOSED_FORM, PERMUTED, RANDOM
 from abi.models.loop import Member, Schedule, Trained
 from abi.models.module import (
     AbiModule,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import finite, parse_json, read_tensors, sha256_tensors, write_tensors
-from abi.base.manifests import FittedEntry, ModuleFacts, ModuleManifest
+from abi.base.manifests.arms import FittedEntry
+from abi.base.manifests.modules import ModuleFacts, ModuleManifest
 from abi.base.typed import Sha256, Typed
 from abi.models.head import Head
 from abi.models.module import CONFIG, AbiModule, read_module, save_module

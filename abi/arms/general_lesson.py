@@ -18,7 +18,7 @@ from abi.arms.gradient import FitData, spread_rows
 from abi.arms.losses import PAIRED_ROWS
 from abi.base.errors import AlignmentError
 from abi.base.job import InputFiles
-from abi.base.manifests import TokensManifest
+from abi.base.manifests.backbones import TokensManifest
 from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.saved import check_backbone, check_same_text, member, module_of_seed, read_head, read_states, shape

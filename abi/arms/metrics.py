@@ -15,9 +15,8 @@ from torch.nn.functional import cross_entropy
 
 from abi.arms.forms import ArmForm, Readout
 from abi.arms.losses import EVALUATION_LOGITS, LOG2_E
-from abi.base.catalogue import REFERENCE
 from abi.base.errors import DataError
-from abi.base.names import AGREEMENT
+from abi.base.names import AGREEMENT, REFERENCE
 from abi.models.head import Head
 from abi.models.states import States
 

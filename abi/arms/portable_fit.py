@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abi.base.catalogue import BIAS
-from abi.base.portable_manifests import PortableEntry, PortableFacts
+from abi.base.manifests.portable import PortableEntry, PortableFacts
+from abi.base.names import BIAS
 from abi.models.head import Head
 from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
 from abi.models.module import derive_seed

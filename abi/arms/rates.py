@@ -16,7 +16,7 @@ from abi.arms.forms import FittableForm, StoredStates
 from abi.arms.gradient import FitData, Objective, objectives
 from abi.base.catalogue import Recipe
 from abi.base.errors import DataError
-from abi.base.rate_manifests import TriedArm, best_of
+from abi.base.manifests.rates import TriedArm, best_of
 from abi.models.module import ModuleConfig
 
 POSITIONS = 2048

@@ -8,25 +8,47 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Regime = Literal["oracle-kd", "few-shot", "general-only", "zero-text", "reconstruction"]
-
-RAW, RAW_BEFORE, RAW_FREE, UNTRAINED = "raw", "raw-before", "raw-free", "untrained"
-REFERENCE, ORACLE, ORACLE_BEFORE, BEFORE = "reference", "oracle", "oracle-before", "before"
-HOME, HOME_IDENTITY, SOURCE_ALONE = "home", "home-identity", "source-alone"
-NATIVE, CANDIDATE, TRANSFERRED, ZERO_SHOT, CHART = "native", "candidate", "transferred", "zero-shot", "chart"
-ZERO_SHOT_FREE, RANDOM, RANDOM_NET, PERMUTED = "zero-shot-free", "random", "random-net", "permuted"
-IDENTITY, AS_PUBLISHED, SHARED, NO_DOMAIN = "identity", "published", "shared", "no-domain"
-ZERO_SHOT_OFF, ORACLE_OFF = "zero-shot-off", "oracle-off"
-BEFORE_OFF, RANDOM_OFF, LINEAR, BIAS, UNFROZEN = "before-off", "random-off", "linear", "bias", "unfrozen"
-LINEAR_NARROW = "linear-narrow"
-DIRECT, LORA, WRONG_DOMAIN = "direct", "lora", "wrong-domain"
-
-CHART_OF, RANDOM_OF, MIXED = "chart-of-", "random-of-", "mix-"
-"""How the arms of an atlas that are named after a domain (or a share of two) begin."""
-CALIBRATED = "-calibrated"
-"""How the placebos of a portable module end that were calibrated on general text of the target."""
-CALIBRATED_TOO = (RANDOM, PERMUTED, NO_DOMAIN, BIAS)
-"""The arms of a portable module that are there a second time, calibrated."""
+from abi.base.names import (
+    AS_PUBLISHED,
+    BEFORE,
+    BEFORE_OFF,
+    BIAS,
+    CALIBRATED,
+    CANDIDATE,
+    CHART,
+    CHART_OF,
+    DIRECT,
+    HOME,
+    HOME_IDENTITY,
+    IDENTITY,
+    LINEAR,
+    LINEAR_NARROW,
+    LORA,
+    MIXED,
+    NATIVE,
+    NO_DOMAIN,
+    ORACLE,
+    ORACLE_BEFORE,
+    ORACLE_OFF,
+    PERMUTED,
+    RANDOM,
+    RANDOM_NET,
+    RANDOM_OF,
+    RANDOM_OFF,
+    RAW,
+    RAW_BEFORE,
+    RAW_FREE,
+    REFERENCE,
+    SHARED,
+    SOURCE_ALONE,
+    TRANSFERRED,
+    UNFROZEN,
+    UNTRAINED,
+    WRONG_DOMAIN,
+    ZERO_SHOT,
+    ZERO_SHOT_FREE,
+    ZERO_SHOT_OFF,
+)
 
 
 @dataclass(frozen=True)

@@ -24,3 +24,22 @@ MAKE_WORDS = frozenset({"test", "quick", "kills", "lint", "setup", "verify", "sm
 
 CLOSED_FORM = "closed-form"
 """The `fit` without gradient steps, reported beside every other."""
+
+# The arms; `base/catalogue.py` says what each is.
+RAW, RAW_BEFORE, RAW_FREE, UNTRAINED = "raw", "raw-before", "raw-free", "untrained"
+REFERENCE, ORACLE, ORACLE_BEFORE, BEFORE = "reference", "oracle", "oracle-before", "before"
+HOME, HOME_IDENTITY, SOURCE_ALONE = "home", "home-identity", "source-alone"
+NATIVE, CANDIDATE, TRANSFERRED, ZERO_SHOT, CHART = "native", "candidate", "transferred", "zero-shot", "chart"
+ZERO_SHOT_FREE, RANDOM, RANDOM_NET, PERMUTED = "zero-shot-free", "random", "random-net", "permuted"
+IDENTITY, AS_PUBLISHED, SHARED, NO_DOMAIN = "identity", "published", "shared", "no-domain"
+ZERO_SHOT_OFF, ORACLE_OFF = "zero-shot-off", "oracle-off"
+BEFORE_OFF, RANDOM_OFF, LINEAR, BIAS, UNFROZEN = "before-off", "random-off", "linear", "bias", "unfrozen"
+LINEAR_NARROW = "linear-narrow"
+DIRECT, LORA, WRONG_DOMAIN = "direct", "lora", "wrong-domain"
+
+CHART_OF, RANDOM_OF, MIXED = "chart-of-", "random-of-", "mix-"
+"""How the arms of an atlas that are named after a domain (or a share of two) begin."""
+CALIBRATED = "-calibrated"
+"""How the placebos of a portable module end that were calibrated on general text of the target."""
+CALIBRATED_TOO = (RANDOM, PERMUTED, NO_DOMAIN, BIAS)
+"""The arms of a portable module that are there a second time, calibrated."""

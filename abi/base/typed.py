@@ -37,7 +37,12 @@ class Typed(BaseModel):
 
 
 Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Split = Literal["train", "calibration", "test"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Regime = Literal["oracle-kd", "few-shot", "general-only", "zero-text", "reconstruction"]
+"""What the target side may see (protocol section 3), and a reconstruction."""
 Verdict = Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS"]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from abi.base.errors import ConfigError, DataError
-from abi.base.manifests import BackboneManifest
+from abi.base.manifests.backbones import BackboneManifest
 from abi.cli.options import AsJson, Scale
 from abi.plan.config import load
 from abi.plan.faults import closest
@@ -35,7 +35,7 @@ def generate(
     """
     import torch
 
-    from abi.base.manifests import ModuleManifest
+    from abi.base.manifests.modules import ModuleManifest
     from abi.models import attach
     from abi.models.load import load_module
     from abi.models.tokenizers import continuation, encode

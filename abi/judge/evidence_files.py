@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from abi.base.errors import EvidenceError, TamperError
 from abi.base.files import atomic_path, sha256_file
-from abi.base.manifests import EvidenceContents, EvidenceFiles, EvidenceManifest, RowsFile
+from abi.base.manifests.evidence import EvidenceContents, EvidenceFiles, EvidenceManifest, RowsFile
 from abi.base.typed import Provenance
 
 if TYPE_CHECKING:

@@ -9,23 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from abi.base.catalogue import KINDS, ORACLE, RAW, frozen_net
+from abi.base.catalogue import KINDS, frozen_net
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles
-from abi.base.manifests import (
-    AlignmentEntry,
-    AlignmentManifest,
-    ArmEntry,
-    BackboneManifest,
-    BatchManifest,
-    CalibrationManifest,
-    LoraManifest,
-    ModulesManifest,
-)
-from abi.base.names import AGREEMENT, UNFITTED
-from abi.base.page_manifests import GenerationManifest
-from abi.base.rate_manifests import ChosenRates, RatesManifest
+from abi.base.manifests.alignments import AlignmentEntry, AlignmentManifest
+from abi.base.manifests.arms import ArmEntry, CalibrationManifest, LoraManifest
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.batches import BatchManifest
+from abi.base.manifests.modules import ModulesManifest
+from abi.base.manifests.pages import GenerationManifest
+from abi.base.manifests.rates import ChosenRates, RatesManifest
+from abi.base.names import AGREEMENT, ORACLE, RAW, UNFITTED
 from abi.base.typed import Provenance
 from abi.judge.evidence_files import files_of
 from abi.judge.fits import Fit

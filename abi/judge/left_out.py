@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abi.base.errors import EvidenceError
-from abi.base.manifests import HeldOutDocument, TextManifest
+from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.names import UNFITTED
 from abi.judge.contrasts import Plan
 from abi.judge.fits import Fit

@@ -4,22 +4,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from abi.base.catalogue import (
+from abi.base.catalogue import MOVED, REGIMES, Roles
+from abi.base.errors import EvidenceError
+from abi.base.names import (
+    AGREEMENT,
     AS_PUBLISHED,
     CALIBRATED,
     DIRECT,
     HOME,
     HOME_IDENTITY,
     LORA,
-    MOVED,
     ORACLE,
     RAW,
-    REGIMES,
     WRONG_DOMAIN,
-    Roles,
 )
-from abi.base.errors import EvidenceError
-from abi.base.names import AGREEMENT
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
 from abi.plan.specs.judge import Criteria
 

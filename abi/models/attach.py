@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
-from abi.base.manifests import ModuleManifest
+from abi.base.manifests.modules import ModuleManifest
 from abi.models.backbone import Backbone
 from abi.models.generation import continued, prompts
 from abi.models.head import blocks_of, first_input

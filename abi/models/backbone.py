@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file, sha256_once, unwritable
-from abi.base.manifests import BackboneFacts, BackboneManifest, Pretraining
+from abi.base.manifests.backbones import BackboneFacts, BackboneManifest, Pretraining
 from abi.base.typed import Provenance
 from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
 from abi.models.identity import check_identity, identity_hash, weights_hash

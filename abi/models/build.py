@@ -10,7 +10,7 @@ import transformers
 from torch import Tensor
 
 from abi.base.errors import DataError
-from abi.base.manifests import Pretraining
+from abi.base.manifests.backbones import Pretraining
 from abi.models.backbone import Backbone, Window, load_backbone, save_backbone, targets
 from abi.models.loop import BatchOrder, Phase, Schedule, fit
 from abi.models.tokenizers import build_tokenizer, pack

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from abi.base.errors import TamperError
 from abi.base.files import sha256_json, sha256_tensors
-from abi.base.manifests import BackboneManifest
+from abi.base.manifests.backbones import BackboneManifest
 from abi.models.tokenizers import tokenizer_json, vocabulary_hash
 
 if TYPE_CHECKING:

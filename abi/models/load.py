@@ -4,8 +4,8 @@ from pathlib import Path
 
 from abi.base.errors import DataError
 from abi.base.files import parse_file, read_tensors
-from abi.base.manifests import ModuleManifest
-from abi.base.portable_manifests import PortableManifest
+from abi.base.manifests.modules import ModuleManifest
+from abi.base.manifests.portable import PortableManifest
 from abi.models.module import CONFIG, AbiModule, read_module, read_original
 from abi.models.portable import PortableModule, read_portable
 

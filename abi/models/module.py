@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from abi.base.errors import DataError
 from abi.base.files import finite, read_tensors, sha256_tensors, write_tensors, write_text
-from abi.base.manifests import ModuleFacts, ModuleManifest, ModuleShape
+from abi.base.manifests.modules import ModuleFacts, ModuleManifest, ModuleShape
 from abi.models.states import States
 
 CONFIG, WEIGHTS, CARD = "abi_config.json", "abi_model.safetensors", "README.md"

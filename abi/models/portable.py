@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from abi.base.catalogue import NO_DOMAIN, PERMUTED, RANDOM
 from abi.base.errors import DataError, TamperError
 from abi.base.files import read_tensors, write_text
-from abi.base.portable_manifests import PortableFacts, PortableManifest, PortableShape, PortablesManifest
+from abi.base.manifests.portable import PortableFacts, PortableManifest, PortableShape, PortablesManifest
+from abi.base.names import NO_DOMAIN, PERMUTED, RANDOM
 from abi.models.module import (
     CARD,
     CONFIG,

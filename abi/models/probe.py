@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from abi.base.errors import DataError
-from abi.base.manifests import BackboneFacts
+from abi.base.manifests.backbones import BackboneFacts
 from abi.models.generation import continued, prompts
 from abi.models.head import blocks_of, reading
 from abi.models.states import Window

@@ -7,7 +7,10 @@ from pathlib import Path
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_once, sha256_tensors
 from abi.base.job import InputFiles
-from abi.base.manifests import BackboneManifest, BatchManifest, ModulesManifest, StatesManifest
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.batches import BatchManifest
+from abi.base.manifests.modules import ModulesManifest
+from abi.base.manifests.states import StatesManifest
 from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig, read_module
 from abi.models.states import States

@@ -12,7 +12,7 @@ from torch import Tensor
 from abi.base.errors import DataError
 from abi.base.files import finite, read_tensors, write_tensors
 from abi.base.job import progress
-from abi.base.manifests import StatesManifest, StoredWindows
+from abi.base.manifests.states import StatesManifest, StoredWindows
 from abi.models.head import Head
 from abi.plan.specs.shared import Window as WindowSection
 from abi.text.documents import Document

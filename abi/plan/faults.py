@@ -8,8 +8,9 @@ import functools
 import re
 from collections.abc import Collection, Iterable
 
-from abi.base.catalogue import REGIMES, Regime
+from abi.base.catalogue import REGIMES
 from abi.base.files import ROOT
+from abi.base.typed import Regime
 from abi.plan.scale import Scale
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.models import BackboneSection

@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from abi.base.errors import ConfigError
-from abi.base.typed import Count, Typed
+from abi.base.typed import Count, Positive, Typed
 from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
 from abi.plan.specs.models import BackboneSection, ModuleSection, PortableSection
-from abi.plan.specs.shared import Positive, Shares
+from abi.plan.specs.shared import Shares
 from abi.plan.specs.studies import UpdateSection
 from abi.plan.specs.text import HubData, Source, TextSection
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from abi.base.catalogue import HOME, RANDOM
-from abi.base.page_manifests import InstrumentFigures, SimulatedKind
+from abi.base.manifests.pages import InstrumentFigures, SimulatedKind
+from abi.base.names import HOME, RANDOM
 from abi.judge.simulation import COVERAGE, LIMITS, asked
 from abi.report.render import Cell, Table, markdown
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from abi.audit.results.places import write_manifest
 from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
-from abi.base.page_manifests import InstrumentManifest
+from abi.base.manifests.pages import InstrumentManifest
 from abi.judge.contrasts import Contrast, Plan
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.judge.simulation import Effort

@@ -6,8 +6,8 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from abi.base.catalogue import ARMS, KINDS, METRICS
+from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM
-from abi.base.rate_manifests import ChosenRates
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result
 from abi.judge.robustness import LeftOut, Robustness

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import TokensManifest
+from abi.base.manifests.backbones import TokensManifest
 from abi.models.backbone import Window, describe_backbone, load_backbone, save_backbone
 from abi.models.build import build_backbone, download_backbone
 from abi.models.tokenizers import spellings

@@ -8,8 +8,8 @@ from abi.arms.fitting import Budget, Nets, fit_all
 from abi.arms.gradient import FitData
 from abi.base.catalogue import REGIMES
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import CalibrationManifest
-from abi.base.rate_manifests import RatesManifest
+from abi.base.manifests.arms import CalibrationManifest
+from abi.base.manifests.rates import RatesManifest
 from abi.models.module import ModuleConfig
 from abi.models.states import States
 from abi.plan.specs.arms import CalibrateArms as Spec

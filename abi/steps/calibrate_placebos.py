@@ -5,10 +5,10 @@ module says there. What moves is not calibrated; these are what a user could hav
 from pathlib import Path
 
 from abi.arms.portable_fit import Positions, calibrate_placebos, write_portable
-from abi.base.catalogue import BIAS, CALIBRATED, CALIBRATED_TOO, TRANSFERRED
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import TokensManifest
-from abi.base.portable_manifests import PortableFacts, PortablesManifest
+from abi.base.manifests.backbones import TokensManifest
+from abi.base.manifests.portable import PortableFacts, PortablesManifest
+from abi.base.names import BIAS, CALIBRATED, CALIBRATED_TOO, TRANSFERRED
 from abi.models.loop import Schedule
 from abi.models.module import derive_seed
 from abi.models.portable import Vocabulary, placebo_of, portable_of_seed

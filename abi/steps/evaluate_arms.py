@@ -5,8 +5,12 @@ from pathlib import Path
 
 from abi.arms.forms import FINALS, ArmForm, load_entry, load_stored
 from abi.arms.metrics import DrawRow, EvidenceRow, Key, evidence_rows, published_draws, score
-from abi.base.catalogue import (
-    ARMS,
+from abi.base.catalogue import ARMS, REGIMES
+from abi.base.errors import DataError, TamperError
+from abi.base.job import InputFiles, Job
+from abi.base.manifests.arms import CalibrationManifest, LoraManifest
+from abi.base.manifests.backbones import TokensManifest
+from abi.base.names import (
     BEFORE,
     BIAS,
     CALIBRATED,
@@ -14,19 +18,16 @@ from abi.base.catalogue import (
     NO_DOMAIN,
     ORACLE,
     PERMUTED,
+    PORTABLE,
     RANDOM,
     RAW,
     REFERENCE,
-    REGIMES,
     SOURCE_ALONE,
     TRANSFERRED,
+    UNFITTED,
     UNTRAINED,
     WRONG_DOMAIN,
 )
-from abi.base.errors import DataError, TamperError
-from abi.base.job import InputFiles, Job
-from abi.base.manifests import CalibrationManifest, LoraManifest, TokensManifest
-from abi.base.names import PORTABLE, UNFITTED
 from abi.judge.evidence_files import write_evidence
 from abi.models.head import Head
 from abi.models.module import derive_seed, redrawn, without_domain_net

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from abi.arms import atlas, budgets
 from abi.arms.forms import ArmForm
 from abi.arms.metrics import DrawRow, EvidenceRow, Key, Score, evidence_rows, published_draws, score
-from abi.base.catalogue import (
+from abi.base.job import InputFiles, Job
+from abi.base.names import (
     BEFORE,
     BEFORE_OFF,
     ORACLE,
@@ -23,7 +24,6 @@ from abi.base.catalogue import (
     ZERO_SHOT_FREE,
     ZERO_SHOT_OFF,
 )
-from abi.base.job import InputFiles, Job
 from abi.judge.evidence_files import write_evidence
 from abi.models.head import Head
 from abi.models.module import AbiModule, derive_seed, with_net

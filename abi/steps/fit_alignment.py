@@ -8,7 +8,7 @@ from torch import Tensor
 from abi.arms.alignment import fit_procrustes, pair_states
 from abi.base.files import sha256_once, write_tensors
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import AlignmentEntry, AlignmentManifest
+from abi.base.manifests.alignments import AlignmentEntry, AlignmentManifest
 from abi.models.module import AbiModule, redrawn
 from abi.models.saved import check_same_text, module_of_seed, read_states, shape
 from abi.models.states import States

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.page_manifests import GenerationManifest, Sample
+from abi.base.manifests.pages import GenerationManifest, Sample
 from abi.models.attach import attach, generate
 from abi.models.backbone import Backbone, Window, load_checked
 from abi.models.module import derive_seed

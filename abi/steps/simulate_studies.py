@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from abi.base.files import write_text
 from abi.base.job import Job
-from abi.base.page_manifests import InstrumentManifest
+from abi.base.manifests.pages import InstrumentManifest
 from abi.judge import simulation
 from abi.plan.specs.judge import SimulateStudies as Spec
 from abi.report.instrument_page import render

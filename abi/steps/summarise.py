@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from abi.base.files import write_text
 from abi.base.job import Job
-from abi.base.page_manifests import Summary
+from abi.base.manifests.pages import Summary
 from abi.judge.results import headline, read_result
 from abi.plan.specs.judge import Summarise as Spec
 from abi.report.verdicts import summary_pages

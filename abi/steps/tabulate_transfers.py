@@ -5,7 +5,7 @@ from pathlib import Path
 
 from abi.base.files import sha256_file, write_text
 from abi.base.job import Job
-from abi.base.page_manifests import TransfersManifest
+from abi.base.manifests.pages import TransfersManifest
 from abi.judge.results import Result
 from abi.plan.specs.report import TabulateTransfers as Spec
 from abi.report.figures import svg_of

@@ -13,12 +13,13 @@ from abi.arms.forms import FINALS, StoredStates, corrections
 from abi.arms.gradient import FitData, Objective
 from abi.arms.losses import head_loss
 from abi.arms.rates import mean_objectives
-from abi.base.catalogue import LORA
 from abi.base.errors import DataError
 from abi.base.files import sha256_file, sha256_tensors, write_tensors
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import BackboneManifest, LoraEntry, LoraManifest, ScopeRun
-from abi.base.rate_manifests import RatesManifest
+from abi.base.manifests.arms import LoraEntry, LoraManifest, ScopeRun
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.rates import RatesManifest
+from abi.base.names import LORA
 from abi.models.backbone import Backbone, final_states, load_checked
 from abi.models.identity import check_weights
 from abi.models.loop import BatchOrder, Schedule, Trained, fit

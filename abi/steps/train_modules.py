@@ -5,7 +5,7 @@ from pathlib import Path
 from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
 from abi.base.files import sha256_tensors
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import ModuleEntry, ModuleFacts, ModulesManifest
+from abi.base.manifests.modules import ModuleEntry, ModuleFacts, ModulesManifest
 from abi.models.loop import Member, Schedule
 from abi.models.module import AbiModule, derive_seed, save_module
 from abi.models.saved import read_head, read_states, shape

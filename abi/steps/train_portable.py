@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from abi.arms.portable_fit import Lesson, Positions, coarser, fit_portable, write_portable
-from abi.base.catalogue import BIAS, NO_DOMAIN, TRANSFERRED
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import TokensManifest
-from abi.base.portable_manifests import PortableFacts, PortablesManifest
+from abi.base.manifests.backbones import TokensManifest
+from abi.base.manifests.portable import PortableFacts, PortablesManifest
+from abi.base.names import BIAS, NO_DOMAIN, TRANSFERRED
 from abi.models.loop import Schedule
 from abi.models.module import derive_seed
 from abi.models.portable import PortableConfig, PortableModule, Vocabulary

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from abi.arms.gradient import FitData
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import ModulesManifest
+from abi.base.manifests.modules import ModulesManifest
 from abi.models.saved import UpdatedBackbone, member, read_head, read_states
 from abi.plan.specs.models import TrainUpdatedModules as Spec
 from abi.steps.train_modules import train_native

@@ -8,7 +8,8 @@ from pathlib import Path
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import BackboneManifest, BatchManifest, Member, UpdateFigures
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.batches import BatchManifest, Member, UpdateFigures
 from abi.models.backbone import Backbone, Window, describe_backbone, load_checked, save_backbone
 from abi.models.loop import Schedule
 from abi.models.module import derive_seed

@@ -15,7 +15,9 @@ from torch import Tensor
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import BackboneManifest, BatchManifest, Member, Split
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.batches import BatchManifest, Member
+from abi.base.typed import Split
 from abi.models import attach
 from abi.models.backbone import Backbone, Window, load_checked
 from abi.models.module import AbiModule, derive_seed

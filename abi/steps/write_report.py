@@ -6,7 +6,7 @@ from pathlib import Path
 
 from abi.base.files import ROOT, sha256_file, write_text
 from abi.base.job import Job
-from abi.base.page_manifests import FigureFile, ReportManifest, Summary
+from abi.base.manifests.pages import FigureFile, ReportManifest, Summary
 from abi.judge.results import read_result
 from abi.plan.specs.report import WriteReport as Spec
 from abi.report.blocks import html, markdown

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import BackboneManifest, Shares, Split, StatesManifest
-from abi.base.typed import Provenance
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.states import StatesManifest
+from abi.base.manifests.texts import Shares
+from abi.base.typed import Provenance, Split
 from abi.models.backbone import Backbone, load_checked
 from abi.models.head import Head
 from abi.models.probe import require_lossless

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests import BatchManifest, Member
+from abi.base.manifests.batches import BatchManifest, Member
 from abi.models.saved import UpdatedBackbone
 from abi.plan.specs.models import WriteUpdatedStates as Spec
 from abi.steps.write_states import write_splits

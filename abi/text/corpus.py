@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
-from abi.base.manifests import HeldOutDocument, SplitCounts, TextManifest
+from abi.base.manifests.texts import HeldOutDocument, SplitCounts, TextManifest
 from abi.base.typed import Provenance
 from abi.plan.specs.text import BuildText
 from abi.text.documents import SPLITS, Document, assignment_sha256, split_of

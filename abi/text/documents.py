@@ -12,7 +12,8 @@ from pathlib import Path
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import atomic_path, sha256_json
-from abi.base.manifests import Split, TextManifest
+from abi.base.manifests.texts import TextManifest
+from abi.base.typed import Split
 
 SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
 FIELDS = ("document", "group", "source", "version", "sha256", "split", "n_bytes")

@@ -11,7 +11,7 @@ from made_arms import states_manifest
 from safetensors.torch import save_file
 
 from abi.base.errors import DataError
-from abi.base.manifests import ModuleFacts
+from abi.base.manifests.modules import ModuleFacts
 from abi.models.head import Head
 from abi.models.states import States
 

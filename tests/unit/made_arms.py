@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from abi.base.catalogue import ARMS
 from abi.base.job import Job
-from abi.base.manifests import BaseFacts, StatesManifest, StoredWindows
+from abi.base.manifests.states import BaseFacts, StatesManifest, StoredWindows
 from abi.plan.specs.text import BuildText, Source
 
 PROVENANCE = Job("r", {}, "c", [], 1).provenance()

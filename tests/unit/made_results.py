@@ -21,18 +21,15 @@ from abi.audit.results.places import write_manifest
 from abi.base.catalogue import KINDS
 from abi.base.files import sha256_file
 from abi.base.job import Job, code_of
-from abi.base.manifests import (
-    AlignmentManifest,
-    BackboneManifest,
-    BatchManifest,
-    CalibrationManifest,
-    LoraManifest,
-    ModulesManifest,
-    TextManifest,
-)
+from abi.base.manifests.alignments import AlignmentManifest
+from abi.base.manifests.arms import CalibrationManifest, LoraManifest
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.batches import BatchManifest
+from abi.base.manifests.modules import ModulesManifest
+from abi.base.manifests.pages import GenerationManifest
+from abi.base.manifests.rates import RatesManifest
+from abi.base.manifests.texts import TextManifest
 from abi.base.names import AGREEMENT, CLOSED_FORM, PAGES
-from abi.base.page_manifests import GenerationManifest
-from abi.base.rate_manifests import RatesManifest
 from abi.base.typed import seal_of
 from abi.judge import evidence_files
 from abi.judge.results import ClaimFacts

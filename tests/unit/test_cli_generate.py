@@ -9,8 +9,10 @@ from test_documents import ROOT, commands
 
 from abi.base.files import write_tensors
 from abi.base.job import Job
-from abi.base.manifests import BackboneManifest, BaseFacts, ModuleFacts
-from abi.base.portable_manifests import PortableFacts
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.modules import ModuleFacts
+from abi.base.manifests.portable import PortableFacts
+from abi.base.manifests.states import BaseFacts
 from abi.cli import main
 from abi.models.backbone import describe_backbone, load_backbone, save_backbone
 from abi.models.load import load_module

@@ -18,22 +18,12 @@ from abi.arms.alignment import read_rotations
 from abi.arms.forms import ARM_FILE, FINALS, LinearMap, LogitBias, save_fitted
 from abi.base.errors import AbiError
 from abi.base.files import sha256_file, sha256_tensors, write_tensors
-from abi.base.manifests import (
-    AlignmentManifest,
-    BackboneManifest,
-    BatchManifest,
-    CalibrationManifest,
-    FittedEntry,
-    LoraEntry,
-    LoraManifest,
-    Member,
-    ModuleEntry,
-    ModuleManifest,
-    ModulesManifest,
-    ScopeRun,
-    StatesManifest,
-    TokensManifest,
-)
+from abi.base.manifests.alignments import AlignmentManifest
+from abi.base.manifests.arms import CalibrationManifest, FittedEntry, LoraEntry, LoraManifest, ScopeRun
+from abi.base.manifests.backbones import BackboneManifest, TokensManifest
+from abi.base.manifests.batches import BatchManifest, Member
+from abi.base.manifests.modules import ModuleEntry, ModuleManifest, ModulesManifest
+from abi.base.manifests.states import StatesManifest
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise, write_csv, write_promise
 from abi.models.backbone import describe_backbone, load_checked, save_backbone
 from abi.models.module import CONFIG, WEIGHTS, AbiModule, ModuleConfig, save_module

@@ -5,8 +5,8 @@ import pytest
 from evidence_rows import CRITERIA
 
 from abi.base.job import Job
+from abi.base.manifests.pages import InstrumentManifest
 from abi.base.names import AGREEMENT
-from abi.base.page_manifests import InstrumentManifest
 from abi.judge.contrasts import Measure
 from abi.judge.protocol import BPB
 from abi.judge.simulation import (

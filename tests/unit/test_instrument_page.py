@@ -8,7 +8,7 @@ from report_facts import SPEC
 
 from abi.audit.results.places import folders
 from abi.base.errors import DataError
-from abi.base.page_manifests import InstrumentManifest
+from abi.base.manifests.pages import InstrumentManifest
 from abi.judge.simulation import FAST, FULL, Cell, measure_cell, run
 from abi.report import quoted as committed
 from abi.report.instrument_page import coverage_by_seeds, limit_words, render, verdict_rows

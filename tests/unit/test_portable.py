@@ -13,7 +13,7 @@ from abi.arms.portable_fit import Lesson, Positions, calibrate_placebos, coarser
 from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors
-from abi.base.portable_manifests import PortableFacts
+from abi.base.manifests.portable import PortableFacts
 from abi.models.attach import Domains, attach, generate
 from abi.models.head import Head
 from abi.models.load import load_module

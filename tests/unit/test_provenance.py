@@ -29,7 +29,8 @@ from abi.base.files import (
     write_text,
 )
 from abi.base.job import Job, code_of, job, progress, share_import_path
-from abi.base.manifests import ModuleManifest, TextManifest
+from abi.base.manifests.modules import ModuleManifest
+from abi.base.manifests.texts import TextManifest
 from abi.base.typed import Typed, seal_of
 
 SCRIPT = "scripts/job.py"

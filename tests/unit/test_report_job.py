@@ -14,8 +14,8 @@ from abi.base.digest import code_digest
 from abi.base.files import ROOT as CHECKOUT
 from abi.base.files import sha256_file
 from abi.base.job import Job
+from abi.base.manifests.pages import ReportManifest
 from abi.base.names import ASIDE
-from abi.base.page_manifests import ReportManifest
 from abi.plan.config import load
 from abi.plan.specs.report import WriteCards
 from abi.plan.workflow import Workflow

@@ -21,7 +21,7 @@ from abi.audit.results.robustness import check_robustness
 from abi.audit.results.verify import verify
 from abi.base.errors import DataError, EvidenceError
 from abi.base.files import sha256_json
-from abi.base.manifests import HeldOutDocument, TextManifest
+from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.typed import seal_of
 from abi.judge.judgement import judge
 from abi.judge.left_out import MOST_UNITS, folds_of, robustness, robustness_of, text_of

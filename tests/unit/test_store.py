@@ -13,7 +13,8 @@ from abi.arms.forms import ARM_FILE, LogitBias, save_simple
 from abi.arms.metrics import Key
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file, sha256_tensors
-from abi.base.manifests import CalibrationManifest, FittedEntry, ModuleEntry, ModulesManifest
+from abi.base.manifests.arms import CalibrationManifest, FittedEntry
+from abi.base.manifests.modules import ModuleEntry, ModulesManifest
 from abi.models.module import AbiModule, ModuleConfig, save_module
 from abi.models.saved import check_backbone, check_same_text, module_of_seed, read_states
 from abi.models.states import Head

@@ -19,7 +19,7 @@ from abi.arms.gradient import FitData
 from abi.arms.metrics import margins
 from abi.base.errors import TamperError
 from abi.base.files import sha256_tensors
-from abi.base.manifests import ModuleFacts, ModulesManifest
+from abi.base.manifests.modules import ModuleFacts, ModulesManifest
 from abi.base.names import AGREEMENT
 from abi.judge.tables import read_draws, read_evidence
 from abi.models.module import AbiModule, read_module, save_module, with_net

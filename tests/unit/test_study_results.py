@@ -21,7 +21,7 @@ from made_studies import (
 from abi.audit.record.arithmetic import lookup
 from abi.audit.results.verify import verify
 from abi.base.files import sha256_file
-from abi.base.manifests import AlignmentEntry
+from abi.base.manifests.alignments import AlignmentEntry
 from abi.judge.kinds import aggregate as reproduction
 from abi.judge.kinds.update import efficacies
 from abi.judge.results import ClaimFacts, Result, StudyResult, read_result

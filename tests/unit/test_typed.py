@@ -5,7 +5,8 @@ import math
 import pytest
 
 from abi.base.errors import DataError
-from abi.base.manifests import CalibrationManifest, ModuleManifest
+from abi.base.manifests.arms import CalibrationManifest
+from abi.base.manifests.modules import ModuleManifest
 from abi.base.typed import Hardware, Provenance
 
 MADE = Provenance(

@@ -28,8 +28,8 @@ from abi.base.digest import code_digest
 from abi.base.errors import DataError
 from abi.base.files import Json, sha256_file
 from abi.base.job import step_of
-from abi.base.manifests import EvidenceManifest
-from abi.base.page_manifests import Summary
+from abi.base.manifests.evidence import EvidenceManifest
+from abi.base.manifests.pages import Summary
 from abi.judge.evidence_files import kept
 from abi.judge.published import Record, default_root, figures_in, load_record
 from abi.judge.results import AnyResult

@@ -14,8 +14,8 @@ from abi.audit.results.robustness import check_robustness
 from abi.base.catalogue import KINDS, REGIMES
 from abi.base.errors import AbiError
 from abi.base.files import Json
+from abi.base.manifests.pages import Summary
 from abi.base.names import AGREEMENT, CLOSED_FORM, UNFITTED
-from abi.base.page_manifests import Summary
 from abi.base.typed import Typed
 from abi.judge.fits import Fit
 from abi.judge.kinds import Findings, OfStudies, kind_of

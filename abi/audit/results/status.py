@@ -10,28 +10,30 @@ import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Literal, get_args
 
 from abi.audit.results.staleness import outdated, spec_now
-from abi.base import manifests, page_manifests, portable_manifests, rate_manifests
+from abi.base import manifests
 from abi.base.errors import AbiError, DataError
 from abi.base.files import FRESH_NS, Json, age_ns, identity, parse_file, sha256_file, write_text
 from abi.base.recovery import LOCKS
-from abi.base.typed import Document, Provenance
+from abi.base.typed import Document, Provenance, Split
 from abi.judge.results import KINDS
 from abi.plan.workflow import Workflow
 
 State = Literal["missing", "damaged", "stale"]
 HASHES = Path(".snakemake") / "abi" / "hashes.json"
-SPLIT = re.compile(rf"\.(?:{'|'.join(get_args(manifests.Split))})\.json$")
+SPLIT = re.compile(rf"\.(?:{'|'.join(get_args(Split))})\.json$")
 """End of the records of states, of which one job writes three."""
 MODELS: dict[str, type[Document]] = {
     **KINDS,
     **{
         model.named(): model
-        for module in (manifests, page_manifests, portable_manifests, rate_manifests)
-        for model in vars(module).values()
+        for found in iter_modules(manifests.__path__)
+        for model in vars(import_module(f"{manifests.__name__}.{found.name}")).values()
         if isinstance(model, type) and issubclass(model, Document) and model is not Document
     },
 }

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from abi.base.errors import EvidenceError
-from abi.base.manifests import AlignmentEntry, ArmEntry, ModuleEntry
-from abi.base.page_manifests import GenerationManifest
+from abi.base.manifests.alignments import AlignmentEntry
+from abi.base.manifests.arms import ArmEntry
+from abi.base.manifests.modules import ModuleEntry
+from abi.base.manifests.pages import GenerationManifest
 from abi.judge.contrasts import Plan
 from abi.judge.fits import Check, Curve, Fit, Law, Matrix, TableShown
 from abi.judge.results import AnyResult, ClaimFacts, StudyResult, of_several

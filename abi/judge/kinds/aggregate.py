@@ -7,10 +7,9 @@ times that of random directions.
 
 from collections.abc import Mapping, Sequence
 
-from abi.base.catalogue import ORACLE, TRANSFERRED, UNTRAINED, ZERO_SHOT, ZERO_SHOT_FREE
 from abi.base.errors import EvidenceError
-from abi.base.manifests import AlignmentEntry
-from abi.base.names import UNFITTED
+from abi.base.manifests.alignments import AlignmentEntry
+from abi.base.names import ORACLE, TRANSFERRED, UNFITTED, UNTRAINED, ZERO_SHOT, ZERO_SHOT_FREE
 from abi.judge.fits import Check
 from abi.judge.kinds import OfClaims
 from abi.judge.kinds.update import efficacies

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from abi.base.catalogue import ORACLE
 from abi.base.errors import EvidenceError
-from abi.base.names import AGREEMENT
+from abi.base.names import AGREEMENT, ORACLE
 from abi.judge.fits import Curve, Law, Series, TableShown
 from abi.judge.intervals import Array, quantile
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven

@@ -7,26 +7,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from abi.base.catalogue import (
+from abi.base.catalogue import MOVED, REGIMES, REGRESSED, frozen_net
+from abi.base.manifests.arms import ArmEntry
+from abi.base.manifests.modules import ModuleEntry
+from abi.base.names import (
     BIAS,
+    CLOSED_FORM,
     DIRECT,
     HOME,
     LINEAR,
     LORA,
-    MOVED,
     NATIVE,
     NO_DOMAIN,
     ORACLE,
     PERMUTED,
     RANDOM,
     RAW,
-    REGIMES,
-    REGRESSED,
     TRANSFERRED,
-    frozen_net,
 )
-from abi.base.manifests import ArmEntry, ModuleEntry
-from abi.base.names import CLOSED_FORM
 from abi.judge.contrasts import Plan
 from abi.judge.fits import Curve, Fit, Series
 from abi.judge.kinds import OfFits

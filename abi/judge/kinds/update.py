@@ -8,7 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from abi.base.catalogue import (
+from abi.base.catalogue import SURVIVED
+from abi.base.manifests.pages import GenerationManifest
+from abi.base.names import (
     BEFORE,
     BEFORE_OFF,
     ORACLE,
@@ -18,12 +20,10 @@ from abi.base.catalogue import (
     RANDOM_NET,
     RANDOM_OFF,
     RAW,
-    SURVIVED,
     ZERO_SHOT,
     ZERO_SHOT_FREE,
     ZERO_SHOT_OFF,
 )
-from abi.base.page_manifests import GenerationManifest
 from abi.judge.contrasts import Contrast, Plan, Questions, Refutation
 from abi.judge.fits import Check, Curve, Fit, Ratio, Row, Series, TableShown
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven

@@ -1,6 +1,7 @@
 """Claims with arms of their own: what they have in common, and a reconstruction."""
 
-from abi.base.catalogue import ARMS, HOME, LORA, ORACLE, REGIMES
+from abi.base.catalogue import ARMS, REGIMES
+from abi.base.names import HOME, LORA, ORACLE
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import (
     TRIAL,

@@ -1,7 +1,8 @@
 """A transfer: a module moved to another backbone, in one regime or several."""
 
-from abi.base.catalogue import HOME, REFERENCE, REGIMES, WRONG_DOMAIN
+from abi.base.catalogue import REGIMES
 from abi.base.errors import ConfigError
+from abi.base.names import HOME, REFERENCE, WRONG_DOMAIN
 from abi.plan.faults import Faults
 from abi.plan.kinds.arms import OfFitted
 from abi.plan.kinds.base import (

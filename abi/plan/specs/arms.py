@@ -4,10 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from abi.base.catalogue import Regime
-from abi.base.typed import Count, Typed
+from abi.base.typed import Count, Fraction, Positive, Regime, Typed
 from abi.plan.specs.models import Shape, WriteStates
-from abi.plan.specs.shared import UNIQUE, BatchOf, Fraction, Once, Phase, Positive, Rate, Seeds, Warmup, WeightDecay
+from abi.plan.specs.shared import UNIQUE, BatchOf, Once, Phase, Rate, Seeds, Warmup, WeightDecay
 
 BudgetName = Literal["kd", "ce", "matched", "correction-mse"]
 """Fits that a scale gives a budget."""

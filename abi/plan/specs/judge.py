@@ -4,11 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from abi.base.catalogue import Regime
-from abi.base.typed import Sha256, Typed
+from abi.base.typed import Positive, Regime, Sha256, Typed
 from abi.plan.specs.arms import FitName, FitSection, VariantSection
 from abi.plan.specs.models import BuildBackbone
-from abi.plan.specs.shared import Names, Positive, Rate
+from abi.plan.specs.shared import Names, Rate
 from abi.plan.specs.studies import UpdateSection
 
 SeedCount = Annotated[int, Field(ge=1, le=50)]

@@ -4,21 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from abi.base.typed import Count, Typed
-from abi.plan.specs.shared import (
-    BatchOf,
-    PerSplit,
-    Phases,
-    Positive,
-    Rate,
-    Revision,
-    Seeds,
-    Shares,
-    Split,
-    Warmup,
-    WeightDecay,
-    Window,
-)
+from abi.base.typed import Count, Positive, Split, Typed
+from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Rate, Revision, Seeds, Shares, Warmup, WeightDecay, Window
 
 Tap = Count | Literal["final"]
 

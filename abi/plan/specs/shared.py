@@ -4,17 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from abi.base.typed import Count, Typed
+from abi.base.typed import Count, Positive, Typed
 
-Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Portion = Annotated[float, Field(gt=0, lt=1)]
 Seeds = list[Count]
 Revision = Annotated[str, Field(pattern="^([0-9a-f]{40}|unpinned)$", description="40 hex digits or unpinned")]
 Warmup = Annotated[Count, Field(description="steps of linear warm-up")]
 WeightDecay = Annotated[float, Field(ge=0, description="AdamW weight decay")]
-Split = Literal["train", "calibration", "test"]
 
 
 def _once(values: list[Any]) -> list[Any]:

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from abi.base.typed import Typed
+from abi.base.typed import Fraction, Positive, Typed
 from abi.plan.specs.arms import BudgetName, EvaluationSection, Looks
 from abi.plan.specs.models import Shape
-from abi.plan.specs.shared import BatchOf, Fraction, Names, Phases, Positive, Rate, Seeds, WeightDecay, Window
+from abi.plan.specs.shared import BatchOf, Names, Phases, Rate, Seeds, WeightDecay, Window
 
 Way = Literal["held", "free"]
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from abi.base.typed import Typed
-from abi.plan.specs.shared import Fraction, PerSplit, Positive, Revision, Shares
+from abi.base.typed import Fraction, Positive, Typed
+from abi.plan.specs.shared import PerSplit, Revision, Shares
 
 
 def _inside(pattern: str) -> str:

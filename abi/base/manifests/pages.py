@@ -6,10 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
-
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0, le=1)]
+from abi.base.typed import Count, Document, Fraction, Positive, Provenance, Sha256, Typed, Verdict
 
 
 class Headline(Typed):
@@ -69,15 +66,15 @@ class Cell(Typed):
     seed_sd: float
     residual_sd: float
     tables: int
-    coverage: Rate
+    coverage: Fraction
 
 
 class Grid(Typed):
     """Coverage of a grid of simulated tables."""
 
-    least: Rate
-    most: Rate
-    limits: Annotated[list[Rate], Field(min_length=2, max_length=2)]
+    least: Fraction
+    most: Fraction
+    limits: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
     outside: list[Cell]
     cells: Annotated[list[Cell], Field(min_length=1)]
 
@@ -104,7 +101,7 @@ class SimulatedKind(Typed):
     """(F - R) / (U - P)."""
     harm_margin_se: float | None
     """Distance to the harm limit in standard errors."""
-    rates: dict[str, Rate]
+    rates: dict[str, Fraction]
     faults: list[str]
 
 
@@ -142,7 +139,7 @@ class Sample(Typed):
     arm: Literal["module", "plain"]
     text: str
     ratio: Annotated[float, Field(gt=0)]
-    distinct4: Rate
+    distinct4: Fraction
     """Different 4-grams over all."""
 
 

@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from abi.base.manifests import BaseFacts, Positive
-from abi.base.typed import Count, Document, Provenance, Sha256, Typed
+from abi.base.manifests.states import BaseFacts
+from abi.base.typed import Count, Document, Positive, Provenance, Sha256, Typed
 
 
 class PortableShape(Typed):

@@ -8,13 +8,13 @@ from pydantic import Field, model_validator
 from abi.base.errors import DataError
 from abi.base.typed import Count, Document, Provenance, Typed
 
-Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 class ChosenRate(Typed):
     """The learning rate of an arm."""
 
-    rate: Positive
+    rate: Rate
     at_end: bool
     """Whether it is the first or last of the grid: a rate outside might have been better."""
 
@@ -22,7 +22,7 @@ class ChosenRate(Typed):
 class ChosenRates(Typed):
     """Learning rates as a result repeats them."""
 
-    grid: list[Positive]
+    grid: list[Rate]
     seed: Count
     """Of the trials; no study has it."""
     arms: dict[str, ChosenRate]
@@ -42,7 +42,7 @@ class RatesManifest(Document):
     kind: ClassVar[str] = "rates"
     seed: Count
     """Of the trials; no study has it."""
-    grid: Annotated[list[Positive], Field(min_length=2)]
+    grid: Annotated[list[Rate], Field(min_length=2)]
     arms: Annotated[list[TriedArm], Field(min_length=1)]
     provenance: Provenance
 
