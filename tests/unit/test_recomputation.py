@@ -37,7 +37,9 @@ from abi.audit.results.findings import differences
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.verify import verify
 from abi.base.errors import ConfigError, DataError
+from abi.base.files import parse_file
 from abi.base.typed import Provenance
+from abi.cli.main import main
 from abi.judge.results import read_result
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
@@ -203,39 +205,79 @@ def test_a_spec_that_the_manifests_contradict_is_tampered(here):
 # against another run
 
 
-def test_equal_runs_are_equal_bit_for_bit(here):
+def agreement(found, claim=CLAIM):
+    [scale] = [scale for scale in found.scales if scale.compared]
+    return scale.compared.claims[claim]
+
+
+def test_equal_runs_are_identical(here):
     reference(here)
     found = verify(against="reference")
     assert (found.code(), found.findings) == (0, [])
-    assert "every leaf equal, bit for bit" in " ".join(found.text().split())
+    assert agreement(found).word == "IDENTICAL"
+    assert "against results/reference/tiny: reproduced: " in " ".join(found.text().split())
 
 
-@pytest.mark.parametrize(("factor", "code", "kind"), [(1 + 1e-8, 0, "NOTE"), (1 + 1e-4, 1, "DIFFERS")])
-def test_figures_may_differ_by_the_tolerance(here, factor, code, kind):
+def test_briefly_the_results_alone_are_told(here, capsys):
+    reference(here)
+    assert main(["verify", "--brief", "--against", "reference"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("The results of this checkout")
+    assert "record:" not in told
+
+
+def test_a_figure_that_no_verdict_rests_on_may_differ(here):
     folder = reference(here)
-    leaf = "perplexity/kd/transferred/general"
-    name = Path(FILE).name
-    edit_reference(
-        folder / name, lambda d: d["perplexity"]["kd"]["transferred"].__setitem__("general", factor * lookup(d, leaf))
-    )
+    edit_reference(folder / Path(FILE).name, put("perplexity/kd/transferred/general", 1e3))
     found = verify(against="reference")
-    assert [(f.kind, f.leaf) for f in found.findings if f.file == FILE] == [(kind, leaf)]
-    assert verify(against="reference", tolerance=0.1).code() == 0
-    assert found.code() == code
+    assert (found.code(), found.findings) == (0, [])
+    told = agreement(found)
+    assert (told.word, told.leaves - told.equal) == ("EQUIVALENT", 1)
+
+
+@pytest.mark.parametrize(("off", "word"), [(0.5, "EQUIVALENT"), (2.0, "DIFFERENT")])
+def test_a_contrasts_mean_must_lie_inside_the_other_runs_interval(here, off, word):
+    folder, leaf = reference(here), "fits/kd/tests/0"
+    interval = lookup(parse_file(FILE), f"{leaf}/interval")
+    for place in ("mean", "interval/mean", "interval/lower", "interval/upper"):
+        moved = lookup(parse_file(FILE), f"{leaf}/{place}") + off * interval["half"]
+        edit_reference(folder / Path(FILE).name, put(f"{leaf}/{place}", moved))
+    found = verify(against="reference")
+    assert agreement(found).word == word
+    assert [f.leaf for f in kinds(found, "DIFFERS") if f.file == FILE] == ([leaf] if word == "DIFFERENT" else [])
+
+
+def test_an_arms_figure_may_be_off_by_the_tolerance(here):
+    folder, leaf = reference(here), "fits/kd/arms/raw/domain/bits_per_byte"
+    edit_reference(folder / Path(FILE).name, put(f"{leaf}/mean", 1.1 * lookup(parse_file(FILE), f"{leaf}/mean")))
+    found = verify(against="reference")
+    assert [f.leaf for f in kinds(found, "DIFFERS") if f.file == FILE] == [leaf]
+    told = verify(against="reference", tolerance=0.2)
+    assert (kinds(told, "DIFFERS"), agreement(told).word) == ([], "EQUIVALENT")
 
 
 def test_another_verdict_word_is_a_difference_whatever_the_tolerance(here):
     folder = reference(here)
-    edit_reference(folder / Path(FILE).name, put("verdict_at_strict_level", "INCONCLUSIVE"))
+    edit_reference(folder / Path(FILE).name, put("verdict_at_strict_level", "VACUOUS"))
     found = verify(against="reference", tolerance=0.5)
-    assert "verdict_at_strict_level" in [f.leaf for f in kinds(found, "DIFFERS")]
+    assert [f.leaf for f in kinds(found, "DIFFERS") if f.file == FILE] == ["verdict_at_strict_level"]
+    assert "not reproduced: " in found.text()
+
+
+def test_runs_that_were_asked_other_things_differ_and_other_words_do_not_count(here):
+    folder = reference(here)
+    edit_reference(folder / Path(FILE).name, put("claim/statement", "The same claim in other words."))
+    assert agreement(verify(against="reference")).word == "EQUIVALENT"
+    edit_reference(folder / Path(FILE).name, put("protocol", 1))
+    [found] = [f for f in kinds(verify(against="reference"), "DIFFERS") if f.file == FILE]
+    assert (found.leaf, found.sentence) == ("protocol", "2 here, 1 there: they were not asked the same")
 
 
 def test_seconds_and_provenance_are_not_compared(here):
     folder = reference(here)
     edit_reference(folder / Path(FILE).name, put("training/0/elapsed_s", 99.0))
     edit_reference(folder / Path(FILE).name, put("provenance/elapsed_s", 99.0))
-    assert verify(against="reference").findings == []
+    assert agreement(verify(against="reference")).word == "IDENTICAL"
 
 
 def test_an_edited_reference_is_named(here):

@@ -1,14 +1,14 @@
 """The results of a checkout: are they readable and valid, do hashes and figures agree, also with another run's."""
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from abi.audit.record.data import Item, is_number
+from abi.audit.record.data import Item
 from abi.audit.record.documents import judge_documents
 from abi.audit.record.judgement import states_in
+from abi.audit.results.agreement import TOLERANCE, Agreed, agreed, together
 from abi.audit.results.findings import (
     CODES,
     DIFFERS,
@@ -18,8 +18,6 @@ from abi.audit.results.findings import (
     Checks,
     Finding,
     count_numbers,
-    differences,
-    show,
 )
 from abi.audit.results.places import EVIDENCE, REFERENCE, altered, page_paths, result_paths
 from abi.audit.results.reading import ResultFile, parsed, read, read_result
@@ -34,21 +32,20 @@ from abi.judge.evidence_files import kept
 from abi.judge.published import Record, default_root, figures_in, load_record
 from abi.judge.results import AnyResult
 
-NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
-IDENTITIES = ("sha256", "vocabulary", "revision")
 Render = Callable[[Sequence[AnyResult], str], Mapping[str, str]]
 """Makes the pages of some results and their headline: file name (of any stem) -> text."""
 
 
 @dataclass
 class Compared:
-    """What a comparison with another run came to: counts of results and of leaves."""
+    """What a comparison with another run came to, by claim."""
 
     folder: str
-    tolerance: float
-    results: int = 0
-    within: int = 0
-    beyond: int = 0
+    claims: dict[str, Agreed] = field(default_factory=dict)
+
+    def words(self) -> str:
+        """Return in one line whether the other run was reproduced."""
+        return together(self.claims)
 
 
 @dataclass
@@ -88,7 +85,7 @@ class Scale:
             "relations": self.checked,
             "hashes": self.hashes,
             "recomputed": self.recomputed,
-            "compared": vars(self.compared) if self.compared else {},
+            "compared": {} if self.compared is None else asdict(self.compared),
             "findings": [vars(finding) for finding in self.findings],
         }
 
@@ -246,43 +243,19 @@ def other_folder(against: str, scale: Scale) -> Path:
     raise DataError(f"{places[0]}: holds no result file to compare {scale.folder} with; {remedy}")
 
 
-def compare(scale: Scale, against: str, tolerance: float) -> None:
-    """Add to `scale` every leaf in which its results differ from those of another run.
-
-    Verdict words must be equal, numbers within the tolerance (relative; smaller differences are notes). Sentences are
-    compared without their numbers, which have leaves of their own. Hashes of weights name a machine's bits: notes.
-    """
+def compare(scale: Scale, against: str, tolerance: float | None) -> None:
+    """Say of every claim of `scale` how its result agrees with that of another run, and add where one differs."""
     folder = other_folder(against, scale)
     others = {path.name: read_result(path, scale.findings) for path in result_paths(folder)}
-    scale.compared = Compared(str(folder), tolerance)
-    for file in scale.results.values():
+    scale.compared = Compared(str(folder))
+    for name, file in scale.results.items():
         other = others.pop(file.path.name, None)
         if other is None:
-            scale.add(DIFFERS, file.path, "", f"{folder} has no such file that can be read")
-            scale.compared.beyond += 1
+            scale.add(NOTE, file.path, "", f"{folder} has no such file that can be read")
             continue
-        for leaf, a, b, relative in differences(comparable(file.figures), comparable(other.figures), tolerance=0.0):
-            far = relative > tolerance and not any(word in leaf for word in IDENTITIES)
-            size = f"relative {relative:.2g}" if is_number(a) and is_number(b) else "another value"
-            scale.add(DIFFERS if far else NOTE, file.path, leaf, f"{show(a)} here, {show(b)} in {folder} ({size})")
-            scale.compared.within += not far
-            scale.compared.beyond += far
-        scale.compared.results += 1
-    for name in others:
-        scale.add(NOTE, folder / name, "", f"has no counterpart in {scale.folder}")
-
-
-def comparable(figures: Mapping[str, Json]) -> Json:
-    """Return a result's figures without what names a run (seconds, hashes of rungs), numbers in sentences masked."""
-    rest = dict(figures)
-    if "rungs" in rest:
-        rest["rungs"] = [{key: value for key, value in rung.items() if key != "sha256"} for rung in rest["rungs"]]
-    return _masked(rest, "")
-
-
-def _masked(node: Json, key: str) -> Json:
-    if isinstance(node, dict):
-        return {name: _masked(value, name) for name, value in node.items() if name != "elapsed_s"}
-    if isinstance(node, list):
-        return [_masked(value, key) for value in node]
-    return NUMBER.sub("#", node) if key in ("reason", "sentence") and isinstance(node, str) else node
+        scale.compared.claims[name] = found = agreed(file, other, TOLERANCE if tolerance is None else tolerance)
+        for difference in found.differences:
+            scale.add(DIFFERS, file.path, difference.leaf, difference.sentence)
+    if others:
+        some = ", ".join(sorted(others)[:3]) + (", ..." if len(others) > 3 else "")
+        scale.add(NOTE, folder, "", f"{len(others)} of its result files are not in {scale.folder} ({some})")

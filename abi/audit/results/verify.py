@@ -56,19 +56,19 @@ def verify(
     scale: str | None = None,
     recompute: bool = False,
     against: str | None = None,
-    tolerance: float = 1e-6,
+    tolerance: float | None = None,
     render: Render | None = None,
 ) -> Verification:
     """Return what is found in results/ of the working directory.
 
     Args: claims: only these; scale: only this one; recompute: judge again from the evidence; against: `reference` or
-        the folder of another run; tolerance: relative, of that comparison; render: makes the pages that count claims,
-        to be compared with those there are.
+        the folder of another run; tolerance: of that comparison (`agreement.TOLERANCE`); render: makes the pages that
+        count claims, to be compared with those there are.
     Raises: ConfigError: a scale without results; DataError: nothing to compare with; both in one sentence.
     """
     every = folders()
     places = [place for place in every if scale is None or place.name == scale]
-    if not 0 <= tolerance < 1:
+    if tolerance is not None and not 0 <= tolerance < 1:
         raise ConfigError(f"--tolerance {tolerance:g}: is not a relative size; give a number from 0 to below 1")
     if scale is not None and not places:
         there = ", ".join(dict.fromkeys(place.name for place in folders())) or "none"
@@ -119,15 +119,16 @@ def _scale(scale: Scale) -> list[str]:
     for name, file in scale.results.items():
         again = f"  {scale.recomputed[name]} numbers recomputed" if name in scale.recomputed else ""
         note = " (meaningless scale)" if file.result.meaningless else ""
-        lines.append(f"  {name:<{width}}  {file.result.verdict}{note}{again}")
+        compared = scale.compared.claims.get(name) if scale.compared else None
+        agreement = f"  {compared.words()}" if compared else ""
+        lines.append(f"  {name:<{width}}  {file.result.verdict:<12}{note}{again}{agreement}".rstrip())
     lines += [_compared(scale.compared)] if scale.compared else []
     return [*lines, *_findings(scale.findings)]
 
 
 def _compared(found: Compared) -> str:
-    beyond = f"{found.beyond} leaves differ beyond {found.tolerance:g}, {found.within} less than that"
-    words = beyond if found.beyond or found.within else "every leaf equal, bit for bit"
-    return textwrap.fill(f"against {found.folder}: {words}", WIDTH, initial_indent="  ", subsequent_indent="  ")
+    words = f"against {found.folder}: {found.words()}"
+    return textwrap.fill(words, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _findings(findings: Sequence[Finding]) -> list[str]:

@@ -1,0 +1,217 @@
+"""Whether two runs of a claim agree: `IDENTICAL`, `EQUIVALENT` or `DIFFERENT` (`abi verify --against`).
+
+Training amplifies the last bits in which two processors differ, so figures of two honest runs are not equal. They agree
+where the verdict is the same word, every contrast's mean lies inside the other run's interval, and no arm's figure is
+further off than `TOLERANCE`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from abi.audit.record.data import leaves
+from abi.audit.results.findings import differences, show
+from abi.audit.results.reading import ResultFile
+from abi.base.files import Json
+from abi.judge.fits import ContrastFound, Figure, Fit
+from abi.judge.results import AnyResult, LadderResult, StudyResult
+
+Word = Literal["IDENTICAL", "EQUIVALENT", "DIFFERENT"]
+WORDS: tuple[Word, ...] = ("IDENTICAL", "EQUIVALENT", "DIFFERENT")
+TOLERANCE = 0.05
+"""Of an arm's figure, relative to the largest of any arm in that metric."""
+FOR_READERS = frozenset({"title", "statement", "record", "sees"})
+"""What a claim says in words: another wording is no other claim."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something in which two runs disagree: the leaf, and what stands in both."""
+
+    leaf: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """How two runs of a claim agree.
+
+    Args: equal, leaves: figures that are equal bit for bit, of how many; furthest: the largest relative difference of
+        an arm's figure; flipped: tests and rules of the original that are answered otherwise; differences: what makes
+        it DIFFERENT, one of a kind, and how many there are of that kind.
+    """
+
+    word: Word
+    equal: int
+    leaves: int
+    furthest: float = 0.0
+    flipped: int = 0
+    differences: tuple[Difference, ...] = ()
+
+    def words(self) -> str:
+        """Return the word with what it rests on."""
+        if self.word == "IDENTICAL":
+            return self.word
+        flips = f", {self.flipped} tests answered otherwise" if self.flipped else ""
+        furthest = f"arms differ by {100 * self.furthest:.2g} % at most"
+        return f"{self.word} ({self.equal} of {self.leaves} figures equal, {furthest}{flips})"
+
+
+def agreed(here: ResultFile, there: ResultFile, tolerance: float = TOLERANCE) -> Agreed:
+    """Return how a result agrees with that of another run. Args: tolerance: relative, of an arm's figure."""
+    ours, theirs = comparable(here.figures), comparable(there.figures)
+    n, unequal = sum(1 for _ in leaves(ours)), len(differences(ours, theirs, tolerance=0.0))
+    if not unequal:
+        return Agreed("IDENTICAL", n, n)
+    a, b = here.result, there.result
+    found = list(_differences(a, b, tolerance))
+    return Agreed(
+        "DIFFERENT" if found else "EQUIVALENT",
+        max(0, n - unequal),
+        n,
+        max((off for *_, off in _arms(a, b)), default=0.0),
+        sum(x != y for x, y in _answers(a, b)),
+        tuple(found),
+    )
+
+
+def comparable(node: Json) -> Json:
+    """Return a result's figures without seconds and the hashes of rungs, which name a run."""
+    if isinstance(node, list):
+        return [comparable(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    rung = "verdict" in node and "sha256" in node
+    return {
+        key: comparable(value) for key, value in node.items() if key != "elapsed_s" and not (rung and key == "sha256")
+    }
+
+
+# what must agree
+
+
+def _differences(a: AnyResult, b: AnyResult, tolerance: float) -> Iterator[Difference]:
+    """Yield the first and worst difference of each kind, none where two runs agree."""
+    asked, other = _asked(a), _asked(b)
+    if changed := differences(asked, other, tolerance=0.0):
+        leaf, x, y, _ = changed[0]
+        yield Difference(leaf, f"{show(x)} here, {show(y)} there: they were not asked the same")
+        return
+    for leaf, x, y in _verdicts(a, b):
+        if x != y:
+            yield Difference(leaf, f"{x} here, {y} there")
+    outside = [(leaf, x, y) for leaf, x, y in _contrasts(a, b) if not (_inside(x, y) and _inside(y, x))]
+    if outside:
+        leaf, x, y = max(outside, key=lambda found: _distance(*found[1:]))
+        yield Difference(leaf, f"{x.contrast} is {_told(x)} here and {_told(y)} there{_more(len(outside))}")
+    far = [found for found in _arms(a, b) if found[-1] > tolerance]
+    if far:
+        leaf, x, y, off = max(far, key=lambda found: found[-1])
+        yield Difference(leaf, f"{x.mean:.4g} here, {y.mean:.4g} there, {100 * off:.2g} % apart{_more(len(far))}")
+    yield from _laws(a, b)
+
+
+def _asked(result: AnyResult) -> dict[str, Json]:
+    """Return what a result was asked: claim, protocol, scale, and which arms, tests and seeds each study has."""
+    claim = {key: value for key, value in result.claim.plain().items() if key not in FOR_READERS}
+    studies: dict[str, Json] = {
+        name: {
+            "arms": sorted(fit.arms),
+            "contrasts": [contrast.id for _, contrast in fit.contrasts()],
+            "seeds": list(fit.counts.seeds),
+            "documents": dict(fit.counts.documents),
+        }
+        for name, fit in result.studies.items()
+    }
+    rungs: list[Json] = [rung.id for rung in result.rungs] if isinstance(result, LadderResult) else []
+    asked: dict[str, Json] = {"claim": claim, "protocol": result.protocol, "scale": result.scale}
+    return asked | {"fits": studies, "rungs": rungs}
+
+
+def _verdicts(a: AnyResult, b: AnyResult) -> Iterator[tuple[str, str, str]]:
+    yield "verdict", a.verdict, b.verdict
+    yield "verdict_at_strict_level", a.verdict_at_strict_level, b.verdict_at_strict_level
+    for name, (x, y) in _fits(a, b).items():
+        yield f"fits/{name}/verdict", x.verdict, y.verdict
+    if isinstance(a, LadderResult) and isinstance(b, LadderResult):
+        for i, (ours, theirs) in enumerate(zip(a.rungs, b.rungs, strict=True)):
+            yield f"rungs/{i}/verdict", ours.verdict, theirs.verdict
+
+
+def _fits(a: AnyResult, b: AnyResult) -> dict[str, tuple[Fit, Fit]]:
+    return {name: (fit, b.studies[name]) for name, fit in a.studies.items() if name in b.studies}
+
+
+def _contrasts(a: AnyResult, b: AnyResult) -> Iterator[tuple[str, ContrastFound, ContrastFound]]:
+    for name, (x, y) in _fits(a, b).items():
+        for (leaf, ours), (_, theirs) in zip(x.contrasts(), y.contrasts(), strict=False):
+            yield f"fits/{name}/{leaf}", ours, theirs
+
+
+def _inside(found: ContrastFound, other: ContrastFound) -> bool:
+    """Return whether a mean lies inside the other run's interval, or there is none."""
+    return other.interval is None or other.interval.lower <= found.mean <= other.interval.upper
+
+
+def _distance(found: ContrastFound, other: ContrastFound) -> float:
+    half = max((x.interval.half for x in (found, other) if x.interval), default=0.0)
+    return abs(found.mean - other.mean) / half if half else 0.0
+
+
+def _told(found: ContrastFound) -> str:
+    ends = f" [{found.interval.lower:.3g}, {found.interval.upper:.3g}]" if found.interval else ""
+    return f"{found.mean:.3g}{ends}"
+
+
+def _more(n: int) -> str:
+    return f" ({n - 1} more of this kind)" if n > 1 else ""
+
+
+def _arms(a: AnyResult, b: AnyResult) -> Iterator[tuple[str, Figure, Figure, float]]:
+    """Yield (leaf, figure, figure of the other run, relative difference) of every arm on held-out text.
+
+    The size of a difference is that of the largest figure of any arm in that metric: an entropy difference near zero is
+    not judged by itself.
+    """
+    for name, (x, y) in _fits(a, b).items():
+        for scope in ("domain", "general"):
+            pairs = {
+                (arm, metric): (figure, y.arms[arm].of(scope)[metric])
+                for arm in sorted(x.arms)
+                for metric, figure in x.arms[arm].of(scope).items()
+                if metric in y.arms[arm].of(scope)
+            }
+            size: dict[str, float] = {}
+            for (_, metric), (ours, theirs) in pairs.items():
+                size[metric] = max(size.get(metric, 0.0), abs(ours.mean), abs(theirs.mean))
+            for (arm, metric), (ours, theirs) in pairs.items():
+                off = abs(ours.mean - theirs.mean) / size[metric] if size[metric] else 0.0
+                yield f"fits/{name}/arms/{arm}/{scope}/{metric}", ours, theirs, off
+
+
+def _laws(a: AnyResult, b: AnyResult) -> Iterator[Difference]:
+    """Yield where the exponent of a law lies outside the other run's interval."""
+    if not (isinstance(a, StudyResult) and isinstance(b, StudyResult) and a.law and b.law):
+        return
+    for x, y in ((a.law, b.law), (b.law, a.law)):
+        gamma, ends = (x.coefficients or {}).get("gamma"), y.gamma_interval
+        if gamma is not None and ends and not ends[0] <= gamma <= ends[1]:
+            yield Difference(
+                "law/gamma_interval", f"an exponent of {gamma:.3g}, [{ends[0]:.3g}, {ends[1]:.3g}] otherwise"
+            )
+            return
+
+
+def _answers(a: AnyResult, b: AnyResult) -> Iterator[tuple[bool, bool]]:
+    """Yield whether a test or a rule of the original passed, here and there."""
+    for x, y in _fits(a, b).values():
+        yield from ((p.passed, q.passed) for p, q in zip(x.tests, y.tests, strict=False))
+    ours, theirs = getattr(a, "checks", []), getattr(b, "checks", [])
+    yield from ((p.passed, q.passed) for p, q in zip(ours, theirs, strict=False))
+
+
+def together(found: Mapping[str, Agreed]) -> str:
+    """Return one line for all claims: how many are of each word, and so whether the run was reproduced."""
+    counts = {word: sum(one.word == word for one in found.values()) for word in WORDS}
+    told = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+    return f"{'not reproduced' if counts['DIFFERENT'] else 'reproduced'}: {told or 'nothing to compare'}"
