@@ -52,18 +52,19 @@ class Nets:
 
 @dataclass
 class MadeArm:
-    """A made arm: the model, what of it trains, what is frozen, and its domain net, where it has one."""
+    """A made arm: the model, what of it trains, what is frozen, its domain net and its teacher, where it has them."""
 
     model: FittableForm
     trainable: dict[str, Tensor] = field(default_factory=dict)
     frozen: dict[str, Tensor] = field(default_factory=dict)
     net: dict[str, Tensor] = field(default_factory=dict)
+    teacher: str = ""
 
 
 def make(
     recipe: Recipe, name: str, config: ModuleConfig, nets: Nets, data: FitData, *, seed: int, draw: int = 0
 ) -> MadeArm:
-    """Return an arm before its fit. Raises: ConfigError: a net or rotation the recipe needs is not there."""
+    """Return an arm before its fit. Raises: ConfigError: a net, rotation or teacher the recipe needs is not there."""
     head = {"head": data.head.weight}
     if recipe.form == "linear":
         linear = LinearMap(config.taps, config.width)
@@ -85,7 +86,9 @@ def make(
     frozen = {name: p for name, p in parameters.items() if name not in names} | {"rotation": module.rotation}
     trainable = {name: p for name, p in parameters.items() if name in names}
     net: dict[str, Tensor] = {} if module.domain is None else dict(module.domain_parameters())
-    return MadeArm(module, trainable, frozen | head, net)
+    if recipe.teacher and (data.lessons is None or recipe.teacher not in data.lessons.shifts):
+        raise ConfigError(f"arms: {name} is taught by the module {recipe.teacher}, which the claim does not give")
+    return MadeArm(module, trainable, frozen | head, net, recipe.teacher)
 
 
 def _start(
@@ -199,13 +202,7 @@ def gradient_tasks(data: FitData, budget: Budget, seed: int) -> list[Task]:
     """
     name = budget.objective.kind
     if budget.windows:
-        if max(budget.windows) > len(data.states):
-            raise DataError(
-                f"arms: a ladder of {max(budget.windows)} windows on a text of {len(data.states)}; "
-                "shorten `windows` or add text"
-            )
-        # Every rung is the beginning of the next, so that more windows never means other windows.
-        order = torch.randperm(len(data.states), generator=torch.Generator().manual_seed(derive_seed("windows", seed)))
+        order = few_windows(len(data.states), max(budget.windows), seed)
         few = {n: data.select(order[:n].tolist()) for n in budget.windows}
         return [Task(name, n, 0, part, budget.schedule) for n, part in few.items()]
     variants = [
@@ -213,6 +210,17 @@ def gradient_tasks(data: FitData, budget: Budget, seed: int) -> list[Task]:
         for fit, variant in budget.variants.items()
     ]
     return [Task(name, 0, 0, data, budget.schedule), *variants]
+
+
+def few_windows(n: int, most: int, seed: int) -> Tensor:
+    """Return which of n windows a seed's largest rung has, `[most]`; every rung is the beginning of the next, so that
+    more windows never means other windows.
+
+    Raises: DataError: there are fewer.
+    """
+    if most > n:
+        raise DataError(f"arms: a ladder of {most} windows on a text of {n}; shorten `windows` or add text")
+    return torch.randperm(n, generator=torch.Generator().manual_seed(derive_seed("windows", seed)))[:most]
 
 
 def closed_tasks(recipe: Recipe, data: FitData, budget: Budget) -> list[Task]:
@@ -344,6 +352,7 @@ def train_arms(
         task.data,
         budget.objective,
         batch=budget.batch.at_most(task.data.states),
+        teachers=[arm.teacher for arm in arms.values()],
         seed=derive_seed("calibration", seed),
         checkpoint=checkpoints / f"{seed}-{task.fit}-{task.draw}.safetensors" if checkpoints else None,
     )

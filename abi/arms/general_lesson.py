@@ -58,13 +58,9 @@ class GeneralLesson:
 
     def paired(self, split: str, target: States, source: States) -> Pair:
         """Return what target and source have both read, at most so many positions spread over all of it."""
-        check_same_text(source, target)
         for role, states in (("target", target), ("source", source)):
             check_backbone(states, self.bases[role], f"the {role}'s general ones")
-        at_target, at_source = pair_states(target, source, None)
-        rows = spread_rows(len(at_target), self.most[split])
-        head = read_head(self.inputs["source_head"], source)
-        return Pair(target.positions(at_target[rows]), source.positions(at_source[rows]), head)
+        return pair_of(target, source, read_head(self.inputs["source_head"], source), self.most[split])
 
     def of(self, seed: int) -> tuple[Nets, FitData]:
         """Return a seed's nets and its lesson on general text, beside it the one on text its source wrote, if any."""
@@ -100,6 +96,17 @@ class GeneralLesson:
 
 
 read = GeneralLesson
+
+
+def pair_of(target: States, source: States, source_head: Head, most: int) -> Pair:
+    """Return what target and source have both read of a text, at most so many positions spread over all of it.
+
+    Raises: DataError: they are of different texts; AlignmentError: they share no position.
+    """
+    check_same_text(source, target)
+    at_target, at_source = pair_states(target, source, None)
+    rows = spread_rows(len(at_target), most)
+    return Pair(target.positions(at_target[rows]), source.positions(at_source[rows]), source_head)
 
 
 def shared_tokens(target: Sequence[str | None], source: Sequence[str | None]) -> tuple[Tensor, Tensor]:

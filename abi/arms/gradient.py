@@ -50,6 +50,26 @@ class Batch:
         return min(wanted, len(states))
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """What modules teach on the source backbone where target and source have read the same of some windows.
+
+    Args: shifts: teacher -> log-ratios `[P, V]`, float16, as `FitData.shift`; row: of a shift per position `[N, T]`, -1
+        where the source has no position that has read the same. Windows that are selected share the shifts.
+    """
+
+    shifts: Mapping[str, Tensor]
+    row: Tensor
+
+    def select(self, windows: list[int]) -> "Lessons":
+        """Return the lessons on some windows."""
+        return replace(self, row=self.row[windows])
+
+    def by_position(self) -> "Lessons":
+        """Return the lessons with every position as a window of its own."""
+        return replace(self, row=self.row.flatten().unsqueeze(1))
+
+
 @dataclass
 class FitData:
     """What a fit may read: train states, the frozen head, and for a teacher its corrections `[N, T, D]`.
@@ -58,7 +78,8 @@ class FitData:
     the source's distribution with and without its module at every token both vocabularies hold, 0 elsewhere; the
     corrections are its nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is
     chosen. `carried`: the interfaces of the `source` and of its `other` (wrong) domain, carried on this text (a
-    share of it keeps those of the whole). `others`: name of another text -> the same on that text.
+    share of it keeps those of the whole). `others`: name of another text -> the same on that text. `lessons`: what arms
+    that have a teacher of their own are taught beside the objective.
     """
 
     states: States
@@ -68,6 +89,7 @@ class FitData:
     held_out: "FitData | None" = None
     carried: Mapping[str, AbiModule] = field(default_factory=dict)
     others: Mapping[str, "FitData"] = field(default_factory=dict)
+    lessons: Lessons | None = None
 
     def of_text(self, name: str) -> "FitData":
         """Return the data of another text, these for "". Raises: DataError: there is none of that name."""
@@ -91,7 +113,8 @@ class FitData:
     def by_position(self) -> "FitData":
         """Return every position as a window of its own."""
         teacher = None if self.teacher is None else self.teacher.flatten(0, 1).unsqueeze(1)
-        return replace(self, states=self.states.by_position(), teacher=teacher)
+        lessons = None if self.lessons is None else self.lessons.by_position()
+        return replace(self, states=self.states.by_position(), teacher=teacher, lessons=lessons)
 
     def select(self, windows: list[int]) -> "FitData":
         """Return some windows, each with what its teacher says of it."""
@@ -100,6 +123,7 @@ class FitData:
             states=self.states.select(windows),
             teacher=None if self.teacher is None else self.teacher[windows],
             shift=None if self.shift is None else self.shift[windows],
+            lessons=None if self.lessons is None else self.lessons.select(windows),
         )
 
 
@@ -118,13 +142,14 @@ def fit_gradients(
     seed: int,
     checkpoint: Path | None = None,
     before_step: Callable[[int], None] | None = None,
+    teachers: Sequence[str] = (),
 ) -> list[Trained]:
     """Train some parameters of every arm on the same stored states.
 
     The arms take every step together on one batch: so no arm has luckier text than another, and batch and teacher are
     computed once. No arm's result depends on the others.
     Args: members: what of each model trains and is frozen; batch: what a step reads; seed: of the batch order;
-        before_step: as in `loop.fit_together`.
+        before_step: as in `loop.fit_together`; teachers: as in `objectives`.
     Raises: DataError: an objective that needs a teacher has none.
     """
     if objective.kind != "ce" and (data.shift if objective.kind == "matched" else data.teacher) is None:
@@ -132,7 +157,7 @@ def fit_gradients(
     data = data.by_position() if batch.of == "positions" else data
     order = BatchOrder(len(data.states), batch.size, seed, batch.of)
     trained = fit_together(
-        lambda step: objectives(models, data, objective, order[step]),
+        lambda step: objectives(models, data, objective, order[step], teachers),
         members,
         checkpoint=checkpoint,
         before_step=before_step,
@@ -143,9 +168,16 @@ def fit_gradients(
 
 
 def objectives(
-    models: Sequence[FittableForm | StoredStates], data: FitData, objective: Objective, index: Tensor | slice
+    models: Sequence[FittableForm | StoredStates],
+    data: FitData,
+    objective: Objective,
+    index: Tensor | slice,
+    teachers: Sequence[str] = (),
 ) -> Sequence[Tensor]:
-    """Return the objective of every model on some windows, a mean over positions; the teacher is computed once."""
+    """Return the objective of every model on some windows, a mean over positions; a teacher is computed once.
+
+    Args: teachers: of every model its own one in `data.lessons`, "" for none; without them no model has one.
+    """
     states, teacher, shift = data.states, data.teacher, data.shift
     if objective.kind == "correction-mse":
         assert teacher is not None
@@ -154,15 +186,58 @@ def objectives(
     found = [model.correction(states, index) for model in models]
     students = [final if correction is None else final + correction for correction in found]
     taught = final + teacher[index] if objective.kind == "kd" and teacher is not None else final
-    return head_losses(
-        [(student.flatten(0, 1), model.logit_bias) for student, model in zip(students, models, strict=True)],
-        data.head,
-        states.targets(index).flatten(),
-        teacher=None if objective.kind == "ce" else taught.flatten(0, 1),
-        teacher_shift=None if shift is None or objective.kind != "matched" else shift[index].float(),
-        temperature=objective.temperature,
-        kd_weight=objective.kd_weight,
-    )
+    flat = [(student.flatten(0, 1), model.logit_bias) for student, model in zip(students, models, strict=True)]
+    teachers = teachers or [""] * len(models)
+    losses: dict[int, Tensor] = {}
+    for name in dict.fromkeys(teachers):
+        own = [i for i, of_model in enumerate(teachers) if of_model == name]
+        if name:
+            values: Sequence[Tensor] = _taught_losses([flat[i] for i in own], data, objective, index, name)
+        else:
+            values = head_losses(
+                [flat[i] for i in own],
+                data.head,
+                states.targets(index).flatten(),
+                teacher=None if objective.kind == "ce" else taught.flatten(0, 1),
+                teacher_shift=None if shift is None or objective.kind != "matched" else shift[index].float(),
+                temperature=objective.temperature,
+                kd_weight=objective.kd_weight,
+            )
+        losses |= dict(zip(own, values, strict=True))
+    return [losses[i] for i in range(len(models))]
+
+
+def _taught_losses(
+    students: Sequence[tuple[Tensor, Tensor | None]],
+    data: FitData,
+    objective: Objective,
+    index: Tensor | slice,
+    teacher: str,
+) -> list[Tensor]:
+    """Return per student `(1 - w) CE + w T^2 KL`, CE on every position and KL on those that have a lesson.
+
+    What every other arm reads of a window is read here too. A position without a lesson teaches no shift: a shift of 0
+    there would teach that the plain backbone is right.
+    """
+    assert data.lessons is not None
+    rows, targets = data.lessons.row[index].flatten(), data.states.targets(index).flatten()
+    final, weight = data.states.final(index).flatten(0, 1), objective.kd_weight
+    totals = [torch.zeros(()) for _ in students]
+    for part, known in ((torch.nonzero(rows >= 0).flatten(), True), (torch.nonzero(rows < 0).flatten(), False)):
+        if not len(part):
+            continue
+        values = head_losses(
+            [(states[part], bias) for states, bias in students],
+            data.head,
+            targets[part],
+            teacher=final[part] if known else None,
+            teacher_shift=data.lessons.shifts[teacher][rows[part]].float() if known else None,
+            temperature=objective.temperature,
+            kd_weight=weight,
+        )
+        share = len(part) / len(rows) * (1 if known else 1 - weight)
+        totals = [total + share * value for total, value in zip(totals, values, strict=True)]
+    return totals
 
 
 def _correction(model: FittableForm | StoredStates, states: States, index: Tensor | slice) -> Tensor:

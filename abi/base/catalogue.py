@@ -4,7 +4,7 @@ A new arm is one entry of `ARMS`; a new regime or kind is one entry of `REGIMES`
 Words and colours are for readers: the code digest leaves the keywords `words` and `colour` out (`base/digest.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,6 +31,7 @@ from abi.base.names import (
     ORACLE_BEFORE,
     ORACLE_OFF,
     PERMUTED,
+    PERMUTED_TAUGHT,
     RANDOM,
     RANDOM_NET,
     RANDOM_OF,
@@ -41,10 +42,12 @@ from abi.base.names import (
     REFERENCE,
     SHARED,
     SOURCE_ALONE,
+    SOURCE_TAUGHT,
     TRANSFERRED,
     UNFROZEN,
     UNTRAINED,
     WRONG_DOMAIN,
+    WRONG_TAUGHT,
     ZERO_SHOT,
     ZERO_SHOT_FREE,
     ZERO_SHOT_OFF,
@@ -86,6 +89,8 @@ class Recipe:
         form: `module`, `linear`, `bias` or `lora` (an adapted backbone, which has its own job: `steps/train_lora.py`).
         draws: draws per seed where the arm is random and cheap (closed form only).
         closed: whether a closed form says anything that another arm's does not.
+        teacher: whose module teaches on the source backbone, beside the regime's own objective: `source`, `permuted`
+            (the source's with its net permuted), `wrong` (another domain's), or "" for nobody.
     """
 
     net: str = "none"
@@ -95,6 +100,7 @@ class Recipe:
     form: str = "module"
     draws: int = 1
     closed: bool = True
+    teacher: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,16 @@ def _everywhere(
     untaught = {"general-only": carried, "zero-text": as_is}
     found = {"oracle-kd": taught, "few-shot": taught, **others}
     return found | {regime: recipe for regime, recipe in untaught.items() if recipe is not None}
+
+
+def _few(recipe: Recipe) -> dict[str, Recipe]:
+    """Return the recipe of an arm of `few-shot` alone.
+
+    The student is one and the same whoever teaches it: the source's net behind the source's interface. So an arm and
+    its placebos differ in nothing but the lesson, and their difference is what the lesson is worth. A placebo that held
+    its teacher's net too would also differ by what that net is worth, which `transferred` - `permuted` says.
+    """
+    return {"few-shot": recipe}
 
 
 # In the order in which tables and figures show them; laid out by hand (fmt: skip), as a table of entries.
@@ -259,6 +275,18 @@ ARMS: dict[str, Arm] = {
             ),
             words="a net that learned other text, moved the same way",
         ),
+        Arm(
+            SOURCE_TAUGHT, INSTEAD, recipes=_few(Recipe("source", start="carried", closed=False, teacher="source")),
+            words="the moved net behind the source's interface; on the same windows the source with its module teaches",
+        ),
+        Arm(
+            PERMUTED_TAUGHT, PLACEBO, recipes=_few(Recipe("source", start="carried", closed=False, teacher="permuted")),
+            words="placebo: the same student, taught by the source's module with its net shuffled",
+        ),
+        Arm(
+            WRONG_TAUGHT, PLACEBO, recipes=_few(Recipe("source", start="carried", closed=False, teacher="wrong")),
+            words="placebo: the same student, taught by the source's module of another domain",
+        ),
     )
 }  # fmt: skip
 
@@ -342,7 +370,7 @@ REGIMES: dict[str, RegimeEntry] = {
             "few-shot",
             MOVED,
             "reported",
-            "domain_lesson",
+            "few_shot_lesson",
             ("source", "oracle", "home", "wrong"),
             closed_form=False,
             ladder=True,
@@ -437,6 +465,12 @@ def arm_words(kind: str, arm: str) -> str:
         return f"two charts mixed, the first by {arm.removeprefix(MIXED)} %"
     known = ARMS.get(arm)
     return "-" if known is None else known.of_kind.get(kind, known.words)
+
+
+def teachers(arms: Iterable[str], regime: str) -> tuple[str, ...]:
+    """Return whose modules teach arms of a regime on the source backbone, each once (`Recipe.teacher`)."""
+    recipes = [ARMS[arm].recipes.get(regime, Recipe()) for arm in arms]
+    return tuple(dict.fromkeys(recipe.teacher for recipe in recipes if recipe.teacher))
 
 
 def frozen_net(arm: str, regime: str) -> str | None:

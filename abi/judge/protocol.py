@@ -15,8 +15,11 @@ from abi.base.names import (
     HOME_IDENTITY,
     LORA,
     ORACLE,
+    PERMUTED_TAUGHT,
     RAW,
+    SOURCE_TAUGHT,
     WRONG_DOMAIN,
+    WRONG_TAUGHT,
 )
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
 from abi.plan.specs.judge import Criteria
@@ -87,12 +90,14 @@ class Asks:
         """Return what is reported of arms that play no role, where they are there.
 
         What the executed recipe gains from its source (`published` - `direct`), whether it is the positive control's
-        net or its rotation, what a user would do instead, and placebos calibrated on general text.
+        net or its rotation, what a user would do instead, placebos calibrated on general text, and what a source
+        teaches on a few windows.
         """
         c = self.roles.candidate
         pairs = [("recipe", AS_PUBLISHED, DIRECT), ("rotation", HOME, HOME_IDENTITY)]
         pairs += [("instead", c, arm) for arm in (DIRECT, LORA, WRONG_DOMAIN) if arm not in self.roles.controls]
         pairs += [("calibrated", c, arm) for arm in sorted(arms) if arm.endswith(CALIBRATED)]
+        pairs += [("taught", SOURCE_TAUGHT, arm) for arm in (DIRECT, c, PERMUTED_TAUGHT, WRONG_TAUGHT)]
         return tuple(
             Contrast(f"r.{name}.{m.metric}.{other}", m, {arm: 1, other: -1}, required=False)
             for name, arm, other in pairs

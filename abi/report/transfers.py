@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from abi.base.catalogue import AS_IS, MOVED, REGIMES
 from abi.base.names import DIRECT, LORA, NATIVE, TRANSFERRED
-from abi.judge.fits import Fit, Ratio, Test
+from abi.judge.fits import Curve, Fit, Ratio, Test
 from abi.judge.results import AlignmentFacts, Result, Training
 from abi.plan.specs.arms import FitSection
 from abi.report.figures import MARKERS, Drawing, colour_of
@@ -110,9 +110,9 @@ def _ends(closure: Ratio) -> tuple[float | None, float | None]:
 
 
 def page(results: Sequence[Result]) -> str:
-    """Return the table as a Markdown page, a line of advice per pair below it, then the ladders of variants."""
+    """Return the table as a Markdown page, a line of advice per pair below it, then the ladders."""
     tables = {"pairs": pairs_table(results), "alignments": alignments_table(results), "ladders": ladders(results)}
-    return fill("transfer.md.j2", advice=advice(results), **tables)
+    return fill("transfer.md.j2", advice=advice(results), rungs=rungs(results), **tables)
 
 
 def pairs_table(results: Sequence[Result], caption: str = "") -> Table:
@@ -158,13 +158,38 @@ def _ladder(result: Result) -> Table:
     return Table(["fit", "steps", "moved", "best placebo", LEAD], cells)
 
 
+def rungs(results: Sequence[Result]) -> dict[str, Table]:
+    """Return the claims with a ladder of windows -> a row per arm and lead, a column per rung."""
+    return {f"`{pair_of(r)}`, {r.claim.regime}": _rungs(r) for r in results if _by_windows(r)}
+
+
+def _by_windows(result: Result) -> list[Curve]:
+    return [curve for curve in result.curves if curve.id.startswith("windows")]
+
+
+def _rungs(result: Result) -> Table:
+    lines = [line for curve in _by_windows(result) for line in curve.series]
+    cells: list[list[Cell]] = []
+    for line in lines:
+        ends = zip(line.lower or [None] * len(line.y), line.upper or [None] * len(line.y), strict=True)
+        told = [_figure(y, *end) for y, end in zip(line.y, ends, strict=True)]
+        cells.append([line.name, *told])
+    return Table(["bits per byte", *(f"{n:g} windows" for n in lines[0].x)], cells)
+
+
+def _figure(mean: float | None, lower: float | None, upper: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.4f}" + ("" if lower is None else f" [{lower:.4f}, {upper:.4f}]")
+
+
 def _moved_and_placebo(fit: Fit, took: Mapping[str, Training]) -> list[str]:
     """Return the cells of the moved net, of its best placebo, and of the difference between the two."""
     placebo, contrast = best_placebo(fit), lead(fit)
     ahead = "-"
     if contrast is not None:
         between = contrast.interval
-        ahead = f"{contrast.mean:.4f}" + (f" [{between.lower:.4f}, {between.upper:.4f}]" if between else "")
+        ahead = _figure(contrast.mean, *((between.lower, between.upper) if between else (None, None)))
     beside = f"{placebo} {_closure(fit, took, placebo)}" if placebo else "-"
     return [_closure(fit, took, TRANSFERRED), beside, ahead]
 

@@ -41,6 +41,8 @@ from abi.steps import judge_ladder as ladder
 from abi.steps import summarise as summary
 
 CLAIM = "t5_to_gpt2"
+FEW = {"direct": 0.5, "source-taught": 0.8, "permuted-taught": 0.6, "wrong-domain-taught": 0.4}
+"""Levels of arms that rungs are compared by."""
 FEW_SHOT, GENERAL_ONLY, LADDER = "t5_to_gpt2_few_shot", "gpt2_to_qwen_general_only", "cross_size"
 STUDY = Workflow(load("tiny"))
 RUNGS = tuple(STUDY.claim(LADDER).rungs)
@@ -87,6 +89,7 @@ def evidence(claim, groups, levels):
         for arm, level in base.items()
         if arm not in ("home", "home-identity", "native") or claim.regime != "general-only"
     }
+    base |= FEW if claim.regime == "few-shot" else {}
     budgets = dict.fromkeys(set(base) & set(claim.arms), 3) if claim.regime == "few-shot" else {}
     for i, name in enumerate(fits_of_claim(claim)):
         frame = rows(base, n_groups=groups, per_group=1, fit=name, seed=i, draws=budgets, n_seeds=n_closed)

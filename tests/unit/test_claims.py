@@ -74,6 +74,17 @@ def test_a_net_short_of_parity_is_refuted_by_c_in_oracle_kd_only():
     assert [(t.required, t.passed) for t in few_shot.tests if t.id.startswith("3.")] == [(False, False)]
 
 
+def test_what_a_source_teaches_is_reported_where_it_teaches_and_decides_nothing():
+    taught = {"direct": 0.5, "source-taught": 0.7, "permuted-taught": 0.6, "wrong-domain-taught": 0.8}
+    record, plain = judge(taught, regime="few-shot"), judge({"direct": 0.5}, regime="few-shot")
+    found = {test.id: test for test in record.tests if test.id.startswith("r.taught.bits_per_byte.")}
+    ahead = {"direct": True, "transferred": False, "permuted-taught": True, "wrong-domain-taught": False}
+    assert {id.rpartition(".")[2]: test.interval.lower > 0 for id, test in found.items()} == ahead
+    assert not any(test.required for test in found.values())
+    assert [t.id for t in record.tests if "taught" not in t.id] == [t.id for t in plain.tests]
+    assert record.verdict == plain.verdict
+
+
 def test_a_net_that_does_not_help_in_bits_per_byte_is_refuted_by_d():
     record = judge(shifts=only("bits_per_byte", "domain", transferred=-0.1))
     assert (record.verdict, holding(record)) == ("REFUTED", ["d"])

@@ -158,13 +158,14 @@ def test_a_file_is_parsed_once_for_all_digests(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("edited", "rerun"),
     [
-        ("domain_lesson", {"oracle-kd", "few-shot", "reconstruction"}),
+        ("domain_lesson", {"oracle-kd", "reconstruction"}),
+        ("few_shot_lesson", {"few-shot"}),
         ("general_lesson", {"general-only"}),
     ],
 )
 def test_an_edit_of_a_teacher_reruns_the_calibrations_of_its_own_regimes(tmp_path, edited, rerun):
     def codes(root, extra=""):
-        for name in ("domain_lesson", "general_lesson"):
+        for name in ("domain_lesson", "few_shot_lesson", "general_lesson"):
             (root / "abi" / "arms").mkdir(parents=True, exist_ok=True)
             (root / "abi" / "arms" / f"{name}.py").write_text(f"A = 1\n{extra if name == edited else ''}")
         (root / "abi" / "steps").mkdir(parents=True)

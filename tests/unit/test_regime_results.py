@@ -30,7 +30,7 @@ from abi.audit.results.reading import ResultFile, checked
 from abi.audit.results.relations import check_result
 from abi.cli import main
 from abi.cli import verify as verifying
-from abi.judge.kinds.transfer import steps_of
+from abi.judge.kinds.transfer import LEADS, steps_of
 from abi.judge.published import figures_of
 from abi.judge.results import KINDS, read_result
 from abi.plan.specs.judge import JudgeClaim
@@ -84,12 +84,31 @@ def test_a_result_holds_every_fit_of_its_claim(regimes):
     assert {"transferred", "random", "bias"} <= set(general["fits"]["matched-short"]["gap_closures"])
 
 
+def test_every_rung_of_a_ladder_is_compared_and_its_leads_are_differences_of_arms(regimes):
+    windows, leads = document(FEW_SHOT)["curves"]
+    rungs = document(FEW_SHOT)["provenance"]["spec"]["budget"]["windows"]
+    means = {line["name"]: line["y"] for line in windows["series"]}
+    assert [line["name"] for line in leads["series"]] == [f"{arm} - {other}" for arm, other in LEADS]
+    for line in leads["series"]:
+        arm, other = line["name"].split(" - ")
+        assert line["x"] == rungs
+        assert line["y"] == pytest.approx([b - a for a, b in zip(means[arm], means[other], strict=True)])
+        assert all(low < y < high for low, y, high in zip(line["lower"], line["y"], line["upper"], strict=True))
+    tests = {test["id"]: test["mean"] for test in document(FEW_SHOT)["fits"]["ce"]["tests"]}
+    for line in leads["series"][3:]:  # the mean over the ladder is what the fit reports
+        asked = f"r.taught.bits_per_byte.{line['name'].split(' - ')[1]}"
+        assert tests[asked] == pytest.approx(sum(line["y"]) / len(line["y"]))
+
+
 @pytest.mark.parametrize(
     ("claim", "leaf", "value", "named"),
     [
         (FEW_SHOT, "fits/ce/verdict", "REFUTED", "fits/ce/verdict"),
         (FEW_SHOT, "fits/ce/arms/native/domain/js_nats/mean", 0.31, "fits/ce/arms/native/domain/js_nats/mean"),
         (FEW_SHOT, "fits/ce/gap_closures/random/estimate", 0.9, "fits/ce/gap_closures/random/estimate"),
+        (FEW_SHOT, "curves/0/series/0/y/1", 2.0, "curves/0/series/0/y"),
+        (FEW_SHOT, "curves/1/series/6/y/2", 0.5, "curves/1/series/6/y"),
+        (FEW_SHOT, "curves/1/series/2/x/0", 9.0, "curves/1/series/2/x"),
         (FEW_SHOT, "claim/sees", "everything", "claim/sees"),
         (FEW_SHOT, "claim/of", "gpt2_to_qwen", "claim/of"),
         (GENERAL_ONLY, "fits/matched-short/tests/0/passed", False, "fits/matched-short/tests/0/passed"),

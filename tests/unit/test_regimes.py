@@ -114,7 +114,12 @@ def test_an_oracle_reaches_few_shot_as_natives_net_alone(claim):
     entry = STUDY.claim(claim)
     assert entry.fit == "ce"
     for _, inputs in jobs(claim):
-        assert set(inputs) == {"head", "source", "home", "oracle", "wrong", "train", "alignment", "rates"}
+        paired = {"source_train", "source_head", *(f"{r}_{of}" for r in entry.roles for of in ("states", "tokens"))}
+        own = {"head", "source", "home", "oracle", "wrong", "train", "alignment", "rates"}
+        assert set(inputs) == own | paired
+        assert {path.partition("/states/")[2] for path in paths(inputs) if "/states/" in path} == {
+            f"{backbone}/{text}.train.json" for backbone in entry.roles.values() for text in (entry.text, STUDY.general)
+        }
         assert [key for key in inputs if any("/oracle/" in path for path in paths({key: inputs[key]}))] == ["oracle"]
         assert not [
             path for path in paths(inputs) if "/reference/" in path or ".test." in path or ".calibration." in path
@@ -195,3 +200,22 @@ def test_an_alignment_serves_the_arms_of_every_regime_that_shares_it(tmp_path):
     assert "wrong" in study.of("pythia_to_gpt2").alignment_input("1-3")
     assert "wrong" in study.of("pythia_to_gpt2_few_shot").calibration_input("1-3")
     assert "wrong" not in study.of("pythia_to_gpt2").calibration_input("1-3")
+
+
+def test_where_a_source_teaches_nobody_few_shot_reads_nothing_of_its_states(tmp_path):
+    def without(*names):
+        def change(regimes):
+            regimes["few-shot"]["arms"] = [arm for arm in regimes["few-shot"]["arms"] if arm not in names]
+
+        return changed(tmp_path / names[0], change, "regimes").of("pythia_to_gpt2_few_shot")
+
+    taught = ("source-taught", "permuted-taught", "wrong-domain-taught")
+    jobs_of = without(*taught)
+    inputs = jobs_of.calibration_input("1-3")
+    assert {key for key in inputs if key.startswith("source_")} == set()
+    assert "max_rows" not in jobs_of.calibration_spec("1-3")
+    jobs_of = without("wrong-domain", *taught[:2])
+    assert jobs_of.calibration_spec("1-3")["max_rows"] == STUDY.scale.alignment.max_rows
+    inputs = jobs_of.calibration_input("1-3")
+    assert {"wrong", "source_train"} <= set(inputs)
+    assert jobs_of.rates_input().keys() == inputs.keys() - {"rates"} | {"calibration"}

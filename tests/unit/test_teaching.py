@@ -14,7 +14,7 @@ from abi.arms.closed_form import GAINS, choose_gains, solve
 from abi.arms.fitting import Budget, Nets, Variant, closed_tasks, fit_all, gradient_tasks, make
 from abi.arms.forms import LinearMap, LogitBias, corrections, load_fitted
 from abi.arms.general_lesson import carried_corrections, carried_interface, shared_tokens, shift_of
-from abi.arms.gradient import Batch, FitData, Objective, spread_rows
+from abi.arms.gradient import Batch, FitData, Lessons, Objective, spread_rows
 from abi.base.errors import AlignmentError, ConfigError, DataError
 from abi.base.files import sha256_tensors
 from abi.base.names import CLOSED_FORM
@@ -415,7 +415,14 @@ def data_of(make_states, pair):
         nets = Nets(source=trained(SOURCE, seed), home=trained(TARGET, 3), oracle=oracle, wrong=trained(SOURCE, 8),
                     rotations=rotations)  # fmt: skip
         teacher = corrections(oracle, states) if regime == "oracle-kd" else None
-        return nets, FitData(states, head_of(11, 8), teacher)
+        data = FitData(states, head_of(11, 8), teacher)
+        if regime == "few-shot":
+            shifts = {
+                name: lesson_of(net, pair)[0].shift for name, net in (("source", nets.source), ("wrong", nets.wrong))
+            }
+            lessons = Lessons(shifts | {"permuted": shifts["wrong"]}, torch.arange(72).view(12, 6) % 60)
+            data = replace(data, lessons=lessons, carried={"source": lesson_of(nets.source, pair)[1]})
+        return nets, data
 
     return make_data
 
@@ -450,6 +457,11 @@ def test_all_arms_of_a_seed_start_from_one_interface(data_of, regime):
         # a net of another domain comes with the interface of its own module
         for start, name in ((wanted, "source"), (starts.pop("wrong-domain"), apart.removeprefix("carried-"))):
             assert all(torch.equal(p, data.carried[name].interface_parameters()[key]) for key, p in start.items())
+    if regime == "few-shot":
+        # whom a source teaches starts from its interface, whoever of its modules teaches
+        taught = [starts.pop(name) for name, recipe in FEW_SHOT.items() if recipe.teacher]
+        wanted_there = data.carried["source"].interface_parameters()
+        assert all(torch.equal(p, wanted_there[key]) for start in taught for key, p in start.items())
     assert all(torch.equal(p, wanted[key]) for start in starts.values() for key, p in start.items())
 
 

@@ -2,7 +2,7 @@ import pytest
 from report_facts import plain, typed
 
 from abi.report.figures import svg_of
-from abi.report.transfers import COLUMNS, advice, best_placebo, by_pair, drawing, lead, page, rows
+from abi.report.transfers import COLUMNS, advice, best_placebo, by_pair, drawing, lead, page, rows, rungs
 
 FILES = {
     "oracle-kd": "gpt2_to_gpt2_medium",
@@ -117,6 +117,27 @@ def test_without_room_nothing_is_advised():
     record = result("general-only", {})
     assert "nothing is shown" in advised(record)
     assert "| - |" in page([record])
+
+
+def test_rungs_stand_one_by_one_with_arms_and_leads():
+    found = document("few-shot", FEW)
+    about = {key: found["curves"][0][key] for key in ("title", "x_label", "y_label", "caption", "log_x")}
+    ends = {"lower": [-0.3, 0.1], "upper": [-0.1, 0.3]}
+    series = (
+        [{"name": "direct", "x": [8.0, 32.0], "y": [3.0, 2.5]}],
+        [{"name": "transferred - direct", "x": [8.0, 32.0], "y": [-0.2, 0.2], **ends}],
+    )
+    ids = ("windows", "windows-lead")
+    found["curves"] = [{**about, "id": id, "series": lines} for id, lines in zip(ids, series, strict=True)]
+    [(name, table)] = rungs([typed(found), result("general-only", GENERAL)]).items()
+    assert name == "`gpt2_to_gpt2_medium`, few-shot"
+    assert table.heads == ["bits per byte", "8 windows", "32 windows"]
+    assert table.rows == [
+        ["direct", "3.0000", "2.5000"],
+        ["transferred - direct", "-0.2000 [-0.3000, -0.1000]", "0.2000 [0.1000, 0.3000]"],
+    ]
+    assert "## Rungs of `gpt2_to_gpt2_medium`, few-shot" in page([typed(found)])
+    assert "Rungs of" not in page([result("general-only", GENERAL)])
 
 
 def test_the_page_has_a_line_per_pair_and_regime_and_a_ladder_where_there_are_variants():

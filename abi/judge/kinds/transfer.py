@@ -21,15 +21,19 @@ from abi.base.names import (
     NO_DOMAIN,
     ORACLE,
     PERMUTED,
+    PERMUTED_TAUGHT,
     RANDOM,
     RAW,
+    SOURCE_TAUGHT,
     TRANSFERRED,
+    WRONG_TAUGHT,
 )
-from abi.judge.contrasts import Plan
+from abi.judge.contrasts import Contrast, Plan
 from abi.judge.fits import Curve, Fit, Series
+from abi.judge.intervals import interval
 from abi.judge.kinds import OfFits
 from abi.judge.protocol import BPB, Asks, transfer_plan
-from abi.judge.tables import fit_tables
+from abi.judge.tables import FitTables, fit_tables
 from abi.judge.verdict import check_frozen, judge
 from abi.plan.specs.judge import Criteria, JudgeClaim
 
@@ -37,6 +41,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DRAWN = (TRANSFERRED, RANDOM, PERMUTED, HOME, NATIVE, DIRECT, LORA, NO_DOMAIN, LINEAR, BIAS)
+TAUGHT = (SOURCE_TAUGHT, PERMUTED_TAUGHT, WRONG_TAUGHT)
+LEADS = (
+    *((TRANSFERRED, arm) for arm in (RANDOM, PERMUTED, DIRECT)),
+    *((SOURCE_TAUGHT, arm) for arm in (DIRECT, TRANSFERRED, PERMUTED_TAUGHT, WRONG_TAUGHT)),
+)
+"""Arms that are compared on every rung of a ladder of windows."""
+BY_WINDOWS = "windows-lead"
 Points = Sequence[tuple[float, float | None]]
 
 
@@ -95,7 +106,8 @@ def curves_of(spec: JudgeClaim, evidence: pd.DataFrame, fits: Mapping[str, Fit])
     """Return the curves of a transfer in its regime: a ladder of windows, or a ladder of steps (one fit makes none)."""
     regime, steps = REGIMES[spec.claim.regime], steps_of(spec)
     if regime.ladder:
-        found = [windows_curve(evidence, spec.claim.fit, spec.protocol.criteria)]
+        rungs = rungs_of(evidence, spec.claim.fit, spec.protocol.criteria)
+        found = [windows_curve(rungs), windows_lead(rungs, spec.protocol.criteria)]
     elif not regime.has_control and len(steps) > 1:
         found = [steps_curve(fits, steps), lead_curve(fits, steps)]
     else:
@@ -113,16 +125,20 @@ def steps_of(spec: JudgeClaim) -> dict[str, int]:
     return dict(sorted(ladder.items(), key=lambda named: named[1]))
 
 
-def windows_curve(evidence: pd.DataFrame, fit: str, criteria: Criteria) -> Curve:
-    """Return bits per byte by number of domain windows; the draws of a few-shot fit are its budgets."""
+def rungs_of(evidence: pd.DataFrame, fit: str, criteria: Criteria) -> dict[float, FitTables]:
+    """Return number of domain windows -> tables; the draws of a few-shot fit are its budgets."""
     budgets = sorted(set(evidence.loc[(evidence["fit"] == fit), "draw"]))
-    by_budget = {}
-    for budget in budgets:
-        rows = evidence[(evidence["fit"] != fit) | (evidence["draw"] == budget)]
-        tables = fit_tables(rows, fit=fit, criteria=criteria).tables[BPB]
-        by_budget[float(budget)] = {arm: float(table.mean()) for arm, table in tables.items()}
-    last = by_budget[float(budgets[-1])]
-    drawn = {arm: [(x, means[arm]) for x, means in by_budget.items() if arm in means] for arm in DRAWN}
+    return {
+        float(n): fit_tables(evidence[(evidence["fit"] != fit) | (evidence["draw"] == n)], fit=fit, criteria=criteria)
+        for n in budgets
+    }
+
+
+def windows_curve(rungs: Mapping[float, FitTables]) -> Curve:
+    """Return bits per byte by number of domain windows."""
+    by_budget = {n: {arm: float(x.mean()) for arm, x in found.tables[BPB].items()} for n, found in rungs.items()}
+    last = by_budget[max(by_budget)]
+    drawn = {arm: [(x, means[arm]) for x, means in by_budget.items() if arm in means] for arm in (*DRAWN, *TAUGHT)}
     level = {arm: [(x, last[arm]) for x in by_budget] for arm in (RAW, ORACLE)}
     return Curve(
         id="windows",
@@ -135,6 +151,33 @@ def windows_curve(evidence: pd.DataFrame, fit: str, criteria: Criteria) -> Curve
         ),
         log_x=True,
         series=_series(drawn | level),
+    )
+
+
+def windows_lead(rungs: Mapping[float, FitTables], criteria: Criteria) -> Curve:
+    """Return how far one arm is ahead of another by number of domain windows, with intervals."""
+    series, least = [], {"min_groups": criteria.min_groups, "min_seeds": criteria.min_seeds}
+    for arm, other in LEADS:
+        if not all({arm, other} <= set(found.tables[BPB]) for found in rungs.values()):
+            continue
+        lead = Contrast(BY_WINDOWS, BPB, {arm: 1, other: -1})
+        tables = {n: lead.table(found.turned()) for n, found in rungs.items()}
+        between = {n: interval(table, level=criteria.level, **least) for n, table in tables.items()}
+        known = {n: found for n, found in between.items() if found is not None}
+        means: list[float | None] = [float(table.mean()) for table in tables.values()]
+        whole = len(known) == len(tables)
+        series.append(Series.of(lead.words(), known) if whole else Series(name=lead.words(), x=list(tables), y=means))
+    return Curve(
+        id=BY_WINDOWS,
+        title="Leads by windows of domain text",
+        x_label="domain windows",
+        y_label="bits per byte",
+        caption=(
+            "One arm minus another in bits per byte on held-out domain text (above 0: the first is better) after a fit "
+            "on so many domain windows, with 95 % intervals."
+        ),
+        log_x=True,
+        series=series,
     )
 
 

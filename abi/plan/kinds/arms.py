@@ -1,6 +1,6 @@
 """Claims with arms of their own: what they have in common, and a reconstruction."""
 
-from abi.base.catalogue import ARMS, REGIMES
+from abi.base.catalogue import ARMS, REGIMES, teachers
 from abi.base.names import HOME, LORA, ORACLE
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import (
@@ -69,8 +69,14 @@ class OfFitted(Planned[FittedClaim]):
         ).plain()
 
     def paired(self) -> Plain:
-        """Return how many positions a lesson on general text pairs at most, nothing elsewhere."""
-        return {"max_rows": self.scale.alignment.max_rows} if self.claim.regime == "general-only" else {}
+        """Return how many positions a lesson of the source pairs at most, nothing where the source teaches nobody."""
+        paired = self.claim.regime == "general-only" or self.teachers
+        return {"max_rows": self.scale.alignment.max_rows} if paired else {}
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Whose modules teach some of its arms on the source backbone, beside what teaches all."""
+        return teachers(self.claim.arms, self.claim.regime)
 
     def calibration_input(self, batch: str) -> Inputs:
         """Return the inputs of a calibration: what its arms are fitted on, and their learning rates."""

@@ -34,7 +34,7 @@ class OfTransfer(OfFitted):
         }
         if REGIMES[claim.regime].has_control:
             found[HOME] = (claim.target, claim.text, claim.module, HOME)
-        if WRONG_DOMAIN in claim.arms:
+        if WRONG_DOMAIN in claim.arms or "wrong" in self.teachers:
             found["wrong"] = (claim.source, str(claim.wrong_text), claim.module, "source")
         return found
 
@@ -72,13 +72,25 @@ class OfTransfer(OfFitted):
         return self.study.of_claim("alignments", family, wanted)
 
     def taught_by(self, batch: str) -> Inputs:
-        """Return what the target side may see: domain text and a rotation, or general text and the source's head."""
-        if self.claim.regime != "general-only":
-            return {**super().taught_by(batch), "alignment": self.alignments(batch)}
-        study, roles = self.study, {"target": self.claim.target, "source": self.claim.source}
+        """Return what the target side may see: domain text and a rotation, or general text and the source's head.
+
+        Where the source teaches on domain text, both: its interface is carried on general text.
+        """
+        study, claim = self.study, self.claim
+        if claim.regime == "general-only":
+            roles = claim.roles.items()
+            held_out = {f"{role}_held_out": study.states(name, study.general, "calibration") for role, name in roles}
+            return {**self.read_by_both(), **held_out}
+        seen: Inputs = {**super().taught_by(batch), "alignment": self.alignments(batch)}
+        if not self.teachers:
+            return seen
+        return {**seen, **self.read_by_both(), "source_train": study.states(claim.source, claim.text, "train")}
+
+    def read_by_both(self) -> Inputs:
+        """Return what a source teaches through: general text that both sides have read, its head, the vocabularies."""
+        study, roles = self.study, self.claim.roles
         return {
             **{f"{role}_states": study.states(name, study.general, "train") for role, name in roles.items()},
-            **{f"{role}_held_out": study.states(name, study.general, "calibration") for role, name in roles.items()},
             "source_head": study.head(self.claim.source),
             **{f"{role}_tokens": study.tokens(name) for role, name in roles.items()},
         }

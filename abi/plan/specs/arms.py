@@ -150,7 +150,7 @@ class TaughtArms(Fitting):
     closed_only: Seeds = []
     """seeds that only the closed form has"""
     max_rows: Positive | None = None
-    """paired positions at most (general-only)"""
+    """paired positions at most, where the source teaches"""
 
 
 class ChooseRates(TaughtArms):
