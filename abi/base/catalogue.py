@@ -416,6 +416,10 @@ KINDS: dict[str, Kind] = {
             words="the moved module",
         ),
         Kind(
+            "near_transfer", "claim", TRANSFERRED, (RAW, RANDOM, PERMUTED, LINEAR, BIAS, NO_DOMAIN),
+            words="the moved module",
+        ),
+        Kind(
             "reconstruction", "claim", CANDIDATE, (RAW, RANDOM, LINEAR, BEFORE), carded=True,
             words="the regressed module",
         ),
@@ -424,6 +428,7 @@ KINDS: dict[str, Kind] = {
         Kind("scaling_law", "studies"),
         Kind("atlas", "studies", CHART, (RAW, RANDOM, PERMUTED, LINEAR, SHARED), words="the domain's own chart"),
         Kind("ladder", "ladder"),
+        Kind("dose", "ladder"),
         Kind("aggregate", "ladder"),
     )
 }  # fmt: skip

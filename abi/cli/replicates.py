@@ -61,7 +61,8 @@ def replicated(own: Workflow, others: Sequence[Workflow]) -> list[Replicated]:
     """Return the claims that are built at a scale and in one of its replicates or more."""
     rows = []
     for claim_id in own.config.every():
-        rebuilt = {other.config.name: other.result_file(claim_id) for other in others}
+        able = [other for other in others if claim_id in other.config.every()]
+        rebuilt = {other.config.name: other.result_file(claim_id) for other in able}
         there = {name: figures_of(read_result(path)) for name, path in rebuilt.items() if Path(path).exists()}
         if there and Path(own.result_file(claim_id)).exists():
             rows.append(Replicated(claim_id, figures_of(read_result(own.result_file(claim_id))), there))

@@ -22,7 +22,7 @@ from abi.judge.published import figures_of
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, StudyResult, read_result
 from abi.plan.config import load
 from abi.plan.kinds.base import GivenPair
-from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, LadderClaim
+from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, DoseClaim, LadderClaim
 from abi.plan.workflow import Workflow
 from abi.report.render import Table, bounds, figure, terminal
 from abi.report.words import (
@@ -197,13 +197,13 @@ def _head(study: Workflow, row: Row) -> list[str]:
 def _about(claim: ClaimSaid) -> list[str]:
     """Return in words how a claim is measured: kind, regime, backbones, text, fit; of a ladder its rungs."""
     match claim:
-        case LadderClaim():
+        case LadderClaim() | DoseClaim():
             return [f"{claim.kind} of {', '.join(claim.rungs)}"]
         case ArmsClaim():
             sees = f"regime {claim.regime} (the target side sees {claim.sees})"
             pair = " -> ".join(dict.fromkeys((claim.source, claim.target)))
             measured = [pair, f"text {claim.text}", f"fitted by {claim.fit}"]
-            return [claim.kind, *([sees] if claim.kind == "transfer" else []), *measured]
+            return [claim.kind, *([sees] if claim.kind != "reconstruction" else []), *measured]
         case GivenPair():
             return [claim.kind, " -> ".join(dict.fromkeys((claim.source, claim.target))), f"text {claim.text}"]
         case AtlasClaim():

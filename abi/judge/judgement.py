@@ -24,7 +24,7 @@ from abi.base.names import AGREEMENT, ORACLE, RAW, UNFITTED
 from abi.base.typed import Provenance
 from abi.judge.evidence_files import files_of
 from abi.judge.fits import Fit
-from abi.judge.kinds import OfClaims, OfFits, OfStudies, StudiesGiven, kind_of
+from abi.judge.kinds import OfClaims, OfFits, OfStudies, StudiesGiven, kind_of, words_of_rungs
 from abi.judge.left_out import robustness_of
 from abi.judge.published import figures_of
 from abi.judge.results import (
@@ -40,7 +40,6 @@ from abi.judge.results import (
     Rung,
     StudyResult,
     Training,
-    judge_rungs,
     level_of_one,
     read_result,
 )
@@ -322,10 +321,10 @@ def judge_ladder(spec: JudgeLadder, inputs: InputFiles, provenance: Callable[[],
         )
         for path, result in results.items()
     ]
-    found = {**head_of(spec), **judge_rungs(rungs), "rungs": rungs}
-    rule = kind_of(spec.claim.kind, OfClaims).checks if spec.claim.checks else None
+    by_claim = {result.claim.id: result for result in results.values()}
+    found = {**head_of(spec), **words_of_rungs(spec, by_claim, rungs), "rungs": rungs}
+    rule = kind_of(spec.claim.kind, OfClaims).checks
     if rule is not None:
-        by_claim = {result.claim.id: result for result in results.values()}
         found["checks"] = rule(by_claim, alignments_of(named(inputs, "alignments")))
     return LadderResult.model_validate({**found, "provenance": provenance()})
 

@@ -85,6 +85,7 @@ class ClaimFacts(Typed):
     mixture: list[str] = []
     rungs: list[str] = []
     checks: str | None = None
+    cosine: float | None = None
 
     @property
     def fits(self) -> tuple[str, ...]:
@@ -259,6 +260,8 @@ class LadderResult(Judged):
     kind: ClassVar[str] = "ladder"
     rungs: Annotated[list[Rung], Field(min_length=2)]
     checks: list[Check] = []
+    tables: list[TableShown] = []
+    curves: list[Curve] = []
 
 
 AnyResult = Result | StudyResult | LadderResult

@@ -15,11 +15,11 @@ from abi.plan.faults import Faults, check_scale, closest, rule_names
 from abi.plan.kinds import claims_model, kinds
 from abi.plan.kinds.base import Claims, FittedClaim
 from abi.plan.scale import Scale
-from abi.plan.specs.judge import ClaimSaid, LadderClaim, Protocol, StudyClaim
+from abi.plan.specs.judge import ClaimSaid, DoseClaim, LadderClaim, Protocol, StudyClaim
 from abi.plan.yaml_files import read_scale, read_yaml
 
 SCHEMAS = "workflow/schemas"
-Claim = FittedClaim | StudyClaim | LadderClaim
+Claim = FittedClaim | StudyClaim | LadderClaim | DoseClaim
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Config:
     name: str
     claims: dict[str, FittedClaim]
     studies: dict[str, StudyClaim]
-    ladders: dict[str, LadderClaim]
+    ladders: dict[str, LadderClaim | DoseClaim]
     pending: dict[str, ClaimSaid]
     headline: tuple[str, ...]
     scale: Scale
@@ -69,7 +69,7 @@ def load(name: str, root: Path = ROOT) -> Config:
     """
     given, scale, protocol = _files(name, root / "config")
     config = Config(root, name, {}, {}, {}, {}, tuple(given.headline), scale, protocol)
-    faults = Faults(scale, config.claims, config.studies)
+    faults = Faults(scale, config.claims, config.studies, config.pending)
     check_scale(faults, f"config/scales/{name}.yaml")
     _sort(given, config, faults)
     _check_claims(config, faults)
@@ -100,7 +100,8 @@ def _files(name: str, folder: Path) -> tuple[Claims, Scale, Protocol]:
 
 def _sort(given: Claims, config: Config, faults: Faults) -> None:
     """Put every claim where it belongs: one entry per verdict."""
-    tables: dict[type[ClaimSaid], dict[str, Any]] = {FittedClaim: config.claims, LadderClaim: config.ladders}
+    others = config.ladders
+    tables: dict[type[ClaimSaid], Any] = {FittedClaim: config.claims, LadderClaim: others, DoseClaim: others}
     for claim_id, claim in given.claims.items():
         jobs = kinds()[claim.kind].jobs
         jobs.check_given(claim, f"config/claims.yaml: claims.{claim_id}", faults)

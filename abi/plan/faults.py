@@ -6,13 +6,14 @@ Per fault one sentence with file, key, remedy and the closest valid name.
 import difflib
 import functools
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from abi.base.catalogue import REGIMES
 from abi.base.files import ROOT
 from abi.base.typed import Regime
 from abi.plan.scale import Scale
 from abi.plan.specs.arms import FitSection
+from abi.plan.specs.judge import ArmsClaim
 from abi.plan.specs.models import BackboneSection
 from abi.plan.specs.shared import Shares
 
@@ -26,11 +27,18 @@ def closest(name: str, valid: Iterable[str]) -> str:
 class Faults:
     """The faults found so far in a configuration.
 
-    Args: scale: of the configuration; fitted, studied: the claims of this scale that others may be about.
+    Args: scale: of the configuration; fitted, studied: the claims of this scale that others may be about; pending:
+        those of other scales.
     """
 
-    def __init__(self, scale: Scale, fitted: Collection[str], studied: Collection[str]) -> None:
-        self.scale, self.fitted, self.studied = scale, fitted, studied
+    def __init__(
+        self,
+        scale: Scale,
+        fitted: Mapping[str, ArmsClaim],
+        studied: Collection[str],
+        pending: Collection[str],
+    ) -> None:
+        self.scale, self.fitted, self.studied, self.pending = scale, fitted, studied, pending
         self.sentences: list[str] = []
 
     def tell(self, sentence: str) -> None:
@@ -114,6 +122,8 @@ def check_scale(faults: Faults, where: str) -> None:
             for held in texts:
                 faults.known(held, scale.texts, f"{at}.{key}", "text of this scale")
         faults.module(update.module, update.backbone, f"{at}.module", "module of this scale")
+        if name in scale.backbones:
+            faults.tell(f"{at}: is the name of a backbone too, and either may be a target; rename the update")
     for name, fit in scale.calibration.items():
         _check_fit(fit, f"{where}: calibration.{name}", faults)
 

@@ -17,8 +17,10 @@ from abi.plan.config import Claim, Config
 from abi.plan.faults import closest
 from abi.plan.kinds import kinds
 from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
+from abi.plan.specs.admitted import AdmitUpdate
 from abi.plan.specs.judge import SimulateStudies, Summarise
 from abi.plan.specs.models import (
+    BackboneSection,
     BuildBackbone,
     PortableTraining,
     Shape,
@@ -152,8 +154,24 @@ class Workflow:
         """Return the file of a backbone's vocabulary as spellings."""
         return f"{self.results}/heads/{backbone}.tokens.json"
 
+    def base_of(self, backbone: str) -> BackboneSection:
+        """Return the definition of a backbone, or of the one that an update of this name starts from."""
+        made = self.scale.updates.get(backbone)
+        return self.scale.backbones[made.backbone if made else backbone]
+
+    def admission_spec(self, update: str) -> Plain:
+        """What an update that is a target depends on: its first round without the stability term, of the first seed."""
+        return AdmitUpdate(update=update, stage="free.1", seed=1).plain()
+
+    def admission_input(self, update: str) -> Inputs:
+        """Return the batch of updated backbones that holds the one which is admitted."""
+        [batch] = self.update_batches(update, "1-1")
+        return {"updates": [self.updated(update, "free.1", batch)]}
+
     def backbone_spec(self, backbone: str) -> Plain:
         """What a backbone depends on: its definition, without what only states need; in a replicate, another seed."""
+        if backbone in self.scale.updates:
+            return self.admission_spec(backbone)
         definition = self.scale.backbones[backbone]
         needed = ("hub",) if definition.build is None else ("build", "window")
         spec = BuildBackbone(**definition.given(*needed)).plain()
@@ -172,7 +190,7 @@ class Workflow:
 
     def states_spec(self, backbone: str, text: str) -> Plain:
         """What the states of a backbone on a text depend on."""
-        made, texts = self.scale.backbones[backbone], self.scale.texts[text]
+        made, texts = self.base_of(backbone), self.scale.texts[text]
         return WriteStates(
             window=made.window,
             taps=made.taps,

@@ -45,7 +45,12 @@ MEASURES = {
 }
 """Metric that is drawn -> its name with unit, and which way is better."""
 
-RULES = "The rules of the pipeline, from text (top) to pages (bottom); an arrow that a longer path implies is left out."
+RULES = (
+    "The rules of the pipeline, from text (top) to pages (bottom); an arrow that a longer path implies is left out, "
+    "and so are those of an admitted update, which is a backbone again."
+)
+AGAIN = "admit_update"
+"""The rule whose output goes to the rules that it came from: a graph of rules has no cycle without its arrows."""
 Edge = tuple[str, str]
 
 
@@ -253,9 +258,12 @@ def _caption(claim: str, entry: Curve | Matrix) -> str:
 
 
 def rules(edges: Iterable[Edge]) -> Drawing:
-    """Return the figure of a graph of rules. Args: edges: (rule, rule that needs it); to need oneself is no arrow."""
+    """Return the figure of a graph of rules.
+
+    Args: edges: (rule, rule that needs it); to need oneself is no arrow, and to lead back is none.
+    """
     edges = sorted(set(edges))
-    arrows = [(start, end) for start, end in edges if start != end]
+    arrows = [(start, end) for start, end in edges if start != end and start != AGAIN]
     places = layout(arrows)
     deepest, widest = max(row for _, row in places.values()), max(abs(x) for x, _ in places.values())
 

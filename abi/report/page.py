@@ -261,7 +261,7 @@ def open_arms(result: Result | StudyResult, name: str, fit: Fit) -> Table | None
 
 def shown_tables(result: AnyResult) -> list[Table]:
     """Return the tables that a result brings along."""
-    found = result.tables if isinstance(result, StudyResult) else []
+    found = [] if isinstance(result, Result) else result.tables
     return [
         Table(t.columns, t.rows, ". ".join(part.rstrip(".") for part in (t.title, t.caption) if part)) for t in found
     ]
@@ -269,8 +269,6 @@ def shown_tables(result: AnyResult) -> list[Table]:
 
 def drawn(result: AnyResult) -> list[Drawing]:
     """Return the figures that a result brings along."""
-    if isinstance(result, LadderResult):
-        return []
     matrices = result.matrices if isinstance(result, StudyResult) else []
     own = [figures.curve(result.claim.id, entry) for entry in result.curves]
     return [*own, *(figures.matrix(result.claim.id, entry) for entry in matrices)]

@@ -150,6 +150,8 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
 
     Args: criteria: the numbers it was judged by, or for a ladder its rungs.
     """
+    if result.claim.kind == "dose":
+        return ""
     if result.verdict == "SUPPORTED":
         return "Every required test holds."
     named = ID.search(result.reason)

@@ -1,4 +1,4 @@
-"""Job: the result file of a claim about several others: a ladder of sizes, or the original's aggregate (no torch)."""
+"""Job: the result file of a claim about others: a ladder of sizes, a dose, or the original's aggregate (no torch)."""
 
 from collections.abc import Mapping
 

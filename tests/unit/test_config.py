@@ -132,6 +132,27 @@ TOP_FAULTS = {
         lambda c: c["claims"]["t5_to_gpt2"]["record"].update(result_file="headline.json"),
         "is another file",
     ),
+    "a dose without its cosine": (lambda c: c["claims"]["alignment_dose"].pop("cosine"), "kind dose needs 'cosine'"),
+    "unknown rung of a dose": (
+        lambda c: c["claims"]["alignment_dose"]["rungs"].append("gpt2_to_itslf"),
+        "did you mean 'gpt2_to_itself'?",
+    ),
+    "rung of another regime": (
+        lambda c: c["claims"]["alignment_dose"]["rungs"].append("t5_to_gpt2_few_shot"),
+        "'t5_to_gpt2_few_shot' is not a transfer in oracle-kd, at any scale",
+    ),
+    "rungs of another scale": (
+        lambda c: c["claims"]["alignment_dose"].update(rungs=["gpt2_to_itself", "t5_to_qwen2_7b"]),
+        "alignment_dose.rungs: scale tiny runs fewer than two of them",
+    ),
+    "unknown near target": (
+        lambda c: c["claims"]["gpt2_to_gpt2_updated"].update(target="gpt2_genral_fast"),
+        "did you mean 'gpt2_general_fast'?",
+    ),
+    "regimes of a near transfer": (
+        lambda c: c["claims"]["gpt2_to_itself"].update(regimes=["few-shot"]),
+        "kind near_transfer has no 'regimes'",
+    ),
     "rule as a ladder": (lambda c: c["claims"].update(headline=c["claims"].pop("cross_size")), "name of a rule"),
 }
 
@@ -154,6 +175,10 @@ def test_without_a_claim_of_the_record_every_own_claim_is_counted(root):
 
 
 SCALE_FAULTS = {
+    "an update named as a backbone": (
+        lambda s: s["updates"].update(gpt2=s["updates"].pop("gpt2_general_fast")),
+        "updates.gpt2: is the name of a backbone too",
+    ),
     "split": (lambda s: s["split"].update(test=0.5), "sum to"),
     "d_abi": (lambda s: s["modules"]["wide"].update(d_abi=400), "d_abi 400 of module 'wide' is too large"),
     "skip": (lambda s: s["backbones"]["t5_large"]["window"].update(skip=64), "leaves none of 64 positions"),

@@ -70,7 +70,9 @@ def test_every_kind_of_the_catalogue_is_judged_in_the_form_it_has():
 
 
 def test_a_kind_that_is_not_judged_that_way_is_named():
-    with pytest.raises(EvidenceError, match="no kind 'ladder' is judged this way; there are reconstruction, transfer"):
+    with pytest.raises(
+        EvidenceError, match="no kind 'ladder' is judged this way; there are near_transfer, reconstruction, transfer"
+    ):
         kinds.kind_of("ladder", OfFits)
 
 

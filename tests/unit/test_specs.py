@@ -1,5 +1,6 @@
 import pytest
 
+from abi.base.catalogue import REGIMES
 from abi.base.errors import ConfigError
 from abi.plan.config import load
 from abi.plan.workflow import Workflow, seeds_of
@@ -57,7 +58,7 @@ def test_every_regime_has_its_own_jobs_and_shares_the_alignment_of_its_claim(stu
 
 
 def test_pages_list_everything_or_the_headline_and_count_what_the_record_holds(study):
-    assert study.listed("summary")[-2:] == ["cross_size", "reproduce"]
+    assert study.listed("summary")[-3:] == ["cross_size", "alignment_dose", "reproduce"]
     assert study.listed("headline") == study.page_spec("headline")["counted"] == ["t5_same_backbone", "t5_to_gpt2"]
     spec = study.page_spec("summary")
     assert spec["counted"] == study.config.published()
@@ -74,6 +75,37 @@ def test_a_pending_claim_names_the_scale_that_runs_it(study):
     with pytest.raises(ConfigError, match="'t5_to_qwen2_7b' is pending: it runs at scale paper only"):
         study.claim("t5_to_qwen2_7b")
     assert Workflow(load("paper")).claim("t5_to_qwen2_7b").regime == "oracle-kd"
+
+
+def test_a_dose_has_the_rungs_that_its_scale_runs(study):
+    tiny, smoke = (Workflow(load(name)).of("alignment_dose") for name in ("tiny", "smoke"))
+    assert tiny.rungs() == study.claim("alignment_dose").rungs
+    assert set(tiny.rungs()) - set(smoke.rungs()) == {"gpt2_to_gpt2_updated", "gpt2_to_gpt2_twin"}
+    assert smoke.verdict_spec()["claim"]["rungs"] == smoke.rungs()
+    assert len(smoke.verdict_input()["rungs"]) == len(smoke.rungs())
+    assert tiny.verdict_spec()["level"] == study.config.protocol.criteria.level
+
+
+def test_a_near_transfer_has_the_arms_that_its_verdict_reads(study):
+    near = study.claim("gpt2_to_itself")
+    assert near.regime == "oracle-kd"
+    assert set(near.arms) == set(REGIMES["oracle-kd"].required)
+    inputs = study.of("gpt2_to_itself").alignment_input("1-3")
+    assert inputs["source_states"] == inputs["target_states"]
+    assert len({*inputs["source"], *inputs["oracle"], *inputs["home"]}) == 3
+    assert "gpt2_to_itself" not in [*study.carded(), *study.config.published()]
+    assert study.result_file("gpt2_to_itself") not in study.table_input()
+
+
+def test_an_update_that_is_a_target_is_admitted_as_a_backbone(study):
+    near, made = study.of("gpt2_to_gpt2_updated"), study.scale.updates["gpt2_general_fast"]
+    admitted = {"update": "gpt2_general_fast", "stage": "free.1", "seed": 1}
+    assert study.backbone_spec("gpt2_general_fast") == near.verdict_spec()["backbones"]["target"] == admitted
+    assert study.admission_input("gpt2_general_fast") == {
+        "updates": ["results/tiny/updates/gpt2_general_fast/free.1/1-1.json"]
+    }
+    assert study.states_spec("gpt2_general_fast", "python") == study.states_spec(made.backbone, "python")
+    assert near.evidence_input("1-3")["head"] == "results/tiny/heads/gpt2_general_fast.safetensors"
 
 
 def test_a_ladder_depends_on_its_rungs_alone(study):

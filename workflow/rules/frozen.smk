@@ -36,6 +36,8 @@ rule build_backbone:
         "<logs>/build_backbone/{backbone}.log",
     benchmark:
         "<benchmarks>/build_backbone/{backbone}.tsv"
+    wildcard_constraints:
+        backbone=one_of(WORKFLOW.scale.backbones),
     conda:
         "../../envs/abi.yaml"
     threads: resource("build_backbone", "threads")
@@ -44,6 +46,34 @@ rule build_backbone:
     params:
         spec=lambda w: WORKFLOW.backbone_spec(w.backbone),
         code=code("build_backbone"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/job.py"
+
+
+rule admit_update:
+    """A backbone after an update, admitted as a backbone like any other: what modules are moved to."""
+    input:
+        unpack(lambda w: WORKFLOW.admission_input(w.backbone)),
+    output:
+        manifest="<results>/backbones/{backbone}.json",
+        head="<results>/heads/{backbone}.safetensors",
+        tokens="<results>/heads/{backbone}.tokens.json",
+        model=directory("<results>/backbones/{backbone}"),
+    log:
+        "<logs>/admit_update/{backbone}.log",
+    benchmark:
+        "<benchmarks>/admit_update/{backbone}.tsv"
+    wildcard_constraints:
+        backbone=one_of(WORKFLOW.scale.updates),
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("admit_update", "threads")
+    resources:
+        **resources_of("admit_update", "mem_mb", "runtime"),
+    params:
+        spec=lambda w: WORKFLOW.admission_spec(w.backbone),
+        code=code("admit_update"),
         software=SOFTWARE,
     script:
         "../../scripts/job.py"

@@ -18,9 +18,9 @@ from abi.base.manifests.pages import Summary
 from abi.base.names import AGREEMENT, CLOSED_FORM, UNFITTED
 from abi.base.typed import Typed
 from abi.judge.fits import Fit
-from abi.judge.kinds import Findings, OfStudies, kind_of
+from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, words_of_rungs
 from abi.judge.kinds.transfer import BY_WINDOWS, lead_curve, steps_curve, steps_of
-from abi.judge.results import AnyResult, LadderResult, Nib, Result, StudyResult, headline, judge_rungs, level_of_one
+from abi.judge.results import AnyResult, LadderResult, Nib, Result, StudyResult, headline, level_of_one
 from abi.judge.verdict import thresholds_met
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy, Protocol, Summarise, Version
 
@@ -71,8 +71,8 @@ def check_result(checks: Checks, file: ResultFile, beside: Mapping[str, ResultFi
             _check_robustness(checks, study, list(study.fits), spec.protocol)
             _check_verdict(checks, file, study, spec)
             _check_beside(checks, file, study, spec)
-        case LadderResult() as ladder, JudgeLadder():
-            _check_ladder(checks, file, ladder, beside)
+        case LadderResult() as ladder, JudgeLadder() as spec:
+            _check_ladder(checks, file, ladder, spec, beside)
     _check_record(checks, file, known)
 
 
@@ -306,13 +306,21 @@ def _check_beside(checks: Checks, file: ResultFile, result: StudyResult, spec: J
 
 
 @_part
-def _check_ladder(checks: Checks, file: ResultFile, ladder: LadderResult, beside: Mapping[str, ResultFile]) -> None:
+def _check_ladder(
+    checks: Checks, file: ResultFile, ladder: LadderResult, spec: JudgeLadder, beside: Mapping[str, ResultFile]
+) -> None:
     """Check a ladder by its rungs, and what is said of each by its result file."""
     checks.equal("rungs", [rung.id for rung in ladder.rungs], ladder.claim.rungs, "claim/rungs")
     inputs = ladder.provenance.inputs
     hashes = sorted(digest for path, digest in inputs.items() if "/alignments/" not in path)
     checks.equal("provenance/inputs", hashes, sorted(rung.sha256 for rung in ladder.rungs), "rungs")
-    _repeats(checks, file, judge_rungs(ladder.rungs), "its rungs")
+    results = {rung.id: beside[rung.id].result for rung in ladder.rungs if rung.id in beside}
+    if kind_of(spec.claim.kind, OfClaims).judge is None or len(results) == len(ladder.rungs):
+        again = words_of_rungs(spec, results, ladder.rungs)
+        shown = {key: [item.plain() for item in again.pop(key, [])] for key in ("tables", "curves")}
+        _repeats(checks, file, again, "its rungs")
+        for key, items in shown.items():
+            checks.equal(key, file.document.get(key, []), items, "its rungs")
     for i, rung in enumerate(ladder.rungs):
         found, by = beside.get(rung.id), f"the result file of {rung.id}"
         if found is None:

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from abi.base.errors import EvidenceError
 from abi.base.manifests.alignments import AlignmentEntry
@@ -16,8 +16,8 @@ from abi.base.manifests.modules import ModuleEntry
 from abi.base.manifests.pages import GenerationManifest
 from abi.judge.contrasts import Plan
 from abi.judge.fits import Check, Curve, Fit, Law, Matrix, TableShown
-from abi.judge.results import AnyResult, ClaimFacts, StudyResult, of_several
-from abi.plan.specs.judge import Criteria, JudgeClaim, JudgeStudy
+from abi.judge.results import AnyResult, ClaimFacts, LadderResult, Rung, StudyResult, judge_rungs, of_several
+from abi.plan.specs.judge import Criteria, JudgeClaim, JudgeLadder, JudgeStudy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,11 +104,13 @@ class OfStudies:
 class OfClaims:
     """A kind about other claims.
 
-    Args: checks: the original's pass rules, from claim -> result of the rungs, and claim -> their alignments.
+    Args: checks: the original's pass rules, from claim -> result of the rungs, and claim -> their alignments; judge:
+        from the rungs' own figures where their words do not decide (`results.judge_rungs`).
     """
 
     name: str
     checks: Callable[[Mapping[str, AnyResult], Mapping[str, Sequence[AlignmentEntry]]], list[Check]] | None = None
+    judge: Callable[[JudgeLadder, Mapping[str, AnyResult]], Findings] | None = None
 
 
 Entry = OfFits | OfStudies | OfClaims
@@ -142,3 +144,15 @@ def plan_of(claim: ClaimFacts, fit: str, arms: Collection[str], criteria: Criter
     if isinstance(entry, OfClaims) or entry is None or entry.asked is None:
         raise EvidenceError(f"claim {claim.id}: a {claim.kind} is not judged by contrasts")
     return entry.asked(claim, fit, arms, criteria)
+
+
+def words_of_rungs(spec: JudgeLadder, results: Mapping[str, AnyResult], rungs: Sequence[Rung]) -> dict[str, Any]:
+    """Return verdict, reason and verdict at the strict level of a claim about others, and what is shown beside them.
+
+    They follow from the rungs' words, or for some kinds from their figures.
+    """
+    judge_figures = kind_of(spec.claim.kind, OfClaims).judge
+    if judge_figures is None:
+        return dict(judge_rungs(rungs))
+    made = judge_figures(spec, results)
+    return {key: value for key, value in vars(made).items() if key in LadderResult.model_fields and value}

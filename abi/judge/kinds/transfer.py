@@ -231,11 +231,14 @@ def _series(by_arm: Mapping[str, Points]) -> list[Series]:
 
 
 JUDGED = (
-    OfFits(
-        "transfer",
-        asked=lambda claim, _, arms, criteria: transfer_plan(str(claim.regime), criteria, arms),
-        unmoved=source_unmoved,
-        curves=curves_of,
+    *(
+        OfFits(
+            kind,
+            asked=lambda claim, _, arms, criteria: transfer_plan(str(claim.regime), criteria, arms),
+            unmoved=source_unmoved,
+            curves=curves_of,
+        )
+        for kind in ("transfer", "near_transfer")
     ),
     OfFits(
         "reconstruction",

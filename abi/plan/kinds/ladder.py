@@ -1,8 +1,8 @@
-"""Claims about several others: a ladder of sizes, and the original's run of several with pass rules of its own."""
+"""Claims about several others: a ladder of sizes, the original's run of several with pass rules of its own, a dose."""
 
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import Inputs, Plain, Planned
-from abi.plan.specs.judge import JudgeLadder, LadderClaim
+from abi.plan.specs.judge import DoseClaim, JudgeLadder, LadderClaim
 
 
 class OfLadder(Planned[LadderClaim]):
@@ -49,4 +49,48 @@ class OfAggregate(OfLadder):
             faults.known(rung, [*faults.fitted, *faults.studied], f"{where}.rungs", "claim of this scale")
 
 
-PLANNED = {"ladder": (LadderClaim, OfLadder), "aggregate": (LadderClaim, OfAggregate)}
+class OfDose(Planned[DoseClaim]):
+    """What the verdict of a dose of alignment depends on: the rungs that its scale can run."""
+
+    def said(self) -> DoseClaim:
+        """Return the claim with the rungs of this scale."""
+        return super().said().model_copy(update={"rungs": self.rungs()})
+
+    def rungs(self) -> list[str]:
+        """Return the rungs of this scale."""
+        return [rung for rung in self.claim.rungs if rung in self.config.claims]
+
+    def verdict_spec(self) -> Plain:
+        """What the verdict depends on besides its rungs: the levels of its intervals, since it reads contrasts."""
+        return JudgeLadder(
+            id=self.id,
+            claim=self.said(),
+            protocol=self.config.protocol.protocol,
+            scale=self.config.name,
+            meaningless=self.scale.meaningless,
+            level=self.config.protocol.criteria.level,
+            n_claims=len(self.config.published()),
+        ).plain()
+
+    def verdict_input(self) -> Inputs:
+        """Return the result files of its rungs."""
+        return {"rungs": self.study.result_files(self.rungs())}
+
+    @classmethod
+    def check(cls, claim: DoseClaim, where: str, faults: Faults) -> None:
+        """Tell which rungs are no transfers with an alignment, and that this scale has too few of them."""
+        aligned = [name for name, entry in faults.fitted.items() if entry.regime == "oracle-kd"]
+        for rung in claim.rungs:
+            faults.known(rung, [*aligned, *faults.pending], f"{where}.rungs", "transfer in oracle-kd, at any scale")
+        if len(set(claim.rungs) & set(aligned)) < 2:
+            scale = faults.scale.scale
+            faults.tell(
+                f"{where}.rungs: scale {scale} runs fewer than two of them; add rungs, or give the claim `scales`"
+            )
+
+
+PLANNED = {
+    "ladder": (LadderClaim, OfLadder),
+    "aggregate": (LadderClaim, OfAggregate),
+    "dose": (DoseClaim, OfDose),
+}

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from abi.base.typed import Positive, Regime, Sha256, Typed
+from abi.plan.specs.admitted import AdmitUpdate
 from abi.plan.specs.arms import FitName, FitSection, VariantSection
 from abi.plan.specs.models import BuildBackbone
 from abi.plan.specs.shared import Names, Rate
@@ -114,7 +115,7 @@ class ClaimSaid(Typed):
 class ArmsClaim(ClaimSaid):
     """A claim with evidence of its own, in one regime."""
 
-    kind: Literal["transfer", "reconstruction"]
+    kind: Literal["transfer", "near_transfer", "reconstruction"]
     regime: Regime
     of: str | None = None
     """the claim whose other regime this is"""
@@ -213,6 +214,16 @@ class LadderClaim(ClaimSaid):
     """pass rules of the original, reported beside an aggregate's verdict"""
 
 
+class DoseClaim(ClaimSaid):
+    """A claim about transfers as rungs by how well their spaces are aligned."""
+
+    kind: Literal["dose"]
+    rungs: Annotated[Names, Field(min_length=2)]
+    """claims a ladder or an aggregate is made of"""
+    cosine: Annotated[float, Field(gt=0, lt=1)]
+    """held-out cosine from which a rung is asked whether the moved net is worth more than a random one"""
+
+
 class Judging(Typed):
     """What every verdict that rests on evidence depends on."""
 
@@ -232,7 +243,7 @@ class Pair(Typed):
     """The backbones of a claim."""
 
     source: BuildBackbone
-    target: BuildBackbone
+    target: BuildBackbone | AdmitUpdate
 
 
 class JudgeClaim(Judging):
@@ -274,11 +285,15 @@ class JudgeLadder(Typed):
     """What the verdict of a claim about others depends on besides its rungs."""
 
     id: str
-    claim: LadderClaim
+    claim: Annotated[LadderClaim | DoseClaim, Field(discriminator="kind")]
     protocol: int
     """version"""
     scale: str
     meaningless: bool
+    level: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """of the intervals, where the claim is judged by contrasts of its rungs and not by their words"""
+    n_claims: Positive | None = None
+    """claims that a headline counts, where it is judged so"""
 
 
 class Summarise(Typed):
