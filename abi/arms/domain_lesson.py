@@ -4,9 +4,9 @@ from abi.arms.alignment import read_rotations
 from abi.arms.fitting import Nets
 from abi.arms.forms import corrections
 from abi.arms.gradient import FitData
-from abi.base.catalogue import REGIMES
 from abi.base.job import InputFiles
 from abi.base.names import BEFORE, HOME, ORACLE
+from abi.base.regimes import REGIMES
 from abi.models.module import AbiModule
 from abi.models.saved import module_of_seed, read_head, read_states, shape
 from abi.plan.specs.arms import TaughtArms

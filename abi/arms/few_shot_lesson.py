@@ -15,7 +15,7 @@ from abi.arms.domain_lesson import DomainLesson
 from abi.arms.fitting import Nets, few_windows
 from abi.arms.general_lesson import carried_interface, pair_of, shared_tokens, shift_of
 from abi.arms.gradient import FitData, Lessons, spread_rows
-from abi.base.catalogue import teachers
+from abi.base.catalogue import reads_source, teachers
 from abi.base.errors import AlignmentError
 from abi.base.job import InputFiles
 from abi.base.manifests.backbones import TokensManifest
@@ -33,8 +33,8 @@ class FewShotLesson(DomainLesson):
 
     def __init__(self, spec: TaughtArms, inputs: InputFiles) -> None:
         super().__init__(spec, inputs)
-        names = teachers(spec.arms, spec.regime)
-        self.source = SourceLessons(spec, names, inputs, self.states) if names else None
+        names, needed = teachers(spec.arms, spec.regime), reads_source(spec.arms, spec.regime)
+        self.source = SourceLessons(spec, names, inputs, self.states) if needed else None
 
     def of(self, seed: int) -> tuple[Nets, FitData]:
         """Return a seed's nets and data, with what modules of the source teach on the windows of its ladder."""

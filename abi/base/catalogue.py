@@ -1,12 +1,11 @@
-"""Everything there is to know of arms, kinds of claims, regimes, fits and metrics, each said once.
+"""Everything there is to know of arms: what each is for, how it is made in a regime, its colour and its words.
 
-A new arm is one entry of `ARMS`; a new regime or kind is one entry of `REGIMES` or `KINDS` beside what judges it.
+A new arm is one entry of `ARMS`.
 Words and colours are for readers: the code digest leaves the keywords `words` and `colour` out (`base/digest.py`).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from abi.base.names import (
     AS_PUBLISHED,
@@ -15,6 +14,7 @@ from abi.base.names import (
     BIAS,
     CALIBRATED,
     CANDIDATE,
+    CARRIED,
     CHART,
     CHART_OF,
     DIRECT,
@@ -276,6 +276,10 @@ ARMS: dict[str, Arm] = {
             words="a net that learned other text, moved the same way",
         ),
         Arm(
+            CARRIED, INSTEAD, recipes=_few(Recipe("source", start="carried", closed=False)),
+            words="the moved net behind the source's interface, carried on general text; nobody teaches it",
+        ),
+        Arm(
             SOURCE_TAUGHT, INSTEAD, recipes=_few(Recipe("source", start="carried", closed=False, teacher="source")),
             words="the moved net behind the source's interface; on the same windows the source with its module teaches",
         ),
@@ -289,173 +293,6 @@ ARMS: dict[str, Arm] = {
         ),
     )
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which arm is R, F, U, C, each P and each Q of the protocol; `home` is None without a positive control.
-
-    Args: of_agreement: controls that are asked about in agreement alone.
-    """
-
-    candidate: str
-    placebos: tuple[str, ...]
-    controls: tuple[str, ...]
-    home: str | None = None
-    of_agreement: tuple[str, ...] = ()
-    raw: str = RAW
-    oracle: str = ORACLE
-
-    def needed(self) -> tuple[str, ...]:
-        """Return every arm the rule reads, once."""
-        names = (self.raw, self.oracle, self.home, self.candidate, *self.placebos, *self.controls)
-        return tuple(dict.fromkeys(name for name in names if name))
-
-
-MOVED = Roles(TRANSFERRED, (RANDOM, PERMUTED), (LINEAR, BIAS, NO_DOMAIN), home=HOME)
-AS_IS = Roles(TRANSFERRED, (RANDOM, PERMUTED), (BIAS, NO_DOMAIN, WRONG_DOMAIN))
-REGRESSED = Roles(CANDIDATE, (RANDOM,), (LINEAR, BEFORE), home=CANDIDATE, of_agreement=(BEFORE,))
-SURVIVED = Roles(ZERO_SHOT, (RANDOM, RANDOM_NET), (ZERO_SHOT_FREE,))
-
-
-@dataclass(frozen=True)
-class RegimeEntry:
-    """What the target side may see (protocol section 3).
-
-    Args: needs_oracle: whether a positive control is made there; parity: part of the verdict, reported, or not asked.
-    """
-
-    name: str
-    roles: Roles
-    parity: Literal["required", "reported", "none"]
-    teacher: str
-    """Module of `abi.arms` that reads what teaches, none where nothing is calibrated; a digest of a job covers that of
-    its own regime alone."""
-    trained: tuple[str, ...]
-    """Roles of the trained modules that its calibration reads."""
-    has_control: bool = True
-    closed_form: bool = True
-    ladder: bool = False
-    """Whether its fits are a ladder of windows of domain text."""
-    sees_all_training_text: bool = False
-    taught_by: str | None = None
-    """Role of the target's own module whose corrections are taught, where one is."""
-
-    @property
-    def required(self) -> tuple[str, ...]:
-        """Return the fitted arms without which there is no verdict."""
-        fitted = [arm for arm in self.roles.needed() if self.has_control or arm != self.roles.home]
-        return tuple(name for name in fitted if self.name in ARMS[name].recipes)
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """Return every arm that can be fitted there, the required ones first."""
-        able = [arm.name for arm in ARMS.values() if self.name in arm.recipes]
-        return tuple(dict.fromkeys((*self.required, *able)))
-
-
-REGIMES: dict[str, RegimeEntry] = {
-    regime.name: regime
-    for regime in (
-        RegimeEntry(
-            "oracle-kd",
-            MOVED,
-            "required",
-            "domain_lesson",
-            ("source", "oracle", "home", "wrong"),
-            sees_all_training_text=True,
-            taught_by=ORACLE,
-        ),
-        RegimeEntry(
-            "few-shot",
-            MOVED,
-            "reported",
-            "few_shot_lesson",
-            ("source", "oracle", "home", "wrong"),
-            closed_form=False,
-            ladder=True,
-        ),
-        RegimeEntry("general-only", MOVED, "reported", "general_lesson", ("source", "wrong"), has_control=False),
-        RegimeEntry("zero-text", AS_IS, "reported", "", (), has_control=False, closed_form=False),
-        RegimeEntry(
-            "reconstruction",
-            REGRESSED,
-            "none",
-            "domain_lesson",
-            ("before", "reference"),
-            sees_all_training_text=True,
-            taught_by=REFERENCE,
-        ),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of claim.
-
-    Args: form: `claim` (evidence of its own, in regimes), `studies` (made of several) or `ladder` (about other claims);
-        claimed: the arm it is about; controls: arms that move no knowledge, counted beside the published criteria.
-    """
-
-    name: str
-    form: Literal["claim", "studies", "ladder"]
-    claimed: str = ""
-    controls: tuple[str, ...] = ()
-    words: str = "the claimed arm"
-    carded: bool = False
-
-
-CARRIED_OVER = "the module carried over the update"
-UPDATED_CONTROLS = (RAW, RANDOM, RANDOM_NET, ZERO_SHOT_OFF)
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "transfer", "claim", TRANSFERRED, (RAW, RANDOM, PERMUTED, LINEAR, BIAS, NO_DOMAIN), carded=True,
-            words="the moved module",
-        ),
-        Kind(
-            "near_transfer", "claim", TRANSFERRED, (RAW, RANDOM, PERMUTED, LINEAR, BIAS, NO_DOMAIN),
-            words="the moved module",
-        ),
-        Kind(
-            "reconstruction", "claim", CANDIDATE, (RAW, RANDOM, LINEAR, BEFORE), carded=True,
-            words="the regressed module",
-        ),
-        Kind("update", "studies", ZERO_SHOT, UPDATED_CONTROLS, words=CARRIED_OVER),
-        Kind("succession", "studies", ZERO_SHOT, UPDATED_CONTROLS, words=CARRIED_OVER),
-        Kind("scaling_law", "studies"),
-        Kind("atlas", "studies", CHART, (RAW, RANDOM, PERMUTED, LINEAR, SHARED), words="the domain's own chart"),
-        Kind("ladder", "ladder"),
-        Kind("dose", "ladder"),
-        Kind("aggregate", "ladder"),
-    )
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure of one document. Args: unit: of the value."""
-
-    name: str
-    lower_is_better: bool
-    unit: str = ""
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("js_nats", True, "nats"),
-        Metric("top1", False),
-        Metric("top5", False),
-        Metric("entropy_diff_nats", True, "nats"),
-        Metric("bits_per_byte", True, "bits per byte"),
-        Metric("loss_nats", True, "nats per token"),
-        Metric("top5_margin", False, "logits"),
-    )
-}
-"""The first is the primary one of the protocol. `teacher_<metric>`: the same agreement, with the teacher."""
 
 
 def arm_words(kind: str, arm: str) -> str:
@@ -474,8 +311,16 @@ def arm_words(kind: str, arm: str) -> str:
 
 def teachers(arms: Iterable[str], regime: str) -> tuple[str, ...]:
     """Return whose modules teach arms of a regime on the source backbone, each once (`Recipe.teacher`)."""
-    recipes = [ARMS[arm].recipes.get(regime, Recipe()) for arm in arms]
-    return tuple(dict.fromkeys(recipe.teacher for recipe in recipes if recipe.teacher))
+    return tuple(dict.fromkeys(recipe.teacher for recipe in _recipes(arms, regime) if recipe.teacher))
+
+
+def reads_source(arms: Iterable[str], regime: str) -> bool:
+    """Return whether the fit of some arm of a regime reads what the source backbone makes of a text."""
+    return any(recipe.teacher or recipe.start.startswith("carried") for recipe in _recipes(arms, regime))
+
+
+def _recipes(arms: Iterable[str], regime: str) -> list[Recipe]:
+    return [ARMS[arm].recipes.get(regime, Recipe()) for arm in arms]
 
 
 def frozen_net(arm: str, regime: str) -> str | None:

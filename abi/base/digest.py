@@ -13,7 +13,11 @@ OUTSIDE_DIGEST = frozenset({"abi", "abi.base.errors", "abi.base.files", "abi.bas
 TEMPLATES = frozenset({".j2", ".css"})
 """Files of a package that make its pages: they belong to its code."""
 
-FOR_READERS = {"abi/base/catalogue.py": ("words", "colour"), "abi/plan/specs/": ("description",)}
+FOR_READERS = {
+    "abi/base/catalogue.py": ("words", "colour"),
+    "abi/base/regimes.py": ("words",),
+    "abi/plan/specs/": ("description",),
+}
 """Where a file lies -> keyword arguments in it that only readers see: no figure depends on them."""
 
 READERS = "abi/report/"

@@ -17,11 +17,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from abi.base.catalogue import REGIMES
 from abi.base.digest import code_digest
 from abi.base.errors import AbiError, ConfigError, TamperError
 from abi.base.files import ROOT, sha256_json, sha256_once
 from abi.base.names import LORA
+from abi.base.regimes import REGIMES
 from abi.base.typed import Hardware, Provenance, Typed, fault
 
 VERSIONED = ("torch", "transformers", "peft", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy", "pandas")

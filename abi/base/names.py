@@ -36,6 +36,7 @@ ZERO_SHOT_OFF, ORACLE_OFF = "zero-shot-off", "oracle-off"
 BEFORE_OFF, RANDOM_OFF, LINEAR, BIAS, UNFROZEN = "before-off", "random-off", "linear", "bias", "unfrozen"
 LINEAR_NARROW = "linear-narrow"
 DIRECT, LORA, WRONG_DOMAIN = "direct", "lora", "wrong-domain"
+CARRIED = "carried"
 SOURCE_TAUGHT, PERMUTED_TAUGHT, WRONG_TAUGHT = "source-taught", "permuted-taught", "wrong-domain-taught"
 
 CHART_OF, RANDOM_OF, MIXED = "chart-of-", "random-of-", "mix-"

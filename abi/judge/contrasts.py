@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from abi.base.catalogue import METRICS, Roles
 from abi.base.names import RAW
+from abi.base.regimes import METRICS, Roles
 from abi.judge.intervals import Array, Components, components
 
 Bools = NDArray[np.bool_]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from abi.base.catalogue import KINDS, frozen_net
+from abi.base.catalogue import frozen_net
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles
@@ -21,6 +21,7 @@ from abi.base.manifests.modules import ModulesManifest
 from abi.base.manifests.pages import GenerationManifest
 from abi.base.manifests.rates import ChosenRates, RatesManifest
 from abi.base.names import AGREEMENT, ORACLE, RAW, UNFITTED
+from abi.base.regimes import KINDS
 from abi.base.typed import Provenance
 from abi.judge.evidence_files import files_of
 from abi.judge.fits import Fit

@@ -4,12 +4,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from abi.base.catalogue import MOVED, REGIMES, Roles
 from abi.base.errors import EvidenceError
 from abi.base.names import (
     AGREEMENT,
     AS_PUBLISHED,
     CALIBRATED,
+    CARRIED,
     DIRECT,
     HOME,
     HOME_IDENTITY,
@@ -18,9 +18,11 @@ from abi.base.names import (
     PERMUTED_TAUGHT,
     RAW,
     SOURCE_TAUGHT,
+    TRANSFERRED,
     WRONG_DOMAIN,
     WRONG_TAUGHT,
 )
+from abi.base.regimes import MOVED, REGIMES, Roles
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
 from abi.plan.specs.judge import Criteria
 
@@ -28,6 +30,8 @@ BPB = Measure("bits_per_byte", "domain")
 GENERAL = Measure("bits_per_byte", "general")
 HARM = "6.harm.raw"
 """The reported test that says what general text costs against the plain backbone."""
+BESIDE_TAUGHT = (DIRECT, TRANSFERRED, CARRIED, PERMUTED_TAUGHT, WRONG_TAUGHT)
+"""The arms that one which the source teaches on a few windows is compared with."""
 TRANSFERS = tuple(name for name, regime in REGIMES.items() if regime.roles.candidate == MOVED.candidate)
 
 
@@ -97,7 +101,7 @@ class Asks:
         pairs = [("recipe", AS_PUBLISHED, DIRECT), ("rotation", HOME, HOME_IDENTITY)]
         pairs += [("instead", c, arm) for arm in (DIRECT, LORA, WRONG_DOMAIN) if arm not in self.roles.controls]
         pairs += [("calibrated", c, arm) for arm in sorted(arms) if arm.endswith(CALIBRATED)]
-        pairs += [("taught", SOURCE_TAUGHT, arm) for arm in (DIRECT, c, PERMUTED_TAUGHT, WRONG_TAUGHT)]
+        pairs += [("taught", SOURCE_TAUGHT, arm) for arm in BESIDE_TAUGHT]
         return tuple(
             Contrast(f"r.{name}.{m.metric}.{other}", m, {arm: 1, other: -1}, required=False)
             for name, arm, other in pairs

@@ -9,13 +9,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from abi.base.catalogue import REGIMES
 from abi.base.errors import DataError, EvidenceError
 from abi.base.files import parse_file
 from abi.base.manifests.backbones import Pretraining
 from abi.base.manifests.pages import Headline
 from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM
+from abi.base.regimes import REGIMES
 from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
 from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, TableShown
 from abi.judge.robustness import Robustness

@@ -10,10 +10,10 @@ from itertools import product
 
 import numpy as np
 
-from abi.base.catalogue import MOVED
 from abi.base.manifests.pages import Cell as MeasuredCell
 from abi.base.manifests.pages import Coverage, Grid, InstrumentFigures, InstrumentSettings, SimulatedKind
 from abi.base.names import AGREEMENT, HOME, ORACLE, PERMUTED, RANDOM, RAW, TRANSFERRED
+from abi.base.regimes import MOVED
 from abi.base.typed import Regime
 from abi.judge.contrasts import Decision, FromTables, Measure, Tables, decide
 from abi.judge.intervals import Array, components

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from abi.base.catalogue import KINDS
 from abi.base.manifests.batches import BatchManifest
+from abi.base.regimes import KINDS
 from abi.judge.fits import Check, Fit, Row, TableShown
 from abi.judge.kinds import Combine, Findings, OfStudies, StudiesGiven, kind_of, plan_of
 from abi.judge.results import StudyResult, level_of_one

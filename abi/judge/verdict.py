@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from abi.base.catalogue import Roles
 from abi.base.errors import EvidenceError, TamperError
 from abi.base.names import AGREEMENT, ORACLE, RAW
+from abi.base.regimes import Roles
 from abi.judge.contrasts import (
     Answers,
     Contrast,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abi.base.catalogue import REGIMES
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT
 from abi.base.names import ASIDE, MAKE_WORDS
+from abi.base.regimes import REGIMES
 from abi.base.typed import Typed
 from abi.plan.faults import Faults, check_scale, closest, rule_names
 from abi.plan.kinds import claims_model, kinds

@@ -8,8 +8,8 @@ import functools
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from abi.base.catalogue import REGIMES
 from abi.base.files import ROOT
+from abi.base.regimes import REGIMES
 from abi.base.typed import Regime
 from abi.plan.scale import Scale
 from abi.plan.specs.arms import FitSection

@@ -9,10 +9,10 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-from abi.base.catalogue import KINDS
 from abi.base.errors import ConfigError
 from abi.base.files import sha256_file
 from abi.base.names import PAGES
+from abi.base.regimes import KINDS
 from abi.plan.config import Claim, Config
 from abi.plan.faults import closest
 from abi.plan.kinds import kinds

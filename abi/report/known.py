@@ -6,8 +6,8 @@ A point stands only where its claims were run (`templates/known.md.j2`).
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from abi.base.catalogue import MOVED
 from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
+from abi.base.regimes import MOVED
 from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import HARM
 from abi.judge.results import AnyResult, Result, StudyResult

@@ -12,8 +12,9 @@ import yaml
 
 from abi.audit.record.data import STATES, Item, Judgement
 from abi.audit.record.judgement import judge, load
-from abi.base.catalogue import KINDS, arm_words
+from abi.base.catalogue import arm_words
 from abi.base.names import VERDICTS
+from abi.base.regimes import KINDS
 from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, LadderResult, Published, Result, StudyResult
 from abi.plan.measured import Measured, measured_jobs

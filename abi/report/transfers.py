@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from abi.base.catalogue import AS_IS, MOVED, REGIMES
 from abi.base.names import DIRECT, LORA, NATIVE, TRANSFERRED
+from abi.base.regimes import AS_IS, MOVED, REGIMES
 from abi.judge.fits import Curve, Fit, Ratio, Test
 from abi.judge.results import AlignmentFacts, Result, Training
 from abi.plan.specs.arms import FitSection

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from abi.base.catalogue import ARMS, KINDS, METRICS
+from abi.base.catalogue import ARMS
 from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM
+from abi.base.regimes import KINDS, METRICS
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result
 from abi.judge.robustness import LeftOut, Robustness

@@ -6,10 +6,10 @@ from typing import Protocol
 
 from abi.arms.fitting import Budget, Nets, fit_all
 from abi.arms.gradient import FitData
-from abi.base.catalogue import REGIMES
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.arms import CalibrationManifest
 from abi.base.manifests.rates import RatesManifest
+from abi.base.regimes import REGIMES
 from abi.models.module import ModuleConfig
 from abi.models.states import States
 from abi.plan.specs.arms import CalibrateArms as Spec

@@ -8,10 +8,11 @@ from abi.arms.fitting import Budget
 from abi.arms.forms import corrections
 from abi.arms.gradient import FitData
 from abi.arms.rates import JUDGED, choose, tried_rates
-from abi.base.catalogue import ARMS, REGIMES
+from abi.base.catalogue import ARMS
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.rates import RatesManifest
 from abi.base.names import LORA
+from abi.base.regimes import REGIMES
 from abi.models.saved import check_same_text, module_of_seed, read_states
 from abi.plan.specs.arms import ChooseRates as Spec
 from abi.steps.calibrate_arms import teacher_of

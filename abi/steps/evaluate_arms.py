@@ -5,7 +5,7 @@ from pathlib import Path
 
 from abi.arms.forms import FINALS, ArmForm, load_entry, load_stored
 from abi.arms.metrics import DrawRow, EvidenceRow, Key, evidence_rows, published_draws, score
-from abi.base.catalogue import ARMS, REGIMES
+from abi.base.catalogue import ARMS
 from abi.base.errors import DataError, TamperError
 from abi.base.job import InputFiles, Job
 from abi.base.manifests.arms import CalibrationManifest, LoraManifest
@@ -28,6 +28,7 @@ from abi.base.names import (
     UNTRAINED,
     WRONG_DOMAIN,
 )
+from abi.base.regimes import REGIMES
 from abi.judge.evidence_files import write_evidence
 from abi.models.head import Head
 from abi.models.module import derive_seed, redrawn, without_domain_net

@@ -18,7 +18,6 @@ from evidence_rows import RECONSTRUCTION, ROOT, TRANSFER, rows, source_alone
 from abi.audit.record.arithmetic import lookup
 from abi.audit.record.data import is_number
 from abi.audit.results.places import write_manifest
-from abi.base.catalogue import KINDS
 from abi.base.files import sha256_file
 from abi.base.job import Job, code_of
 from abi.base.manifests.alignments import AlignmentManifest
@@ -30,6 +29,7 @@ from abi.base.manifests.pages import GenerationManifest
 from abi.base.manifests.rates import RatesManifest
 from abi.base.manifests.texts import TextManifest
 from abi.base.names import AGREEMENT, CLOSED_FORM, PAGES
+from abi.base.regimes import KINDS
 from abi.base.typed import seal_of
 from abi.judge import evidence_files
 from abi.judge.results import ClaimFacts
@@ -41,7 +41,7 @@ from abi.steps import judge_ladder as ladder
 from abi.steps import summarise as summary
 
 CLAIM = "t5_to_gpt2"
-FEW = {"direct": 0.5, "source-taught": 0.8, "permuted-taught": 0.6, "wrong-domain-taught": 0.4}
+FEW = {"direct": 0.5, "carried": 0.55, "source-taught": 0.8, "permuted-taught": 0.6, "wrong-domain-taught": 0.4}
 """Levels of arms that rungs are compared by."""
 FEW_SHOT, GENERAL_ONLY, LADDER = "t5_to_gpt2_few_shot", "gpt2_to_qwen_general_only", "cross_size"
 STUDY = Workflow(load("tiny"))

@@ -6,8 +6,8 @@ import pytest
 from evidence_rows import CRITERIA, PROTOCOL, RECONSTRUCTION, THRESHOLDS, TRANSFER, rows, source_alone
 from pydantic import ValidationError
 
-from abi.base.catalogue import KINDS
 from abi.base.errors import EvidenceError, TamperError
+from abi.base.regimes import KINDS
 from abi.judge.fits import Fit
 from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
 from abi.judge.results import headline, level_of_one
@@ -75,10 +75,16 @@ def test_a_net_short_of_parity_is_refuted_by_c_in_oracle_kd_only():
 
 
 def test_what_a_source_teaches_is_reported_where_it_teaches_and_decides_nothing():
-    taught = {"direct": 0.5, "source-taught": 0.7, "permuted-taught": 0.6, "wrong-domain-taught": 0.8}
+    taught = {"direct": 0.5, "carried": 0.55, "source-taught": 0.7, "permuted-taught": 0.6, "wrong-domain-taught": 0.8}
     record, plain = judge(taught, regime="few-shot"), judge({"direct": 0.5}, regime="few-shot")
     found = {test.id: test for test in record.tests if test.id.startswith("r.taught.bits_per_byte.")}
-    ahead = {"direct": True, "transferred": False, "permuted-taught": True, "wrong-domain-taught": False}
+    ahead = {
+        "direct": True,
+        "carried": True,
+        "transferred": False,
+        "permuted-taught": True,
+        "wrong-domain-taught": False,
+    }
     assert {id.rpartition(".")[2]: test.interval.lower > 0 for id, test in found.items()} == ahead
     assert not any(test.required for test in found.values())
     assert [t.id for t in record.tests if "taught" not in t.id] == [t.id for t in plain.tests]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from abi.base.catalogue import REGIMES
 from abi.base.digest import code_digest, reached
 from abi.base.job import code_of, step_of
+from abi.base.regimes import REGIMES
 
 ROOT = Path(__file__).parents[2]
 RULES = {path.stem for path in (ROOT / "abi" / "steps").glob("*.py")} - {"__init__"}

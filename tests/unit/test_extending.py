@@ -15,10 +15,10 @@ from abi.arms.fitting import Budget, Nets, fit_all
 from abi.arms.forms import corrections
 from abi.arms.gradient import Batch, FitData, Objective
 from abi.base import catalogue
-from abi.base.catalogue import REGIMES
 from abi.base.digest import code_digest
 from abi.base.errors import ConfigError
 from abi.base.names import CLOSED_FORM
+from abi.base.regimes import REGIMES
 from abi.models.backbone import Window
 from abi.models.build import build_backbone
 from abi.models.loop import Phase, Schedule

@@ -7,10 +7,10 @@ import pytest
 from evidence_rows import CRITERIA, RECONSTRUCTION, TRANSFER, rows
 
 from abi.audit.record.arithmetic import lookup
-from abi.base.catalogue import KINDS, REGIMES
 from abi.base.errors import EvidenceError
 from abi.base.manifests.arms import ArmEntry
 from abi.base.manifests.modules import ModuleEntry
+from abi.base.regimes import KINDS, REGIMES
 from abi.judge import kinds
 from abi.judge.fits import Fit
 from abi.judge.kinds import OfClaims, OfFits, OfStudies

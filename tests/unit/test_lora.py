@@ -17,10 +17,10 @@ from abi.arms.forms import FINALS, StoredStates, corrections, load_stored
 from abi.arms.gradient import Batch, FitData, Objective
 from abi.arms.metrics import Key, evaluate, evidence_rows, published_draws, score
 from abi.arms.rates import mean_objectives
-from abi.base.catalogue import REGIMES
 from abi.base.errors import TamperError
 from abi.base.files import sha256_file
 from abi.base.manifests.arms import ScopeRun
+from abi.base.regimes import REGIMES
 from abi.models.backbone import Backbone, Window, describe_backbone, final_states, save_backbone
 from abi.models.loop import BatchOrder, Phase, Schedule, Trained
 from abi.models.lora import adapt, lora_shape

@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 
 import abi.base.digest as digest_module
 import abi.base.job as job_module
-from abi.base.catalogue import REGIMES
 from abi.base.digest import OUTSIDE_DIGEST, code_digest
 from abi.base.errors import DataError
 from abi.base.files import (
@@ -31,6 +30,7 @@ from abi.base.files import (
 from abi.base.job import Job, code_of, job, progress, share_import_path
 from abi.base.manifests.modules import ModuleManifest
 from abi.base.manifests.texts import TextManifest
+from abi.base.regimes import REGIMES
 from abi.base.typed import Typed, seal_of
 
 SCRIPT = "scripts/job.py"

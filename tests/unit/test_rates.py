@@ -15,11 +15,11 @@ from abi.arms.general_lesson import carried_corrections
 from abi.arms.gradient import Batch, FitData, Objective
 from abi.arms.losses import correction_mse
 from abi.arms.rates import choose, mean_objectives, tried_rates
-from abi.base.catalogue import REGIMES
 from abi.base.errors import TamperError
 from abi.base.job import Job
 from abi.base.manifests.rates import RatesManifest, TriedArm
 from abi.base.names import LORA
+from abi.base.regimes import REGIMES
 from abi.models.loop import Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
 from abi.plan.config import load

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from made_arms import recipes_of
 
-from abi.base.catalogue import REGIMES
 from abi.base.errors import ConfigError
+from abi.base.regimes import REGIMES
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 
@@ -209,12 +209,12 @@ def test_where_a_source_teaches_nobody_few_shot_reads_nothing_of_its_states(tmp_
 
         return changed(tmp_path / names[0], change, "regimes").of("pythia_to_gpt2_few_shot")
 
-    taught = ("source-taught", "permuted-taught", "wrong-domain-taught")
+    taught = ("carried", "source-taught", "permuted-taught", "wrong-domain-taught")
     jobs_of = without(*taught)
     inputs = jobs_of.calibration_input("1-3")
     assert {key for key in inputs if key.startswith("source_")} == set()
     assert "max_rows" not in jobs_of.calibration_spec("1-3")
-    jobs_of = without("wrong-domain", *taught[:2])
+    jobs_of = without("wrong-domain", *taught[:3])
     assert jobs_of.calibration_spec("1-3")["max_rows"] == STUDY.scale.alignment.max_rows
     inputs = jobs_of.calibration_input("1-3")
     assert {"wrong", "source_train"} <= set(inputs)

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from abi.base.catalogue import MOVED, REGRESSED
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT
+from abi.base.regimes import MOVED, REGRESSED
 from abi.judge.contrasts import Contrast, FromTables, Measure, decide
 from abi.judge.kinds.atlas import atlas_plan, atlas_roles
 from abi.judge.kinds.transfer import reconstruction_plan

@@ -1,7 +1,7 @@
 import pytest
 
-from abi.base.catalogue import REGIMES
 from abi.base.errors import ConfigError
+from abi.base.regimes import REGIMES
 from abi.plan.config import load
 from abi.plan.workflow import Workflow, seeds_of
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from abi.audit.results.findings import Checks, show
-from abi.base.catalogue import KINDS
 from abi.base.files import Json
 from abi.base.names import SCOPES
+from abi.base.regimes import KINDS
 from abi.judge.contrasts import Contrast, Measure, Plan, Refutation
 from abi.judge.fits import ContrastFound, Figure, Fit, Ratio, RefutationFound
 from abi.judge.intervals import Components

@@ -11,11 +11,11 @@ from abi.audit.results.findings import NOTE, Checks
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.rejudge import at_level, check_fit, verdict_of_all
 from abi.audit.results.robustness import check_robustness
-from abi.base.catalogue import KINDS, REGIMES
 from abi.base.errors import AbiError
 from abi.base.files import Json
 from abi.base.manifests.pages import Summary
 from abi.base.names import AGREEMENT, CLOSED_FORM, UNFITTED
+from abi.base.regimes import KINDS, REGIMES
 from abi.base.typed import Typed
 from abi.judge.fits import Fit
 from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, words_of_rungs

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from abi.base.catalogue import Roles
 from abi.base.names import CHART, CHART_OF, LINEAR, LINEAR_NARROW, MIXED, PERMUTED, RANDOM, RANDOM_OF
+from abi.base.regimes import Roles
 from abi.judge.contrasts import Contrast, Plan, Questions, Refutation
 from abi.judge.fits import Check, Curve, Fit, Matrix, Series, TableShown
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven

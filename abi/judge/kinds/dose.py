@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from abi.base.catalogue import MOVED
 from abi.base.errors import EvidenceError
+from abi.base.regimes import MOVED
 from abi.judge.fits import ContrastFound, Curve, Fit, IntervalFound, Row, Series, TableShown
 from abi.judge.intervals import Components, interval_of
 from abi.judge.kinds import Findings, OfClaims

@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from abi.base.catalogue import MOVED, REGIMES, REGRESSED, frozen_net
+from abi.base.catalogue import frozen_net
 from abi.base.manifests.arms import ArmEntry
 from abi.base.manifests.modules import ModuleEntry
 from abi.base.names import (
     BIAS,
+    CARRIED,
     CLOSED_FORM,
     DIRECT,
     HOME,
@@ -28,11 +29,12 @@ from abi.base.names import (
     TRANSFERRED,
     WRONG_TAUGHT,
 )
+from abi.base.regimes import MOVED, REGIMES, REGRESSED
 from abi.judge.contrasts import Contrast, Plan
 from abi.judge.fits import Curve, Fit, Series
 from abi.judge.intervals import interval
 from abi.judge.kinds import OfFits
-from abi.judge.protocol import BPB, Asks, transfer_plan
+from abi.judge.protocol import BESIDE_TAUGHT, BPB, Asks, transfer_plan
 from abi.judge.tables import FitTables, fit_tables
 from abi.judge.verdict import check_frozen, judge
 from abi.plan.specs.judge import Criteria, JudgeClaim
@@ -41,10 +43,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DRAWN = (TRANSFERRED, RANDOM, PERMUTED, HOME, NATIVE, DIRECT, LORA, NO_DOMAIN, LINEAR, BIAS)
-TAUGHT = (SOURCE_TAUGHT, PERMUTED_TAUGHT, WRONG_TAUGHT)
+TAUGHT = (CARRIED, SOURCE_TAUGHT, PERMUTED_TAUGHT, WRONG_TAUGHT)
 LEADS = (
     *((TRANSFERRED, arm) for arm in (RANDOM, PERMUTED, DIRECT)),
-    *((SOURCE_TAUGHT, arm) for arm in (DIRECT, TRANSFERRED, PERMUTED_TAUGHT, WRONG_TAUGHT)),
+    *((SOURCE_TAUGHT, arm) for arm in BESIDE_TAUGHT),
 )
 """Arms that are compared on every rung of a ladder of windows."""
 BY_WINDOWS = "windows-lead"

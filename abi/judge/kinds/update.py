@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from abi.base.catalogue import SURVIVED
 from abi.base.manifests.pages import GenerationManifest
 from abi.base.names import (
     BEFORE,
@@ -24,6 +23,7 @@ from abi.base.names import (
     ZERO_SHOT_FREE,
     ZERO_SHOT_OFF,
 )
+from abi.base.regimes import SURVIVED
 from abi.judge.contrasts import Contrast, Plan, Questions, Refutation
 from abi.judge.fits import Check, Curve, Fit, Ratio, Row, Series, TableShown
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven

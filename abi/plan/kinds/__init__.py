@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple, Union
 
 from pydantic import Field, create_model
 
-from abi.base.catalogue import KINDS
+from abi.base.regimes import KINDS
 from abi.plan.kinds.base import ClaimId, Claims, Planned
 from abi.plan.specs.judge import ClaimSaid
 
@@ -21,7 +21,7 @@ class Kind(NamedTuple):
 
 @functools.cache
 def kinds() -> dict[str, Kind]:
-    """Return kind -> what its file says of it, in the order of the catalogue."""
+    """Return kind -> what its file says of it, in the order of `KINDS`."""
     found: dict[str, Kind] = {}
     for file in pkgutil.iter_modules(__path__):
         planned = getattr(importlib.import_module(f"{__name__}.{file.name}"), "PLANNED", {})

@@ -1,7 +1,8 @@
 """Claims with arms of their own: what they have in common, and a reconstruction."""
 
-from abi.base.catalogue import ARMS, REGIMES, teachers
+from abi.base.catalogue import ARMS, reads_source, teachers
 from abi.base.names import HOME, LORA, ORACLE
+from abi.base.regimes import REGIMES
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import (
     TRIAL,
@@ -69,9 +70,13 @@ class OfFitted(Planned[FittedClaim]):
         ).plain()
 
     def paired(self) -> Plain:
-        """Return how many positions a lesson of the source pairs at most, nothing where the source teaches nobody."""
-        paired = self.claim.regime == "general-only" or self.teachers
-        return {"max_rows": self.scale.alignment.max_rows} if paired else {}
+        """Return how many positions are paired with the source's at most, nothing where no fit reads them."""
+        return {"max_rows": self.scale.alignment.max_rows} if self.reads_source else {}
+
+    @property
+    def reads_source(self) -> bool:
+        """Whether some arm's fit reads what the source backbone makes of a text."""
+        return reads_source(self.claim.arms, self.claim.regime)
 
     @property
     def teachers(self) -> tuple[str, ...]:

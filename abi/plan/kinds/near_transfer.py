@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from abi.base.catalogue import REGIMES
+from abi.base.regimes import REGIMES
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import FittedClaim, GivenPair, Regimes, recorded
 from abi.plan.kinds.transfer import OfTransfer

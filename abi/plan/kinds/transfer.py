@@ -1,8 +1,8 @@
 """A transfer: a module moved to another backbone, in one regime or several."""
 
-from abi.base.catalogue import REGIMES
 from abi.base.errors import ConfigError
 from abi.base.names import HOME, REFERENCE, WRONG_DOMAIN
+from abi.base.regimes import REGIMES
 from abi.plan.faults import Faults
 from abi.plan.kinds.arms import OfFitted
 from abi.plan.kinds.base import (
@@ -82,7 +82,7 @@ class OfTransfer(OfFitted):
             held_out = {f"{role}_held_out": study.states(name, study.general, "calibration") for role, name in roles}
             return {**self.read_by_both(), **held_out}
         seen: Inputs = {**super().taught_by(batch), "alignment": self.alignments(batch)}
-        if not self.teachers:
+        if not self.reads_source:
             return seen
         return {**seen, **self.read_by_both(), "source_train": study.states(claim.source, claim.text, "train")}
 

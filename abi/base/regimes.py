@@ -1,0 +1,197 @@
+"""Regimes, kinds of claims and metrics, each said once; who plays which role of the protocol in them.
+
+A new regime or kind is one entry here beside what judges it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from abi.base.catalogue import ARMS
+from abi.base.names import (
+    BEFORE,
+    BIAS,
+    CANDIDATE,
+    CHART,
+    HOME,
+    LINEAR,
+    NO_DOMAIN,
+    ORACLE,
+    PERMUTED,
+    RANDOM,
+    RANDOM_NET,
+    RAW,
+    REFERENCE,
+    SHARED,
+    TRANSFERRED,
+    WRONG_DOMAIN,
+    ZERO_SHOT,
+    ZERO_SHOT_FREE,
+    ZERO_SHOT_OFF,
+)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which arm is R, F, U, C, each P and each Q of the protocol; `home` is None without a positive control.
+
+    Args: of_agreement: controls that are asked about in agreement alone.
+    """
+
+    candidate: str
+    placebos: tuple[str, ...]
+    controls: tuple[str, ...]
+    home: str | None = None
+    of_agreement: tuple[str, ...] = ()
+    raw: str = RAW
+    oracle: str = ORACLE
+
+    def needed(self) -> tuple[str, ...]:
+        """Return every arm the rule reads, once."""
+        names = (self.raw, self.oracle, self.home, self.candidate, *self.placebos, *self.controls)
+        return tuple(dict.fromkeys(name for name in names if name))
+
+
+MOVED = Roles(TRANSFERRED, (RANDOM, PERMUTED), (LINEAR, BIAS, NO_DOMAIN), home=HOME)
+AS_IS = Roles(TRANSFERRED, (RANDOM, PERMUTED), (BIAS, NO_DOMAIN, WRONG_DOMAIN))
+REGRESSED = Roles(CANDIDATE, (RANDOM,), (LINEAR, BEFORE), home=CANDIDATE, of_agreement=(BEFORE,))
+SURVIVED = Roles(ZERO_SHOT, (RANDOM, RANDOM_NET), (ZERO_SHOT_FREE,))
+
+
+@dataclass(frozen=True)
+class RegimeEntry:
+    """What the target side may see (protocol section 3).
+
+    Args: needs_oracle: whether a positive control is made there; parity: part of the verdict, reported, or not asked.
+    """
+
+    name: str
+    roles: Roles
+    parity: Literal["required", "reported", "none"]
+    teacher: str
+    """Module of `abi.arms` that reads what teaches, none where nothing is calibrated; a digest of a job covers that of
+    its own regime alone."""
+    trained: tuple[str, ...]
+    """Roles of the trained modules that its calibration reads."""
+    has_control: bool = True
+    closed_form: bool = True
+    ladder: bool = False
+    """Whether its fits are a ladder of windows of domain text."""
+    sees_all_training_text: bool = False
+    taught_by: str | None = None
+    """Role of the target's own module whose corrections are taught, where one is."""
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Return the fitted arms without which there is no verdict."""
+        fitted = [arm for arm in self.roles.needed() if self.has_control or arm != self.roles.home]
+        return tuple(name for name in fitted if self.name in ARMS[name].recipes)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Return every arm that can be fitted there, the required ones first."""
+        able = [arm.name for arm in ARMS.values() if self.name in arm.recipes]
+        return tuple(dict.fromkeys((*self.required, *able)))
+
+
+REGIMES: dict[str, RegimeEntry] = {
+    regime.name: regime
+    for regime in (
+        RegimeEntry(
+            "oracle-kd",
+            MOVED,
+            "required",
+            "domain_lesson",
+            ("source", "oracle", "home", "wrong"),
+            sees_all_training_text=True,
+            taught_by=ORACLE,
+        ),
+        RegimeEntry(
+            "few-shot",
+            MOVED,
+            "reported",
+            "few_shot_lesson",
+            ("source", "oracle", "home", "wrong"),
+            closed_form=False,
+            ladder=True,
+        ),
+        RegimeEntry("general-only", MOVED, "reported", "general_lesson", ("source", "wrong"), has_control=False),
+        RegimeEntry("zero-text", AS_IS, "reported", "", (), has_control=False, closed_form=False),
+        RegimeEntry(
+            "reconstruction",
+            REGRESSED,
+            "none",
+            "domain_lesson",
+            ("before", "reference"),
+            sees_all_training_text=True,
+            taught_by=REFERENCE,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of claim.
+
+    Args: form: `claim` (evidence of its own, in regimes), `studies` (made of several) or `ladder` (about other claims);
+        claimed: the arm it is about; controls: arms that move no knowledge, counted beside the published criteria.
+    """
+
+    name: str
+    form: Literal["claim", "studies", "ladder"]
+    claimed: str = ""
+    controls: tuple[str, ...] = ()
+    words: str = "the claimed arm"
+    carded: bool = False
+
+
+CARRIED_OVER = "the module carried over the update"
+UPDATED_CONTROLS = (RAW, RANDOM, RANDOM_NET, ZERO_SHOT_OFF)
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "transfer", "claim", TRANSFERRED, (RAW, RANDOM, PERMUTED, LINEAR, BIAS, NO_DOMAIN), carded=True,
+            words="the moved module",
+        ),
+        Kind(
+            "near_transfer", "claim", TRANSFERRED, (RAW, RANDOM, PERMUTED, LINEAR, BIAS, NO_DOMAIN),
+            words="the moved module",
+        ),
+        Kind(
+            "reconstruction", "claim", CANDIDATE, (RAW, RANDOM, LINEAR, BEFORE), carded=True,
+            words="the regressed module",
+        ),
+        Kind("update", "studies", ZERO_SHOT, UPDATED_CONTROLS, words=CARRIED_OVER),
+        Kind("succession", "studies", ZERO_SHOT, UPDATED_CONTROLS, words=CARRIED_OVER),
+        Kind("scaling_law", "studies"),
+        Kind("atlas", "studies", CHART, (RAW, RANDOM, PERMUTED, LINEAR, SHARED), words="the domain's own chart"),
+        Kind("ladder", "ladder"),
+        Kind("dose", "ladder"),
+        Kind("aggregate", "ladder"),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of one document. Args: unit: of the value."""
+
+    name: str
+    lower_is_better: bool
+    unit: str = ""
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("js_nats", True, "nats"),
+        Metric("top1", False),
+        Metric("top5", False),
+        Metric("entropy_diff_nats", True, "nats"),
+        Metric("bits_per_byte", True, "bits per byte"),
+        Metric("loss_nats", True, "nats per token"),
+        Metric("top5_margin", False, "logits"),
+    )
+}
+"""The first is the primary one of the protocol. `teacher_<metric>`: the same agreement, with the teacher."""
