@@ -222,7 +222,7 @@ PLANNED = {"drift": (DriftClaim, OfDrift)}
 """
 JUDGED = """
 from dataclasses import replace
-from abi.base.catalogue import KINDS
+from abi.base.regimes import KINDS
 from abi.judge.kinds import update
 
 KINDS.setdefault("drift", replace(KINDS["update"], name="drift"))
