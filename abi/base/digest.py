@@ -51,7 +51,7 @@ def reached(starts: tuple[str, ...], root: Path = ROOT) -> dict[str, str]:
             todo += [place.with_suffix(".py"), place / "__init__.py"]
     if any(name.startswith(READERS) for name in found):
         hidden = [name for name in found if _for_readers(name)]
-        found |= {name: _tree_digest(_parsed(Path(root, name))) for name in hidden}
+        found |= {name: _whole_digest(Path(root, name)) for name in hidden}
     return found
 
 
@@ -61,7 +61,13 @@ def _for_readers(name: str) -> tuple[str, ...]:
 
 
 @functools.cache
+def _whole_digest(path: Path) -> str:
+    """Return the digest of a file with what only readers see."""
+    return _tree_digest(_parsed(path))
+
+
 def _parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a file: not kept, since every collection of garbage would walk it."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 

@@ -32,7 +32,7 @@ VALUES = (
     "é", "\u202e", "x" * 10_000, [], {}, [None], [[]], {"a": 1}, {"": ""}, [1, 1], ["a", "a"], {"kind": "folder"},
     {"kind": "folder", "path": "/", "pattern": "../**"}, {"build": {}, "hub": {}},
 )  # fmt: skip
-N, SAMPLE = 700, 40
+N, SAMPLE = 500, 40
 
 
 def places(node, path=()):

@@ -55,6 +55,16 @@ def folder(tmp_path_factory):
     return place / "results/tiny"
 
 
+def test_the_page_of_the_whole_reference_tells_every_claim_its_verdict_and_every_figure(folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    ladder = text[text.index('id="ladder"') :]
+    for result in whole():
+        assert f"claim-{result.claim.id}" in text
+        assert result.claim.id in ladder
+    assert len(set(re.findall(r'<figure id="figure-([^"]+)">', text))) > 20
+    assert "<script" not in text
+
+
 def test_every_figure_of_the_page_is_a_file_with_its_numbers(folder):
     listed = ReportManifest.read(folder / "report.json").figures
     shown = re.findall(r'<figure id="figure-([^"]+)">', (folder / "report.html").read_text(encoding="utf-8"))

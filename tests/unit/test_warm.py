@@ -76,6 +76,11 @@ def test_a_job_is_forked_with_its_streams_folder_environment_and_arguments(serve
     assert (done.stderr, done.returncode) == ("err\n", 0)
 
 
+def test_the_garbage_collector_of_a_job_passes_over_what_the_server_loaded(served, script):
+    counted = "import gc, colorsys\nprint(any(one is vars(colorsys) for one in gc.get_objects()), gc.get_freeze_count() > 1000)"
+    assert run(script(f"{HAND_OVER}{counted}"), served).stdout == "False True\n"
+
+
 @pytest.mark.parametrize(
     ("ending", "code", "said"),
     [
