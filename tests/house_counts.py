@@ -14,7 +14,7 @@ ARMS = frozenset(
     "random-net random-off oracle-off before-off raw-before raw-free untrained oracle-before".split()
 )
 """Names that mean an arm and nothing else (`oracle`, `linear`, `published`, ... are roles, forms and states as well)."""
-OUTSIDE = ("base/catalogue.py",)
+OUTSIDE = ("base/catalogue.py", "base/names.py")
 FILES = ("inputs", "outputs")
 """What Snakemake hands a step: lists whose names are those of the rule."""
 

@@ -160,3 +160,11 @@ def test_a_document_that_lacks_a_number_or_a_marker_is_not_up_to_date(text, code
     if code == 1:
         assert main.main(["docs"]) == 0
         assert (tmp_path / "PAGE.md").read_text(encoding="utf-8") == DUE
+
+
+def test_every_promise_of_the_security_page_names_a_test_that_there_is():
+    promises = re.findall(r"\| `(test_\w+\.py)::(test_\w+)` \|", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(promises) > 20
+    for file, name in promises:
+        [path] = (ROOT / "tests").rglob(file)
+        assert f"\ndef {name}(" in path.read_text(encoding="utf-8"), f"{file}::{name}"

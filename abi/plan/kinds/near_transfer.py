@@ -21,7 +21,9 @@ class OfNear(OfTransfer):
     """What the jobs of a transfer to a near backbone depend on: those of any transfer, of fewer arms."""
 
     @classmethod
-    def entries(cls, claim_id: str, claim: GivenNear, regimes: Regimes) -> dict[str, FittedClaim]:  # type: ignore[override]
+    def entries(  # type: ignore[override]
+        cls, claim_id: str, claim: GivenNear, regimes: Regimes
+    ) -> dict[str, FittedClaim]:
         """Return the claim in its one regime."""
         section = regimes.every()[NEAR]
         about = claim.given() | {"record": recorded(claim, claim_id), "arms": list(REGIMES[NEAR].required)}
