@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
 from abi.base.regimes import MOVED
 from abi.judge.fits import Fit, Ratio
-from abi.judge.protocol import HARM
+from abi.judge.protocol import BESIDE_TAUGHT, HARM
 from abi.judge.results import AnyResult, Result, StudyResult
 from abi.report.render import figure
 from abi.report.templates import fill
@@ -35,6 +35,16 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Led:
+    """By how much an arm leads another over some transfers, in bits per byte, and in how many of them it is shown."""
+
+    arm: str
+    ahead: int
+    n: int
+    leads: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Survived:
     """The largest dose of an update claim that the module survives, per text that is updated on."""
 
@@ -46,7 +56,7 @@ class Survived:
 def known(results: Sequence[AnyResult]) -> str:
     """Return what is known as a Markdown list, a point each."""
     moved = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
-    of = {name: [r for r in moved if r.claim.regime == name] for name in ("oracle-kd", "zero-text")}
+    of = {name: [r for r in moved if r.claim.regime == name] for name in ("oracle-kd", "few-shot", "zero-text")}
     taught = [result.deciding for result in of["oracle-kd"]]
     calibrated = [r.deciding for r in moved if r.verdict == "SUPPORTED" and r.claim.regime != "zero-text"]
     points = {
@@ -55,6 +65,8 @@ def known(results: Sequence[AnyResult]) -> str:
         "portable": _portable(of["zero-text"]),
         "harm": _harmed(calibrated, len(calibrated)),
         "source": _source(taught),
+        "few": _led([result.deciding for result in of["few-shot"]]),
+        "doses": [result for result in results if result.claim.kind == "dose"],
     }
     return fill("known.md.j2", span=span, updates=_updates(results), **points).strip()
 
@@ -98,6 +110,17 @@ def _source(fits: Sequence[Fit]) -> Point | None:
     there = [fit for fit in fits if SOURCE_ALONE in fit.arms]
     better = sum(_bits(fit, SOURCE_ALONE, "domain") < _bits(fit, TRANSFERRED, "domain") for fit in there)
     return Point(better, len(there)) if there else None
+
+
+def _led(fits: Sequence[Fit]) -> dict[str, Led]:
+    """Return by how much an arm that the source teaches on a few windows leads each arm it is compared with."""
+    found = {}
+    for arm in BESIDE_TAUGHT:
+        asked = [test.interval for fit in fits for test in fit.tests if test.id == f"r.taught.{BPB}.{arm}"]
+        there = [one for one in asked if one is not None]
+        if there:
+            found[arm] = Led(arm, sum(one.lower > 0 for one in there), len(there), [one.mean for one in there])
+    return found if len(found) == len(BESIDE_TAUGHT) else {}
 
 
 def _estimates(ratios: Iterable[Ratio | None]) -> list[float]:

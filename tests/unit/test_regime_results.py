@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from abi.judge.kinds.transfer import LEADS, steps_of
 from abi.judge.published import figures_of
 from abi.judge.results import KINDS, read_result
 from abi.plan.specs.judge import JudgeClaim
+from abi.report.known import known
+from abi.report.render import figure
 
 pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
 
@@ -290,3 +293,19 @@ def test_one_claim_brings_its_other_regimes(regimes):
     assert set(verify([CLAIM]).scales[0].results) == {CLAIM, FEW_SHOT}
     shutil.rmtree("results/tiny/evidence")
     assert verify().code() == 0
+
+
+def test_the_first_lines_say_what_a_source_teaches_on_a_few_windows(beside):
+    result = beside[FEW_SHOT].result
+    words = " ".join(known([result]).split())
+    leads = {test.id.rpartition(".")[2]: test.interval for test in result.deciding.tests if "taught.bits" in test.id}
+    assert len(leads) == 5
+    assert [arm for arm, lead in leads.items() if lead.lower <= 0] == ["transferred"]  # as the evidence was made
+    assert (
+        "**On a few windows a source that teaches helps.** The same student untaught (`carried`) is worse in 1 of 1"
+        in words
+    )
+    said = ("carried", "direct", "permuted-taught", "wrong-domain-taught")
+    assert [figure(leads[arm].mean) for arm in said] == re.findall(
+        r"\((-?[\d.]+)", words.partition("On a few windows")[2]
+    )[:4]
