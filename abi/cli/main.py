@@ -74,6 +74,9 @@ COMMANDS = {
     "docs": Command("write the figures that documents quote, from results/reference", "--check", "config"),
 }
 
+DISTRIBUTION = "abi-bench"
+"""The name under which pip knows the package."""
+
 READ_BY_THEMSELVES = {"verify", "run"}
 """Commands that read their arguments by argparse: one to be quick, one to pass them on."""
 
@@ -83,9 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in given
     name, *rest = [word for word in given if word != DEBUG] or [""]
-    if name in {"", "--help", "-h"}:
+    if name in {"", "--help", "-h", "help"}:
         emit(overview())
         return HONEST if name else BAD_INPUT
+    if name == "--version":
+        from importlib import metadata  # only here: it takes as long as the rest of a quick command
+
+        emit(f"abi {metadata.version(DISTRIBUTION)}\n")
+        return HONEST
     if name not in COMMANDS:
         print(unknown(name), file=sys.stderr)
         return BAD_INPUT

@@ -11,7 +11,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from abi.audit.record.page import ascii_only
-from abi.audit.results.places import config_root
+from abi.audit.results.places import REFERENCE, config_root
 from abi.audit.results.staleness import stale
 from abi.base.errors import AbiError, DataError
 from abi.base.files import parse_file
@@ -44,8 +44,8 @@ from abi.report.words import (
 
 WIDTH = 100
 PLOT = 48
-NEVER, UNREADABLE, PENDING = "never run", "unreadable", "pending"
-STATES = ("fresh", "stale", NEVER, UNREADABLE, PENDING)
+COMMITTED, NEVER, UNREADABLE, PENDING = "committed", "never run", "unreadable", "pending"
+STATES = ("fresh", "stale", COMMITTED, NEVER, UNREADABLE, PENDING)
 METRICS = (
     ("js_nats", "JS to the reference, nats (less is better)"),
     ("bits_per_byte", "bits per byte (less is better)"),
@@ -55,7 +55,11 @@ MEANINGLESS = "(meaningless scale: it only tests the machinery)"
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of a claim. Args: why: it is stale, unreadable or pending."""
+    """What the table says of a claim.
+
+    Args: state: `committed`: it was never run here, and the run that came with this checkout is shown; why: it is stale,
+        unreadable or pending.
+    """
 
     id: str
     of: str | None
@@ -81,6 +85,8 @@ def claims(scale: Scale = "tiny", as_json: AsJson = False) -> int:
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
     print(f"\nscale {scale}{note}: {counts}")
     print("A line that begins with _ is another regime of the claim above it: its id is both together.")
+    for sentence in (_committed(states), _elsewhere()):
+        print(sentence, end="\n" if sentence else "")
     return code
 
 
@@ -104,10 +110,11 @@ def show(
         return code
     lines = _head(study, row)
     if result is None:
-        lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(study, claim)}"]
+        lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(study, claim)}", _elsewhere()]
     else:
-        lines += [*_found(result, str(path)), *_provenance(result, str(path))]
-    print(ascii_only("\n".join(lines)))
+        own = [f"This is the committed run. Your own: {command_of(study, claim)}", ""] if row.state == COMMITTED else []
+        lines += [*own, *_found(result, str(path)), *_provenance(result, str(path))]
+    print(ascii_only("\n".join(lines)).rstrip())
     return code
 
 
@@ -137,6 +144,8 @@ def about(study: Workflow, claim_id: str) -> Row:
         result = read_result(path)
     except AbiError as error:
         return Row(*facts, None, UNREADABLE, [str(error)])
+    if REFERENCE in path.parts:
+        return Row(*facts, result.verdict, COMMITTED, [])
     reasons = list(dict.fromkeys(words for _, words in stale(study, claim_id, result.provenance)))
     return Row(*facts, result.verdict, "stale" if reasons else "fresh", reasons)
 
@@ -147,9 +156,23 @@ def given(study: Workflow, claim_id: str) -> ClaimSaid:
 
 
 def result_path(study: Workflow, claim_id: str) -> Path | None:
-    """Return the result file of a claim, also a link that leads nowhere; None where there is none."""
-    path = None if claim_id in study.config.pending else Path(study.result_file(claim_id))
-    return path if path is not None and os.path.lexists(path) else None
+    """Return the result file of a claim, also a link that leads nowhere; else the committed one; None without either."""
+    if claim_id in study.config.pending:
+        return None
+    own = Path(study.result_file(claim_id))
+    places = (own, own.parent.parent / REFERENCE / own.parent.name / own.name)
+    return next((path for path in places if os.path.lexists(path)), None)
+
+
+def _committed(states: Sequence[str]) -> str:
+    """Return what `committed` means, where a claim is."""
+    told = "committed: never run here; the verdict is that of the run that came with this checkout (results/reference)"
+    return told if COMMITTED in states else ""
+
+
+def _elsewhere() -> str:
+    """Return a warning where the working directory holds no results."""
+    return "" if Path("results").is_dir() else "There is no folder results/ here: call abi in the folder of your runs."
 
 
 def command_of(study: Workflow, claim_id: str) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,18 @@ def test_wrong_arguments_are_one_sentence(arguments, words, capsys):
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert re.search(words, captured.err)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"abi {metadata.version('abi-bench')}\n"
+
+
+def test_help_is_a_command_too(capsys):
+    assert main.main(["help"]) == 0
+    told = capsys.readouterr().out
+    assert main.main(["--help"]) == 0
+    assert capsys.readouterr().out == told != ""
 
 
 def test_no_command_prints_help_and_exits_2(capsys):

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_results import CLAIM, FILE, HEAVY, STUDY, build, edit, put, run
+from made_results import CLAIM, FILE, HEAVY, STUDY, build, edit, put, reference, run
 
 from abi.base.catalogue import ARMS
 from abi.base.files import sha256_file
@@ -208,6 +208,24 @@ def test_an_unknown_claim_names_the_closest(here, capsys):
 def test_an_unknown_scale_lists_the_valid_ones(here, capsys):
     assert main.main(["claims", "--scale", "tinny"]) == 2
     assert "tiny" in capsys.readouterr().err
+
+
+def test_what_was_never_run_here_is_shown_as_it_was_committed(here, capsys):
+    folder = reference(here)
+    Path(FILE).unlink()
+    row = rows(capsys)[CLAIM]
+    assert (row["verdict"], row["state"], row["why"]) == ("SUPPORTED", "committed", [])
+    assert "committed: never run here" in output(capsys, "claims")
+    shown = output(capsys, "show", CLAIM)
+    assert f"This is the committed run. Your own: snakemake --config scale=tiny -- {CLAIM}" in shown
+    assert f"  {folder.relative_to(here) / Path(FILE).name}" in shown
+    assert "SUPPORTED" in shown
+
+
+def test_a_folder_without_results_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command in (["claims"], ["show", CLAIM]):
+        assert "There is no folder results/ here" in output(capsys, *command)
 
 
 def test_the_checkout_is_used_where_the_folder_has_no_configuration(tmp_path, monkeypatch, capsys):
