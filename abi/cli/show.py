@@ -57,8 +57,8 @@ MEANINGLESS = "(meaningless scale: it only tests the machinery)"
 class Row:
     """What the table says of a claim.
 
-    Args: state: `committed`: it was never run here, and the run that came with this checkout is shown; why: it is stale,
-        unreadable or pending.
+    Args: state: `committed`: it was never run here, and the run that came with this checkout is shown; why: it is
+        stale, unreadable or pending.
     """
 
     id: str
@@ -156,7 +156,7 @@ def given(study: Workflow, claim_id: str) -> ClaimSaid:
 
 
 def result_path(study: Workflow, claim_id: str) -> Path | None:
-    """Return the result file of a claim, also a link that leads nowhere; else the committed one; None without either."""
+    """Return the result file of a claim, also a link that leads nowhere; else the committed one; else None."""
     if claim_id in study.config.pending:
         return None
     own = Path(study.result_file(claim_id))
