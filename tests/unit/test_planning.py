@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from abi.base.errors import ConfigError, DataError
+from abi.base.files import ROOT
 from abi.cli import main
 from abi.plan import estimate as planning
 from abi.plan import measured
+from abi.plan.config import load
 from abi.plan.estimate import OfRule, Planned, as_text, estimate, read_plan, reason
 from abi.plan.measured import Measured, adopt_jobs, measured_jobs, read_measured
 from abi.report import quoted as reference
@@ -192,6 +194,18 @@ def test_a_scale_that_was_never_measured_has_an_empty_table(tmp_path):
 def test_committed_tables_can_be_read():
     for path in measured.REFERENCE.glob("*/jobs.csv"):
         assert read_measured(path)
+
+
+@pytest.mark.parametrize("path", sorted(measured.REFERENCE.glob("*/jobs.csv")), ids=lambda path: path.parent.name)
+def test_a_job_asks_a_cluster_for_what_it_took_and_not_for_much_more(path):
+    table = load(path.parent.name, ROOT).scale.jobs.resources
+    jobs = read_measured(path)
+    for rule in sorted({job.rule for job in jobs}):
+        asked = table.get(rule, table["default"])
+        memory = max(job.mem_mb or 0.0 for job in jobs if job.rule == rule)
+        seconds = max(job.seconds for job in jobs if job.rule == rule)
+        assert 1.25 * memory + 400 <= asked.mem_mb <= 2 * memory + 700, rule  # a job is started by two Snakemake
+        assert asked.runtime * 60 >= 8 * seconds, rule  # on slower machines
 
 
 def test_adopting_a_scale_adopts_its_jobs():

@@ -1,6 +1,7 @@
 """The DAG run for real at scale smoke: what is planned, what is stale, what is reproducible."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,15 @@ def test_the_headline_plans_its_claims_alone(empty):
 def test_a_ladder_plans_its_rungs(empty):
     planned = empty.planned("cross_size")
     assert (planned["judge_claim"], planned["judge_ladder"]) == (3, 1)
+
+
+def test_the_slurm_profile_plans_the_same_jobs_with_more_memory_and_time_at_each_attempt(empty):
+    profile = ("t5_same_backbone", "--workflow-profile", "profiles/slurm")
+    assert empty.planned(*profile) == empty.planned("t5_same_backbone")
+    asked = [re.findall(r"runtime=\d+|mem_mb=\d+", empty.run("-n", *profile, "--attempt", n).stdout) for n in "12"]
+    once, twice = ([int(word.partition("=")[2]) for word in words] for words in asked)
+    assert once
+    assert twice == [2 * amount for amount in once]
 
 
 def test_an_update_plans_its_own_backbones_and_no_transfer(empty):

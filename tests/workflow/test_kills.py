@@ -4,8 +4,6 @@ Every case works in a copy of one finished run: the outputs of one job are remov
 killed, and `abi run` is called once more. `make kills` runs this file; `make test` leaves it out.
 """
 
-import hashlib
-import json
 import os
 import random
 import shutil
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from outputs import content, files
 
 from abi.base.recovery import LOCKS, MARK, TEMPORARY
 
@@ -36,8 +35,6 @@ CASES += [(rule, VICTIMS[i % len(VICTIMS)]) for i, rule in enumerate(RULES) if r
 STARTS = [0.0, 0.02, 0.05, 0.3, 1.0, 2.0]
 """Seconds from the start of the warm server to the scheduler's death."""
 COUNTED = Counter()
-TAKEN = {"elapsed_s", "peak_memory_mb", "inputs"}
-"""Keys of provenance that no two runs share: what a job took, and hashes of files that say so."""
 
 
 def environment(root, warm):
@@ -84,25 +81,6 @@ def finished(tmp_path_factory, copied):
         for file, _, rule, log, *_ in rows[1:]:
             jobs.setdefault(rule, {}).setdefault(log, set()).add(file)
     return copy.root, jobs, {path: content(copy.root / path) for path in files(copy.root)}
-
-
-def files(root):
-    """Return every output of a run, by its path from the root."""
-    found = (path.relative_to(root) for path in (root / "results").rglob("*") if path.is_file())
-    return sorted(path for path in found if path.parts[2] not in ("logs", "benchmarks"))
-
-
-def content(path):
-    """Return the hash of what a file says; of a JSON file without what no two runs share."""
-    if path.suffix != ".json":
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-
-    def said(value):
-        if isinstance(value, dict):
-            return {k: said(v) for k, v in value.items() if k not in TAKEN}
-        return [said(v) for v in value] if isinstance(value, list) else value
-
-    return hashlib.sha256(json.dumps(said(json.loads(path.read_text())), sort_keys=True).encode()).hexdigest()
 
 
 @pytest.fixture

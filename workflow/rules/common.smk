@@ -57,6 +57,9 @@ SOFTWARE = {
 }
 
 
+GROWING = {"mem_mb", "runtime"}
+
+
 def code(rule, spec=None):
     """Return the digest of all code that a job runs, what its spec names included."""
     return code_of(rule, spec or {}, ROOT)
@@ -79,8 +82,16 @@ def resource(rule, key):
 
 
 def resources_of(rule, *keys):
-    """Return several of them by name."""
-    return {key: resource(rule, key) for key in keys}
+    """Return several of them by name; of memory and time as much again at every further attempt."""
+    return {
+        key: per_attempt(resource(rule, key)) if key in GROWING else resource(rule, key)
+        for key in keys
+    }
+
+
+def per_attempt(amount):
+    """Return a resource of which a job gets as much again whenever it is tried again: on a cluster alone."""
+    return lambda wildcards, attempt: amount * attempt
 
 
 def documents():
