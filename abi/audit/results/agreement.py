@@ -76,12 +76,14 @@ def agreed(here: ResultFile, there: ResultFile, tolerance: float = TOLERANCE) ->
 
 
 def comparable(node: Json) -> Json:
-    """Return a result's figures without seconds and the hashes of rungs, which name a run."""
+    """Return a result's figures without what names a run (seconds, hashes of rungs) and what a claim says in words."""
     if isinstance(node, list):
         return [comparable(value) for value in node]
     if not isinstance(node, dict):
         return node
-    rung = "verdict" in node and "sha256" in node
+    rung, claim = "verdict" in node and "sha256" in node, "statement" in node
+    if claim:
+        return {key: value for key, value in node.items() if key not in FOR_READERS}
     return {
         key: comparable(value) for key, value in node.items() if key != "elapsed_s" and not (rung and key == "sha256")
     }
@@ -95,7 +97,7 @@ def _differences(a: AnyResult, b: AnyResult, tolerance: float) -> Iterator[Diffe
     asked, other = _asked(a), _asked(b)
     if changed := differences(asked, other, tolerance=0.0):
         leaf, x, y, _ = changed[0]
-        yield Difference(leaf, f"{show(x)} here, {show(y)} there: they were not asked the same")
+        yield Difference(leaf, f"{_both(x, y)}: they were not asked the same")
         return
     for leaf, x, y in _verdicts(a, b):
         if x != y:
@@ -109,6 +111,15 @@ def _differences(a: AnyResult, b: AnyResult, tolerance: float) -> Iterator[Diffe
         leaf, x, y, off = max(far, key=lambda found: found[-1])
         yield Difference(leaf, f"{x.mean:.4g} here, {y.mean:.4g} there, {100 * off:.2g} % apart{_more(len(far))}")
     yield from _laws(a, b)
+
+
+def _both(here: Json, there: Json) -> str:
+    """Return what stands here and there; of two lists what only one of them has."""
+    if not (isinstance(here, list) and isinstance(there, list)):
+        return f"{show(here)} here, {show(there)} there"
+    alone = {"here": [x for x in here if x not in there], "there": [x for x in there if x not in here]}
+    told = [f"{', '.join(map(str, items))} only {place}" for place, items in alone.items() if items]
+    return "; ".join(told) or "the same in another order"
 
 
 def _asked(result: AnyResult) -> dict[str, Json]:
@@ -177,7 +188,7 @@ def _arms(a: AnyResult, b: AnyResult) -> Iterator[tuple[str, Figure, Figure, flo
         for scope in ("domain", "general"):
             pairs = {
                 (arm, metric): (figure, y.arms[arm].of(scope)[metric])
-                for arm in sorted(x.arms)
+                for arm in sorted(x.arms.keys() & y.arms.keys())
                 for metric, figure in x.arms[arm].of(scope).items()
                 if metric in y.arms[arm].of(scope)
             }

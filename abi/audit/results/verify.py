@@ -106,8 +106,10 @@ def _compared_with(against: str, scales: Sequence[Scale], scale: str | None) -> 
 def to_text(scales: Sequence[Scale]) -> str:
     """Return counts, verdicts and findings per scale, and a closing line."""
     lines = ["The results of this checkout, checked against themselves"]
+    compared = any(scale.compared for scale in scales)
     for scale in scales:
-        lines += ["", *_scale(scale)]
+        if not (compared and scale.is_reference and not scale.findings):  # it is what was compared with
+            lines += ["", *_scale(scale)]
     return ascii_only("\n".join([*lines, "", closing(scales)]))
 
 
