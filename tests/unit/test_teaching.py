@@ -458,10 +458,11 @@ def test_all_arms_of_a_seed_start_from_one_interface(data_of, regime):
         for start, name in ((wanted, "source"), (starts.pop("wrong-domain"), apart.removeprefix("carried-"))):
             assert all(torch.equal(p, data.carried[name].interface_parameters()[key]) for key, p in start.items())
     if regime == "few-shot":
-        # whom a source teaches starts from its interface, whoever of its modules teaches
-        taught = [starts.pop(name) for name, recipe in FEW_SHOT.items() if recipe.teacher]
+        # arms that are taught, and the one that is not, start from the source's interface, whoever teaches
+        carried = [starts.pop(name) for name, recipe in FEW_SHOT.items() if recipe.start == "carried"]
+        assert len(carried) == 4
         wanted_there = data.carried["source"].interface_parameters()
-        assert all(torch.equal(p, wanted_there[key]) for start in taught for key, p in start.items())
+        assert all(torch.equal(p, wanted_there[key]) for start in carried for key, p in start.items())
     assert all(torch.equal(p, wanted[key]) for start in starts.values() for key, p in start.items())
 
 
