@@ -145,6 +145,8 @@ def test_most_edits_of_figures_are_found_although_the_list_was_regenerated(refer
             if (part, file.result.claim.kind) == ("curves", "scaling_law"):
                 continue  # agreement by budget follows from the evidence alone, where it moves no floor
             own = list(leaves(file.document[part], (part,)))
+            if file.result.claim.regime == "few-shot":  # so do the ends of intervals on one rung of a ladder
+                own = [leaf for leaf in own if not {"lower", "upper"} & set(leaf)] if part == "curves" else own
             for leaf in draw.sample(own, min(8, len(own))):
                 tried[part] += 1
                 named[part] += bool(found(file, changed(file.document, leaf), reference))

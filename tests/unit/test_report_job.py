@@ -127,10 +127,9 @@ def test_a_card_names_the_hub_where_its_backbone_comes_from_there():
 
 
 def test_every_claim_that_leaves_modules_has_a_card_and_brings_its_regimes():
-    assert set(STUDY.carded()) == {
-        c for c, claim in STUDY.config.claims.items() if claim.of is None and claim.kind != "near_transfer"
-    }
-    assert set(STUDY.card_inputs()) == set(STUDY.result_files(STUDY.config.claims))
+    claims = [name for name, claim in STUDY.config.claims.items() if claim.kind != "near_transfer"]
+    assert set(STUDY.carded()) == {name for name in claims if STUDY.claim(name).of is None}
+    assert set(STUDY.card_inputs()) == set(STUDY.result_files(claims))
 
 
 @pytest.mark.parametrize("part", ["tables", "checks", "curves", "matrices"])

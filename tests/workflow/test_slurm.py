@@ -13,10 +13,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from conftest import Copy
 from one_host_slurm import OVER, Job, OneHost, called, lacking
 from outputs import content, files
 
@@ -39,7 +39,8 @@ OFTEN = ["--slurm-init-seconds-before-status-checks", "2"]
 class Run:
     """Snakemake in a copy, which hands its jobs to Slurm."""
 
-    copy: Copy
+    copy: Any
+    """The `Copy` of conftest.py."""
     slurm: OneHost
     process: subprocess.Popen[bytes]
     last: int
