@@ -129,8 +129,8 @@ def started(slurm):
     yield start
     for process in running:
         if process.poll() is None:
-            process.terminate()
-            process.wait(60)
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="module")
