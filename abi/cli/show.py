@@ -20,7 +20,7 @@ from abi.cli.options import AsJson, Scale
 from abi.judge.fits import Figure, Fit
 from abi.judge.published import figures_of
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, StudyResult, read_result
-from abi.plan.config import load
+from abi.plan.config import DEFAULT, load
 from abi.plan.kinds.base import GivenPair
 from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, DoseClaim, LadderClaim
 from abi.plan.workflow import Workflow
@@ -136,7 +136,7 @@ def about(study: Workflow, claim_id: str) -> Row:
     )
     facts = (claim_id, getattr(claim, "of", None), claim.kind, getattr(claim, "regime", None), published_words(known))
     if claim_id in study.config.pending:
-        return Row(*facts, None, PENDING, [f"runs at scale {', '.join(claim.scales or ())} only"])
+        return Row(*facts, None, PENDING, [study.config.elsewhere(claim_id)])
     path = result_path(study, claim_id)
     if path is None:
         return Row(*facts, None, NEVER, [])
@@ -178,7 +178,7 @@ def _elsewhere() -> str:
 def command_of(study: Workflow, claim_id: str) -> str:
     """Return the command that builds a claim, at a scale that can run it."""
     pending = study.config.pending.get(claim_id)
-    scale = pending.scales[0] if pending and pending.scales else study.config.name
+    scale = (pending.scales or [DEFAULT])[0] if pending else study.config.name
     return f"snakemake --config scale={scale} -- {claim_id}"
 
 

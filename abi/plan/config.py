@@ -19,6 +19,8 @@ from abi.plan.specs.judge import ClaimSaid, DoseClaim, LadderClaim, Protocol, St
 from abi.plan.yaml_files import read_scale, read_yaml
 
 SCHEMAS = "workflow/schemas"
+DEFAULT = "tiny"
+"""The scale that stands where none is named."""
 Claim = FittedClaim | StudyClaim | LadderClaim | DoseClaim
 
 
@@ -55,6 +57,11 @@ class Config:
         more = (entry.closed_form_seeds or 0) if entry and REGIMES[entry.regime].closed_form else 0
         return max(self.seeds(claim), min(more, self.scale.max_seeds))
 
+    def elsewhere(self, claim_id: str) -> str:
+        """Return in words where a pending claim runs."""
+        scales = self.pending[claim_id].scales
+        return f"runs at scale {', '.join(scales)} only" if scales else f"is not among the claims of scale {self.name}"
+
     def published(self) -> list[str]:
         """Return the claims a headline counts: those of the record; without one, every claim under its own id."""
         every = self.every()
@@ -68,12 +75,12 @@ def load(name: str, root: Path = ROOT) -> Config:
     Raises: ConfigError: unknown scale; every unknown or missing key and wrong value; every name that nothing defines.
     """
     given, scale, protocol = _files(name, root / "config")
-    config = Config(root, name, {}, {}, {}, {}, tuple(given.headline), scale, protocol)
+    config = Config(root, name, {}, {}, {}, {}, tuple(scale.headline or given.headline), scale, protocol)
     faults = Faults(scale, config.claims, config.studies, config.pending)
     check_scale(faults, f"config/scales/{name}.yaml")
     _sort(given, config, faults)
     _check_claims(config, faults)
-    _check_headline(given, config.published(), faults)
+    _check_headline(given, config, faults)
     if faults.sentences:
         raise ConfigError("\n".join(faults.sentences))
     return config
@@ -105,7 +112,7 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
     for claim_id, claim in given.claims.items():
         jobs = kinds()[claim.kind].jobs
         jobs.check_given(claim, f"config/claims.yaml: claims.{claim_id}", faults)
-        if config.name not in (claim.scales or [config.name]):
+        if not config.scale.runs(claim_id, claim.scales):
             config.pending[claim_id] = claim
             continue
         for entry_id, entry in jobs.entries(claim_id, claim, given.regimes).items():
@@ -132,16 +139,25 @@ def _check_claims(config: Config, faults: Faults) -> None:
         kinds()[claim.kind].jobs.check(claim, where, faults)
 
 
-def _check_headline(given: Claims, published: list[str], faults: Faults) -> None:
-    """Tell what a headline cannot count, and what no transfer can be measured with."""
+def _check_headline(given: Claims, config: Config, faults: Faults) -> None:
+    """Tell which claims a scale names that are none, what a headline cannot count, and what no transfer measures."""
     for regime, section in given.regimes.every().items():
         faults.arms(section.arms, regime, f"config/claims.yaml: regimes.{regime}.arms")
     if not given.claims:
         faults.tell("config/claims.yaml: claims: holds no claim; add one (CONTRIBUTING.md shows how)")
         return
-    for claim_id in given.headline:
-        what = f"claim of scale {faults.scale.scale} that the record holds (`record.claim`)"
-        faults.known(claim_id, published, "config/claims.yaml: headline", what)
+    scale = f"config/scales/{config.name}.yaml"
+    for claim_id in config.scale.claims or ():
+        if faults.known(claim_id, given.claims, f"{scale}: claims", "claim of config/claims.yaml"):
+            scales = given.claims[claim_id].scales or [config.name]
+            if config.name not in scales:
+                faults.tell(
+                    f"{scale}: claims: {claim_id!r} names other scales ({', '.join(scales)}); add this one there"
+                )
+    where = f"{scale}: headline" if config.scale.headline else "config/claims.yaml: headline"
+    for claim_id in config.headline:
+        what = f"claim of scale {config.name} that the record holds (`record.claim`)"
+        faults.known(claim_id, config.published(), where, what)
 
 
 def _record_claims(root: Path) -> list[str]:
@@ -159,7 +175,7 @@ def workflow_config(given: Mapping[str, Any]) -> str:
     unknown = [key for key in given if key != "scale"]
     if unknown:
         raise ConfigError(f"config: unknown key {unknown[0]!r}{closest(unknown[0], ['scale'])} (valid: scale)")
-    return str(given.get("scale", "tiny"))
+    return str(given.get("scale", DEFAULT))
 
 
 def models() -> dict[str, type[Typed]]:

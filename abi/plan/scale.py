@@ -1,5 +1,6 @@
 """`config/scales/<scale>.yaml`: how much of everything there is."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import Field
@@ -8,7 +9,7 @@ from abi.base.errors import ConfigError
 from abi.base.typed import Count, Positive, Typed
 from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
 from abi.plan.specs.models import BackboneSection, ModuleSection, PortableSection
-from abi.plan.specs.shared import Shares
+from abi.plan.specs.shared import Names, Shares
 from abi.plan.specs.studies import UpdateSection
 from abi.plan.specs.text import HubData, Source, TextSection
 
@@ -70,6 +71,10 @@ class Scale(Typed):
     """whether verdicts are marked as meaningless (budgets too small to say anything)"""
     max_seeds: Positive
     """cap on the seeds of every claim"""
+    claims: Names | None = None
+    """claims that this scale runs (default: all that do not name other `scales`); the others are `pending`"""
+    headline: Names | None = None
+    """claims of its page `headline` (default: the `headline` of config/claims.yaml)"""
     sources: dict[str, Annotated[list[Source], Field(min_length=1)]]
     """name -> list of places text comes from"""
     split: Shares
@@ -94,6 +99,10 @@ class Scale(Typed):
     """how evidence is made"""
     jobs: JobsSection
     """how work is cut into jobs"""
+
+    def runs(self, claim_id: str, scales: Collection[str] | None) -> bool:
+        """Return whether this scale runs a claim. Args: scales: those that the claim names, None for every scale."""
+        return self.scale in (scales or [self.scale]) and claim_id in (self.claims or [claim_id])
 
     def split_of(self, text: str) -> Shares:
         """Return the share of a text's groups per split: its own, or the scale's."""

@@ -56,8 +56,9 @@ class Workflow:
         """
         claims = self.config.every()
         if claim_id in self.config.pending:
-            scales = ", ".join(self.config.pending[claim_id].scales or ())
-            raise ConfigError(f"claim {claim_id!r} is pending: it runs at scale {scales} only; choose that scale")
+            raise ConfigError(
+                f"claim {claim_id!r} is pending: it {self.config.elsewhere(claim_id)}; choose another scale"
+            )
         if claim_id not in claims:
             raise ConfigError(f"no claim {claim_id!r}{closest(claim_id, claims)}; claims: {', '.join(claims)}")
         return claims[claim_id]

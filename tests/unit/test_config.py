@@ -250,6 +250,18 @@ SCALE_FAULTS = {
         lambda s: s["calibration"]["kd"]["phases"][0].update(lr=0.5),
         "calibration.kd.phases: no phase has the arm's own learning rate; give the fastest `lr: 1.0`",
     ),
+    "an unknown claim": (
+        lambda s: s.update(claims=["t5_same_backbone", "t5_to_gpt2", "t5_to_gpt3"]),
+        "tiny.yaml: claims: 't5_to_gpt3' is not a claim of config/claims.yaml; did you mean 't5_to_gpt2'?",
+    ),
+    "a claim of another scale": (
+        lambda s: s.update(claims=["t5_same_backbone", "t5_to_gpt2", "t5_to_qwen2_7b"]),
+        "tiny.yaml: claims: 't5_to_qwen2_7b' names other scales (paper); add this one there",
+    ),
+    "its own headline": (
+        lambda s: s.update(headline=["gpt2_to_gpt2_large"]),
+        "tiny.yaml: headline: 'gpt2_to_gpt2_large' is not a claim of scale tiny",
+    ),
     "deep key": (lambda s: s["backbones"]["t5_large"]["build"]["pretraining"].update(step=3), "did you mean 'steps'?"),
 }
 
@@ -259,6 +271,14 @@ def test_a_faulty_scale_is_one_sentence(root, fault):
     change, words = SCALE_FAULTS[fault]
     edit(root, "scales/tiny.yaml", change)
     assert words in sentence(root)
+
+
+def test_a_scale_may_run_a_part_of_the_claims(root):
+    edit(root, "scales/tiny.yaml", lambda s: s.update(claims=["t5_same_backbone"], headline=["t5_same_backbone"]))
+    loaded = config.load("tiny", root)
+    assert (list(loaded.every()), loaded.headline) == (["t5_same_backbone"], ("t5_same_backbone",))
+    assert loaded.elsewhere("t5_to_gpt2") == "is not among the claims of scale tiny"
+    assert loaded.elsewhere("t5_to_qwen2_7b") == "runs at scale paper only"
 
 
 def test_several_faults_are_all_told_one_sentence_each(root):
