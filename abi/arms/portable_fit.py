@@ -5,6 +5,7 @@ longest anchor left that it begins with. So the shift of `re` means something ev
 on a target whose vocabulary lacks `return`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,23 @@ class Lesson:
     general: Positions
     anchor_of: Tensor
     harm: float
+
+
+def anchors_of(vocabulary: Vocabulary, texts: Sequence[States], most: int | None) -> tuple[str, ...]:
+    """Return the strings that a portable module writes on: every one of a vocabulary, or `most` of them.
+
+    Single bytes come first, so that hardly a token begins with none; then what the texts use most.
+    """
+    strings = vocabulary.strings
+    if most is None or most >= len(strings):
+        return strings
+    used: Counter[str] = Counter()
+    for states in texts:
+        counted = torch.bincount(states.targets(slice(None)).flatten(), minlength=len(vocabulary.spellings))
+        for token in counted.nonzero().flatten().tolist():
+            used[vocabulary.spellings[token]] += int(counted[token])
+    kept = {*sorted(strings, key=lambda string: (len(string) > 1, -used[string]))[:most]}
+    return tuple(string for string in strings if string in kept)
 
 
 def coarser(anchors: Sequence[str], vocabulary: Vocabulary, n: int, seed: int) -> Tensor:

@@ -16,11 +16,6 @@ ASIDE = frozenset({*(f"{page}.json" for page in PAGES), "verify.json", "report.j
 
 PORTABLE = "portable"
 """The fit of a portable module: on the target there is none."""
-MAKE_WORDS = frozenset({"test", "quick", "kills", "lint", "setup", "verify", "smoke", "lock", "docs", "clean"})
-"""Words of the Makefile that no claim may take: `make <claim>` would do something else.
-
-`reproduce` is a word of it and a claim of the original; `snakemake reproduce` builds the claim.
-"""
 
 CLOSED_FORM = "closed-form"
 """The `fit` without gradient steps, reported beside every other."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT
-from abi.base.names import ASIDE, MAKE_WORDS
+from abi.base.names import ASIDE
 from abi.base.regimes import REGIMES
 from abi.base.typed import Typed
 from abi.plan.faults import Faults, check_scale, closest, rule_names
@@ -21,6 +21,11 @@ from abi.plan.yaml_files import read_scale, read_yaml
 SCHEMAS = "workflow/schemas"
 DEFAULT = "tiny"
 """The scale that stands where none is named."""
+MAKE_WORDS = frozenset({"test", "quick", "kills", "lint", "setup", "verify", "smoke", "lock", "docs", "clean"})
+"""Words of the Makefile that no claim may take: `make <claim>` would do something else.
+
+`reproduce` is a word of it and a claim of the original; `snakemake reproduce` builds the claim.
+"""
 Claim = FittedClaim | StudyClaim | LadderClaim | DoseClaim
 
 

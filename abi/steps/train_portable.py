@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from abi.arms.portable_fit import Lesson, Positions, coarser, fit_portable, write_portable
+from abi.arms.portable_fit import Lesson, Positions, anchors_of, coarser, fit_portable, write_portable
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.backbones import TokensManifest
 from abi.base.manifests.portable import PortableFacts, PortablesManifest
@@ -22,7 +22,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     base = domain.manifest.base
     check_backbone(general, base.base_sha256, "the domain's states")
     vocabulary = Vocabulary(TokensManifest.read(inputs["tokens"]).spellings)
-    anchors, head = vocabulary.strings, read_head(inputs["head"], domain)
+    anchors, head = anchors_of(vocabulary, (domain, general), shape.max_anchors), read_head(inputs["head"], domain)
     lesson = Lesson(
         head,
         Positions(domain, vocabulary, shape.context),

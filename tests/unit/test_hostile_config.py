@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from abi.base.errors import ConfigError
-from abi.base.names import MAKE_WORDS
-from abi.plan.config import load
+from abi.plan.config import MAKE_WORDS, load
 from abi.plan.workflow import Workflow
 
 ROOT = Path(__file__).parents[2]

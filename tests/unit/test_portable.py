@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from abi.arms.portable_fit import Lesson, Positions, calibrate_placebos, coarser, fit_portable
+from abi.arms.portable_fit import Lesson, Positions, anchors_of, calibrate_placebos, coarser, fit_portable
 from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors
@@ -144,6 +144,13 @@ def test_a_coarser_vocabulary_keeps_single_bytes_and_shortens_the_rest():
     assert (maps[:, 0] == 0).all()
     assert (maps[:, 3] == 3).all()
     assert {tuple(row) for row in maps[:, 1:3].tolist()} == {(1, 2), (0, 2), (1, 1), (0, 0)}
+
+
+@pytest.mark.parametrize(("most", "kept"), [(None, "a b ab bb"), (9, "a b ab bb"), (3, "a b bb"), (2, "a b"), (1, "a")])
+def test_anchors_are_single_bytes_and_what_the_texts_use_most(make_states, most, kept):
+    vocabulary, states = Vocabulary(["a", "b", "ab", "bb", None, "bb"]), make_states(n=1)
+    states._tensors["targets"] = torch.tensor([[3, 5, 2, 0, 0, 4]], dtype=torch.int32)
+    assert anchors_of(vocabulary, [states], most) == tuple(kept.split())
 
 
 def test_a_module_learns_its_domain_and_leaves_general_text_alone(lesson):

@@ -9,7 +9,7 @@ from abi.base.files import ROOT, Json, parse_file, sha256_file
 from abi.base.job import code_of, step_of
 from abi.base.typed import Provenance
 from abi.judge.results import read_result
-from abi.plan.kinds.base import PORTABLE
+from abi.plan.kinds.base import PORTABLE_PLACE
 from abi.plan.workflow import Workflow
 
 SPECS: dict[str, Callable[[Workflow, Sequence[str], str], dict[str, Json]]] = {
@@ -18,7 +18,7 @@ SPECS: dict[str, Callable[[Workflow, Sequence[str], str], dict[str, Json]]] = {
     "states": lambda study, parts, stem: study.states_spec(parts[1], stem.partition(".")[0]),
     "modules": lambda study, parts, batch: (
         study.portable_spec(parts[2], batch)
-        if parts[3:5] == PORTABLE
+        if parts[3:5] == PORTABLE_PLACE
         else study.module_spec(parts[2], parts[3], parts[4], batch)
     ),
     "updates": lambda study, parts, batch: study.update_spec(parts[1], parts[2], batch),

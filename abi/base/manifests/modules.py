@@ -38,19 +38,24 @@ class ModuleManifest(ModuleFacts, Document):
     sha256: Sha256
 
 
-class ModuleEntry(Typed):
-    """One native module of a batch."""
+class TrainedEntry(Typed):
+    """One module of a batch, native or portable."""
 
     seed: int
     folder: str
     """Module folder beside the manifest."""
     sha256: Sha256
-    domain_sha256: Sha256
     steps: Count
     final_loss: float
     """Mean of the last 50 steps, nats per position."""
     elapsed_s: float
     n_parameters: Positive
+
+
+class ModuleEntry(TrainedEntry):
+    """One native module of a batch."""
+
+    domain_sha256: Sha256
 
 
 class ModulesManifest(Document):

@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from abi.base.manifests.modules import TrainedEntry
 from abi.base.manifests.states import BaseFacts
-from abi.base.typed import Count, Document, Positive, Provenance, Sha256, Typed
+from abi.base.typed import Document, Positive, Provenance, Sha256, Typed
 
 
 class PortableShape(Typed):
@@ -37,19 +38,11 @@ class PortableManifest(PortableFacts, Document):
     sha256: Sha256
 
 
-class PortableEntry(Typed):
+class PortableEntry(TrainedEntry):
     """One portable module of a batch, or a control that is trained with it."""
 
     arm: str
     """The arm it is made of: `transferred`, `no-domain` or `bias`."""
-    seed: int
-    folder: str
-    sha256: Sha256
-    steps: Count
-    final_loss: float
-    """Mean of the last 50 steps, nats per position."""
-    elapsed_s: float
-    n_parameters: Positive
 
 
 class PortablesManifest(Document):

@@ -21,8 +21,8 @@ Plain = dict[str, Any]
 Inputs = dict[str, str | list[str]]
 Needed = tuple[str, str, str, str]
 """A trained module: backbone, text, shape, role."""
-PORTABLE = ("portable", "portable")
-"""Shape and role of portable modules, of which a scale has one shape."""
+PORTABLE_PLACE = ("portable", "portable")
+"""Shape and role of portable modules, of which a scale has one shape: they are folders of the place of one."""
 TRIAL = "0-0"
 """The batch of the seed that learning rates are tried with: no study has it, since studies count from 1."""
 Measured = Literal["oracle-kd", "few-shot", "general-only", "zero-text"]

@@ -6,7 +6,7 @@ from abi.base.regimes import REGIMES
 from abi.plan.faults import Faults
 from abi.plan.kinds.arms import OfFitted
 from abi.plan.kinds.base import (
-    PORTABLE,
+    PORTABLE_PLACE,
     FittedClaim,
     GivenTransfer,
     Inputs,
@@ -60,7 +60,7 @@ class OfTransfer(OfFitted):
             **{
                 role: study.module_manifests(of, batch)
                 for role, of in needed.items()
-                if role != REFERENCE and of[2:] != PORTABLE
+                if role != REFERENCE and of[2:] != PORTABLE_PLACE
             },
         }
 
@@ -204,9 +204,9 @@ class OfZeroText(OfTransfer):
     def modules(self) -> dict[str, Needed]:
         """Return the source's portable modules of the domain and of another text, the target's oracle and reference."""
         claim = self.claim
-        placed: dict[str, Needed] = {"portable": (claim.source, claim.text, *PORTABLE)}
+        placed: dict[str, Needed] = {"portable": (claim.source, claim.text, *PORTABLE_PLACE)}
         own = {role: of for role, of in super().modules().items() if of[0] == claim.target}
-        return own | placed | {"portable_wrong": (claim.source, str(claim.wrong_text), *PORTABLE)}
+        return own | placed | {"portable_wrong": (claim.source, str(claim.wrong_text), *PORTABLE_PLACE)}
 
     def calibration_input(self, batch: str) -> Inputs:
         """Raise ConfigError: what moves is not calibrated, its placebos alone are (`placebos_input`)."""

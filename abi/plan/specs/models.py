@@ -135,6 +135,8 @@ class PortableTraining(Typed):
     """bytes of the text it reads"""
     byte_width: Positive
     """numbers per byte"""
+    max_anchors: Positive | None = None
+    """most strings it writes on: single bytes and what the source's train text uses most (default: every string)"""
     coarser: Count
     """coarser vocabularies it is also asked of"""
     harm: Annotated[float, Field(ge=0)]
