@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLOSE_TEXT = 0.3
-"""A document of which train holds more than this share of the long lines is close; it is reported, no criterion."""
+"""A document of which train holds more than this share of the passages is close; it is reported, no criterion."""
 MOST_UNITS = 12
 """Packages that are left out one by one; more are left out in so many folds."""
 Scopes = Mapping[str, Mapping[str, HeldOutDocument]]

@@ -38,7 +38,7 @@ class Robustness(Typed):
     """
 
     in_train: dict[str, Part]
-    """Mean over documents of the share of their long lines that stand in train."""
+    """Mean over documents of the share of their passages that stand in train."""
     close_text: Part
     """A document with a larger share is close."""
     close: dict[str, Count]

@@ -2,13 +2,14 @@
 
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.plan.specs.text import BuildText as Spec
-from abi.text.corpus import build_text, summary
+from abi.text.corpus import build_text, reasons, summary
 from abi.text.documents import write_documents, write_manifest
 
 
 def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `documents` (gzip JSON lines), `manifest` (CSV) and `record` (JSON with counts and provenance)."""
-    documents = build_text(job.spec)
-    write_documents(documents, outputs["documents"])
-    write_manifest(documents, outputs["manifest"])
-    summary(documents, job.provenance(outputs)).write(outputs["record"])
+    chosen = build_text(job.spec)
+    print(f"{len(chosen.documents)} documents; files left out: {reasons(chosen.left_out)}")
+    write_documents(chosen.documents, outputs["documents"])
+    write_manifest(chosen.documents, outputs["manifest"])
+    summary(chosen, job.provenance(outputs)).write(outputs["record"])

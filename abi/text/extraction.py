@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 
-def extract(text: str, how: str, name: str) -> str:
-    """Return the part of a file that is the wanted kind of text.
+def extract(text: str, how: str, name: str) -> str | None:
+    """Return the part of a file that is the wanted kind of text, "" where it has none; None: Python 3 cannot parse it.
 
     Args: how: `code` (Python without docstrings and licence header), `prose` (docstrings of a Python file, or a
         prose file, without code blocks, doctests and tables), `markdown` (Markdown or reStructuredText without HTML and
@@ -23,7 +23,7 @@ def extract(text: str, how: str, name: str) -> str:
             return _without_docstrings(text) if python else ""
         return strip_code("\n\n".join(_docstrings(text)) if python else text)
     except (SyntaxError, ValueError, RecursionError):
-        return ""
+        return None
 
 
 def _docstring_nodes(text: str) -> list[tuple[ast.Expr, bool]]:

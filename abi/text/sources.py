@@ -219,6 +219,7 @@ def read_text(path: Path) -> str:
         text = read_regular(path, MOST_TEXT)
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path}: is not UTF-8 text ({error}); convert it, or narrow the source's `pattern`") from None
+    text = text.removeprefix("\ufeff")  # a byte order mark is no text
     if "\0" in text:
         raise DataError(f"{path}: holds NUL bytes, so it is no text; narrow the source's `pattern`")
     return text

@@ -224,6 +224,8 @@ def write_text_records(study, claim):
             "splits": {"test": counts},
             "assignment_sha256": "a" * 64,
             "identifier_share": 0.1,
+            "left_out": {},
+            "copies": {},
             "held_out": held_out,
         }
         manifest(path, "text", "build_text", study.text_spec(Path(path).stem), body)

@@ -5,6 +5,7 @@ import json
 import os
 import time
 import tracemalloc
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_arms import PROVENANCE, SHARES, edited, source_of, text_spec
 
-from abi.text.corpus import build_text, summary
+from abi.text.corpus import Chosen, build_text, summary
 from abi.text.documents import (
     SPLITS,
     Document,
@@ -119,7 +120,7 @@ def test_code_of_a_file_has_no_licence_header():
 @pytest.mark.parametrize("how", ["code", "prose"])
 @pytest.mark.parametrize("source", ["def f(:\n", "x = '\n", "x = 1\0\n", "(" * 5000])
 def test_a_file_that_is_no_python_gives_no_text(source, how):
-    assert extract(source, how, "a.py") == ""
+    assert extract(source, how, "a.py") is None
 
 
 def test_prose_of_python_is_its_docstrings_in_order():
@@ -205,7 +206,7 @@ def spec(folder):
 
 
 def test_documents_of_a_folder_are_whole_and_traceable(spec, folder):
-    documents = build_text(spec)
+    documents = build_text(spec).documents
     assert len(documents) == 80
     assert {d.text for d in documents} == {lines(f"m{i}") for i in range(80)}
     for d in documents:
@@ -214,7 +215,7 @@ def test_documents_of_a_folder_are_whole_and_traceable(spec, folder):
 
 
 def test_the_split_depends_on_the_group_alone(spec):
-    code, prose = build_text(spec), build_text(edited(spec, extract="prose", max_copied_share=1))
+    code, prose = build_text(spec).documents, build_text(edited(spec, extract="prose", max_copied_share=1)).documents
     assert {d.document for d in code} == {d.document for d in prose}
     assert all(d.split == split_of(d.group, SHARES, "s") for d in [*code, *prose])
 
@@ -230,30 +231,86 @@ def test_the_documents_do_not_depend_on_the_order_files_were_made(spec, folder, 
 
 def test_a_copy_in_another_group_is_left_out(spec, folder):
     (folder / "p1" / "copy.py").write_text(module("m0") + lines("own", 15))
-    texts = [d for d in build_text(spec) if lines("m0", 20) in d.text]
+    texts = [d for d in build_text(spec).documents if lines("m0", 20) in d.text]
     assert len(texts) == 1
 
 
 def test_a_text_that_shares_less_than_the_limit_stays(spec, folder):
     (folder / "p1" / "alike.py").write_text(lines("m0", 8) + lines("own", 12))
-    assert len(build_text(spec)) == 81
+    assert len(build_text(spec).documents) == 81
 
 
 def test_a_copy_within_its_group_stays(spec, folder):
     (folder / "p0" / "copy.py").write_text(module("m0") + "x = 1\n")
-    assert len(build_text(spec)) == 81
+    assert len(build_text(spec).documents) == 81
+
+
+OTHER_FORMS = {
+    "the same": lambda text: text,
+    "quoted": lambda text: "".join(f"> {line}\n" for line in text.splitlines()),
+    "on one line": lambda text: " ".join(text.split()) + "\n",
+    "a word per line": lambda text: "\n".join(text.split()) + "\n",
+    "decomposed": lambda text: unicodedata.normalize("NFD", text),
+    "most of it": lambda text: text[: int(0.8 * len(text))] + "\n" + lines("own", 3),
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_a_copy_in_another_form_is_left_out_and_named(spec, folder, form):
+    text = "".join(f"m{i} caf\xe9 {i * i}\n" for i in range(60))  # no line of twenty characters
+    for i, content in enumerate((text, OTHER_FORMS[form](text))):
+        (folder / f"p{i}" / "short_lines.txt").write_text(content, encoding="utf-8")
+    chosen = build_text(edited(spec, extract="plain", sources=[edited(spec.sources[0], pattern="**/*")]))
+    named = {name for name in (d.document for d in chosen.documents) if "short_lines" in name}
+    assert len(named) == 1
+    [(copy, original)] = chosen.copies.items()
+    assert {copy, original} == {"text/p0/short_lines.txt", "text/p1/short_lines.txt"}
+    assert chosen.left_out == {"copy": 1}
+
+
+def test_one_file_in_eight_folders_is_one_document(spec, folder):
+    for i in range(8):
+        (folder / f"p{i}" / "compat.py").write_text("import os\nimport sys\n" * 4)
+    (folder / "p0" / "again.py").write_text("import os\nimport sys\n" * 4)
+    chosen = build_text(edited(spec, min_bytes_per_document=10))
+    assert (len(chosen.documents), chosen.left_out) == (81, {"copy": 8})
+
+
+def test_every_file_that_is_left_out_is_counted_by_its_reason(spec, folder):
+    own = lines("own")
+    for name, content in {
+        "bom.py": "\ufeff" + own,
+        "old.py": f"print 'two'\n{own}",
+        "short.py": "x = 1\n",
+        "docs.py": '"""Only words."""\n',
+        "copy.py": lines("m0"),
+    }.items():
+        (folder / "p39" / name).write_text(content, encoding="utf-8")
+    chosen = build_text(edited(spec, min_bytes_per_document=100))
+    assert chosen.left_out == {"no Python 3": 1, "short": 1, "no such text": 1, "copy": 1}
+    assert [d.text for d in chosen.documents if d.document.endswith("bom.py")] == [own]
+    assert summary(chosen, PROVENANCE).left_out == chosen.left_out
+    capped = build_text(edited(spec, max_documents_per_group=1, max_bytes=30000)).left_out
+    assert set(capped) >= {"group full", "text full"}
+
+
+def test_a_long_line_is_cut_where_it_must_be(spec, folder):
+    (folder / "p0" / "one.py").write_text("x = '" + "word " * 200 + "'")
+    [cut] = [d for d in build_text(edited(spec, max_bytes_per_document=600)).documents if d.document.endswith("one.py")]
+    assert 590 <= cut.n_bytes <= 601
 
 
 def test_caps_hold(spec):
     size = len(lines("m0", 20))
-    capped = build_text(edited(spec, max_bytes_per_document=size // 2, max_documents_per_group=1, max_bytes=size * 12))
+    limits = {"max_bytes_per_document": size // 2, "max_documents_per_group": 1, "max_bytes": size * 12}
+    capped = build_text(edited(spec, **limits)).documents
     assert all(d.n_bytes <= size // 2 and d.text.endswith("\n") and lines("x", 1)[:6] in d.text for d in capped)
     assert max(Counter(d.group for d in capped).values()) == 1
     assert size * 12 <= sum(d.n_bytes for d in capped) < size * 12.5
 
 
 def test_documents_below_the_minimum_are_left_out(spec, folder, refuses):
-    with refuses("0 train, 0 calibration and 0 test groups"):
+    with refuses("0 train, 0 calibration and 0 test groups; .*80 shorter than `min_bytes_per_document`"):
         build_text(edited(spec, min_bytes_per_document=10**5))
 
 
@@ -305,7 +362,7 @@ def test_a_tests_folder_belongs_to_what_it_tests(folder):
 
 
 def test_two_writes_are_byte_identical_and_read_back(spec, tmp_path, monkeypatch):
-    documents = build_text(spec)
+    documents = build_text(spec).documents
     write_documents(documents, tmp_path / "a.gz")
     monkeypatch.setattr("gzip.time.time", lambda: 1.0)
     write_documents(documents, tmp_path / "b.gz")
@@ -357,8 +414,8 @@ def test_a_flipped_bit_in_the_packed_text_is_refused(tmp_path, refuses):
 
 
 def test_summary_and_manifest_count_what_is_there(spec, tmp_path):
-    documents = build_text(spec)
-    found = summary(documents, PROVENANCE).splits
+    chosen = build_text(spec)
+    documents, found = chosen.documents, summary(chosen, PROVENANCE).splits
     assert sum(found[s].documents for s in SPLITS) == 80
     assert found["test"].bytes == sum(d.n_bytes for d in documents if d.split == "test")
     write_manifest(documents, tmp_path / "m.csv")
@@ -371,7 +428,7 @@ def test_a_gzip_bomb_is_refused_early_and_in_little_memory(tmp_path, refuses):
     """A gigabyte of zeros as a text: no more of it is unpacked than the record promises."""
     documents = [document(text="x" * 1000, group=f"{split}{i}", split=split) for split in SPLITS for i in range(3)]
     record, bomb = tmp_path / "t.json", tmp_path / "t.gz"
-    summary(documents, PROVENANCE).write(record)
+    summary(Chosen(documents), PROVENANCE).write(record)
     with gzip.open(bomb, "wb", compresslevel=1) as handle:
         for _ in range(1024):
             handle.write(bytes(2**20))
@@ -389,5 +446,5 @@ def test_text_of_control_characters_is_within_what_a_record_promises(tmp_path):
         document(text="\x01" * 5000, group=f"{split}{i}" * 50, split=split) for split in SPLITS for i in range(3)
     ]
     write_documents(documents, tmp_path / "t.gz")
-    summary(documents, PROVENANCE).write(tmp_path / "t.json")
+    summary(Chosen(documents), PROVENANCE).write(tmp_path / "t.json")
     assert read_assigned(tmp_path / "t.gz", tmp_path / "t.json") == documents

@@ -30,7 +30,7 @@ from abi.models.module import CONFIG, WEIGHTS, AbiModule, ModuleConfig, save_mod
 from abi.models.saved import UpdatedBackbone, module_of_seed, read_head, read_states
 from abi.models.states import Head, States
 from abi.steps.evaluate_arms import fitted_of_seed, lora_of_seed
-from abi.text.corpus import summary
+from abi.text.corpus import Chosen, summary
 from abi.text.documents import Document, read_assigned, split_of, write_documents
 
 SHAPE, WIDTH, VOCABULARY, SEEDS = ModuleConfig(8, (1, 2), 5, 2), 8, 11, (1, 2)
@@ -146,7 +146,7 @@ def write_text(root):
         digest = hashlib.sha256(text.encode()).hexdigest()
         found.append(Document(f"d{i}", group, "s", "1", digest, "train", len(text), text))
     write_documents(found, root / "text.jsonl.gz")
-    summary(found, PROVENANCE).write(root / "text.json")
+    summary(Chosen(found), PROVENANCE).write(root / "text.json")
 
 
 @pytest.fixture(scope="module")

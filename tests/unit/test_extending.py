@@ -83,7 +83,7 @@ def test_the_text_of_the_page_builds_from_a_folder(study, tmp_path, monkeypatch)
         folder = tmp_path / "notes" / f"topic{i}"
         folder.mkdir(parents=True)
         (folder / "note.md").write_text("".join(f"Line {line} of note {i} says this.\n" for line in range(20)))
-    documents = build_text(BuildText.model_validate(study.text_spec(TEXT)))
+    documents = build_text(BuildText.model_validate(study.text_spec(TEXT))).documents
     assert len(documents) == 150
     assert len({d.group for d in documents if d.split == "test"}) >= 30
 

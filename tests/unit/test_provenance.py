@@ -324,7 +324,15 @@ def test_a_missing_document_and_a_folder_are_one_sentence(tmp_path, refuses):
 def text_record(share):
     block = {"rule": "r", "spec": {}, "code": "c", "inputs": {}, "versions": {}, "threads": 1, "elapsed_s": 0.0}
     block |= {"peak_memory_mb": 1.0, "hardware": {}}
-    return {"splits": {}, "assignment_sha256": "a" * 64, "identifier_share": share, "held_out": {}, "provenance": block}
+    return {
+        "splits": {},
+        "assignment_sha256": "a" * 64,
+        "identifier_share": share,
+        "held_out": {},
+        "left_out": {},
+        "copies": {},
+        "provenance": block,
+    }
 
 
 def test_a_figure_that_is_nan_is_refused():

@@ -3,6 +3,8 @@
 import copy
 import functools
 import json
+import re
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -33,12 +35,14 @@ from abi.judge.tables import fit_tables, validate
 from abi.report.blocks import markdown
 from abi.report.page import page
 from abi.report.words import robustness_words
-from abi.text.corpus import held_out, summary
+from abi.text.corpus import Chosen, held_out, summary
 from abi.text.documents import Document, split_of
 
 # how much of a document train holds
 
-LINE = st.sampled_from(["a" * 19, "a" * 20, "b" * 20, "  " + "b" * 20 + " ", "c" * 30, "d" * 40, "é" * 20, "", "x = 1"])
+LINE = st.sampled_from(
+    ["a b c", "a b c d e f g h i", "  b c d ", "c = d(e)", "> a b c d", "e\u0301 a", "\xe9 a", "", "x"]
+)
 TEXTS = st.lists(st.tuples(st.sampled_from(["train", "calibration", "test"]), st.lists(LINE, max_size=6)), max_size=8)
 
 
@@ -48,15 +52,20 @@ def document(name, split, lines, source="p"):
 
 
 def naive_share(text, train):
-    """The share by a loop over lines and documents, nothing hashed."""
-    long = {line.strip() for line in text.split("\n") if len(line.strip()) >= 20}
-    found = [line for line in long if any(line in [own.strip() for own in other.split("\n")] for other in train)]
-    return len(found) / len(long) if long else 0.0
+    """The share by a loop over documents, nothing hashed: eight words in a row, whatever the layout."""
+
+    def runs(text):
+        lines = [line.lstrip().removeprefix("> ") for line in unicodedata.normalize("NFC", text).split("\n")]
+        words = re.sub(r"([=()])", r" \1 ", "\n".join(lines)).split()
+        return {tuple(words[i : i + 8]) for i in range(max(1, len(words) - 7))} - {()}
+
+    found = [run for run in runs(text) if any(run in runs(other) for other in train)]
+    return len(found) / len(runs(text)) if runs(text) else 0.0
 
 
 @settings(max_examples=200)
 @given(TEXTS)
-def test_the_share_is_that_of_a_loop_over_lines(texts):
+def test_the_share_is_that_of_a_loop_over_words(texts):
     documents = [document(f"d{i}", split, lines) for i, (split, lines) in enumerate(texts)]
     train = [d.text for d in documents if d.split == "train"]
     wanted = {d.document: (d.split, naive_share(d.text, train)) for d in documents if d.split != "train"}
@@ -70,7 +79,7 @@ def grouped(texts=40):
 
 def test_the_record_tells_of_every_held_out_document_and_leaves_assignment_and_splits_as_they_are():
     documents = grouped()
-    found = summary(documents, PROVENANCE)
+    found = summary(Chosen(documents), PROVENANCE)
     assert found.assignment_sha256 == sha256_json(sorted([d.document, d.group, d.split, d.sha256] for d in documents))
     assert set(found.held_out) == {d.document for d in documents if d.split != "train"}
     assert found.splits["test"].documents == sum(d.split == "test" for d in documents)
@@ -98,7 +107,7 @@ def test_two_documents_of_one_name_are_refused(refuses):
 )
 def test_a_record_that_lacks_a_document_or_holds_no_share_is_refused(tmp_path, change, words, refuses):
     path = tmp_path / "t.json"
-    summary(grouped(), PROVENANCE).write(path)
+    summary(Chosen(grouped()), PROVENANCE).write(path)
     content = json.loads(path.read_text())
     change(content["held_out"])
     path.write_text(json.dumps(content | {"seal": seal_of(content)}))

@@ -19,7 +19,7 @@ from abi.models.module import AbiModule, ModuleConfig, save_module
 from abi.models.saved import check_backbone, check_same_text, module_of_seed, read_states
 from abi.models.states import Head
 from abi.steps.evaluate_arms import fitted_of_seed
-from abi.text.corpus import summary
+from abi.text.corpus import Chosen, summary
 from abi.text.documents import Document, assignment_sha256, read_assigned, split_of, write_documents
 
 SHA, HEAD = "a" * 64, Head(torch.zeros(11, 8), 1.0)
@@ -43,7 +43,7 @@ def text(tmp_path):
             digest = hashlib.sha256(words.encode()).hexdigest()
             documents.append(Document(f"{split}{i}", group, "s", "1", digest, split, len(words), words))
     write_documents(documents, tmp_path / "t.jsonl.gz")
-    summary(documents, PROVENANCE).write(tmp_path / "t.json")
+    summary(Chosen(documents), PROVENANCE).write(tmp_path / "t.json")
     return documents
 
 

@@ -98,7 +98,7 @@ class Selection(Typed):
     max_documents_per_group: Positive
     """documents per group"""
     max_copied_share: Fraction
-    """most lines of a document that may stand in other groups"""
+    """most of a document's passages (eight words in a row) that other groups may hold too"""
     min_test_groups: Positive
     """fewer test groups are an error"""
 
