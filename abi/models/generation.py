@@ -64,7 +64,8 @@ def continued(
     # fresh ones, so that another thread's model is left alone.
     model = copy.copy(backbone.model)
     model.generation_config = settings
-    with torch.random.fork_rng(devices=[]):
+    ids, mask = ids.to(backbone.device), mask.to(backbone.device)
+    with torch.random.fork_rng(devices=[ids.device] if ids.is_cuda else []):
         torch.manual_seed(seed)
         return model.generate(
             ids, attention_mask=mask, generation_config=settings, **(_empty_cache(backbone) if cache else {})

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from abi.base.compute import Device, Precision
 from abi.base.errors import ConfigError
 from abi.base.typed import Count, Positive, Typed
 from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
@@ -54,6 +55,28 @@ class JobsSection(Typed):
     """rule -> resources, `default` for the rest"""
 
 
+class RuleCompute(Typed):
+    """Where a rule's jobs compute, and in which precision."""
+
+    device: Device = "cpu"
+    """where jobs compute: cpu, cuda (cuda:1, ...), or auto: a card where there is one; outputs do not depend on it"""
+    precision: Precision = "fp32"
+    """in which frozen backbones run and their states are stored; `auto`: bf16 where the processor has it; all else is
+    in fp32 or fp64"""
+
+
+class ComputeSection(RuleCompute):
+    """Where jobs compute, and in which precision."""
+
+    rules: dict[str, RuleCompute] = {}
+    """rule -> its own, where it differs; a key that is not given is that of the scale"""
+
+    def of(self, rule: str) -> RuleCompute:
+        """Return what holds for a rule."""
+        own = self.rules.get(rule, RuleCompute())
+        return RuleCompute(**(self.given("device", "precision") | own.given()))
+
+
 class Scale(Typed):
     """A file of `config/scales`."""
 
@@ -94,6 +117,8 @@ class Scale(Typed):
     """how evidence is made"""
     jobs: JobsSection
     """how work is cut into jobs"""
+    compute: ComputeSection = ComputeSection()
+    """where jobs compute, and in which precision"""
 
     def split_of(self, text: str) -> Shares:
         """Return the share of a text's groups per split: its own, or the scale's."""
