@@ -1,7 +1,7 @@
 """A second device on a machine that has none: tensors that say they are on a card and refuse what is not.
 
 Their numbers lie on the CPU, so that everything computes what it does there. An operation that meets a tensor of each
-kind fails, as on a real card, and more strictly: indices too must be there.
+kind fails, as on a real card.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,8 @@ from abi.base.typed import Compute
 CARD = torch.device("cuda:0")
 MOVES = {"aten::copy_", "aten::_to_copy"}
 """What may see both devices: it brings numbers from one to the other."""
+INDEXED = {"aten::index", "aten::index_put", "aten::index_put_"}
+"""Where the second argument, the indices, may be on the CPU."""
 
 
 class OnCard(Tensor):
@@ -39,6 +41,10 @@ class OnCard(Tensor):
     def __repr__(self) -> str:  # type: ignore[override]
         return f"OnCard({self.inner!r})"
 
+    def tolist(self) -> Any:
+        """Return its numbers, as a tensor of any device does."""
+        return self.inner.tolist()
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return run(func, args, kwargs or {})
@@ -49,7 +55,9 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     name, given = func._schema.name, [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     here = [leaf for leaf in given if isinstance(leaf, OnCard)]
     if here and name not in MOVES:
-        apart = [leaf for leaf in given if not isinstance(leaf, OnCard) and leaf.dim() > 0]
+        free = tree_leaves(args[1]) if name in INDEXED and isinstance(args[0], OnCard) else []
+        strict = [leaf for leaf in given if all(leaf is not other for other in free)]
+        apart = [leaf for leaf in strict if not isinstance(leaf, OnCard) and leaf.dim() > 0]
         assert not apart, f"{name}: a tensor of shape {tuple(apart[0].shape)} is on the CPU and others are on the card"
     asked = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
     to_card = bool(here) if asked is None else asked != "cpu"
@@ -58,6 +66,8 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if name == "aten::_to_copy" and to_card and here and kwargs.get("dtype") in (None, args[0].dtype):
         return args[0]
     given_numbers = tree_map(_numbers, args), tree_map(_numbers, kwargs)
+    if name == "aten::multinomial" and here:  # a card draws from a generator of its own
+        given_numbers[1]["generator"] = torch.Generator()
     if asked is not None:
         given_numbers[1]["device"] = torch.device("cpu")
     out = func(*given_numbers[0], **given_numbers[1])
@@ -78,6 +88,11 @@ class _Moving(TorchDispatchMode):
     """Lets plain tensors be brought to the card, and made there."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.is_inference_mode_enabled():  # there operations made of others come whole
+            with self:
+                found = func.decompose(*args, **(kwargs or {}))
+            if found is not NotImplemented:
+                return found
         return run(func, args, kwargs or {})
 
 
@@ -85,12 +100,17 @@ class _Moving(TorchDispatchMode):
 def fake_card(monkeypatch: Any) -> Iterator[Compute]:
     """Compute on a fake card until the end of the block."""
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    made = torch.tensor  # which asks the card for memory and no dispatcher
+    monkeypatch.setattr(torch, "tensor", lambda data, *, device=None, **told: made(data, **told).to(device or "cpu"))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**34))
-    overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    # Parameters become others in place, so that what shares one goes on sharing it.
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         there = Compute(device=str(CARD), name="none", precision="fp32", deterministic=True)
         with compute.using(there), _Moving():
             yield there
     finally:
-        torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
