@@ -16,9 +16,9 @@ from abi.arms.rates import tried_rates
 from abi.base import compute
 from abi.models.attach import Domains, attach, generate
 from abi.models.head import Head
+from abi.models.logit_shift import vocabulary_of
 from abi.models.loop import Phase, Schedule
 from abi.models.lora import adapt, lora_shape
-from abi.models.logit_shift import vocabulary_of
 from abi.models.module import AbiModule, ModuleConfig, derive_seed
 from abi.models.portable import Placed, PortableConfig, PortableModule, Vocabulary, placebo_of
 from abi.models.states import Window

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from abi.base import compute
 from abi.base.typed import Compute
+from abi.models import backbone
 
 CARD = torch.device("cuda:0")
 MOVES = {"aten::copy_", "aten::_to_copy"}
@@ -100,11 +101,29 @@ class _Moving(TorchDispatchMode):
 def fake_card(monkeypatch: Any) -> Iterator[Compute]:
     """Compute on a fake card until the end of the block."""
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
-    made = torch.tensor  # which asks the card for memory and no dispatcher
-    monkeypatch.setattr(torch, "tensor", lambda data, *, device=None, **told: made(data, **told).to(device or "cpu"))
+    plain = torch.tensor  # which asks the card for memory, and no dispatcher
+
+    def tensor(data: Any, *, device: Any = None, **told: Any) -> Tensor:
+        if device is None or torch.device(device) != CARD:
+            return plain(data, device=device, **told)
+        return plain(data, **told).to(CARD)
+
+    monkeypatch.setattr(torch, "tensor", tensor)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: None)
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**34))
+    read = backbone.read_backbone
+
+    def read_elsewhere(folder: Any) -> Any:
+        """Read a backbone as transformers does it: on the CPU, by ways of its own."""
+        torch.__future__.set_swap_module_params_on_conversion(False)
+        try:
+            with _disable_current_modes():
+                return read(folder)
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(True)
+
+    monkeypatch.setattr(backbone, "read_backbone", read_elsewhere)
     # Parameters become others in place, so that what shares one goes on sharing it.
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)

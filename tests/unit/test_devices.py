@@ -155,8 +155,14 @@ def test_a_card_that_is_not_there_is_refused(asked, n_cards, monkeypatch, refuse
 
 @pytest.mark.parametrize(
     ("device", "able", "asked", "expected"),
-    [("cpu", False, "auto", "fp32"), ("cpu", True, "auto", "bf16"), ("cpu", False, "bf16", "bf16")]
-    + [("cpu", True, "fp32", "fp32"), ("cuda:0", True, "auto", "bf16"), ("cuda:0", False, "auto", "fp32")],
+    [
+        ("cpu", False, "auto", "fp32"),
+        ("cpu", True, "auto", "bf16"),
+        ("cpu", False, "bf16", "bf16"),
+        ("cpu", True, "fp32", "fp32"),
+        ("cuda:0", True, "auto", "bf16"),
+        ("cuda:0", False, "auto", "fp32"),
+    ],
 )
 def test_bf16_is_chosen_where_the_processor_has_it(device, able, asked, expected, monkeypatch, caplog):
     monkeypatch.setattr(compute, "_has_bf16", lambda: able)
@@ -195,7 +201,7 @@ def test_a_device_reruns_nothing_and_a_precision_what_stores_states():
         jobs = study.of("gpt2_to_gpt2_medium")
         return {
             "states": study.states_spec("gpt2", "python"),
-            "updated": study.updated_states_spec("gpt2_moderate", "held.1", "python", "1-1"),
+            "updated": study.updated_states_spec("t5_large_general", "held.1", "python", "1-1"),
             "rest": [study.module_spec("python", "standard", "source", "1-1"), jobs.calibration_spec("1-1")],
         }
 
