@@ -71,6 +71,12 @@ class ComputeSection(RuleCompute):
     rules: dict[str, RuleCompute] = {}
     """rule -> its own, where it differs; a key that is not given is that of the scale"""
 
+    @property
+    def cards(self) -> list[str]:
+        """The CUDA devices that are asked for by name."""
+        asked = dict.fromkeys([self.device, *(own.device for own in self.rules.values())])
+        return [device for device in asked if device.startswith("cuda")]
+
     def of(self, rule: str) -> RuleCompute:
         """Return what holds for a rule."""
         own = self.rules.get(rule, RuleCompute())

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -72,6 +73,9 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if asked is not None:
         given_numbers[1]["device"] = torch.device("cpu")
     out = func(*given_numbers[0], **given_numbers[1])
+    if torch.Tag.inplace_view in func.tags and isinstance(args[0], OnCard):  # its own shape changes too
+        with no_dispatch():
+            func(*args, **kwargs)
     known = {id(leaf.inner): leaf for leaf in here}  # what is changed in place stays the tensor it was
     known |= {id(leaf): leaf for leaf in given if not isinstance(leaf, OnCard)}
 
