@@ -1,4 +1,7 @@
-"""Commands on the configuration and the checkout: `check`, `plan`, `pin`, `docs`. None imports torch, but for a check of a scale that names a card."""
+"""Commands on the configuration and the checkout: `check`, `plan`, `pin`, `docs`.
+
+None imports torch, but for a check of a scale that names a card.
+"""
 
 import json
 import sys

@@ -64,6 +64,11 @@ class RuleCompute(Typed):
     """in which frozen backbones run and their states are stored; `auto`: bf16 where the processor has it; all else is
     in fp32 or fp64"""
 
+    @property
+    def stored(self) -> dict[str, Precision]:
+        """What stored states depend on; nothing in fp32, as before there was a choice."""
+        return {} if self.precision == "fp32" else {"precision": self.precision}
+
 
 class ComputeSection(RuleCompute):
     """Where jobs compute, and in which precision."""

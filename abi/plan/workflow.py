@@ -190,8 +190,7 @@ class Workflow:
 
     def states_spec(self, backbone: str, text: str, rule: str = "write_states") -> Plain:
         """What the states of a backbone on a text depend on. Args: rule: that writes them."""
-        made, texts, precision = self.base_of(backbone), self.scale.texts[text], self.scale.compute.of(rule).precision
-        told: dict[str, Any] = {} if precision == "fp32" else {"precision": precision}
+        made, texts = self.base_of(backbone), self.scale.texts[text]
         return WriteStates(
             window=made.window,
             taps=made.taps,
@@ -200,7 +199,7 @@ class Workflow:
             min_scored=self.config.protocol.criteria.min_positions,
             split=self.scale.split_of(text),
             salt=self.scale.salt,
-            **told,
+            **self.scale.compute.of(rule).stored,
         ).plain()
 
     def module_spec(self, text: str, shape: str, role: str, batch: str) -> Plain:
