@@ -83,8 +83,9 @@ def ridge_solve(gram: Tensor, moment: Tensor, penalty: float) -> Tensor:
 
     The penalty is relative to the mean diagonal, so that one number suits features of any scale.
     """
-    regular = gram + penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
-    return torch.from_numpy(scipy.linalg.solve(regular.numpy(), moment.numpy(), assume_a="pos")).float()
+    regular = gram + penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
+    solved = scipy.linalg.solve(regular.cpu().numpy(), moment.cpu().numpy(), assume_a="pos")
+    return torch.from_numpy(solved).float().to(gram.device)
 
 
 def conjugated(weights: Mapping[str, Tensor], rotation: Tensor, *, published: bool = False) -> dict[str, Tensor]:

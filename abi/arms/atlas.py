@@ -73,7 +73,7 @@ def charts_of(
         oracle = module_of_seed(inputs[f"{ORACLE}_{text}"], seed, states)
         data = FitData(states, read_head(inputs["head"], states)).at_most(spec.closed_form_rows)
         data = replace(data, teacher=corrections(oracle, data.states))
-        linear = LinearMap(oracle.config.taps, oracle.config.width)
+        linear = LinearMap(oracle.config.taps, oracle.config.width).to(oracle.device)
         linear.standardise(data.states)
         own: dict[tuple[str, int], Corrector] = {(CHART, 0): with_net(shared, shared), (LINEAR, 0): linear}
         own |= {key: with_net(shared, net) for key, net in nets.items()}

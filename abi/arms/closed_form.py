@@ -49,7 +49,7 @@ def ridge(
     for start in range(0, len(data.states), batch):
         part = slice(start, start + batch)
         x = rows(data.states.taps(taps, part)).flatten(0, 1).double()
-        y = data.teacher[part].flatten(0, 1).double()
+        y = data.teacher[part].to(x.device).flatten(0, 1).double()
         gram, moment = x.T @ x + gram, x.T @ y + moment
     return ridge_solve(gram, moment, penalty)
 
@@ -84,10 +84,11 @@ def mean_shift(data: FitData, most_rows: int) -> Tensor:
         final = data.states.final(part)
         logits = data.head.logits(final)
         raw = raw + torch.softmax(logits, -1).sum((0, 1), dtype=torch.float64)
-        if data.shift is None:
-            logits = data.head.logits(final + data.teacher[part])
+        shift = data.shifted(part)
+        if shift is None:
+            logits = data.head.logits(final + data.teacher[part].to(final.device))
         else:
-            logits = logits + data.shift[part].float().unsqueeze(1)
+            logits = logits + shift.unsqueeze(1)
         taught = taught + torch.softmax(logits, -1).sum((0, 1), dtype=torch.float64)
     return (taught.clamp_min(1e-12) / raw.clamp_min(1e-12)).log().float()
 
@@ -100,16 +101,17 @@ def choose_gains(models: Sequence[FittableForm], lesson: FitData, batch: int = L
     No domain text is read.
     """
     assert lesson.shift is not None
-    totals = torch.zeros(len(models), len(GAINS), dtype=torch.float64)
+    device = lesson.states.device
+    totals = torch.zeros(len(models), len(GAINS), dtype=torch.float64, device=device)
     readouts = [Readout(model, lesson.head) for model in models]
     for start in range(0, len(lesson.states), batch):
         part = slice(start, start + batch)
         plain = lesson.head.linear(lesson.states.final(part)).flatten(0, 1)
         logits = lesson.head.capped(plain)
-        taught = torch.softmax(logits + lesson.shift[part].float(), -1)
+        taught = torch.softmax(logits + lesson.shift[part].to(device).float(), -1)
         for i, readout in enumerate(readouts):
             read = readout.read(lesson.states, part)
-            own = readout.linear(torch.zeros(()), None if read is None else read.flatten(0, 1))
+            own = readout.linear(torch.zeros((), device=device), None if read is None else read.flatten(0, 1))
             if lesson.head.soft_cap is None:
                 # KL(lesson || arm) = const - E[gain * own] + log sum exp(logits + gain * own): one pass for all gains
                 own = own if readout.bias is None else own + readout.bias

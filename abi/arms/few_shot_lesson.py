@@ -95,7 +95,7 @@ def teaching(name: str, nets: Nets, seed: int) -> AbiModule:
     assert given is not None
     if name != PERMUTED:
         return given
-    module = AbiModule(given.config)
+    module = AbiModule(given.config).to(given.device)
     module.load_state_dict(given.state_dict())
     permute_domain_net(module, torch.Generator().manual_seed(derive_seed("permutation", seed, 0)))
     return module.requires_grad_(False)

@@ -67,14 +67,14 @@ def make(
     """Return an arm before its fit. Raises: ConfigError: a net, rotation or teacher the recipe needs is not there."""
     head = {"head": data.head.weight}
     if recipe.form == "linear":
-        linear = LinearMap(config.taps, config.width)
+        linear = LinearMap(config.taps, config.width).to(data.states.device)
         linear.standardise(data.states)
         return MadeArm(linear, dict(linear.named_parameters()), head)
     if recipe.form == "bias":
-        bias = LogitBias(len(data.head.weight))
+        bias = LogitBias(len(data.head.weight)).to(data.states.device)
         return MadeArm(bias, dict(bias.named_parameters()), head)
     carried = data.carried.get("other" if recipe.start == "carried-other" else "source")
-    module = _start(recipe, name, config, nets.before, carried, seed)
+    module = _start(recipe, name, config, nets.before, carried, seed).to(data.states.device)
     if recipe.net not in {"none", "start"}:
         _place_net(module, recipe, name, nets, seed, draw)
     parameters: dict[str, Tensor] = dict(module.named_parameters())
@@ -130,7 +130,7 @@ def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: i
     if rotation is None:
         raise ConfigError(f"arms: {name} needs the {recipe.rotation} rotation, which was not fitted")
     if recipe.rotation == "inverse":
-        module.load_state_dict(conjugated(dict(module.state_dict()), rotation, published=True))
+        module.load_state_dict(conjugated(dict(module.state_dict()), rotation.to(module.device), published=True))
     else:
         module.set_rotation(rotation)
 

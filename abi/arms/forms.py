@@ -116,7 +116,7 @@ class StoredStates(Correcting):
         plain = states.final(index)
         if not known or self.finals[key].shape[1:] != plain.shape[1:]:
             raise DataError(f"{self.where}: was not run on these windows of {states.path}; rebuild the arm `lora`")
-        return self.finals[key][rows[windows]] - plain
+        return self.finals[key][rows[windows]].to(plain.device) - plain
 
 
 class Mixture(Correcting):
@@ -190,8 +190,8 @@ class Readout:
 
 @torch.no_grad()
 def corrections(model: AbiModule, states: States, batch: int = 64) -> Tensor:
-    """Return a module's corrections `[N, T, D]` of all windows."""
-    return torch.cat([model.correction(states, slice(i, i + batch)) for i in range(0, len(states), batch)])
+    """Return a module's corrections `[N, T, D]` of all windows, on the CPU."""
+    return torch.cat([model.correction(states, slice(i, i + batch)).cpu() for i in range(0, len(states), batch)])
 
 
 class SimpleArm(Typed):
@@ -230,7 +230,7 @@ def load_entry(manifest: str | Path, entry: FittedEntry, states: States, head: H
         DataError: as `load_fitted`, or what it reads is not stored.
     """
     folder = Path(manifest).with_suffix("") / entry.folder
-    model = load_fitted(folder, states.manifest.base_sha256)
+    model = load_fitted(folder, states.manifest.base_sha256).to(states.device)
     if entry.folder != entry.place or sha256_tensors(model.state_dict()) != entry.sha256:
         raise TamperError(f"{folder}: is not the arm {entry.place} of {manifest}; delete both and rebuild them")
     if isinstance(model, AbiModule):

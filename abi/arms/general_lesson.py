@@ -136,7 +136,7 @@ def shift_of(source: AbiModule, states: States, head: Head, ids: tuple[Tensor, T
     Args: states: one-position windows of the source; ids: shared tokens of target and source; n_tokens: V of the
         target.
     """
-    at_target, at_source = ids
+    at_target, at_source = ids[0], ids[1].to(states.device)
     # Half precision: P x V numbers, each a difference of two log-probabilities of a few nats.
     shift = torch.zeros(len(states), n_tokens, dtype=torch.float16)
     for start in range(0, len(states), PAIRED_ROWS):
@@ -144,7 +144,7 @@ def shift_of(source: AbiModule, states: States, head: Head, ids: tuple[Tensor, T
         final = states.final(part).squeeze(1)
         moved = final + source(states.taps(source.config.taps, part)).squeeze(1)
         ratio = torch.log_softmax(head.logits(moved), -1) - torch.log_softmax(head.logits(final), -1)
-        shift[part.start : part.start + len(final), at_target] = ratio[:, at_source].half()
+        shift[part.start : part.start + len(final), at_target] = ratio[:, at_source].half().cpu()
     return shift
 
 
@@ -157,7 +157,7 @@ def carried_interface(
     `proj_in` is the ridge solution from target features to the source's pre-norm state at paired positions; the norm is
     the source's; `proj_out` is zero. Args: states: paired one-position windows; config: of the target's module.
     """
-    module = AbiModule(config)
+    module = AbiModule(config).to(source.device)
     gram = moment = torch.zeros(())
     for start in range(0, len(target_states), PAIRED_ROWS):
         part = slice(start, start + PAIRED_ROWS)
@@ -179,7 +179,7 @@ def carried_corrections(lesson: FitData, penalty: float) -> Tensor:
     """
     assert lesson.shift is not None
     weight = lesson.head.weight.double() * lesson.head.scale
-    usual, slopes = torch.zeros(len(weight), dtype=torch.float64), torch.zeros(len(weight), dtype=torch.float64)
+    usual, slopes = weight.new_zeros(len(weight)), weight.new_zeros(len(weight))
     for start in range(0, len(lesson.states), PAIRED_ROWS):
         final = lesson.states.final(slice(start, start + PAIRED_ROWS)).squeeze(1)
         logits = lesson.head.logits(final)
@@ -193,5 +193,5 @@ def carried_corrections(lesson: FitData, penalty: float) -> Tensor:
     centred = weight - usual @ weight
     weighted = usual.unsqueeze(1) * centred
     solved = ridge_solve(centred.T @ weighted, weighted.T, penalty)
-    parts = [lesson.shift[i : i + PAIRED_ROWS].float() @ solved.T for i in range(0, len(lesson.shift), PAIRED_ROWS)]
+    parts = [(shift.to(solved.device).float() @ solved.T).cpu() for shift in lesson.shift.split(PAIRED_ROWS)]
     return torch.cat(parts).unsqueeze(1)

@@ -79,7 +79,8 @@ class FitData:
     corrections are its nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is
     chosen. `carried`: the interfaces of the `source` and of its `other` (wrong) domain, carried on this text (a
     share of it keeps those of the whole). `others`: name of another text -> the same on that text. `lessons`: what arms
-    that have a teacher of their own are taught beside the objective.
+    that have a teacher of their own are taught beside the objective. What is kept per position lies on the CPU; what a
+    step reads of it goes to the device.
     """
 
     states: States
@@ -90,6 +91,10 @@ class FitData:
     carried: Mapping[str, AbiModule] = field(default_factory=dict)
     others: Mapping[str, "FitData"] = field(default_factory=dict)
     lessons: Lessons | None = None
+
+    def shifted(self, index: Tensor | slice) -> Tensor | None:
+        """Return the lesson of some windows on the device, `[B, V]` in fp32, where there is one."""
+        return None if self.shift is None else self.shift[index].to(self.states.device).float()
 
     def of_text(self, name: str) -> "FitData":
         """Return the data of another text, these for "". Raises: DataError: there is none of that name."""
@@ -178,14 +183,15 @@ def objectives(
 
     Args: teachers: of every model its own one in `data.lessons`, "" for none; without them no model has one.
     """
-    states, teacher, shift = data.states, data.teacher, data.shift
+    states, teacher = data.states, data.teacher
     if objective.kind == "correction-mse":
         assert teacher is not None
-        return [correction_mse(_correction(model, states, index), teacher[index]) for model in models]
+        wanted = teacher[index].to(states.device)
+        return [correction_mse(_correction(model, states, index), wanted) for model in models]
     final = states.final(index)
     found = [model.correction(states, index) for model in models]
     students = [final if correction is None else final + correction for correction in found]
-    taught = final + teacher[index] if objective.kind == "kd" and teacher is not None else final
+    taught = final + teacher[index].to(states.device) if objective.kind == "kd" and teacher is not None else final
     flat = [(student.flatten(0, 1), model.logit_bias) for student, model in zip(students, models, strict=True)]
     teachers = teachers or [""] * len(models)
     losses: dict[int, Tensor] = {}
@@ -199,7 +205,7 @@ def objectives(
                 data.head,
                 states.targets(index).flatten(),
                 teacher=None if objective.kind == "ce" else taught.flatten(0, 1),
-                teacher_shift=None if shift is None or objective.kind != "matched" else shift[index].float(),
+                teacher_shift=data.shifted(index) if objective.kind == "matched" else None,
                 temperature=objective.temperature,
                 kd_weight=objective.kd_weight,
             )
@@ -220,18 +226,19 @@ def _taught_losses(
     there would teach that the plain backbone is right.
     """
     assert data.lessons is not None
-    rows, targets = data.lessons.row[index].flatten(), data.states.targets(index).flatten()
+    rows, targets, shifts = data.lessons.row[index].flatten(), data.states.targets(index).flatten(), data.lessons.shifts
     final, weight = data.states.final(index).flatten(0, 1), objective.kd_weight
     totals = [torch.zeros(()) for _ in students]
     for part, known in ((torch.nonzero(rows >= 0).flatten(), True), (torch.nonzero(rows < 0).flatten(), False)):
         if not len(part):
             continue
+        at = part.to(final.device)
         values = head_losses(
-            [(states[part], bias) for states, bias in students],
+            [(states[at], bias) for states, bias in students],
             data.head,
-            targets[part],
-            teacher=final[part] if known else None,
-            teacher_shift=data.lessons.shifts[teacher][rows[part]].float() if known else None,
+            targets[at],
+            teacher=final[at] if known else None,
+            teacher_shift=shifts[teacher][rows[part]].to(final.device).float() if known else None,
             temperature=objective.temperature,
             kd_weight=weight,
         )

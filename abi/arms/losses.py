@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from abi.base.compute import rows_at_once
 from abi.models.head import Head
 
 # How much is formed at once: every size is part of a figure's last bits, since sums are taken chunk by chunk.
@@ -75,8 +76,9 @@ class _HeadLoss(torch.autograd.Function):
         bias_grads = [None if bias is None or not learns else torch.zeros_like(bias) for _, bias in students]
         totals = [states.new_zeros(()) for states, _ in students]
         # The gradient is formed here, while a chunk's logits are at hand: kept for `backward`, they would be `[N, V]`.
-        for start in range(0, n, LOSS_ROWS):
-            part = slice(start, min(start + LOSS_ROWS, n))
+        at_once = rows_at_once(LOSS_ROWS, len(head.weight), targets.device)
+        for start in range(0, n, at_once):
+            part = slice(start, min(start + at_once, n))
             taught = None if weight == 0 else _taught(head, teacher[part], shift, part, temperature)
             for i, (states, bias) in enumerate(students):
                 logits = head.logits(states[part])
@@ -138,7 +140,7 @@ def _ce_and_kd(
     One exponential per logit: at temperature 1 or 2 the student's plain exponentials are powers of the tempered ones,
     and KL needs no logarithm but of the two sums. Overwrites the logits.
     """
-    rows = torch.arange(len(targets))
+    rows = torch.arange(len(targets), device=targets.device)
     scaled = logits.sub_(logits.amax(-1, keepdim=True))
     own = scaled[rows, targets]
     if taught is None:

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from abi.arms.forms import ArmForm, Readout
 from abi.arms.losses import EVALUATION_LOGITS, LOG2_E
+from abi.base.compute import rows_at_once
 from abi.base.errors import DataError
 from abi.base.names import AGREEMENT, REFERENCE
 from abi.models.head import Head
@@ -122,7 +123,7 @@ def margins(model: ArmForm | None, states: States, head: Head) -> Tensor:
         logits = readout.logits(plain, scored(readout.read(states, index), states))
         top = torch.softmax(logits, -1).topk(TOP + 1, dim=-1).values
         found.append((top[:, TOP - 1] - top[:, TOP]).median().double())
-    return torch.stack(found)
+    return torch.stack(found).cpu()
 
 
 @torch.inference_mode()
@@ -147,7 +148,7 @@ def evaluate(
         one. agree: without it only `loss_nats` is computed (off-domain text).
     """
     collected: dict[tuple[Named, str], list[Tensor]] = {}
-    chunk = max(1, EVALUATION_LOGITS // len(head.weight))
+    chunk = rows_at_once(max(1, EVALUATION_LOGITS // len(head.weight)), len(head.weight), states.device)
     judges = [reference, *([] if teacher is None else [teacher])] if agree else []
     readouts = {id(model): Readout(model, head) for model in [*arms.values(), *judges]}
     for start in range(0, len(states), windows_per_batch):
@@ -179,7 +180,7 @@ def evaluate(
         for key, parts in found.items():
             collected.setdefault(key, []).append(torch.cat(parts).view(index.stop - start, -1).mean(1))
     for (name, metric), parts in collected.items():
-        yield name, metric, torch.cat(parts)
+        yield name, metric, torch.cat(parts).cpu()
 
 
 # rows

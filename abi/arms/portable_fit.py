@@ -48,7 +48,7 @@ class Positions:
     def at(self, rows: Tensor) -> Read:
         """Return some of them."""
         final, targets = self.states.final(rows), self.states.targets(rows)
-        return Read(final.squeeze(1), targets.squeeze(1), self.contexts[rows])
+        return Read(final.squeeze(1), targets.squeeze(1), self.contexts[rows].to(final.device))
 
     def __len__(self) -> int:
         return len(self.contexts)
@@ -132,10 +132,12 @@ def fit_portable(
         len(lesson.general), max(1, batch // GENERAL), derive_seed("portable", "general", seed), "positions"
     )
 
+    anchor_of = lesson.anchor_of.to(lesson.head.weight.device)
+
     def losses(step: int) -> list[Tensor]:
         own = derive_seed("portable", "vocabulary", seed, step)
         texts = lesson.domain.at(domain[step]), lesson.general.at(general[step])
-        return losses_of(list(modules.values()), lesson, *texts, anchor_of=_drawn(lesson.anchor_of, own))
+        return losses_of(list(modules.values()), lesson, *texts, anchor_of=_drawn(anchor_of, own))
 
     parts = {name: trainable(module, name) for name, module in modules.items()}
     return _in_step(modules, parts, lesson.head, losses, schedule, seed, checkpoint)
@@ -159,6 +161,7 @@ def calibrate_placebos(
     Raises: as `fit_portable`.
     """
     order = BatchOrder(len(general), batch, derive_seed("placebos", seed), "positions")
+    anchor_of = anchor_of.to(head.weight.device)
 
     def losses(step: int) -> list[Tensor]:
         read = general.at(order[step])

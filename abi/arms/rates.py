@@ -64,7 +64,7 @@ def mean_objectives(models: Sequence[FittableForm | StoredStates], data: FitData
     total, batch = torch.zeros(len(models), dtype=torch.float64), max(1, POSITIONS // data.states.manifest.positions)
     for start in range(0, len(data.states), batch):
         part = slice(start, min(start + batch, len(data.states)))
-        total += (part.stop - start) * torch.stack(list(objectives(models, data, objective, part))).double()
+        total += (part.stop - start) * torch.stack(list(objectives(models, data, objective, part))).double().cpu()
     return total / len(data.states)
 
 

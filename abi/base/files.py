@@ -131,7 +131,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Any], metadata: dict[s
 
     with atomic_path(path) as temporary:
         try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+            on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(on_cpu, temporary, metadata=metadata)
         except SafetensorError as error:
             raise unwritable(path, error) from error
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from abi.base import compute
 from abi.base.digest import code_digest
 from abi.base.errors import AbiError, ConfigError, TamperError
 from abi.base.files import ROOT, sha256_json, sha256_once
@@ -99,12 +100,14 @@ class Job(Generic[S]):
         Args: written: the outputs of the job, of which those that are there by now are hashed.
         """
         outputs = files_in(written.values() if isinstance(written, Mapping) else written)
+        told: dict[str, Any] = {"outputs": {path: sha256_once(path) for path in outputs}} if outputs else {}
+        told |= {"compute": compute.current()} if "torch" in sys.modules else {}
         return Provenance(
             rule=self.rule,
             spec=self.given,
             code=self.code,
             inputs=self.input_hashes,
-            **({"outputs": {path: sha256_once(path) for path in outputs}} if outputs else {}),
+            **told,
             versions=versions(),
             threads=self.threads,
             elapsed_s=round(time.perf_counter() - self.started, 3),
@@ -171,8 +174,8 @@ def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
             )
         spec = spec_of(module, dict(snakemake.params.spec), str(snakemake.rule))
         running = Job(str(snakemake.rule), spec, code, [str(p) for p in snakemake.input], snakemake.threads)
-        _limit_threads(snakemake.threads)
-        yield running
+        with _placed(getattr(snakemake.resources, "device", "cpu"), snakemake.threads):
+            yield running
         shutil.rmtree(running.scratch, ignore_errors=True)
         took = time.perf_counter() - running.started, *used()
         log.info("%s finished in %.1f s, %.1f s of CPU, %.0f MB at most", snakemake.rule, *took)
@@ -209,12 +212,22 @@ def share_import_path(root: Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *kept])
 
 
-def _limit_threads(threads: int) -> None:
-    """Pin torch to the rule's threads: one thread and two give different bits."""
-    if "torch" in sys.modules:
-        torch = sys.modules["torch"]
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
+@contextmanager
+def _placed(device: str, threads: int) -> Iterator[None]:
+    """Pin torch to the rule's device and threads: one thread and two give different bits.
+
+    Raises: ConfigError: a card that is not there.
+    """
+    if "torch" not in sys.modules:
+        yield
+        return
+    torch = sys.modules["torch"]
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    with compute.using(compute.decided(device)) as chosen:
+        if chosen.device != "cpu":
+            log.info("on %s, %s", chosen.device, chosen.name)
+        yield
 
 
 def progress(total: int, every_s: float = 5.0) -> Callable[[int, str], None]:

@@ -55,6 +55,19 @@ class Hardware(Typed):
     cpu: str | None = None
 
 
+class Compute(Typed):
+    """Where the tensors of a job lay."""
+
+    device: str
+    """`cpu`, or `cuda:<n>`"""
+    name: str | None = None
+    """of the card"""
+    precision: Literal["fp32", "bf16"]
+    """in which frozen backbones ran; all else is fp32 or fp64"""
+    deterministic: bool
+    """whether the same job gives the same bits again on this device"""
+
+
 class Provenance(Typed):
     """What made a file."""
 
@@ -72,6 +85,8 @@ class Provenance(Typed):
     elapsed_s: float
     peak_memory_mb: float
     hardware: Hardware
+    compute: Compute | None = None
+    """Where tensors lay; a job without any says nothing, as do files of older code."""
 
 
 class Document(Typed):

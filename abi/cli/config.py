@@ -1,4 +1,7 @@
-"""Commands on the configuration and the checkout: `check`, `plan`, `pin`, `docs`. None of them imports torch."""
+"""Commands on the configuration and the checkout: `check`, `plan`, `pin`, `docs`.
+
+None imports torch, but for a check of a scale that names a card.
+"""
 
 import json
 import sys
@@ -8,7 +11,8 @@ from typing import Annotated
 import yaml
 from typer import Argument, Option
 
-from abi.base.errors import DataError
+from abi.base.compute import decided
+from abi.base.errors import ConfigError, DataError
 from abi.base.files import ROOT, write_text
 from abi.cli.options import AsJson, Scale
 from abi.plan import estimate
@@ -34,6 +38,11 @@ def check(
         print(f"pending, for other scales: {', '.join(study.config.pending)}")
     if missing:
         print(f"not pinned yet: {', '.join(missing)} (`abi pin --scale {scale}` needs the network once)")
+    for card in study.scale.compute.cards:
+        try:
+            decided(card)
+        except ConfigError as error:
+            print(f"jobs on this machine will be refused: {error}")
     return 0
 
 

@@ -42,7 +42,8 @@ class _Pass(threading.local):
 class Attached:
     """Modules on a backbone until `detach()`, or until the end of a `with` block.
 
-    Hooks note the inputs of its blocks, and the head reads the corrected state. Portable modules shift the logits.
+    Hooks note the inputs of its blocks, and the head reads the corrected state. Portable modules shift the logits. The
+    modules go to the backbone's device; they compute in their own precision, whatever that of the backbone.
     Args: parts: (module, weight) pairs; the correction `[B, T, D]`, or the shift, is their weighted sum.
     Raises: DataError: something is attached to the backbone already, or it is not admitted.
     """
@@ -53,6 +54,8 @@ class Attached:
                 "inference: a module is attached to this backbone already; detach it first, or use `Domains`"
             )
         self.backbone, self.depth = backbone, backbone.depth
+        for module, _ in parts:
+            module.to(backbone.device)
         self.parts = [(module, weight) for module, weight in parts if isinstance(module, AbiModule)]
         placed = [(module, weight) for module, weight in parts if isinstance(module, PortableModule)]
         wanted = sorted({tap for module, _ in self.parts for tap in module.config.taps if tap != self.depth})
@@ -232,7 +235,7 @@ def generate(
     if temperature:
         drawn |= {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     found: Tensor = continued(backbone, rows, mask, n_tokens, cache=cache, seed=seed, **drawn)
-    return found[:, 1:] if backbone.is_encoder_decoder else found[:, rows.shape[1] :]
+    return (found[:, 1:] if backbone.is_encoder_decoder else found[:, rows.shape[1] :]).to(rows.device)
 
 
 def _check_request(backbone: Backbone, ids: Tensor, n_tokens: int, temperature: float) -> None:

@@ -15,6 +15,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from abi.base import compute
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file, sha256_once, unwritable
 from abi.base.manifests.backbones import BackboneFacts, BackboneManifest, Pretraining
@@ -62,6 +63,27 @@ class Backbone:
     def width(self) -> int:
         """The backbone width D."""
         return int(self.entry.weight.shape[-1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs; tokens are brought there."""
+        found: torch.device = self.embeddings_out.weight.device
+        return found
+
+    def run_in(self, precision: torch.dtype) -> "Backbone":
+        """Return this backbone, its weights in a precision from here on; its head and facts are those of before.
+
+        The frequencies of rotary positions stay as they are: in bf16 far positions fall together.
+        """
+        if precision == self.embeddings_out.weight.dtype:
+            return self
+        self.form, self.facts  # noqa: B018 (measured once, before)
+        kept = {name: buffer for name, buffer in self.model.named_buffers() if name.endswith("inv_freq")}
+        self.model.to(precision)
+        for name, buffer in kept.items():
+            place, _, own = name.rpartition(".")
+            self.model.get_submodule(place).register_buffer(own, buffer, persistent=False)
+        return self
 
     @property
     def decoder(self) -> Any:
@@ -126,7 +148,7 @@ class Backbone:
 
     def _run(self, model: Any, tokens: Tensor, window: Window) -> Any:
         """Return what the model, or its part below the head where the class has one, gives."""
-        tokens = tokens.long()
+        tokens = tokens.to(self.device).long()
         if self.is_encoder_decoder:
             inputs, targets = tokens[:, : window.prefix], tokens[:, window.prefix :]
             decoder = torch.cat([torch.full_like(targets[:, :1], self.start_id), targets[:, :-1]], dim=1)
@@ -288,7 +310,7 @@ def save_backbone(backbone: Backbone, folder: str | Path) -> None:
 
 
 def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
-    """Return the backbone of a folder, which was admitted when its manifest `base` was written, or is now.
+    """Return the backbone of a folder on the device of the job, admitted when its manifest `base` was written, or now.
 
     Raises: TamperError: it, or one of its files, is not that of the manifest; DataError: as `load_backbone`.
     """
@@ -301,6 +323,7 @@ def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
     backbone = read_backbone(folder)
     check_identity(backbone, base, folder)
     admit(backbone, base.facts if base.identity_sha256 is not None else None)
+    backbone.model.to(compute.device())
     return backbone
 
 
@@ -347,6 +370,6 @@ def describe_backbone(
 
 @torch.no_grad()
 def final_states(backbone: Backbone, tokens: Tensor, window: Window, batch: int = 32) -> Tensor:
-    """Return final states `[N, T, D]` of windows, run in the batches of `states.write_states`."""
-    parts = [backbone.hidden_states(tokens[i : i + batch], window)[-1] for i in range(0, len(tokens), batch)]
+    """Return final states `[N, T, D]` of windows on the CPU, run in the batches of `states.write_states`."""
+    parts = [backbone.hidden_states(tokens[i : i + batch], window)[-1].cpu() for i in range(0, len(tokens), batch)]
     return torch.cat(parts)

@@ -54,6 +54,18 @@ def fresh_settings(backbone: "Backbone", **given: Any) -> transformers.Generatio
     return transformers.GenerationConfig(**found, **given)
 
 
+class _DrawnOnCpu(transformers.LogitsProcessor):
+    """Leaves of every row the one token that is drawn on the CPU: a card draws other numbers from the same seed."""
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return scores `[B, V]`: 0 for the drawn token, -inf for all others."""
+        drawn = torch.multinomial(torch.softmax(scores.float().cpu() / self.temperature, -1), num_samples=1)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn.to(scores.device), 0.0)
+
+
 @torch.no_grad()
 def continued(
     backbone: "Backbone", ids: Tensor, mask: Tensor, n_tokens: int, *, cache: bool, seed: int = 0, **given: Any
@@ -64,11 +76,13 @@ def continued(
     # fresh ones, so that another thread's model is left alone.
     model = copy.copy(backbone.model)
     model.generation_config = settings
-    with torch.random.fork_rng(devices=[]):
+    ids, mask = ids.to(backbone.device), mask.to(backbone.device)
+    more = _empty_cache(backbone) if cache else {}
+    if ids.is_cuda and settings.do_sample:
+        more["logits_processor"] = [_DrawnOnCpu(settings.temperature)]
+    with torch.random.fork_rng(devices=[ids.device] if ids.is_cuda else []):
         torch.manual_seed(seed)
-        return model.generate(
-            ids, attention_mask=mask, generation_config=settings, **(_empty_cache(backbone) if cache else {})
-        )
+        return model.generate(ids, attention_mask=mask, generation_config=settings, **more)
 
 
 def _empty_cache(backbone: "Backbone") -> dict[str, Any]:

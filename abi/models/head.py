@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class Head:
         if self.soft_cap is not None:  # a tensor: safetensors writes several keys of a header in any order
             tensors["soft_cap"] = torch.tensor(self.soft_cap, dtype=torch.float64)
         write_tensors(path, tensors, {"scale": repr(self.scale)})
+
+    def to(self, device: torch.device) -> "Head":
+        """Return the head on a device."""
+        return replace(self, weight=self.weight.to(device), bias=None if self.bias is None else self.bias.to(device))
 
     def linear(self, states: Tensor) -> Tensor:
         """Return the logits `[..., V]` of final states `[..., D]` before the cap: what is linear in the state."""

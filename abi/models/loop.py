@@ -257,7 +257,7 @@ def _resume(
                 with torch.no_grad():
                     tensor.copy_(kept[f"{i}|{name}|value"])
                 keys = [key for key in kept if key.startswith(f"{i}|{name}|") and key != f"{i}|{name}|value"]
-                optimizer.state[tensor] = {key.rpartition("|")[2]: kept[key] for key in keys}
+                optimizer.state[tensor] = {key.rpartition("|")[2]: kept[key].to(tensor.device) for key in keys}
         history = [kept[f"{i}|losses"].tolist() for i in range(len(members))]
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise DataError(f"{path}: is not a usable checkpoint ({error}); delete it to start afresh") from None

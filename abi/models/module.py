@@ -105,6 +105,11 @@ class AbiModule(nn.Module):
         self._rotated = False
         self.register_load_state_dict_post_hook(lambda module, _: module.set_rotation(module.rotation))
 
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return self.proj_in.weight.device
+
     def features(self, taps: Tensor) -> Tensor:
         """Return what `proj_in` reads, `[B, T, K * D]`: the taps, each under its norm if there are tap norms."""
         if self.config.tap_norms:
@@ -134,7 +139,8 @@ class AbiModule(nn.Module):
 
     def set_rotation(self, rotation: Tensor) -> None:
         """Fix R `[A, A]` (target to source coordinates). Raises: DataError: it is no orthogonal matrix of that size."""
-        identity = torch.eye(self.config.d_abi)
+        rotation = rotation.to(self.device)
+        identity = torch.eye(self.config.d_abi, device=self.device)
         if rotation.shape != identity.shape or not torch.allclose(rotation @ rotation.T, identity, atol=1e-4):
             raise DataError(
                 f"module: a rotation of shape {tuple(rotation.shape)} is not an orthogonal matrix "
@@ -197,7 +203,7 @@ def set_domain_net(module: AbiModule, source: AbiModule) -> None:
 def with_net(module: AbiModule, net: AbiModule | None) -> AbiModule:
     """Return a copy of a module's interface with another module's domain net, or with none; both stay as they are."""
     config = module.config if net is not None else without_domain_net(module.config)
-    made = AbiModule(config)
+    made = AbiModule(config).to(module.device)
     with torch.no_grad():
         for name, parameter in module.interface_parameters().items():
             made.interface_parameters()[name].copy_(parameter)
@@ -213,7 +219,7 @@ def permute_domain_net(module: nn.Module, generator: torch.Generator) -> None:
     with torch.no_grad():
         for parameter in module.domain.parameters():
             for dim in range(parameter.dim()):
-                order = torch.randperm(parameter.shape[dim], generator=generator)
+                order = torch.randperm(parameter.shape[dim], generator=generator).to(parameter.device)
                 parameter.copy_(parameter.index_select(dim, order))
 
 

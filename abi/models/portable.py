@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from abi.base import compute
 from abi.base.errors import DataError, TamperError
 from abi.base.files import read_tensors, write_text
 from abi.base.manifests.portable import PortableFacts, PortableManifest, PortableShape, PortablesManifest
@@ -67,7 +68,7 @@ class Vocabulary:
 
         Tokens that spell nothing, such as padding, are passed over.
         """
-        tokens = tokens.long()
+        tokens = tokens.cpu().long()
         lengths = self.lengths[tokens]
         ends = lengths.cumsum(1)
         at = torch.arange(self.bytes.shape[1])
@@ -125,8 +126,14 @@ class PortableModule(nn.Module):
             self.domain = DomainNet(config.d_abi, config.expansion) if config.domain_net else None
         self.domain_alpha = nn.Parameter(torch.tensor(1.0))
 
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return self.bytes.weight.device
+
     def abi_state(self, contexts: Tensor) -> Tensor:
-        """Return `z` `[..., A]` of contexts `[..., K]`."""
+        """Return `z` `[..., A]` of contexts `[..., K]`, wherever they are."""
+        contexts = contexts.to(self.device)
         h: Tensor = self.abi_ln(self.context_in(self.bytes(contexts.long()).flatten(-2)))
         return h if self.domain is None else h + self.domain_alpha * self.domain(h)
 
@@ -146,7 +153,7 @@ def placebo_of(module: PortableModule, kind: str, seed: int) -> PortableModule:
     other.load_state_dict(state)
     if kind == PERMUTED:
         permute_domain_net(other, torch.Generator().manual_seed(seed))
-    return other.requires_grad_(False)
+    return other.requires_grad_(False).to(module.device)
 
 
 class Placed:
@@ -162,7 +169,7 @@ class Placed:
         self.module, self.vocabulary = module, vocabulary
         self.anchor_of = vocabulary.longest(module.config.anchors)
         written = torch.nn.functional.pad(module.proj_out.weight.detach(), (0, 0, 0, 1))
-        self.writer = written.index_select(0, self.anchor_of) / scale
+        self.writer = written.index_select(0, self.anchor_of.to(module.device)) / scale
 
     @property
     def shared(self) -> int:
@@ -229,5 +236,5 @@ def portable_of_seed(manifests: Sequence[str], seed: int, arm: str) -> PortableM
                 module, about = read_portable(Path(path).with_suffix("") / entry.folder)
                 if about.sha256 != entry.sha256:
                     raise TamperError(f"{path}: {arm} of seed {seed} is not the one recorded; rebuild it")
-                return module
+                return module.to(compute.device())
     raise DataError(f"portable modules: none of {list(manifests)} holds {arm} of seed {seed}; ask Snakemake for them")

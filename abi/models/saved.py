@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from abi.base import compute
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_once, sha256_tensors
 from abi.base.job import InputFiles
@@ -33,7 +34,7 @@ def read_states(manifest: str | Path, split: str) -> States:
         real = split_of(group, shares, about.salt)
         if real != split:
             raise DataError(f"{path}: document {document!r} is a {real} document, not {split}; rebuild text and states")
-    return States(path.with_suffix(".safetensors"), about, about.tensors_sha256)
+    return States(path.with_suffix(".safetensors"), about, about.tensors_sha256, compute.device())
 
 
 def check_backbone(states: States, base_sha256: str, what: str) -> None:
@@ -57,7 +58,7 @@ def read_head(path: str | Path, states: States) -> Head:
         raise DataError(
             f"{path}: is not the head of the backbone whose states are in {states.path}; rebuild the states"
         )
-    head = Head.read(path)
+    head = Head.read(path).to(states.device)
     states.check_vocabulary(head)
     return head
 
@@ -97,7 +98,7 @@ def module_of_seed(
                 )
         if states is not None:
             states.check_taps(module.config.taps, module.config.width, str(folder))
-        return module.requires_grad_(False)
+        return module.requires_grad_(False).to(compute.device())
     raise DataError(f"modules: none of {list(manifests)} holds seed {seed}; ask Snakemake for them")
 
 

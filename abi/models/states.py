@@ -178,15 +178,25 @@ def _check_head(backbone: Any, tokens: Tensor, window: Window, final: Tensor, he
         )
 
 
-class States:
-    """The stored states of one window set, memory-mapped: only what is read comes into memory.
+CPU = torch.device("cpu")
 
-    Args: sha256: of the file, as the manifest says; not compared if None.
+
+class States:
+    """The stored states of one window set, memory-mapped: only what is read comes into memory, and to the device.
+
+    Args: sha256: of the file, as the manifest says; not compared if None. device: where states and targets that are
+        read go; indices, tokens and what concerns characters stay on the CPU.
     Raises: TamperError: it is another file; DataError: damaged, not what the manifest says, or out of range.
     """
 
-    def __init__(self, path: str | Path, manifest: StatesManifest, sha256: str | None = None) -> None:
-        self.path, self.manifest = Path(path), manifest
+    def __init__(
+        self,
+        path: str | Path,
+        manifest: StatesManifest,
+        sha256: str | None = None,
+        device: torch.device = CPU,
+    ) -> None:
+        self.path, self.manifest, self.device = Path(path), manifest, device
         self._tensors, _ = read_tensors(path, sha256)
         expected = (manifest.n_windows, manifest.positions, manifest.width)
         if not self._as_promised(expected):
@@ -280,7 +290,7 @@ class States:
     def _derived(self, windows: Tensor, tensors: dict[str, Tensor], **facts: Any) -> "States":
         """Return a store of other windows of the same pass. Args: facts: what its manifest says otherwise."""
         other = object.__new__(States)
-        other.path, other.windows, other._tensors = self.path, windows, tensors
+        other.path, other.device, other.windows, other._tensors = self.path, self.device, windows, tensors
         other.manifest = self.manifest.model_copy(update={"n_windows": len(windows), **facts})
         return other
 
@@ -292,11 +302,14 @@ class States:
                 f"{self.path}: tap {missing[0]} is not stored (stored: {self.manifest.taps}); "
                 "add it to the backbone's `taps`"
             )
-        return torch.stack([self._tensors[f"tap.{tap}"][index].float() for tap in taps], dim=2)
+        return torch.stack([self._read(f"tap.{tap}", index).float() for tap in taps], dim=2)
+
+    def _read(self, name: str, index: Tensor | slice) -> Tensor:
+        return self._tensors[name][index].to(self.device)
 
     def final(self, index: Tensor | slice) -> Tensor:
         """Return final states `[B, T, D]` of some windows."""
-        return self._tensors[f"tap.{self.final_tap}"][index].float()
+        return self._read(f"tap.{self.final_tap}", index).float()
 
     def tokens(self, index: Tensor | slice) -> Tensor:
         """Return token ids `[B, length]` of some windows, what a backbone reads."""
@@ -304,7 +317,7 @@ class States:
 
     def targets(self, index: Tensor | slice) -> Tensor:
         """Return target ids `[B, T]`."""
-        return self._tensors["targets"][index].long()
+        return self._read("targets", index).long()
 
     @property
     def target_bytes(self) -> Tensor:

@@ -105,7 +105,7 @@ def abi_states(module: AbiModule, hidden: Sequence[Tensor]) -> Tensor:
 def language_loss(backbone: Backbone, final: Tensor, tokens: Tensor, window: Window) -> Tensor:
     """Return the mean CE in nats of final states `[B, T, D]` through the backbone's own head, which may train."""
     logits = backbone.head_logits(final)
-    return cross_entropy(logits.flatten(0, 1), targets(tokens, window).flatten().long())
+    return cross_entropy(logits.flatten(0, 1), targets(tokens, window).flatten().to(logits.device).long())
 
 
 def trainable(backbone: Backbone, trains: str) -> dict[str, Tensor]:

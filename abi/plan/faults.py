@@ -17,6 +17,9 @@ from abi.plan.specs.judge import ArmsClaim
 from abi.plan.specs.models import BackboneSection
 from abi.plan.specs.shared import Shares
 
+STORING = ("write_states", "write_updated_states", "write_lesson_text")
+"""The rules that run frozen backbones and store their states."""
+
 
 def closest(name: str, valid: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest valid name, or nothing."""
@@ -91,6 +94,11 @@ def check_scale(faults: Faults, where: str) -> None:
         faults.tell(f"{where}: jobs: resources needs `default`; add it")
     for rule in scale.jobs.resources:
         faults.known(rule, ["default", *sorted(rule_names())], f"{where}: jobs.resources", "rule of the workflow")
+    for rule, own in scale.compute.rules.items():
+        at = f"{where}: compute.rules"
+        faults.known(rule, sorted(rules_on_devices()), at, "rule that computes on a device")
+        if own.given("precision") and rule not in STORING:
+            faults.tell(f"{at}.{rule}.precision: no backbone's states are stored there; take it out")
     seeds = scale.evaluation.rng_seeds
     if min(seeds, default=-1) < 0 or len(set(seeds)) < len(seeds) or len(seeds) * scale.evaluation.n_chunks < 2:
         at = f"{where}: evaluation.rng_seeds"
@@ -163,5 +171,15 @@ def _check_fit(fit: FitSection, where: str, faults: Faults) -> None:
 @functools.cache
 def rule_names() -> frozenset[str]:
     """Return the names of the workflow's rules."""
+    return _named_in_rules(r"^rule (\w+):")
+
+
+@functools.cache
+def rules_on_devices() -> frozenset[str]:
+    """Return the rules whose jobs may ask for a GPU."""
+    return _named_in_rules(r'resources_of\("(\w+)", .*"gpu"\)')
+
+
+def _named_in_rules(pattern: str) -> frozenset[str]:
     files = [ROOT / "workflow" / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
-    return frozenset(name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE))
+    return frozenset(name for file in files for name in re.findall(pattern, file.read_text(), re.MULTILINE))

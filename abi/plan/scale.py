@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from abi.base.compute import Device, Precision
 from abi.base.errors import ConfigError
 from abi.base.typed import Count, Positive, Typed
 from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
@@ -55,6 +56,39 @@ class JobsSection(Typed):
     """rule -> resources, `default` for the rest"""
 
 
+class RuleCompute(Typed):
+    """Where a rule's jobs compute, and in which precision."""
+
+    device: Device = "cpu"
+    """where jobs compute: cpu, cuda (cuda:1, ...), or auto: a card where there is one; outputs do not depend on it"""
+    precision: Precision = "fp32"
+    """in which frozen backbones run and their states are stored; `auto`: bf16 where the processor has it; all else is
+    in fp32 or fp64"""
+
+    @property
+    def stored(self) -> dict[str, Precision]:
+        """What stored states depend on; nothing in fp32, as before there was a choice."""
+        return {} if self.precision == "fp32" else {"precision": self.precision}
+
+
+class ComputeSection(RuleCompute):
+    """Where jobs compute, and in which precision."""
+
+    rules: dict[str, RuleCompute] = {}
+    """rule -> its own, where it differs; a key that is not given is that of the scale"""
+
+    @property
+    def cards(self) -> list[str]:
+        """The CUDA devices that are asked for by name."""
+        asked = dict.fromkeys([self.device, *(own.device for own in self.rules.values())])
+        return [device for device in asked if device.startswith("cuda")]
+
+    def of(self, rule: str) -> RuleCompute:
+        """Return what holds for a rule."""
+        own = self.rules.get(rule, RuleCompute())
+        return RuleCompute(**(self.given("device", "precision") | own.given()))
+
+
 class Scale(Typed):
     """A file of `config/scales`."""
 
@@ -99,6 +133,8 @@ class Scale(Typed):
     """how evidence is made"""
     jobs: JobsSection
     """how work is cut into jobs"""
+    compute: ComputeSection = ComputeSection()
+    """where jobs compute, and in which precision"""
 
     def runs(self, claim_id: str, scales: Collection[str] | None) -> bool:
         """Return whether this scale runs a claim. Args: scales: those that the claim names, None for every scale."""

@@ -189,8 +189,8 @@ class Workflow:
         """Return the manifest of the states of a backbone on one split of a text."""
         return f"{self.results}/states/{backbone}/{text}.{split}.json"
 
-    def states_spec(self, backbone: str, text: str) -> Plain:
-        """What the states of a backbone on a text depend on."""
+    def states_spec(self, backbone: str, text: str, rule: str = "write_states") -> Plain:
+        """What the states of a backbone on a text depend on. Args: rule: that writes them."""
         made, texts = self.base_of(backbone), self.scale.texts[text]
         return WriteStates(
             window=made.window,
@@ -200,6 +200,7 @@ class Workflow:
             min_scored=self.config.protocol.criteria.min_positions,
             split=self.scale.split_of(text),
             salt=self.scale.salt,
+            **self.scale.compute.of(rule).stored,
         ).plain()
 
     def module_spec(self, text: str, shape: str, role: str, batch: str) -> Plain:
@@ -259,7 +260,7 @@ class Workflow:
 
     def updated_states_spec(self, update: str, stage: str, text: str, batch: str) -> Plain:
         """What the states of updated backbones depend on; train states are stored where an oracle is trained."""
-        own = self.states_spec(self.scale.updates[update].backbone, text)
+        own = self.states_spec(self.scale.updates[update].backbone, text, "write_updated_states")
         splits = ["train", "test"] if stage.startswith("held.") else ["test"]
         return WriteUpdatedStates.model_validate(own | {"splits": splits, "seeds": seeds_of(batch)}).plain()
 

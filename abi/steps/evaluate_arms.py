@@ -68,7 +68,9 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
             arms |= fitted_of_seed(inputs["calibration"], seed, domain, head)
         if regime.name == "oracle-kd":
             # the interface of a seed before any fit, without a net: what the original's E4 starts from
-            arms[Key(UNFITTED, UNTRAINED)] = redrawn(without_domain_net(oracle.config), seed).requires_grad_(False)
+            arms[Key(UNFITTED, UNTRAINED)] = (
+                redrawn(without_domain_net(oracle.config), seed).requires_grad_(False).to(oracle.device)
+            )
         if seed not in spec.closed_only and "lora" in inputs.keys():
             arms |= lora_of_seed(inputs["lora"], seed, scopes)
         teacher = None if regime.taught_by is None else trained[regime.taught_by]

@@ -68,7 +68,7 @@ def token_losses(backbone: Backbone, prompt: Tensor, made: Tensor) -> Tensor:
     """
     ids, length = torch.cat([prompt, made]).unsqueeze(0), len(prompt) + len(made)
     logits = backbone.logits(ids, Window(length, len(prompt), 0))[0, -len(made) :]
-    return cross_entropy(logits.float(), made.long(), reduction="none")
+    return cross_entropy(logits.float(), made.to(logits.device).long(), reduction="none").cpu()
 
 
 def mean_ratio(samples: list[Sample], arm: Arm) -> float:

@@ -219,7 +219,11 @@ def train_adapter(
     def loss(step: int) -> Tensor:
         index = order[step]
         student = adapted.backbone.hidden_states(states.tokens(index), window)[-1]
-        taught = states.final(index) + teacher[index] if objective.kind == "kd" and teacher is not None else None
+        taught = (
+            states.final(index) + teacher[index].to(states.device)
+            if objective.kind == "kd" and teacher is not None
+            else None
+        )
         return head_loss(
             student.flatten(0, 1),
             head,

@@ -26,6 +26,7 @@ def train_native(spec: Spec, data: FitData, seed: int, folder: Path, scratch: Pa
     states, training = data.states, spec.module.training
     schedule = Schedule.given(training.phases, training.weight_decay)
     module = AbiModule(shape(spec.module, states), seed=derive_seed("module", spec.role, spec.name, seed))
+    module.to(states.device)
     [trained] = fit_gradients(
         [module],
         [Member(f"{spec.role} seed {seed}", dict(module.named_parameters()), schedule, {"head": data.head.weight})],

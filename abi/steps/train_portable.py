@@ -37,7 +37,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     folder, entries = Path(outputs["folder"]), []
     for seed in spec.seeds:
         own = derive_seed("portable", seed)
-        modules = {name: PortableModule(config, own) for name, config in configs.items()}
+        modules = {name: PortableModule(config, own).to(domain.device) for name, config in configs.items()}
         checkpoint = job.scratch / f"{seed}.safetensors"
         trained = fit_portable(modules, lesson, schedule, batch=shape.batch, seed=seed, checkpoint=checkpoint)
         for name, module in modules.items():

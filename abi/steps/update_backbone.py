@@ -74,6 +74,7 @@ def updated(
     figures |= {"general_loss_before": before, "general_loss_after": general_loss(backbone, held_out, window)}
     if not all(math.isfinite(value) for value in figures.values()):
         raise DataError(f"{name}: a figure of the update is not finite; lower its rate")
+    backbone.model.cpu()  # where every backbone is written and its facts are measured
     return backbone, UpdateFigures(**figures)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from abi.base import compute
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.backbones import BackboneManifest
@@ -47,14 +48,16 @@ def write_splits(
         beside it.
     Raises: TamperError: model or head are not those of the manifest; DataError: its tokenizer loses text.
     """
-    backbone = load_checked(model, base)
-    head, window = Head.read(head_path, base.head_sha256), Window.of(spec.window)
+    precision = compute.use_precision(spec.precision)
+    backbone = load_checked(model, base).run_in(precision)
+    head, window = Head.read(head_path, base.head_sha256).to(backbone.device), Window.of(spec.window)
+    told = {"compute": compute.current()}
     for split, manifest in manifests.items():
         windows = windows_of(backbone, documents, split, spec)
         used = set(windows.names)
         lost = require_lossless(backbone, [d.text for d in documents if d.split == split and d.document in used])
         tensors = manifest.with_suffix(".safetensors")
-        stored = write_states(backbone, windows, window, spec.taps, head, tensors)
+        stored = write_states(backbone, windows, window, spec.taps, head, tensors, dtype=precision)
         digest = sha256_file(tensors)
         StatesManifest(
             split=split,
@@ -65,7 +68,7 @@ def write_splits(
             corpus_sha256=assignment_sha256(documents),
             shares=Shares(**dict(spec.split)),
             salt=spec.salt,
-            provenance=provenance.model_copy(update={"outputs": {str(tensors): digest}}),
+            provenance=provenance.model_copy(update=told | {"outputs": {str(tensors): digest}}),
         ).write(manifest)
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import tempfile
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -389,13 +390,13 @@ def test_the_json_hash_does_not_depend_on_key_order(value):
 
 @pytest.fixture
 def snakemake(tmp_path, monkeypatch):
-    """A job of the mini kind: in a folder of its own, without log handlers and thread limits."""
+    """A job of the mini kind: in a folder of its own, without log handlers, a device and thread limits."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(job_module, "_start_log", lambda *_: None)
-    monkeypatch.setattr(job_module, "_limit_threads", lambda *_: None)
+    monkeypatch.setattr(job_module, "_placed", lambda *_: nullcontext())
     monkeypatch.setattr(job_module, "code_of", lambda *_: "digest")
     params = SimpleNamespace(code="digest", spec={"seed": 1})
-    return SimpleNamespace(log=[], rule="fit", params=params, input=[], threads=1)
+    return SimpleNamespace(log=[], rule="fit", params=params, input=[], threads=1, resources=SimpleNamespace())
 
 
 def run(snakemake, body=lambda running: None):

@@ -83,10 +83,14 @@ def resource(rule, key):
 
 def resources_of(rule, *keys):
     """Return several of them by name; of memory and time as much again at every further attempt."""
-    return {
+    found = {
         key: per_attempt(resource(rule, key)) if key in GROWING else resource(rule, key)
         for key in keys
     }
+    if "gpu" in keys:
+        # A resource, since a job does not run again where one changes: figures of two devices are equivalent.
+        found["device"] = WORKFLOW.scale.compute.of(rule).device
+    return found
 
 
 def per_attempt(amount):

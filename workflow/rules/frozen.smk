@@ -42,7 +42,7 @@ rule build_backbone:
         "../../envs/abi.yaml"
     threads: resource("build_backbone", "threads")
     resources:
-        **resources_of("build_backbone", "mem_mb", "runtime", "gpu"),
+        **resources_of("build_backbone", "mem_mb", "runtime"),
     params:
         spec=lambda w: WORKFLOW.backbone_spec(w.backbone),
         code=code("build_backbone"),

@@ -125,7 +125,8 @@ class OfTransfer(OfFitted):
     def written_spec(self, batch: str) -> Plain:
         """What the text that a batch of source modules writes, and the states on it, depend on."""
         written, study = self.fit.written, self.study
-        states = {role: study.states_spec(name, study.general) for role, name in self.claim.roles.items()}
+        rule = "write_lesson_text"
+        states = {role: study.states_spec(name, study.general, rule) for role, name in self.claim.roles.items()}
         about = (written.given() if written else {}) | {"seeds": seeds_of(batch)} | states
         return WriteLessonText.model_validate(about).plain()
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from abi.base.compute import Precision
 from abi.base.typed import Count, Positive, Split, Typed
 from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Rate, Revision, Seeds, Shares, Warmup, WeightDecay, Window
 
@@ -93,6 +94,7 @@ class WriteStates(Typed):
     min_scored: Positive
     split: Shares
     salt: str
+    precision: Precision = "fp32"
 
 
 class Shape(Typed):
