@@ -103,13 +103,6 @@ def check_scale(faults: Faults, where: str) -> None:
     if min(seeds, default=-1) < 0 or len(set(seeds)) < len(seeds) or len(seeds) * scale.evaluation.n_chunks < 2:
         at = f"{where}: evaluation.rng_seeds"
         faults.tell(f"{at}: {seeds} are not two or more draws of different seeds from 0; correct them")
-    for name, places in scale.sources.items():
-        for number, place in enumerate(places):
-            try:
-                re.compile(getattr(place, "heading", None) or "")
-            except re.error as error:
-                at = f"{where}: sources.{name}.{number}.heading"
-                faults.tell(f"{at}: is no regular expression ({error}); correct it")
     _check_shares(scale.split, f"{where}: split", faults)
     for name, text in scale.texts.items():
         if text.split is not None:

@@ -46,7 +46,7 @@ def find_files(source: Source) -> list[RawFile]:
     files = FINDERS[source.kind](source)
     if not files:
         raise DataError(
-            f"corpus source {source.plain()}: holds no file of that pattern; check the path and the pattern"
+            f"corpus source {source.plain()}: gives no file; check its path, its pattern and what a file must contain"
         )
     return sorted(files, key=lambda file: (file.key, file.name))
 
@@ -71,9 +71,12 @@ def _package_files(source: Package) -> list[RawFile]:
     for entry in distribution.files or []:
         if entry.hash is None or not entry.match(source.pattern.removeprefix("**/")) or ".." in entry.parts:
             continue
+        path = Path(str(distribution.locate_file(entry)))
+        if source.containing is not None and not re.search(source.containing, read_text(path)):
+            continue
         key = base64.urlsafe_b64decode(entry.hash.value + "=").hex()
-        group = _folder_group(name, entry.parent.as_posix())
-        found.append(RawFile(entry.as_posix(), group, name, wanted, key, Path(str(distribution.locate_file(entry)))))
+        group = _folder_group(name, (entry.parent if source.group_by == "folder" else entry).as_posix())
+        found.append(RawFile(entry.as_posix(), group, name, wanted, key, path))
     return found
 
 

@@ -236,6 +236,10 @@ SCALE_FAULTS = {
         lambda s: s["sources"].update(a=[{"kind": "hub", "id": "a", "revision": "0" * 40, "heading": "("}]),
         "is no regular expression",
     ),
+    "containing": (
+        lambda s: s["sources"]["wheels"][0].update(containing="("),
+        "sources.wheels.0.containing: is no regular expression (missing ), unterminated subpattern at position 0)",
+    ),
     "window beyond the model": (
         lambda s: s["backbones"]["gpt2_medium"]["window"].update(length=1000),
         "1000 tokens are more than the 256 positions",

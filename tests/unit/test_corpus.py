@@ -329,7 +329,7 @@ def test_what_is_no_utf8_text_is_refused_by_name(spec, folder, content, refuses)
 def test_a_missing_folder_and_an_empty_pattern_are_refused(folder, refuses):
     with refuses("is not a folder; correct `path`"):
         find_files(source_of({"kind": "folder", "path": str(folder / "none")}))
-    with refuses("holds no file of that pattern"):
+    with refuses("gives no file; check its path"):
         find_files(source_of({"kind": "folder", "path": str(folder), "pattern": "*.md"}))
 
 

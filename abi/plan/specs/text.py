@@ -1,5 +1,6 @@
 """What a text depends on."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -14,7 +15,16 @@ def _inside(pattern: str) -> str:
     return pattern
 
 
+def _compiles(expression: str) -> str:
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise ValueError(f"is no regular expression ({error}); correct it") from None
+    return expression
+
+
 Glob = Annotated[str, AfterValidator(_inside), Field(description="glob of files")]
+Expression = Annotated[str, AfterValidator(_compiles)]
 
 
 class Package(Typed):
@@ -26,6 +36,10 @@ class Package(Typed):
     version: Annotated[str, Field(min_length=1)]
     """pinned version"""
     pattern: Glob = "**/*.py"
+    containing: Expression | None = None
+    """regular expression of what a file must hold to be taken, for example the year of its copyright"""
+    group_by: Literal["folder", "file"] = "folder"
+    """whether the files of a folder are a group, or each file is one"""
 
 
 class Metadata(Typed):
@@ -61,7 +75,7 @@ class HubData(Typed):
     pattern: Glob = "**/*.txt"
     column: str | None = None
     """text column of a parquet file"""
-    heading: str | None = None
+    heading: Expression | None = None
     """regular expression of the line that starts a document"""
 
 
