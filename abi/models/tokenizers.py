@@ -95,8 +95,8 @@ def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
 def start_of(tokenizer: Any) -> int | None:
     """Return the id that a tokenizer puts before a text, None where it puts none.
 
-    A family that was trained with such a token is ruined without it (Gemma's loss triples), so every window and every
-    prompt begins with it. It is read off the tokenizer, and nobody has to know it.
+    A family that was trained with such a token is much worse without it (Gemma), so every window and every prompt
+    begins with it. It is read off the tokenizer: nobody has to know it, or can forget it.
     Raises: DataError: the tokenizer puts several.
     """
     plain = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"]

