@@ -29,6 +29,7 @@ def check(
 ) -> int:
     """Validate the configuration of a scale and say what it holds."""
     study = Workflow(load(scale))
+    study.scale.require_backbones()
     for name in claim or ():
         study.claim(name)
     missing = study.scale.unpinned()

@@ -38,10 +38,10 @@ def generate(
     from abi.base.manifests.modules import ModuleManifest
     from abi.models import attach
     from abi.models.load import load_module
-    from abi.models.tokenizers import continuation, encode
+    from abi.models.tokenizers import continuation, prompt_ids
 
     model, base = read_backbone(scale, backbone)
-    ids = torch.from_numpy(encode(model.tokenizer, prompt)[0]).unsqueeze(0)
+    ids = torch.tensor([prompt_ids(model.tokenizer, prompt)])
     loaded, facts = (None, None) if module is None else load_module(module)
     if isinstance(facts, ModuleManifest) and facts.base_sha256 != base.weights_sha256:
         raise DataError(

@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 from abi.base import compute
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file, sha256_once, unwritable
-from abi.base.manifests.backbones import BackboneFacts, BackboneManifest, Pretraining
+from abi.base.manifests.backbones import BackboneFacts, BackboneManifest, LicenceFound, Pretraining
 from abi.base.typed import Provenance
 from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
 from abi.models.identity import check_identity, identity_hash, weights_hash
@@ -336,11 +336,12 @@ def describe_backbone(
     revision: str,
     provenance: Provenance,
     pretraining: Pretraining | None = None,
+    licence: LicenceFound | None = None,
 ) -> BackboneManifest:
     """Write the head of a backbone and return the backbone's manifest: what it is, its sizes, hashes and facts.
 
     Args: folder: where its files lie; head: where to write the head; pretraining: what building it left, if it was
-        built.
+        built; licence: under which it came.
     Raises: DataError: as `probe.measure`.
     """
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
@@ -364,6 +365,7 @@ def describe_backbone(
         head_scale=own.scale,
         head_sha256=sha256_file(head),
         pretraining=pretraining or Pretraining(),
+        licence=licence,
         provenance=provenance,
     )
 

@@ -19,7 +19,7 @@ from abi.base.manifests.backbones import BackboneFacts
 from abi.models.generation import continued, prompts
 from abi.models.head import blocks_of, reading
 from abi.models.states import Window
-from abi.models.tokenizers import characters_lost, decode, encode
+from abi.models.tokenizers import characters_lost, decode, encode, start_of
 
 if TYPE_CHECKING:
     from abi.models.backbone import Backbone
@@ -113,6 +113,7 @@ def _checked(backbone: "Backbone") -> BackboneFacts:
         precision=str(backbone.embeddings_out.weight.dtype).removeprefix("torch."),
         **_rounded(found),
         **_text_facts(backbone.tokenizer),
+        start=start_of(backbone.tokenizer),
     )
 
 

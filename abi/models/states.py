@@ -61,28 +61,35 @@ def make_windows(
     max_windows: int,
     max_per_document: int,
     min_scored: int,
+    begin: int | None = None,
 ) -> Windows:
     """Return the full, non-overlapping windows of documents, in order; none crosses a document.
 
     Args: encode: text -> ids `[n]`, character ends `[n]`; min_scored: documents with fewer
-        scored positions are left out. `char_end[n, t]` is the character up to which position t has read its text.
+        scored positions are left out; begin: token that stands before the text of every window, never a target.
+        `char_end[n, t]` is the character up to which position t has read its text, 0 where it has read none.
     Raises: DataError: no document is long enough.
     """
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
     names: list[str] = []
     groups: list[str] = []
     start = window.prefix if window.prefix else 1
+    n_text = window.length if begin is None else window.length - 1
     for document in documents:
         ids, ends = encode(document.text)
-        count = min(len(ids) // window.length, max_per_document, max_windows - len(rows))
+        count = min(len(ids) // n_text, max_per_document, max_windows - len(rows))
         if count * (window.positions - window.skip) < min_scored:
             continue
         bytes_at = _byte_positions(document.text)
         for i in range(count):
-            part = slice(i * window.length, (i + 1) * window.length)
-            end = ends[part]
+            first = i * n_text
+            tokens_at, end = ids[first : first + n_text], ends[first : first + n_text]
+            if begin is not None:
+                tokens_at, end = np.append(np.int32(begin), tokens_at), np.append(ends[first - 1] if i else 0, end)
             sizes = bytes_at[end[start:]] - bytes_at[end[start - 1 : -1]]
-            rows.append((ids[part], end[start - 1 : -1], sizes, len(names)))
+            if begin is not None:
+                end[0] = 0  # nothing of the text: no position of another tokenization has read as much
+            rows.append((tokens_at, end[start - 1 : -1], sizes, len(names)))
         names.append(document.document)
         groups.append(document.group)
         if (max_windows - len(rows)) * (window.positions - window.skip) < min_scored:

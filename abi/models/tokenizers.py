@@ -92,6 +92,29 @@ def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(coded["input_ids"], dtype=np.int32), np.maximum.accumulate(np.array(ends, dtype=np.int32))
 
 
+def start_of(tokenizer: Any) -> int | None:
+    """Return the id that a tokenizer puts before a text, None where it puts none.
+
+    A family that was trained with such a token is much worse without it (Gemma), so every window and every prompt
+    begins with it. It is read off the tokenizer: nobody has to know it, or can forget it.
+    Raises: DataError: the tokenizer puts several.
+    """
+    plain = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"]
+    whole = tokenizer("a", verbose=False)["input_ids"]
+    before = next((n for n in range(len(whole)) if whole[n : n + len(plain)] == plain), 0)
+    if before > 1:
+        raise DataError(
+            f"tokenizer: {type(tokenizer).__name__} puts {before} tokens before a text; abi puts one at most"
+        )
+    return int(whole[0]) if before else None
+
+
+def prompt_ids(tokenizer: Any, text: str) -> list[int]:
+    """Return the ids of a prompt as a backbone reads it: the token that a text begins with, if any, then the text."""
+    start = start_of(tokenizer)
+    return [*([] if start is None else [start]), *encode(tokenizer, text)[0].tolist()]
+
+
 def _bytes_of(tokenizer: Any, rows: int) -> list[int | None]:
     """Return per id the byte it stands for, None where it is no byte. Raises: DataError: no tokenizer of bytes."""
     vocabulary = tokenizer.get_vocab()
@@ -250,11 +273,17 @@ def _unigram(texts: Sequence[str], vocab_size: int) -> Any:
 
 
 def pack(tokenizer: Any, texts: Iterable[str], length: int) -> Tensor:
-    """Return `[N, length]` training windows: documents end to end with an end-of-text token between."""
+    """Return `[N, length]` training windows: documents end to end with an end-of-text token between.
+
+    Every window begins with the token that the tokenizer puts before a text, if it does.
+    """
+    start = start_of(tokenizer)
+    n_text = length if start is None else length - 1
     stream: list[int] = []
     for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False, split_special_tokens=True)["input_ids"]:
         stream += [*ids, tokenizer.eos_token_id]
-    rows = len(stream) // length
+    rows = len(stream) // n_text
     if rows == 0:
         raise DataError(f"backbone: {len(stream)} tokens do not fill one window of {length}; add general text")
-    return torch.tensor(stream[: rows * length], dtype=torch.int32).view(rows, length)
+    packed = torch.tensor(stream[: rows * n_text], dtype=torch.int32).view(rows, n_text)
+    return packed if start is None else torch.cat([torch.full_like(packed[:, :1], start), packed], 1)

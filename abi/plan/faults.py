@@ -14,7 +14,7 @@ from abi.base.typed import Regime
 from abi.plan.scale import Scale
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.judge import ArmsClaim
-from abi.plan.specs.models import BackboneSection
+from abi.plan.specs.models import PLACES, BackboneSection
 from abi.plan.specs.shared import Shares
 
 STORING = ("write_states", "write_updated_states", "write_lesson_text")
@@ -110,8 +110,8 @@ def check_scale(faults: Faults, where: str) -> None:
         faults.known(text.sources, scale.sources, f"{where}: texts.{name}.sources", "source of this scale")
     faults.known(scale.alignment.text, scale.texts, f"{where}: alignment.text", "text of this scale")
     for name, backbone in scale.backbones.items():
-        if (backbone.build is None) == (backbone.hub is None):
-            faults.tell(f"{where}: backbones.{name}: needs either `build` or `hub`")
+        if sum(getattr(backbone, place) is not None for place in PLACES) != 1:
+            faults.tell(f"{where}: backbones.{name}: needs one of {', '.join(f'`{place}`' for place in PLACES)}")
         _check_window(backbone, f"{where}: backbones.{name}", faults)
         if backbone.build is not None:
             at = f"{where}: backbones.{name}.build.text"

@@ -8,8 +8,9 @@ from pydantic import Field
 from abi.base.compute import Device, Precision
 from abi.base.errors import ConfigError
 from abi.base.typed import Count, Positive, Typed
+from abi.plan.folders import folder_hash
 from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
-from abi.plan.specs.models import BackboneSection, ModuleSection, PortableSection
+from abi.plan.specs.models import BackboneSection, FoundModel, LocalModel, ModuleSection, PortableSection
 from abi.plan.specs.shared import Names, Shares
 from abi.plan.specs.studies import UpdateSection
 from abi.plan.specs.text import HubData, Source, TextSection
@@ -119,6 +120,8 @@ class Scale(Typed):
     """name -> how a text is made"""
     backbones: dict[Name, BackboneSection]
     """name -> definition"""
+    accepts: list[str] = []
+    """licences of models that you have read and accept, each the word of its `licence.accept`"""
     modules: dict[Name, ModuleSection]
     """name -> shape and training"""
     portable: PortableSection
@@ -157,6 +160,24 @@ class Scale(Typed):
                 f"config/scales/{self.scale}.yaml: no pinned revision of {', '.join(missing)}; go online and run "
                 f"`abi pin --scale {self.scale}` once"
             )
+
+    def require_backbones(self) -> None:
+        """Raise ConfigError where terms of a model are not accepted, or a folder holds none: before anything runs."""
+        where = f"config/scales/{self.scale}.yaml"
+        for name, backbone in self.backbones.items():
+            if backbone.wheel is not None and backbone.wheel.licence.accept not in (None, *self.accepts):
+                licence = backbone.wheel.licence
+                raise ConfigError(
+                    f"{where}: backbones.{name}: {licence.name} must be accepted; read the terms in the wheel "
+                    f"{licence.wheel or backbone.wheel.parts[0]} and add {licence.accept!r} to `accepts`"
+                )
+            if backbone.folder is not None:
+                self.found(name, backbone.folder)
+
+    def found(self, name: str, folder: LocalModel) -> FoundModel:
+        """Return the folder of a backbone with the hash of its files as they are now. Raises: as `folder_hash`."""
+        where = f"config/scales/{self.scale}.yaml: backbones.{name}.folder"
+        return FoundModel(path=folder.path, sha256=folder_hash(folder.path, where))
 
     def hub_data(self) -> list[HubData]:
         """Return the sources that are data sets of the hub."""

@@ -174,14 +174,16 @@ class Workflow:
         if backbone in self.scale.updates:
             return self.admission_spec(backbone)
         definition = self.scale.backbones[backbone]
-        needed = ("hub",) if definition.build is None else ("build", "window")
+        if definition.folder is not None:
+            return BuildBackbone(folder=self.scale.found(backbone, definition.folder)).plain()
+        needed = (definition.place,) if definition.build is None else ("build", "window")
         spec = BuildBackbone(**definition.given(*needed)).plain()
         if definition.build is not None:
             spec["build"]["pretraining"]["seed"] += 1000 * self.scale.replicate
         return spec
 
     def backbone_input(self, backbone: str) -> dict[str, str]:
-        """Return the inputs of a backbone: general text where it is built, nothing where it is downloaded."""
+        """Return the inputs of a backbone: general text where it is built, nothing where it comes from elsewhere."""
         build = self.scale.backbones[backbone].build
         return self.text_files(build.text) if build else {}
 

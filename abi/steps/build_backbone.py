@@ -1,12 +1,12 @@
-"""Step build_backbone: a backbone in the Hugging Face layout, built or loaded at a pinned revision, with its head."""
+"""Step build_backbone: a backbone in the Hugging Face layout, from wherever its definition says, with its head."""
 
 import shutil
 from pathlib import Path
 
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.backbones import TokensManifest
-from abi.models.backbone import Window, describe_backbone, load_backbone, save_backbone
-from abi.models.build import build_backbone, download_backbone
+from abi.models.acquire import acquire
+from abi.models.backbone import describe_backbone, load_backbone
 from abi.models.tokenizers import spellings
 from abi.plan.specs.models import BuildBackbone as Spec
 from abi.text.documents import read_assigned
@@ -20,16 +20,9 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     folder = Path(outputs["model"])
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    spec, revision, left = job.spec, "built", None
-    if spec.hub is not None:
-        revision = spec.hub.revision
-        download_backbone(spec.hub.id, revision, partial)
-    else:
-        assert spec.build is not None
-        assert spec.window is not None
-        texts = [document.text for document in read_assigned(inputs["documents"], inputs["record"], "train")]
-        built, left = build_backbone(spec.build, texts, Window.of(spec.window))
-        save_backbone(built, partial)
+    built = job.spec.build is not None
+    documents = read_assigned(inputs["documents"], inputs["record"], "train") if built else []
+    found = acquire(job.spec, [document.text for document in documents], partial, job.scratch)
     backbone = load_backbone(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -38,8 +31,9 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         folder,
         outputs["head"],
         name=folder.name,
-        revision=revision,
-        pretraining=left,
+        revision=found.revision,
+        pretraining=found.pretraining,
+        licence=found.licence,
         provenance=job.provenance(),
     )
     spelled = spellings(backbone.tokenizer, about.head_rows)

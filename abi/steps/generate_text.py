@@ -18,6 +18,7 @@ from abi.models.attach import attach, generate
 from abi.models.backbone import Backbone, Window, load_checked
 from abi.models.module import derive_seed
 from abi.models.saved import UpdatedBackbone, module_of_seed
+from abi.models.tokenizers import start_of
 from abi.plan.specs.studies import GenerateText as Spec
 
 Arm = Literal["module", "plain"]
@@ -33,6 +34,9 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         backbone = load_checked(updated.model, updated.about())
         generator = torch.Generator().manual_seed(derive_seed("generation", seed))
         prompt = torch.randint(0, len(backbone.tokenizer), (1, PROMPT), generator=generator)
+        start = start_of(backbone.tokenizer)
+        if start is not None:
+            prompt = torch.cat([torch.tensor([[start]]), prompt], 1)
         samples.append(sample(backbone, prompt, seed, "plain"))
         with attach(backbone, module_of_seed(inputs["source"], seed)):
             samples.append(sample(backbone, prompt, seed, "module"))

@@ -15,7 +15,7 @@ from abi.models.backbone import Backbone, load_checked
 from abi.models.head import Head
 from abi.models.probe import require_lossless
 from abi.models.states import Window, Windows, make_windows, write_states
-from abi.models.tokenizers import encode
+from abi.models.tokenizers import encode, start_of
 from abi.plan.specs.models import WriteStates as Spec
 from abi.text.documents import SPLITS, Document, assignment_sha256, read_assigned
 
@@ -81,4 +81,5 @@ def windows_of(backbone: Backbone, documents: Sequence[Document], split: str, sp
         max_windows=getattr(spec.max_windows, split),
         max_per_document=getattr(spec.max_windows_per_document, split),
         min_scored=spec.min_scored,
+        begin=start_of(backbone.tokenizer),
     )

@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import hashlib
 import http.server
 import json
@@ -17,7 +18,16 @@ from safetensors.torch import load_file, save_file
 from abi.models.backbone import Backbone, Window, describe_backbone, load_backbone, save_backbone, targets
 from abi.models.build import build_backbone, download_backbone
 from abi.models.head import Head
-from abi.models.tokenizers import build_tokenizer, encode, pack, spellings, tokenizer_json, vocabulary_hash
+from abi.models.tokenizers import (
+    build_tokenizer,
+    encode,
+    pack,
+    prompt_ids,
+    spellings,
+    start_of,
+    tokenizer_json,
+    vocabulary_hash,
+)
 from abi.plan.specs.models import Build, Pretraining
 
 REVISION = "0123456789abcdef" * 2 + "01234567"
@@ -367,6 +377,44 @@ def test_packed_windows_are_the_texts_end_to_end(tokenizers):
     rows = pack(tokenizer, ["def a", "x = 1\n" * 5], 4)
     stream = [*encode(tokenizer, "def a")[0], 1, *encode(tokenizer, "x = 1\n" * 5)[0], 1]
     assert rows.flatten().tolist() == stream[: len(stream) // 4 * 4]
+
+
+@pytest.fixture
+def begun(tokenizers):
+    """A tokenizer that puts the token of id 1 before a text, as Gemma's and Llama's do."""
+    return beginning(tokenizers["bpe"], 1)
+
+
+def beginning(tokenizer, n):
+    """Return a copy of a tokenizer that puts n tokens before a text."""
+    from tokenizers import processors
+
+    copied = copy.deepcopy(tokenizer)
+    copied.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=" ".join([*["<|endoftext|>"] * n, "$A"]), special_tokens=[("<|endoftext|>", 1)]
+    )
+    return copied
+
+
+def test_the_token_before_a_text_is_read_off_the_tokenizer(begun, tokenizers, refuses):
+    assert [start_of(tokenizer) for tokenizer in (begun, *tokenizers.values())] == [1, None, None]
+    text = encode(tokenizers["bpe"], "def a")[0].tolist()
+    assert prompt_ids(begun, "def a") == [1, *text]
+    assert prompt_ids(tokenizers["bpe"], "def a") == encode(begun, "def a")[0].tolist() == text
+    with refuses("puts 2 tokens before a text"):
+        start_of(beginning(begun, 2))
+
+
+def test_packed_windows_begin_with_that_token(begun):
+    rows = pack(begun, ["def a", "x = 1\n" * 5], 4)
+    stream = [*encode(begun, "def a")[0], 1, *encode(begun, "x = 1\n" * 5)[0], 1]
+    assert rows[:, 0].tolist() == [1] * len(rows)
+    assert rows[:, 1:].flatten().tolist() == stream[: len(stream) // 3 * 3]
+
+
+def test_that_token_is_a_fact_of_the_backbone(make_backbone, begun):
+    assert make_backbone("gpt2").facts.start is None
+    assert Backbone(make_backbone("gpt2").model, begun).facts.start == 1
 
 
 def test_text_for_less_than_one_window_is_refused(tokenizers, refuses):

