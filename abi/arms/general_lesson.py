@@ -15,7 +15,7 @@ from torch import Tensor
 from abi.arms.alignment import pair_states, ridge_solve
 from abi.arms.fitting import Nets
 from abi.arms.gradient import FitData, spread_rows
-from abi.arms.losses import PAIRED_ROWS
+from abi.arms.losses import PAIRED_LOGITS, PAIRED_ROWS
 from abi.base.errors import AlignmentError
 from abi.base.job import InputFiles
 from abi.base.manifests.backbones import TokensManifest
@@ -129,6 +129,11 @@ def shared_tokens(target: Sequence[str | None], source: Sequence[str | None]) ->
     return ids[:, 0], ids[:, 1]
 
 
+def _rows(head: Head) -> int:
+    """Return how many paired positions have their logits formed at once."""
+    return max(1, min(PAIRED_ROWS, PAIRED_LOGITS // len(head.weight)))
+
+
 @torch.no_grad()
 def shift_of(source: AbiModule, states: States, head: Head, ids: tuple[Tensor, Tensor], n_tokens: int) -> Tensor:
     """Return the log-ratio `[P, V]` (float16) that a module makes on its own backbone, at the target's token ids.
@@ -139,8 +144,9 @@ def shift_of(source: AbiModule, states: States, head: Head, ids: tuple[Tensor, T
     at_target, at_source = ids[0], ids[1].to(states.device)
     # Half precision: P x V numbers, each a difference of two log-probabilities of a few nats.
     shift = torch.zeros(len(states), n_tokens, dtype=torch.float16)
-    for start in range(0, len(states), PAIRED_ROWS):
-        part = slice(start, start + PAIRED_ROWS)
+    at_once = _rows(head)
+    for start in range(0, len(states), at_once):
+        part = slice(start, start + at_once)
         final = states.final(part).squeeze(1)
         moved = final + source(states.taps(source.config.taps, part)).squeeze(1)
         ratio = torch.log_softmax(head.logits(moved), -1) - torch.log_softmax(head.logits(final), -1)
@@ -180,8 +186,9 @@ def carried_corrections(lesson: FitData, penalty: float) -> Tensor:
     assert lesson.shift is not None
     weight = lesson.head.weight.double() * lesson.head.scale
     usual, slopes = weight.new_zeros(len(weight)), weight.new_zeros(len(weight))
-    for start in range(0, len(lesson.states), PAIRED_ROWS):
-        final = lesson.states.final(slice(start, start + PAIRED_ROWS)).squeeze(1)
+    at_once = _rows(lesson.head)
+    for start in range(0, len(lesson.states), at_once):
+        final = lesson.states.final(slice(start, start + at_once)).squeeze(1)
         logits = lesson.head.logits(final)
         usual += torch.softmax(logits, -1).sum(0, dtype=torch.float64)
         if (slope := lesson.head.slope(logits)) is not None:
@@ -193,5 +200,5 @@ def carried_corrections(lesson: FitData, penalty: float) -> Tensor:
     centred = weight - usual @ weight
     weighted = usual.unsqueeze(1) * centred
     solved = ridge_solve(centred.T @ weighted, weighted.T, penalty)
-    parts = [(shift.to(solved.device).float() @ solved.T).cpu() for shift in lesson.shift.split(PAIRED_ROWS)]
+    parts = [(shift.to(solved.device).float() @ solved.T).cpu() for shift in lesson.shift.split(at_once)]
     return torch.cat(parts).unsqueeze(1)

@@ -26,8 +26,14 @@ EVALUATION_LOGITS = 2**17
 """Logits of an evaluation that are formed at once, positions times vocabulary: every arm's and the judges' are held
 together (`benchmarks/evaluation_cost.py`)."""
 
+EVALUATION_ROWS = 16
+"""Fewest positions of an evaluation: a product of fewer rows with a large head waits for the head's memory."""
+
 PAIRED_ROWS = 2048
 """Paired positions that are read at once where moments of states, and no comparison of arms, are made of them."""
+
+PAIRED_LOGITS = 2**25
+"""Most logits of paired positions that are formed at once, 134 MB: what a module says of a vocabulary of 262,144."""
 
 LOG2_E = math.log2(math.e)
 """Logits are scaled by it before `exp2`, which costs a third of `exp` on a CPU (benchmarks/step_cost.py)."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from abi.arms.forms import ArmForm, Readout
-from abi.arms.losses import EVALUATION_LOGITS, LOG2_E
+from abi.arms.losses import EVALUATION_LOGITS, EVALUATION_ROWS, LOG2_E
 from abi.base.compute import rows_at_once
 from abi.base.errors import DataError
 from abi.base.names import AGREEMENT, REFERENCE
@@ -148,7 +148,7 @@ def evaluate(
         one. agree: without it only `loss_nats` is computed (off-domain text).
     """
     collected: dict[tuple[Named, str], list[Tensor]] = {}
-    chunk = rows_at_once(max(1, EVALUATION_LOGITS // len(head.weight)), len(head.weight), states.device)
+    chunk = rows_at_once(max(EVALUATION_ROWS, EVALUATION_LOGITS // len(head.weight)), len(head.weight), states.device)
     judges = [reference, *([] if teacher is None else [teacher])] if agree else []
     readouts = {id(model): Readout(model, head) for model in [*arms.values(), *judges]}
     for start in range(0, len(states), windows_per_batch):
