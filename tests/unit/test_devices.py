@@ -187,6 +187,7 @@ def test_a_job_that_asks_for_an_absent_card_ends_in_one_sentence_before_it_start
 )
 def test_bf16_is_chosen_where_the_processor_has_it(device, able, asked, expected, monkeypatch, caplog):
     monkeypatch.setattr(compute, "_has_bf16", lambda: able)
+    compute._say.cache_clear()
     with compute.using(Compute(device=device, precision="fp32", deterministic=True)), caplog.at_level("INFO", "abi"):
         dtype = compute.use_precision(asked)
         assert compute.current().precision == expected
@@ -207,13 +208,13 @@ def test_what_is_formed_at_once_follows_a_cards_memory_in_powers_of_two(monkeypa
     free = [2**33]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free[0], 2**34))
     assert compute.rows_at_once(64, 50_000, torch.device("cpu")) == 64
-    assert compute.rows_at_once(64, 50_000, CARD) == 512
-    free[0] -= 2**28
-    assert compute.rows_at_once(64, 50_000, CARD) == 512
+    # the last but one: no copy of more than 2**28 logits
+    for free[0], rows in ((2**33, 512), (2**33 - 2**28, 512), (2**40, 4096), (2**20, 64)):
+        compute._card_rows.cache_clear()
+        assert compute.rows_at_once(64, 50_000, CARD) == rows
     free[0] = 2**40
-    assert compute.rows_at_once(64, 50_000, CARD) == 4096  # no copy of more than 2**28 logits
-    free[0] = 2**20
-    assert compute.rows_at_once(64, 50_000, CARD) == 64
+    assert compute.rows_at_once(64, 50_000, CARD) == 64  # chosen once
+    compute._card_rows.cache_clear()
 
 
 def test_a_device_reruns_nothing_and_a_precision_what_stores_states():
