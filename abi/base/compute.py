@@ -4,6 +4,7 @@ The device is no part of a job's spec: what is finished on one stays finished on
 is, since they are what every figure is made of.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -91,11 +92,17 @@ def use_precision(asked: Precision) -> "torch.dtype":
     if asked == "bf16" and not able and _now.device != "cpu":
         raise ConfigError(f"precision bf16 is asked for and {_now.name} has none; set `compute.precision` to fp32")
     chosen: Literal["fp32", "bf16"] = "bf16" if asked == "bf16" or (asked == "auto" and able) else "fp32"
-    if chosen == "bf16" and not able:
-        log.warning("bf16 is asked for and this CPU has none: it takes about six times as long as fp32")
     _now = _now.model_copy(update={"precision": chosen})
-    log.info("frozen backbones run in %s on %s", chosen, _now.name or _now.device)
+    _say(chosen, _now.name or _now.device)
     return torch.bfloat16 if chosen == "bf16" else torch.float32
+
+
+@functools.cache
+def _say(precision: str, where: str) -> None:
+    """Log once where backbones run."""
+    log.info("frozen backbones run in %s on %s", precision, where)
+    if precision == "bf16" and where == "cpu" and not _has_bf16():
+        log.warning("bf16 is asked for and this CPU has none: it takes about six times as long as fp32")
 
 
 def _has_bf16() -> bool:
@@ -114,14 +121,16 @@ def _has_bf16() -> bool:
 def rows_at_once(usual: int, n_tokens: int, where: "torch.device") -> int:
     """Return how many positions' logits `[rows, V]` are formed at once: on a CPU the usual number, made for its cache.
 
-    On a card it is a power of two by its free memory, so that a little more or less of it changes no sum.
-
-    Args: n_tokens: V.
+    On a card it is a power of two by its free memory, chosen once in a job, so that a little more or less of it changes
+    no sum. Args: n_tokens: V.
     """
-    if where.type != "cuda":
-        return usual
+    return usual if where.type != "cuda" else max(usual, _card_rows(n_tokens, where))
+
+
+@functools.cache
+def _card_rows(n_tokens: int, where: "torch.device") -> int:
     import torch
 
     free = torch.cuda.mem_get_info(where)[0] // (4 * CARD_ROWS * CARD_SHARE)
     fits = max(1, min(free, CARD_LOGITS) // n_tokens)
-    return max(usual, 1 << (fits.bit_length() - 1))
+    return 1 << (fits.bit_length() - 1)

@@ -160,7 +160,7 @@ def check_pair(
         )
     if about is None:
         return
-    base, precision = base or Marks.of(backbone), backbone.facts.precision
+    base, precision = base or Marks.of(backbone), str(backbone.embeddings_out.weight.dtype).removeprefix("torch.")
     if about.base_sha256 != base.weights and precision != "float32":
         raise DataError(
             f"inference: the backbone is in {precision}, so its weights cannot be compared with those the module "

@@ -4,6 +4,8 @@ Without a card the second device is a fake one that refuses what lies elsewhere 
 cuda` runs the same on it.
 """
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
@@ -13,12 +15,15 @@ from fake_card import CARD, OnCard, fake_card
 from rescaled import rescaled
 from study_world import World, small_study
 
+import abi.base.job as job_module
 from abi.base import compute
 from abi.base.errors import ConfigError
 from abi.base.manifests.modules import ModulesManifest
 from abi.base.manifests.states import StatesManifest
 from abi.base.typed import Compute
-from abi.plan.scale import ComputeSection, RuleCompute
+from abi.plan.config import load
+from abi.plan.faults import Faults, check_scale
+from abi.plan.scale import ComputeSection, RuleCompute, Scale
 
 TOLERANCE = {"fake": 1e-4, "cuda": 5e-3}
 """Most that figures of two devices differ, relative to the largest of their kind: sums are taken in another order."""
@@ -153,6 +158,22 @@ def test_a_card_that_is_not_there_is_refused(asked, n_cards, monkeypatch, refuse
         compute.decided(asked)
 
 
+def test_a_job_that_asks_for_an_absent_card_ends_in_one_sentence_before_it_starts(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    for name in ("_start_log", "code_of"):
+        monkeypatch.setattr(job_module, name, lambda *_: "digest")
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    params, asked = SimpleNamespace(code="digest", spec={}), SimpleNamespace(device="cuda")
+    given = SimpleNamespace(log=[], rule="fit", params=params, input=[], threads=1, resources=asked)
+    with pytest.raises(SystemExit) as ended, job_module.job(given):
+        pytest.fail("the job started")
+    assert ended.value.code == 2
+    assert [line.message.partition(";")[0] for line in caplog.records if line.levelname == "ERROR"] == [
+        f"fit: device cuda is asked for and this machine has 0 CUDA cards that torch {torch.__version__} can use"
+    ]
+
+
 @pytest.mark.parametrize(
     ("device", "able", "asked", "expected"),
     [
@@ -166,6 +187,7 @@ def test_a_card_that_is_not_there_is_refused(asked, n_cards, monkeypatch, refuse
 )
 def test_bf16_is_chosen_where_the_processor_has_it(device, able, asked, expected, monkeypatch, caplog):
     monkeypatch.setattr(compute, "_has_bf16", lambda: able)
+    compute._say.cache_clear()
     with compute.using(Compute(device=device, precision="fp32", deterministic=True)), caplog.at_level("INFO", "abi"):
         dtype = compute.use_precision(asked)
         assert compute.current().precision == expected
@@ -186,13 +208,13 @@ def test_what_is_formed_at_once_follows_a_cards_memory_in_powers_of_two(monkeypa
     free = [2**33]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free[0], 2**34))
     assert compute.rows_at_once(64, 50_000, torch.device("cpu")) == 64
-    assert compute.rows_at_once(64, 50_000, CARD) == 512
-    free[0] -= 2**28
-    assert compute.rows_at_once(64, 50_000, CARD) == 512
+    # the last but one: no copy of more than 2**28 logits
+    for free[0], rows in ((2**33, 512), (2**33 - 2**28, 512), (2**40, 4096), (2**20, 64)):
+        compute._card_rows.cache_clear()
+        assert compute.rows_at_once(64, 50_000, CARD) == rows
     free[0] = 2**40
-    assert compute.rows_at_once(64, 50_000, CARD) == 4096  # no copy of more than 2**28 logits
-    free[0] = 2**20
-    assert compute.rows_at_once(64, 50_000, CARD) == 64
+    assert compute.rows_at_once(64, 50_000, CARD) == 64  # chosen once
+    compute._card_rows.cache_clear()
 
 
 def test_a_device_reruns_nothing_and_a_precision_what_stores_states():
@@ -213,6 +235,23 @@ def test_a_device_reruns_nothing_and_a_precision_what_stores_states():
     assert half["rest"] == usual["rest"]
     own = specs(precision="bf16", rules={"write_updated_states": {"precision": "fp32", "device": "cpu"}})
     assert (own["states"], own["updated"]) == (half["states"], usual["updated"])
+
+
+def test_what_a_rule_cannot_have_is_refused():
+    config = load("tiny")
+
+    def faults(**rules):
+        scale = config.scale.plain() | {"compute": {"rules": rules}}
+        found = Faults(Scale.model_validate(scale), {}, [], [])
+        check_scale(found, "config/scales/tiny.yaml")
+        return found.sentences
+
+    assert faults(write_states={"precision": "bf16"}, train_modules={"device": "cuda"}) == []
+    [unknown] = faults(judge_claim={"device": "cuda"})
+    assert "compute.rules" in unknown
+    assert faults(train_modules={"precision": "bf16"}) == [
+        "config/scales/tiny.yaml: compute.rules.train_modules.precision: no backbone's states are stored there; take it out"
+    ]
 
 
 def test_a_rules_own_device_leaves_the_scales_precision():
