@@ -174,6 +174,7 @@ def test_without_a_claim_of_the_record_every_own_claim_is_counted(root):
     assert config.load("tiny", root).published() == ["t5_same_backbone", "t5_to_gpt2"]
 
 
+WHEEL = {"parts": ["a==1"], "sha256": "0" * 64, "form": "gguf", "licence": {"name": "x"}}
 SCALE_FAULTS = {
     "an update named as a backbone": (
         lambda s: s["updates"].update(gpt2=s["updates"]["gpt2_general_fast"]),
@@ -265,6 +266,18 @@ SCALE_FAULTS = {
     "its own headline": (
         lambda s: s.update(headline=["gpt2_to_gpt2_large"]),
         "tiny.yaml: headline: 'gpt2_to_gpt2_large' is not a claim of scale tiny",
+    ),
+    "backbone from two places": (
+        lambda s: s["backbones"]["t5_large"].update(folder={"path": "~/t5"}),
+        "backbones.t5_large: needs one of `build`, `hub`, `wheel`, `folder`",
+    ),
+    "wheel without version": (
+        lambda s: s["backbones"]["t5_large"].update(wheel=WHEEL | {"parts": ["--index-url=http://x"]}),
+        "backbones.t5_large.wheel.parts.0: '--index-url=http://x'",
+    ),
+    "one part twice": (
+        lambda s: s["backbones"]["t5_large"].update(wheel=WHEEL | {"parts": ["a==1", "a==1"]}),
+        "'a==1' stands there twice",
     ),
     "deep key": (lambda s: s["backbones"]["t5_large"]["build"]["pretraining"].update(step=3), "did you mean 'steps'?"),
 }
