@@ -6,7 +6,8 @@ from pathlib import Path
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.backbones import TokensManifest
 from abi.models.backbone import Window, describe_backbone, load_backbone, save_backbone
-from abi.models.build import build_backbone, download_backbone
+from abi.models.build import build_backbone
+from abi.models.hub import download_backbone
 from abi.models.tokenizers import spellings
 from abi.plan.specs.models import BuildBackbone as Spec
 from abi.text.documents import read_assigned
@@ -23,7 +24,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     spec, revision, left = job.spec, "built", None
     if spec.hub is not None:
         revision = spec.hub.revision
-        download_backbone(spec.hub.id, revision, partial)
+        download_backbone(spec.hub, partial)
     else:
         assert spec.build is not None
         assert spec.window is not None

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from abi.base.typed import Count, Positive, Split, Typed
-from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Rate, Revision, Seeds, Shares, Warmup, WeightDecay, Window
+from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Pinned, Rate, Seeds, Shares, Warmup, WeightDecay, Window
 
 Tap = Count | Literal["final"]
 
@@ -52,12 +52,13 @@ class Build(Typed):
         return found if isinstance(found, int) else None
 
 
-class Hub(Typed):
+class Hub(Pinned):
     """A backbone of the hub."""
 
-    id: str
-    """model of the hub"""
-    revision: Revision
+    parameters: Positive | None = None
+    """numbers of its weights, as `abi pin` found them"""
+    sentinels_as_bytes: bool = False
+    """whether the sentinels of a T5 stand for bytes that its pieces cannot spell, so that no text is lost"""
 
 
 class Made(Typed):
