@@ -12,14 +12,16 @@ import yaml
 from typer import Argument, Option
 
 from abi.base.compute import decided
-from abi.base.errors import ConfigError, DataError
+from abi.base.errors import ConfigError
 from abi.base.files import ROOT, write_text
+from abi.base.hub import Repository, Snapshot, Wanted, data_files, look_up, model_files
 from abi.cli.options import AsJson, Scale
 from abi.plan import estimate
 from abi.plan.config import load, schema_files
 from abi.plan.scale import UNPINNED
+from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
-from abi.plan.yaml_files import read_scale
+from abi.plan.yaml_files import Lock, read_lock, read_scale
 from abi.report.quoted import INSTRUMENT, adopt, generated_parts, refreshed
 
 
@@ -64,39 +66,34 @@ def plan(
 def pin(
     scale: Scale = "tiny", endpoint: Annotated[str | None, Option(help="another hub than the public one")] = None
 ) -> int:
-    """Write config/scales/<scale>.lock.yaml: today's revision of everything of a scale that is still unpinned.
+    """Write config/scales/<scale>.lock.yaml: revision and files of everything of a scale that is still unpinned.
 
-    Raises: DataError: the hub cannot be reached, with what would be pinned; nothing is written then.
+    Raises: DataError: the hub cannot be reached or lacks something; nothing is written then.
     """
     found = read_scale(scale, ROOT / "config" / "scales")
     wanted = found.unpinned()
     if not wanted:
         print(f"scale {scale}: nothing to pin")
         return 0
-    lock = ROOT / "config" / "scales" / f"{scale}.lock.yaml"
-    pins: dict[str, dict[str, str]] = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else {}
+    path = ROOT / "config" / "scales" / f"{scale}.lock.yaml"
+    lock = read_lock(path)
+    backbones, sources = dict(lock.backbones), dict(lock.sources)
     for name, backbone in found.backbones.items():
-        if backbone.hub is not None and backbone.hub.revision == UNPINNED:
-            pins.setdefault("backbones", {})[name] = _revision(backbone.hub.id, "model", wanted, endpoint)
+        if backbone.hub is not None and name in wanted:
+            backbones[name] = _found(backbone.hub, Repository(backbone.hub.id, "model", endpoint), model_files)
     for data in found.hub_data():
-        if data.revision == UNPINNED:
-            pins.setdefault("sources", {})[data.id] = _revision(data.id, "dataset", wanted, endpoint)
-    head = "# Written by `abi pin`: the revisions this scale runs with.\n"
-    write_text(lock, head + yaml.safe_dump(pins, sort_keys=True))
-    print(f"wrote {lock.relative_to(ROOT)}: {', '.join(wanted)}")
+        if data.id in wanted:
+            patterns = [place.pattern for place in found.hub_data() if place.id == data.id]
+            sources[data.id] = _found(data, Repository(data.id, "dataset", endpoint), data_files(patterns))
+    head = "# Written by `abi pin`: the revisions this scale runs with, and every file with its size and hash.\n"
+    write_text(path, head + yaml.safe_dump(Lock(backbones=backbones, sources=sources).plain(), sort_keys=True))
+    print(f"wrote {path.relative_to(ROOT)}: {', '.join(wanted)}")
     return 0
 
 
-def _revision(hub_id: str, kind: str, wanted: list[str], endpoint: str | None) -> str:
-    from huggingface_hub import HfApi
-
-    try:
-        return str(HfApi(endpoint=endpoint).repo_info(hub_id, repo_type=kind, timeout=20).sha)
-    except Exception as error:
-        raise DataError(
-            f"pin: the hub does not answer for {hub_id} ({type(error).__name__}); go online and try again; "
-            f"still to pin: {', '.join(wanted)}"
-        ) from None
+def _found(pinned: Pinned, repository: Repository, wanted: Wanted) -> Snapshot:
+    """Return what the hub has at the revision that a scale names, or at its newest."""
+    return look_up(repository, None if pinned.revision == UNPINNED else pinned.revision, wanted)
 
 
 def docs(

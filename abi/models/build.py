@@ -1,7 +1,6 @@
-"""New backbones: built from text with a real transformers class, or downloaded at a pinned revision."""
+"""New backbones: built from text with a real transformers class."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,30 +14,6 @@ from abi.models.backbone import Backbone, Window, load_backbone, save_backbone, 
 from abi.models.loop import BatchOrder, Phase, Schedule, fit
 from abi.models.tokenizers import build_tokenizer, pack
 from abi.plan.specs.models import Build
-
-
-def download_backbone(hub_id: str, revision: str, folder: str | Path, endpoint: str | None = None) -> Backbone:
-    """Copy a model of the hub at a pinned revision into a folder (safetensors, config, tokenizer) and load it.
-
-    Raises: DataError: offline and not in the local cache, or no safetensors there.
-    """
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
-    wanted: dict[str, Any] = {"revision": revision, "allow_patterns": patterns, "endpoint": endpoint}
-    try:
-        try:
-            cached = snapshot_download(hub_id, **wanted, local_files_only=True)
-        except FileNotFoundError:
-            cached = snapshot_download(hub_id, **wanted)
-    except Exception as error:
-        raise DataError(
-            f"backbone {hub_id}@{revision}: cannot be downloaded ({type(error).__name__}) and is not in the local "
-            "cache; go online once, or point HF_HOME at a cache that holds it"
-        ) from None
-    backbone = load_backbone(cached)
-    save_backbone(backbone, folder)
-    return backbone
 
 
 def build_backbone(definition: Build, texts: Sequence[str], window: Window) -> tuple[Backbone, Pretraining]:

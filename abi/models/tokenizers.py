@@ -233,7 +233,6 @@ def _unigram(texts: Sequence[str], vocab_size: int) -> Any:
     import io
 
     import sentencepiece
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     model = io.BytesIO()
     lines = [line for text in texts for line in text.splitlines() if line]
@@ -265,9 +264,20 @@ def _unigram(texts: Sequence[str], vocab_size: int) -> Any:
         ) from None
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(len(processor))]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=True))
+    return unigram(pieces, 2, PIECE_LIKE)
+
+
+def unigram(pieces: Sequence[tuple[str, float]], unknown: int, piece_like: str) -> Any:
+    """Return a `tokenizers` Unigram model that reads text as it stands, with byte pieces for what no piece spells.
+
+    Args: unknown: id of the piece for what no byte spells either; piece_like: text that spells a piece of another
+        kind, cut so that it stays text.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.Unigram(list(pieces), unk_id=unknown, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE_LIKE), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(piece_like), "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     return tokenizer
 

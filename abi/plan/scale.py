@@ -11,7 +11,7 @@ from abi.base.typed import Count, Positive, Typed
 from abi.plan.folders import folder_hash
 from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
 from abi.plan.specs.models import BackboneSection, FoundModel, LocalModel, ModuleSection, PortableSection
-from abi.plan.specs.shared import Names, Shares
+from abi.plan.specs.shared import Names, Pinned, Shares
 from abi.plan.specs.studies import UpdateSection
 from abi.plan.specs.text import HubData, Source, TextSection
 
@@ -148,9 +148,10 @@ class Scale(Typed):
         return self.texts[text].split or self.split
 
     def unpinned(self) -> list[str]:
-        """Return what of this scale has no pinned revision yet."""
-        hubs = [name for name, b in self.backbones.items() if b.hub is not None and b.hub.revision == UNPINNED]
-        return hubs + [data.id for data in self.hub_data() if data.revision == UNPINNED]
+        """Return what of this scale has no pinned revision, or none of whose files is pinned."""
+        hubs = {name: b.hub for name, b in self.backbones.items() if b.hub is not None}
+        taken: dict[str, Pinned] = {**hubs, **{data.id: data for data in self.hub_data()}}
+        return [name for name, pinned in taken.items() if pinned.revision == UNPINNED or not pinned.files]
 
     def require_pinned(self) -> None:
         """Raise ConfigError where something was never pinned: nothing is downloaded at a moving revision."""

@@ -4,16 +4,17 @@ import copy
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT, read_regular
+from abi.base.hub import Snapshot
 from abi.base.typed import Typed
 from abi.plan.faults import closest
-from abi.plan.scale import Scale
+from abi.plan.scale import UNPINNED, Scale
 
 LARGEST = 10**12
 MOST_BYTES, MOST_NODES = 4_000_000, 100_000
@@ -249,23 +250,35 @@ def _raw_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: is not valid YAML{line} ({problem}); correct it") from None
 
 
-class _Lock(Typed):
-    """What `abi pin` found: the backbones of a scale and its sources by their id, each with its revision."""
+class Lock(Typed):
+    """What `abi pin` found: the backbones of a scale, and its data sets by their id."""
 
-    backbones: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{40}$")]] = {}
-    sources: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{40}$")]] = {}
+    backbones: dict[str, Snapshot] = {}
+    sources: dict[str, Snapshot] = {}
+
+
+def read_lock(path: Path) -> Lock:
+    """Return the lock of a scale, an empty one where there is none. Raises: ConfigError: it is none."""
+    if not path.exists():
+        return Lock()
+    try:
+        return Lock.model_validate(_raw_yaml(path))
+    except ValidationError:
+        raise ConfigError(f"{path}: is no lock of `abi pin`; delete it and pin again") from None
 
 
 def _apply_lock(scale: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Put the revisions of a lock into a scale, whose own form is valid."""
-    try:
-        lock = _Lock.model_validate(_raw_yaml(path))
-    except ValidationError:
-        raise ConfigError(f"{path}: is no lock of `abi pin`; delete it and pin again") from None
-    for name, revision in lock.backbones.items():
+    """Put what a lock pins into a scale, whose own form is valid; a revision of the scale's own is not replaced."""
+    lock = read_lock(path)
+    for name, found in lock.backbones.items():
         if hub := scale["backbones"].get(name, {}).get("hub"):
-            hub["revision"] = revision
+            _pin(hub, found)
     for place in (place for places in scale["sources"].values() for place in places):
         if place.get("id") in lock.sources:
-            place["revision"] = lock.sources[place["id"]]
+            _pin(place, lock.sources[place["id"]])
     return scale
+
+
+def _pin(given: dict[str, Any], found: Snapshot) -> None:
+    if given["revision"] in {UNPINNED, found.revision}:
+        given.update(found.plain())

@@ -12,6 +12,7 @@ from typing import Any
 
 from abi.base.errors import DataError
 from abi.base.files import read_regular, sha256_file
+from abi.base.hub import Repository, fetch
 from abi.plan.specs.text import Folder, HubData, Metadata, Package, Source, Synthetic
 from abi.text import grammar
 from abi.text.extraction import FENCE
@@ -161,24 +162,17 @@ def _folder_files(source: Folder, within: Path | None = None) -> list[RawFile]:
 def _hub_files(source: HubData) -> list[RawFile]:
     """Return the files of a data set of the Hugging Face hub at a pinned revision, from the local cache if there."""
     import pandas
-    from huggingface_hub import snapshot_download
 
     name, revision, pattern = source.id, source.revision, source.pattern
-    try:
-        root = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=pattern)
-    except Exception as error:
-        raise DataError(
-            f"corpus source {name}@{revision}: cannot be downloaded ({type(error).__name__}); "
-            "go online once, or set HF_HOME"
-        ) from None
+    root = fetch(Repository(name, "dataset"), revision, source.files)
     if not pattern.endswith(".parquet"):
-        cache = Path(root).parents[1]  # where the hub's client keeps what its snapshots link to
+        cache = root.parents[1]  # where the hub's client keeps what its snapshots link to
         folder = Folder(kind="folder", path=str(root), pattern=pattern, label=name, version=revision)
         return _folder_files(folder, cache)
     if source.column is None:
         raise DataError(f"corpus source {name}: names no `column` of its parquet files; add it")
     found = []
-    for path in sorted(Path(root).glob(pattern)):
+    for path in sorted(root.glob(pattern)):
         try:
             rows = pandas.read_parquet(path, columns=[source.column])[source.column]
         except ImportError:

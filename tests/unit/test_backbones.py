@@ -1,11 +1,7 @@
-import contextlib
 import copy
 import hashlib
-import http.server
 import json
 import math
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +12,7 @@ from made_arms import PROVENANCE, edited
 from safetensors.torch import load_file, save_file
 
 from abi.models.backbone import Backbone, Window, describe_backbone, load_backbone, save_backbone, targets
-from abi.models.build import build_backbone, download_backbone
+from abi.models.build import build_backbone
 from abi.models.head import Head
 from abi.models.tokenizers import (
     build_tokenizer,
@@ -30,7 +26,6 @@ from abi.models.tokenizers import (
 )
 from abi.plan.specs.models import Build, Pretraining
 
-REVISION = "0123456789abcdef" * 2 + "01234567"
 CODE = "def f(x):\n\n\treturn {'é': [x_1, 0.5]}  # 日本 🙂\n    \n\n\n"
 
 
@@ -451,109 +446,3 @@ def test_a_backbone_is_pretrained_with_the_tokenizer_that_later_jobs_load(texts,
     built, _ = build_backbone(definition, texts, Window(16, 0, 1))
     save_backbone(built, tmp_path)
     assert tokenizer_json(load_backbone(tmp_path).tokenizer) == tokenizer_json(built.tokenizer)
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as a download of a pinned revision needs: the tree and the files of one folder."""
-
-    folder: Path
-    requests: list[str]
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def answer(self, body):
-        self.requests.append(self.path)
-        path = self.path.partition("?")[0]
-        name = path.removeprefix(f"/org/tiny/resolve/{REVISION}/")
-        if path == f"/api/models/org/tiny/tree/{REVISION}":
-            files = [
-                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": self.oid(p)}
-                for p in self.folder.iterdir()
-            ]
-            self.send(200, json.dumps(files).encode(), {"Content-Type": "application/json"}, body)
-        elif name != path and (self.folder / name).is_file():
-            file = self.folder / name
-            self.send(200, file.read_bytes(), {"X-Repo-Commit": REVISION, "ETag": f'"{self.oid(file)}"'}, body)
-        else:
-            self.send(404, b"", {"X-Error-Code": "RevisionNotFound"}, body)
-
-    def send(self, status, content, headers, body):
-        self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    @staticmethod
-    def oid(path):
-        return hashlib.sha1(path.read_bytes()).hexdigest()
-
-    def log_message(self, *args):
-        pass
-
-
-@contextlib.contextmanager
-def serving(folder):
-    handler = type("Served", (Hub,), {"folder": folder, "requests": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", handler.requests
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache of the hub's client, no token, no proxy."""
-    from huggingface_hub import close_session, constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
-    monkeypatch.setenv("NO_PROXY", "*")
-    close_session()
-    yield tmp_path / "cache"
-    close_session()
-
-
-@torch.no_grad()
-def test_a_backbone_of_the_hub_is_copied_at_its_pinned_revision(folder, cache, tmp_path, tokens):
-    window = Window(12, 0, 1)
-    with serving(folder) as (endpoint, requests):
-        found = download_backbone("org/tiny", REVISION, tmp_path / "copy", endpoint)
-    own = load_backbone(folder)
-    assert torch.equal(found.logits(tokens, window), own.logits(tokens, window))
-    assert torch.equal(load_backbone(tmp_path / "copy").logits(tokens, window), own.logits(tokens, window))
-    assert all(REVISION in path for path in requests)
-
-
-def test_a_backbone_in_the_cache_needs_no_network(folder, cache, tmp_path):
-    with serving(folder) as (endpoint, _):
-        download_backbone("org/tiny", REVISION, tmp_path / "copy", endpoint)
-    assert isinstance(download_backbone("org/tiny", REVISION, tmp_path / "again", endpoint), Backbone)
-
-
-def test_offline_is_one_sentence(cache, tmp_path, refuses):
-    with refuses(f"backbone org/tiny@{REVISION}: cannot be downloaded .*; go online once, or point HF_HOME at a cache"):
-        download_backbone("org/tiny", REVISION, tmp_path / "copy", "http://127.0.0.1:9")
-    assert not (tmp_path / "copy").exists()
-
-
-def test_a_revision_the_hub_does_not_have_is_one_sentence(folder, cache, tmp_path, refuses):
-    with serving(folder) as (endpoint, _), refuses("cannot be downloaded .RevisionNotFoundError"):
-        download_backbone("org/tiny", "f" * 40, tmp_path / "copy", endpoint)
-
-
-def test_a_repository_without_safetensors_is_one_sentence(folder, cache, tmp_path, refuses):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with serving(folder) as (endpoint, requests), refuses("is not a loadable backbone"):
-        download_backbone("org/tiny", REVISION, tmp_path / "copy", endpoint)
-    assert not any("pytorch_model.bin" in path for path in requests)

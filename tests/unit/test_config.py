@@ -365,8 +365,10 @@ def test_a_claim_cannot_take_the_name_of_a_rule(root):
 
 
 @pytest.mark.parametrize(
-    "lock", ["", "5", "- a", "backbones: [a]", "sources: 3", "backbones: {t5_large: main}", "x: {}"]
-)
+    "lock",
+    ["", "5", "- a", "backbones: [a]", "sources: 3", f"backbones: {{t5_large: {'0' * 40}}}", "x: {}",
+     "backbones: {t5_large: {revision: main, files: {}}}"],
+)  # fmt: skip
 def test_a_lock_that_is_none_is_refused(root, lock):
     (root / "config/scales/paper.lock.yaml").write_text(lock)
     assert "is no lock of `abi pin`" in sentence(root, "paper")
@@ -384,12 +386,33 @@ def test_scales_that_extend_each_other_are_refused(root):
     assert "extends" in sentence(root, "smoke")
 
 
-def test_a_lock_pins_what_was_unpinned(root):
-    revision = "0" * 40
+PINNED = {"revision": "0" * 40, "files": {"config.json": {"bytes": 3, "hash": "1" * 40}}}
+
+
+def locked(root, **edits):
+    """Write a lock of scale paper, in which some entries differ; returns what the scale then has unpinned."""
     names = [name for name, b in read_scale("paper", root / "config/scales").backbones.items() if b.hub]
-    lock = {"backbones": dict.fromkeys(names, revision), "sources": {"Salesforce/wikitext": revision}}
+    backbones = {name: {**PINNED, "parameters": 5, **edits.get(name, {})} for name in names}
+    lock = {"backbones": backbones, "sources": {"Salesforce/wikitext": PINNED}}
     (root / "config/scales/paper.lock.yaml").write_text(yaml.safe_dump(lock))
-    assert read_scale("paper", root / "config/scales").unpinned() == []
+    return read_scale("paper", root / "config/scales").unpinned()
+
+
+def test_a_lock_pins_what_was_unpinned(root):
+    assert locked(root) == []
+    hub = read_scale("paper", root / "config/scales").backbones["t5_large"].hub
+    assert (hub.revision, hub.parameters, hub.files["config.json"].bytes) == ("0" * 40, 5, 3)
+    assert hub.sentinels_as_bytes
+
+
+def test_a_revision_that_a_scale_names_itself_needs_files_of_that_revision(root):
+    edit(root, "scales/paper.yaml", lambda s: s["backbones"]["gpt2"]["hub"].update(revision="f" * 40))
+    assert locked(root) == ["gpt2"]
+    assert locked(root, gpt2={"revision": "f" * 40}) == []
+
+
+def test_a_revision_without_its_files_is_not_pinned(root):
+    assert locked(root, gpt2={"files": {}}) == ["gpt2"]
 
 
 def test_paper_is_unpinned_until_abi_pin_has_run():

@@ -96,15 +96,6 @@ def test_an_edited_file_of_a_package_is_refused(wheel, refuses):
         build_text(text_spec(PACKAGE))
 
 
-def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(tmp_path, monkeypatch, refuses):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with refuses("corpus source org/text@" + "0" * 40 + ": cannot be downloaded"):
-        find_files(source_of({"kind": "hub", "id": "org/text", "revision": "0" * 40}))
-
-
 def test_rows_of_a_data_set_are_documents_or_the_lines_between_headings():
     rows = [" = A = \n", "one\n", "", " = B = \n", " \n", "two\n"]
     assert split_rows(rows, None) == [" = A = \n", "one\n", " = B = \n", "two\n"]
@@ -299,18 +290,6 @@ def test_pipes_and_loops_in_a_folder_are_no_text(linked):
 def test_a_pattern_that_leads_out_of_a_source_is_refused(kind):
     with pytest.raises(ValueError, match="leads out of the source"):
         source_of({**kind, "pattern": "**/../../*"})
-
-
-def test_a_data_set_of_the_hub_is_read_through_the_links_of_its_cache(tmp_path, monkeypatch):
-    snapshot = tmp_path / "datasets--org--text" / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    blob = snapshot.parents[1] / "blobs" / "b"
-    blob.parent.mkdir()
-    blob.write_text("text\n")
-    (snapshot / "a.txt").symlink_to("../../blobs/b")
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
-    (file,) = find_files(source_of({"kind": "hub", "id": "org/text", "revision": "0" * 40}))
-    assert file.name == "org/text/a.txt"
 
 
 def test_a_file_too_large_to_be_a_text_is_refused_unread(tmp_path, refuses):

@@ -12,8 +12,8 @@ from abi.plan.specs.shared import (
     Once,
     PerSplit,
     Phases,
+    Pinned,
     Rate,
-    Revision,
     Seeds,
     Shares,
     Warmup,
@@ -66,12 +66,13 @@ class Build(Typed):
         return found if isinstance(found, int) else None
 
 
-class Hub(Typed):
+class Hub(Pinned):
     """A backbone of the hub."""
 
-    id: str
-    """model of the hub"""
-    revision: Revision
+    parameters: Positive | None = None
+    """numbers of its weights, as `abi pin` found them"""
+    sentinels_as_bytes: bool = False
+    """whether the sentinels of a T5 stand for bytes that its pieces cannot spell, so that no text is lost"""
 
 
 Pin = Annotated[

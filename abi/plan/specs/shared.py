@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
+from abi.base.hub import HubFile
 from abi.base.typed import Count, Positive, Typed
 
 Rate = Annotated[float, Field(gt=0)]
@@ -29,6 +30,16 @@ BatchOf = Annotated[
     Literal["windows", "positions"],
     Field(description="`positions` are drawn singly from all windows; whole windows otherwise"),
 ]
+
+
+class Pinned(Typed):
+    """What is taken from the hub, at one revision."""
+
+    id: Annotated[str, Field(min_length=1)]
+    """model or data set of the hub"""
+    revision: Revision
+    files: dict[str, HubFile] = {}
+    """name -> size and hash, as `abi pin` found them"""
 
 
 class Shares(Typed):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from abi.base.typed import Fraction, Positive, Typed
-from abi.plan.specs.shared import PerSplit, Revision, Shares
+from abi.plan.specs.shared import PerSplit, Pinned, Shares
 
 
 def _inside(pattern: str) -> str:
@@ -65,13 +65,10 @@ class Folder(Typed):
     """version in the manifest of documents"""
 
 
-class HubData(Typed):
+class HubData(Pinned):
     """Files of a data set of the hub."""
 
     kind: Literal["hub"]
-    id: Annotated[str, Field(min_length=1)]
-    """data set of the hub"""
-    revision: Revision
     pattern: Glob = "**/*.txt"
     column: str | None = None
     """text column of a parquet file"""

@@ -1,0 +1,243 @@
+"""Files of the Hugging Face hub at a pinned revision: listed, brought into the local cache, checked by their hashes.
+
+What is in the cache needs no network, and the client's own switches hold (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`).
+"""
+
+import fnmatch
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from abi.base.errors import DataError
+from abi.base.files import sha256_once
+from abi.base.typed import Count, Positive, Typed
+
+TIMEOUT_S = 20
+GB = 10**9
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+Kind = Literal["model", "dataset"]
+Wanted = Callable[[list[str]], list[str]]
+"""Which names of a repository are needed, of all there are."""
+
+
+class HubFile(Typed):
+    """A file of the hub."""
+
+    bytes: Count
+    """size"""
+    hash: Annotated[str, Field(pattern="^([0-9a-f]{40}|[0-9a-f]{64})$")]
+    """SHA-256 of a large file, Git's SHA-1 of any other"""
+
+
+class Snapshot(Typed):
+    """What the hub has of a repository at one revision, as `abi pin` found it."""
+
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+    files: dict[str, HubFile]
+    """name -> size and hash of every file that is needed"""
+    parameters: Positive | None = None
+    """numbers of a model's weights"""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the hub. Args: endpoint: another hub than that of `HF_ENDPOINT`."""
+
+    id: str
+    kind: Kind
+    endpoint: str | None = None
+
+    @property
+    def where(self) -> str:
+        """Its name in refusals."""
+        return f"{'backbone' if self.kind == 'model' else 'corpus source'} {self.id}"
+
+
+def look_up(repository: Repository, revision: str | None, wanted: Wanted) -> Snapshot:
+    """Return what the hub has of a repository, at its newest revision where none is given.
+
+    Raises: DataError: the hub cannot be reached or refuses; a needed file is missing; a model without safetensors.
+    """
+    from huggingface_hub import HfApi
+
+    api, where = HfApi(endpoint=repository.endpoint), _at(repository, revision)
+    try:
+        info: Any = api.repo_info(
+            repository.id, repo_type=repository.kind, revision=revision, files_metadata=True, timeout=TIMEOUT_S
+        )
+        there = {entry.rfilename: entry for entry in info.siblings or []}
+        names = wanted(list(there))
+        if not names:
+            raise DataError(f"{where}: holds no file that is needed; check its id, and `pattern` of a data set")
+        parameters = None
+        if repository.kind == "model":
+            if not {WEIGHTS, INDEX} & set(there):
+                raise DataError(f"{where}: has no safetensors, and abi unpickles nothing; choose another revision")
+            told = api.get_safetensors_metadata(repository.id, revision=info.sha, timeout=TIMEOUT_S)
+            _require(where, set(told.files_metadata), set(there))
+            parameters = sum(told.parameter_count.values())
+        files = {name: _file(there[name]) for name in sorted(names)}
+        return Snapshot(revision=str(info.sha), files=files, parameters=parameters)
+    except DataError:
+        raise
+    except Exception as error:  # the client raises its own, those of its HTTP library, and plain OSError
+        raise DataError(f"{where}: {reason(error, repository)}") from None
+
+
+def _file(entry: Any) -> HubFile:
+    if entry.lfs is not None:
+        return HubFile(bytes=entry.lfs.size, hash=entry.lfs.sha256)
+    return HubFile(bytes=entry.size, hash=entry.blob_id)
+
+
+def _require(where: str, needed: set[str], there: set[str]) -> None:
+    for name in sorted(needed - there):
+        raise DataError(f"{where}: the hub has no {name}, which its index names; choose another revision")
+
+
+def model_files(names: list[str]) -> list[str]:
+    """Return which files of a model are needed: config, tokenizer and safetensors of the top folder."""
+    top = [name for name in names if "/" not in name]
+    whole = WEIGHTS in top
+    about = [name for name in top if name.endswith((".json", ".model", ".jinja")) and not name.endswith(".index.json")]
+    about += [name for name in top if name in {"merges.txt", "vocab.txt"}]
+    shards = [name for name in top if fnmatch.fnmatch(name, "model-*-of-*.safetensors")]
+    return [*about, *([WEIGHTS] if whole else [INDEX, *shards] if INDEX in top else [])]
+
+
+def data_files(patterns: Sequence[str]) -> Wanted:
+    """Return what chooses the files of a data set by patterns."""
+    anywhere = [*patterns, *(pattern.removeprefix("**/") for pattern in patterns)]
+    return lambda names: [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in anywhere)]
+
+
+def fetch(repository: Repository, revision: str, files: Mapping[str, HubFile], copy_to: Path | None = None) -> Path:
+    """Return the folder of the local cache that holds files of a repository at a revision, each checked.
+
+    What the cache lacks is downloaded; a connection that breaks off is resumed.
+    Args: files: what `abi pin` found; copy_to: where they will be copied to, on a disk that must have room for them.
+    Raises: DataError: offline and not in the cache, refused by the hub, too little disk, or other bytes than promised.
+    """
+    from huggingface_hub import hf_hub_download
+
+    where, kind = _at(repository, revision), repository.kind
+    if not files:
+        raise DataError(f"{where}: no file of it is pinned; run `abi pin` once")
+    require_disk(where, _spent(repository, revision, files, copy_to))
+    for name, promised in files.items():
+        try:
+            found = hf_hub_download(
+                repository.id,
+                name,
+                repo_type=kind,
+                revision=revision,
+                endpoint=repository.endpoint,
+                etag_timeout=TIMEOUT_S,
+            )
+        except Exception as error:  # as in `look_up`
+            raise DataError(f"{where}: {reason(error, repository, name)}") from None
+        folder = Path(found).parents[len(Path(name).parts) - 1]
+        if folder.name != revision:
+            raise DataError(f"{where}: the hub gives revision {folder.name} instead; check HF_ENDPOINT")
+        _check(where, Path(found), name, promised)
+    return folder
+
+
+def _at(repository: Repository, revision: str | None) -> str:
+    return repository.where if revision is None else f"{repository.where}@{revision}"
+
+
+def _spent(
+    repository: Repository, revision: str, files: Mapping[str, HubFile], copy_to: Path | None
+) -> dict[Path, int]:
+    """Return folder -> bytes that will be written there."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    cache = Path(constants.HF_HUB_CACHE)
+    missing = sum(
+        file.bytes
+        for name, file in files.items()
+        if not isinstance(
+            try_to_load_from_cache(repository.id, name, repo_type=repository.kind, revision=revision), str
+        )
+    )
+    spent = {cache: missing}
+    if copy_to is not None:
+        spent[copy_to] = sum(file.bytes for file in files.values())
+    return spent
+
+
+def require_disk(where: str, spent: Mapping[Path, int]) -> None:
+    """Raise DataError where a disk has too little room. Args: spent: folder -> bytes to be written there."""
+    needed: dict[int, int] = {}
+    places: dict[int, Path] = {}
+    for folder, size in spent.items():
+        place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        disk = os.stat(place).st_dev
+        needed[disk], places[disk] = needed.get(disk, 0) + size, place
+    for disk, size in needed.items():
+        free = shutil.disk_usage(places[disk]).free
+        if size > free:
+            raise DataError(
+                f"{where}: needs {size / GB:.2f} GB on the disk of {places[disk]}, which has {free / GB:.2f} GB free; "
+                "free space, or point HF_HOME at another disk"
+            )
+
+
+def _check(where: str, path: Path, name: str, promised: HubFile) -> None:
+    """Raise DataError where a file is not what was promised; it is removed, so that the next run fetches it again."""
+    if path.stat().st_size == promised.bytes and promised.hash == _hash(path, promised.hash):
+        return
+    blob = path.resolve()
+    path.unlink()
+    blob.unlink(missing_ok=True)
+    raise DataError(
+        f"{where}: {name} does not have the bytes that were pinned; it was removed from the cache, run again to fetch "
+        "it anew"
+    )
+
+
+def _hash(path: Path, like: str) -> str:
+    """Return the hash of a file: SHA-256, or Git's where that is what it is compared with."""
+    if len(like) == 64:
+        return sha256_once(path.resolve())
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def reason(error: BaseException, repository: Repository, name: str = "") -> str:
+    """Return in words why the hub gave nothing, and how to mend it."""
+    from huggingface_hub import constants, errors
+
+    told = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+    page = f"{repository.endpoint or constants.ENDPOINT}/{repository.id}"
+    status = getattr(getattr(told, "response", None), "status_code", None)
+    if isinstance(told, errors.GatedRepoError) or (status in {401, 403} and type(told) is errors.HfHubHTTPError):
+        return f"is gated; accept its terms at {page} and log in (`hf auth login`)"
+    if isinstance(told, errors.RevisionNotFoundError):
+        return "the hub does not have this revision (any more); take it out of the lock and run `abi pin` again"
+    if isinstance(told, errors.RepositoryNotFoundError):
+        return "the hub has no such repository, or hides it; correct its id, or log in (`hf auth login`)"
+    if isinstance(told, errors.EntryNotFoundError) and not isinstance(told, errors.LocalEntryNotFoundError):
+        return f"the hub does not have {name or 'one of its files'} at this revision; choose another revision"
+    if status is not None and status < 500:
+        return f"the hub refuses (HTTP {status}); correct its id, or log in (`hf auth login`)"
+    lines = str(told).strip().splitlines() or [""]
+    if isinstance(told, errors.OfflineModeIsEnabled):
+        why = "HF_HUB_OFFLINE is set"
+    elif lines[0].startswith("Consistency check failed") or "peer closed" in lines[0]:
+        return f"the connection broke off while {name} was read; run again, what is complete is kept"
+    else:
+        why = type(told).__name__ if status is None else f"HTTP {status}"
+    if not name:
+        return f"cannot be looked up ({why}); go online and try again"
+    return (
+        f"cannot be downloaded ({why}) and is not in the local cache; go online once, or point HF_HOME at a cache "
+        "that holds it"
+    )

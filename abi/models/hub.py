@@ -1,0 +1,64 @@
+"""Backbones of the hub: brought here at a pinned revision, refused beforehand where disk or memory are too small."""
+
+import shutil
+from pathlib import Path
+
+import psutil
+import transformers
+
+from abi.base.errors import DataError
+from abi.base.files import unwritable
+from abi.base.hub import GB, Repository, fetch
+from abi.models.sentinels import spell_bytes
+from abi.plan.specs.models import Hub
+
+FP32 = 4
+MEMORY_SHARE, MEMORY_BYTES = 1.3, 6 * 10**8
+"""Peak memory of a backbone that is loaded: so many times its weights, and what Python with torch takes."""
+
+
+def memory_needed(parameters: int) -> int:
+    """Return the bytes of memory that admitting a backbone takes at most."""
+    return int(MEMORY_SHARE * FP32 * parameters) + MEMORY_BYTES
+
+
+def require_memory(hub: Hub) -> None:
+    """Raise DataError where the machine has too little free memory for a backbone whose size is known."""
+    if hub.parameters is None:
+        return
+    needed, free = memory_needed(hub.parameters), psutil.virtual_memory().available
+    if needed > free:
+        raise DataError(
+            f"backbone {hub.id}@{hub.revision}: needs {needed / GB:.1f} GB of memory for {hub.parameters / 1e6:.0f} "
+            f"million parameters, {free / GB:.1f} GB are free; use a larger machine, or leave its claims out"
+        )
+
+
+def download_backbone(hub: Hub, folder: str | Path, endpoint: str | None = None) -> None:
+    """Copy a model of the hub at its pinned revision into a folder: safetensors as they are, config, tokenizer.
+
+    Raises: DataError: too little memory or disk, as `fetch`, or no sentinels where they should stand for bytes.
+    """
+    require_memory(hub)
+    folder = Path(folder)
+    source = fetch(Repository(hub.id, "model", endpoint), hub.revision, hub.files, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in hub.files:
+            shutil.copyfile(source / name, folder / name)
+        if hub.sentinels_as_bytes:
+            _respell(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def _respell(folder: Path) -> None:
+    """Put in place of a folder's tokenizer the one whose sentinels stand for bytes."""
+    try:
+        own = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise DataError(f"{folder}: holds no tokenizer that can be loaded ({str(error)[:160]})") from None
+    spelled = spell_bytes(own)
+    for name in ("spiece.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    spelled.save_pretrained(folder)
