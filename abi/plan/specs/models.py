@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from abi.base.hub import Sizes
 from abi.base.typed import Count, Positive, Split, Typed
 from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Pinned, Rate, Seeds, Shares, Warmup, WeightDecay, Window
 
@@ -55,8 +56,8 @@ class Build(Typed):
 class Hub(Pinned):
     """A backbone of the hub."""
 
-    parameters: Positive | None = None
-    """numbers of its weights, as `abi pin` found them"""
+    sizes: Sizes | None = None
+    """as `abi pin` found them"""
     sentinels_as_bytes: bool = False
     """whether the sentinels of a T5 stand for bytes that its pieces cannot spell, so that no text is lost"""
 
