@@ -35,14 +35,25 @@ class HubFile(Typed):
     """SHA-256 of a large file, Git's SHA-1 of any other"""
 
 
+class Sizes(Typed):
+    """Sizes of a model, as the headers of its safetensors tell them."""
+
+    parameters: Positive
+    """numbers of its weights"""
+    rows: Positive
+    """rows V of its largest matrix, which is the head or the embedding"""
+    width: Positive
+    """columns D of that matrix"""
+
+
 class Snapshot(Typed):
     """What the hub has of a repository at one revision, as `abi pin` found it."""
 
     revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
     files: dict[str, HubFile]
     """name -> size and hash of every file that is needed"""
-    parameters: Positive | None = None
-    """numbers of a model's weights"""
+    sizes: Sizes | None = None
+    """of a model"""
 
 
 @dataclass(frozen=True)
@@ -75,19 +86,26 @@ def look_up(repository: Repository, revision: str | None, wanted: Wanted) -> Sna
         names = wanted(list(there))
         if not names:
             raise DataError(f"{where}: holds no file that is needed; check its id, and `pattern` of a data set")
-        parameters = None
+        more: dict[str, Sizes] = {}
         if repository.kind == "model":
             if not {WEIGHTS, INDEX} & set(there):
                 raise DataError(f"{where}: has no safetensors, and abi unpickles nothing; choose another revision")
             told = api.get_safetensors_metadata(repository.id, revision=info.sha, timeout=TIMEOUT_S)
             _require(where, set(told.files_metadata), set(there))
-            parameters = sum(told.parameter_count.values())
+            more["sizes"] = _sizes(told)
         files = {name: _file(there[name]) for name in sorted(names)}
-        return Snapshot(revision=str(info.sha), files=files, parameters=parameters)
+        return Snapshot(revision=str(info.sha), files=files, **more)
     except DataError:
         raise
     except Exception as error:  # the client raises its own, those of its HTTP library, and plain OSError
         raise DataError(f"{where}: {reason(error, repository)}") from None
+
+
+def _sizes(told: Any) -> Sizes:
+    """Return the sizes of a model. Args: told: headers of all its safetensors files."""
+    shapes = [tensor.shape for file in told.files_metadata.values() for tensor in file.tensors.values()]
+    rows, width = max((shape for shape in shapes if len(shape) == 2), key=lambda shape: shape[0] * shape[1])
+    return Sizes(parameters=sum(told.parameter_count.values()), rows=rows, width=width)
 
 
 def _file(entry: Any) -> HubFile:

@@ -8,29 +8,29 @@ import transformers
 
 from abi.base.errors import DataError
 from abi.base.files import unwritable
-from abi.base.hub import GB, Repository, fetch
+from abi.base.hub import GB, Repository, Sizes, fetch
 from abi.models.sentinels import spell_bytes
 from abi.plan.specs.models import Hub
 
-FP32 = 4
-MEMORY_SHARE, MEMORY_BYTES = 1.3, 6 * 10**8
-"""Peak memory of a backbone that is loaded: so many times its weights, and what Python with torch takes."""
+FP32, STARTED = 4, 8 * 10**8
+"""Bytes of a number, and what Python with torch and transformers takes before a model is loaded."""
 
 
-def memory_needed(parameters: int) -> int:
-    """Return the bytes of memory that admitting a backbone takes at most."""
-    return int(MEMORY_SHARE * FP32 * parameters) + MEMORY_BYTES
+def memory_needed(sizes: Sizes) -> int:
+    """Return the bytes of memory that admitting a backbone takes at most: its weights, its head, one matrix at work."""
+    return FP32 * (sizes.parameters + 2 * sizes.rows * sizes.width) + STARTED
 
 
 def require_memory(hub: Hub) -> None:
-    """Raise DataError where the machine has too little free memory for a backbone whose size is known."""
-    if hub.parameters is None:
+    """Raise DataError where the machine has too little free memory for a backbone whose sizes are known."""
+    if hub.sizes is None:
         return
-    needed, free = memory_needed(hub.parameters), psutil.virtual_memory().available
+    needed, free = memory_needed(hub.sizes), psutil.virtual_memory().available
     if needed > free:
         raise DataError(
-            f"backbone {hub.id}@{hub.revision}: needs {needed / GB:.1f} GB of memory for {hub.parameters / 1e6:.0f} "
-            f"million parameters, {free / GB:.1f} GB are free; use a larger machine, or leave its claims out"
+            f"backbone {hub.id}@{hub.revision}: needs {needed / GB:.1f} GB of memory for "
+            f"{hub.sizes.parameters / 1e6:.0f} million parameters, {free / GB:.1f} GB are free; "
+            "use a larger machine, or leave its claims out"
         )
 
 

@@ -42,7 +42,8 @@ def test_every_published_form_is_pinned_downloaded_and_admitted_as_it_is(hub, ma
     download_backbone(source, tmp_path / "copy", hub.endpoint)
     assert {path.name for path in (tmp_path / "copy").iterdir()} == set(source.files)
     own, copied = load_backbone(made(repo_id)), load_backbone(tmp_path / "copy")
-    assert source.parameters == sum(p.numel() for p in own.model.parameters())
+    assert source.sizes.parameters == sum(p.numel() for p in own.model.parameters())
+    assert (source.sizes.rows, source.sizes.width) == tuple(own.embeddings_out.weight.shape)
     ids = torch.arange(20, 52)[None]
     given = {"decoder_input_ids": ids} if own.is_encoder_decoder else {}
     with torch.no_grad():
@@ -223,12 +224,12 @@ def test_too_little_disk_is_one_sentence_before_a_byte_is_fetched(hub, pinned, t
 
 def test_too_little_memory_is_one_sentence_before_a_byte_is_fetched(hub, pinned, tmp_path, monkeypatch):
     source = pinned(GPT2)
-    needed = models_hub.memory_needed(source.parameters)
+    needed = models_hub.memory_needed(source.sizes)
     hub.requests.clear()
     memory = namedtuple("memory", "available")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(needed - 1))
     refused(
-        "needs 0.6 GB of memory for 0 million parameters, 0.6 GB are free",
+        "needs 0.8 GB of memory for 0 million parameters, 0.8 GB are free",
         download_backbone,
         source,
         tmp_path / "copy",

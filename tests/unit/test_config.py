@@ -387,12 +387,13 @@ def test_scales_that_extend_each_other_are_refused(root):
 
 
 PINNED = {"revision": "0" * 40, "files": {"config.json": {"bytes": 3, "hash": "1" * 40}}}
+SIZES = {"parameters": 5, "rows": 2, "width": 2}
 
 
 def locked(root, **edits):
     """Write a lock of scale paper, in which some entries differ; returns what the scale then has unpinned."""
     names = [name for name, b in read_scale("paper", root / "config/scales").backbones.items() if b.hub]
-    backbones = {name: {**PINNED, "parameters": 5, **edits.get(name, {})} for name in names}
+    backbones = {name: {**PINNED, "sizes": SIZES, **edits.get(name, {})} for name in names}
     lock = {"backbones": backbones, "sources": {"Salesforce/wikitext": PINNED}}
     (root / "config/scales/paper.lock.yaml").write_text(yaml.safe_dump(lock))
     return read_scale("paper", root / "config/scales").unpinned()
@@ -401,7 +402,7 @@ def locked(root, **edits):
 def test_a_lock_pins_what_was_unpinned(root):
     assert locked(root) == []
     hub = read_scale("paper", root / "config/scales").backbones["t5_large"].hub
-    assert (hub.revision, hub.parameters, hub.files["config.json"].bytes) == ("0" * 40, 5, 3)
+    assert (hub.revision, hub.sizes.parameters, hub.files["config.json"].bytes) == ("0" * 40, 5, 3)
     assert hub.sentinels_as_bytes
 
 

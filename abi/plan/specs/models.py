@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+<<<<<<< HEAD
 from abi.base.compute import Precision
 from abi.base.typed import Count, Positive, Sha256, Split, Typed
 from abi.plan.specs.shared import (
@@ -20,6 +21,11 @@ from abi.plan.specs.shared import (
     WeightDecay,
     Window,
 )
+=======
+from abi.base.hub import Sizes
+from abi.base.typed import Count, Positive, Split, Typed
+from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Pinned, Rate, Seeds, Shares, Warmup, WeightDecay, Window
+>>>>>>> s23_hub
 
 Tap = Count | Literal["final"]
 
@@ -69,8 +75,8 @@ class Build(Typed):
 class Hub(Pinned):
     """A backbone of the hub."""
 
-    parameters: Positive | None = None
-    """numbers of its weights, as `abi pin` found them"""
+    sizes: Sizes | None = None
+    """as `abi pin` found them"""
     sentinels_as_bytes: bool = False
     """whether the sentinels of a T5 stand for bytes that its pieces cannot spell, so that no text is lost"""
 
