@@ -24,7 +24,7 @@ from abi.steps import (
     write_updated_states,
 )
 from abi.steps.judge_study import run
-from abi.text.corpus import summary
+from abi.text.corpus import Chosen, summary
 from abi.text.documents import SPLITS, Document, split_of, write_documents
 
 FAMILIES = {"gpt2": "gpt2", "gpt2_medium": "gpt2", "gpt2_large": "gpt2", "t5_large": "t5"}
@@ -106,7 +106,7 @@ class World:
         if self.once("text", name):
             files, made = self.study.text_files(name), documents_of(self.study, name)
             write_documents(made, files["documents"])
-            summary(made, PROVENANCE).write(files["record"])
+            summary(Chosen(made), PROVENANCE).write(files["record"])
 
     def backbone(self, name):
         if not self.once("backbone", name):

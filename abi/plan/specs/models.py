@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-<<<<<<< HEAD
 from abi.base.compute import Precision
+from abi.base.hub import Sizes
 from abi.base.typed import Count, Positive, Sha256, Split, Typed
 from abi.plan.specs.shared import (
     UNIQUE,
@@ -21,11 +21,6 @@ from abi.plan.specs.shared import (
     WeightDecay,
     Window,
 )
-=======
-from abi.base.hub import Sizes
-from abi.base.typed import Count, Positive, Split, Typed
-from abi.plan.specs.shared import BatchOf, PerSplit, Phases, Pinned, Rate, Seeds, Shares, Warmup, WeightDecay, Window
->>>>>>> s23_hub
 
 Tap = Count | Literal["final"]
 
