@@ -6,11 +6,11 @@ from pathlib import Path
 
 from abi.base.errors import ConfigError, TamperError
 from abi.base.manifests.backbones import LicenceFound, Pretraining
+from abi.base.model_folders import folder_hash
 from abi.models.backbone import Window, load_backbone, save_backbone
 from abi.models.build import build_backbone
 from abi.models.hub import download_backbone
 from abi.models.wheels import download_wheels
-from abi.plan.folders import folder_hash
 from abi.plan.specs.models import BuildBackbone, FoundModel
 
 

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from abi.base.compute import Device, Precision
 from abi.base.errors import ConfigError
+from abi.base.model_folders import folder_hash
 from abi.base.typed import Count, Positive, Typed
-from abi.plan.folders import folder_hash
 from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
 from abi.plan.specs.models import BackboneSection, FoundModel, LocalModel, ModuleSection, PortableSection
 from abi.plan.specs.shared import Names, Pinned, Shares

