@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 # Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
 
-.PHONY: reproduce reproduce-all test quick kills test-slurm lint setup verify smoke lock docs clean
+.PHONY: reproduce reproduce-all test quick kills test-slurm test-paper lint setup verify smoke lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
@@ -21,17 +21,20 @@ reproduce-all: setup  ## environment + the whole DAG: every claim in every regim
 	@$(COMPARED)
 
 test: setup  ## environment + lint + the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not kills and not slurm" tests/workflow tests/unit  # one worker per file: the DAG is built once
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not kills and not slurm and not paper" tests/workflow tests/unit tests/hub  # one worker per file: the DAG is built once
 	$(MAKE) --no-print-directory lint
 
 quick: setup  ## the unit tests that neither run Snakemake nor sweep: about a minute on two cores
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not workflow" tests/unit
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not workflow" tests/unit tests/hub
 
 kills: setup  ## kill every part of a run in every rule, some seventy times, and damage its outputs, where one command must recover: long
 	$(BIN)/python -m pytest -q -s -m kills tests/workflow
 
 test-slurm: setup  ## a claim through a real Slurm on this machine, with a job cancelled, a node lost, a memory limit exceeded: long
 	$(BIN)/python -m pytest -q -s -rs -m slurm tests/workflow
+
+test-paper: setup  ## scale paper, cut down, against a stand-in of the hub: from `abi pin` to the verdicts of the headline claims
+	$(BIN)/python -m pytest -q -s -rs -m paper tests/workflow
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

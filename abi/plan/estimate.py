@@ -4,6 +4,7 @@ The jobs are those of Snakemake's own dry run; the minutes come from a committed
 (`results/reference/<scale>/jobs.csv`), which `abi docs --adopt` writes from the benchmarks of a run.
 """
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import ROOT
 from abi.plan.config import load
+from abi.plan.forecast import Forecast, forecast
 from abi.plan.measured import REFERENCE, Measured, read_measured
 from abi.plan.workflow import Workflow
 
@@ -51,7 +53,10 @@ class OfRule:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would do and take: jobs and seconds per rule; wall minutes, seconds over cores or the longest job."""
+    """What a run would do and take: jobs and seconds per rule; wall minutes, seconds over cores or the longest job.
+
+    Args: forecast: in their place at a scale of published models, none of whose jobs was measured.
+    """
 
     scale: str
     targets: list[str]
@@ -62,6 +67,7 @@ class Estimate:
     seconds: float
     longest_s: float
     minutes: float
+    forecast: Forecast | None = None
 
 
 def plan(targets: Sequence[str], scale: str, cores: int) -> Estimate:
@@ -78,7 +84,11 @@ def plan(targets: Sequence[str], scale: str, cores: int) -> Estimate:
         if target in config.pending:
             Workflow(config).claim(target)  # says at which scales it runs
     known = read_measured(REFERENCE / scale / "jobs.csv")
-    return estimate(dry_run(targets, scale, cores), known, scale, list(targets) or ["all"], cores)
+    jobs = dry_run(targets, scale, cores)
+    made = estimate(jobs, known, scale, list(targets) or ["all"], cores)
+    if known or not any(backbone.hub for backbone in config.scale.backbones.values()):
+        return made
+    return dataclasses.replace(made, forecast=forecast(config, [(job.rule, job.wildcards) for job in jobs]))
 
 
 def dry_run(targets: Sequence[str], scale: str, cores: int) -> list[Planned]:
@@ -171,6 +181,10 @@ def as_text(made: Estimate) -> str:
     """Return a plan as a small table and a sentence."""
     if not made.jobs:
         return f"scale {made.scale}: nothing to do, every file of {', '.join(made.targets)} is there and up to date"
+    if made.forecast:
+        return "\n".join(
+            [f"scale {made.scale}: {made.jobs} jobs for {', '.join(made.targets)}", "", *made.forecast.lines()]
+        )
     lines = [f"{'rule':<16}{'jobs':>6}{'minutes':>10}{'MB':>8}  from", *(rule.row() for rule in made.rules), ""]
     if not made.seconds:
         return "\n".join([*lines, f"scale {made.scale}: {made.jobs} jobs; how long they take was never measured"])

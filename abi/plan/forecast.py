@@ -1,0 +1,144 @@
+"""What a scale of published models would take before any of its jobs was measured: estimates, marked as such.
+
+Downloads, disk and memory follow from the files and sizes that `abi pin` found. Hours on a CPU are work over the speed
+of the same rule in the jobs measured at scale `tiny`; hours on a card are work over an assumed speed.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from abi.base.hub import GB, Sizes
+from abi.plan.config import Config, load
+from abi.plan.measured import REFERENCE, Measured, read_measured
+from abi.plan.work import NUMBER, Work
+from abi.plan.workflow import Workflow
+
+BASE = "tiny"
+"""The scale whose measured jobs tell how fast each rule is."""
+CARD_FLOPS, CARD = 2e13, "an assumed 20 TFLOP/s, a third of what an H100 has in fp32"
+STARTED = 8 * 10**8
+"""Bytes that Python with torch and transformers takes before a model is loaded."""
+
+
+@dataclass(frozen=True)
+class RuleForecast:
+    """What the jobs of a rule should take. Args: cpu_s, card_s: seconds in all, None where nothing tells."""
+
+    rule: str
+    jobs: int
+    cpu_s: float | None
+    card_s: float | None
+
+    def row(self) -> str:
+        """Return its line of the table."""
+        cpu, card = ("?" if s is None else f"{s / 3600:.1f}" for s in (self.cpu_s, self.card_s))
+        return f"{self.rule:<22}{self.jobs:>6}{cpu:>12}{card:>12}"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run should take. Args: downloads, memory: backbone or data set -> bytes; disk: what -> bytes."""
+
+    downloads: dict[str, int]
+    disk: dict[str, int]
+    memory: dict[str, int]
+    rules: list[RuleForecast]
+    disk_free: int
+    memory_free: int
+
+    def lines(self) -> list[str]:
+        """Return the estimates as text."""
+        cpu = sum(rule.cpu_s or 0.0 for rule in self.rules) / 3600
+        card = sum(rule.card_s or 0.0 for rule in self.rules) / 3600
+        unknown = [rule.rule for rule in self.rules if rule.cpu_s is None]
+        most, largest = max(((size, name) for name, size in self.memory.items()), default=(0, "none is to be made"))
+        return [
+            f"{'rule':<22}{'jobs':>6}{'CPU hours':>12}{'card hours':>12}",
+            *(rule.row() for rule in self.rules),
+            "",
+            "estimates, nothing of this scale was measured:",
+            f"  download  {_sum(self.downloads)}",
+            f"  disk      {_sum(self.disk)}; {_enough(sum(self.disk.values()), self.disk_free)}",
+            f"  memory    {most / GB:.1f} GB for one backbone ({largest}); {_enough(most, self.memory_free)}",
+            f"  CPU       {cpu:.0f} hours of one job at a time: work over the speed of each rule at scale {BASE}",
+            f"  card      {card:.1f} hours: the same work over {CARD}",
+            *([f"  not counted, nothing tells: {', '.join(unknown)}"] if unknown else []),
+        ]
+
+
+def _sum(parts: dict[str, int]) -> str:
+    told = ", ".join(f"{name} {size / GB:.2f}" for name, size in sorted(parts.items(), key=lambda part: -part[1]))
+    return f"{sum(parts.values()) / GB:.1f} GB ({told})"
+
+
+def _enough(needed: int, free: int) -> str:
+    return f"{free / GB:.1f} GB are free" + (", TOO LITTLE" if needed > free else "")
+
+
+def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
+    """Return what jobs of a scale should take. Args: jobs: rule and wildcards of each, as in its benchmark's name."""
+    work, known = Work(Workflow(config)), read_measured(REFERENCE / BASE / "jobs.csv")
+    fast = speeds(known, Work(Workflow(load(BASE))))
+    by_rule = {rule: [wildcards for r, wildcards in jobs if r == rule] for rule, _ in jobs}
+    built = by_rule.get("build_backbone", [])
+    hubs = {name: config.scale.backbones[name].hub for name in built}
+    files = {name: sum(file.bytes for file in hub.files.values()) for name, hub in hubs.items() if hub}
+    for name in by_rule.get("build_text", []):
+        for place in config.scale.sources[config.scale.texts[name].sources]:
+            if place.kind == "hub":
+                files[place.id] = sum(file.bytes for file in place.files.values())
+    copies = sum(files[name] for name in built if name in files)
+    states = sum(_states_bytes(work, wildcards) for wildcards in by_rule.get("write_states", []))
+    return Forecast(
+        downloads=files,
+        disk={"cache": sum(files.values()), "backbones": copies, "states": states},
+        memory={name: memory_needed(hub.sizes) for name, hub in hubs.items() if hub and hub.sizes},
+        rules=[_rule(rule, own, work, known, fast.get(rule)) for rule, own in by_rule.items()],
+        disk_free=shutil.disk_usage(Path.cwd()).free,
+        memory_free=psutil.virtual_memory().available,
+    )
+
+
+def memory_needed(sizes: Sizes) -> int:
+    """Return the bytes of memory that a backbone takes at most: its weights, its head, one matrix at work."""
+    return NUMBER * (sizes.parameters + 2 * sizes.rows * sizes.width) + STARTED
+
+
+def _states_bytes(work: Work, wildcards: str) -> int:
+    try:
+        return work.states_bytes(*wildcards.split("."))
+    except KeyError:
+        return 0
+
+
+def speeds(known: Sequence[Measured], work: Work) -> dict[str, float]:
+    """Return rule -> FLOP per second of the measured jobs whose work is known."""
+    done: dict[str, tuple[float, float]] = {}
+    for job in known:
+        flop = work.flop(job.rule, job.wildcards)
+        if flop is not None:
+            before = done.get(job.rule, (0.0, 0.0))
+            done[job.rule] = before[0] + flop, before[1] + job.seconds
+    return {rule: flop / seconds for rule, (flop, seconds) in done.items() if seconds > 0}
+
+
+def _rule(
+    rule: str, wildcards: Sequence[str], work: Work, known: Sequence[Measured], speed: float | None
+) -> RuleForecast:
+    """Return what the jobs of a rule should take.
+
+    A rule whose work does not grow with the models takes what it takes at the measured scale; to bring a published
+    model here is no such rule.
+    """
+    if speed is None:
+        took = [job.seconds for job in known if job.rule == rule and rule != "build_backbone"]
+        seconds = len(wildcards) * sum(took) / len(took) if took else None
+        return RuleForecast(rule, len(wildcards), seconds, seconds)
+    flops = [work.flop(rule, name) for name in wildcards]
+    total = None if None in flops else sum(filter(None, flops))
+    cpu, card = (None, None) if total is None else (total / speed, total / CARD_FLOPS)
+    return RuleForecast(rule, len(wildcards), cpu, card)

@@ -1,0 +1,113 @@
+import shutil
+from statistics import median
+
+import pytest
+import yaml
+
+from abi.base.files import ROOT
+from abi.base.hub import Sizes
+from abi.cli.config import estimate as planning
+from abi.models import hub as models_hub
+from abi.plan import forecast as forecasting
+from abi.plan.config import load
+from abi.plan.estimate import Planned, as_text
+from abi.plan.forecast import forecast, memory_needed, speeds
+from abi.plan.measured import REFERENCE, read_measured
+from abi.plan.work import RULES, Work
+from abi.plan.workflow import Workflow
+from abi.plan.yaml_files import read_scale
+
+T5 = {"parameters": 737_668_096, "rows": 32128, "width": 1024}
+JOBS = [("build_text", "general"), ("build_backbone", "t5_large"), ("write_states", "t5_large.general"),
+        ("train_modules", "t5_large.python.standard.oracle.1-1"), ("judge_claim", "cross_arch_enc_dec_nib_results")]  # fmt: skip
+
+
+@pytest.fixture
+def pinned(tmp_path):
+    """Returns scale `paper` with a lock in which every model is as large as T5, or some have other sizes."""
+    root = tmp_path / "repo"
+    shutil.copytree(ROOT / "config", root / "config")
+
+    def lock(**sizes):
+        file = {"bytes": 4_000_000_000, "hash": "1" * 64}
+        pin = {"revision": "0" * 40, "files": {"model.safetensors": file}}
+        names = [name for name, b in read_scale("paper", root / "config/scales").backbones.items() if b.hub]
+        backbones = {name: {**pin, "sizes": {**T5, **sizes.get(name, {})}} for name in names}
+        text = {"revision": "0" * 40, "files": {"a.parquet": {"bytes": 7_000_000, "hash": "1" * 64}}}
+        content = {"backbones": backbones, "sources": {"Salesforce/wikitext": text}}
+        (root / "config/scales/paper.lock.yaml").write_text(yaml.safe_dump(content))
+        return load("paper", root)
+
+    return lock
+
+
+def test_downloads_disk_and_memory_follow_from_what_was_pinned(pinned):
+    found = forecast(pinned(), JOBS)
+    assert found.downloads == {"t5_large": 4_000_000_000, "Salesforce/wikitext": 7_000_000}
+    windows, positions, taps = 2000 + 300 + 600, 64, 6
+    assert found.disk == {
+        "cache": 4_007_000_000,
+        "backbones": 4_000_000_000,
+        "states": windows * positions * taps * 1024 * 4,
+    }
+    assert found.memory == {"t5_large": 4 * (737_668_096 + 2 * 32128 * 1024) + 8 * 10**8}
+
+
+def test_a_plan_and_the_job_itself_ask_for_the_same_memory():
+    for parameters in (10, 10**9):
+        sizes = Sizes(parameters=parameters, rows=5, width=7)
+        assert memory_needed(sizes) == models_hub.memory_needed(sizes)
+
+
+def test_hours_grow_with_parameters_and_positions(pinned):
+    one = {rule.rule: rule for rule in forecast(pinned(), JOBS).rules}
+    two = {rule.rule: rule for rule in forecast(pinned(t5_large={"parameters": 2 * T5["parameters"]}), JOBS).rules}
+    assert two["write_states"].cpu_s == pytest.approx(2 * one["write_states"].cpu_s)
+    assert two["train_modules"].cpu_s == one["train_modules"].cpu_s  # runs no backbone
+    wide = {rule.rule: rule for rule in forecast(pinned(t5_large={"rows": 10 * T5["rows"]}), JOBS).rules}
+    assert wide["train_modules"].card_s > 5 * one["train_modules"].card_s
+    assert one["write_states"].card_s == pytest.approx(2 * T5["parameters"] * 2900 * 128 / forecasting.CARD_FLOPS)
+
+
+def test_what_does_not_grow_takes_what_it_took_and_what_nothing_tells_is_not_counted(pinned):
+    found = {rule.rule: rule for rule in forecast(pinned(), JOBS).rules}
+    took = [job.seconds for job in read_measured(REFERENCE / "tiny" / "jobs.csv") if job.rule == "judge_claim"]
+    assert found["judge_claim"].cpu_s == found["judge_claim"].card_s == pytest.approx(sum(took) / len(took))
+    assert found["build_backbone"].cpu_s is None
+
+
+def test_the_text_marks_estimates_and_says_where_they_come_from_and_what_is_too_little(pinned, monkeypatch):
+    monkeypatch.setattr(forecasting.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**9}))
+    text = "\n".join(forecast(pinned(), JOBS).lines())
+    assert "estimates, nothing of this scale was measured" in text
+    assert "download  4.0 GB (t5_large 4.00, Salesforce/wikitext 0.01)" in text
+    assert "1.0 GB are free, TOO LITTLE" in text
+    assert "memory    4.0 GB for one backbone (t5_large)" in text
+    assert "work over the speed of each rule at scale tiny" in text
+    assert "an assumed 20 TFLOP/s" in text
+    assert "not counted, nothing tells: build_backbone" in text
+
+
+def test_the_work_of_measured_jobs_tells_what_they_took():
+    """The same rule has about the same speed over models, texts and claims: half of all jobs within a third of it."""
+    work = Work(Workflow(load("tiny")))
+    known = [job for job in read_measured(REFERENCE / "tiny" / "jobs.csv") if job.rule in RULES]
+    speed = speeds(known, work)
+    off = {}
+    for job in known:
+        told = work.flop(job.rule, job.wildcards) / speed[job.rule]
+        off.setdefault(job.rule, []).append(max(told / job.seconds, job.seconds / told))
+    assert set(off) == set(RULES)
+    every = [ratio for ratios in off.values() for ratio in ratios]
+    assert median(every) < 1.35
+    assert sorted(every)[int(0.9 * len(every))] < 2.5
+
+
+def test_only_an_unmeasured_scale_of_published_models_is_forecast(pinned, monkeypatch):
+    config = pinned()
+    monkeypatch.setattr(planning, "load", lambda name: config if name == "paper" else load(name))
+    monkeypatch.setattr(planning, "dry_run", lambda *_: [Planned(rule, wildcards) for rule, wildcards in JOBS])
+    assert planning.plan(["t5_to_gpt2"], "smoke", 2).forecast is None
+    made = planning.plan(["t5_to_gpt2"], "paper", 2)
+    assert made.forecast is not None
+    assert as_text(made).startswith("scale paper: 5 jobs for t5_to_gpt2\n\nrule ")
