@@ -36,6 +36,7 @@ test-slurm: setup  ## a claim through a real Slurm on this machine, with a job c
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/snakefmt --check workflow Snakefile && $(BIN)/snakemake --lint
+	@$(BIN)/python envs/audit.py
 
 setup:  ## the environment: made, finished after a kill, mended when damaged (envs/setup.py)
 	@$(PYTHON) envs/setup.py

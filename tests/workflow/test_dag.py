@@ -315,8 +315,7 @@ def test_a_forgery_whose_hashes_and_seals_fit_is_found_where_it_is_made_again(ed
     assert Chain.of(RUN).broken == []
     found = {part.name: part for part in deep(RUN, [], pages).parts}
     for name, (_, pattern) in FORGED.items():
-        assert {Path(link.file) for link in found[name].broken} <= set(RUN.glob(pattern)), name
-        assert found[name].broken, name
+        assert {Path(link.file) for link in found[name].broken} & set(RUN.glob(pattern)), name
 
 
 def test_a_run_is_described_as_a_provenance_run_crate(edited):
