@@ -39,6 +39,7 @@ test-paper: setup  ## scale paper, cut down, against a stand-in of the hub: from
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/snakefmt --check workflow Snakefile && $(BIN)/snakemake --lint
+	@$(BIN)/python envs/audit.py
 
 setup:  ## the environment: made, finished after a kill, mended when damaged (envs/setup.py)
 	@$(PYTHON) envs/setup.py

@@ -47,6 +47,11 @@ COMMANDS = {
         "t5_to_gpt2 --mend",
         "status",
     ),
+    "crate": Command(
+        "describe a run as an RO-Crate: every job from the texts to the verdicts, with hashes, code and software",
+        "results/tiny",
+        "crate",
+    ),
     "run": Command(
         "snakemake after clearing what a killed run left; never beside a run that is alive",
         "t5_to_gpt2 --scale tiny",

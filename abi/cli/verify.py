@@ -6,6 +6,7 @@ The one command with argparse: typer reads values by pydantic, whose import take
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -39,6 +40,7 @@ def parser() -> Parser:
     add("--recompute", action="store_true", help="judge the results again from their evidence (numpy, pandas)")
     add("--against", metavar="RUN", help="compare the results with `reference` or with the folder of another run")
     add("--tolerance", type=float, metavar="X", help="of --against: how far an arm's figure may be off, relative")
+    add("--deep", nargs="?", const="", metavar="DIR", help="walk the chain from the texts to the verdicts of a run")
     add("--brief", action="store_true", help="the results alone, without the published record")
     return made
 
@@ -46,8 +48,11 @@ def parser() -> Parser:
 def verify(arguments: Sequence[str]) -> int:
     """Judge the record and the results, and return the worse exit code."""
     options = parser().parse_args(arguments)
-    parts = {} if options.brief else {"record": record(options.claims, options.config)}
-    parts["results"] = results(options)
+    if options.deep is not None:
+        parts = {"chain": chain(options)}
+    else:
+        parts = {} if options.brief else {"record": record(options.claims, options.config)}
+        parts["results"] = results(options)
     if options.json:
         print(json.dumps({name: data for name, (_, data, _) in parts.items()}, indent=1))
     else:
@@ -76,6 +81,17 @@ def results(options: argparse.Namespace) -> Part:
     names = ("scale", "recompute", "against", "tolerance")
     found = verified(options.claims, render=pages, **{name: getattr(options, name) for name in names})
     return found.text(), found.as_dict(), found.code()
+
+
+def chain(options: argparse.Namespace) -> Part:
+    """Return what is found of the whole chain of a run: that of a folder, or of a scale here (`tiny`)."""
+    from abi.audit.results.places import run_of
+    from abi.cli.deep import deep  # torch, and all that a job imports
+
+    root, folder = run_of(Path(options.deep) if options.deep else Path("results") / (options.scale or "tiny"))
+    with chdir(root):
+        found = deep(folder, options.claims, pages)
+    return found.text(), found.as_dict(), TAMPERED if found.broken else HONEST
 
 
 def pages(results: "Sequence[AnyResult]", sentence: str) -> dict[str, str]:

@@ -6,10 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from chains import DAMAGED, FORGED, RUN, fit_together, only
 
+from abi.audit.results.chain import Chain
+from abi.audit.results.places import CRATE
+from abi.base.files import sha256_file
+from abi.cli import main
+from abi.cli.deep import deep
+from abi.cli.verify import pages
 from abi.plan.config import load
 
 PAGES = ("summarise", "tabulate_transfers", "write_report", "write_cards")
@@ -268,3 +277,52 @@ def test_two_runs_from_scratch_agree_bit_for_bit_even_after_a_kill(built, small)
     small.run(*map(str, evidence))
     for path in evidence:
         assert (built.root / path).read_bytes() == (small.root / path).read_bytes(), path.name
+
+
+# the chain from the texts to the verdicts
+
+
+def test_the_first_broken_link_of_the_chain_is_named(edited, monkeypatch):
+    monkeypatch.chdir(edited.root)
+    assert Chain.of(RUN).broken == []
+    wrong = {}
+    for name, (pattern, damage, record) in DAMAGED.items():
+        path = only(pattern)
+        whole = path.read_bytes()
+        damage(path)
+        first = Chain.of(RUN).broken[0]
+        if first.file != str(path) or not Path(first.record).match(str(RUN / record)):
+            wrong[name] = first.words()
+        path.write_bytes(whole)
+    assert wrong == {}
+    assert Chain.of(RUN).broken == []
+
+
+def test_an_honest_chain_is_whole_also_where_it_is_made_again(built, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["verify", "--deep", str(built.root / RUN)]) == 0
+    out = capsys.readouterr().out
+    assert "chain: whole, in " in out
+    assert "5 judged again" in out
+
+
+@pytest.mark.slow
+def test_a_forgery_whose_hashes_and_seals_fit_is_found_where_it_is_made_again(edited, monkeypatch):
+    monkeypatch.chdir(edited.root)
+    for forge, _ in FORGED.values():
+        forge()
+    fit_together()
+    assert Chain.of(RUN).broken == []
+    found = {part.name: part for part in deep(RUN, [], pages).parts}
+    for name, (_, pattern) in FORGED.items():
+        assert {Path(link.file) for link in found[name].broken} & set(RUN.glob(pattern)), name
+
+
+def test_a_run_is_described_as_a_provenance_run_crate(edited):
+    edited.run("crate")
+    assert edited.planned("crate") == {}
+    folder = edited.root / RUN
+    graph = {e["@id"]: e for e in json.loads((folder / CRATE).read_text(encoding="utf-8"))["@graph"]}
+    files = {name: e for name, e in graph.items() if e["@type"] == "File" and "sha256" in e}
+    assert len(files) > 1000
+    assert {name: sha256_file(folder / unquote(name)) for name in files} == {n: e["sha256"] for n, e in files.items()}

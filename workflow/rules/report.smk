@@ -84,6 +84,29 @@ rule write_cards:
         "../../scripts/job.py"
 
 
+rule crate:
+    """The run as a Provenance Run Crate: every job from the texts to the verdicts, with hashes, code and software."""
+    input:
+        WORKFLOW.finals(),
+    output:
+        record="<results>/ro-crate-metadata.json",
+        workflow=directory("<results>/workflow"),
+    log:
+        "<logs>/crate.log",
+    benchmark:
+        "<benchmarks>/crate.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: 1
+    resources:
+        **resources_of("crate", "mem_mb", "runtime"),
+    params:
+        folder=WORKFLOW.results,
+        code=code_digest("abi/cli/crate.py", root=ROOT),
+    shell:
+        "python -m abi.cli crate {params.folder} > {log} 2>&1"
+
+
 rule transfer:
     """Every transfer in every regime, and the table of them."""
     input:

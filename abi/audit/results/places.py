@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from abi.audit.results.findings import TAMPERED, Finding
+from abi.base.errors import ConfigError
 from abi.base.files import MANIFEST, ROOT, listed, listing, sha256_file, write_text
 from abi.base.names import ASIDE, PAGES
 
 REFERENCE = "reference"
 EVIDENCE = "evidence"  # folder under results/<scale>
+CRATE = "ro-crate-metadata.json"
+"""Name that the specification of RO-Crate gives to the description of a folder."""
 
 
 def folders(root: Path = Path("results")) -> list[Path]:
@@ -18,7 +21,7 @@ def folders(root: Path = Path("results")) -> list[Path]:
 
 def result_paths(folder: Path) -> list[Path]:
     """Return the result files of a folder."""
-    return [path for path in sorted(folder.glob("*.json")) if path.name not in ASIDE]
+    return [path for path in sorted(folder.glob("*.json")) if path.name not in {*ASIDE, CRATE}]
 
 
 def page_paths(folder: Path) -> list[Path]:
@@ -29,6 +32,14 @@ def page_paths(folder: Path) -> list[Path]:
 def config_root() -> Path:
     """Return the folder whose `config/` counts: the working directory if it has one, else this checkout."""
     return Path() if Path("config/claims.yaml").is_file() else ROOT
+
+
+def run_of(folder: Path) -> tuple[Path, Path]:
+    """Return the checkout of a run and its folder from there, `results/<scale>`. Raises: ConfigError: it is none."""
+    place = folder.resolve()
+    if place.parent.name != "results" or not place.is_dir():
+        raise ConfigError(f"{folder}: is no folder of a run; name one like results/tiny")
+    return place.parents[1], Path("results") / place.name
 
 
 def write_manifest(folder: Path) -> None:

@@ -28,6 +28,7 @@ SPECS: dict[str, Callable[[Workflow, Sequence[str], str], dict[str, Json]]] = {
     ),
     "alignments": lambda study, parts, batch: study.of(parts[1]).alignment_spec(batch),
     "written": lambda study, parts, batch: study.of(parts[1]).written_spec(batch),
+    "placebos": lambda study, parts, batch: study.of(parts[1]).placebos_spec(batch),
     "rates": lambda study, _, claim: study.of(claim).rates_spec(),
     "calibration": lambda study, parts, batch: study.of(parts[1]).calibration_spec(batch),
     "lora": lambda study, parts, batch: study.of(parts[1]).lora_spec(batch),

@@ -1,0 +1,146 @@
+"""The chain from a verdict back to its texts: what each record on the way promises of a file, and what is there.
+
+A record is the JSON file that a job writes last. By its seal it promises its own contents, by `provenance.inputs` what
+its job read, by `provenance.outputs` what else its job wrote; the record of states also names the text and the backbone
+that they are of. Links are looked at from the texts towards the verdict, so that the first broken one is the damage and
+not what follows from it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from abi.audit.results.places import page_paths, result_paths
+from abi.audit.results.status import MODELS
+from abi.base.errors import DataError, TamperError
+from abi.base.files import parse_file, sha256_once
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.states import StatesManifest
+from abi.base.manifests.texts import TextManifest
+from abi.base.typed import Document, Provenance, seal_of
+
+SHOWN = 12
+"""Characters of a hash that a sentence shows."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A promise that does not hold: the record that gives it, the file it is about, what it says, what is there."""
+
+    record: str
+    file: str
+    promised: str
+    found: str
+
+    def words(self) -> str:
+        """Return all of it in one sentence."""
+        by = "it" if self.record == self.file else self.record
+        return f"{self.file}: {by} promises {self.promised}, {self.found}"
+
+
+@dataclass
+class Chain:
+    """All that some last files rest on.
+
+    Args: results: folder of the run, `results/<scale>`; records: from the texts to the last files; links: how many
+        promises were looked at.
+    """
+
+    results: str
+    records: dict[str, Document] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    broken: list[Broken] = field(default_factory=list)
+    links: int = 0
+
+    @classmethod
+    def of(cls, results: Path, finals: Iterable[str] = ()) -> "Chain":
+        """Return the chain of some last files, of all results and pages of a run if none is given.
+
+        Raises: DataError: there is none.
+        """
+        found, asked = cls(str(results)), list(finals) or last_files(results)
+        if not asked:
+            raise DataError(f"{results}: holds no result file; name the folder of a run, like results/tiny")
+        for path in asked:
+            if path not in found.seen:
+                found._follow(path)
+        return found
+
+    def _follow(self, path: str) -> None:
+        """Look at a record after all that it was made from."""
+        self.seen.add(path)
+        try:
+            document = read(path)
+        except TamperError:
+            content = parse_file(path)
+            words = f"contents of seal {content['seal'][:SHOWN]}", f"there are those of {seal_of(content)[:SHOWN]}"
+            self.broken.append(Broken(path, path, *words))
+            return
+        except DataError as error:
+            fault = str(error).removeprefix(f"{path}: ").partition("; ")[0]
+            self.broken.append(Broken(path, path, "a record of abi", f"it {fault}"))
+            return
+        self.links += 1  # its seal
+        made = made_by(document)
+        for file in made.inputs:
+            if self._is_record(file) and file not in self.seen and Path(file).is_file():
+                self._follow(file)
+        self.records[path] = document
+        for file, sha256 in {**made.inputs, **others(path, made)}.items():
+            self._compare(path, file, f"sha256 {sha256[:SHOWN]}", sha256, hash_of(file))
+        for file, what, promised, found in self._facts(document, made):
+            self._compare(path, file, f"{what} {promised[:SHOWN]}", promised, found)
+
+    def _is_record(self, file: str) -> bool:
+        return file.startswith(f"{self.results}/") and file.endswith(".json") and not file.endswith(".tokens.json")
+
+    def _compare(self, record: str, file: str, promise: str, promised: str, found: str | None) -> None:
+        self.links += 1
+        if found != promised:
+            there = f"there is {found[:SHOWN]}" if found else "nothing is there"
+            self.broken.append(Broken(record, file, promise, there))
+
+    def _facts(self, document: Document, made: Provenance) -> Iterator[tuple[str, str, str, str]]:
+        """Yield (file, what, promised, found) of what a record says of the records that it was made from."""
+        if not isinstance(document, StatesManifest):
+            return
+        for file in made.inputs:
+            other = self.records.get(file)
+            if isinstance(other, TextManifest):
+                yield file, "documents and splits", document.corpus_sha256, other.assignment_sha256
+            if isinstance(other, BackboneManifest):
+                yield file, "weights", document.base_sha256, other.weights_sha256
+
+
+def last_files(results: Path) -> list[str]:
+    """Return the records that a run writes last: results, pages that count them, the report, the table of transfers."""
+    others = [results / "report.json", results / "transfer.json"]
+    return [str(path) for path in (*result_paths(results), *page_paths(results), *others) if path.is_file()]
+
+
+def read(path: str) -> Document:
+    """Return the record of a file. Raises: DataError, TamperError: missing, damaged, or no record of abi."""
+    content = parse_file(path)
+    model = MODELS.get(content.get("format", "")) if isinstance(content, dict) else None
+    if model is None:
+        raise DataError(f"{path}: is no record of abi")
+    found = model.of(content, path)
+    if found.seal is None:
+        raise DataError(f"{path}: has no seal")
+    return found
+
+
+def made_by(document: Document) -> Provenance:
+    """Return what made a record."""
+    found: Provenance = document.provenance  # type: ignore[attr-defined]
+    return found
+
+
+def others(path: str, made: Provenance) -> dict[str, str]:
+    """Return path -> hash of what a job wrote beside its record, which cannot hold its own hash."""
+    return {file: sha256 for file, sha256 in made.outputs.items() if file != path}
+
+
+def hash_of(path: str) -> str | None:
+    """Return the hash of a file, read once per process while it stays the same file; None where there is none."""
+    return sha256_once(path) if Path(path).is_file() else None

@@ -1,0 +1,112 @@
+"""How far figures move where processors add numbers in another order: one claim again under other threads and BLAS kernels.
+
+python benchmarks/agreement.py [--scale smoke] [--claim t5_to_gpt2] [--settings NAME ...] [--baseline FOLDER]
+
+The claim is built from nothing in all its regimes, in a scratch copy of this checkout per setting, and compared with the run of the
+first setting as `abi verify --against` does. A baseline is the folder `results/<scale>` of a run that is there. Rows of this scale
+and claim in agreement.csv are replaced.
+"""
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from abi.audit.results.agreement import agreed
+from abi.audit.results.reading import ResultFile, read_result
+from abi.base.files import ROOT
+from abi.plan.config import load
+from abi.plan.workflow import Workflow
+
+PARTS = ("abi", "config", "docs", "envs", "scripts", "workflow", "CITATION.cff", "Snakefile")
+OUT = Path(__file__).with_suffix(".csv")
+COLUMNS = [
+    "scale",
+    "claim",
+    "setting",
+    "word",
+    "arms_percent",
+    "figures_equal",
+    "figures",
+    "tests_flipped",
+    "difference",
+]
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+OLD = {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+COMPUTES = ("build_backbone", "write_states", "train_modules", "train_portable", "fit_alignment", "choose_rates",
+            "calibrate_arms", "calibrate_placebos", "train_lora", "evaluate_arms")  # fmt: skip
+THREADS = ["--cores", "2", "--set-threads", *(f"{rule}=2" for rule in COMPUTES)]
+SETTINGS: dict[str, tuple[dict[str, str], list[str]]] = {
+    "as it is": ({}, []),
+    "again": ({}, []),
+    "two threads": ({"OMP_NUM_THREADS": "2"}, THREADS),
+    "kernels of AVX2": (AVX2, []),
+    "kernels of SSE4.2": (OLD, []),
+    "both: two threads, SSE4.2": ({**OLD, "OMP_NUM_THREADS": "2"}, THREADS),
+}
+"""What is set in the environment, and the words of Snakemake beside the targets."""
+
+
+def built(scratch: Path, scale: str, targets: list[str], setting: str) -> Path:
+    """Build some targets from nothing and return the folder of their results."""
+    scratch.mkdir(parents=True)
+    for part in PARTS:
+        source = ROOT / part
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, scratch / part, ignore=ignored) if source.is_dir() else shutil.copy2(source, scratch)
+    own, words = SETTINGS[setting]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ABI_WARM": "1", **own, "PYTHONPATH": str(scratch)}
+    command = [sys.executable, "-m", "snakemake", "--quiet", "all", *(words or ["--cores", "1"])]
+    subprocess.run([*command, "--config", f"scale={scale}", "--", *targets], cwd=scratch, env=environment, check=True)
+    return scratch / "results" / scale
+
+
+def read(folder: Path, name: str) -> ResultFile:
+    """Return a result file of a run."""
+    found = read_result(folder / name, [])
+    if found is None:
+        raise SystemExit(f"{folder / name}: is no result file; build it first")
+    return found
+
+
+def rows(base: Path, other: Path, scale: str, files: dict[str, str], setting: str) -> Iterator[list[Any]]:
+    """Yield a row per claim and regime."""
+    for claim, name in files.items():
+        found = agreed(read(other, name), read(base, name))
+        percent, why = f"{100 * found.furthest:.2g}", "; ".join(d.sentence for d in found.differences)
+        yield [scale, claim, setting, found.word, percent, found.equal, found.leaves, found.flipped, why]
+
+
+def main() -> None:
+    """Build, compare and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="smoke")
+    parser.add_argument("--claim", default="t5_to_gpt2")
+    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS)[1:], default=list(SETTINGS)[1:])
+    parser.add_argument("--baseline", type=Path)
+    given = parser.parse_args()
+    study = Workflow(load(given.scale))
+    targets = study.regimes_of(given.claim) or [given.claim]
+    files = {claim: study.claim(claim).record.result_file for claim in targets}
+    found: list[list[Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        base = given.baseline or built(Path(scratch, "base"), given.scale, targets, next(iter(SETTINGS)))
+        for i, setting in enumerate(given.settings):
+            other = built(Path(scratch, str(i)), given.scale, targets, setting)
+            found += rows(base, other, given.scale, files, setting)
+            shutil.rmtree(Path(scratch, str(i)))
+            print(*found[-len(targets) :], sep="\n", flush=True)
+    kept = [row for row in csv.reader(OUT.open(encoding="utf-8"))][1:] if OUT.exists() else []
+    kept = [row for row in kept if not (row[0] == given.scale and row[1] in files and row[2] in given.settings)]
+    with OUT.open("w", encoding="utf-8", newline="") as handle:
+        csv.writer(handle, lineterminator="\n").writerows([COLUMNS, *kept, *found])
+
+
+if __name__ == "__main__":
+    main()
