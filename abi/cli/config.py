@@ -16,7 +16,7 @@ from abi.plan.config import load, schema_files
 from abi.plan.scale import UNPINNED
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import read_scale
-from abi.report.quoted import INSTRUMENT, adopt, generated_parts, refreshed
+from abi.report.quoted import INSTRUMENT, adopt, generated_files, generated_parts, refreshed
 
 
 def check(
@@ -111,7 +111,7 @@ def docs(
         own = [part for part in parts if part.document == name]
         written[name] = refreshed((ROOT / name).read_text(encoding="utf-8"), own)
     stale = []
-    for name, after in (written | schema_files()).items():
+    for name, after in (written | generated_files() | schema_files()).items():
         path = ROOT / name
         if not path.exists() or path.read_text(encoding="utf-8") != after:
             stale.append(name)
