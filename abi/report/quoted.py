@@ -168,9 +168,8 @@ def plain_table(results: Sequence[AnyResult]) -> str:
     """Return the README's table: each claim with what was published, its verdict and one plain sentence."""
     rows = []
     for result, _ in grouped(results):
-        plain = plain_words(result, criteria_of(result, results))
         published = published_words(result.record, "-")
-        rows.append([f"`{result.claim.id}`", published, f"**{verdict_words(result)}**", plain])
+        rows.append([f"`{result.claim.id}`", published, f"**{verdict_words(result)}**", plain_words(result)])
     return markdown(Table(["claim", "published", "verdict", "in one sentence"], rows)) if rows else NOTHING
 
 

@@ -196,11 +196,8 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
     return f"{'Refuted:' if refuted else 'Undecided: it is not shown that'} {told}{where}."
 
 
-def plain_words(result: AnyResult, criteria: Criteria) -> str:
-    """Return in one sentence, without terms of the protocol, what came out of a claim.
-
-    Args: criteria: the numbers it was judged by.
-    """
+def plain_words(result: AnyResult) -> str:
+    """Return in one sentence, without terms of the protocol, what came out of a claim."""
     if isinstance(result, LadderResult) and result.claim.kind != "dose":
         supported = sum(rung.verdict == "SUPPORTED" for rung in result.rungs)
         are = f"{supported or 'none'} {'is' if supported < 2 else 'are'}"
@@ -211,16 +208,17 @@ def plain_words(result: AnyResult, criteria: Criteria) -> str:
         template = PLAIN_REFUTED.get(named[1])
     if named is not None and result.verdict == "INCONCLUSIVE":
         template = f"It is not shown that {TESTS[named[1]]}." if named[1] in TESTS else None
-    if template is None:
-        return in_words(result, criteria) or sentence(re.split(r"[;:] ", result.reason)[0])
+    if template is None or isinstance(result, LadderResult):
+        return sentence_of(re.split(r"[;:] ", result.reason)[0])
+    criteria = Criteria.model_validate(result.provenance.spec["protocol"]["criteria"])
     arm = next((part for part in (named[2].split(".")[1:] if named else ()) if part not in METRICS), "a control")
     it = KINDS[result.claim.kind].words if result.claim.kind in KINDS else "the claimed arm"
     numbers = {key: f"{100 * getattr(criteria, key):g} %" for key in ("half", "share", "parity")}
     arms = {"arm": PLACEBOS[arm] if arm in PLACEBOS and result.verdict == "REFUTED" else f"`{arm}`", "control": arm}
-    return template.format(it=it, It=sentence(it, ""), **arms, **numbers)
+    return template.format(it=it, It=sentence_of(it, ""), **arms, **numbers)
 
 
-def sentence(words: str, end: str = ".") -> str:
+def sentence_of(words: str, end: str = ".") -> str:
     """Return words with a capital at their beginning and one full stop at their end."""
     return words[:1].upper() + words[1:].rstrip(".") + end
 

@@ -8,9 +8,9 @@ from report_facts import STUDY, plain, typed, whole
 
 from abi.report.known import found, percent
 from abi.report.ladder import AS_IS, picture
-from abi.report.quoted import criteria_of, generated_files, plain_table, small_models
+from abi.report.quoted import generated_files, plain_table, small_models
 from abi.report.render import figure
-from abi.report.words import deciding, grouped, plain_words, sentence
+from abi.report.words import deciding, grouped, plain_words, sentence_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 CRITERIA = STUDY.config.protocol.criteria
@@ -78,9 +78,9 @@ def test_the_table_has_a_row_per_claim_with_its_verdict_and_a_sentence_of_its_ow
 
 @pytest.mark.parametrize("result", whole(), ids=lambda result: result.claim.id)
 def test_a_sentence_is_short_and_names_no_test(result):
-    told = plain_words(result, criteria_of(result, whole()))
+    told = plain_words(result)
     assert len(told) < 130
-    assert told == sentence(told)
+    assert told == sentence_of(told)
     assert not re.search(r"js_nats|bits_per_byte|\b[a-gu]\.\w|\{|\}", told.replace("(measured in `bits_per_byte`)", ""))
 
 
