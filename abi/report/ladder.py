@@ -78,6 +78,17 @@ def picture(results: Sequence[AnyResult], criteria: Criteria) -> str:
     )
 
 
+def rows(results: Sequence[AnyResult]) -> list[tuple[str, str, float | None, float | None, float | None]]:
+    """Return what the picture shows: result, verdict, and share with its interval."""
+    found = []
+    for line in (line for panel in _panels(results) for line in panel.lines):
+        piece = (
+            line.share.pieces[0] if line.share and line.share.bounded and len(line.share.pieces) == 1 else (None, None)
+        )
+        found.append((line.id, line.verdict, line.share.estimate if line.share else None, piece[0], piece[1]))
+    return found
+
+
 def _panels(results: Sequence[AnyResult]) -> Iterator[Panel]:
     heads = [head for head, _ in grouped(results)]
     as_is = [result for result in results if result not in heads and result.claim.regime == AS_IS]

@@ -332,6 +332,11 @@ def check_words(check: Check) -> str:
 # plain words
 
 
+def link(claim: str) -> str:
+    """Return the id of a claim as a link to its section of the report."""
+    return f"[{claim}](#claim-{claim})"
+
+
 def listed(words: Sequence[str]) -> str:
     """Return words joined with commas and an `and`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "none"
