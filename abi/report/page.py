@@ -306,6 +306,13 @@ def other_plots(drawings: Sequence[Drawing], result: AnyResult) -> list[Drawing]
     return [drawing for drawing in drawings if drawing.name not in shown]
 
 
+def transfer_plots(moved: Sequence[Result]) -> list[Drawing]:
+    """Return the figure of all transfers, where any of them closes a gap."""
+    drawing = transfers.drawing(moved)
+    closed = transfers.COLUMNS.index("gap_closure")
+    return [drawing] if any(row[closed] is not None for row in drawing.rows) else []
+
+
 def drawn(result: AnyResult) -> list[Drawing]:
     """Return the figures that a result brings along."""
     matrices = result.matrices if isinstance(result, StudyResult) else []
