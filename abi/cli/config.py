@@ -100,7 +100,7 @@ def docs(
         ),
     ] = None,
 ) -> int:
-    """Write what documents quote (reference results, the record, keys, the DAG) and the JSON Schemas of `config/`.
+    """Write what documents quote (reference results, picture, record, keys, the DAG) and the JSON Schemas of `config/`.
 
     Raises: DataError: a document lacks a marker of a part that is written into it.
     """
