@@ -4,6 +4,7 @@ SCALE ?= tiny
 BIN := .venv/bin
 # Did this machine reproduce the committed run? Only where the scale has one; the answer fails no build.
 COMPARED = test ! -d results/reference/$(SCALE) || $(BIN)/abi verify --brief --scale $(SCALE) --against reference || true
+NEXT = echo "Next: '$(BIN)/abi show CLAIM' for one claim; results/$(SCALE)/$(1).md for every arm and test;"
 export OMP_NUM_THREADS ?= 1
 # Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
@@ -12,13 +13,15 @@ export ABI_WARM ?= 1
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
-	@cat results/$(SCALE)/headline.txt
+	@echo && cat results/$(SCALE)/headline.txt && echo
 	@$(COMPARED)
+	@$(call NEXT,headline) "'make reproduce-all' for every claim."
 
 reproduce-all: setup  ## environment + the whole DAG: every claim in every regime, and the summary
 	@$(BIN)/abi run --mend --scale $(SCALE)
-	@cat results/$(SCALE)/summary.txt
+	@echo && cat results/$(SCALE)/summary.txt && echo
 	@$(COMPARED)
+	@$(call NEXT,summary) "results/$(SCALE)/report.html for all of it."
 
 test: setup  ## environment + lint + the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not kills and not slurm and not paper" tests/workflow tests/unit tests/hub  # one worker per file: the DAG is built once

@@ -22,7 +22,7 @@ from abi.plan.scale import UNPINNED
 from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import Lock, read_lock, read_scale
-from abi.report.quoted import INSTRUMENT, adopt, generated_parts, refreshed
+from abi.report.quoted import INSTRUMENT, adopt, generated_files, generated_parts, refreshed
 
 
 def check(
@@ -107,7 +107,7 @@ def docs(
         ),
     ] = None,
 ) -> int:
-    """Write what documents quote (reference results, the record, keys, the DAG) and the JSON Schemas of `config/`.
+    """Write what documents quote (reference results, picture, record, keys, the DAG) and the JSON Schemas of `config/`.
 
     Raises: DataError: a document lacks a marker of a part that is written into it.
     """
@@ -118,7 +118,7 @@ def docs(
         own = [part for part in parts if part.document == name]
         written[name] = refreshed((ROOT / name).read_text(encoding="utf-8"), own)
     stale = []
-    for name, after in (written | schema_files()).items():
+    for name, after in (written | generated_files() | schema_files()).items():
         path = ROOT / name
         if not path.exists() or path.read_text(encoding="utf-8") != after:
             stale.append(name)

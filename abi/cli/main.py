@@ -32,18 +32,22 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "verify": Command(
-        "judge the published record and the results of this checkout; no torch", "t5_same_backbone", "verify"
+        "check the published record and the results of this checkout against themselves; needs no torch",
+        "t5_same_backbone",
+        "verify",
     ),
     "claims": Command(
-        "every claim with what was published, its verdict, and whether it is fresh, stale or never run",
+        "list every claim: what was published, its verdict, and whether the result here is up to date",
         "--scale tiny",
         "show",
     ),
     "show": Command(
-        "one claim: statement, figures, tests, every arm as a small plot, and what made them", "t5_to_gpt2", "show"
+        "show one claim: statement, verdict, figures, tests, every arm as a small plot, and what made them",
+        "t5_to_gpt2",
+        "show",
     ),
     "status": Command(
-        "what of a run is missing, damaged or stale, and why; `--mend` lets the next run rebuild it",
+        "list what is missing, damaged or stale in a run, and why; with `--mend` the next run rebuilds it",
         "t5_to_gpt2 --mend",
         "status",
     ),
@@ -53,30 +57,32 @@ COMMANDS = {
         "crate",
     ),
     "run": Command(
-        "snakemake after clearing what a killed run left; never beside a run that is alive",
+        "run Snakemake after clearing what a killed run left; refused while another run is going on",
         "t5_to_gpt2 --scale tiny",
         "run",
     ),
     "plan": Command(
-        "before a run: how many jobs of each rule, and about how many minutes, from measured ones",
+        "say before a run how many jobs of each rule it has and about how long it takes, from measured jobs",
         "t5_to_gpt2 --cores 2",
         "config",
     ),
     "replicates": Command(
-        "in how many pairs rebuilt from other pretraining seeds a claim has the same word", "--scale tiny", "replicates"
+        "say in how many rebuilt pairs, pretrained from other seeds, a claim has the same verdict",
+        "--scale tiny",
+        "replicates",
     ),
     "generate": Command(
-        "continue a text by a built backbone, with a trained module attached or without",
+        "continue a text with a built backbone, with or without a trained module",
         '--backbone gpt2_medium --prompt "def main("',
         "generate",
     ),
-    "check": Command("validate config/ for a scale; names every claim", "--scale tiny --claim t5_to_gpt2", "config"),
+    "check": Command("validate config/ for a scale and list its claims", "--scale tiny --claim t5_to_gpt2", "config"),
     "pin": Command(
-        "look up the revisions of a scale's hub models once and write its lock (needs the network)",
+        "look up the revisions of a scale's hub models once and write its lock file (needs the network)",
         "--scale paper",
         "config",
     ),
-    "docs": Command("write the figures that documents quote, from results/reference", "--check", "config"),
+    "docs": Command("write the figures and tables that documents quote, from results/reference", "--check", "config"),
 }
 
 DISTRIBUTION = "abi-bench"
@@ -158,7 +164,7 @@ def overview() -> str:
     examples = "\n".join(f"  abi {name} {command.example}" for name, command in COMMANDS.items())
     return f"""usage: abi [-h] [{DEBUG}] COMMAND ...
 
-Autonomous basis injection, put to the test.
+Rebuild and test the published claims about autonomous basis injection.
 
 commands:
 {commands}
@@ -175,7 +181,7 @@ example:
 def unknown(name: str) -> str:
     """Return the sentence for a word that is no command."""
     if name.startswith("-"):
-        return f"abi: '{name}' is no option before a command; see `abi --help`"
+        return f"abi: '{name}' is not an option of abi itself; see `abi --help`"
     close = difflib.get_close_matches(name, COMMANDS, 1)
     meant = f" (did you mean {close[0]}?)" if close else ""
     return f"abi: '{name}' is not a command{meant}; commands: {', '.join(COMMANDS)}"

@@ -40,4 +40,14 @@ def run(arguments: Sequence[str]) -> NoReturn:
         if given.mend:
             status(list(arguments[split + 1 :]), given.scale or "tiny", mends=True)
             sys.stdout.flush()  # what follows is another program
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *words, *scale, *arguments[split:]])
+    # The option after `--logger` takes no value but its own: what follows it stays a target.
+    ours = ["abi.cli.progress", "--logger", "abi", "--logger-abi-scale", given.scale or "tiny"]
+    program = ["snakemake"] if speaks_itself(words) else ours
+    os.execv(sys.executable, [sys.executable, "-m", *program, *words, *scale, *arguments[split:]])
+
+
+def speaks_itself(words: Sequence[str]) -> bool:
+    """Return whether Snakemake's own lines are wanted: it only looks, or it was told what to say."""
+    return recovery.looks(words) or any(
+        word.partition("=")[0] in {"--verbose", "--logger", "--quiet"} for word in words
+    )

@@ -34,6 +34,7 @@ from abi.report.words import (
     in_groups,
     in_order,
     interval_words,
+    plain_words,
     published_words,
     rates_words,
     robustness_of,
@@ -50,7 +51,7 @@ METRICS = (
     ("js_nats", "JS to the reference, nats (less is better)"),
     ("bits_per_byte", "bits per byte (less is better)"),
 )
-MEANINGLESS = "(meaningless scale: it only tests the machinery)"
+MEANINGLESS = "(this scale only tests the machinery: its verdicts mean nothing)"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def claims(scale: Scale = "tiny", as_json: AsJson = False) -> int:
     note = f" {MEANINGLESS}" if study.scale.meaningless else ""
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
     print(f"\nscale {scale}{note}: {counts}")
-    print("A line that begins with _ is another regime of the claim above it: its id is both together.")
+    print("A line that begins with _ is another regime of the claim above it; its id is the two joined.")
     for sentence in (_committed(states), _elsewhere()):
         print(sentence, end="\n" if sentence else "")
     return code
@@ -110,7 +111,7 @@ def show(
         return code
     lines = _head(study, row)
     if result is None:
-        lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(study, claim)}", _elsewhere()]
+        lines += [f"Not run yet at scale {scale}. This builds it:", f"  {command_of(study, claim)}", _elsewhere()]
     else:
         own = [f"This is the committed run. Your own: {command_of(study, claim)}", ""] if row.state == COMMITTED else []
         lines += [*own, *_found(result, str(path)), *_provenance(result, str(path))]
@@ -166,13 +167,13 @@ def result_path(study: Workflow, claim_id: str) -> Path | None:
 
 def _committed(states: Sequence[str]) -> str:
     """Return what `committed` means, where a claim is."""
-    told = "committed: never run here; the verdict is that of the run that came with this checkout (results/reference)"
+    told = "committed: not run here; the verdict is that of the run that comes with this checkout (results/reference)"
     return told if COMMITTED in states else ""
 
 
 def _elsewhere() -> str:
     """Return a warning where the working directory holds no results."""
-    return "" if Path("results").is_dir() else "There is no folder results/ here: call abi in the folder of your runs."
+    return "" if Path("results").is_dir() else "There is no folder results/ here: run abi where your results are."
 
 
 def command_of(study: Workflow, claim_id: str) -> str:
@@ -236,7 +237,8 @@ def _about(claim: ClaimSaid) -> list[str]:
 
 def _found(result: AnyResult, path: str) -> list[str]:
     """Return verdict and reason, then the rungs of a ladder, or share, tests, arms and training of studies."""
-    lines = [result.verdict + (f"  {MEANINGLESS}" if result.meaningless else ""), *_wrapped(result.reason)]
+    lines = [result.verdict + (f"  {MEANINGLESS}" if result.meaningless else "")]
+    lines += [*_wrapped(plain_words(result)), *_wrapped(f"by the protocol: {result.reason}")]
     checks = [line for check in checks_of(result) for line in _wrapped(check_words(check))]
     if isinstance(result, LadderResult):
         lines += [*checks, "", "Rungs"]

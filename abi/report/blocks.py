@@ -98,6 +98,7 @@ ALONE = re.compile(r"(?m)^ *(</?details>.*|##+.*|\0\d+) *$")
 """Lines that stand for themselves."""
 HEAD = re.compile(r"(##+)(?: ([\w.-]+): (.*))?")
 KIND = re.compile(r"\{\.(\w+)\} ")
+STYLE = re.compile(r"<style[^>]*>(.*?)</style>\s*", re.DOTALL)
 
 
 def parsed(text: str, placed: Sequence[Block]) -> list[Section]:
@@ -140,9 +141,13 @@ def parsed(text: str, placed: Sequence[Block]) -> list[Section]:
 
 
 def html(page: Page, figures: Mapping[str, str]) -> str:
-    """Return a page as HTML. Args: figures: name -> SVG of every figure of the page."""
-    svgs = {name: Markup(svg) for name, svg in figures.items()}
-    return fill("page.html.j2", page=page, figures=svgs, inline=_inline)
+    """Return a page as HTML. Args: figures: name -> SVG of every figure of the page.
+
+    The style of a figure holds for the whole page it stands in, so each kind of style is written once.
+    """
+    styles = dict.fromkeys(found[1] for svg in figures.values() for found in STYLE.finditer(svg))
+    svgs = {name: Markup(STYLE.sub("", svg)) for name, svg in figures.items()}
+    return fill("page.html.j2", page=page, figures=svgs, styles=Markup("\n".join(styles)), inline=_inline)
 
 
 def _inline(text: str) -> Markup:

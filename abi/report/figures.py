@@ -6,17 +6,16 @@ matplotlib and networkx are loaded when something is drawn.
 import html
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from abi.base.catalogue import ARMS, BOUND, CLAIMED, CONTROL, INSTEAD, PLACEBO, RECIPE_OF_RECORD, SMALLER
 from abi.base.files import write_text
-from abi.judge.fits import Curve, Figure, Fit, Matrix, Scope, Series
+from abi.judge.fits import Curve, Matrix, Series
 from abi.report.render import csv_text, figure
-from abi.report.words import counts_words, in_order, with_interval
 
 SKY = "#56b4e9"
 CYCLE = (
@@ -38,13 +37,6 @@ STYLE: Any = {
     "axes.linewidth": 0.7,
     "axes.edgecolor": "#555555",
 }
-MEASURES = {
-    "js_nats": ("JS divergence to the reference (nats)", ", less is better"),
-    "top5": ("top-5 overlap with the reference (share of 5)", ", more is better"),
-    "bits_per_byte": ("held-out domain text (bits per byte)", ", less is better"),
-}
-"""Metric that is drawn -> its name with unit, and which way is better."""
-
 RULES = (
     "The rules of the pipeline, from text (top) to pages (bottom); an arrow that a longer path implies is left out, "
     "and so are those of an admitted update, which is a backbone again."
@@ -56,15 +48,19 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure: its file name without ending, caption, its numbers in words and as a table, and what draws it."""
+    """A figure: its file name without ending, caption, its numbers in words and as a table, and what draws it.
+
+    Args: draw, size: on a panel of matplotlib, in inches; svg: or what returns the whole figure.
+    """
 
     name: str
     caption: str
     words: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[Any, ...]]
-    draw: Callable[[Any], None]
-    size: tuple[float, float]
+    draw: Callable[[Any], None] | None = None
+    size: tuple[float, float] = (0.0, 0.0)
+    svg: Callable[[], str] | None = None
 
 
 # files
@@ -80,6 +76,9 @@ def write(drawing: Drawing, folder: str | Path) -> str:
 
 def svg_of(drawing: Drawing) -> str:
     """Return a figure as SVG with ids of its own, a title, and its numbers in words for readers who do not see it."""
+    if drawing.svg is not None:
+        return drawing.svg()
+    assert drawing.draw is not None
     import matplotlib
 
     matplotlib.use("svg")
@@ -93,7 +92,9 @@ def svg_of(drawing: Drawing) -> str:
         panel.savefig(text, format="svg", metadata=nothing, transparent=True)
         plt.close(panel)
     svg = text.getvalue()
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{drawing.name}-\1"', svg[svg.index("<svg") :])
+    svg = re.sub(r"\s*\n\s*", "\n", svg[svg.index("<svg") :])
+    svg = re.sub(r'="[^"]*"', lambda found: re.sub(r"(\d\.\d\d)\d+", r"\1", found[0]), svg)  # finer than any screen
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{drawing.name}-\1"', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{drawing.name}-", svg)
     title, words = html.escape(drawing.caption), html.escape(drawing.words)
     head, _, body = svg.partition(">")
@@ -114,62 +115,6 @@ def _axes(panel: Any) -> Any:
     axes = panel.add_subplot()
     axes.tick_params(length=2.5, width=0.6)
     return axes
-
-
-# arms: every seed a dot, mean and interval above it, the published threshold a line
-
-
-def arms(claim: str, study: str, fit: Fit) -> list[Drawing]:
-    """Return one figure per metric of a study's arms: those above, else every metric it has, on its first scope."""
-    scope = next((scope for scope in get_args(Scope) if any(found.of(scope) for found in fit.arms.values())), "domain")
-    figures = {arm: fit.arms[arm].of(scope) for arm in in_order(fit.arms)}
-    there = dict.fromkeys(metric for found in figures.values() for metric in found)
-    measures = {key: MEASURES[key] for key in MEASURES if key in there}
-    drawings = []
-    for metric, (label, better) in (measures or {key: (f"{key} ({scope})", "") for key in there}).items():
-        shown = {arm: found[metric] for arm, found in figures.items() if metric in found}
-        thresholds = fit.published_criteria.thresholds if fit.published_criteria else None
-        threshold: float | None = getattr(thresholds, metric, None)
-        draws = max(fit.arms[arm].draws for arm in shown)
-        caption = f"{claim}, {study}: {label}{better}. {counts_words(fit)}"
-        caption += f"; each figure the mean over {draws} draws or budgets" if draws > 1 else ""
-        caption += f". Dashed: published threshold {figure(threshold)}." if threshold is not None else "."
-        drawings.append(_dots(name_of("arms", claim, study, metric), caption, label, shown, threshold))
-    return drawings
-
-
-def _dots(name: str, caption: str, label: str, arms: Mapping[str, Figure], threshold: float | None) -> Drawing:
-    def draw(panel: Any) -> None:
-        axes = _axes(panel)
-        if threshold is not None:
-            axes.axvline(threshold, color=PLACEBO.colour, linewidth=0.9, linestyle="--")
-        for place, (arm, found) in enumerate(arms.items()):
-            look, seeds = {"color": colour_of(arm, place)}, list(found.per_seed.values())
-            axes.plot(seeds, [place + 0.24] * len(seeds), "o", markersize=2.4, alpha=0.6, markeredgewidth=0, **look)
-            if found.lower is not None:
-                axes.plot([found.lower, found.upper], [place - 0.1] * 2, linewidth=1.4, **look)
-            axes.plot([found.mean], [place - 0.1], "D", markersize=3.6, markeredgewidth=0, **look)
-        axes.set_yticks(range(len(arms)), list(arms))
-        for text in axes.get_yticklabels():
-            text.set_color(colour_of(text.get_text(), len(arms)))
-        axes.set_ylim(len(arms) - 0.4, -0.6)
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
-        axes.set_axisbelow(True)
-        axes.set_xlabel(label)
-
-    seeds = sorted({seed for found in arms.values() for seed in found.per_seed}, key=lambda s: (len(s), s))
-    return Drawing(
-        name=name,
-        caption=caption,
-        words="; ".join(f"{arm} {with_interval(found)}" for arm, found in arms.items()),
-        columns=("arm", "mean", "lower", "upper", *(f"seed {seed}" for seed in seeds)),
-        rows=[
-            (arm, found.mean, found.lower, found.upper, *(found.per_seed.get(seed) for seed in seeds))
-            for arm, found in arms.items()
-        ],
-        draw=draw,
-        size=(3.65, 0.62 + 0.19 * len(arms)),
-    )
 
 
 # what a result brings along

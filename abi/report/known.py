@@ -1,6 +1,6 @@
-"""What a run shows, in a few sentences made of its results: the first lines of the README and of the report.
+"""What a run shows, in sentences made of its results: three for the first screen of the README, more for who reads on.
 
-A point stands only where its claims were run (`templates/known.md.j2`).
+A point stands only where its claims were run (`templates/found.md.j2`, `templates/known.md.j2`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ class Survived:
     rows: list[dict[str, str]] = field(default_factory=list)
 
 
-def known(results: Sequence[AnyResult]) -> str:
+def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
     """Return what is known as a Markdown list, a point each."""
     moved = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
     of = {name: [r for r in moved if r.claim.regime == name] for name in ("oracle-kd", "few-shot", "zero-text")}
@@ -68,7 +68,12 @@ def known(results: Sequence[AnyResult]) -> str:
         "few": _led([result.deciding for result in of["few-shot"]]),
         "doses": [result for result in results if result.claim.kind == "dose"],
     }
-    return fill("known.md.j2", span=span, updates=_updates(results), **points).strip()
+    return fill(template, span=span, percent=percent, updates=_updates(results), **points).strip()
+
+
+def found(results: Sequence[AnyResult]) -> str:
+    """Return what was found as a Markdown list of three sentences at most."""
+    return known(results, "found.md.j2")
 
 
 def _recipe(fits: Sequence[Fit]) -> Point | None:
@@ -153,3 +158,9 @@ def span(values: Sequence[float]) -> str:
     """Return the least and greatest of some figures, or the one there is."""
     least, most = figure(min(values)), figure(max(values))
     return least if least == most else f"{least} to {most}"
+
+
+def percent(values: Sequence[float]) -> str:
+    """Return the least and greatest of some parts in percent: below ten with one decimal."""
+    least, most = (f"{100 * part:.{0 if abs(part) >= 0.1 else 1}f}" for part in (min(values), max(values)))
+    return f"{least} %" if least == most else f"{least} to {most} %"

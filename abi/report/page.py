@@ -19,23 +19,23 @@ from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, LadderResult, Published, Result, StudyResult
 from abi.plan.measured import Measured, measured_jobs
 from abi.plan.specs.report import WriteReport
-from abi.report import figures, transfers, verdicts
+from abi.report import dots, effort, figures, transfers, verdicts
 from abi.report.blocks import Block, Code, Page, Para, Plots, parsed
 from abi.report.figures import Drawing, Edge
-from abi.report.known import known
+from abi.report.known import found, known
+from abi.report.ladder import picture, rows
 from abi.report.render import Cell, Table
 from abi.report.templates import fill
 from abi.report.words import (
     checks_of,
     counts_words,
-    criteria_words,
     grouped,
     in_groups,
     in_order,
-    in_words,
+    link,
     listed,
     number,
-    published_words,
+    plain_words,
     regime_of,
     studies,
     verdict_words,
@@ -50,7 +50,6 @@ FAMILIES = {
     "atlas": "the atlas",
 }
 CHECKS = "The original's own pass rules, applied to what was measured here; they decide nothing"
-TARGETS = "Per target: jobs that are its own; backbones, states and modules are shared and stand in the next table"
 UNCITED = {"title": "abi", "version": "unknown", "authors": [{"name": "The abi maintainers"}]}
 
 
@@ -117,7 +116,9 @@ def page(facts: Facts) -> Page:
 
     given = {
         "facts": facts,
+        "effort": effort,
         "known": known,
+        "found": found,
         "put": put,
         "Para": Para,
         "transfers": transfers,
@@ -131,11 +132,6 @@ def page(facts: Facts) -> Page:
         "Generated from result files; no word and no figure of it is written by hand."
     )
     return Page("Claims about autonomous basis injection, tested again", about, parsed(text, placed))
-
-
-def link(claim: str) -> str:
-    """Return the id of a claim as a link to its section."""
-    return f"[{claim}](#claim-{claim})"
 
 
 # summary and limits
@@ -159,15 +155,42 @@ def marks_met(results: Sequence[AnyResult]) -> tuple[list[bool], list[bool]]:
     return own, controls
 
 
+def headline_words(facts: Facts) -> str:
+    """Return how many of the published claims are SUPPORTED, also with the wider intervals that all together need."""
+    counted = [result for result in facts.results if result.claim.id in facts.spec.counted]
+    if not counted:
+        return f"{facts.headline}."
+    words = [[result.verdict, result.verdict_at_strict_level] for result in counted]
+    plainly, strictly = (f"{n or 'none'} {'is' if n < 2 else 'are'}" for n in map(_supported, zip(*words, strict=True)))
+    return (
+        f"Of {number(len(counted), 'published claim')}, {plainly} SUPPORTED; with the wider intervals that several "
+        f"claims together need, {strictly}."
+    )
+
+
+def _supported(verdicts: Sequence[str]) -> int:
+    return sum(verdict == "SUPPORTED" for verdict in verdicts)
+
+
+def ladder_drawing(facts: Facts) -> Drawing:
+    """Return the picture of all claims."""
+    return Drawing(
+        name="ladder",
+        caption="Every claim with its verdict; dots show which part of the gain is the moved net's own.",
+        words="; ".join(f"{result.claim.id} {result.verdict}" for result in facts.results),
+        columns=("result", "verdict", "share", "lower", "upper"),
+        rows=rows(facts.results),
+        svg=lambda: picture(facts.results, facts.spec.criteria),
+    )
+
+
 def claim_ladder(facts: Facts) -> Table:
     """Return the table of all claims with their verdicts."""
     rows = []
-    for result, others in grouped(facts.results):
+    for result, _ in grouped(facts.results):
         verdict = verdict_words(result).replace(result.verdict, f"**{result.verdict}**")
-        told = [verdict, published_words(result.record), criteria_words(result)]
-        beside = "; ".join(f"{regime_of(other)} **{other.verdict}**" for other in others) or "-"
-        rows.append([link(result.claim.id), *told, in_words(result, facts.spec.criteria) or result.reason, beside])
-    return Table(["claim", "verdict", "published", "published criteria here", "why", "other regimes"], rows)
+        rows.append([link(result.claim.id), verdict, plain_words(result)])
+    return Table(["claim", "verdict", "in one sentence"], rows)
 
 
 def backbones(results: Sequence[AnyResult]) -> list[str]:
@@ -213,12 +236,12 @@ def published(facts: Facts, result: AnyResult) -> tuple[Table, Table]:
     claim = result.claim.record.claim
     states = {item.id.removeprefix(f"{claim}."): item.state for item in facts.judgement.items if item.claim == claim}
     rows: dict[str, list[Cell]] = {}
-    for name, found in result.record.items():
-        mark = None if found.threshold is None else f"{found.comparator} {found.threshold}"
+    for name, told in result.record.items():
+        mark = None if told.threshold is None else f"{told.comparator} {told.threshold}"
         state = f"**{states[name]}**" if states[name] in STATES else states[name]
-        rows[name] = [f"`{name}`", _whole(found.value), mark, state]
-    main = [name for name, found in result.record.items() if found.threshold is not None] or list(rows)[:MOST]
-    heads = ["figure", "published", "its own pass mark", "document against its own file"]
+        rows[name] = [f"`{name}`", _whole(told.value), mark, told.holds, state]
+    main = [name for name, told in result.record.items() if told.threshold is not None] or list(rows)[:MOST]
+    heads = ["figure", "published", "its own pass mark", "passes it", "do document and file agree"]
     rest = [row for name, row in rows.items() if name not in main]
     return Table(heads, [rows[name] for name in main], "What the original published"), Table(heads, rest)
 
@@ -268,6 +291,28 @@ def shown_tables(result: AnyResult) -> list[Table]:
     ]
 
 
+def card_plots(result: AnyResult) -> list[Drawing]:
+    """Return the one figure that a claim's card shows: its arms, or else the first that it brings along."""
+    fits = [(name, fit) for name, fit in studies(result).items() if name == result.claim.fit]
+    own = [drawing for name, fit in fits for drawing in dots.arms(result.claim.id, name, fit)]
+    first = own or drawn(result)
+    studied = (dots.arms(result.claim.id, name, fit) for name, fit in studies(result).items())
+    return first[:1] or next(studied, [])[:1]
+
+
+def other_plots(drawings: Sequence[Drawing], result: AnyResult) -> list[Drawing]:
+    """Return figures without the one that the claim's card shows."""
+    shown = {drawing.name for drawing in card_plots(result)}
+    return [drawing for drawing in drawings if drawing.name not in shown]
+
+
+def transfer_plots(moved: Sequence[Result]) -> list[Drawing]:
+    """Return the figure of all transfers, where any of them closes a gap."""
+    drawing = transfers.drawing(moved)
+    closed = transfers.COLUMNS.index("gap_closure")
+    return [drawing] if any(row[closed] is not None for row in drawing.rows) else []
+
+
 def drawn(result: AnyResult) -> list[Drawing]:
     """Return the figures that a result brings along."""
     matrices = result.matrices if isinstance(result, StudyResult) else []
@@ -302,56 +347,7 @@ def cited(facts: Facts, result: AnyResult) -> Code:
     return Code("\n".join(entry))
 
 
-# what the run took, the record
-
-
-def effort_of_targets(facts: Facts) -> Table:
-    """Return what each claim took in this run."""
-    rows: list[list[Cell]] = []
-    for result in facts.results:
-        claim, made = result.claim.id, result.provenance
-        own = [job for job in facts.jobs if claim in job.wildcards.split("/")]
-        memory = max((job.mem_mb or 0.0 for job in own), default=made.peak_memory_mb)
-        command = f"`snakemake --config scale={facts.spec.scale} -- {claim}`"
-        times = [len(own), wall(own), _cpu(own)] if own else [None, None, None]
-        rows.append([link(claim), command, *times, f"{memory:.0f}", f"`{made.code}`"])
-    heads = ["target", "command", "own jobs", "wall (min)", "CPU (min)", "peak (MB)", "code of the verdict"]
-    return Table(heads, rows, TARGETS)
-
-
-def effort_of_rules(jobs: Sequence[Measured]) -> Table:
-    """Return what each rule took in this run."""
-    rows: list[list[Cell]] = []
-    for rule in sorted({job.rule for job in jobs}):
-        own = [job for job in jobs if job.rule == rule]
-        memory, longest = max(job.mem_mb or 0.0 for job in own), max(job.seconds for job in own) / 60
-        rows.append([f"`{rule}`", len(own), wall(own), longest, _cpu(own), f"{memory:.0f}" if memory else None])
-    total = f"{number(len(jobs), 'job')}, {wall(jobs):.3g} minutes of wall time one after the other"
-    caption = f"Per rule, as measured by this run: {total}"
-    return Table(["rule", "jobs", "wall (min)", "longest (min)", "CPU (min)", "peak (MB)"], rows, caption)
-
-
-def wall(jobs: Sequence[Measured]) -> float:
-    """Return minutes of wall time of some jobs, one after the other."""
-    return sum(job.seconds for job in jobs) / 60
-
-
-def _cpu(jobs: Sequence[Measured]) -> float | None:
-    """Return minutes of CPU of the jobs that told theirs."""
-    told = [job.cpu_s for job in jobs if job.cpu_s is not None]
-    return sum(told) / 60 if told else None
-
-
-def machines(results: Sequence[AnyResult]) -> list[str]:
-    """Return the machines and versions that the results name."""
-    on, using = Counter[str](), Counter[str]()
-    for made in (result.provenance for result in results):
-        its = made.hardware
-        system = f"{its.cpus} cores, {its.system} {its.machine}"
-        on[f"{its.cpu or 'unknown processor'}, {system}, {number(made.threads, 'thread')} per job"] += 1
-        using[", ".join(f"{name} {version}" for name, version in made.versions.items())] += 1
-    found = {"on": on, "with": using}
-    return [f"{number(n, 'result')} made {by} {what}" for by, of in found.items() for what, n in of.items()]
+# the record
 
 
 def record(facts: Facts) -> Table:

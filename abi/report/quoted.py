@@ -23,13 +23,15 @@ from abi.plan.workflow import Workflow
 from abi.report import instrument_page, transfers
 from abi.report.config_keys import key_tables
 from abi.report.figures import reduced
-from abi.report.known import known
-from abi.report.render import Cell, Table, markdown
+from abi.report.known import found, known
+from abi.report.ladder import picture
+from abi.report.render import Cell, Table, figure, markdown
 from abi.report.words import (
     criteria_words,
     deciding,
     grouped,
     in_words,
+    plain_words,
     published_words,
     regime_of,
     share_words,
@@ -64,10 +66,13 @@ def generated_parts() -> list[Part]:
     results, instrument = reference_results("tiny"), InstrumentManifest.read(SIMULATED)
     figures, criteria = instrument.figures, load("tiny").protocol.criteria
     return [
-        Part("README.md", "known", block(known(results))),
-        Part("README.md", "verdicts", block(verdict_table(results))),
-        Part("README.md", "claims", block(claim_map())),
+        Part("README.md", "found", block(found(results))),
+        Part("README.md", "small", block(small_models(results))),
+        Part("README.md", "verdicts", block(plain_table(results))),
         Part("README.md", "effort", block(effort("tiny"))),
+        Part("docs/verdicts.md", "known", block(known(results))),
+        Part("docs/verdicts.md", "details", block(verdict_table(results))),
+        Part("docs/verdicts.md", "claims", block(claim_map())),
         Part("config/README.md", "keys", key_tables()),
         Part("docs/record.md", "record", record_page()),
         Part("docs/architecture.md", "wings", wing_graph()),
@@ -81,6 +86,11 @@ def generated_parts() -> list[Part]:
         Part("docs/protocol.md", "versions", block(versions_table(results))),
         Part("docs/protocol.md", "power", block(instrument_page.conditions(figures.conditions))),
     ]
+
+
+def generated_files() -> dict[str, str]:
+    """Return the text of every file below the checkout that is generated as a whole, by its path."""
+    return {"docs/verdicts.svg": picture(reference_results("tiny"), load("tiny").protocol.criteria)}
 
 
 # the committed reference run
@@ -154,8 +164,17 @@ def mermaid(kind: str, lines: Iterable[str]) -> str:
 # results
 
 
+def plain_table(results: Sequence[AnyResult]) -> str:
+    """Return the README's table: each claim with what was published, its verdict and one plain sentence."""
+    rows = []
+    for result, _ in grouped(results):
+        published = published_words(result.record, "-")
+        rows.append([f"`{result.claim.id}`", published, f"**{verdict_words(result)}**", plain_words(result)])
+    return markdown(Table(["claim", "published", "verdict", "in one sentence"], rows)) if rows else NOTHING
+
+
 def verdict_table(results: Sequence[AnyResult]) -> str:
-    """Return the README's table of verdicts with one row per claim; its other regimes share a cell."""
+    """Return the table of verdicts with all their details, one row per claim; its other regimes share a cell."""
     rows = []
     for result, others in grouped(results):
         told = [published_words(result.record), criteria_words(result), f"**{verdict_words(result)}**"]
@@ -222,8 +241,23 @@ def effort(scale: str) -> str:
     jobs = read_measured(REFERENCE / scale / "jobs.csv")
     minutes, memory = sum(job.seconds for job in jobs) / 60, max((job.mem_mb or 0.0 for job in jobs), default=0.0)
     return (
-        f"The run behind the figures below: {len(jobs)} jobs, {minutes:.0f} minutes of work, about {minutes / 2:.0f} "
-        f"minutes on two cores, {memory:.0f} MB at most in one job (`results/reference/{scale}/jobs.csv`)."
+        f"The run behind every figure on this page had {len(jobs)} jobs and took {minutes:.0f} minutes of work, about "
+        f"{minutes / 2:.0f} minutes on two cores; no job needed more than {memory:.0f} MB "
+        f"(`results/reference/{scale}/jobs.csv`)."
+    )
+
+
+def small_models(results: Sequence[AnyResult]) -> str:
+    """Return how small the backbones of some results are, in a sentence."""
+    sizes = {name: its.n_parameters for r in results if isinstance(r, Result) for name, its in r.backbones.items()}
+    if not sizes:
+        return NOTHING
+    least, most = (figure(size(sizes.values()) / 1e6, 2) for size in (min, max))
+    return (
+        f"**These are small models.** `gpt2_large`, `t5_large` and the others are named after the published models and "
+        f"have their architecture, but only {least} to {most} million parameters. They are built here, within minutes, "
+        "from the text of installed packages. The published models themselves have not been run "
+        "([what is not claimed](#what-is-not-claimed))."
     )
 
 

@@ -33,7 +33,7 @@ ID = re.compile(r"\b((?:[0-6]|[a-egu])\.[a-z]+)((?:\.[\w-]+)*)")
 
 TESTS = {
     "0.room": "the oracle gains anything over the plain backbone",
-    "1.sensitivity": "even the right net beats the placebo {arm}, so this study may not see any net",
+    "1.sensitivity": "even the right net beats the placebo {arm}, so this study may be blind to any net",
     "2.retention": "{it} keeps at least {half} of what the right net adds over the placebo {arm}",
     "3.parity": "{it} comes {parity} of the way from the plain backbone to the oracle",
     "4.share": "at least {share} of the gain is the moved net's own, against the placebo {arm}",
@@ -51,6 +51,31 @@ REFUTATIONS = {
     "e.harm": "{it} makes general text worse than the oracle does, by more than is allowed",
     "g.attribution": "the control {arm} does at least as well",
     "u.efficacy": "{it} covers less than {half} of the way from the plain updated backbone to a module trained there",
+}
+PLAIN_REFUTED = {
+    "a.retention": "The moved net keeps less than {half} of what a net of the target's own adds over {arm}.",
+    "b.share": "With {arm} in its place, the module gains nearly as much: "
+    "less than {share} of the gain is the net's own.",
+    "c.parity": "{It} stays short of {parity} of the way from the plain backbone to a module trained there.",
+    "d.benefit": "{It} does not improve held-out text of the domain.",
+    "e.harm": "{It} harms general text more than a module trained there does.",
+    "g.attribution": "A simpler control (`{control}`) does at least as well.",
+    "u.efficacy": "After an update the old module covers less than {half} of the way to one trained anew.",
+}
+"""Refutation -> what it means, for a reader of the first page."""
+BEATS = "{It} beats every placebo and every simpler form; at least {share} of the gain is its net's own."
+SURVIVES = (
+    "Wherever an update threatens it, the old module still covers at least {half} of the way to one trained anew."
+)
+PLAIN_SUPPORTED = {
+    **dict.fromkeys(("transfer", "near_transfer", "reconstruction"), BEATS),
+    **dict.fromkeys(("update", "succession"), SURVIVES),
+}
+"""Kind of claim -> what its required tests show together."""
+PLACEBOS = {
+    "random": "a random net",
+    "permuted": "a shuffled copy of the net",
+    "random-net": "an untrained net",
 }
 
 
@@ -106,10 +131,10 @@ def verdict_words(result: AnyResult) -> str:
     return result.verdict + (" (meaningless scale)" if result.meaningless else "")
 
 
-def published_words(figures: dict[str, PublishedFigure]) -> str:
-    """Return what the original published for a claim, in a few words."""
+def published_words(figures: dict[str, PublishedFigure], none: str = "nothing") -> str:
+    """Return what the original published for a claim, in a few words. Args: none: for a claim it did not make."""
     words = [f"{name} {figures[key].value}{unit}" for key, name, unit in PUBLISHED if key in figures]
-    return ", ".join(words) or "nothing"
+    return ", ".join(words) or none
 
 
 def met_words(fit: Fit) -> str:
@@ -169,6 +194,33 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
     told = words.format(it=it, arm=f"`{arms[-1]}`" if arms else "a control", **numbers)
     where = f" (measured in `{metrics[0]}`)" if metrics else ""
     return f"{'Refuted:' if refuted else 'Undecided: it is not shown that'} {told}{where}."
+
+
+def plain_words(result: AnyResult) -> str:
+    """Return in one sentence, without terms of the protocol, what came out of a claim."""
+    if isinstance(result, LadderResult) and result.claim.kind != "dose":
+        supported = sum(rung.verdict == "SUPPORTED" for rung in result.rungs)
+        are = f"{supported or 'none'} {'is' if supported < 2 else 'are'}"
+        return f"Of the {len(result.rungs)} claims that it rests on, {are} SUPPORTED."
+    named = ID.search(result.reason)
+    template = PLAIN_SUPPORTED.get(result.claim.kind) if result.verdict == "SUPPORTED" else None
+    if named is not None and result.verdict == "REFUTED":
+        template = PLAIN_REFUTED.get(named[1])
+    if named is not None and result.verdict == "INCONCLUSIVE":
+        template = f"It is not shown that {TESTS[named[1]]}." if named[1] in TESTS else None
+    if template is None or isinstance(result, LadderResult):
+        return sentence_of(re.split(r"[;:] ", result.reason)[0])
+    criteria = Criteria.model_validate(result.provenance.spec["protocol"]["criteria"])
+    arm = next((part for part in (named[2].split(".")[1:] if named else ()) if part not in METRICS), "a control")
+    it = KINDS[result.claim.kind].words if result.claim.kind in KINDS else "the claimed arm"
+    numbers = {key: f"{100 * getattr(criteria, key):g} %" for key in ("half", "share", "parity")}
+    arms = {"arm": PLACEBOS[arm] if arm in PLACEBOS and result.verdict == "REFUTED" else f"`{arm}`", "control": arm}
+    return template.format(it=it, It=sentence_of(it, ""), **arms, **numbers)
+
+
+def sentence_of(words: str, end: str = ".") -> str:
+    """Return words with a capital at their beginning and one full stop at their end."""
+    return words[:1].upper() + words[1:].rstrip(".") + end
 
 
 # what a study found
@@ -278,6 +330,11 @@ def check_words(check: Check) -> str:
 
 
 # plain words
+
+
+def link(claim: str) -> str:
+    """Return the id of a claim as a link to its section of the report."""
+    return f"[{claim}](#claim-{claim})"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -154,6 +154,7 @@ def test_a_document_that_lacks_a_number_or_a_marker_is_not_up_to_date(text, code
     monkeypatch.setattr(config, "ROOT", tmp_path)
     monkeypatch.setattr(config, "generated_parts", lambda: [Part("PAGE.md", "x", "keeps 1.5 of 2\n")])
     monkeypatch.setattr(config, "schema_files", dict)
+    monkeypatch.setattr(config, "generated_files", dict)
     (tmp_path / "PAGE.md").write_text(text, encoding="utf-8")
     assert main.main(["docs", "--check"]) == code
     assert words in capsys.readouterr().err
@@ -161,6 +162,18 @@ def test_a_document_that_lacks_a_number_or_a_marker_is_not_up_to_date(text, code
     if code == 1:
         assert main.main(["docs"]) == 0
         assert (tmp_path / "PAGE.md").read_text(encoding="utf-8") == DUE
+
+
+def test_an_edited_picture_is_not_up_to_date(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    monkeypatch.setattr(config, "generated_parts", list)
+    monkeypatch.setattr(config, "schema_files", dict)
+    monkeypatch.setattr(config, "generated_files", lambda: {"claims.svg": "<svg/>"})
+    assert main.main(["docs"]) == 0
+    assert main.main(["docs", "--check"]) == 0
+    (tmp_path / "claims.svg").write_text("<svg><text>SUPPORTED</text></svg>", encoding="utf-8")
+    assert main.main(["docs", "--check"]) == 1
+    assert "claims.svg: out of date" in capsys.readouterr().err
 
 
 def test_every_promise_of_the_security_page_names_a_test_that_there_is():

@@ -5,10 +5,10 @@ from report_facts import results, unknown
 
 from abi.base.catalogue import ARMS, ROLES
 from abi.judge.fits import ArmFigures, Figure
+from abi.report.dots import arms
 from abi.report.figures import (
     CYCLE,
     Drawing,
-    arms,
     colour_of,
     curve,
     layout,
@@ -55,10 +55,11 @@ def test_every_seed_is_a_dot_and_the_threshold_a_line():
     [result] = [r for r in results() if r.claim.id == "t5_to_gpt2"]
     drawings = {d.name: d for d in arms("t5_to_gpt2", "kd", result.fits["kd"])}
     js, text = (svg_of(drawings[f"arms-t5_to_gpt2-kd-{metric}"]) for metric in ("js_nats", "bits_per_byte"))
-    n_arms = len(drawings["arms-t5_to_gpt2-kd-js_nats"].rows)
-    assert js.count("<use ") >= n_arms * (5 + 1)
-    assert "stroke-dasharray" in js
-    assert "stroke-dasharray" not in text
+    asked = [found.domain["js_nats"] for found in result.fits["kd"].arms.values() if "js_nats" in found.domain]
+    assert js.count("h0") == sum(len(found.per_seed) for found in asked)
+    assert js.count('class="mean"') == len(drawings["arms-t5_to_gpt2-kd-js_nats"].rows)
+    assert js.count('class="at"') == 1
+    assert 'class="at"' not in text
     assert "Dashed: published threshold 0.1." in js
 
 

@@ -15,7 +15,12 @@ import abi
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "transformers", "numpy", "pandas", "scipy", "pydantic", "yaml", "jinja2", "typer", "snakemake"}
-DISTRIBUTIONS = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub", "markdown_it": "markdown-it-py"}
+DISTRIBUTIONS = {
+    "yaml": "pyyaml",
+    "huggingface_hub": "huggingface-hub",
+    "markdown_it": "markdown-it-py",
+    "snakemake_interface_logger_plugins": "snakemake-interface-logger-plugins",
+}
 
 
 def python(code, *, python=sys.executable, cwd=ROOT, **environment):

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from report_facts import plain, typed, whole
 
@@ -96,8 +98,23 @@ def test_a_meaningless_scale_is_marked_everywhere():
     assert "too small to say anything" in summary_pages([result], "0 of 1")[".md"]
 
 
-def test_the_terminal_text_is_ascii(result):
-    assert summary_pages([result], "0 of 1 claims SUPPORTED")[".txt"].isascii()
+def test_the_terminal_text_is_ascii_and_says_in_sentences_what_came_out(result):
+    text = summary_pages([result], "0 of 1 claims SUPPORTED; 0 of 1 stay SUPPORTED with intervals of 0.99")[".txt"]
+    assert text.isascii()
+    assert text.splitlines() == [
+        "a_to_b: REFUTED",
+        "    A to B. Published: top-5 0.87.",
+        "    (b) no share.",
+        "",
+        "0 of 1 claims SUPPORTED.",
+    ]
+
+
+def test_the_terminal_text_names_no_test_and_no_metric():
+    text = summary_pages(whole(), "6 of 18 claims SUPPORTED")[".txt"]
+    assert "The moved net keeps less than 50 % of what a net of the target's own adds over a random net." in text
+    assert not re.search(r"\b[a-g]\.[a-z]+\.|_nats|bits_per", text)
+    assert max(map(len, text.splitlines())) <= 110
 
 
 def test_the_readme_table_states_share_and_units(result):

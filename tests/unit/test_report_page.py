@@ -14,7 +14,7 @@ from abi.report.blocks import Bullets, Fold, Para, Section, html, markdown, pars
 from abi.report.figures import svg_of
 from abi.report.page import page, rule_edges, table_rows
 from abi.report.render import Table, csv_text, figure
-from abi.report.words import deciding, in_order, in_words
+from abi.report.words import deciding, in_order, in_words, plain_words
 
 pytestmark = pytest.mark.slow  # whole pages: not part of `make quick`
 
@@ -123,13 +123,13 @@ def test_verdicts_are_those_of_the_results(with_unknown):
     assert {claim: words[0] for claim, words in found.items()} == verdicts
 
 
-def test_a_changed_verdict_changes_ladder_section_and_summary(reference):
+def test_a_changed_verdict_changes_picture_table_card_and_summary(reference):
     changed = results()
     changed[0] = changed[0].model_copy(update={"verdict": "SUPPORTED"})
     text = built(changed)[1]
     claim = changed[0].claim.id
     assert rows_of_ladder(text)[claim] == ["SUPPORTED"]
-    assert text.count(">SUPPORTED<") == reference[1].count(">SUPPORTED<") + 3  # ladder, its section, summary
+    assert text.count(">SUPPORTED<") == reference[1].count(">SUPPORTED<") + 4  # picture, table, card, summary
 
 
 def test_identical_results_give_identical_bytes(reference):
@@ -274,3 +274,53 @@ def test_blocks_are_written_much_as_markdown():
         Section("b", "B: C", [Para("said"), Fold("More", [Bullets(["one two", "three"])])]),
         Para("last"),
     ]
+
+
+def part_of(text, claim):
+    """Return the card of a claim, before what its reader opens."""
+    return text.partition(f'<section id="claim-{claim}">')[2].partition("<details>")[0]
+
+
+def test_a_card_shows_statement_figure_verdict_sentence_and_one_plot(with_unknown):
+    for result in heads([*results(), unknown()]):
+        card = re.sub(r"<svg.*?</svg>", "", part_of(with_unknown[1], result.claim.id), flags=re.DOTALL)
+        words = unescape(re.sub(r"<[^>]+>", "", card))
+        assert f">{result.verdict}</strong>" in card
+        assert plain_words(result).replace("`", "") in " ".join(words.split())
+        assert result.claim.statement in " ".join(words.split())
+        assert "Published: " in words
+        assert card.count("<figure ") == 1
+
+
+def test_the_summary_comes_first_and_a_link_skips_to_it(reference):
+    reader = read(reference[1])
+    assert reader.links[0] == "#main"
+    sections = [attrs["id"] for tag, attrs in reader.tags if tag == "section"]
+    assert sections[:3] == ["summary", "ladder", "claims"]
+
+
+def test_few_things_stop_the_tab_key_before_anything_is_opened(reference):
+    """Links in closed parts are no stops: what is left are the table of claims and what can be opened."""
+    shown = reference[1]
+    while (
+        closed := re.sub(r"<details>\s*<summary>(?:(?!<details>).)*?</details>", "<i>", shown, flags=re.DOTALL)
+    ) != shown:
+        shown = closed
+    stops = shown.count("<i>") + len(re.findall(r"<a |tabindex", shown))
+    assert stops < 15 * len(heads(results()))
+
+
+def test_the_style_of_a_kind_of_figure_is_written_once(reference):
+    _, text, figures = reference
+    assert len(figures) > 10
+    assert text.count("<style") == 1
+    assert text.count(".dots text{") == 1
+    assert all("<style" in svg for svg in figures.values())
+    assert "@media print" in text
+
+
+def test_a_published_figure_says_whether_it_passes_its_own_mark(reference):
+    """A failing figure that its file agrees with is a MATCH of document and file, and no pass."""
+    part = reference[1].partition('<section id="claim-t5_same_backbone">')[2]
+    row = re.search(r"<tr><th[^>]*><code>extended.mean_top5</code></th>(.*?)</tr>", part)[1]
+    assert re.findall(r">([^<>]+)</(?:td|strong)>", row) == ["0.8549", "&gt;= 0.86", "no", "MATCH"]

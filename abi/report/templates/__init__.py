@@ -18,12 +18,12 @@ def fill(name: str, **given: Any) -> str:
 
 @functools.cache
 def _environment() -> "Environment":
-    """Return the environment of all templates: HTML is escaped, a name that is not given is an error."""
+    """Return the environment of all templates: HTML and SVG are escaped, a name that is not given is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: name is not None and ".html" in name,
+        autoescape=lambda name: name is not None and (".html" in name or ".svg" in name),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,262 @@
+"""`abi run` as a person reads it: a line per job, with percent and time left, and whatever went wrong.
+
+It is Snakemake with a logger of ours (its plugin interface: snakemake-interface-logger-plugins). Snakemake's full log
+stays where it always is, `.snakemake/log`; what jobs print to stderr goes to `RUN_LOG` and to the log of each job.
+"""
+
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from logging import WARNING, LogRecord
+from pathlib import Path
+from typing import TextIO
+
+from snakemake.common import NOTHING_TO_BE_DONE_MSG
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
+
+from abi.plan.measured import REFERENCE, Measured, read_measured
+from abi.report.words import number
+
+NAME = "abi"
+RUN_LOG = Path(".snakemake/abi/run.log")
+CLEAR = "\r\033[K"
+"""What takes back the last, unfinished line of a terminal."""
+
+
+@dataclass
+class Expected:
+    """What is left of a run, from measured jobs of its scale, corrected by how long the finished ones took here."""
+
+    left: Counter[str]
+    means: Mapping[str, float]
+    cores: int = 1
+    done: int = 0
+    spent: float = 0.0
+    """Seconds that the finished jobs took here."""
+    foreseen: float = 0.0
+    """Seconds that they were measured to take."""
+
+    def finish(self, rule: str, seconds: float) -> None:
+        """Count a job as finished."""
+        self.left[rule] -= 1
+        self.done += 1
+        self.spent += seconds
+        self.foreseen += self.means.get(rule, 0.0)
+
+    @property
+    def work(self) -> float:
+        """Measured seconds of all jobs that are left."""
+        return sum(n * self.means.get(rule, 0.0) for rule, n in self.left.items())
+
+    def percent(self) -> float:
+        """Return how much is done: of the measured work, or else of the jobs."""
+        if self.known():
+            whole = self.foreseen + self.work
+            return 100 * self.foreseen / whole if whole else 100.0
+        return 100 * self.done / max(self.done + self.left.total(), 1)
+
+    def seconds(self) -> float | None:
+        """Return how long the rest should take, None before anything can be said."""
+        if self.known():
+            pace = self.spent / self.foreseen if self.foreseen else 1.0
+            return self.work * pace / self.cores
+        return self.spent / self.done * self.left.total() / self.cores if self.done else None
+
+    def known(self) -> bool:
+        """Return whether jobs of this scale were ever measured; one that was not counts as no time."""
+        return bool(self.means)
+
+
+@dataclass
+class LogHandlerSettings(LogHandlerSettingsBase):
+    """Settings of the logger. Args: scale: whose measured jobs say how long a run takes."""
+
+    scale: str = field(default="tiny", metadata={"help": "scale whose measured jobs say how long a run takes"})
+
+
+@dataclass
+class Started:
+    """A job that runs: its rule, what it is about, when it began, its log."""
+
+    rule: str
+    about: str
+    began: float
+    logs: list[str]
+
+
+class LogHandler(LogHandlerBase):
+    """Writes what a person wants to know of a run; the rest of what Snakemake says is dropped."""
+
+    def __post_init__(self) -> None:
+        """Start with nothing known."""
+        self.stream: TextIO = sys.stderr
+        self.began = time.monotonic()
+        self.running: dict[int, Started] = {}
+        self.failed: set[int] = set()
+        self.ended = False
+        self.rest = Expected(Counter(), {})
+        self.cores = 1
+
+    @property
+    def writes_to_stream(self) -> bool:
+        """Snakemake's own lines are not written beside."""
+        return True
+
+    @property
+    def writes_to_file(self) -> bool:
+        """Nothing is written to a file."""
+        return False
+
+    @property
+    def has_filter(self) -> bool:
+        """What is shown is chosen here."""
+        return True
+
+    @property
+    def has_formatter(self) -> bool:
+        """Lines are laid out here."""
+        return True
+
+    @property
+    def needs_rulegraph(self) -> bool:
+        """No graph is drawn."""
+        return False
+
+    def emit(self, record: LogRecord) -> None:
+        """Show a record, if it is one that a person wants to see."""
+        event = getattr(record, "event", None)
+        given = record.__dict__
+        if event == LogEvent.RESOURCES_INFO:
+            self.cores = given.get("cores") or given.get("nodes") or self.cores
+        elif event == LogEvent.RUN_INFO:
+            self.plan(given["stats"])
+        elif event == LogEvent.JOB_INFO:
+            about = " ".join(str(value) for value in (given["wildcards"] or {}).values())
+            self.running[given["jobid"]] = Started(given["rule_name"], about, time.monotonic(), given["log"] or [])
+            self.show_running()
+        elif event == LogEvent.JOB_FINISHED:
+            self.finish(given["job_id"])
+        elif event == LogEvent.JOB_ERROR:
+            self.fail(given["jobid"], given["rule_name"], given["log"])
+        elif event == LogEvent.ERROR and given.get("exception") == "RuleException":
+            pass  # the command line of a job that failed, which its own line tells better
+        elif event is None and record.msg == NOTHING_TO_BE_DONE_MSG:
+            self.line("Nothing to do: every file is there and up to date.")
+        elif record.levelno >= WARNING and not self.failed and event in {None, LogEvent.ERROR}:
+            self.line(record.getMessage().strip())
+
+    def plan(self, stats: Mapping[str, int]) -> None:
+        """Say how many jobs there are, and about how long they take."""
+        scale = getattr(self.settings, "scale", "tiny")
+        jobs = Counter({rule: n for rule, n in stats.items() if rule != "total"})
+        means = means_of(read_measured(REFERENCE / scale / "jobs.csv"))
+        self.rest = Expected(jobs, means, max(min(self.cores, jobs.total()), 1))
+        self.line(f"{number(jobs.total(), 'job')} on {number(self.cores, 'core')}{self.still('')}")
+
+    def finish(self, job: int) -> None:
+        """Write the line of a finished job."""
+        done = self.running.pop(job, None)
+        if done is None:
+            return
+        seconds = time.monotonic() - done.began
+        self.rest.finish(done.rule, seconds)
+        count = f"{self.rest.done}/{self.rest.done + self.rest.left.total()}"
+        left = self.still(" left").removeprefix(", ")
+        what = f"{done.rule} {done.about}".rstrip()
+        self.line(f"{self.rest.percent():3.0f} %  {count:>7}  {duration(seconds):>7}  {left:<17}  {what}")
+        self.show_running()
+
+    def fail(self, job: int, rule: str, logs: list[str]) -> None:
+        """Write the line of a failed job: the last word of its log, and where that is."""
+        about = self.running.pop(job).about if job in self.running else ""
+        if job not in self.failed:
+            self.failed.add(job)
+            told = next((said for path in logs if (said := last_line(Path(path)))), "it left no message")
+            told = re.sub(rf"^[\d:]+ {rule}: ({rule}: )?", "", told)  # as `base.job` begins the lines of a log
+            self.line(f"FAILED  {f'{rule} {about}'.strip()}: {told} (log: {', '.join(logs) or '-'})")
+
+    def close(self) -> None:
+        """Say how the run ended, once."""
+        if self.ended:
+            return
+        self.ended = True
+        took = duration(time.monotonic() - self.began)
+        if self.failed:
+            failed = number(len(self.failed), "job")
+            self.line(
+                f"{failed} failed and {self.rest.done} finished in {took}. Mend the cause and give the same command "
+                f"again: what is finished stays. What jobs said: {RUN_LOG}; what Snakemake said: .snakemake/log"
+            )
+        elif self.rest.done:
+            self.line(f"{number(self.rest.done, 'job')} finished in {took}")
+        super().close()
+
+    def still(self, word: str) -> str:
+        """Return how long the rest should take, in words."""
+        seconds = self.rest.seconds()
+        return f", about {duration(seconds)}{word}" if seconds is not None and self.rest.left.total() else ""
+
+    def show_running(self) -> None:
+        """Show on a terminal what runs now."""
+        if self.stream.isatty() and self.running:
+            now = "; ".join(f"{job.rule} {job.about}".strip() for job in self.running.values())
+            self.stream.write(f"{CLEAR}running: {now}"[: os.get_terminal_size(self.stream.fileno()).columns])
+            self.stream.flush()
+
+    def line(self, text: str) -> None:
+        """Write a line."""
+        self.stream.write(f"{CLEAR if self.stream.isatty() else ''}{text}\n")
+        self.stream.flush()
+
+
+def means_of(jobs: list[Measured]) -> dict[str, float]:
+    """Return rule -> mean seconds of its measured jobs."""
+    seconds: dict[str, list[float]] = {}
+    for job in jobs:
+        seconds.setdefault(job.rule, []).append(job.seconds)
+    return {rule: sum(found) / len(found) for rule, found in seconds.items()}
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a log that says anything, "" where there is none."""
+    if not path.is_file():
+        return ""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words for people."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
+
+
+def keep_stderr() -> None:
+    """Let this process alone write to the terminal: what its jobs print to stderr goes to a file."""
+    RUN_LOG.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    log = os.open(RUN_LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def main() -> None:
+    """Be Snakemake, with its own words as arguments, and tell of it in our way."""
+    from snakemake import cli
+
+    keep_stderr()
+    LoggerPluginRegistry().register_plugin(f"snakemake_logger_plugin_{NAME}", sys.modules[__name__])
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Figures of arms: every seed a dot, mean and interval below it, the published threshold a line.
+
+A report has more than a hundred of them, so they come from a template, which makes them small and lets them follow
+the reader's light or dark mode.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple, get_args
+
+from abi.base.catalogue import ARMS, ROLES
+from abi.judge.fits import Figure, Fit, Scope
+from abi.report.figures import Drawing, name_of
+from abi.report.render import figure
+from abi.report.templates import fill
+from abi.report.words import counts_words, in_order, with_interval
+
+MEASURES = {
+    "js_nats": ("JS divergence to the reference (nats)", ", less is better"),
+    "top5": ("top-5 overlap with the reference (share of 5)", ", more is better"),
+    "bits_per_byte": ("held-out domain text (bits per byte)", ", less is better"),
+}
+"""Metric that is drawn -> its name with unit, and which way is better."""
+WIDTH, LINE, TOP, FOOT, LETTER = 360.0, 17.0, 8.0, 36.0, 6.4
+"""Of the figure, in its units: width, height of a line, of what is above and below the lines, width of a letter."""
+IN_THE_DARK = {
+    "claimed": "#ff9d66",
+    "bound": "#e6e9ed",
+    "control": "#7ab8ff",
+    "placebo": "#a4adb8",
+    "smaller": "#e8b54a",
+    "instead": "#5fd0a8",
+    "recipe": "#e6a3cb",
+}
+"""Role -> its colour on a dark page."""
+
+
+class Line(NamedTuple):
+    """An arm in the figure: role, height, and where its marks stand."""
+
+    arm: str
+    role: str
+    y: float
+    mean: float
+    interval: tuple[float, float] | None
+    seeds: list[float]
+
+
+def arms(claim: str, study: str, fit: Fit) -> list[Drawing]:
+    """Return one figure per metric of a study's arms: those above, else every metric it has, on its first scope."""
+    scope = next((scope for scope in get_args(Scope) if any(found.of(scope) for found in fit.arms.values())), "domain")
+    figures = {arm: fit.arms[arm].of(scope) for arm in in_order(fit.arms)}
+    there = dict.fromkeys(metric for found in figures.values() for metric in found)
+    measures = {key: MEASURES[key] for key in MEASURES if key in there}
+    drawings = []
+    for metric, (label, better) in (measures or {key: (f"{key} ({scope})", "") for key in there}).items():
+        shown = {arm: found[metric] for arm, found in figures.items() if metric in found}
+        thresholds = fit.published_criteria.thresholds if fit.published_criteria else None
+        threshold: float | None = getattr(thresholds, metric, None)
+        draws = max(fit.arms[arm].draws for arm in shown)
+        caption = f"{claim}, {study}: {label}{better}. {counts_words(fit)}"
+        caption += f"; each figure the mean over {draws} draws or budgets" if draws > 1 else ""
+        caption += f". Dashed: published threshold {figure(threshold)}." if threshold is not None else "."
+        drawings.append(_dots(name_of("arms", claim, study, metric), caption, label, shown, threshold))
+    return drawings
+
+
+def _dots(name: str, caption: str, label: str, arms: Mapping[str, Figure], threshold: float | None) -> Drawing:
+    words = "; ".join(f"{arm} {with_interval(found)}" for arm, found in arms.items())
+    seeds = sorted({seed for found in arms.values() for seed in found.per_seed}, key=lambda s: (len(s), s))
+
+    def svg() -> str:
+        return _svg(name, label, arms, threshold, {"caption": caption, "words": words})
+
+    return Drawing(
+        name=name,
+        caption=caption,
+        words=words,
+        columns=("arm", "mean", "lower", "upper", *(f"seed {seed}" for seed in seeds)),
+        rows=[
+            (arm, found.mean, found.lower, found.upper, *(found.per_seed.get(seed) for seed in seeds))
+            for arm, found in arms.items()
+        ],
+        svg=svg,
+    )
+
+
+def _svg(name: str, label: str, arms: Mapping[str, Figure], threshold: float | None, told: Mapping[str, str]) -> str:
+    """Return the figure as SVG. Args: told: caption and words."""
+    left, right = 12 + LETTER * max(map(len, arms)), WIDTH - 12
+    values = [value for found in arms.values() for value in (found.mean, *found.per_seed.values())]
+    values += [end for found in arms.values() for end in (found.lower, found.upper) if end is not None]
+    values += [] if threshold is None else [threshold]
+    least, most = min(values), max(values)
+    room = 0.04 * (most - least) or abs(most) or 1.0
+
+    def x(value: float) -> float:
+        return round(left + (value - least + room) / (most - least + 2 * room) * (right - left), 1)
+
+    lines = [
+        Line(
+            arm=arm,
+            role=ARMS[arm].role.name if arm in ARMS else "bound",
+            y=TOP + LINE * (place + 0.7),
+            mean=x(found.mean),
+            interval=None if found.lower is None or found.upper is None else (x(found.lower), x(found.upper)),
+            seeds=[x(value) for value in found.per_seed.values()],
+        )
+        for place, (arm, found) in enumerate(arms.items())
+    ]
+    bottom = TOP + LINE * len(arms)
+    ends = {"width": WIDTH, "height": bottom + FOOT, "top": TOP, "bottom": bottom, "middle": (left + right) / 2}
+    ticks = [(x(value), f"{value:g}") for value in _ticks(least, most)]
+    dashed = None if threshold is None else x(threshold)
+    looks = [(role.name, role.colour, IN_THE_DARK[role.name]) for role in ROLES]
+    given = {"label": label, "lines": lines, "ticks": ticks, "dashed": dashed, "looks": looks, **ends, **told}
+    return fill("dots.svg.j2", id=name, **given)
+
+
+def _ticks(least: float, most: float) -> list[float]:
+    """Return round values between two, some four of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    found = MaxNLocator(4).tick_values(least, most)
+    return [round(float(value), 12) for value in found if least <= value <= most]

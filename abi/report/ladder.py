@@ -1,0 +1,131 @@
+"""All claims of a run as one picture: a line per claim with its verdict, and how much of the gain is the net's own.
+
+Width and font are chosen so that the picture can be read on a phone. Its colours follow the reader's light or dark
+mode by themselves.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from abi.base.regimes import REGIMES
+from abi.judge.fits import Share
+from abi.judge.results import AnyResult
+from abi.plan.specs.judge import Criteria
+from abi.report.render import bounds, figure
+from abi.report.templates import fill
+from abi.report.words import deciding, grouped
+
+AS_IS = next(name for name, regime in REGIMES.items() if not regime.teacher)
+"""The regime in which nothing is calibrated; its results are lines of their own."""
+LEFT, RIGHT = 184.0, 312.0
+"""Where the axis begins and ends, in the units of the picture, which is 420 wide."""
+LINE, HEAD, GAP, TOP = 21.0, 46.0, 10.0, 64.0
+"""Heights of a line, of a heading above lines, of the room below them, and of the title."""
+
+
+class Line(NamedTuple):
+    """A result in the picture: its id, its claim and verdict; without a share of the gain it has no dot."""
+
+    id: str
+    claim: str
+    verdict: str
+    share: Share | None
+    y: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines under a heading. Args: dots: whether their axis is drawn; y, end: of the heading and of the last line."""
+
+    title: str
+    about: str
+    lines: list[Line]
+    dots: bool
+    y: float
+    end: float
+
+
+class Axis(NamedTuple):
+    """The scale of shares: its least value; the greatest is 1, all of the gain."""
+
+    least: float
+
+    def x(self, value: float) -> float:
+        """Return where a share stands, at an end of the axis where it lies outside."""
+        part = (min(max(value, self.least), 1.0) - self.least) / (1.0 - self.least)
+        return round(LEFT + part * (RIGHT - LEFT), 1)
+
+
+def picture(results: Sequence[AnyResult], criteria: Criteria) -> str:
+    """Return the picture of some results as SVG; the same bytes for the same results.
+
+    Args: criteria: of the protocol, whose least share is drawn.
+    """
+    panels = list(_panels(results))
+    shares = [line.share for panel in panels for line in panel.lines]
+    lowest = min((piece[0] for share in shares if share for piece in share.pieces if piece[0] is not None), default=0.0)
+    return fill(
+        "ladder.svg.j2",
+        panels=panels,
+        axis=Axis(min(lowest, -0.1)),
+        criteria=criteria,
+        level=f"{100 * criteria.level:g}",
+        height=panels[-1].end + GAP if panels else TOP,
+        label=told(panels),
+        shown=shown,
+        ends=(LEFT, RIGHT),
+    )
+
+
+def rows(results: Sequence[AnyResult]) -> list[tuple[str, str, float | None, float | None, float | None]]:
+    """Return what the picture shows: result, verdict, and share with its interval."""
+    found = []
+    for line in (line for panel in _panels(results) for line in panel.lines):
+        piece = (
+            line.share.pieces[0] if line.share and line.share.bounded and len(line.share.pieces) == 1 else (None, None)
+        )
+        found.append((line.id, line.verdict, line.share.estimate if line.share else None, piece[0], piece[1]))
+    return found
+
+
+def _panels(results: Sequence[AnyResult]) -> Iterator[Panel]:
+    heads = [head for head, _ in grouped(results)]
+    as_is = [result for result in results if result not in heads and result.claim.regime == AS_IS]
+    moved, others = [r for r in heads if share_of(r)], [r for r in heads if not share_of(r)]
+    y = TOP
+    for title, about, found, dots in (
+        ("Moved and calibrated", "the target has text of the domain and a teacher", moved, True),
+        ("Placed as it is, as a portable module", "the target sees no text; nothing is calibrated", as_is, True),
+        ("Other claims", "with studies of their own, or resting on those above", others, False),
+    ):
+        if found:
+            first = y + HEAD
+            lines = [
+                Line(r.claim.id, r.claim.of or r.claim.id, r.verdict, share_of(r), first + LINE * place)
+                for place, r in enumerate(found)
+            ]
+            end = lines[-1].y + LINE / 2 + (LINE if dots else 0)
+            yield Panel(title, about, lines, dots, y, end)
+            y = end + GAP
+
+
+def share_of(result: AnyResult) -> Share | None:
+    """Return which part of the gain is the moved net's own, None where a result does not say."""
+    fit = deciding(result)
+    share = fit.share if fit else None
+    return share if share is not None and share.estimate is not None else None
+
+
+def shown(line: Line) -> str:
+    """Return a line of the picture in words."""
+    share = line.share
+    if share is None:
+        return f"{line.id}: {line.verdict}"
+    whole = bounds(*share.pieces[0]) if share.bounded and len(share.pieces) == 1 else ""
+    return f"{line.id}: {line.verdict}, share {figure(share.estimate)}{whole}"
+
+
+def told(panels: Sequence[Panel]) -> str:
+    """Return the whole picture in words, for readers who do not see it."""
+    return ". ".join(f"{panel.title}: {'; '.join(map(shown, panel.lines))}" for panel in panels)

@@ -1,0 +1,96 @@
+"""The picture and the table of the README's first screen: every claim once, with the words and figures of its result."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from report_facts import STUDY, plain, typed, whole
+
+from abi.report.known import found, percent
+from abi.report.ladder import AS_IS, picture
+from abi.report.quoted import generated_files, plain_table, small_models
+from abi.report.render import figure
+from abi.report.words import deciding, grouped, plain_words, sentence_of
+
+SVG = "{http://www.w3.org/2000/svg}"
+CRITERIA = STUDY.config.protocol.criteria
+
+
+def lines(svg):
+    """Return result -> (verdict, place of its dot, its words) of every line of a picture, each once."""
+    drawn = {}
+    for group in ElementTree.fromstring(svg).iter(f"{SVG}g"):
+        if name := group.get("data-claim"):
+            assert name not in drawn
+            [word] = [text.text for text in group.iter(f"{SVG}text") if "word" in text.get("class")]
+            dots = [float(dot.get("cx")) for dot in group.iter(f"{SVG}circle")]
+            drawn[name] = (word, dots, group.find(f"{SVG}title").text)
+    return drawn
+
+
+def test_every_claim_stands_in_the_picture_once_with_its_verdict():
+    heads = [head for head, _ in grouped(whole())]
+    expected = {r.claim.id: r.verdict for r in whole() if r in heads or r.claim.regime == AS_IS}
+    drawn = lines(picture(whole(), CRITERIA))
+    assert {name: word for name, (word, _, _) in drawn.items()} == expected
+    assert len(drawn) > len(heads)
+
+
+def test_a_dot_stands_where_the_share_of_the_result_is():
+    drawn = lines(picture(whole(), CRITERIA))
+    shares = {r.claim.id: deciding(r).share for r in whole() if r.claim.id in drawn and deciding(r)}
+    places = sorted((share.estimate, drawn[name][1][0]) for name, share in shares.items())
+    assert [x for _, x in places] == sorted(x for _, x in places)
+    assert places[0][1] < places[-1][1]
+    assert all(f"share {figure(share.estimate)} [" in drawn[name][2] for name, share in shares.items())
+    assert {name for name, (_, dots, _) in drawn.items() if dots} == set(shares)
+
+
+def test_another_verdict_is_drawn_as_it_is():
+    changed = [r.model_copy(update={"verdict": "VACUOUS"}) if r.claim.id == "t5_update" else r for r in whole()]
+    assert lines(picture(changed, CRITERIA))["t5_update"][0] == "VACUOUS"
+
+
+def test_a_picture_of_few_results_and_of_none_is_drawn():
+    [one] = [result for result in whole() if result.claim.id == "t5_update"]
+    assert list(lines(picture([one], CRITERIA))) == ["t5_update"]
+    assert lines(picture([], CRITERIA)) == {}
+
+
+def test_the_picture_follows_dark_mode_and_fetches_nothing():
+    svg = generated_files()["docs/verdicts.svg"]
+    assert "prefers-color-scheme: dark" in svg
+    assert set(re.findall(r"https?://[^\s\"]+", svg)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_a_name_cannot_smuggle_markup_into_the_picture():
+    document = plain()["t5_update"]
+    odd = typed({**document, "claim": {**document["claim"], "id": "<script>"}})
+    assert "<script" not in picture([odd], CRITERIA)
+
+
+def test_the_table_has_a_row_per_claim_with_its_verdict_and_a_sentence_of_its_own():
+    rows = [line.strip("| ").split(" | ") for line in plain_table(whole()).splitlines()[2:]]
+    heads = [head for head, _ in grouped(whole())]
+    assert [(row[0], row[2]) for row in rows] == [(f"`{r.claim.id}`", f"**{r.verdict}**") for r in heads]
+    assert all(len(row) == 4 and row[3].endswith(".") for row in rows)
+
+
+@pytest.mark.parametrize("result", whole(), ids=lambda result: result.claim.id)
+def test_a_sentence_is_short_and_names_no_test(result):
+    told = plain_words(result)
+    assert len(told) < 130
+    assert told == sentence_of(told)
+    assert not re.search(r"js_nats|bits_per_byte|\b[a-gu]\.\w|\{|\}", told.replace("(measured in `bits_per_byte`)", ""))
+
+
+def test_what_was_found_has_three_sentences_of_this_runs_figures():
+    told = found(whole())
+    assert told.count("\n- ") == 2
+    shares = [r.deciding.share.estimate for r in whole() if (r.claim.kind, r.claim.regime) == ("transfer", "oracle-kd")]
+    assert percent(shares) in told
+    assert percent([-0.00545, 1.17]) == "-0.5 to 117 %"
+
+
+def test_the_sizes_of_the_backbones_are_those_of_the_results():
+    assert "0.4 to 1.9 million parameters" in small_models(whole())

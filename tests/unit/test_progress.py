@@ -1,0 +1,145 @@
+"""What a person reads of a run: a line per job, how much is left, and what went wrong."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from abi.base.files import ROOT
+from abi.cli import run
+from abi.cli.progress import Expected, LogHandler, LogHandlerSettings, duration, means_of
+from abi.plan.measured import Measured
+
+
+def test_time_left_is_that_of_measured_jobs_at_the_pace_of_this_machine():
+    rest = Expected(Counter(build=1, fit=4), {"build": 100.0, "fit": 10.0}, cores=2)
+    assert (rest.percent(), rest.seconds()) == (0, 70)
+    rest.finish("build", 200.0)  # twice as slow as where it was measured
+    assert rest.percent() == pytest.approx(100 * 100 / 140)
+    assert rest.seconds() == 40 * 2 / 2
+    for _ in range(4):
+        rest.finish("fit", 20.0)
+    assert (rest.percent(), rest.seconds()) == (100, 0)
+
+
+def test_without_measured_jobs_the_finished_ones_tell():
+    rest = Expected(Counter(fit=4), {}, cores=1)
+    assert (rest.percent(), rest.seconds()) == (0, None)
+    rest.finish("fit", 30.0)
+    assert (rest.percent(), rest.seconds()) == (25, 90)
+
+
+def test_means_are_of_a_rule():
+    jobs = [Measured("fit", "a", 1.0, None), Measured("fit", "b", 3.0, None), Measured("judge", "a", 5.0, None)]
+    assert means_of(jobs) == {"fit": 2.0, "judge": 5.0}
+    assert [duration(s) for s in (0.2, 99, 120, 7200)] == ["0 s", "99 s", "2 min", "2.0 h"]
+
+
+def record(event=None, level=logging.INFO, msg=None, **given):
+    made = logging.LogRecord("snakemake", level, "file", 1, msg, (), None)
+    made.__dict__.update(given, event=event)
+    return made
+
+
+@pytest.fixture
+def handler():
+    made = LogHandler(None, LogHandlerSettings(scale="smoke"))
+    made.stream = io.StringIO()
+    return made
+
+
+def started(job, log=()):
+    asked = {"jobid": job, "rule_name": "fit", "wildcards": {"claim": "a_to_b", "batch": "1-3"}, "log": list(log)}
+    return record(LogEvent.JOB_INFO, **asked)
+
+
+def test_each_job_has_a_line_and_what_snakemake_says_beside_is_dropped(handler):
+    handler.emit(record(msg="Building DAG of jobs..."))
+    handler.emit(record(LogEvent.RESOURCES_INFO, cores=2))
+    handler.emit(record(LogEvent.RUN_INFO, stats={"fit": 2, "total": 2}))
+    for job in (1, 2):
+        handler.emit(started(job))
+        handler.emit(record(LogEvent.JOB_FINISHED, job_id=job))
+    handler.close()
+    handler.close()
+    first, one, two, last = handler.stream.getvalue().splitlines()
+    assert first == "2 jobs on 2 cores"
+    assert one.split() == ["50", "%", "1/2", "0", "s", "about", "0", "s", "left", "fit", "a_to_b", "1-3"]
+    assert two.split() == ["100", "%", "2/2", "0", "s", "fit", "a_to_b", "1-3"]
+    assert last == "2 jobs finished in 0 s"
+
+
+def test_a_failed_job_has_one_line_with_the_last_word_of_its_log(handler, tmp_path):
+    log = tmp_path / "fit.log"
+    log.write_text("12:00:01 fit: step 1/2\n12:00:02 fit: fit: x.csv: is damaged; delete it\n\n", encoding="utf-8")
+    handler.emit(record(LogEvent.RUN_INFO, stats={"fit": 1}))
+    handler.emit(started(1))
+    failed = {"jobid": 1, "rule_name": "fit", "log": [str(log)]}
+    handler.emit(record(LogEvent.ERROR, logging.ERROR, "RuleException: command line", exception="RuleException"))
+    handler.emit(record(LogEvent.JOB_ERROR, logging.ERROR, "Error in rule fit", **failed))
+    handler.emit(record(LogEvent.JOB_ERROR, logging.ERROR, "Error in rule fit", **failed))
+    handler.close()
+    _, told, end = handler.stream.getvalue().splitlines()
+    assert told == f"FAILED  fit a_to_b 1-3: x.csv: is damaged; delete it (log: {log})"
+    assert end.startswith("1 job failed and 0 finished")
+
+
+def test_a_warning_and_an_error_that_is_no_jobs_are_shown(handler):
+    handler.emit(record(level=logging.WARNING, msg="the disk is full"))
+    handler.emit(
+        record(LogEvent.ERROR, logging.ERROR, "MissingRuleException: no rule", exception="MissingRuleException")
+    )
+    assert handler.stream.getvalue().splitlines() == ["the disk is full", "MissingRuleException: no rule"]
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        (["x"], "abi.cli.progress"),
+        (["x", "--cores", "1"], "abi.cli.progress"),
+        (["-n", "x"], "snakemake"),
+        (["x", "--verbose"], "snakemake"),
+        (["x", "--quiet=rules"], "snakemake"),
+    ],
+)
+def test_snakemake_speaks_itself_where_it_was_told_how(words, program, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.chdir(tmp_path)
+    Path("Snakefile").touch()
+    monkeypatch.setattr(os, "execv", lambda _, argv: called.extend(argv))
+    run.run([*words, "--scale", "smoke"])
+    assert called[1:3] == ["-m", program]
+    assert called[-2:] == ["--config", "scale=smoke"]
+    assert ("--logger-abi-scale" in called) == (program != "snakemake")
+
+
+@pytest.mark.workflow
+def test_snakemake_takes_the_logger_and_keeps_what_jobs_print(tmp_path):
+    (tmp_path / "Snakefile").write_text(
+        "rule all:\n    input: 'b'\n"
+        "rule one:\n    output: '{x}'\n    log: '{x}.log'\n    shell: 'echo noise >&2; echo told > {log}; {wildcards.x} {output}'\n"
+        "rule two:\n    output: 'a'\n    shell: 'echo noise >&2; touch {output}'\nruleorder: two > one\n",
+        encoding="utf-8",
+    )
+    words = ["--logger", "abi", "--logger-abi-scale", "tiny", "--cores", "1"]
+
+    def called(*targets):
+        command = [sys.executable, "-m", "abi.cli.progress", *words, *targets]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+
+    done = called("a")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[-1] for line in done.stderr.splitlines()[1:]] == ["two", "s"]
+    assert (tmp_path / ".snakemake/abi/run.log").read_text() == "noise\n"
+    assert called("a").stderr.splitlines() == ["Nothing to do: every file is there and up to date."]
+    broken = called("b")
+    assert broken.returncode == 1
+    assert "FAILED  one b: told (log: b.log)" in broken.stderr.splitlines()
+    assert "CalledProcessError" not in broken.stderr
