@@ -149,7 +149,7 @@ class Again:
         for path, record in self.of(TextManifest).items():
             try:
                 spec = BuildText.model_validate(record.provenance.spec)
-                found = assignment_sha256(build_text(spec))
+                found = assignment_sha256(build_text(spec).documents)
             except (AbiError, OSError, ValueError) as error:
                 part.aside.append(f"{path}: {str(error).splitlines()[0][:200]}")
                 continue
