@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from abi.api.attaching import attach
+    from abi.api.comparing import compare
     from abi.api.modules import Module
     from abi.api.scoring import evaluate
     from abi.api.training import train
@@ -36,6 +37,7 @@ _HOME = {
     "PortableModule": "abi.models.portable",
     "Window": "abi.models.states",
     "attach": "abi.api.attaching",
+    "compare": "abi.api.comparing",
     "evaluate": "abi.api.scoring",
     "fit_procrustes": "abi.arms.alignment",
     "generate": "abi.models.attach",
@@ -61,6 +63,7 @@ __all__ = [
     "PortableModule",
     "Window",
     "attach",
+    "compare",
     "evaluate",
     "fit_procrustes",
     "generate",

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, Self
 
+from abi.api.comparison import Comparison
 from abi.base.errors import DataError
 from abi.base.files import write_text
 from abi.base.manifests.modules import ModuleFacts, ModuleManifest
@@ -61,7 +62,7 @@ class Record(Document):
     """Of the aligned interfaces on held-out positions, where there is a rotation."""
     seconds: float
     verdict: str | None = None
-    """What `compare` said of it."""
+    """What `compare` said of it, in Markdown."""
 
 
 def read_of(what: str, documents: Iterable[Text], states: States) -> TextRead:
@@ -131,6 +132,21 @@ class Module:
     def recorded(self, **changes: Any) -> Self:
         """Return the module with a record that is changed in some keys."""
         return replace(self, record=self.record and self.record.model_copy(update=changes))
+
+    def with_verdict(self, comparison: Comparison) -> Self:
+        """Return the module with what `compare` said of its move; its card then shows it.
+
+        >>> module = abi.train(model, tokenizer, texts, steps=20)
+        >>> pairs = (model, tokenizer), (other, other_tokenizer)
+        >>> told = abi.compare(module, *pairs, texts, general_texts, seeds=1, steps=5, lora=False)
+        >>> abi.transfer(module, *pairs, general_texts, steps=5).with_verdict(told).record.verdict
+        '...Verdict: INCONCLUSIVE...'
+
+        Raises: DataError: nothing is recorded of the module, so that there is no card to write it on.
+        """
+        if self.record is None:
+            raise DataError("module: it has no record; train or transfer it with abi, or keep the comparison beside it")
+        return self.recorded(verdict=comparison.markdown())
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the folder that `from_pretrained` and the command `abi generate --module` read.
@@ -260,5 +276,5 @@ def _made_words(record: Record) -> list[str]:
     took = f"{record.seconds:.1f} s"
     loss = "" if record.loss is None else f", last loss {record.loss:.4f} nats"
     lines += [f"- {record.steps} steps{rate}{loss}; {took}." if record.steps else "- Nothing was fitted there."]
-    worth = f"`abi.compare` said: {record.verdict}" if record.verdict else "Ask `abi.compare` what it is worth."
-    return [*lines, "", worth]
+    worth = record.verdict or "Nobody has asked `abi.compare` yet."
+    return [*lines, "", "## What it is worth", "", worth]

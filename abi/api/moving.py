@@ -45,19 +45,14 @@ class Lesson:
 class Move:
     """Two sides, the texts they read, and the shape of the module that moves.
 
-    Args: config: of the source's module; general, domain: documents, of which the domain's may be none.
+    Args: config: of the source's module; texts: `general_texts`, and maybe `domain_texts` and `other_texts`.
     Raises: DataError: the target has too few hidden states, or is too narrow.
     """
 
     def __init__(
-        self,
-        source: Side,
-        target: Side,
-        config: ModuleConfig,
-        general: Sequence[Document],
-        domain: Sequence[Document] = (),
+        self, source: Side, target: Side, config: ModuleConfig, texts: Mapping[str, Sequence[Document]]
     ) -> None:
-        self.source, self.target, self.texts = source, target, {"general_texts": general, "domain_texts": domain}
+        self.source, self.target, self.texts = source, target, texts
         below = [source.manifest.depth - tap for tap in config.taps]
         depth = target.manifest.depth
         if max(below) > depth:
@@ -145,9 +140,14 @@ class GeneralTexts(GeneralLesson):
 
 def budget_of(regime: Regime, section: FitSection, config: ModuleConfig, rates: Mapping[str, float]) -> Budget:
     """Return the budget of a regime's fits. Args: rates: arm -> its learning rate."""
-    shape = Shape(d_abi=config.d_abi, taps=list(config.taps), tap_norms=config.tap_norms, expansion=config.expansion)
-    spec = Fitting(regime=regime, fit=FIT_OF[regime], budget=section, module=shape, seeds=[], variants=[])
+    shape, fit = shape_of(config), FIT_OF[regime]
+    spec = Fitting(regime=regime, fit=fit, budget=section, module=shape, seeds=[], variants=[])
     return Budget.of(spec, rates)
+
+
+def shape_of(config: ModuleConfig) -> Shape:
+    """Return the sizes of a module as specs give them."""
+    return Shape(d_abi=config.d_abi, taps=list(config.taps), tap_norms=config.tap_norms, expansion=config.expansion)
 
 
 def chosen_rates(

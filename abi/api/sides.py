@@ -22,6 +22,7 @@ from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.states import BaseFacts, StatesManifest
 from abi.base.manifests.texts import Shares
 from abi.base.typed import Provenance, Split
+from abi.models.attach import Attached
 from abi.models.backbone import Backbone, describe_backbone
 from abi.models.head import Head
 from abi.models.logit_shift import vocabulary_of
@@ -118,6 +119,8 @@ class Side:
         model = self.backbone.model
         if self.longest < LEAST_WINDOW:
             raise DataError(f"window: {self.longest} tokens are too few; give {LEAST_WINDOW} or more, at best 128")
+        if any(isinstance(hook, Attached) for hook in self.backbone.entry._forward_pre_hooks.values()):
+            raise DataError("model: a module is attached to it; detach that first")
         admit(self.backbone)
         self.backbone.require(Window.of(self.window))
         self.manifest: BackboneManifest = describe_backbone(
@@ -186,7 +189,10 @@ class Side:
             split=SHARES,
             salt=SALT,
         )
-        windows = windows_of(self.backbone, chosen, split, spec)
+        try:
+            windows = windows_of(self.backbone, chosen, split, spec)
+        except DataError as error:
+            raise DataError(f"{what}, {split} part: {error}") from None
         used = set(windows.names)
         lost = require_lossless(self.backbone, [document.text for document in chosen if document.document in used])
         path = self.folder / f"{self.name}.{what}.{split}.safetensors"

@@ -73,7 +73,7 @@ def transfer(
         module.check(of_source.backbone)
         if teacher is not None:
             teacher.check(of_target.backbone)
-        move = Move(of_source, of_target, module.net.config, general, domain)
+        move = Move(of_source, of_target, module.net.config, {"general_texts": general, "domain_texts": domain})
         moved = _calibrated(module, move, regime, None if teacher is None else teacher.net, steps, seed)
     seen = {key for one in (module, teacher) if one and one.record for key in one.record.seen}
     if moved.record is not None:

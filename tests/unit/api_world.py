@@ -27,14 +27,14 @@ WORDS = (
 ).split()
 
 
-def prose(n, seed=0):
+def prose(n, seed=0, words=WORDS, sentences=24):
     """Texts of sentences of a few words."""
     draw = random.Random(seed)
 
     def sentence():
-        return f"{' '.join(draw.choice(WORDS) for _ in range(draw.randint(6, 14))).capitalize()}."
+        return f"{' '.join(draw.choice(words) for _ in range(draw.randint(6, 14))).capitalize()}."
 
-    return [" ".join(sentence() for _ in range(24)) for _ in range(n)]
+    return [" ".join(sentence() for _ in range(sentences)) for _ in range(n)]
 
 
 def queries(n, seed=1):

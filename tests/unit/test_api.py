@@ -1,7 +1,9 @@
 """The public API as a user meets it: two plain models of transformers that share nothing, and two folders of text."""
 
+import base64
 import copy
 import doctest
+import http.server
 import json
 import math
 import os
@@ -9,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import api_world
@@ -18,11 +21,14 @@ import transformers
 
 import abi
 from abi.api import defaults
-from abi.api.modules import RECORD
+from abi.api.comparison import answered, chosen
+from abi.api.modules import RECORD, card
 from abi.api.sides import sides
 from abi.api.texts import documents_of, unsplit
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
+from abi.judge.protocol import transfer_plan
+from abi.judge.verdict import judged_again
 from abi.models.module import CONFIG, WEIGHTS
 from abi.plan.config import load
 
@@ -312,7 +318,100 @@ def test_a_regime_without_its_texts_is_refused(world, gpt2, qwen, module, oracle
         abi.transfer(module, gpt2, "small-qwen", world / "prose")
 
 
+@pytest.mark.parametrize("family", ["t5", "opt"])
+def test_an_encoder_decoder_and_another_family_are_models_like_any_other(make_backbone, qwen, family, tmp_path):
+    backbone, texts = make_backbone(family), api_world.prose(24)
+    source = backbone.model, backbone.tokenizer
+    module = abi.train(*source, texts, steps=10, rates=[1e-2])
+    assert abi.evaluate(source[0], module, texts, source[1]).documents
+    moved = abi.transfer(module, source, qwen, api_world.prose(24, seed=3), steps=5)
+    back = abi.train(*qwen, texts, d_abi=16, steps=10, rates=[1e-2])
+    assert abi.transfer(back, qwen, source, api_world.prose(24, seed=3), texts, steps=5).about.base_model
+    batch = source[1](["the state", "a"], padding=True, return_tensors="pt")
+    plain = source[0].generate(**batch, max_new_tokens=4, do_sample=False)
+    with abi.attach(source[0], module, tokenizer=source[1]):
+        source[0].generate(**batch, max_new_tokens=4, num_beams=2)
+    assert torch.equal(source[0].generate(**batch, max_new_tokens=4, do_sample=False), plain)
+    with pytest.raises(DataError, match="width 40, this one has 16"):
+        abi.attach(source[0], moved, tokenizer=source[1])
+
+
+def test_half_precision_is_a_model_of_its_own(world, module):
+    model = transformers.AutoModelForCausalLM.from_pretrained(world / "small-gpt2", dtype=torch.bfloat16)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(world / "small-gpt2")
+    with pytest.raises(DataError, match="the backbone is in bfloat16, so its weights cannot be compared"):
+        abi.attach(model, module, tokenizer=tokenizer)
+    own = abi.train(model, tokenizer, world / "queries", **FEW)
+    found = abi.evaluate(model, own, world / "queries", tokenizer)
+    assert found.gain.mean > 0
+
+
+def test_a_model_with_a_module_on_it_is_not_trained_beside(world, gpt2, module, refuses):
+    with abi.attach(gpt2[0], module, tokenizer=gpt2[1]), refuses("a module is attached to it; detach that first"):
+        abi.train(*gpt2, world / "queries", **FEW)
+
+
 # save, load, share
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub on this machine that takes commits; what was committed, by path, and the requests."""
+    taken, asked = {}, []
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            asked.append((self.path, self.headers["Authorization"]))
+            answer = {"url": f"{address}/me/sql", "name": "me/sql", "id": "me/sql"}
+            if "/preupload/" in self.path:
+                files = [
+                    {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for f in json.loads(body)["files"]
+                ]
+                answer = {"files": files}
+            elif "/commit/" in self.path:
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "file":
+                        taken[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                answer |= {"commitUrl": f"{address}/me/sql/commit/1", "commitOid": "1" * 40, "success": True}
+            told = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", address)
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        yield taken, asked
+        server.shutdown()
+
+
+def test_a_module_is_pushed_to_the_hub_as_its_folder(hub, module, tmp_path):
+    taken, asked = hub
+    assert module.push_to_hub("me/sql").endswith("/me/sql")
+    assert {path for path, _ in asked} >= {"/api/repos/create", "/api/models/me/sql/commit/main"}
+    assert {token for _, token in asked} == {"Bearer secret"}
+    for path, content in taken.items():
+        (tmp_path / path).write_bytes(content)
+    assert sorted(taken) == ["README.md", CONFIG, WEIGHTS, RECORD]
+    assert abi.Module.from_pretrained(tmp_path).sha256 == module.sha256
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence(module, monkeypatch, refuses):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with refuses("me/sql: cannot be uploaded"):
+        module.push_to_hub("me/sql")
+    with refuses("nobody/here: is no folder here, and the hub gives no module of that name"):
+        abi.Module.from_pretrained("nobody/here")
 
 
 @pytest.mark.parametrize("kind", ["module", "portable"])
@@ -356,6 +455,86 @@ def test_the_defaults_are_those_of_scale_tiny_and_the_protocol():
         assert kept == section.given(*section.model_fields_set)
 
 
+# compare
+
+
+def many(n, words):
+    """Texts of another domain than `prose`: none is the copy of another."""
+    return api_world.prose(n, seed=7, words=words, sentences=12)
+
+
+@pytest.fixture(scope="module")
+def told(gpt2, qwen, portable):
+    words = "whisk the butter with flour and fold it into warm milk until a smooth dough rises under the cloth".split()
+    texts, general = many(130, words), api_world.prose(130, sentences=12)
+    module = abi.train(*gpt2, texts, "portable", general, steps=30)
+    return abi.compare(module, gpt2, qwen, texts, general, seeds=3, steps=5, train_steps=30)
+
+
+@pytest.mark.slow
+def test_a_comparison_says_the_word_of_the_protocol_with_everything_it_rests_on(told):
+    assert (told.regime, told.source, told.target) == ("zero-text", "small-gpt2", "small-qwen")
+    assert told.fit.counts.seeds == [1, 2, 3]
+    assert min(told.fit.counts.groups.values()) >= 30
+    again = judged_again(told.fit, transfer_plan("zero-text", defaults.CRITERIA, told.fit.arms), defaults.CRITERIA)
+    assert (again.verdict, again.reason) == (told.verdict, told.reason)
+    options = {option.arm: option for option in told.options}
+    assert {"transferred", "random", "permuted", "direct", "lora", "oracle", "raw", "source-alone"} <= {*options}
+    reported = {test.id: test for test in told.fit.tests}
+    for arm in ("direct", "lora"):  # the table's lead is the contrast that the protocol reports
+        assert options[arm].lead.mean == pytest.approx(reported[f"r.instead.bits_per_byte.{arm}"].mean)
+        assert options[arm].cost.seconds > 0
+    assert options["lora"].cost.n_trained <= 1.1 * options["direct"].cost.n_trained
+    assert options["raw"].cost is None
+    assert options["oracle"].bits_per_byte.mean < options["raw"].bits_per_byte.mean
+
+
+@pytest.mark.slow
+def test_a_comparison_is_a_table_and_json(told, portable):
+    shown = str(told)
+    assert f"regime zero-text: {told.verdict}" in shown
+    assert "Is moving better than retraining with the same budget? " in shown
+    assert all(f"  {option}" in shown for option in ("transferred", "direct", "lora", "source-alone"))
+    assert type(told).model_validate_json(told.model_dump_json()) == told
+    assert told.verdict in card(portable.with_verdict(told))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("leads", "verdict", "expected"),
+    [
+        ({"direct": (0.1, 0.3), "lora": (0.2, 0.4)}, "SUPPORTED", ("yes", "transferred")),
+        ({"direct": (0.1, 0.3), "lora": (-0.1, 0.4)}, "SUPPORTED", ("not shown", "lora")),
+        ({"direct": (-0.3, -0.1), "lora": (0.2, 0.4)}, "REFUTED", ("no", "direct")),
+        ({"direct": (0.1, 0.3), "lora": (0.2, 0.4)}, "VACUOUS", ("yes", "raw")),
+        ({}, "SUPPORTED", ("not shown", "transferred")),
+    ],
+)
+def test_the_choice_follows_from_the_leads(told, leads, verdict, expected):
+    """`leads`: intervals of moved less the arm; the lower end is also its mean, so that the arm with the least is the best."""
+    kept = [option for option in told.options if option.arm not in ("direct", "lora", "raw", "source-alone")]
+    [moved] = [option for option in kept if option.arm == "transferred"]
+    [found] = [option.lead for option in told.options if option.arm == "raw"]
+    for arm, (lower, upper) in {"raw": (0.5, 0.7), **leads}.items():
+        lead = found.model_copy(update={"lower": lower, "upper": upper})
+        own = moved.bits_per_byte.model_copy(update={"mean": moved.bits_per_byte.mean + lower})
+        kept.append(moved.model_copy(update={"arm": arm, "lead": lead, "bits_per_byte": own}))
+    answer = answered(kept)
+    assert (answer, chosen(verdict, answer, kept)[0]) == expected
+
+
+def test_what_cannot_be_compared_is_one_sentence(world, gpt2, qwen, portable, refuses):
+    given = (gpt2, qwen, world / "queries", world / "prose")
+    with refuses("'adapter' is neither a Module nor one of its kinds"):
+        abi.compare("adapter", *given)
+    with refuses("its regime is zero-text, not few-shot"):
+        abi.compare(portable, *given, regime="few-shot")
+    with refuses("regime 'zero-text' is none of oracle-kd, few-shot, general-only"):
+        abi.compare("module", *given, regime="zero-text")
+    with refuses("0 seeds are none"):
+        abi.compare("module", *given, seeds=0)
+
+
 # examples
 
 
@@ -387,6 +566,7 @@ def test_the_example_of_the_readme_runs_in_a_fresh_process(folder):
     assert os.times().children_user - began.children_user < 60  # of CPU: other tests may run beside it
 
 
+@pytest.mark.slow
 def test_the_guide_runs_block_by_block(folder):
     namespace = {}
     for block in blocks("docs/library.md"):
@@ -394,14 +574,17 @@ def test_the_guide_runs_block_by_block(folder):
     assert namespace["found"].gain.lower > 0
 
 
-@pytest.mark.parametrize("name", ["train", "transfer", "attach", "evaluate", "Module"])
+@pytest.mark.parametrize("name", ["train", "transfer", "attach", "evaluate", "compare", "Module"])
 def test_every_public_docstring_has_an_example_that_runs(name, gpt2, qwen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known = {"abi": abi, "texts": api_world.queries(24), "general_texts": api_world.prose(24)}
     known |= dict(zip(("model", "tokenizer", "other", "other_tokenizer"), (*gpt2, *qwen), strict=True))
     thing = getattr(abi, name)
     found = [test for test in doctest.DocTestFinder().find(thing, name, globs=known) if test.examples]
-    public = [name, *(f"{name}.{part}" for part in ("save_pretrained", "from_pretrained", "push_to_hub"))]
+    public = [
+        name,
+        *(f"{name}.{part}" for part in ("with_verdict", "save_pretrained", "from_pretrained", "push_to_hub")),
+    ]
     assert {test.name for test in found} == {*(public if name == "Module" else [name])}
     for test in found:
         told = []
