@@ -7,12 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from abi.api.attaching import attach
+    from abi.api.comparing import compare
+    from abi.api.modules import Module
+    from abi.api.scoring import evaluate
+    from abi.api.training import train
+    from abi.api.transferring import transfer
     from abi.arms.alignment import fit_procrustes
     from abi.base.errors import AbiError
     from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
     from abi.judge.results import read_result
     from abi.judge.tables import read_evidence
-    from abi.models.attach import attach, generate
+    from abi.models.attach import generate
     from abi.models.backbone import Backbone, load_backbone
     from abi.models.load import load_module
     from abi.models.module import AbiModule, ModuleConfig, save_module
@@ -25,11 +31,14 @@ _HOME = {
     "AbiError": "abi.base.errors",
     "AbiModule": "abi.models.module",
     "Backbone": "abi.models.backbone",
+    "Module": "abi.api.modules",
     "ModuleConfig": "abi.models.module",
     "PortableConfig": "abi.models.portable",
     "PortableModule": "abi.models.portable",
     "Window": "abi.models.states",
-    "attach": "abi.models.attach",
+    "attach": "abi.api.attaching",
+    "compare": "abi.api.comparing",
+    "evaluate": "abi.api.scoring",
     "fit_procrustes": "abi.arms.alignment",
     "generate": "abi.models.attach",
     "judge_reconstruction": "abi.judge.kinds.transfer",
@@ -39,6 +48,8 @@ _HOME = {
     "read_evidence": "abi.judge.tables",
     "read_result": "abi.judge.results",
     "save_module": "abi.models.module",
+    "train": "abi.api.training",
+    "transfer": "abi.api.transferring",
 }
 """Public name -> the module that defines it."""
 
@@ -46,11 +57,14 @@ __all__ = [
     "AbiError",
     "AbiModule",
     "Backbone",
+    "Module",
     "ModuleConfig",
     "PortableConfig",
     "PortableModule",
     "Window",
     "attach",
+    "compare",
+    "evaluate",
     "fit_procrustes",
     "generate",
     "judge_reconstruction",
@@ -60,6 +74,8 @@ __all__ = [
     "read_evidence",
     "read_result",
     "save_module",
+    "train",
+    "transfer",
 ]
 
 

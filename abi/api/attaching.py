@@ -1,0 +1,37 @@
+"""`attach`: a module on a plain model of transformers, whose own `generate`, pipelines and beams then use it."""
+
+from typing import Any
+
+from abi.api.modules import Module
+from abi.api.sides import backbone_of
+from abi.models import attach as engine
+from abi.models.attach import AnyManifest, AnyModule, Attached
+
+
+def attach(
+    model: Any, module: Module | AnyModule, about: AnyManifest | None = None, *, tokenizer: Any = None
+) -> Attached:
+    """Put a module on a model until `detach()`, or until the end of a `with` block; no weight is changed.
+
+    Logits `[B, T, V]` are then those of the corrected final state (or shifted ones, of a portable module), in
+    `model.generate`, in pipelines, with a cache, with beams and in padded batches. After detaching they are the plain
+    model's, bit for bit.
+
+    >>> module = abi.train(model, tokenizer, texts, steps=20)
+    >>> ids = tokenizer("the state", return_tensors="pt")["input_ids"]
+    >>> with abi.attach(model, module, tokenizer=tokenizer):
+    ...     told = model.generate(ids, max_new_tokens=4)
+    >>> attached = abi.attach(model, module, tokenizer=tokenizer)
+    >>> attached.detach()
+
+    Args:
+        model: of transformers, or a `Backbone`.
+        module: a `Module`; or a bare module with its manifest `about`, as `load_module` gives them.
+        tokenizer: the model's; if not given, the one that lies where the model was loaded from.
+    Raises: DataError: the module belongs to another model, config or tokenizer; one is attached already; or the model
+        is not admitted.
+    """
+    backbone = backbone_of(model, tokenizer)
+    if isinstance(module, Module):
+        return engine.attach(backbone, module.net, module.about)
+    return engine.attach(backbone, module, about)

@@ -1,0 +1,172 @@
+"""`compare`: is moving better than retraining, here? Judged by the protocol, on the user's own models and texts."""
+
+import time
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+
+from abi.api.comparison import Comparison, answered, chosen, options_of
+from abi.api.defaults import CRITERIA, FITS, MODULE
+from abi.api.evidence import AS_IS, Study
+from abi.api.modules import Module, key_of
+from abi.api.moving import FIT_OF, Move
+from abi.api.sides import Side, sides
+from abi.api.texts import TextSource, documents_of
+from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
+from abi.base.errors import DataError
+from abi.base.typed import Regime
+from abi.judge.evidence_files import COLUMNS
+from abi.judge.kinds.transfer import judge_transfer
+from abi.judge.tables import fit_tables, validate
+from abi.models.module import AbiModule, ModuleConfig
+from abi.models.portable import PortableModule
+from abi.plan.specs.arms import FitSection
+from abi.plan.specs.models import ModuleSection, PortableTraining
+from abi.text.documents import Document
+
+
+def compare(
+    module: Module | Kind,
+    source: tuple[Any, Any],
+    target: tuple[Any, Any],
+    texts: TextSource,
+    general_texts: TextSource,
+    *,
+    regime: Regime | None = None,
+    other_texts: TextSource | None = None,
+    seeds: int = 3,
+    lora: bool = True,
+    steps: int | None = None,
+    train_steps: int | None = None,
+    window: int = 128,
+) -> Comparison:
+    """Return the answer to *is moving better than retraining, here?*, with everything that it rests on.
+
+    For several seeds it trains modules on source and target, moves the source's, and fits beside it, with the same
+    budget, placebos (a random net, the moved net permuted), smaller forms, a fresh module (`direct`) and LoRA adapters
+    of equal size. In `zero-text`, where nothing is calibrated, the last two read a few windows of the domain instead.
+    All are scored on documents that nothing was fitted on. The verdict is the protocol's: 30 such documents and 3 seeds
+    are the fewest for one, so that some 150 documents are needed; fewer give INCONCLUSIVE.
+
+    >>> found = abi.compare("module", (model, tokenizer), (other, other_tokenizer), texts, general_texts,
+    ...                     seeds=2, steps=5, train_steps=10, lora=False)
+    >>> found.verdict, found.choice in ("transferred", "direct", "raw")
+    ('INCONCLUSIVE', True)
+
+    Args:
+        module: a `Module` of the source, which is one of the seeds; or its kind: then all are trained here.
+        source, target: (model, tokenizer) of transformers each; both stay as they are.
+        texts, general_texts: of the domain, and of anything else, as in `train`.
+        regime: what the target side sees: `few-shot` (if not given), `general-only`, `oracle-kd`; a portable module is
+            always `zero-text`.
+        other_texts: of another domain, for the control of `zero-text`; if not given the general ones.
+        seeds: how many; a verdict needs 3.
+        lora: whether adapters are trained; they take longest. `general-only` has none.
+        steps: of calibration; train_steps: of modules; if not given those of `transfer` and `train`.
+        window: tokens per window.
+    Raises: DataError, AlignmentError: as `train` and `transfer`; TamperError: something frozen changed.
+    """
+    began = time.perf_counter()
+    given = module if isinstance(module, Module) else None
+    kind = given.kind if given else module
+    if kind not in ("module", "portable"):
+        raise DataError(f"compare: {module!r} is neither a Module nor one of its kinds, 'module' and 'portable'")
+    chosen_regime = _regime(str(kind), regime)
+    if seeds < 1:
+        raise DataError(f"compare: {seeds} seeds are none; give 3 or more for a verdict")
+    read = {
+        "domain_texts": _held_out(documents_of(texts), given),
+        "general_texts": documents_of(general_texts, "general_texts"),
+        "other_texts": documents_of(general_texts if other_texts is None else other_texts, "other_texts"),
+    }
+    with sides(window, source=source, target=target) as [of_source, of_target]:
+        if given is not None:
+            given.check(of_source.backbone)
+        move = Move(of_source, of_target, _config(of_source, of_target, given), read)
+        study = Study(
+            move,
+            chosen_regime,
+            given,
+            _budget(chosen_regime, move, steps),
+            _native(move, given, train_steps),
+            _portable(given, train_steps),
+            adapts=lora and chosen_regime != "general-only",
+            least=CRITERIA.min_positions,
+        )
+        first = given.about.seed if given else 1
+        others = (seed for seed in range(1, seeds + 1) if seed != first)
+        evidence = study.evidence([first, *islice(others, seeds - 1)])
+    frame = validate(pd.DataFrame(evidence.rows, columns=list(COLUMNS)))
+    fit = judge_transfer(frame, regime=chosen_regime, fit=study.fit_name, criteria=CRITERIA, frozen=evidence.unmoved)
+    tables = fit_tables(frame, fit=study.fit_name, criteria=CRITERIA)
+    options = options_of(fit, tables, CRITERIA, evidence.costs())
+    answer = answered(options)
+    choice, why = chosen(fit.verdict, answer, options)
+    return Comparison(
+        regime=chosen_regime,
+        source=of_source.origin.model,
+        target=of_target.origin.model,
+        verdict=fit.verdict,
+        reason=fit.reason,
+        answer=answer,
+        choice=choice,
+        why=why,
+        options=options,
+        fit=fit,
+        seconds=round(time.perf_counter() - began, 1),
+    )
+
+
+def _regime(kind: str, given: Regime | None) -> Regime:
+    """Return the regime of a comparison. Raises: DataError: one that the kind of module does not have."""
+    if kind == "portable":
+        if given not in (None, AS_IS):
+            raise DataError(f"compare: a portable module moves as it is, so its regime is {AS_IS}, not {given}")
+        return AS_IS
+    if given is not None and given not in FIT_OF:
+        raise DataError(f"compare: regime {given!r} is none of {', '.join(FIT_OF)}")
+    return given or "few-shot"
+
+
+def _held_out(documents: Sequence[Document], given: Module | None) -> list[Document]:
+    """Return documents without the test ones that a given module has seen."""
+    seen = set(given.record.seen if given and given.record else ())
+    return [document for document in documents if document.split != "test" or key_of(document) not in seen]
+
+
+def _config(source: Side, target: Side, given: Module | None) -> ModuleConfig:
+    """Return the shape of the source's modules: the given one's, or one that reads the final state."""
+    if given is not None and isinstance(given.net, AbiModule):
+        return given.net.config
+    widths = [side.manifest.width for side in (source, target)]
+    return ModuleConfig(widths[0], (source.manifest.depth,), min(*widths, max(LEAST_WIDTH, widths[1] // 4)))
+
+
+def _budget(regime: Regime, move: Move, steps: int | None) -> FitSection:
+    """Return the budget of the fits on the target; a ladder of windows has the rungs that the text can fill."""
+    section = FITS[FIT_OF["few-shot" if regime == AS_IS else regime]]
+    changed: dict[str, Any] = {"phases": shortened(section.phases, steps)}
+    if section.windows is not None:
+        there = len(move.states(move.target, "domain_texts", "train"))
+        changed["windows"] = [n for n in section.windows if n <= there] or [there]
+    return section.model_copy(update=changed)
+
+
+def _native(move: Move, given: Module | None, steps: int | None) -> ModuleSection:
+    """Return sizes and training of modules, those of the given one."""
+    config = move.config
+    known = given.record.steps if given and given.kind == "module" and given.record and given.record.steps else None
+    training = MODULE.model_copy(update={"phases": shortened(MODULE.phases, steps or known)})
+    sizes: dict[str, Any] = {key: getattr(config, key) for key in ("d_abi", "tap_norms", "expansion")}
+    return ModuleSection(**sizes, taps=list(config.taps), training=training)
+
+
+def _portable(given: Module | None, steps: int | None) -> PortableTraining:
+    """Return sizes and training of portable modules, those of the given one."""
+    if given is None or not isinstance(given.net, PortableModule):
+        return portable_section(None, steps)
+    own, config = portable_section(None, steps or (given.record.steps if given.record else None)), given.net.config
+    sizes = {key: getattr(config, key) for key in ("d_abi", "expansion", "context", "byte_width")}
+    return own.model_copy(update=sizes)

@@ -1,0 +1,78 @@
+"""What the API does where nothing else is asked: the budgets of scale `tiny` and the criteria of the protocol.
+
+An installed package has no `config/`, so they stand here; a test compares them with the files there.
+"""
+
+from abi.plan.specs.arms import BudgetName, FitPhase, FitSection
+from abi.plan.specs.judge import Criteria, ResolvablePoint
+from abi.plan.specs.models import PortableTraining, Training
+from abi.plan.specs.shared import Phase, Shares
+
+SHARES = Shares(train=0.6, calibration=0.15, test=0.25)
+"""Of documents per split."""
+SALT = "abi"
+
+MODULE = Training(batch=512, batch_of="positions", phases=[Phase(steps=500, lr=1e-2, warmup=20, decay="cosine")])
+PORTABLE = PortableTraining(
+    d_abi=64,
+    context=16,
+    byte_width=32,
+    coarser=24,
+    harm=1.0,
+    batch=256,
+    phases=[Phase(steps=800, lr=3e-3, warmup=20, decay="cosine")],
+)
+FITS: dict[BudgetName, FitSection] = {
+    "kd": FitSection(
+        temperature=2.0,
+        kd_weight=0.9,
+        batch=128,
+        batch_of="positions",
+        ridge_penalty=1e-3,
+        phases=[FitPhase(steps=300, warmup=20, decay="cosine")],
+        rates=[3e-3, 1e-2, 3e-2, 1e-1, 3e-1],
+    ),
+    "ce": FitSection(
+        temperature=1.0,
+        kd_weight=0.5,
+        batch=128,
+        batch_of="positions",
+        ridge_penalty=1e-3,
+        windows=[8, 32, 128],
+        phases=[FitPhase(steps=100, warmup=10, decay="cosine")],
+        rates=[3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1],
+    ),
+    "matched": FitSection(
+        temperature=1.0,
+        kd_weight=1.0,
+        batch=256,
+        batch_of="positions",
+        ridge_penalty=1e-3,
+        phases=[FitPhase(steps=300, warmup=20, decay="cosine")],
+        rates=[1e-2, 3e-2, 1e-1, 3e-1],
+    ),
+}
+"""How the arms of a regime are calibrated: `kd` with a teacher, `ce` on domain text, `matched` on general text."""
+MAX_ROWS = 40_000
+"""Positions of two backbones that are paired at most."""
+
+CRITERIA = Criteria(
+    level=0.95,
+    half=0.5,
+    share=0.1,
+    parity=0.8,
+    harm=0.01,
+    vacuous=0.01,
+    min_groups=30,
+    min_seeds=3,
+    min_positions=64,
+    primary_metric="js_nats",
+    resolvable=[
+        ResolvablePoint(seeds=3, standard_errors=12),
+        ResolvablePoint(seeds=5, standard_errors=8),
+        ResolvablePoint(seeds=10, standard_errors=6),
+    ],
+    keeps=0.9,
+    floor=0.9,
+)
+"""The numbers of the protocol, by which `compare` judges."""

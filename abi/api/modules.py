@@ -1,0 +1,280 @@
+"""`Module`: a trained module with what it belongs to and what made it; saved, loaded and shared as a folder."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Literal, Self
+
+from abi.api.comparison import Comparison
+from abi.base.errors import DataError
+from abi.base.files import write_text
+from abi.base.manifests.modules import ModuleFacts, ModuleManifest
+from abi.base.manifests.portable import PortableFacts, PortableManifest
+from abi.base.typed import Count, Document, Regime, Typed
+from abi.models.attach import check_pair
+from abi.models.backbone import Backbone
+from abi.models.load import load_module
+from abi.models.module import CARD, CONFIG, WEIGHTS, AbiModule, save_module
+from abi.models.portable import PortableModule, save_portable
+from abi.models.states import States
+from abi.text.documents import Document as Text
+
+RECORD = "abi_record.json"
+
+
+class TextRead(Typed):
+    """A text that making a module read."""
+
+    what: str
+    """`texts`, `domain_texts` or `general_texts`."""
+    documents: Count
+    bytes: Count
+    positions: Count
+    """Predicted tokens that the fit could read."""
+
+
+class Origin(Typed):
+    """The model that a module was trained beside."""
+
+    model: str
+    revision: str
+
+
+class Record(Document):
+    """What made a module: `abi_record.json` of its folder. A module of the DAG has none."""
+
+    kind: ClassVar[str] = "module-record"
+    made_by: Literal["train", "transfer"]
+    trained_beside: Origin
+    moved_to: Origin | None = None
+    regime: Regime | None = None
+    """Of the transfer: what its target side saw."""
+    texts: list[TextRead]
+    seen: list[str]
+    """Hashes of the documents that anything of it was fitted or chosen on; `evaluate` leaves them out."""
+    rate: float | None
+    """Learning rate, the one of the grid with the lowest loss on calibration text."""
+    steps: Count
+    loss: float | None
+    """Mean of the last 50 steps, nats per position."""
+    cosine: float | None = None
+    """Of the aligned interfaces on held-out positions, where there is a rotation."""
+    seconds: float
+    verdict: str | None = None
+    """What `compare` said of it, in Markdown."""
+
+
+def read_of(what: str, documents: Iterable[Text], states: States) -> TextRead:
+    """Return what a record says of a text whose states were read."""
+    read = set(states.manifest.documents)
+    n_bytes = sum(document.n_bytes for document in documents if document.document in read)
+    return TextRead(what=what, documents=len(read), bytes=n_bytes, positions=len(states) * states.manifest.positions)
+
+
+def seen_of(documents: Iterable[Text]) -> list[str]:
+    """Return the hashes of the documents that a fit may read, or be chosen on: all but those of test."""
+    return sorted({key_of(document) for document in documents if document.split != "test"})
+
+
+def key_of(document: Text) -> str:
+    """Return the hash by which a record names a document."""
+    return document.sha256[:16]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A trained module: `net` (tensors), `about` (what it belongs to), `record` (what made it).
+
+    A module of kind `module` reads hidden states and works on one model, the one whose hashes `about` holds. One of
+    kind `portable` reads the text and works on every model whose tokens spell text.
+
+    >>> module = abi.train(model, tokenizer, texts, steps=20)
+    >>> module.save_pretrained("my-module")
+    >>> abi.Module.from_pretrained("my-module").sha256 == module.sha256
+    True
+    """
+
+    net: AbiModule | PortableModule
+    about: ModuleManifest | PortableManifest
+    record: Record | None = None
+
+    @property
+    def kind(self) -> Literal["module", "portable"]:
+        """`module` or `portable`."""
+        return "portable" if isinstance(self.net, PortableModule) else "module"
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its tensors."""
+        return self.about.sha256
+
+    @property
+    def origin(self) -> Origin:
+        """The model that it was trained beside."""
+        if self.record is not None:
+            return self.record.trained_beside
+        return Origin(model=self.about.base_model, revision=self.about.base_revision)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers it holds."""
+        return sum(parameter.numel() for parameter in self.net.parameters())
+
+    def __repr__(self) -> str:
+        where = "any model" if self.kind == "portable" else self.about.base_model
+        return f"Module({self.kind} {self.about.name!r} for {where}, {self.n_parameters} parameters)"
+
+    def check(self, backbone: Backbone) -> None:
+        """Raise DataError where it cannot belong to a backbone, by size, weights, config or tokenizer."""
+        check_pair(backbone, self.net, self.about)
+
+    def recorded(self, **changes: Any) -> Self:
+        """Return the module with a record that is changed in some keys."""
+        return replace(self, record=self.record and self.record.model_copy(update=changes))
+
+    def with_verdict(self, comparison: Comparison) -> Self:
+        """Return the module with what `compare` said of its move; its card then shows it.
+
+        >>> module = abi.train(model, tokenizer, texts, steps=20)
+        >>> pairs = (model, tokenizer), (other, other_tokenizer)
+        >>> told = abi.compare(module, *pairs, texts, general_texts, seeds=1, steps=5, lora=False)
+        >>> abi.transfer(module, *pairs, general_texts, steps=5).with_verdict(told).record.verdict
+        '...Verdict: INCONCLUSIVE...'
+
+        Raises: DataError: nothing is recorded of the module, so that there is no card to write it on.
+        """
+        if self.record is None:
+            raise DataError("module: it has no record; train or transfer it with abi, or keep the comparison beside it")
+        return self.recorded(verdict=comparison.markdown())
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the folder that `from_pretrained` and the command `abi generate --module` read.
+
+        It holds `abi_config.json` (shape, hashes), `abi_model.safetensors`, `README.md` (the card) and, where it is
+        known, `abi_record.json`.
+
+        >>> module = abi.train(model, tokenizer, texts, steps=20)
+        >>> module.save_pretrained("my-module")
+
+        Raises: DataError: the disk is full, or the folder cannot be written.
+        """
+        folder = Path(folder)
+        save(self.net, folder, self.about)
+        if self.record is not None:
+            self.record.write(folder / RECORD)
+        write_text(folder / CARD, card(self))
+
+    @classmethod
+    def from_pretrained(cls, place: str | Path, revision: str | None = None) -> Self:
+        """Return the module of a folder, or of a repository of the hub (`user/name`); nothing is unpickled.
+
+        >>> module = abi.train(model, tokenizer, texts, steps=20)
+        >>> module.save_pretrained("my-module")
+        >>> abi.Module.from_pretrained("my-module").kind
+        'module'
+
+        Args: revision: branch, tag or commit of the hub.
+        Raises: DataError: no such folder or repository, files are missing or damaged, or a hash differs; TamperError:
+            a file was changed after it was written.
+        """
+        folder = Path(place)
+        if not folder.is_dir():
+            folder = _downloaded(str(place), revision)
+        if not (folder / CONFIG).is_file():
+            raise DataError(f"{place}: holds no {CONFIG}, so it is no module; give the folder of one")
+        net, about = load_module(folder)
+        assert about is not None
+        record = Record.read(folder / RECORD) if (folder / RECORD).is_file() else None
+        return cls(net.requires_grad_(False), about, record)
+
+    def push_to_hub(self, repository: str, *, private: bool = False, message: str = "Upload module") -> str:
+        """Upload the folder of `save_pretrained` to a repository of the hub, made if needed; return its address.
+
+        The token is the one that `huggingface_hub` finds (`hf auth login`, `HF_TOKEN`).
+
+        >>> module = abi.train(model, tokenizer, texts, steps=20)
+        >>> module.push_to_hub("me/my-module")  # doctest: +SKIP
+
+        Args: repository: `user/name`.
+        Raises: DataError: the hub refuses, or does not answer.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            try:
+                address = api.create_repo(repository, private=private, exist_ok=True)
+                api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+            except Exception as error:
+                reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+                raise DataError(f"{repository}: cannot be uploaded ({reason}); log in with `hf auth login`") from None
+        return str(address)
+
+
+def save(net: AbiModule | PortableModule, folder: Path, facts: ModuleFacts | PortableFacts) -> None:
+    """Write `abi_config.json` and the weights of a module of either kind."""
+    if isinstance(net, PortableModule):
+        save_portable(net, folder, PortableFacts(**{key: getattr(facts, key) for key in PortableFacts.model_fields}))
+    else:
+        save_module(net, folder, ModuleFacts(**{key: getattr(facts, key) for key in ModuleFacts.model_fields}))
+
+
+def made(net: AbiModule | PortableModule, facts: ModuleFacts | PortableFacts, record: Record) -> Module:
+    """Return a module of what was fitted, read back from a folder as every other reader would."""
+    with TemporaryDirectory() as folder:
+        save(net, Path(folder), facts)
+        return replace(Module.from_pretrained(folder), record=record)
+
+
+def _downloaded(repository: str, revision: str | None) -> Path:
+    """Return where the files of a module of the hub lie. Raises: DataError: there is none, or no answer."""
+    from huggingface_hub import snapshot_download
+
+    names = [CONFIG, WEIGHTS, CARD, RECORD]
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=names))
+    except Exception as error:
+        raise DataError(
+            f"{repository}: is no folder here, and the hub gives no module of that name ({type(error).__name__}); "
+            "check the name"
+        ) from None
+
+
+def card(module: Module) -> str:
+    """Return the model card of a module: what it belongs to, what it was made of, how to use it."""
+    about, record, portable = module.about, module.record, module.kind == "portable"
+    on_hub = "/" in about.base_model
+    front = ["library_name: abi", *([f"base_model: {about.base_model}"] if on_hub else [])]
+    front += ["base_model_relation: adapter"] if on_hub and not portable else []
+    tags = ["abi", "domain-module", *(["portable"] if portable else [])]
+    use = "model of any family" if portable else about.base_model
+    lines = ["---", *front, f"tags: [{', '.join(tags)}]", "---", "", f"# ABI {module.kind} `{about.name}`", ""]
+    if portable:
+        lines += [f"Trained beside `{about.base_model}`; it works on every model whose tokens spell text."]
+    else:
+        lines += [
+            f"It works on `{about.base_model}` alone: revision `{about.base_revision}`, weights "
+            f"`{about.base_sha256[:12]}`, vocabulary `{about.vocabulary[:12]}`. Any other model is refused."
+        ]
+    lines += ["", "```python", "import abi", "", f"# model, tokenizer: {use}"]
+    lines += ['module = abi.Module.from_pretrained("this folder")']
+    lines += ["with abi.attach(model, module, tokenizer=tokenizer):", "    ...  # model.generate(...) as always", "```"]
+    lines += ["", *(_made_words(record) if record else ["What made it is not recorded."]), ""]
+    return "\n".join(lines)
+
+
+def _made_words(record: Record) -> list[str]:
+    """Return what a card says of a record."""
+    beside = f"`{record.trained_beside.model}` ({record.trained_beside.revision})"
+    lines = ["## What made it", "", f"- Trained beside {beside}."]
+    if record.moved_to is not None:
+        lines += [f"- Moved to `{record.moved_to.model}` ({record.moved_to.revision}), regime `{record.regime}`."]
+    lines += [f"- `{t.what}`: {t.documents} documents, {t.bytes} bytes, {t.positions} positions." for t in record.texts]
+    rate = "" if record.rate is None else f" at a learning rate of {record.rate:g}"
+    took = f"{record.seconds:.1f} s"
+    loss = "" if record.loss is None else f", last loss {record.loss:.4f} nats"
+    lines += [f"- {record.steps} steps{rate}{loss}; {took}." if record.steps else "- Nothing was fitted there."]
+    worth = record.verdict or "Nobody has asked `abi.compare` yet."
+    return [*lines, "", "## What it is worth", "", worth]

@@ -1,0 +1,251 @@
+"""A model and its tokenizer, as a user holds them, made one side of a transfer: backbone, head, window, states."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from abi.api.defaults import SALT, SHARES
+from abi.api.modules import Origin
+from abi.api.texts import of_split
+from abi.base.errors import DataError
+from abi.base.files import sha256_file
+from abi.base.job import Job
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.states import BaseFacts, StatesManifest
+from abi.base.manifests.texts import Shares
+from abi.base.typed import Provenance, Split
+from abi.models.attach import Attached
+from abi.models.backbone import Backbone, describe_backbone
+from abi.models.head import Head
+from abi.models.logit_shift import vocabulary_of
+from abi.models.portable import Vocabulary
+from abi.models.probe import admit, require_lossless
+from abi.models.states import States, Window, write_states
+from abi.models.tokenizers import untrimmed
+from abi.plan.specs.models import WriteStates
+from abi.plan.specs.shared import PerSplit
+from abi.plan.specs.shared import Window as WindowSection
+from abi.steps.write_states import windows_of
+from abi.text.documents import Document, assignment_sha256
+
+SKIP = 20
+"""Most first positions of a window that are not scored: they have read too little."""
+LEAST_WINDOW = 16
+"""Fewest tokens of a window."""
+MOST_WINDOWS = PerSplit(train=1400, calibration=240, test=400)
+"""Of a text, spread evenly over its documents."""
+MOST_GENERAL = PerSplit(train=600, calibration=100, test=160)
+
+_TOKENIZERS: "WeakKeyDictionary[nn.Module, tuple[Any, Any]]" = WeakKeyDictionary()
+"""Model -> its tokenizer, and the copy of it that abi reads with."""
+
+
+def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
+    """Return a model as a backbone; a `Backbone` itself. The tokenizer is copied, the model is not.
+
+    Args: tokenizer: None: the one that lies where the model was loaded from.
+    Raises: DataError: the model is none of transformers, or there is no tokenizer.
+    """
+    if isinstance(model, Backbone):
+        return model
+    if not isinstance(model, nn.Module) or not hasattr(model, "get_output_embeddings"):
+        raise DataError(
+            f"model: a {type(model).__name__} is no language model of transformers; load it with an Auto class"
+        )
+    known, own = _TOKENIZERS.get(model, (None, None))
+    if own is not None and tokenizer in (None, known):
+        return Backbone(model, own)
+    if tokenizer is None:
+        tokenizer = _tokenizer_beside(model)
+    if not hasattr(tokenizer, "get_vocab"):
+        raise DataError(
+            f"tokenizer: a {type(tokenizer).__name__} is no tokenizer of transformers; load it with AutoTokenizer"
+        )
+    own = untrimmed(copy.deepcopy(tokenizer))
+    rows = Backbone(model, own).embeddings_out.weight.shape[0]
+    if len(own) > rows:
+        raise DataError(
+            f"tokenizer: it has {len(own)} tokens, the model {rows}; they do not belong together, give the model's own"
+        )
+    _TOKENIZERS[model] = tokenizer, own
+    return Backbone(model, own)
+
+
+def _tokenizer_beside(model: Any) -> Any:
+    """Return the tokenizer that lies where a model was loaded from. Raises: DataError: there is none."""
+    import transformers
+
+    place = str(getattr(model, "name_or_path", "") or "")
+    try:
+        if not place:
+            raise OSError("the model was loaded from nowhere")
+        return transformers.AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+    except Exception:
+        raise DataError(f"tokenizer: none is found beside {type(model).__name__}; give it as `tokenizer`") from None
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Run a block with a model in eval mode, and leave it as it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@dataclass
+class Side:
+    """An admitted backbone with its head and window; `folder` is scratch room for its states.
+
+    Raises: DataError: the model is not admitted, or cannot read such a window.
+    """
+
+    backbone: Backbone
+    longest: int
+    folder: Path
+    name: str = "side"
+
+    def __post_init__(self) -> None:
+        model = self.backbone.model
+        if self.longest < LEAST_WINDOW:
+            raise DataError(f"window: {self.longest} tokens are too few; give {LEAST_WINDOW} or more, at best 128")
+        if any(isinstance(hook, Attached) for hook in self.backbone.entry._forward_pre_hooks.values()):
+            raise DataError("model: a module is attached to it; detach that first")
+        admit(self.backbone)
+        self.backbone.require(Window.of(self.window))
+        self.manifest: BackboneManifest = describe_backbone(
+            self.backbone,
+            self._made("files"),
+            self.head_path,
+            name=origin_of(model).model,
+            revision=origin_of(model).revision,
+            provenance=provenance(self.name),
+        )
+        self.head = Head.read(self.head_path)
+
+    @property
+    def window(self) -> WindowSection:
+        """How it reads text: at most as many tokens as the model has positions for; an encoder sees the first half."""
+        both = 2 if self.backbone.is_encoder_decoder else 1
+        limit = self.backbone.most_positions
+        length = self.longest if limit is None else min(self.longest, both * limit)
+        prefix = length // 2 if both == 2 else 0
+        return WindowSection(length=length, prefix=prefix, skip=min(SKIP, (length - prefix) // 6))
+
+    @property
+    def base(self) -> BaseFacts:
+        """What everything made with this backbone says of it."""
+        return self.manifest.base
+
+    @property
+    def origin(self) -> Origin:
+        """Its model as records name it."""
+        return origin_of(self.backbone.model)
+
+    @property
+    def head_path(self) -> Path:
+        """Where its head lies."""
+        return self.folder / f"{self.name}.head.safetensors"
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Its tokens by what they spell."""
+        return vocabulary_of(self.backbone)
+
+    def states(
+        self,
+        documents: Sequence[Document],
+        split: Split,
+        what: str,
+        *,
+        taps: Sequence[int] = (),
+        least: int = 1,
+        most: int | None = None,
+    ) -> States:
+        """Return the states of the documents of a split, stored in the scratch room and memory-mapped.
+
+        Args: what: `texts`, `general_texts`, ...; taps: beside the final state; least: scored positions of a document;
+            most: windows.
+        Raises: DataError: no document fills a window, or the tokenizer loses text.
+        """
+        chosen = of_split(documents, split)
+        wanted = most or getattr(MOST_GENERAL if what == "general_texts" else MOST_WINDOWS, split)
+        spec = WriteStates(
+            window=self.window,
+            taps=list(taps),
+            max_windows=PerSplit(train=wanted, calibration=wanted, test=wanted),
+            max_windows_per_document=every_split(-(-wanted // max(1, len(chosen)))),
+            min_scored=least,
+            split=SHARES,
+            salt=SALT,
+        )
+        try:
+            windows = windows_of(self.backbone, chosen, split, spec)
+        except DataError as error:
+            raise DataError(f"{what}, {split} part: {error}") from None
+        used = set(windows.names)
+        lost = require_lossless(self.backbone, [document.text for document in chosen if document.document in used])
+        path = self.folder / f"{self.name}.{what}.{split}.safetensors"
+        with evaluating(self.backbone.model):
+            stored = write_states(self.backbone, windows, Window.of(self.window), spec.taps, self.head, path)
+        digest = sha256_file(path)
+        about = StatesManifest(
+            split=split,
+            characters_lost=lost,
+            **dict(stored),
+            **dict(self.base),
+            tensors_sha256=digest,
+            corpus_sha256=assignment_sha256(documents),
+            shares=Shares(**dict(SHARES)),
+            salt=SALT,
+            provenance=provenance(f"{self.name} {what}"),
+        )
+        return States(path, about, digest)
+
+    def _made(self, name: str) -> Path:
+        folder = self.folder / f"{self.name}.{name}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+def every_split(most: int) -> PerSplit:
+    """Return the same number for every split."""
+    return PerSplit(train=most, calibration=most, test=most)
+
+
+@contextmanager
+def sides(window: int, **pairs: Any) -> Iterator[list[Side]]:
+    """Yield a `Side` per (model, tokenizer), whose states live as long as the block.
+
+    Raises: DataError: a pair is none; and as `backbone_of`.
+    """
+    with TemporaryDirectory(prefix="abi-") as folder:
+        found = []
+        for name, pair in pairs.items():
+            if not isinstance(pair, Backbone) and not (isinstance(pair, tuple | list) and len(pair) == 2):
+                raise DataError(f"{name}: give it as (model, tokenizer)")
+            backbone = pair if isinstance(pair, Backbone) else backbone_of(*pair)
+            found.append(Side(backbone, window, Path(folder), name))
+        yield found
+
+
+def origin_of(model: Any) -> Origin:
+    """Return what a model is called (its hub id, the name of its folder, or its class) and its revision."""
+    place = str(getattr(model, "name_or_path", "") or "")
+    name = (Path(place).name if Path(place).is_dir() else place) or type(model).__name__
+    return Origin(model=name, revision=str(getattr(model.config, "_commit_hash", None) or "local"))
+
+
+def provenance(what: str) -> Provenance:
+    """Return what made a file of the API: not a rule, so there is no spec and no code digest."""
+    return Job[dict[str, Any]](f"abi.api {what}", {}, "none", [], 1).provenance()

@@ -1,0 +1,226 @@
+"""`train`: a module beside a frozen model, on texts; and the modules that `compare` trains."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from abi.api.defaults import MODULE, PORTABLE
+from abi.api.modules import Module, Record, made, read_of, seen_of
+from abi.api.sides import Side, sides
+from abi.api.texts import TextSource, documents_of
+from abi.arms.gradient import FitData, Objective
+from abi.arms.portable_fit import GENERAL, Lesson, Positions, coarser, fit_portable
+from abi.arms.rates import JUDGED, mean_objectives
+from abi.base.errors import DataError
+from abi.base.manifests.modules import ModuleEntry, ModuleFacts
+from abi.base.manifests.portable import PortableFacts
+from abi.base.names import TRANSFERRED
+from abi.models.loop import Schedule, Trained
+from abi.models.module import AbiModule, derive_seed, read_module
+from abi.models.portable import PortableConfig, PortableModule
+from abi.models.states import States
+from abi.plan.specs.models import ModuleSection, PortableTraining, Tap, TrainModules
+from abi.steps.train_modules import train_native
+from abi.text.documents import Document
+
+Kind = Literal["module", "portable"]
+Role = Literal["source", "oracle", "reference", "home"]
+RATES = (3e-3, 1e-2)
+LEAST_WIDTH = 64
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    texts: TextSource,
+    kind: Kind = "module",
+    general_texts: TextSource | None = None,
+    *,
+    name: str = "domain",
+    d_abi: int | None = None,
+    taps: Sequence[Tap] = ("final",),
+    steps: int | None = None,
+    rates: Sequence[float] = RATES,
+    window: int = 128,
+    seed: int = 1,
+) -> Module:
+    """Return a module trained beside a frozen model of transformers; the model stays as it is, bit for bit.
+
+    `kind="module"` learns from the hidden states a correction of the final state, `[B, T, D]`, by cross-entropy on
+    `texts`. `kind="portable"` reads the last bytes of the text, shifts the scores of strings, and is also trained to
+    leave `general_texts` alone; it works on other models as it is.
+
+    >>> module = abi.train(model, tokenizer, texts, name="notes", steps=20)
+    >>> module
+    Module(module 'notes' for ..., ... parameters)
+
+    Args:
+        model, tokenizer: of transformers, causal or encoder-decoder.
+        texts: strings (each a document), a file or a folder (.txt, .md, .py, .jsonl with a key `text`). Three fifths of
+            the documents are trained on, by the hash of their text; `evaluate` reads those that nothing was fitted on.
+        general_texts: the same, of what is not the domain; `portable` needs it, `module` does not read it.
+        name: of the domain.
+        d_abi: numbers per position that the module works on; if not given 64 for a portable one, for a module a quarter
+            of the model's width, at least 64.
+        taps: hidden states a module reads, numbers or "final".
+        steps: of training; if not given 500 for a module, 800 for a portable one.
+        rates: learning rates of a module, of which the one with the lowest loss on calibration text is kept.
+        window: tokens per window; shorter documents are left out.
+        seed: of initialisation and order.
+    Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
+    """
+    if kind not in ("module", "portable"):
+        raise DataError(f"train: kind {kind!r} is none; give 'module' or 'portable'")
+    if kind == "portable" and general_texts is None:
+        raise DataError("train: a portable module also learns where not to act; give `general_texts`")
+    began, documents = time.perf_counter(), documents_of(texts)
+    with sides(window, source=(model, tokenizer)) as [side]:
+        if kind == "portable":
+            assert general_texts is not None
+            general = documents_of(general_texts, "general_texts")
+            module = _portable(side, documents, general, name, portable_section(d_abi, steps), seed)
+        else:
+            module = _native(side, documents, name, module_section(side, d_abi, taps, steps), rates, seed)
+    return module.recorded(seconds=round(time.perf_counter() - began, 2))
+
+
+def _native(
+    side: Side, documents: Sequence[Document], name: str, section: ModuleSection, rates: Sequence[float], seed: int
+) -> Module:
+    """Return a module that reads hidden states, trained at the best of some rates."""
+    taps = [tap for tap in section.taps if tap != "final"]
+    data = FitData(side.states(documents, "train", "texts", taps=taps), side.head)
+    held_out = FitData(side.states(documents, "calibration", "texts", taps=taps), side.head)
+    net, entry, rate = best(section, data, held_out, rates, seed, side.folder)
+    facts = ModuleFacts(**dict(side.base), name=name, role="source", text=name, seed=seed)
+    record = Record(
+        made_by="train",
+        trained_beside=side.origin,
+        texts=[read_of("texts", documents, data.states)],
+        seen=seen_of(documents),
+        rate=rate,
+        steps=entry.steps,
+        loss=entry.final_loss,
+        seconds=0.0,
+    )
+    return made(net, facts, record)
+
+
+def _portable(
+    side: Side,
+    documents: Sequence[Document],
+    general: Sequence[Document],
+    name: str,
+    section: PortableTraining,
+    seed: int,
+) -> Module:
+    """Return a portable module."""
+    domain, plain = side.states(documents, "train", "texts"), side.states(general, "train", "general_texts")
+    net, course = portables(side, section, domain, plain, seed)[TRANSFERRED]
+    record = Record(
+        made_by="train",
+        trained_beside=side.origin,
+        texts=[read_of("texts", documents, domain), read_of("general_texts", general, plain)],
+        seen=seen_of([*documents, *general]),
+        rate=section.phases[0].lr,
+        steps=len(course.losses),
+        loss=course.last_loss(),
+        seconds=0.0,
+    )
+    return made(net, PortableFacts(**dict(side.base), name=name, text=name, seed=seed), record)
+
+
+def module_section(side: Side, d_abi: int | None, taps: Sequence[Tap], steps: int | None) -> ModuleSection:
+    """Return shape and training of a module of a side."""
+    width = side.manifest.width
+    most = width * len(taps)
+    return ModuleSection(
+        d_abi=d_abi or min(most, max(LEAST_WIDTH, width // 4)),
+        taps=list(taps),
+        tap_norms=len(taps) > 1,
+        training=MODULE.model_copy(update={"phases": shortened(MODULE.phases, steps)}),
+    )
+
+
+def portable_section(d_abi: int | None, steps: int | None) -> PortableTraining:
+    """Return shape and training of a portable module."""
+    changed = {"phases": shortened(PORTABLE.phases, steps)} | ({"d_abi": d_abi} if d_abi else {})
+    return PORTABLE.model_copy(update=changed)
+
+
+def shortened(phases: Sequence[Any], steps: int | None) -> list[Any]:
+    """Return the phases of a training, the only one of them with other steps if they are given."""
+    if steps is None:
+        return list(phases)
+    if steps < 1:
+        raise DataError(f"steps: {steps} are none; give 1 or more")
+    [phase] = phases
+    return [phase.model_copy(update={"steps": steps, "warmup": min(phase.warmup, steps // 10)})]
+
+
+def best(
+    section: ModuleSection, data: FitData, held_out: FitData, rates: Sequence[float], seed: int, folder: Path
+) -> tuple[AbiModule, ModuleEntry, float]:
+    """Return the module with the lowest cross-entropy on held-out data of those trained at some rates, and its rate.
+
+    Raises: DataError: no rate is given, or none can be trained at: as the first of them says.
+    """
+    judged, told = held_out.at_most(JUDGED), DataError("train: no learning rate is given; give `rates` such as (1e-2,)")
+    trained: list[tuple[float, tuple[AbiModule, ModuleEntry, float]]] = []
+    for rate in reversed(rates):
+        try:
+            net, entry = native(section, data, "source", rate, seed, folder / f"{rate:g}")
+        except DataError as error:  # its loss is not finite
+            told = error
+            continue
+        trained.append((float(mean_objectives([net], judged, Objective("ce"))), (net, entry, rate)))
+    if not trained:
+        raise told
+    return min(trained, key=lambda found: found[0])[1]
+
+
+def native(
+    section: ModuleSection, data: FitData, role: Role, rate: float, seed: int, folder: Path
+) -> tuple[AbiModule, ModuleEntry]:
+    """Return a module trained by cross-entropy at a rate, frozen, and what its training left."""
+    [phase] = section.training.phases
+    batch = min(section.training.batch, len(data.states) * data.states.manifest.positions)
+    changed = {"phases": [phase.model_copy(update={"lr": rate})], "batch": batch}
+    training = section.training.model_copy(update=changed)
+    spec = TrainModules(
+        module=section.model_copy(update={"training": training}), role=role, seeds=[seed], text="texts", name="module"
+    )
+    place = folder / role
+    entry = train_native(spec, data, seed, place, place)
+    return read_module(place / entry.folder)[0].requires_grad_(False), entry
+
+
+def portables(
+    side: Side,
+    section: PortableTraining,
+    domain: States,
+    general: States,
+    seed: int,
+    controls: Sequence[str] = (),
+) -> dict[str, tuple[PortableModule, Trained]]:
+    """Return `transferred` and the controls trained with it: portable modules with their courses.
+
+    Args: controls: `no-domain`, `bias`.
+    """
+    vocabulary, anchors = side.vocabulary, side.vocabulary.strings
+    lesson = Lesson(
+        side.head,
+        Positions(domain, vocabulary, section.context),
+        Positions(general, vocabulary, section.context),
+        coarser(anchors, vocabulary, section.coarser, derive_seed("coarser")),
+        section.harm,
+    )
+    config = PortableConfig(anchors, section.d_abi, section.expansion, section.context, section.byte_width)
+    configs = {TRANSFERRED: config, **dict.fromkeys(controls, replace(config, domain_net=False))}
+    modules = {name: PortableModule(config, derive_seed("portable", seed)) for name, config in configs.items()}
+    schedule = Schedule.given(section.phases, section.weight_decay)
+    batch = min(section.batch, len(lesson.domain), GENERAL * len(lesson.general))
+    trained = fit_portable(modules, lesson, schedule, batch=batch, seed=seed)
+    return {name: (module, trained[name]) for name, module in modules.items()}

@@ -1,0 +1,138 @@
+"""`transfer`: a module moved to another model; what is given decides the regime."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from abi.api.defaults import FITS
+from abi.api.modules import Module, Record, made, read_of, seen_of
+from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
+from abi.api.sides import backbone_of, origin_of, sides
+from abi.api.texts import TextSource, documents_of
+from abi.api.training import shortened
+from abi.base.errors import DataError
+from abi.base.manifests.modules import ModuleFacts
+from abi.base.names import TRANSFERRED
+from abi.base.typed import Regime
+from abi.models.attach import AnyModule
+from abi.models.module import AbiModule
+from abi.models.portable import PortableModule
+
+ARMS_MOVED = (TRANSFERRED,)
+
+
+def transfer(
+    module: Module,
+    source: tuple[Any, Any],
+    target: tuple[Any, Any],
+    general_texts: TextSource | None = None,
+    domain_texts: TextSource | None = None,
+    teacher: Module | None = None,
+    *,
+    steps: int | None = None,
+    window: int = 128,
+    seed: int = 1,
+) -> Module:
+    """Return a module moved to another model: its net as it is, its interface calibrated there.
+
+    The regime follows from what is given:
+
+    | given | regime | what happens |
+    | --- | --- | --- |
+    | a portable module | `zero-text` | nothing is calibrated, no text is read |
+    | general texts | `general-only` | the source with its module teaches on general text, by tokens that both have |
+    | and domain texts | `few-shot` | interfaces are aligned on general text (Procrustes); cross-entropy on the domain |
+    | and a teacher | `oracle-kd` | the same alignment; a module trained on the target teaches on the domain |
+
+    >>> module = abi.train(model, tokenizer, texts, steps=20)
+    >>> moved = abi.transfer(module, (model, tokenizer), (other, other_tokenizer), general_texts, steps=10)
+    >>> moved.record.regime
+    'general-only'
+
+    Args:
+        source, target: (model, tokenizer) of transformers each; any two families and vocabularies.
+        general_texts, domain_texts: as `texts` of `train`; both models must read them.
+        teacher: a module of the target itself, trained on the domain.
+        steps: of calibration; if not given 300, in `few-shot` 100.
+        window: tokens per window.
+        seed: of the redrawn interface and the order.
+    Raises: DataError: a module of another model, a regime without its texts, or too little text; AlignmentError: the
+        models share too few positions or tokens.
+    """
+    began = time.perf_counter()
+    if isinstance(module.net, PortableModule):
+        return _as_is(module, target)
+    if general_texts is None:
+        raise DataError("transfer: a module that reads hidden states needs `general_texts` that both models read")
+    if teacher is not None and domain_texts is None:
+        raise DataError("transfer: a teacher teaches on domain text; give `domain_texts`")
+    general = documents_of(general_texts, "general_texts")
+    domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
+    regime: Regime = "oracle-kd" if teacher else "few-shot" if domain else "general-only"
+    with sides(window, source=source, target=target) as [of_source, of_target]:
+        module.check(of_source.backbone)
+        if teacher is not None:
+            teacher.check(of_target.backbone)
+        move = Move(of_source, of_target, module.net.config, {"general_texts": general, "domain_texts": domain})
+        moved = _calibrated(module, move, regime, None if teacher is None else teacher.net, steps, seed)
+    seen = {key for one in (module, teacher) if one and one.record for key in one.record.seen}
+    if moved.record is not None:
+        seen |= {*moved.record.seen}
+    return moved.recorded(seen=sorted(seen), seconds=round(time.perf_counter() - began, 2))
+
+
+def _calibrated(
+    module: Module, move: Move, regime: Regime, teacher: AnyModule | None, steps: int | None, seed: int
+) -> Module:
+    """Return the module with its interface calibrated on the target."""
+    net, side, section = module.net, move.target, FITS[FIT_OF[regime]]
+    assert isinstance(net, AbiModule)
+    if teacher is not None and not isinstance(teacher, AbiModule):
+        raise DataError("transfer: the teacher is a portable module; give one that reads the target's hidden states")
+    section = section.model_copy(update={"windows": None, "phases": shortened(section.phases, steps)})
+    rates = chosen_rates(regime, ARMS_MOVED, move.config, move.lesson(regime, net, TRIAL, teacher), section)
+    lesson = move.lesson(regime, net, seed, teacher)
+    [(arm, figures)] = fitted(regime, ARMS_MOVED, move.config, lesson, section, rates, seed).values()
+    assert isinstance(arm.model, AbiModule)
+    aligned = lesson.rotations.get("aligned")
+    read = [read_of("general_texts", move.texts["general_texts"], move.states(side, "general_texts", "train"))]
+    if regime != "general-only":
+        read.append(read_of("domain_texts", move.texts["domain_texts"], lesson.data.states))
+    record = Record(
+        made_by="transfer",
+        trained_beside=module.origin,
+        moved_to=side.origin,
+        regime=regime,
+        texts=read,
+        seen=seen_of([*move.texts["general_texts"], *move.texts["domain_texts"]]),
+        rate=rates[TRANSFERRED],
+        steps=figures.steps,
+        loss=figures.final_loss,
+        cosine=None if aligned is None else aligned.figures.cosine_held_out,
+        seconds=0.0,
+    )
+    text = module.about.text
+    return made(arm.model, ModuleFacts(**dict(side.base), name=text, role="arm", text=text, seed=seed), record)
+
+
+def _as_is(module: Module, target: Any) -> Module:
+    """Return a portable module as it is, after a look at the target's vocabulary."""
+    if not (isinstance(target, tuple | list) and len(target) == 2):
+        raise DataError("target: give it as (model, tokenizer)")
+    backbone = backbone_of(*target)
+    module.check(backbone)
+    known = module.record
+    origin = origin_of(backbone.model)
+    record = Record(
+        made_by="transfer",
+        trained_beside=module.origin,
+        moved_to=origin,
+        regime="zero-text",
+        texts=known.texts if known else [],
+        seen=known.seen if known else [],
+        rate=None,
+        steps=0,
+        loss=None,
+        seconds=0.0,
+    )
+    return replace(module, record=record)

@@ -1,0 +1,66 @@
+"""What a user of the API has: two small models of different family and vocabulary in folders, two folders of text."""
+
+import random
+from pathlib import Path
+
+from abi.models.backbone import Window, save_backbone
+from abi.models.build import build_backbone
+from abi.plan.specs.models import Build, Pretraining, TokenizerSection
+from abi.text import grammar
+
+MODELS = {
+    "small-gpt2": (
+        "gpt2",
+        {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "resid_pdrop": 0.1, "attn_pdrop": 0.0},
+        420,
+    ),
+    "small-qwen": (
+        "qwen2",
+        {"hidden_size": 40, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+        | {"num_key_value_heads": 1, "max_position_embeddings": 64, "tie_word_embeddings": True},
+        380,
+    ),
+}
+WORDS = (
+    "the state of a model is kept for each token and read once more when it is asked what comes next in a window of "
+    "text that nobody has seen before while every number stays as it was given by those who made it with some care"
+).split()
+
+
+def prose(n, seed=0, words=WORDS, sentences=24):
+    """Texts of sentences of a few words."""
+    draw = random.Random(seed)
+
+    def sentence():
+        return f"{' '.join(draw.choice(words) for _ in range(draw.randint(6, 14))).capitalize()}."
+
+    return [" ".join(sentence() for _ in range(sentences)) for _ in range(n)]
+
+
+def queries(n, seed=1):
+    """Texts of SQL."""
+    return [text for _, text in grammar.documents(seed, n, n, 24)]
+
+
+def write(folder, texts, suffix):
+    folder.mkdir(parents=True)
+    for i, text in enumerate(texts):
+        (folder / f"{i:03d}{suffix}").write_text(text, encoding="utf-8")
+
+
+def build(root):
+    """Make `small-gpt2`, `small-qwen`, `queries` (SQL) and `prose` in a folder."""
+    general = prose(60)
+    write(Path(root, "queries"), queries(48), ".txt")
+    write(Path(root, "prose"), general, ".md")
+    recipe = Pretraining(steps=120, batch=8, lr=3e-3, warmup=10, seed=1)
+    for name, (kind, config, size) in MODELS.items():
+        made = Build(
+            text="prose",
+            tokenizer=TokenizerSection(kind="bpe", vocab_size=size),
+            model_type=kind,
+            config=config,
+            pretraining=recipe,
+        )
+        texts = [*general, *queries(4, seed=9)] if kind == "gpt2" else [*general, *queries(2, seed=8)]
+        save_backbone(build_backbone(made, texts, Window(64, 0, 10))[0], Path(root, name))
