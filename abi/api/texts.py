@@ -55,7 +55,7 @@ def unsplit(texts: TextSource, what: str = "texts") -> list[Document]:
 
 def _document(name: str, text: str) -> Document:
     """Return a document as `build_text` makes one of a whole file."""
-    taken = extract(text, "plain", name)
+    taken = extract(text, "plain", name) or ""
     data = taken.encode()
     return Document(name, name, LABEL, "local", hashlib.sha256(data).hexdigest(), "test", len(data), taken)
 
@@ -68,7 +68,7 @@ def _chosen(named: Mapping[str, tuple[str, str]]) -> list[Document]:
     with TemporaryDirectory() as folder:
         for digest, (_, text) in named.items():
             write_text(Path(folder, digest, "text"), text)
-        found = build_text(_spec(folder, next(usable, SALT)))
+        found = build_text(_spec(folder, next(usable, SALT))).documents
     return [replace(document, document=named[document.group.rpartition("/")[2]][0]) for document in found]
 
 
