@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from random import SystemRandom
+from random import Random, SystemRandom
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -91,7 +91,7 @@ class Deep:
         return {"code": int(bool(self.broken)), "first_broken": first, **asdict(self)}
 
 
-def deep(results: Path, claims: Sequence[str], render: Render | None, draw: Any = None) -> Deep:
+def deep(results: Path, claims: Sequence[str], render: Render | None, draw: Random | None = None) -> Deep:
     """Return what is found of a run; what its hashes contradict is not made again.
 
     Args: results: `results/<scale>`, from the working directory; claims: only these; draw: chooses the documents.
@@ -104,9 +104,9 @@ def deep(results: Path, claims: Sequence[str], render: Render | None, draw: Any 
         raise DataError(f"{results}: holds no result file that can be read of {', '.join(claims)}; run it first")
     with found.part("hashes") as part:
         chain = Chain.of(results, finals)
-        part.broken = chain.broken
+        part.broken = chain.broken + chain.loose()
         part.said = f"{chain.links} promises of {len(chain.records)} records compared"
-    if chain.broken:
+    if found.broken:
         return found
     again = Again(chain.records, draw)
     for name, function in again.parts().items():
@@ -128,7 +128,7 @@ def as_link(finding: Finding) -> Broken:
 class Again:
     """Makes parts of a run again. Args: records: path -> record, from the texts on; draw: chooses documents."""
 
-    def __init__(self, records: dict[str, Document], draw: Any) -> None:
+    def __init__(self, records: dict[str, Document], draw: Random) -> None:
         self.records, self.draw = records, draw
 
     def parts(self) -> dict[str, Callable[[Part], None]]:
@@ -243,7 +243,7 @@ class Again:
 
         made, place = record.provenance, Path(path)
         named = Workflow(load(place.parts[1], config_root())).of(claim).evidence_input(place.stem)
-        if not {*made.inputs} <= {*flat(named)}:
+        if {*made.inputs} != {file for file in flat(named) if Path(file).is_file()}:
             raise DataError("is not scored again: the configuration names other inputs now")
         seed = self.draw.choice(made.spec["seeds"])
         spec = EvaluateArms.model_validate(made.spec | {"seeds": [seed]})

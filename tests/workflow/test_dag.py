@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from chains import DAMAGED, FORGED, RUN, fit_together, only
+from chains import DAMAGED, FORGED, RUN, fit_together, only, resealed
 
 from abi.audit.results.chain import Chain
 from abi.audit.results.places import CRATE
@@ -295,7 +295,12 @@ def test_the_first_broken_link_of_the_chain_is_named(edited, monkeypatch):
             wrong[name] = first.words()
         path.write_bytes(whole)
     assert wrong == {}
+    assert Chain.of(RUN).loose() == []
+    resealed(only("evidence/t5_to_gpt2/1-*.json"), lambda document: document["provenance"].update(inputs={}))
+    fit_together()
     assert Chain.of(RUN).broken == []
+    [cut] = Chain.of(RUN).loose()
+    assert cut.words().endswith("promises a chain back to a text, it names no input of evaluate_arms")
 
 
 def test_an_honest_chain_is_whole_also_where_it_is_made_again(built, monkeypatch, tmp_path, capsys):

@@ -22,6 +22,9 @@ from abi.base.typed import Document, Provenance, seal_of
 SHOWN = 12
 """Characters of a hash that a sentence shows."""
 
+FIRST = frozenset({"build_text", "build_backbone"})
+"""The rules with which a chain may begin: a text, and a backbone that is downloaded."""
+
 
 @dataclass(frozen=True)
 class Broken:
@@ -65,6 +68,14 @@ class Chain:
             if path not in found.seen:
                 found._follow(path)
         return found
+
+    def loose(self) -> list[Broken]:
+        """Return the records that name nothing they were made from, although their job reads something."""
+        return [
+            Broken(path, path, "a chain back to a text", f"it names no input of {made_by(document).rule}")
+            for path, document in self.records.items()
+            if not made_by(document).inputs and made_by(document).rule not in FIRST
+        ]
 
     def _follow(self, path: str) -> None:
         """Look at a record after all that it was made from."""
@@ -125,8 +136,8 @@ def read(path: str) -> Document:
     if model is None:
         raise DataError(f"{path}: is no record of abi")
     found = model.of(content, path)
-    if found.seal is None:
-        raise DataError(f"{path}: has no seal")
+    if found.seal is None or not hasattr(found, "provenance"):
+        raise DataError(f"{path}: has no seal, or does not say what made it")
     return found
 
 
