@@ -88,7 +88,7 @@ def gpt2(width):
         end = "<|endoftext|>"
         made = write_tokenizer(
             folder,
-            byte_bpe([end], 500, trim=False),
+            byte_bpe([end], 1100, trim=False),
             add_prefix_space=False,
             bos_token=end,
             eos_token=end,
