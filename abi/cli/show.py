@@ -111,7 +111,7 @@ def show(
         return code
     lines = _head(study, row)
     if result is None:
-        lines += [f"Not run yet at scale {scale}. This builds it:", f"  {command_of(study, claim)}", _elsewhere()]
+        lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(study, claim)}", _elsewhere()]
     else:
         own = [f"This is the committed run. Your own: {command_of(study, claim)}", ""] if row.state == COMMITTED else []
         lines += [*own, *_found(result, str(path)), *_provenance(result, str(path))]
@@ -167,7 +167,7 @@ def result_path(study: Workflow, claim_id: str) -> Path | None:
 
 def _committed(states: Sequence[str]) -> str:
     """Return what `committed` means, where a claim is."""
-    told = "committed: not run here; the verdict is that of the run that comes with this checkout (results/reference)"
+    told = "committed: never run here; the verdict is that of the run that comes with this checkout (results/reference)"
     return told if COMMITTED in states else ""
 
 

@@ -302,10 +302,10 @@ def test_the_first_lines_say_what_a_source_teaches_on_a_few_windows(beside):
     assert len(leads) == 5
     assert [arm for arm, lead in leads.items() if lead.lower <= 0] == ["transferred"]  # as the evidence was made
     assert (
-        "**On a few windows a source that teaches helps.** The same student untaught (`carried`) is worse in 1 of 1"
-        in words
+        "**With a few windows of domain text, a teaching source helps.** Without that teacher the same student "
+        "(`carried`) is worse in 1 of 1" in words
     )
     said = ("carried", "direct", "permuted-taught", "wrong-domain-taught")
     assert [figure(leads[arm].mean) for arm in said] == re.findall(
-        r"\((-?[\d.]+)", words.partition("On a few windows")[2]
+        r"\((-?[\d.]+)", words.partition("With a few windows")[2]
     )[:4]
