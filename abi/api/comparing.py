@@ -9,7 +9,7 @@ import pandas as pd
 
 from abi.api.comparison import Comparison, answered, chosen, options_of
 from abi.api.defaults import CRITERIA, FITS, MODULE
-from abi.api.evidence import AS_IS, Study
+from abi.api.evidence import AS_IS, Evidence, Study
 from abi.api.modules import Module, key_of
 from abi.api.moving import FIT_OF, Move
 from abi.api.sides import Side, sides
@@ -97,17 +97,21 @@ def compare(
         )
         first = given.about.seed if given else 1
         others = (seed for seed in range(1, seeds + 1) if seed != first)
-        evidence = study.evidence([first, *islice(others, seeds - 1)])
+        return _judged(study, study.evidence([first, *islice(others, seeds - 1)]), began)
+
+
+def _judged(study: Study, evidence: Evidence, began: float) -> Comparison:
+    """Return what the protocol and the leads say of some evidence."""
     frame = validate(pd.DataFrame(evidence.rows, columns=list(COLUMNS)))
-    fit = judge_transfer(frame, regime=chosen_regime, fit=study.fit_name, criteria=CRITERIA, frozen=evidence.unmoved)
-    tables = fit_tables(frame, fit=study.fit_name, criteria=CRITERIA)
-    options = options_of(fit, tables, CRITERIA, evidence.costs())
+    asked: dict[str, Any] = {"fit": study.fit_name, "criteria": CRITERIA}
+    fit = judge_transfer(frame, regime=study.regime, frozen=evidence.unmoved, **asked)
+    options = options_of(fit, fit_tables(frame, **asked), CRITERIA, evidence.costs())
     answer = answered(options)
     choice, why = chosen(fit.verdict, answer, options)
     return Comparison(
-        regime=chosen_regime,
-        source=of_source.origin.model,
-        target=of_target.origin.model,
+        regime=study.regime,
+        source=study.move.source.origin.model,
+        target=study.move.target.origin.model,
         verdict=fit.verdict,
         reason=fit.reason,
         answer=answer,
@@ -154,19 +158,25 @@ def _budget(regime: Regime, move: Move, steps: int | None) -> FitSection:
     return section.model_copy(update=changed)
 
 
+def _trained_for(given: Module | None, steps: int | None) -> int | None:
+    """Return the steps of modules: as many as asked, or those of a given one where it tells them."""
+    record = given.record if given else None
+    return record.steps if steps is None and record and record.made_by == "train" else steps
+
+
 def _native(move: Move, given: Module | None, steps: int | None) -> ModuleSection:
     """Return sizes and training of modules, those of the given one."""
     config = move.config
-    known = given.record.steps if given and given.kind == "module" and given.record and given.record.steps else None
-    training = MODULE.model_copy(update={"phases": shortened(MODULE.phases, steps or known)})
+    training = MODULE.model_copy(update={"phases": shortened(MODULE.phases, _trained_for(given, steps))})
     sizes: dict[str, Any] = {key: getattr(config, key) for key in ("d_abi", "tap_norms", "expansion")}
     return ModuleSection(**sizes, taps=list(config.taps), training=training)
 
 
 def _portable(given: Module | None, steps: int | None) -> PortableTraining:
     """Return sizes and training of portable modules, those of the given one."""
+    own = portable_section(None, _trained_for(given, steps))
     if given is None or not isinstance(given.net, PortableModule):
-        return portable_section(None, steps)
-    own, config = portable_section(None, steps or (given.record.steps if given.record else None)), given.net.config
+        return own
+    config = given.net.config
     sizes = {key: getattr(config, key) for key in ("d_abi", "expansion", "context", "byte_width")}
     return own.model_copy(update=sizes)

@@ -71,6 +71,7 @@ def train(
         seed: of initialisation and order.
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
+    check_seed(seed)
     if kind not in ("module", "portable"):
         raise DataError(f"train: kind {kind!r} is none; give 'module' or 'portable'")
     if kind == "portable" and general_texts is None:
@@ -130,6 +131,12 @@ def _portable(
         seconds=0.0,
     )
     return made(net, PortableFacts(**dict(side.base), name=name, text=name, seed=seed), record)
+
+
+def check_seed(seed: int) -> None:
+    """Raise DataError for a seed that is none, or that of trials of learning rates."""
+    if seed < 1:
+        raise DataError(f"seed: {seed} is none of a module (0 is that of trials); give 1 or more")
 
 
 def module_section(side: Side, d_abi: int | None, taps: Sequence[Tap], steps: int | None) -> ModuleSection:

@@ -9,7 +9,7 @@ from abi.api.modules import Module, Record, made, read_of, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.sides import backbone_of, origin_of, sides
 from abi.api.texts import TextSource, documents_of
-from abi.api.training import shortened
+from abi.api.training import check_seed, shortened
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.names import TRANSFERRED
@@ -59,6 +59,7 @@ def transfer(
     Raises: DataError: a module of another model, a regime without its texts, or too little text; AlignmentError: the
         models share too few positions or tokens.
     """
+    check_seed(seed)
     began = time.perf_counter()
     if isinstance(module.net, PortableModule):
         return _as_is(module, target)

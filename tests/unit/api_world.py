@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+import transformers
+
 from abi.models.backbone import Window, save_backbone
 from abi.models.build import build_backbone
 from abi.plan.specs.models import Build, Pretraining, TokenizerSection
@@ -40,6 +42,14 @@ def prose(n, seed=0, words=WORDS, sentences=24):
 def queries(n, seed=1):
     """Texts of SQL."""
     return [text for _, text in grammar.documents(seed, n, n, 24)]
+
+
+def loaded(folder):
+    """A model of a folder and its tokenizer, as a user loads them."""
+    return (
+        transformers.AutoModelForCausalLM.from_pretrained(folder),
+        transformers.AutoTokenizer.from_pretrained(folder),
+    )
 
 
 def write(folder, texts, suffix):

@@ -185,3 +185,48 @@ def facts():
         base_model="gpt2_medium", base_revision="built", base_sha256="a" * 64, head_sha256="b" * 64,
         vocabulary="c" * 20, name="m", role="arm", text="python", seed=1,
     )  # fmt: skip
+
+
+# what a user of the public API has: `api_world`
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A folder with two small trained models and two folders of text; never edited."""
+    import api_world
+
+    folder = tmp_path_factory.mktemp("world")
+    api_world.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gpt2(world):
+    """A plain model of transformers and its tokenizer."""
+    import api_world
+
+    return api_world.loaded(world / "small-gpt2")
+
+
+@pytest.fixture(scope="session")
+def qwen(world):
+    """A model of another family, width and vocabulary."""
+    import api_world
+
+    return api_world.loaded(world / "small-qwen")
+
+
+@pytest.fixture(scope="session")
+def trained(world, gpt2):
+    """A module beside the first model."""
+    import abi
+
+    return abi.train(*gpt2, world / "queries", name="sql", steps=60, rates=[1e-2])
+
+
+@pytest.fixture(scope="session")
+def portable(world, gpt2):
+    """A portable one."""
+    import abi
+
+    return abi.train(*gpt2, world / "queries", "portable", world / "prose", name="sql", steps=60)

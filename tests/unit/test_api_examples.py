@@ -1,0 +1,70 @@
+"""Every example that a user may paste runs: of the README, the guide and the docstrings."""
+
+import doctest
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import api_world
+import pytest
+
+import abi
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(page):
+    """The Python of a page, in order."""
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder(world, tmp_path, monkeypatch):
+    """A folder with what the examples of the documents name."""
+    named = {"first-model": "small-gpt2", "second-model": "small-qwen", "domain-texts": "queries"}
+    for name, there in {**named, "general-texts": "prose"}.items():
+        shutil.copytree(world / there, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_example_of_the_readme_runs_in_a_fresh_process(folder):
+    [example] = blocks("README.md")
+    (folder / "example.py").write_text(example)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    began = os.times()
+    done = subprocess.run(
+        [sys.executable, "example.py"], env=environment, capture_output=True, text=True, timeout=300, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("SELECT")
+    assert os.times().children_user - began.children_user < 60  # of CPU: other tests may run beside it
+
+
+@pytest.mark.slow
+def test_the_guide_runs_block_by_block(folder):
+    namespace = {}
+    for block in blocks("docs/library.md"):
+        exec(compile(block, "docs/library.md", "exec"), namespace)
+    assert namespace["found"].gain.lower > 0
+
+
+@pytest.mark.parametrize("name", ["train", "transfer", "attach", "evaluate", "compare", "Module"])
+def test_every_public_docstring_has_an_example_that_runs(name, gpt2, qwen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = {"abi": abi, "texts": api_world.queries(24), "general_texts": api_world.prose(24)}
+    known |= dict(zip(("model", "tokenizer", "other", "other_tokenizer"), (*gpt2, *qwen), strict=True))
+    thing = getattr(abi, name)
+    found = [test for test in doctest.DocTestFinder().find(thing, name, globs=known) if test.examples]
+    public = [
+        name,
+        *(f"{name}.{part}" for part in ("with_verdict", "save_pretrained", "from_pretrained", "push_to_hub")),
+    ]
+    assert {test.name for test in found} == {*(public if name == "Module" else [name])}
+    for test in found:
+        told = []
+        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=told.append, clear_globs=False)
+        assert not told, "".join(told)

@@ -1,0 +1,190 @@
+"""Modules moved between models that share nothing, saved, loaded and shared."""
+
+import base64
+import http.server
+import json
+import threading
+
+import api_world
+import pytest
+import torch
+import transformers
+
+import abi
+from abi.api.modules import RECORD
+from abi.base.errors import DataError, TamperError
+from abi.base.files import sha256_tensors
+from abi.models.module import CONFIG, WEIGHTS
+
+FEW = {"steps": 20}
+
+
+@pytest.fixture(scope="module")
+def oracle(world, qwen):
+    return abi.train(*qwen, world / "queries", d_abi=32, steps=60, rates=[1e-2])
+
+
+# transfer
+
+
+@pytest.mark.parametrize("regime", ["general-only", "few-shot", "oracle-kd"])
+def test_what_is_given_decides_the_regime(world, gpt2, qwen, trained, oracle, regime):
+    given = {"domain_texts": world / "queries"} if regime != "general-only" else {}
+    given |= {"teacher": oracle} if regime == "oracle-kd" else {}
+    moved = abi.transfer(trained, gpt2, qwen, world / "prose", **given, **FEW)
+    assert (moved.record.regime, moved.record.made_by) == (regime, "transfer")
+    assert moved.record.trained_beside.model == "small-gpt2"
+    assert moved.record.moved_to.model == "small-qwen"
+    assert [t.what for t in moved.record.texts] == ["general_texts", *given][: 1 + bool(given)]
+    assert (moved.record.cosine is None) == (regime == "general-only")
+    for name, parameter in trained.net.domain_parameters().items():  # the net that moves stays as it is
+        assert torch.equal(moved.net.domain_parameters()[name], parameter)
+    assert {*trained.record.seen} <= {*moved.record.seen}
+    found = abi.evaluate(qwen[0], moved, world / "queries", qwen[1])
+    assert found.gain.lower > 0
+    with pytest.raises(DataError, match="width 40, this one has 32"):
+        abi.attach(gpt2[0], moved, tokenizer=gpt2[1])
+
+
+def test_a_portable_module_moves_as_it_is(world, gpt2, qwen, portable):
+    moved = abi.transfer(portable, gpt2, qwen)
+    assert moved.record.regime == "zero-text"
+    assert moved.sha256 == portable.sha256
+    assert abi.evaluate(qwen[0], moved, world / "queries", qwen[1]).gain.lower > 0
+    ids = qwen[1](["SELECT a", "CREATE"], padding=True, padding_side="left", return_tensors="pt")
+    with abi.attach(qwen[0], moved, tokenizer=qwen[1]):
+        cached, slow = (qwen[0].generate(**ids, max_new_tokens=8, do_sample=False, use_cache=c) for c in (True, False))
+    assert torch.equal(cached, slow)
+
+
+def test_a_regime_without_its_texts_is_refused(world, gpt2, qwen, trained, oracle, refuses):
+    with refuses("needs `general_texts` that both models read"):
+        abi.transfer(trained, gpt2, qwen)
+    with refuses("a teacher teaches on domain text"):
+        abi.transfer(trained, gpt2, qwen, world / "prose", teacher=oracle)
+    with refuses("width 32, this one has 40"):
+        abi.transfer(trained, qwen, gpt2, world / "prose")
+    with refuses("target: give it as .model, tokenizer."):
+        abi.transfer(trained, gpt2, "small-qwen", world / "prose")
+
+
+@pytest.mark.parametrize("family", ["t5", "opt"])
+def test_an_encoder_decoder_and_another_family_are_models_like_any_other(make_backbone, qwen, family, tmp_path):
+    backbone, texts = make_backbone(family), api_world.prose(24)
+    source = backbone.model, backbone.tokenizer
+    trained = abi.train(*source, texts, steps=10, rates=[1e-2])
+    assert abi.evaluate(source[0], trained, texts, source[1]).documents
+    moved = abi.transfer(trained, source, qwen, api_world.prose(24, seed=3), steps=5)
+    back = abi.train(*qwen, texts, d_abi=16, steps=10, rates=[1e-2])
+    assert abi.transfer(back, qwen, source, api_world.prose(24, seed=3), texts, steps=5).about.base_model
+    batch = source[1](["the state", "a"], padding=True, return_tensors="pt")
+    plain = source[0].generate(**batch, max_new_tokens=4, do_sample=False)
+    with abi.attach(source[0], trained, tokenizer=source[1]):
+        source[0].generate(**batch, max_new_tokens=4, num_beams=2)
+    assert torch.equal(source[0].generate(**batch, max_new_tokens=4, do_sample=False), plain)
+    with pytest.raises(DataError, match="width 40, this one has 16"):
+        abi.attach(source[0], moved, tokenizer=source[1])
+
+
+def test_half_precision_is_a_model_of_its_own(world, trained):
+    model = transformers.AutoModelForCausalLM.from_pretrained(world / "small-gpt2", dtype=torch.bfloat16)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(world / "small-gpt2")
+    with pytest.raises(DataError, match="the backbone is in bfloat16, so its weights cannot be compared"):
+        abi.attach(model, trained, tokenizer=tokenizer)
+    own = abi.train(model, tokenizer, world / "queries", **FEW)
+    found = abi.evaluate(model, own, world / "queries", tokenizer)
+    assert found.gain.mean > 0
+
+
+def test_a_model_with_a_module_on_it_is_not_trained_beside(world, gpt2, trained, refuses):
+    with abi.attach(gpt2[0], trained, tokenizer=gpt2[1]), refuses("a module is attached to it; detach that first"):
+        abi.train(*gpt2, world / "queries", **FEW)
+
+
+# save, load, share
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub on this machine that takes commits; what was committed, by path, and the requests."""
+    taken, asked = {}, []
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            asked.append((self.path, self.headers["Authorization"]))
+            answer = {"url": f"{address}/me/sql", "name": "me/sql", "id": "me/sql"}
+            if "/preupload/" in self.path:
+                files = [
+                    {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for f in json.loads(body)["files"]
+                ]
+                answer = {"files": files}
+            elif "/commit/" in self.path:
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "file":
+                        taken[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                answer |= {"commitUrl": f"{address}/me/sql/commit/1", "commitOid": "1" * 40, "success": True}
+            told = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", address)
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        yield taken, asked
+        server.shutdown()
+
+
+def test_a_module_is_pushed_to_the_hub_as_its_folder(hub, trained, tmp_path):
+    taken, asked = hub
+    assert trained.push_to_hub("me/sql").endswith("/me/sql")
+    assert {path for path, _ in asked} >= {"/api/repos/create", "/api/models/me/sql/commit/main"}
+    assert {token for _, token in asked} == {"Bearer secret"}
+    for path, content in taken.items():
+        (tmp_path / path).write_bytes(content)
+    assert sorted(taken) == ["README.md", CONFIG, WEIGHTS, RECORD]
+    assert abi.Module.from_pretrained(tmp_path).sha256 == trained.sha256
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence(trained, monkeypatch, refuses):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with refuses("me/sql: cannot be uploaded"):
+        trained.push_to_hub("me/sql")
+    with refuses("nobody/here: is no folder here, and the hub gives no module of that name"):
+        abi.Module.from_pretrained("nobody/here")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("trained", "module"), ("portable", "portable")])
+def test_a_saved_module_is_the_same_and_the_command_line_loads_it(name, kind, request, tmp_path):
+    trained = request.getfixturevalue(name)
+    trained.save_pretrained(tmp_path / "saved")
+    back = abi.Module.from_pretrained(tmp_path / "saved")
+    assert (back.sha256, back.kind, back.record.seen) == (trained.sha256, kind, trained.record.seen)
+    assert sha256_tensors(dict(back.net.state_dict())) == trained.sha256
+    _, facts = abi.load_module(tmp_path / "saved")
+    assert facts.base_sha256 == trained.about.base_sha256
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["README.md", CONFIG, WEIGHTS, RECORD]
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert "small-gpt2" in card
+    assert f"`texts`: {trained.record.texts[0].documents} documents" in card
+    assert "base_model" not in card  # a folder is no model of the hub
+
+
+def test_a_damaged_or_edited_module_is_refused(trained, tmp_path):
+    trained.save_pretrained(tmp_path)
+    (tmp_path / RECORD).write_text((tmp_path / RECORD).read_text().replace('"steps": 60', '"steps": 61'))
+    with pytest.raises(TamperError, match="was changed after it was written"):
+        abi.Module.from_pretrained(tmp_path)
+    (tmp_path / CONFIG).unlink()
+    with pytest.raises(DataError, match=f"holds no {CONFIG}, so it is no module"):
+        abi.Module.from_pretrained(tmp_path)
