@@ -40,7 +40,7 @@ TESTS = {
     "4.attribution": "{it} does better than {arm}",
     "5.benefit": "{it} improves held-out domain text over the plain backbone",
     "6.harm": "{it} spares general text as much as the oracle does",
-    "u.efficacy": "{it} covers at least {half} of the way from the plain updated backbone to a module trained there",
+    "u.efficacy": "{it} covers at least {half} of the way from no module to one trained there",
 }
 REFUTATIONS = {
     "a.retention": "{it} keeps less than {half} of what the right net adds over the placebo {arm}",
