@@ -78,10 +78,12 @@ def test_an_encoder_decoder_and_another_family_are_models_like_any_other(make_ba
     back = abi.train(*qwen, texts, d_abi=16, steps=10, rates=[1e-2])
     assert abi.transfer(back, qwen, source, api_world.prose(24, seed=3), texts, steps=5).about.base_model
     batch = source[1](["the state", "a"], padding=True, return_tensors="pt")
-    plain = source[0].generate(**batch, max_new_tokens=4, do_sample=False)
+    # This T5 has more decoder blocks than encoder blocks, for which transformers itself makes too small a cache.
+    asked = {**batch, "max_new_tokens": 4, "use_cache": family != "t5"}
+    plain = source[0].generate(**asked, do_sample=False)
     with abi.attach(source[0], trained, tokenizer=source[1]):
-        source[0].generate(**batch, max_new_tokens=4, num_beams=2)
-    assert torch.equal(source[0].generate(**batch, max_new_tokens=4, do_sample=False), plain)
+        source[0].generate(**asked, num_beams=2)
+    assert torch.equal(source[0].generate(**asked, do_sample=False), plain)
     with pytest.raises(DataError, match="width 40, this one has 16"):
         abi.attach(source[0], moved, tokenizer=source[1])
 
