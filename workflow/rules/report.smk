@@ -101,7 +101,7 @@ rule crate:
     resources:
         **resources_of("crate", "mem_mb", "runtime"),
     params:
-        folder=WORKFLOW.results,
+        folder=lambda w, output: str(Path(output.record).parent),
         code=code_digest("abi/cli/crate.py", root=ROOT),
     shell:
         "python -m abi.cli crate {params.folder} > {log} 2>&1"
