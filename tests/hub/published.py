@@ -7,6 +7,7 @@ that names itself a Llama tokenizer. Heads have more rows than tokenizers have t
 
 import io
 import json
+import random
 import re
 from pathlib import Path
 
@@ -228,22 +229,21 @@ def make_model(repo_id, folder, seed=0):
 
 
 def make_wikitext(folder, articles=150):
-    """Write a data set in the form of wikitext: parquet, a line per row, articles under ` = Title = `."""
+    """Write a data set in the form of wikitext: parquet, a line per row, articles under ` = Title = `.
+
+    Words are drawn at random, so that no article holds a passage of another.
+    """
     import pandas
 
     folder = Path(folder) / "wikitext-2-raw-v1"
     folder.mkdir(parents=True)
-    sentences = [
-        line.strip()
-        for text in texts()
-        for line in re.findall(r"(?m)^ *(?:# |\"\"\")?([A-Z][^\n]{40,110}\.)\"*$", text)
-    ]
+    words = sorted({word for text in texts() for word in re.findall(r"\b[a-z]{3,9}\b", text)})
     rows = []
     for i in range(articles):
+        draw = random.Random(i)
+        sentences = [" ".join(draw.choices(words, k=12)).capitalize() for _ in range(42)]
         rows += [f" = Title {i} = \n", "\n"]
-        for j in range(14):
-            said = [sentences[(i * 13 + j * 5 + k * (i + 3)) % len(sentences)] for k in range(3)]
-            rows.append(f" {' '.join(said)} Number {i * 14 + j} of them . \n")
+        rows += [f" {' . '.join(sentences[j : j + 3])} . \n" for j in range(0, 42, 3)]
     third = len(rows) // 3
     for name, part in {"train": rows[: 2 * third], "test": rows[2 * third :]}.items():
         pandas.DataFrame({"text": part}).to_parquet(folder / f"{name}-00000-of-00001.parquet")
