@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 from made_arms import states_manifest
 from safetensors.torch import save_file
+from small_models import FAMILIES, small
 
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
@@ -18,29 +19,6 @@ from abi.models.states import States
 torch.set_num_threads(1)
 settings.register_profile("abi", deadline=None, derandomize=True)
 settings.load_profile("abi")
-
-SIZES = {"num_attention_heads": 2, "num_hidden_layers": 2, "hidden_size": 16, "max_position_embeddings": 64}
-T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 2}
-FAMILIES = {
-    "t5": ("t5", T5),
-    "t5-v1.1": ("t5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
-    "bart": (
-        "bart",
-        {
-            "d_model": 16,
-            "encoder_layers": 1,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 2,
-            "max_position_embeddings": 64,
-        }
-        | {"decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24},
-    ),
-    "gpt2": ("gpt2", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}),
-    "qwen2": ("qwen2", {**SIZES, "num_key_value_heads": 1, "intermediate_size": 24}),
-    "gpt_neox": ("gpt_neox", {**SIZES, "intermediate_size": 24}),
-    "llama": ("llama", {**SIZES, "intermediate_size": 24}),
-    "opt": ("opt", {**SIZES, "ffn_dim": 24, "word_embed_proj_dim": 16}),
-}
 
 
 @pytest.fixture(scope="session")
@@ -81,22 +59,9 @@ def tokenizers(texts):
 @pytest.fixture(scope="session")
 def make_backbone(tokenizers):
     """A randomly initialised backbone of a family of FAMILIES, the same at every call."""
-    import transformers
-
-    from abi.models.backbone import Backbone
 
     def make(family, vocab_size=None, seed=0):
-        kind, keywords = FAMILIES[family]
-        tokenizer = tokenizers["unigram" if kind == "t5" else "bpe"]
-        special = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
-        if kind in ("t5", "bart"):
-            special["decoder_start_token_id"] = 0
-        config = transformers.AutoConfig.for_model(kind, vocab_size=vocab_size or len(tokenizer), **special, **keywords)
-        auto = transformers.AutoModelForSeq2SeqLM if kind in ("t5", "bart") else transformers.AutoModelForCausalLM
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = auto.from_config(config)
-        return Backbone(model.eval().requires_grad_(False), tokenizer)
+        return small(family, tokenizers["unigram" if family.startswith("t5") else "bpe"], seed, vocab_size)
 
     return make
 

@@ -170,7 +170,7 @@ def test_an_unknown_claim_lists_the_valid_ones(capsys):
         (["claims", "--jsno"], "abi claims: .*--jsno.*; see `abi claims --help`"),
         (["show"], "abi show: .*CLAIM"),
         (["plan", "--cores", "many"], "abi plan: .*--cores.* integer"),
-        (["--jsno"], "'--jsno' is no option before a command"),
+        (["--jsno"], "'--jsno' is not an option of abi itself"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(arguments, words, capsys):

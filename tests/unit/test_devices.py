@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from conftest import FAMILIES
 from devices import IDS, PATHS, Bench
 from fake_card import CARD, OnCard, fake_card
 from rescaled import rescaled
+from small_models import FAMILIES
 from study_world import World, small_study
 
 import abi.base.job as job_module
