@@ -136,7 +136,7 @@ def _regime(kind: str, given: Regime | None) -> Regime:
 
 def _held_out(documents: Sequence[Document], given: Module | None) -> list[Document]:
     """Return documents without the test ones that a given module has seen."""
-    seen = set(given.record.seen if given and given.record else ())
+    seen = given.seen if given is not None else frozenset()
     return [document for document in documents if document.split != "test" or key_of(document) not in seen]
 
 

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, Self
 
 from abi.api.comparison import Comparison
-from abi.base.errors import DataError
+from abi.base.errors import DataError, first_line
 from abi.base.files import write_text
 from abi.base.manifests.modules import ModuleFacts, ModuleManifest
 from abi.base.manifests.portable import PortableFacts, PortableManifest
@@ -117,6 +117,11 @@ class Module:
         return Origin(model=self.about.base_model, revision=self.about.base_revision)
 
     @property
+    def seen(self) -> frozenset[str]:
+        """The hashes of the documents that it was trained, calibrated or chosen on, as its record keeps them."""
+        return frozenset(self.record.seen if self.record is not None else ())
+
+    @property
     def n_parameters(self) -> int:
         """How many numbers it holds."""
         return sum(parameter.numel() for parameter in self.net.parameters())
@@ -208,8 +213,9 @@ class Module:
                 address = api.create_repo(repository, private=private, exist_ok=True)
                 api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
             except Exception as error:
-                reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-                raise DataError(f"{repository}: cannot be uploaded ({reason}); log in with `hf auth login`") from None
+                raise DataError(
+                    f"{repository}: cannot be uploaded ({first_line(error)}); log in with `hf auth login`"
+                ) from None
         return str(address)
 
 

@@ -96,9 +96,8 @@ def evaluate(
     """
     if not 0 < level < 1:
         raise DataError(f"evaluate: level {level} is no probability; give one such as 0.95")
-    seen = set(module.record.seen if module.record else ())
     every = unsplit(texts)
-    documents = [document for document in every if key_of(document) not in seen]
+    documents = [document for document in every if key_of(document) not in module.seen]
     if not documents:
         raise DataError(f"evaluate: the module has seen all {len(every)} documents; give others")
     with sides(window, target=backbone_of(model, tokenizer)) as [side]:

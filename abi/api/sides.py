@@ -79,6 +79,18 @@ def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
     return Backbone(model, own)
 
 
+def backbone_in(name: str, pair: Any) -> Backbone:
+    """Return the backbone of a (model, tokenizer); `name` is what errors call it.
+
+    Raises: DataError: it is no such pair; and as `backbone_of`.
+    """
+    if isinstance(pair, Backbone):
+        return pair
+    if not (isinstance(pair, tuple | list) and len(pair) == 2):
+        raise DataError(f"{name}: give it as (model, tokenizer)")
+    return backbone_of(*pair)
+
+
 def _tokenizer_beside(model: Any) -> Any:
     """Return the tokenizer that lies where a model was loaded from. Raises: DataError: there is none."""
     import transformers
@@ -227,15 +239,12 @@ def every_split(most: int) -> PerSplit:
 def sides(window: int, **pairs: Any) -> Iterator[list[Side]]:
     """Yield a `Side` per (model, tokenizer), whose states live as long as the block.
 
-    Raises: DataError: a pair is none; and as `backbone_of`.
+    Raises: DataError: as `backbone_in`.
     """
     with TemporaryDirectory(prefix="abi-") as folder:
         found = []
         for name, pair in pairs.items():
-            if not isinstance(pair, Backbone) and not (isinstance(pair, tuple | list) and len(pair) == 2):
-                raise DataError(f"{name}: give it as (model, tokenizer)")
-            backbone = pair if isinstance(pair, Backbone) else backbone_of(*pair)
-            found.append(Side(backbone, window, Path(folder), name))
+            found.append(Side(backbone_in(name, pair), window, Path(folder), name))
         yield found
 
 

@@ -29,7 +29,7 @@ SALTS = 100
 def documents_of(texts: TextSource, what: str = "texts") -> list[Document]:
     """Return the documents of some texts, each with its split, in the order of their hashes.
 
-    A document whose lines stand in another one by more than half is a copy, and is left out. The split follows from the
+    A document most of whose passages stand in another one is a copy, and is left out. The split follows from the
     hash of the text alone, so that it depends neither on names nor on order.
     Args: what: the argument, as errors name it.
     Raises: DataError: no such file, an unknown suffix, no text, or fewer than three documents that differ.

@@ -7,7 +7,7 @@ from typing import Any
 from abi.api.defaults import FITS
 from abi.api.modules import Module, Record, made, read_of, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
-from abi.api.sides import backbone_of, origin_of, sides
+from abi.api.sides import backbone_in, origin_of, sides
 from abi.api.texts import TextSource, documents_of
 from abi.api.training import check_seed, shortened
 from abi.base.errors import DataError
@@ -118,9 +118,7 @@ def _calibrated(
 
 def _as_is(module: Module, target: Any) -> Module:
     """Return a portable module as it is, after a look at the target's vocabulary."""
-    if not (isinstance(target, tuple | list) and len(target) == 2):
-        raise DataError("target: give it as (model, tokenizer)")
-    backbone = backbone_of(*target)
+    backbone = backbone_in("target", target)
     module.check(backbone)
     known = module.record
     origin = origin_of(backbone.model)
@@ -130,7 +128,7 @@ def _as_is(module: Module, target: Any) -> Module:
         moved_to=origin,
         regime="zero-text",
         texts=known.texts if known else [],
-        seen=known.seen if known else [],
+        seen=sorted(module.seen),
         rate=None,
         steps=0,
         loss=None,

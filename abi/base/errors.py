@@ -23,3 +23,9 @@ class EvidenceError(AbiError):
 
 class TamperError(AbiError):
     """A frozen part that changed, or a file that no longer matches what recorded it."""
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """Return what an error says in one line, or its class where it says nothing."""
+    said = str(error).strip().splitlines()
+    return said[0][:most] if said else type(error).__name__

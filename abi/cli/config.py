@@ -16,7 +16,7 @@ from abi.base.errors import ConfigError
 from abi.base.files import ROOT, write_text
 from abi.base.hub import Repository, Snapshot, Wanted, data_files, look_up, model_files
 from abi.cli.options import AsJson, Scale
-from abi.plan import estimate
+from abi.plan import DEFAULT, estimate
 from abi.plan.config import load, schema_files
 from abi.plan.scale import UNPINNED
 from abi.plan.specs.shared import Pinned
@@ -26,7 +26,7 @@ from abi.report.quoted import INSTRUMENT, adopt, generated_files, generated_part
 
 
 def check(
-    scale: Scale = "tiny",
+    scale: Scale = DEFAULT,
     claim: Annotated[list[str] | None, Option(help="also check that this claim exists")] = None,
 ) -> int:
     """Validate the configuration of a scale and say what it holds."""
@@ -53,7 +53,7 @@ def plan(
     targets: Annotated[
         list[str] | None, Argument(metavar="TARGET", help="as for snakemake", show_default="all")
     ] = None,
-    scale: Scale = "tiny",
+    scale: Scale = DEFAULT,
     cores: Annotated[int, Option(metavar="N", help="cores that run side by side")] = 2,
     as_json: AsJson = False,
 ) -> int:
@@ -64,7 +64,7 @@ def plan(
 
 
 def pin(
-    scale: Scale = "tiny", endpoint: Annotated[str | None, Option(help="another hub than the public one")] = None
+    scale: Scale = DEFAULT, endpoint: Annotated[str | None, Option(help="another hub than the public one")] = None
 ) -> int:
     """Write config/scales/<scale>.lock.yaml: revision and files of everything of a scale that is still unpinned.
 

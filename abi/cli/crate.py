@@ -9,6 +9,7 @@ from typer import Argument, Option
 from abi.audit.results.places import run_of
 from abi.cli.main import HONEST
 from abi.cli.options import Scale
+from abi.plan import DEFAULT
 from abi.report.crate import write_crate
 
 
@@ -16,7 +17,7 @@ def crate(
     folder: Annotated[
         Path | None, Argument(metavar="DIR", help="folder of a run, `results/<scale>`", show_default="that of --scale")
     ] = None,
-    scale: Scale = "tiny",
+    scale: Scale = DEFAULT,
     agent: Annotated[str | None, Option(help="who ran it: a name, or the address of an ORCID")] = None,
 ) -> int:
     """Write the crate of a run beside its results. Raises: AbiError: there are none, or they are not what they say."""

@@ -21,7 +21,7 @@ from abi.audit.results.findings import CODES, Finding
 from abi.audit.results.places import config_root
 from abi.audit.results.recomputation import recompute
 from abi.audit.results.staleness import flat
-from abi.base.errors import AbiError, DataError
+from abi.base.errors import AbiError, DataError, first_line
 from abi.base.files import Json, read_tensors, sha256_file, write_tensors
 from abi.base.job import Job
 from abi.base.manifests.backbones import BackboneManifest
@@ -51,6 +51,14 @@ class Part:
     aside: list[str] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     seconds: float = 0.0
+
+    @contextmanager
+    def unless(self, path: str) -> Iterator[None]:
+        """Run a block; where what it needs cannot be used, say why of `path` and go on."""
+        try:
+            yield
+        except (AbiError, OSError, ValueError, LookupError) as error:
+            self.aside.append(f"{path}: {first_line(error)}")
 
 
 @dataclass
@@ -147,16 +155,13 @@ class Again:
 
         done = 0
         for path, record in self.of(TextManifest).items():
-            try:
+            with part.unless(path):
                 spec = BuildText.model_validate(record.provenance.spec)
                 found = assignment_sha256(build_text(spec).documents)
-            except (AbiError, OSError, ValueError) as error:
-                part.aside.append(f"{path}: {str(error).splitlines()[0][:200]}")
-                continue
-            done += 1
-            if found != record.assignment_sha256:
-                words = f"documents and splits {record.assignment_sha256[:12]}", f"its sources give {found[:12]}"
-                part.broken.append(Broken(path, path, *words))
+                done += 1
+                if found != record.assignment_sha256:
+                    words = f"documents and splits {record.assignment_sha256[:12]}", f"its sources give {found[:12]}"
+                    part.broken.append(Broken(path, path, *words))
         part.said = f"{done} built again from their sources"
 
     def states(self, part: Part) -> None:
@@ -167,13 +172,10 @@ class Again:
         done = 0
         for paths in by_backbone.values():
             path = self.draw.choice(sorted(paths))
-            try:
+            with part.unless(path):
                 broken = self.states_of(path, self.records[path])
-            except (AbiError, OSError, ValueError) as error:
-                part.aside.append(f"{path}: {str(error).splitlines()[0][:200]}")
-                continue
-            done += 1
-            part.broken += [] if broken is None else [broken]
+                done += 1
+                part.broken += [] if broken is None else [broken]
         part.said = f"of one document on {done} backbones computed again"
 
     def states_of(self, path: str, record: Any) -> Broken | None:
@@ -223,13 +225,10 @@ class Again:
         rows = 0
         for claim, paths in by_claim.items():
             path = self.draw.choice(sorted(paths))
-            try:
+            with part.unless(path):
                 n, broken = self.evidence_of(claim, path, self.records[path])
-            except (AbiError, OSError, ValueError, LookupError) as error:
-                part.aside.append(f"{path}: {str(error).splitlines()[0][:200]}")
-                continue
-            rows += n
-            part.broken += [] if broken is None else [broken]
+                rows += n
+                part.broken += [] if broken is None else [broken]
         part.aside += [f"of claims made of several studies ({several} files)"] if several else []
         part.said = f"{rows} rows of {len(by_claim)} claims scored again"
 

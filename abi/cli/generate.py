@@ -9,6 +9,7 @@ from typer import Option
 from abi.base.errors import ConfigError, DataError
 from abi.base.manifests.backbones import BackboneManifest
 from abi.cli.options import AsJson, Scale
+from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.faults import closest
 from abi.plan.workflow import Workflow
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def generate(
     backbone: Annotated[str, Option(metavar="NAME", help="a backbone of the scale that was built")],
     prompt: Annotated[str, Option(metavar="TEXT", help="the text to continue")],
-    scale: Scale = "tiny",
+    scale: Scale = DEFAULT,
     module: Annotated[
         Path | None, Option(metavar="DIR", help="folder of a trained module", show_default="none attached")
     ] = None,

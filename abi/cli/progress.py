@@ -21,7 +21,8 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
-from abi.plan.measured import REFERENCE, Measured, read_measured
+from abi.plan import DEFAULT
+from abi.plan.measured import REFERENCE, mean_seconds, read_measured
 from abi.report.words import number
 
 NAME = "abi"
@@ -78,7 +79,7 @@ class Expected:
 class LogHandlerSettings(LogHandlerSettingsBase):
     """Settings of the logger. Args: scale: whose measured jobs say how long a run takes."""
 
-    scale: str = field(default="tiny", metadata={"help": "scale whose measured jobs say how long a run takes"})
+    scale: str = field(default=DEFAULT, metadata={"help": "scale whose measured jobs say how long a run takes"})
 
 
 @dataclass
@@ -154,9 +155,9 @@ class LogHandler(LogHandlerBase):
 
     def plan(self, stats: Mapping[str, int]) -> None:
         """Say how many jobs there are, and about how long they take."""
-        scale = getattr(self.settings, "scale", "tiny")
+        scale = getattr(self.settings, "scale", DEFAULT)
         jobs = Counter({rule: n for rule, n in stats.items() if rule != "total"})
-        means = means_of(read_measured(REFERENCE / scale / "jobs.csv"))
+        means = mean_seconds(read_measured(REFERENCE / scale / "jobs.csv"))
         self.rest = Expected(jobs, means, max(min(self.cores, jobs.total()), 1))
         self.line(f"{number(jobs.total(), 'job')} on {number(self.cores, 'core')}{self.still('')}")
 
@@ -214,14 +215,6 @@ class LogHandler(LogHandlerBase):
         """Write a line."""
         self.stream.write(f"{CLEAR if self.stream.isatty() else ''}{text}\n")
         self.stream.flush()
-
-
-def means_of(jobs: list[Measured]) -> dict[str, float]:
-    """Return rule -> mean seconds of its measured jobs."""
-    seconds: dict[str, list[float]] = {}
-    for job in jobs:
-        seconds.setdefault(job.rule, []).append(job.seconds)
-    return {rule: sum(found) / len(found) for rule, found in seconds.items()}
 
 
 def last_line(path: Path) -> str:

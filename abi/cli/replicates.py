@@ -10,6 +10,7 @@ from abi.audit.results.places import config_root
 from abi.base.typed import Verdict
 from abi.cli.options import AsJson, Scale
 from abi.judge.results import AnyResult, Result, read_result
+from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates as scales_of
@@ -39,7 +40,7 @@ class Replicated:
         return sum(found.verdict == self.own.verdict for found in self.rebuilt.values())
 
 
-def replicates(scale: Scale = "tiny", as_json: AsJson = False) -> int:
+def replicates(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
     """Print per claim its verdict and in how many replicates it is the same, with the spread of share and gap closure.
 
     The verdict of a claim stays that of its own pair. A replicate is built as any scale is:

@@ -11,6 +11,7 @@ from abi.base import recovery
 from abi.base.files import ROOT
 from abi.cli.main import COMMANDS, ending
 from abi.cli.status import status
+from abi.plan import DEFAULT
 
 
 def run(arguments: Sequence[str]) -> NoReturn:
@@ -38,10 +39,10 @@ def run(arguments: Sequence[str]) -> NoReturn:
         if cleared:
             print(f"abi: an earlier run was killed; {'; '.join(cleared)}", file=sys.stderr, flush=True)
         if given.mend:
-            status(list(arguments[split + 1 :]), given.scale or "tiny", mends=True)
+            status(list(arguments[split + 1 :]), given.scale or DEFAULT, mends=True)
             sys.stdout.flush()  # what follows is another program
     # The option after `--logger` takes no value but its own: what follows it stays a target.
-    ours = ["abi.cli.progress", "--logger", "abi", "--logger-abi-scale", given.scale or "tiny"]
+    ours = ["abi.cli.progress", "--logger", "abi", "--logger-abi-scale", given.scale or DEFAULT]
     program = ["snakemake"] if speaks_itself(words) else ours
     os.execv(sys.executable, [sys.executable, "-m", *program, *words, *scale, *arguments[split:]])
 

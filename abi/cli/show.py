@@ -20,7 +20,8 @@ from abi.cli.options import AsJson, Scale
 from abi.judge.fits import Figure, Fit
 from abi.judge.published import figures_of
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, StudyResult, read_result
-from abi.plan.config import DEFAULT, load
+from abi.plan import DEFAULT
+from abi.plan.config import load
 from abi.plan.kinds.base import GivenPair
 from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, DoseClaim, LadderClaim
 from abi.plan.workflow import Workflow
@@ -72,7 +73,7 @@ class Row:
     why: list[str]
 
 
-def claims(scale: Scale = "tiny", as_json: AsJson = False) -> int:
+def claims(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
     """Print a table of all claims, their regimes and ladders; exit code 2 if a result cannot be read."""
     study = Workflow(load(scale, config_root()))
     rows = [about(study, claim_id) for claim_id in [*study.listed("summary"), *study.config.pending]]
@@ -93,7 +94,7 @@ def claims(scale: Scale = "tiny", as_json: AsJson = False) -> int:
 
 def show(
     claim: Annotated[str, Argument(metavar="CLAIM", help="a claim of config/claims.yaml (`abi claims` lists them)")],
-    scale: Scale = "tiny",
+    scale: Scale = DEFAULT,
     as_json: AsJson = False,
     exit_rule: Annotated[
         bool, Option("--exit-rule", help="exit with 1 unless every pass rule of the original is met (`reproduce`)")

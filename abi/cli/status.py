@@ -11,6 +11,7 @@ from abi.audit.results.status import Survey, mend
 from abi.base.errors import DataError
 from abi.cli.main import HONEST, TAMPERED
 from abi.cli.options import AsJson, Scale
+from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 
@@ -19,7 +20,7 @@ def status(
     targets: Annotated[
         list[str] | None, Argument(metavar="CLAIM", help="or the page `headline`", show_default="all")
     ] = None,
-    scale: Scale = "tiny",
+    scale: Scale = DEFAULT,
     mends: Annotated[
         bool,
         Option("--mend", help="delete what is damaged or lacks a part, and what rests on it; snakemake rebuilds it"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from abi.cli.main import BAD_INPUT, COMMANDS, HONEST, TAMPERED, ending
+from abi.plan import DEFAULT
 
 if TYPE_CHECKING:
     from abi.judge.results import AnyResult
@@ -88,7 +89,7 @@ def chain(options: argparse.Namespace) -> Part:
     from abi.audit.results.places import run_of
     from abi.cli.deep import deep  # torch, and all that a job imports
 
-    root, folder = run_of(Path(options.deep) if options.deep else Path("results") / (options.scale or "tiny"))
+    root, folder = run_of(Path(options.deep) if options.deep else Path("results") / (options.scale or DEFAULT))
     with chdir(root):
         found = deep(folder, options.claims, pages)
     return found.text(), found.as_dict(), TAMPERED if found.broken else HONEST

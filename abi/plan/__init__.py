@@ -1,1 +1,4 @@
 """Configuration as data, and what every job of the DAG depends on."""
+
+DEFAULT = "tiny"
+"""The scale that stands where none is named."""

@@ -11,6 +11,7 @@ from abi.base.files import ROOT
 from abi.base.names import ASIDE
 from abi.base.regimes import REGIMES
 from abi.base.typed import Typed
+from abi.plan import DEFAULT
 from abi.plan.faults import Faults, check_scale, closest, rule_names
 from abi.plan.kinds import claims_model, kinds
 from abi.plan.kinds.base import Claims, FittedClaim
@@ -19,8 +20,6 @@ from abi.plan.specs.judge import ClaimSaid, DoseClaim, LadderClaim, Protocol, St
 from abi.plan.yaml_files import read_scale, read_yaml
 
 SCHEMAS = "workflow/schemas"
-DEFAULT = "tiny"
-"""The scale that stands where none is named."""
 MAKE_WORDS = frozenset({"test", "quick", "kills", "lint", "setup", "verify", "smoke", "lock", "docs", "clean"})
 """Words of the Makefile that no claim may take: `make <claim>` would do something else.
 

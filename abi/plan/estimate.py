@@ -17,7 +17,7 @@ from abi.base.errors import ConfigError, DataError
 from abi.base.files import ROOT
 from abi.plan.config import load
 from abi.plan.forecast import Forecast, forecast
-from abi.plan.measured import REFERENCE, Measured, read_measured
+from abi.plan.measured import REFERENCE, Measured, mean_seconds, read_measured
 from abi.plan.workflow import Workflow
 
 
@@ -147,13 +147,12 @@ def estimate(
     A job that was never measured counts as the mean of its rule; a rule that never was is listed under `unknown`.
     """
     own = {(m.rule, m.wildcards): m for m in known}
-    rules: list[OfRule] = []
+    means, rules = mean_seconds(known), list[OfRule]()
     total, longest = 0.0, 0.0
     for rule in dict.fromkeys(job.rule for job in jobs):
         measured = [own.get((rule, job.wildcards)) for job in jobs if job.rule == rule]
         others = [m for m in known if m.rule == rule]
-        mean = sum(m.seconds for m in others) / len(others) if others else 0.0
-        took = [m.seconds if m else mean for m in measured]
+        took = [m.seconds if m else means.get(rule, 0.0) for m in measured]
         total, longest = total + sum(took), max(longest, *took)
         rules.append(
             OfRule(

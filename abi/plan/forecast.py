@@ -13,7 +13,7 @@ import psutil
 
 from abi.base.hub import GB, Sizes
 from abi.plan.config import Config, load
-from abi.plan.measured import REFERENCE, Measured, read_measured
+from abi.plan.measured import REFERENCE, Measured, mean_seconds, read_measured
 from abi.plan.work import NUMBER, Work
 from abi.plan.workflow import Workflow
 
@@ -135,8 +135,8 @@ def _rule(
     model here is no such rule.
     """
     if speed is None:
-        took = [job.seconds for job in known if job.rule == rule and rule != "build_backbone"]
-        seconds = len(wildcards) * sum(took) / len(took) if took else None
+        mean = mean_seconds(known).get(rule) if rule != "build_backbone" else None
+        seconds = None if mean is None else len(wildcards) * mean
         return RuleForecast(rule, len(wildcards), seconds, seconds)
     flops = [work.flop(rule, name) for name in wildcards]
     total = None if None in flops else sum(filter(None, flops))

@@ -4,8 +4,10 @@ import csv
 import io
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
@@ -45,6 +47,19 @@ def read_measured(path: str | Path) -> list[Measured]:
             f"{path}: is no table of {', '.join(COLUMNS)}; write it again with `abi docs --adopt`"
         ) from None
     return found
+
+
+def mean_seconds(jobs: Iterable[Measured]) -> dict[str, float]:
+    """Return rule -> mean seconds of its measured jobs."""
+    seconds: dict[str, list[float]] = {}
+    for job in jobs:
+        seconds.setdefault(job.rule, []).append(job.seconds)
+    return {rule: fmean(found) for rule, found in seconds.items()}
+
+
+def wall(jobs: Iterable[Measured]) -> float:
+    """Return minutes of wall time of some jobs, one after the other."""
+    return sum(job.seconds for job in jobs) / 60
 
 
 def measured_jobs(folder: str | Path) -> list[Measured]:

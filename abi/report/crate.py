@@ -83,11 +83,12 @@ def write_crate(folder: Path, agent: str | None = None) -> int:
         raise TamperError(
             f"{chain.broken[0].words()}; `abi status --mend` and a run put it right, then write the crate"
         )
-    crate = crate_of(folder, chain, agent)
+    jobs = jobs_of(chain)
+    crate = crate_of(folder, chain, jobs, agent)
     for path in sources():
         write_text(folder / path.relative_to(ROOT), path.read_text(encoding="utf-8"))
     write_text(folder / CRATE, json.dumps(compact(crate.metadata.generate()), indent=1, sort_keys=True) + "\n")
-    return len(jobs_of(chain))
+    return len(jobs)
 
 
 def sources() -> list[Path]:
@@ -107,13 +108,13 @@ def jobs_of(chain: Chain) -> dict[str, Ran]:
     return found
 
 
-def crate_of(folder: Path, chain: Chain, agent: str | None) -> ROCrate:
-    """Return the crate of a chain. Args: folder: its root."""
+def crate_of(folder: Path, chain: Chain, jobs: Mapping[str, Ran], agent: str | None) -> ROCrate:
+    """Return the crate of a chain and its jobs. Args: folder: its root."""
     from rocrate.rocrate import ROCrate
 
     crate = ROCrate(version="1.1")
     crate.metadata.extra_terms.update(TERMS)
-    return Builder(crate, folder, jobs_of(chain), chain.records).built(agent)
+    return Builder(crate, folder, jobs, chain.records).built(agent)
 
 
 class Builder:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from abi.judge.results import AnyResult
-from abi.plan.measured import Measured
+from abi.plan.measured import Measured, wall
 from abi.report.render import Cell, Table
 from abi.report.words import link, number
 
@@ -35,11 +35,6 @@ def effort_of_rules(jobs: Sequence[Measured]) -> Table:
     total = f"{number(len(jobs), 'job')}, {wall(jobs):.3g} minutes of wall time one after the other"
     caption = f"Per rule, as measured by this run: {total}"
     return Table(["rule", "jobs", "wall (min)", "longest (min)", "CPU (min)", "peak (MB)"], rows, caption)
-
-
-def wall(jobs: Sequence[Measured]) -> float:
-    """Return minutes of wall time of some jobs, one after the other."""
-    return sum(job.seconds for job in jobs) / 60
 
 
 def _cpu(jobs: Sequence[Measured]) -> float | None:

@@ -33,6 +33,11 @@ class Point:
     oracle: Sequence[float] = ()
     bare: Sequence[float] = ()
 
+    @property
+    def worth(self) -> str:
+        """What moving is worth where the source alone is ahead so often."""
+        return "often pointless" if self.ahead > self.n / 2 else "sometimes pointless" if self.ahead else "worthwhile"
+
 
 @dataclass(frozen=True)
 class Led:

@@ -17,7 +17,7 @@ from abi.judge.contrasts import Contrast, Plan
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.judge.simulation import Effort
 from abi.plan.config import load
-from abi.plan.measured import adopt_jobs, read_measured
+from abi.plan.measured import adopt_jobs, read_measured, wall
 from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
 from abi.report import instrument_page, transfers
@@ -239,7 +239,7 @@ def study_tables(results: Sequence[AnyResult]) -> str:
 def effort(scale: str) -> str:
     """Return what the reference run of a scale took, in a sentence."""
     jobs = read_measured(REFERENCE / scale / "jobs.csv")
-    minutes, memory = sum(job.seconds for job in jobs) / 60, max((job.mem_mb or 0.0 for job in jobs), default=0.0)
+    minutes, memory = wall(jobs), max((job.mem_mb or 0.0 for job in jobs), default=0.0)
     return (
         f"The run behind every figure on this page had {len(jobs)} jobs and took {minutes:.0f} minutes of work, about "
         f"{minutes / 2:.0f} minutes on two cores; no job needed more than {memory:.0f} MB "

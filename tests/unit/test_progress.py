@@ -13,8 +13,8 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from abi.base.files import ROOT
 from abi.cli import run
-from abi.cli.progress import Expected, LogHandler, LogHandlerSettings, duration, means_of
-from abi.plan.measured import Measured
+from abi.cli.progress import Expected, LogHandler, LogHandlerSettings, duration
+from abi.plan.measured import Measured, mean_seconds
 
 
 def test_time_left_is_that_of_measured_jobs_at_the_pace_of_this_machine():
@@ -37,7 +37,7 @@ def test_without_measured_jobs_the_finished_ones_tell():
 
 def test_means_are_of_a_rule():
     jobs = [Measured("fit", "a", 1.0, None), Measured("fit", "b", 3.0, None), Measured("judge", "a", 5.0, None)]
-    assert means_of(jobs) == {"fit": 2.0, "judge": 5.0}
+    assert mean_seconds(jobs) == {"fit": 2.0, "judge": 5.0}
     assert [duration(s) for s in (0.2, 99, 120, 7200)] == ["0 s", "99 s", "2 min", "2.0 h"]
 
 
