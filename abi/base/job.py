@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from abi.base import compute
+from abi.base import compute, heap
 from abi.base.digest import code_digest
 from abi.base.errors import AbiError, ConfigError, TamperError
 from abi.base.files import ROOT, sha256_json, sha256_once
@@ -164,6 +164,7 @@ def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
     Args: snakemake: the object Snakemake gives to a script; module: the step, imported.
     Raises: SystemExit: with code 2 and one sentence where the body raised an AbiError, or the system refused a file.
     """
+    heap.keep_freed()
     try:
         _start_log(snakemake.log[0] if snakemake.log else None, str(snakemake.rule))
         code = code_of(str(snakemake.rule), snakemake.params.spec)

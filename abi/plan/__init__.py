@@ -2,3 +2,5 @@
 
 DEFAULT = "tiny"
 """The scale that stands where none is named."""
+PRETRAINED = "real"
+"""The scale whose verdicts, on models that others trained, stand beside those of the default."""

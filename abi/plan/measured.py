@@ -27,6 +27,11 @@ class Measured:
     cpu_s: float | None = field(default=None, compare=False)
 
 
+def committed(scale: str) -> list[Path]:
+    """Return the committed result files of a scale, none where no run of it is committed."""
+    return sorted((REFERENCE / scale).glob("*.json"))
+
+
 def read_measured(path: str | Path) -> list[Measured]:
     """Return a table of measured jobs, nothing where there is none. Raises: DataError: it is damaged."""
     path = Path(path)

@@ -6,6 +6,7 @@ claim depend on is said by its kind (`abi/plan/kinds`): `Workflow.of` finds it.
 """
 
 import functools
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,10 +14,12 @@ from abi.base.errors import ConfigError
 from abi.base.files import sha256_file
 from abi.base.names import PAGES
 from abi.base.regimes import KINDS
+from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import Claim, Config
 from abi.plan.faults import closest
 from abi.plan.kinds import kinds
 from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
+from abi.plan.measured import committed
 from abi.plan.specs.admitted import AdmitUpdate
 from abi.plan.specs.judge import SimulateStudies, Summarise
 from abi.plan.specs.models import (
@@ -364,6 +367,11 @@ class Workflow:
             benchmarks=f"{self.results}/benchmarks",
             published_sha256=self.published_sha256,
         ).plain()
+
+    def committed_beside(self) -> list[str]:
+        """Return the committed results that the report sets beside its own: of `real` at `tiny`, and the other way."""
+        other = {DEFAULT: PRETRAINED, PRETRAINED: DEFAULT}.get(self.config.name)
+        return [] if other is None else [os.path.relpath(path) for path in committed(other)]
 
     def carded(self) -> list[str]:
         """Return the claims that leave modules behind, each with a card for all its regimes."""

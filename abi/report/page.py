@@ -17,9 +17,11 @@ from abi.base.names import VERDICTS
 from abi.base.regimes import KINDS
 from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, LadderResult, Published, Result, StudyResult
+from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.measured import Measured, measured_jobs
 from abi.plan.specs.report import WriteReport
 from abi.report import dots, effort, figures, transfers, verdicts
+from abi.report.beside import beside
 from abi.report.blocks import Block, Code, Page, Para, Plots, parsed
 from abi.report.figures import Drawing, Edge
 from abi.report.known import found, known
@@ -57,7 +59,8 @@ UNCITED = {"title": "abi", "version": "unknown", "authors": [{"name": "The abi m
 class Facts:
     """Results with every regime after its claim, configuration, the record's judgement, and what the run took.
 
-    Args: headline: the sentence that counts claims; edges, deviations, citation: from documents.
+    Args: headline: the sentence that counts claims; edges, deviations, citation: from documents; committed: results of
+        another scale that stand beside these.
     """
 
     results: Sequence[AnyResult]
@@ -68,9 +71,12 @@ class Facts:
     edges: Sequence[Edge]
     deviations: Sequence[Sequence[str]]
     citation: dict[str, Any]
+    committed: Sequence[AnyResult] = ()
 
 
-def gather(results: Sequence[AnyResult], spec: WriteReport, headline: str, root: Path) -> Facts:
+def gather(
+    results: Sequence[AnyResult], spec: WriteReport, headline: str, root: Path, committed: Sequence[AnyResult] = ()
+) -> Facts:
     """Return the facts of a report. Args: root: of the checkout, whose documents are quoted where they are there."""
     paths = [root / name for name in ("docs/architecture.md", "docs/deviations.md", "CITATION.cff")]
     graph, deviations, cited = (path.read_text(encoding="utf-8") if path.exists() else "" for path in paths)
@@ -83,6 +89,7 @@ def gather(results: Sequence[AnyResult], spec: WriteReport, headline: str, root:
         edges=rule_edges(graph),
         deviations=table_rows(deviations),
         citation=yaml.safe_load(cited) or UNCITED,
+        committed=committed,
     )
 
 
@@ -135,6 +142,13 @@ def page(facts: Facts) -> Page:
 
 
 # summary and limits
+
+
+def pretrained(facts: Facts) -> Table:
+    """Return the verdicts on pretrained models beside those on small ones, whichever of them the report is about."""
+    both = [facts.committed, facts.results]
+    own, small = reversed(both) if facts.spec.scale == PRETRAINED else both
+    return beside(own, small, DEFAULT)
 
 
 def counted(results: Sequence[AnyResult]) -> str:

@@ -17,7 +17,7 @@ from abi.judge.contrasts import Contrast, Plan
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.judge.simulation import Effort
 from abi.plan.config import load
-from abi.plan.measured import adopt_jobs, read_measured, wall
+from abi.plan.measured import REFERENCE, adopt_jobs, committed, read_measured, wall
 from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
 from abi.report import instrument_page, transfers
@@ -42,7 +42,6 @@ from abi.report.words import (
 NOTHING = "No reference run of these claims is committed yet."
 SHOWN = ("doses", "largest-doses", "efficacies", "locality", "points", "generation")
 """Tables of results that documents show; the others stand in the report."""
-REFERENCE = ROOT / "results" / "reference"
 INSTRUMENT = "instrument"
 VERSION_1 = ROOT / "docs" / "protocol1.csv"
 """The words of the last reference run that version 1 of the protocol judged."""
@@ -98,8 +97,8 @@ def generated_files() -> dict[str, str]:
 
 def reference_results(scale: str) -> list[AnyResult]:
     """Return the committed result files of a scale, in the order of the claims; a reference may hold some of them."""
-    paths = [REFERENCE / scale / Path(path).name for path in Workflow(load(scale)).page_files("summary")]
-    return [read_result(path) for path in paths if path.exists()]
+    order = {Path(path).name: place for place, path in enumerate(Workflow(load(scale)).page_files("summary"))}
+    return [read_result(path) for path in sorted(committed(scale), key=lambda path: order.get(path.name, len(order)))]
 
 
 def adopt(what: str) -> None:

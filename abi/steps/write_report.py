@@ -18,7 +18,8 @@ def run(job: Job[Spec], inputs: Mapping[str, Sequence[str]], outputs: Mapping[st
     """Write `html`, `markdown`, `record` and the folder `figures` from result files and the page that counts them."""
     results = [read_result(path) for path in inputs["results"]]
     counted = Summary.read(str(inputs["summary"])).headline.sentence
-    made = page(gather(results, job.spec, counted, ROOT))
+    committed = [read_result(path) for path in inputs["committed"]]
+    made = page(gather(results, job.spec, counted, ROOT, committed))
     folder = Path(outputs["figures"])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -32,6 +32,7 @@ rule write_report:
         results=WORKFLOW.page_files("summary"),
         summary="<results>/summary.json",
         documents=documents(),
+        committed=WORKFLOW.committed_beside(),
     output:
         html=report(
             "<results>/report.html",

@@ -1,0 +1,48 @@
+"""Verdicts of one scale beside those of another: the pretrained models of `real` beside the small ones of `tiny`."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from abi.base.names import ORACLE, RAW
+from abi.judge.protocol import HARM
+from abi.judge.results import AnyResult, Result
+from abi.report.known import BPB
+from abi.report.render import Cell, Table, bounds, figure
+from abi.report.words import closure_words, in_groups, regime_of, share_words, verdict_words
+
+ROOM = "0.room.bits_per_byte"
+
+
+def beside(results: Sequence[AnyResult], others: Sequence[AnyResult], other: str) -> Table:
+    """Return a row per claim and regime; the last column counts the words that another scale's claims of the kind get.
+
+    Args: other: the name of that scale.
+    """
+    words: dict[tuple[str, str], Counter[str]] = {}
+    for result in others:
+        words.setdefault((result.claim.kind, regime_of(result)), Counter())[result.verdict] += 1
+    rows = []
+    for result in in_groups([result for result in results if isinstance(result, Result)]):
+        fit, kind = result.deciding, (result.claim.kind, regime_of(result))
+        harm = next((test.interval for test in fit.tests if test.id == HARM), None)
+        worse = "-" if harm is None else figure(-harm.mean) + bounds(-harm.upper, -harm.lower)
+        there = ", ".join(f"{word} {n}" for word, n in words.get(kind, Counter()).most_common()) or "-"
+        figures = closure_words(fit.gap_closure, "-"), share_words(fit), worse
+        rows.append([f"`{result.claim.id}`", kind[1], f"**{verdict_words(result)}**", *figures, there])
+    heads = ["claim", "regime", "verdict", "gap closed", "share", "general text gets worse by", f"at `{other}`"]
+    return Table(heads, rows)
+
+
+def rooms(results: Sequence[AnyResult]) -> Table:
+    """Return what every text leaves to gain on a model: bits per byte plain, and with a module of its own."""
+    rows: dict[tuple[str, str], list[Cell]] = {}
+    for result in results:
+        if not isinstance(result, Result) or result.claim.text is None:
+            continue
+        fit = result.deciding
+        told = [fit.arms[arm].domain[BPB].mean if arm in fit.arms else None for arm in (RAW, ORACLE)]
+        room = next((test.interval for test in fit.tests if test.id == ROOM), None)
+        shown = "-" if room is None else figure(room.mean) + bounds(room.lower, room.upper)
+        rows.setdefault((str(result.claim.target), result.claim.text), [*told, shown])
+    cells = [[f"`{target}`", text, *figures] for (target, text), figures in rows.items()]
+    return Table(["model", "text", "plain", "with a module of its own", "room"], cells)
