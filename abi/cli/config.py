@@ -23,6 +23,7 @@ from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import Lock, read_lock, read_scale
 from abi.report.quoted import INSTRUMENT, adopt, generated_files, generated_parts, refreshed
+from abi.report.words import number
 
 
 def check(
@@ -31,12 +32,12 @@ def check(
 ) -> int:
     """Validate the configuration of a scale and say what it holds."""
     study = Workflow(load(scale))
-    study.scale.require_backbones()
+    study.config.require_backbones()
     for name in claim or ():
         study.claim(name)
     missing = study.scale.unpinned()
     listed = study.listed("summary")
-    print(f"scale {scale}: {len(listed)} claims ({', '.join(listed)}), configuration valid")
+    print(f"scale {scale}: {number(len(listed), 'claim')} ({', '.join(listed)}), configuration valid")
     if study.config.pending:
         print(f"pending, for other scales: {', '.join(study.config.pending)}")
     if missing:

@@ -55,6 +55,19 @@ class Config:
         """Return all claims of this scale: with their own evidence first, then those about others."""
         return {**self.claims, **self.studies, **self.ladders}
 
+    def backbones(self) -> set[str]:
+        """Return the backbones that a run of this scale needs: those its claims name, themselves or by an update."""
+        named: set[str] = set()
+        for claim in self.every().values():
+            for value in claim.given().values():
+                named.update(value if isinstance(value, list) else [str(value)])
+        updated = {update.backbone for name, update in self.scale.updates.items() if name in named}
+        return {name for name in self.scale.backbones if name in named | updated}
+
+    def require_backbones(self) -> None:
+        """Raise ConfigError where terms of a model are not accepted, or a folder holds none: before anything runs."""
+        self.scale.require_backbones(self.backbones())
+
     def closed_form_seeds(self, claim: str) -> int:
         """Return how many seeds a claim gets at this scale with those that its closed form alone has."""
         entry = self.claims.get(claim)

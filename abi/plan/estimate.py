@@ -79,7 +79,7 @@ def plan(targets: Sequence[str], scale: str, cores: int) -> Estimate:
         raise ConfigError(f"plan: --cores is {cores}; give 1 or more")
     config = load(scale)
     config.scale.require_pinned()
-    config.scale.require_backbones()
+    config.require_backbones()
     for target in targets:
         if target in config.pending:
             Workflow(config).claim(target)  # says at which scales it runs

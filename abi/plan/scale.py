@@ -162,10 +162,12 @@ class Scale(Typed):
                 f"`abi pin --scale {self.scale}` once"
             )
 
-    def require_backbones(self) -> None:
-        """Raise ConfigError where terms of a model are not accepted, or a folder holds none: before anything runs."""
+    def require_backbones(self, used: Collection[str]) -> None:
+        """Raise ConfigError where terms of a model that is used are not accepted, or its folder holds none."""
         where = f"config/scales/{self.scale}.yaml"
         for name, backbone in self.backbones.items():
+            if name not in used:
+                continue
             if backbone.wheel is not None and backbone.wheel.licence.accept not in (None, *self.accepts):
                 licence = backbone.wheel.licence
                 raise ConfigError(

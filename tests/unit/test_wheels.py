@@ -225,8 +225,8 @@ def test_terms_are_accepted_in_the_scale_before_anything_runs(refuses):
     licence = {"name": "Terms of Kindness", "accept": "kindness"}
     scale = scale_with(wheel=section("0" * 64, licence=licence).plain())
     with refuses("backbones.mine: Terms of Kindness must be accepted.*add 'kindness' to `accepts`", ConfigError):
-        scale.require_backbones()
-    scale.model_copy(update={"accepts": ["kindness"]}).require_backbones()
+        scale.require_backbones(["mine"])
+    scale.model_copy(update={"accepts": ["kindness"]}).require_backbones(["mine"])
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def local(llama, tmp_path):
 def test_a_folder_is_a_backbone_of_its_content(local, llama, tmp_path):
     study = Workflow(load("tiny"))
     study.scale = scale_with(folder={"path": str(local)})
-    study.scale.require_backbones()
+    study.scale.require_backbones(["mine"])
     spec = study.backbone_spec("mine")
     assert study.backbone_input("mine") == {}
     found = acquire(BuildBackbone.model_validate(spec), [], tmp_path / "copy", tmp_path / "scratch")
@@ -268,4 +268,4 @@ def test_a_folder_without_a_model_is_one_sentence(local, lacks, refuses):
         (local / lacks).unlink()
     words = "is not a folder" if lacks == "folder" else "holds no model"
     with refuses(f"config/scales/tiny.yaml: backbones.mine.folder: .*{words}", ConfigError):
-        scale_with(folder={"path": str(local)}).require_backbones()
+        scale_with(folder={"path": str(local)}).require_backbones(["mine"])

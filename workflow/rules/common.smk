@@ -25,7 +25,7 @@ if sys.executable != shlex.quote(sys.executable):
 try:
     WORKFLOW = Workflow(load(workflow_config(config), ROOT))
     WORKFLOW.scale.require_pinned()
-    WORKFLOW.scale.require_backbones()
+    WORKFLOW.config.require_backbones()
     require_folder(WORKFLOW.results)
 except AbiError as error:
     for sentence in str(error).splitlines():
