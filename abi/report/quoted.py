@@ -16,11 +16,13 @@ from abi.base.manifests.pages import InstrumentManifest
 from abi.judge.contrasts import Contrast, Plan
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.judge.simulation import Effort
+from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import load
 from abi.plan.measured import REFERENCE, adopt_jobs, committed, read_measured, wall
 from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
 from abi.report import instrument_page, transfers
+from abi.report.beside import beside, rooms
 from abi.report.config_keys import key_tables
 from abi.report.figures import reduced
 from abi.report.known import found, known
@@ -62,13 +64,18 @@ def generated_parts() -> list[Part]:
     from abi.judge.kinds.atlas import atlas_plan, atlas_roles
     from abi.judge.kinds.update import update_plan
 
-    results, instrument = reference_results("tiny"), InstrumentManifest.read(SIMULATED)
-    figures, criteria = instrument.figures, load("tiny").protocol.criteria
+    results, instrument = reference_results(DEFAULT), InstrumentManifest.read(SIMULATED)
+    others = reference_results(PRETRAINED)
+    figures, criteria = instrument.figures, load(DEFAULT).protocol.criteria
     return [
         Part("README.md", "found", block(found(results))),
         Part("README.md", "small", block(small_models(results))),
         Part("README.md", "verdicts", block(plain_table(results))),
-        Part("README.md", "effort", block(effort("tiny"))),
+        Part("README.md", "pretrained", block(beside_table(others, results))),
+        Part("README.md", "effort", block(effort(DEFAULT))),
+        Part("docs/pretrained.md", "verdicts", block(beside_table(others, results))),
+        Part("docs/pretrained.md", "room", block(markdown(rooms(others)) if others else NOTHING)),
+        Part("docs/pretrained.md", "effort", block(effort(PRETRAINED) if others else NOTHING)),
         Part("docs/verdicts.md", "known", block(known(results))),
         Part("docs/verdicts.md", "details", block(verdict_table(results))),
         Part("docs/verdicts.md", "claims", block(claim_map())),
@@ -89,7 +96,7 @@ def generated_parts() -> list[Part]:
 
 def generated_files() -> dict[str, str]:
     """Return the text of every file below the checkout that is generated as a whole, by its path."""
-    return {"docs/verdicts.svg": picture(reference_results("tiny"), load("tiny").protocol.criteria)}
+    return {"docs/verdicts.svg": picture(reference_results(DEFAULT), load(DEFAULT).protocol.criteria)}
 
 
 # the committed reference run
@@ -170,6 +177,11 @@ def plain_table(results: Sequence[AnyResult]) -> str:
         published = published_words(result.record, "-")
         rows.append([f"`{result.claim.id}`", published, f"**{verdict_words(result)}**", plain_words(result)])
     return markdown(Table(["claim", "published", "verdict", "in one sentence"], rows)) if rows else NOTHING
+
+
+def beside_table(results: Sequence[AnyResult], others: Sequence[AnyResult]) -> str:
+    """Return the verdicts on pretrained models, with the words that such claims get on small ones."""
+    return markdown(beside(results, others, DEFAULT)) if results else NOTHING
 
 
 def verdict_table(results: Sequence[AnyResult]) -> str:
