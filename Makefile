@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
 
-.PHONY: reproduce reproduce-all reproduce-real test quick kills test-slurm test-paper lint setup verify smoke real-smoke lock docs clean
+.PHONY: reproduce reproduce-all reproduce-real test quick kills test-slurm test-paper test-harness lint setup verify smoke real-smoke lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
@@ -41,6 +41,11 @@ test-slurm: setup  ## a claim through a real Slurm on this machine, with a job c
 
 test-paper: setup  ## scale paper, cut down, against a stand-in of the hub: from `abi pin` to the verdicts of the headline claims
 	$(BIN)/python -m pytest -q -s -rs -m paper tests/workflow
+
+test-harness:  ## modules in the lm-evaluation-harness, in an environment of its own (.venv-harness)
+	$(PYTHON) -m venv .venv-harness
+	.venv-harness/bin/pip install -q -r envs/torch.txt ".[harness]" pytest hypothesis
+	.venv-harness/bin/python -m pytest -q tests/unit/test_harness.py
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,0 +1,35 @@
+"""A model with a module on it, for the lm-evaluation-harness of EleutherAI: `--model abi`.
+
+    python -m abi.api.harness --model abi --model_args pretrained=my-model,module=my-module --tasks wikitext
+
+is `lm_eval` with one more kind of model. `pretrained` and all other arguments are those of its kind `hf`; `module` is a
+folder that `Module.save_pretrained` wrote. It needs `pip install abi[harness]`.
+"""
+
+from typing import Any
+
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+
+from abi.api.attaching import attach
+from abi.api.modules import Module
+
+
+@register_model("abi")
+class ModuleLM(HFLM):
+    """A model of transformers with a module attached as long as it lives; without `module` it is the plain model.
+
+    Args: pretrained: folder or hub id; module: folder of a module; given: as of `lm_eval.models.huggingface.HFLM`.
+    Raises: DataError: the module belongs to another model, or the model is not admitted.
+    """
+
+    def __init__(self, pretrained: str, module: str | None = None, **given: Any) -> None:
+        super().__init__(pretrained, **given)
+        if module is not None:
+            self.attached = attach(self.model, Module.from_pretrained(module), tokenizer=self.tokenizer)
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()
