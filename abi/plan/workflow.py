@@ -17,6 +17,7 @@ from abi.plan.config import Claim, Config
 from abi.plan.faults import closest
 from abi.plan.kinds import kinds
 from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
+from abi.plan.kinds.experiment import EXPERIMENT
 from abi.plan.specs.admitted import AdmitUpdate
 from abi.plan.specs.judge import SimulateStudies, Summarise
 from abi.plan.specs.models import (
@@ -327,6 +328,11 @@ class Workflow:
     def cards(self) -> list[str]:
         """Return the model cards."""
         return [f"{self.results}/cards/{name}.md" for name in self.carded()]
+
+    @property
+    def experiments(self) -> list[str]:
+        """The experiments of this scale."""
+        return [name for name, claim in self.config.studies.items() if claim.kind == EXPERIMENT]
 
     # pages: what they count and show, and what they depend on besides result files
 

@@ -6,9 +6,10 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from abi.base.catalogue import ARMS
+from abi.base.diagnostics import METRICS
 from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM
-from abi.base.regimes import KINDS, METRICS
+from abi.base.regimes import KINDS
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result
 from abi.judge.robustness import LeftOut, Robustness
