@@ -9,6 +9,7 @@ from torch import Tensor
 
 from abi.arms.forms import ArmForm, Correcting, Readout
 from abi.arms.metrics import Distribution, Key, Score, distribution, js_nats, scored, top_ids
+from abi.base.names import REFERENCE
 from abi.models.head import Head
 from abi.models.module import AbiModule, derive_seed
 from abi.models.states import States
@@ -103,30 +104,38 @@ OF_POSITIONS: Mapping[str, Callable[[Pair], Tensor]] = {
 
 @torch.inference_mode()
 def diagnosed(
-    arms: Mapping[Key, ArmForm | None], reference: ArmForm, states: States, head: Head, names: Collection[str]
+    arms: Mapping[Key, ArmForm | None],
+    reference: ArmForm,
+    states: States,
+    head: Head,
+    asked: Mapping[str, Collection[str]],
+    windows_per_batch: int = 4,
 ) -> Iterator[Score]:
-    """Yield some metrics of every arm on held-out domain windows: means over scored positions, `[N]` windows.
+    """Yield metrics of arms on held-out domain windows: means over scored positions, `[N]` windows.
 
-    The reference is no arm of its own: it is what all are compared with.
+    Args: asked: metric -> the arms it is asked of; the reference, which all are compared with, is none of them.
     """
     found: dict[tuple[Key, str], list[Tensor]] = {}
+    wanted = {key: [name for name, of in asked.items() if key.arm in of] for key in arms if key.arm != REFERENCE}
+    readouts = {key: Readout(arms[key], head) for key, names in wanted.items() if names}
     gram = (head.weight * head.scale).T @ (head.weight * head.scale)
-    compared = {key: model for key, model in arms.items() if model is not reference}
-    readouts = {key: Readout(model, head) for key, model in compared.items()}
-    judge = Readout(reference, head)
-    for window in range(len(states) if names else 0):
-        index = slice(window, window + 1)
+    judge, errs = Readout(reference, head), "head_gain" in asked
+    for start in range(0, len(states) if readouts else 0, windows_per_batch):
+        index = slice(start, min(start + windows_per_batch, len(states)))
         plain = head.linear(states.final(index)[:, states.skip :].flatten(0, 1))
         taught = judge.logits(plain, scored(judge.read(states, index), states))
-        known, own = distribution(taught), corrected(reference, states, index)
-        for key, model in compared.items():
-            logits = readouts[key].logits(plain, scored(readouts[key].read(states, index), states))
-            error = corrected(model, states, index) - own
-            pair = Pair(known, distribution(logits), taught, logits, head.capped(plain), error, gram, 1)
-            for name in names:
-                found.setdefault((key, name), []).append(OF_POSITIONS[name](pair).double().nanmean().cpu())
-    for (key, name), values in found.items():
-        yield Score("domain", key, name, torch.stack(values))
+        known = distribution(taught)
+        own = corrected(reference, states, index) if errs else plain.new_zeros(1)
+        for key, readout in readouts.items():
+            logits = readout.logits(plain, scored(readout.read(states, index), states))
+            error = corrected(arms[key], states, index) - own if errs else own
+            count = index.stop - start
+            pair = Pair(known, distribution(logits), taught, logits, head.capped(plain), error, gram, count)
+            for name in wanted[key]:
+                values = OF_POSITIONS[name](pair).double().view(count, -1).nanmean(-1)
+                found.setdefault((key, name), []).append(values.cpu())
+    for (key, name), parts in found.items():
+        yield Score("domain", key, name, torch.cat(parts))
 
 
 def corrected(model: ArmForm | None, states: States, index: slice) -> Tensor:

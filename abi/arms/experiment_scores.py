@@ -45,7 +45,7 @@ class ScoredExperiment(Experiment):
     def is_fitted(self, name: str) -> bool:
         """Return whether an arm is made of a recipe, or goes on from such an arm, and is no reading of another."""
         arm = self.spec.arms[name]
-        return arm.noise is None and arm.precision is None and arm.recipe not in (ORACLE, SOURCE, RAW)
+        return arm.noise is None and arm.precision is None and arm.recipe not in (ORACLE, REFERENCE, SOURCE, RAW)
 
     def scored(self, text: str, seed: int, fitted: Mapping[str, ArmForm]) -> tuple[list[Score], dict[str, States]]:
         """Return every metric of every arm on a text; the fit of their keys is empty."""
@@ -76,7 +76,7 @@ class ScoredExperiment(Experiment):
         elif arm.recipe == RAW:
             found = None
         else:
-            found = oracle if arm.recipe == ORACLE else self.module(SOURCE, self.first, seed, states)
+            found = oracle if arm.recipe == ORACLE else self.module(arm.recipe, self.first, seed, states)
         if arm.noise is not None:
             assert found is None or isinstance(found, AbiModule)
             return Disturbed(found, self.head(states), arm.noise, arm.size, seed)

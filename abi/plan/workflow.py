@@ -19,6 +19,7 @@ from abi.plan.kinds import kinds
 from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
 from abi.plan.kinds.experiment import EXPERIMENT
 from abi.plan.specs.admitted import AdmitUpdate
+from abi.plan.specs.experiments import TabulateExperiments
 from abi.plan.specs.judge import SimulateStudies, Summarise
 from abi.plan.specs.models import (
     BackboneSection,
@@ -357,6 +358,14 @@ class Workflow:
     def table_spec(self) -> Plain:
         """What the table of transfers depends on."""
         return TabulateTransfers(scale=self.config.name).plain()
+
+    def experiments_spec(self) -> Plain:
+        """What the page of all experiments depends on."""
+        return TabulateExperiments(scale=self.config.name).plain()
+
+    def experiments_page(self) -> list[str]:
+        """Return the page of all experiments, nothing where this scale runs none."""
+        return [f"{self.results}/experiments.md"] if self.experiments else []
 
     def report_spec(self) -> Plain:
         """What the report depends on besides documents."""

@@ -26,6 +26,8 @@ KINDS.setdefault(
 )
 STATEMENTS = "statements"
 """The table of statements: what each says, its word, the figure that decides it."""
+FIXED = frozenset({"recipe", "start", "by", "objective", "steps", "rate_of"})
+"""What of an arm has a column of its own."""
 
 
 def of_study(claim: ClaimFacts, study: str) -> Statement:
@@ -72,7 +74,8 @@ def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
 
 def _beside(found: Findings, claim: ClaimFacts, spec: JudgeStudy) -> Findings:
     limits = dict(spec.protocol.published_criteria)
-    return replace(found, tables=[statement_table(claim, found.fits), passes_table(found.fits, limits)])
+    tables = [statement_table(claim, found.fits), arms_table(claim), passes_table(found.fits, limits)]
+    return replace(found, tables=tables)
 
 
 def statement_table(claim: ClaimFacts, fits: Mapping[str, Fit]) -> TableShown:
@@ -89,6 +92,23 @@ def statement_table(claim: ClaimFacts, fits: Mapping[str, Fit]) -> TableShown:
     )
     columns = ["study", "statement", "verdict", "candidate", "contrast", "metric", "mean", "lower", "upper"]
     return TableShown(id=STATEMENTS, title="Statements", caption=caption, columns=columns, rows=rows)
+
+
+def arms_table(claim: ClaimFacts) -> TableShown:
+    """Return how every arm of an experiment is made and fitted."""
+    rows: list[Row] = []
+    for name, arm in claim.arms.items():
+        how = {"steps": f"{arm.objective}, {arm.steps:g} of the steps", "solve": "closed form", "nothing": "not fitted"}
+        varied = arm.given(*(key for key in type(arm).model_fields if key not in FIXED))
+        told = ", ".join(f"{key} {value}" for key, value in varied.items())
+        rows.append([name, arm.start or arm.recipe, how[arm.by], told or "-", arm.rate_of or "-"])
+    return TableShown(
+        id="arms",
+        title="Arms",
+        caption="How each is made and fitted; an arm without `rate of` that takes steps chose its own rate.",
+        columns=["arm", "made as, or goes on from", "fitted", "what else differs", "rate of"],
+        rows=rows,
+    )
 
 
 def passes_table(fits: Mapping[str, Fit], limits: Mapping[str, float]) -> TableShown:

@@ -24,8 +24,10 @@ from abi.plan.specs.judge import CappedSeeds, ClaimSaid, DomainTexts
 EXPERIMENT = "experiment"
 BOUNDS = (RAW, ORACLE, REFERENCE)
 """Arms that every study has."""
-AS_THEY_ARE = (RAW, ORACLE, "source", RANDOM_NET)
+AS_THEY_ARE = (RAW, ORACLE, REFERENCE, "source", RANDOM_NET)
 """What an arm may be made as that no recipe makes."""
+WITH_TEACHER = "teacher_js_nats"
+"""JS with what teaches, where an oracle does."""
 
 
 class ExperimentClaim(ClaimSaid):
@@ -98,10 +100,18 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             found[claim.study(name)] = StudyOf(about=statement.about, text=text, arms=arms)
         return found
 
+    def diagnostics(self) -> dict[str, list[str]]:
+        """Return metric that experiments alone have -> the arms that some statement is asked about in it."""
+        found: dict[str, dict[str, None]] = {metric: {} for metric in DIAGNOSTICS}
+        for one in self.claim.statements.values():
+            for test in one.tests.values():
+                if test.metric in found:
+                    found[test.metric] |= dict.fromkeys((RAW, one.about, one.placebo, *test.weights))
+        return {metric: list(arms) for metric, arms in found.items() if arms}
+
     def evidence_spec(self, batch: str) -> Plain:
         """What the evidence of all seeds depends on."""
         claim, scale = self.claim, self.scale
-        asked = {test.metric for one in claim.statements.values() for test in one.tests.values()}
         return ExperimentEvidence(
             **scale.evaluation.given(),
             texts=claim.texts,
@@ -109,7 +119,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             arms=claim.arms,
             studies=self.studies_of(),
             scopes=self.scopes(),
-            diagnostics=[metric for metric in DIAGNOSTICS if metric in asked],
+            diagnostics=self.diagnostics(),
             module=scale.modules[claim.module],
             name=claim.module,
             taught_by="reference" if claim.reference_module else "oracle",
@@ -214,7 +224,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
         if statement.about == statement.placebo:
             faults.tell(f"{at}.placebo: is the arm that the statement is about; name one that moves no knowledge")
         for name, test in statement.tests.items():
-            faults.known(test.metric, METRICS, f"{at}.tests.{name}.metric", "metric")
+            faults.known(test.metric, [*METRICS, WITH_TEACHER], f"{at}.tests.{name}.metric", "metric")
             for arm in test.weights:
                 faults.known(arm, [*BOUNDS, *claim.arms], f"{at}.tests.{name}.weights", "arm of the experiment")
         if not any(test.required for test in statement.tests.values()):

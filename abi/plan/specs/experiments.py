@@ -132,8 +132,8 @@ class ExperimentEvidence(StudyEvidence):
     arms: dict[ArmName, ArmOfExperiment]
     studies: dict[str, StudyOf]
     scopes: list[Literal["domain", "general"]]
-    diagnostics: list[str] = []
-    """metrics that its tests ask for and no other claim has"""
+    diagnostics: dict[str, list[str]] = {}
+    """metric that no other claim has -> the arms that tests ask about in it"""
     module: ModuleSection
     name: str
     """of the module's shape"""
@@ -143,3 +143,9 @@ class ExperimentEvidence(StudyEvidence):
     max_rows: Positive
     """rows of an alignment at most"""
     window: Window
+
+
+class TabulateExperiments(Typed):
+    """What the page of all experiments depends on besides result files."""
+
+    scale: str
