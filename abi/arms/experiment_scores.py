@@ -61,7 +61,7 @@ class ScoredExperiment(Experiment):
         wanted = {name for study in self.spec.studies.values() if study.text == text for name in study.arms}
         for name in (name for name in self.spec.arms if name in wanted):
             arms[Key("", name)] = fitted[name] if name in fitted else self.read(name, seed, fitted, oracle, domain)
-        teacher = oracle if self.spec.taught_by == ORACLE else None
+        teacher = oracle if self.spec.with_teacher else None
         scores = score(arms, reference, teacher, scopes, head, windows_per_batch=self.spec.windows_per_batch,
                        agree_on=("domain",))  # fmt: skip
         return [*scores, *diagnosed(arms, reference, domain, head, self.spec.diagnostics)], scopes

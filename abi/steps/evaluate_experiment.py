@@ -51,7 +51,7 @@ def run(job: Job[ExperimentEvidence], inputs: InputFiles, outputs: Mapping[str, 
 def run_in(spec: Spec, inputs: InputFiles, precision: str, states: States, batch: int = 16) -> list[Tensor]:
     """Return the hidden states `[N, T, D]` of every depth of the backbone in a number format, in fp32 from there on."""
     window, base = Window.of(spec.window), BackboneManifest.read(inputs["backbone"])
-    backbone = load_checked(inputs["model"], base).run_in(NUMBERS[precision])
+    backbone = load_checked(inputs["model"][0], base).run_in(NUMBERS[precision])
     parts = [slice(start, start + batch) for start in range(0, len(states), batch)]
     ran = [backbone.hidden_states(states.tokens(part), window) for part in parts]
     return [torch.cat([hidden[depth].float() for hidden in ran]) for depth in range(len(ran[0]))]

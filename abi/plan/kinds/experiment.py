@@ -120,6 +120,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             studies=self.studies_of(),
             scopes=self.scopes(),
             diagnostics=self.diagnostics(),
+            with_teacher=any(t.metric == WITH_TEACHER for s in claim.statements.values() for t in s.tests.values()),
             module=scale.modules[claim.module],
             name=claim.module,
             taught_by="reference" if claim.reference_module else "oracle",

@@ -134,6 +134,8 @@ class ExperimentEvidence(StudyEvidence):
     scopes: list[Literal["domain", "general"]]
     diagnostics: dict[str, list[str]] = {}
     """metric that no other claim has -> the arms that tests ask about in it"""
+    with_teacher: bool = False
+    """whether a test asks for agreement with what teaches"""
     module: ModuleSection
     name: str
     """of the module's shape"""
