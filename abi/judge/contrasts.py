@@ -15,8 +15,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from abi.base.diagnostics import METRICS
 from abi.base.names import RAW
-from abi.base.regimes import METRICS, Roles
+from abi.base.regimes import Roles
 from abi.judge.intervals import Array, Components, components
 
 Bools = NDArray[np.bool_]

@@ -17,6 +17,7 @@ from abi.base.manifests.alignments import AlignmentEntry, AlignmentManifest
 from abi.base.manifests.arms import ArmEntry, CalibrationManifest, LoraManifest
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.batches import BatchManifest
+from abi.base.manifests.experiments import FitsManifest
 from abi.base.manifests.modules import ModulesManifest
 from abi.base.manifests.pages import GenerationManifest
 from abi.base.manifests.rates import ChosenRates, RatesManifest
@@ -295,12 +296,18 @@ def judge_study(spec: JudgeStudy, inputs: InputFiles, provenance: Callable[[], P
         **head,
         **{key: value for key, value in vars(made).items() if value is not None},
         "robustness": robustness_of(head["claim"], made.fits.values(), evidence, inputs["texts"], criteria),
+        **({"rates": tried.chosen()} if (tried := fits_of(named(inputs, "fits"))) and tried.tried else {}),
         "perplexity": given.perplexity,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
         "tables": [*made.tables, *([update_table(updates)] if updates else [])],
         "provenance": provenance(),
     }
     return StudyResult.model_validate(found)
+
+
+def fits_of(paths: Sequence[str]) -> FitsManifest | None:
+    """Return what was fitted for an experiment, None for any other claim."""
+    return FitsManifest.read(paths[0]) if paths else None
 
 
 # a claim about others

@@ -19,6 +19,7 @@ from abi.base.regimes import REGIMES
 from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
 from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, TableShown
 from abi.judge.robustness import Robustness
+from abi.plan.specs.experiments import ArmOfExperiment, Statement
 from abi.plan.specs.judge import RecordOf
 
 Published = float | int | str | bool | list[float | int | str | bool] | None
@@ -86,6 +87,9 @@ class ClaimFacts(Typed):
     rungs: list[str] = []
     checks: str | None = None
     cosine: float | None = None
+    reference_module: str | None = None
+    arms: dict[str, ArmOfExperiment] = {}
+    statements: dict[str, Statement] = {}
 
     @property
     def fits(self) -> tuple[str, ...]:
@@ -236,6 +240,8 @@ class StudyResult(Judged):
     robustness: dict[str, Robustness] = {}
     """Study -> of its fit; files of older code lack it."""
     law: Law | None = None
+    rates: ChosenRates | None = None
+    """How the arms of an experiment chose their learning rates."""
     perplexity: dict[str, dict[str, Perplexity]]
     rows: RowSums
     checks: list[Check]

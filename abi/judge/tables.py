@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from abi.base.catalogue import ARMS
+from abi.base.diagnostics import METRICS as CATALOGUE
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT, RAW, SCOPES, UNFITTED
-from abi.base.regimes import METRICS as CATALOGUE
 from abi.judge.contrasts import TEACHER, Contrast, Measure
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise, files_of, read_rows
 from abi.judge.fits import Counts, Dropped

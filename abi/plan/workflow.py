@@ -19,8 +19,10 @@ from abi.plan.config import Claim, Config
 from abi.plan.faults import closest
 from abi.plan.kinds import kinds
 from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
+from abi.plan.kinds.experiment import EXPERIMENT
 from abi.plan.measured import committed
 from abi.plan.specs.admitted import AdmitUpdate
+from abi.plan.specs.experiments import TabulateExperiments
 from abi.plan.specs.judge import SimulateStudies, Summarise
 from abi.plan.specs.models import (
     BackboneSection,
@@ -331,6 +333,11 @@ class Workflow:
         """Return the model cards."""
         return [f"{self.results}/cards/{name}.md" for name in self.carded()]
 
+    @property
+    def experiments(self) -> list[str]:
+        """The experiments of this scale."""
+        return [name for name, claim in self.config.studies.items() if claim.kind == EXPERIMENT]
+
     # pages: what they count and show, and what they depend on besides result files
 
     def listed(self, page: str) -> list[str]:
@@ -354,6 +361,14 @@ class Workflow:
     def table_spec(self) -> Plain:
         """What the table of transfers depends on."""
         return TabulateTransfers(scale=self.config.name).plain()
+
+    def experiments_spec(self) -> Plain:
+        """What the page of all experiments depends on."""
+        return TabulateExperiments(scale=self.config.name).plain()
+
+    def experiments_page(self) -> list[str]:
+        """Return the page of all experiments, nothing where this scale runs none."""
+        return [f"{self.results}/experiments.md"] if self.experiments else []
 
     def report_spec(self) -> Plain:
         """What the report depends on besides documents."""

@@ -20,7 +20,7 @@ from abi.judge.results import AnyResult, LadderResult, Published, Result, StudyR
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.measured import Measured, measured_jobs
 from abi.plan.specs.report import WriteReport
-from abi.report import dots, effort, figures, transfers, verdicts
+from abi.report import dots, effort, experiments, figures, transfers, verdicts
 from abi.report.beside import beside
 from abi.report.blocks import Block, Code, Page, Para, Plots, parsed
 from abi.report.figures import Drawing, Edge
@@ -128,6 +128,7 @@ def page(facts: Facts) -> Page:
         "found": found,
         "put": put,
         "Para": Para,
+        "experiments": experiments,
         "transfers": transfers,
         "pending": [f"`{name}` ({title})" for name, title in facts.spec.pending.items()],
         "texts": sorted({f"`{result.claim.text}`" for result in facts.results if result.claim.text}),
@@ -230,6 +231,8 @@ def arms_of_kinds(results: Sequence[AnyResult]) -> dict[str, Table]:
     """Return a table of arms per kind of claim: one name may mean another thing in another kind."""
     seen: dict[str, set[str]] = {}
     for result in results:
+        if result.claim.kind == experiments.EXPERIMENT:
+            continue  # every experiment has arms of its own, and a table of them
         family = "update" if result.claim.kind == "succession" else result.claim.kind
         for fit in studies(result).values():
             seen.setdefault(family, set()).update(fit.arms)

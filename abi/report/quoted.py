@@ -21,7 +21,7 @@ from abi.plan.config import load
 from abi.plan.measured import REFERENCE, adopt_jobs, committed, read_measured, wall
 from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
-from abi.report import instrument_page, transfers
+from abi.report import experiments, instrument_page, transfers
 from abi.report.beside import beside, rooms
 from abi.report.config_keys import key_tables
 from abi.report.figures import reduced
@@ -80,6 +80,8 @@ def generated_parts() -> list[Part]:
         Part("docs/verdicts.md", "details", block(verdict_table(results))),
         Part("docs/verdicts.md", "claims", block(claim_map())),
         Part("config/README.md", "keys", key_tables()),
+        Part("docs/experiments.md", "statements", block(statements(results))),
+        Part("docs/experiments.md", "registered", block(registered())),
         Part("docs/record.md", "record", record_page()),
         Part("docs/architecture.md", "wings", wing_graph()),
         Part("docs/architecture.md", "dag", rule_graph()),
@@ -242,6 +244,17 @@ def study_tables(results: Sequence[AnyResult]) -> str:
             parts.append(markdown(Table(["rule of the original", "what", "here", "threshold", "met"], rows)))
         parts += [markdown(Table(table.columns, table.rows)) for table in result.tables if table.id in SHOWN]
     return "\n\n".join(parts) or NOTHING
+
+
+def statements(results: Sequence[AnyResult]) -> str:
+    """Return the table of statements of the experiments that were run."""
+    return markdown(experiments.statements_table(results)) if experiments.experiments_of(results) else NOTHING
+
+
+def registered() -> str:
+    """Return what decides every statement of every experiment, as config/claims.yaml registers it."""
+    study = Workflow(load("tiny"))
+    return markdown(experiments.registered_table({name: study.of(name).claim.statements for name in study.experiments}))
 
 
 # the run, the configuration, the record

@@ -1,14 +1,16 @@
 """Results in words: verdicts, reasons, shares, counts, each said in one way on every page."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from abi.base.catalogue import ARMS
+from abi.base.diagnostics import METRICS
 from abi.base.manifests.rates import ChosenRates
-from abi.base.names import CLOSED_FORM
-from abi.base.regimes import KINDS, METRICS
+from abi.base.names import CLOSED_FORM, VERDICTS
+from abi.base.regimes import KINDS
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result
 from abi.judge.robustness import LeftOut, Robustness
@@ -176,7 +178,7 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
 
     Args: criteria: the numbers it was judged by, or for a ladder its rungs.
     """
-    if result.claim.kind == "dose":
+    if result.claim.kind in ("dose", "experiment"):
         return ""
     if result.verdict == "SUPPORTED":
         return "Every required test holds."
@@ -202,6 +204,12 @@ def plain_words(result: AnyResult) -> str:
         supported = sum(rung.verdict == "SUPPORTED" for rung in result.rungs)
         are = f"{supported or 'none'} {'is' if supported < 2 else 'are'}"
         return f"Of the {len(result.rungs)} claims that it rests on, {are} SUPPORTED."
+    if result.claim.kind == "experiment":
+        found = Counter[str](fit.verdict for fit in result.studies.values())
+        words = listed(
+            [f"{found[word]} {'is' if found[word] == 1 else 'are'} {word}" for word in VERDICTS if found[word]]
+        )
+        return f"Of {number(len(result.studies), 'statement')}, {words}."
     named = ID.search(result.reason)
     template = PLAIN_SUPPORTED.get(result.claim.kind) if result.verdict == "SUPPORTED" else None
     if named is not None and result.verdict == "REFUTED":
@@ -264,7 +272,7 @@ def gain_words(fit: Fit) -> str:
 
 def rates_of(result: AnyResult) -> ChosenRates | None:
     """Return how a result's arms chose their learning rates, None where nothing is calibrated."""
-    return result.rates if isinstance(result, Result) else None
+    return None if isinstance(result, LadderResult) else result.rates
 
 
 def rates_words(rates: ChosenRates) -> str:

@@ -19,11 +19,14 @@ from abi.base.digest import code_digest
 from abi.base.errors import ConfigError
 from abi.base.names import CLOSED_FORM
 from abi.base.regimes import REGIMES
+from abi.judge.kinds import plan_of
+from abi.judge.results import ClaimFacts
 from abi.models.backbone import Window
 from abi.models.build import build_backbone
 from abi.models.loop import Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
 from abi.plan.config import load
+from abi.plan.specs.judge import JudgeStudy
 from abi.plan.specs.models import Build
 from abi.plan.specs.text import BuildText
 from abi.plan.workflow import Workflow, seeds_of
@@ -34,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 CLAIM, BACKBONE, TEXT, ARM = "t5_to_smollm", "smollm_135m", "notes", "random-identity"
 UPDATE, SUCCESSION, ATLAS = "smollm_update", "smollm_succession", "notes_atlas"
+EXPERIMENT = "notes_patience"
 
 
 def blocks(language):
@@ -62,7 +66,7 @@ def study(root):
 
 
 def test_every_block_names_its_file():
-    assert len(blocks("yaml")) == PAGE.count("```yaml") == 8
+    assert len(blocks("yaml")) == PAGE.count("```yaml") == 9
     assert len(blocks("python")) == PAGE.count("```python") == 1
 
 
@@ -131,6 +135,37 @@ def test_the_atlas_of_the_page_has_a_chart_per_domain(study):
     for text in ("python", "general", TEXT):
         assert {f"oracle_{text}", f"reference_{text}", f"train_{text}", f"test_{text}"} <= set(inputs)
     assert study.of(ATLAS).evidence_spec("1-3")["mixture"] == ["python", TEXT]
+
+
+def test_the_experiment_of_the_page_gets_its_jobs_and_its_place_among_the_others_by_data_alone(study):
+    jobs, spec = study.of(EXPERIMENT), study.of(EXPERIMENT).evidence_spec("1-3")
+    assert study.experiments[-1] == EXPERIMENT
+    assert study.result_file(EXPERIMENT) in study.result_files(study.experiments)
+    assert (spec["arms"]["short"]["steps"], spec["taught_by"], spec["scopes"]) == (0.25, "oracle", ["domain"])
+    assert spec["studies"] == {
+        "enough-python": {"about": "short", "text": "python", "arms": ["long", "short", "solved", "random"]}
+    }
+    inputs = jobs.evidence_input("1-3")
+    assert "results/tiny/modules/gpt2_medium/python/standard/source/0-0.json" in inputs["source_python"]
+    assert set(jobs.modules()) == {"source_python", "oracle_python", "reference_python"}
+    claim = ClaimFacts.model_validate(
+        {"id": EXPERIMENT, **JudgeStudy.model_validate(jobs.verdict_spec()).claim.plain()}
+    )
+    plan = plan_of(claim, "enough-python", (), study.config.protocol.criteria)
+    [test] = [test for test in plan.own.tests if test.id == "t.as-long"]
+    assert (dict(test.weights), test.margin, test.required) == ({"candidate": 1, "long": -1}, -0.01, True)
+
+
+def test_a_statement_of_the_page_about_an_arm_that_is_none_is_refused(root, tmp_path):
+    shutil.copytree(root / "config", tmp_path / "config")
+    path = tmp_path / "config" / "claims.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["claims"][EXPERIMENT]["statements"]["enough"]["tests"]["as-long"]["weights"] = {"shirt": 1}
+    content["claims"][EXPERIMENT]["arms"]["long"]["recipe"] = "transfered"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="'shirt' is not an arm of the experiment; did you mean 'short'") as told:
+        load("tiny", tmp_path)
+    assert "did you mean 'transferred'" in str(told.value)
 
 
 def test_a_claim_about_a_text_that_its_update_does_not_hold_is_refused(root, tmp_path):

@@ -26,6 +26,35 @@ rule tabulate_transfers:
         "../../scripts/job.py"
 
 
+rule tabulate_experiments:
+    """Every sentence of the original that rests on an experiment: its verdict, the figure that decides it."""
+    input:
+        WORKFLOW.result_files(WORKFLOW.experiments),
+    output:
+        markdown="<results>/experiments.md",
+    log:
+        "<logs>/tabulate_experiments.log",
+    benchmark:
+        "<benchmarks>/tabulate_experiments.tsv"
+    conda:
+        "../../envs/abi.yaml"
+    threads: 1
+    resources:
+        **resources_of("tabulate_experiments", "mem_mb", "runtime"),
+    params:
+        spec=WORKFLOW.experiments_spec(),
+        code=code("tabulate_experiments"),
+    script:
+        "../../scripts/job.py"
+
+
+rule experiments:
+    """All experiments and nothing else, with their page."""
+    input:
+        WORKFLOW.experiments_page(),
+    localrule: True
+
+
 rule write_report:
     """The report of the run: one HTML file, the same as Markdown, and every figure with its numbers."""
     input:

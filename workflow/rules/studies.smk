@@ -128,7 +128,11 @@ rule evaluate_studies:
     benchmark:
         "<benchmarks>/evaluate_studies/{claim}.{batch}.tsv"
     wildcard_constraints:
-        claim=one_of(WORKFLOW.config.studies),
+        claim=one_of(
+            name
+            for name in WORKFLOW.config.studies
+            if name not in WORKFLOW.experiments
+        ),
     priority: 1
     conda:
         "../../envs/abi.yaml"
@@ -138,6 +142,35 @@ rule evaluate_studies:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
         code=code("evaluate_studies"),
+        software=SOFTWARE,
+    script:
+        "../../scripts/job.py"
+
+
+rule evaluate_experiment:
+    """Arms of an experiment, fitted on stored states for all its seeds, and their evidence; rates are tried once."""
+    input:
+        unpack(lambda w: WORKFLOW.of(w.claim).evidence_input(w.batch)),
+        model=ancient(lambda w: WORKFLOW.of(w.claim).model()),
+    output:
+        evidence="<results>/evidence/{claim}/{batch}.csv.gz",
+        draws="<results>/evidence/{claim}/{batch}.draws.csv.gz",
+        manifest="<results>/evidence/{claim}/{batch}.json",
+        fits="<results>/fits/{claim}/{batch}.json",
+    log:
+        "<logs>/evaluate_experiment/{claim}.{batch}.log",
+    benchmark:
+        "<benchmarks>/evaluate_experiment/{claim}.{batch}.tsv"
+    wildcard_constraints:
+        claim=one_of(WORKFLOW.experiments),
+    conda:
+        "../../envs/abi.yaml"
+    threads: resource("evaluate_experiment", "threads")
+    resources:
+        **resources_of("evaluate_experiment", "mem_mb", "runtime", "gpu"),
+    params:
+        spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
+        code=code("evaluate_experiment"),
         software=SOFTWARE,
     script:
         "../../scripts/job.py"

@@ -33,6 +33,7 @@ SPECS: dict[str, Callable[[Workflow, Sequence[str], str], dict[str, Json]]] = {
     "calibration": lambda study, parts, batch: study.of(parts[1]).calibration_spec(batch),
     "lora": lambda study, parts, batch: study.of(parts[1]).lora_spec(batch),
     "evidence": lambda study, parts, batch: study.of(parts[1]).evidence_spec(batch),
+    "fits": lambda study, parts, batch: study.of(parts[1]).evidence_spec(batch),
     "generation": lambda study, _, claim: study.of(claim).generation_spec(),
     "": lambda study, _, stem: study.of_file(stem).verdict_spec(),
     "summary": lambda study, *_: study.page_spec("summary"),

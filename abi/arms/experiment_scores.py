@@ -1,0 +1,132 @@
+"""The arms of an experiment scored on held-out text: as they were fitted, with noise, in other formats, on updates."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from abi.arms.diagnostics import Disturbed, diagnosed
+from abi.arms.experiment import SOURCE, Experiment
+from abi.arms.forms import ArmForm, StoredStates
+from abi.arms.metrics import Key, Score, score
+from abi.base.job import InputFiles
+from abi.base.names import CANDIDATE, ORACLE, RANDOM_NET, RAW, REFERENCE
+from abi.models.module import AbiModule, derive_seed, with_net
+from abi.models.saved import having, module_of_seed, updated
+from abi.models.states import States
+from abi.plan.specs.experiments import ExperimentEvidence
+
+Run = Callable[[str, States], list[Tensor]]
+
+
+class ScoredExperiment(Experiment):
+    """An experiment whose arms are scored.
+
+    Args: run: number format, states -> the hidden states `[N, T, D]` of every depth when the backbone runs in that
+        format over their windows.
+    """
+
+    def __init__(self, spec: ExperimentEvidence, inputs: InputFiles, scratch: Path, run: Run) -> None:
+        super().__init__(spec, inputs, scratch)
+        self.run = run
+        self._ran: dict[tuple[str, str], list[Tensor]] = {}
+
+    def studies(self, seed: int, rates: Mapping[str, float]) -> Iterator[tuple[list[Score], dict[str, States]]]:
+        """Yield the scores of a seed, study by study: the arm that a study is about is its `candidate`."""
+        of_fits = [name for name, arm in self.spec.arms.items() if arm.update is None and self.is_fitted(name)]
+        fitted = {name: arm.model for name, arm in self.fitted(of_fits, seed, rates).items()}
+        for text in dict.fromkeys(study.text for study in self.spec.studies.values()):
+            scores, scopes = self.scored(text, seed, fitted)
+            for study, about in self.spec.studies.items():
+                if about.text == text:
+                    yield [renamed(one, study, about.about) for one in scores if about.shows(one.key.arm)], scopes
+
+    def is_fitted(self, name: str) -> bool:
+        """Return whether an arm is made of a recipe, or goes on from such an arm, and is no reading of another."""
+        arm = self.spec.arms[name]
+        return arm.noise is None and arm.precision is None and arm.recipe not in (ORACLE, REFERENCE, SOURCE, RAW)
+
+    def scored(self, text: str, seed: int, fitted: Mapping[str, ArmForm]) -> tuple[list[Score], dict[str, States]]:
+        """Return every metric of every arm on a text; the fit of their keys is empty."""
+        if any(arm.update for arm in self.spec.arms.values()):
+            return self.scored_updates(text, seed)
+        domain = self.states(text, "test")
+        scopes = {"domain": domain}
+        if "general" in self.spec.scopes:
+            scopes["general"] = self.states("general", "test") if text != "general" else domain
+        head, reference = self.head(domain), self.module(REFERENCE, text, seed, domain)
+        oracle = self.module(ORACLE, text, seed, domain)
+        arms: dict[Key, ArmForm | None] = {Key("", RAW): None, Key("", REFERENCE): reference, Key("", ORACLE): oracle}
+        wanted = {name for study in self.spec.studies.values() if study.text == text for name in study.arms}
+        for name in (name for name in self.spec.arms if name in wanted):
+            arms[Key("", name)] = fitted[name] if name in fitted else self.read(name, seed, fitted, oracle, domain)
+        teacher = oracle if self.spec.with_teacher else None
+        scores = score(arms, reference, teacher, scopes, head, windows_per_batch=self.spec.windows_per_batch,
+                       agree_on=("domain",))  # fmt: skip
+        return [*scores, *diagnosed(arms, reference, domain, head, self.spec.diagnostics)], scopes
+
+    def read(
+        self, name: str, seed: int, fitted: Mapping[str, ArmForm], oracle: AbiModule, states: States
+    ) -> ArmForm | None:
+        """Return another reading of an arm or of a trained module: as it is, with noise, or in another format."""
+        arm = self.spec.arms[name]
+        if arm.start is not None:
+            found = fitted[arm.start]
+        elif arm.recipe == RAW:
+            found = None
+        else:
+            found = oracle if arm.recipe == ORACLE else self.module(arm.recipe, self.first, seed, states)
+        if arm.noise is not None:
+            assert found is None or isinstance(found, AbiModule)
+            return Disturbed(found, self.head(states), arm.noise, arm.size, seed)
+        if arm.precision is not None:
+            assert isinstance(found, AbiModule)
+            return self.in_format(found, arm.precision, states)
+        return found
+
+    @torch.no_grad()
+    def in_format(self, module: AbiModule, precision: str, states: States) -> StoredStates:
+        """Return a module on a backbone that ran in another number format, as final states of the windows."""
+        key = (precision, states.manifest.tensors_sha256)
+        if key not in self._ran:
+            self._ran[key] = self.run(precision, states)
+        hidden = self._ran[key]
+        taps = torch.stack([hidden[tap] for tap in module.config.taps], dim=2)
+        stored = (states.windows, hidden[-1] + module(taps))
+        return StoredStates({states.manifest.tensors_sha256: stored}, f"backbone in {precision}")
+
+    def scored_updates(self, text: str, seed: int) -> tuple[list[Score], dict[str, States]]:
+        """Return the losses of a module on several updates of its backbone, and agreement on the first of them.
+
+        Raises: DataError: two updated backbones do not read the same text.
+        """
+        asked = {name: (str(arm.update), arm.way) for name, arm in self.spec.arms.items()}
+        places = list(dict.fromkeys(asked.values()))
+        found: list[Score] = []
+        scopes: dict[str, States] = {}
+        for update, way in places:
+            place = f"/{update}/{way}.1/"
+            states, head = updated(self.inputs, place, text, seed)
+            module = self.module(SOURCE, text, seed, self.states(text, "test"))
+            fresh = AbiModule(module.config, seed=derive_seed("placebo", RANDOM_NET, seed, 0))
+            arms: dict[Key, ArmForm | None] = {}
+            reference = None
+            if not scopes:
+                scopes = {"domain": states}
+                trained = [having(self.inputs["oracles"], place, f"{text}/{role}") for role in (REFERENCE, ORACLE)]
+                reference, oracle = (module_of_seed(paths, seed, states) for paths in trained)
+                arms = {Key("", RAW): None, Key("", REFERENCE): reference, Key("", ORACLE): oracle}
+            for name in (name for name, where in asked.items() if where == (update, way)):
+                net = fresh if self.spec.arms[name].recipe == RANDOM_NET else None
+                arms[Key("", name)] = with_net(module, net) if net is not None else module
+            agree_on = ("domain",) if reference is not None else ()
+            found += score(arms, reference, None, {"domain": states}, head, agree_on=agree_on,
+                           windows_per_batch=self.spec.windows_per_batch)  # fmt: skip
+        return found, scopes
+
+
+def renamed(one: Score, study: str, about: str) -> Score:
+    """Return a score as one of a study, in which the arm it is about is the candidate."""
+    arm = CANDIDATE if one.key.arm == about else one.key.arm
+    return Score(one.scope, Key(study, arm, one.key.draw), one.metric, one.values)

@@ -1,0 +1,133 @@
+"""An experiment: every statement of it is a study, judged by the tests that it registers.
+
+A statement is SUPPORTED where every required test holds and there is room, REFUTED where an upper bound says the
+contrary of some required test (at the level of one of K), VACUOUS where the oracle itself gains next to nothing.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from abi.base.names import AGREEMENT, CANDIDATE, LINEAR, RANDOM, RAW
+from abi.base.regimes import KINDS, Kind, Roles
+from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
+from abi.judge.fits import Fit, Row, TableShown
+from abi.judge.kinds import Findings, OfStudies, StudiesGiven
+from abi.judge.protocol import BPB, Asks
+from abi.judge.results import ClaimFacts, StudyResult
+from abi.judge.robustness import decisive
+from abi.judge.studies import judge_studies, same_words
+from abi.judge.verdict import thresholds_met
+from abi.plan.specs.experiments import Asked, Statement
+from abi.plan.specs.judge import Criteria, JudgeStudy
+
+EXPERIMENT = "experiment"
+KINDS.setdefault(
+    EXPERIMENT, Kind(EXPERIMENT, "studies", CANDIDATE, (RAW, RANDOM, LINEAR), words="the arm that is asked about")
+)
+STATEMENTS = "statements"
+"""The table of statements: what each says, its word, the figure that decides it."""
+FIXED = frozenset({"recipe", "start", "by", "objective", "steps", "rate_of"})
+"""What of an arm has a column of its own."""
+
+
+def of_study(claim: ClaimFacts, study: str) -> Statement:
+    """Return the statement of a study, which is named `<statement>-<text>`."""
+    found = {f"{name}-{one.text or claim.texts[0]}": one for name, one in claim.statements.items()}
+    return found[study]
+
+
+def studies(claim: ClaimFacts, rounds: int) -> list[str]:
+    """Return the studies of an experiment, one per statement."""
+    return [f"{name}-{one.text or claim.texts[0]}" for name, one in claim.statements.items()]
+
+
+def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criteria) -> Plan:
+    """Return what a statement is asked: the tests that it registers, and whether there is room.
+
+    Args: arms: that have agreement with the reference; without an oracle's, room is asked in bits per byte alone.
+    """
+    statement = of_study(claim, study)
+    asks = Asks(Roles(CANDIDATE, (statement.placebo,), ()), criteria)
+    room = [*asks.room(asks.agree), *asks.room(BPB)]
+    required = {name: test for name, test in statement.tests.items() if test.required}
+    tests = tuple(contrast(f"t.{name}", test, statement) for name, test in statement.tests.items())
+    refuting = tuple(contrast(f"x.{name}", test, statement) for name, test in required.items())
+    own = Questions((*room, *tests), (Refutation("x", refuting),))
+    return Plan(claim.kind, None, asks.roles, tests[0].measure, own, asks.vacuous(), {})
+
+
+def contrast(id: str, test: Asked, statement: Statement) -> Contrast:
+    """Return a registered test as a contrast, in which the arm that the statement is about is the candidate."""
+    weights = {CANDIDATE if arm == statement.about else arm: weight for arm, weight in test.weights.items()}
+    return Contrast(id, Measure(test.metric, test.scope), weights, margin=test.margin, required=test.required)
+
+
+def judge(given: StudiesGiven) -> Findings:
+    """Return the verdict of all statements; what each says and the seeds that pass the published marks beside it."""
+    return _beside(judge_studies(given), given.claim, given.spec)
+
+
+def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
+    """Return the tables of a stored result, made again from its fits."""
+    return _beside(same_words(stored), stored.claim, spec)
+
+
+def _beside(found: Findings, claim: ClaimFacts, spec: JudgeStudy) -> Findings:
+    limits = dict(spec.protocol.published_criteria)
+    tables = [statement_table(claim, found.fits), arms_table(claim), passes_table(found.fits, limits)]
+    return replace(found, tables=tables)
+
+
+def statement_table(claim: ClaimFacts, fits: Mapping[str, Fit]) -> TableShown:
+    """Return the table of statements with their words and deciding figures."""
+    rows: list[Row] = []
+    for study, fit in fits.items():
+        statement, named = of_study(claim, study), decisive(fit)
+        one = next(item for _, item in fit.contrasts() if item.id == named)
+        bounds = (None, None) if one.interval is None else (one.interval.lower, one.interval.upper)
+        rows.append([study, statement.says, fit.verdict, statement.about, one.contrast, one.metric, one.mean, *bounds])
+    caption = (
+        "What the original says in our words, and the contrast that decides: more is better, its limit is 0 unless "
+        "the test names another. The arm that a statement is about is `candidate` in its study."
+    )
+    columns = ["study", "statement", "verdict", "candidate", "contrast", "metric", "mean", "lower", "upper"]
+    return TableShown(id=STATEMENTS, title="Statements", caption=caption, columns=columns, rows=rows)
+
+
+def arms_table(claim: ClaimFacts) -> TableShown:
+    """Return how every arm of an experiment is made and fitted."""
+    rows: list[Row] = []
+    for name, arm in claim.arms.items():
+        how = {"steps": f"{arm.objective}, {arm.steps:g} of the steps", "solve": "closed form", "nothing": "not fitted"}
+        varied = arm.given(*(key for key in type(arm).model_fields if key not in FIXED))
+        told = ", ".join(f"{key} {value}" for key, value in varied.items())
+        rows.append([name, arm.start or arm.recipe, how[arm.by], told or "-", arm.rate_of or "-"])
+    return TableShown(
+        id="arms",
+        title="Arms",
+        caption="How each is made and fitted; an arm without `rate of` that takes steps chose its own rate.",
+        columns=["arm", "made as, or goes on from", "fitted", "what else differs", "rate of"],
+        rows=rows,
+    )
+
+
+def passes_table(fits: Mapping[str, Fit], limits: Mapping[str, float]) -> TableShown:
+    """Return in how many seeds every arm meets all four published thresholds, by its means over groups."""
+    rows: list[Row] = []
+    for study, fit in fits.items():
+        for arm, entry in fit.arms.items():
+            if all(metric in entry.domain for metric in AGREEMENT):
+                seeds = [str(seed) for seed in fit.counts.seeds]
+                of = ({metric: entry.domain[metric].per_seed[seed] for metric in AGREEMENT} for seed in seeds)
+                passed = sum(all(thresholds_met(means, limits).values()) for means in of)
+                rows.append([study, arm, passed, len(seeds)])
+    return TableShown(
+        id="passes",
+        title="Seeds that meet the published thresholds",
+        caption="All four of them at once; they decide nothing.",
+        columns=["study", "arm", "seeds that pass", "seeds"],
+        rows=rows,
+    )
+
+
+JUDGED = (OfStudies(EXPERIMENT, studies, judge, again, asked),)

@@ -1,0 +1,235 @@
+"""An experiment: arms that differ in one thing on one backbone, and statements of the original about them."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from abi.base.catalogue import ARMS
+from abi.base.diagnostics import DIAGNOSTICS, METRICS
+from abi.base.names import ORACLE, RANDOM_NET, RAW, REFERENCE
+from abi.plan.faults import Faults
+from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
+from abi.plan.kinds.studies import OfStudies
+from abi.plan.specs.arms import BudgetName
+from abi.plan.specs.experiments import (
+    ArmName,
+    ArmOfExperiment,
+    BudgetOfExperiment,
+    ExperimentEvidence,
+    Statement,
+    StudyOf,
+)
+from abi.plan.specs.judge import CappedSeeds, ClaimSaid, DomainTexts
+
+EXPERIMENT = "experiment"
+BOUNDS = (RAW, ORACLE, REFERENCE)
+"""Arms that every study has."""
+AS_THEY_ARE = (RAW, ORACLE, REFERENCE, "source", RANDOM_NET)
+"""What an arm may be made as that no recipe makes."""
+WITH_TEACHER = "teacher_js_nats"
+"""JS with what teaches, where an oracle does."""
+
+
+class ExperimentClaim(ClaimSaid):
+    """An experiment: its arms, and what is asked of them."""
+
+    kind: Literal["experiment"]
+    backbone: str
+    """backbone of the scale; of an experiment on updates the one that they start from"""
+    module: str
+    """module shape of the scale"""
+    reference_module: str | None = None
+    """module shape of the reference, which then teaches too; without it an oracle teaches"""
+    texts: DomainTexts
+    fit: BudgetName
+    """fit of the scale that gives budget, batch, penalty and grid of rates"""
+    seeds: CappedSeeds
+    arms: dict[ArmName, ArmOfExperiment] = Field(min_length=1)
+    """arm -> how it is made and fitted"""
+    statements: dict[ArmName, Statement] = Field(min_length=1)
+    """statement -> what it says and what decides it; a study of its own, named `<statement>-<text>`"""
+
+    def study(self, name: str) -> str:
+        """Return the study of a statement."""
+        return f"{name}-{self.statements[name].text or self.texts[0]}"
+
+
+class OfExperiment(OfStudies[ExperimentClaim]):
+    """What the jobs of an experiment depend on: one, which tries rates once and fits all seeds, and the verdict."""
+
+    def updates(self) -> list[str]:
+        """Return the updates that its arms are read on."""
+        return list(dict.fromkeys(arm.update for arm in self.claim.arms.values() if arm.update))
+
+    def stages(self) -> list[tuple[str, str]]:
+        """Return (update, stage) of every updated backbone that an arm is read on."""
+        found = [(arm.update, f"{arm.way}.1") for arm in self.claim.arms.values() if arm.update]
+        return list(dict.fromkeys(found))
+
+    def batch(self) -> str:
+        """Return its one batch of seeds."""
+        return f"1-{self.config.seeds(self.id)}"
+
+    def tries(self) -> bool:
+        """Return whether some arm chooses its own learning rate."""
+        return any(arm.by == "steps" and arm.rate_of is None for arm in self.claim.arms.values())
+
+    def scopes(self) -> list[Literal["domain", "general"]]:
+        """Return the scopes that its tests ask about, and that of the domain."""
+        asked = {test.scope for one in self.claim.statements.values() for test in one.tests.values()}
+        return ["domain", "general"] if "general" in asked else ["domain"]
+
+    def modules(self) -> dict[str, Needed]:
+        """Return the module whose net moves, and per text an oracle and a reference."""
+        claim = self.claim
+        found = {f"source_{claim.texts[0]}": (claim.backbone, claim.texts[0], claim.module, "source")}
+        if self.updates():
+            return found
+        for text in claim.texts:
+            found[f"oracle_{text}"] = (claim.backbone, text, claim.module, "oracle")
+            found[f"reference_{text}"] = (claim.backbone, text, claim.reference_module or claim.module, "reference")
+        return found
+
+    def studies_of(self) -> dict[str, StudyOf]:
+        """Return study -> its candidate, its text and its arms: those fitted on its text, those that its tests name."""
+        claim, found = self.claim, {}
+        for name, statement in claim.statements.items():
+            text = statement.text or claim.texts[0]
+            named = {statement.about, statement.placebo, *(a for t in statement.tests.values() for a in t.weights)}
+            arms = [arm for arm, made in claim.arms.items() if arm in named or (made.text or claim.texts[0]) == text]
+            found[claim.study(name)] = StudyOf(about=statement.about, text=text, arms=arms)
+        return found
+
+    def diagnostics(self) -> dict[str, list[str]]:
+        """Return metric that experiments alone have -> the arms that some statement is asked about in it."""
+        found: dict[str, dict[str, None]] = {metric: {} for metric in DIAGNOSTICS}
+        for one in self.claim.statements.values():
+            for test in one.tests.values():
+                if test.metric in found:
+                    found[test.metric] |= dict.fromkeys((RAW, one.about, one.placebo, *test.weights))
+        return {metric: list(arms) for metric, arms in found.items() if arms}
+
+    def evidence_spec(self, batch: str) -> Plain:
+        """What the evidence of all seeds depends on."""
+        claim, scale = self.claim, self.scale
+        return ExperimentEvidence(
+            **scale.evaluation.given(),
+            texts=claim.texts,
+            seeds=seeds_of(batch),
+            arms=claim.arms,
+            studies=self.studies_of(),
+            scopes=self.scopes(),
+            diagnostics=self.diagnostics(),
+            with_teacher=any(t.metric == WITH_TEACHER for s in claim.statements.values() for t in s.tests.values()),
+            module=scale.modules[claim.module],
+            name=claim.module,
+            taught_by="reference" if claim.reference_module else "oracle",
+            budget=BudgetOfExperiment(**scale.calibration[claim.fit].given(*BudgetOfExperiment.model_fields)),
+            max_rows=scale.alignment.max_rows,
+            window=scale.backbones[claim.backbone].window,
+        ).plain()
+
+    def evidence_input(self, batch: str) -> Inputs:
+        """Return states, head and modules, of the seed of trials too; for updates what stands on them."""
+        claim, study, backbone = self.claim, self.study, self.claim.backbone
+        found: Inputs = {"head": study.head(backbone)}
+        if self.updates():
+            return found | self.updated_input(batch)
+        for text in claim.texts:
+            found |= {f"{split}_{text}": study.states(backbone, text, split) for split in ("train", "test")}
+        if self.tries():
+            found[f"calibration_{claim.texts[0]}"] = study.states(backbone, claim.texts[0], "calibration")
+        if not claim.reference_module:
+            found["align"] = study.states(backbone, self.scale.alignment.text, "train")
+        if "general" in self.scopes():
+            found["test_general"] = study.states(backbone, study.general, "test")
+        if self.model():
+            found["backbone"] = study.backbone(backbone)
+        taught_by = "reference" if claim.reference_module else "oracle"
+        trial = {f"{role}_{claim.texts[0]}" for role in ("source", taught_by)} if self.tries() else set()
+        for role, of in self.modules().items():
+            tried = study.module_manifests(of, TRIAL) if role in trial else []
+            found[role] = [*tried, *study.module_manifests(of, batch)]
+        return found
+
+    def updated_input(self, batch: str) -> Inputs:
+        """Return what an experiment on updates reads: states of every stage, of the first its native modules."""
+        claim, study = self.claim, self.study
+        text, stages = claim.texts[0], self.stages()
+        places = [(u, stage, name) for u, stage in stages for name in study.update_batches(u, batch)]
+        own = [place for place in places if place[:2] == stages[0]]
+        return {
+            f"test_{text}": study.states(claim.backbone, text, "test"),
+            "updates": [study.updated(*place) for place in places],
+            "states": [study.updated_states(u, stage, text, name) for u, stage, name in places],
+            "oracles": [study.updated_modules(u, s, text, role, n) for u, s, n in own for role in (REFERENCE, ORACLE)],
+            **self.module_files(batch),
+        }
+
+    def model(self) -> list[str]:
+        """Return the folder of the backbone, where an arm runs it again in another number format."""
+        again = any(arm.precision for arm in self.claim.arms.values())
+        return [self.study.backbone_folder(self.claim.backbone)] if again else []
+
+    def verdict_input(self) -> Inputs:
+        """Return its evidence, what was fitted, and the records of its texts."""
+        batch, study = self.batch(), self.study
+        general = [study.general] if "general" in self.scopes() else []
+        modules = [path for paths in self.module_files(batch).values() for path in paths]
+        return {
+            **study.evidence(self.id, [batch]),
+            "fits": study.of_claim("fits", self.id, [batch]),
+            "modules": list(dict.fromkeys(modules)),
+            "texts": study.text_records(*self.claim.texts, *general),
+        }
+
+    @classmethod
+    def check(cls, claim: ExperimentClaim, where: str, faults: Faults) -> None:
+        """Tell what an experiment names and nothing defines."""
+        scale = faults.scale
+        faults.known(claim.backbone, scale.backbones, f"{where}.backbone", f"backbone of scale {scale.scale}")
+        faults.known(claim.fit, scale.calibration, f"{where}.fit", f"calibration of scale {scale.scale}")
+        for shape in filter(None, (claim.module, claim.reference_module)):
+            faults.module(shape, claim.backbone, f"{where}.module", f"module of scale {scale.scale}")
+        for text in claim.texts:
+            faults.known(text, scale.texts, f"{where}.texts", f"text of scale {scale.scale}")
+        recipes = [arm.name for arm in ARMS.values() if "oracle-kd" in arm.recipes or "reconstruction" in arm.recipes]
+        for name, arm in claim.arms.items():
+            cls.check_arm(name, arm, claim, f"{where}.arms.{name}", [*recipes, *AS_THEY_ARE], faults)
+        for name, statement in claim.statements.items():
+            cls.check_statement(statement, claim, f"{where}.statements.{name}", faults)
+
+    @classmethod
+    def check_arm(
+        cls, name: str, arm: ArmOfExperiment, claim: ExperimentClaim, at: str, recipes: list[str], faults: Faults
+    ) -> None:
+        """Tell what an arm names and nothing defines, and which rate it can neither choose nor take."""
+        faults.known(arm.recipe, recipes, f"{at}.recipe", "recipe of the catalogue or trained module")
+        for key, other in (("start", arm.start), ("rate_of", arm.rate_of)):
+            if other is not None:
+                faults.known(other, [one for one in claim.arms if one != name], f"{at}.{key}", "arm of the experiment")
+        if arm.text is not None:
+            faults.known(arm.text, claim.texts, f"{at}.text", "text of the experiment")
+        if arm.update is not None:
+            faults.known(arm.update, faults.scale.updates, f"{at}.update", f"update of scale {faults.scale.scale}")
+        if arm.by == "steps" and arm.rate_of is None and arm.text not in (None, claim.texts[0]):
+            faults.tell(f"{at}: rates are tried on {claim.texts[0]} alone; give it `rate_of`")
+
+    @classmethod
+    def check_statement(cls, statement: Statement, claim: ExperimentClaim, at: str, faults: Faults) -> None:
+        """Tell which arm, metric or text of a statement there is not."""
+        if statement.text is not None:
+            faults.known(statement.text, claim.texts, f"{at}.text", "text of the experiment")
+        for key in ("about", "placebo"):
+            faults.known(getattr(statement, key), claim.arms, f"{at}.{key}", "arm of the experiment")
+        if statement.about == statement.placebo:
+            faults.tell(f"{at}.placebo: is the arm that the statement is about; name one that moves no knowledge")
+        for name, test in statement.tests.items():
+            faults.known(test.metric, [*METRICS, WITH_TEACHER], f"{at}.tests.{name}.metric", "metric")
+            for arm in test.weights:
+                faults.known(arm, [*BOUNDS, *claim.arms], f"{at}.tests.{name}.weights", "arm of the experiment")
+        if not any(test.required for test in statement.tests.values()):
+            faults.tell(f"{at}.tests: none is required, so nothing decides; make one")
+
+
+PLANNED = {EXPERIMENT: (ExperimentClaim, OfExperiment)}

@@ -1,0 +1,96 @@
+"""The original's supporting experiments on one page: what it says, the verdict, the one figure that decides it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from abi.base.names import CANDIDATE
+from abi.judge.fits import Row
+from abi.judge.kinds.experiment import EXPERIMENT, STATEMENTS
+from abi.judge.results import AnyResult, StudyResult
+from abi.plan.specs.experiments import Asked, Statement
+from abi.report.render import Cell, Table, bounds, figure, markdown
+from abi.report.words import link, number, verdict_words
+
+HEADS = ["experiment", "the original says, in our words", "verdict", "what decides it"]
+CAPTION = "Every sentence of the original that rests on one of its supporting experiments"
+MEANINGLESS = "**The budgets of this scale only test the machinery: its verdicts mean nothing.**"
+NONE_YET = "No experiment was run here yet."
+
+
+def experiments_of(results: Iterable[AnyResult]) -> list[StudyResult]:
+    """Return the experiments among some results."""
+    return [result for result in results if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT]
+
+
+def statements_table(results: Iterable[AnyResult], *, linked: bool = False) -> Table:
+    """Return a row per statement of every experiment. Args: linked: whether experiments are links to their section."""
+    rows: list[list[Cell]] = []
+    for result in experiments_of(results):
+        name = link(result.claim.id) if linked else f"`{result.claim.id}`"
+        for row in told(result):
+            says, word, decides = str(row[1]), str(row[2]), decided_by(row)
+            rows.append([name, says, f"**{word}**", decides])
+    return Table(HEADS, rows, CAPTION)
+
+
+def told(result: StudyResult) -> Sequence[Row]:
+    """Return the rows of a result's table of statements."""
+    return next((table.rows for table in result.tables if table.id == STATEMENTS), [])
+
+
+def decided_by(row: Row) -> str:
+    """Return the deciding figure of a statement in words, under the name of the arm that it is about."""
+    _, _, _, about, contrast, metric, mean, lower, upper = row
+    named = str(contrast).replace(CANDIDATE, str(about))
+    ends = [None if end is None else float(end) for end in (lower, upper)]
+    return f"{named} = {figure(float(str(mean)))}{bounds(*ends)} ({metric})"
+
+
+def page(results: Sequence[AnyResult]) -> str:
+    """Return the page of all experiments as Markdown."""
+    found = experiments_of(results)
+    if not found:
+        return f"# Experiments\n\n{NONE_YET}\n"
+    first, counted = found[0], number(sum(len(told(result)) for result in found), "statement")
+    words = [[f"`{r.claim.id}`", r.claim.title, f"**{verdict_words(r)}**", r.claim.record.result_file] for r in found]
+    about = (
+        f"Scale `{first.scale}`, protocol {first.protocol}. {number(len(found), 'experiment')} of the original with "
+        f"{counted}; more is better in every figure, intervals are over groups of documents and seeds."
+    )
+    registered = (
+        "What each statement needs was registered in `config/claims.yaml` before it was run; every test stands in the "
+        "result file."
+    )
+    parts = [
+        "# Experiments",
+        f"{about} {MEANINGLESS}" if first.meaningless else about,
+        markdown(Table(["experiment", "about", "verdict", "result file"], words)),
+        "## Statement by statement",
+        markdown(statements_table(found)),
+        registered,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def registered_table(claims: Mapping[str, Mapping[str, Statement]]) -> Table:
+    """Return what decides every statement. Args: claims: experiment -> its statements, by name."""
+    rows: list[list[Cell]] = [
+        [
+            f"`{claim}`",
+            statement.says,
+            "; ".join(asked_words(test) for test in statement.tests.values() if test.required),
+        ]
+        for claim, statements in claims.items()
+        for statement in statements.values()
+    ]
+    return Table(["experiment", "the original says, in our words", "SUPPORTED where each lower bound is above 0"], rows)
+
+
+def asked_words(test: Asked) -> str:
+    """Return one test as a formula."""
+    parts = [
+        ("- " if weight < 0 else "+ ") + ("" if abs(weight) == 1 else f"{abs(weight):g} ") + f"`{arm}`"
+        for arm, weight in test.weights.items()
+    ]
+    limit = f" {'+' if test.margin < 0 else '-'} {abs(test.margin):g} `raw`'s figure" if test.margin else ""
+    where = f"{test.metric}{' on general text' if test.scope == 'general' else ''}"
+    return f"{' '.join(parts).removeprefix('+ ')}{limit} ({where})"

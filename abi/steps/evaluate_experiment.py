@@ -1,0 +1,57 @@
+"""Step evaluate_experiment: arms of an experiment fitted and scored; evidence, published draws, and what was fitted."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from abi.arms.experiment import TRIAL
+from abi.arms.experiment_scores import ScoredExperiment
+from abi.arms.metrics import DrawRow, EvidenceRow, evidence_rows, published_draws
+from abi.base.job import InputFiles, Job
+from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.experiments import FitOfArm, FitsManifest
+from abi.base.names import REFERENCE
+from abi.judge.evidence_files import write_evidence
+from abi.models.backbone import Window, load_checked
+from abi.models.states import States
+from abi.plan.specs.experiments import ExperimentEvidence
+
+Spec = ExperimentEvidence
+NUMBERS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def run(job: Job[ExperimentEvidence], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
+    """Write `fits`, `evidence` and `draws` (csv.gz), and `manifest`, which says what is in them."""
+    spec, experiment = job.spec, ScoredExperiment(job.spec, inputs, job.scratch, partial(run_in, job.spec, inputs))
+    tried = experiment.tried()
+    rates = {one.arm: one.rate for one in tried}
+    rows: list[EvidenceRow] = []
+    draws: list[DrawRow] = []
+    for seed in spec.seeds:
+        for scores, scopes in experiment.studies(seed, rates):
+            rows += evidence_rows(scores, scopes, seed)
+            between = [one for one in scores if one.key.arm == REFERENCE and one.metric == "teacher_js_nats"]
+            rows += evidence_rows(between, scopes, seed, reference="")
+            agreeing = [one for one in scores if one.key.arm != REFERENCE]
+            n_windows = len(scopes["domain"])
+            draws += published_draws(agreeing, n_windows, seed=seed, rng_seeds=spec.rng_seeds, n_chunks=spec.n_chunks)
+    FitsManifest(
+        seed=TRIAL,
+        grid=spec.budget.rates,
+        tried=tried,
+        arms=[FitOfArm(arm=fit.arm, seed=fit.seed, **fit.figures.given()) for fit in experiment.fits],
+        provenance=job.provenance(),
+    ).write(outputs["fits"])
+    write_evidence(outputs, rows, draws, lambda: job.provenance(outputs))
+
+
+@torch.no_grad()
+def run_in(spec: Spec, inputs: InputFiles, precision: str, states: States, batch: int = 16) -> list[Tensor]:
+    """Return the hidden states `[N, T, D]` of every depth of the backbone in a number format, in fp32 from there on."""
+    window, base = Window.of(spec.window), BackboneManifest.read(inputs["backbone"])
+    backbone = load_checked(inputs["model"][0], base).run_in(NUMBERS[precision])
+    parts = [slice(start, start + batch) for start in range(0, len(states), batch)]
+    ran = [backbone.hidden_states(states.tokens(part), window) for part in parts]
+    return [torch.cat([hidden[depth].float() for hidden in ran]) for depth in range(len(ran[0]))]

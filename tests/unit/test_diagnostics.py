@@ -1,0 +1,107 @@
+"""Metrics that experiments alone have, against scipy and plain loops; noise that costs what it should."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from abi.arms.diagnostics import OF_POSITIONS, Disturbed, Pair, diagnosed, null_space
+from abi.arms.metrics import Key, distribution, js_nats
+from abi.base.diagnostics import DIAGNOSTICS
+from abi.models.module import AbiModule, ModuleConfig
+
+
+def pair(n=6, v=130, d=5, windows=2):
+    rng = torch.Generator().manual_seed(0)
+    reference, arm, plain = (torch.randn(n, v, generator=rng) for _ in range(3))
+    weight, error = torch.randn(v, d, generator=rng), torch.randn(n, d, generator=rng)
+    return Pair(
+        distribution(reference), distribution(arm), reference, arm, plain, error, weight.T @ weight, windows
+    ), weight
+
+
+def tops(logits, k):
+    return [set(np.argsort(-row)[:k]) for row in logits.numpy()]
+
+
+def test_every_diagnostic_has_its_metric():
+    assert set(OF_POSITIONS) == set(DIAGNOSTICS)
+
+
+def test_rank_distances_are_those_of_scipy():
+    given, _ = pair()
+    for name, k, statistic in (("spearman_distance", 100, stats.spearmanr), ("kendall_distance", 20, stats.kendalltau)):
+        for i, found in enumerate(OF_POSITIONS[name](given).tolist()):
+            ids = np.argsort(-given.reference_logits[i].numpy())[:k]
+            rows = (given.reference_logits[i].numpy()[ids], given.arm_logits[i].numpy()[ids])
+            assert found == pytest.approx(1 - statistic(*rows)[0], abs=1e-6)
+
+
+def test_sets_of_likely_tokens_are_compared_as_sets():
+    given, _ = pair()
+    five, mine, ten, plain = (
+        tops(given.reference_logits, 5), tops(given.arm_logits, 5), tops(given.arm_logits, 10), tops(given.plain_logits, 5),
+    )  # fmt: skip
+    wanted = {
+        "same_five": [float(a == b) for a, b in zip(five, mine, strict=True)],
+        "in_ten": [len(a & b) / 5 for a, b in zip(five, ten, strict=True)],
+        "five_kept": [len(a & b) / 5 for a, b in zip(plain, mine, strict=True)],
+    }
+    for name, values in wanted.items():
+        assert OF_POSITIONS[name](given).tolist() == pytest.approx(values)
+
+
+def test_js_counts_where_the_reference_is_surest_in_its_window_and_near_identity_by_its_threshold():
+    given, _ = pair()
+    easy, js = OF_POSITIONS["js_easy_nats"](given), js_nats(given.reference, given.arm)
+    for window in (slice(0, 3), slice(3, 6)):
+        sure = given.reference.entropy[window] <= given.reference.entropy[window].median()
+        assert torch.equal(~easy[window].isnan(), sure)
+        assert torch.equal(easy[window][sure], js[window][sure])
+    assert OF_POSITIONS["near_identical"](given).tolist() == (js < 0.001).float().tolist()
+
+
+def test_what_a_head_makes_of_an_error_is_one_in_the_mean_of_directions():
+    given, weight = pair()
+    found = OF_POSITIONS["head_gain"](given)
+    for value, error in zip(found, given.error, strict=True):
+        isotropic = weight.square().sum() / weight.shape[1] * error.square().sum()
+        assert float(value) == pytest.approx(float((weight @ error).square().sum() / isotropic), rel=1e-5)
+    assert float(OF_POSITIONS["head_gain"](pair(n=4000, windows=1)[0]).mean()) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.fixture
+def wide():
+    return AbiModule(ModuleConfig(8, (1, 2), 14), 4).requires_grad_(False)
+
+
+def test_noise_in_what_nothing_reads_changes_no_logit_and_noise_elsewhere_does(make_states, head, wide):
+    states, index = make_states(), slice(0, 12)
+    plain = head.logits(states.final(index) + wide.correction(states, index))
+    null, other = (
+        head.logits(states.final(index) + Disturbed(wide, head, where, 1.0, 1).correction(states, index))
+        for where in ("null", "abi")
+    )
+    assert float((null - plain).abs().max()) < 1e-4 < 0.1 < float((other - plain).abs().max())
+    assert null_space(wide.proj_out.weight).trace() == pytest.approx(6.0, abs=1e-3)
+
+
+def test_noise_of_a_state_gives_logits_of_the_size_asked_for_and_is_the_same_at_every_reading(make_states, head):
+    states, noisy = make_states(n=300), Disturbed(None, head, "state", 0.34, 2)
+    whole = noisy.correction(states, slice(0, 300))
+    logits = head.scale * whole.flatten(0, 1) @ head.weight.T
+    assert float(logits.square().mean().sqrt()) == pytest.approx(0.34, rel=0.05)
+    assert torch.equal(noisy.correction(states, slice(7, 9)), whole[7:9])
+
+
+def test_windows_are_scored_alike_whatever_is_read_at_once(make_states, head, wide):
+    states, reference = make_states(), AbiModule(ModuleConfig(8, (2,), 6), 1).requires_grad_(False)
+    arms = {Key("", "raw"): None, Key("", "wide"): wide, Key("", "other"): reference, Key("", "reference"): reference}
+    asked = {"in_ten": ["raw", "wide"], "js_easy_nats": ["wide"], "head_gain": ["wide"]}
+    one, three = (list(diagnosed(arms, reference, states, head, asked, size)) for size in (1, 3))
+    assert {(s.key.arm, s.metric) for s in one} == {
+        ("raw", "in_ten"), ("wide", "in_ten"), ("wide", "js_easy_nats"), ("wide", "head_gain"),
+    }  # fmt: skip
+    for a, b in zip(one, three, strict=True):
+        assert (a.key, a.metric) == (b.key, b.metric)
+        torch.testing.assert_close(a.values, b.values, atol=1e-6, rtol=1e-5)

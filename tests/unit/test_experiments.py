@@ -1,0 +1,242 @@
+"""Experiments: statements judged from evidence whose truth is known, judged again, forged, and one made end to end."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from evidence_rows import ROOT, rows
+from made_results import STUDY, draws, manifest, put, write_csv, write_text_records
+from made_studies import judge_study
+from rescaled import rescaled
+from study_world import World, job, small_study
+
+from abi.audit.record.arithmetic import lookup
+from abi.audit.results.findings import Checks
+from abi.audit.results.reading import ResultFile
+from abi.audit.results.relations import check_result
+from abi.base.files import sha256_tensors
+from abi.base.job import Job, code_of
+from abi.base.manifests.experiments import FitsManifest
+from abi.judge import evidence_files
+from abi.judge.published import figures_of
+from abi.judge.results import StudyResult, result_of
+from abi.judge.tables import read_evidence
+from abi.models.saved import module_of_seed
+from abi.plan.workflow import Workflow, seeds_of
+from abi.report.experiments import page, statements_table
+from abi.report.words import plain_words
+from abi.steps import evaluate_experiment, train_modules
+
+CLAIM = "analytical_calibration"
+TRUE = {"raw": 0.0, "oracle": 1.0, "reference": 1.0, "solved": 0.9, "steps": 0.7, "solved-50": 0.8, "solved-200": 0.8,
+        "solved-800": 0.8, "drawn": 0.1, "random-solved": 0.5, "random": 0.45, "linear": 0.4}  # fmt: skip
+
+
+def make(claim_id, levels, groups=32):
+    """The result of an experiment from made-up evidence: level 0 is the plain backbone, level 1 an oracle."""
+    jobs, inputs = STUDY.of(claim_id), STUDY.of(claim_id).verdict_input()
+    spec, [told], frames = jobs.evidence_spec(jobs.batch()), inputs["manifests"], []
+    for i, (study, about) in enumerate(spec["studies"].items()):
+        arms = {arm: levels[arm] for arm in ("raw", "oracle", "reference", *about["arms"])}
+        arms["candidate"] = arms.pop(about["about"])
+        frame = rows(arms, n_groups=groups, per_group=1, seed=i, n_seeds=len(spec["seeds"])).assign(fit=study)
+        frames.append(frame[frame["scope"] == "domain"])
+    frame = pd.concat(frames, ignore_index=True)
+    loss = frame[frame["metric"] == "bits_per_byte"].assign(metric="loss_nats", value=lambda f: 2 * f["value"])
+    frame = pd.concat([frame, loss], ignore_index=True).assign(seed=lambda f: f["seed"] + 1)
+    write_csv(inputs["evidence"][0], frame)
+    write_csv(inputs["draws"][0], draws("s", "arm").assign(seed=1))
+    running = Job("evaluate_experiment", spec, code_of("evaluate_experiment", {}), [], 1)
+    evidence_files.write_promise(told, running.provenance())
+    grid = spec["budget"]["rates"]
+    tried = [
+        {"arm": name, "objectives": [2.0, 1.0, *[3.0] * (len(grid) - 2)], "rate": grid[1], "at_end": False}
+        for name, arm in spec["arms"].items() if arm.get("by") == "steps" and "rate_of" not in arm
+    ]  # fmt: skip
+    body = {"seed": 0, "grid": grid, "tried": tried, "arms": [], "provenance": running.provenance()}
+    FitsManifest.model_validate(body).write(inputs["fits"][0])
+    write_text_records(STUDY, claim_id)
+    for path in inputs["modules"]:
+        _, text, shape, role = Path(path).parts[3:7]
+        entries = [
+            {"seed": s, "folder": "m", "sha256": "a" * 64, "domain_sha256": "a" * 64, "steps": 3, "final_loss": 0.5,
+             "elapsed_s": 2.5, "n_parameters": 11} for s in seeds_of(Path(path).stem)
+        ]  # fmt: skip
+        module = STUDY.module_spec(text, shape, role, Path(path).stem)
+        manifest(path, "modules", "train_modules", module, {"modules": entries})
+    judge_study(claim_id)
+    return json.loads(Path(STUDY.result_file(claim_id)).read_text())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def words(result):
+    return {study: fit["verdict"] for study, fit in result["fits"].items()}
+
+
+def found(result):
+    """The leaves that `abi verify` names."""
+    checks = Checks("r.json")
+    check_result(checks, ResultFile(Path("r.json"), result, result_of(result, "r.json")), {}, figures_of)
+    return {finding.leaf for finding in checks.found}
+
+
+@pytest.mark.parametrize(
+    ("changed", "instead", "after", "whole"),
+    [
+        ({}, "SUPPORTED", "SUPPORTED", "SUPPORTED"),
+        ({"steps": 0.97}, "REFUTED", "SUPPORTED", "REFUTED"),
+        ({"solved-50": 0.9}, "SUPPORTED", "INCONCLUSIVE", "INCONCLUSIVE"),
+        ({"solved-800": 1.0}, "SUPPORTED", "SUPPORTED", "SUPPORTED"),  # reported, decides nothing
+        ({"oracle": 0.0}, "VACUOUS", "VACUOUS", "VACUOUS"),
+    ],
+)
+def test_a_statement_gets_the_word_that_its_registered_tests_give_it(folder, changed, instead, after, whole):
+    result = make(CLAIM, TRUE | changed)
+    assert words(result) == {"instead-python": instead, "worse-after-python": after}
+    assert result["verdict"] == whole
+    assert found(result) == set()
+    of = StudyResult.of(result, "r.json")
+    assert plain_words(of).startswith("Of 2 statements, ")
+    assert [row[2] for row in statements_table([of]).rows] == [f"**{instead}**", f"**{after}**"]
+    assert f"**{whole}**" in page([of])
+    assert result["rates"]["arms"]["steps"] == {"rate": result["rates"]["grid"][1], "at_end": False}
+
+
+def test_too_few_groups_are_no_verdict(folder):
+    assert words(make(CLAIM, TRUE, groups=20)) == dict.fromkeys(
+        ("instead-python", "worse-after-python"), "INCONCLUSIVE"
+    )
+
+
+LEAF = "fits/instead-python"
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value"),
+    [
+        ("verdict", "REFUTED"),
+        (f"{LEAF}/verdict", "REFUTED"),
+        (f"{LEAF}/reason", "because"),
+        (f"{LEAF}/tests/2/interval/lower", -0.5),
+        (f"{LEAF}/tests/2/required", False),
+        (f"{LEAF}/tests/2/contrast", "candidate - raw"),
+        (f"{LEAF}/refutations/0/holds", True),
+        (f"{LEAF}/arms/steps/domain/js_nats/mean", lambda mean: 0.5 * mean),
+        ("tables/0/rows/0/2", "REFUTED"),
+        ("tables/0/rows/0/1", "Steps are better."),
+        ("tables/1/rows/0/1", "direct"),
+        ("tables/2/rows/0/2", 99),
+        ("claim/statements/instead/tests/than-steps/weights/steps", 0.0),
+        ("claim/statements/instead/says", "Steps do as well as a solve."),
+    ],
+)
+def test_a_forged_leaf_is_found_by_judging_again(forged, leaf, value):
+    made = copy.deepcopy(forged)
+    made.pop("seal", None)
+    put(leaf, value(lookup(made, leaf)) if callable(value) else value)(made)
+    assert found(made), leaf
+
+
+@pytest.fixture(scope="module")
+def forged(tmp_path_factory):
+    place = tmp_path_factory.mktemp("forged")
+    shutil.copytree(ROOT / "config", place / "config")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        return make(CLAIM, TRUE)
+
+
+def test_the_ids_of_experiments_are_targets_whose_files_bear_the_names_of_the_original():
+    shipped = {path.name for path in (ROOT / "config" / "record" / "published_results").glob("*.json")}
+    files = {name: STUDY.claim(name).record.result_file for name in STUDY.experiments}
+    assert {name for name, file in files.items() if file not in shipped} == {"objective_ablation"}
+    assert set(STUDY.config.published()).isdisjoint(STUDY.experiments)
+    assert all(STUDY.claim(name).seeds >= 3 for name in files)
+
+
+def test_numbers_that_statements_take_from_the_protocol_are_those_of_the_protocol():
+    criteria = STUDY.config.protocol.criteria
+    of_protocol = {criteria.parity, criteria.floor, criteria.half, criteria.share, criteria.harm}
+    of_protocol |= {round(1 - number, 9) for number in of_protocol} | {1.0}
+    for name in STUDY.experiments:
+        for statement in STUDY.claim(name).statements.values():
+            weights = {round(abs(w), 9) for test in statement.tests.values() for w in test.weights.values()}
+            assert weights <= of_protocol, (name, statement.says)
+
+
+# made end to end
+
+
+def short(scale):
+    scale["calibration"]["kd"] |= {"phases": [{"steps": 16, "warmup": 2}], "rates": [3e-3, 3e-2], "batch": 32}
+
+
+def trial(world, of):
+    """The native module of the seed that rates are tried with."""
+    study, (backbone, text, shape, role) = world.study, of
+    inputs = {"train": study.states(backbone, text, "train"), "head": study.head(backbone)}
+    out = f"{study.results}/modules/{'/'.join(of)}/0-0"
+    spec = job("train_modules", study.module_spec(text, shape, role, "0-0"), inputs)
+    train_modules.run(spec, inputs, {"manifest": f"{out}.json", "folder": out})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, make_backbone):
+    """An experiment on a tiny real model: the study, its inputs and its outputs, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("experiment")
+    study: Workflow = rescaled(small_study(2), short)
+    world, jobs = World(study, make_backbone), study.of(CLAIM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        world.states("gpt2_medium", "general")
+        for name, of in jobs.modules().items():
+            world.modules(of)
+            if not name.startswith("reference"):
+                trial(world, of)
+        inputs, wanted = jobs.evidence_input(jobs.batch()), jobs.verdict_input()
+        outputs = {
+            key: wanted[f"{key}s" if key == "manifest" else key][0] for key in ("evidence", "draws", "manifest", "fits")
+        }
+        running = job("evaluate_experiment", jobs.evidence_spec(jobs.batch()), inputs)
+        evaluate_experiment.run(running, inputs, outputs)
+    return folder, study, inputs, outputs
+
+
+@pytest.mark.slow
+def test_every_arm_of_every_study_is_scored_and_the_arm_asked_about_is_its_candidate(run):
+    folder, study, _, outputs = run
+    found = read_evidence(folder / outputs["evidence"])
+    spec = study.of(CLAIM).evidence_spec("1-2")
+    for name, about in spec["studies"].items():
+        own = found[found["fit"] == name]
+        assert set(own["arm"]) == {"raw", "oracle", "reference", "candidate", *about["arms"]} - {about["about"]}
+        assert set(own["seed"]) == {1, 2}
+        assert set(own.loc[own["arm"] == "reference", "metric"]) == {"loss_nats", "bits_per_byte"}
+    same = [found[(found["fit"] == name) & (found["arm"] == "steps")]["value"].tolist() for name in spec["studies"]]
+    assert same[0] == same[1]
+
+
+@pytest.mark.slow
+def test_fits_say_what_was_chosen_and_that_the_moved_net_stayed(run):
+    folder, _, inputs, outputs = run
+    fits = FitsManifest.read(folder / outputs["fits"])
+    assert [one.arm for one in fits.tried] == ["steps", "solved-800", "random"]
+    steps = {fit.arm: fit.steps for fit in fits.arms}
+    assert steps == {"drawn": 0, "solved": 0, "steps": 16, "solved-50": 1, "solved-200": 4, "solved-800": 16,
+                     "random-solved": 0, "random": 16, "linear": 0}  # fmt: skip
+    rates = {one.arm: one.rate for one in fits.tried}
+    trained = [fit for fit in fits.arms if fit.steps]
+    assert {fit.lr for fit in trained if fit.arm.startswith("solved")} == {rates["solved-800"]}
+    module = module_of_seed([str(folder / path) for path in inputs["source_python"]], 1)
+    net = {f"{name}": p for name, p in module.domain_parameters().items()}
+    assert len({fit.frozen_sha256 for fit in trained if fit.seed == 1 and not fit.arm.startswith("random")}) == 1
+    assert sha256_tensors(net) not in {fit.frozen_sha256 for fit in trained}  # with the head and the rotation
