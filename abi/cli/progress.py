@@ -74,6 +74,10 @@ class Expected:
         """Return whether jobs of this scale were ever measured; one that was not counts as no time."""
         return bool(self.means)
 
+    def whole(self) -> bool:
+        """Return whether every job that is left belongs to a rule that was measured, or none ever was."""
+        return not self.known() or all(rule in self.means for rule, n in self.left.items() if n)
+
 
 @dataclass
 class LogHandlerSettings(LogHandlerSettingsBase):
@@ -202,7 +206,8 @@ class LogHandler(LogHandlerBase):
     def still(self, word: str) -> str:
         """Return how long the rest should take, in words."""
         seconds = self.rest.seconds()
-        return f", about {duration(seconds)}{word}" if seconds is not None and self.rest.left.total() else ""
+        about = "about" if self.rest.whole() else "at least"  # what was never measured is not counted
+        return f", {about} {duration(seconds)}{word}" if seconds is not None and self.rest.left.total() else ""
 
     def show_running(self) -> None:
         """Show on a terminal what runs now."""

@@ -28,6 +28,13 @@ def test_time_left_is_that_of_measured_jobs_at_the_pace_of_this_machine():
     assert (rest.percent(), rest.seconds()) == (100, 0)
 
 
+def test_a_rule_that_was_never_measured_makes_the_time_a_least_one():
+    rest = Expected(Counter(fit=1, new=1), {"fit": 10.0})
+    assert not rest.whole()
+    rest.finish("new", 5.0)
+    assert rest.whole()
+
+
 def test_without_measured_jobs_the_finished_ones_tell():
     rest = Expected(Counter(fit=4), {}, cores=1)
     assert (rest.percent(), rest.seconds()) == (0, None)
