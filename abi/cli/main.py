@@ -71,9 +71,31 @@ COMMANDS = {
         "--scale tiny",
         "replicates",
     ),
+    "train": Command(
+        "train a module beside a model of your own, on your own texts",
+        "--model first-model --texts domain-texts --out my-module",
+        "use",
+    ),
+    "transfer": Command(
+        "move a trained module to another model; what you give decides the regime",
+        "--module my-module --source first-model --target second-model --general-texts general-texts --out moved",
+        "use",
+    ),
+    "evaluate": Command(
+        "bits per byte of texts without and with a module, with intervals",
+        "--model second-model --module moved --texts domain-texts",
+        "use",
+    ),
+    "compare": Command(
+        "is moving better than retraining, here? verdict, rivals, what each costs, and what to choose",
+        "--module my-module --source first-model --target second-model --texts domain-texts "
+        "--general-texts general-texts --out compared",
+        "use",
+    ),
+    "push": Command("upload a saved module to the hub", "my-module user/my-module", "use"),
     "generate": Command(
-        "continue a text with a built backbone, with or without a trained module",
-        '--backbone gpt2_medium --prompt "def main("',
+        "continue a text with a model, with or without a trained module",
+        '--model second-model --module moved --prompt "SELECT"',
         "generate",
     ),
     "check": Command("validate config/ for a scale and list its claims", "--scale tiny --claim t5_to_gpt2", "config"),
@@ -205,7 +227,7 @@ def emit(text: str) -> None:
 def failed(error: BaseException, *, debug: bool) -> int:
     """Report an error in one sentence on stderr and return its exit code; raise it again with `--debug`."""
     if isinstance(error, KeyboardInterrupt):
-        print("abi: interrupted", file=sys.stderr)
+        print(f"abi: interrupted{'; ' if str(error) else ''}{error}", file=sys.stderr)
         return INTERRUPTED
     if debug:
         raise error

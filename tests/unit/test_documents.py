@@ -14,6 +14,8 @@ from abi.cli.show import exit_code
 from abi.report.quoted import Part
 
 ROOT = Path(__file__).parents[2]
+ELSEWHERE = {"generate", "train", "transfer", "evaluate", "compare"}
+"""Commands that test_api_examples.py and test_cli_generate.py run, with models."""
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -41,8 +43,8 @@ def commands(page):
 
 
 def abi_commands():
-    """Return the commands of abi; `generate` needs a built backbone (test_cli_generate.py), `pin` a hub (tests/hub)."""
-    found = [c for page in PAGES for c in commands(page) if c[0] == "abi" and c[1] not in {"generate", "pin"}]
+    """Return the commands of abi that need nothing; `pin` needs a hub (tests/hub), those of `ELSEWHERE` models."""
+    found = [c for page in PAGES for c in commands(page) if c[0] == "abi" and c[1] not in {"pin", *ELSEWHERE}]
     return list({" ".join(c): c for c in found}.values())
 
 
