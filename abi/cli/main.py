@@ -99,6 +99,11 @@ COMMANDS = {
         "generate",
     ),
     "check": Command("validate config/ for a scale and list its claims", "--scale tiny --claim t5_to_gpt2", "config"),
+    "new-claim": Command(
+        "write a claim about models and text of your own into config/, checked, and say what to type next",
+        "--source ~/models/first --target ~/models/second --text ~/notes --scale tiny",
+        "new_claim",
+    ),
     "pin": Command(
         "look up the revisions of a scale's hub models once and write its lock file (needs the network)",
         "--scale paper",
@@ -161,7 +166,7 @@ def run(name: str, arguments: list[str]) -> int:
 
 def function_of(name: str) -> Callable[..., Any]:
     """Return the function that runs a command; its module is imported only now."""
-    return getattr(importlib.import_module(f"abi.cli.{COMMANDS[name].module}"), name)
+    return getattr(importlib.import_module(f"abi.cli.{COMMANDS[name].module}"), name.replace("-", "_"))
 
 
 def typer_command(name: str) -> "TyperCommand":
