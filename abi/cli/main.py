@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HONEST, TAMPERED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEBUG = "--debug"
+VARIABLE = "_ABI_COMPLETE"
+"""Variable by which a shell asks what may be typed next (`abi completion`)."""
 
 
 class Command(NamedTuple):
@@ -109,6 +111,7 @@ COMMANDS = {
         "--scale paper",
         "config",
     ),
+    "completion": Command("print what a shell needs to complete commands and options", "bash", "completion"),
     "docs": Command("write the figures and tables that documents quote, from results/reference", "--check", "config"),
 }
 
@@ -121,6 +124,10 @@ READ_BY_THEMSELVES = {"verify", "run"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; no traceback unless `--debug`."""
+    if VARIABLE in os.environ:
+        from abi.cli.completion import complete
+
+        return complete()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in given
     name, *rest = [word for word in given if word != DEBUG] or [""]

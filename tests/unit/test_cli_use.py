@@ -196,6 +196,23 @@ def test_a_damaged_model_of_a_user_is_not_to_be_deleted(here, world, capsys):
     assert "delete" not in said.err
 
 
+def test_a_shell_is_told_commands_and_options(monkeypatch, capsys):
+    def told(*words):
+        monkeypatch.setenv("_ABI_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", " ".join(words))
+        monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+        assert main.main([]) == 0
+        monkeypatch.delenv("_ABI_COMPLETE")
+        return capsys.readouterr().out.split()
+
+    assert told("abi", "tr") == ["train", "transfer"]
+    assert told("abi", "compare", "--gen") == ["--general-texts"]
+    assert told("abi", "new-claim", "--so") == ["--source"]
+    assert told("abi", "verify", "--re") == told("abi", "nothing", "--re") == []
+    assert "complete -o default -F _abi_completion abi" in run(capsys, "completion", "bash").out
+    assert "'tcsh' is none of bash, zsh, fish" in run(capsys, "completion", "tcsh", code=2).err
+
+
 def test_a_model_and_a_backbone_are_one_too_many(capsys):
     for given in ([], ["--model", "a", "--backbone", "gpt2"]):
         assert "give one of --model" in run(capsys, "generate", "--prompt", "a", *given, code=2).err
