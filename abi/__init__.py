@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from abi.api.comparing import compare
     from abi.api.modules import Module
     from abi.api.scoring import evaluate
+    from abi.api.several import Several
     from abi.api.training import train
     from abi.api.transferring import transfer
     from abi.arms.alignment import fit_procrustes
@@ -32,6 +33,7 @@ _HOME = {
     "AbiModule": "abi.models.module",
     "Backbone": "abi.models.backbone",
     "Module": "abi.api.modules",
+    "Several": "abi.api.several",
     "ModuleConfig": "abi.models.module",
     "PortableConfig": "abi.models.portable",
     "PortableModule": "abi.models.portable",
@@ -61,6 +63,7 @@ __all__ = [
     "ModuleConfig",
     "PortableConfig",
     "PortableModule",
+    "Several",
     "Window",
     "attach",
     "compare",

@@ -1,15 +1,28 @@
-"""`attach`: a module on a plain model of transformers, whose own `generate`, pipelines and beams then use it."""
+"""`attach`: modules on a plain model of transformers, whose own `generate`, pipelines and beams then use them."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, overload
 
 from abi.api.modules import Module
+from abi.api.several import Several
 from abi.api.sides import backbone_of
 from abi.models import attach as engine
 from abi.models.attach import AnyManifest, AnyModule, Attached
+from abi.models.probe import admit
 
 
+@overload
+def attach(model: Any, module: Mapping[str, Module], about: None = None, *, tokenizer: Any = None) -> Several: ...
+@overload
 def attach(
     model: Any, module: Module | AnyModule, about: AnyManifest | None = None, *, tokenizer: Any = None
+) -> Attached: ...
+def attach(
+    model: Any,
+    module: Module | AnyModule | Mapping[str, Module],
+    about: AnyManifest | None = None,
+    *,
+    tokenizer: Any = None,
 ) -> Attached:
     """Put a module on a model until `detach()`, or until the end of a `with` block; no weight is changed.
 
@@ -26,12 +39,16 @@ def attach(
 
     Args:
         model: of transformers, or a `Backbone`.
-        module: a `Module`; or a bare module with its manifest `about`, as `load_module` gives them.
+        module: a `Module`; or several by name, of which every row of a batch has its own (`Several`); or a bare module
+            with its manifest `about`, as `load_module` gives them.
         tokenizer: the model's; if not given, the one that lies where the model was loaded from.
     Raises: DataError: the module belongs to another model, config or tokenizer; one is attached already; or the model
         is not admitted.
     """
     backbone = backbone_of(model, tokenizer)
+    if isinstance(module, Mapping):
+        admit(backbone)
+        return Several(backbone, module)
     if isinstance(module, Module):
         return engine.attach(backbone, module.net, module.about)
     return engine.attach(backbone, module, about)

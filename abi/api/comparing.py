@@ -3,16 +3,19 @@
 import time
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from abi.api.comparison import Comparison, answered, chosen, options_of
 from abi.api.defaults import CRITERIA, FITS, MODULE
-from abi.api.evidence import AS_IS, Evidence, Study
+from abi.api.evidence import AS_IS, Study
+from abi.api.kept import Keep
 from abi.api.modules import Module, key_of
 from abi.api.moving import FIT_OF, Move
-from abi.api.sides import Side, sides
+from abi.api.seeds import Evidence, costs_of
+from abi.api.sides import Pair, Side, sides
 from abi.api.texts import TextSource, documents_of
 from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
 from abi.base.errors import DataError
@@ -29,8 +32,8 @@ from abi.text.documents import Document
 
 def compare(
     module: Module | Kind,
-    source: tuple[Any, Any],
-    target: tuple[Any, Any],
+    source: Pair,
+    target: Pair,
     texts: TextSource,
     general_texts: TextSource,
     *,
@@ -41,6 +44,7 @@ def compare(
     steps: int | None = None,
     train_steps: int | None = None,
     window: int = 128,
+    keep: str | Path | None = None,
 ) -> Comparison:
     """Return the answer to *is moving better than retraining, here?*, with everything that it rests on.
 
@@ -66,6 +70,7 @@ def compare(
         lora: whether adapters are trained; they take longest. `general-only` has none.
         steps: of calibration; train_steps: of modules; if not given those of `transfer` and `train`.
         window: tokens per window.
+        keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
     Raises: DataError, AlignmentError: as `train` and `transfer`; TamperError: something frozen changed.
     """
     began = time.perf_counter()
@@ -81,7 +86,16 @@ def compare(
         "general_texts": documents_of(general_texts, "general_texts"),
         "other_texts": documents_of(general_texts if other_texts is None else other_texts, "other_texts"),
     }
-    with sides(window, source=source, target=target) as [of_source, of_target]:
+    asked: dict[str, object] = {
+        "kind": kind,
+        "regime": chosen_regime,
+        "lora": lora,
+        "steps": steps,
+        "train_steps": train_steps,
+    }
+    asked |= {"module": given and given.sha256}  # not how many seeds: more of them go on from fewer
+    with sides(window, Keep(keep, "compare", [*read.values()], asked), source=source, target=target) as both:
+        of_source, of_target = both
         if given is not None:
             given.check(of_source.backbone)
         move = Move(of_source, of_target, _config(of_source, of_target, given), read)
@@ -100,12 +114,13 @@ def compare(
         return _judged(study, study.evidence([first, *islice(others, seeds - 1)]), began)
 
 
-def _judged(study: Study, evidence: Evidence, began: float) -> Comparison:
-    """Return what the protocol and the leads say of some evidence."""
-    frame = validate(pd.DataFrame(evidence.rows, columns=list(COLUMNS)))
+def _judged(study: Study, evidence: Sequence[Evidence], began: float) -> Comparison:
+    """Return what the protocol and the leads say of the evidence of some seeds."""
+    rows, unmoved = [row for one in evidence for row in one.rows], all(one.unmoved for one in evidence)
+    frame = validate(pd.DataFrame(rows, columns=list(COLUMNS)))
     asked: dict[str, Any] = {"fit": study.fit_name, "criteria": CRITERIA}
-    fit = judge_transfer(frame, regime=study.regime, frozen=evidence.unmoved, **asked)
-    options = options_of(fit, fit_tables(frame, **asked), CRITERIA, evidence.costs())
+    fit = judge_transfer(frame, regime=study.regime, frozen=unmoved, **asked)
+    options = options_of(fit, fit_tables(frame, **asked), CRITERIA, costs_of(evidence))
     answer = answered(options)
     choice, why = chosen(fit.verdict, answer, options)
     return Comparison(

@@ -22,10 +22,12 @@ Answer = Literal["yes", "no", "not shown"]
 
 
 class Cost(Typed):
-    """What an option costs on the target: seconds of one fit, and the numbers that are trained."""
+    """What an option costs on the target: seconds of one fit, the numbers that are trained, and memory."""
 
     seconds: float
     n_trained: Count
+    memory_mb: float | None
+    """The most that its fits took beside what was in memory before; arms that are fitted together share a figure."""
 
 
 class Option(Typed):
@@ -68,7 +70,7 @@ class Comparison(Typed):
 
     def table(self) -> Table:
         """Return the options as a table."""
-        heads = ["option", "bits per byte", "moved is better by", "general text", "seconds", "trained numbers"]
+        heads = ["option", "bits per byte", "moved is better by", "general text", "seconds", "MB", "trained numbers"]
         rows = [[o.arm, *_cells(o), *_costs(o.cost)] for o in self.options if o.arm in SHOWN]
         return Table(heads, rows)
 
@@ -106,7 +108,9 @@ def _cells(option: Option) -> list[str]:
 
 
 def _costs(cost: Cost | None) -> list[str]:
-    return ["-", "-"] if cost is None else [figure(cost.seconds), str(cost.n_trained)]
+    if cost is None:
+        return ["-"] * 3
+    return [figure(cost.seconds), "-" if cost.memory_mb is None else f"{cost.memory_mb:.0f}", str(cost.n_trained)]
 
 
 def options_of(fit: Fit, tables: FitTables, criteria: Criteria, costs: Mapping[str, Cost]) -> list[Option]:

@@ -3,19 +3,22 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
-from abi.api.comparison import Cost
+from abi.api.kept import remembered
+from abi.api.memory import metered
 from abi.api.modules import Module
 from abi.api.moving import FIT_OF, TRIAL, Lesson, Move, budget_of, chosen_rates, fitted, shape_of
-from abi.api.sides import Side
-from abi.api.training import RATES, Role, best, native, portables
+from abi.api.progress import BOTH, expect, fit_seconds, part, pass_seconds
+from abi.api.seeds import Evidence, Found, Rates
+from abi.api.sides import MOST_GENERAL, MOST_WINDOWS, Side
+from abi.api.training import RATES, Role, best, head_of, module_seconds, native, portable_seconds, portables
 from abi.arms.fitting import Nets, gradient_tasks
 from abi.arms.forms import FINALS, ArmForm, load_stored
 from abi.arms.gradient import FitData
-from abi.arms.metrics import EvidenceRow, Key, evidence_rows, score
+from abi.arms.metrics import Key, evidence_rows, score
 from abi.arms.rates import JUDGED, choose
 from abi.base.catalogue import ARMS, frozen_net
 from abi.base.files import sha256_tensors
@@ -37,7 +40,7 @@ from abi.base.names import (
     WRONG_DOMAIN,
 )
 from abi.base.regimes import REGIMES
-from abi.base.typed import Regime
+from abi.base.typed import Regime, Split
 from abi.models.backbone import Backbone
 from abi.models.module import AbiModule, derive_seed
 from abi.models.portable import Placed, PortableModule, placebo_of
@@ -51,23 +54,12 @@ AS_IS: Regime = "zero-text"
 
 
 @dataclass
-class Evidence:
-    """Rows of all seeds, what the fits of each arm cost, whether frozen nets stayed as they were (protocol test 7)."""
+class Net:
+    """A module trained on a side, what its training left, and the memory that it took."""
 
-    rows: list[EvidenceRow] = field(default_factory=list)
-    spent: dict[str, list[Cost]] = field(default_factory=dict)
-    unmoved: bool = True
-
-    def note(self, arm: str, seconds: float, n_trained: int) -> None:
-        """Note what a fit of an arm cost."""
-        self.spent.setdefault(arm, []).append(Cost(seconds=seconds, n_trained=n_trained))
-
-    def costs(self) -> dict[str, Cost]:
-        """Return arm -> the mean cost of its fits."""
-        return {
-            arm: Cost(seconds=float(np.mean([cost.seconds for cost in found])), n_trained=found[0].n_trained)
-            for arm, found in self.spent.items()
-        }
+    module: AbiModule
+    entry: ModuleEntry
+    memory_mb: float | None
 
 
 @dataclass
@@ -87,7 +79,7 @@ class Study:
     portable: PortableTraining
     adapts: bool
     least: int
-    _nets: dict[tuple[str, str, int], tuple[AbiModule, ModuleEntry]] = field(default_factory=dict)
+    _nets: dict[tuple[str, str, int], Net] = field(default_factory=dict)
     _lessons: dict[int, Lesson] = field(default_factory=dict)
     _rates: dict[str, float] = field(default_factory=dict)
 
@@ -108,30 +100,40 @@ class Study:
             return [DIRECT]
         return [*REGIMES[self.regime].required, DIRECT]
 
-    def evidence(self, seeds: Sequence[int]) -> Evidence:
-        """Return the evidence of some seeds."""
-        found, target, source = Evidence(), self.move.target, self.move.source
+    def evidence(self, seeds: Sequence[int]) -> list[Evidence]:
+        """Return the evidence of some seeds; one that is kept is not made again."""
+        places = {seed: self.move.target.folder / f"seed-{seed}.json" for seed in seeds}
+        self.foresee(sum(not place.exists() for place in places.values()))
+        return [remembered(place, Evidence, partial(self.of_seed, seed)) for seed, place in places.items()]
+
+    def of_seed(self, seed: int) -> Evidence:
+        """Return the evidence of a seed."""
+        found, target, source = Found(), self.move.target, self.move.source
         scopes = {"domain": self.tested(target, "domain_texts"), "general": self.tested(target, "general_texts")}
         of_source = {"domain": self.tested(source, "domain_texts")}
-        for seed in seeds:
-            (reference, _), (oracle, entry) = self.net(target, "reference", seed), self.net(target, "oracle", seed)
-            arms: Arms = {Key(UNFITTED, RAW): None, Key(UNFITTED, REFERENCE): reference, Key(UNFITTED, ORACLE): oracle}
-            found.note(ORACLE, entry.elapsed_s, entry.n_parameters)
-            arms |= self.calibrated(seed, found)
-            if self.adapts:
-                arms |= self.adapted(seed, scopes, found)
-            alone: ArmForm
-            if self.regime == AS_IS:
-                moved, placed = self.placed(seed)
-                arms |= placed
-                alone = Placed(moved, source.vocabulary, source.head.scale)
-            else:
-                alone = self.source_net(seed)
-            teacher = oracle if self.regime == "oracle-kd" else None
+        reference, oracle = self.net(target, "reference", seed).module, self.net(target, "oracle", seed)
+        arms: Arms = {
+            Key(UNFITTED, RAW): None,
+            Key(UNFITTED, REFERENCE): reference,
+            Key(UNFITTED, ORACLE): oracle.module,
+        }
+        found.note(ORACLE, oracle.entry.elapsed_s, oracle.entry.n_parameters, oracle.memory_mb)
+        arms |= self.calibrated(seed, found)
+        if self.adapts:
+            arms |= self.adapted(seed, scopes, found)
+        alone: ArmForm
+        if self.regime == AS_IS:
+            moved, placed = self.placed(seed)
+            arms |= placed
+            alone = Placed(moved, source.vocabulary, source.head.scale)
+        else:
+            alone = self.source_net(seed)
+        teacher = oracle.module if self.regime == "oracle-kd" else None
+        with part("scores", f"scoring {len(arms)} arms, seed {seed}", self.scoring_seconds):
             found.rows += evidence_rows(score(arms, reference, teacher, scopes, target.head), scopes, seed)
             by_itself = score({Key(UNFITTED, SOURCE_ALONE): alone}, None, None, of_source, source.head, agree_on=())
             found.rows += evidence_rows(by_itself, of_source, seed)
-        return found
+        return Evidence(rows=found.rows, costs=found.costs, unmoved=found.unmoved)
 
     def tested(self, side: Side, what: str) -> States:
         """Return the held-out states of a side."""
@@ -139,14 +141,17 @@ class Study:
 
     # modules trained on one side
 
-    def net(self, side: Side, role: Role, seed: int) -> tuple[AbiModule, ModuleEntry]:
-        """Return a module trained on a side, and what its training left; it is trained once."""
+    def net(self, side: Side, role: Role, seed: int) -> Net:
+        """Return a module trained on a side; it is trained once."""
         key = (side.name, role, seed)
         if key not in self._nets:
             (section, data, held_out), folder = self.taught(side), side.folder / f"{side.name}-nets"
             if side.name not in self._rates:  # with the seed of trials
-                self._rates[side.name] = best(section, data, held_out, RATES, TRIAL, folder / "rates")[2]
-            self._nets[key] = native(section, data, role, self._rates[side.name], seed, folder)
+                self._rates[side.name] = best(section, side, data, held_out, RATES, TRIAL, folder / "rates")[2]
+            words = f"training {side.name}'s module ({role}), seed {seed}"
+            with part("modules", words, module_seconds(section, side)), metered() as memory:
+                net, entry = native(section, data, role, self._rates[side.name], seed, folder)
+            self._nets[key] = Net(net, entry, memory.most_mb)
         return self._nets[key]
 
     def taught(self, side: Side) -> tuple[ModuleSection, FitData, FitData]:
@@ -161,7 +166,7 @@ class Study:
         if self.given is not None and self.given.about.seed == seed:
             assert isinstance(self.given.net, AbiModule)
             return self.given.net
-        return self.net(self.move.source, "source", seed)[0]
+        return self.net(self.move.source, "source", seed).module
 
     # arms of the target
 
@@ -177,22 +182,31 @@ class Study:
             _, data, held_out = self.taught(self.move.target)
             return Lesson(Nets(), data, held_out, {})
         target, entry = self.move.target, REGIMES[self.regime]
-        teacher = self.net(target, "oracle", seed)[0] if entry.taught_by else None
-        home = self.net(target, "home", seed)[0] if entry.has_control else None
+        teacher = self.net(target, "oracle", seed).module if entry.taught_by else None
+        home = self.net(target, "home", seed).module if entry.has_control else None
         return self.move.lesson(self.regime, self.source_net(seed), seed, teacher, home)
 
     @cached_property
     def chosen(self) -> dict[str, float]:
         """The learning rate of every arm, chosen with the seed of trials."""
-        return chosen_rates(self.fits, self.arms, self.move.config, self.lesson(TRIAL), self.section)
+        lesson = self.lesson(TRIAL)
 
-    def calibrated(self, seed: int, found: Evidence) -> Arms:
+        def tried() -> Rates:
+            words = f"choosing the learning rates of {len(self.arms)} arms"
+            with part("arms", words, len(self.section.rates) * self.fitting_seconds):
+                return Rates(rates=chosen_rates(self.fits, self.arms, self.move.config, lesson, self.section))
+
+        return remembered(self.move.target.folder / "rates-arms.json", Rates, tried).rates
+
+    def calibrated(self, seed: int, found: Found) -> Arms:
         """Return the arms of a seed that are fitted on stored states."""
-        lesson, arms = self.lesson(seed), Arms()
-        made = fitted(self.fits, self.arms, self.move.config, lesson, self.section, self.chosen, seed)
+        rates, lesson, arms = self.chosen, self.lesson(seed), Arms()
+        words = f"fitting {len(self.arms)} arms on the target, seed {seed}"
+        with part("arms", words, self.fitting_seconds), metered() as memory:
+            made = fitted(self.fits, self.arms, self.move.config, lesson, self.section, rates, seed)
         for (arm, draw), (fit, figures) in made.items():
             arms[Key(self.fit_name, arm, draw)] = fit.model
-            found.note(arm, figures.elapsed_s or 0.0, figures.n_trainable)
+            found.note(arm, figures.elapsed_s or 0.0, figures.n_trainable, memory.most_mb)
             giver: AbiModule | None = getattr(lesson.nets, frozen_net(arm, self.fits) or "", None)
             if giver is not None:
                 found.unmoved &= sha256_tensors(fit.net) == sha256_tensors(giver.domain_parameters())
@@ -211,25 +225,35 @@ class Study:
     @cached_property
     def adapter_rate(self) -> float:
         """The learning rate of adapters, chosen as those of the arms."""
-        lesson, values = self.lesson(TRIAL), []
-        held_out = lesson.held_out.at_most(JUDGED)
-        for rate in self.section.rates:
-            budget = budget_of(self.fits, self.section, self.move.config, {LORA: rate})
-            tasks = gradient_tasks(lesson.data, budget, TRIAL)
-            values.append(float(np.mean([self.adapters.tried(task, budget, TRIAL, held_out) for task in tasks])))
-        return choose(LORA, self.section.rates, values).rate
+        lesson = self.lesson(TRIAL)
+        held_out, rates = lesson.held_out.at_most(JUDGED), self.section.rates
 
-    def adapted(self, seed: int, scopes: dict[str, States], found: Evidence) -> Arms:
+        def tried() -> Rates:
+            values = []
+            for rate in rates:
+                budget = budget_of(self.fits, self.section, self.move.config, {LORA: rate})
+                tasks = gradient_tasks(lesson.data, budget, TRIAL)
+                with part("adapters", f"trying adapters at rate {rate:g}", self.adapting_seconds):
+                    tried = [self.adapters.tried(task, budget, TRIAL, held_out) for task in tasks]
+                values.append(float(np.mean(tried)))
+            return Rates(rates={LORA: choose(LORA, rates, values).rate})
+
+        return remembered(self.move.target.folder / "rates-adapters.json", Rates, tried).rates[LORA]
+
+    def adapted(self, seed: int, scopes: dict[str, States], found: Found) -> Arms:
         """Return the adapters of a seed as their final states on the held-out windows."""
         budget = budget_of(self.fits, self.section, self.move.config, {LORA: self.adapter_rate})
         root, arms = self.move.target.folder, Arms()
-        for task in gradient_tasks(self.lesson(seed).data, budget, seed):
+        tasks = gradient_tasks(self.lesson(seed).data, budget, seed)
+        for task in tasks:
             name = f"{LORA}-{seed}-{task.draw}"
-            entry = self.adapters.fit(task, budget, seed, scopes, root, name)
+            words = f"training adapters (LoRA), seed {seed}, {len(task.data.states)} windows"
+            with part("adapters", words, self.adapting_seconds / len(tasks)), metered() as memory:
+                entry = self.adapters.fit(task, budget, seed, scopes, root, name)
             base = self.move.target.base.base_sha256
             stored = load_stored(root / name / FINALS, entry.finals_sha256, scopes, base)
             arms[Key(self.fit_name, LORA, task.draw)] = stored
-            found.note(LORA, entry.elapsed_s or 0.0, entry.n_trainable)
+            found.note(LORA, entry.elapsed_s or 0.0, entry.n_trainable, memory.most_mb)
         return arms
 
     # portable modules
@@ -251,3 +275,61 @@ class Study:
             for draw in range(ARMS[arm].recipes[AS_IS].draws):
                 nets[Key(PORTABLE, arm, draw)] = placebo_of(moved, arm, derive_seed("placebo", arm, seed, draw))
         return moved, {key: Placed(net, target.vocabulary, target.head.scale) for key, net in nets.items()}
+
+    # what all this should take
+
+    @property
+    def rungs(self) -> int:
+        """How many fits an arm gets per seed: one, or one per rung of a ladder of windows."""
+        return len(self.section.windows or (0,))
+
+    @property
+    def steps(self) -> int:
+        """The steps of a fit."""
+        return sum(phase.steps for phase in self.section.phases)
+
+    @property
+    def fitting_seconds(self) -> float:
+        """Seconds of the arms of a seed."""
+        head = head_of(self.move.target)
+        return self.rungs * fit_seconds(self.steps, self.section.batch, head, len(self.arms))
+
+    @property
+    def adapting_seconds(self) -> float:
+        """Seconds of the adapters of a seed."""
+        target, of = self.move.target, self.section
+        length = target.window.length
+        tokens = of.batch if of.batch_of == "positions" else of.batch * length
+        return self.rungs * self.steps * pass_seconds(target.manifest.n_parameters, max(tokens, length), BOTH)
+
+    @property
+    def scoring_seconds(self) -> float:
+        """Seconds of scoring a seed."""
+        target = self.move.target
+        rows, width = head_of(target)
+        windows = MOST_WINDOWS.test + MOST_GENERAL.test
+        return pass_seconds(rows * width, (len(self.arms) * self.rungs + 4) * windows * target.window.length)
+
+    def foresee(self, n_seeds: int) -> None:
+        """Tell whoever watches what some seeds should take."""
+        source, target = self.move.source, self.move.target
+        splits: tuple[Split, ...] = ("train", "calibration", "test")
+        both = [
+            (side, what, split)
+            for side in (source, target)
+            for what in ("domain_texts", "general_texts")
+            for split in splits
+        ]
+        expect(states=sum(side.reading_seconds(what, split) for side, what, split in both))
+        of_target, of_source = (module_seconds(self.native, side) for side in (target, source))
+        entry = REGIMES[self.fits]
+        expect(modules=of_target * (len(RATES) + n_seeds * (2 + entry.has_control)))
+        if self.regime == AS_IS:
+            expect(
+                modules=n_seeds * (portable_seconds(self.portable, source, 3) + portable_seconds(self.portable, source))
+            )
+        else:
+            expect(modules=of_source * (len(RATES) + n_seeds))
+        expect(arms=(n_seeds + len(self.section.rates)) * self.fitting_seconds, scores=n_seeds * self.scoring_seconds)
+        if self.adapts:
+            expect(adapters=(n_seeds + len(self.section.rates)) * self.adapting_seconds)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from abi.api.modules import Module, key_of
+from abi.api.progress import expect
 from abi.api.sides import Side, backbone_of, sides
 from abi.api.texts import TextSource, unsplit
 from abi.arms.forms import ArmForm
@@ -122,6 +123,7 @@ def _figures(side: Side, module: Module, documents: Sequence[Document], max_wind
     """Return bits per byte of every document that fills a window."""
     net = module.net
     taps = () if isinstance(net, PortableModule) else [tap for tap in net.config.taps if tap < side.manifest.depth]
+    expect(states=side.reading_seconds("texts", "test", max_windows))
     states = side.states(documents, "test", "texts", taps=taps, most=max_windows)
     form: ArmForm = Placed(net, side.vocabulary, side.head.scale) if isinstance(net, PortableModule) else net
     scopes = {"domain": states}

@@ -3,17 +3,18 @@
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from abi.api.defaults import SALT, SHARES
+from abi.api.kept import Keep, room
 from abi.api.modules import Origin
+from abi.api.progress import part, pass_seconds
 from abi.api.texts import of_split
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
@@ -22,7 +23,7 @@ from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.states import BaseFacts, StatesManifest
 from abi.base.manifests.texts import Shares
 from abi.base.typed import Provenance, Split
-from abi.models.attach import Attached
+from abi.models.attach import Attached, Marks
 from abi.models.backbone import Backbone, describe_backbone
 from abi.models.head import Head
 from abi.models.logit_shift import vocabulary_of
@@ -36,6 +37,8 @@ from abi.plan.specs.shared import Window as WindowSection
 from abi.steps.write_states import windows_of
 from abi.text.documents import Document, assignment_sha256
 
+Pair = tuple[Any, Any] | Backbone
+"""A model of transformers and its tokenizer, or both as a `Backbone`."""
 SKIP = 20
 """Most first positions of a window that are not scored: they have read too little."""
 LEAST_WINDOW = 16
@@ -117,8 +120,9 @@ def evaluating(model: Any) -> Iterator[None]:
 
 @dataclass
 class Side:
-    """An admitted backbone with its head and window; `folder` is scratch room for its states.
+    """An admitted backbone with its head and window; `folder` is room for its states.
 
+    Args: kept: states that lie there already are read and not made again.
     Raises: DataError: the model is not admitted, or cannot read such a window.
     """
 
@@ -126,6 +130,7 @@ class Side:
     longest: int
     folder: Path
     name: str = "side"
+    kept: bool = False
 
     def __post_init__(self) -> None:
         model = self.backbone.model
@@ -191,7 +196,7 @@ class Side:
         Raises: DataError: no document fills a window, or the tokenizer loses text.
         """
         chosen = of_split(documents, split)
-        wanted = most or getattr(MOST_GENERAL if what == "general_texts" else MOST_WINDOWS, split)
+        wanted = _wanted(what, split, most)
         spec = WriteStates(
             window=self.window,
             taps=list(taps),
@@ -201,13 +206,29 @@ class Side:
             split=SHARES,
             salt=SALT,
         )
+        path = self.folder / f"{self.name}.{what}.{split}.safetensors"
+        about = path.with_suffix(".states.json")
+        if self.kept and about.is_file():
+            known = StatesManifest.read(about)
+            return States(path, known, known.tensors_sha256)
+        with part("states", f"reading {what}, {split} part, with {self.name}", self.reading_seconds(what, split, most)):
+            made = self._stored(documents, split, what, spec, path)
+        made.manifest.write(about)
+        return made
+
+    def reading_seconds(self, what: str, split: Split, most: int | None = None) -> float:
+        """Return what storing the states of a split should take."""
+        return pass_seconds(self.manifest.n_parameters, _wanted(what, split, most) * self.window.length)
+
+    def _stored(self, documents: Sequence[Document], split: Split, what: str, spec: WriteStates, path: Path) -> States:
+        """Write the states of the documents of a split."""
+        chosen = of_split(documents, split)
         try:
             windows = windows_of(self.backbone, chosen, split, spec)
         except DataError as error:
             raise DataError(f"{what}, {split} part: {error}") from None
         used = set(windows.names)
         lost = require_lossless(self.backbone, [document.text for document in chosen if document.document in used])
-        path = self.folder / f"{self.name}.{what}.{split}.safetensors"
         with evaluating(self.backbone.model):
             stored = write_states(self.backbone, windows, Window.of(self.window), spec.taps, self.head, path)
         digest = sha256_file(path)
@@ -235,17 +256,25 @@ def every_split(most: int) -> PerSplit:
     return PerSplit(train=most, calibration=most, test=most)
 
 
-@contextmanager
-def sides(window: int, **pairs: Any) -> Iterator[list[Side]]:
-    """Yield a `Side` per (model, tokenizer), whose states live as long as the block.
+def _wanted(what: str, split: Split, most: int | None) -> int:
+    """Return how many windows of a text are read at most."""
+    return most or getattr(MOST_GENERAL if what == "general_texts" else MOST_WINDOWS, split)
 
-    Raises: DataError: as `backbone_in`.
+
+@contextmanager
+def sides(window: int, keep: Keep | None = None, **pairs: Any) -> Iterator[list[Side]]:
+    """Yield a `Side` per (model, tokenizer), whose states live as long as the block, or as what `keep` keeps.
+
+    Raises: DataError: as `backbone_in`, and as `room`.
     """
-    with TemporaryDirectory(prefix="abi-") as folder:
-        found = []
-        for name, pair in pairs.items():
-            found.append(Side(backbone_in(name, pair), window, Path(folder), name))
-        yield found
+    backbones = {name: backbone_in(name, pair) for name, pair in pairs.items()}
+
+    def models() -> object:
+        return [window, {name: astuple(Marks.of(backbone)) for name, backbone in backbones.items()}]
+
+    with room(keep, models) as folder:
+        kept = keep is not None and keep.place is not None
+        yield [Side(backbone, window, folder, name, kept) for name, backbone in backbones.items()]
 
 
 def origin_of(model: Any) -> Origin:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from abi.api.defaults import MODULE, PORTABLE
+from abi.api.kept import Keep, remembered
 from abi.api.modules import Module, Record, made, read_of, seen_of
+from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Side, sides
 from abi.api.texts import TextSource, documents_of
 from abi.arms.gradient import FitData, Objective
@@ -45,6 +47,7 @@ def train(
     rates: Sequence[float] = RATES,
     window: int = 128,
     seed: int = 1,
+    keep: str | Path | None = None,
 ) -> Module:
     """Return a module trained beside a frozen model of transformers; the model stays as it is, bit for bit.
 
@@ -69,6 +72,7 @@ def train(
         rates: learning rates of a module, of which the one with the lowest loss on calibration text is kept.
         window: tokens per window; shorter documents are left out.
         seed: of initialisation and order.
+        keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
     check_seed(seed)
@@ -77,10 +81,11 @@ def train(
     if kind == "portable" and general_texts is None:
         raise DataError("train: a portable module also learns where not to act; give `general_texts`")
     began, documents = time.perf_counter(), documents_of(texts)
-    with sides(window, source=(model, tokenizer)) as [side]:
+    general = [] if general_texts is None or kind == "module" else documents_of(general_texts, "general_texts")
+    given = {"kind": kind, "name": name, "d_abi": d_abi, "taps": [*taps], "steps": steps, "rates": [*rates]}
+    kept = Keep(keep, "train", [documents, general], {**given, "seed": seed})
+    with sides(window, kept, model=(model, tokenizer)) as [side]:
         if kind == "portable":
-            assert general_texts is not None
-            general = documents_of(general_texts, "general_texts")
             module = _portable(side, documents, general, name, portable_section(d_abi, steps), seed)
         else:
             module = _native(side, documents, name, module_section(side, d_abi, taps, steps), rates, seed)
@@ -92,9 +97,11 @@ def _native(
 ) -> Module:
     """Return a module that reads hidden states, trained at the best of some rates."""
     taps = [tap for tap in section.taps if tap != "final"]
+    expect(states=sum(side.reading_seconds("texts", split) for split in ("train", "calibration")))
+    expect(modules=len(rates) * module_seconds(section, side))
     data = FitData(side.states(documents, "train", "texts", taps=taps), side.head)
     held_out = FitData(side.states(documents, "calibration", "texts", taps=taps), side.head)
-    net, entry, rate = best(section, data, held_out, rates, seed, side.folder)
+    net, entry, rate = best(section, side, data, held_out, rates, seed, side.folder)
     facts = ModuleFacts(**dict(side.base), name=name, role="source", text=name, seed=seed)
     record = Record(
         made_by="train",
@@ -118,6 +125,8 @@ def _portable(
     seed: int,
 ) -> Module:
     """Return a portable module."""
+    expect(states=sum(side.reading_seconds(what, "train") for what in ("texts", "general_texts")))
+    expect(modules=portable_seconds(section, side))
     domain, plain = side.states(documents, "train", "texts"), side.states(general, "train", "general_texts")
     net, course = portables(side, section, domain, plain, seed)[TRANSFERRED]
     record = Record(
@@ -157,6 +166,23 @@ def portable_section(d_abi: int | None, steps: int | None) -> PortableTraining:
     return PORTABLE.model_copy(update=changed)
 
 
+def module_seconds(section: ModuleSection, side: Side) -> float:
+    """Return what training a module beside a side should take."""
+    steps = sum(phase.steps for phase in section.training.phases)
+    return fit_seconds(steps, section.training.batch, head_of(side))
+
+
+def portable_seconds(section: PortableTraining, side: Side, members: int = 1) -> float:
+    """Return what training portable modules beside a side should take."""
+    steps, positions = sum(phase.steps for phase in section.phases), section.batch + section.batch // GENERAL
+    return fit_seconds(steps, positions, head_of(side), 1 + members)
+
+
+def head_of(side: Side) -> tuple[int, int]:
+    """Return the size of the head of a side."""
+    return side.manifest.head_rows, side.manifest.width
+
+
 def shortened(phases: Sequence[Any], steps: int | None) -> list[Any]:
     """Return the phases of a training, the only one of them with other steps if they are given."""
     if steps is None:
@@ -168,7 +194,13 @@ def shortened(phases: Sequence[Any], steps: int | None) -> list[Any]:
 
 
 def best(
-    section: ModuleSection, data: FitData, held_out: FitData, rates: Sequence[float], seed: int, folder: Path
+    section: ModuleSection,
+    side: Side,
+    data: FitData,
+    held_out: FitData,
+    rates: Sequence[float],
+    seed: int,
+    folder: Path,
 ) -> tuple[AbiModule, ModuleEntry, float]:
     """Return the module with the lowest cross-entropy on held-out data of those trained at some rates, and its rate.
 
@@ -178,7 +210,8 @@ def best(
     trained: list[tuple[float, tuple[AbiModule, ModuleEntry, float]]] = []
     for rate in reversed(rates):
         try:
-            net, entry = native(section, data, "source", rate, seed, folder / f"{rate:g}")
+            with part("modules", f"training a module at rate {rate:g}", module_seconds(section, side)):
+                net, entry = native(section, data, "source", rate, seed, folder / f"{rate:g}")
         except DataError as error:  # its loss is not finite
             told = error
             continue
@@ -200,7 +233,9 @@ def native(
         module=section.model_copy(update={"training": training}), role=role, seeds=[seed], text="texts", name="module"
     )
     place = folder / role
-    entry = train_native(spec, data, seed, place, place)
+    entry = remembered(
+        place / f"seed{seed}.entry.json", ModuleEntry, lambda: train_native(spec, data, seed, place, place)
+    )
     return read_module(place / entry.folder)[0].requires_grad_(False), entry
 
 
@@ -229,5 +264,7 @@ def portables(
     modules = {name: PortableModule(config, derive_seed("portable", seed)) for name, config in configs.items()}
     schedule = Schedule.given(section.phases, section.weight_decay)
     batch = min(section.batch, len(lesson.domain), GENERAL * len(lesson.general))
-    trained = fit_portable(modules, lesson, schedule, batch=batch, seed=seed)
+    checkpoint = side.folder / f"{'-'.join(('portable', *controls, str(seed)))}.safetensors"
+    with part("modules", f"training {', '.join(modules)}, seed {seed}", portable_seconds(section, side, len(modules))):
+        trained = fit_portable(modules, lesson, schedule, batch=batch, seed=seed, checkpoint=checkpoint)
     return {name: (module, trained[name]) for name, module in modules.items()}

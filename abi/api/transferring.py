@@ -2,18 +2,21 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from abi.api.defaults import FITS
+from abi.api.kept import Keep
 from abi.api.modules import Module, Record, made, read_of, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
-from abi.api.sides import backbone_in, origin_of, sides
+from abi.api.progress import expect, fit_seconds, part
+from abi.api.sides import Pair, backbone_in, origin_of, sides
 from abi.api.texts import TextSource, documents_of
-from abi.api.training import check_seed, shortened
+from abi.api.training import check_seed, head_of, shortened
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.names import TRANSFERRED
-from abi.base.typed import Regime
+from abi.base.typed import Regime, Split
 from abi.models.attach import AnyModule
 from abi.models.module import AbiModule
 from abi.models.portable import PortableModule
@@ -23,8 +26,8 @@ ARMS_MOVED = (TRANSFERRED,)
 
 def transfer(
     module: Module,
-    source: tuple[Any, Any],
-    target: tuple[Any, Any],
+    source: Pair,
+    target: Pair,
     general_texts: TextSource | None = None,
     domain_texts: TextSource | None = None,
     teacher: Module | None = None,
@@ -32,6 +35,7 @@ def transfer(
     steps: int | None = None,
     window: int = 128,
     seed: int = 1,
+    keep: str | Path | None = None,
 ) -> Module:
     """Return a module moved to another model: its net as it is, its interface calibrated there.
 
@@ -56,6 +60,7 @@ def transfer(
         steps: of calibration; if not given 300, in `few-shot` 100.
         window: tokens per window.
         seed: of the redrawn interface and the order.
+        keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
     Raises: DataError: a module of another model, a regime without its texts, or too little text; AlignmentError: the
         models share too few positions or tokens.
     """
@@ -70,7 +75,9 @@ def transfer(
     general = documents_of(general_texts, "general_texts")
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
     regime: Regime = "oracle-kd" if teacher else "few-shot" if domain else "general-only"
-    with sides(window, source=source, target=target) as [of_source, of_target]:
+    given = {"module": module.sha256, "teacher": teacher and teacher.sha256, "steps": steps, "seed": seed}
+    kept = Keep(keep, "transfer", [general, domain], given)
+    with sides(window, kept, source=source, target=target) as [of_source, of_target]:
         module.check(of_source.backbone)
         if teacher is not None:
             teacher.check(of_target.backbone)
@@ -91,9 +98,14 @@ def _calibrated(
     if teacher is not None and not isinstance(teacher, AbiModule):
         raise DataError("transfer: the teacher is a portable module; give one that reads the target's hidden states")
     section = section.model_copy(update={"windows": None, "phases": shortened(section.phases, steps)})
-    rates = chosen_rates(regime, ARMS_MOVED, move.config, move.lesson(regime, net, TRIAL, teacher), section)
+    fitting = fit_seconds(sum(phase.steps for phase in section.phases), section.batch, head_of(side))
+    _foresee(move, regime, (1 + len(section.rates)) * fitting)
+    trial = move.lesson(regime, net, TRIAL, teacher)
+    with part("arms", "choosing the learning rate", len(section.rates) * fitting):
+        rates = chosen_rates(regime, ARMS_MOVED, move.config, trial, section)
     lesson = move.lesson(regime, net, seed, teacher)
-    [(arm, figures)] = fitted(regime, ARMS_MOVED, move.config, lesson, section, rates, seed).values()
+    with part("arms", "calibrating the module", fitting):
+        [(arm, figures)] = fitted(regime, ARMS_MOVED, move.config, lesson, section, rates, seed).values()
     assert isinstance(arm.model, AbiModule)
     aligned = lesson.rotations.get("aligned")
     read = [read_of("general_texts", move.texts["general_texts"], move.states(side, "general_texts", "train"))]
@@ -114,6 +126,18 @@ def _calibrated(
     )
     text = module.about.text
     return made(arm.model, ModuleFacts(**dict(side.base), name=text, role="arm", text=text, seed=seed), record)
+
+
+def _foresee(move: Move, regime: Regime, fitting: float) -> None:
+    """Tell whoever watches what a transfer should take."""
+    splits: tuple[Split, ...] = ("train", "calibration")
+    read = [
+        (side, "general_texts", split)
+        for side in (move.source, move.target)
+        for split in splits[: 1 + (regime == "general-only")]
+    ]
+    read += [(move.target, "domain_texts", split) for split in splits if regime != "general-only"]
+    expect(states=sum(side.reading_seconds(what, split) for side, what, split in read), arms=fitting)
 
 
 def _as_is(module: Module, target: Any) -> Module:

@@ -5,7 +5,9 @@ None imports torch, but for a check of a scale that names a card.
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import yaml
@@ -31,23 +33,32 @@ def check(
     claim: Annotated[list[str] | None, Option(help="also check that this claim exists")] = None,
 ) -> int:
     """Validate the configuration of a scale and say what it holds."""
-    study = Workflow(load(scale))
+    print("\n".join(checked(scale, claim or (), ROOT)))
+    return 0
+
+
+def checked(scale: str, claims: Sequence[str], root: Path) -> list[str]:
+    """Return what there is to say of a valid configuration. Args: claims: that must be in it; root: of `config/`.
+
+    Raises: ConfigError: it is not valid.
+    """
+    study = Workflow(load(scale, root))
     study.config.require_backbones()
-    for name in claim or ():
+    for name in claims:
         study.claim(name)
     missing = study.scale.unpinned()
     listed = study.listed("summary")
-    print(f"scale {scale}: {number(len(listed), 'claim')} ({', '.join(listed)}), configuration valid")
+    said = [f"scale {scale}: {number(len(listed), 'claim')} ({', '.join(listed)}), configuration valid"]
     if study.config.pending:
-        print(f"pending, for other scales: {', '.join(study.config.pending)}")
+        said.append(f"pending, for other scales: {', '.join(study.config.pending)}")
     if missing:
-        print(f"not pinned yet: {', '.join(missing)} (`abi pin --scale {scale}` needs the network once)")
+        said.append(f"not pinned yet: {', '.join(missing)} (`abi pin --scale {scale}` needs the network once)")
     for card in study.scale.compute.cards:
         try:
             decided(card)
         except ConfigError as error:
-            print(f"jobs on this machine will be refused: {error}")
-    return 0
+            said.append(f"jobs on this machine will be refused: {error}")
+    return said
 
 
 def plan(

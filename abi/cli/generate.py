@@ -1,8 +1,9 @@
-"""The command `abi generate`: text of a built backbone, with a trained module attached or without."""
+"""The command `abi generate`: text of a model, with a trained module attached or without."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -19,11 +20,17 @@ if TYPE_CHECKING:
 
 
 def generate(
-    backbone: Annotated[str, Option(metavar="NAME", help="a backbone of the scale that was built")],
     prompt: Annotated[str, Option(metavar="TEXT", help="the text to continue")],
+    model: Annotated[
+        str | None, Option(metavar="MODEL", help="folder of a model, or its id on the hub", show_default="none")
+    ] = None,
+    backbone: Annotated[
+        str | None, Option(metavar="NAME", help="or a backbone of the scale that was built", show_default="none")
+    ] = None,
     scale: Scale = DEFAULT,
     module: Annotated[
-        Path | None, Option(metavar="DIR", help="folder of a trained module", show_default="none attached")
+        str | None,
+        Option(metavar="MODULE", help="folder of a saved module, or its id on the hub", show_default="none attached"),
     ] = None,
     tokens: Annotated[int, Option(metavar="N", help="most tokens to add")] = 64,
     temperature: Annotated[float, Option(metavar="X", help="0 is greedy")] = 0.0,
@@ -32,33 +39,60 @@ def generate(
 ) -> int:
     """Print the prompt and its continuation.
 
-    Raises: ConfigError: an unknown backbone; DataError: it or the module is not there, or they do not belong together.
+    Raises: ConfigError: an unknown backbone, or not one of a model and a backbone; DataError: it or the module is not
+        there, or they do not belong together.
     """
     import torch
 
-    from abi.base.manifests.modules import ModuleManifest
     from abi.models import attach
-    from abi.models.load import load_module
     from abi.models.tokenizers import continuation, prompt_ids
 
-    model, base = read_backbone(scale, backbone)
-    ids = torch.tensor([prompt_ids(model.tokenizer, prompt)])
-    loaded, facts = (None, None) if module is None else load_module(module)
+    if (model is None) == (backbone is None):
+        raise ConfigError("generate: give one of --model (a folder or hub id) and --backbone (of a scale)")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise DataError("generate: the prompt is not valid UTF-8; give text") from None
+    live, about = _of_scale(scale, backbone, module) if backbone else _of_user(str(model), module)
+    ids = torch.tensor([prompt_ids(live.tokenizer, prompt)])
+    with attach.attach(live, *about) if about else nullcontext():
+        made = attach.generate(live, ids, tokens, temperature=temperature, seed=seed)[0].tolist()
+    before = [] if live.is_encoder_decoder else ids[0].tolist()
+    text = continuation(live.tokenizer, before, made)
+    sha256 = about[1].sha256 if about and about[1] else None
+    named = {"scale": scale, "backbone": backbone} if backbone else {"model": model}
+    told = {**named, "module": sha256, "prompt": prompt, "text": text, "ids": made}
+    print(json.dumps(told, indent=1) if as_json else prompt + text)
+    return 0
+
+
+def _of_user(place: str, module: str | None) -> "tuple[Backbone, tuple[Any, Any] | None]":
+    """Return a model of a folder or the hub, and a module with its manifest."""
+    from abi.api.loading import load_model
+    from abi.api.modules import Module
+
+    live = load_model(place)
+    if module is None:
+        return live, None
+    found = Module.from_pretrained(module)
+    return live, (found.net, found.about)
+
+
+def _of_scale(scale: str, name: str, module: str | None) -> "tuple[Backbone, tuple[Any, Any] | None]":
+    """Return a built backbone, and a module; its manifest says of which weights it must be."""
+    from abi.base.manifests.modules import ModuleManifest
+    from abi.models.load import load_module
+
+    live, base = read_backbone(scale, name)
+    if module is None:
+        return live, None
+    loaded, facts = load_module(module)
     if isinstance(facts, ModuleManifest) and facts.base_sha256 != base.weights_sha256:
         raise DataError(
-            f"{module}: belongs to other weights (of {facts.base_model}) than backbone {backbone} of scale {scale}; "
+            f"{module}: belongs to other weights (of {facts.base_model}) than backbone {name} of scale {scale}; "
             "give it the backbone it was trained or calibrated on"
         )
-    attached = None if loaded is None else attach.attach(model, loaded)
-    made = attach.generate(model, ids, tokens, temperature=temperature, seed=seed)[0].tolist()
-    if attached is not None:
-        attached.detach()
-    before = [] if model.is_encoder_decoder else ids[0].tolist()
-    text = continuation(model.tokenizer, before, made)
-    sha256 = None if facts is None else facts.sha256
-    about = {"scale": scale, "backbone": backbone, "module": sha256, "prompt": prompt, "text": text, "ids": made}
-    print(json.dumps(about, indent=1) if as_json else prompt + text)
-    return 0
+    return live, (loaded, facts)
 
 
 def read_backbone(scale: str, name: str) -> "tuple[Backbone, BackboneManifest]":

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HONEST, TAMPERED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEBUG = "--debug"
+VARIABLE = "_ABI_COMPLETE"
+"""Variable by which a shell asks what may be typed next (`abi completion`)."""
 
 
 class Command(NamedTuple):
@@ -71,17 +73,45 @@ COMMANDS = {
         "--scale tiny",
         "replicates",
     ),
+    "train": Command(
+        "train a module beside a model of your own, on your own texts",
+        "--model first-model --texts domain-texts --out my-module",
+        "use",
+    ),
+    "transfer": Command(
+        "move a trained module to another model; what you give decides the regime",
+        "--module my-module --source first-model --target second-model --general-texts general-texts --out moved",
+        "use",
+    ),
+    "evaluate": Command(
+        "bits per byte of texts without and with a module, with intervals",
+        "--model second-model --module moved --texts domain-texts",
+        "use",
+    ),
+    "compare": Command(
+        "is moving better than retraining, here? verdict, rivals, what each costs, and what to choose",
+        "--module my-module --source first-model --target second-model --texts domain-texts "
+        "--general-texts general-texts --out compared",
+        "use",
+    ),
+    "push": Command("upload a saved module to the hub", "my-module user/my-module", "use"),
     "generate": Command(
-        "continue a text with a built backbone, with or without a trained module",
-        '--backbone gpt2_medium --prompt "def main("',
+        "continue a text with a model, with or without a trained module",
+        '--model second-model --module moved --prompt "SELECT"',
         "generate",
     ),
     "check": Command("validate config/ for a scale and list its claims", "--scale tiny --claim t5_to_gpt2", "config"),
+    "new-claim": Command(
+        "write a claim about models and text of your own into config/, checked, and say what to type next",
+        "--source ~/models/first --target ~/models/second --text ~/notes --scale tiny",
+        "new_claim",
+    ),
     "pin": Command(
         "look up the revisions of a scale's hub models once and write its lock file (needs the network)",
         "--scale paper",
         "config",
     ),
+    "completion": Command("print what a shell needs to complete commands and options", "bash", "completion"),
     "docs": Command("write the figures and tables that documents quote, from results/reference", "--check", "config"),
 }
 
@@ -94,6 +124,10 @@ READ_BY_THEMSELVES = {"verify", "run"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; no traceback unless `--debug`."""
+    if VARIABLE in os.environ:
+        from abi.cli.completion import complete
+
+        return complete()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in given
     name, *rest = [word for word in given if word != DEBUG] or [""]
@@ -139,7 +173,7 @@ def run(name: str, arguments: list[str]) -> int:
 
 def function_of(name: str) -> Callable[..., Any]:
     """Return the function that runs a command; its module is imported only now."""
-    return getattr(importlib.import_module(f"abi.cli.{COMMANDS[name].module}"), name)
+    return getattr(importlib.import_module(f"abi.cli.{COMMANDS[name].module}"), name.replace("-", "_"))
 
 
 def typer_command(name: str) -> "TyperCommand":
@@ -205,7 +239,7 @@ def emit(text: str) -> None:
 def failed(error: BaseException, *, debug: bool) -> int:
     """Report an error in one sentence on stderr and return its exit code; raise it again with `--debug`."""
     if isinstance(error, KeyboardInterrupt):
-        print("abi: interrupted", file=sys.stderr)
+        print(f"abi: interrupted{'; ' if str(error) else ''}{error}", file=sys.stderr)
         return INTERRUPTED
     if debug:
         raise error

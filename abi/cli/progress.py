@@ -21,14 +21,13 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
+from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
 from abi.plan.measured import REFERENCE, mean_seconds, read_measured
 from abi.report.words import number
 
 NAME = "abi"
 RUN_LOG = Path(".snakemake/abi/run.log")
-CLEAR = "\r\033[K"
-"""What takes back the last, unfinished line of a terminal."""
 
 
 @dataclass
@@ -228,13 +227,6 @@ def last_line(path: Path) -> str:
         return ""
     lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     return next((line for line in reversed(lines) if line), "")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in words for people."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
 
 
 def keep_stderr() -> None:

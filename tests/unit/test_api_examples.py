@@ -10,8 +10,10 @@ from pathlib import Path
 
 import api_world
 import pytest
+from test_documents import ELSEWHERE, commands
 
 import abi
+from abi.cli import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +44,24 @@ def test_the_example_of_the_readme_runs_in_a_fresh_process(folder):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("SELECT")
     assert os.times().children_user - began.children_user < 60  # of CPU: other tests may run beside it
+
+
+def own(page):
+    """The commands of a page on the models of `folder`, in order."""
+    return [c[1:] for c in commands(ROOT / page) if c[0] == "abi" and c[1] in ELSEWHERE and "--backbone" not in c]
+
+
+@pytest.mark.parametrize(
+    ("page", "least"), [("README.md", 3), pytest.param("docs/library.md", 5, marks=pytest.mark.slow)]
+)
+def test_the_commands_of_a_page_run_one_after_the_other(folder, page, least, capsys):
+    asked = own(page)
+    assert len(asked) >= least
+    for command in asked:
+        quick = ["--steps", "5"] if command[0] in ("train", "transfer") and "--steps" not in command else []
+        quick += ["--train-steps", "5"] if command[0] == "compare" else []
+        assert main.main([*command, *quick]) == 0, capsys.readouterr().err
+    assert "SELECT" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import abi
 from abi.api.modules import RECORD
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
+from abi.cli import main
 from abi.models.module import CONFIG, WEIGHTS
 
 FEW = {"steps": 20}
@@ -156,6 +157,17 @@ def test_a_module_is_pushed_to_the_hub_as_its_folder(hub, trained, tmp_path):
         (tmp_path / path).write_bytes(content)
     assert sorted(taken) == ["README.md", CONFIG, WEIGHTS, RECORD]
     assert abi.Module.from_pretrained(tmp_path).sha256 == trained.sha256
+
+
+def test_the_command_pushes_what_lies_in_a_folder(hub, trained, tmp_path, capsys):
+    trained.save_pretrained(tmp_path / "saved")
+    assert main.main(["push", str(tmp_path / "saved"), "me/sql", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["module"] == trained.sha256
+    assert told["address"].endswith("/me/sql")
+    assert sorted(hub[0]) == ["README.md", CONFIG, WEIGHTS, RECORD]
+    assert main.main(["push", str(tmp_path / "nowhere"), "me/sql"]) == 2
+    assert "is no folder; give that of a saved module" in capsys.readouterr().err
 
 
 def test_a_hub_that_does_not_answer_is_one_sentence(trained, monkeypatch, refuses):

@@ -1,0 +1,43 @@
+"""A model by its name, as the command line takes it: a folder, or a repository of the hub."""
+
+from pathlib import Path
+
+from abi.base.errors import DataError
+from abi.models.backbone import Backbone, load_backbone
+
+FILES = ("*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt", "model*.safetensors")
+"""What a model needs of a repository."""
+
+
+def load_model(place: str | Path) -> Backbone:
+    """Return the admitted model of a folder, or of a repository of the hub (`user/name`), in fp32, with its tokenizer.
+
+    Every function of the API takes it in place of (model, tokenizer). What is in the cache needs no network.
+    Raises: DataError: no such folder or repository, no model in it, or one that is not admitted.
+    """
+    folder = Path(place)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise DataError(f"{place}: holds no config.json, so it is no model of transformers; give the folder of one")
+    if folder.is_file():
+        raise DataError(f"{place}: is a file; give the folder of a model of transformers")
+    if not folder.is_dir():
+        _download(str(place))
+    try:
+        return load_backbone(place)
+    except DataError as error:  # its advice is for what the DAG has built
+        raise DataError(
+            str(error).replace("; delete it and rebuild it", "; see whether all its files are there")
+        ) from None
+
+
+def _download(repository: str) -> None:
+    """Bring a model of the hub into the cache. Raises: DataError: there is none, or no answer."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(repository, allow_patterns=[*FILES])
+    except Exception as error:
+        raise DataError(
+            f"{repository}: is no folder here, and the hub gives no model of that name ({type(error).__name__}); "
+            "check the name"
+        ) from None

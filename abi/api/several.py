@@ -1,0 +1,268 @@
+"""Several modules on one model: chosen per row of a batch, mixed by weight, swapped, revoked, from several threads."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abi.api.modules import Module
+from abi.base.errors import DataError
+from abi.models.attach import AnyModule, Attached, Marks, check_pair
+from abi.models.backbone import Backbone
+from abi.models.head import blocks_of
+from abi.models.logit_shift import LogitShift
+from abi.models.module import AbiModule
+from abi.models.portable import Placed, PortableModule
+
+Choice = str | Mapping[str, float] | None
+"""The name of a module, a mixture (name -> weight of its correction), or None: the plain model."""
+Rows = tuple[Tensor | None, Tensor | float]
+"""The rows of a batch that a module corrects `[n]`, None for all, and its weight in each, `[n, 1, 1]`."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which modules correct which rows. Args: rows: of the batch; 0: however many there are, all alike.
+
+    parts: module -> its weight in every row that it corrects.
+    """
+
+    rows: int
+    parts: tuple[tuple[AnyModule, dict[int, float]], ...]
+
+    def of(self, kind: type[nn.Module], n: int, device: torch.device) -> list[tuple[AnyModule, Rows]]:
+        """Return the modules of a kind with their rows in a batch of n, which beams may have made longer.
+
+        Raises: DataError: the batch is no multiple of the rows.
+        """
+        found = [(module, weights) for module, weights in self.parts if isinstance(module, kind)]
+        if not found or self.rows == 0:
+            return [(module, (None, weights[0])) for module, weights in found]
+        if n % self.rows:
+            raise DataError(f"inference: {self.rows} module_ids for a batch of {n} rows; give one per row")
+        return [(module, self._placed(weights, n // self.rows, device)) for module, weights in found]
+
+    @staticmethod
+    def _placed(weights: Mapping[int, float], times: int, device: torch.device) -> Rows:
+        """Return rows and weights where every row of the batch stands `times` times in a row."""
+        first = torch.tensor(list(weights), device=device) * times
+        rows = (first[:, None] + torch.arange(times, device=device)).flatten()
+        return rows, torch.tensor(list(weights.values()), device=device).repeat_interleave(times).view(-1, 1, 1)
+
+
+NONE = Chosen(0, ())
+
+
+class _Placing:
+    """What `LogitShift` adds of a portable module: its shift in its own rows, nothing in the others."""
+
+    def __init__(self, placed: Placed, rows: Rows) -> None:
+        self.placed, (self.rows, self.weight) = placed, rows
+
+    def shift(self, ids: Tensor) -> Tensor:
+        """Return what is added to the logits `[B, L, V]` after each token of `[B, L]`."""
+        if self.rows is None:
+            return self.weight * self.placed.shift(ids)
+        own = self.weight * self.placed.shift(ids[self.rows])
+        return own.new_zeros(len(ids), *own.shape[1:]).index_add(0, self.rows, own)
+
+
+class _RowShift(LogitShift):
+    """The hooks of portable modules whose rows are chosen; what a step has read is a thread's own."""
+
+    def __init__(self, attached: "Several", modules: Sequence[PortableModule]) -> None:
+        self._own, self.attached = threading.local(), attached
+        self.placed: dict[PortableModule, Placed] = {}
+        super().__init__(attached.backbone, [(module, 1.0) for module in modules])
+
+    @property
+    def parts(self) -> list[tuple[Any, float]]:  # type: ignore[override]
+        """What is in use, for the batch of this thread's pass."""
+        chosen = self.attached.chosen.of(PortableModule, self._own.n, self._own.device)
+        return [(_Placing(self.placed[module], rows), 1.0) for module, rows in chosen]  # type: ignore[index]
+
+    @parts.setter
+    def parts(self, placed: Sequence[tuple[Placed, float]]) -> None:
+        self.placed = {one.module: one for one, _ in placed}
+
+    @property
+    def text(self) -> Tensor | None:  # type: ignore[override]
+        """All ids of the step that `generate` prepares in this thread."""
+        return getattr(self._own, "text", None)
+
+    @text.setter
+    def text(self, ids: Tensor | None) -> None:
+        self._own.text = ids
+
+    @property
+    def asked(self) -> Tensor | None:  # type: ignore[override]
+        """What the encoder was last given in this thread."""
+        return getattr(self._own, "asked", None)
+
+    @asked.setter
+    def asked(self, ids: Tensor | None) -> None:
+        self._own.asked = ids
+
+    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Return the model's output with shifted logits in the rows that a portable module is chosen for."""
+        if not any(isinstance(module, PortableModule) for module, _ in self.attached.chosen.parts):
+            self.text = None
+            return output
+        self._own.n, self._own.device = len(output.logits), output.logits.device
+        return super().__call__(model, args, kwargs, output)
+
+
+class Several(Attached):
+    """Modules by name on one model until `detach()`, or until the end of a `with` block; none is in use at first.
+
+    `use` chooses for every thread, `using` for a block of this one. Choosing runs and copies nothing. Threads may run
+    the model side by side, each with its own choice; `inject` and `revoke` when no pass is running.
+
+    >>> first, second = (abi.train(model, tokenizer, texts, steps=5, seed=seed) for seed in (1, 2))
+    >>> ids = tokenizer(["the state", "it is asked"], padding=True, padding_side="left", return_tensors="pt")
+    >>> with abi.attach(model, {"a": first, "b": second}, tokenizer=tokenizer) as attached:
+    ...     told = attached.generate(**ids, module_ids=["a", {"a": 0.5, "b": 0.5}], max_new_tokens=4)
+    ...     attached.use("b")
+    ...     told = model.generate(**ids, max_new_tokens=4)
+
+    Args: modules: name -> module of this model, or a portable one.
+    Raises: DataError: something is attached already, or as `inject`.
+    """
+
+    def __init__(self, backbone: Backbone, modules: Mapping[str, Module]) -> None:
+        super().__init__(backbone, [])
+        self.modules: dict[str, AnyModule] = {}
+        self._noted: set[int] = set()
+        self._marks: Marks | None = None
+        self._default, self._own = NONE, threading.local()
+        try:
+            for name, module in modules.items():
+                self.inject(name, module)
+        except BaseException:
+            self.detach()
+            raise
+
+    @property
+    def chosen(self) -> Chosen:
+        """What is in use in this thread."""
+        own: Chosen | None = getattr(self._own, "chosen", None)
+        return self._default if own is None else own
+
+    def inject(self, name: str, module: Module) -> None:
+        """Add a module under a name; what is in use stays so.
+
+        Raises: DataError: the name is taken, or the module belongs to another model.
+        """
+        if name in self.modules:
+            raise DataError(f"modules: {name!r} is taken; revoke it first, or choose another name")
+        self._marks = self._marks or Marks.of(self.backbone)
+        check_pair(self.backbone, module.net, module.about, self._marks)
+        net = module.net.to(self.backbone.device)
+        if isinstance(net, AbiModule):
+            self._note_taps(net)
+        elif isinstance(self.shift, _RowShift):
+            self.shift.placed[net] = Placed(net, next(iter(self.shift.placed.values())).vocabulary)
+        else:
+            self.shift = _RowShift(self, [net])
+        self.modules[name] = net
+
+    def revoke(self, name: str) -> None:
+        """Remove a module; what is in use goes on without it. Raises: DataError: an unknown name."""
+        gone = self._known(name)
+        left = tuple((module, weights) for module, weights in self._default.parts if module is not gone)
+        self._default = Chosen(self._default.rows, left)
+        del self.modules[name]
+        if isinstance(self.shift, _RowShift) and len(self.shift.placed) > 1:
+            self.shift.placed.pop(gone, None)  # type: ignore[arg-type]
+
+    def use(self, choice: Choice | Sequence[Choice]) -> None:
+        """Choose for every thread that has no choice of its own: one for all rows, or a list with one per row.
+
+        Raises: DataError: an unknown name, or a weight that is no number.
+        """
+        self._default = self._resolved(choice)
+
+    @contextmanager
+    def using(self, choice: Choice | Sequence[Choice]) -> Iterator["Several"]:
+        """Choose for a block of this thread. Args, Raises: as `use`."""
+        before, self._own.chosen = getattr(self._own, "chosen", None), self._resolved(choice)
+        try:
+            yield self
+        finally:
+            self._own.chosen = before
+
+    def generate(self, *args: Any, module_ids: Choice | Sequence[Choice], **kwargs: Any) -> Any:
+        """Return what the model's own `generate` gives. Args: module_ids: as `use`, for this call."""
+        with self.using(module_ids):
+            return self.backbone.model.generate(*args, **kwargs)
+
+    def __call__(self, head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return what the head reads, `[B, n, D]`, corrected in the rows that a module is chosen for.
+
+        Raises: DataError: as `Attached`, or the batch is no multiple of the chosen rows.
+        """
+        scaled, *rest = args
+        chosen = self.chosen.of(AbiModule, len(scaled), scaled.device)
+        if not chosen:
+            self.now.seen = {}
+            return args
+        states = {tap: self._asked(state, scaled) for tap, state in self.now.seen.items()}
+        states[self.depth] = scaled / self.scale
+        total = torch.zeros(scaled.shape, device=scaled.device)
+        for module, (rows, weight) in chosen:
+            own = weight * self._corrected(module, states, rows)
+            total = total + own if rows is None else total.index_add(0, rows, own)
+        self.now.seen = {}
+        return (scaled + (total * self.scale).to(scaled.dtype), *rest)
+
+    @staticmethod
+    def _corrected(module: Any, states: Mapping[int, Tensor], rows: Tensor | None) -> Tensor:
+        """Return a module's correction `[n, T, D]` of some rows."""
+        missing = [tap for tap in module.config.taps if tap not in states]
+        if missing:
+            raise DataError(
+                f"inference: the head ran without its blocks, and the module reads tap {missing[0]}; "
+                "call the whole backbone"
+            )
+        taps = [states[tap] if rows is None else states[tap][rows] for tap in module.config.taps]
+        found: Tensor = module(torch.stack(taps, dim=2).to(module.proj_in.weight.dtype)).float()
+        return found
+
+    def _note_taps(self, module: AbiModule) -> None:
+        """Let the blocks be noted whose hidden states a module reads."""
+        wanted = {*module.config.taps} - self._noted - {self.depth}
+        blocks = blocks_of(self.backbone.decoder, self.depth)
+        if wanted and (blocks is None or self.backbone.facts.taps is None):
+            raise DataError(
+                f"inference: {self.backbone.name} keeps its blocks in no list, so only modules that read the final "
+                "state work on it"
+            )
+        for tap in sorted(wanted):
+            assert blocks is not None
+            self.handles.append(blocks[tap].register_forward_pre_hook(self._note(tap), with_kwargs=True))
+        self._noted |= wanted
+
+    def _known(self, name: str) -> AnyModule:
+        """Return the module of a name. Raises: DataError: there is none."""
+        if name not in self.modules:
+            raise DataError(f"modules: no module {name!r}; attached: {', '.join(self.modules) or 'none'}")
+        return self.modules[name]
+
+    def _resolved(self, choice: Choice | Sequence[Choice]) -> Chosen:
+        """Return a choice with the modules themselves: what runs goes on with them if one is revoked."""
+        each = not (choice is None or isinstance(choice, str | Mapping))
+        rows: Sequence[Choice] = choice if each else [choice]  # type: ignore[assignment, list-item]
+        parts: dict[AnyModule, dict[int, float]] = {}
+        for row, one in enumerate(rows):
+            mixture = {one: 1.0} if isinstance(one, str) else dict(one or {})
+            for name, weight in mixture.items():
+                if not abs(weight) < float("inf"):
+                    raise DataError(f"modules: weight {weight} of {name!r} is not a finite number")
+                module = self._known(name)
+                if weight:
+                    parts.setdefault(module, {})[row] = float(weight)
+        return Chosen(len(rows) if each else 0, tuple(parts.items()))

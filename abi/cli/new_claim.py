@@ -1,0 +1,358 @@
+"""The command `abi new-claim`: a valid entry for models and text of one's own, from a few words, checked as a whole."""
+
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import yaml
+from typer import Argument, Option
+
+from abi.audit.results.places import config_root
+from abi.base.errors import ConfigError, DataError, first_line
+from abi.base.files import write_text
+from abi.cli.config import checked
+from abi.cli.options import Scale
+from abi.plan import DEFAULT
+from abi.plan.config import load
+from abi.plan.faults import closest
+from abi.plan.kinds import claims_model
+from abi.plan.scale import UNPINNED
+from abi.plan.scale import Scale as ScaleFile
+from abi.plan.specs.text import BuildText, Folder
+from abi.plan.yaml_files import read_scale, read_yaml, scales
+from abi.report.words import number
+from abi.text.corpus import build_text
+from abi.text.sources import find_files
+
+KINDS = ("transfer", "near_transfer")
+"""The kinds whose entry follows from two backbones and a text."""
+LENGTH, SKIP = 128, 20
+"""Tokens of a window, and first positions that are not scored, at most."""
+SUFFIXES = (".txt", ".md", ".py")
+TEXT: dict[str, Any] = {
+    "max_bytes": 4000000,
+    "max_bytes_per_document": 6000,
+    "min_bytes_per_document": 500,
+    "max_documents_per_group": 5,
+    "max_copied_share": 0.5,
+    "min_test_groups": 30,
+    "max_windows": {"train": 1400, "calibration": 240, "test": 320},
+    "max_windows_per_document": {"train": 8, "calibration": 4, "test": 4},
+}
+"""A text, as docs/extending.md has it."""
+FEW_GROUPS = {"train": 0.4, "calibration": 0.15, "test": 0.45}
+"""The split of a text whose groups are too few for the scale's."""
+
+Taken = Annotated[
+    str | None,
+    Option(metavar="NAME|PATH|ID", help="backbone of the scale, folder of a model, or hub id", show_default="asks"),
+]
+
+
+def new_claim(
+    name: Annotated[str | None, Argument(metavar="NAME", help="of the claim", show_default="from the models")] = None,
+    source: Taken = None,
+    target: Taken = None,
+    text: Annotated[
+        str | None, Option(metavar="NAME|PATH", help="text of the scale, or a folder", show_default="asks")
+    ] = None,
+    scale: Scale = DEFAULT,
+    kind: Annotated[str, Option(help=" or ".join(KINDS))] = KINDS[0],
+    regimes: Annotated[str, Option(metavar="A,B", help="the first gives the verdict")] = "few-shot",
+    module: Annotated[str, Option(help="shape of the scale")] = "standard",
+    seeds: Annotated[int, Option(metavar="N", help="3 at least for a verdict")] = 3,
+    title: Annotated[str | None, Option(help="a few words", show_default="made of the others")] = None,
+    statement: Annotated[str | None, Option(help="the claim in a sentence", show_default="made of the others")] = None,
+) -> int:
+    """Write the entries of a claim into config/, all or none, and say what to type next.
+
+    Raises: ConfigError: a name that is taken or unknown, or an entry that does not fit; DataError: a folder without a
+        model, or with too little text.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"new-claim: it writes no {kind!r} (valid: {', '.join(KINDS)}); docs/extending.md shows how")
+    root = config_root()
+    edit = Edit(root, scale, read_scale(scale, root / "config" / "scales"))
+    from_ = edit.backbone(_asked(source, "Which model does the module come from"))
+    to = edit.backbone(_asked(target, "Which model does it move to"))
+    domain = edit.text(_asked(text, "Which text is the domain"))
+    claim = name or f"{from_}_to_{to}"
+    entry: dict[str, Any] = {"title": title or f"{from_} to {to}, {domain}"}
+    entry["statement"] = statement or f"A domain module trained beside a frozen {from_} can be moved to a frozen {to}."
+    entry |= {"kind": kind, **({"regimes": regimes.split(",")} if kind == KINDS[0] else {})}
+    entry |= {"text": domain, "source": from_, "target": to, "module": module, "seeds": seeds}
+    edit.claim(claim, entry)
+    said = [line for line in edit.apply(claim) if not line.startswith(("scale ", "pending"))]
+    said = [
+        f"checked: every scale is valid with it; it runs at {', '.join(entry.get('scales', ['every scale']))}",
+        *said,
+    ]
+    hub = any(backbone.get("hub") for backbone in edit.sections["backbones"].values())
+    following = [f"abi pin --scale {scale}"] if hub else []
+    following += [f"abi {word} {claim} --scale {scale}" for word in ("plan", "run", "show")]
+    print("\n".join([*edit.written(), *said, *(f"next: {command}" for command in following)]))
+    return 0
+
+
+def _asked(given: str | None, question: str) -> str:
+    """Return an option, or the answer to its question. Raises: ConfigError: there is nobody to ask."""
+    if given is None:
+        if not sys.stdin.isatty():
+            raise ConfigError("new-claim: give --source, --target and --text; there is no terminal to ask on")
+        print(f"{question}? ", end="", file=sys.stderr, flush=True)
+        given = sys.stdin.readline().strip()
+    if not given:
+        raise ConfigError(f"new-claim: {question.lower()}? give a name or a path")
+    return given
+
+
+@dataclass
+class Edit:
+    """New entries of a scale and a claim, until they are checked and written."""
+
+    root: Path
+    scale: str
+    known: ScaleFile
+    sections: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"sources": {}, "texts": {}, "backbones": {}, "claims": {}}
+    )
+
+    def backbone(self, given: str) -> str:
+        """Return the name of a backbone: one of the scale, or a new entry for a folder or a hub id."""
+        known = {**self.known.backbones, **self.sections["backbones"]}
+        label, place = _labelled(given)
+        folder = Path(place).expanduser()
+        if not label and given in known:
+            return given
+        if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", place):
+            raise ConfigError(
+                f"new-claim: {given!r} is no folder, no hub id like user/model and no backbone of scale {self.scale}"
+                f"{closest(given, known)} (backbones: {', '.join(known)})"
+            )
+        for name, there in self.known.backbones.items():
+            if there.folder is not None and Path(there.folder.path).expanduser().resolve() == folder.resolve():
+                return name
+        name = self._new("backbones", label or _word(Path(place).name), known)
+        self.sections["backbones"][name] = _backbone(place, folder)
+        return name
+
+    def text(self, given: str) -> str:
+        """Return the name of a text: one of the scale, or a new entry for a folder."""
+        label, place = _labelled(given)
+        folder = Path(place).expanduser()
+        if not label and given in self.known.texts:
+            return given
+        if not folder.is_dir():
+            raise ConfigError(
+                f"new-claim: {given!r} is no folder and no text of scale {self.scale}"
+                f"{closest(given, self.known.texts)} (texts: {', '.join(self.known.texts)})"
+            )
+        known = {**self.known.texts, **self.known.sources}
+        name = self._new("texts", label or _word(folder.name).replace("_", ""), known)
+        places = _places(folder, name)
+        self.sections["sources"][name] = places
+        self.sections["texts"][name] = _text(self.known, name, places, folder)
+        return name
+
+    def claim(self, name: str, entry: dict[str, Any]) -> None:
+        """Add the claim. Raises: ConfigError: the name is taken or no name."""
+        self._new("claims", name, read_yaml(self.root / "config" / "claims.yaml", claims_model()).claims)
+        self.sections["claims"][name] = entry
+
+    def _new(self, section: str, name: str, known: Mapping[str, Any]) -> str:
+        """Return a name that a new entry may have. Raises: ConfigError: it is taken, or no name."""
+        if not re.fullmatch("[a-z][a-z0-9_]+", name):
+            raise ConfigError(f"new-claim: {name!r} is no name; give one of a to z, 0 to 9 and _, as NAME=PATH")
+        if name in known:
+            other = "as the first argument" if section == "claims" else "as NAME=PATH"
+            raise ConfigError(f"new-claim: {name!r} is taken under {section}; give another name {other}")
+        return name
+
+    @property
+    def places(self) -> dict[str, tuple[str, ...]]:
+        """File of configuration -> the sections of it that may get an entry."""
+        scale = f"config/scales/{self.scale}.yaml"
+        return {scale: ("sources", "texts", "backbones"), "config/claims.yaml": ("claims",)}
+
+    def files(self) -> dict[str, str]:
+        """Return path from the root -> text of the files of configuration with the new entries."""
+        found, scale = dict[str, str](), next(iter(self.places))
+        for file, sections in self.places.items():
+            text = (self.root / file).read_text(encoding="utf-8")
+            for section in sections:
+                for name, entry in self.sections[section].items():
+                    text = inserted(text, section, name, entry, file)
+            found[file] = text
+        if self.known.claims is not None:
+            [claim] = self.sections["claims"]
+            found[scale] = _listed(found[scale], claim, scale)
+        return found
+
+    def apply(self, claim: str) -> list[str]:
+        """Write the entries once the whole configuration is valid with them; return what `abi check` says.
+
+        Raises: ConfigError: it is not valid; nothing is written.
+        """
+        with TemporaryDirectory() as folder:
+            copy = Path(folder)
+            shutil.copytree(self.root / "config", copy / "config")
+            self._name_scales(copy, claim)
+            files = self.files()
+            for name, text in files.items():
+                write_text(copy / name, text)
+            valid = [other for other in scales(copy / "config" / "scales") if other != self.scale]
+            said = checked(self.scale, [claim], copy)
+            for other in valid:
+                load(other, copy)
+        for name, text in files.items():
+            write_text(self.root / name, text)
+        return said
+
+    def _name_scales(self, copy: Path, claim: str) -> None:
+        """Say in the claim which scales run it, where not all do: those that know its text and backbones."""
+        for name, text in self.files().items():
+            write_text(copy / name, text)
+        entry, every = self.sections["claims"][claim], scales(copy / "config" / "scales")
+        own = {scale: read_scale(scale, copy / "config" / "scales") for scale in every}
+        names = {entry["source"], entry["target"]}
+        able = [
+            scale
+            for scale, found in own.items()
+            if entry["text"] in found.texts
+            and {*found.backbones} >= names
+            and (scale == self.scale or not found.replicate or all(found.backbones[one].build for one in names))
+            and (scale == self.scale or not _too_wide(found, entry))
+        ]
+        if too_wide := _too_wide(own[self.scale], entry):
+            raise ConfigError(f"new-claim: {too_wide}; give --module another shape of the scale, or add one")
+        runs = [scale for scale in able if scale == self.scale or own[scale].claims is None]
+        if {*runs} != {scale for scale in every if own[scale].claims is None}:
+            entry["scales"] = runs
+
+    def written(self) -> list[str]:
+        """Return a line per file: what was written."""
+        lines = []
+        for file, sections in self.places.items():
+            entries = [f"{section}.{name}" for section in sections for name in self.sections[section]]
+            lines += [f"wrote {file}: {', '.join(entries)}"] if entries else []
+        return lines
+
+
+def _too_wide(scale: ScaleFile, entry: Mapping[str, Any]) -> str:
+    """Return in what way a claim's module is wider than a backbone of it, "" where it is not."""
+    shape = scale.modules.get(entry["module"])
+    for name in (entry["source"], entry["target"]):
+        found = scale.backbones.get(name)
+        width = found and (found.width or (found.build and found.build.width))
+        if shape and width and shape.d_abi > width:
+            return f"module {entry['module']} has d_abi {shape.d_abi}, and {name} is only {width} wide"
+    return ""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists below their key, as the files of configuration have them."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """Go one level deeper."""
+        super().increase_indent(flow, False)
+
+
+def _labelled(given: str) -> tuple[str, str]:
+    """Return name and place of `NAME=PLACE`; the name is empty where none is given."""
+    label, sign, place = given.partition("=")
+    return (label, place) if sign else ("", given)
+
+
+def _word(name: str) -> str:
+    """Return a name as entries have it."""
+    found = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return found if found[:1].isalpha() else f"m_{found}"
+
+
+def _backbone(place: str, folder: Path) -> dict[str, Any]:
+    """Return the entry of a model, with a window that it can read. Raises: DataError: it is none."""
+    import transformers
+
+    local = folder.is_dir()
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder if local else place, trust_remote_code=False)
+    except Exception as error:
+        raise DataError(f"{place}: gives no config of a model of transformers ({first_line(error, 120)})") from None
+    text, both = config.get_text_config(decoder=True), 2 if config.is_encoder_decoder else 1
+    most = getattr(config, "max_position_embeddings", None) or getattr(text, "max_position_embeddings", None)
+    length = min(LENGTH, both * most) if most else LENGTH
+    prefix = length // 2 if both == 2 else 0
+    window = {"length": length, "prefix": prefix, "skip": min(SKIP, (length - prefix) // 6)}
+    taken = {"folder": {"path": _path(folder)}} if local else {"hub": {"id": place, "revision": UNPINNED}}
+    return {"window": window, "taps": [], "width": text.hidden_size, **taken}
+
+
+def _places(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the sources of a folder: one per kind of file in it."""
+    there = [suffix for suffix in SUFFIXES if next(folder.rglob(f"*{suffix}"), None)]
+    if not there:
+        raise DataError(f"{folder}: holds no file that ends with {', '.join(SUFFIXES)}; give each document a file")
+    return [{"kind": "folder", "path": _path(folder), "pattern": f"**/*{suffix}", "label": name} for suffix in there]
+
+
+def _text(scale: ScaleFile, name: str, places: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+    """Return the entry of a text that gives enough test groups. Raises: DataError: there are too few."""
+    extract = "code" if all(place["pattern"].endswith(".py") for place in places) else "plain"
+    told: DataError | None = None
+    for split in (None, FEW_GROUPS):
+        entry = {"extract": extract, "sources": name, **({"split": split} if split else {}), **TEXT}
+        given = {key: value for key, value in entry.items() if not key.startswith("max_windows")}
+        spec = given | {"sources": list(places), "split": split or scale.split.plain(), "salt": scale.salt}
+        try:
+            build_text(BuildText.model_validate(spec))
+        except DataError as error:
+            told = told or error
+        else:
+            return entry
+    groups = len({file.group for place in places for file in find_files(Folder.model_validate(dict(place)))})
+    raise DataError(
+        f"{folder}: {told}; its files lie in {number(groups, 'folder')}, and the files of one folder are one group: "
+        "put each document into a folder of its own (docs/extending.md, A text)"
+    )
+
+
+def _path(folder: Path) -> str:
+    """Return a folder as entries name it: below the home as `~/...`, else from the root."""
+    whole, home = Path(os.path.abspath(folder)), Path.home()
+    return f"~/{whole.relative_to(home).as_posix()}" if whole.is_relative_to(home) else str(whole)
+
+
+def inserted(text: str, section: str, name: str, entry: object, file: str) -> str:
+    """Return YAML with an entry at the end of a section; every other line, comment and order stays.
+
+    Raises: ConfigError: the section is written in one line.
+    """
+    form: Any = {"sort_keys": False, "default_flow_style": None, "width": 120, "allow_unicode": True}
+    block = yaml.dump({name: entry}, Dumper=_Dumper, **form)
+    lines, added = text.splitlines(), textwrap.indent(block, "  ").splitlines()
+    heads = [i for i, line in enumerate(lines) if re.match(rf"{section}:", line)]
+    if not heads:
+        return "\n".join([*lines, "", f"{section}:", *added, ""])
+    [head] = heads
+    if not re.fullmatch(rf"{section}:\s*(#.*)?", lines[head]):
+        raise ConfigError(f"{file}: {section} is written in one line; give each of its entries a line")
+    after = next((i for i in range(head + 1, len(lines)) if re.match(r"[^\s#]", lines[i])), len(lines))
+    while not lines[after - 1].strip() or lines[after - 1].lstrip().startswith("#"):
+        after -= 1
+    spaced = [""] if section == "claims" else []
+    return "\n".join([*lines[:after], *spaced, *added, *lines[after:], ""])
+
+
+def _listed(text: str, claim: str, file: str) -> str:
+    """Return a scale whose list of claims has one more. Raises: ConfigError: the list is not in one line."""
+    found, n = re.subn(r"(?m)^claims: \[(.+)\]", rf"claims: [\1, {claim}]", text)
+    if n != 1:
+        raise ConfigError(f"{file}: its `claims` are no list in one line; add {claim} there")
+    return found

@@ -1,0 +1,218 @@
+"""The commands on models and texts of one's own: `train`, `transfer`, `evaluate`, `compare`, `push`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option
+
+from abi.base.errors import DataError
+from abi.base.files import write_text
+from abi.cli.options import AsJson
+from abi.cli.outputs import OutFolder
+from abi.cli.watching import Watcher
+
+if TYPE_CHECKING:
+    from abi.api.modules import Module
+
+COMPARED = ("comparison.json", "comparison.md")
+
+Model = Annotated[str, Option(metavar="MODEL", help="folder of a model of transformers, or its id on the hub")]
+Source = Annotated[str, Option(metavar="MODEL", help="the model that the module was trained beside")]
+Target = Annotated[str, Option(metavar="MODEL", help="the model that the module moves to")]
+Saved = Annotated[str, Option(metavar="MODULE", help="folder of a saved module, or its id on the hub")]
+Texts = Annotated[list[Path], Option(metavar="PATH", help="text of the domain: a folder, .txt, .md, .py or .jsonl")]
+General = Annotated[list[Path] | None, Option(metavar="PATH", help="text of anything else", show_default="none")]
+Out = Annotated[Path, Option(metavar="DIR", help="folder to write")]
+Force = Annotated[bool, Option("--force", help="replace --out, if abi wrote it")]
+Steps = Annotated[int | None, Option(metavar="N", help="of calibration", show_default="as the library")]
+Window = Annotated[int, Option(metavar="N", help="tokens per window")]
+Seed = Annotated[int, Option(metavar="N", help="1 or more")]
+
+
+def train(
+    model: Model,
+    texts: Texts,
+    out: Out,
+    kind: Annotated[str, Option(help="module, or portable, which needs --general-texts")] = "module",
+    general_texts: General = None,
+    name: Annotated[str, Option(help="of the domain")] = "domain",
+    steps: Annotated[int | None, Option(metavar="N", help="of training", show_default="500, portable 800")] = None,
+    d_abi: Annotated[
+        int | None, Option(metavar="N", help="numbers a module works on per position", show_default="by the width")
+    ] = None,
+    window: Window = 128,
+    seed: Seed = 1,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train a module and write its folder."""
+    import abi
+
+    place = _module_folder(out, force)
+    given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
+    with _watched(place.parts):
+        made = abi.train(_loaded(model), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
+    return _saved(made, place, as_json, f"abi evaluate --model {model} --module {out} --texts {texts[0]}")
+
+
+def transfer(
+    module: Saved,
+    source: Source,
+    target: Target,
+    out: Out,
+    general_texts: General = None,
+    domain_texts: Annotated[
+        list[Path] | None, Option(metavar="PATH", help="text of the domain for the target", show_default="none")
+    ] = None,
+    teacher: Annotated[
+        str | None, Option(metavar="MODULE", help="a module of the target that teaches", show_default="none")
+    ] = None,
+    steps: Steps = None,
+    window: Window = 128,
+    seed: Seed = 1,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> int:
+    """Move a module to another model and write its folder."""
+    import abi
+
+    place, moving = _module_folder(out, force), abi.Module.from_pretrained(module)
+    teaches = None if teacher is None else abi.Module.from_pretrained(teacher)
+    given: Any = {"steps": steps, "window": window, "seed": seed}
+    with _watched(place.parts):
+        moved = abi.transfer(
+            moving, _loaded(source), _loaded(target), general_texts, domain_texts, teaches, keep=place.parts, **given
+        )
+    return _saved(moved, place, as_json, f"abi evaluate --model {target} --module {out} --texts PATH")
+
+
+def evaluate(
+    model: Model,
+    module: Saved,
+    texts: Texts,
+    window: Window = 128,
+    as_json: AsJson = False,
+) -> int:
+    """Print bits per byte of texts without and with a module."""
+    import abi
+
+    with _watched():
+        found = abi.evaluate(_loaded(model), abi.Module.from_pretrained(module), texts, window=window)
+    print(found.model_dump_json(indent=1) if as_json else found)
+    return 0
+
+
+def compare(
+    source: Source,
+    target: Target,
+    texts: Texts,
+    general_texts: Annotated[list[Path], Option(metavar="PATH", help="text of anything else")],
+    module: Annotated[
+        str | None, Option(metavar="MODULE", help="of the source", show_default="all are trained here")
+    ] = None,
+    kind: Annotated[str, Option(help="without --module: module or portable")] = "module",
+    regime: Annotated[
+        str | None,
+        Option(help="oracle-kd, few-shot or general-only", show_default="few-shot; of a portable one zero-text"),
+    ] = None,
+    other_texts: Annotated[
+        list[Path] | None, Option(metavar="PATH", help="of another domain, a control", show_default="--general-texts")
+    ] = None,
+    seeds: Annotated[int, Option(metavar="N", help="a verdict needs 3")] = 3,
+    lora: Annotated[bool, Option(help="train LoRA adapters of equal size, too")] = True,
+    steps: Steps = None,
+    train_steps: Annotated[int | None, Option(metavar="N", help="of modules", show_default="as the library")] = None,
+    window: Window = 128,
+    out: Annotated[Path | None, Option(metavar="DIR", help="folder to write", show_default="none")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> int:
+    """Print whether moving is better than retraining, with everything that this rests on."""
+    import abi
+
+    place = None if out is None else OutFolder(out, COMPARED, force=force)
+    parts = None if place is None else place.parts
+    moving: Any = kind if module is None else abi.Module.from_pretrained(module)
+    asked: dict[str, Any] = {"regime": regime, "other_texts": other_texts, "seeds": seeds, "lora": lora, "steps": steps}
+    asked |= {"train_steps": train_steps, "window": window, "keep": parts}
+    with _watched(parts):
+        found = abi.compare(moving, _loaded(source), _loaded(target), texts, general_texts, **asked)
+    if place is not None:
+        with place.written() as folder:
+            write_text(folder / COMPARED[0], found.model_dump_json(indent=1) + "\n")
+            write_text(folder / COMPARED[1], found.markdown() + "\n")
+    print(found.model_dump_json(indent=1) if as_json else found)
+    return 0
+
+
+def push(
+    module: Annotated[Path, Argument(metavar="DIR", help="folder of a saved module")],
+    repository: Annotated[str, Argument(metavar="USER/NAME", help="where to; it is made if it is not there")],
+    private: Annotated[bool, Option("--private", help="others do not see it")] = False,
+    message: Annotated[str, Option(metavar="TEXT", help="of the commit")] = "Upload module",
+    as_json: AsJson = False,
+) -> int:
+    """Upload a saved module to the hub."""
+    import abi
+
+    if not module.is_dir():
+        raise DataError(f"{module}: is no folder; give that of a saved module")
+    shared = abi.Module.from_pretrained(module)
+    address = shared.push_to_hub(repository, private=private, message=message)
+    print(json.dumps({"module": shared.sha256, "address": address}, indent=1) if as_json else address)
+    return 0
+
+
+def _loaded(place: str) -> Any:
+    """Return the model of a folder or of the hub."""
+    from abi.api.loading import load_model
+    from abi.api.progress import part
+
+    with part("models", f"loading {place}", 0.0):
+        return load_model(place)
+
+
+def _module_folder(out: Path, force: bool) -> OutFolder:
+    """Return the folder that a module is written to. Raises: DataError: it is there and may not be replaced."""
+    from abi.api.modules import RECORD
+    from abi.models.module import CARD, CONFIG, WEIGHTS
+
+    return OutFolder(out, (CONFIG, WEIGHTS, CARD, RECORD), force=force)
+
+
+def _saved(made: "Module", place: OutFolder, as_json: bool, following: str) -> int:
+    """Write a module's folder and say what was made."""
+    with place.written() as folder:
+        made.save_pretrained(folder)
+    record = made.record
+    assert record is not None
+    told = {
+        "out": str(place.path),
+        "module": made.sha256,
+        "kind": made.kind,
+        "parameters": made.n_parameters,
+        "record": record.model_dump(mode="json", exclude={"seen", "format", "seal"}) | {"seen": len(record.seen)},
+    }
+    loss = "nothing was fitted" if record.loss is None else f"{record.steps} steps, last loss {record.loss:.4f} nats"
+    said = f"{made}\n{loss}, {record.seconds:.1f} s\nwritten: {place.path}\nnext: {following}"
+    print(json.dumps(told, indent=1) if as_json else said)
+    return 0
+
+
+@contextmanager
+def _watched(parts: Path | None = None) -> Iterator[None]:
+    """Show how far a block is; an interruption says what is kept. Args: parts: where finished parts lie."""
+    from abi.api.progress import watched
+
+    watcher = Watcher()
+    try:
+        with watched(watcher):
+            yield
+    except KeyboardInterrupt:
+        kept = parts is not None and parts.exists()
+        raise KeyboardInterrupt(*([f"the same command goes on from the parts in {parts}"] if kept else [])) from None
+    finally:
+        watcher.end()
