@@ -67,7 +67,10 @@ def write_promise(study, claim, path):
 
 def facts_of(claim_id, claim):
     """What a result repeats of a claim of the configuration."""
-    return ClaimFacts.model_validate({"id": claim_id, **known(claim.plain(), ClaimFacts)})
+    about = known(claim.plain(), ClaimFacts)
+    if claim.kind != "experiment":
+        about.pop("arms", None)  # a list of names elsewhere, which a verdict does not repeat
+    return ClaimFacts.model_validate({"id": claim_id, **about})
 
 
 def known(given, model):
