@@ -112,7 +112,7 @@ def interval_size(parent: dict[str, Json], key: str) -> float:
 
 def show(value: Json) -> str:
     """Return a JSON value in few characters, with every digit of a number."""
-    text = value if value == ABSENT else json.dumps(value, ensure_ascii=True, default=str)
+    text = value if value == ABSENT else json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 70 else f"{text[:67]}..."
 
 
