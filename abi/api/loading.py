@@ -1,5 +1,6 @@
 """A model by its name, as the command line takes it: a folder, or a repository of the hub."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from abi.base.errors import DataError
@@ -21,7 +22,7 @@ def load_model(place: str | Path) -> Backbone:
     if folder.is_file():
         raise DataError(f"{place}: is a file; give the folder of a model of transformers")
     if not folder.is_dir():
-        _download(str(place))
+        downloaded(str(place), "model", FILES)
     try:
         return load_backbone(place)
     except DataError as error:  # its advice is for what the DAG has built
@@ -30,14 +31,18 @@ def load_model(place: str | Path) -> Backbone:
         ) from None
 
 
-def _download(repository: str) -> None:
-    """Bring a model of the hub into the cache. Raises: DataError: there is none, or no answer."""
+def downloaded(repository: str, what: str, names: Sequence[str], revision: str | None = None) -> Path:
+    """Return where files of a repository of the hub lie, brought into the cache where they are not there.
+
+    Args: what: `model` or `module`, as the error calls it; names: patterns of the files.
+    Raises: DataError: there is none, or no answer.
+    """
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot_download(repository, allow_patterns=[*FILES])
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=[*names]))
     except Exception as error:
         raise DataError(
-            f"{repository}: is no folder here, and the hub gives no model of that name ({type(error).__name__}); "
+            f"{repository}: is no folder here, and the hub gives no {what} of that name ({type(error).__name__}); "
             "check the name"
         ) from None

@@ -1,6 +1,5 @@
 """How much memory a part of a call takes at most, beside what was in use before it."""
 
-import ctypes
 import gc
 import threading
 from collections.abc import Iterator
@@ -9,6 +8,8 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+
+from abi.base.heap import give_back
 
 EVERY_S = 0.01
 """Between two looks at the memory of the process."""
@@ -31,7 +32,7 @@ def metered() -> Iterator[Memory]:
     found, ended = Memory(), threading.Event()
     cards = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else range(0)
     gc.collect()
-    _give_back()
+    give_back()
     for card in cards:
         torch.cuda.reset_peak_memory_stats(card)
     before, peak = [_own(), *map(torch.cuda.memory_allocated, cards)], [0.0]
@@ -55,11 +56,3 @@ def _own() -> float:
     """Return the bytes of memory of this process that are in no file."""
     about = psutil.Process().memory_info()
     return float(about.rss - getattr(about, "shared", 0))
-
-
-def _give_back() -> None:
-    """Give back to the system what was freed, so that what a block takes again is seen; a no-op without glibc."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        pass

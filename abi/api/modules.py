@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, Self
 
 from abi.api.comparison import Comparison
+from abi.api.loading import downloaded
 from abi.base.errors import DataError, first_line
 from abi.base.files import write_text
 from abi.base.manifests.modules import ModuleFacts, ModuleManifest
@@ -185,7 +186,7 @@ class Module:
         """
         folder = Path(place)
         if not folder.is_dir():
-            folder = _downloaded(str(place), revision)
+            folder = downloaded(str(place), "module", (CONFIG, WEIGHTS, CARD, RECORD), revision)
         if not (folder / CONFIG).is_file():
             raise DataError(f"{place}: holds no {CONFIG}, so it is no module; give the folder of one")
         net, about = load_module(folder)
@@ -232,20 +233,6 @@ def made(net: AbiModule | PortableModule, facts: ModuleFacts | PortableFacts, re
     with TemporaryDirectory() as folder:
         save(net, Path(folder), facts)
         return replace(Module.from_pretrained(folder), record=record)
-
-
-def _downloaded(repository: str, revision: str | None) -> Path:
-    """Return where the files of a module of the hub lie. Raises: DataError: there is none, or no answer."""
-    from huggingface_hub import snapshot_download
-
-    names = [CONFIG, WEIGHTS, CARD, RECORD]
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=names))
-    except Exception as error:
-        raise DataError(
-            f"{repository}: is no folder here, and the hub gives no module of that name ({type(error).__name__}); "
-            "check the name"
-        ) from None
 
 
 def card(module: Module) -> str:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from abi.api.defaults import SALT, SHARES
+from abi.api.defaults import SALT, SHARES, window_for
 from abi.api.kept import Keep, room
 from abi.api.modules import Origin
 from abi.api.progress import part, pass_seconds
@@ -39,8 +39,6 @@ from abi.text.documents import Document, assignment_sha256
 
 Pair = tuple[Any, Any] | Backbone
 """A model of transformers and its tokenizer, or both as a `Backbone`."""
-SKIP = 20
-"""Most first positions of a window that are not scored: they have read too little."""
 LEAST_WINDOW = 16
 """Fewest tokens of a window."""
 MOST_WINDOWS = PerSplit(train=1400, calibration=240, test=400)
@@ -152,12 +150,9 @@ class Side:
 
     @property
     def window(self) -> WindowSection:
-        """How it reads text: at most as many tokens as the model has positions for; an encoder sees the first half."""
-        both = 2 if self.backbone.is_encoder_decoder else 1
-        limit = self.backbone.most_positions
-        length = self.longest if limit is None else min(self.longest, both * limit)
-        prefix = length // 2 if both == 2 else 0
-        return WindowSection(length=length, prefix=prefix, skip=min(SKIP, (length - prefix) // 6))
+        """How it reads text."""
+        backbone = self.backbone
+        return window_for(self.longest, backbone.most_positions, encoder_decoder=backbone.is_encoder_decoder)
 
     @property
     def base(self) -> BaseFacts:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import yaml
 from typer import Argument, Option
 
+from abi.api.defaults import window_for
 from abi.audit.results.places import config_root
 from abi.base.errors import ConfigError, DataError, first_line
 from abi.base.files import write_text
@@ -33,8 +34,8 @@ from abi.text.sources import find_files
 
 KINDS = ("transfer", "near_transfer")
 """The kinds whose entry follows from two backbones and a text."""
-LENGTH, SKIP = 128, 20
-"""Tokens of a window, and first positions that are not scored, at most."""
+LENGTH = 128
+"""Tokens of a window, at most."""
 SUFFIXES = (".txt", ".md", ".py")
 TEXT: dict[str, Any] = {
     "max_bytes": 4000000,
@@ -285,11 +286,9 @@ def _backbone(place: str, folder: Path) -> dict[str, Any]:
         config = transformers.AutoConfig.from_pretrained(folder if local else place, trust_remote_code=False)
     except Exception as error:
         raise DataError(f"{place}: gives no config of a model of transformers ({first_line(error, 120)})") from None
-    text, both = config.get_text_config(decoder=True), 2 if config.is_encoder_decoder else 1
+    text = config.get_text_config(decoder=True)
     most = getattr(config, "max_position_embeddings", None) or getattr(text, "max_position_embeddings", None)
-    length = min(LENGTH, both * most) if most else LENGTH
-    prefix = length // 2 if both == 2 else 0
-    window = {"length": length, "prefix": prefix, "skip": min(SKIP, (length - prefix) // 6)}
+    window = window_for(LENGTH, most or None, encoder_decoder=config.is_encoder_decoder).plain()
     taken = {"folder": {"path": _path(folder)}} if local else {"hub": {"id": place, "revision": UNPINNED}}
     return {"window": window, "taps": [], "width": text.hidden_size, **taken}
 

@@ -15,6 +15,7 @@ from abi.plan import DEFAULT
 from abi.plan.faults import Faults, check_scale, closest, rule_names
 from abi.plan.kinds import claims_model, kinds
 from abi.plan.kinds.base import Claims, FittedClaim
+from abi.plan.kinds.experiment import EXPERIMENT
 from abi.plan.scale import Scale
 from abi.plan.specs.judge import ClaimSaid, DoseClaim, LadderClaim, Protocol, StudyClaim
 from abi.plan.yaml_files import read_scale, read_yaml
@@ -84,7 +85,7 @@ class Config:
 
         Experiments have a page of their own and are counted by none.
         """
-        every = {claim_id: claim for claim_id, claim in self.every().items() if claim.kind != "experiment"}
+        every = {claim_id: claim for claim_id, claim in self.every().items() if claim.kind != EXPERIMENT}
         known = [claim_id for claim_id, claim in every.items() if claim.record.claim is not None]
         return known or [claim_id for claim_id, claim in every.items() if getattr(claim, "of", None) is None]
 

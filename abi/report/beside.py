@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from abi.base.names import ORACLE, RAW
+from abi.judge.fits import Fit, IntervalFound
 from abi.judge.protocol import HARM
 from abi.judge.results import AnyResult, Result
 from abi.report.known import BPB
 from abi.report.render import Cell, Table, bounds, figure
-from abi.report.words import closure_words, in_groups, regime_of, share_words, verdict_words
+from abi.report.words import closure_words, in_groups, regime_of, share_words, verdict_words, with_interval
 
 ROOM = "0.room.bits_per_byte"
 
@@ -24,7 +25,7 @@ def beside(results: Sequence[AnyResult], others: Sequence[AnyResult], other: str
     rows = []
     for result in in_groups([result for result in results if isinstance(result, Result)]):
         fit, kind = result.deciding, (result.claim.kind, regime_of(result))
-        harm = next((test.interval for test in fit.tests if test.id == HARM), None)
+        harm = tested(fit, HARM)
         worse = "-" if harm is None else figure(-harm.mean) + bounds(-harm.upper, -harm.lower)
         there = ", ".join(f"{word} {n}" for word, n in words.get(kind, Counter()).most_common()) or "-"
         figures = closure_words(fit.gap_closure, "-"), share_words(fit), worse
@@ -41,8 +42,11 @@ def rooms(results: Sequence[AnyResult]) -> Table:
             continue
         fit = result.deciding
         told = [fit.arms[arm].domain[BPB].mean if arm in fit.arms else None for arm in (RAW, ORACLE)]
-        room = next((test.interval for test in fit.tests if test.id == ROOM), None)
-        shown = "-" if room is None else figure(room.mean) + bounds(room.lower, room.upper)
-        rows.setdefault((str(result.claim.target), result.claim.text), [*told, shown])
+        rows.setdefault((str(result.claim.target), result.claim.text), [*told, with_interval(tested(fit, ROOM))])
     cells = [[f"`{target}`", text, *figures] for (target, text), figures in rows.items()]
     return Table(["model", "text", "plain", "with a module of its own", "room"], cells)
+
+
+def tested(fit: Fit, test: str) -> IntervalFound | None:
+    """Return the interval of a test of a fit, None where it has none."""
+    return next((one.interval for one in fit.tests if one.id == test), None)

@@ -253,7 +253,7 @@ def statements(results: Sequence[AnyResult]) -> str:
 
 def registered() -> str:
     """Return what decides every statement of every experiment, as config/claims.yaml registers it."""
-    study = Workflow(load("tiny"))
+    study = Workflow(load(DEFAULT))
     return markdown(experiments.registered_table({name: study.of(name).claim.statements for name in study.experiments}))
 
 
@@ -287,7 +287,7 @@ def small_models(results: Sequence[AnyResult]) -> str:
 
 def claim_map() -> str:
     """Return the table of all claims of config/claims.yaml: target, the original's number, kind, result files."""
-    study = Workflow(load("tiny"))
+    study = Workflow(load(DEFAULT))
     heads = {name: claim for name, claim in study.config.every().items() if getattr(claim, "of", None) is None}
     rows = []
     for name, claim in (heads | study.config.pending).items():

@@ -234,8 +234,8 @@ def sentence_of(words: str, end: str = ".") -> str:
 # what a study found
 
 
-def with_interval(found: Figure | None) -> str:
-    """Return `mean [lower, upper]` of an arm's figure."""
+def with_interval(found: Figure | IntervalFound | None) -> str:
+    """Return `mean [lower, upper]` of an arm's figure or of a contrast."""
     return "-" if found is None else figure(found.mean) + bounds(found.lower, found.upper)
 
 

@@ -19,6 +19,7 @@ from abi.base.regimes import KINDS, REGIMES
 from abi.base.typed import Typed
 from abi.judge.fits import Fit
 from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, words_of_rungs
+from abi.judge.kinds.experiment import EXPERIMENT
 from abi.judge.kinds.transfer import BY_WINDOWS, lead_curve, steps_curve, steps_of
 from abi.judge.results import AnyResult, LadderResult, Nib, Result, StudyResult, headline, level_of_one
 from abi.judge.verdict import thresholds_met
@@ -347,8 +348,9 @@ def check_page(checks: Checks, page: str, summary: Summary, results: Mapping[str
             claims = result.provenance.spec["n_claims"]
             checks.equal("provenance/spec/n_claims", spec.n_claims, claims, f"the level {name} was judged at")
     counted = [name for name in spec.counted if name in words]
-    published = {name: result for name, result in listed.items() if result.claim.kind != "experiment"}
-    of_record = [name for name, result in published.items() if result.claim.record.claim]
+    of_record = [
+        name for name, result in listed.items() if result.claim.record.claim and result.claim.kind != EXPERIMENT
+    ]
     if of_record:
         checks.equal("provenance/spec/counted", sorted(counted), sorted(of_record), "the claims of the record")
     strict = {name: listed[name].verdict_at_strict_level for name in counted}
