@@ -32,6 +32,7 @@ STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 8.5,
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial"],  # each text element of an SVG repeats the list
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
@@ -94,7 +95,8 @@ def svg_of(drawing: Drawing) -> str:
     svg = text.getvalue()
     svg = re.sub(r"\s*\n\s*", "\n", svg[svg.index("<svg") :])
     svg = re.sub(r'="[^"]*"', lambda found: re.sub(r"(\d\.\d\d)\d+", r"\1", found[0]), svg)  # finer than any screen
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{drawing.name}-\1"', svg)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))  # matplotlib names every group; few are referred to
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{drawing.name}-{found[1]}"' if found[1] in used else "", svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{drawing.name}-", svg)
     title, words = html.escape(drawing.caption), html.escape(drawing.words)
     head, _, body = svg.partition(">")

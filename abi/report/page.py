@@ -300,6 +300,20 @@ def open_arms(result: Result | StudyResult, name: str, fit: Fit) -> Table | None
     return replace(table, caption=caption) if len(table.heads) > 1 else None
 
 
+def as_before(result: Result | StudyResult, name: str) -> str:
+    """Return words for a study whose every arm an earlier one of the result has shown, under whatever name; else ""."""
+    own = studies(result)[name].arms
+    for other, fit in studies(result).items():
+        if other == name:
+            return ""
+        there = {figure.model_dump_json(): arm for arm, figure in fit.arms.items()}
+        named = {arm: there.get(figure.model_dump_json()) for arm, figure in own.items()}
+        if None not in named.values():
+            renamed = [f"`{arm}` is its `{of}`" for arm, of in named.items() if arm != of]
+            return f"Its arms have the figures of study `{other}`{': ' + listed(renamed) if renamed else ''}."
+    return ""
+
+
 def shown_tables(result: AnyResult) -> list[Table]:
     """Return the tables that a result brings along."""
     found = [] if isinstance(result, Result) else result.tables

@@ -48,7 +48,8 @@ def folder(tmp_path_factory):
         outputs = {key: f"results/tiny/{name}" for key, name in names.items()}
         Path(outputs["figures"]).mkdir()
         Path(outputs["figures"], "old.svg").write_text("", encoding="utf-8")
-        write_report.run(job, {"results": paths, "summary": summary}, outputs)
+        committed = STUDY.committed_beside()
+        write_report.run(job, {"results": paths, "summary": summary, "committed": committed}, outputs)
         paths = [path for path in STUDY.card_inputs() if Path(path).exists()]
         job = Job("write_cards", CARDS, "c", paths, 1)
         write_cards.run(job, paths, ["results/tiny/cards/t5_to_gpt2.md", "results/tiny/cards/gpt2_to_qwen.md"])

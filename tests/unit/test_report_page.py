@@ -169,7 +169,9 @@ def test_a_study_of_its_own_has_its_verdict_figures_and_tables(with_unknown):
     assert "Modules &lt;stay&gt; local." in section
     for study in ("round1-python", "round2-python"):
         assert f"<code>{study}</code>: <strong" in section
-        assert f"arms-atlas-{study}-js_nats" in figures
+    assert "arms-atlas-round1-python-js_nats" in figures
+    assert "Its arms have the figures of study <code>round1-python</code>." in section  # so they are shown once
+    assert "arms-atlas-round2-python-js_nats" not in figures
     assert "0.123" in section
     assert "gain above 70 %" in section
     assert ">failed<" in section

@@ -22,7 +22,7 @@ from abi.audit.results.reading import ResultFile
 from abi.audit.results.robustness import check_robustness
 from abi.audit.results.verify import verify
 from abi.base.errors import DataError, EvidenceError
-from abi.base.files import sha256_json
+from abi.base.files import ROOT, sha256_json
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.typed import seal_of
 from abi.judge.judgement import judge
@@ -270,12 +270,12 @@ def folder(tmp_path_factory):
     return build(tmp_path_factory.mktemp("made"), [CLAIM], groups=40)
 
 
-def found_in(content, folder):
+def found_in(content, folder, name=FILE):
     """What the checks of a result find in its JSON after an edit and a new seal."""
     content = content | {"seal": seal_of(content)}
-    checks = Checks(FILE)
+    checks = Checks(name)
     try:
-        file = ResultFile(folder / FILE, content, result_of(content, FILE))
+        file = ResultFile(folder / name, content, result_of(content, name))
     except DataError as error:
         return [str(error)]
     relations.check_result(checks, file, {}, figures_of)
@@ -307,6 +307,24 @@ def test_a_part_that_was_taken_away_is_missed(stored, folder):
     one = copy.deepcopy(stored)
     one["robustness"]["kd"]["without"].pop()
     assert found_in(one, folder)
+
+
+HARM = "knowledge_non_interference_results.json"
+
+
+def test_an_interval_over_general_text_is_asked_for_its_own_groups():
+    """Without one package domain text has 17 groups left; general text, on which the contrast lies, has all of its own."""
+    folder = ROOT / "results/reference/tiny"
+    stored = json.loads((folder / HARM).read_text(encoding="utf-8"))
+    fit = "capability-python"
+    [(i, left)] = [(i, of) for i, of in enumerate(stored["robustness"][fit]["without"]) if of["groups"] < CRITERIA.min_groups]
+    assert left["interval"] is not None and left["share"] is None
+    checked = functools.partial(found_in, folder=folder, name=HARM)
+    assert checked(stored) == []
+    for leaf, value in {"interval/n_groups": 999, "interval/lower": 0.9, "share": 0.5}.items():
+        changed = copy.deepcopy(stored)
+        spine(changed, f"robustness/{fit}/without/{i}/{leaf}", value)
+        assert checked(changed), leaf
 
 
 @pytest.mark.slow

@@ -40,6 +40,8 @@ def _check_left(checks: Checks, leaf: str, left: LeftOut, fit: Fit, asked: Contr
     checks.holds(f"{leaf}/groups", left.groups <= most, f"{most} groups are the most that there can be")
     if left.groups < criteria.min_groups or len(fit.counts.seeds) < criteria.min_seeds:
         small = {"verdict": "INCONCLUSIVE", "interval": None, "share": None, "gap_closure": None}
+        if asked.scope != "domain" and len(fit.counts.seeds) >= criteria.min_seeds:
+            del small["interval"]  # `groups` counts domain text: text of another scope may still be enough
         stored = left.model_dump(mode="json")
         for key, word in small.items():
             checks.equal(f"{leaf}/{key}", stored[key], word, "so few groups or seeds")
@@ -57,6 +59,9 @@ def _check_left(checks: Checks, leaf: str, left: LeftOut, fit: Fit, asked: Contr
     checks.equal(f"{leaf}/interval/n_seeds", found.n_seeds, len(fit.counts.seeds), "the counts")
     if asked.scope == "domain":
         checks.equal(f"{leaf}/interval/n_groups", found.n_groups, left.groups, "the counts")
+    else:
+        enough = criteria.min_groups <= found.n_groups <= fit.counts.groups[asked.scope]
+        checks.holds(f"{leaf}/interval/n_groups", enough, f"an interval needs {criteria.min_groups} groups of those there are")
     if isinstance(asked, Test) and asked.required and asked.limit == 0:
         good = left.verdict != "SUPPORTED" or found.lower > 0
         checks.holds(f"{leaf}/verdict", good, f"SUPPORTED needs {asked.id}, whose lower bound is {found.lower:.6g}")
