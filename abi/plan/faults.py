@@ -80,7 +80,8 @@ class Faults:
         taps = len(module.taps)
         if width is not None and module.d_abi > width * taps:
             self.tell(
-                f"{where}: d_abi {module.d_abi} of module {name!r} is too large for {backbone}: "
+                f"config/scales/{self.scale.scale}.yaml: modules.{name}.d_abi: {module.d_abi} is too large for "
+                f"{backbone}: "
                 f"{width} wide states of {taps} taps give at most {width * taps}; lower it"
             )
 

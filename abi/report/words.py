@@ -136,7 +136,7 @@ def verdict_words(result: AnyResult) -> str:
 def published_words(figures: dict[str, PublishedFigure], none: str = "nothing") -> str:
     """Return what the original published for a claim, in a few words. Args: none: for a claim it did not make."""
     words = [f"{name} {figures[key].value}{unit}" for key, name, unit in PUBLISHED if key in figures]
-    return ", ".join(words) or none
+    return ", ".join(words[:2]) or none
 
 
 def met_words(fit: Fit) -> str:

@@ -181,7 +181,7 @@ SCALE_FAULTS = {
         "updates.gpt2: is the name of a backbone too",
     ),
     "split": (lambda s: s["split"].update(test=0.5), "sum to"),
-    "d_abi": (lambda s: s["modules"]["wide"].update(d_abi=400), "d_abi 400 of module 'wide' is too large"),
+    "d_abi": (lambda s: s["modules"]["wide"].update(d_abi=400), "modules.wide.d_abi: 400 is too large for t5_large"),
     "skip": (lambda s: s["backbones"]["t5_large"]["window"].update(skip=64), "leaves none of 64 positions"),
     "source": (lambda s: s["texts"]["python"].update(sources="wheel"), "did you mean 'wheels'?"),
     "type": (lambda s: s["jobs"]["seeds_per_job"].update(modules="five"), "seeds_per_job.modules"),

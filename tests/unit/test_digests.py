@@ -12,10 +12,11 @@ from abi.base.regimes import REGIMES
 ROOT = Path(__file__).parents[2]
 RULES = {path.stem for path in (ROOT / "abi" / "steps").glob("*.py")} - {"__init__"}
 JUDGES = {"judge_claim", "judge_study", "judge_ladder"}
-PAGES = {"summarise", "tabulate_transfers", "write_cards", "write_report"}
+PAGES = {"summarise", "tabulate_transfers", "tabulate_experiments", "write_cards", "write_report"}
+WORDED = {"tabulate_experiments", "write_report"}  # pages that name registered tests, which the protocol states
 READ_RESULTS = JUDGES | PAGES
-FITS = {"calibrate_arms", "choose_rates", "train_lora"}
-EVIDENCE = {"evaluate_arms", "evaluate_studies"}
+FITS = {"calibrate_arms", "choose_rates", "train_lora", "evaluate_experiment"}  # the last fits arms of its own, too
+EVIDENCE = {"evaluate_arms", "evaluate_studies", "evaluate_experiment"}
 
 RERUN = {
     "abi/text/grammar.py": {"build_text"},
@@ -26,20 +27,20 @@ RERUN = {
     "abi/models/lora.py": {"train_lora"},
     "abi/models/update.py": {"update_backbone"},
     "abi/arms/fitting.py": FITS,
-    "abi/arms/rates.py": {"choose_rates", "train_lora"},
+    "abi/arms/rates.py": FITS - {"calibrate_arms"},
     "abi/base/catalogue.py": FITS | READ_RESULTS | {"evaluate_arms", "simulate_studies", "write_report"},
     "abi/base/manifests/rates.py": FITS | READ_RESULTS,
     "abi/arms/metrics.py": EVIDENCE,
     "abi/arms/atlas.py": {"evaluate_studies"},
-    "abi/judge/verdict.py": JUDGES,
-    "abi/judge/intervals.py": JUDGES | {"simulate_studies", "write_report"},
+    "abi/judge/verdict.py": JUDGES | WORDED,
+    "abi/judge/intervals.py": JUDGES | WORDED | {"simulate_studies"},
     "abi/judge/simulation.py": {"simulate_studies"},
-    "abi/judge/kinds/atlas.py": JUDGES,
+    "abi/judge/kinds/atlas.py": JUDGES | WORDED,
     "abi/judge/results.py": READ_RESULTS,
     "abi/judge/robustness.py": READ_RESULTS,
     "abi/judge/left_out.py": JUDGES,
     "abi/plan/specs/judge.py": READ_RESULTS | {"simulate_studies"},
-    "abi/plan/specs/report.py": PAGES - {"summarise"},
+    "abi/plan/specs/report.py": PAGES - {"summarise", "tabulate_experiments"},
     "abi/report/cards.py": {"write_cards"},
     "abi/report/page.py": {"write_report"},
     "abi/audit/record/sweeps.py": {"write_report"},  # which quotes the judgement of the record

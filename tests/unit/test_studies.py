@@ -52,7 +52,7 @@ def jobs(study):
             found[path] = study.of(claim).evidence_spec(batch), study.of(claim).evidence_input(batch)
         for update in study.of(claim).updates():
             for batch in study.update_batches(update, f"1-{n_seeds}"):
-                for stage in study.of(claim).stages():
+                for stage in getattr(study.of(claim), "stages", list)():  # experiments name theirs update by update
                     path = study.updated(update, stage, batch)
                     found[path] = study.update_spec(update, stage, batch), study.update_input(update, stage, batch)
                     for text in study.config.studies[claim].texts:

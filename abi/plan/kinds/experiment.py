@@ -61,7 +61,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
         """Return the updates that its arms are read on."""
         return list(dict.fromkeys(arm.update for arm in self.claim.arms.values() if arm.update))
 
-    def stages(self) -> list[tuple[str, str]]:
+    def read_on(self) -> list[tuple[str, str]]:
         """Return (update, stage) of every updated backbone that an arm is read on."""
         found = [(arm.update, f"{arm.way}.1") for arm in self.claim.arms.values() if arm.update]
         return list(dict.fromkeys(found))
@@ -155,7 +155,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
     def updated_input(self, batch: str) -> Inputs:
         """Return what an experiment on updates reads: states of every stage, of the first its native modules."""
         claim, study = self.claim, self.study
-        text, stages = claim.texts[0], self.stages()
+        text, stages = claim.texts[0], self.read_on()
         places = [(u, stage, name) for u, stage in stages for name in study.update_batches(u, batch)]
         own = [place for place in places if place[:2] == stages[0]]
         return {
