@@ -317,8 +317,10 @@ def test_an_interval_over_general_text_is_asked_for_its_own_groups():
     folder = ROOT / "results/reference/tiny"
     stored = json.loads((folder / HARM).read_text(encoding="utf-8"))
     fit = "capability-python"
-    [(i, left)] = [(i, of) for i, of in enumerate(stored["robustness"][fit]["without"]) if of["groups"] < CRITERIA.min_groups]
-    assert left["interval"] is not None and left["share"] is None
+    without = enumerate(stored["robustness"][fit]["without"])
+    [(i, left)] = [(i, of) for i, of in without if of["groups"] < CRITERIA.min_groups]
+    assert left["interval"] is not None
+    assert left["share"] is None
     checked = functools.partial(found_in, folder=folder, name=HARM)
     assert checked(stored) == []
     for leaf, value in {"interval/n_groups": 999, "interval/lower": 0.9, "share": 0.5}.items():

@@ -87,7 +87,7 @@ def test_the_menu_lists_every_claim_with_its_title(empty):
 def test_every_job_that_imports_torch_fits_the_budget(empty):
     light = {"build_text", "judge_claim", "judge_study", "judge_ladder", *PAGES}
     # a fifth of them try learning rates: a job per fitted claim, modules and rotations of one more seed
-    for target, most in (("headline", 50), ("all", 330)):
+    for target, most in (("headline", 50), ("all", 340)):
         planned = empty.planned(target, scale="tiny")
         assert 0 < sum(n for rule, n in planned.items() if rule not in light) <= most
 
@@ -101,7 +101,7 @@ def test_every_job_that_imports_torch_fits_the_budget(empty):
             "did you mean 'gpt2_medium'?",
         ),
         ("config/claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(sedes=3), "did you mean 'seeds'?"),
-        ("config/scales/smoke.yaml", lambda c: c["modules"]["wide"].update(d_abi=5000), "d_abi 5000"),
+        ("config/scales/smoke.yaml", lambda c: c["modules"]["wide"].update(d_abi=5000), "d_abi: 5000"),
         (
             "config/scales/smoke.yaml",
             lambda c: c["calibration"]["kd"].update(temprature=3),

@@ -61,7 +61,7 @@ def _check_left(checks: Checks, leaf: str, left: LeftOut, fit: Fit, asked: Contr
         checks.equal(f"{leaf}/interval/n_groups", found.n_groups, left.groups, "the counts")
     else:
         enough = criteria.min_groups <= found.n_groups <= fit.counts.groups[asked.scope]
-        checks.holds(f"{leaf}/interval/n_groups", enough, f"an interval needs {criteria.min_groups} groups of those there are")
+        checks.holds(f"{leaf}/interval/n_groups", enough, f"it needs {criteria.min_groups} of the groups there are")
     if isinstance(asked, Test) and asked.required and asked.limit == 0:
         good = left.verdict != "SUPPORTED" or found.lower > 0
         checks.holds(f"{leaf}/verdict", good, f"SUPPORTED needs {asked.id}, whose lower bound is {found.lower:.6g}")
