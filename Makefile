@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
 
-.PHONY: reproduce reproduce-all reproduce-real test quick kills test-slurm test-paper test-harness lint setup verify smoke real-smoke lock docs clean
+.PHONY: reproduce reproduce-all reproduce-real test test-long quick kills test-slurm test-paper test-harness lint setup verify smoke real-smoke lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
@@ -27,8 +27,11 @@ reproduce-real: setup  ## the headline of scale `real`: pretrained models from t
 	@$(MAKE) --no-print-directory reproduce SCALE=real
 
 test: setup  ## environment + lint + the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not kills and not slurm and not paper" tests/workflow tests/unit tests/hub  # one worker per file: the DAG is built once
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not long and not kills and not slurm and not paper" tests/workflow tests/unit tests/hub  # one worker per file: the DAG is built once
 	$(MAKE) --no-print-directory lint
+
+test-long: setup  ## the tests that sweep: a digit of every leaf, every mutated configuration, a second run bit for bit
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long tests/workflow tests/unit
 
 quick: setup  ## the unit tests that neither run Snakemake nor sweep: about a minute on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not workflow" tests/unit tests/hub

@@ -96,7 +96,7 @@ def apart(one, other, metric="loss_nats"):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("claim", ["domain_atlas", "calibration_scaling"])
+@pytest.mark.parametrize("claim", ["domain_atlas", pytest.param("calibration_scaling", marks=pytest.mark.long)])
 def test_the_jobs_of_a_claim_give_the_same_evidence_on_a_card(claim, card, make_backbone, tmp_path):
     study = small_study(max_seeds=1)
     expected = made(tmp_path / "cpu", study, make_backbone, claim)

@@ -156,7 +156,10 @@ def mutated(root, seed):
 
 @pytest.mark.parametrize(
     "seeds",
-    [pytest.param(range(SAMPLE), id="sample"), pytest.param(range(SAMPLE, N), id="all", marks=pytest.mark.slow)],
+    [
+        pytest.param(range(SAMPLE), id="sample"),
+        pytest.param(range(SAMPLE, N), id="all", marks=[pytest.mark.long, pytest.mark.slow]),
+    ],
 )
 @pytest.mark.timeout(900)
 def test_a_mutated_configuration_is_sentences_or_a_configuration(root, seeds):

@@ -53,6 +53,7 @@ def test_an_honest_run_is_recomputed_bit_for_bit(here):
     assert all(n > 1000 for scale in found.scales for n in scale.recomputed.values())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_digit_of_every_leaf_is_found(here, monkeypatch, capsys):
     for name in ("load", "versions", "hardware"):

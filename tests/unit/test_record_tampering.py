@@ -95,6 +95,7 @@ def test_a_changed_digit_is_found_and_named_in_a_sample(published):
     assert named == tried > 300
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_changed_digit_of_every_number_is_found_and_named(published, capsys):
     tried, named = sweep(published, 1)

@@ -137,6 +137,7 @@ def test_every_word_at_the_top_follows_from_the_figures_below(reference, key):
 SWEPT = ("fits", "curves", "matrices", "law", "record", "rungs", "claim", "checks", "tables", "perplexity")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_most_edits_of_figures_are_found_although_the_list_was_regenerated(reference, capsys):
     draw, tried, named = random.Random(1), dict.fromkeys(SWEPT, 0), dict.fromkeys(SWEPT, 0)
