@@ -14,7 +14,7 @@ from abi.api.moving import FIT_OF, TRIAL, Lesson, Move, budget_of, chosen_rates,
 from abi.api.progress import BOTH, expect, fit_seconds, part, pass_seconds
 from abi.api.seeds import Evidence, Found, Rates
 from abi.api.sides import MOST_GENERAL, MOST_WINDOWS, Side
-from abi.api.training import RATES, Role, best, head_of, module_seconds, native, portable_seconds, portables
+from abi.api.training import RATES, Role, best, head_of, module_seconds, native, portable_seconds, trained_portables
 from abi.arms.fitting import Nets, gradient_tasks
 from abi.arms.forms import FINALS, ArmForm, load_stored
 from abi.arms.gradient import FitData
@@ -42,8 +42,8 @@ from abi.base.names import (
 from abi.base.regimes import REGIMES
 from abi.base.typed import Regime, Split
 from abi.models.backbone import Backbone
-from abi.models.module import AbiModule, derive_seed
-from abi.models.portable import Placed, PortableModule, placebo_of
+from abi.models.module import AbiModule
+from abi.models.portable import Placed, PortableModule, placebos_of
 from abi.models.states import States
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.models import ModuleSection, PortableTraining
@@ -263,17 +263,16 @@ class Study:
         source, target = self.move.source, self.move.target
         names = ("domain_texts", "general_texts", "other_texts")
         domain, general, other = (self.move.states(source, what, "train") for what in names)
-        trained = portables(source, self.portable, domain, general, seed, (NO_DOMAIN, BIAS))
-        wrong = portables(source, self.portable, other, general, seed)
+        trained = trained_portables(source, self.portable, domain, general, seed, (NO_DOMAIN, BIAS))
+        wrong = trained_portables(source, self.portable, other, general, seed)
         nets = {Key(PORTABLE, arm): net for arm, (net, _) in trained.items()}
         moved = nets[Key(PORTABLE, TRANSFERRED)]
         if self.given is not None and self.given.about.seed == seed:
             assert isinstance(self.given.net, PortableModule)
             moved = nets[Key(PORTABLE, TRANSFERRED)] = self.given.net
         nets[Key(PORTABLE, WRONG_DOMAIN)] = wrong[TRANSFERRED][0]
-        for arm in (RANDOM, PERMUTED):
-            for draw in range(ARMS[arm].recipes[AS_IS].draws):
-                nets[Key(PORTABLE, arm, draw)] = placebo_of(moved, arm, derive_seed("placebo", arm, seed, draw))
+        draws = {arm: ARMS[arm].recipes[AS_IS].draws for arm in (RANDOM, PERMUTED)}
+        nets |= {Key(PORTABLE, *drawn): net for drawn, net in placebos_of(moved, draws, seed).items()}
         return moved, {key: Placed(net, target.vocabulary, target.head.scale) for key, net in nets.items()}
 
     # what all this should take

@@ -4,24 +4,22 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from abi.api.modules import Module
 from abi.base.errors import DataError
-from abi.models.attach import AnyModule, Attached, Marks, check_pair
+from abi.models.attach import AnyModule, Attached, Marks, Rows, check_pair
 from abi.models.backbone import Backbone
-from abi.models.head import blocks_of
 from abi.models.logit_shift import LogitShift
 from abi.models.module import AbiModule
 from abi.models.portable import Placed, PortableModule
 
+M = TypeVar("M", AbiModule, PortableModule)
 Choice = str | Mapping[str, float] | None
 """The name of a module, a mixture (name -> weight of its correction), or None: the plain model."""
-Rows = tuple[Tensor | None, Tensor | float]
-"""The rows of a batch that a module corrects `[n]`, None for all, and its weight in each, `[n, 1, 1]`."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Chosen:
     rows: int
     parts: tuple[tuple[AnyModule, dict[int, float]], ...]
 
-    def of(self, kind: type[nn.Module], n: int, device: torch.device) -> list[tuple[AnyModule, Rows]]:
+    def of(self, kind: type[M], n: int, device: torch.device) -> list[tuple[M, Rows]]:
         """Return the modules of a kind with their rows in a batch of n, which beams may have made longer.
 
         Raises: DataError: the batch is no multiple of the rows.
@@ -136,7 +134,6 @@ class Several(Attached):
     def __init__(self, backbone: Backbone, modules: Mapping[str, Module]) -> None:
         super().__init__(backbone, [])
         self.modules: dict[str, AnyModule] = {}
-        self._noted: set[int] = set()
         self._marks: Marks | None = None
         self._default, self._own = NONE, threading.local()
         try:
@@ -163,7 +160,7 @@ class Several(Attached):
         check_pair(self.backbone, module.net, module.about, self._marks)
         net = module.net.to(self.backbone.device)
         if isinstance(net, AbiModule):
-            self._note_taps(net)
+            self._note_taps(self._wanted({*net.config.taps}))
         elif isinstance(self.shift, _RowShift):
             self.shift.placed[net] = Placed(net, next(iter(self.shift.placed.values())).vocabulary)
         else:
@@ -200,51 +197,9 @@ class Several(Attached):
         with self.using(module_ids):
             return self.backbone.model.generate(*args, **kwargs)
 
-    def __call__(self, head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return what the head reads, `[B, n, D]`, corrected in the rows that a module is chosen for.
-
-        Raises: DataError: as `Attached`, or the batch is no multiple of the chosen rows.
-        """
-        scaled, *rest = args
-        chosen = self.chosen.of(AbiModule, len(scaled), scaled.device)
-        if not chosen:
-            self.now.seen = {}
-            return args
-        states = {tap: self._asked(state, scaled) for tap, state in self.now.seen.items()}
-        states[self.depth] = scaled / self.scale
-        total = torch.zeros(scaled.shape, device=scaled.device)
-        for module, (rows, weight) in chosen:
-            own = weight * self._corrected(module, states, rows)
-            total = total + own if rows is None else total.index_add(0, rows, own)
-        self.now.seen = {}
-        return (scaled + (total * self.scale).to(scaled.dtype), *rest)
-
-    @staticmethod
-    def _corrected(module: Any, states: Mapping[int, Tensor], rows: Tensor | None) -> Tensor:
-        """Return a module's correction `[n, T, D]` of some rows."""
-        missing = [tap for tap in module.config.taps if tap not in states]
-        if missing:
-            raise DataError(
-                f"inference: the head ran without its blocks, and the module reads tap {missing[0]}; "
-                "call the whole backbone"
-            )
-        taps = [states[tap] if rows is None else states[tap][rows] for tap in module.config.taps]
-        found: Tensor = module(torch.stack(taps, dim=2).to(module.proj_in.weight.dtype)).float()
-        return found
-
-    def _note_taps(self, module: AbiModule) -> None:
-        """Let the blocks be noted whose hidden states a module reads."""
-        wanted = {*module.config.taps} - self._noted - {self.depth}
-        blocks = blocks_of(self.backbone.decoder, self.depth)
-        if wanted and (blocks is None or self.backbone.facts.taps is None):
-            raise DataError(
-                f"inference: {self.backbone.name} keeps its blocks in no list, so only modules that read the final "
-                "state work on it"
-            )
-        for tap in sorted(wanted):
-            assert blocks is not None
-            self.handles.append(blocks[tap].register_forward_pre_hook(self._note(tap), with_kwargs=True))
-        self._noted |= wanted
+    def _in_use(self, scaled: Tensor) -> list[tuple[AbiModule, Rows]]:
+        """Return the modules that this thread has chosen. Raises: DataError: the batch is no multiple of the rows."""
+        return self.chosen.of(AbiModule, len(scaled), scaled.device)
 
     def _known(self, name: str) -> AnyModule:
         """Return the module of a name. Raises: DataError: there is none."""

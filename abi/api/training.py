@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +12,15 @@ from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Side, sides
 from abi.api.texts import TextSource, documents_of
 from abi.arms.gradient import FitData, Objective
-from abi.arms.portable_fit import GENERAL, Lesson, Positions, coarser, fit_portable
+from abi.arms.portable_fit import GENERAL, Lesson, fit_portable, portables
 from abi.arms.rates import JUDGED, mean_objectives
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleEntry, ModuleFacts
 from abi.base.manifests.portable import PortableFacts
 from abi.base.names import TRANSFERRED
 from abi.models.loop import Schedule, Trained
-from abi.models.module import AbiModule, derive_seed, read_module
-from abi.models.portable import PortableConfig, PortableModule
+from abi.models.module import AbiModule, read_module
+from abi.models.portable import PortableModule
 from abi.models.states import States
 from abi.plan.specs.models import ModuleSection, PortableTraining, Tap, TrainModules
 from abi.steps.train_modules import train_native
@@ -128,7 +127,7 @@ def _portable(
     expect(states=sum(side.reading_seconds(what, "train") for what in ("texts", "general_texts")))
     expect(modules=portable_seconds(section, side))
     domain, plain = side.states(documents, "train", "texts"), side.states(general, "train", "general_texts")
-    net, course = portables(side, section, domain, plain, seed)[TRANSFERRED]
+    net, course = trained_portables(side, section, domain, plain, seed)[TRANSFERRED]
     record = Record(
         made_by="train",
         trained_beside=side.origin,
@@ -239,7 +238,7 @@ def native(
     return read_module(place / entry.folder)[0].requires_grad_(False), entry
 
 
-def portables(
+def trained_portables(
     side: Side,
     section: PortableTraining,
     domain: States,
@@ -251,17 +250,9 @@ def portables(
 
     Args: controls: `no-domain`, `bias`.
     """
-    vocabulary, anchors = side.vocabulary, side.vocabulary.strings
-    lesson = Lesson(
-        side.head,
-        Positions(domain, vocabulary, section.context),
-        Positions(general, vocabulary, section.context),
-        coarser(anchors, vocabulary, section.coarser, derive_seed("coarser")),
-        section.harm,
-    )
-    config = PortableConfig(anchors, section.d_abi, section.expansion, section.context, section.byte_width)
-    configs = {TRANSFERRED: config, **dict.fromkeys(controls, replace(config, domain_net=False))}
-    modules = {name: PortableModule(config, derive_seed("portable", seed)) for name, config in configs.items()}
+    anchors = side.vocabulary.strings
+    lesson = Lesson.of(section, side.head, domain, general, side.vocabulary, anchors)
+    modules = portables(section, anchors, controls, seed)
     schedule = Schedule.given(section.phases, section.weight_decay)
     batch = min(section.batch, len(lesson.domain), GENERAL * len(lesson.general))
     checkpoint = side.folder / f"{'-'.join(('portable', *controls, str(seed)))}.safetensors"

@@ -7,19 +7,20 @@ on a target whose vocabulary lacks `return`.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from abi.base.manifests.portable import PortableEntry, PortableFacts
-from abi.base.names import BIAS
+from abi.base.names import BIAS, TRANSFERRED
 from abi.models.head import Head
 from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
 from abi.models.module import derive_seed
-from abi.models.portable import PortableModule, Vocabulary, save_portable
+from abi.models.portable import PortableConfig, PortableModule, Vocabulary, save_portable
 from abi.models.states import States
+from abi.plan.specs.models import PortableTraining
 
 GENERAL = 4
 """Positions of domain text to one of general text: what must not change is said sooner than what must."""
@@ -67,6 +68,30 @@ class Lesson:
     general: Positions
     anchor_of: Tensor
     harm: float
+
+    @classmethod
+    def of(
+        cls,
+        shape: PortableTraining,
+        head: Head,
+        domain: States,
+        general: States,
+        vocabulary: Vocabulary,
+        anchors: tuple[str, ...],
+    ) -> "Lesson":
+        """Return the lesson of a source. Args: domain, general: its states on train text; anchors: written on."""
+        domain_text, general_text = (Positions(states, vocabulary, shape.context) for states in (domain, general))
+        maps = coarser(anchors, vocabulary, shape.coarser, derive_seed("coarser"))
+        return cls(head, domain_text, general_text, maps, shape.harm)
+
+
+def portables(
+    shape: PortableTraining, anchors: tuple[str, ...], controls: Sequence[str], seed: int
+) -> dict[str, PortableModule]:
+    """Return the untrained portable modules of a seed. Args: controls: arms beside `transferred`, without its net."""
+    config = PortableConfig(anchors, shape.d_abi, shape.expansion, shape.context, shape.byte_width)
+    configs = {TRANSFERRED: config, **dict.fromkeys(controls, replace(config, domain_net=False))}
+    return {name: PortableModule(own, derive_seed("portable", seed)) for name, own in configs.items()}
 
 
 def anchors_of(vocabulary: Vocabulary, texts: Sequence[States], most: int | None) -> tuple[str, ...]:

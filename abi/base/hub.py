@@ -20,6 +20,8 @@ from abi.base.typed import Count, Positive, Typed
 
 TIMEOUT_S = 20
 GB = 10**9
+FP32, STARTED = 4, 8 * 10**8
+"""Bytes of a number, and what Python with torch and transformers takes before a model is loaded."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 Kind = Literal["model", "dataset"]
 Wanted = Callable[[list[str]], list[str]]
@@ -44,6 +46,11 @@ class Sizes(Typed):
     """rows V of its largest matrix, which is the head or the embedding"""
     width: Positive
     """columns D of that matrix"""
+
+    @property
+    def memory_needed(self) -> int:
+        """The bytes of memory that admitting the model takes at most: its weights, its head, one matrix at work."""
+        return FP32 * (self.parameters + 2 * self.rows * self.width) + STARTED
 
 
 class Snapshot(Typed):

@@ -28,6 +28,8 @@ from abi.models.states import Window
 
 AnyModule = AbiModule | PortableModule
 AnyManifest = ModuleManifest | PortableManifest
+Rows = tuple[Tensor | None, Tensor | float]
+"""The rows of a batch that a module corrects `[n]`, None for all, and its weight in each, `[n, 1, 1]`."""
 
 
 class _Pass(threading.local):
@@ -58,20 +60,14 @@ class Attached:
             module.to(backbone.device)
         self.parts = [(module, weight) for module, weight in parts if isinstance(module, AbiModule)]
         placed = [(module, weight) for module, weight in parts if isinstance(module, PortableModule)]
-        wanted = sorted({tap for module, _ in self.parts for tap in module.config.taps if tap != self.depth})
-        if wanted and backbone.facts.taps is None:
-            raise DataError(
-                f"inference: {backbone.name} keeps its blocks in no list, so only modules that read the final state "
-                "work on it"
-            )
+        wanted = self._wanted({tap for module, _ in self.parts for tap in module.config.taps})
         self.scale, self.now = backbone.form.before, _Pass()
         self.entry = backbone.entry
         self.at_entry = self.entry.register_forward_pre_hook(self)
         self.handles = [backbone.model.register_forward_pre_hook(self._begin, with_kwargs=True)]
         self.handles.append(backbone.model.register_forward_hook(self._end, always_call=True))
-        blocks = blocks_of(backbone.decoder, self.depth) or nn.ModuleList()
-        for tap in wanted:
-            self.handles.append(blocks[tap].register_forward_pre_hook(self._note(tap), with_kwargs=True))
+        self.noted: set[int] = set()
+        self._note_taps(wanted)
         # Last: the facts of the plain backbone are measured above, where they are not known yet.
         self.shift = LogitShift(backbone, placed) if placed else None
 
@@ -87,6 +83,23 @@ class Attached:
     def _end(self, *_: object) -> None:
         self.now.seen, self.now.positions = {}, None
 
+    def _wanted(self, taps: set[int]) -> set[int]:
+        """Return those of some taps that a block reads. Raises: DataError: the blocks cannot be found."""
+        wanted = taps - {self.depth}
+        if wanted and self.backbone.facts.taps is None:
+            raise DataError(
+                f"inference: {self.backbone.name} keeps its blocks in no list, so only modules that read the final "
+                "state work on it"
+            )
+        return wanted
+
+    def _note_taps(self, wanted: set[int]) -> None:
+        """Let the blocks be noted that read some taps."""
+        blocks = blocks_of(self.backbone.decoder, self.depth) or nn.ModuleList()
+        for tap in sorted(wanted - self.noted):
+            self.handles.append(blocks[tap].register_forward_pre_hook(self._note(tap), with_kwargs=True))
+        self.noted |= wanted
+
     def _note(self, tap: int) -> Any:
         """Return a hook that keeps what the block after a tap reads: the hidden state of that tap."""
 
@@ -101,22 +114,22 @@ class Attached:
         Raises: DataError: the head was called outside a pass of the backbone, and the modules read more than its input.
         """
         scaled, *rest = args
-        if not self.parts:
+        in_use = self._in_use(scaled)
+        if not in_use:
+            self.now.seen = {}
             return args
         states = {tap: self._asked(state, scaled) for tap, state in self.now.seen.items()}
         states[self.depth] = scaled / self.scale
-        total = torch.zeros((), device=scaled.device)
-        for module, weight in self.parts:
-            missing = [tap for tap in module.config.taps if tap not in states]
-            if missing:
-                raise DataError(
-                    f"inference: the head ran without its blocks, and the module reads tap {missing[0]}; "
-                    "call the whole backbone"
-                )
-            taps = torch.stack([states[tap] for tap in module.config.taps], dim=2).to(module.proj_in.weight.dtype)
-            total = total + weight * module(taps).float()
+        total = torch.zeros(scaled.shape, device=scaled.device)
+        for module, (rows, weight) in in_use:
+            own = weight * _correction(module, states, rows)
+            total = total + own if rows is None else total.index_add(0, rows, own)
         self.now.seen = {}
         return (scaled + (total * self.scale).to(scaled.dtype), *rest)
+
+    def _in_use(self, scaled: Tensor) -> list[tuple[AbiModule, Rows]]:
+        """Return the modules that correct this pass, each with its rows of `[B, n, D]` and its weight in them."""
+        return [(module, (None, weight)) for module, weight in self.parts]
 
     def _asked(self, state: Tensor, scaled: Tensor) -> Tensor:
         """Return a tap `[B, T, D]` at the positions that the head was given, `[B, n, D]`."""
@@ -137,6 +150,18 @@ class Attached:
 
     def __exit__(self, *_: object) -> None:
         self.detach()
+
+
+def _correction(module: AbiModule, states: Mapping[int, Tensor], rows: Tensor | None) -> Tensor:
+    """Return a module's correction `[n, T, D]` of some rows. Raises: DataError: a tap was not noted."""
+    if missing := [tap for tap in module.config.taps if tap not in states]:
+        raise DataError(
+            f"inference: the head ran without its blocks, and the module reads tap {missing[0]}; "
+            "call the whole backbone"
+        )
+    taps = [states[tap] if rows is None else states[tap][rows] for tap in module.config.taps]
+    found: Tensor = module(torch.stack(taps, dim=2).to(module.proj_in.weight.dtype)).float()
+    return found
 
 
 def check_pair(

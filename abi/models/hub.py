@@ -8,24 +8,16 @@ import transformers
 
 from abi.base.errors import DataError
 from abi.base.files import unwritable
-from abi.base.hub import GB, Repository, Sizes, fetch
+from abi.base.hub import GB, Repository, fetch
 from abi.models.sentinels import spell_bytes
 from abi.plan.specs.models import Hub
-
-FP32, STARTED = 4, 8 * 10**8
-"""Bytes of a number, and what Python with torch and transformers takes before a model is loaded."""
-
-
-def memory_needed(sizes: Sizes) -> int:
-    """Return the bytes of memory that admitting a backbone takes at most: its weights, its head, one matrix at work."""
-    return FP32 * (sizes.parameters + 2 * sizes.rows * sizes.width) + STARTED
 
 
 def require_memory(hub: Hub) -> None:
     """Raise DataError where the machine has too little free memory for a backbone whose sizes are known."""
     if hub.sizes is None:
         return
-    needed, free = memory_needed(hub.sizes), psutil.virtual_memory().available
+    needed, free = hub.sizes.memory_needed, psutil.virtual_memory().available
     if needed > free:
         raise DataError(
             f"backbone {hub.id}@{hub.revision}: needs {needed / GB:.1f} GB of memory for "

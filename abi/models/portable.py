@@ -6,7 +6,7 @@ string of its source's vocabulary. On another vocabulary a token takes the shift
 Nothing of it depends on a backbone, so it moves with nothing calibrated (regime `zero-text`, `docs/protocol.md`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from abi.models.module import (
     check_digest,
     check_finite,
     check_tensors,
+    derive_seed,
     permute_domain_net,
     write_weights,
 )
@@ -141,6 +142,12 @@ class PortableModule(nn.Module):
         """Return the shift `[..., S]`."""
         shift: Tensor = self.proj_out(self.abi_state(contexts))
         return shift
+
+
+def placebos_of(module: PortableModule, draws: Mapping[str, int], seed: int) -> dict[tuple[str, int], PortableModule]:
+    """Return (arm, draw) -> a module's reader and writer around another net. Args: draws: arm -> how many."""
+    drawn = [(arm, draw) for arm, n in draws.items() for draw in range(n)]
+    return {(arm, draw): placebo_of(module, arm, derive_seed("placebo", arm, seed, draw)) for arm, draw in drawn}
 
 
 def placebo_of(module: PortableModule, kind: str, seed: int) -> PortableModule:

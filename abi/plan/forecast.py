@@ -11,17 +11,15 @@ from pathlib import Path
 
 import psutil
 
-from abi.base.hub import GB, Sizes
+from abi.base.hub import GB
 from abi.plan.config import Config, load
 from abi.plan.measured import REFERENCE, Measured, mean_seconds, read_measured
-from abi.plan.work import NUMBER, Work
+from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 
 BASE = "tiny"
 """The scale whose measured jobs tell how fast each rule is."""
 CARD_FLOPS, CARD = 2e13, "an assumed 20 TFLOP/s, a third of what an H100 has in fp32"
-STARTED = 8 * 10**8
-"""Bytes that Python with torch and transformers takes before a model is loaded."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +94,11 @@ def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
     return Forecast(
         downloads=files,
         disk={"cache": sum(files.values()), "backbones": copies, "states": states},
-        memory={name: memory_needed(hub.sizes) for name, hub in hubs.items() if hub and hub.sizes},
+        memory={name: hub.sizes.memory_needed for name, hub in hubs.items() if hub and hub.sizes},
         rules=[_rule(rule, own, work, known, fast.get(rule)) for rule, own in by_rule.items()],
         disk_free=shutil.disk_usage(Path.cwd()).free,
         memory_free=psutil.virtual_memory().available,
     )
-
-
-def memory_needed(sizes: Sizes) -> int:
-    """Return the bytes of memory that a backbone takes at most: its weights, its head, one matrix at work."""
-    return NUMBER * (sizes.parameters + 2 * sizes.rows * sizes.width) + STARTED
 
 
 def _states_bytes(work: Work, wildcards: str) -> int:

@@ -31,8 +31,8 @@ from abi.base.names import (
 from abi.base.regimes import REGIMES
 from abi.judge.evidence_files import write_evidence
 from abi.models.head import Head
-from abi.models.module import derive_seed, redrawn, without_domain_net
-from abi.models.portable import Placed, Vocabulary, placebo_of, portable_of_seed
+from abi.models.module import redrawn, without_domain_net
+from abi.models.portable import Placed, Vocabulary, placebos_of, portable_of_seed
 from abi.models.saved import check_same_text, module_of_seed, read_head, read_states, spread
 from abi.models.states import States
 from abi.plan.specs.arms import EvaluateArms
@@ -123,9 +123,8 @@ def placed_of_seed(inputs: InputFiles, seed: int, head: Head) -> Arms:
     found = {Key(PORTABLE, arm): portable_of_seed(inputs["portable"], seed, arm) for arm in trained}
     moved = found[Key(PORTABLE, TRANSFERRED)]
     found[Key(PORTABLE, WRONG_DOMAIN)] = portable_of_seed(inputs["portable_wrong"], seed, TRANSFERRED)
-    for arm in (RANDOM, PERMUTED):
-        for draw in range(ARMS[arm].recipes["zero-text"].draws):
-            found[Key(PORTABLE, arm, draw)] = placebo_of(moved, arm, derive_seed("placebo", arm, seed, draw))
+    draws = {arm: ARMS[arm].recipes["zero-text"].draws for arm in (RANDOM, PERMUTED)}
+    found |= {Key(PORTABLE, *drawn): placebo for drawn, placebo in placebos_of(moved, draws, seed).items()}
     calibrated = [f"{arm}{CALIBRATED}" for arm in CALIBRATED_TOO]
     found |= {Key(PORTABLE, arm): portable_of_seed(inputs["placebos"], seed, arm) for arm in calibrated}
     return {key: Placed(module, vocabulary, head.scale) for key, module in found.items()}

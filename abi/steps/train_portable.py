@@ -1,16 +1,14 @@
 """Step train_portable: portable modules of a source and the controls trained with them, one of each per seed."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from abi.arms.portable_fit import Lesson, Positions, anchors_of, coarser, fit_portable, write_portable
+from abi.arms.portable_fit import Lesson, anchors_of, fit_portable, portables, write_portable
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.backbones import TokensManifest
 from abi.base.manifests.portable import PortableFacts, PortablesManifest
-from abi.base.names import BIAS, NO_DOMAIN, TRANSFERRED
+from abi.base.names import BIAS, NO_DOMAIN
 from abi.models.loop import Schedule
-from abi.models.module import derive_seed
-from abi.models.portable import PortableConfig, PortableModule, Vocabulary
+from abi.models.portable import Vocabulary
 from abi.models.saved import check_backbone, read_head, read_states
 from abi.plan.specs.models import TrainPortable as Spec
 
@@ -23,21 +21,13 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     check_backbone(general, base.base_sha256, "the domain's states")
     vocabulary = Vocabulary(TokensManifest.read(inputs["tokens"]).spellings)
     anchors, head = anchors_of(vocabulary, (domain, general), shape.max_anchors), read_head(inputs["head"], domain)
-    lesson = Lesson(
-        head,
-        Positions(domain, vocabulary, shape.context),
-        Positions(general, vocabulary, shape.context),
-        coarser(anchors, vocabulary, shape.coarser, derive_seed("coarser")),
-        shape.harm,
-    )
-    config = PortableConfig(anchors, shape.d_abi, shape.expansion, shape.context, shape.byte_width)
+    lesson = Lesson.of(shape, head, domain, general, vocabulary, anchors)
     controls = (NO_DOMAIN, BIAS) if spec.controls else ()
-    configs = {TRANSFERRED: config, **dict.fromkeys(controls, replace(config, domain_net=False))}
     schedule = Schedule.given(shape.phases, shape.weight_decay)
     folder, entries = Path(outputs["folder"]), []
     for seed in spec.seeds:
-        own = derive_seed("portable", seed)
-        modules = {name: PortableModule(config, own).to(domain.device) for name, config in configs.items()}
+        made = portables(shape, anchors, controls, seed)
+        modules = {name: module.to(domain.device) for name, module in made.items()}
         checkpoint = job.scratch / f"{seed}.safetensors"
         trained = fit_portable(modules, lesson, schedule, batch=shape.batch, seed=seed, checkpoint=checkpoint)
         for name, module in modules.items():

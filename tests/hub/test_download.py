@@ -224,7 +224,7 @@ def test_too_little_disk_is_one_sentence_before_a_byte_is_fetched(hub, pinned, t
 
 def test_too_little_memory_is_one_sentence_before_a_byte_is_fetched(hub, pinned, tmp_path, monkeypatch):
     source = pinned(GPT2)
-    needed = models_hub.memory_needed(source.sizes)
+    needed = source.sizes.memory_needed
     hub.requests.clear()
     memory = namedtuple("memory", "available")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(needed - 1))

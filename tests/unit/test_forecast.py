@@ -11,7 +11,7 @@ from abi.models import hub as models_hub
 from abi.plan import forecast as forecasting
 from abi.plan.config import load
 from abi.plan.estimate import Planned, as_text
-from abi.plan.forecast import forecast, memory_needed, speeds
+from abi.plan.forecast import forecast, speeds
 from abi.plan.measured import REFERENCE, read_measured
 from abi.plan.work import RULES, Work
 from abi.plan.workflow import Workflow
@@ -51,12 +51,6 @@ def test_downloads_disk_and_memory_follow_from_what_was_pinned(pinned):
         "states": windows * positions * taps * 1024 * 4,
     }
     assert found.memory == {"t5_large": 4 * (737_668_096 + 2 * 32128 * 1024) + 8 * 10**8}
-
-
-def test_a_plan_and_the_job_itself_ask_for_the_same_memory():
-    for parameters in (10, 10**9):
-        sizes = Sizes(parameters=parameters, rows=5, width=7)
-        assert memory_needed(sizes) == models_hub.memory_needed(sizes)
 
 
 def test_hours_grow_with_parameters_and_positions(pinned):
