@@ -5,6 +5,7 @@ longest anchor left that it begins with. So the shift of `re` means something ev
 on a target whose vocabulary lacks `return`.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ GENERAL = 4
 """Positions of domain text to one of general text: what must not change is said sooner than what must."""
 CONSTANT = ("abi_ln.bias", "proj_out.weight")
 """What trains of a module that reads nothing."""
+NOTHING = -1e4
+"""Log-probability of what cannot be: its exponential is 0, and it can be multiplied with 0."""
 COARSER = 0.75
 """Share of the steps that are asked of a coarser vocabulary."""
 
@@ -190,9 +193,9 @@ def calibrate_placebos(
 
     def losses(step: int) -> list[Tensor]:
         read = general.at(order[step])
-        plain = torch.log_softmax(head.logits(read.final), -1)
-        wanted = _moved(moved, plain, read.contexts, anchor_of).detach()
-        said = (_moved(module, plain, read.contexts, anchor_of) for module in placebos.values())
+        plain = Plain.of(head.logits(read.final), anchor_of, len(moved.config.anchors))
+        wanted = plain.moved(moved, read.contexts).detach()
+        said = (plain.moved(module, read.contexts) for module in placebos.values())
         return [(wanted.exp() * (wanted - own)).sum(1).mean() for own in said]
 
     parts: dict[str, dict[str, Tensor]] = {}
@@ -241,10 +244,29 @@ def write_portable(
     )
 
 
-def _moved(module: PortableModule, plain: Tensor, contexts: Tensor, anchor_of: Tensor) -> Tensor:
-    """Return the log-probabilities `[P, V]` that a module makes of plain ones."""
-    shift = torch.nn.functional.pad(module(contexts), (0, 1)).index_select(1, anchor_of)
-    return torch.log_softmax(plain + shift, -1)
+@dataclass(frozen=True)
+class Plain:
+    """How likely the plain model makes every string, all tokens together that count as it: `mass` `[P, 1 + S]`.
+
+    A shift per string changes how likely strings are and not what happens among the tokens of one, so that losses over
+    V tokens are, exactly, losses over S strings. The last column is of tokens that begin with no anchor.
+    """
+
+    mass: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, anchor_of: Tensor, n_anchors: int) -> "Plain":
+        """Return that of logits `[P, V]`. Args: anchor_of: what tokens count as, `[V]`."""
+        return cls(logits.new_zeros(len(logits), n_anchors + 1).index_add(1, anchor_of, logits.softmax(-1)))
+
+    @functools.cached_property
+    def log(self) -> Tensor:
+        """The logarithm of the mass; where no token counts as a string one so small that its exponential is 0."""
+        return torch.where(self.mass > 0, self.mass.log(), NOTHING)
+
+    def moved(self, module: PortableModule, contexts: Tensor) -> Tensor:
+        """Return the log-probabilities of the strings under a module, `[P, 1 + S]`."""
+        return torch.log_softmax(self.log + torch.nn.functional.pad(module(contexts), (0, 1)), -1)
 
 
 def _drawn(anchor_of: Tensor, seed: int) -> Tensor:
@@ -262,13 +284,13 @@ def losses_of(
 
     Args: anchor_of: what tokens count as, `[V]`; what must be predicted is the anchor of the target.
     """
-    plain = torch.log_softmax(lesson.head.logits(torch.cat([domain.final, general.final])), -1)
-    contexts, n = torch.cat([domain.contexts, general.contexts]), len(domain.targets)
-    wanted = anchor_of == anchor_of[domain.targets].unsqueeze(1)
+    n, anchors = len(domain.targets), modules[0].config.anchors
+    plain = Plain.of(lesson.head.logits(torch.cat([domain.final, general.final])), anchor_of, len(anchors))
+    contexts, wanted = torch.cat([domain.contexts, general.contexts]), anchor_of[domain.targets].unsqueeze(1)
     losses = []
     for module in modules:
-        moved = _moved(module, plain, contexts, anchor_of)
-        cross_entropy = -torch.logsumexp(moved[:n].masked_fill(~wanted, -torch.inf), 1).mean()
-        change = (plain[n:].exp() * (plain[n:] - moved[n:])).sum(1).mean()
+        moved = plain.moved(module, contexts)
+        cross_entropy = -moved[:n].gather(1, wanted).mean()
+        change = (plain.mass[n:] * (plain.log[n:] - moved[n:])).sum(1).mean()
         losses.append(cross_entropy + lesson.harm * change)
     return losses

@@ -9,7 +9,6 @@ from published import MODELS
 from abi.base import hub as files_of_hub
 from abi.base.errors import DataError
 from abi.base.hub import INDEX, WEIGHTS, Repository, data_files, fetch, look_up, model_files
-from abi.models import hub as models_hub
 from abi.models.backbone import load_backbone
 from abi.models.hub import download_backbone
 from abi.plan.specs.models import Hub as Source

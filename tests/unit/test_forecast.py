@@ -5,9 +5,7 @@ import pytest
 import yaml
 
 from abi.base.files import ROOT
-from abi.base.hub import Sizes
 from abi.cli.config import estimate as planning
-from abi.models import hub as models_hub
 from abi.plan import forecast as forecasting
 from abi.plan.config import load
 from abi.plan.estimate import Planned, as_text
