@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from evidence_rows import CRITERIA, TRANSFER, rows
+from hypothesis import given
+from hypothesis import strategies as st
 from made_results import CLAIM, RUNGS, STUDY
+from scipy import stats
 
 from abi.audit.results.findings import Checks
 from abi.audit.results.reading import ResultFile
@@ -122,6 +125,16 @@ def test_a_rank_correlation_needs_five_rungs():
     x = [0.1, 0.2, 0.3, 0.4, 0.5]
     assert rank_correlation(x, [1.0, 3.0, 2.0, 5.0, 9.0]) == pytest.approx(0.9)
     assert rank_correlation(x, [1.0] * 5) is None
+
+
+@given(st.lists(st.tuples(*[st.sampled_from([0.1, 0.25, 0.5, 0.9, 1.5])] * 2), min_size=5, max_size=12))
+def test_a_rank_correlation_is_that_of_scipy_ties_and_all(pairs):
+    x, y = map(list, zip(*pairs, strict=True))
+    found = rank_correlation(x, y)
+    if min(len(set(x)), len(set(y))) > 1:
+        assert found == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    else:
+        assert found is None
 
 
 # the result file, from made results of rungs

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from abi.audit.record.data import is_number, leaves
+from abi.audit.record.data import is_number
 from abi.base.files import Json
 
 TAMPERED = "TAMPERED"
@@ -118,4 +118,6 @@ def show(value: Json) -> str:
 
 def count_numbers(node: Json) -> int:
     """Return how many numeric leaves a JSON value has."""
-    return sum(is_number(value) for _, value in leaves(node))
+    if isinstance(node, dict | list):
+        return sum(map(count_numbers, node.values() if isinstance(node, dict) else node))
+    return int(is_number(node))
