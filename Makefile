@@ -58,7 +58,7 @@ lint: setup
 setup:  ## the environment: made, finished after a kill, mended when damaged (envs/setup.py)
 	@$(PYTHON) envs/setup.py
 
-verify: setup  ## the published record and the results here, judged by themselves, in about a second
+verify: setup  ## the published record and the results here, judged by themselves, in about two seconds
 	$(BIN)/abi verify
 
 smoke: setup  ## the whole DAG in some minutes; its verdicts mean nothing

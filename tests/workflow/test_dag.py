@@ -128,6 +128,7 @@ def test_code_edited_while_the_workflow_runs_is_refused(edited):
     assert "run the same command again" in done.stderr + done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_new_claim_is_data_alone(edited):
     def other_direction(content):
