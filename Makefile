@@ -36,7 +36,7 @@ test-long: setup  ## the tests that sweep: a digit of every leaf, every mutated 
 quick: setup  ## the unit tests that neither run Snakemake nor sweep: about a minute on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not workflow" tests/unit tests/hub
 
-kills: setup  ## kill every part of a run in every rule, some seventy times, and damage its outputs, where one command must recover: long
+kills: setup  ## kill every part of a run in every rule, some eighty times, and damage its outputs, where one command must recover: long
 	$(BIN)/python -m pytest -q -s -m kills tests/workflow
 
 test-slurm: setup  ## a claim through a real Slurm on this machine, with a job cancelled, a node lost, a memory limit exceeded: long

@@ -26,6 +26,7 @@ FEW = {"steps": 20}
 # texts
 
 
+@pytest.mark.slow
 def test_a_folder_a_file_and_strings_give_the_same_documents(world, tmp_path):
     texts = api_world.queries(48)
     rows = tmp_path / "rows.jsonl"
@@ -77,6 +78,7 @@ def test_a_line_without_text_is_named(tmp_path, refuses):
 # train, evaluate
 
 
+@pytest.mark.slow
 def test_training_leaves_the_model_as_it_is_and_helps_held_out_text(world, gpt2, trained):
     model, tokenizer = gpt2
     fresh, _ = loaded(world / "small-gpt2")

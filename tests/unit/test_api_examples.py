@@ -33,6 +33,7 @@ def folder(world, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs_in_a_fresh_process(folder):
     [example] = blocks("README.md")
     (folder / "example.py").write_text(example)
@@ -51,6 +52,7 @@ def own(page):
     return [c[1:] for c in commands(ROOT / page) if c[0] == "abi" and c[1] in ELSEWHERE and "--backbone" not in c]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "least"), [("README.md", 3), pytest.param("docs/library.md", 5, marks=pytest.mark.slow)]
 )
@@ -72,6 +74,7 @@ def test_the_guide_runs_block_by_block(folder):
     assert namespace["found"].gain.lower > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "transfer", "attach", "evaluate", "compare", "Module"])
 def test_every_public_docstring_has_an_example_that_runs(name, gpt2, qwen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

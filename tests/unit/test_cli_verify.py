@@ -229,6 +229,7 @@ def test_a_closed_pipe_does_not_hide_tampering(config):
     assert (result.returncode, result.stderr) == (1, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "stream"), [("verify", ">&-"), pytest.param("claims", ">&-", marks=pytest.mark.slow), ("check", ">&-")]
 )

@@ -39,6 +39,7 @@ def card(request, monkeypatch):
     return "cuda", compute.using(compute.decided("cuda"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_a_card_computes_what_a_cpu_computes_and_leaves_nothing_on_it(
     path, card, make_states, make_backbone, texts, tmp_path
@@ -217,6 +218,7 @@ def test_what_is_formed_at_once_follows_a_cards_memory_in_powers_of_two(monkeypa
     compute._card_rows.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_device_reruns_nothing_and_a_precision_what_stores_states():
     def specs(**given):
         study = rescaled(small_study(), lambda scale: scale.update(compute=given) if given else None)

@@ -89,6 +89,7 @@ def marked(command):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [marked(command) for command in abi_commands()])
 def test_abi_commands_of_the_documents_run(command, tmp_path, monkeypatch, capsys):
     here = tmp_path / "here"

@@ -89,6 +89,7 @@ def found(result):
     return {finding.leaf for finding in checks.found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "instead", "after", "whole"),
     [

@@ -154,6 +154,7 @@ def mutated(root, seed):
     return path, text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seeds",
     [

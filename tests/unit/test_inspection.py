@@ -115,6 +115,7 @@ def test_a_damaged_result_is_shown_as_one_sentence(here, capsys, name):
     assert main.main(["claims"]) == 2
 
 
+@pytest.mark.slow
 def test_a_link_that_leads_nowhere_is_no_claim_that_was_never_run(here, capsys):
     Path(FILE).unlink()
     Path(FILE).symlink_to("nowhere.json")
@@ -130,6 +131,7 @@ def test_output_is_ascii_and_fits_100_columns(here, capsys, arguments):
     assert max(len(line) for line in out.splitlines()) <= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [pytest.param(["claims"], marks=pytest.mark.slow), ["show", CLAIM]])
 def test_nothing_heavy_is_imported(here, arguments):
     result = run(*arguments, flags=("-X", "importtime"), cwd=here)
@@ -210,6 +212,7 @@ def test_an_unknown_scale_lists_the_valid_ones(here, capsys):
     assert "tiny" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_was_never_run_here_is_shown_as_it_was_committed(here, capsys):
     folder = reference(here)
     Path(FILE).unlink()

@@ -221,6 +221,7 @@ def test_a_schedule_at_a_rate_keeps_the_ratios_of_its_phases():
 # the job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", NAMES)
 def test_the_job_writes_every_arms_choice_and_reads_calibration_text_alone(taught_in, regime, monkeypatch, tmp_path):
     taught, read = taught_in(regime), []
@@ -261,6 +262,7 @@ def regime_of(scale, name):
     return study_of(scale).claim(name).regime
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", scales())
 def test_the_seed_of_the_trials_is_in_no_study(scale):
     study = study_of(scale)
@@ -279,6 +281,7 @@ def test_the_seed_of_the_trials_is_in_no_study(scale):
             assert [path.rpartition("/")[2] for path in paths] == [f"{TRIAL}.json"], role
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", scales())
 def test_trials_see_what_the_fits_see_and_calibration_text_and_never_test_text(scale):
     study = study_of(scale)

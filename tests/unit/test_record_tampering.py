@@ -89,6 +89,7 @@ def sweep(published, step):
     return tried, named
 
 
+@pytest.mark.slow
 def test_a_changed_digit_is_found_and_named_in_a_sample(published):
     tried, named = sweep(published, 23)
     print(f"\none digit changed, every 23rd number: {tried} tried, {named} found and named")

@@ -119,6 +119,7 @@ def test_a_file_that_is_altered_gone_or_added_is_named(copied, name):
     assert [f.file for f in verify().findings] == [str(copied / "more.txt")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("list_of", [None, *(pytest.param(text, marks=pytest.mark.slow) for text in ("", "no list\n"))])
 def test_a_reference_without_its_list_is_found(copied, list_of):
     (copied / MANIFEST).unlink()
@@ -127,6 +128,7 @@ def test_a_reference_without_its_list_is_found(copied, list_of):
     assert verify().code() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", WORDS)
 def test_every_word_at_the_top_follows_from_the_figures_below(reference, key):
     for file in reference.values():

@@ -184,6 +184,7 @@ def shipped(request):
     return spec, build_text(spec).documents, time.process_time() - start, study.scale.texts[text]
 
 
+@pytest.mark.slow
 def test_a_shipped_text_is_the_same_twice_and_quickly_made(shipped):
     spec, documents, seconds, _ = shipped
     assert build_text(spec).documents == documents
@@ -237,6 +238,7 @@ def test_a_split_of_its_own_is_what_a_text_and_its_states_depend_on():
     assert own == study.text_spec("markdown")["split"] == study.states_spec("qwen", "markdown")["split"]
 
 
+@pytest.mark.slow
 def test_synthetic_documents_of_a_shipped_text_are_whole():
     spec = BuildText.model_validate(Workflow(load("tiny")).text_spec("sql"))
     documents = build_text(spec).documents
