@@ -10,7 +10,8 @@ own process as always.
 Nothing here outlives the scheduler, however it ends: the standard input of the server is a pipe that the scheduler
 alone holds open and never writes to. At its end the server and every job forked from it end, too.
 
-The server loads libraries only, never a module of `abi` that a digest counts, so an edit is seen by the next job.
+The server loads the steps too, which takes a third of a second. A job whose files of `abi` are no longer those that
+were loaded forgets them and imports its own, so an edit is seen by the next job.
 Snakemake's benchmark then measures the waiting process: its seconds are those of the job, while CPU and memory stand in
 the job's own log.
 """
@@ -18,6 +19,7 @@ the job's own log.
 import atexit
 import gc
 import importlib
+import importlib.machinery
 import json
 import os
 import runpy
@@ -40,6 +42,13 @@ PRELOADED = (
     *("sentencepiece", "transformers.models.auto.modeling_auto"),
     *(f"transformers.models.{name}.modeling_{name}" for name in ("gpt2", "t5", "qwen2", "gpt_neox")),
 )
+SINGLE = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow, which pandas loads where it is installed
+}
+"""Keeps libraries from starting threads when they are loaded."""
+PACKAGE = Path(__file__).resolve().parents[1]
+Files = dict[str, tuple[int, int]]
 LOST = 70
 """Exit code of a job whose forked process died without one, as when the system kills it."""
 
@@ -52,10 +61,8 @@ def start() -> None:
     if os.environ.get(WANTED) != "1" or SOCKET in os.environ or sys.platform != "linux":
         return
     name = f"abi-warm-{secrets.token_hex(16)}"
-    single = {library: "1" for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "abi.base.warm", name], env={**os.environ, **single}, stdin=subprocess.PIPE
-    )
+    command = [sys.executable, "-m", "abi.base.warm", name]
+    server = subprocess.Popen(command, env={**os.environ, **SINGLE}, stdin=subprocess.PIPE)
     os.environ[SOCKET] = name
     atexit.register(_stop, server)
 
@@ -108,12 +115,18 @@ def _is_ours(connection: socket.socket) -> bool:
     return bool(user == os.getuid())
 
 
-def serve(name: str, libraries: Sequence[str] = PRELOADED) -> None:
-    """Load some libraries, then fork a process per job that is handed over, until stopped or left by the scheduler."""
+def serve(name: str, libraries: Sequence[str], steps: Sequence[str]) -> None:
+    """Load some libraries and steps, then fork a process per job that is handed over, until stopped or left."""
     for library in libraries:
         if _left(0.0):
             return
         importlib.import_module(library)
+    loaded = _files()
+    try:
+        for step in steps:
+            importlib.import_module(f"{PACKAGE.name}.steps.{step}")
+    except Exception:  # an edit that is not finished: the jobs say so, if they need it
+        loaded = {}
     if len(os.listdir("/proc/self/task")) > 1:
         raise SystemExit("abi.base.warm: a library has started threads, so that nothing can be forked; jobs start cold")
     gc.collect()
@@ -128,7 +141,7 @@ def serve(name: str, libraries: Sequence[str] = PRELOADED) -> None:
             connection, _ = listener.accept()
             if _is_ours(connection) and os.fork() == 0:
                 listener.close()
-                _be(connection)
+                _be(connection, loaded)
             connection.close()
 
 
@@ -137,17 +150,31 @@ def _left(seconds: float | None, *others: socket.socket) -> bool:
     return 0 in select.select([0, *(other.fileno() for other in others)], [], [], seconds)[0]
 
 
-def _be(connection: socket.socket) -> NoReturn:
+def _files() -> Files:
+    """Return the time of change and the size of every file of this package."""
+    found = ((path, path.stat()) for path in PACKAGE.rglob("*.py"))
+    return {str(path): (about.st_mtime_ns, about.st_size) for path, about in found}
+
+
+def _forget_unless(loaded: Files) -> None:
+    """Forget this package where its files are not those that were loaded, or the job would import it elsewhere."""
+    place = importlib.machinery.PathFinder.find_spec(PACKAGE.name, sys.path)
+    if place is None or place.origin != str(PACKAGE / "__init__.py") or _files() != loaded:
+        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE.name]:
+            del sys.modules[name]
+
+
+def _be(connection: socket.socket, loaded: Files) -> NoReturn:
     """Be the process of one job, and nothing after it."""
     code = 1
     try:
-        code = _run(connection)
+        code = _run(connection, loaded)
     except BaseException:
         traceback.print_exc()
     os._exit(code)
 
 
-def _run(connection: socket.socket) -> int:
+def _run(connection: socket.socket, loaded: Files) -> int:
     """Run the job that a connection hands over, in its surroundings; send and return its exit code."""
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -165,6 +192,7 @@ def _run(connection: socket.socket) -> int:
     os.environ.clear()
     os.environ.update(request["environ"])
     sys.argv, sys.path[:] = request["argv"], request["path"]
+    _forget_unless(loaded)
     code = _exit_code(sys.argv[0])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -194,4 +222,5 @@ def _exit_code(script: str) -> int:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2:] or PRELOADED)
+    every = [path.stem for path in sorted((PACKAGE / "steps").glob("[a-z]*.py"))]
+    serve(sys.argv[1], *((sys.argv[2:], []) if sys.argv[2:] else (PRELOADED, every)))

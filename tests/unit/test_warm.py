@@ -1,6 +1,7 @@
 """Warm start: a job forked from a process that has loaded the libraries is the job that its own process would be."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,28 @@ def test_a_job_ends_with_the_scheduler_although_its_own_process_waits_on(script)
     assert server.wait(10) == 0
     assert waiting.wait(10) == warm.LOST
     wait(lambda: not Path(f"/proc/{number.read_text()}").exists())
+
+
+@pytest.mark.slow
+def test_a_run_forks_jobs_with_every_step_loaded_and_an_edit_is_seen_by_the_next(script, tmp_path):
+    """A library that starts a thread when it is loaded would make every job of every run start cold."""
+    root, name = tmp_path / "copy", f"abi-warm-all-{os.getpid()}"
+    shutil.copytree(ROOT / "abi", root / "abi", ignore=shutil.ignore_patterns("__pycache__"))
+    command, environment = [sys.executable, "-m", "abi.base.warm", name], {**os.environ, "PYTHONPATH": str(root)}
+    server = subprocess.Popen(command, cwd=root, env=environment | warm.SINGLE, stdin=subprocess.PIPE)
+    wait(lambda: f"@{name}" in Path("/proc/net/unix").read_text() or server.poll() is not None, seconds=60)
+    assert server.poll() is None
+    loaded = f"{HAND_OVER}import sys\nprint('abi.steps.build_text' in sys.modules)\nfrom abi.steps import build_text\n"
+    job = script(f"{loaded}print(getattr(build_text, 'EDITED', None), build_text.__file__)")
+    environment |= {warm.SOCKET: name}
+    step = root / "abi/steps/build_text.py"
+    assert run(job, environment).stdout == f"True\nNone {step}\n"
+    step.write_text(f"{step.read_text()}\nEDITED = 1\n")
+    assert run(job, environment).stdout == f"False\n1 {step}\n"
+    other = environment | {"PYTHONPATH": str(ROOT)}
+    assert run(job, other).stdout == f"False\nNone {ROOT / 'abi/steps/build_text.py'}\n"
+    server.stdin.close()
+    assert server.wait(10) == 0
 
 
 def test_a_server_whose_scheduler_died_before_it_looked_ends_at_once():
