@@ -68,6 +68,9 @@ def start() -> None:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
+    if server.poll() is not None:
+        told = "what it printed (under `abi run`: .snakemake/abi/run.log) says why"
+        print(f"abi: the process that jobs are forked from ended early, so they started cold; {told}", file=sys.stderr)
     server.terminate()
     server.wait()
 

@@ -185,3 +185,10 @@ def test_a_server_is_started_only_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(warm.sys, "platform", "darwin")
     warm.start()
     assert warm.SOCKET not in os.environ
+
+
+def test_a_run_whose_server_ended_early_says_that_jobs_started_cold(tmp_path):
+    start = "from abi.base import warm\nwarm.sys.executable = '/bin/false'\nwarm.start()\nimport time; time.sleep(1)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), warm.WANTED: "1"}
+    done = subprocess.run([sys.executable, "-c", start], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "abi: the process that jobs are forked from ended early, so they started cold" in done.stderr
