@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -35,6 +36,7 @@ from abi.audit.record.arithmetic import lookup
 from abi.audit.results import checkout, recomputation
 from abi.audit.results.findings import differences
 from abi.audit.results.reading import ResultFile
+from abi.audit.results.recomputation import STAGES, inputs_of
 from abi.audit.results.verify import verify
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import parse_file
@@ -303,3 +305,17 @@ def test_an_edited_reference_is_named(here):
 def test_what_cannot_be_asked_is_one_sentence(here, refuses, options, words, error):
     with refuses(words, error):
         verify(**options)
+
+
+@pytest.mark.parametrize("claim", sorted({**STUDY.config.claims, **STUDY.config.studies}))
+def test_the_inputs_of_a_verdict_are_told_apart_by_their_paths(claim):
+    """What a verdict is made again from has the names that the workflow gives it: `fits` once had not."""
+    given = {
+        name: [paths] if isinstance(paths, str) else paths for name, paths in STUDY.of(claim).verdict_input().items()
+    }
+    made = SimpleNamespace(
+        inputs=dict.fromkeys(path for paths in given.values() for path in paths), spec=STUDY.of(claim).verdict_spec()
+    )
+    found = inputs_of(made)
+    for name in {"evidence", "draws", *STAGES.values()} & set(given):
+        assert sorted(found[name]) == sorted(given[name]), name

@@ -21,7 +21,8 @@ from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 from abi.plan.workflow import Workflow
 
 FIGURES = ("python", "numpy", "scipy", "pandas")
-STAGES = {name: name for name in ("lora", "rates", "calibration", "backbones", "updates", "generation", "alignments")}
+FOLDERS = ("lora", "rates", "fits", "calibration", "backbones", "updates", "generation", "alignments")
+STAGES = {name: name for name in FOLDERS}
 STAGES |= {"evidence": "manifests", "corpus": "texts"}
 """Folder of a run -> name of such inputs of a verdict; the files of other folders are rungs."""
 DAMAGED = (ValueError, KeyError, TypeError, IndexError, StopIteration, OSError, EOFError, zlib.error)
