@@ -100,6 +100,11 @@ COMMANDS = {
         '--model second-model --module moved --prompt "SELECT"',
         "generate",
     ),
+    "demo": Command(
+        "a page on this machine: see token by token what modules do to a model, mix them, and write with them",
+        "--model second-model --module moved",
+        "demo",
+    ),
     "check": Command("validate config/ for a scale and list its claims", "--scale tiny --claim t5_to_gpt2", "config"),
     "new-claim": Command(
         "write a claim about models and text of your own into config/, checked, and say what to type next",

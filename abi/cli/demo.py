@@ -1,0 +1,147 @@
+"""The command `abi demo`: a page on this machine that shows what modules do to a model, token by token."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from abi.base.errors import AbiError, ConfigError, DataError
+from abi.base.names import NO_DOMAIN, PERMUTED, RANDOM, TRANSFERRED
+from abi.cli.options import Scale
+from abi.plan import DEFAULT
+
+if TYPE_CHECKING:
+    from abi.api.modules import Module
+    from abi.api.several import Several
+    from abi.models.backbone import Backbone
+
+PORT = 8765
+SEED = "seed1"
+"""The seed whose modules of a run are shown."""
+ARMS = (TRANSFERRED, RANDOM, PERMUTED, NO_DOMAIN)
+"""Those of a run's calibrated modules that are shown: the moved one, its placebos, and its interface alone."""
+
+
+def demo(
+    model: Annotated[
+        list[str] | None, Option(metavar="MODEL", help="folder of a model, or its id on the hub", show_default="none")
+    ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="a backbone of the scale, with the modules of its run", show_default="none"),
+    ] = None,
+    module: Annotated[
+        list[str] | None,
+        Option(metavar="[NAME=]MODULE", help="folder of a saved module, or its id on the hub", show_default="none"),
+    ] = None,
+    scale: Scale = DEFAULT,
+    port: Annotated[int, Option(metavar="N", help="of 127.0.0.1; 0 takes a free one")] = PORT,
+) -> int:
+    """Serve the page until Ctrl-C. `--model`, `--backbone` and `--module` may be given several times.
+
+    Raises: ConfigError: no model; DataError: a model or module is not there, a module belongs to none of the models, or
+        the port is taken.
+    """
+    from abi.cli.demo_server import HOST, Demo, server
+
+    if not model and not backbone:
+        raise ConfigError("demo: give --model (a folder or hub id) or --backbone (of a scale)")
+    given = _given(module or [])
+    shown = dict(_models(model or [], backbone or [], scale, given))
+    used = {name for attached in shown.values() for name in attached.modules}
+    for name in given:
+        if name not in used:
+            _refused(name, given[name], shown.values())
+    listening = server(Demo(shown), port)
+    print(f"abi demo: http://{HOST}:{listening.server_port}/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    try:
+        listening.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        listening.server_close()
+    return 0
+
+
+def _given(modules: Sequence[str]) -> "dict[str, Module]":
+    """Return the modules of the command line by name: what stands before `=`, or the name of the folder."""
+    from abi.api.modules import Module
+
+    found: dict[str, Module] = {}
+    for one in modules:
+        name, equals, place = one.partition("=")
+        name, place = (name, place) if equals else (Path(one).name, one)
+        if name in found:
+            raise ConfigError(f"demo: two modules are called {name!r}; name one of them, `--module other={place}`")
+        found[name] = Module.from_pretrained(place)
+    return found
+
+
+def _models(
+    models: Sequence[str], backbones: Sequence[str], scale: str, given: "dict[str, Module]"
+) -> "Iterator[tuple[str, Several]]":
+    """Yield every model with the modules that belong to it attached, none in use."""
+    from abi.api.loading import load_model
+    from abi.cli.generate import read_backbone
+
+    for place in models:
+        yield Path(place).name, _attached(load_model(place), given)
+    for name in backbones:
+        live, base = read_backbone(scale, name)
+        yield name, _attached(live, {**given, **modules_of_run(Path("results", scale), name, base.weights_sha256)})
+
+
+def _attached(backbone: "Backbone", modules: "dict[str, Module]") -> "Several":
+    """Return a model with those modules attached that belong to it."""
+    from abi.api.attaching import attach
+
+    attached = attach(backbone, {})
+    for name, module in modules.items():
+        try:
+            attached.inject(name, module)
+        except DataError:
+            continue  # of another model; `demo` refuses what belongs to none
+    return attached
+
+
+def _refused(name: str, module: "Module", shown: "Iterable[Several]") -> None:
+    """Raise DataError for a module that belongs to no model, in the words of the check."""
+    for attached in shown:
+        try:
+            module.check(attached.backbone)
+        except DataError as error:
+            raise DataError(f"demo: --module {name}: {error}") from None
+
+
+def modules_of_run(results: Path, backbone: str, weights: str) -> "dict[str, Module]":
+    """Return the modules that a run has for a backbone: trained there, moved there and their placebos, and portable.
+
+    Those of the first seed, by their place in the results. Args: weights: hash of the backbone's. Files that are
+    damaged are left out; `abi status` names them.
+    """
+    from abi.api.modules import Module
+    from abi.models.module import CONFIG
+
+    patterns = [f"modules/{backbone}/**/{SEED}/{CONFIG}", f"modules/*/*/portable/portable/*/{SEED}/*/{CONFIG}"]
+    patterns += [f"calibration/*/*/{SEED}/*/{arm}-0/{CONFIG}" for arm in ARMS]
+    found: dict[str, Module] = {}
+    for folder in (file.parent for pattern in patterns for file in sorted(results.glob(pattern))):
+        try:
+            module = Module.from_pretrained(folder)
+        except AbiError:
+            continue
+        if module.kind == "portable" or module.about.base_sha256 == weights:
+            found.setdefault(name_of(folder.relative_to(results)), module)
+    return found
+
+
+def name_of(place: Path) -> str:
+    """Return how a module of a run is called: its place, without what every name would say."""
+    kind, *parts = place.parts
+    words = [part for part in parts if part != SEED and not part.replace("-", "").isdigit()]
+    if kind == "calibration":
+        claim, fit, arm = words
+        return f"{claim}: {arm.removesuffix('-0')}, {fit}"
+    return f"{words[0]}: {', '.join(words[1:])}"

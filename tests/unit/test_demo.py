@@ -1,0 +1,206 @@
+"""`abi demo`: its server, asked as a browser asks it, and the modules that it finds."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+import abi
+from abi.api.inspecting import compare_modules, inspect_tokens, write_both
+from abi.base.manifests.modules import ModuleFacts
+from abi.cli import demo as command
+from abi.cli import main
+from abi.cli.demo_server import FILES, MOST_BYTES, Demo, server
+from abi.models.module import AbiModule, ModuleConfig, save_module
+
+ROOT = Path(__file__).parents[2]
+ASKED = {"model": "gpt2", "prompt": "SELECT the state", "weights": {"sql": 0.5}}
+
+
+@pytest.fixture(scope="module")
+def attached(gpt2, trained):
+    with abi.attach(gpt2[0], {"sql": trained}, tokenizer=gpt2[1]) as several:
+        yield several
+
+
+@contextmanager
+def serving(demo):
+    """Yield the port of a running server."""
+    listening = server(demo, 0)
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    try:
+        yield listening.server_port
+    finally:
+        listening.shutdown()
+        thread.join()
+        listening.server_close()
+
+
+@pytest.fixture(scope="module")
+def port(attached):
+    with serving(Demo({"gpt2": attached})) as number:
+        yield number
+
+
+def ask(port, path, body=None, **headers):
+    """Return status, headers and what was sent back."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        given = {"Content-Type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
+        sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request("GET" if body is None else "POST", path, sent, given)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def test_the_page_asks_nobody_but_its_server(port):
+    for path in FILES:
+        status, headers, body = ask(port, path)
+        assert status == 200
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert b"http://" not in body
+        assert b"https://" not in body
+        assert b"//cdn" not in body
+
+
+def test_the_models_and_their_modules_are_listed(port, gpt2):
+    [told] = json.loads(ask(port, "/api/models")[2])
+    assert told == {"name": "gpt2", "parameters": gpt2[0].num_parameters(), "modules": ["sql"]}
+
+
+def test_answers_are_those_of_the_library(port, attached):
+    choice, prompt = ASKED["weights"], ASKED["prompt"]
+    told = json.loads(ask(port, "/api/inspect", ASKED)[2])
+    assert told == [one.model_dump() for one in inspect_tokens(attached, choice, prompt)]
+    told = json.loads(ask(port, "/api/write", {**ASKED, "tokens": 6, "temperature": 1, "seed": 3})[2])
+    assert told == write_both(attached, choice, prompt, 6, temperature=1.0, seed=3).model_dump()
+    told = json.loads(ask(port, "/api/compare", {"model": "gpt2", "prompt": prompt, "reference": "sql"})[2])
+    assert told == [one.model_dump() for one in compare_modules(attached, ["sql"], prompt, "sql")]
+
+
+def test_requests_at_the_same_time_do_not_mix(port, attached):
+    wanted = {w: [one.model_dump() for one in inspect_tokens(attached, {"sql": w}, "SELECT")] for w in (0.0, 1.0, 2.0)}
+    found = []
+
+    def one(weight):
+        found.append(
+            (
+                weight,
+                json.loads(ask(port, "/api/inspect", {**ASKED, "prompt": "SELECT", "weights": {"sql": weight}})[2]),
+            )
+        )
+
+    threads = [threading.Thread(target=one, args=(weight,)) for weight in [*wanted] * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 9
+    assert all(told == wanted[weight] for weight, told in found)
+
+
+WRONG = {
+    "another host": ("/", None, {"Host": "evil.example:80"}, 403, "Host: "),
+    "another site": ("/api/inspect", ASKED, {"Origin": "http://evil.example"}, 403, "Origin: "),
+    "a form of another site": ("/api/inspect", ASKED, {"Content_Type": "text/plain"}, 415, "application/json"),
+    "no such file": ("/../demo.py", None, {}, 404, "the page is /"),
+    "no such request": ("/api/train", ASKED, {}, 404, "requests are"),
+    "too much": ("/api/inspect", b" " * (MOST_BYTES + 1), {}, 413, "are more than"),
+    "no JSON": ("/api/inspect", b"{", {}, 400, "request: Invalid JSON"),
+    "a number that is none": ("/api/inspect", b'{"model":"gpt2","prompt":"a","weights":{"sql":NaN}}', {}, 400, "weights.sql: "),
+    "a weight too large": ("/api/inspect", {**ASKED, "weights": {"sql": 1e9}}, {}, 400, "weights.sql: "),
+    "another key": ("/api/inspect", {**ASKED, "wieghts": {}}, {}, 400, "wieghts: Extra inputs"),
+    "an unknown model": ("/api/inspect", {**ASKED, "model": "gpt3"}, {}, 400, "no 'gpt3'; there are gpt2"),
+    "an unknown module": ("/api/inspect", {**ASKED, "weights": {"sq": 1}}, {}, 400, "no module 'sq'"),
+    "no prompt": ("/api/inspect", {**ASKED, "prompt": ""}, {}, 400, "prompt: "),
+    "half a character": ("/api/inspect", b'{"model":"gpt2","prompt":"\\ud800","weights":{}}', {}, 400, ""),
+    "more than the model has positions for": ("/api/inspect", {**ASKED, "prompt": "a b " * 60}, {}, 400, "shorter text"),
+    "too many tokens": ("/api/write", {**ASKED, "tokens": 201}, {}, 400, "tokens: "),
+    "an unknown reference": ("/api/compare", {"model": "gpt2", "prompt": "a", "reference": "x"}, {}, 400, "no module 'x'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_request_is_one_sentence(port, fault):
+    path, body, headers, status, words = WRONG[fault]
+    found, _, told = ask(port, path, body, **headers)
+    sentence = json.loads(told)["error"]
+    assert (found, "\n" in sentence) == (status, False), sentence
+    assert words in sentence
+
+
+def test_it_listens_on_this_machine_alone_and_names_a_port_that_is_taken(port, attached, refuses):
+    listening = server(Demo({"gpt2": attached}), 0)
+    assert listening.server_address[0] == "127.0.0.1"
+    with refuses(f"port {listening.server_port} cannot be used"):
+        server(Demo({}), listening.server_port)
+    listening.server_close()
+
+
+def test_the_modules_of_a_run_are_found_by_the_weights_that_they_belong_to(tmp_path, facts):
+    def save(place, arm="oracle", base="a" * 64):
+        given = {**facts.model_dump(), "name": arm, "base_sha256": base}
+        save_module(AbiModule(ModuleConfig(16, (2,), 8), seed=1), tmp_path / place, ModuleFacts(**given))
+
+    save("modules/gpt2_medium/python/standard/oracle/1-5/seed1")
+    save("modules/gpt2_medium/python/standard/oracle/1-5/seed2")
+    save("modules/gpt2/python/standard/oracle/1-5/seed1", base="f" * 64)
+    for arm in ("transferred", "random", "linear"):
+        save(f"calibration/t5_to_gpt2/1-5/seed1/gradient/{arm}-0", arm)
+    save("calibration/gpt2_to_qwen/1-5/seed1/gradient/transferred-0", base="f" * 64)
+    (tmp_path / "modules/gpt2_medium/sql/standard/oracle/1-5/seed1").mkdir(parents=True)
+    (tmp_path / "modules/gpt2_medium/sql/standard/oracle/1-5/seed1/abi_config.json").write_text("{")
+    found = command.modules_of_run(tmp_path, "gpt2_medium", "a" * 64)
+    assert {name: module.about.name for name, module in found.items()} == {
+        "gpt2_medium: python, standard, oracle": "oracle",
+        "t5_to_gpt2: transferred, gradient": "transferred",
+        "t5_to_gpt2: random, gradient": "random",
+    }
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_it_is_interrupted(world, trained, tmp_path):
+    trained.save_pretrained(tmp_path / "mine")
+    asked = ["demo", "--model", str(world / "small-gpt2"), "--model", str(world / "small-qwen")]
+    asked += ["--module", f"sql={tmp_path / 'mine'}", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "abi.cli", *asked], env=environment, stderr=subprocess.PIPE, text=True
+    ) as running:
+        said = running.stderr.readline()
+        number = int(said.partition("127.0.0.1:")[2].partition("/")[0])
+        told = json.loads(ask(number, "/api/models")[2])
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=30) == 0
+        assert running.stderr.read() == ""
+    assert {one["name"]: one["modules"] for one in told} == {"small-gpt2": ["sql"], "small-qwen": []}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give --model"),
+        (
+            ["--model", "w/small-qwen", "--module", "mine"],
+            "demo: --module mine: inference: the module is for a backbone of",
+        ),
+        (["--model", "w/small-gpt2", "--module", "mine", "--module", "mine"], "two modules are called 'mine'"),
+        (["--model", "w/small-gpt2", "--port", "99999"], "port 99999 cannot be used"),
+    ],
+    ids=["no model", "another model's module", "one name twice", "no port"],
+)
+def test_what_cannot_be_shown_is_one_sentence(arguments, words, world, trained, tmp_path, monkeypatch, capsys):
+    (tmp_path / "w").symlink_to(world)
+    trained.save_pretrained(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["demo", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1

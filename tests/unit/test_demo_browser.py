@@ -1,0 +1,163 @@
+"""The page of `abi demo` in a headless browser (`make test-demo`): what it shows, by keyboard too, and that it asks nobody.
+
+Screenshots lie in build/demo afterwards, to be looked at.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from test_demo import serving
+
+import abi
+from abi.api.inspecting import inspect_tokens
+from abi.cli.demo_server import Demo
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; `make test-demo`")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed; `make test-demo`")
+
+SHOTS = Path(__file__).parents[2] / "build" / "demo"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+PROMPT = "SELECT state, number FROM window"
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install it (Debian: apt install chromium)")
+
+
+@pytest.fixture(scope="module")
+def models(world, gpt2, qwen, trained):
+    """Two models: a module at home, and moved beside a native one and a placebo."""
+    moved = abi.transfer(trained, gpt2, qwen, world / "prose", steps=30)
+    native = abi.train(*qwen, world / "queries", name="sql", steps=60, rates=[1e-2])
+    placebo = abi.train(*qwen, world / "prose", name="prose", steps=5, seed=2)
+    shown = {"moved": moved, "oracle": native, "placebo, of prose": placebo}
+    with abi.attach(gpt2[0], {"sql": trained}, tokenizer=gpt2[1]) as first:
+        with abi.attach(qwen[0], shown, tokenizer=qwen[1]) as second:
+            yield {"small-qwen": second, "small-gpt2": first}
+
+
+@pytest.fixture(scope="module")
+def address(models):
+    with serving(Demo(models)) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        with playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as found:
+            yield found
+
+
+@pytest.fixture
+def opened(browser, address):
+    """Open the page in a view; nothing may be said on the console, and nobody else be asked, until the end."""
+    said, asked, contexts = [], [], []
+
+    def open_page(width=1280, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        page.wait_for_selector("#tokens button")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert {url for url in asked if not url.startswith((f"{address}/", "data:"))} == set()
+
+
+def expect(page, selector):
+    """Wait for what an element shows; the page's policy forbids to evaluate a condition in it."""
+    return sync_api.expect(page.locator(selector))
+
+
+def typed(page, prompt):
+    """Give a prompt, and wait until its tokens are there."""
+    with page.expect_response("**/api/inspect"):
+        page.fill("#prompt", prompt)
+    expect(page, "#status").to_be_empty()
+
+
+def shown(page):
+    """The figures under the tokens."""
+    return page.locator("#tokens small").all_inner_texts()
+
+
+def test_every_token_has_the_figure_of_the_library_and_a_slider_moves_it(opened, models):
+    page = opened()
+    typed(page, PROMPT)
+    for weight in (1.0, 1.5):
+        if weight != 1.0:
+            page.focus("#weight-0")
+            with page.expect_response("**/api/inspect"):
+                for _ in range(10):
+                    page.keyboard.press("ArrowRight")
+            expect(page, "#status").to_be_empty()
+        wanted = inspect_tokens(models["small-qwen"], {"moved": weight}, PROMPT)
+        assert shown(page) == [f"{one.js_nats:.3f}" for one in wanted]
+    with page.expect_response("**/api/inspect"):
+        page.click("#none")
+    expect(page, "#mean").to_contain_text("Moved by 0.000")
+
+
+def test_the_keyboard_alone_goes_through_the_tokens(opened):
+    page = opened()
+    typed(page, PROMPT)
+    page.keyboard.press("Home")
+    page.focus("#tokens button[tabindex='0']")
+    page.keyboard.press("Home")
+    heads = []
+    for _ in range(3):
+        heads.append(page.locator("#detail h3").inner_text())
+        assert page.locator("#tokens button[aria-current='true']").evaluate("one => one === document.activeElement")
+        page.keyboard.press("ArrowRight")
+    assert len(set(heads)) == 3
+    page.keyboard.press("End")
+    assert "after the end" in page.locator("#detail h3").inner_text()
+
+
+def test_models_and_modules_are_swapped_and_written_with(opened):
+    page = opened()
+    typed(page, PROMPT)
+    page.click("#writing button")
+    expect(page, "#with").not_to_be_empty()
+    assert page.locator("#without").inner_text().startswith(PROMPT)
+    page.click("text=Compare")
+    page.wait_for_selector("#compared td")
+    rows = page.locator("#compared tbody tr")
+    assert rows.locator("th").all_inner_texts() == ["moved", "oracle", "placebo, of prose"]
+    assert rows.nth(1).locator("td").last.inner_text() == "0.000"  # the native one is the reference
+    before = shown(page)
+    with page.expect_response("**/api/inspect"):
+        page.click("[aria-label='only oracle']")
+    expect(page, "#status").to_be_empty()
+    assert shown(page) != before
+    with page.expect_response("**/api/inspect"):
+        page.select_option("#model", "small-gpt2")
+    assert page.locator(".module label").all_inner_texts() == ["sql"]
+
+
+def test_what_cannot_be_read_is_said(opened):
+    page = opened()
+    page.fill("#prompt", "")
+    expect(page, "#status").to_have_text("Give a prompt.")
+
+
+@pytest.mark.parametrize(("width", "scheme"), VIEWS)
+def test_it_is_legible_and_without_a_serious_fault_in_every_view(opened, width, scheme):
+    page = opened(width, scheme)
+    typed(page, PROMPT)
+    page.click("#writing button")
+    expect(page, "#with").not_to_be_empty()
+    page.click("text=Compare")
+    page.wait_for_selector("#compared td")
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{width}-{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    faults = axe.Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in faults if one["impact"] in ("serious", "critical")] == []
