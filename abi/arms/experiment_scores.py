@@ -9,9 +9,10 @@ from torch import Tensor
 from abi.arms.diagnostics import Disturbed, diagnosed
 from abi.arms.experiment import SOURCE, Experiment
 from abi.arms.forms import ArmForm, StoredStates
+from abi.arms.generated_code import CodeScores, Writer, attachable, read_tasks
 from abi.arms.metrics import Key, Score, score
 from abi.base.job import InputFiles
-from abi.base.names import CANDIDATE, ORACLE, RANDOM_NET, RAW, REFERENCE
+from abi.base.names import CANDIDATE, ORACLE, RANDOM_NET, RAW, REFERENCE, TASKS
 from abi.models.module import AbiModule, derive_seed, with_net
 from abi.models.saved import having, module_of_seed, updated
 from abi.models.states import States
@@ -24,12 +25,17 @@ class ScoredExperiment(Experiment):
     """An experiment whose arms are scored.
 
     Args: run: number format, states -> the hidden states `[N, T, D]` of every depth when the backbone runs in that
-        format over their windows.
+        format over their windows; writer: loads the backbone that generates code.
     """
 
-    def __init__(self, spec: ExperimentEvidence, inputs: InputFiles, scratch: Path, run: Run) -> None:
+    def __init__(
+        self, spec: ExperimentEvidence, inputs: InputFiles, scratch: Path, run: Run, writer: Callable[[], Writer]
+    ) -> None:
         super().__init__(spec, inputs, scratch)
-        self.run = run
+        self.run, self.load_writer = run, writer
+        code = spec.code
+        self.tasks = [] if code is None else read_tasks(inputs["tasks"], code.sha256, code.tasks)
+        self._writer: Writer | None = None
         self._ran: dict[tuple[str, str], list[Tensor]] = {}
 
     def studies(self, seed: int, rates: Mapping[str, float]) -> Iterator[tuple[list[Score], dict[str, States]]]:
@@ -40,7 +46,9 @@ class ScoredExperiment(Experiment):
             scores, scopes = self.scored(text, seed, fitted)
             for study, about in self.spec.studies.items():
                 if about.text == text:
-                    yield [renamed(one, study, about.about) for one in scores if about.shows(one.key.arm)], scopes
+                    own = [one for one in scores if one.scope != TASKS or one.metric in about.code]
+                    own = [one for one in own if about.shows(one.key.arm)]
+                    yield [renamed(one, study, about.about) for one in own], scopes
 
     def is_fitted(self, name: str) -> bool:
         """Return whether an arm is made of a recipe, or goes on from such an arm, and is no reading of another."""
@@ -64,7 +72,16 @@ class ScoredExperiment(Experiment):
         teacher = oracle if self.spec.with_teacher else None
         scores = score(arms, reference, teacher, scopes, head, windows_per_batch=self.spec.windows_per_batch,
                        agree_on=("domain",))  # fmt: skip
-        return [*scores, *diagnosed(arms, reference, domain, head, self.spec.diagnostics)], scopes
+        found = [*scores, *diagnosed(arms, reference, domain, head, self.spec.diagnostics)]
+        return [*found, *(self.of_code(arms, seed) if text == self.first else ())], scopes
+
+    def of_code(self, arms: Mapping[Key, ArmForm | None], seed: int) -> Iterator[Score]:
+        """Yield the figures of the code that arms generate, where a statement asks for them."""
+        if self.spec.code is None:
+            return
+        self._writer = self._writer or self.load_writer()
+        own = {key.arm: attachable(key.arm, form) for key, form in arms.items() if key.arm in self.spec.code.arms}
+        yield from CodeScores(self.spec.code, self.tasks, self._writer, own, seed).scores()
 
     def read(
         self, name: str, seed: int, fitted: Mapping[str, ArmForm], oracle: AbiModule, states: States

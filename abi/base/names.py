@@ -3,7 +3,9 @@
 AGREEMENT = ("js_nats", "top1", "top5", "entropy_diff_nats")
 """The four NIB metrics in the record's order; the first is the primary one of the protocol."""
 
-SCOPES = ("domain", "general", "on_training_text")
+SCOPES = ("domain", "general", "on_training_text", "tasks")
+TASKS = "tasks"
+"""The scope of figures of generated code: its documents, each a group of its own, are tasks."""
 VERDICTS = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS")
 UNFITTED = "-"
 """The `fit` of arms that no fit made: raw, oracle, reference."""

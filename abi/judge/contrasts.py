@@ -48,7 +48,7 @@ Key = tuple[Measure, tuple[tuple[str, float], ...]]
 
 @dataclass(frozen=True)
 class Contrast:
-    """A weighted sum of arms in one measure, and its limit: `margin` times the size of raw's mean.
+    """A weighted sum of arms in one measure, and its limit: `by` and `margin` times the size of raw's mean.
 
     `required`: SUPPORTED needs it, the others are reported. `closed`: an upper bound at the limit refutes too.
     """
@@ -59,6 +59,7 @@ class Contrast:
     margin: float = 0.0
     required: bool = True
     closed: bool = False
+    by: float = 0.0
 
     @property
     def key(self) -> Key:
@@ -231,7 +232,8 @@ def decide(figures: Figures, plan: Plan, *, level: float) -> Decision:
 def outcome(figures: Figures, contrast: Contrast, level: float, *, below: bool) -> Outcome:
     """Return whether the lower bound of a contrast lies above its limit, or its upper bound `below` it."""
     parts = figures.parts(contrast)
-    limit = contrast.margin * np.abs(figures.plain(contrast.measure)) if contrast.margin else np.asarray(0.0)
+    part = contrast.margin * np.abs(figures.plain(contrast.measure)) if contrast.margin else np.asarray(0.0)
+    limit = part + contrast.by if contrast.by else part
     if not below:
         return Outcome(contrast, parts, level, limit, np.asarray(parts.mean - parts.half(level) > limit))
     upper = parts.mean + parts.half(level)

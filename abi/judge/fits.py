@@ -11,7 +11,7 @@ from pydantic import Field
 from abi.base.typed import Count, Typed, Verdict
 
 Level = Annotated[float, Field(gt=0, lt=1)]
-Scope = Literal["domain", "general", "on_training_text"]
+Scope = Literal["domain", "general", "on_training_text", "tasks"]
 Row = list[str | float | int | None]
 """A line of a table that is shown."""
 
@@ -142,6 +142,7 @@ class ArmFigures(Typed):
     domain: dict[str, Figure] = {}
     general: dict[str, Figure] = {}
     on_training_text: dict[str, Figure] = {}
+    tasks: dict[str, Figure] = {}
 
     def of(self, scope: str) -> dict[str, Figure]:
         """Return metric -> figure on one scope of text."""

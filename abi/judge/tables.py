@@ -21,7 +21,7 @@ import numpy as np
 from abi.base.catalogue import ARMS
 from abi.base.diagnostics import METRICS as CATALOGUE
 from abi.base.errors import EvidenceError
-from abi.base.names import AGREEMENT, RAW, SCOPES, UNFITTED
+from abi.base.names import AGREEMENT, RAW, SCOPES, TASKS, UNFITTED
 from abi.judge.contrasts import TEACHER, Contrast, Measure
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise, files_of, read_rows
 from abi.judge.fits import Counts, Dropped
@@ -171,7 +171,8 @@ def fit_tables(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> FitTa
     long_enough = rows[aside & (rows["n_positions"] >= criteria.min_positions)]
     apart = {str(scope): _wide(part) for scope, part in long_enough.groupby("scope", sort=True)}
     seeds, dropped_seeds = _common_seeds([of[scope] for of in (wide, apart) for scope in HELD_OUT if scope in of])
-    short = {s: set(part.loc[part["n_positions"] < criteria.min_positions, "document"]) for s, part in parts.items()}
+    least = {scope: 0 if scope == TASKS else criteria.min_positions for scope in parts}  # a task is whole at any length
+    short = {s: set(part.loc[part["n_positions"] < least[s], "document"]) for s, part in parts.items()}
     complete = {scope: _complete(table, seeds, short[scope]) for scope, table in wide.items()}
     if empty := [scope for scope in HELD_OUT if scope in complete and complete[scope].empty]:
         words = f"no {empty[0]} document is complete in every arm, draw, metric and seed"

@@ -32,6 +32,13 @@ from abi.judge.protocol import BPB, HARM
 from abi.judge.tables import FitTables
 from abi.plan.specs.judge import Criteria
 
+NOTHING = "nothing to transfer"
+EMPTY = {
+    "vacuous.threat.": "nothing threatened the module",
+    "vacuous.floor.": "the native module itself stays below the floor",
+}
+"""How an id begins -> why there is nothing to judge."""
+
 
 def judge(tables: FitTables, plan: Plan, criteria: Criteria, level: float | None = None) -> Fit:
     """Return the verdict of one fit or study with everything it rests on.
@@ -286,13 +293,13 @@ def _deciding(decision: Decision, gap: Resolvable) -> str:
     verdict, required = str(decision.verdict), [o for o in decision.own.tests if o.contrast.required]
     if verdict == "VACUOUS":
         empty = next(o for o in decision.vacuous if o.holds)
-        threat = empty.contrast.id.startswith("vacuous.threat.")
-        return ("nothing threatened the module: " if threat else "nothing to transfer: ") + _figure(empty)
+        why = next((words for start, words in EMPTY.items() if empty.contrast.id.startswith(start)), NOTHING)
+        return f"{why}: {_figure(empty)}"
     if verdict == "REFUTED":
         item = next(r for r in decision.own.refutations if r.holds)
         return f"({item.id}) " + _figure(next(o for o in item.outcomes if o.holds))
     if verdict == "SUPPORTED":
-        weakest = min(required, key=lambda o: float((o.parts.mean - o.limit) / o.parts.half(o.level)))
+        weakest = min(required, key=_clearance)
         harm = [_harm_words(o) for o in decision.own.tests if o.contrast.id == HARM]
         words = "tests 0 to 7 hold" if harm else "every required test holds"
         return "; ".join([f"{words}, the closest is {_figure(weakest)}", *harm])
@@ -305,6 +312,12 @@ def _deciding(decision: Decision, gap: Resolvable) -> str:
         return f"test {_figure(failed)} is not shown to be above its limit; {could}"
     metric, item = next((m, r) for m, a in decision.secondary.items() for r in a.refutations if r.holds)
     return f"tests 0 to 7 hold, but {metric} is refuted by ({item.id}): {_figure(item.outcomes[0])}; {could}"
+
+
+def _clearance(outcome: Outcome) -> float:
+    """Return how far a mean lies above its limit in half widths; arms equal everywhere have none."""
+    half = float(outcome.parts.half(outcome.level))
+    return float(outcome.parts.mean - outcome.limit) / half if half else float("inf")
 
 
 def _share_words(share: Share) -> str:
@@ -325,7 +338,7 @@ def _harm_words(outcome: Outcome) -> str:
 def _figure(outcome: Outcome) -> str:
     """Return one contrast with its figures as words."""
     bounds, measure = interval_of(outcome.parts, outcome.level), outcome.contrast.measure
-    limit = f", limit {float(outcome.limit):.3g}" if outcome.contrast.margin else ""
+    limit = f", limit {float(outcome.limit):.3g}" if outcome.contrast.margin or outcome.contrast.by else ""
     turned = ", sign turned" if measure.sign < 0 else ""
     figures = f"{bounds.mean:.3g} [{bounds.lower:.3g}, {bounds.upper:.3g}] at {outcome.level:.6g}"
     named = f"{outcome.contrast.id}: {outcome.contrast.words()}"

@@ -236,6 +236,8 @@ def generate(
     *,
     least: int = 0,
     temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
     seed: int = 0,
     cache: bool = True,
 ) -> Tensor:
@@ -245,8 +247,9 @@ def generate(
     penalties, forced tokens) are left out: what is drawn is the model's own distribution. Whatever is attached to the
     backbone acts on every token.
     Args: ids: of prompts of one length, or what the tokenizer returns for a padded batch, mask included; least: tokens
-        before which no row ends; temperature: 0 is greedy, otherwise every token is drawn; seed: of the draws, which
-        leave torch's own state alone.
+        before which no row ends; temperature: 0 is greedy, otherwise every token is drawn; top_k, top_p: of the
+        likeliest tokens alone, so many or of so much probability; seed: of the draws, which leave torch's own state
+        alone.
     Raises: DataError: no ids, ids the model lacks, more tokens than it has positions for, a negative temperature, or a
         backbone that is not admitted or gives other text with a cache or padding, where one is used.
     """
@@ -258,7 +261,7 @@ def generate(
         require_padding(backbone)
     drawn: dict[str, object] = {"do_sample": False, "min_new_tokens": least or None}
     if temperature:
-        drawn |= {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        drawn |= {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     found: Tensor = continued(backbone, rows, mask, n_tokens, cache=cache, seed=seed, **drawn)
     return (found[:, 1:] if backbone.is_encoder_decoder else found[:, rows.shape[1] :]).to(rows.device)
 

@@ -57,12 +57,20 @@ def fresh_settings(backbone: "Backbone", **given: Any) -> transformers.Generatio
 class _DrawnOnCpu(transformers.LogitsProcessor):
     """Leaves of every row the one token that is drawn on the CPU: a card draws other numbers from the same seed."""
 
-    def __init__(self, temperature: float) -> None:
-        self.temperature = temperature
+    def __init__(self, settings: transformers.GenerationConfig) -> None:
+        self.temperature = settings.temperature
+        self.cut: list[transformers.LogitsProcessor] = []  # on the CPU transformers cuts after its temperature, too
+        if settings.top_k:
+            self.cut.append(transformers.TopKLogitsWarper(settings.top_k))
+        if settings.top_p < 1:
+            self.cut.append(transformers.TopPLogitsWarper(settings.top_p))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return scores `[B, V]`: 0 for the drawn token, -inf for all others."""
-        drawn = torch.multinomial(torch.softmax(scores.float().cpu() / self.temperature, -1), num_samples=1)
+        left = scores.float().cpu() / self.temperature
+        for cut in self.cut:
+            left = cut(input_ids.cpu(), left)
+        drawn = torch.multinomial(torch.softmax(left, -1), num_samples=1)
         return torch.full_like(scores, -torch.inf).scatter(1, drawn.to(scores.device), 0.0)
 
 
@@ -79,7 +87,7 @@ def continued(
     ids, mask = ids.to(backbone.device), mask.to(backbone.device)
     more = _empty_cache(backbone) if cache else {}
     if ids.is_cuda and settings.do_sample:
-        more["logits_processor"] = [_DrawnOnCpu(settings.temperature)]
+        more["logits_processor"] = [_DrawnOnCpu(settings)]
     with torch.random.fork_rng(devices=[ids.device] if ids.is_cuda else []):
         torch.manual_seed(seed)
         return model.generate(ids, attention_mask=mask, generation_config=settings, **more)

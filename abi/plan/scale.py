@@ -10,6 +10,7 @@ from abi.base.errors import ConfigError
 from abi.base.model_folders import folder_hash
 from abi.base.typed import Count, Positive, Typed
 from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
+from abi.plan.specs.experiments import CodeSection
 from abi.plan.specs.models import BackboneSection, FoundModel, LocalModel, ModuleSection, PortableSection
 from abi.plan.specs.shared import Names, Pinned, Shares
 from abi.plan.specs.studies import UpdateSection
@@ -134,6 +135,8 @@ class Scale(Typed):
     """fit -> budget shared by all arms of a pair and seed"""
     evaluation: EvaluationSection
     """how evidence is made"""
+    code: CodeSection = CodeSection()
+    """how much code is generated where an experiment asks for it"""
     jobs: JobsSection
     """how work is cut into jobs"""
     compute: ComputeSection = ComputeSection()

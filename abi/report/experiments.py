@@ -92,5 +92,6 @@ def asked_words(test: Asked) -> str:
         for arm, weight in test.weights.items()
     ]
     limit = f" {'+' if test.margin < 0 else '-'} {abs(test.margin):g} `raw`'s figure" if test.margin else ""
+    limit += f" {'+' if test.by < 0 else '-'} {abs(test.by):g}" if test.by else ""
     where = f"{test.metric}{' on general text' if test.scope == 'general' else ''}"
     return f"{' '.join(parts).removeprefix('+ ')}{limit} ({where})"

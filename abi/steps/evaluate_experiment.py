@@ -8,13 +8,15 @@ from torch import Tensor
 
 from abi.arms.experiment import TRIAL
 from abi.arms.experiment_scores import ScoredExperiment
+from abi.arms.generated_code import task_rows
 from abi.arms.metrics import DrawRow, EvidenceRow, evidence_rows, published_draws
 from abi.base.job import InputFiles, Job
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.experiments import FitOfArm, FitsManifest
-from abi.base.names import REFERENCE
+from abi.base.names import REFERENCE, TASKS
 from abi.judge.evidence_files import write_evidence
 from abi.models.backbone import Window, load_checked
+from abi.models.code_writing import CodeWriter
 from abi.models.states import States
 from abi.plan.specs.experiments import ExperimentEvidence
 
@@ -24,14 +26,20 @@ NUMBERS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 def run(job: Job[ExperimentEvidence], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
     """Write `fits`, `evidence` and `draws` (csv.gz), and `manifest`, which says what is in them."""
-    spec, experiment = job.spec, ScoredExperiment(job.spec, inputs, job.scratch, partial(run_in, job.spec, inputs))
+    spec = job.spec
+    running, writing = partial(run_in, spec, inputs), partial(writer_of, inputs)
+    experiment = ScoredExperiment(spec, inputs, job.scratch, running, writing)
     tried = experiment.tried()
     rates = {one.arm: one.rate for one in tried}
     rows: list[EvidenceRow] = []
     draws: list[DrawRow] = []
     for seed in spec.seeds:
-        for scores, scopes in experiment.studies(seed, rates):
+        for every, scopes in experiment.studies(seed, rates):
+            scores = [one for one in every if one.scope != TASKS]
             rows += evidence_rows(scores, scopes, seed)
+            if spec.code is not None:
+                coded = [one for one in every if one.scope == TASKS]
+                rows += task_rows(coded, experiment.tasks, seed, spec.code.tokens)
             between = [one for one in scores if one.key.arm == REFERENCE and one.metric == "teacher_js_nats"]
             rows += evidence_rows(between, scopes, seed, reference="")
             agreeing = [one for one in scores if one.key.arm != REFERENCE]
@@ -45,6 +53,11 @@ def run(job: Job[ExperimentEvidence], inputs: InputFiles, outputs: Mapping[str, 
         provenance=job.provenance(),
     ).write(outputs["fits"])
     write_evidence(outputs, rows, draws, lambda: job.provenance(outputs))
+
+
+def writer_of(inputs: InputFiles) -> CodeWriter:
+    """Return the backbone as it writes code."""
+    return CodeWriter(load_checked(inputs["model"][0], BackboneManifest.read(inputs["backbone"])))
 
 
 @torch.no_grad()

@@ -1,13 +1,15 @@
 """An experiment: every statement of it is a study, judged by the tests that it registers.
 
 A statement is SUPPORTED where every required test holds and there is room, REFUTED where an upper bound says the
-contrary of some required test (at the level of one of K), VACUOUS where the oracle itself gains next to nothing.
+contrary of some required test (at the level of one of K), VACUOUS where the oracle itself gains next to nothing, or
+stays below a floor that the statement registers.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from abi.base.names import AGREEMENT, CANDIDATE, LINEAR, RANDOM, RAW
+from abi.base.diagnostics import CODE
+from abi.base.names import AGREEMENT, CANDIDATE, LINEAR, ORACLE, RANDOM, RAW, TASKS
 from abi.base.regimes import KINDS, Kind, Roles
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
 from abi.judge.fits import Fit, Row, TableShown
@@ -49,17 +51,25 @@ def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criter
     statement = of_study(claim, study)
     asks = Asks(Roles(CANDIDATE, (statement.placebo,), ()), criteria)
     room = [*asks.room(asks.agree), *asks.room(BPB)]
+    floors = tuple(floor(f"0.floor.{metric}", metric, least) for metric, least in statement.floors.items())
+    below = tuple(floor(f"vacuous.floor.{metric}", metric, least) for metric, least in statement.floors.items())
     required = {name: test for name, test in statement.tests.items() if test.required}
     tests = tuple(contrast(f"t.{name}", test, statement) for name, test in statement.tests.items())
     refuting = tuple(contrast(f"x.{name}", test, statement) for name, test in required.items())
-    own = Questions((*room, *tests), (Refutation("x", refuting),))
-    return Plan(claim.kind, None, asks.roles, tests[0].measure, own, asks.vacuous(), {})
+    own = Questions((*room, *floors, *tests), (Refutation("x", refuting),))
+    return Plan(claim.kind, None, asks.roles, tests[0].measure, own, (*asks.vacuous(), *below), {})
 
 
 def contrast(id: str, test: Asked, statement: Statement) -> Contrast:
     """Return a registered test as a contrast, in which the arm that the statement is about is the candidate."""
     weights = {CANDIDATE if arm == statement.about else arm: weight for arm, weight in test.weights.items()}
-    return Contrast(id, Measure(test.metric, test.scope), weights, margin=test.margin, required=test.required)
+    measure = Measure(test.metric, TASKS if test.metric in CODE else test.scope)
+    return Contrast(id, measure, weights, margin=test.margin, required=test.required, by=test.by)
+
+
+def floor(id: str, metric: str, least: float) -> Contrast:
+    """Return what an oracle has to reach: above it a test may hold, and below it the statement is VACUOUS."""
+    return Contrast(id, Measure(metric, TASKS), {ORACLE: 1}, by=least, closed=True)
 
 
 def judge(given: StudiesGiven) -> Findings:

@@ -5,8 +5,9 @@ from typing import Literal
 from pydantic import Field
 
 from abi.base.catalogue import ARMS
-from abi.base.diagnostics import DIAGNOSTICS, METRICS
-from abi.base.names import ORACLE, RANDOM_NET, RAW, REFERENCE
+from abi.base.diagnostics import CODE, DIAGNOSTICS, METRICS
+from abi.base.files import ROOT, sha256_once
+from abi.base.names import BIAS, LINEAR, LINEAR_NARROW, LORA, ORACLE, RANDOM_NET, RAW, REFERENCE
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
 from abi.plan.kinds.studies import OfStudies
@@ -15,6 +16,7 @@ from abi.plan.specs.experiments import (
     ArmName,
     ArmOfExperiment,
     BudgetOfExperiment,
+    CodeOfExperiment,
     ExperimentEvidence,
     Statement,
     StudyOf,
@@ -26,6 +28,9 @@ BOUNDS = (RAW, ORACLE, REFERENCE)
 """Arms that every study has."""
 AS_THEY_ARE = (RAW, ORACLE, REFERENCE, "source", RANDOM_NET)
 """What an arm may be made as that no recipe makes."""
+CODE_TASKS = "config/tasks.yaml"
+NOT_ATTACHED = (LINEAR, LINEAR_NARROW, BIAS, LORA)
+"""Arms that are no module beside a backbone that runs."""
 WITH_TEACHER = "teacher_js_nats"
 """JS with what teaches, where an oracle does."""
 
@@ -97,8 +102,21 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             text = statement.text or claim.texts[0]
             named = {statement.about, statement.placebo, *(a for t in statement.tests.values() for a in t.weights)}
             arms = [arm for arm, made in claim.arms.items() if arm in named or (made.text or claim.texts[0]) == text]
-            found[claim.study(name)] = StudyOf(about=statement.about, text=text, arms=arms)
+            code = {"code": statement.of_code()} if statement.of_code() else {}
+            found[claim.study(name)] = StudyOf(about=statement.about, text=text, arms=arms, **code)
         return found
+
+    def code(self) -> CodeOfExperiment | None:
+        """Return what generated code depends on, None where no statement asks for it."""
+        asking = [statement for statement in self.claim.statements.values() if statement.of_code()]
+        if not asking:
+            return None
+        metrics = dict.fromkeys(metric for statement in asking for metric in statement.of_code())
+        arms = dict.fromkeys(arm for statement in asking for arm in coding(statement))
+        of_scale, sha256 = self.scale.code, sha256_once(ROOT / CODE_TASKS)
+        return CodeOfExperiment(
+            tasks=of_scale.tasks, tokens=of_scale.tokens, sha256=sha256, metrics=list(metrics), arms=list(arms)
+        )
 
     def diagnostics(self) -> dict[str, list[str]]:
         """Return metric that experiments alone have -> the arms that some statement is asked about in it."""
@@ -112,7 +130,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
     def evidence_spec(self, batch: str) -> Plain:
         """What the evidence of all seeds depends on."""
         claim, scale = self.claim, self.scale
-        return ExperimentEvidence(
+        spec = ExperimentEvidence(
             **scale.evaluation.given(),
             texts=claim.texts,
             seeds=seeds_of(batch),
@@ -128,6 +146,8 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             max_rows=scale.alignment.max_rows,
             window=scale.backbones[claim.backbone].window,
         ).plain()
+        code = self.code()
+        return spec if code is None else {**spec, "code": code.plain()}
 
     def evidence_input(self, batch: str) -> Inputs:
         """Return states, head and modules, of the seed of trials too; for updates what stands on them."""
@@ -145,6 +165,8 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             found["test_general"] = study.states(backbone, study.general, "test")
         if self.model():
             found["backbone"] = study.backbone(backbone)
+        if self.code() is not None:
+            found["tasks"] = CODE_TASKS
         taught_by = "reference" if claim.reference_module else "oracle"
         trial = {f"{role}_{claim.texts[0]}" for role in ("source", taught_by)} if self.tries() else set()
         for role, of in self.modules().items():
@@ -167,8 +189,8 @@ class OfExperiment(OfStudies[ExperimentClaim]):
         }
 
     def model(self) -> list[str]:
-        """Return the folder of the backbone, where an arm runs it again in another number format."""
-        again = any(arm.precision for arm in self.claim.arms.values())
+        """Return the folder of the backbone, where it runs again: in another number format, or to generate code."""
+        again = any(arm.precision for arm in self.claim.arms.values()) or self.code() is not None
         return [self.study.backbone_folder(self.claim.backbone)] if again else []
 
     def verdict_input(self) -> Inputs:
@@ -228,8 +250,31 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             faults.known(test.metric, [*METRICS, WITH_TEACHER], f"{at}.tests.{name}.metric", "metric")
             for arm in test.weights:
                 faults.known(arm, [*BOUNDS, *claim.arms], f"{at}.tests.{name}.weights", "arm of the experiment")
+        for metric in statement.floors:
+            faults.known(metric, CODE, f"{at}.floors", "figure of generated code")
+        cls.check_code(statement, claim, at, faults)
         if not any(test.required for test in statement.tests.values()):
             faults.tell(f"{at}.tests: none is required, so nothing decides; make one")
+
+    @classmethod
+    def check_code(cls, statement: Statement, claim: ExperimentClaim, at: str, faults: Faults) -> None:
+        """Tell where code is to be generated that no live backbone can: on another text, with what is no module."""
+        if not statement.of_code():
+            return
+        if statement.text not in (None, claim.texts[0]) or any(arm.update for arm in claim.arms.values()):
+            faults.tell(f"{at}: code is generated beside the first text and without updates; ask in another experiment")
+        for name in (name for name in coding(statement) if name in claim.arms):
+            arm = claim.arms[name]
+            if arm.recipe in NOT_ATTACHED or arm.noise or arm.precision:
+                faults.tell(
+                    f"{at}: arm {name!r} is no module that a backbone can run with; leave it out of figures of code"
+                )
+
+
+def coding(statement: Statement) -> list[str]:
+    """Return the arms that generate code for a statement: those that its tests of code name, and what it is about."""
+    named = [arm for test in statement.tests.values() if test.metric in CODE for arm in test.weights]
+    return list(dict.fromkeys([*BOUNDS, statement.about, statement.placebo, *named]))
 
 
 PLANNED = {EXPERIMENT: (ExperimentClaim, OfExperiment)}

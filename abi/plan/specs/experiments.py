@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from abi.base.diagnostics import CODE
 from abi.base.names import ORACLE, RAW, REFERENCE
-from abi.base.typed import Fraction, Positive, Typed
+from abi.base.typed import Fraction, Positive, Sha256, Typed
 from abi.plan.specs.arms import FitPhase
 from abi.plan.specs.models import ModuleSection
 from abi.plan.specs.shared import BatchOf, Rate, WeightDecay, Window
@@ -73,6 +74,8 @@ class Asked(Typed):
     scope: Literal["domain", "general"] = "domain"
     margin: float = 0.0
     """limit, as a part of the plain backbone's figure"""
+    by: float = 0.0
+    """limit in the unit of the metric, beside `margin`"""
     required: bool = True
     """whether it decides, or is reported"""
 
@@ -89,6 +92,13 @@ class Statement(Typed):
     text: str | None = None
     """text it is measured on; the experiment's first text if absent"""
     tests: Annotated[dict[Annotated[str, Field(pattern="^[a-z0-9.-]+$")], Asked], Field(min_length=1)]
+    floors: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """figure of generated code -> what the oracle has to reach for the statement to say anything"""
+
+    def of_code(self) -> list[str]:
+        """Return the figures of generated code that it asks for."""
+        asked = dict.fromkeys([*(test.metric for test in self.tests.values()), *self.floors])
+        return [metric for metric in asked if metric in CODE]
 
 
 class StudyOf(Typed):
@@ -97,10 +107,30 @@ class StudyOf(Typed):
     about: ArmName
     text: str
     arms: list[ArmName]
+    code: list[str] = []
+    """figures of generated code that it asks for"""
 
     def shows(self, arm: str) -> bool:
         """Return whether an arm stands in the study; bounds stand in every one."""
         return arm in (RAW, REFERENCE, ORACLE, *self.arms)
+
+
+class CodeSection(Typed):
+    """How much code is generated where an experiment asks for it."""
+
+    tasks: Positive = 60
+    """tasks, the first of config/tasks.yaml"""
+    tokens: Positive = 48
+    """tokens per task and sample"""
+
+
+class CodeOfExperiment(CodeSection):
+    """What the evidence about generated code depends on."""
+
+    sha256: Sha256
+    """of the file of tasks"""
+    metrics: list[str]
+    arms: list[ArmName]
 
 
 class BudgetOfExperiment(Typed):
@@ -136,6 +166,8 @@ class ExperimentEvidence(StudyEvidence):
     """metric that no other claim has -> the arms that tests ask about in it"""
     with_teacher: bool = False
     """whether a test asks for agreement with what teaches"""
+    code: CodeOfExperiment | None = None
+    """generated code, where a statement asks for it"""
     module: ModuleSection
     name: str
     """of the module's shape"""
