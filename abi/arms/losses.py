@@ -6,6 +6,7 @@ ml-cross-entropy do; the head itself never gets a gradient.
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -15,9 +16,15 @@ from abi.base.compute import rows_at_once
 from abi.models.head import Head
 
 # How much is formed at once: every size is part of a figure's last bits, since sums are taken chunk by chunk.
-LOSS_ROWS = 64
-"""Positions of a training step whose logits `[n, V]` and their gradient are formed at once: those of larger chunks
-leave the processor's cache, smaller ones leave its units idle (`benchmarks/step_cost.py`)."""
+LOSS_ROWS = 64, 256
+"""Fewest and most positions of a training step whose logits `[n, V]` are formed at once: a product of fewer rows waits
+for the head's memory (`snakemake benchmarks`)."""
+
+LOSS_LOGITS = 2**23
+"""Logits of a training step that are formed at once between those limits: the C library keeps blocks of up to 32 MB."""
+
+CACHED_LOGITS = 2**17
+"""Logits of a training step that become a gradient at once: what is formed on the way stays in the processor's cache."""
 
 LOGIT_ROWS = 128
 """Positions whose logits `[n, V]` are formed at once where there is no gradient, which needs half the room."""
@@ -36,7 +43,7 @@ PAIRED_LOGITS = 2**25
 """Most logits of paired positions that are formed at once, 134 MB: what a module says of a vocabulary of 262,144."""
 
 LOG2_E = math.log2(math.e)
-"""Logits are scaled by it before `exp2`, which costs a third of `exp` on a CPU (benchmarks/step_cost.py)."""
+"""Logits are scaled by it before `exp2`, which costs a third of `exp` on a CPU."""
 
 
 def head_loss(
@@ -82,25 +89,29 @@ class _HeadLoss(torch.autograd.Function):
         bias_grads = [None if bias is None or not learns else torch.zeros_like(bias) for _, bias in students]
         totals = [states.new_zeros(()) for states, _ in students]
         # The gradient is formed here, while a chunk's logits are at hand: kept for `backward`, they would be `[N, V]`.
-        at_once = rows_at_once(LOSS_ROWS, len(head.weight), targets.device)
+        at_once, cached = _rows(n, len(head.weight), targets.device)
         for start in range(0, n, at_once):
             part = slice(start, min(start + at_once, n))
-            taught = None if weight == 0 else _taught(head, teacher[part], shift, part, temperature)
+            asked = None if weight == 0 else head.logits(teacher[part])
+            slices = [slice(at, at + cached) for at in range(0, part.stop - start, cached)]
+            taught = [] if asked is None else [_taught(asked[of], shift, part, of, temperature) for of in slices]
             for i, (states, bias) in enumerate(students):
-                logits = head.logits(states[part])
-                slope = head.slope(logits) if learns else None
-                if bias is not None:
-                    logits += bias
-                loss, grad = _ce_and_kd(logits, targets[part], taught, temperature, weight)
-                totals[i] += loss
-                if not learns:
-                    continue
-                bias_grad = bias_grads[i]
-                if bias_grad is not None:
-                    bias_grad += grad.sum(0)
-                if slope is not None:
-                    grad *= slope
-                torch.mm(grad, head.weight, out=grads[i][part])
+                logits, own = head.logits(states[part]), targets[part]
+                for of, lesson in zip_longest(slices, taught):
+                    slope = head.slope(logits[of]) if learns else None
+                    if bias is not None:
+                        logits[of] += bias
+                    loss, grad = _ce_and_kd(logits[of], own[of], lesson, temperature, weight)
+                    totals[i] += loss
+                    if not learns:
+                        continue
+                    bias_grad = bias_grads[i]
+                    if bias_grad is not None:
+                        bias_grad += grad.sum(0)
+                    if slope is not None:
+                        grad *= slope
+                if learns:
+                    torch.mm(logits, head.weight, out=grads[i][part])
         if learns:
             for grad, bias_grad in zip(grads, bias_grads, strict=True):
                 grad *= head.scale / n
@@ -120,22 +131,30 @@ class _HeadLoss(torch.autograd.Function):
         return (None,) * 6 + tuple(flat)
 
 
+def _rows(n: int, vocabulary: int, device: torch.device) -> tuple[int, int]:
+    """Return of n positions those of one product, in chunks of about equal size, and those that share the cache."""
+    fewest, most = LOSS_ROWS
+    at_once = rows_at_once(max(fewest, min(most, LOSS_LOGITS // vocabulary)), vocabulary, device)
+    at_once = max(1, math.ceil(n / max(1, math.ceil(n / at_once))))
+    return at_once, max(1, CACHED_LOGITS // vocabulary) if device.type == "cpu" else at_once
+
+
 class _Taught(NamedTuple):
-    """A teacher's tempered distribution `[C, V]` of a chunk, and per row sum(p log p) but for the student's share."""
+    """A teacher's tempered distribution `[C, V]` of a slice, and per row sum(p log p) but for the student's share."""
 
     p: Tensor
     own: Tensor
 
 
-def _taught(head: Head, states: Tensor, shift: Tensor | None, part: slice, temperature: float) -> _Taught:
-    logits = head.logits(states)
+def _taught(logits: Tensor, shift: Tensor | None, part: slice, of: slice, temperature: float) -> _Taught:
+    """Return what a slice of a chunk is taught; its logits `[C, V]` are overwritten and become `p`."""
     if shift is not None:
-        logits += shift[part]
+        logits += shift[part][of]
     asked = logits.sub_(logits.amax(-1, keepdim=True)).mul_(LOG2_E / temperature)
-    p = asked.exp2()
-    total = p.sum(-1, keepdim=True)
-    p /= total
-    return _Taught(p, torch.linalg.vecdot(p, asked) / LOG2_E - total.log().squeeze(-1))
+    e = asked.exp2()
+    total = e.sum(-1, keepdim=True)
+    own = torch.linalg.vecdot(e, asked).div_(total.squeeze(-1) * LOG2_E) - total.log().squeeze(-1)
+    return _Taught(torch.div(e, total, out=logits), own)
 
 
 def _ce_and_kd(
@@ -144,7 +163,7 @@ def _ce_and_kd(
     """Return the summed loss of a chunk and its gradient `[C, V]` with respect to the logits.
 
     One exponential per logit: at temperature 1 or 2 the student's plain exponentials are powers of the tempered ones,
-    and KL needs no logarithm but of the two sums. Overwrites the logits.
+    and KL needs no logarithm but of the two sums. The gradient takes the place of the logits.
     """
     rows = torch.arange(len(targets), device=targets.device)
     scaled = logits.sub_(logits.amax(-1, keepdim=True))
@@ -160,13 +179,14 @@ def _ce_and_kd(
     total = e.sum(-1, keepdim=True)
     kl = taught.own - torch.linalg.vecdot(taught.p, scaled) / LOG2_E + total.log().squeeze(-1)
     loss = weight * temperature**2 * kl.sum()
+    plain = None if temperature in (1, 2) else (scaled * temperature).exp2_()
     slope = weight * temperature
-    grad = torch.div(e, total).sub_(taught.p).mul_(slope)
+    grad = torch.mul(e, slope / total, out=scaled).sub_(taught.p, alpha=slope)
     if weight < 1:
-        plain = e.pow_(temperature) if temperature in (1, 2) else scaled.mul_(temperature).exp2_()
+        plain = e.pow_(temperature) if plain is None else plain
         total = plain.sum(-1, keepdim=True)
         loss = loss + (1 - weight) * (total.log().squeeze(-1) - own).sum()
-        grad.addcdiv_(plain, total, value=1 - weight)
+        grad.addcmul_(plain, (1 - weight) / total)
         grad[rows, targets] -= 1 - weight
     return loss, grad
 

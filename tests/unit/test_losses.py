@@ -2,10 +2,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from abi.arms.losses import LOSS_ROWS, correction_mse, head_loss
+from abi.arms import losses
+from abi.arms.losses import correction_mse, head_loss
 from abi.models.head import Head
 
 V, D = 37, 8
+ROWS = 64
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Products of at most 64 positions, gradients of 24 at a time, so that few positions are several of both."""
+    monkeypatch.setattr(losses, "LOSS_ROWS", (16, 128))
+    monkeypatch.setattr(losses, "LOSS_LOGITS", ROWS * V)
+    monkeypatch.setattr(losses, "CACHED_LOGITS", 24 * V)
 
 
 def naive(states, head, targets, teacher, temperature, weight, logit_bias):
@@ -52,7 +62,7 @@ def compare(n, dtype, tolerance, *, temperature=2.0, weight=0.9, **settings):
         assert (own.double() - wanted).norm() <= tolerance * wanted.norm()
 
 
-@pytest.mark.parametrize("n", [1, LOSS_ROWS - 1, LOSS_ROWS, LOSS_ROWS + 1, 2 * LOSS_ROWS, 2 * LOSS_ROWS + 7])
+@pytest.mark.parametrize("n", [1, ROWS - 1, ROWS, ROWS + 1, 2 * ROWS, 2 * ROWS + 7])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
 def test_value_and_gradient_equal_the_naive_loss_for_any_number_of_positions(n, dtype, tolerance):
     compare(n, dtype, tolerance, bias=True)
@@ -141,12 +151,20 @@ def test_correction_mse_is_the_mean_over_positions_and_components():
     assert correction_mse(a, b) == 144 / 24
 
 
+def test_positions_are_split_into_chunks_of_equal_size_within_limits():
+    cpu = torch.device("cpu")
+    assert losses._rows(130, V, cpu) == (44, 24)
+    assert losses._rows(130, 10 * V, cpu) == (15, 2)
+    assert losses._rows(1000, 2, cpu) == (125, 444)
+    assert losses._rows(1, 10**9, cpu) == (1, 1)
+
+
 def shifted(naive_teacher, head, shift):
     """Logits of a teacher moved by a shift per token."""
     return naive_teacher @ head.weight.T * head.scale + (0 if head.bias is None else head.bias) + shift
 
 
-@pytest.mark.parametrize("n", [1, LOSS_ROWS, LOSS_ROWS + 1, 2 * LOSS_ROWS + 7])
+@pytest.mark.parametrize("n", [1, ROWS, ROWS + 1, 2 * ROWS + 7])
 @pytest.mark.parametrize(("weight", "temperature"), [(1.0, 1.0), (0.9, 2.0), (0.3, 1.0)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_shifted_teacher_equals_autograd_in_value_and_gradient(n, weight, temperature, bias):
