@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
 
-.PHONY: reproduce reproduce-all reproduce-real test test-long quick kills test-slurm test-paper test-harness lint setup verify smoke real-smoke lock docs clean
+.PHONY: reproduce reproduce-all reproduce-real test test-long quick kills test-slurm test-paper test-harness test-demo site lint setup verify smoke real-smoke lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
@@ -49,6 +49,17 @@ test-harness:  ## modules in the lm-evaluation-harness, in an environment of its
 	$(PYTHON) -m venv .venv-harness
 	.venv-harness/bin/pip install -q -r envs/torch.txt ".[harness]" pytest hypothesis
 	.venv-harness/bin/python -m pytest -q tests/unit/test_harness.py
+
+test-demo:  ## the page of `abi demo` in a headless chromium, in an environment of its own (.venv-demo); screenshots in build/demo
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/pip install -q -r envs/torch.txt ".[browser]" pytest hypothesis
+	.venv-demo/bin/python -m pytest -q -rs tests/unit/test_demo_browser.py
+
+site:  ## the documents as a site in build/site, from an environment of its own (.venv-site); a dead link fails it
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/pip install -q -r envs/site.txt
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/python -m mkdocs build --strict -q
+	@echo "written: build/site/index.html"
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -164,15 +164,15 @@ function onSubmit(form, run) {
 async function write() {
   const told = await ask("api/write", { ...now(), weights: weights(), tokens: Number(find("length").value),
     temperature: Number(find("temperature").value), seed: Number(find("seed").value) });
-  const prompt = () => made("b", {}, find("prompt").value);
-  find("without").replaceChildren(prompt(), told.without);
-  find("with").replaceChildren(prompt(), told.with_modules);
+  const show = (id, text) => find(id).replaceChildren(made("b", {}, find("prompt").value), text || made("i", {}, " (the model ends the text here)"));
+  show("without", told.without);
+  show("with", told.with_modules);
 }
 
 async function compare() {
   const reference = find("reference").value || null;
   const found = await ask("api/compare", { ...now(), reference });
-  const heads = ["module", "nats per token", "less than plain", "JS from plain", ...(reference ? [`JS from ${reference}`] : [])];
+  const heads = ["module", "nats per token", "gain over plain", "JS from plain", ...(reference ? [`JS from ${reference}`] : [])];
   const cells = (one) => [number(one.nats_after), number(one.nats_before === null ? null : one.nats_before - one.nats_after),
     number(one.js_from_plain), ...(reference ? [number(one.js_from_reference)] : [])];
   find("compared").replaceChildren(made("table", {},
