@@ -23,7 +23,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
-from abi.plan.measured import REFERENCE, mean_seconds, read_measured
+from abi.plan.measured import REFERENCE, at_pace, mean_seconds, pace, read_measured
 from abi.report.words import number
 
 NAME = "abi"
@@ -160,7 +160,8 @@ class LogHandler(LogHandlerBase):
         """Say how many jobs there are, and about how long they take."""
         scale = getattr(self.settings, "scale", DEFAULT)
         jobs = Counter({rule: n for rule, n in stats.items() if rule != "total"})
-        means = mean_seconds(read_measured(REFERENCE / scale / "jobs.csv"))
+        measured = read_measured(REFERENCE / scale / "jobs.csv")
+        means = mean_seconds(at_pace(measured, pace(REFERENCE / scale)))
         self.rest = Expected(jobs, means, max(min(self.cores, jobs.total()), 1))
         self.line(f"{number(jobs.total(), 'job')} on {number(self.cores, 'core')}{self.still('')}")
 

@@ -17,7 +17,7 @@ from abi.base.errors import ConfigError, DataError
 from abi.base.files import ROOT
 from abi.plan.config import load
 from abi.plan.forecast import Forecast, forecast
-from abi.plan.measured import REFERENCE, Measured, mean_seconds, read_measured
+from abi.plan.measured import REFERENCE, Measured, at_pace, mean_seconds, pace, read_measured
 from abi.plan.workflow import Workflow
 
 
@@ -55,7 +55,8 @@ class OfRule:
 class Estimate:
     """What a run would do and take: jobs and seconds per rule; wall minutes, seconds over cores or the longest job.
 
-    Args: forecast: in their place at a scale of published models, none of whose jobs was measured.
+    Args: pace: how many times as long as where the jobs were measured (`measured.pace`), counted in all times;
+        forecast: in their place at a scale of published models, none of whose jobs was measured.
     """
 
     scale: str
@@ -67,6 +68,7 @@ class Estimate:
     seconds: float
     longest_s: float
     minutes: float
+    pace: float = 1.0
     forecast: Forecast | None = None
 
 
@@ -85,7 +87,9 @@ def plan(targets: Sequence[str], scale: str, cores: int) -> Estimate:
             Workflow(config).claim(target)  # says at which scales it runs
     known = read_measured(REFERENCE / scale / "jobs.csv")
     jobs = dry_run(targets, scale, cores)
-    made = estimate(jobs, known, scale, list(targets) or ["all"], cores)
+    factor = pace(REFERENCE / scale)
+    made = estimate(jobs, at_pace(known, factor), scale, list(targets) or ["all"], cores)
+    made = dataclasses.replace(made, pace=round(factor, 2))
     if known or not any(backbone.hub for backbone in config.scale.backbones.values()):
         return made
     return dataclasses.replace(made, forecast=forecast(config, [(job.rule, job.wildcards) for job in jobs]))
@@ -191,6 +195,14 @@ def as_text(made: Estimate) -> str:
         f"scale {made.scale}: {made.jobs} jobs, about {made.minutes:.1f} minutes on {made.cores} cores "
         f"({made.seconds / 60:.1f} of work, the longest job {made.longest_s / 60:.1f})"
     )
+    if made.pace != 1:
+        rate = f"this machine multiplies matrices {_against(made.pace)} the one that was measured"
+        lines.append(f"{rate}; minutes are scaled")
     if made.unknown:
         lines.append(f"not counted, never measured at this scale: {', '.join(made.unknown)}")
     return "\n".join(lines)
+
+
+def _against(factor: float) -> str:
+    """Return in words how fast a machine is on which all takes a factor as long."""
+    return f"{1 / factor:.1f} times as fast as" if factor < 1 else f"at {1 / factor:.0%} of the rate of"

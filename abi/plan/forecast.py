@@ -1,7 +1,8 @@
 """What a scale of published models would take before any of its jobs was measured: estimates, marked as such.
 
 Downloads, disk and memory follow from the files and sizes that `abi pin` found. Hours on a CPU are work over the speed
-of the same rule in the jobs measured at scale `tiny`; hours on a card are work over an assumed speed.
+of the same rule in the jobs measured at scale `tiny`, on a machine as fast as this one (`measured.pace`); hours on a
+card are work over an assumed speed.
 """
 
 import shutil
@@ -13,7 +14,7 @@ import psutil
 
 from abi.base.hub import GB
 from abi.plan.config import Config, load
-from abi.plan.measured import REFERENCE, Measured, mean_seconds, read_measured
+from abi.plan.measured import REFERENCE, Measured, at_pace, mean_seconds, pace, read_measured
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 
@@ -79,7 +80,8 @@ def _enough(needed: int, free: int) -> str:
 
 def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
     """Return what jobs of a scale should take. Args: jobs: rule and wildcards of each, as in its benchmark's name."""
-    work, known = Work(Workflow(config)), read_measured(REFERENCE / BASE / "jobs.csv")
+    work, base = Work(Workflow(config)), REFERENCE / BASE
+    known = at_pace(read_measured(base / "jobs.csv"), pace(base))
     fast = speeds(known, Work(Workflow(load(BASE))))
     by_rule = {rule: [wildcards for r, wildcards in jobs if r == rule] for rule, _ in jobs}
     built = by_rule.get("build_backbone", [])

@@ -5,15 +5,18 @@ import io
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
 from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
+from abi.base.machine import gemm_gflops
 
 COLUMNS = ("rule", "wildcards", "seconds", "mem_mb")
 REFERENCE = ROOT / "results" / "reference"
+MACHINE = "machine.csv"
+"""Beside a committed table of jobs: how fast the machine that they were measured on multiplies matrices."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,30 @@ def read_measured(path: str | Path) -> list[Measured]:
             f"{path}: is no table of {', '.join(COLUMNS)}; write it again with `abi docs --adopt`"
         ) from None
     return found
+
+
+def pace(folder: Path) -> float:
+    """Return how many times as long a job takes here as on the machine that a folder's jobs were measured on.
+
+    By how fast the two multiply matrices, which takes a second to measure; 1 where that machine's rate is not recorded.
+    Raises: DataError: the record is damaged.
+    """
+    path = folder / MACHINE
+    if not path.exists():
+        return 1.0
+    try:
+        [row] = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+        recorded = float(row["gflops"])
+        if not 0 < recorded < math.inf:
+            raise ValueError("gflops")
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{path}: names no rate in `gflops`; write it again with `abi docs --adopt`") from None
+    return recorded / gemm_gflops()
+
+
+def at_pace(jobs: Iterable[Measured], factor: float) -> list[Measured]:
+    """Return measured jobs as they should be where all of them take a factor as long."""
+    return [replace(job, seconds=factor * job.seconds) for job in jobs]
 
 
 def mean_seconds(jobs: Iterable[Measured]) -> dict[str, float]:
@@ -101,7 +128,10 @@ def _known(cell: str) -> float | None:
 
 
 def adopt_jobs(scale: str) -> None:
-    """Write the committed table of measured jobs of a scale from the benchmarks of its run, if it left any."""
+    """Write the committed table of measured jobs of a scale from the benchmarks of its run, if it left any.
+
+    With it goes the rate of this machine, which must be the one that ran: minutes elsewhere are scaled by it (`pace`).
+    """
     found = measured_jobs(Path("results") / scale / "benchmarks")
     if not found:
         return
@@ -112,3 +142,4 @@ def adopt_jobs(scale: str) -> None:
         memory = "" if job.mem_mb is None else f"{job.mem_mb:.0f}"
         writer.writerow([job.rule, job.wildcards, f"{job.seconds:.1f}", memory])
     write_text(REFERENCE / scale / "jobs.csv", text.getvalue())
+    write_text(REFERENCE / scale / MACHINE, f"gflops\n{gemm_gflops():.1f}\n")

@@ -146,6 +146,39 @@ def test_a_run_is_adopted_and_read_again_as_it_was_measured(tmp_path, monkeypatc
     first = path.read_bytes()
     adopt_jobs("tiny")
     assert path.read_bytes() == first
+    assert 1 / 3 < measured.pace(path.parent) < 3  # the same machine, whose load may have changed
+
+
+@pytest.mark.parametrize(("recorded", "factor"), [("200.0", 2), ("50.0", 0.5)])
+def test_minutes_are_scaled_by_how_fast_this_machine_is(tmp_path, monkeypatch, recorded, factor):
+    monkeypatch.setattr(measured, "gemm_gflops", lambda: 100.0)
+    assert measured.pace(tmp_path) == 1  # of a machine that nobody measured
+    (tmp_path / "smoke").mkdir()
+    (tmp_path / "smoke" / "machine.csv").write_text(f"gflops\n{recorded}\n")
+    monkeypatch.setattr(planning, "REFERENCE", tmp_path)
+    monkeypatch.setattr(planning, "read_measured", lambda path: KNOWN)
+    jobs = [Planned(job.rule, job.wildcards) for job in KNOWN]
+    monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: jobs)
+    made = plan()
+    assert made.seconds == pytest.approx(factor * sum(job.seconds for job in KNOWN), abs=0.1)
+    assert made.pace == factor
+    words = "at 50% of the rate of" if factor == 2 else "2.0 times as fast as"
+    assert f"multiplies matrices {words} the one that was measured" in as_text(made)
+
+
+@pytest.mark.parametrize("content", ["", "gflops\n", "gflops\n0\n", "gflops\nnan\n", "gflops\nfast\n", "rate\n3\n"])
+def test_a_damaged_record_of_a_machine_is_one_sentence(tmp_path, content, refuses):
+    (tmp_path / "machine.csv").write_text(content)
+    with refuses("names no rate in `gflops`; write it again"):
+        measured.pace(tmp_path)
+
+
+def test_the_rate_of_this_machine_is_that_of_a_product_and_not_of_the_clock():
+    from abi.base.machine import gemm_gflops
+
+    short, long = gemm_gflops(0.05), gemm_gflops(0.4)
+    assert 0.1 < short < 10_000
+    assert 1 / 3 < short / long < 3
 
 
 def test_cpu_and_memory_are_those_of_the_jobs_own_log(tmp_path):

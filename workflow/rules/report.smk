@@ -170,3 +170,36 @@ rule instrument:
     input:
         "results/instrument.md",
     localrule: True
+
+
+rule measure_speed:
+    """Speed and memory of the pipeline against the original's loop, on this machine (minutes)."""
+    input:
+        targets=os.path.relpath(ROOT / "benchmarks/targets.yaml"),
+    output:
+        record="results/benchmarks.json",
+        markdown="results/benchmarks.md",
+        figure="results/benchmarks.svg",
+    log:
+        "results/logs/measure_speed.log",
+    conda:
+        "../../envs/abi.yaml"
+    threads: 1
+    resources:
+        **resources_of("measure_speed", "mem_mb", "runtime"),
+    params:
+        code=code_digest(
+            *sorted(
+                f"benchmarks/{path.name}" for path in ROOT.glob("benchmarks/*.py")
+            ),
+            root=ROOT,
+        ),
+    shell:
+        "python -m benchmarks {output.record} {output.markdown} {output.figure} > {log} 2>&1"
+
+
+rule benchmarks:
+    """The pipeline measured: `results/benchmarks.md`, how fast and how much memory."""
+    input:
+        "results/benchmarks.md",
+    localrule: True
