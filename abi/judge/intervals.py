@@ -120,6 +120,8 @@ def ratio_set(num: Array, den: Array, *, level: float) -> Ratio:
     seeds = quantile(level, num.shape[1] - 1) ** 2 * (products[:, 1] - products[:, 2]) / size
     pieces = [piece for aa, ab, bb in (without, without - seeds) for piece in _not_positive(bb, -2 * ab, aa)]
     estimate = float(num.mean() / den.mean()) if den.mean() != 0 else float("nan")
+    if not pieces:  # arms that differ by the same everywhere: the quadratic has one root, which rounding may lose
+        pieces = [(estimate, estimate) if math.isfinite(estimate) else (-math.inf, math.inf)]
     ends = [[_finite(low), _finite(high)] for low, high in _union(pieces)]
     bounded = ends[0][0] is not None and ends[-1][1] is not None
     return Ratio(estimate=_finite(estimate), pieces=ends, bounded=bounded, level=level)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from abi.base.errors import EvidenceError
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
-from abi.base.names import UNFITTED
+from abi.base.names import TASKS, UNFITTED
 from abi.judge.contrasts import Plan
 from abi.judge.fits import Fit
 from abi.judge.intervals import interval
@@ -76,7 +76,7 @@ def robustness(evidence: pd.DataFrame, fit: Fit, plan: Plan, known: Scopes, crit
         scopes nothing is left out.
     Raises: EvidenceError: a document that no record knows.
     """
-    held_out = evidence[evidence["scope"].isin(HELD_OUT) & evidence["fit"].isin((fit.fit, UNFITTED))]
+    held_out = evidence[evidence["scope"].isin((*HELD_OUT, TASKS)) & evidence["fit"].isin((fit.fit, UNFITTED))]
     whole = fit_tables(held_out, fit=fit.fit, criteria=criteria)
     judged = {scope: _known(whole.documents[scope], told, scope) for scope, told in known.items()}
     again = Again(_asked(held_out, whole, plan), fit, plan, criteria)

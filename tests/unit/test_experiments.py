@@ -13,14 +13,17 @@ from made_studies import judge_study
 from rescaled import rescaled
 from study_world import World, job, small_study
 
+from abi.arms.generated_code import FAILS_ALIKE, PASSES_ALIKE
 from abi.audit.record.arithmetic import lookup
 from abi.audit.results.findings import Checks
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.relations import check_result
+from abi.base.diagnostics import CODE, WAYS
 from abi.base.files import sha256_tensors
 from abi.base.job import Job, code_of
 from abi.base.manifests.experiments import FitsManifest
 from abi.judge import evidence_files
+from abi.judge.evidence_files import COLUMNS
 from abi.judge.published import figures_of
 from abi.judge.results import StudyResult, result_of
 from abi.judge.tables import read_evidence
@@ -35,8 +38,11 @@ TRUE = {"raw": 0.0, "oracle": 1.0, "reference": 1.0, "solved": 0.9, "steps": 0.7
         "solved-800": 0.8, "drawn": 0.1, "random-solved": 0.5, "random": 0.45, "linear": 0.4}  # fmt: skip
 
 
-def make(claim_id, levels, groups=32):
-    """The result of an experiment from made-up evidence: level 0 is the plain backbone, level 1 an oracle."""
+def make(claim_id, levels, groups=32, tasks=None):
+    """The result of an experiment from made-up evidence: level 0 is the plain backbone, level 1 an oracle.
+
+    Args: tasks: arm -> the share of tasks that it passes.
+    """
     jobs, inputs = STUDY.of(claim_id), STUDY.of(claim_id).verdict_input()
     spec, [told], frames = jobs.evidence_spec(jobs.batch()), inputs["manifests"], []
     for i, (study, about) in enumerate(spec["studies"].items()):
@@ -44,6 +50,7 @@ def make(claim_id, levels, groups=32):
         arms["candidate"] = arms.pop(about["about"])
         frame = rows(arms, n_groups=groups, per_group=1, seed=i, n_seeds=len(spec["seeds"])).assign(fit=study)
         frames.append(frame[frame["scope"] == "domain"])
+        frames += [task_rows(study, arms, about.get("code", []), len(spec["seeds"]), tasks or {})]
     frame = pd.concat(frames, ignore_index=True)
     loss = frame[frame["metric"] == "bits_per_byte"].assign(metric="loss_nats", value=lambda f: 2 * f["value"])
     frame = pd.concat([frame, loss], ignore_index=True).assign(seed=lambda f: f["seed"] + 1)
@@ -69,6 +76,25 @@ def make(claim_id, levels, groups=32):
         manifest(path, "modules", "train_modules", module, {"modules": entries})
     judge_study(claim_id)
     return json.loads(Path(STUDY.result_file(claim_id)).read_text())
+
+
+def task_rows(study, arms, metrics, n_seeds, tasks):
+    """Figures of generated code on sixty tasks: an arm passes the easiest of them, in every decoding alike."""
+    found = []
+    for metric in metrics:
+        for arm in arms:
+            share = tasks.get(arm, 0.0)
+            for seed in range(n_seeds):
+                for task in range(60):
+                    passed = task + seed % 2 < 60 * share
+                    other = task < 60 * tasks.get("reference", 0.0)
+                    least = 0.4 if metric.startswith("fails") else 0.45
+                    alike = 1.0 if passed == other else 0.0
+                    alike = least if passed and other and metric.startswith("fails") else alike
+                    alike = least if not (passed or other) and metric.startswith("passes") else alike
+                    value = alike if "alike" in metric else float(passed)
+                    found.append((study, arm, 0, seed, "tasks", f"t{task}", f"t{task}", 48, metric, value))
+    return pd.DataFrame(found, columns=COLUMNS)
 
 
 @pytest.fixture
@@ -116,6 +142,65 @@ def test_too_few_groups_are_no_verdict(folder):
     assert words(make(CLAIM, TRUE, groups=20)) == dict.fromkeys(
         ("instead-python", "worse-after-python"), "INCONCLUSIVE"
     )
+
+
+CODED = {"raw": 0.0, "oracle": 1.0, "reference": 1.0, "calibrated": 0.95, "random": 0.5, "linear": 0.4}
+LEVELS = ("decoding-python", "functional-python", "variants-python", "code-net-python")
+NATIVE = {"oracle": 0.6, "reference": 0.6, "candidate": 0.6, "random": 0.2, "raw": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words_of"),
+    [
+        ({}, ("SUPPORTED", "SUPPORTED", "SUPPORTED", "SUPPORTED")),
+        ({"candidate": 0.55}, ("SUPPORTED", "INCONCLUSIVE", "SUPPORTED", "SUPPORTED")),  # the lower margin is not cleared
+        ({"candidate": 0.2}, ("REFUTED", "REFUTED", "REFUTED", "INCONCLUSIVE")),
+        ({"random": 0.6}, ("SUPPORTED", "SUPPORTED", "SUPPORTED", "INCONCLUSIVE")),
+        # a native module that passes nothing, or next to nothing, shows nothing: the margin cannot be missed
+        (dict.fromkeys(NATIVE, 0.0), ("VACUOUS",) * 4),
+        ({"oracle": 1 / 60, "candidate": 0.0}, ("VACUOUS",) * 4),
+        # nor may a level pass whose native rate is near the floor
+        ({"oracle": 0.1, "reference": 0.1, "candidate": 0.1, "random": 0.1}, ("INCONCLUSIVE",) * 4),
+    ],
+)
+def test_a_level_of_generated_code_passes_by_its_margin_and_never_below_its_floor(folder, changed, words_of):
+    result = make("nib_full", CODED, tasks=NATIVE | changed)
+    found_words = words(result)
+    assert tuple(found_words[level] for level in LEVELS) == words_of
+    assert found_words["perplexity-python"] == "SUPPORTED"
+    assert found(result) == set()
+    if "VACUOUS" in words_of:
+        assert "below the floor" in result["fits"]["functional-python"]["reason"]
+
+
+def test_margins_and_floors_of_the_levels_are_those_that_were_published():
+    shipped = ROOT / "config" / "record" / "published_results"
+    registry = json.loads((shipped / "non_inferiority_results.json").read_text())["registry"]
+    published = json.loads((shipped / "generation_equivalence_results.json").read_text())
+    for claim in ("nib_full", "procrustes_full_nib"):
+        of = STUDY.claim(claim).statements
+        assert {test.by for test in of["decoding"].tests.values()} == {registry["decode_ni_margin_pp"] / 100}
+        assert {test.by for test in of["variants"].tests.values()} == {registry["adversarial_ni_margin_pp"] / 100}
+        assert of["functional"].tests["passed"].by == registry["ni_margin_pp"] / 100
+        assert of["functional"].floors == {"passed.greedy": registry["min_native_floor"]}
+        assert of["functional"].tests["failures"].by == registry["failure_jaccard"] == FAILS_ALIKE
+        assert of["functional"].tests["passes"].by == registry["pass_jaccard"] == PASSES_ALIKE
+    of = STUDY.claim("generation_equivalence").statements
+    points = published["G1_syntax"]["threshold_parity_pp"] / 100
+    assert {test.by for test in of["syntax"].tests.values()} == {-points}
+    assert of["keywords"].tests["than-plain"].weights["raw"] == -published["G2_keyword"]["threshold"]
+    coherence = published["G3_coherence"]
+    assert of["diversity"].tests["enough"].by == coherence["threshold_abs"]
+    assert of["diversity"].tests["no-less"].by == -coherence["threshold_parity_pp"] / 100
+    assert of["diversity"].tests["than-plain"].weights["raw"] == -coherence["threshold_nd_ratio"]
+    assert of["perplexity"].tests["ratio"].by == -published["G4_cross_ppl"]["threshold"]
+    probes = published["G5_functional"]
+    assert of["functional"].tests["enough"].by == probes["threshold_abs"] / probes["n_probes"]
+    assert of["functional"].tests["no-less"].by == -probes["ni_margin_probes"] / probes["n_probes"]
+    decoded = {(way.temperature, way.top_p) for name, way in WAYS.items() if "-p" in name}
+    configs = [entry["config"] for entry in coherence["decoding_sweep"].values()]
+    plain = {(one["temperature"], one["top_p"]) for one in configs if one["repetition_penalty"] == 1}
+    assert decoded == plain
 
 
 LEAF = "fits/instead-python"
@@ -170,7 +255,8 @@ def test_numbers_that_statements_take_from_the_protocol_are_those_of_the_protoco
     of_protocol |= {round(1 - number, 9) for number in of_protocol} | {1.0}
     for name in STUDY.experiments:
         for statement in STUDY.claim(name).statements.values():
-            weights = {round(abs(w), 9) for test in statement.tests.values() for w in test.weights.values()}
+            of_text = [test for test in statement.tests.values() if test.metric not in CODE]
+            weights = {round(abs(w), 9) for test in of_text for w in test.weights.values()}
             assert weights <= of_protocol, (name, statement.says)
 
 
