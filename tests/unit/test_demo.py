@@ -219,9 +219,10 @@ def test_the_commands_of_the_documents_serve(example, world, trained, qwen, tmp_
             "demo: --module mine: inference: the module is for a backbone of",
         ),
         (["--model", "w/small-gpt2", "--module", "mine", "--module", "mine"], "two modules are called 'mine'"),
+        (["--model", "w/small-gpt2", "--model", "w/small-gpt2/"], "two models are called 'small-gpt2'"),
         (["--model", "w/small-gpt2", "--port", "99999"], "port 99999 cannot be used"),
     ],
-    ids=["no model", "another model's module", "one name twice", "no port"],
+    ids=["no model", "another model's module", "one name twice", "one model twice", "no port"],
 )
 def test_what_cannot_be_shown_is_one_sentence(arguments, words, world, trained, tmp_path, monkeypatch, capsys):
     (tmp_path / "w").symlink_to(world)
