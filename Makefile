@@ -52,7 +52,7 @@ test-harness:  ## modules in the lm-evaluation-harness, in an environment of its
 
 test-demo:  ## the page of `abi demo` in a headless chromium, in an environment of its own (.venv-demo); screenshots in build/demo
 	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/pip install -q -r envs/torch.txt ".[browser]" pytest hypothesis
+	.venv-demo/bin/pip install -q -r envs/torch.txt -r envs/browser.txt . pytest hypothesis
 	.venv-demo/bin/python -m pytest -q -rs tests/unit/test_demo_browser.py
 
 site:  ## the documents as a site in build/site, from an environment of its own (.venv-site); a dead link fails it

@@ -48,6 +48,10 @@ def demo(
 
     if not model and not backbone:
         raise ConfigError("demo: give --model (a folder or hub id) or --backbone (of a scale)")
+    names = [*(Path(place).name for place in model or []), *(backbone or [])]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"demo: two models are called {twice!r}; rename the folder of one of them")
     given = _given(module or [])
     shown = dict(_models(model or [], backbone or [], scale, given))
     used = {name for attached in shown.values() for name in attached.modules}

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from test_demo import served
 from test_documents import ROOT, commands
 
 from abi.base.files import write_tensors
@@ -26,6 +27,7 @@ PORTABLE = "results/tiny/modules/gpt2/python/portable/portable/1-5/seed1/transfe
 BACKBONE = "results/tiny/backbones/gpt2_medium"
 PLAIN = ["generate", "--backbone", "gpt2_medium", "--prompt", "def main(", "--tokens", "8"]
 EXAMPLES = [c[1:] for c in commands(ROOT / "docs" / "using.md") if c[:2] == ["abi", "generate"]]
+DEMO = [c[2:] for c in commands(ROOT / "docs" / "using.md") if c[:2] == ["abi", "demo"]]
 
 
 def backbone_in(folder, backbone, name):
@@ -99,6 +101,13 @@ def test_an_encoder_decoder_continues_too(checkout, capsys):
 @pytest.mark.parametrize("command", EXAMPLES, ids=" ".join)
 def test_the_commands_of_the_page_run(checkout, command, capsys):
     assert "def main(" in said(capsys, *command, "--tokens", "4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", DEMO, ids=" ".join)
+def test_the_demo_of_the_page_shows_the_modules_of_the_run(built, command):
+    names = ["gpt2_medium: python, standard, oracle", "gpt2: python, portable, portable, transferred"]
+    assert served(built, *command) == {"gpt2_medium": names}
 
 
 def test_the_python_of_the_page_runs(checkout):

@@ -11,6 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from api_world import queries
+from test_documents import commands
 
 import abi
 from abi.api.inspecting import compare_modules, inspect_tokens, write_both
@@ -165,22 +167,47 @@ def test_the_modules_of_a_run_are_found_by_the_weights_that_they_belong_to(tmp_p
     }
 
 
-@pytest.mark.slow
-def test_the_command_serves_until_it_is_interrupted(world, trained, tmp_path):
-    trained.save_pretrained(tmp_path / "mine")
-    asked = ["demo", "--model", str(world / "small-gpt2"), "--model", str(world / "small-qwen")]
-    asked += ["--module", f"sql={tmp_path / 'mine'}", "--port", "0"]
+def served(folder, *arguments):
+    """Run the command in a folder, ask it for its models, interrupt it; return model -> names of its modules."""
+    asked = [sys.executable, "-m", "abi.cli", "demo", *arguments, "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-m", "abi.cli", *asked], env=environment, stderr=subprocess.PIPE, text=True
-    ) as running:
+    with subprocess.Popen(asked, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as running:
         said = running.stderr.readline()
         number = int(said.partition("127.0.0.1:")[2].partition("/")[0])
         told = json.loads(ask(number, "/api/models")[2])
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=30) == 0
         assert running.stderr.read() == ""
-    assert {one["name"]: one["modules"] for one in told} == {"small-gpt2": ["sql"], "small-qwen": []}
+    return {one["name"]: one["modules"] for one in told}
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_it_is_interrupted(world, trained, tmp_path):
+    trained.save_pretrained(tmp_path / "mine")
+    asked = ["--model", str(world / "small-gpt2"), "--model", str(world / "small-qwen"), "--module", "sql=mine"]
+    assert served(tmp_path, *asked) == {"small-gpt2": ["sql"], "small-qwen": []}
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [c[2:] for page in PAGES for c in commands(page) if c[:2] == ["abi", "demo"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", [c for c in EXAMPLES if "--backbone" not in c], ids=" ".join)
+def test_the_commands_of_the_documents_serve(example, world, trained, qwen, tmp_path):
+    given = dict(zip(example[1::2], example[::2], strict=True))
+    second = abi.train(*qwen, queries(24), steps=5)
+    for name, option in given.items():
+        first = name in ("first-model", "small-gpt2", "my-sql", "small-gpt2-module")
+        if option == "--model":
+            (tmp_path / name).symlink_to(world / ("small-gpt2" if first else "small-qwen"))
+        else:
+            (trained if first else second).save_pretrained(tmp_path / name)
+    told = served(tmp_path, *example)
+    assert {*told} == {name for name, option in given.items() if option == "--model"}
+    assert sorted(name for names in told.values() for name in names) == sorted(
+        name for name, option in given.items() if option == "--module"
+    )
 
 
 @pytest.mark.parametrize(
@@ -192,9 +219,10 @@ def test_the_command_serves_until_it_is_interrupted(world, trained, tmp_path):
             "demo: --module mine: inference: the module is for a backbone of",
         ),
         (["--model", "w/small-gpt2", "--module", "mine", "--module", "mine"], "two modules are called 'mine'"),
+        (["--model", "w/small-gpt2", "--model", "w/small-gpt2/"], "two models are called 'small-gpt2'"),
         (["--model", "w/small-gpt2", "--port", "99999"], "port 99999 cannot be used"),
     ],
-    ids=["no model", "another model's module", "one name twice", "no port"],
+    ids=["no model", "another model's module", "one name twice", "one model twice", "no port"],
 )
 def test_what_cannot_be_shown_is_one_sentence(arguments, words, world, trained, tmp_path, monkeypatch, capsys):
     (tmp_path / "w").symlink_to(world)

@@ -142,6 +142,14 @@ def test_models_and_modules_are_swapped_and_written_with(opened):
     assert page.locator(".module label").all_inner_texts() == ["sql"]
 
 
+def test_a_prompt_is_text_in_the_page_and_never_part_of_it(opened):
+    page = opened()
+    typed(page, "<b id='x'>a</b>")
+    page.click("#writing button")
+    expect(page, "#with").to_contain_text("<b id='x'>a</b>")
+    assert page.locator("#x").count() == 0
+
+
 def test_what_cannot_be_read_is_said(opened):
     page = opened()
     page.fill("#prompt", "")

@@ -14,8 +14,8 @@ from abi.cli.show import exit_code
 from abi.report.quoted import Part
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = {"generate", "train", "transfer", "evaluate", "compare", "new-claim"}
-"""Commands that test_api_examples.py, test_cli_generate.py and test_new_claim.py run, with models."""
+ELSEWHERE = {"demo", "generate", "train", "transfer", "evaluate", "compare", "new-claim"}
+"""Commands that test_api_examples.py, test_demo.py, test_cli_generate.py and test_new_claim.py run, with models."""
 OWN = "first_to_second"
 """A claim that a page has a reader write; test_new_claim.py asks for it."""
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,0 +1,25 @@
+"""docs/tour.md runs, block by block, in an empty folder, as it promises."""
+
+import time
+from pathlib import Path
+
+import pytest
+from test_api_examples import blocks
+
+import abi
+
+
+@pytest.mark.slow
+def test_the_tour_runs_in_an_empty_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace, began = {}, time.process_time()
+    for block in blocks("docs/tour.md"):
+        exec(compile(block, "docs/tour.md", "exec"), namespace)
+    said = capsys.readouterr().out
+    assert "belongs to other weights" in said
+    assert time.process_time() - began < 120
+    assert all(Path(folder, "config.json").is_file() for folder in ("small-gpt2", "small-qwen"))
+    trained, moved = (abi.Module.from_pretrained(f"{name}-module") for name in ("small-gpt2", "small-qwen"))
+    assert (trained.record.made_by, moved.record.made_by) == ("train", "transfer")
+    gained = abi.evaluate(namespace["gpt2"][0], trained, "domain-texts", namespace["gpt2"][1], window=64)
+    assert gained.gain.lower > 0
