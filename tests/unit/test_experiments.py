@@ -153,7 +153,10 @@ NATIVE = {"oracle": 0.6, "reference": 0.6, "candidate": 0.6, "random": 0.2, "raw
     ("changed", "words_of"),
     [
         ({}, ("SUPPORTED", "SUPPORTED", "SUPPORTED", "SUPPORTED")),
-        ({"candidate": 0.55}, ("SUPPORTED", "INCONCLUSIVE", "SUPPORTED", "SUPPORTED")),  # the lower margin is not cleared
+        (
+            {"candidate": 0.55},
+            ("SUPPORTED", "INCONCLUSIVE", "SUPPORTED", "SUPPORTED"),
+        ),  # the lower margin is not cleared
         ({"candidate": 0.2}, ("REFUTED", "REFUTED", "REFUTED", "INCONCLUSIVE")),
         ({"random": 0.6}, ("SUPPORTED", "SUPPORTED", "SUPPORTED", "INCONCLUSIVE")),
         # a native module that passes nothing, or next to nothing, shows nothing: the margin cannot be missed

@@ -43,7 +43,7 @@ def batch(tmp_path):
 def test_a_manifest_says_what_is_in_its_files(batch):
     promise = json.loads(batch.read_text())
     assert promise["contents"] == {
-        "fits": ["-", "kd"], "arms": ["random", "raw"], "draws": [0, 1, 2], "seeds": [0, 1], "scopes": sorted(SCOPES),
+        "fits": ["-", "kd"], "arms": ["random", "raw"], "draws": [0, 1, 2], "seeds": [0, 1], "scopes": ["domain", "general", "on_training_text"],
     }  # fmt: skip
     evidence, drawn = read_promised([batch])
     counts = {name: entry["rows"] for name, entry in promise["files"].items()}
