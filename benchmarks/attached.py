@@ -1,6 +1,6 @@
 """Ratios in one process: an attached module against LoRA adapters of equal size, and what a swap costs.
 
-python benchmarks/attached.py   -> CSV on stdout: what, median ms, share of the plain model's
+python -m benchmarks.attached   -> CSV on stdout: what, median ms, share of the plain model's
 
 The model is a GPT-2 of 7 million random numbers; speed does not depend on what it says. Passes are of 4 rows of 128 tokens, or write 16
 tokens with a cache. A swap is `use` among 4 modules; rows that have modules of their own are one of 4 each.
@@ -9,9 +9,7 @@ tokens with a cache. A swap is `use` among 4 modules; rows that have modules of 
 import copy
 import csv
 import itertools
-import statistics
 import sys
-import time
 
 import torch
 import transformers
@@ -21,6 +19,7 @@ from abi.models.backbone import Backbone
 from abi.models.lora import adapt, lora_shape
 from abi.models.tokenizers import build_tokenizer
 from abi.text import grammar
+from benchmarks import timing
 
 ROUNDS, SWAPS = 15, 100
 
@@ -71,13 +70,8 @@ def main() -> None:
         "16 tokens, LoRA": writing(adapted),
         "swap": swap,
     }
-    spent: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, run in ways.items():
-            began = time.process_time()  # of this process, so that others on the machine do not count
-            run()
-            spent[name].append((time.process_time() - began) / (SWAPS if name == "swap" else 1))
-    middle = {name: statistics.median(times) for name, times in spent.items()}
+    middle = timing.medians(timing.in_turns(ways, ROUNDS))
+    middle["swap"] /= SWAPS
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(["what", "ms", "share"])
     for name, took in middle.items():

@@ -1,10 +1,10 @@
 """Cost of evaluation: distributions of a whole batch of windows at once against `metrics.EVALUATION_LOGITS` positions at a time.
 
-python benchmarks/evaluation_cost.py     (CPU seconds, interleaved in one process; the ratio is what matters)
+python -m benchmarks.evaluation_cost     (median CPU seconds, in turns in one process; the ratio is what matters)
 """
 
+import functools
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from abi.base.manifests.states import StatesManifest
 from abi.models.head import Head
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.states import States
+from benchmarks import timing
 
 WINDOWS, POSITIONS, WIDTH, VOCABULARY, ROUNDS = 16, 127, 128, 2048, 5
 
@@ -36,22 +37,21 @@ def main() -> None:
     head = Head(torch.randn(VOCABULARY, WIDTH) / 10, 1.0)
     config = ModuleConfig(WIDTH, (3,), 64)
     arms = {f"arm{i}": AbiModule(config, seed=i).requires_grad_(False) for i in range(6)}
-    seconds = {"whole batch": 0.0, "in chunks": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "states.safetensors"
         save_file(tensors, path)
         states = States(path, StatesManifest.model_construct(**manifest))
-        for _ in range(ROUNDS):
-            for name, chunk in (("whole batch", 2**40), ("in chunks", 2**17)):
-                metrics.EVALUATION_LOGITS, began = chunk, time.process_time()
-                list(
-                    metrics.evaluate(
-                        arms, states, head, reference=arms["arm0"], teacher=arms["arm1"], windows_per_batch=4
-                    )
-                )
-                seconds[name] += time.process_time() - began
+
+        def run(chunk):
+            metrics.EVALUATION_LOGITS = chunk
+            judges = {"reference": arms["arm0"], "teacher": arms["arm1"]}
+            list(metrics.evaluate(arms, states, head, **judges, windows_per_batch=4))
+
+        sizes = {"whole batch": 2**40, "in chunks": metrics.EVALUATION_LOGITS}
+        ways = {name: functools.partial(run, chunk) for name, chunk in sizes.items()}
+        seconds = timing.medians(timing.in_turns(ways, ROUNDS))
     for name, spent in seconds.items():
-        print(f"{name:12s} {spent / ROUNDS:.3f} s")
+        print(f"{name:12s} {spent:.3f} s")
     print(f"ratio        {seconds['whole batch'] / seconds['in chunks']:.2f}")
 
 

@@ -56,6 +56,7 @@ class Shape:
                 model = transformers.T5ForConditionalGeneration(config)
             else:
                 sizes = {"n_embd": self.width, "n_layer": self.layers, "n_head": heads, "vocab_size": self.vocabulary}
+                sizes |= {"bos_token_id": 0, "eos_token_id": 0}
                 model = transformers.GPT2LMHeadModel(
                     transformers.GPT2Config(**sizes, n_positions=max(256, self.positions))
                 )

@@ -156,7 +156,8 @@ def evaluate(
         targets = states.targets(index)[:, states.skip :].flatten()
         final = states.final(index)[:, states.skip :].flatten(0, 1)
         reads = {key: scored(readout.read(states, index), states) for key, readout in readouts.items()}
-        found: dict[tuple[Named, str], list[Tensor]] = {}
+        # Whole, not in parts: small results between large blocks keep freed memory from being taken again.
+        found: dict[tuple[Named, str], Tensor] = {}
         for at in range(0, len(targets), chunk):
             rows = slice(at, at + chunk)
             plain = head.linear(final[rows])
@@ -176,9 +177,11 @@ def evaluate(
                     values = {"loss_nats": cross_entropy(logits, targets[rows], reduction="none")}
                     _check_finite(values["loss_nats"])
                 for metric, value in values.items():
-                    found.setdefault((name, metric), []).append(value.double())
-        for key, parts in found.items():
-            collected.setdefault(key, []).append(torch.cat(parts).view(index.stop - start, -1).mean(1))
+                    if (name, metric) not in found:
+                        found[name, metric] = torch.empty(len(targets), dtype=torch.float64, device=value.device)
+                    found[name, metric][rows] = value
+        for key, whole in found.items():
+            collected.setdefault(key, []).append(whole.view(index.stop - start, -1).mean(1))
     for (name, metric), parts in collected.items():
         yield name, metric, torch.cat(parts).cpu()
 

@@ -24,7 +24,7 @@ from abi.plan.scale import UNPINNED
 from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import Lock, read_lock, read_scale
-from abi.report.quoted import INSTRUMENT, adopt, generated_files, generated_parts, refreshed
+from abi.report.quoted import BENCHMARKS, INSTRUMENT, adopt, generated_files, generated_parts, refreshed
 from abi.report.words import number
 
 
@@ -115,7 +115,7 @@ def docs(
         Option(
             "--adopt",
             metavar="WHAT",
-            help=f"first take over a run: result files of this scale to results/reference, or `{INSTRUMENT}` to docs",
+            help=f"first take over a run: result files of this scale, `{BENCHMARKS}` or `{INSTRUMENT}`",
         ),
     ] = None,
 ) -> int:

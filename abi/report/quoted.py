@@ -13,6 +13,8 @@ from abi.audit.results.places import write_manifest
 from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
 from abi.base.manifests.pages import InstrumentManifest
+from abi.base.manifests.speed import SpeedManifest
+from abi.base.typed import Document
 from abi.judge.contrasts import Contrast, Plan
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.judge.simulation import Effort
@@ -21,7 +23,7 @@ from abi.plan.config import load
 from abi.plan.measured import REFERENCE, adopt_jobs, committed, read_measured, wall
 from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
-from abi.report import experiments, instrument_page, transfers
+from abi.report import experiments, instrument_page, speed, transfers
 from abi.report.beside import beside, rooms
 from abi.report.config_keys import key_tables
 from abi.report.figures import reduced
@@ -48,6 +50,8 @@ INSTRUMENT = "instrument"
 VERSION_1 = ROOT / "docs" / "protocol1.csv"
 """The words of the last reference run that version 1 of the protocol judged."""
 SIMULATED = ROOT / "docs" / f"{INSTRUMENT}.json"
+BENCHMARKS = "benchmarks"
+TIMED = REFERENCE / f"{BENCHMARKS}.json"
 PAGES = ("headline.md", "summary.md", "transfer.md")
 
 
@@ -90,6 +94,7 @@ def generated_parts() -> list[Part]:
         Part("docs/updates.md", "update-plan", block(plan_table(update_plan(criteria)))),
         Part("docs/updates.md", "atlas-plan", block(plan_table(atlas_plan(criteria, atlas_roles(["other"]))))),
         Part("docs/instrument.md", "instrument", f"\n{made_by(instrument)}\n\n{instrument_page.render(figures)}\n"),
+        Part("docs/speed.md", "speed", block(speed.sections(SpeedManifest.read(TIMED)))),
         Part("docs/protocol.md", "coverage", block(instrument_page.coverage_by_seeds(figures))),
         Part("docs/protocol.md", "versions", block(versions_table(results))),
         Part("docs/protocol.md", "power", block(instrument_page.conditions(figures.conditions))),
@@ -98,7 +103,8 @@ def generated_parts() -> list[Part]:
 
 def generated_files() -> dict[str, str]:
     """Return the text of every file below the checkout that is generated as a whole, by its path."""
-    return {"docs/verdicts.svg": picture(reference_results(DEFAULT), load(DEFAULT).protocol.criteria)}
+    verdicts = picture(reference_results(DEFAULT), load(DEFAULT).protocol.criteria)
+    return {"docs/verdicts.svg": verdicts, "docs/speed.svg": speed.drawing(SpeedManifest.read(TIMED))}
 
 
 # the committed reference run
@@ -111,11 +117,15 @@ def reference_results(scale: str) -> list[AnyResult]:
 
 
 def adopt(what: str) -> None:
-    """Copy to the committed reference: results, pages, jobs of a scale and their hashes, or the instrument."""
-    if what == INSTRUMENT:
-        simulated = Path(f"results/{INSTRUMENT}.json")
-        InstrumentManifest.read(simulated)
-        write_text(SIMULATED, simulated.read_text(encoding="utf-8"))
+    """Copy to the committed reference: results, pages, jobs of a scale and their hashes, the instrument, benchmarks."""
+    alone: dict[str, tuple[type[Document], Path]] = {
+        INSTRUMENT: (InstrumentManifest, SIMULATED),
+        BENCHMARKS: (SpeedManifest, TIMED),
+    }
+    if what in alone:
+        (kind, place), made_here = alone[what], Path(f"results/{what}.json")
+        kind.read(made_here)
+        write_text(place, made_here.read_text(encoding="utf-8"))
         return
     wanted = [Path(path) for path in Workflow(load(what)).page_files("summary")]
     made = {path.name: path.read_text(encoding="utf-8") for path in wanted if path.exists() and read_result(path)}

@@ -5,6 +5,7 @@ from typing import Any
 from abi.base.manifests.speed import Benchmark, Growth, Quantity, SpeedManifest, Target
 from abi.report.figures import CYCLE, MARKERS, Drawing, svg_of
 from abi.report.render import Cell, Table, figure, markdown
+from abi.report.words import number
 
 RATE = "of the machine's rate"
 HEADS: dict[Quantity, str] = {"ratio": "times faster", "seconds": "s", "memory_mib": "MiB", "share": RATE}
@@ -25,15 +26,15 @@ def sections(made: SpeedManifest) -> str:
 
 
 def machine(made: SpeedManifest) -> str:
-    """Return in words where and when nothing else mattered: processor, threads, load, rate."""
+    """Return in words on what was measured: processor, threads, load, rate."""
     here, found = made.machine, made.machine.hardware
     loads = [load for load in (here.load, made.load_after) if load is not None]
     busy = f", with a load of {' before and '.join(f'{load:.1f}' for load in loads)} after" if len(loads) == 2 else ""
     shared = " The machine was shared." if loads and max(loads) > here.threads + 0.5 else ""
     return (
-        f"Measured on {found.cpu} ({found.cpus} cores, {found.system}), {here.threads} thread{'s' * (here.threads > 1)}"
+        f"Measured on {found.cpu} ({found.cpus} cores, {found.system}), {number(here.threads, 'thread')}"
         f"{busy}.{shared} Times are CPU seconds, medians of ways that take turns in one process, so that a load "
-        f"hits all of them. The machine multiplies large fp32 matrices at {here.gflops:.0f} GFLOP per CPU second (numpy). "
+        f"hits all of them. The machine multiplies fp32 matrices at {here.gflops:.0f} GFLOP per CPU second (numpy). "
         f"All of it took {made.elapsed_s / 60:.1f} minutes."
     )
 

@@ -1,12 +1,22 @@
 """The original's loop as an oracle: on the same windows the engine takes the same steps; and what benchmarks say of themselves."""
 
+import ast
 from dataclasses import replace
 
 import pytest
 import torch
+from made_arms import PROVENANCE
 
 from abi.arms import metrics
-from benchmarks import reference, timing
+from abi.audit.results.places import folders
+from abi.base import machine
+from abi.base.errors import DataError
+from abi.base.files import ROOT
+from abi.base.job import hardware
+from abi.base.manifests.speed import Benchmark, Growth, Point, SpeedManifest, Target, Targets
+from abi.plan.yaml_files import read_yaml
+from abi.report import quoted, speed
+from benchmarks import growth, reference, timing
 from benchmarks.sides import Shape, Sides
 
 SMALL = Shape("kd", 61, width=16, layers=2, positions=12, taps=(2,), d_abi=8, batch=4, rate=3e-3)
@@ -66,3 +76,78 @@ def test_peak_memory_is_what_something_takes_above_what_is_there():
     found = timing.peak_mib(lambda: torch.ones(16 * timing.MIB).sum())
     assert found is None or found == pytest.approx(64, abs=6)
     assert float(kept[0]) == 1
+
+
+MORE, LESS = Target(better="more", gate=2.0, goal=3.0), Target(better="less", gate=40.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "words"),
+    [
+        (MORE, 3.0, "gate and goal met"),
+        (MORE, 2.5, "gate met, goal not"),
+        (MORE, 1.0, "gate missed by a factor of 2.00"),
+        (LESS, 40.0, "gate met"),
+        (LESS, 60.0, "gate missed by a factor of 1.50"),
+    ],
+)
+def test_a_target_says_in_words_whether_it_is_met(target, value, words):
+    assert target.words(value) == words
+
+
+@pytest.fixture
+def made():
+    here = machine.Machine(hardware=hardware(), threads=1, load=3.0, gflops=50.0)
+    own = {"targets": {"ratio": MORE}, "rounds": 5}
+    lines = [
+        Benchmark(name="a", title="A step", seconds=0.5, reference_s=1.25, ratio=2.5, share=0.6, **own),
+        Benchmark(name="b", title="B step", seconds=1.0, reference_s=1.0, ratio=1.0, **own),
+        Benchmark(name="c", title="C", rounds=1, targets={"memory_mib": LESS}),
+    ]
+    points = [Point(size=size, seconds=0.1 * size, flop=100 * size) for size in (1, 2, 4)]
+    curve = Growth(name="arms", title="Arms", points=points, slope=1.0, theory=1.0)
+    return SpeedManifest(
+        machine=here, load_after=4.0, elapsed_s=120.0, benchmarks=lines, growth=[curve], provenance=PROVENANCE
+    )  # fmt: skip
+
+
+def test_the_page_says_what_is_missed_and_on_what_machine(made, tmp_path):
+    made.write(tmp_path / "benchmarks.json")
+    text = speed.page(SpeedManifest.read(tmp_path / "benchmarks.json"))
+    for told in ("load of 3.0 before and 4.0 after. The machine was shared.", "50 GFLOP", "1 of 3 gates are missed.",
+                 "| A step | times faster | 2.5 | >= 2 | >= 3 | gate met, goal not |", "not measured on this system",
+                 "| Arms | 1, 2, 4 | 100, 200, 400 | 1 | 1 |"):  # fmt: skip
+        assert told in text
+    assert "The machine was shared" not in speed.page(made.model_copy(update={"load_after": 1.0, "machine":
+        made.machine.model_copy(update={"load": 0.9})}))  # fmt: skip
+
+
+def test_the_figure_has_a_panel_and_the_slopes_of_every_curve(made):
+    found = speed.drawing(made)
+    assert "Arms: slope 1.00, of the operations 1.00" in found
+    assert found == speed.drawing(made)
+
+
+def test_a_slope_is_that_of_the_power_of_a_cost():
+    assert growth.slope([2, 4, 8], [3 * size**1.5 for size in (2, 4, 8)]) == pytest.approx(1.5)
+
+
+def test_every_target_belongs_to_a_benchmark_that_is_measured():
+    tree = ast.parse((ROOT / "benchmarks/rows.py").read_text())
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert {*read_yaml(ROOT / "benchmarks/targets.yaml", Targets).benchmarks} <= texts
+
+
+def test_benchmarks_are_adopted_only_if_they_are_some_and_are_no_results(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "results" / "reference" / "benchmarks.json"
+    monkeypatch.setattr(quoted, "TIMED", place)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "benchmarks.json").write_text("{}")
+    with pytest.raises(DataError):
+        quoted.adopt("benchmarks")
+    assert not place.exists()
+    made.write("results/benchmarks.json")
+    quoted.adopt("benchmarks")
+    assert SpeedManifest.read(place) == SpeedManifest.read("results/benchmarks.json")
+    assert folders() == []

@@ -15,7 +15,8 @@ CRATE = "ro-crate-metadata.json"
 
 def folders(root: Path = Path("results")) -> list[Path]:
     """Return the folders that hold result files: results/<scale> and results/reference/<scale>."""
-    places = [*sorted(root.glob("*")), *sorted((root / REFERENCE).glob("*"))]
+    runs = [place for place in sorted(root.glob("*")) if place.name != REFERENCE]  # which holds the benchmarks, too
+    places = [*runs, *sorted((root / REFERENCE).glob("*"))]
     return [place for place in places if place.is_dir() and (result_paths(place) or page_paths(place))]
 
 
