@@ -186,7 +186,8 @@ rule measure_speed:
         "../../envs/abi.yaml"
     threads: 1
     resources:
-        **resources_of("measure_speed", "mem_mb", "runtime"),
+        mem_mb=per_attempt(3000),  # the same at every scale
+        runtime=per_attempt(60),
     params:
         code=code_digest(
             *sorted(
