@@ -113,9 +113,9 @@ def passes(task: CodeTask, prompt: str, name: str, body: str) -> bool:
     return answer.values is not None and all(map(same, answer.values, (called.gives for called in task.calls)))
 
 
-def keyword_share(body: str) -> float:
-    """Return the share of keywords of Python among the words of a body, 0 of none."""
-    words = WORD.findall(body)
+def keyword_share(text: str) -> float:
+    """Return the share of keywords of Python among the words of a text, 0 of none."""
+    words = WORD.findall(text)
     return sum(keyword.iskeyword(word) for word in words) / len(words) if words else 0.0
 
 
@@ -190,8 +190,8 @@ class CodeScores:
         return self._passed[arm, way]
 
     def keywords(self, arm: str, way: str) -> Iterable[float]:
-        """Return the share of keywords of each body."""
-        return map(keyword_share, self.bodies(arm, way))
+        """Return the share of keywords of each continuation, whole as in the original: it may go on after the body."""
+        return map(keyword_share, self.written(arm, way).texts)
 
     def diversity(self, arm: str, way: str) -> Iterable[float]:
         """Return the share of different words of each continuation."""
