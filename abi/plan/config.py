@@ -21,7 +21,9 @@ from abi.plan.specs.judge import ClaimSaid, DoseClaim, LadderClaim, Protocol, St
 from abi.plan.yaml_files import read_scale, read_yaml
 
 SCHEMAS = "workflow/schemas"
-MAKE_WORDS = frozenset({"test", "quick", "kills", "lint", "setup", "verify", "smoke", "lock", "docs", "clean"})
+MAKE_WORDS = frozenset(
+    {"test", "quick", "kills", "lint", "setup", "verify", "smoke", "benchmarks", "site", "lock", "docs", "clean"}
+)
 """Words of the Makefile that no claim may take: `make <claim>` would do something else.
 
 `reproduce` is a word of it and a claim of the original; `snakemake reproduce` builds the claim.
