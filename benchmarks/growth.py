@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from abi.base.manifests.speed import Growth, Point
-from benchmarks import timing
 from benchmarks.sides import Shape, Sides
 
 ROUNDS = 5
@@ -33,7 +32,7 @@ def at(name: str, size: int, folder: Path) -> Point:
     shape = BASE if name == "arms" else replace(BASE, **{name: size})
     sides = Sides.of(shape, 2 * shape.batch, folder)
     turns = sides.turns(ROUNDS, arms=size if name == "arms" else 1, against=False)
-    return Point(size=size, seconds=timing.medians({"": turns.engine})[""], flop=turns.flop)
+    return Point(size=size, seconds=turns.middle["engine"], flop=turns.flop)
 
 
 def slope(sizes: Sequence[int], costs: Sequence[float]) -> float:

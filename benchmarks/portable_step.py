@@ -1,13 +1,11 @@
 """Ratio in one process: the losses of portable modules over all tokens, and over the strings that tokens count as.
 
-python benchmarks/portable_step.py   -> portable_step.csv: tokens, strings, CPU ms of a step both ways, ratio
+python -m benchmarks.portable_step   -> portable_step.csv: tokens, strings, CPU ms of a step both ways, ratio
 
 The step is that of `train_portable`: plain logits of domain and general text, and three modules forward and backward.
 """
 
 import csv
-import statistics
-import time
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +15,10 @@ from torch import Tensor
 from abi.arms.portable_fit import Lesson, Read, losses_of
 from abi.models.head import Head
 from abi.models.portable import PortableConfig, PortableModule
+from benchmarks import timing
 
 OUT = Path(__file__).with_suffix(".csv")
-REPEATS, MODULES = 7, 3
+ROUNDS, MODULES = 6, 3
 SHAPES = ((256, 1024, 1024, 96), (64, 49152, 8000, 576), (64, 262144, 8000, 640))
 """Positions of domain text, tokens, strings and width: a model of `tiny`, SmolLM2, Gemma 3."""
 
@@ -53,13 +52,11 @@ def step_of(positions: int, tokens: int, strings: int, width: int):
     return modules, lesson, read(positions), read(positions // 4), torch.randint(strings + 1, (tokens,))
 
 
-def milliseconds(losses, modules) -> float:
-    """Return the CPU time of a step, forward and backward."""
-    start = time.process_time()
+def step(losses, modules) -> None:
+    """Run a step, forward and backward."""
     sum(losses()).backward()
     for module in modules:
         module.zero_grad(set_to_none=True)
-    return (time.process_time() - start) * 1e3
 
 
 def main() -> None:
@@ -71,12 +68,13 @@ def main() -> None:
         writer.writerow(["tokens", "strings", "by_token_ms", "by_string_ms", "ratio"])
         for shape in SHAPES:
             modules, lesson, domain, general, anchor_of = step_of(*shape)
-            ways = [
-                partial(losses, modules, lesson, domain, general, anchor_of=anchor_of)
+            ways = {
+                losses.__name__: partial(
+                    step, partial(losses, modules, lesson, domain, general, anchor_of=anchor_of), modules
+                )
                 for losses in (by_token, losses_of)
-            ]
-            took = [[milliseconds(way, modules) for way in ways] for _ in range(REPEATS)]
-            token, string = (statistics.median(times) for times in zip(*took, strict=True))
+            }
+            token, string = (1e3 * s for s in timing.medians(timing.in_turns(ways, ROUNDS)).values())
             writer.writerow([shape[1], shape[2], f"{token:.1f}", f"{string:.1f}", f"{token / string:.2f}"])
     print(OUT.read_text(encoding="utf-8"), end="")
 

@@ -60,7 +60,7 @@ def step(name: str, title: str, shape: Shape, folder: Path) -> Benchmark:
 
 def row_of(name: str, title: str, turns: Turns) -> Benchmark:
     """Return the line of steps that took turns."""
-    middle = timing.medians(vars(turns) | {"flop": [turns.flop]})
+    middle = turns.middle
     own, product = middle["engine"], middle["product"]
     rate = timing.GEMM_FLOP / product
     return Benchmark(
@@ -118,13 +118,11 @@ def nib() -> Benchmark:
 def study(kd: Turns, folder: Path) -> Benchmark:
     """Return the line of a whole study: what its steps cost, times their number; the engine fills its store once."""
     both, together = sides(CE, folder), sides(KD, folder).turns(ROUNDS, arms=ARMS, against=False)
-    ce = timing.medians(vars(both.turns(ROUNDS)) | {"flop": [0]})
+    ce, kds = both.turns(ROUNDS).middle, kd.middle
     shape, n = both.shape, 16
     one_pass = timing.medians(timing.in_turns({"": lambda: both.model.hidden(shape.windows(n))}, ROUNDS))[""]
     store = one_pass / n * TOKENS / (shape.positions + 1)
-    kds = timing.medians(vars(kd) | {"flop": [0]})
-    arms = timing.medians({"": together.engine})[""]
-    own = store + SEEDS * (NATIVE * NATIVE_STEPS * ce["engine"] + ARM_STEPS * arms)
+    own = store + SEEDS * (NATIVE * NATIVE_STEPS * ce["engine"] + ARM_STEPS * together.middle["engine"])
     theirs = SEEDS * (NATIVE * NATIVE_STEPS * ce["reference"] + ARMS * ARM_STEPS * kds["reference"])
     return Benchmark(
         name="study", title=f"Source, oracle, reference and {ARMS} arms of {SEEDS} seeds", rounds=ROUNDS, seconds=own,

@@ -112,6 +112,11 @@ class Turns:
     flop: int = 0
     """Of the matrix products of one step of the engine."""
 
+    @property
+    def middle(self) -> dict[str, float]:
+        """The median seconds of everything that took turns."""
+        return timing.medians({name: spent for name, spent in vars(self).items() if name != "flop" and spent})
+
 
 @dataclass
 class Sides:

@@ -46,7 +46,7 @@ class Position(Typed):
     nats_after: float | None
 
 
-class Written(Typed):
+class BothTexts(Typed):
     """What is written after a prompt."""
 
     without: str
@@ -81,7 +81,9 @@ def inspect_tokens(attached: Several, choice: Choice, prompt: str, top: int = TO
     Args: attached: as `abi.attach` gives it for modules by name; choice: one of them, a mixture or None.
     Raises: DataError: no token, more than 256 or than the model has positions for, or an unknown module.
     """
-    targets, before, after = _both(attached, choice, prompt)
+    ids = _ids(attached.backbone, prompt)
+    targets, before = _targets(attached.backbone, ids), _logits(attached, None, ids)
+    after = _logits(attached, choice, ids)
     found: list[Position] = []
     for start in range(0, len(before), ROWS):
         rows = slice(start, start + ROWS)
@@ -92,7 +94,7 @@ def inspect_tokens(attached: Several, choice: Choice, prompt: str, top: int = TO
 
 def write_both(
     attached: Several, choice: Choice, prompt: str, n_tokens: int, *, temperature: float = 0.0, seed: int = 0
-) -> Written:
+) -> BothTexts:
     """Return what the plain model and the model with a choice of modules write after a prompt, with the same draws.
 
     Args: temperature: 0 is greedy. Raises: DataError: as `inspect_tokens` and `abi.generate`.
@@ -105,7 +107,7 @@ def write_both(
         with attached.using(one):
             made = generate(backbone, rows, n_tokens, temperature=temperature, seed=seed)[0].tolist()
         texts.append(continuation(backbone.tokenizer, [] if backbone.is_encoder_decoder else ids, made))
-    return Written(without=texts[0], with_modules=texts[1])
+    return BothTexts(without=texts[0], with_modules=texts[1])
 
 
 def compare_modules(attached: Several, names: Sequence[str], prompt: str, reference: str | None = None) -> list[Effect]:
@@ -115,12 +117,11 @@ def compare_modules(attached: Several, names: Sequence[str], prompt: str, refere
     Raises: DataError: as `inspect_tokens`.
     """
     ids = _ids(attached.backbone, prompt)
-    fixed, targets = None, _targets(attached.backbone, ids)
-    if reference is not None:
-        fixed = _logits(attached, reference, ids)
+    targets = _targets(attached.backbone, ids)
+    fixed = None if reference is None else _logits(attached, reference, ids)
     plain, found = _logits(attached, None, ids), []
     for name in names:
-        own = _logits(attached, name, ids)
+        own = fixed if fixed is not None and name == reference else _logits(attached, name, ids)
         found.append(
             Effect(
                 module=name,
@@ -147,12 +148,6 @@ def _ids(backbone: Backbone, prompt: str) -> list[int]:
     if len(ids) > most:
         raise DataError(f"prompt: {len(ids)} tokens are more than {most}; give a shorter text")
     return ids
-
-
-def _both(attached: Several, choice: Choice, prompt: str) -> tuple[list[int | None], Tensor, Tensor]:
-    """Return the token of each position, and the logits `[T, V]` without and with a choice."""
-    ids = _ids(attached.backbone, prompt)
-    return _targets(attached.backbone, ids), _logits(attached, None, ids), _logits(attached, choice, ids)
 
 
 def _targets(backbone: Backbone, ids: Sequence[int]) -> list[int | None]:

@@ -30,6 +30,8 @@ from abi.plan.specs.experiments import CodeOfExperiment
 
 FAILS_ALIKE, PASSES_ALIKE = 0.4, 0.45
 """Jaccard indices that the original asks for (X9): of the tasks that both fail, and that both pass."""
+MOST = 20.0
+"""Nats, the largest difference of losses, so that no ratio overflows."""
 WORD = re.compile(r"[A-Za-z_]\w*")
 REWORDED = (
     lambda prompt, name: prompt.replace(f"def {name}(", "def solution("),
@@ -219,10 +221,6 @@ class CodeScores:
         if (reader, writer, way) not in self._losses:
             self._losses[reader, writer, way] = self.writer.losses(self.arms[reader], self.written(writer, way))
         return self._losses[reader, writer, way]
-
-
-MOST = 20.0
-"""Nats, the largest difference of losses, so that no ratio overflows."""
 
 
 def task_rows(scores: Iterable[Score], tasks: Sequence[CodeTask], seed: int, n_tokens: int) -> Iterator[EvidenceRow]:

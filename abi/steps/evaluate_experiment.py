@@ -15,7 +15,7 @@ from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.experiments import FitOfArm, FitsManifest
 from abi.base.names import REFERENCE, TASKS
 from abi.judge.evidence_files import write_evidence
-from abi.models.backbone import Window, load_checked
+from abi.models.backbone import Backbone, Window, load_checked
 from abi.models.code_writing import CodeWriter
 from abi.models.states import States
 from abi.plan.specs.experiments import ExperimentEvidence
@@ -57,14 +57,18 @@ def run(job: Job[ExperimentEvidence], inputs: InputFiles, outputs: Mapping[str, 
 
 def writer_of(inputs: InputFiles) -> CodeWriter:
     """Return the backbone as it writes code."""
-    return CodeWriter(load_checked(inputs["model"][0], BackboneManifest.read(inputs["backbone"])))
+    return CodeWriter(backbone_of(inputs))
+
+
+def backbone_of(inputs: InputFiles) -> Backbone:
+    """Return the backbone itself, checked."""
+    return load_checked(inputs["model"][0], BackboneManifest.read(inputs["backbone"]))
 
 
 @torch.no_grad()
 def run_in(spec: Spec, inputs: InputFiles, precision: str, states: States, batch: int = 16) -> list[Tensor]:
     """Return the hidden states `[N, T, D]` of every depth of the backbone in a number format, in fp32 from there on."""
-    window, base = Window.of(spec.window), BackboneManifest.read(inputs["backbone"])
-    backbone = load_checked(inputs["model"][0], base).run_in(NUMBERS[precision])
+    window, backbone = Window.of(spec.window), backbone_of(inputs).run_in(NUMBERS[precision])
     parts = [slice(start, start + batch) for start in range(0, len(states), batch)]
     ran = [backbone.hidden_states(states.tokens(part), window) for part in parts]
     return [torch.cat([hidden[depth].float() for hidden in ran]) for depth in range(len(ran[0]))]

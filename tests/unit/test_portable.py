@@ -1,6 +1,5 @@
 """Portable modules: what they read and write on any vocabulary, how they are trained, and on live backbones."""
 
-import importlib.util
 import itertools
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from abi.arms.portable_fit import Lesson, Positions, anchors_of, calibrate_placebos, coarser, fit_portable, losses_of
 from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
-from abi.base.files import ROOT, sha256_tensors
+from abi.base.files import sha256_tensors
 from abi.base.manifests.portable import PortableFacts
 from abi.models.attach import Domains, attach, generate
 from abi.models.head import Head
@@ -30,6 +29,7 @@ from abi.models.portable import (
     read_portable,
     save_portable,
 )
+from benchmarks import portable_step
 
 words = st.text("ab \xe9", min_size=1, max_size=4)
 vocabularies = st.lists(st.one_of(st.none(), words), min_size=2, max_size=12).filter(any)
@@ -156,15 +156,12 @@ def test_anchors_are_single_bytes_and_what_the_texts_use_most(make_states, most,
 
 def test_losses_over_strings_are_those_over_tokens():
     """Tokens that no string begins, strings that no token begins, and one string of many tokens are among them."""
-    about = importlib.util.spec_from_file_location("portable_step", ROOT / "benchmarks/portable_step.py")
-    benchmark = importlib.util.module_from_spec(about)
-    about.loader.exec_module(benchmark)
     torch.manual_seed(0)
     for tokens, strings in ((50, 40), (400, 6)):
-        modules, *rest, anchor_of = benchmark.step_of(32, tokens, strings, 8)
+        modules, *rest, anchor_of = portable_step.step_of(32, tokens, strings, 8)
         anchor_of[:2] = torch.tensor([strings, 0])
         found = []
-        for losses in (benchmark.by_token, losses_of):
+        for losses in (portable_step.by_token, losses_of):
             values = losses(modules, *rest, anchor_of=anchor_of)
             gradients = torch.autograd.grad(sum(values), [module.proj_out.weight for module in modules])
             found.append((torch.stack(values), torch.stack(gradients)))

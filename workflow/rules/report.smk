@@ -196,7 +196,7 @@ rule measure_speed:
             root=ROOT,
         ),
     shell:
-        "python -m benchmarks {output.record} {output.markdown} {output.figure} > {log} 2>&1"
+        "python -m benchmarks {output.record} {output.markdown} {output.figure} {params.code} > {log} 2>&1"
 
 
 rule benchmarks:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Concatenate, ParamSpec, get_args
 
-import numpy as np
 from pydantic import ValidationError
 
 from abi.audit.results.findings import NOTE, Checks
@@ -15,16 +14,14 @@ from abi.audit.results.robustness import check_robustness
 from abi.base.errors import AbiError
 from abi.base.files import Json
 from abi.base.manifests.pages import Summary
-from abi.base.names import AGREEMENT, CLOSED_FORM, ORACLE, RAW, UNFITTED
+from abi.base.names import AGREEMENT, CLOSED_FORM, UNFITTED
 from abi.base.regimes import KINDS, REGIMES
 from abi.base.typed import Typed
-from abi.judge.fits import Counts, Dropped, Fit
+from abi.judge.fits import Fit
 from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, words_of_rungs
 from abi.judge.kinds.experiment import EXPERIMENT
-from abi.judge.kinds.transfer import BY_WINDOWS, lead_curve, steps_curve, steps_of, windows_curve, windows_lead
-from abi.judge.protocol import BPB
+from abi.judge.kinds.transfer import BY_WINDOWS, LEADS_BY_WINDOWS, WINDOWS, lead_curve, steps_curve, steps_of
 from abi.judge.results import AnyResult, LadderResult, Nib, Result, StudyResult, headline, level_of_one
-from abi.judge.tables import FitTables
 from abi.judge.verdict import thresholds_met
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy, Protocol, Summarise, Version
 
@@ -39,9 +36,6 @@ RULES: dict[type, tuple[str, type[Typed]]] = {
 }
 """Which rule made a kind of result, by which spec."""
 BY_STEPS = {"steps": steps_curve, "lead": lead_curve}
-NOBODY = Counts(groups={}, documents={}, seeds=[], dropped=Dropped(seeds=[], documents={}, documents_too_short={}))
-NO_RUNGS = {1.0: FitTables("", {BPB: dict.fromkeys((RAW, ORACLE), np.zeros((1, 1)))}, {}, {}, NOBODY, {})}
-"""A ladder of windows without arms: the words of its curves."""
 NIB = ("mean_js", "mean_top1", "mean_top5", "mean_ent")
 NIB_RENAMED = ("mean_js", "mean_top1_agree", "mean_top5_overlap", "mean_entropy_diff")
 
@@ -261,8 +255,7 @@ def _check_curves(checks: Checks, file: ResultFile, result: Result, spec: JudgeC
             checks.equal(f"curves/{i}", file.document["curves"][i], again.plain(), "the fits")
             continue
         leads = curve.id == BY_WINDOWS
-        words = windows_lead(NO_RUNGS, spec.protocol.criteria) if leads else windows_curve(NO_RUNGS)
-        told = words.plain() | {"series": file.document["curves"][i]["series"]}
+        told = (LEADS_BY_WINDOWS if leads else WINDOWS).plain() | {"series": file.document["curves"][i]["series"]}
         checks.equal(f"curves/{i}", file.document["curves"][i], told, "what every such curve says")
         for j, line in enumerate(curve.series):
             arm, *other = line.name.split(" - ") if leads else [line.name]

@@ -63,6 +63,12 @@ class Benchmark(Typed):
         found: float | None = getattr(self, quantity)
         return found
 
+    @property
+    def missed(self) -> list[Quantity]:
+        """The quantities that were measured and are not as good as their gate."""
+        values = ((quantity, self.value(quantity), target) for quantity, target in self.targets.items())
+        return [quantity for quantity, value, of in values if value is not None and not of.reached(value, of.gate)]
+
 
 class Point(Typed):
     """Cost at one size."""

@@ -103,6 +103,32 @@ def placebo_unmoved(arms: Sequence[ArmEntry], regime: str, modules: Mapping[str,
 
 # curves
 
+WINDOWS = Curve(
+    id="windows",
+    title="Arms by windows of domain text",
+    x_label="domain windows",
+    y_label="bits per byte (less is better)",
+    caption=(
+        "Held-out domain text after a fit on so many domain windows; means over groups and seeds. "
+        "The registered figure is the mean of the ladder."
+    ),
+    log_x=True,
+    series=[],
+)
+LEADS_BY_WINDOWS = Curve(
+    id=BY_WINDOWS,
+    title="Leads by windows of domain text",
+    x_label="domain windows",
+    y_label="bits per byte",
+    caption=(
+        "One arm minus another in bits per byte on held-out domain text (above 0: the first is better) after a fit "
+        "on so many domain windows, with 95 % intervals."
+    ),
+    log_x=True,
+    series=[],
+)
+"""The curves of a ladder of windows, without their lines."""
+
 
 def curves_of(spec: JudgeClaim, evidence: pd.DataFrame, fits: Mapping[str, Fit]) -> list[Curve]:
     """Return the curves of a transfer in its regime: a ladder of windows, or a ladder of steps (one fit makes none)."""
@@ -142,18 +168,7 @@ def windows_curve(rungs: Mapping[float, FitTables]) -> Curve:
     last = by_budget[max(by_budget)]
     drawn = {arm: [(x, means[arm]) for x, means in by_budget.items() if arm in means] for arm in (*DRAWN, *TAUGHT)}
     level = {arm: [(x, last[arm]) for x in by_budget] for arm in (RAW, ORACLE)}
-    return Curve(
-        id="windows",
-        title="Arms by windows of domain text",
-        x_label="domain windows",
-        y_label="bits per byte (less is better)",
-        caption=(
-            "Held-out domain text after a fit on so many domain windows; means over groups and seeds. "
-            "The registered figure is the mean of the ladder."
-        ),
-        log_x=True,
-        series=_series(drawn | level),
-    )
+    return WINDOWS.model_copy(update={"series": _series(drawn | level)})
 
 
 def windows_lead(rungs: Mapping[float, FitTables], criteria: Criteria) -> Curve:
@@ -169,18 +184,7 @@ def windows_lead(rungs: Mapping[float, FitTables], criteria: Criteria) -> Curve:
         means: list[float | None] = [float(table.mean()) for table in tables.values()]
         whole = len(known) == len(tables)
         series.append(Series.of(lead.words(), known) if whole else Series(name=lead.words(), x=list(tables), y=means))
-    return Curve(
-        id=BY_WINDOWS,
-        title="Leads by windows of domain text",
-        x_label="domain windows",
-        y_label="bits per byte",
-        caption=(
-            "One arm minus another in bits per byte on held-out domain text (above 0: the first is better) after a fit "
-            "on so many domain windows, with 95 % intervals."
-        ),
-        log_x=True,
-        series=series,
-    )
+    return LEADS_BY_WINDOWS.model_copy(update={"series": series})
 
 
 def steps_curve(fits: Mapping[str, Fit], steps: Mapping[str, int]) -> Curve:
