@@ -132,14 +132,19 @@ def step_of(rule: str) -> str:
 
 
 def code_of(rule: str, spec: Mapping[str, Any], root: Path = ROOT) -> str:
-    """Return the digest of the code that a job runs: its rule's step, and what that loads by a name of the spec.
+    """Return the digest of the code that a job runs: of what its spec loads and of all that this imports."""
+    return code_digest(*starts_of(rule, spec), root=root)
+
+
+def starts_of(rule: str, spec: Mapping[str, Any]) -> list[str]:
+    """Return the files at which a job's code starts: its rule's step, and what that loads by a name of the spec.
 
     Which teacher a calibration reads follows from its regime; the teacher of another regime is none of its code. Nor
     are adapters of a choice of rates where the claim has none.
     """
     named = [f"abi/arms/{REGIMES[spec['regime']].teacher}.py"] if rule in TAUGHT else []
     named += [step_of("train_lora")] if rule == TRIALS and LORA in spec["arms"] else []
-    return code_digest(step_of(rule), *named, root=root)
+    return [step_of(rule), *named]
 
 
 def spec_of(step: ModuleType | None, given: dict[str, Any], where: str) -> Any:

@@ -1,14 +1,12 @@
 """What documents quote: tables from the committed reference run, the record, the imports and the DAG."""
 
-import ast
 import csv
 import re
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from abi.audit.results.adopted import codes_of_run, rules_changed, write_codes
 from abi.audit.results.places import write_manifest
 from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
@@ -26,7 +24,7 @@ from abi.plan.workflow import Workflow
 from abi.report import experiments, instrument_page, speed, transfers
 from abi.report.beside import beside, rooms
 from abi.report.config_keys import key_tables
-from abi.report.figures import reduced
+from abi.report.graphs import rule_graph, wing_graph
 from abi.report.known import found, known
 from abi.report.ladder import picture
 from abi.report.render import Cell, Table, figure, markdown
@@ -76,6 +74,7 @@ def generated_parts() -> list[Part]:
         Part("README.md", "small", block(small_models(results))),
         Part("README.md", "verdicts", block(plain_table(results))),
         Part("README.md", "pretrained", block(beside_table(others, results))),
+        Part("docs/reproducing.md", "code", block(code_words())),
         Part("README.md", "effort", block(effort(DEFAULT))),
         Part("docs/pretrained.md", "verdicts", block(beside_table(others, results))),
         Part("docs/pretrained.md", "room", block(markdown(rooms(others)) if others else NOTHING)),
@@ -117,7 +116,7 @@ def reference_results(scale: str) -> list[AnyResult]:
 
 
 def adopt(what: str) -> None:
-    """Copy to the committed reference: results, pages, jobs of a scale and their hashes, the instrument, benchmarks."""
+    """Copy to the committed reference: a scale's results, pages, code, jobs, hashes; the instrument; benchmarks."""
     alone: dict[str, tuple[type[Document], Path]] = {
         INSTRUMENT: (InstrumentManifest, SIMULATED),
         BENCHMARKS: (SpeedManifest, TIMED),
@@ -127,20 +126,35 @@ def adopt(what: str) -> None:
         kind.read(made_here)
         write_text(place, made_here.read_text(encoding="utf-8"))
         return
-    wanted = [Path(path) for path in Workflow(load(what)).page_files("summary")]
+    study = Workflow(load(what))
+    wanted = [Path(path) for path in study.page_files("summary")]
     made = {path.name: path.read_text(encoding="utf-8") for path in wanted if path.exists() and read_result(path)}
     if not made:
         raise DataError(f"results/{what}: holds no result to adopt; run `snakemake --config scale={what}` first")
     pages = [Path(f"results/{what}", name) for name in PAGES]
     made |= {page.name: page.read_text(encoding="utf-8") for page in pages if page.exists()}
-    folder = REFERENCE / what
+    folder, codes = REFERENCE / what, codes_of_run(study)
     for old in [*folder.glob("*.json"), *folder.glob("*.md")]:
         if old.name not in made:
             old.unlink()  # of another run: a reference holds one run's files
     for name, text in made.items():
         write_text(folder / name, text)
+    write_codes(folder, codes)
     adopt_jobs(what)
     write_manifest(folder)
+
+
+def code_words() -> str:
+    """Return for each committed run in a sentence whether the code of this checkout made it."""
+    lines = []
+    for scale in (DEFAULT, PRETRAINED):
+        changed = rules_changed(scale)
+        if changed:
+            said = f"the code of {', '.join(f'`{rule}`' for rule in changed)} has changed since"
+        else:
+            said = "which code made it was not recorded" if changed is None else "made by the code of this checkout"
+        lines.append(f"- `results/reference/{scale}`: {said}.")
+    return "\n".join(lines)
 
 
 # markers
@@ -172,11 +186,6 @@ def refreshed(text: str, parts: Sequence[Part]) -> str:
 def block(text: str) -> str:
     """Return a text as it stands between two markers."""
     return f"\n{text}\n\n"
-
-
-def mermaid(kind: str, lines: Iterable[str]) -> str:
-    """Return a graph as it stands between two markers."""
-    return block("\n".join(["```mermaid", f"flowchart {kind}", *lines, "```"]))
 
 
 # results
@@ -344,54 +353,6 @@ def made_by(instrument: InstrumentManifest) -> str:
         f"{asked.power:,} per point of the power tables; protocol {spec.protocol.protocol}, code "
         f"`{made.code}`, {', '.join(packages)}, {made.elapsed_s / 60:.0f} minutes."
     )
-
-
-def rule_graph() -> str:
-    """Return the DAG of rules as Snakemake draws it, as a mermaid block with sorted edges.
-
-    Raises: DataError: Snakemake is not there or cannot plan.
-    """
-    command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no word of why"])[-1][:160]
-        raise DataError(f"docs: Snakemake cannot draw the rules ({reason}); run `make setup`, then `snakemake -n`")
-    names = dict(re.findall(r"(id\d+)\[(\w+)\]", done.stdout))
-    found = re.findall(r"(id\d+) --> (id\d+)", done.stdout)
-    return mermaid("TB", sorted(f"    {names[start]} --> {names[end]}" for start, end in found))
-
-
-def wing_graph(root: Path = ROOT) -> str:
-    """Return the imports between wings as a mermaid block.
-
-    A double border marks wings that cannot be loaded without torch. An arrow goes from what is imported to what imports
-    it, also inside a function; one that a longer path implies is left out.
-
-    Args: root: of the checkout.
-    """
-    edges: set[tuple[str, str]] = set()
-    with_torch: set[str] = set()
-    wings = sorted(path.parent.name for path in (root / "abi").glob("*/__init__.py"))
-    for wing in wings:
-        for path in (root / "abi" / wing).rglob("*.py"):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            edges |= {(name.split(".")[1], wing) for name in _imported(ast.walk(tree)) if name.startswith("abi.")}
-            with_torch |= {wing for name in _imported(tree.body) if name.split(".")[0] == "torch"}
-    nodes = [f"    {wing}[[{wing}]]" if wing in with_torch else f"    {wing}[{wing}]" for wing in wings]
-    between = sorted((start, end) for start, end in edges if start in wings and start != end)
-    arrows = [f"    {start} --> {end}" for start, end in reduced(between)]
-    return mermaid("BT", [*nodes, *arrows])
-
-
-def _imported(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the dotted names that some nodes import; a name from a package counts as its module."""
-    found: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
 
 
 def record_page() -> str:

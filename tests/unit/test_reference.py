@@ -7,17 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_results import build
 
 from abi.audit.results.checkout import published
 from abi.audit.results.findings import Checks
-from abi.audit.results.places import altered, write_manifest
+from abi.audit.results.places import altered
 from abi.audit.results.reading import ResultFile, checked, read_result
 from abi.audit.results.relations import check_result
 from abi.audit.results.verify import verify
 from abi.base.files import MANIFEST, listed
 from abi.judge.results import KINDS
-from abi.report import quoted as committed
 
 TINY = Path(__file__).parents[2] / "results" / "reference" / "tiny"
 NAMES = sorted(path.name for path in TINY.glob("*.json"))
@@ -159,15 +157,3 @@ def test_most_edits_of_figures_are_found_although_the_list_was_regenerated(refer
         )
     for part in SWEPT[:7]:  # of the rest the evidence alone can tell: --recompute
         assert named[part] > 0.9 * tried[part], part
-
-
-@pytest.mark.slow
-def test_what_is_adopted_is_listed(tmp_path, monkeypatch):
-    build(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(committed, "REFERENCE", Path("results/reference"))
-    monkeypatch.setattr(committed, "adopt_jobs", lambda scale: None)
-    committed.adopt("tiny")
-    assert altered(Path("results/reference/tiny")) == []
-    write_manifest(Path("results/reference/tiny"))
-    assert verify().code() == 0

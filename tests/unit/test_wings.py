@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from abi.report.quoted import wing_graph
+from abi.report.graphs import wing_graph
 
 ROOT = Path(__file__).parents[2]
 

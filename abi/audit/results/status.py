@@ -53,12 +53,13 @@ class Line:
 class Made:
     """What one job wrote: its records (three for states, else one) and all other files; and the files it read.
 
-    `rule` is "" where no record of it can be read.
+    `rule` is "" where no record of it can be read, and `made` is None there.
     """
 
     rule: str = ""
     files: dict[str, None] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
+    made: Provenance | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Survey:
             made = self.read(path) if Path(path).is_file() else None
             if made is None:
                 continue
-            job.rule = made.rule
+            job.rule, job.made = made.rule, made
             job.files |= dict.fromkeys(made.outputs)
             job.inputs |= made.inputs
             self.beside(path, made)

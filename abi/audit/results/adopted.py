@@ -1,0 +1,68 @@
+"""The code that made a committed run, rule by rule, so that everybody can tell whether it is the code of the checkout.
+
+A result names the code that judged it. What it rests on (backbones, modules, calibrations, evidence) is not committed,
+so `abi docs --adopt` writes the code of every rule behind the verdicts into a table beside them.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+from abi.audit.results.status import Survey
+from abi.base.digest import code_digest
+from abi.base.errors import DataError
+from abi.base.files import ROOT, write_text
+from abi.base.job import starts_of
+from abi.plan.measured import REFERENCE
+from abi.plan.workflow import Workflow
+
+CODE = "code.csv"
+COLUMNS = ("rule", "code", "files")
+"""A rule, the digest of its code, and the files where that code starts, between blanks (`abi.base.job.starts_of`)."""
+
+
+def codes_of_run(study: Workflow) -> list[tuple[str, str, str]]:
+    """Return the rows of `COLUMNS` for everything that the verdicts of a run rest on and that is still there.
+
+    Raises: DataError: a record behind a verdict is damaged, or not what its rule would write now.
+    """
+    survey = Survey(study)
+    for path in map(Path, study.page_files("summary")):
+        if path.is_file():
+            survey.record(str(path))
+    wrong = [line for line in survey.lines.values() if line.state != "missing"]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+        raise DataError(
+            f"{wrong[0].file}: {wrong[0].state}, {wrong[0].why}{more}; a run is adopted whole: "
+            f"`abi run --mend --scale {Path(study.results).name}` first"
+        )
+    made = [job.made for job in survey.made.values() if job.made is not None]
+    return sorted({(one.rule, one.code, " ".join(starts_of(one.rule, one.spec))) for one in made})
+
+
+def write_codes(folder: Path, rows: list[tuple[str, str, str]]) -> None:
+    """Write the table of codes beside committed results."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    write_text(folder / CODE, text.getvalue())
+
+
+def rules_changed(scale: str, root: Path = ROOT) -> list[str] | None:
+    """Return the rules whose code is another than the one that made the committed run; None where nothing says.
+
+    Args: root: of the checkout whose code is meant. Raises: DataError: the table is damaged.
+    """
+    path = REFERENCE / scale / CODE
+    if not path.is_file():
+        return None
+    try:
+        rows = [
+            (row["rule"], row["code"], row["files"])
+            for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+        ]
+        return sorted({rule for rule, code, files in rows if code != code_digest(*files.split(), root=root)})
+    except (AttributeError, KeyError, OSError, ValueError):
+        raise DataError(
+            f"{path}: is no table of {', '.join(COLUMNS)}; write it again with `abi docs --adopt {scale}`"
+        ) from None

@@ -1,0 +1,66 @@
+"""A run that is adopted as the committed one: whole, listed, and with the code that made it."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from made_results import FILE, build, edit, put
+
+from abi.audit.results import adopted
+from abi.audit.results.adopted import CODE, rules_changed
+from abi.audit.results.places import altered
+from abi.audit.results.verify import verify
+from abi.base.files import ROOT
+from abi.report import quoted
+
+FOLDER = Path("results/reference/tiny")
+BEHIND = {"build_text", "build_backbone", "train_modules", "fit_alignment", "calibrate_arms"}
+BEHIND |= {"choose_rates", "train_lora", "evaluate_arms", "judge_claim"}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run in the working directory, and a place for what is committed."""
+    build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for module in (quoted, adopted):
+        monkeypatch.setattr(module, "REFERENCE", FOLDER.parent)
+    monkeypatch.setattr(quoted, "adopt_jobs", lambda scale: None)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_what_is_adopted_is_listed_with_the_code_of_every_rule_behind_it(run):
+    assert rules_changed("tiny") is None
+    quoted.adopt("tiny")
+    assert altered(FOLDER) == []
+    assert verify().code() == 0
+    assert {row["rule"] for row in csv.DictReader((FOLDER / CODE).read_text().splitlines())} == BEHIND
+    assert rules_changed("tiny") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("line", "named"), [("# a comment", []), ("OTHER = 1", ["judge_claim"])])
+def test_an_edit_of_the_engine_names_the_rules_whose_committed_figures_are_of_other_code(run, line, named):
+    quoted.adopt("tiny")
+    shutil.copytree(ROOT / "abi", run / "abi", ignore=shutil.ignore_patterns("__pycache__"))
+    with (run / "abi" / "judge" / "judgement.py").open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
+    assert rules_changed("tiny", run) == named
+
+
+@pytest.mark.slow
+def test_a_run_that_is_not_of_the_code_of_now_is_not_adopted(run, refuses):
+    edit(FILE, put("provenance/code", "0" * 20))
+    with refuses("stale, code that made .* changed; a run is adopted whole: `abi run --mend --scale tiny` first"):
+        quoted.adopt("tiny")
+    assert not FOLDER.exists()
+
+
+def test_a_table_of_codes_that_is_none_is_refused(tmp_path, monkeypatch, refuses):
+    monkeypatch.setattr(adopted, "REFERENCE", tmp_path)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / CODE).write_text("rule,code\njudge_claim,0\n", encoding="utf-8")
+    with refuses("is no table of rule, code, files; write it again with `abi docs --adopt tiny`"):
+        rules_changed("tiny")
