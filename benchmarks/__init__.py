@@ -1,1 +1,1 @@
-"""Speed and memory: the pipeline against the original's loop (`snakemake benchmarks`), and scripts for single questions."""
+"""Speed and memory: the pipeline against the original's loop (`snakemake benchmarks`), and single questions."""

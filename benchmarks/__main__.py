@@ -27,9 +27,13 @@ def main(record: str, markdown: str, figure: str, code: str) -> None:
     lines = [line.model_copy(update={"targets": given.benchmarks.get(line.name, {})}) for line in rows.measured()]
     curves = growth.measured()
     made = SpeedManifest(
-        machine=here, load_after=machine.load(), elapsed_s=time.perf_counter() - began, benchmarks=lines, growth=curves,
+        machine=here,
+        load_after=machine.load(),
+        elapsed_s=time.perf_counter() - began,
+        benchmarks=lines,
+        growth=curves,
         provenance=running.provenance(),
-    )  # fmt: skip
+    )
     write_text(markdown, speed.page(made))
     write_text(figure, speed.drawing(made))
     made.write(record)

@@ -1,10 +1,10 @@
-"""How far figures move where processors add numbers in another order: one claim again under other threads and BLAS kernels.
+"""How far figures move where numbers are added in another order: one claim under other threads and kernels.
 
 python benchmarks/agreement.py [--scale smoke] [--claim t5_to_gpt2] [--settings NAME ...] [--baseline FOLDER]
 
-The claim is built from nothing in all its regimes, in a scratch copy of this checkout per setting, and compared with the run of the
-first setting as `abi verify --against` does. A baseline is the folder `results/<scale>` of a run that is there. Rows of this scale
-and claim in agreement.csv are replaced.
+The claim is built from nothing in all its regimes, in a scratch copy of this checkout per setting, and compared with
+the run of the first setting as `abi verify --against` does. A baseline is the folder `results/<scale>` of a run that is
+there. Rows of this scale and claim in agreement.csv are replaced.
 """
 
 import argparse
@@ -39,8 +39,18 @@ COLUMNS = [
 ]
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 OLD = {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41"}
-COMPUTES = ("build_backbone", "write_states", "train_modules", "train_portable", "fit_alignment", "choose_rates",
-            "calibrate_arms", "calibrate_placebos", "train_lora", "evaluate_arms")  # fmt: skip
+COMPUTES = (
+    "build_backbone",
+    "write_states",
+    "train_modules",
+    "train_portable",
+    "fit_alignment",
+    "choose_rates",
+    "calibrate_arms",
+    "calibrate_placebos",
+    "train_lora",
+    "evaluate_arms",
+)
 THREADS = ["--cores", "2", "--set-threads", *(f"{rule}=2" for rule in COMPUTES)]
 SETTINGS: dict[str, tuple[dict[str, str], list[str]]] = {
     "as it is": ({}, []),

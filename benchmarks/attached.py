@@ -2,8 +2,9 @@
 
 python -m benchmarks.attached   -> CSV on stdout: what, median ms, share of the plain model's
 
-The model is a GPT-2 of 7 million random numbers; speed does not depend on what it says. Passes are of 4 rows of 128 tokens, or write 16
-tokens with a cache. A swap is `use` among 4 modules; rows that have modules of their own are one of 4 each.
+The model is a GPT-2 of 7 million random numbers; speed does not depend on what it says. Passes are of 4 rows of 128
+tokens, or write 16 tokens with a cache. A swap is `use` among 4 modules; rows that have modules of their own are one of
+4 each.
 """
 
 import copy

@@ -1,10 +1,10 @@
-"""What a step should read: whole windows, or positions drawn singly from all of them; and how much a closed form. Seconds and objective.
+"""What a step should read, whole windows or single positions, and how much a closed form: seconds and objective.
 
 python benchmarks/batches.py [--scale tiny] [--claim t5_to_gpt2]   (after the rates of that claim were chosen)
 
-A native module (CE) and the arms `native` (of a reconstruction `candidate`) and `linear` of one seed are fitted with batches of
-both kinds at their rates, and solved in closed form on all positions and on fewer; the objective is measured on
-calibration text. Whole windows and positions of a row pair hold about as many targets.
+A native module (CE) and the arms `native` (of a reconstruction `candidate`) and `linear` of one seed are fitted with
+batches of both kinds at their rates, and solved in closed form on all positions and on fewer; the objective is measured
+on calibration text. Whole windows and positions of a row pair hold about as many targets.
 """
 
 import argparse

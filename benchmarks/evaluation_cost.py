@@ -1,4 +1,4 @@
-"""Cost of evaluation: distributions of a whole batch of windows at once against `metrics.EVALUATION_LOGITS` positions at a time.
+"""Cost of evaluation: a batch of windows at once, or `metrics.EVALUATION_LOGITS` logits at a time.
 
 python -m benchmarks.evaluation_cost     (median CPU seconds, in turns in one process; the ratio is what matters)
 """
@@ -30,9 +30,16 @@ def main() -> None:
     tensors["tokens"] = torch.ones(WINDOWS, POSITIONS + 1, dtype=torch.int32)
     tensors["document"] = torch.zeros(WINDOWS, dtype=torch.int32)
     manifest = {
-        "n_windows": WINDOWS, "length": POSITIONS + 1, "positions": POSITIONS, "width": WIDTH, "taps": [3],
-        "final_tap": 3, "skip": 20, "documents": ["d"], "groups": ["g"],
-    }  # fmt: skip
+        "n_windows": WINDOWS,
+        "length": POSITIONS + 1,
+        "positions": POSITIONS,
+        "width": WIDTH,
+        "taps": [3],
+        "final_tap": 3,
+        "skip": 20,
+        "documents": ["d"],
+        "groups": ["g"],
+    }
 
     head = Head(torch.randn(VOCABULARY, WIDTH) / 10, 1.0)
     config = ModuleConfig(WIDTH, (3,), 64)

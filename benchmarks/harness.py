@@ -2,9 +2,9 @@
 
 python benchmarks/harness.py [RESULTS]   -> harness.csv; needs `pip install abi[harness]` and a finished run (results/tiny)
 
-Backbone, module and adapter are those of `t5_to_gpt2`, seed 1: GPT-2 with its own module and with the LoRA of equal size.
-The harness is asked for the tokens that abi scores, each after the tokens of its window. `rolling` is what it makes of
-whole documents by itself (`loglikelihood_rolling`), the figure of its task tables.
+Backbone, module and adapter are those of `t5_to_gpt2`, seed 1: GPT-2 with its own module and with the LoRA of equal
+size. The harness is asked for the tokens that abi scores, each after the tokens of its window. `rolling` is what it
+makes of whole documents by itself (`loglikelihood_rolling`), the figure of its task tables.
 """
 
 import csv

@@ -2,7 +2,8 @@
 
 python benchmarks/heap.py   -> heap.csv: vocabulary, CPU seconds of a step before and after, of these the system's, MB
 
-The step is that of `train_portable`: plain logits of 80 positions, and three modules that write on at most 8,000 strings.
+The step is that of `train_portable`: plain logits of 80 positions, and three modules that write on at most 8,000
+strings.
 """
 
 import csv

@@ -1,10 +1,13 @@
-"""On what text should the source teach (`general-only`)? General text, text the source writes with its module, or without.
+"""On what text should the source teach (`general-only`)? General text, or text that it writes, with its module or not.
 
-python benchmarks/lesson_text.py [--scale tiny] [--claim gpt2_to_qwen_general_only] [--seeds 3]   (after the inputs of the claim exist)
+python benchmarks/lesson_text.py [--scale tiny] [--claim gpt2_to_qwen_general_only] [--seeds 3]
 
-Every arm is fitted with the claim's budget on paired positions of each kind of text, its gain chosen on held-out text of the same
-kind. The figure is the gap closure on domain calibration text in nats per position, mean over seeds, and per seed how far the moved
-net is ahead of its best placebo. What the source writes, it draws; `written without` is the control without its module.
+The inputs of the claim must be there.
+
+Every arm is fitted with the claim's budget on paired positions of each kind of text, its gain chosen on held-out text
+of the same kind. The figure is the gap closure on domain calibration text in nats per position, mean over seeds, and
+per seed how far the moved net is ahead of its best placebo. What the source writes, it draws; `written without` is the
+control without its module.
 """
 
 import argparse

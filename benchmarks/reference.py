@@ -1,8 +1,8 @@
-"""The original's training loop, written from its specification (docs/experiments.md): what the pipeline is measured against.
+"""The original's training loop, written from its specification (docs/experiments.md): the pipeline's measure.
 
-Every micro-batch runs the frozen backbone for the teacher and once more for the student and forms all logits; the gradients of
-micro-batches add up, then one step of AdamW follows. Nothing here uses the engine, so that it can also say whether the engine's steps
-are right: the module is written anew, with the parameter names of the original.
+Every micro-batch runs the frozen backbone for the teacher and once more for the student and forms all logits; the
+gradients of micro-batches add up, then one step of AdamW follows. Nothing here uses the engine, so that it can also say
+whether the engine's steps are right: the module is written anew, with the parameter names of the original.
 """
 
 from collections.abc import Iterable, Sequence
@@ -112,9 +112,16 @@ class Training:
     """The loop of one student. Args: as of `loss`; rate: of AdamW, held constant; weight_decay: of AdamW."""
 
     def __init__(
-        self, backbone: Model, student: Module, teacher: Module | None, kind: str, *,
-        rate: float, weight_decay: float = 0.01, dropout: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        backbone: Model,
+        student: Module,
+        teacher: Module | None,
+        kind: str,
+        *,
+        rate: float,
+        weight_decay: float = 0.01,
+        dropout: bool = True,
+    ) -> None:
         self.backbone, self.student, self.teacher, self.kind, self.dropout = backbone, student, teacher, kind, dropout
         self.parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=weight_decay)

@@ -22,9 +22,18 @@ from benchmarks.sides import Shape, Sides, Turns
 
 ROUNDS = 5
 CORRECTION = Shape(
-    "correction-mse", 8192, positions=64, prefix=64, taps=(1, 2, 3, 4, 5, 6), d_abi=1024, teacher_abi=256,
-    tap_norms=True, batch=8, micro=4, weight_decay=0.0,
-)  # fmt: skip
+    "correction-mse",
+    8192,
+    positions=64,
+    prefix=64,
+    taps=(1, 2, 3, 4, 5, 6),
+    d_abi=1024,
+    teacher_abi=256,
+    tap_norms=True,
+    batch=8,
+    micro=4,
+    weight_decay=0.0,
+)
 """C1 of docs/experiments.md, smaller: T5, a candidate of six taps, four micro-batches of two windows."""
 KD, CE = Shape("kd", 8192), Shape("ce", 8192)
 """C3: GPT-2, four windows of 128 tokens."""
@@ -64,11 +73,16 @@ def row_of(name: str, title: str, turns: Turns) -> Benchmark:
     own, product = middle["engine"], middle["product"]
     rate = timing.GEMM_FLOP / product
     return Benchmark(
-        name=name, title=title, rounds=len(turns.engine), seconds=own, reference_s=middle["reference"],
-        ratio=middle["reference"] / own, share=turns.flop / own / rate,
+        name=name,
+        title=title,
+        rounds=len(turns.engine),
+        seconds=own,
+        reference_s=middle["reference"],
+        ratio=middle["reference"] / own,
+        share=turns.flop / own / rate,
         note=f"{middle['without_dropout'] / own:.2f} times without the dropout that the original has; "
         f"products run at {rate / 1e9:.0f} GFLOP/s",
-    )  # fmt: skip
+    )
 
 
 def memory_of_kd() -> Benchmark:
@@ -80,9 +94,13 @@ def memory_of_kd() -> Benchmark:
     peak = timing.peak_mib(lambda: head_loss(states, head, targets, teacher=teacher).backward())
     whole = 4 * WIDE * WIDE_POSITIONS / timing.MIB
     return Benchmark(
-        name="kd-memory", title=f"KD at V = {WIDE:,}, {WIDE_POSITIONS:,} positions", rounds=1, memory_mib=peak,
-        seconds=time.process_time() - began, note=f"whole logits are {whole:,.0f} MiB each, and the original holds several",
-    )  # fmt: skip
+        name="kd-memory",
+        title=f"KD at V = {WIDE:,}, {WIDE_POSITIONS:,} positions",
+        rounds=1,
+        memory_mib=peak,
+        seconds=time.process_time() - began,
+        note=f"whole logits are {whole:,.0f} MiB each, and the original holds several",
+    )
 
 
 def nib() -> Benchmark:
@@ -109,10 +127,15 @@ def nib() -> Benchmark:
     ways: dict[str, Callable[[], object]] = {"engine": in_parts, "reference": lambda: reference.nib(one, other)}
     middle = timing.medians(timing.in_turns(ways, ROUNDS))
     return Benchmark(
-        name="nib", title="Agreement of a window of {} x {:,}".format(*NIB_SHAPE), rounds=ROUNDS,
-        seconds=middle["engine"], reference_s=middle["reference"], ratio=middle["reference"] / middle["engine"],
-        memory_mib=peak, note=f"no value differs by more than {apart:.0e}; the original clips at 1e-12",
-    )  # fmt: skip
+        name="nib",
+        title="Agreement of a window of {} x {:,}".format(*NIB_SHAPE),
+        rounds=ROUNDS,
+        seconds=middle["engine"],
+        reference_s=middle["reference"],
+        ratio=middle["reference"] / middle["engine"],
+        memory_mib=peak,
+        note=f"no value differs by more than {apart:.0e}; the original clips at 1e-12",
+    )
 
 
 def study(kd: Turns, folder: Path) -> Benchmark:
@@ -125,11 +148,15 @@ def study(kd: Turns, folder: Path) -> Benchmark:
     own = store + SEEDS * (NATIVE * NATIVE_STEPS * ce["engine"] + ARM_STEPS * together.middle["engine"])
     theirs = SEEDS * (NATIVE * NATIVE_STEPS * ce["reference"] + ARMS * ARM_STEPS * kds["reference"])
     return Benchmark(
-        name="study", title=f"Source, oracle, reference and {ARMS} arms of {SEEDS} seeds", rounds=ROUNDS, seconds=own,
-        reference_s=theirs, ratio=theirs / own,
+        name="study",
+        title=f"Source, oracle, reference and {ARMS} arms of {SEEDS} seeds",
+        rounds=ROUNDS,
+        seconds=own,
+        reference_s=theirs,
+        ratio=theirs / own,
         note=f"extrapolated from single steps: {NATIVE} x {NATIVE_STEPS} steps of CE and {ARM_STEPS:,} of KD per seed; "
         f"filling the store is {100 * store / own:.0f} % of it",
-    )  # fmt: skip
+    )
 
 
 def commands(folder: Path) -> Iterator[Benchmark]:

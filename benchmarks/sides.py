@@ -25,8 +25,9 @@ SEED = 3
 
 @dataclass(frozen=True)
 class Shape:
-    """What is fitted on what. Args: layers: of each half of a T5, whose encoder reads `prefix` tokens; positions: per window;
-    batch: windows of a step, in `micro` equal parts for the original's loop; teacher_abi: width of the teacher, the student's if None.
+    """What is fitted on what. Args: layers: of each half of a T5, whose encoder reads `prefix` tokens; positions: per
+    window; batch: windows of a step, in `micro` equal parts for the original's loop; teacher_abi: width of the teacher,
+    the student's if None.
     """
 
     kind: str
@@ -95,15 +96,22 @@ def stored(model: reference.Model, tokens: Tensor, taps: Sequence[int], path: Pa
     tensors |= {name: torch.ones(n, positions, dtype=torch.int32) for name in ("target_bytes", "char_end")}
     save_file(tensors | {"document": torch.zeros(n, dtype=torch.int32)}, path)
     manifest = StatesManifest.model_construct(
-        n_windows=n, length=tokens.shape[1], positions=positions, width=width, taps=sorted(taps), final_tap=final,
-        skip=0, documents=["d"], groups=["g"],
-    )  # fmt: skip
+        n_windows=n,
+        length=tokens.shape[1],
+        positions=positions,
+        width=width,
+        taps=sorted(taps),
+        final_tap=final,
+        skip=0,
+        documents=["d"],
+        groups=["g"],
+    )
     return States(path, manifest)
 
 
 @dataclass
 class Turns:
-    """CPU seconds of every step of the engine and, where they were asked for, of the original's loop and a matrix product."""
+    """CPU seconds of every step: of the engine and, where asked for, of the original's loop and a matrix product."""
 
     engine: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
@@ -164,9 +172,14 @@ class Sides:
         student, teacher = self.shape.modules()
         taught, shape = None if teacher is None else copied(teacher), self.shape
         return reference.Training(
-            self.model, copied(student), taught, shape.kind,
-            rate=shape.rate, weight_decay=shape.weight_decay, dropout=dropout,
-        )  # fmt: skip
+            self.model,
+            copied(student),
+            taught,
+            shape.kind,
+            rate=shape.rate,
+            weight_decay=shape.weight_decay,
+            dropout=dropout,
+        )
 
     def micro_batches(self, step: int) -> Sequence[Tensor]:
         """Return the windows of a step of the engine, in the parts of the original's loop."""

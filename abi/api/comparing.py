@@ -1,8 +1,7 @@
 """`compare`: is moving better than retraining, here? Judged by the protocol, on the user's own models and texts."""
 
 import time
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +74,7 @@ def compare(
     """
     began = time.perf_counter()
     given = module if isinstance(module, Module) else None
-    kind = given.kind if given else module
-    if kind not in ("module", "portable"):
-        raise DataError(f"compare: {module!r} is neither a Module nor one of its kinds, 'module' and 'portable'")
-    chosen_regime = _regime(str(kind), regime)
+    regime = _regime(module, regime)
     if seeds < 1:
         raise DataError(f"compare: {seeds} seeds are none; give 3 or more for a verdict")
     read = {
@@ -86,32 +82,45 @@ def compare(
         "general_texts": documents_of(general_texts, "general_texts"),
         "other_texts": documents_of(general_texts if other_texts is None else other_texts, "other_texts"),
     }
-    asked: dict[str, object] = {
-        "kind": kind,
-        "regime": chosen_regime,
-        "lora": lora,
-        "steps": steps,
-        "train_steps": train_steps,
-    }
-    asked |= {"module": given and given.sha256}  # not how many seeds: more of them go on from fewer
+    # Not how many seeds: more of them go on from fewer.
+    asked: dict[str, object] = {"regime": regime, "lora": lora, "steps": steps, "train_steps": train_steps}
+    asked |= {"module": given.sha256} if given else {"kind": module}
     with sides(window, Keep(keep, "compare", [*read.values()], asked), source=source, target=target) as both:
-        of_source, of_target = both
-        if given is not None:
-            given.check(of_source.backbone)
-        move = Move(of_source, of_target, _config(of_source, of_target, given), read)
-        study = Study(
-            move,
-            chosen_regime,
-            given,
-            _budget(chosen_regime, move, steps),
-            _native(move, given, train_steps),
-            _portable(given, train_steps),
-            adapts=lora and chosen_regime != "general-only",
-            least=CRITERIA.min_positions,
-        )
-        first = given.about.seed if given else 1
-        others = (seed for seed in range(1, seeds + 1) if seed != first)
-        return _judged(study, study.evidence([first, *islice(others, seeds - 1)]), began)
+        study = _study(both, read, given, regime, lora=lora, steps=steps, train_steps=train_steps)
+        return _judged(study, study.evidence(_seeds(given, seeds)), began)
+
+
+def _seeds(given: Module | None, n: int) -> list[int]:
+    """Return n seeds, the given module's first."""
+    first = given.about.seed if given else 1
+    return [first, *[seed for seed in range(1, n + 1) if seed != first][: n - 1]]
+
+
+def _study(
+    both: Sequence[Side],
+    read: Mapping[str, Sequence[Document]],
+    given: Module | None,
+    regime: Regime,
+    *,
+    lora: bool,
+    steps: int | None,
+    train_steps: int | None,
+) -> Study:
+    """Return the fits that a comparison needs, with their budgets. Raises: DataError: a module of another source."""
+    source, target = both
+    if given is not None:
+        given.check(source.backbone)
+    move = Move(source, target, _config(source, target, given), read)
+    return Study(
+        move,
+        regime,
+        given,
+        _budget(regime, move, steps),
+        _native(move, given, train_steps),
+        _portable(given, train_steps),
+        adapts=lora and regime != "general-only",
+        least=CRITERIA.min_positions,
+    )
 
 
 def _judged(study: Study, evidence: Sequence[Evidence], began: float) -> Comparison:
@@ -138,8 +147,11 @@ def _judged(study: Study, evidence: Sequence[Evidence], began: float) -> Compari
     )
 
 
-def _regime(kind: str, given: Regime | None) -> Regime:
-    """Return the regime of a comparison. Raises: DataError: one that the kind of module does not have."""
+def _regime(module: Module | Kind, given: Regime | None) -> Regime:
+    """Return the regime of a comparison. Raises: DataError: no kind of module, or a regime that it does not have."""
+    kind = module.kind if isinstance(module, Module) else module
+    if kind not in ("module", "portable"):
+        raise DataError(f"compare: {module!r} is neither a Module nor one of its kinds, 'module' and 'portable'")
     if kind == "portable":
         if given not in (None, AS_IS):
             raise DataError(f"compare: a portable module moves as it is, so its regime is {AS_IS}, not {given}")

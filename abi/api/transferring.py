@@ -70,11 +70,9 @@ def transfer(
         return _as_is(module, target)
     if general_texts is None:
         raise DataError("transfer: a module that reads hidden states needs `general_texts` that both models read")
-    if teacher is not None and domain_texts is None:
-        raise DataError("transfer: a teacher teaches on domain text; give `domain_texts`")
+    regime = _regime(domain_texts, teacher)
     general = documents_of(general_texts, "general_texts")
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
-    regime: Regime = "oracle-kd" if teacher else "few-shot" if domain else "general-only"
     given = {"module": module.sha256, "teacher": teacher and teacher.sha256, "steps": steps, "seed": seed}
     kept = Keep(keep, "transfer", [general, domain], given)
     with sides(window, kept, source=source, target=target) as [of_source, of_target]:
@@ -83,10 +81,17 @@ def transfer(
             teacher.check(of_target.backbone)
         move = Move(of_source, of_target, module.net.config, {"general_texts": general, "domain_texts": domain})
         moved = _calibrated(module, move, regime, None if teacher is None else teacher.net, steps, seed)
-    seen = {key for one in (module, teacher) if one and one.record for key in one.record.seen}
-    if moved.record is not None:
-        seen |= {*moved.record.seen}
+    seen = {key for one in (module, teacher, moved) if one and one.record for key in one.record.seen}
     return moved.recorded(seen=sorted(seen), seconds=round(time.perf_counter() - began, 2))
+
+
+def _regime(domain: TextSource | None, teacher: Module | None) -> Regime:
+    """Return the regime that follows from what is given. Raises: DataError: a teacher without text to teach on."""
+    if teacher is not None and domain is None:
+        raise DataError("transfer: a teacher teaches on domain text; give `domain_texts`")
+    if domain is None:
+        return "general-only"
+    return "oracle-kd" if teacher else "few-shot"
 
 
 def _calibrated(

@@ -70,8 +70,9 @@ class ScoredExperiment(Experiment):
         for name in (name for name in self.spec.arms if name in wanted):
             arms[Key("", name)] = fitted[name] if name in fitted else self.read(name, seed, fitted, oracle, domain)
         teacher = oracle if self.spec.with_teacher else None
-        scores = score(arms, reference, teacher, scopes, head, windows_per_batch=self.spec.windows_per_batch,
-                       agree_on=("domain",))  # fmt: skip
+        scores = score(
+            arms, reference, teacher, scopes, head, windows_per_batch=self.spec.windows_per_batch, agree_on=("domain",)
+        )
         found = [*scores, *diagnosed(arms, reference, domain, head, self.spec.diagnostics)]
         return [*found, *(self.of_code(arms, seed) if text == self.first else ())], scopes
 
@@ -138,8 +139,15 @@ class ScoredExperiment(Experiment):
                 net = fresh if self.spec.arms[name].recipe == RANDOM_NET else None
                 arms[Key("", name)] = with_net(module, net) if net is not None else module
             agree_on = ("domain",) if reference is not None else ()
-            found += score(arms, reference, None, {"domain": states}, head, agree_on=agree_on,
-                           windows_per_batch=self.spec.windows_per_batch)  # fmt: skip
+            found += score(
+                arms,
+                reference,
+                None,
+                {"domain": states},
+                head,
+                agree_on=agree_on,
+                windows_per_batch=self.spec.windows_per_batch,
+            )
         return found, scopes
 
 

@@ -212,10 +212,14 @@ def _start_log(path: str | None, rule: str) -> None:
     )
 
 
-def share_import_path(root: Path) -> None:
-    """Let jobs import the `abi` of this working copy, not one that is installed elsewhere."""
-    kept = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != str(root)]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *kept])
+def share_paths(root: Path) -> None:
+    """Let jobs import the `abi` of this working copy, and find the `python` that plans them.
+
+    Else `.venv/bin/snakemake` in a shell that has not activated the environment would run shell rules elsewhere.
+    """
+    for name, first in (("PYTHONPATH", str(root)), ("PATH", str(Path(sys.executable).absolute().parent))):
+        kept = [part for part in os.environ.get(name, "").split(os.pathsep) if part and part != first]
+        os.environ[name] = os.pathsep.join([first, *kept])
 
 
 @contextmanager

@@ -211,25 +211,33 @@ class Builder:
         machine, short = made.hardware, Path(name).relative_to(self.folder).as_posix()
         read = [self.file(path, sha256) for path, sha256 in made.inputs.items()]
         return self.add(
-            f"#job/{quote(short)}", "CreateAction",
+            f"#job/{quote(short)}",
+            "CreateAction",
             name=f"{made.rule} of {short}",
             description=(
                 f"{made.elapsed_s:.3f} s, {made.threads} threads, {made.peak_memory_mb:.0f} MB on {machine.cpu} "
                 f"({machine.machine}, {machine.system}); `provenance.spec` of {short} holds all its settings"
             ),
-            instrument=self.tool(made), startTime=start, endTime=end, actionStatus=DONE,
+            instrument=self.tool(made),
+            startTime=start,
+            endTime=end,
+            actionStatus=DONE,
             object=[*read, *self.texts(made)],
             result=[self.file(path, sha256) for path, sha256 in job.wrote.items()],
             **who,
-        )  # fmt: skip
+        )
 
     def texts(self, made: Provenance) -> list[Entity]:
         """Return the sources of a text, as its record pins them: packages, folders, data sets, a grammar."""
         return [
-            self.add(f"#source/{sha256_json(source)[:12]}", "CreativeWork", name=f"text: {source['kind']}",
-                     description=json.dumps(source))
+            self.add(
+                f"#source/{sha256_json(source)[:12]}",
+                "CreativeWork",
+                name=f"text: {source['kind']}",
+                description=json.dumps(source),
+            )
             for source in made.spec.get("sources", [])
-        ]  # fmt: skip
+        ]
 
     def steps(self, main: Entity, actions: Mapping[str, Entity]) -> None:
         """Describe the rules as steps of the workflow, and which job was the execution of which step."""
@@ -238,42 +246,65 @@ class Builder:
             own = [actions[name] for name, job in self.jobs.items() if job.made.rule == rule]
             tools = list({action["instrument"].id: action["instrument"] for action in own}.values())
             step = self.add(
-                f"{main.id}#{rule}", "HowToStep", name=rule, position=str(position), workExample=tools,
+                f"{main.id}#{rule}",
+                "HowToStep",
+                name=rule,
+                position=str(position),
+                workExample=tools,
                 description=" ".join(told[rule].split()),
-            )  # fmt: skip
+            )
             main.append_to("step", step)
             main.append_to("hasPart", tools)
             self.controls += [
-                self.add(f"#control/{action.id.removeprefix('#job/')}", "ControlAction", name=f"{rule} as a step",
-                         instrument=step, object=action)
+                self.add(
+                    f"#control/{action.id.removeprefix('#job/')}",
+                    "ControlAction",
+                    name=f"{rule} as a step",
+                    instrument=step,
+                    object=action,
+                )
                 for action in own
-            ]  # fmt: skip
+            ]
 
     def run(self, main: Entity, actions: Mapping[str, Entity], who: Mapping[str, Entity]) -> None:
         """Describe the execution of the workflow: from the sources of its texts to its verdicts."""
-        verdicts = [
-            self.known[path] for path, document in self.records.items() if document.format in KINDS
-        ]  # fmt: skip
+        verdicts = [self.known[path] for path, document in self.records.items() if document.format in KINDS]
         output = self.add(
-            "#verdict", "FormalParameter", name="verdict", additionalType="File", workExample=verdicts,
+            "#verdict",
+            "FormalParameter",
+            name="verdict",
+            additionalType="File",
+            workExample=verdicts,
             description="A result file: the verdict of a claim with all its figures.",
-        )  # fmt: skip
+        )
         main["output"] = [output]
         for verdict in verdicts:
             verdict["exampleOfWork"] = output
         times = [job.times for job in self.jobs.values()]
         texts = [source for job in self.jobs.values() for source in self.texts(job.made)]
         whole = self.add(
-            "#run", "CreateAction", name=f"run of scale {self.folder.name}", instrument=main,
+            "#run",
+            "CreateAction",
+            name=f"run of scale {self.folder.name}",
+            instrument=main,
             description=f"{len(self.jobs)} jobs, {len(verdicts)} verdicts; they need not be of one call of Snakemake",
-            startTime=min(start for start, _ in times), endTime=max(end for _, end in times),
-            actionStatus=DONE, object=list(dict.fromkeys(texts)), result=verdicts, **who,
-        )  # fmt: skip
+            startTime=min(start for start, _ in times),
+            endTime=max(end for _, end in times),
+            actionStatus=DONE,
+            object=list(dict.fromkeys(texts)),
+            result=verdicts,
+            **who,
+        )
         engine = self.package("snakemake", metadata.version("snakemake"))
         self.add(
-            "#engine", "OrganizeAction", name=f"Snakemake {metadata.version('snakemake')}", instrument=engine,
-            object=self.controls, result=whole, **who,
-        )  # fmt: skip
+            "#engine",
+            "OrganizeAction",
+            name=f"Snakemake {metadata.version('snakemake')}",
+            instrument=engine,
+            object=self.controls,
+            result=whole,
+            **who,
+        )
         self.crate.root_dataset["mentions"] = [whole, *actions.values()]
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from abi.base.names import CANDIDATE
 from abi.judge.fits import Row
-from abi.judge.kinds.experiment import EXPERIMENT, STATEMENTS
+from abi.judge.kinds.experiment import EXPERIMENT
 from abi.judge.results import AnyResult, StudyResult
 from abi.plan.specs.experiments import Asked, Statement
 from abi.report.render import Cell, Table, bounds, figure, markdown
-from abi.report.words import link, number, verdict_words
+from abi.report.words import link, number, told, verdict_words
 
 HEADS = ["experiment", "the original says, in our words", "verdict", "what decides it"]
 CAPTION = "Every sentence of the original that rests on one of its supporting experiments"
@@ -30,11 +30,6 @@ def statements_table(results: Iterable[AnyResult], *, linked: bool = False) -> T
             says, word, decides = str(row[1]), str(row[2]), decided_by(row)
             rows.append([name, says, f"**{word}**", decides])
     return Table(HEADS, rows, CAPTION)
-
-
-def told(result: StudyResult) -> Sequence[Row]:
-    """Return the rows of a result's table of statements."""
-    return next((table.rows for table in result.tables if table.id == STATEMENTS), [])
 
 
 def decided_by(row: Row) -> str:

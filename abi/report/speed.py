@@ -43,11 +43,16 @@ def lines(benchmarks: list[Benchmark]) -> Table:
     """Return one row per benchmark."""
     rows: list[list[Cell]] = [
         [
-            one.title, figure(one.reference_s), figure(one.seconds), figure(one.ratio), figure(one.memory_mib),
-            "-" if one.share is None else f"{one.share:.0%}", one.note or "-",
+            one.title,
+            figure(one.reference_s),
+            figure(one.seconds),
+            figure(one.ratio),
+            figure(one.memory_mib),
+            "-" if one.share is None else f"{one.share:.0%}",
+            one.note or "-",
         ]
         for one in benchmarks
-    ]  # fmt: skip
+    ]
     heads = ["what", "original, s", "abi, s", "times faster", "MiB above inputs", RATE, "note"]
     return Table(heads, rows)
 

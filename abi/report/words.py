@@ -1,7 +1,6 @@
 """Results in words: verdicts, reasons, shares, counts, each said in one way on every page."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -9,10 +8,11 @@ from typing import Any, TypeVar
 from abi.base.catalogue import ARMS
 from abi.base.diagnostics import METRICS
 from abi.base.manifests.rates import ChosenRates
-from abi.base.names import CLOSED_FORM, VERDICTS
+from abi.base.names import CLOSED_FORM
 from abi.base.regimes import KINDS
-from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
-from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result
+from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Row, Test
+from abi.judge.kinds.experiment import EXPERIMENT, STATEMENTS
+from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, StudyResult
 from abi.judge.robustness import LeftOut, Robustness
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure
@@ -74,6 +74,15 @@ PLAIN_SUPPORTED = {
     **dict.fromkeys(("update", "succession"), SURVIVES),
 }
 """Kind of claim -> what its required tests show together."""
+OF_STATEMENTS = {
+    "REFUTED": "does not hold",
+    "INCONCLUSIVE": "is not shown",
+    "VACUOUS": "nothing to judge it by",
+    "SUPPORTED": "holds",
+}
+"""Verdict -> what it means for a statement of an experiment; what decides most stands first."""
+SAID = 2
+"""How many statements of an experiment are said in one sentence."""
 PLACEBOS = {
     "random": "a random net",
     "permuted": "a shuffled copy of the net",
@@ -204,12 +213,8 @@ def plain_words(result: AnyResult) -> str:
         supported = sum(rung.verdict == "SUPPORTED" for rung in result.rungs)
         are = f"{supported or 'none'} {'is' if supported < 2 else 'are'}"
         return f"Of the {len(result.rungs)} claims that it rests on, {are} SUPPORTED."
-    if result.claim.kind == "experiment":
-        found = Counter[str](fit.verdict for fit in result.studies.values())
-        words = listed(
-            [f"{found[word]} {'is' if found[word] == 1 else 'are'} {word}" for word in VERDICTS if found[word]]
-        )
-        return f"Of {number(len(result.studies), 'statement')}, {words}."
+    if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
+        return _told_by_statements(result)
     named = ID.search(result.reason)
     template = PLAIN_SUPPORTED.get(result.claim.kind) if result.verdict == "SUPPORTED" else None
     if named is not None and result.verdict == "REFUTED":
@@ -224,6 +229,23 @@ def plain_words(result: AnyResult) -> str:
     numbers = {key: f"{100 * getattr(criteria, key):g} %" for key in ("half", "share", "parity")}
     arms = {"arm": PLACEBOS[arm] if arm in PLACEBOS and result.verdict == "REFUTED" else f"`{arm}`", "control": arm}
     return template.format(it=it, It=sentence_of(it, ""), **arms, **numbers)
+
+
+def told(result: StudyResult) -> Sequence[Row]:
+    """Return the rows of an experiment's table of statements: name, what it says, its verdict, what decides it."""
+    return next((table.rows for table in result.tables if table.id == STATEMENTS), [])
+
+
+def _told_by_statements(result: StudyResult) -> str:
+    """Return the statements of an experiment that decide its verdict, in their own words."""
+    rows = told(result)
+    found = {str(row[2]): [str(other[1]) for other in rows if other[2] == row[2]] for row in rows}
+    word = next(word for word in (result.verdict, *OF_STATEMENTS) if word in found)
+    says = found[word]
+    more = f" And {len(says) - SAID} more." if len(says) > SAID else ""
+    alone = "" if word == result.verdict else "taken alone, "
+    counted = f"{len(says)} of {number(len(rows), 'statement')}"
+    return sentence_of(f"{alone}{OF_STATEMENTS[word]} ({counted}): {' '.join(says[:SAID])}{more}")
 
 
 def sentence_of(words: str, end: str = ".") -> str:

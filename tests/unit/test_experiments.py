@@ -30,7 +30,7 @@ from abi.judge.tables import read_evidence
 from abi.models.saved import module_of_seed
 from abi.plan.workflow import Workflow, seeds_of
 from abi.report.experiments import page, statements_table
-from abi.report.words import plain_words
+from abi.report.words import OF_STATEMENTS, plain_words
 from abi.steps import evaluate_experiment, train_modules
 
 CLAIM = "analytical_calibration"
@@ -132,7 +132,8 @@ def test_a_statement_gets_the_word_that_its_registered_tests_give_it(folder, cha
     assert result["verdict"] == whole
     assert found(result) == set()
     of = StudyResult.of(result, "r.json")
-    assert plain_words(of).startswith("Of 2 statements, ")
+    n = [instead, after].count(whole)
+    assert plain_words(of).startswith(f"{OF_STATEMENTS[whole].capitalize()} ({n} of 2 statements): ")
     assert [row[2] for row in statements_table([of]).rows] == [f"**{instead}**", f"**{after}**"]
     assert f"**{whole}**" in page([of])
     assert result["rates"]["arms"]["steps"] == {"rate": result["rates"]["grid"][1], "at_end": False}

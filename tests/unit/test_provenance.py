@@ -3,7 +3,9 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import stat
+import sys
 import tempfile
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -28,7 +30,7 @@ from abi.base.files import (
     write_tensors,
     write_text,
 )
-from abi.base.job import Job, code_of, job, progress, share_import_path
+from abi.base.job import Job, code_of, job, progress, share_paths
 from abi.base.manifests.modules import ModuleManifest
 from abi.base.manifests.texts import TextManifest
 from abi.base.regimes import REGIMES
@@ -493,5 +495,11 @@ def test_progress_is_told_at_the_end_and_not_at_every_step(caplog):
 
 def test_jobs_import_from_this_working_copy_first(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/other", str(tmp_path)]))
-    share_import_path(tmp_path)
+    share_paths(tmp_path)
     assert os.environ["PYTHONPATH"] == os.pathsep.join([str(tmp_path), "/other"])
+
+
+def test_shell_rules_run_the_python_that_plans_them_also_where_no_environment_is_activated(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin")
+    share_paths(tmp_path)
+    assert os.path.samefile(shutil.which("python"), sys.executable)

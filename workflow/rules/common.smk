@@ -12,12 +12,12 @@ from abi.base import recovery, warm
 from abi.base.digest import code_digest
 from abi.base.errors import AbiError
 from abi.base.files import require_folder
-from abi.base.job import code_of, share_import_path, versions
+from abi.base.job import code_of, share_paths, versions
 from abi.base.names import PAGES
 from abi.plan.config import load, workflow_config
 from abi.plan.workflow import Workflow
 
-share_import_path(ROOT)
+share_paths(ROOT)
 if sys.executable != shlex.quote(sys.executable):
     # Snakemake hands the interpreter's path to a shell as it stands. Jobs start in this folder.
     sys.executable = os.path.relpath(sys.executable)

@@ -242,9 +242,7 @@ class Survey:
         bad = {line.file for line in self.lines.values() if line.state != "stale"}
         rebuild: dict[str, Made] = {}
         while True:
-            more = {
-                name: made for name, made in self.made.items() if name not in rebuild and touched(made, bad)
-            }  # fmt: skip
+            more = {name: made for name, made in self.made.items() if name not in rebuild and touched(made, bad)}
             if not more:
                 return {name: made for name, made in self.made.items() if name in rebuild}
             rebuild |= more
