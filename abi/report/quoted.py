@@ -196,7 +196,8 @@ def plain_table(results: Sequence[AnyResult]) -> str:
     rows = []
     for result, _ in grouped(results):
         published = published_words(result.record, "-")
-        rows.append([f"`{result.claim.id}`", published, f"**{verdict_words(result)}**", plain_words(result)])
+        named = f"`{result.claim.id}`: {result.claim.title}"
+        rows.append([named, published, f"**{verdict_words(result)}**", plain_words(result)])
     return markdown(Table(["claim", "published", "verdict", "in one sentence"], rows)) if rows else NOTHING
 
 
@@ -284,7 +285,7 @@ def effort(scale: str) -> str:
     jobs = read_measured(REFERENCE / scale / "jobs.csv")
     minutes, memory = wall(jobs), max((job.mem_mb or 0.0 for job in jobs), default=0.0)
     return (
-        f"The run behind every figure on this page had {len(jobs)} jobs and took {minutes:.0f} minutes of work, about "
+        f"The committed run of `{scale}` had {len(jobs)} jobs and took {minutes:.0f} minutes of work, about "
         f"{minutes / 2:.0f} minutes on two cores; no job needed more than {memory:.0f} MB "
         f"(`results/reference/{scale}/jobs.csv`)."
     )
