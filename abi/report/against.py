@@ -13,18 +13,18 @@ from abi.audit.results.checkout import Scale
 from abi.audit.results.findings import differences, show
 from abi.base.catalogue import CLAIMED, CONTROL, Role
 from abi.base.errors import DataError
-from abi.judge.fits import Check, ContrastFound, Law
+from abi.judge.fits import ContrastFound, Law
 from abi.judge.results import AnyResult, LadderResult, StudyResult
 from abi.report.blocks import Page, Para, sections_of
 from abi.report.dots import FOOT, IN_THE_DARK, TOP, WIDTH, axis
 from abi.report.figures import Drawing, name_of
 from abi.report.page import plots
-from abi.report.render import Cell, Table, bounds, figure
+from abi.report.render import Table, bounds, figure
 from abi.report.templates import fill
 from abi.report.verdicts import SCORES
 from abi.report.words import checks_of, in_groups, in_order, link, listed, studies
 
-LINE = 34.0
+LINE = 36.0
 """Height of a contrast in the figure: its formula, and below it a line for each run."""
 MARGIN = 12.0
 """Room on both sides of the axis."""
@@ -134,20 +134,19 @@ def counted(runs: TwoRuns) -> str:
 def made_by(runs: TwoRuns) -> Table | None:
     """Return what made the two runs, as far as it differs; None where nothing does."""
     here, there = _makers(pair.here for pair in runs.pairs), _makers(pair.there for pair in runs.pairs)
-    rows: list[list[Cell]] = []
+    rows = []
     for what in dict.fromkeys([*here, *there]):
-        told = [", ".join(sorted(made[what])) or None for made in (here, there)]
-        rows += [[what, *told]] if told[0] != told[1] else []
+        ours, theirs = (", ".join(sorted(made[what])) or "nothing" for made in (here, there))
+        rows += [[what, beside(ours, theirs)]] if ours != theirs else []
     leaves = {
         leaf: (x, y)
         for pair in runs.pairs
         for leaf, x, y, _ in differences(pair.here.provenance.spec, pair.there.provenance.spec, tolerance=0.0)
     }
     named = list(leaves.items())[:MOST]
-    rows += [[f"configuration, `{leaf}`", f"`{show(x)}`", f"`{show(y)}`"] for leaf, (x, y) in named]
-    rows += [["configuration", f"{len(leaves) - MOST} more leaves", None]] if len(leaves) > MOST else []
-    caption = "Where the two runs were made in different ways"
-    return Table(["what made them", "here", "there"], rows, caption) if rows else None
+    rows += [[f"configuration, `{leaf}`", beside(f"`{show(x)}`", f"`{show(y)}`")] for leaf, (x, y) in named]
+    rows += [["configuration", f"{len(leaves) - MOST} more leaves differ"]] if len(leaves) > MOST else []
+    return Table(["what made them", "where the two runs differ"], rows) if rows else None
 
 
 def _makers(results: Iterable[AnyResult]) -> defaultdict[str, set[str]]:
@@ -182,8 +181,12 @@ def ladder(runs: TwoRuns) -> Table:
 
 def both_verdicts(pair: Pair) -> str:
     """Return the verdicts of both runs."""
-    here, there = pair.here.verdict, pair.there.verdict
-    return f"**{here}** in both" if here == there else f"**{here}** here, **{there}** there"
+    return beside(f"**{pair.here.verdict}**", f"**{pair.there.verdict}**")
+
+
+def beside(here: str, there: str) -> str:
+    """Return what stands in both runs, where a narrow screen has no room for a column each."""
+    return f"{here} in both" if here == there else f"{here} here, {there} there"
 
 
 # a claim
@@ -274,9 +277,7 @@ def arm_tables(pair: Pair, tolerance: float) -> list[Table]:
         heads = known | {of: " ".join([of[1]] + [of[0]] * (of[0] != "domain")) for of in others}
         arms = in_order({arm for arm, *_ in pairs})
         rows = [[f"`{arm}`", *(_both(pairs.get((arm, *of)), tolerance) for of in heads)] for arm in arms]
-        allowed = f"at most {100 * tolerance:g} % of the column's largest figure is allowed"
-        caption = f"`{study}`: here / there [apart]; {allowed}; one figure where both are equal"
-        tables.append(Table(["arm", *heads.values()], rows, caption))
+        tables.append(Table(["arm", *heads.values()], rows, f"Arms of `{study}`"))
     return tables
 
 
@@ -293,19 +294,21 @@ def _both(pair: ArmPair | None, tolerance: float) -> str | None:
 def side_tables(pair: Pair) -> list[Table]:
     """Return what else a verdict rests on, in both runs: rungs, a law, and the original's own pass rules."""
     here, there = pair.here, pair.there
-    tables = []
+    told: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
     if isinstance(here, LadderResult) and isinstance(there, LadderResult):
-        theirs = {rung.id: f"**{rung.verdict}**" for rung in there.rungs}
-        rungs: list[list[Cell]] = [[f"`{rung.id}`", f"**{rung.verdict}**", theirs.get(rung.id)] for rung in here.rungs]
-        tables.append(Table(["rung", "here", "there"], rungs))
+        ours, theirs = ({f"`{rung.id}`": f"**{rung.verdict}**" for rung in run.rungs} for run in (here, there))
+        told["rung"] = ours, theirs
     if isinstance(here, StudyResult) and isinstance(there, StudyResult) and here.law and there.law:
-        ours, other = _law(here.law), _law(there.law)
-        tables.append(Table(["law", "here", "there"], [[what, ours[what], other[what]] for what in ours]))
-    other_checks = {check.id: check for check in checks_of(there)}
-    if checks_of(here):
-        checks = [[check.words, _check(check), _check(other_checks.get(check.id))] for check in checks_of(here)]
-        tables.append(Table(["pass rule of the original", "here", "there"], checks))
-    return tables
+        told["law"] = _law(here.law), _law(there.law)
+    told["pass rule of the original"] = _checks(here), _checks(there)
+    return [
+        Table(
+            [head, "what came out"],
+            [[what, beside(value, theirs.get(what, "nothing"))] for what, value in ours.items()],
+        )
+        for head, (ours, theirs) in told.items()
+        if ours
+    ]
 
 
 def _law(law: Law) -> dict[str, str]:
@@ -318,5 +321,5 @@ def _law(law: Law) -> dict[str, str]:
     }
 
 
-def _check(check: Check | None) -> str | None:
-    return None if check is None else f"{figure(check.value)}, {'passed' if check.passed else 'failed'}"
+def _checks(result: AnyResult) -> dict[str, str]:
+    return {one.words: f"{figure(one.value)} ({'passed' if one.passed else 'failed'})" for one in checks_of(result)}

@@ -106,14 +106,14 @@ def test_a_run_that_differs_is_told_claim_by_claim(runs):
     assert "DIFFERENT Not reproduced: 2 claims, 1 EQUIVALENT and 1 DIFFERENT ." in summary
     assert "Only here, so compared with nothing: calibration_scaling ." in summary
     assert "Only there, so compared with nothing: reproduce ." in summary
-    assert "Another <processor>" in summary
-    assert re.search(r"torch \S+ (\S+, )?9\.9", summary)
+    assert "here, Another <processor>" in summary
+    assert re.search(r"torch \S+ here, (\S+, )?9\.9", summary)
     assert "numpy" not in summary  # which is the same
     card = words(section(text, "claim-gpt2_to_qwen"))
     assert "Verdict: REFUTED here, VACUOUS there" in card
     assert "fits/kd/arms/raw/domain/js_nats : " in card
     assert f"{figure(arm)} / {figure(1.25 * arm)} [ 20 % ]" in card
-    assert "at most 5 % of the column's largest figure" in card
+    assert "At most 5 % of the largest figure in a column is allowed" in card
 
 
 def test_the_tolerance_that_is_given_is_used_and_told(runs):
