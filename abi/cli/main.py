@@ -48,6 +48,11 @@ COMMANDS = {
         "t5_to_gpt2",
         "show",
     ),
+    "report": Command(
+        "one HTML page of two runs side by side: did I reproduce it, and where do they differ?",
+        "--against reference",
+        "report",
+    ),
     "status": Command(
         "list what is missing, damaged or stale in a run, and why; with `--mend` the next run rebuilds it",
         "t5_to_gpt2 --mend",

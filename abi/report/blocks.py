@@ -73,11 +73,12 @@ Block = Para | Bullets | Table | Plots | Code | Fold | Section
 
 @dataclass(frozen=True)
 class Page:
-    """A whole page: title, one line below it, sections."""
+    """A whole page: title, one line below it, sections. Args: folder: of its figures; "" where they have no files."""
 
     title: str
     about: str
     sections: Sequence[Section]
+    folder: str = "figures"
 
     def drawings(self) -> Iterator[Drawing]:
         """Yield every figure in the order of the page."""
@@ -135,6 +136,19 @@ def parsed(text: str, placed: Sequence[Block]) -> list[Section]:
             kind = KIND.match(words)
             blocks.append(Para(words[kind.end() :], kind[1]) if kind else Para(words))
     return sections
+
+
+def sections_of(template: str, **given: Any) -> list[Section]:
+    """Return the sections of a template, which places a block by `put(block)`, and nothing by `put(None)`."""
+    placed: list[Block] = []
+
+    def put(block: Block | None) -> str:
+        if block is None:
+            return ""
+        placed.append(block)
+        return f"\0{len(placed) - 1}"
+
+    return parsed(fill(template, put=put, **given), placed)
 
 
 # HTML

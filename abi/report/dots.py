@@ -4,7 +4,7 @@ A report has more than a hundred of them, so they come from a template, which ma
 the reader's light or dark mode.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, get_args
 
 from abi.base.catalogue import ARMS, ROLES
@@ -32,6 +32,8 @@ IN_THE_DARK = {
     "recipe": "#e6a3cb",
 }
 """Role -> its colour on a dark page."""
+Tick = tuple[float, str]
+"""Where a tick of an axis stands, and its text."""
 
 
 class Line(NamedTuple):
@@ -86,16 +88,11 @@ def _dots(name: str, caption: str, label: str, arms: Mapping[str, Figure], thres
 
 def _svg(name: str, label: str, arms: Mapping[str, Figure], threshold: float | None, told: Mapping[str, str]) -> str:
     """Return the figure as SVG. Args: told: caption and words."""
-    left, right = 12 + LETTER * max(map(len, arms)), WIDTH - 12
+    ends = (12 + LETTER * max(map(len, arms)), WIDTH - 12)
     values = [value for found in arms.values() for value in (found.mean, *found.per_seed.values())]
     values += [end for found in arms.values() for end in (found.lower, found.upper) if end is not None]
     values += [] if threshold is None else [threshold]
-    least, most = min(values), max(values)
-    room = 0.04 * (most - least) or abs(most) or 1.0
-
-    def x(value: float) -> float:
-        return round(left + (value - least + room) / (most - least + 2 * room) * (right - left), 1)
-
+    x, ticks = axis(values, ends)
     lines = [
         Line(
             arm=arm,
@@ -108,17 +105,25 @@ def _svg(name: str, label: str, arms: Mapping[str, Figure], threshold: float | N
         for place, (arm, found) in enumerate(arms.items())
     ]
     bottom = TOP + LINE * len(arms)
-    ends = {"width": WIDTH, "height": bottom + FOOT, "top": TOP, "bottom": bottom, "middle": (left + right) / 2}
-    ticks = [(x(value), f"{value:g}") for value in _ticks(least, most)]
+    room = {"width": WIDTH, "height": bottom + FOOT, "top": TOP, "bottom": bottom, "middle": sum(ends) / 2}
     dashed = None if threshold is None else x(threshold)
     looks = [(role.name, role.colour, IN_THE_DARK[role.name]) for role in ROLES]
-    given = {"label": label, "lines": lines, "ticks": ticks, "dashed": dashed, "looks": looks, **ends, **told}
+    given = {"label": label, "lines": lines, "ticks": ticks, "dashed": dashed, "looks": looks, **room, **told}
     return fill("dots.svg.j2", id=name, **given)
 
 
-def _ticks(least: float, most: float) -> list[float]:
-    """Return round values between two, some four of them."""
+def axis(values: Sequence[float], ends: tuple[float, float]) -> tuple[Callable[[float], float], list[Tick]]:
+    """Return what says where a value stands on an axis that holds all of `values`, and some four ticks.
+
+    Args: ends: where the axis begins and ends.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    found = MaxNLocator(4).tick_values(least, most)
-    return [round(float(value), 12) for value in found if least <= value <= most]
+    least, most = min(values), max(values)
+    room = 0.04 * (most - least) or abs(most) or 1.0
+
+    def x(value: float) -> float:
+        return round(ends[0] + (value - least + room) / (most - least + 2 * room) * (ends[1] - ends[0]), 1)
+
+    found = [round(float(value), 12) for value in MaxNLocator(4).tick_values(least, most) if least <= value <= most]
+    return x, [(x(value), f"{value:g}") for value in found]

@@ -22,12 +22,11 @@ from abi.plan.measured import Measured, measured_jobs
 from abi.plan.specs.report import WriteReport
 from abi.report import dots, effort, experiments, figures, transfers, verdicts
 from abi.report.beside import beside
-from abi.report.blocks import Block, Code, Page, Para, Plots, parsed
+from abi.report.blocks import Code, Page, Para, Plots, sections_of
 from abi.report.figures import Drawing, Edge
 from abi.report.known import found, known
 from abi.report.ladder import picture, rows
 from abi.report.render import Cell, Table
-from abi.report.templates import fill
 from abi.report.words import (
     checks_of,
     counts_words,
@@ -112,21 +111,11 @@ def table_rows(text: str) -> list[list[str]]:
 
 def page(facts: Facts) -> Page:
     """Return the page of a run."""
-    placed: list[Block] = []
-
-    def put(block: Block | None) -> str:
-        """Return what stands for a block in the text that `parsed` reads; nothing for None."""
-        if block is None:
-            return ""
-        placed.append(block)
-        return f"\0{len(placed) - 1}"
-
     given = {
         "facts": facts,
         "effort": effort,
         "known": known,
         "found": found,
-        "put": put,
         "Para": Para,
         "experiments": experiments,
         "transfers": transfers,
@@ -134,12 +123,12 @@ def page(facts: Facts) -> Page:
         "texts": sorted({f"`{result.claim.text}`" for result in facts.results if result.claim.text}),
         "regimes": sorted({regime_of(result) for result in facts.results}),
     }
-    text = fill("report.md.j2", **{**globals(), **given})
     about = (
         f"Scale `{facts.spec.scale}`, {len(facts.results)} result files, protocol {facts.results[0].protocol}. "
         "Generated from result files; no word and no figure of it is written by hand."
     )
-    return Page("Claims about autonomous basis injection, tested again", about, parsed(text, placed))
+    sections = sections_of("report.md.j2", **{**globals(), **given})
+    return Page("Claims about autonomous basis injection, tested again", about, sections)
 
 
 # summary and limits

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 Cell = str | float | int | bool | None
-NUMBER = re.compile(r"^([a-z-]+ )?[-+]?\d[\d.,e+-]*( \[.*\])?( \([\d.]+ s\))?$|^-$")
-"""A figure in a cell: a name before it, an interval and seconds behind it, or a dash."""
+NUMBER = re.compile(r"^([a-z-]+ )?[-+]?\d[\d.,e+-]*( / [-+]?\d[\d.,e+-]*)?( \[.*\])?( \([\d.]+ s\))?$|^-$")
+"""A figure in a cell: a name before it, that of another run, an interval and seconds behind it, or a dash."""
 
 
 def figure(value: float | None, digits: int = 3) -> str:

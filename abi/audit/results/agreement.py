@@ -7,13 +7,13 @@ further off than `TOLERANCE`.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from abi.audit.record.data import leaves
 from abi.audit.results.findings import differences, show
 from abi.audit.results.reading import ResultFile
 from abi.base.files import Json
-from abi.judge.fits import ContrastFound, Figure, Fit
+from abi.judge.fits import ContrastFound, Figure, Fit, Scope
 from abi.judge.results import AnyResult, LadderResult, StudyResult
 
 Word = Literal["IDENTICAL", "EQUIVALENT", "DIFFERENT"]
@@ -30,6 +30,23 @@ class Difference:
 
     leaf: str
     sentence: str
+
+
+class ArmPair(NamedTuple):
+    """A figure of an arm in both runs, and how far apart, relative to the largest of any arm in that metric."""
+
+    fit: str
+    arm: str
+    scope: Scope
+    metric: str
+    here: Figure
+    there: Figure
+    off: float
+
+    @property
+    def leaf(self) -> str:
+        """Return where the figure stands in a result file."""
+        return f"fits/{self.fit}/arms/{self.arm}/{self.scope}/{self.metric}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,7 @@ def agreed(here: ResultFile, there: ResultFile, tolerance: float = TOLERANCE) ->
         "DIFFERENT" if found else "EQUIVALENT",
         max(0, n - unequal),
         n,
-        max((off for *_, off in _arms(a, b)), default=0.0),
+        max((pair.off for pair in arm_pairs(a, b)), default=0.0),
         sum(x != y for x, y in _answers(a, b)),
         tuple(found),
     )
@@ -106,10 +123,11 @@ def _differences(a: AnyResult, b: AnyResult, tolerance: float) -> Iterator[Diffe
     if outside:
         leaf, x, y = max(outside, key=lambda found: _distance(*found[1:]))
         yield Difference(leaf, f"{x.contrast} is {_told(x)} here and {_told(y)} there{_more(len(outside))}")
-    far = [found for found in _arms(a, b) if found[-1] > tolerance]
+    far = [pair for pair in arm_pairs(a, b) if pair.off > tolerance]
     if far:
-        leaf, x, y, off = max(far, key=lambda found: found[-1])
-        yield Difference(leaf, f"{x.mean:.4g} here, {y.mean:.4g} there, {100 * off:.2g} % apart{_more(len(far))}")
+        worst = max(far, key=lambda pair: pair.off)
+        apart = f"{worst.here.mean:.4g} here, {worst.there.mean:.4g} there, {100 * worst.off:.2g} % apart"
+        yield Difference(worst.leaf, apart + _more(len(far)))
     yield from _laws(a, b)
 
 
@@ -178,14 +196,15 @@ def _more(n: int) -> str:
     return f" ({n - 1} more of this kind)" if n > 1 else ""
 
 
-def _arms(a: AnyResult, b: AnyResult) -> Iterator[tuple[str, Figure, Figure, float]]:
-    """Yield (leaf, figure, figure of the other run, relative difference) of every arm on held-out text.
+def arm_pairs(a: AnyResult, b: AnyResult) -> Iterator[ArmPair]:
+    """Yield every figure of an arm on held-out text that both runs have.
 
     The size of a difference is that of the largest figure of any arm in that metric: an entropy difference near zero is
     not judged by itself.
     """
+    scopes: tuple[Scope, ...] = ("domain", "general")
     for name, (x, y) in _fits(a, b).items():
-        for scope in ("domain", "general"):
+        for scope in scopes:
             pairs = {
                 (arm, metric): (figure, y.arms[arm].of(scope)[metric])
                 for arm in sorted(x.arms.keys() & y.arms.keys())
@@ -197,7 +216,7 @@ def _arms(a: AnyResult, b: AnyResult) -> Iterator[tuple[str, Figure, Figure, flo
                 size[metric] = max(size.get(metric, 0.0), abs(ours.mean), abs(theirs.mean))
             for (arm, metric), (ours, theirs) in pairs.items():
                 off = abs(ours.mean - theirs.mean) / size[metric] if size[metric] else 0.0
-                yield f"fits/{name}/arms/{arm}/{scope}/{metric}", ours, theirs, off
+                yield ArmPair(name, arm, scope, metric, ours, theirs, off)
 
 
 def _laws(a: AnyResult, b: AnyResult) -> Iterator[Difference]:
@@ -219,6 +238,11 @@ def _answers(a: AnyResult, b: AnyResult) -> Iterator[tuple[bool, bool]]:
         yield from ((p.passed, q.passed) for p, q in zip(x.tests, y.tests, strict=False))
     ours, theirs = getattr(a, "checks", []), getattr(b, "checks", [])
     yield from ((p.passed, q.passed) for p, q in zip(ours, theirs, strict=False))
+
+
+def overall(found: Mapping[str, Agreed]) -> Word:
+    """Return one word for all claims, of which there is one or more: the worst of theirs."""
+    return max((one.word for one in found.values()), key=WORDS.index)
 
 
 def together(found: Mapping[str, Agreed]) -> str:

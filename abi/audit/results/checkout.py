@@ -38,14 +38,23 @@ Render = Callable[[Sequence[AnyResult], str], Mapping[str, str]]
 
 @dataclass
 class Compared:
-    """What a comparison with another run came to, by claim."""
+    """What a comparison with another run came to, by claim.
+
+    Args: others: the other run's result files, also of claims that are not here; tolerance: of an arm's figure.
+    """
 
     folder: str
+    others: Mapping[str, ResultFile]
+    tolerance: float
     claims: dict[str, Agreed] = field(default_factory=dict)
 
     def words(self) -> str:
         """Return in one line whether the other run was reproduced."""
         return together(self.claims)
+
+    def as_dict(self) -> dict[str, Json]:
+        """Return plain data for `--json`."""
+        return {"folder": self.folder, "claims": {name: asdict(found) for name, found in self.claims.items()}}
 
 
 @dataclass
@@ -85,7 +94,7 @@ class Scale:
             "relations": self.checked,
             "hashes": self.hashes,
             "recomputed": self.recomputed,
-            "compared": {} if self.compared is None else asdict(self.compared),
+            "compared": {} if self.compared is None else self.compared.as_dict(),
             "findings": [vars(finding) for finding in self.findings],
         }
 
@@ -244,16 +253,25 @@ def other_folder(against: str, scale: Scale) -> Path:
 
 
 def compare(scale: Scale, against: str, tolerance: float | None) -> None:
-    """Say of every claim of `scale` how its result agrees with that of another run, and add where one differs."""
+    """Say of every claim of `scale` how its result agrees with that of another run, and add where one differs.
+
+    Raises: DataError: no result file is there, or those there are of another scale.
+    """
     folder = other_folder(against, scale)
-    others = {path.name: read_result(path, scale.findings) for path in result_paths(folder)}
-    scale.compared = Compared(str(folder))
+    read_files = [read_result(path, scale.findings) for path in result_paths(folder)]
+    others = {file.path.name: file for file in read_files if file is not None}
+    named = {file.result.scale for file in others.values()}
+    if named and scale.folder.name not in named:
+        of = ", ".join(sorted(named))
+        raise DataError(f"{folder}: holds results of scale {of}, not of {scale.folder.name}; name a run of that scale")
+    by_claim = {file.result.claim.id: file for file in others.values()}
+    scale.compared = Compared(str(folder), by_claim, TOLERANCE if tolerance is None else tolerance)
     for name, file in scale.results.items():
         other = others.pop(file.path.name, None)
         if other is None:
             scale.add(NOTE, file.path, "", f"{folder} has no such file that can be read")
             continue
-        scale.compared.claims[name] = found = agreed(file, other, TOLERANCE if tolerance is None else tolerance)
+        scale.compared.claims[name] = found = agreed(file, other, scale.compared.tolerance)
         for difference in found.differences:
             scale.add(DIFFERS, file.path, difference.leaf, difference.sentence)
     if others:
