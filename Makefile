@@ -93,6 +93,7 @@ docs: setup  ## write what documents quote from results/reference
 	$(BIN)/abi docs
 
 clean:  ## remove what the DAG made at SCALE
+	@test -n "$(SCALE)" -a -f "config/scales/$(notdir $(SCALE)).yaml" -a "$(SCALE)" = "$(notdir $(SCALE))" || { echo "make clean: '$(SCALE)' is no scale of config/scales; nothing was removed"; exit 2; }
 	rm -rf results/$(SCALE)
 
 .DEFAULT: # any other word is a claim id

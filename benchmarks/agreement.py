@@ -112,7 +112,7 @@ def main() -> None:
             found += rows(base, other, given.scale, files, setting)
             shutil.rmtree(Path(scratch, str(i)))
             print(*found[-len(targets) :], sep="\n", flush=True)
-    kept = [row for row in csv.reader(OUT.open(encoding="utf-8"))][1:] if OUT.exists() else []
+    kept = [*csv.reader(OUT.read_text(encoding="utf-8").splitlines())][1:] if OUT.exists() else []
     kept = [row for row in kept if not (row[0] == given.scale and row[1] in files and row[2] in given.settings)]
     with OUT.open("w", encoding="utf-8", newline="") as handle:
         csv.writer(handle, lineterminator="\n").writerows([COLUMNS, *kept, *found])

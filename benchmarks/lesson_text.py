@@ -104,7 +104,8 @@ def main() -> None:
                         )
                         for split in ("train", "calibration")
                     }
-                nets, data = Nets(source=module), teaching.data(module, pairs)
+                nets = Nets(source=module)
+                data = teaching.data(nets, pairs)
                 [task] = gradient_tasks(data, budget, seed)
                 arms = {
                     name: make(ARMS[name].recipes[spec.regime], name, teaching.config, nets, data, seed=seed)

@@ -12,12 +12,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypeVar
 
+from pydantic import ValidationError
+
 from abi.api.progress import say
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
 from abi.base.files import sha256_json, write_text
 from abi.base.job import versions
-from abi.base.typed import Document, Sha256, Typed
+from abi.base.typed import Document, Sha256, Typed, fault
 from abi.text.documents import Document as Text
 
 CALL = "call.json"
@@ -104,7 +106,10 @@ def _found(folder: Path) -> str:
 def remembered(path: Path, kind: type[Made], make: Callable[[], Made]) -> Made:
     """Return what a file keeps; if there is none, make it and keep it."""
     if path.is_file():
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        try:
+            return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise DataError(f"{path}: is no finished part ({fault(error)}); delete the folder it lies in") from None
     made = make()
     write_text(path, made.model_dump_json(indent=1) + "\n")
     return made

@@ -97,6 +97,8 @@ def evaluate(
     """
     if not 0 < level < 1:
         raise DataError(f"evaluate: level {level} is no probability; give one such as 0.95")
+    if max_windows < 1:
+        raise DataError(f"evaluate: max_windows {max_windows} reads no text; give 1 or more")
     every = unsplit(texts)
     documents = [document for document in every if key_of(document) not in module.seen]
     if not documents:

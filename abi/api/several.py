@@ -170,9 +170,11 @@ class Several(Attached):
     def revoke(self, name: str) -> None:
         """Remove a module; what is in use goes on without it. Raises: DataError: an unknown name."""
         gone = self._known(name)
+        del self.modules[name]
+        if gone in self.modules.values():
+            return  # attached under another name too
         left = tuple((module, weights) for module, weights in self._default.parts if module is not gone)
         self._default = Chosen(self._default.rows, left)
-        del self.modules[name]
         if isinstance(self.shift, _RowShift) and len(self.shift.placed) > 1:
             self.shift.placed.pop(gone, None)  # type: ignore[arg-type]
 
@@ -219,5 +221,6 @@ class Several(Attached):
                     raise DataError(f"modules: weight {weight} of {name!r} is not a finite number")
                 module = self._known(name)
                 if weight:
-                    parts.setdefault(module, {})[row] = float(weight)
+                    weights = parts.setdefault(module, {})
+                    weights[row] = weights.get(row, 0.0) + float(weight)  # two names may be one module
         return Chosen(len(rows) if each else 0, tuple(parts.items()))

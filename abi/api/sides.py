@@ -253,7 +253,8 @@ def every_split(most: int) -> PerSplit:
 
 def _wanted(what: str, split: Split, most: int | None) -> int:
     """Return how many windows of a text are read at most."""
-    return most or getattr(MOST_GENERAL if what == "general_texts" else MOST_WINDOWS, split)
+    of_text: int = getattr(MOST_GENERAL if what == "general_texts" else MOST_WINDOWS, split)
+    return of_text if most is None else most
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typer import Option
 
 from abi.base.errors import AbiError, ConfigError, DataError
 from abi.base.names import NO_DOMAIN, PERMUTED, RANDOM, TRANSFERRED
-from abi.cli.options import Scale
+from abi.cli.options import Scale, folder_name, labelled
 from abi.plan import DEFAULT
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def demo(
 
     if not model and not backbone:
         raise ConfigError("demo: give --model (a folder or hub id) or --backbone (of a scale)")
-    names = [*(Path(place).name for place in model or []), *(backbone or [])]
+    names = [*(folder_name(place) for place in model or []), *(backbone or [])]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"demo: two models are called {twice!r}; rename the folder of one of them")
@@ -75,8 +75,8 @@ def _given(modules: Sequence[str]) -> "dict[str, Module]":
 
     found: dict[str, Module] = {}
     for one in modules:
-        name, equals, place = one.partition("=")
-        name, place = (name, place) if equals else (Path(one).name, one)
+        label, place = labelled(one)
+        name = label or folder_name(place)
         if name in found:
             raise ConfigError(f"demo: two modules are called {name!r}; name one of them, `--module other={place}`")
         found[name] = Module.from_pretrained(place)
@@ -91,7 +91,7 @@ def _models(
     from abi.cli.generate import read_backbone
 
     for place in models:
-        yield Path(place).name, _attached(load_model(place), given)
+        yield folder_name(place), _attached(load_model(place), given)
     for name in backbones:
         live, base = read_backbone(scale, name)
         yield name, _attached(live, {**given, **modules_of_run(Path("results", scale), name, base.weights_sha256)})

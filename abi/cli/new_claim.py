@@ -19,10 +19,10 @@ from abi.audit.results.places import config_root
 from abi.base.errors import ConfigError, DataError, first_line
 from abi.base.files import write_text
 from abi.cli.config import checked
-from abi.cli.options import Scale
+from abi.cli.options import Scale, folder_name, labelled
 from abi.plan import DEFAULT
 from abi.plan.config import load
-from abi.plan.faults import closest
+from abi.plan.faults import closest, width_of
 from abi.plan.kinds import claims_model
 from abi.plan.scale import UNPINNED
 from abi.plan.scale import Scale as ScaleFile
@@ -128,7 +128,7 @@ class Edit:
     def backbone(self, given: str) -> str:
         """Return the name of a backbone: one of the scale, or a new entry for a folder or a hub id."""
         known = {**self.known.backbones, **self.sections["backbones"]}
-        label, place = _labelled(given)
+        label, place = labelled(given)
         folder = Path(place).expanduser()
         if not label and given in known:
             return given
@@ -140,13 +140,13 @@ class Edit:
         for name, there in self.known.backbones.items():
             if there.folder is not None and Path(there.folder.path).expanduser().resolve() == folder.resolve():
                 return name
-        name = self._new("backbones", label or _word(Path(place).name), known)
+        name = self._new("backbones", label or _word(folder_name(place)), known)
         self.sections["backbones"][name] = _backbone(place, folder)
         return name
 
     def text(self, given: str) -> str:
         """Return the name of a text: one of the scale, or a new entry for a folder."""
-        label, place = _labelled(given)
+        label, place = labelled(given)
         folder = Path(place).expanduser()
         if not label and given in self.known.texts:
             return given
@@ -156,7 +156,7 @@ class Edit:
                 f"{closest(given, self.known.texts)} (texts: {', '.join(self.known.texts)})"
             )
         known = {**self.known.texts, **self.known.sources}
-        name = self._new("texts", label or _word(folder.name).replace("_", ""), known)
+        name = self._new("texts", label or _word(folder_name(place)).replace("_", ""), known)
         places = _places(folder, name)
         self.sections["sources"][name] = places
         self.sections["texts"][name] = _text(self.known, name, places, folder)
@@ -251,8 +251,8 @@ def _too_wide(scale: ScaleFile, entry: Mapping[str, Any]) -> str:
     shape = scale.modules.get(entry["module"])
     for name in (entry["source"], entry["target"]):
         found = scale.backbones.get(name)
-        width = found and (found.width or (found.build and found.build.width))
-        if shape and width and shape.d_abi > width:
+        width = found and width_of(found)
+        if shape and width and shape.d_abi > width * len(shape.taps):
             return f"module {entry['module']} has d_abi {shape.d_abi}, and {name} is only {width} wide"
     return ""
 
@@ -263,12 +263,6 @@ class _Dumper(yaml.SafeDumper):
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         """Go one level deeper."""
         super().increase_indent(flow, False)
-
-
-def _labelled(given: str) -> tuple[str, str]:
-    """Return name and place of `NAME=PLACE`; the name is empty where none is given."""
-    label, sign, place = given.partition("=")
-    return (label, place) if sign else ("", given)
 
 
 def _word(name: str) -> str:

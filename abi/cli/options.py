@@ -1,5 +1,6 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how their values are read."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,3 +13,14 @@ SCALES = ", ".join(
 )
 AsJson = Annotated[bool, Option("--json", help="one JSON document for machines instead of text")]
 Scale = Annotated[str, Option("--scale", help=f"one of {SCALES}")]
+
+
+def labelled(given: str) -> tuple[str, str]:
+    """Return name and place of `NAME=PLACE`; the name is empty where none is given, also if the place has a `=`."""
+    label, sign, place = given.partition("=")
+    return (label, place) if sign and re.fullmatch(r"[\w-]+", label) else ("", given)
+
+
+def folder_name(place: str) -> str:
+    """Return the last part of a folder or hub id, of `.` and the like that of the folder it means."""
+    return Path(place).name or Path(place).expanduser().resolve().name

@@ -10,8 +10,11 @@ from typing import NoReturn
 from abi.base import recovery
 from abi.base.files import ROOT
 from abi.cli.main import COMMANDS, ending
-from abi.cli.status import status
+from abi.cli.status import mended
 from abi.plan import DEFAULT
+
+SCALE = "scale="
+"""How Snakemake is told a scale after `--config`."""
 
 
 def run(arguments: Sequence[str]) -> NoReturn:
@@ -31,6 +34,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
     parser.add_argument("--scale", metavar="NAME", help="a scale of config/scales; `tiny` if absent")
     parser.add_argument("--mend", action="store_true", help="first delete what is damaged, as `abi status --mend` does")
     given, words = parser.parse_known_args(arguments[:split])
+    name = given.scale or next((word.removeprefix(SCALE) for word in words if word.startswith(SCALE)), DEFAULT)
     scale = ["--config", f"scale={given.scale}"] if given.scale else []
     place = Path.cwd() if Path("Snakefile").exists() else ROOT
     os.chdir(place)
@@ -39,10 +43,10 @@ def run(arguments: Sequence[str]) -> NoReturn:
         if cleared:
             print(f"abi: an earlier run was killed; {'; '.join(cleared)}", file=sys.stderr, flush=True)
         if given.mend:
-            status(list(arguments[split + 1 :]), given.scale or DEFAULT, mends=True)
-            sys.stdout.flush()  # what follows is another program
+            for line in mended([*words, *arguments[split + 1 :]], name):
+                print(f"abi: {line}", file=sys.stderr, flush=True)
     # The option after `--logger` takes no value but its own: what follows it stays a target.
-    ours = ["abi.cli.progress", "--logger", "abi", "--logger-abi-scale", given.scale or DEFAULT]
+    ours = ["abi.cli.progress", "--logger", "abi", "--logger-abi-scale", name]
     program = ["snakemake"] if speaks_itself(words) else ours
     os.execv(sys.executable, [sys.executable, "-m", *program, *words, *scale, *arguments[split:]])
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 from typer import Argument, Option
@@ -9,11 +10,15 @@ from typer import Argument, Option
 from abi.audit.results.places import config_root
 from abi.audit.results.status import Survey, mend
 from abi.base.errors import DataError
+from abi.base.names import PAGES
 from abi.cli.main import HONEST, TAMPERED
 from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
+
+MOST = 5
+"""How many damaged files a run names before it begins."""
 
 
 def status(
@@ -49,3 +54,18 @@ def status(
             print(f"deleted {len(deleted)} files, which the next run rebuilds; they are of these jobs:")
             print("\n".join(f"  {made.rule:<22} {name}" for name, made in found.rebuild.items()))
     return HONEST if mends or not found.lines else TAMPERED
+
+
+def mended(words: Sequence[str], scale: str) -> list[str]:
+    """Delete what has to be rebuilt for the claims and pages among some words, or for all; say what it was."""
+    study = Workflow(load(scale, config_root()))
+    found = Survey(study).look([word for word in words if word in {*PAGES, *study.config.every()}])
+    if not found.rebuild:
+        return []
+    try:
+        deleted = mend(found)
+    except DataError as error:
+        return [f"nothing was deleted: {error}"]
+    damaged = [f"{line.file}: {line.why}" for line in found.lines if line.state == "damaged"]
+    more = [f"and {len(damaged) - MOST} more"] if len(damaged) > MOST else []
+    return [f"{found.counted()}; {len(deleted)} files deleted, which this run rebuilds", *damaged[:MOST], *more]

@@ -76,7 +76,7 @@ class Faults:
                 f"{where}: module {name!r} reads tap {missing[0]}, which {backbone} does not store; "
                 f"add it to backbones.{backbone}.taps"
             )
-        width = made.build.width if made.build else None
+        width = width_of(made)
         taps = len(module.taps)
         if width is not None and module.d_abi > width * taps:
             self.tell(
@@ -84,6 +84,11 @@ class Faults:
                 f"{backbone}: "
                 f"{width} wide states of {taps} taps give at most {width * taps}; lower it"
             )
+
+
+def width_of(backbone: BackboneSection) -> int | None:
+    """Return the width of a backbone, as it is built or declared; None where that is known once it is there."""
+    return backbone.width or (backbone.build.width if backbone.build else None)
 
 
 def check_scale(faults: Faults, where: str) -> None:
@@ -176,4 +181,6 @@ def rules_on_devices() -> frozenset[str]:
 
 def _named_in_rules(pattern: str) -> frozenset[str]:
     files = [ROOT / "workflow" / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
-    return frozenset(name for file in files for name in re.findall(pattern, file.read_text(), re.MULTILINE))
+    return frozenset(
+        name for file in files for name in re.findall(pattern, file.read_text(encoding="utf-8"), re.MULTILINE)
+    )

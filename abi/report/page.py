@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from abi.audit.record.data import STATES, Item, Judgement
-from abi.audit.record.judgement import judge, load
+from abi.audit.record.judgement import judged
 from abi.base.catalogue import arm_words
 from abi.base.names import VERDICTS
 from abi.base.regimes import KINDS
@@ -83,7 +83,7 @@ def gather(
         results=in_groups(results),
         spec=spec,
         headline=headline,
-        judgement=judge(load()),
+        judgement=judged(),
         jobs=measured_jobs(spec.benchmarks),
         edges=rule_edges(graph),
         deviations=table_rows(deviations),

@@ -358,7 +358,7 @@ def made_by(instrument: InstrumentManifest) -> str:
 
 def record_page() -> str:
     """Return the judgement of the published record as Markdown."""
-    from abi.audit.record.judgement import judge, load
+    from abi.audit.record.judgement import judged
     from abi.audit.record.page import to_markdown
 
-    return "\n" + to_markdown(judge(load())) + "\n"
+    return "\n" + to_markdown(judged()) + "\n"

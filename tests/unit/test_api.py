@@ -118,6 +118,8 @@ def test_text_that_the_module_has_seen_is_not_evaluated(gpt2, trained, world, re
     seen = [d.text for d in documents_of(world / "queries") if d.split == "train"]
     with refuses("the module has seen all"):
         abi.evaluate(gpt2[0], trained, seen, gpt2[1])
+    with refuses("max_windows 0 reads no text"):
+        abi.evaluate(gpt2[0], trained, seen, gpt2[1], max_windows=0)
 
 
 def test_a_models_own_mode_and_dropout_change_no_figure(world, trained):

@@ -436,3 +436,11 @@ def test_pip_and_conda_have_the_same_pins():
     lock |= set((ROOT / "envs/torch.txt").read_text().split())
     conda = yaml.safe_load((ROOT / "envs/abi.yaml").read_text())["dependencies"][-1]["pip"]
     assert set(conda) == lock
+
+
+def test_a_declared_width_bounds_a_module_as_a_built_one_does(root):
+    edit(root, "scales/real.yaml", lambda s: s["modules"]["standard"].update(d_abi=600))
+    said = [
+        line for line in told(root, "real") if "modules.standard.d_abi: 600 is too large for smollm2: 576 wide" in line
+    ]
+    assert said

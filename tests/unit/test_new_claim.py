@@ -15,6 +15,7 @@ from test_documents import OWN, ROOT, commands
 from abi.base.errors import ConfigError
 from abi.cli import main
 from abi.cli.new_claim import inserted
+from abi.cli.options import folder_name, labelled
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 
@@ -203,3 +204,20 @@ def test_snakemake_plans_the_claim_of_the_guide(home, tmp_path, monkeypatch, cap
     jobs = dict(re.findall(r"(?m)^(\w+) +(\d+)$", done.stdout))
     assert (jobs["build_backbone"], jobs["build_text"], jobs["judge_claim"]) == ("2", "3", "1")
     assert Path("config/claims.yaml").read_text().count(f"  {OWN}:") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("mine=/models/a", ("mine", "/models/a")),
+        ("/runs/lr=3/m", ("", "/runs/lr=3/m")),
+        ("user/model", ("", "user/model")),
+    ],
+)
+def test_a_name_stands_before_the_sign_and_a_place_may_hold_one(given, found):
+    assert labelled(given) == found
+
+
+def test_a_folder_that_is_meant_by_a_point_has_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert folder_name(".") == tmp_path.name

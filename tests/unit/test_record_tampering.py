@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from abi.audit.record import guard
+from abi.audit.record import guard, judgement
 from abi.audit.record.data import leaves
 from abi.audit.record.guard import LIST_SHA256, alterations, changed_leaves, digest
 from abi.audit.record.judgement import FILES, judge, judge_file, load
 from abi.audit.record.page import to_text
 from abi.audit.record.reconstruction import FILE
-from abi.base.errors import DataError
+from abi.base.errors import DataError, TamperError
 from abi.base.files import listed, listing
 from abi.judge.published import FIGURES, parse
 
@@ -216,3 +216,10 @@ def test_many_alterations_are_counted_in_text_and_named_in_data(published):
     assert judgement.items == ()
     assert f"and {len(judgement.altered) - 40} more" in to_text(judgement)
     assert any(name in line for line in judgement.as_dict()["altered"])
+
+
+def test_no_page_quotes_a_record_that_was_altered(published, monkeypatch):
+    texts = published.texts | {FIGURES: published.texts[FIGURES].replace("0.8725", "0.9725")}
+    monkeypatch.setattr(judgement, "load", lambda: replace(published, texts=texts))
+    with pytest.raises(TamperError, match=r"config/record: .*"):
+        judgement.judged()

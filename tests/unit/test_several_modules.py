@@ -213,3 +213,13 @@ def test_what_cannot_be_chosen_is_one_sentence(model, gpt2, qwen, modules, batch
     with refuses("width 32, this one has 40"):
         abi.attach(qwen[0], modules, tokenizer=qwen[1])
     assert hooks == [len(part._forward_pre_hooks) for part in qwen[0].modules()]
+
+
+def test_one_module_under_two_names_counts_twice_and_stays_while_one_of_them_does(model, gpt2, modules, batch):
+    with abi.attach(model, {"a": modules["a"], "again": modules["a"]}, tokenizer=gpt2[1]) as attached:
+        attached.use("a")
+        alone = model(**batch).logits
+        with attached.using({"a": 0.5, "again": 0.5}):
+            torch.testing.assert_close(model(**batch).logits, alone)
+        attached.revoke("again")
+        assert torch.equal(model(**batch).logits, alone)

@@ -1,6 +1,8 @@
 """`abi status`: every output of a run that is missing, damaged or stale is named, and `--mend` deletes what rests on it."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from made_results import CLAIM, FILE, edit, put
 from abi.audit.results.status import HASHES, MODELS, Survey, mend
 from abi.base.errors import DataError
 from abi.base.files import FRESH_NS
+from abi.base.manifests.backbones import TokensManifest
 from abi.cli import main
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
@@ -162,3 +165,32 @@ def test_every_file_that_names_what_made_it_is_known():
 def test_an_unknown_target_is_one_sentence(here, capsys):
     assert main.main(["status", "t5_to_gtp2"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "rebuilt"),
+    [
+        (["headline", "--mend"], True),
+        (["--mend", "--", CLAIM], True),
+        (["--mend", "--", "transfer"], True),  # no claim: all of the scale
+        (["t5_same_backbone", "--mend"], False),
+    ],
+)
+def test_a_run_says_what_it_deletes_before_it_begins_and_only_of_what_it_was_asked_for(
+    here, monkeypatch, capsys, words, rebuilt
+):
+    Path("Snakefile").touch()
+    monkeypatch.setattr(os, "execv", lambda *_: sys.exit(0))  # here it would become Snakemake
+    damaged = evidence().with_suffix(".csv.gz")
+    flipped(damaged)
+    assert main.main(["run", *words, "--config", "scale=tiny"]) == 0
+    said = capsys.readouterr().err
+    assert (f"abi: {damaged}: it is not the file that" in said) == rebuilt
+    assert damaged.exists() != rebuilt
+
+
+def test_a_record_that_is_another_kind_of_file_is_damaged(here):
+    record = evidence().with_suffix(".json")
+    TokensManifest(vocabulary="c" * 20, spellings=["a", "b"]).write(record)
+    [line] = [line for line in looked(CLAIM).lines if line.file == str(record)]
+    assert line.state == "damaged"

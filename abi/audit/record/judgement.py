@@ -15,7 +15,7 @@ from abi.audit.record.checks import Checks
 from abi.audit.record.data import CONTRADICTED, INCONSISTENT, MATCH, NO_EVIDENCE, Item, Judgement, is_number, leaves
 from abi.audit.record.documents import judge_documents
 from abi.audit.record.guard import alterations
-from abi.base.errors import DataError
+from abi.base.errors import DataError, TamperError
 from abi.base.files import Json
 from abi.judge.published import FIGURES, RESTORE, RESULTS, Record, default_root, load_record, parse
 
@@ -74,6 +74,14 @@ def judge(record: Record) -> Judgement:
     order = {claim: i for i, claim in enumerate(dict.fromkeys(item.claim for item in found))}
     items = sorted(found, key=lambda item: order[item.claim])
     return Judgement(tuple(items), (), len(record.texts), *count_leaves(record, items))
+
+
+def judged() -> Judgement:
+    """Return the judgement of the record as it was published. Raises: TamperError: it was altered."""
+    found = judge(load())
+    if found.altered:
+        raise TamperError(f"config/record: {found.altered[0]}; {RESTORE}")
+    return found
 
 
 def judge_files(record: Record) -> list[Item]:

@@ -201,10 +201,12 @@ class Survey:
             if model is None:
                 raise DataError("is no record of abi")
             found = model.of(content, path)
+            made: Provenance | None = getattr(found, "provenance", None)
+            if made is None:
+                raise DataError("names nothing that it was made from, so it is another file than the one written here")
         except AbiError as error:
             self.note("damaged", path, str(error).removeprefix(f"{path}: ").partition("; ")[0])
             return None
-        made: Provenance = found.provenance  # type: ignore[attr-defined]
         if found.seal is None:
             self.note("stale", path, "was written before records had a seal")
         try:

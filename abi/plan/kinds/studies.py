@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, TypeVar
 
 from abi.base.errors import ConfigError
-from abi.plan.faults import Faults
+from abi.plan.faults import Faults, width_of
 from abi.plan.kinds.base import C, Inputs, Needed, Plain, Planned, seeds_of
 from abi.plan.specs.judge import AtlasClaim, JudgeStudy, LawClaim, SuccessionClaim, UpdateClaim
 from abi.plan.specs.studies import (
@@ -223,8 +223,7 @@ class OfLaw(OfUpdates[LawClaim]):
 
     def width_of(self, backbone: str) -> int:
         """Return the width of a backbone. Raises: ConfigError: a backbone of the hub without `width`."""
-        made = self.scale.backbones[backbone]
-        width = made.width or (made.build.width if made.build else None)
+        width = width_of(self.scale.backbones[backbone])
         if width is None:
             raise ConfigError(
                 f"config/scales/{self.scale.scale}.yaml: backbones.{backbone}: a scaling law needs its `width`; add it"
