@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ import abi.base.job as job_module
 from abi.base.digest import OUTSIDE_DIGEST, code_digest
 from abi.base.errors import DataError
 from abi.base.files import (
+    ROOT,
     atomic_path,
     require_folder,
     sha256_file,
@@ -152,10 +154,47 @@ def test_a_file_is_parsed_once_for_all_digests(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     parsed, parse = [], ast.parse
+    monkeypatch.setattr(digest_module, "_known", {})
     monkeypatch.setattr(digest_module.ast, "parse", lambda text: parsed.append(text) or parse(text))
     for start in (SCRIPT, "abi/top.py", "abi/deep.py", SCRIPT):
         code_digest(start, root=tmp_path)
-    assert sorted(parsed) == sorted(TREE[name] for name in (SCRIPT, "abi/top.py", "abi/deep.py", "abi/__init__.py")[:3])
+    assert sorted(parsed) == sorted(TREE[name].encode() for name in (SCRIPT, "abi/top.py", "abi/deep.py"))
+
+
+PLANNED = """
+import ast, sys
+from pathlib import Path
+from abi.base.digest import code_digest, remember
+parse, parsed = ast.parse, []
+ast.parse = lambda text: parsed.append(text) or parse(text)
+remember(Path("code.json"))
+print(code_digest(sys.argv[1], root=Path.cwd()), len(parsed))
+"""
+
+
+def test_a_later_plan_parses_only_files_whose_contents_are_new(tmp_path):
+    def planned():
+        command = [sys.executable, "-P", "-c", PLANNED, SCRIPT]  # not the `abi` of the folder
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        run = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+        digest, parsed = run.stdout.split()
+        return digest, int(parsed)
+
+    for name, text in TREE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    first, parsed = planned()
+    assert parsed > 1
+    assert planned() == (first, 0)
+    changed, edited = tmp_path / "abi" / "deep.py", TREE["abi/deep.py"] + "EDITED = 1\n"
+    times = changed.stat()
+    changed.write_text(edited)
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    second, parsed = planned()
+    assert second != first
+    assert parsed == 1
+    (tmp_path / "code.json").write_text('{"a": 1}')
+    assert planned()[0] == second
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ ROOT = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from abi.base import recovery, warm
-from abi.base.digest import code_digest
+from abi.base.digest import code_digest, remember
 from abi.base.errors import AbiError
 from abi.base.files import require_folder
 from abi.base.job import code_of, share_paths, versions
@@ -18,6 +18,7 @@ from abi.plan.config import load, workflow_config
 from abi.plan.workflow import Workflow
 
 share_paths(ROOT)
+remember(Path(".snakemake") / "abi" / "code.json")
 if sys.executable != shlex.quote(sys.executable):
     # Snakemake hands the interpreter's path to a shell as it stands. Jobs start in this folder.
     sys.executable = os.path.relpath(sys.executable)

@@ -118,6 +118,13 @@ def show(value: Json) -> str:
 
 def count_numbers(node: Json) -> int:
     """Return how many numeric leaves a JSON value has."""
-    if isinstance(node, dict | list):
-        return sum(map(count_numbers, node.values() if isinstance(node, dict) else node))
-    return int(is_number(node))
+    n = 0
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else [node]:
+        kind = type(value)
+        if kind is float or kind is int:  # by far the most: not worth a call each
+            n += 1
+        elif kind is dict or kind is list:
+            n += count_numbers(value)
+        else:
+            n += is_number(value)
+    return n
