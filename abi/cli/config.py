@@ -13,6 +13,7 @@ from typing import Annotated
 import yaml
 from typer import Argument, Option
 
+from abi.audit.results.adopted import BENCHMARKS, INSTRUMENT, adopt
 from abi.base.compute import decided
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT, write_text
@@ -24,7 +25,7 @@ from abi.plan.scale import UNPINNED
 from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import Lock, read_lock, read_scale
-from abi.report.quoted import BENCHMARKS, INSTRUMENT, adopt, generated_files, generated_parts, refreshed
+from abi.report.quoted import generated_files, generated_parts, refreshed
 from abi.report.words import number
 
 

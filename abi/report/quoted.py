@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from abi.audit.results.adopted import codes_of_run, rules_changed, write_codes
-from abi.audit.results.places import write_manifest
+from abi.audit.results.adopted import SIMULATED, TIMED, rules_changed
 from abi.base.errors import DataError
-from abi.base.files import ROOT, write_text
+from abi.base.files import ROOT
 from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
-from abi.base.typed import Document
 from abi.judge.contrasts import Contrast, Plan
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.judge.simulation import Effort
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import load
-from abi.plan.measured import REFERENCE, adopt_jobs, committed, read_measured, wall
+from abi.plan.measured import REFERENCE, committed, read_measured, wall
 from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
 from abi.report import experiments, instrument_page, speed, transfers
@@ -44,13 +42,8 @@ from abi.report.words import (
 NOTHING = "No reference run of these claims is committed yet."
 SHOWN = ("doses", "largest-doses", "efficacies", "locality", "points", "generation")
 """Tables of results that documents show; the others stand in the report."""
-INSTRUMENT = "instrument"
 VERSION_1 = ROOT / "docs" / "protocol1.csv"
 """The words of the last reference run that version 1 of the protocol judged."""
-SIMULATED = ROOT / "docs" / f"{INSTRUMENT}.json"
-BENCHMARKS = "benchmarks"
-TIMED = REFERENCE / f"{BENCHMARKS}.json"
-PAGES = ("headline.md", "summary.md", "transfer.md")
 
 
 class Part(NamedTuple):
@@ -113,35 +106,6 @@ def reference_results(scale: str) -> list[AnyResult]:
     """Return the committed result files of a scale, in the order of the claims; a reference may hold some of them."""
     order = {Path(path).name: place for place, path in enumerate(Workflow(load(scale)).page_files("summary"))}
     return [read_result(path) for path in sorted(committed(scale), key=lambda path: order.get(path.name, len(order)))]
-
-
-def adopt(what: str) -> None:
-    """Copy to the committed reference: a scale's results, pages, code, jobs, hashes; the instrument; benchmarks."""
-    alone: dict[str, tuple[type[Document], Path]] = {
-        INSTRUMENT: (InstrumentManifest, SIMULATED),
-        BENCHMARKS: (SpeedManifest, TIMED),
-    }
-    if what in alone:
-        (kind, place), made_here = alone[what], Path(f"results/{what}.json")
-        kind.read(made_here)
-        write_text(place, made_here.read_text(encoding="utf-8"))
-        return
-    study = Workflow(load(what))
-    wanted = [Path(path) for path in study.page_files("summary")]
-    made = {path.name: path.read_text(encoding="utf-8") for path in wanted if path.exists() and read_result(path)}
-    if not made:
-        raise DataError(f"results/{what}: holds no result to adopt; run `snakemake --config scale={what}` first")
-    pages = [Path(f"results/{what}", name) for name in PAGES]
-    made |= {page.name: page.read_text(encoding="utf-8") for page in pages if page.exists()}
-    folder, codes = REFERENCE / what, codes_of_run(study)
-    for old in [*folder.glob("*.json"), *folder.glob("*.md")]:
-        if old.name not in made:
-            old.unlink()  # of another run: a reference holds one run's files
-    for name, text in made.items():
-        write_text(folder / name, text)
-    write_codes(folder, codes)
-    adopt_jobs(what)
-    write_manifest(folder)
 
 
 def code_words() -> str:

@@ -12,7 +12,6 @@ from abi.audit.results.adopted import CODE, rules_changed
 from abi.audit.results.places import altered
 from abi.audit.results.verify import verify
 from abi.base.files import ROOT
-from abi.report import quoted
 
 FOLDER = Path("results/reference/tiny")
 BEHIND = {"build_text", "build_backbone", "train_modules", "fit_alignment", "calibrate_arms"}
@@ -24,16 +23,15 @@ def run(tmp_path, monkeypatch):
     """A run in the working directory, and a place for what is committed."""
     build(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for module in (quoted, adopted):
-        monkeypatch.setattr(module, "REFERENCE", FOLDER.parent)
-    monkeypatch.setattr(quoted, "adopt_jobs", lambda scale: None)
+    monkeypatch.setattr(adopted, "REFERENCE", FOLDER.parent)
+    monkeypatch.setattr(adopted, "adopt_jobs", lambda scale: None)
     return tmp_path
 
 
 @pytest.mark.slow
 def test_what_is_adopted_is_listed_with_the_code_of_every_rule_behind_it(run):
     assert rules_changed("tiny") is None
-    quoted.adopt("tiny")
+    adopted.adopt("tiny")
     assert altered(FOLDER) == []
     assert verify().code() == 0
     assert {row["rule"] for row in csv.DictReader((FOLDER / CODE).read_text().splitlines())} == BEHIND
@@ -43,7 +41,7 @@ def test_what_is_adopted_is_listed_with_the_code_of_every_rule_behind_it(run):
 @pytest.mark.slow
 @pytest.mark.parametrize(("line", "named"), [("# a comment", []), ("OTHER = 1", ["judge_claim"])])
 def test_an_edit_of_the_engine_names_the_rules_whose_committed_figures_are_of_other_code(run, line, named):
-    quoted.adopt("tiny")
+    adopted.adopt("tiny")
     shutil.copytree(ROOT / "abi", run / "abi", ignore=shutil.ignore_patterns("__pycache__"))
     with (run / "abi" / "judge" / "judgement.py").open("a", encoding="utf-8") as file:
         file.write(f"\n{line}\n")
@@ -54,7 +52,7 @@ def test_an_edit_of_the_engine_names_the_rules_whose_committed_figures_are_of_ot
 def test_a_run_that_is_not_of_the_code_of_now_is_not_adopted(run, refuses):
     edit(FILE, put("provenance/code", "0" * 20))
     with refuses("stale, code that made .* changed; a run is adopted whole: `abi run --mend --scale tiny` first"):
-        quoted.adopt("tiny")
+        adopted.adopt("tiny")
     assert not FOLDER.exists()
 
 

@@ -8,6 +8,7 @@ import torch
 from made_arms import PROVENANCE
 
 from abi.arms import metrics
+from abi.audit.results import adopted
 from abi.audit.results.places import folders
 from abi.base import machine
 from abi.base.errors import DataError
@@ -15,7 +16,7 @@ from abi.base.files import ROOT
 from abi.base.job import hardware
 from abi.base.manifests.speed import Benchmark, Growth, Point, SpeedManifest, Target, Targets
 from abi.plan.yaml_files import read_yaml
-from abi.report import quoted, speed
+from abi.report import speed
 from benchmarks import growth, reference, timing
 from benchmarks.sides import Shape, Sides
 
@@ -141,13 +142,13 @@ def test_every_target_belongs_to_a_benchmark_that_is_measured():
 def test_benchmarks_are_adopted_only_if_they_are_some_and_are_no_results(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     place = tmp_path / "results" / "reference" / "benchmarks.json"
-    monkeypatch.setattr(quoted, "TIMED", place)
+    monkeypatch.setattr(adopted, "TIMED", place)
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "benchmarks.json").write_text("{}")
     with pytest.raises(DataError):
-        quoted.adopt("benchmarks")
+        adopted.adopt("benchmarks")
     assert not place.exists()
     made.write("results/benchmarks.json")
-    quoted.adopt("benchmarks")
+    adopted.adopt("benchmarks")
     assert SpeedManifest.read(place) == SpeedManifest.read("results/benchmarks.json")
     assert folders() == []

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from report_facts import SPEC
 
+from abi.audit.results import adopted
 from abi.audit.results.places import folders
 from abi.base.errors import DataError
 from abi.base.manifests.pages import InstrumentManifest
 from abi.judge.simulation import FAST, FULL, Cell, measure_cell, run
-from abi.report import quoted as committed
 from abi.report.instrument_page import coverage_by_seeds, limit_words, render, verdict_rows
 
 ROOT = Path(__file__).parents[2]
@@ -119,12 +119,12 @@ def test_every_table_of_the_page_has_rows_of_one_width(fast):
 
 def test_a_run_is_adopted_only_if_it_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(committed, "SIMULATED", tmp_path / "docs" / "instrument.json")
+    monkeypatch.setattr(adopted, "SIMULATED", tmp_path / "docs" / "instrument.json")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "instrument.json").write_text("{}")
     with pytest.raises(DataError):
-        committed.adopt("instrument")
+        adopted.adopt("instrument")
     assert not (tmp_path / "docs").exists()
     (tmp_path / "results" / "instrument.json").write_bytes(REFERENCE.read_bytes())
-    committed.adopt("instrument")
+    adopted.adopt("instrument")
     assert (tmp_path / "docs" / "instrument.json").read_bytes() == REFERENCE.read_bytes()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from abi.audit.results import adopted
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import ROOT
 from abi.cli import main
@@ -13,7 +14,6 @@ from abi.plan import measured
 from abi.plan.config import load
 from abi.plan.estimate import OfRule, Planned, as_text, estimate, read_plan, reason
 from abi.plan.measured import Measured, adopt_jobs, measured_jobs, read_measured
-from abi.report import quoted as reference
 
 SAID = """Building DAG of jobs...
 Job stats:
@@ -243,7 +243,7 @@ def test_a_job_asks_a_cluster_for_what_it_took_and_not_for_much_more(path):
 
 
 def test_adopting_a_scale_adopts_its_jobs():
-    assert reference.adopt_jobs is adopt_jobs
+    assert adopted.adopt_jobs is adopt_jobs
 
 
 # the command

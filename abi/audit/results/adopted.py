@@ -1,24 +1,65 @@
-"""The code that made a committed run, rule by rule, so that everybody can tell whether it is the code of the checkout.
+"""What is committed of a run: its results, pages, jobs, and the code that made it.
 
 A result names the code that judged it. What it rests on (backbones, modules, calibrations, evidence) is not committed,
-so `abi docs --adopt` writes the code of every rule behind the verdicts into a table beside them.
+so `abi docs --adopt` writes the code of every rule behind the verdicts into a table beside them: everybody can tell
+whether it is the code of the checkout.
 """
 
 import csv
 import io
 from pathlib import Path
 
+from abi.audit.results.places import write_manifest
 from abi.audit.results.status import Survey
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
 from abi.base.job import starts_of
-from abi.plan.measured import REFERENCE
+from abi.base.manifests.pages import InstrumentManifest
+from abi.base.manifests.speed import SpeedManifest
+from abi.base.typed import Document
+from abi.judge.results import read_result
+from abi.plan.config import load
+from abi.plan.measured import REFERENCE, adopt_jobs
 from abi.plan.workflow import Workflow
 
+INSTRUMENT = "instrument"
+SIMULATED = ROOT / "docs" / f"{INSTRUMENT}.json"
+BENCHMARKS = "benchmarks"
+TIMED = REFERENCE / f"{BENCHMARKS}.json"
+PAGES = ("headline.md", "summary.md", "transfer.md")
 CODE = "code.csv"
 COLUMNS = ("rule", "code", "files")
 """A rule, the digest of its code, and the files where that code starts, between blanks (`abi.base.job.starts_of`)."""
+
+
+def adopt(what: str) -> None:
+    """Copy to the committed reference: a scale's results, pages, code, jobs, hashes; the instrument; benchmarks."""
+    alone: dict[str, tuple[type[Document], Path]] = {
+        INSTRUMENT: (InstrumentManifest, SIMULATED),
+        BENCHMARKS: (SpeedManifest, TIMED),
+    }
+    if what in alone:
+        (kind, place), made_here = alone[what], Path(f"results/{what}.json")
+        kind.read(made_here)
+        write_text(place, made_here.read_text(encoding="utf-8"))
+        return
+    study = Workflow(load(what))
+    wanted = [Path(path) for path in study.page_files("summary")]
+    made = {path.name: path.read_text(encoding="utf-8") for path in wanted if path.exists() and read_result(path)}
+    if not made:
+        raise DataError(f"results/{what}: holds no result to adopt; run `snakemake --config scale={what}` first")
+    pages = [Path(f"results/{what}", name) for name in PAGES]
+    made |= {page.name: page.read_text(encoding="utf-8") for page in pages if page.exists()}
+    folder, codes = REFERENCE / what, codes_of_run(study)
+    for old in [*folder.glob("*.json"), *folder.glob("*.md")]:
+        if old.name not in made:
+            old.unlink()  # of another run: a reference holds one run's files
+    for name, text in made.items():
+        write_text(folder / name, text)
+    write_codes(folder, codes)
+    adopt_jobs(what)
+    write_manifest(folder)
 
 
 def codes_of_run(study: Workflow) -> list[tuple[str, str, str]]:
