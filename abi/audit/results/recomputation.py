@@ -9,7 +9,7 @@ from abi.audit.results.checkout import Scale
 from abi.audit.results.findings import CLOSE, NOTE, STALE, TAMPERED, count_numbers, differences, show
 from abi.audit.results.places import page_paths
 from abi.audit.results.reading import ResultFile
-from abi.audit.results.relations import other_version
+from abi.audit.results.relations import RULES, other_version
 from abi.audit.results.staleness import stale
 from abi.base.errors import AbiError
 from abi.base.files import Json, parse_file
@@ -17,7 +17,6 @@ from abi.base.job import hardware, versions
 from abi.base.typed import Document, Provenance, fault
 from abi.judge import judgement
 from abi.plan.config import load
-from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 from abi.plan.workflow import Workflow
 
 FIGURES = ("python", "numpy", "scipy", "pandas")
@@ -74,14 +73,8 @@ def _recompute(scale: Scale, name: str, file: ResultFile) -> None:
 
 def judged_again(made: Provenance) -> dict[str, Json]:
     """Return the result file that the job of a provenance block gives from the inputs of now."""
-    inputs = inputs_of(made)
-    result: Document
-    if made.rule == "judge_ladder":
-        result = judgement.judge_ladder(JudgeLadder.model_validate(made.spec), inputs, lambda: made)
-    elif made.rule == "judge_study":
-        result = judgement.judge_study(JudgeStudy.model_validate(made.spec), inputs, lambda: made)
-    else:
-        result = judgement.judge_claim(JudgeClaim.model_validate(made.spec), inputs, lambda: made)
+    spec = dict(RULES.values())[made.rule].model_validate(made.spec)
+    result: Document = getattr(judgement, made.rule)(spec, inputs_of(made), lambda: made)
     return result.file()
 
 

@@ -1,12 +1,24 @@
 """Claims about several others: a ladder of sizes, the original's run of several with pass rules of its own, a dose."""
 
+from typing import Any, TypeVar
+
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import Inputs, Plain, Planned
 from abi.plan.specs.judge import DoseClaim, JudgeLadder, LadderClaim
 
+Claim = TypeVar("Claim", LadderClaim, DoseClaim)
 
-class OfLadder(Planned[LadderClaim]):
-    """What the verdict of a ladder depends on."""
+
+class OfRungs(Planned[Claim]):
+    """What the verdict of a claim about others, its rungs, depends on."""
+
+    def rungs(self) -> list[str]:
+        """Return the claims it is about."""
+        return self.claim.rungs
+
+    def levels(self) -> dict[str, Any]:
+        """Return the levels of intervals, where the verdict makes intervals of its own."""
+        return {}
 
     def verdict_spec(self) -> Plain:
         """What the verdict depends on besides its rungs."""
@@ -16,11 +28,16 @@ class OfLadder(Planned[LadderClaim]):
             protocol=self.config.protocol.protocol,
             scale=self.config.name,
             meaningless=self.scale.meaningless,
+            **self.levels(),
         ).plain()
 
     def verdict_input(self) -> Inputs:
         """Return the result files of its rungs."""
-        return {"rungs": self.study.result_files(self.claim.rungs)}
+        return {"rungs": self.study.result_files(self.rungs())}
+
+
+class OfLadder(OfRungs[LadderClaim]):
+    """What the verdict of a ladder depends on."""
 
     @classmethod
     def check(cls, claim: LadderClaim, where: str, faults: Faults) -> None:
@@ -49,7 +66,7 @@ class OfAggregate(OfLadder):
             faults.known(rung, [*faults.fitted, *faults.studied], f"{where}.rungs", "claim of this scale")
 
 
-class OfDose(Planned[DoseClaim]):
+class OfDose(OfRungs[DoseClaim]):
     """What the verdict of a dose of alignment depends on: the rungs that its scale can run."""
 
     def said(self) -> DoseClaim:
@@ -60,21 +77,9 @@ class OfDose(Planned[DoseClaim]):
         """Return the rungs of this scale."""
         return [rung for rung in self.claim.rungs if rung in self.config.claims]
 
-    def verdict_spec(self) -> Plain:
-        """What the verdict depends on besides its rungs: the levels of its intervals, since it reads contrasts."""
-        return JudgeLadder(
-            id=self.id,
-            claim=self.said(),
-            protocol=self.config.protocol.protocol,
-            scale=self.config.name,
-            meaningless=self.scale.meaningless,
-            level=self.config.protocol.criteria.level,
-            n_claims=len(self.config.published()),
-        ).plain()
-
-    def verdict_input(self) -> Inputs:
-        """Return the result files of its rungs."""
-        return {"rungs": self.study.result_files(self.rungs())}
+    def levels(self) -> dict[str, Any]:
+        """Return the level of one interval and of how many claims: the verdict reads contrasts."""
+        return {"level": self.config.protocol.criteria.level, "n_claims": len(self.config.published())}
 
     @classmethod
     def check(cls, claim: DoseClaim, where: str, faults: Faults) -> None:
