@@ -312,18 +312,11 @@ class Workflow:
 
         Raises: ConfigError: a target that is neither.
         """
-        found = [path for name in targets for path in self._finals_of(name)]
-        if not targets:
-            own = [f"{self.results}/{page}.json" for page in PAGES]
-            found = [*self.page_files("summary"), *own, *self.reports(), *self.cards()]
-        return list(dict.fromkeys(found))
-
-    def _finals_of(self, target: str) -> list[str]:
-        return (
-            [*self.page_files(target), f"{self.results}/{target}.json"]
-            if target in PAGES
-            else [self.result_file(target)]
-        )
+        found: list[str] = []
+        for name in targets or PAGES:
+            page = [*self.page_files(name), f"{self.results}/{name}.json"] if name in PAGES else []
+            found += page or [self.result_file(name)]
+        return list(dict.fromkeys(found if targets else [*found, *self.reports(), *self.cards()]))
 
     def reports(self) -> list[str]:
         """Return the records of the report and of the table of transfers."""
