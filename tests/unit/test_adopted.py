@@ -62,3 +62,8 @@ def test_a_table_of_codes_that_is_none_is_refused(tmp_path, monkeypatch, refuses
     (tmp_path / "tiny" / CODE).write_text("rule,code\njudge_claim,0\n", encoding="utf-8")
     with refuses("is no table of rule, code, files; write it again with `abi docs --adopt tiny`"):
         rules_changed("tiny")
+
+
+def test_the_committed_run_is_of_the_code_of_this_checkout():
+    # After an edit of the engine: `make reproduce-all`, then `abi docs --adopt tiny`, on one machine.
+    assert rules_changed("tiny") == []
