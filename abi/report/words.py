@@ -81,7 +81,7 @@ OF_STATEMENTS = {
     "SUPPORTED": "holds",
 }
 """Verdict -> what it means for a statement of an experiment; what decides most stands first."""
-SAID = 2
+SAID = 1
 """How many statements of an experiment are said in one sentence."""
 PLACEBOS = {
     "random": "a random net",
@@ -244,8 +244,8 @@ def _told_by_statements(result: StudyResult) -> str:
     says = found[word]
     more = f" And {len(says) - SAID} more." if len(says) > SAID else ""
     alone = "" if word == result.verdict else "taken alone, "
-    counted = f"{len(says)} of {number(len(rows), 'statement')}"
-    return sentence_of(f"{alone}{OF_STATEMENTS[word]} ({counted}): {' '.join(says[:SAID])}{more}")
+    decides = f"{alone}{OF_STATEMENTS[word]} ({len(says)} of {len(rows)} statements)"
+    return sentence_of(f"{decides}: {' '.join(says[:SAID])}{more}")
 
 
 def sentence_of(words: str, end: str = ".") -> str:
