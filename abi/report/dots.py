@@ -123,7 +123,7 @@ def axis(values: Sequence[float], ends: tuple[float, float]) -> tuple[Callable[[
     room = 0.04 * (most - least) or abs(most) or 1.0
 
     def x(value: float) -> float:
-        return round(ends[0] + (value - least + room) / (most - least + 2 * room) * (ends[1] - ends[0]), 1)
+        return round(ends[0] + (value - least + room) / (most - least + 2 * room) * (ends[1] - ends[0]))
 
     found = [round(float(value), 12) for value in MaxNLocator(4).tick_values(least, most) if least <= value <= most]
     return x, [(x(value), f"{value:g}") for value in found]
