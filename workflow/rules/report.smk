@@ -192,7 +192,14 @@ rule measure_speed:
         code=code_digest(
             *sorted(
                 f"benchmarks/{name}.py"
-                for name in ("__main__", "growth", "reference", "rows", "sides", "timing")
+                for name in (
+                    "__main__",
+                    "growth",
+                    "reference",
+                    "rows",
+                    "sides",
+                    "timing",
+                )
             ),
             root=ROOT,
         ),
