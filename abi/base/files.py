@@ -1,15 +1,17 @@
 """Files: hashes, atomic writes, strict JSON (no NaN, no key twice), documents validated against their schema."""
 
+import csv
 import errno
 import functools
 import hashlib
+import io
 import json
 import math
 import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -161,6 +163,13 @@ def read_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict[str,
         raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: is not a readable safetensors file ({error}); delete it and rebuild it") from None
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as CSV; what is None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -22,7 +22,7 @@ from abi.cli.config import checked
 from abi.cli.options import Scale, folder_name, labelled
 from abi.plan import DEFAULT
 from abi.plan.config import load
-from abi.plan.faults import closest, width_of
+from abi.plan.faults import closest, most_wide, width_of
 from abi.plan.kinds import claims_model
 from abi.plan.scale import UNPINNED
 from abi.plan.scale import Scale as ScaleFile
@@ -251,9 +251,9 @@ def _too_wide(scale: ScaleFile, entry: Mapping[str, Any]) -> str:
     shape = scale.modules.get(entry["module"])
     for name in (entry["source"], entry["target"]):
         found = scale.backbones.get(name)
-        width = found and width_of(found)
-        if shape and width and shape.d_abi > width * len(shape.taps):
-            return f"module {entry['module']} has d_abi {shape.d_abi}, and {name} is only {width} wide"
+        most = most_wide(shape, found) if shape and found else None
+        if shape and found and most is not None and shape.d_abi > most:
+            return f"module {entry['module']} has d_abi {shape.d_abi}, and {name} is only {width_of(found)} wide"
     return ""
 
 

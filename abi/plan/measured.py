@@ -1,7 +1,6 @@
 """What jobs took: the committed table of a scale (`results/reference/<scale>/jobs.csv`), the benchmarks of a run."""
 
 import csv
-import io
 import math
 import re
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from abi.base.errors import DataError
-from abi.base.files import ROOT, write_text
+from abi.base.files import ROOT, csv_text, write_text
 from abi.base.machine import gemm_gflops
 
 COLUMNS = ("rule", "wildcards", "seconds", "mem_mb")
@@ -135,11 +134,9 @@ def adopt_jobs(scale: str) -> None:
     found = measured_jobs(Path("results") / scale / "benchmarks")
     if not found:
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for job in found:
-        memory = "" if job.mem_mb is None else f"{job.mem_mb:.0f}"
-        writer.writerow([job.rule, job.wildcards, f"{job.seconds:.1f}", memory])
-    write_text(REFERENCE / scale / "jobs.csv", text.getvalue())
-    write_text(REFERENCE / scale / MACHINE, f"gflops\n{gemm_gflops():.1f}\n")
+    rows = [
+        (job.rule, job.wildcards, f"{job.seconds:.1f}", None if job.mem_mb is None else f"{job.mem_mb:.0f}")
+        for job in found
+    ]
+    write_text(REFERENCE / scale / "jobs.csv", csv_text(COLUMNS, rows))
+    write_text(REFERENCE / scale / MACHINE, csv_text(["gflops"], [[f"{gemm_gflops():.1f}"]]))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from abi.base.catalogue import ARMS, BOUND, CLAIMED, CONTROL, INSTEAD, PLACEBO, RECIPE_OF_RECORD, SMALLER
-from abi.base.files import write_text
+from abi.base.files import csv_text, write_text
 from abi.judge.fits import Curve, Matrix, Series
-from abi.report.render import csv_text, figure
+from abi.report.render import figure
 
 SKY = "#56b4e9"
 CYCLE = (

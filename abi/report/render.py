@@ -1,9 +1,7 @@
-"""The one table of this package, and how it looks in Markdown, on a terminal and as CSV (HTML: `blocks.html.j2`)."""
+"""The one table of this package, and how it looks in Markdown and on a terminal (HTML: `blocks.html.j2`)."""
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Cell = str | float | int | bool | None
@@ -80,12 +78,3 @@ def terminal(table: Table, indent: str = "  ") -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.heads))]
     cells = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
     return [indent + line.rstrip() for line in cells]
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Return a table as CSV; what is None is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -5,9 +5,10 @@ from report_facts import plain, typed, whole
 
 from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
+from abi.base.files import csv_text
 from abi.judge.fits import Figure
 from abi.report.quoted import Part, criteria_of, refreshed, verdict_table, why
-from abi.report.render import Table, csv_text, figure, markdown, terminal
+from abi.report.render import Table, figure, markdown, terminal
 from abi.report.verdicts import claims_table, summary_pages
 from abi.report.words import in_order, share_words, with_interval
 

@@ -9,11 +9,12 @@ from html.parser import HTMLParser
 import pytest
 from report_facts import facts, plain, results, typed, unknown, unknown_document
 
+from abi.base.files import csv_text
 from abi.base.names import VERDICTS
 from abi.report.blocks import Bullets, Fold, Para, Section, html, markdown, parsed
 from abi.report.figures import svg_of
 from abi.report.page import page, rule_edges, table_rows
-from abi.report.render import Table, csv_text, figure
+from abi.report.render import Table, figure
 from abi.report.words import deciding, in_order, in_words, plain_words
 
 pytestmark = pytest.mark.slow  # whole pages: not part of `make quick`

@@ -6,14 +6,13 @@ whether it is the code of the checkout.
 """
 
 import csv
-import io
 from pathlib import Path
 
 from abi.audit.results.places import write_manifest
 from abi.audit.results.status import Survey
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
-from abi.base.files import ROOT, write_text
+from abi.base.files import ROOT, csv_text, write_text
 from abi.base.job import starts_of
 from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
@@ -57,7 +56,7 @@ def adopt(what: str) -> None:
             old.unlink()  # of another run: a reference holds one run's files
     for name, text in made.items():
         write_text(folder / name, text)
-    write_codes(folder, codes)
+    write_text(folder / CODE, csv_text(COLUMNS, codes))
     adopt_jobs(what)
     write_manifest(folder)
 
@@ -80,13 +79,6 @@ def codes_of_run(study: Workflow) -> list[tuple[str, str, str]]:
         )
     made = [job.made for job in survey.made.values() if job.made is not None]
     return sorted({(one.rule, one.code, " ".join(starts_of(one.rule, one.spec))) for one in made})
-
-
-def write_codes(folder: Path, rows: list[tuple[str, str, str]]) -> None:
-    """Write the table of codes beside committed results."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-    write_text(folder / CODE, text.getvalue())
 
 
 def rules_changed(scale: str, root: Path = ROOT) -> list[str] | None:
