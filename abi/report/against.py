@@ -5,7 +5,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from abi.audit.results.agreement import WORDS, Agreed, ArmPair, arm_pairs, overall
@@ -265,11 +265,11 @@ def _svg(label: str, found: Sequence[Contrasted], told: Mapping[str, str]) -> st
 
 
 def arm_tables(pair: Pair, tolerance: float) -> list[Table]:
-    """Return a table per study: every arm on held-out text, in both runs."""
+    """Return every arm on held-out text, in both runs: a table per study, or one for studies of the same arms."""
     found: defaultdict[str, dict[tuple[str, str, str], ArmPair]] = defaultdict(dict)
     for one in arm_pairs(pair.here, pair.there):
         found[one.fit][one.arm, one.scope, one.metric] = one
-    tables = []
+    tables: list[Table] = []
     for study, pairs in found.items():
         there = dict.fromkeys((scope, metric) for _, scope, metric in pairs)
         known = {(scope, metric): words for scope, metric, words in SCORES if (scope, metric) in there}
@@ -277,7 +277,11 @@ def arm_tables(pair: Pair, tolerance: float) -> list[Table]:
         heads = known | {of: " ".join([of[1]] + [of[0]] * (of[0] != "domain")) for of in others}
         arms = in_order({arm for arm, *_ in pairs})
         rows = [[f"`{arm}`", *(_both(pairs.get((arm, *of)), tolerance) for of in heads)] for arm in arms]
-        tables.append(Table(["arm", *heads.values()], rows, f"Arms of `{study}`"))
+        same = next((i for i, table in enumerate(tables) if table.rows == rows), None)
+        if same is None:
+            tables.append(Table(["arm", *heads.values()], rows, f"Arms of `{study}`"))
+        else:
+            tables[same] = replace(tables[same], caption=f"{tables[same].caption}, `{study}`")
     return tables
 
 

@@ -326,6 +326,17 @@ def other_plots(drawings: Sequence[Drawing], result: AnyResult) -> list[Drawing]
     return [drawing for drawing in drawings if drawing.name not in shown]
 
 
+def study_plots(result: AnyResult, name: str) -> list[Drawing]:
+    """Return the figures of a study's arms that neither the claim's card nor an earlier study of the result shows."""
+    shown: list[Sequence[Sequence[Cell]]] = []
+    for other, fit in studies(result).items():
+        own = dots.arms(result.claim.id, other, fit)
+        if other == name:
+            return [drawing for drawing in other_plots(own, result) if drawing.rows not in shown]
+        shown += [drawing.rows for drawing in own]
+    return []
+
+
 def transfer_plots(moved: Sequence[Result]) -> list[Drawing]:
     """Return the figure of all transfers, where any of them closes a gap."""
     drawing = transfers.drawing(moved)

@@ -74,9 +74,11 @@ PLAIN_SUPPORTED = {
     **dict.fromkeys(("update", "succession"), SURVIVES),
 }
 """Kind of claim -> what its required tests show together."""
+PLAIN_OPEN = {"scaling_law": "The points show neither that the law holds nor that it does not."}
+"""Kind of claim without registered tests -> what an INCONCLUSIVE one means."""
 OF_STATEMENTS = {
-    "REFUTED": "does not hold",
-    "INCONCLUSIVE": "is not shown",
+    "REFUTED": "not so",
+    "INCONCLUSIVE": "not shown",
     "VACUOUS": "nothing to judge it by",
     "SUPPORTED": "holds",
 }
@@ -219,8 +221,9 @@ def plain_words(result: AnyResult) -> str:
     template = PLAIN_SUPPORTED.get(result.claim.kind) if result.verdict == "SUPPORTED" else None
     if named is not None and result.verdict == "REFUTED":
         template = PLAIN_REFUTED.get(named[1])
-    if named is not None and result.verdict == "INCONCLUSIVE":
-        template = f"It is not shown that {TESTS[named[1]]}." if named[1] in TESTS else None
+    if result.verdict == "INCONCLUSIVE":
+        asked = TESTS.get(named[1]) if named else None
+        template = f"It is not shown that {asked}." if asked else PLAIN_OPEN.get(result.claim.kind)
     if template is None or isinstance(result, LadderResult):
         return sentence_of(re.split(r"[;:] ", result.reason)[0])
     criteria = Criteria.model_validate(result.provenance.spec["protocol"]["criteria"])
@@ -244,7 +247,7 @@ def _told_by_statements(result: StudyResult) -> str:
     says = found[word]
     more = f" And {len(says) - SAID} more." if len(says) > SAID else ""
     alone = "" if word == result.verdict else "taken alone, "
-    decides = f"{alone}{OF_STATEMENTS[word]} ({len(says)} of {len(rows)} statements)"
+    decides = f"{alone}{OF_STATEMENTS[word]} ({len(says)} of {len(rows)})"
     return sentence_of(f"{decides}: {' '.join(says[:SAID])}{more}")
 
 

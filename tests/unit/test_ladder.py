@@ -81,7 +81,7 @@ def test_the_table_has_a_row_per_claim_with_its_verdict_and_a_sentence_of_its_ow
 @pytest.mark.parametrize("result", whole(), ids=lambda result: result.claim.id)
 def test_a_sentence_is_short_and_names_no_test(result):
     told = plain_words(result)
-    assert len(told) < 150
+    assert len(told) < 130
     assert told == sentence_of(told)
     assert not re.search(r"js_nats|bits_per_byte|\b[a-gu]\.\w|\{|\}", told.replace("(measured in `bits_per_byte`)", ""))
 

@@ -106,7 +106,7 @@ def test_a_run_that_differs_is_told_claim_by_claim(runs):
     assert "DIFFERENT Not reproduced: 2 claims, 1 EQUIVALENT and 1 DIFFERENT ." in summary
     assert "Only here, so compared with nothing: calibration_scaling ." in summary
     assert "Only there, so compared with nothing: reproduce ." in summary
-    assert "here, Another <processor>" in summary
+    assert re.search(r"processor .* here, (.*, )?Another <processor>", summary)
     assert re.search(r"torch \S+ here, (\S+, )?9\.9", summary)
     assert "numpy" not in summary  # which is the same
     card = words(section(text, "claim-gpt2_to_qwen"))
@@ -173,7 +173,7 @@ def test_the_page_of_a_whole_run_whose_every_figure_is_off_is_small():
     made = page(TwoRuns("here", "there", pairs, [], [], 0.05))
     text = html(made, {drawing.name: svg_of(drawing) for drawing in made.drawings()})
     is_whole(text)
-    assert len(text.encode()) < 1.1e6  # aim 1 MB, missed since the last two experiments are in it
+    assert len(text.encode()) < 1e6
 
 
 @pytest.mark.parametrize(
