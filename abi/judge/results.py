@@ -22,8 +22,12 @@ from abi.judge.robustness import Robustness
 from abi.plan.specs.experiments import ArmOfExperiment, Statement
 from abi.plan.specs.judge import RecordOf
 
-Published = float | int | str | bool | list[float | int | str | bool] | None
+EXPERIMENT = "experiment"
+"""The kind of claim that is made of statements."""
+STATEMENTS = "statements"
+"""The table of an experiment's statements: what each says, its word, the figure that decides it."""
 
+Published = float | int | str | bool | list[float | int | str | bool] | None
 
 Perplexity = Annotated[float, Field(gt=0)]
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from abi.base.names import CANDIDATE
 from abi.judge.fits import Row
-from abi.judge.kinds.experiment import EXPERIMENT
-from abi.judge.results import AnyResult, StudyResult
+from abi.judge.results import EXPERIMENT, AnyResult, StudyResult
 from abi.plan.specs.experiments import Asked, Statement
 from abi.report.render import Cell, Table, bounds, figure, markdown
 from abi.report.words import link, number, told, verdict_words

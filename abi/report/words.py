@@ -11,8 +11,15 @@ from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM
 from abi.base.regimes import KINDS
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Row, Test
-from abi.judge.kinds.experiment import EXPERIMENT, STATEMENTS
-from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, StudyResult
+from abi.judge.results import (
+    EXPERIMENT,
+    STATEMENTS,
+    AnyResult,
+    LadderResult,
+    PublishedFigure,
+    Result,
+    StudyResult,
+)
 from abi.judge.robustness import LeftOut, Robustness
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure

@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[2]
 RULES = {path.stem for path in (ROOT / "abi" / "steps").glob("*.py")} - {"__init__"}
 JUDGES = {"judge_claim", "judge_study", "judge_ladder"}
 PAGES = {"summarise", "tabulate_transfers", "tabulate_experiments", "write_cards", "write_report"}
-WORDED = {"tabulate_experiments", "write_report"}  # pages that name registered tests, which the protocol states
 READ_RESULTS = JUDGES | PAGES
 FITS = {"calibrate_arms", "choose_rates", "train_lora", "evaluate_experiment"}  # the last fits arms of its own, too
 EVIDENCE = {"evaluate_arms", "evaluate_studies", "evaluate_experiment"}
@@ -32,10 +31,10 @@ RERUN = {
     "abi/base/manifests/rates.py": FITS | READ_RESULTS,
     "abi/arms/metrics.py": EVIDENCE,
     "abi/arms/atlas.py": {"evaluate_studies"},
-    "abi/judge/verdict.py": JUDGES | WORDED,
-    "abi/judge/intervals.py": JUDGES | WORDED | {"simulate_studies"},
+    "abi/judge/verdict.py": JUDGES,
+    "abi/judge/intervals.py": JUDGES | {"simulate_studies", "write_report"},
     "abi/judge/simulation.py": {"simulate_studies"},
-    "abi/judge/kinds/atlas.py": JUDGES | WORDED,
+    "abi/judge/kinds/atlas.py": JUDGES,
     "abi/judge/results.py": READ_RESULTS,
     "abi/judge/robustness.py": READ_RESULTS,
     "abi/judge/left_out.py": JUDGES,

@@ -19,9 +19,17 @@ from abi.base.regimes import KINDS, REGIMES
 from abi.base.typed import Typed
 from abi.judge.fits import Fit
 from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, words_of_rungs
-from abi.judge.kinds.experiment import EXPERIMENT
 from abi.judge.kinds.transfer import BY_WINDOWS, LEADS_BY_WINDOWS, WINDOWS, lead_curve, steps_curve, steps_of
-from abi.judge.results import AnyResult, LadderResult, Nib, Result, StudyResult, headline, level_of_one
+from abi.judge.results import (
+    EXPERIMENT,
+    AnyResult,
+    LadderResult,
+    Nib,
+    Result,
+    StudyResult,
+    headline,
+    level_of_one,
+)
 from abi.judge.verdict import thresholds_met
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy, Protocol, Summarise, Version
 

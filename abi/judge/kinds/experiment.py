@@ -15,19 +15,16 @@ from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
 from abi.judge.fits import Fit, Row, TableShown
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.protocol import BPB, Asks
-from abi.judge.results import ClaimFacts, StudyResult
+from abi.judge.results import EXPERIMENT, STATEMENTS, ClaimFacts, StudyResult
 from abi.judge.robustness import decisive
 from abi.judge.studies import judge_studies, same_words
 from abi.judge.verdict import thresholds_met
 from abi.plan.specs.experiments import Asked, Statement
 from abi.plan.specs.judge import Criteria, JudgeStudy
 
-EXPERIMENT = "experiment"
 KINDS.setdefault(
     EXPERIMENT, Kind(EXPERIMENT, "studies", CANDIDATE, (RAW, RANDOM, LINEAR), words="the arm that is asked about")
 )
-STATEMENTS = "statements"
-"""The table of statements: what each says, its word, the figure that decides it."""
 FIXED = frozenset({"recipe", "start", "by", "objective", "steps", "rate_of"})
 """What of an arm has a column of its own."""
 
