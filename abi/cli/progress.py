@@ -29,6 +29,10 @@ from abi.report.words import number
 NAME = "abi"
 RUN_LOG = Path(".snakemake/abi/run.log")
 
+TRUST = 0.05
+"""Share of the whole work for which the measured seconds are taken to hold here as well: the first jobs of a run are
+short, and one that waits for a download says little of the rest."""
+
 
 @dataclass
 class Expected:
@@ -65,7 +69,8 @@ class Expected:
     def seconds(self) -> float | None:
         """Return how long the rest should take, None before anything can be said."""
         if self.known():
-            pace = self.spent / self.foreseen if self.foreseen else 1.0
+            trusted = TRUST * (self.foreseen + self.work)
+            pace = (self.spent + trusted) / (self.foreseen + trusted) if trusted else 1.0
             return self.work * pace / self.cores
         return self.spent / self.done * self.left.total() / self.cores if self.done else None
 
