@@ -24,7 +24,7 @@ from abi.base.catalogue import ARMS
 from abi.base.manifests.rates import RatesManifest
 from abi.base.names import BIAS, LINEAR, NO_DOMAIN, ORACLE, PERMUTED, RANDOM, RAW, TRANSFERRED
 from abi.models.backbone import Window, load_backbone
-from abi.models.module import with_net
+from abi.models.module import AbiModule, with_net
 from abi.models.saved import module_of_seed, read_head, read_states
 from abi.models.states import States, write_states
 from abi.plan.config import load
@@ -35,14 +35,74 @@ from abi.steps.write_lesson_text import written
 from abi.steps.write_states import windows_of
 
 PLACEBOS = (RANDOM, PERMUTED, NO_DOMAIN, LINEAR, BIAS)
+KINDS = ("general", "written", "written without")
+ROLES = ("target", "source")
 COLUMNS = ["claim", "text", "positions", "arm", "closure_calibration", "ahead_per_seed"]
 
 
-def states_of(backbone, documents, split, spec, head, like: States, path: Path) -> States:
-    """Return the states of a backbone on documents of a split, with the hashes of a store of the same backbone."""
-    windows, window = windows_of(backbone, documents, split, spec), Window.of(spec.window)
-    stored = write_states(backbone, windows, window, spec.taps, head, path)
-    return States(path, like.manifest.model_copy(update=dict(stored)))
+class Lesson:
+    """A claim's lesson on texts of several kinds.
+
+    Args: scale: of the claim; claim: id of one of regime `general-only`, whose inputs are there.
+    """
+
+    def __init__(self, scale: str, claim: str) -> None:
+        study = Workflow(load(scale))
+        known, batch = study.claim(claim), f"1-{study.scale.jobs.seeds_per_job.calibration}"
+        about, inputs = study.of(claim), study.of(claim).calibration_input(batch)
+        self.spec = CalibrateArms.model_validate({**about.calibration_spec(batch), "variants": []})
+        self.teaching = teacher_of(self.spec, inputs)
+        self.budget = Budget.of(self.spec, RatesManifest.read(inputs["rates"][0]).rates(self.spec.arms))
+        self.writing = WriteLessonText.model_validate(about.written_spec(batch))
+        folders = {"target": known.target, "source": known.source}
+        self.models = {role: load_backbone(study.backbone_folder(name)) for role, name in folders.items()}
+        stored = read_states(self.teaching.inputs["source_states"], "train")
+        self.general = {"target": self.teaching.states, "source": stored}
+        self.heads = {"target": self.teaching.head, "source": read_head(self.teaching.inputs["source_head"], stored)}
+        self.check = read_states(study.states(known.target, known.text, "calibration"), "calibration")
+        self.oracles = study.of(known.of or claim).module_files(batch)[ORACLE]
+
+    def closures(self, kind: str, seed: int) -> tuple[int, dict[str, float]]:
+        """Return on how many positions the arms of a seed were fitted, and arm -> its gap closure."""
+        module = module_of_seed(self.teaching.inputs["source"], seed, self.general["source"])
+        nets = Nets(source=module)
+        with tempfile.TemporaryDirectory() as folder:
+            pairs = self.teaching.pairs if kind == "general" else self.written(kind, module, seed, Path(folder))
+            data = self.teaching.data(nets, pairs)
+            [task] = gradient_tasks(data, self.budget, seed)
+            recipes = {name: ARMS[name].recipes[self.spec.regime] for name in (TRANSFERRED, *PLACEBOS)}
+            arms = {
+                name: make(recipe, name, self.teaching.config, nets, data, seed=seed)
+                for name, recipe in recipes.items()
+            }
+            fit_arms(arms, task, self.budget, seed, Solved(self.budget.ridge_penalty), None)
+        oracle = module_of_seed(self.oracles, seed, self.check)
+        models = {RAW: None, ORACLE: oracle, **{name: arm.model for name, arm in arms.items()}}
+        scores = evaluate(models, self.check, self.teaching.head, reference=None, teacher=None, agree=False)
+        losses = {name: float(values.mean()) for name, _, values in scores}
+        gain = losses[RAW] - losses[ORACLE]
+        return len(data.states), {name: (losses[RAW] - losses[name]) / gain for name in arms}
+
+    def written(self, kind: str, module: AbiModule, seed: int, folder: Path):
+        """Return the pairs of states on text that the source writes, with its module or without."""
+        own = module
+        if kind == "written without":
+            own = with_net(module, None)
+            own.proj_out.weight.zero_()
+        first, window = self.general["source"].tokens(slice(None))[:, 0], Window.of(self.writing.source.window)
+        documents = written(self.models["source"], own, first, window, self.writing, seed)
+        return {
+            split: self.teaching.paired(split, *(self.states(role, documents, split, folder) for role in ROLES))
+            for split in ("train", "calibration")
+        }
+
+    def states(self, role: str, documents, split: str, folder: Path) -> States:
+        """Return the states of a backbone on documents of a split, with the hashes of its stored ones."""
+        spec = getattr(self.writing, role)
+        windows, window = windows_of(self.models[role], documents, split, spec), Window.of(spec.window)
+        path = folder / f"{role}.{split}.safetensors"
+        stored = write_states(self.models[role], windows, window, spec.taps, self.heads[role], path)
+        return States(path, self.general[role].manifest.model_copy(update=dict(stored)))
 
 
 def main() -> None:
@@ -53,82 +113,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    study = Workflow(load(options.scale))
-    claim = study.claim(options.claim)
-    batch = f"1-{study.scale.jobs.seeds_per_job.calibration}"
-    spec = CalibrateArms.model_validate({**study.of(options.claim).calibration_spec(batch), "variants": []})
-    inputs = study.of(options.claim).calibration_input(batch)
-    teaching, budget = (
-        teacher_of(spec, inputs),
-        Budget.of(spec, RatesManifest.read(inputs["rates"][0]).rates(spec.arms)),
-    )
-    writing = WriteLessonText.model_validate(study.of(options.claim).written_spec(batch))
-    states_specs = {"source": writing.source, "target": writing.target}
-    models = {
-        "source": load_backbone(study.backbone_folder(claim.source)),
-        "target": load_backbone(study.backbone_folder(claim.target)),
-    }
-    general = {"target": teaching.states, "source": read_states(teaching.inputs["source_states"], "train")}
-    heads = {"target": teaching.head, "source": read_head(teaching.inputs["source_head"], general["source"])}
-    check = read_states(study.states(claim.target, claim.text, "calibration"), "calibration")
-    oracles = study.of(claim.of or options.claim).module_files(batch)[ORACLE]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    lesson, writer = Lesson(options.scale, options.claim), csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for kind in ("general", "written", "written without"):
-        found: dict[str, list[float]] = {}
-        for seed in range(1, options.seeds + 1):
-            module = module_of_seed(teaching.inputs["source"], seed, general["source"])
-            with tempfile.TemporaryDirectory() as folder:
-                pairs = teaching.pairs
-                if kind != "general":
-                    own = module if kind == "written" else with_net(module, None)
-                    if kind == "written without":
-                        own.proj_out.weight.zero_()
-                    first, window = general["source"].tokens(slice(None))[:, 0], Window.of(writing.source.window)
-                    documents = written(models["source"], own, first, window, writing, seed)
-                    pairs = {
-                        split: teaching.paired(
-                            split,
-                            *(
-                                states_of(
-                                    models[role],
-                                    documents,
-                                    split,
-                                    states_specs[role],
-                                    heads[role],
-                                    general[role],
-                                    Path(folder) / f"{role}.{split}.safetensors",
-                                )
-                                for role in ("target", "source")
-                            ),
-                        )
-                        for split in ("train", "calibration")
-                    }
-                nets = Nets(source=module)
-                data = teaching.data(nets, pairs)
-                [task] = gradient_tasks(data, budget, seed)
-                arms = {
-                    name: make(ARMS[name].recipes[spec.regime], name, teaching.config, nets, data, seed=seed)
-                    for name in (TRANSFERRED, *PLACEBOS)
-                }
-                fit_arms(arms, task, budget, seed, Solved(budget.ridge_penalty), None)
-            oracle = module_of_seed(oracles, seed, check)
-            models_of = {RAW: None, ORACLE: oracle, **{name: arm.model for name, arm in arms.items()}}
-            losses = {
-                name: float(values.mean())
-                for name, _, values in evaluate(
-                    models_of, check, teaching.head, reference=None, teacher=None, agree=False
-                )
-            }
-            gain = losses[RAW] - losses[ORACLE]
-            for name in arms:
-                found.setdefault(name, []).append((losses[RAW] - losses[name]) / gain)
-        n = len(data.states)
+    for kind in KINDS:
+        seeds = [lesson.closures(kind, seed) for seed in range(1, options.seeds + 1)]
+        found = {name: [closures[name] for _, closures in seeds] for name in (TRANSFERRED, *PLACEBOS)}
         best = max(PLACEBOS, key=lambda name: sum(found[name]))
+        ahead = [f"{a - b:.3f}" for a, b in zip(found[TRANSFERRED], found[best], strict=True)]
         for name, closures in found.items():
-            ahead = [f"{a - b:.3f}" for a, b in zip(found[TRANSFERRED], found[best], strict=True)]
-            per_seed = " ".join(ahead) if name == TRANSFERRED else ""
-            writer.writerow([options.claim, kind, n, name, f"{sum(closures) / len(closures):.3f}", per_seed])
+            mean, per_seed = sum(closures) / len(closures), " ".join(ahead) if name == TRANSFERRED else ""
+            writer.writerow([options.claim, kind, seeds[-1][0], name, f"{mean:.3f}", per_seed])
         sys.stdout.flush()
 
 
