@@ -1,0 +1,88 @@
+"""The word of `abi.compare` beside that of the DAG, on the same pairs of backbones and the same texts.
+
+python benchmarks/compared.py [--scale tiny] [--seeds 3] [CLAIM ...]   (where the verdicts of the scale were built)
+
+Every transfer that compares modules of a user's own regimes is asked again through the public API, which knows nothing of
+the DAG: it splits the documents itself, and has budgets and rates of its own. Rows go to compared.csv: claim, both words,
+what `compare` would choose, seconds.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+import abi
+from abi.api.sides import Pair
+from abi.judge.results import Result, read_result
+from abi.plan.config import load
+from abi.plan.workflow import Workflow
+from abi.text.documents import read_documents
+
+OUT = Path(__file__).with_suffix(".csv")
+KEPT = Path("build/compared")
+COLUMNS = ["claim", "dag", "compare", "choice", "seconds"]
+REGIMES = ("few-shot", "general-only", "zero-text")
+
+
+def transfers(study: Workflow, named: list[str]) -> Iterator[str]:
+    """Yield the transfers of a scale in regimes that `compare` has, those that are named or all."""
+    for name, claim in study.config.claims.items():
+        if claim.kind == "transfer" and claim.regime in REGIMES and (not named or name in named):
+            yield name
+
+
+def compared(study: Workflow, name: str, seeds: int) -> list[str]:
+    """Return a row: the claim, its verdict in the DAG, that of `compare`, what that would choose, seconds."""
+    claim = study.claim(name)
+    result = read_result(study.result_file(name))
+    assert isinstance(result, Result)
+
+    def pair(backbone: str) -> Pair:
+        loaded = abi.load_backbone(study.backbone_folder(backbone))
+        return loaded.model, loaded.tokenizer
+
+    def texts(text: str) -> list[str]:
+        return [document.text for document in read_documents(study.text_files(text)["documents"])]
+
+    found = abi.compare(
+        "portable" if claim.regime == "zero-text" else "module",
+        pair(claim.source),
+        pair(claim.target),
+        texts(claim.text),
+        texts("general"),
+        regime=claim.regime,
+        seeds=seeds,
+        lora=False,
+        keep=KEPT / name,
+    )
+    return [name, result.verdict, found.verdict, found.choice, f"{found.seconds:.0f}"]
+
+
+def main() -> None:
+    """Write and print a row per transfer, and how many words agree."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="tiny")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("claims", nargs="*")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    study, same, asked = Workflow(load(options.scale)), 0, 0
+    with OUT.open("w", encoding="utf-8", newline="") as file:
+        writers = [csv.writer(stream, lineterminator="\n") for stream in (file, sys.stdout)]
+        for writer in writers:
+            writer.writerow(COLUMNS)
+        for name in transfers(study, options.claims):
+            row = compared(study, name, options.seeds)
+            asked, same = asked + 1, same + (row[1] == row[2])
+            for writer in writers:
+                writer.writerow(row)
+            file.flush()
+    print(f"{same} of {asked} words are those of the DAG")
+
+
+if __name__ == "__main__":
+    main()
