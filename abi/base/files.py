@@ -28,6 +28,11 @@ MANIFEST = "MANIFEST.sha256"
 """Name of the list of hashes in a folder whose files it lists, in the form that `sha256sum -c` reads."""
 
 
+def checkout() -> Path:
+    """Return the checkout that is meant: the working directory if it is one, else that of this code."""
+    return Path() if Path("config/claims.yaml").is_file() else ROOT
+
+
 def sha256_file(path: str | Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with open(path, "rb") as handle:

@@ -6,6 +6,7 @@ None imports torch, but for a check of a scale that names a card.
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from typer import Argument, Option
 from abi.audit.results.adopted import BENCHMARKS, INSTRUMENT, adopt
 from abi.base.compute import decided
 from abi.base.errors import ConfigError
-from abi.base.files import ROOT, write_text
+from abi.base.files import ROOT, checkout, write_text
 from abi.base.hub import Repository, Snapshot, Wanted, data_files, look_up, model_files
 from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT, estimate
@@ -34,12 +35,12 @@ def check(
     claim: Annotated[list[str] | None, Option(help="also check that this claim exists")] = None,
 ) -> int:
     """Validate the configuration of a scale and say what it holds."""
-    print("\n".join(checked(scale, claim or (), ROOT)))
+    print("\n".join(checked(scale, claim or ())))
     return 0
 
 
-def checked(scale: str, claims: Sequence[str], root: Path) -> list[str]:
-    """Return what there is to say of a valid configuration. Args: claims: that must be in it; root: of `config/`.
+def checked(scale: str, claims: Sequence[str], root: Path | None = None) -> list[str]:
+    """Return what there is to say of a valid configuration. Args: claims: that must be in it; root: as for `load`.
 
     Raises: ConfigError: it is not valid.
     """
@@ -83,12 +84,13 @@ def pin(
 
     Raises: DataError: the hub cannot be reached or lacks something; nothing is written then.
     """
-    found = read_scale(scale, ROOT / "config" / "scales")
+    folder = checkout() / "config" / "scales"
+    found = read_scale(scale, folder)
     wanted = found.unpinned()
     if not wanted:
         print(f"scale {scale}: nothing to pin")
         return 0
-    path = ROOT / "config" / "scales" / f"{scale}.lock.yaml"
+    path = folder / f"{scale}.lock.yaml"
     lock = read_lock(path)
     backbones, sources = dict(lock.backbones), dict(lock.sources)
     for name, backbone in found.backbones.items():
@@ -100,7 +102,7 @@ def pin(
             sources[data.id] = _found(data, Repository(data.id, "dataset", endpoint), data_files(patterns))
     head = "# Written by `abi pin`: the revisions this scale runs with, and every file with its size and hash.\n"
     write_text(path, head + yaml.safe_dump(Lock(backbones=backbones, sources=sources).plain(), sort_keys=True))
-    print(f"wrote {path.relative_to(ROOT)}: {', '.join(wanted)}")
+    print(f"wrote {path}: {', '.join(wanted)}")
     return 0
 
 
@@ -126,12 +128,14 @@ def docs(
     """
     if adopted:
         adopt(adopted)
-    parts, written = generated_parts(), {}
-    for name in dict.fromkeys(part.document for part in parts):
-        own = [part for part in parts if part.document == name]
-        written[name] = refreshed((ROOT / name).read_text(encoding="utf-8"), own)
+    with chdir(ROOT):  # documents are of the checkout of this code, and so is the configuration that they quote
+        parts, written = generated_parts(), {}
+        for name in dict.fromkeys(part.document for part in parts):
+            own = [part for part in parts if part.document == name]
+            written[name] = refreshed(Path(name).read_text(encoding="utf-8"), own)
+        written |= generated_files() | schema_files()
     stale = []
-    for name, after in (written | generated_files() | schema_files()).items():
+    for name, after in written.items():
         path = ROOT / name
         if not path.exists() or path.read_text(encoding="utf-8") != after:
             stale.append(name)

@@ -18,11 +18,10 @@ from typing import Any
 from abi.audit.results.chain import Broken, Chain
 from abi.audit.results.checkout import Render, published, verified
 from abi.audit.results.findings import CODES, Finding
-from abi.audit.results.places import config_root
 from abi.audit.results.recomputation import recompute
 from abi.audit.results.staleness import flat
 from abi.base.errors import AbiError, DataError, first_line
-from abi.base.files import Json, read_tensors, sha256_file, write_tensors
+from abi.base.files import Json, checkout, read_tensors, sha256_file, write_tensors
 from abi.base.job import Job
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.evidence import EvidenceManifest
@@ -121,7 +120,7 @@ def deep(results: Path, claims: Sequence[str], render: Render | None, draw: Rand
         with found.part(name) as part:
             function(part)
     with found.part("verdicts") as part:
-        recompute(scale, config_root())
+        recompute(scale, checkout())
         bad = [finding for finding in scale.findings if CODES[finding.kind]]
         part.broken = [as_link(finding) for finding in bad]
         part.said = f"{len(scale.recomputed)} judged again, {sum(scale.recomputed.values())} figures,"
@@ -241,7 +240,7 @@ class Again:
         from abi.steps import evaluate_arms
 
         made, place = record.provenance, Path(path)
-        named = Workflow(load(place.parts[1], config_root())).of(claim).evidence_input(place.stem)
+        named = Workflow(load(place.parts[1])).of(claim).evidence_input(place.stem)
         if {*made.inputs} != {file for file in flat(named) if Path(file).is_file()}:
             raise DataError("is not scored again: the configuration names other inputs now")
         seed = self.draw.choice(made.spec["seeds"])

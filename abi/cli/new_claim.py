@@ -15,9 +15,8 @@ import yaml
 from typer import Argument, Option
 
 from abi.api.defaults import window_for
-from abi.audit.results.places import config_root
 from abi.base.errors import ConfigError, DataError, first_line
-from abi.base.files import write_text
+from abi.base.files import checkout, write_text
 from abi.cli.config import checked
 from abi.cli.options import Scale, folder_name, labelled
 from abi.plan import DEFAULT
@@ -79,7 +78,7 @@ def new_claim(
     """
     if kind not in KINDS:
         raise ConfigError(f"new-claim: it writes no {kind!r} (valid: {', '.join(KINDS)}); docs/extending.md shows how")
-    root = config_root()
+    root = checkout()
     edit = Edit(root, scale, read_scale(scale, root / "config" / "scales"))
     from_ = edit.backbone(_asked(source, "Which model does the module come from"))
     to = edit.backbone(_asked(target, "Which model does it move to"))

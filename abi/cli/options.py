@@ -6,10 +6,10 @@ from typing import Annotated
 
 from typer import Option
 
-from abi.base.files import ROOT
+from abi.base.files import checkout
 
 SCALES = ", ".join(
-    sorted(path.stem for path in Path(ROOT, "config", "scales").glob("*.yaml") if not path.stem.endswith(".lock"))
+    sorted(path.stem for path in Path(checkout(), "config", "scales").glob("*.yaml") if not path.stem.endswith(".lock"))
 )
 AsJson = Annotated[bool, Option("--json", help="one JSON document for machines instead of text")]
 Scale = Annotated[str, Option("--scale", help=f"one of {SCALES}")]

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from abi.audit.record.page import ascii_only
-from abi.audit.results.places import config_root
 from abi.base.typed import Verdict
 from abi.cli.options import AsJson, Scale
 from abi.judge.results import AnyResult, Result, read_result
@@ -46,9 +45,8 @@ def replicates(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
     The verdict of a claim stays that of its own pair. A replicate is built as any scale is:
     `make <claim> SCALE=tiny_r1`.
     """
-    root = config_root()
-    names = scales_of(scale, root / "config" / "scales")
-    found = replicated(Workflow(load(scale, root)), [Workflow(load(name, root)) for name in names])
+    names = scales_of(scale)
+    found = replicated(Workflow(load(scale)), [Workflow(load(name)) for name in names])
     if as_json:
         print(json.dumps([{**asdict(row), "same": row.same} for row in found], indent=1))
         return 0

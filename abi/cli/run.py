@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from abi.base import recovery
-from abi.base.files import ROOT
+from abi.base.files import checkout
 from abi.cli.main import COMMANDS, ending
 from abi.cli.status import mended
 from abi.plan import DEFAULT
@@ -36,8 +36,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
     given, words = parser.parse_known_args(arguments[:split])
     name = given.scale or next((word.removeprefix(SCALE) for word in words if word.startswith(SCALE)), DEFAULT)
     scale = ["--config", f"scale={given.scale}"] if given.scale else []
-    place = Path.cwd() if Path("Snakefile").exists() else ROOT
-    os.chdir(place)
+    os.chdir(checkout())
     if not recovery.looks(words):
         cleared = recovery.begin(Path.cwd())
         if cleared:

@@ -11,7 +11,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from abi.audit.record.page import ascii_only
-from abi.audit.results.places import REFERENCE, config_root
+from abi.audit.results.places import REFERENCE
 from abi.audit.results.staleness import stale
 from abi.base.errors import AbiError, DataError
 from abi.base.files import parse_file
@@ -75,7 +75,7 @@ class Row:
 
 def claims(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
     """Print a table of all claims, their regimes and ladders; exit code 2 if a result cannot be read."""
-    study = Workflow(load(scale, config_root()))
+    study = Workflow(load(scale))
     rows = [about(study, claim_id) for claim_id in [*study.listed("summary"), *study.config.pending]]
     states = [row.state for row in rows]
     code = 2 if UNREADABLE in states else 0
@@ -101,7 +101,7 @@ def show(
     ] = False,
 ) -> int:
     """Print everything known of one claim, regime or ladder. Raises: DataError: its result file cannot be read."""
-    study = Workflow(load(scale, config_root()))
+    study = Workflow(load(scale))
     row, path = about(study, claim), result_path(study, claim)
     result = None if path is None else read_result(path)
     code = exit_code(result) if exit_rule else 0

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from abi.audit.results.places import config_root
 from abi.audit.results.status import Survey, mend
 from abi.base.errors import DataError
 from abi.base.names import PAGES
@@ -37,7 +36,7 @@ def status(
 
     Returns: 0 if there is none, or all that needs it was deleted; else 1.
     """
-    found = Survey(Workflow(load(scale, config_root())), deep=deep).look(targets or ())
+    found = Survey(Workflow(load(scale)), deep=deep).look(targets or ())
     deleted: list[str] = []
     if mends and found.rebuild:
         try:
@@ -58,7 +57,7 @@ def status(
 
 def mended(words: Sequence[str], scale: str) -> list[str]:
     """Delete what has to be rebuilt for the claims and pages among some words, or for all; say what it was."""
-    study = Workflow(load(scale, config_root()))
+    study = Workflow(load(scale))
     found = Survey(study).look([word for word in words if word in {*PAGES, *study.config.every()}])
     if not found.rebuild:
         return []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from abi.base.errors import ConfigError
-from abi.base.files import ROOT
+from abi.base.files import checkout
 from abi.base.names import ASIDE
 from abi.base.regimes import REGIMES
 from abi.base.typed import Typed
@@ -92,11 +92,12 @@ class Config:
         return known or [claim_id for claim_id, claim in every.items() if getattr(claim, "of", None) is None]
 
 
-def load(name: str, root: Path = ROOT) -> Config:
-    """Return the configuration of a scale.
+def load(name: str, root: Path | None = None) -> Config:
+    """Return the configuration of a scale. Args: root: the folder of `config/`, None for the checkout that is meant.
 
     Raises: ConfigError: unknown scale; every unknown or missing key and wrong value; every name that nothing defines.
     """
+    root = root or checkout()
     given, scale, protocol = _files(name, root / "config")
     config = Config(root, name, {}, {}, {}, {}, tuple(scale.headline or given.headline), scale, protocol)
     faults = Faults(scale, config.claims, config.studies, config.pending)

@@ -11,10 +11,9 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from abi.base.errors import ConfigError, DataError
-from abi.base.files import ROOT
+from abi.base.files import checkout
 from abi.plan.config import load
 from abi.plan.forecast import Forecast, forecast
 from abi.plan.measured import REFERENCE, Measured, at_pace, mean_seconds, pace, read_measured
@@ -101,8 +100,7 @@ def dry_run(targets: Sequence[str], scale: str, cores: int) -> list[Planned]:
     Raises: DataError: Snakemake cannot plan, with its reason.
     """
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", str(cores), *targets, "--config", f"scale={scale}"]
-    place = Path.cwd() if Path("Snakefile").exists() else ROOT
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=checkout(), capture_output=True, text=True, check=False)
     said = f"{done.stdout}\n{done.stderr}"
     if done.returncode:
         raise DataError(

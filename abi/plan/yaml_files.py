@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from abi.base.errors import ConfigError
-from abi.base.files import ROOT, read_regular
+from abi.base.files import checkout, read_regular
 from abi.base.hub import Snapshot
 from abi.base.typed import Typed
 from abi.plan.faults import closest
@@ -23,8 +23,9 @@ M = TypeVar("M", bound=BaseModel)
 Schema = dict[str, Any]
 
 
-def scales(folder: Path = ROOT / "config" / "scales") -> list[str]:
-    """Return the names of the scales there are."""
+def scales(folder: Path | None = None) -> list[str]:
+    """Return the names of the scales there are. Args: folder: of scales, None for that of the checkout meant."""
+    folder = folder or checkout() / "config" / "scales"
     return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.endswith(".lock"))
 
 
@@ -49,8 +50,9 @@ def read_scale(name: str, folder: Path) -> Scale:
     return _valid(_apply_lock(scale, lock), Scale, where) if lock.exists() else read
 
 
-def replicates(name: str, folder: Path = ROOT / "config" / "scales") -> list[str]:
+def replicates(name: str) -> list[str]:
     """Return the scales that replicate a scale: the same with backbones of other pretraining seeds."""
+    folder = checkout() / "config" / "scales"
     raw = {scale: _mapping(folder / f"{scale}.yaml") for scale in scales(folder)}
     return [scale for scale, given in raw.items() if given.get("extends") == name and given.get("replicate")]
 

@@ -3,7 +3,6 @@ import yaml
 from published import MODELS
 
 from abi.base.files import ROOT
-from abi.cli import config as commands
 from abi.cli.main import main
 from abi.plan.yaml_files import read_scale
 
@@ -21,7 +20,8 @@ def root(tmp_path, monkeypatch):
     scale["updates"] = {}
     scale["sources"]["more"] = [{**scale["sources"]["wikitext"][0], "pattern": "**/*.csv"}]
     (folder / "paper.yaml").write_text(yaml.safe_dump(scale))
-    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    (tmp_path / "config" / "claims.yaml").touch()
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

@@ -9,6 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from abi.base.errors import ConfigError
+from abi.cli.main import main
 from abi.plan import config
 from abi.plan.config import SCHEMAS, schema_files
 from abi.plan.yaml_files import read_scale, scales
@@ -444,3 +445,23 @@ def test_a_declared_width_bounds_a_module_as_a_built_one_does(root):
         line for line in told(root, "real") if "modules.standard.d_abi: 600 is too large for smollm2: 576 wide" in line
     ]
     assert said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("check", "scale mine: "),
+        ("claims", "scale mine: "),
+        ("pin", "scale mine: nothing to pin"),
+        ("plan t5_to_qwen2_7b", "it runs at scale paper only"),
+        ("generate --backbone x --prompt a", "'x' is not a backbone of scale mine"),
+        ("replicates", "replicates of mine"),
+    ],
+)
+def test_every_command_reads_the_configuration_of_the_checkout_it_is_called_in(root, words, said, monkeypatch, capsys):
+    (root / "config/scales/mine.yaml").write_text("extends: tiny\nscale: mine\n")
+    monkeypatch.chdir(root)
+    command, *more = words.split()
+    main([command, *more, "--scale", "mine"])
+    found = capsys.readouterr()
+    assert said in found.out + found.err

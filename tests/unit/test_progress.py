@@ -124,7 +124,8 @@ def test_a_warning_and_an_error_that_is_no_jobs_are_shown(handler):
 def test_snakemake_speaks_itself_where_it_was_told_how(words, program, tmp_path, monkeypatch):
     called = []
     monkeypatch.chdir(tmp_path)
-    Path("Snakefile").touch()
+    Path("config").mkdir()
+    Path("config/claims.yaml").touch()
     monkeypatch.setattr(os, "execv", lambda _, argv: called.extend(argv))
     run.run([*words, "--scale", "smoke"])
     assert called[1:3] == ["-m", program]

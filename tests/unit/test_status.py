@@ -179,7 +179,6 @@ def test_an_unknown_target_is_one_sentence(here, capsys):
 def test_a_run_says_what_it_deletes_before_it_begins_and_only_of_what_it_was_asked_for(
     here, monkeypatch, capsys, words, rebuilt
 ):
-    Path("Snakefile").touch()
     monkeypatch.setattr(os, "execv", lambda *_: sys.exit(0))  # here it would become Snakemake
     damaged = evidence().with_suffix(".csv.gz")
     flipped(damaged)

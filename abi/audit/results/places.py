@@ -4,7 +4,7 @@ from pathlib import Path
 
 from abi.audit.results.findings import TAMPERED, Finding
 from abi.base.errors import ConfigError
-from abi.base.files import MANIFEST, ROOT, listed, listing, sha256_file, write_text
+from abi.base.files import MANIFEST, listed, listing, sha256_file, write_text
 from abi.base.names import ASIDE, PAGES
 
 REFERENCE = "reference"
@@ -28,11 +28,6 @@ def result_paths(folder: Path) -> list[Path]:
 def page_paths(folder: Path) -> list[Path]:
     """Return the pages of a folder that count its claims, as JSON."""
     return [path for path in (folder / f"{page}.json" for page in PAGES) if path.exists()]
-
-
-def config_root() -> Path:
-    """Return the folder whose `config/` counts: the working directory if it has one, else this checkout."""
-    return Path() if Path("config/claims.yaml").is_file() else ROOT
 
 
 def run_of(folder: Path) -> tuple[Path, Path]:

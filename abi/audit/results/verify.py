@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from abi.audit.record.page import INDENT, WIDTH, ascii_only
 from abi.audit.results.findings import CODES, NOTE, STALE, Finding
-from abi.audit.results.places import REFERENCE, config_root, folders
+from abi.audit.results.places import REFERENCE, folders
 from abi.base.errors import ConfigError, DataError
-from abi.base.files import Json
+from abi.base.files import Json, checkout
 
 if TYPE_CHECKING:
     from abi.audit.results.checkout import Compared, Render, Scale
@@ -86,7 +86,7 @@ def verify(
         from abi.audit.results.recomputation import recompute as judge_again  # pandas, and all that a job imports
 
         for found in scales:
-            judge_again(found, config_root())
+            judge_again(found, checkout())
     return Verification(tuple(scales))
 
 
