@@ -122,7 +122,7 @@ def main() -> int:
     if why is None and VENV.is_symlink():
         why = f".venv: is a link to an environment that {found}; mend that one, or remove the link"
     if why is None:
-        with open(__file__) as handle:
+        with open(str(ROOT / ".venv.lock"), "w") as handle:  # for writing, without which NFS gives no lock
             fcntl.flock(handle, fcntl.LOCK_EX)  # a second set-up waits for the first, and finds its work done
             found = fault()
             if found and VENV.exists():

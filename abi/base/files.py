@@ -12,7 +12,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -181,6 +181,13 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_texts(files: dict[Path, str]) -> None:
+    """Write UTF-8 files, all or none: no file is replaced before every other is written, and the first is so first."""
+    with ExitStack() as stack:
+        for path, text in reversed(files.items()):
+            stack.enter_context(atomic_path(path)).write_text(text, encoding="utf-8")
 
 
 def read_regular(path: str | Path, most_bytes: int) -> str:

@@ -12,7 +12,7 @@ from abi.base.manifests.backbones import BackboneManifest
 from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
 from abi.plan.config import load
-from abi.plan.faults import closest
+from abi.plan.faults import unknown
 from abi.plan.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def read_backbone(scale: str, name: str) -> "tuple[Backbone, BackboneManifest]":
     study = Workflow(load(scale))
     known = study.scale.backbones
     if name not in known:
-        valid = f"(valid: {', '.join(known)})"
-        raise ConfigError(f"{name!r} is not a backbone of scale {scale}{closest(name, known)} {valid}")
+        raise ConfigError(unknown(name, known, f"backbone of scale {scale}"))
     folder = study.backbone_folder(name)
     manifest = f"{folder}.json"
     if not Path(manifest).exists():

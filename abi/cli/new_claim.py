@@ -16,7 +16,7 @@ from typer import Argument, Option
 
 from abi.api.defaults import window_for
 from abi.base.errors import ConfigError, DataError, first_line
-from abi.base.files import checkout, write_text
+from abi.base.files import checkout, write_texts
 from abi.cli.config import checked
 from abi.cli.options import Scale, folder_name, labelled
 from abi.plan import DEFAULT
@@ -205,20 +205,17 @@ class Edit:
             shutil.copytree(self.root / "config", copy / "config")
             self._name_scales(copy, claim)
             files = self.files()
-            for name, text in files.items():
-                write_text(copy / name, text)
+            write_texts({copy / name: text for name, text in files.items()})
             valid = [other for other in scales(copy / "config" / "scales") if other != self.scale]
             said = checked(self.scale, [claim], copy)
             for other in valid:
                 load(other, copy)
-        for name, text in files.items():
-            write_text(self.root / name, text)
+        write_texts({self.root / name: text for name, text in files.items()})
         return said
 
     def _name_scales(self, copy: Path, claim: str) -> None:
         """Say in the claim which scales run it, where not all do: those that know its text and backbones."""
-        for name, text in self.files().items():
-            write_text(copy / name, text)
+        write_texts({copy / name: text for name, text in self.files().items()})
         entry, every = self.sections["claims"][claim], scales(copy / "config" / "scales")
         own = {scale: read_scale(scale, copy / "config" / "scales") for scale in every}
         names = {entry["source"], entry["target"]}

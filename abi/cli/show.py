@@ -35,6 +35,7 @@ from abi.report.words import (
     in_groups,
     in_order,
     interval_words,
+    number,
     plain_words,
     published_words,
     rates_words,
@@ -333,6 +334,6 @@ def _provenance(result: AnyResult, path: str) -> list[str]:
     packages = [f"{name} {made.versions[name]}" for name in ("python", "torch", "numpy") if name in made.versions]
     cost = f"{made.elapsed_s:.1f} s, {made.peak_memory_mb:.0f} MB"
     lines = ["", "Made by", f"  {path}"]
-    lines += [f"  rule {made.rule}, code {made.code}, protocol {result.protocol}, {made.threads} thread"]
+    lines += [f"  rule {made.rule}, code {made.code}, protocol {result.protocol}, {number(made.threads, 'thread')}"]
     lines += _wrapped(f"{', '.join(packages)}; {made.hardware.cpu or 'unknown processor'}; {cost}")
     return [*lines, *(f"  {digest[:12]}  {name}" for name, digest in made.inputs.items())]

@@ -7,6 +7,7 @@ import difflib
 import functools
 import re
 from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
 
 from abi.base.files import ROOT
 from abi.base.regimes import REGIMES
@@ -17,6 +18,8 @@ from abi.plan.specs.judge import ArmsClaim
 from abi.plan.specs.models import PLACES, BackboneSection, ModuleSection
 from abi.plan.specs.shared import Shares
 
+Section = Literal["backbones", "texts", "modules", "updates", "sources", "calibration"]
+"""What of a scale has names."""
 STORING = ("write_states", "write_updated_states", "write_lesson_text")
 """The rules that run frozen backbones and store their states."""
 
@@ -25,6 +28,12 @@ def closest(name: str, valid: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest valid name, or nothing."""
     near = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def unknown(name: str, valid: Collection[str], what: str) -> str:
+    """Return that a name is not among the valid ones, in words: `'x' is not a text of scale tiny ...`."""
+    article = "an" if what[0] in "aeiou" else "a"
+    return f"{name!r} is not {article} {what}{closest(name, valid)} (valid: {', '.join(valid)})"
 
 
 class Faults:
@@ -53,9 +62,13 @@ class Faults:
         """Return whether a name is among the valid ones; tell the closest of them otherwise."""
         names = list(valid)
         if name not in names:
-            article = "an" if what[0] in "aeiou" else "a"
-            self.tell(f"{where}: {name!r} is not {article} {what}{closest(name, names)} (valid: {', '.join(names)})")
+            self.tell(f"{where}: {unknown(name, names, what)}")
         return name in names
+
+    def of_scale(self, section: Section, name: str, where: str) -> bool:
+        """Return as `known` whether a section of the scale has an entry of a name."""
+        what = f"{section.removesuffix('s')} of scale {self.scale.scale}"
+        return self.known(name, getattr(self.scale, section), where, what)
 
     def arms(self, arms: list[str], regime: Regime, where: str) -> None:
         """Tell which arms a regime cannot fit, and which it needs and lacks."""
@@ -64,10 +77,10 @@ class Faults:
         for arm in (arm for arm in REGIMES[regime].required if arm not in arms):
             self.tell(f"{where}: lacks the control arm {arm!r}, without which there is no verdict; add it")
 
-    def module(self, name: str, backbone: str, where: str, what: str) -> None:
+    def module(self, name: str, backbone: str, where: str) -> None:
         """Tell where a module shape is unknown, or does not fit a backbone."""
         made = self.scale.backbones.get(backbone)
-        if not self.known(name, self.scale.modules, where, what) or made is None:
+        if not self.of_scale("modules", name, where) or made is None:
             return
         module, stored = self.scale.modules[name], {*made.taps, "final"}
         missing = [tap for tap in module.taps if tap not in stored]
@@ -118,22 +131,21 @@ def check_scale(faults: Faults, where: str) -> None:
     for name, text in scale.texts.items():
         if text.split is not None:
             _check_shares(text.split, f"{where}: texts.{name}.split", faults)
-        faults.known(text.sources, scale.sources, f"{where}: texts.{name}.sources", "source of this scale")
-    faults.known(scale.alignment.text, scale.texts, f"{where}: alignment.text", "text of this scale")
+        faults.of_scale("sources", text.sources, f"{where}: texts.{name}.sources")
+    faults.of_scale("texts", scale.alignment.text, f"{where}: alignment.text")
     for name, backbone in scale.backbones.items():
         if sum(getattr(backbone, place) is not None for place in PLACES) != 1:
             faults.tell(f"{where}: backbones.{name}: needs one of {', '.join(f'`{place}`' for place in PLACES)}")
         _check_window(backbone, f"{where}: backbones.{name}", faults)
         if backbone.build is not None:
-            at = f"{where}: backbones.{name}.build.text"
-            faults.known(backbone.build.text, scale.texts, at, "text of this scale")
+            faults.of_scale("texts", backbone.build.text, f"{where}: backbones.{name}.build.text")
     for name, update in scale.updates.items():
         at = f"{where}: updates.{name}"
-        faults.known(update.backbone, scale.backbones, f"{at}.backbone", "backbone of this scale")
-        for key, texts in (("text", [update.text]), ("holds", update.holds)):
-            for held in texts:
-                faults.known(held, scale.texts, f"{at}.{key}", "text of this scale")
-        faults.module(update.module, update.backbone, f"{at}.module", "module of this scale")
+        faults.of_scale("backbones", update.backbone, f"{at}.backbone")
+        faults.of_scale("texts", update.text, f"{at}.text")
+        for held in update.holds:
+            faults.of_scale("texts", held, f"{at}.holds")
+        faults.module(update.module, update.backbone, f"{at}.module")
         if name in scale.backbones:
             faults.tell(f"{at}: is the name of a backbone too, and either may be a target; rename the update")
     for name, fit in scale.calibration.items():

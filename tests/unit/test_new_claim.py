@@ -13,6 +13,7 @@ import yaml
 from test_documents import OWN, ROOT, commands
 
 from abi.base.errors import ConfigError
+from abi.base.files import write_texts
 from abi.cli import main
 from abi.cli.new_claim import inserted
 from abi.cli.options import folder_name, labelled
@@ -135,6 +136,18 @@ def test_it_asks_for_what_is_left_out(root, monkeypatch, capsys):
     assert said.err == "Which model does the module come from? Which model does it move to? Which text is the domain? "
     assert "claims.asked" in said.out
     assert load("tiny", root).claims["asked"].target == "qwen"
+
+
+def test_of_several_files_all_are_written_or_none(tmp_path):
+    first, second = tmp_path / "a" / "first", tmp_path / "second"
+    write_texts({first: "old", second: "old"})
+    with pytest.raises(UnicodeEncodeError):
+        write_texts({first: "new", second: "\udc00"})
+    with pytest.raises(UnicodeEncodeError):
+        write_texts({first: "\udc00", second: "new"})
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["old", "old"]
+    write_texts({first: "new", second: "new"})
+    assert first.read_text() == second.read_text() == "new"
 
 
 PAIR = ["--source", "gpt2", "--target", "qwen", "--text", "python"]

@@ -129,3 +129,11 @@ def test_an_environment_that_is_a_link_is_never_cleared(whole, checkout, capfd):
     assert module.main() == 2
     assert ".venv: is a link" in capfd.readouterr().err
     assert (site(whole) / "torch/a.py").exists()
+
+
+def test_a_second_set_up_waits_at_a_file_that_is_open_for_writing(checkout, monkeypatch):
+    module, locked, faults = checkout(), [], iter(["is not there yet", None])
+    monkeypatch.setattr(module, "fault", lambda: next(faults))
+    monkeypatch.setattr(module.fcntl, "flock", lambda handle, how: locked.append(handle.writable()))
+    assert module.main() == 0
+    assert locked == [True]  # NFS locks no other

@@ -221,19 +221,16 @@ class OfFitted(Planned[FittedClaim]):
     @classmethod
     def check(cls, claim: FittedClaim, where: str, faults: Faults) -> None:
         """Tell what the scale lacks and which arms cannot be fitted or are missing."""
-        scale = faults.scale
         for role, backbone in claim.roles.items():
-            faults.known(backbone, scale.backbones, f"{where}.{role}", f"backbone of scale {scale.scale}")
-        faults.known(claim.text, scale.texts, f"{where}.text", f"text of scale {scale.scale}")
+            faults.of_scale("backbones", backbone, f"{where}.{role}")
+        faults.of_scale("texts", claim.text, f"{where}.text")
         if claim.wrong_text is not None:
-            faults.known(claim.wrong_text, scale.texts, f"{where}.wrong_text", f"text of scale {scale.scale}")
-        if claim.fit != "portable" and faults.known(
-            claim.fit, scale.calibration, f"{where}.fit", f"calibration of scale {scale.scale}"
-        ):
-            cls.check_fit(claim, scale.calibration[claim.fit], where, faults)
+            faults.of_scale("texts", claim.wrong_text, f"{where}.wrong_text")
+        if claim.fit != "portable" and faults.of_scale("calibration", claim.fit, f"{where}.fit"):
+            cls.check_fit(claim, faults.scale.calibration[claim.fit], where, faults)
         for key, shape in (("module", claim.module), ("reference_module", claim.reference_module)):
             for backbone in dict.fromkeys(claim.roles.values()) if shape is not None else ():
-                faults.module(shape or "", backbone, f"{where}.{key}", f"module of scale {scale.scale}")
+                faults.module(shape or "", backbone, f"{where}.{key}")
 
     @classmethod
     def check_fit(cls, claim: FittedClaim, fit: FitSection, where: str, faults: Faults) -> None:

@@ -208,13 +208,12 @@ class OfExperiment(OfStudies[ExperimentClaim]):
     @classmethod
     def check(cls, claim: ExperimentClaim, where: str, faults: Faults) -> None:
         """Tell what an experiment names and nothing defines."""
-        scale = faults.scale
-        faults.known(claim.backbone, scale.backbones, f"{where}.backbone", f"backbone of scale {scale.scale}")
-        faults.known(claim.fit, scale.calibration, f"{where}.fit", f"calibration of scale {scale.scale}")
+        faults.of_scale("backbones", claim.backbone, f"{where}.backbone")
+        faults.of_scale("calibration", claim.fit, f"{where}.fit")
         for shape in filter(None, (claim.module, claim.reference_module)):
-            faults.module(shape, claim.backbone, f"{where}.module", f"module of scale {scale.scale}")
+            faults.module(shape, claim.backbone, f"{where}.module")
         for text in claim.texts:
-            faults.known(text, scale.texts, f"{where}.texts", f"text of scale {scale.scale}")
+            faults.of_scale("texts", text, f"{where}.texts")
         recipes = [arm.name for arm in ARMS.values() if "oracle-kd" in arm.recipes or "reconstruction" in arm.recipes]
         for name, arm in claim.arms.items():
             cls.check_arm(name, arm, claim, f"{where}.arms.{name}", [*recipes, *AS_THEY_ARE], faults)
@@ -233,7 +232,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
         if arm.text is not None:
             faults.known(arm.text, claim.texts, f"{at}.text", "text of the experiment")
         if arm.update is not None:
-            faults.known(arm.update, faults.scale.updates, f"{at}.update", f"update of scale {faults.scale.scale}")
+            faults.of_scale("updates", arm.update, f"{at}.update")
         if arm.by == "steps" and arm.rate_of is None and arm.text not in (None, claim.texts[0]):
             faults.tell(f"{at}: rates are tried on {claim.texts[0]} alone; give it `rate_of`")
 

@@ -5,7 +5,7 @@ from typing import Literal
 from abi.base.regimes import REGIMES
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import FittedClaim, GivenPair, Regimes, recorded
-from abi.plan.kinds.transfer import OfTransfer
+from abi.plan.kinds.transfer import OfMoved
 
 NEAR: Literal["oracle-kd"] = "oracle-kd"
 """The regime of such a transfer: the one whose arms are moved by an alignment and that has a positive control."""
@@ -17,21 +17,15 @@ class GivenNear(GivenPair):
     kind: Literal["near_transfer"]
 
 
-class OfNear(OfTransfer):
+class OfNear(OfMoved):
     """What the jobs of a transfer to a near backbone depend on: those of any transfer, of fewer arms."""
 
     @classmethod
-    def entries(  # type: ignore[override]
-        cls, claim_id: str, claim: GivenNear, regimes: Regimes
-    ) -> dict[str, FittedClaim]:
+    def entries(cls, claim_id: str, claim: GivenNear, regimes: Regimes) -> dict[str, FittedClaim]:
         """Return the claim in its one regime."""
         section = regimes.every()[NEAR]
         about = claim.given() | {"record": recorded(claim, claim_id), "arms": list(REGIMES[NEAR].required)}
         return {claim_id: FittedClaim(**about, regime=NEAR, fit=section.fit, sees=section.sees)}
-
-    @classmethod
-    def check_given(cls, claim: GivenNear, where: str, faults: Faults) -> None:  # type: ignore[override]
-        """Tell nothing: there is one regime, without extras."""
 
     @classmethod
     def check(cls, claim: FittedClaim, where: str, faults: Faults) -> None:
@@ -40,7 +34,7 @@ class OfNear(OfTransfer):
         what = f"backbone or update of scale {scale.scale}"
         if faults.known(target, [*scale.backbones, *scale.updates], f"{where}.target", what):
             base = scale.updates[target].backbone if target in scale.updates else target
-            super(OfTransfer, cls).check(claim.model_copy(update={"target": base}), where, faults)
+            super().check(claim.model_copy(update={"target": base}), where, faults)
 
 
 PLANNED = {"near_transfer": (GivenNear, OfNear)}

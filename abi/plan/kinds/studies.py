@@ -113,12 +113,13 @@ class OfUpdates(OfStudies[U]):
     @classmethod
     def check_updates(cls, updates: list[str], texts: list[str], where: str, faults: Faults) -> None:
         """Tell which texts and updates of a claim the scale lacks, and which texts its updates do not hold."""
-        scale = faults.scale
-        known = [t for t in texts if faults.known(t, scale.texts, f"{where}.texts", f"text of scale {scale.scale}")]
+        known = [text for text in texts if faults.of_scale("texts", text, f"{where}.texts")]
         for name in updates:
-            if faults.known(name, scale.updates, f"{where}.update", f"update of scale {scale.scale}"):
+            if faults.of_scale("updates", name, f"{where}.update"):
                 for text in known:
-                    faults.known(text, scale.updates[name].holds, f"{where}.texts", f"text that update {name} holds")
+                    faults.known(
+                        text, faults.scale.updates[name].holds, f"{where}.texts", f"text that update {name} holds"
+                    )
 
 
 class OfBefore(OfUpdates[V]):
@@ -239,8 +240,7 @@ class OfLaw(OfUpdates[LawClaim]):
         if points < LEAST_POINTS:
             words = f"{points} points are too few for a law; {LEAST_POINTS} are needed, add updates or texts"
             faults.tell(f"{where}: {words}")
-        known = faults.known(fit, scale.calibration, at, f"calibration of scale {scale.scale}")
-        if known and scale.calibration[fit].budgets is None:
+        if faults.of_scale("calibration", fit, at) and scale.calibration[fit].budgets is None:
             faults.tell(f"{at}: calibration.{fit} of scale {scale.scale} has no `budgets`; add them")
 
 
@@ -280,11 +280,10 @@ class OfAtlas(OfStudies[AtlasClaim]):
     @classmethod
     def check(cls, claim: AtlasClaim, where: str, faults: Faults) -> None:
         """Tell which backbone, text or module the scale lacks."""
-        scale = faults.scale
         for text in claim.texts:
-            faults.known(text, scale.texts, f"{where}.texts", f"text of scale {scale.scale}")
-        faults.known(claim.backbone, scale.backbones, f"{where}.backbone", f"backbone of scale {scale.scale}")
-        faults.module(claim.module, claim.backbone, f"{where}.module", f"module of scale {scale.scale}")
+            faults.of_scale("texts", text, f"{where}.texts")
+        faults.of_scale("backbones", claim.backbone, f"{where}.backbone")
+        faults.module(claim.module, claim.backbone, f"{where}.module")
         for text in [claim.shared, *claim.mixture]:
             faults.known(text, claim.texts, f"{where}.texts", "text of this atlas")
 

@@ -21,8 +21,8 @@ from abi.plan.specs.arms import FitAlignment, FitSection, WriteLessonText
 from abi.plan.specs.models import CalibratePortable
 
 
-class OfTransfer(OfFitted):
-    """What the jobs of a transfer depend on, in one regime."""
+class OfMoved(OfFitted):
+    """What the jobs of a claim that moves a module between backbones depend on, in one regime."""
 
     def modules(self) -> dict[str, Needed]:
         """Return the source's module and its one of another domain, the target's oracle, reference and home module."""
@@ -37,11 +37,6 @@ class OfTransfer(OfFitted):
         if WRONG_DOMAIN in claim.arms or "wrong" in self.teachers:
             found["wrong"] = (claim.source, str(claim.wrong_text), claim.module, "source")
         return found
-
-    @classmethod
-    def jobs_of(cls, claim: FittedClaim) -> type[Planned[FittedClaim]]:
-        """Return what knows the jobs of a transfer in its regime."""
-        return OfZeroText if claim.regime == "zero-text" else cls
 
     # the alignment, which all regimes of a claim share
 
@@ -141,49 +136,6 @@ class OfTransfer(OfFitted):
         }
 
     @classmethod
-    def entries(cls, claim_id: str, claim: GivenTransfer, regimes: Regimes) -> dict[str, FittedClaim]:
-        """Return id -> entry: one per regime, with the arms that regime is given for free."""
-        found = {}
-        keys = ("kind", "text", "source", "target", "module", "seeds", "closed_form_seeds")
-        for regime in claim.regimes:
-            section, own = regimes.every()[regime], regime == claim.regimes[0]
-            key = claim_id if own else f"{claim_id}_{regime.replace('-', '_')}"
-            about = claim.given(*keys) | ({} if own else {"of": claim_id})
-            found[key] = FittedClaim(
-                **about,
-                title=claim.title if own else f"{claim.title}, {regime}",
-                statement=claim.statement if own else f"{claim.title}: {section.statement}",
-                regime=regime,
-                fit=section.fit,
-                sees=section.sees,
-                record=recorded(claim if own else None, key),
-                arms=list(dict.fromkeys([*section.arms, *claim.extra_arms.get(regime, [])])),
-                wrong_text=regimes.wrong_text,
-                variants=list(claim.variants.get(regime, [])),
-            )
-        return found
-
-    @classmethod
-    def check_given(cls, claim: GivenTransfer, where: str, faults: Faults) -> None:
-        """Tell which regimes have extras and are none of the claim's."""
-        for key, table in (("extra_arms", claim.extra_arms), ("variants", claim.variants)):
-            for regime in table:
-                if regime not in claim.regimes:
-                    faults.tell(f"{where}.{key}: {regime!r} is not among its regimes; add it there or remove it")
-        for regime, arms in claim.extra_arms.items():
-            for arm in arms:
-                faults.known(arm, REGIMES[regime].arms, f"{where}.extra_arms.{regime}", f"arm of {regime}")
-
-    @classmethod
-    def check(cls, claim: FittedClaim, where: str, faults: Faults) -> None:
-        """Tell as for every fitted claim, and that it is about two backbones."""
-        super().check(claim, where, faults)
-        if claim.source == claim.target:
-            faults.tell(f"{where}: a transfer needs two different backbones; change `kind`, `source` or `target`")
-        if claim.text == claim.wrong_text:
-            faults.tell(f"{where}.text: {claim.text!r} is `regimes.wrong_text`, the text of `wrong-domain`; change one")
-
-    @classmethod
     def check_fit(cls, claim: FittedClaim, fit: FitSection, where: str, faults: Faults) -> None:
         """Tell also where a source cannot write its own lesson."""
         super().check_fit(claim, fit, where, faults)
@@ -199,7 +151,7 @@ class OfTransfer(OfFitted):
                 faults.tell(f"{at} needs a decoder that writes, and {claim.source} is an encoder-decoder; take it out")
 
 
-class OfZeroText(OfTransfer):
+class OfZeroText(OfMoved):
     """What the jobs of a transfer depend on where the source's portable module is placed on the target as it is."""
 
     def modules(self) -> dict[str, Needed]:
@@ -249,6 +201,58 @@ class OfZeroText(OfTransfer):
         study, claim = self.study, self.claim
         vocabularies = {"tokens": study.tokens(claim.target), "source_tokens": study.tokens(claim.source)}
         return {**super().evidence_input(batch), **vocabularies, **self._manifests("placebos", batch)}
+
+
+class OfTransfer(OfMoved):
+    """What the jobs of a transfer depend on, and the regimes in which it is measured."""
+
+    @classmethod
+    def jobs_of(cls, claim: FittedClaim) -> type[Planned[FittedClaim]]:
+        """Return what knows the jobs of a transfer in its regime."""
+        return OfZeroText if claim.regime == "zero-text" else cls
+
+    @classmethod
+    def entries(cls, claim_id: str, claim: GivenTransfer, regimes: Regimes) -> dict[str, FittedClaim]:
+        """Return id -> entry: one per regime, with the arms that regime is given for free."""
+        found = {}
+        keys = ("kind", "text", "source", "target", "module", "seeds", "closed_form_seeds")
+        for regime in claim.regimes:
+            section, own = regimes.every()[regime], regime == claim.regimes[0]
+            key = claim_id if own else f"{claim_id}_{regime.replace('-', '_')}"
+            about = claim.given(*keys) | ({} if own else {"of": claim_id})
+            found[key] = FittedClaim(
+                **about,
+                title=claim.title if own else f"{claim.title}, {regime}",
+                statement=claim.statement if own else f"{claim.title}: {section.statement}",
+                regime=regime,
+                fit=section.fit,
+                sees=section.sees,
+                record=recorded(claim if own else None, key),
+                arms=list(dict.fromkeys([*section.arms, *claim.extra_arms.get(regime, [])])),
+                wrong_text=regimes.wrong_text,
+                variants=list(claim.variants.get(regime, [])),
+            )
+        return found
+
+    @classmethod
+    def check_given(cls, claim: GivenTransfer, where: str, faults: Faults) -> None:
+        """Tell which regimes have extras and are none of the claim's."""
+        for key, table in (("extra_arms", claim.extra_arms), ("variants", claim.variants)):
+            for regime in table:
+                if regime not in claim.regimes:
+                    faults.tell(f"{where}.{key}: {regime!r} is not among its regimes; add it there or remove it")
+        for regime, arms in claim.extra_arms.items():
+            for arm in arms:
+                faults.known(arm, REGIMES[regime].arms, f"{where}.extra_arms.{regime}", f"arm of {regime}")
+
+    @classmethod
+    def check(cls, claim: FittedClaim, where: str, faults: Faults) -> None:
+        """Tell as for every fitted claim, and that it is about two backbones."""
+        super().check(claim, where, faults)
+        if claim.source == claim.target:
+            faults.tell(f"{where}: a transfer needs two different backbones; change `kind`, `source` or `target`")
+        if claim.text == claim.wrong_text:
+            faults.tell(f"{where}.text: {claim.text!r} is `regimes.wrong_text`, the text of `wrong-domain`; change one")
 
 
 def written_variants(claim: FittedClaim, fit: FitSection) -> list[str]:
