@@ -1,26 +1,24 @@
-"""Commands on the configuration and the checkout: `check`, `plan`, `pin`, `docs`.
+"""Commands on the configuration and the checkout: `check`, `pin`, `docs`.
 
 None imports torch, but for a check of a scale that names a card.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import chdir
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import yaml
-from typer import Argument, Option
+from typer import Option
 
 from abi.audit.results.adopted import BENCHMARKS, INSTRUMENT, adopt
 from abi.base.compute import decided
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT, checkout, write_text
 from abi.base.hub import Repository, Snapshot, Wanted, data_files, look_up, model_files
-from abi.cli.options import AsJson, Scale
-from abi.plan import DEFAULT, estimate
+from abi.cli.options import Scale
+from abi.plan import DEFAULT
 from abi.plan.config import load, schema_files
 from abi.plan.scale import UNPINNED
 from abi.plan.specs.shared import Pinned
@@ -61,20 +59,6 @@ def checked(scale: str, claims: Sequence[str], root: Path | None = None) -> list
         except ConfigError as error:
             said.append(f"jobs on this machine will be refused: {error}")
     return said
-
-
-def plan(
-    targets: Annotated[
-        list[str] | None, Argument(metavar="TARGET", help="as for snakemake", show_default="all")
-    ] = None,
-    scale: Scale = DEFAULT,
-    cores: Annotated[int, Option(metavar="N", help="cores that run side by side")] = 2,
-    as_json: AsJson = False,
-) -> int:
-    """Say what a run of some targets would do from here, rule by rule, and about how long it takes."""
-    made = estimate.plan(targets or [], scale, cores)
-    print(json.dumps(asdict(made), indent=1) if as_json else estimate.as_text(made))
-    return 0
 
 
 def pin(

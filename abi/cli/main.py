@@ -71,7 +71,7 @@ COMMANDS = {
     "plan": Command(
         "say before a run how many jobs of each rule it has and about how long it takes, from measured jobs",
         "t5_to_gpt2 --cores 2",
-        "config",
+        "plan",
     ),
     "replicates": Command(
         "say in how many rebuilt pairs, pretrained from other seeds, a claim has the same verdict",

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 
-from abi.base.hub import GB
 from abi.plan.config import Config, load
 from abi.plan.measured import REFERENCE, Measured, at_pace, mean_seconds, pace, read_measured
 from abi.plan.work import Work
@@ -32,11 +31,6 @@ class RuleForecast:
     cpu_s: float | None
     card_s: float | None
 
-    def row(self) -> str:
-        """Return its line of the table."""
-        cpu, card = ("?" if s is None else f"{s / 3600:.1f}" for s in (self.cpu_s, self.card_s))
-        return f"{self.rule:<22}{self.jobs:>6}{cpu:>12}{card:>12}"
-
 
 @dataclass(frozen=True)
 class Forecast:
@@ -48,34 +42,6 @@ class Forecast:
     rules: list[RuleForecast]
     disk_free: int
     memory_free: int
-
-    def lines(self) -> list[str]:
-        """Return the estimates as text."""
-        cpu = sum(rule.cpu_s or 0.0 for rule in self.rules) / 3600
-        card = sum(rule.card_s or 0.0 for rule in self.rules) / 3600
-        unknown = [rule.rule for rule in self.rules if rule.cpu_s is None]
-        most, largest = max(((size, name) for name, size in self.memory.items()), default=(0, "none is to be made"))
-        return [
-            f"{'rule':<22}{'jobs':>6}{'CPU hours':>12}{'card hours':>12}",
-            *(rule.row() for rule in self.rules),
-            "",
-            "estimates, nothing of this scale was measured:",
-            f"  download  {_sum(self.downloads)}",
-            f"  disk      {_sum(self.disk)}; {_enough(sum(self.disk.values()), self.disk_free)}",
-            f"  memory    {most / GB:.1f} GB for one backbone ({largest}); {_enough(most, self.memory_free)}",
-            f"  CPU       {cpu:.0f} hours of one job at a time: work over the speed of each rule at scale {BASE}",
-            f"  card      {card:.1f} hours: the same work over {CARD}",
-            *([f"  not counted, nothing tells: {', '.join(unknown)}"] if unknown else []),
-        ]
-
-
-def _sum(parts: dict[str, int]) -> str:
-    told = ", ".join(f"{name} {size / GB:.2f}" for name, size in sorted(parts.items(), key=lambda part: -part[1]))
-    return f"{sum(parts.values()) / GB:.1f} GB ({told})"
-
-
-def _enough(needed: int, free: int) -> str:
-    return f"{free / GB:.1f} GB are free" + (", TOO LITTLE" if needed > free else "")
 
 
 def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:

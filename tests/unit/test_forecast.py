@@ -5,10 +5,11 @@ import pytest
 import yaml
 
 from abi.base.files import ROOT
-from abi.cli.config import estimate as planning
+from abi.cli import plan as planning
+from abi.cli.plan import as_text
 from abi.plan import forecast as forecasting
 from abi.plan.config import load
-from abi.plan.estimate import Planned, as_text
+from abi.plan.estimate import Planned
 from abi.plan.forecast import forecast, speeds
 from abi.plan.measured import REFERENCE, read_measured
 from abi.plan.work import RULES, Work
@@ -77,7 +78,7 @@ def test_what_does_not_grow_takes_what_it_took_and_what_nothing_tells_is_not_cou
 
 def test_the_text_marks_estimates_and_says_where_they_come_from_and_what_is_too_little(pinned, monkeypatch):
     monkeypatch.setattr(forecasting.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**9}))
-    text = "\n".join(forecast(pinned(), JOBS).lines())
+    text = "\n".join(planning.foreseen(forecast(pinned(), JOBS)))
     assert "estimates, nothing of this scale was measured" in text
     assert "download  4.0 GB (t5_large 4.00, Salesforce/wikitext 0.01)" in text
     assert "1.0 GB are free, TOO LITTLE" in text
@@ -107,7 +108,7 @@ def test_only_an_unmeasured_scale_of_published_models_is_forecast(pinned, monkey
     config = pinned()
     monkeypatch.setattr(planning, "load", lambda name: config if name == "paper" else load(name))
     monkeypatch.setattr(planning, "dry_run", lambda *_: [Planned(rule, wildcards) for rule, wildcards in JOBS])
-    assert planning.plan(["t5_to_gpt2"], "smoke", 2).forecast is None
-    made = planning.plan(["t5_to_gpt2"], "paper", 2)
+    assert planning.planned(["t5_to_gpt2"], "smoke", 2).forecast is None
+    made = planning.planned(["t5_to_gpt2"], "paper", 2)
     assert made.forecast is not None
     assert as_text(made).startswith("scale paper: 5 jobs for t5_to_gpt2\n\nrule ")

@@ -1,0 +1,75 @@
+"""The jobs that Snakemake would run: its own dry run, told by a logger of ours (as `abi/cli/progress.py`)."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from logging import LogRecord
+from pathlib import PurePosixPath
+
+from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
+
+from abi.base.errors import DataError
+from abi.base.files import checkout
+from abi.cli import progress
+from abi.plan.estimate import Planned
+
+LogHandlerSettings = LogHandlerSettingsBase
+
+
+class LogHandler(progress.LogHandler):
+    """Writes every job to stdout, a line of JSON, and what goes wrong to stderr."""
+
+    def emit(self, record: LogRecord) -> None:
+        """Write a record, if it is a job or tells why there is no plan."""
+        event = getattr(record, "event", None)
+        if event == LogEvent.JOB_INFO:
+            print(json.dumps([record.__dict__["rule_name"], record.__dict__["benchmark"]]), flush=True)
+        elif event in {None, LogEvent.ERROR}:
+            super().emit(record)
+
+
+def dry_run(targets: Sequence[str], scale: str, cores: int) -> list[Planned]:
+    """Return the jobs that Snakemake would run for some targets; rules that only collect are left out.
+
+    Raises: DataError: Snakemake cannot plan, with its reason.
+    """
+    words = ["-n", "--cores", str(cores), *targets, "--logger", progress.NAME, "--config", f"scale={scale}"]
+    command = [sys.executable, "-m", "abi.cli.dry_run", *words]
+    done = subprocess.run(command, cwd=checkout(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(
+            f"plan: Snakemake cannot plan ({reason(done.stderr)}); `snakemake --list-target-rules` names the targets"
+        )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    return [named(rule, benchmark) for rule, benchmark in told if benchmark]
+
+
+def named(rule: str, benchmark: str) -> Planned:
+    """Return a job by the place of its benchmark: `benchmarks/<rule>/<wildcards>.tsv`."""
+    parts = PurePosixPath(benchmark).with_suffix("").parts
+    return Planned(rule, "/".join(parts[parts.index("benchmarks") + 2 :]))
+
+
+def reason(said: str) -> str:
+    """Return the line of what Snakemake said that tells best why it stopped."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if re.match(r"(abi: |\w*(Exception|Error)\b)", line)]
+    at = lines.index(telling[0]) if telling else -1
+    more = lines[at + 1] if telling and telling[0].endswith(":") and at + 1 < len(lines) else ""
+    return f"{telling[0] if telling else (lines or ['no word of why'])[-1]} {more}".strip()[:200]
+
+
+def main() -> None:
+    """Be Snakemake, with our logger."""
+    from snakemake import cli
+
+    LoggerPluginRegistry().register_plugin(f"snakemake_logger_plugin_{progress.NAME}", sys.modules[__name__])
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The command `abi plan`: what a run would do, and about how long it takes, before it runs (no torch)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Annotated
+
+from typer import Argument, Option
+
+from abi.base.errors import ConfigError
+from abi.base.hub import GB
+from abi.cli.dry_run import dry_run
+from abi.cli.options import AsJson, Scale
+from abi.plan import DEFAULT
+from abi.plan.config import load
+from abi.plan.estimate import Estimate, OfRule, estimate
+from abi.plan.forecast import BASE, CARD, Forecast, forecast
+from abi.plan.measured import REFERENCE, at_pace, pace, read_measured
+from abi.plan.workflow import Workflow
+from abi.report.render import Cell, Table, terminal
+
+
+def plan(
+    targets: Annotated[
+        list[str] | None, Argument(metavar="TARGET", help="as for snakemake", show_default="all")
+    ] = None,
+    scale: Scale = DEFAULT,
+    cores: Annotated[int, Option(metavar="N", help="cores that run side by side")] = 2,
+    as_json: AsJson = False,
+) -> int:
+    """Say what a run of some targets would do from here, rule by rule, and about how long it takes."""
+    made = planned(targets or [], scale, cores)
+    print(json.dumps(asdict(made), indent=1) if as_json else as_text(made))
+    return 0
+
+
+def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
+    """Return what a run of some targets would do from here, rule by rule, and about how long it takes.
+
+    Raises: ConfigError: no cores, or a target that this scale cannot run; DataError: Snakemake cannot plan.
+    """
+    if cores < 1:
+        raise ConfigError(f"plan: --cores is {cores}; give 1 or more")
+    config = load(scale)
+    config.scale.require_pinned()
+    config.require_backbones()
+    for target in targets:
+        if target in config.pending:
+            Workflow(config).claim(target)  # says at which scales it runs
+    known = read_measured(REFERENCE / scale / "jobs.csv")
+    jobs = dry_run(targets, scale, cores)
+    factor = pace(REFERENCE / scale)
+    made = estimate(jobs, at_pace(known, factor), scale, list(targets) or ["all"], cores)
+    made = replace(made, pace=round(factor, 2))
+    if known or not any(backbone.hub for backbone in config.scale.backbones.values()):
+        return made
+    return replace(made, forecast=forecast(config, [(job.rule, job.wildcards) for job in jobs]))
+
+
+def as_text(made: Estimate) -> str:
+    """Return a plan as a small table and a sentence."""
+    if not made.jobs:
+        return f"scale {made.scale}: nothing to do, every file of {', '.join(made.targets)} is there and up to date"
+    if made.forecast:
+        return "\n".join(
+            [f"scale {made.scale}: {made.jobs} jobs for {', '.join(made.targets)}", "", *foreseen(made.forecast)]
+        )
+    lines = [*terminal(Table(["rule", "jobs", "minutes", "MB", "from"], [_row(rule) for rule in made.rules]), ""), ""]
+    if not made.seconds:
+        return "\n".join([*lines, f"scale {made.scale}: {made.jobs} jobs; how long they take was never measured"])
+    lines.append(
+        f"scale {made.scale}: {made.jobs} jobs, about {made.minutes:.1f} minutes on {made.cores} cores "
+        f"({made.seconds / 60:.1f} of work, the longest job {made.longest_s / 60:.1f})"
+    )
+    if made.pace != 1:
+        rate = f"this machine multiplies matrices {_against(made.pace)} the one that was measured"
+        lines.append(f"{rate}; minutes are scaled")
+    if made.unknown:
+        lines.append(f"not counted, never measured at this scale: {', '.join(made.unknown)}")
+    return "\n".join(lines)
+
+
+def _row(rule: OfRule) -> list[Cell]:
+    """Return the line of a rule: its jobs, minutes, most memory, and where these come from."""
+    source = f"{rule.measured} measured, the others the rule's mean" if rule.measured else "the rule's mean"
+    if rule.seconds is None:
+        source = "never measured"
+    elif rule.measured == rule.jobs:
+        source = "measured"
+    memory = None if rule.mem_mb is None else f"{rule.mem_mb:.0f}"
+    return [rule.rule, rule.jobs, _tenths(rule.seconds, 60), memory, source]
+
+
+def _tenths(seconds: float | None, unit: int) -> str | None:
+    """Return seconds in a unit of some seconds, with one decimal."""
+    return None if seconds is None else f"{seconds / unit:.1f}"
+
+
+def _against(factor: float) -> str:
+    """Return in words how fast a machine is on which all takes a factor as long."""
+    return f"{1 / factor:.1f} times as fast as" if factor < 1 else f"at {1 / factor:.0%} of the rate of"
+
+
+def foreseen(found: Forecast) -> list[str]:
+    """Return a forecast as a table and sentences."""
+    cpu = sum(rule.cpu_s or 0.0 for rule in found.rules) / 3600
+    card = sum(rule.card_s or 0.0 for rule in found.rules) / 3600
+    unknown = [rule.rule for rule in found.rules if rule.cpu_s is None]
+    most, largest = max(((size, name) for name, size in found.memory.items()), default=(0, "none is to be made"))
+    rows = [[rule.rule, rule.jobs, _tenths(rule.cpu_s, 3600), _tenths(rule.card_s, 3600)] for rule in found.rules]
+    return [
+        *terminal(Table(["rule", "jobs", "CPU hours", "card hours"], rows), ""),
+        "",
+        "estimates, nothing of this scale was measured:",
+        f"  download  {_sum(found.downloads)}",
+        f"  disk      {_sum(found.disk)}; {_enough(sum(found.disk.values()), found.disk_free)}",
+        f"  memory    {most / GB:.1f} GB for one backbone ({largest}); {_enough(most, found.memory_free)}",
+        f"  CPU       {cpu:.0f} hours of one job at a time: work over the speed of each rule at scale {BASE}",
+        f"  card      {card:.1f} hours: the same work over {CARD}",
+        *([f"  not counted, nothing tells: {', '.join(unknown)}"] if unknown else []),
+    ]
+
+
+def _sum(parts: dict[str, int]) -> str:
+    told = ", ".join(f"{name} {size / GB:.2f}" for name, size in sorted(parts.items(), key=lambda part: -part[1]))
+    return f"{sum(parts.values()) / GB:.1f} GB ({told})"
+
+
+def _enough(needed: int, free: int) -> str:
+    return f"{free / GB:.1f} GB are free" + (", TOO LITTLE" if needed > free else "")
