@@ -21,7 +21,7 @@ from abi.cli.config import checked
 from abi.cli.options import Scale, folder_name, labelled
 from abi.plan import DEFAULT
 from abi.plan.config import load
-from abi.plan.faults import closest, most_wide, width_of
+from abi.plan.faults import Faults, closest
 from abi.plan.kinds import claims_model
 from abi.plan.scale import UNPINNED
 from abi.plan.scale import Scale as ScaleFile
@@ -225,10 +225,10 @@ class Edit:
             if entry["text"] in found.texts
             and {*found.backbones} >= names
             and (scale == self.scale or not found.replicate or all(found.backbones[one].build for one in names))
-            and (scale == self.scale or not _too_wide(found, entry))
+            and (scale == self.scale or not _unfit(found, entry))
         ]
-        if too_wide := _too_wide(own[self.scale], entry):
-            raise ConfigError(f"new-claim: {too_wide}; give --module another shape of the scale, or add one")
+        for sentence in _unfit(own[self.scale], entry):
+            raise ConfigError(f"new-claim: {sentence}, or give --module another shape of the scale")
         runs = [scale for scale in able if scale == self.scale or own[scale].claims is None]
         if {*runs} != {scale for scale in every if own[scale].claims is None}:
             entry["scales"] = runs
@@ -242,15 +242,12 @@ class Edit:
         return lines
 
 
-def _too_wide(scale: ScaleFile, entry: Mapping[str, Any]) -> str:
-    """Return in what way a claim's module is wider than a backbone of it, "" where it is not."""
-    shape = scale.modules.get(entry["module"])
-    for name in (entry["source"], entry["target"]):
-        found = scale.backbones.get(name)
-        most = most_wide(shape, found) if shape and found else None
-        if shape and found and most is not None and shape.d_abi > most:
-            return f"module {entry['module']} has d_abi {shape.d_abi}, and {name} is only {width_of(found)} wide"
-    return ""
+def _unfit(scale: ScaleFile, entry: Mapping[str, Any]) -> list[str]:
+    """Return why a claim's module does not fit its backbones, nothing where it does."""
+    faults = Faults(scale, {}, (), ())
+    for role in ("source", "target"):
+        faults.module(entry["module"], entry[role], "module")
+    return faults.sentences
 
 
 class _Dumper(yaml.SafeDumper):

@@ -103,6 +103,10 @@ class Started:
 class LogHandler(LogHandlerBase):
     """Writes what a person wants to know of a run; the rest of what Snakemake says is dropped."""
 
+    writes_to_stream = True  # so that Snakemake's own lines are not written beside
+    has_filter = has_formatter = True  # what is shown, and how, is decided here
+    writes_to_file = needs_rulegraph = False
+
     def __post_init__(self) -> None:
         """Start with nothing known."""
         self.stream: TextIO = sys.stderr
@@ -112,31 +116,6 @@ class LogHandler(LogHandlerBase):
         self.ended = False
         self.rest = Expected(Counter(), {})
         self.cores = 1
-
-    @property
-    def writes_to_stream(self) -> bool:
-        """Snakemake's own lines are not written beside."""
-        return True
-
-    @property
-    def writes_to_file(self) -> bool:
-        """Nothing is written to a file."""
-        return False
-
-    @property
-    def has_filter(self) -> bool:
-        """What is shown is chosen here."""
-        return True
-
-    @property
-    def has_formatter(self) -> bool:
-        """Lines are laid out here."""
-        return True
-
-    @property
-    def needs_rulegraph(self) -> bool:
-        """No graph is drawn."""
-        return False
 
     def emit(self, record: LogRecord) -> None:
         """Show a record, if it is one that a person wants to see."""

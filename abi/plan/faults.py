@@ -15,7 +15,7 @@ from abi.base.typed import Regime
 from abi.plan.scale import Scale
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.judge import ArmsClaim
-from abi.plan.specs.models import PLACES, BackboneSection, ModuleSection
+from abi.plan.specs.models import PLACES, BackboneSection
 from abi.plan.specs.shared import Shares
 
 Section = Literal["backbones", "texts", "modules", "updates", "sources", "calibration"]
@@ -89,24 +89,17 @@ class Faults:
                 f"{where}: module {name!r} reads tap {missing[0]}, which {backbone} does not store; "
                 f"add it to backbones.{backbone}.taps"
             )
-        most, taps = most_wide(module, made), len(module.taps)
-        if most is not None and module.d_abi > most:
+        width, taps = width_of(made), len(module.taps)
+        if width is not None and module.d_abi > width * taps:
             self.tell(
                 f"config/scales/{self.scale.scale}.yaml: modules.{name}.d_abi: {module.d_abi} is too large for "
-                f"{backbone}: "
-                f"{most // taps} wide states of {taps} taps give at most {most}; lower it"
+                f"{backbone}: {width} wide states of {taps} taps give at most {width * taps}; lower it"
             )
 
 
 def width_of(backbone: BackboneSection) -> int | None:
     """Return the width of a backbone, as it is built or declared; None where that is known once it is there."""
     return backbone.width or (backbone.build.width if backbone.build else None)
-
-
-def most_wide(module: ModuleSection, backbone: BackboneSection) -> int | None:
-    """Return the largest `d_abi` of a module: the width of all states that it reads; None as `width_of`."""
-    width = width_of(backbone)
-    return None if width is None else width * len(module.taps)
 
 
 def check_scale(faults: Faults, where: str) -> None:

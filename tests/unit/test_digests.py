@@ -1,5 +1,6 @@
 """Digests follow the wings: which rules an edit of a file reruns, file by file."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -110,3 +111,10 @@ def test_words_of_the_catalogue_count_for_what_shows_them_alone(tmp_path):
 @pytest.mark.slow
 def test_words_elsewhere_count(tmp_path):
     assert "judge_study" in reworded(tmp_path, "abi/judge/studies.py", "words=", "words=1 or ")
+
+
+def test_the_rule_that_verifies_follows_what_judges_and_no_step_of_the_engine():
+    paths = re.findall(r'"(abi/[\w/]+\.py)"', (ROOT / "workflow/rules/claims.smk").read_text(encoding="utf-8"))
+    wings = {Path(name).parts[1] for name in reached(tuple(paths), ROOT)}
+    assert {"audit", "judge", "report"} <= wings
+    assert not {"text", "models", "arms", "steps"} & wings

@@ -162,7 +162,10 @@ REFUSED = {
     "module": (["xx", *PAIR, "--module", "standrad"], "'standrad' is not a module.*; did you mean 'standard'"),
     "seeds": (["xx", *PAIR, "--seeds", "none"], "Invalid value for '--seeds'"),
     "nobody to ask": (["xx"], "there is no terminal to ask on"),
-    "too wide": (["xx", *PAIR[:2], "--target", "~/models/second", *PAIR[4:]], "d_abi 64, and second is only 40 wide"),
+    "too wide": (
+        ["xx", *PAIR[:2], "--target", "~/models/second", *PAIR[4:]],
+        "64 is too large for second: 40 wide .*or give --module",
+    ),
     "a backbone's name": (
         ["x", *PAIR[:2], "--target", "gpt2=~/models/first", *PAIR[4:]],
         "'gpt2' is taken under backb",
