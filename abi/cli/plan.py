@@ -54,7 +54,7 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
     made = replace(made, pace=round(factor, 2))
     if known or not any(backbone.hub for backbone in config.scale.backbones.values()):
         return made
-    return replace(made, forecast=forecast(config, [(job.rule, job.wildcards) for job in jobs]))
+    return replace(made, forecast=forecast(config, jobs))
 
 
 def as_text(made: Estimate) -> str:

@@ -5,13 +5,13 @@ The table is `results/reference/<scale>/jobs.csv`, which `abi docs --adopt` writ
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from abi.plan.forecast import Forecast
 from abi.plan.measured import Measured, mean_seconds
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """One job of a plan: its rule and its wildcards as in the name of its benchmark file ("" where it has none)."""
 
     rule: str
