@@ -180,7 +180,7 @@ def _check_fit(fit: FitSection, where: str, faults: Faults) -> None:
 @functools.cache
 def rule_names() -> frozenset[str]:
     """Return the names of the workflow's rules."""
-    return _named_in_rules(r"^rule (\w+):")
+    return _named_in_rules(r"^(?:use rule step as |rule )(\w+)(?: with)?:")
 
 
 @functools.cache

@@ -49,7 +49,7 @@ SOURCE = {"encodingFormat": "text/plain"}
 DONE = "http://schema.org/CompletedActionStatus"
 TYPES = {".md": "text/markdown", ".gz": "application/gzip", ".safetensors": "application/octet-stream"}
 """Media types that the standard library does not tell, or tells by the system it runs on."""
-RULE = re.compile(r'^rule (\w+):\n    """(.+?)"""', re.MULTILINE | re.DOTALL)
+RULE = re.compile(r'^(?:use rule step as |rule )(\w+)(?: with)?:\n    """(.+?)"""', re.MULTILINE | re.DOTALL)
 
 
 @dataclass

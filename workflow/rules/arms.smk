@@ -1,7 +1,7 @@
 """Claims with arms of their own: alignment of spaces, every arm with the same data and budget, its evidence."""
 
 
-rule fit_alignment:
+use rule step as fit_alignment with:
     """Rotations from a redrawn target interface to the spaces the domain nets come from."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).alignment_input(w.batch)),
@@ -12,8 +12,6 @@ rule fit_alignment:
         "<logs>/fit_alignment/{claim}.{batch}.log",
     benchmark:
         "<benchmarks>/fit_alignment/{claim}.{batch}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("fit_alignment", "threads")
     resources:
         **resources_of("fit_alignment", "mem_mb", "runtime"),
@@ -21,11 +19,9 @@ rule fit_alignment:
         spec=lambda w: WORKFLOW.of(w.claim).alignment_spec(w.batch),
         code=code("fit_alignment"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule write_lesson_text:
+use rule step as write_lesson_text with:
     """Text that a source draws with its module, one text per seed of a batch, and the states of source and target on it."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).written_input(w.batch)),
@@ -42,8 +38,6 @@ rule write_lesson_text:
         "<logs>/write_lesson_text/{claim}.{batch}.log",
     benchmark:
         "<benchmarks>/write_lesson_text/{claim}.{batch}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("write_lesson_text", "threads")
     resources:
         **resources_of("write_lesson_text", "mem_mb", "runtime", "gpu"),
@@ -51,11 +45,9 @@ rule write_lesson_text:
         spec=lambda w: WORKFLOW.of(w.claim).written_spec(w.batch),
         code=code("write_lesson_text"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule choose_rates:
+use rule step as choose_rates with:
     """The learning rate of every arm of a claim, chosen on calibration text with a seed that no study has."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).rates_input()),
@@ -66,8 +58,6 @@ rule choose_rates:
         "<logs>/choose_rates/{claim}.log",
     benchmark:
         "<benchmarks>/choose_rates/{claim}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("choose_rates", "threads")
     resources:
         **resources_of("choose_rates", "mem_mb", "runtime", "gpu"),
@@ -75,11 +65,9 @@ rule choose_rates:
         spec=lambda w: WORKFLOW.of(w.claim).rates_spec(),
         code=lambda w: code("choose_rates", WORKFLOW.of(w.claim).rates_spec()),
         software=dict(SOFTWARE, peft=versions()["peft"]),
-    script:
-        "../../scripts/job.py"
 
 
-rule calibrate_arms:
+use rule step as calibrate_arms with:
     """Every arm of a claim for a batch of seeds, by gradient and in closed form; frozen parts are hashed."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).calibration_input(w.batch)),
@@ -90,8 +78,6 @@ rule calibrate_arms:
         "<logs>/calibrate_arms/{claim}.{batch}.log",
     benchmark:
         "<benchmarks>/calibrate_arms/{claim}.{batch}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("calibrate_arms", "threads")
     resources:
         **resources_of("calibrate_arms", "mem_mb", "runtime", "gpu"),
@@ -101,11 +87,9 @@ rule calibrate_arms:
             "calibrate_arms", WORKFLOW.of(w.claim).calibration_spec(w.batch)
         ),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule calibrate_placebos:
+use rule step as calibrate_placebos with:
     """Placebos of a claim's portable modules (zero-text), calibrated on general text of the target."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).placebos_input(w.batch)),
@@ -116,8 +100,6 @@ rule calibrate_placebos:
         "<logs>/calibrate_placebos/{claim}.{batch}.log",
     benchmark:
         "<benchmarks>/calibrate_placebos/{claim}.{batch}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("calibrate_placebos", "threads")
     resources:
         **resources_of("calibrate_placebos", "mem_mb", "runtime", "gpu"),
@@ -125,11 +107,9 @@ rule calibrate_placebos:
         spec=lambda w: WORKFLOW.of(w.claim).placebos_spec(w.batch),
         code=code("calibrate_placebos"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule train_lora:
+use rule step as train_lora with:
     """The arm `lora` of a claim for a batch of seeds: the only arm that runs a backbone, with the budget of all others."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).lora_input(w.batch)),
@@ -143,8 +123,6 @@ rule train_lora:
         "<logs>/train_lora/{claim}.{batch}.log",
     benchmark:
         "<benchmarks>/train_lora/{claim}.{batch}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("train_lora", "threads")
     resources:
         **resources_of("train_lora", "mem_mb", "runtime", "gpu"),
@@ -152,11 +130,9 @@ rule train_lora:
         spec=lambda w: WORKFLOW.of(w.claim).lora_spec(w.batch),
         code=code("train_lora"),
         software=dict(SOFTWARE, peft=versions()["peft"]),
-    script:
-        "../../scripts/job.py"
 
 
-rule evaluate_arms:
+use rule step as evaluate_arms with:
     """Evidence rows and the record's random draws of a claim for a batch of seeds; with evaluate_studies the only rule that scores the test split."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).evidence_input(w.batch)),
@@ -170,8 +146,6 @@ rule evaluate_arms:
         "<benchmarks>/evaluate_arms/{claim}.{batch}.tsv"
     wildcard_constraints:
         claim=one_of(WORKFLOW.config.claims),
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("evaluate_arms", "threads")
     resources:
         **resources_of("evaluate_arms", "mem_mb", "runtime", "gpu"),
@@ -179,5 +153,3 @@ rule evaluate_arms:
         spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
         code=code("evaluate_arms"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"

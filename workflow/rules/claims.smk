@@ -1,7 +1,7 @@
 """Verdicts: one result file per claim under the original's file name, a target per claim id, the summary."""
 
 
-rule judge_claim:
+use rule step as judge_claim with:
     """The result file of a claim: verdict, reason, every arm's figures, the published record beside them."""
     input:
         unpack(lambda w: WORKFLOW.of_file(w.result).verdict_input()),
@@ -13,19 +13,14 @@ rule judge_claim:
         "<benchmarks>/judge_claim/{result}.tsv"
     wildcard_constraints:
         result=results_of(WORKFLOW.config.claims),
-    conda:
-        "../../envs/abi.yaml"
-    threads: 1
     resources:
         **resources_of("judge_claim", "mem_mb", "runtime"),
     params:
         spec=lambda w: WORKFLOW.of_file(w.result).verdict_spec(),
         code=code("judge_claim"),
-    script:
-        "../../scripts/job.py"
 
 
-rule judge_ladder:
+use rule step as judge_ladder with:
     """The result file of a claim about several others: a verdict from the verdicts of its rungs."""
     input:
         unpack(lambda w: WORKFLOW.of_file(w.result).verdict_input()),
@@ -37,19 +32,14 @@ rule judge_ladder:
         "<benchmarks>/judge_ladder/{result}.tsv"
     wildcard_constraints:
         result=results_of(WORKFLOW.config.ladders),
-    conda:
-        "../../envs/abi.yaml"
-    threads: 1
     resources:
         **resources_of("judge_ladder", "mem_mb", "runtime"),
     params:
         spec=lambda w: WORKFLOW.of_file(w.result).verdict_spec(),
         code=code("judge_ladder"),
-    script:
-        "../../scripts/job.py"
 
 
-rule summarise:
+use rule step as summarise with:
     """A page of verdicts as Markdown and terminal text: `summary` of all claims, `headline` of those config names."""
     input:
         lambda w: WORKFLOW.page_files(w.page),
@@ -63,16 +53,11 @@ rule summarise:
         "<benchmarks>/summarise/{page}.tsv"
     wildcard_constraints:
         page="|".join(PAGES),
-    conda:
-        "../../envs/abi.yaml"
-    threads: 1
     resources:
         **resources_of("summarise", "mem_mb", "runtime"),
     params:
         spec=lambda w: WORKFLOW.page_spec(w.page),
         code=code("summarise"),
-    script:
-        "../../scripts/job.py"
 
 
 rule headline:

@@ -1,7 +1,7 @@
 """Text, frozen backbones, their states, and modules trained beside them: what every claim stands on."""
 
 
-rule build_text:
+use rule step as build_text with:
     """One text as documents: extracted, deduplicated, grouped by folder and split by group."""
     output:
         documents="<results>/corpus/{text}.jsonl.gz",
@@ -11,19 +11,15 @@ rule build_text:
         "<logs>/build_text/{text}.log",
     benchmark:
         "<benchmarks>/build_text/{text}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("build_text", "threads")
     resources:
         **resources_of("build_text", "mem_mb", "runtime"),
     params:
         spec=lambda w: WORKFLOW.text_spec(w.text),
         code=code("build_text"),
-    script:
-        "../../scripts/job.py"
 
 
-rule build_backbone:
+use rule step as build_backbone with:
     """A frozen backbone in the Hugging Face layout, with a copy of its head."""
     input:
         unpack(lambda w: WORKFLOW.backbone_input(w.backbone)),
@@ -38,8 +34,6 @@ rule build_backbone:
         "<benchmarks>/build_backbone/{backbone}.tsv"
     wildcard_constraints:
         backbone=one_of(WORKFLOW.scale.backbones),
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("build_backbone", "threads")
     resources:
         **resources_of("build_backbone", "mem_mb", "runtime"),
@@ -47,11 +41,9 @@ rule build_backbone:
         spec=lambda w: WORKFLOW.backbone_spec(w.backbone),
         code=code("build_backbone"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule admit_update:
+use rule step as admit_update with:
     """A backbone after an update, admitted as a backbone like any other: what modules are moved to."""
     input:
         unpack(lambda w: WORKFLOW.admission_input(w.backbone)),
@@ -66,8 +58,6 @@ rule admit_update:
         "<benchmarks>/admit_update/{backbone}.tsv"
     wildcard_constraints:
         backbone=one_of(WORKFLOW.scale.updates),
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("admit_update", "threads")
     resources:
         **resources_of("admit_update", "mem_mb", "runtime"),
@@ -75,11 +65,9 @@ rule admit_update:
         spec=lambda w: WORKFLOW.admission_spec(w.backbone),
         code=code("admit_update"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule write_states:
+use rule step as write_states with:
     """Tapped and final hidden states of every window of a text, memory-mapped, one file per split."""
     input:
         unpack(lambda w: WORKFLOW.text_files(w.text)),
@@ -98,8 +86,6 @@ rule write_states:
         "<logs>/write_states/{backbone}.{text}.log",
     benchmark:
         "<benchmarks>/write_states/{backbone}.{text}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("write_states", "threads")
     resources:
         **resources_of("write_states", "mem_mb", "runtime", "gpu"),
@@ -107,11 +93,9 @@ rule write_states:
         spec=lambda w: WORKFLOW.states_spec(w.backbone, w.text),
         code=code("write_states"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule train_portable:
+use rule step as train_portable with:
     """Portable modules of a source, one per seed of the batch, and the controls trained with them (zero-text)."""
     input:
         domain="<results>/states/{backbone}/{text}.train.json",
@@ -128,8 +112,6 @@ rule train_portable:
         "<logs>/train_portable/{backbone}.{text}.{batch}.log",
     benchmark:
         "<benchmarks>/train_portable/{backbone}.{text}.{batch}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("train_portable", "threads")
     resources:
         **resources_of("train_portable", "mem_mb", "runtime", "gpu"),
@@ -137,11 +119,9 @@ rule train_portable:
         spec=lambda w: WORKFLOW.portable_spec(w.text, w.batch),
         code=code("train_portable"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule train_modules:
+use rule step as train_modules with:
     """Native modules of one shape and role (source, oracle, reference, home), one per seed of the batch."""
     input:
         train="<results>/states/{backbone}/{text}.train.json",
@@ -156,8 +136,6 @@ rule train_modules:
         "<benchmarks>/train_modules/{backbone}.{text}.{shape}.{role}.{batch}.tsv"
     wildcard_constraints:
         role="source|oracle|reference|home",
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("train_modules", "threads")
     resources:
         **resources_of("train_modules", "mem_mb", "runtime", "gpu"),
@@ -165,5 +143,3 @@ rule train_modules:
         spec=lambda w: WORKFLOW.module_spec(w.text, w.shape, w.role, w.batch),
         code=code("train_modules"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"

@@ -1,7 +1,7 @@
 """What all results say together, and the instrument tested like a product, independent of every scale."""
 
 
-rule tabulate_transfers:
+use rule step as tabulate_transfers with:
     """Pairs x regimes: gap closure of the moved module, its placebos and what a user would do instead; cost beside each."""
     input:
         WORKFLOW.table_input(),
@@ -14,19 +14,14 @@ rule tabulate_transfers:
         "<logs>/tabulate_transfers.log",
     benchmark:
         "<benchmarks>/tabulate_transfers.tsv"
-    conda:
-        "../../envs/abi.yaml"
-    threads: 1
     resources:
         **resources_of("tabulate_transfers", "mem_mb", "runtime"),
     params:
         spec=WORKFLOW.table_spec(),
         code=code("tabulate_transfers"),
-    script:
-        "../../scripts/job.py"
 
 
-rule tabulate_experiments:
+use rule step as tabulate_experiments with:
     """Every sentence of the original that rests on an experiment: its verdict, the figure that decides it."""
     input:
         WORKFLOW.result_files(WORKFLOW.experiments),
@@ -36,16 +31,11 @@ rule tabulate_experiments:
         "<logs>/tabulate_experiments.log",
     benchmark:
         "<benchmarks>/tabulate_experiments.tsv"
-    conda:
-        "../../envs/abi.yaml"
-    threads: 1
     resources:
         **resources_of("tabulate_experiments", "mem_mb", "runtime"),
     params:
         spec=WORKFLOW.experiments_spec(),
         code=code("tabulate_experiments"),
-    script:
-        "../../scripts/job.py"
 
 
 rule experiments:
@@ -55,7 +45,7 @@ rule experiments:
     localrule: True
 
 
-rule write_report:
+use rule step as write_report with:
     """The report of the run: one HTML file, the same as Markdown, and every figure with its numbers."""
     input:
         results=WORKFLOW.page_files("summary"),
@@ -80,19 +70,14 @@ rule write_report:
         "<logs>/write_report.log",
     benchmark:
         "<benchmarks>/write_report.tsv"
-    conda:
-        "../../envs/abi.yaml"
-    threads: 1
     resources:
         **resources_of("write_report", "mem_mb", "runtime"),
     params:
         spec=WORKFLOW.report_spec(),
         code=code("write_report"),
-    script:
-        "../../scripts/job.py"
 
 
-rule write_cards:
+use rule step as write_cards with:
     """A model card per claim that leaves modules behind, with the verdicts of all its regimes."""
     input:
         WORKFLOW.card_inputs(),
@@ -102,16 +87,11 @@ rule write_cards:
         "<logs>/write_cards.log",
     benchmark:
         "<benchmarks>/write_cards.tsv"
-    conda:
-        "../../envs/abi.yaml"
-    threads: 1
     resources:
         **resources_of("write_cards", "mem_mb", "runtime"),
     params:
         spec=WORKFLOW.card_spec(),
         code=code("write_cards"),
-    script:
-        "../../scripts/job.py"
 
 
 rule crate:
@@ -144,7 +124,7 @@ rule transfer:
     localrule: True
 
 
-rule simulate_studies:
+use rule step as simulate_studies with:
     """Coverage, error rates and power of the verdict rule on simulated studies (minutes)."""
     output:
         record="results/instrument.json",
@@ -153,16 +133,11 @@ rule simulate_studies:
         "results/logs/simulate_studies.log",
     benchmark:
         "results/benchmarks/simulate_studies.tsv"
-    conda:
-        "../../envs/abi.yaml"
-    threads: 1
     resources:
         **resources_of("simulate_studies", "mem_mb", "runtime"),
     params:
         spec=WORKFLOW.simulation_spec(),
         code=code("simulate_studies"),
-    script:
-        "../../scripts/job.py"
 
 
 rule instrument:

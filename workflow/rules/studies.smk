@@ -4,7 +4,7 @@ Their chain of jobs is the longest of the DAG, so it goes first where there is a
 """
 
 
-rule update_backbone:
+use rule step as update_backbone with:
     """Backbones updated on general text, one per seed of a batch, each a backbone like any other."""
     input:
         unpack(lambda w: WORKFLOW.update_input(w.lineage, w.stage, w.batch)),
@@ -21,8 +21,6 @@ rule update_backbone:
     benchmark:
         "<benchmarks>/update_backbone/{lineage}.{stage}.{batch}.tsv"
     priority: 1
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("update_backbone", "threads")
     resources:
         **resources_of("update_backbone", "mem_mb", "runtime", "gpu"),
@@ -30,11 +28,9 @@ rule update_backbone:
         spec=lambda w: WORKFLOW.update_spec(w.lineage, w.stage, w.batch),
         code=code("update_backbone"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule write_updated_states:
+use rule step as write_updated_states with:
     """States of updated backbones on a text, one backbone per seed."""
     input:
         unpack(lambda w: WORKFLOW.text_files(w.text)),
@@ -48,8 +44,6 @@ rule write_updated_states:
     benchmark:
         "<benchmarks>/write_updated_states/{lineage}.{stage}.{text}.{batch}.tsv"
     priority: 1
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("write_updated_states", "threads")
     resources:
         **resources_of("write_updated_states", "mem_mb", "runtime", "gpu"),
@@ -57,11 +51,9 @@ rule write_updated_states:
         spec=lambda w: WORKFLOW.updated_states_spec(w.lineage, w.stage, w.text, w.batch),
         code=code("write_updated_states"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule train_updated_modules:
+use rule step as train_updated_modules with:
     """Native modules beside updated backbones, one per seed, with the budget of every native module."""
     input:
         states="<results>/updated_states/{lineage}/{stage}/{text}/{batch}.json",
@@ -77,8 +69,6 @@ rule train_updated_modules:
     benchmark:
         "<benchmarks>/train_updated_modules/{lineage}.{stage}.{text}.{role}.{batch}.tsv"
     priority: 1
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("train_updated_modules", "threads")
     resources:
         **resources_of("train_updated_modules", "mem_mb", "runtime", "gpu"),
@@ -88,11 +78,9 @@ rule train_updated_modules:
         ),
         code=code("train_updated_modules"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule generate_text:
+use rule step as generate_text with:
     """Text generated with a module on its updated backbone, and with none (tier S4 of the original)."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).generation_input()),
@@ -102,8 +90,6 @@ rule generate_text:
         "<logs>/generate_text/{claim}.log",
     benchmark:
         "<benchmarks>/generate_text/{claim}.tsv"
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("generate_text", "threads")
     resources:
         **resources_of("generate_text", "mem_mb", "runtime", "gpu"),
@@ -111,11 +97,9 @@ rule generate_text:
         spec=lambda w: WORKFLOW.of(w.claim).generation_spec(),
         code=code("generate_text"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule evaluate_studies:
+use rule step as evaluate_studies with:
     """Evidence rows and the record's random draws of a claim made of several studies, for a batch of seeds."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).evidence_input(w.batch)),
@@ -134,8 +118,6 @@ rule evaluate_studies:
             if name not in WORKFLOW.experiments
         ),
     priority: 1
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("evaluate_studies", "threads")
     resources:
         **resources_of("evaluate_studies", "mem_mb", "runtime", "gpu"),
@@ -143,11 +125,9 @@ rule evaluate_studies:
         spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
         code=code("evaluate_studies"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule evaluate_experiment:
+use rule step as evaluate_experiment with:
     """Arms of an experiment, fitted on stored states for all its seeds, and their evidence; rates are tried once."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).evidence_input(w.batch)),
@@ -163,8 +143,6 @@ rule evaluate_experiment:
         "<benchmarks>/evaluate_experiment/{claim}.{batch}.tsv"
     wildcard_constraints:
         claim=one_of(WORKFLOW.experiments),
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("evaluate_experiment", "threads")
     resources:
         **resources_of("evaluate_experiment", "mem_mb", "runtime", "gpu"),
@@ -172,11 +150,9 @@ rule evaluate_experiment:
         spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
         code=code("evaluate_experiment"),
         software=SOFTWARE,
-    script:
-        "../../scripts/job.py"
 
 
-rule judge_study:
+use rule step as judge_study with:
     """The result file of a claim made of several studies: verdict, every study, what the original computes."""
     input:
         unpack(lambda w: WORKFLOW.of_file(w.result).verdict_input()),
@@ -188,13 +164,9 @@ rule judge_study:
         "<benchmarks>/judge_study/{result}.tsv"
     wildcard_constraints:
         result=results_of(WORKFLOW.config.studies),
-    conda:
-        "../../envs/abi.yaml"
     threads: resource("judge_study", "threads")
     resources:
         **resources_of("judge_study", "mem_mb", "runtime"),
     params:
         spec=lambda w: WORKFLOW.of_file(w.result).verdict_spec(),
         code=code("judge_study"),
-    script:
-        "../../scripts/job.py"
