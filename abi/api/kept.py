@@ -4,6 +4,8 @@ What is kept is whole: every file is written atomically, and states, modules and
 when they are read again. A folder belongs to one call: the same function, arguments, models, texts and code.
 """
 
+import fcntl
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from pydantic import ValidationError
 from abi.api.progress import say
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
-from abi.base.files import sha256_json, write_text
+from abi.base.files import sha256_json, unwritable, write_text
 from abi.base.job import versions
 from abi.base.typed import Document, Sha256, Typed, fault
 from abi.text.documents import Document as Text
@@ -61,34 +63,62 @@ def room(keep: Keep | None, models: Callable[[], object]) -> Iterator[Path]:
     """Yield the folder that a call writes its parts to: a scratch one, or that of `keep`.
 
     The latter is deleted once the block succeeds. Parts of another call in it are deleted first.
-    Raises: DataError: other files are in it.
+    Raises: DataError: other files are in it, or another call works there.
     """
     if keep is None or keep.place is None:
         with TemporaryDirectory(prefix="abi-") as scratch:
             yield Path(scratch)
         return
     folder, own = Path(keep.place), keep.call(models())
-    if folder.exists():
-        _require_parts(folder)
-        if not (folder / CALL).is_file() or Call.read(folder / CALL).arguments != own.arguments:
-            shutil.rmtree(folder)
-            say(f"{folder} holds parts of another call or of older code; they are made anew")
-        else:
-            say(f"going on from {folder}: {_found(folder) or 'nothing was finished'}")
-    own.write(folder / CALL)
+    with _alone(folder):
+        if (folder / CALL).is_file():
+            if Call.read(folder / CALL).arguments == own.arguments:
+                say(f"going on from {folder}: {_found(folder) or 'nothing was finished'}")
+            else:
+                _empty(folder)
+                say(f"{folder} holds parts of another call or of older code; they are made anew")
+        elif any(folder.iterdir()):
+            raise DataError(f"{folder}: holds something else than finished parts of a call; give a folder of its own")
+        own.write(folder / CALL)
+        try:
+            yield folder
+        except BaseException:
+            if not _found(folder):
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make a folder, and hold it until the end of the block or of the process.
+
+    Two calls would delete each other's parts. Raises: DataError: another call holds it, or it cannot be made.
+    """
     try:
-        yield folder
-    except BaseException:
-        if not _found(folder):
-            shutil.rmtree(folder)
-        raise
-    shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{folder}: another call keeps its parts there now; wait for it, or give another") from None
+        except OSError as error:  # a file system without locks
+            raise DataError(f"{folder}: cannot be locked ({error.strerror}); give a folder of another disk") from None
+        yield
+    finally:
+        os.close(handle)
 
 
-def _require_parts(folder: Path) -> None:
-    """Raise DataError for a folder that holds something, but no parts of a call."""
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / CALL).is_file()):
-        raise DataError(f"{folder}: holds something else than finished parts of a call; give a folder of its own")
+def _empty(folder: Path) -> None:
+    """Delete all that is in a folder; the folder itself stays, for it is held."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _found(folder: Path) -> str:

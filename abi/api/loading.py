@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from abi.base.errors import DataError
+from abi.base.hub import Repository, reason
 from abi.models.backbone import Backbone, load_backbone
 
 FILES = ("*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt", "model*.safetensors")
@@ -38,11 +39,12 @@ def downloaded(repository: str, what: str, names: Sequence[str], revision: str |
     Raises: DataError: there is none, or no answer.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=[*names]))
-    except Exception as error:
-        raise DataError(
-            f"{repository}: is no folder here, and the hub gives no {what} of that name ({type(error).__name__}); "
-            "check the name"
-        ) from None
+    except HFValidationError:
+        raise DataError(f"{repository}: is no folder here, and no name of a {what} of the hub; check it") from None
+    except Exception as error:  # as in `base.hub`
+        why = reason(error, Repository(repository, "model"))
+        raise DataError(f"{repository}: is no folder here, and no {what} comes from the hub: {why}") from None

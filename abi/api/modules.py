@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal, Self
 
 from abi.api.comparison import Comparison
 from abi.api.loading import downloaded
-from abi.base.errors import DataError, first_line
+from abi.base.errors import DataError
 from abi.base.files import write_text
+from abi.base.hub import Repository, reason
 from abi.base.manifests.modules import ModuleFacts, ModuleManifest
 from abi.base.manifests.portable import PortableFacts, PortableManifest
 from abi.base.typed import Count, Document, Regime, Typed
@@ -214,9 +215,8 @@ class Module:
                 address = api.create_repo(repository, private=private, exist_ok=True)
                 api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
             except Exception as error:
-                raise DataError(
-                    f"{repository}: cannot be uploaded ({first_line(error)}); log in with `hf auth login`"
-                ) from None
+                why = reason(error, Repository(repository, "model"))
+                raise DataError(f"{repository}: cannot be uploaded: {why}") from None
         return str(address)
 
 

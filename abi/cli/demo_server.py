@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from abi.api.inspecting import compare_modules, inspect_tokens, write_both
 from abi.api.several import Several
-from abi.base.errors import AbiError, DataError
+from abi.base.errors import AbiError, DataError, first_line
 from abi.base.typed import Typed
 
 HOST = "127.0.0.1"
@@ -171,6 +171,11 @@ class _Handler(BaseHTTPRequestHandler):
             status, (body, form) = refused.status, _json({"error": str(refused)})
         except AbiError as error:
             status, (body, form) = HTTPStatus.BAD_REQUEST, _json({"error": str(error)})
+        except (ConnectionError, TimeoutError):
+            raise  # nobody is there to be answered
+        except Exception as error:
+            told = f"demo: failed ({type(error).__name__}: {first_line(error)}); ask something else, or start it again"
+            status, (body, form) = HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": told})
         try:
             self.send_response(status)
             headers = {"Content-Type": form, "Content-Length": str(len(body)), "Cache-Control": "no-store"}

@@ -27,6 +27,7 @@ from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, DoseClaim, La
 from abi.plan.workflow import Workflow
 from abi.report.render import Table, bounds, figure, terminal
 from abi.report.words import (
+    MEANINGLESS,
     check_words,
     checks_of,
     counts_words,
@@ -53,7 +54,6 @@ METRICS = (
     ("js_nats", "JS to the reference, nats (less is better)"),
     ("bits_per_byte", "bits per byte (less is better)"),
 )
-MEANINGLESS = "(this scale only tests the machinery: its verdicts mean nothing)"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def claims(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
         print(json.dumps({"scale": scale, "claims": [vars(row) for row in rows]}, indent=1))
         return code
     print(ascii_only("\n".join(claims_table(rows))))
-    note = f" {MEANINGLESS}" if study.scale.meaningless else ""
+    note = f" ({MEANINGLESS})" if study.scale.meaningless else ""
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
     print(f"\nscale {scale}{note}: {counts}")
     print("A line that begins with _ is another regime of the claim above it; its id is the two joined.")
@@ -239,7 +239,7 @@ def _about(claim: ClaimSaid) -> list[str]:
 
 def _found(result: AnyResult, path: str) -> list[str]:
     """Return verdict and reason, then the rungs of a ladder, or share, tests, arms and training of studies."""
-    lines = [result.verdict + (f"  {MEANINGLESS}" if result.meaningless else "")]
+    lines = [result.verdict + (f"  ({MEANINGLESS})" if result.meaningless else "")]
     lines += [*_wrapped(plain_words(result)), *_wrapped(f"by the protocol: {result.reason}")]
     checks = [line for check in checks_of(result) for line in _wrapped(check_words(check))]
     if isinstance(result, LadderResult):

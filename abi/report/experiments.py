@@ -7,11 +7,10 @@ from abi.judge.fits import Row
 from abi.judge.results import EXPERIMENT, AnyResult, StudyResult
 from abi.plan.specs.experiments import Asked, Statement
 from abi.report.render import Cell, Table, bounds, figure, markdown
-from abi.report.words import link, number, told, verdict_words
+from abi.report.words import MEANINGLESS, link, number, told, verdict_words
 
 HEADS = ["experiment", "the original says, in our words", "verdict", "what decides it"]
 CAPTION = "Every sentence of the original that rests on one of its supporting experiments"
-MEANINGLESS = "**The budgets of this scale only test the machinery: its verdicts mean nothing.**"
 NONE_YET = "No experiment was run here yet."
 
 
@@ -56,7 +55,7 @@ def page(results: Sequence[AnyResult]) -> str:
     )
     parts = [
         "# Experiments",
-        f"{about} {MEANINGLESS}" if first.meaningless else about,
+        f"{about} **{MEANINGLESS}**" if first.meaningless else about,
         markdown(Table(["experiment", "about", "verdict", "result file"], words)),
         "## Statement by statement",
         markdown(statements_table(found)),

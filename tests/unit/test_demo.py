@@ -138,6 +138,14 @@ def test_a_wrong_request_is_one_sentence(port, fault):
     assert words in sentence
 
 
+def test_a_fault_of_the_server_is_answered_with_one_sentence():
+    with serving(Demo({"gpt2": None})) as port:
+        status, _, told = ask(port, "/api/inspect", ASKED)
+    sentence = json.loads(told)["error"]
+    assert (status, sentence.count("\n")) == (500, 0)
+    assert sentence.startswith("demo: failed (AttributeError: ")
+
+
 def test_it_listens_on_this_machine_alone_and_names_a_port_that_is_taken(port, attached, refuses):
     listening = server(Demo({"gpt2": attached}), 0)
     assert listening.server_address[0] == "127.0.0.1"

@@ -1,0 +1,49 @@
+import pytest
+
+from abi.api.kept import CALL, Keep, room
+from abi.base.files import write_text
+
+
+def asked(folder, **given):
+    return Keep(folder, "train", [], given)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "parts"
+
+
+def killed(folder):
+    """Run a call that finishes a part and is killed; return what it found."""
+    with room(asked(folder), list) as place:
+        found = sorted(path.name for path in place.iterdir())
+        write_text(place / "seed-1.json", "{}")
+        raise KeyboardInterrupt(found)
+
+
+def test_two_calls_at_once_do_not_share_a_folder(folder, refuses):
+    with room(asked(folder), list):
+        write_text(folder / "seed-1.json", "{}")
+        with refuses("parts: another call keeps its parts there now"), room(asked(folder, steps=2), list):
+            pass
+        assert (folder / "seed-1.json").is_file()
+    assert not folder.exists()
+
+
+def test_the_same_call_goes_on_and_another_begins_anew(folder):
+    for found in ([CALL], [CALL, "seed-1.json"]):
+        with pytest.raises(KeyboardInterrupt) as told:
+            killed(folder)
+        assert told.value.args == (found,)
+    with room(asked(folder, steps=2), list):
+        assert [path.name for path in folder.iterdir()] == [CALL]
+
+
+def test_a_folder_of_other_files_and_a_file_are_refused(folder, refuses):
+    folder.mkdir()
+    (folder / "thesis.md").write_text("years of work")
+    with refuses("holds something else than finished parts"), room(asked(folder), list):
+        pass
+    with refuses("thesis.md: "), room(asked(folder / "thesis.md"), list):
+        pass
+    assert (folder / "thesis.md").read_text() == "years of work"
