@@ -3,17 +3,15 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from abi.api.comparison import Comparison, answered, chosen, options_of
 from abi.api.defaults import CRITERIA, FITS, MODULE
-from abi.api.evidence import AS_IS, Study
+from abi.api.evidence import AS_IS, Evidence, Study, costs_of
 from abi.api.kept import Keep
 from abi.api.modules import Module, key_of
-from abi.api.moving import FIT_OF, Move
-from abi.api.seeds import Evidence, costs_of
+from abi.api.moving import FIT_OF, Move, shape_of
 from abi.api.sides import Pair, Side, sides
 from abi.api.texts import TextSource, documents_of
 from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
@@ -127,9 +125,9 @@ def _judged(study: Study, evidence: Sequence[Evidence], began: float) -> Compari
     """Return what the protocol and the leads say of the evidence of some seeds."""
     rows, unmoved = [row for one in evidence for row in one.rows], all(one.unmoved for one in evidence)
     frame = validate(pd.DataFrame(rows, columns=list(COLUMNS)))
-    asked: dict[str, Any] = {"fit": study.fit_name, "criteria": CRITERIA}
-    fit = judge_transfer(frame, regime=study.regime, frozen=unmoved, **asked)
-    options = options_of(fit, fit_tables(frame, **asked), CRITERIA, costs_of(evidence))
+    name = study.fit_name
+    fit = judge_transfer(frame, regime=study.regime, frozen=unmoved, fit=name, criteria=CRITERIA)
+    options = options_of(fit, fit_tables(frame, fit=name, criteria=CRITERIA), CRITERIA, costs_of(evidence))
     answer = answered(options)
     choice, why = chosen(fit.verdict, answer, options)
     return Comparison(
@@ -178,11 +176,11 @@ def _config(source: Side, target: Side, given: Module | None) -> ModuleConfig:
 def _budget(regime: Regime, move: Move, steps: int | None) -> FitSection:
     """Return the budget of the fits on the target; a ladder of windows has the rungs that the text can fill."""
     section = FITS[FIT_OF["few-shot" if regime == AS_IS else regime]]
-    changed: dict[str, Any] = {"phases": shortened(section.phases, steps)}
-    if section.windows is not None:
+    windows = section.windows
+    if windows is not None:
         there = len(move.states(move.target, "domain_texts", "train"))
-        changed["windows"] = [n for n in section.windows if n <= there] or [there]
-    return section.model_copy(update=changed)
+        windows = [n for n in windows if n <= there] or [there]
+    return section.model_copy(update={"phases": shortened(section.phases, steps), "windows": windows})
 
 
 def _trained_for(given: Module | None, steps: int | None) -> int | None:
@@ -193,10 +191,8 @@ def _trained_for(given: Module | None, steps: int | None) -> int | None:
 
 def _native(move: Move, given: Module | None, steps: int | None) -> ModuleSection:
     """Return sizes and training of modules, those of the given one."""
-    config = move.config
     training = MODULE.model_copy(update={"phases": shortened(MODULE.phases, _trained_for(given, steps))})
-    sizes: dict[str, Any] = {key: getattr(config, key) for key in ("d_abi", "tap_norms", "expansion")}
-    return ModuleSection(**sizes, taps=list(config.taps), training=training)
+    return ModuleSection(**dict(shape_of(move.config)), training=training)
 
 
 def _portable(given: Module | None, steps: int | None) -> PortableTraining:

@@ -7,18 +7,18 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from abi.api.comparison import Cost
 from abi.api.kept import remembered
 from abi.api.memory import metered
 from abi.api.modules import Module
 from abi.api.moving import FIT_OF, TRIAL, Lesson, Move, budget_of, chosen_rates, fitted, shape_of
 from abi.api.progress import BOTH, expect, fit_seconds, part, pass_seconds
-from abi.api.seeds import Evidence, Found, Rates
 from abi.api.sides import MOST_GENERAL, MOST_WINDOWS, Side
 from abi.api.training import RATES, Role, best, head_of, module_seconds, native, portable_seconds, trained_portables
 from abi.arms.fitting import Nets, gradient_tasks
 from abi.arms.forms import FINALS, ArmForm, load_stored
 from abi.arms.gradient import FitData
-from abi.arms.metrics import Key, evidence_rows, score
+from abi.arms.metrics import EvidenceRow, Key, evidence_rows, score
 from abi.arms.rates import JUDGED, choose
 from abi.base.catalogue import ARMS, frozen_net
 from abi.base.files import sha256_tensors
@@ -40,7 +40,7 @@ from abi.base.names import (
     WRONG_DOMAIN,
 )
 from abi.base.regimes import REGIMES
-from abi.base.typed import Regime, Split
+from abi.base.typed import Regime, Split, Typed
 from abi.models.backbone import Backbone
 from abi.models.module import AbiModule
 from abi.models.portable import Placed, PortableModule, placebos_of
@@ -51,6 +51,49 @@ from abi.steps.train_lora import Lora
 
 Arms = dict[Key, ArmForm | None]
 AS_IS: Regime = "zero-text"
+
+
+class Evidence(Typed):
+    """Rows of a seed, what the fits of each arm cost, whether frozen nets stayed as they were (protocol test 7)."""
+
+    rows: list[EvidenceRow]
+    costs: dict[str, list[Cost]]
+    unmoved: bool
+
+
+class Rates(Typed):
+    """Arm -> the learning rate that was chosen for it."""
+
+    rates: dict[str, float]
+
+
+@dataclass
+class Found:
+    """The evidence of a seed while it is made."""
+
+    rows: list[EvidenceRow] = field(default_factory=list)
+    costs: dict[str, list[Cost]] = field(default_factory=dict)
+    unmoved: bool = True
+
+    def note(self, arm: str, seconds: float, n_trained: int, memory_mb: float | None) -> None:
+        """Note what a fit of an arm cost."""
+        self.costs.setdefault(arm, []).append(Cost(seconds=seconds, n_trained=n_trained, memory_mb=memory_mb))
+
+
+def costs_of(evidence: Sequence[Evidence]) -> dict[str, Cost]:
+    """Return arm -> the mean seconds of its fits, and the most memory that one took."""
+    found: dict[str, list[Cost]] = {}
+    for one in evidence:
+        for arm, costs in one.costs.items():
+            found.setdefault(arm, []).extend(costs)
+    return {
+        arm: Cost(
+            seconds=float(np.mean([cost.seconds for cost in costs])),
+            n_trained=costs[0].n_trained,
+            memory_mb=max((cost.memory_mb for cost in costs if cost.memory_mb is not None), default=None),
+        )
+        for arm, costs in found.items()
+    }
 
 
 @dataclass

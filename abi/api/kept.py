@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from pydantic import ValidationError
 
@@ -49,7 +49,7 @@ class Keep:
     place: str | Path | None
     function: str
     texts: Sequence[Sequence[Text]]
-    given: Mapping[str, Any]
+    given: Mapping[str, object]
 
     def call(self, models: object) -> Call:
         """Return the call with some models. Args: models: their hashes, as JSON values."""

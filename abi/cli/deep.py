@@ -115,7 +115,7 @@ def deep(results: Path, claims: Sequence[str], render: Render | None, draw: Rand
         part.said = f"{chain.links} promises of {len(chain.records)} records compared"
     if found.broken:
         return found
-    again = Again(chain.records, draw)
+    again = Again({path: record.document for path, record in chain.records.items()}, draw)
     for name, function in again.parts().items():
         with found.part(name) as part:
             function(part)

@@ -113,8 +113,9 @@ def two_runs(scale: Scale) -> TwoRuns:
 def page(runs: TwoRuns) -> Page:
     """Return the page of two runs."""
     about = f"Here: `{runs.here}`. There: `{runs.there}`. Every word and figure follows from the result files of both."
-    given = {**globals(), "runs": runs, "Para": Para, "plots": plots}
-    return Page("Two runs side by side", about, sections_of("against.md.j2", **given), folder="")
+    used = (agreement, arm_tables, both_verdicts, counted, drawings, ladder, made_by, side_tables, word_of_all)
+    sections = sections_of("against.md.j2", *used, Para, plots, runs=runs)
+    return Page("Two runs side by side", about, sections, folder="")
 
 
 # in short

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from abi.report.figures import Drawing
 from abi.report.render import Table, plain
 from abi.report.render import markdown as table_in_markdown
-from abi.report.templates import fill
+from abi.report.templates import Used, fill
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -138,8 +138,11 @@ def parsed(text: str, placed: Sequence[Block]) -> list[Section]:
     return sections
 
 
-def sections_of(template: str, **given: Any) -> list[Section]:
-    """Return the sections of a template, which places a block by `put(block)`, and nothing by `put(None)`."""
+def sections_of(template: str, *used: Used, **given: Any) -> list[Section]:
+    """Return the sections of a template, which places a block by `put(block)`, and nothing by `put(None)`.
+
+    Args: used, given: as of `fill`.
+    """
     placed: list[Block] = []
 
     def put(block: Block | None) -> str:
@@ -148,7 +151,7 @@ def sections_of(template: str, **given: Any) -> list[Section]:
         placed.append(block)
         return f"\0{len(placed) - 1}"
 
-    return parsed(fill(template, put=put, **given), placed)
+    return parsed(fill(template, put, *used, **given), placed)
 
 
 # HTML

@@ -17,5 +17,5 @@ def card(results: Sequence[Result], spec: WriteCards) -> str:
         [regime_of(r), f"**{verdict_words(r)}**", r.verdict_at_strict_level, criteria_words(r), share_words(r.deciding)]
         for r in results
     ]
-    given = {"results": results, "spec": spec, "verdicts": Table(heads, rows), "arms_table": arms_table}
-    return fill("card.md.j2", hub=spec.hubs.get(str(results[0].claim.target)), **given)
+    given = {"results": results, "spec": spec, "verdicts": Table(heads, rows)}
+    return fill("card.md.j2", arms_table, hub=spec.hubs.get(str(results[0].claim.target)), **given)

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import yaml
-
-from abi.audit.results.chain import Chain, hash_of, made_by, others
+from abi.audit.results.chain import Chain, hash_of
 from abi.audit.results.places import CRATE
-from abi.audit.results.status import SPLIT
+from abi.audit.results.records import Record, job_of
 from abi.base.errors import TamperError
 from abi.base.files import ROOT, sha256_json, write_text
 from abi.base.job import step_of
-from abi.base.typed import Document, Provenance
+from abi.base.typed import Provenance
 from abi.judge.results import KINDS
+from abi.report.citation import Citation
 
 if TYPE_CHECKING:
     from rocrate.model.entity import Entity
@@ -100,11 +99,10 @@ def sources() -> list[Path]:
 def jobs_of(chain: Chain) -> dict[str, Ran]:
     """Return the jobs of a chain by record, from the texts to the pages."""
     found: dict[str, Ran] = {}
-    for path, document in chain.records.items():
-        made = made_by(document)
-        job = found.setdefault(SPLIT.sub(".json", path) if "/states/" in path else path, Ran(made))
+    for path, record in chain.records.items():
+        job = found.setdefault(job_of(path), Ran(record.made))
         job.records.append(path)
-        job.wrote |= {**others(path, made), path: hash_of(path) or ""}
+        job.wrote |= {**record.others(path), path: hash_of(path) or ""}
     return found
 
 
@@ -120,9 +118,9 @@ def crate_of(folder: Path, chain: Chain, jobs: Mapping[str, Ran], agent: str | N
 class Builder:
     """Fills a crate with the jobs of a run. Ids of files are their paths from the crate's root."""
 
-    def __init__(self, crate: ROCrate, folder: Path, jobs: Mapping[str, Ran], records: Mapping[str, Document]) -> None:
+    def __init__(self, crate: ROCrate, folder: Path, jobs: Mapping[str, Ran], records: Mapping[str, Record]) -> None:
         self.crate, self.folder, self.jobs, self.records = crate, folder, jobs, records
-        self.cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+        self.cited = Citation.of(ROOT)
         self.known: dict[str, Entity] = {}  # `ROCrate.get` looks at every entity for one that is not there
         self.controls: list[Entity] = []
 
@@ -148,16 +146,17 @@ class Builder:
     def about(self) -> None:
         """Describe the crate itself, by what the project says of itself."""
         cited, root = self.cited, self.crate.root_dataset
-        root["name"] = f"{cited['title']}: a run of scale {self.folder.name}"
-        root["description"] = "From the documents of every text to the verdict of every claim: what each job did."
-        licence = self.add(f"{LICENSES}{cited['license']}", "CreativeWork", name=cited["license"])
-        root["license"] = licence
-        authors = ", ".join(author["name"] for author in cited["authors"])
-        root["author"] = self.add("#authors", "Organization", name=authors)
-        root["datePublished"] = max(job.times[1] for job in self.jobs.values())
-        root["conformsTo"] = [
-            self.add(uri, "CreativeWork", name=name, version=uri.rpartition("/")[2]) for name, uri in PROFILES.items()
-        ]
+        root.update(
+            name=f"{cited.title}: a run of scale {self.folder.name}",
+            description="From the documents of every text to the verdict of every claim: what each job did.",
+            license=self.add(f"{LICENSES}{cited.license}", "CreativeWork", name=cited.license),
+            author=self.add("#authors", "Organization", name=", ".join(cited.authors)),
+            datePublished=max(job.times[1] for job in self.jobs.values()),
+            conformsTo=[
+                self.add(uri, "CreativeWork", name=name, version=uri.rpartition("/")[2])
+                for name, uri in PROFILES.items()
+            ],
+        )
 
     def person(self, agent: str) -> Entity:
         """Return who ran it; the id is an address (an ORCID) where the name is one."""
@@ -169,7 +168,7 @@ class Builder:
         about = {
             "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
             "name": "abi",
-            "version": self.cited["version"],
+            "version": self.cited.version,
             "conformsTo": self.add(BIOSCHEMAS, "CreativeWork", name="ComputationalWorkflow", version="1.0-RELEASE"),
             **SOURCE,
         }
@@ -268,7 +267,7 @@ class Builder:
 
     def run(self, main: Entity, actions: Mapping[str, Entity], who: Mapping[str, Entity]) -> None:
         """Describe the execution of the workflow: from the sources of its texts to its verdicts."""
-        verdicts = [self.known[path] for path, document in self.records.items() if document.format in KINDS]
+        verdicts = [self.known[path] for path, record in self.records.items() if record.document.format in KINDS]
         output = self.add(
             "#verdict",
             "FormalParameter",

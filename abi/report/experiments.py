@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from abi.base.names import CANDIDATE
-from abi.judge.fits import Row
 from abi.judge.results import EXPERIMENT, AnyResult, StudyResult
 from abi.plan.specs.experiments import Asked, Statement
 from abi.report.render import Cell, Table, bounds, figure, markdown
-from abi.report.words import MEANINGLESS, link, number, told, verdict_words
+from abi.report.statements import Stated, told
+from abi.report.words import MEANINGLESS, link, number, verdict_words
 
 HEADS = ["experiment", "the original says, in our words", "verdict", "what decides it"]
 CAPTION = "Every sentence of the original that rests on one of its supporting experiments"
@@ -24,18 +24,14 @@ def statements_table(results: Iterable[AnyResult], *, linked: bool = False) -> T
     rows: list[list[Cell]] = []
     for result in experiments_of(results):
         name = link(result.claim.id) if linked else f"`{result.claim.id}`"
-        for row in told(result):
-            says, word, decides = str(row[1]), str(row[2]), decided_by(row)
-            rows.append([name, says, f"**{word}**", decides])
+        rows += [[name, one.statement, f"**{one.verdict}**", decided_by(one)] for one in told(result)]
     return Table(HEADS, rows, CAPTION)
 
 
-def decided_by(row: Row) -> str:
+def decided_by(one: Stated) -> str:
     """Return the deciding figure of a statement in words, under the name of the arm that it is about."""
-    _, _, _, about, contrast, metric, mean, lower, upper = row
-    named = str(contrast).replace(CANDIDATE, str(about))
-    ends = [None if end is None else float(end) for end in (lower, upper)]
-    return f"{named} = {figure(float(str(mean)))}{bounds(*ends)} ({metric})"
+    named = one.contrast.replace(CANDIDATE, one.candidate)
+    return f"{named} = {figure(one.mean)}{bounds(one.lower, one.upper)} ({one.metric})"
 
 
 def page(results: Sequence[AnyResult]) -> str:

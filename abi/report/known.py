@@ -4,7 +4,8 @@ A point stands only where its claims were run (`templates/found.md.j2`, `templat
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
 from abi.base.regimes import MOVED
@@ -12,6 +13,7 @@ from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, HARM
 from abi.judge.results import AnyResult, Result, StudyResult
 from abi.report.render import figure
+from abi.report.statements import rows_of
 from abi.report.templates import fill
 
 RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
@@ -39,8 +41,7 @@ class Point:
         return "often pointless" if self.ahead > self.n / 2 else "sometimes pointless" if self.ahead else "worthwhile"
 
 
-@dataclass(frozen=True)
-class Led:
+class Led(NamedTuple):
     """By how much an arm leads another over some transfers, in bits per byte, and in how many of them it is shown."""
 
     arm: str
@@ -49,13 +50,20 @@ class Led:
     leads: Sequence[float]
 
 
-@dataclass(frozen=True)
-class Survived:
-    """The largest dose of an update claim that the module survives, per text that is updated on."""
+class Largest(NamedTuple):
+    """The largest dose that a module survives on a text, with the stability term and without, in words."""
+
+    on: str
+    held: str
+    free: str
+
+
+class Survived(NamedTuple):
+    """What an update claim shows, per text that is updated on."""
 
     claim: str
     verdict: str
-    rows: list[dict[str, str]] = field(default_factory=list)
+    rows: list[Largest]
 
 
 def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
@@ -73,7 +81,7 @@ def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
         "few": _led([result.deciding for result in of["few-shot"]]),
         "doses": [result for result in results if result.claim.kind == "dose"],
     }
-    return fill(template, span=span, percent=percent, updates=_updates(results), **points).strip()
+    return fill(template, span, percent, updates=_updates(results), **points).strip()
 
 
 def found(results: Sequence[AnyResult]) -> str:
@@ -147,10 +155,9 @@ def _updates(results: Sequence[AnyResult]) -> list[Survived]:
     for result in results:
         if not isinstance(result, StudyResult) or result.claim.kind != "update":
             continue
-        for table in (table for table in result.tables if table.id == "largest-doses"):
-            told = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-            rows = [{"on": str(r["updated on"]), "held": _dose(r, "with"), "free": _dose(r, "without")} for r in told]
-            found.append(Survived(result.claim.id, result.verdict, rows))
+        told = rows_of(result, "largest-doses")
+        rows = [Largest(str(row["updated on"]), _dose(row, "with"), _dose(row, "without")) for row in told]
+        found += [Survived(result.claim.id, result.verdict, rows)] if rows else []
     return found
 
 

@@ -1,4 +1,4 @@
-"""The report of a run: its text is `templates/report.md.j2`, which may call every function of this module."""
+"""The report of a run: its text is `templates/report.md.j2`, and here are the tables and figures that it shows."""
 
 import csv
 import re
@@ -6,9 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from abi.audit.record.data import STATES, Item, Judgement
 from abi.audit.record.judgement import judged
@@ -23,12 +20,12 @@ from abi.plan.specs.report import WriteReport
 from abi.report import dots, effort, experiments, figures, transfers, verdicts
 from abi.report.beside import beside
 from abi.report.blocks import Code, Page, Para, Plots, sections_of
+from abi.report.citation import Citation
 from abi.report.figures import Drawing, Edge
 from abi.report.known import found, known
 from abi.report.ladder import picture, rows
 from abi.report.render import Cell, Table
 from abi.report.words import (
-    checks_of,
     counts_words,
     grouped,
     in_groups,
@@ -50,8 +47,6 @@ FAMILIES = {
     "update": "updates and successions",
     "atlas": "the atlas",
 }
-CHECKS = "The original's own pass rules, applied to what was measured here; they decide nothing"
-UNCITED = {"title": "abi", "version": "unknown", "authors": [{"name": "The abi maintainers"}]}
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class Facts:
     jobs: Sequence[Measured]
     edges: Sequence[Edge]
     deviations: Sequence[Sequence[str]]
-    citation: dict[str, Any]
+    citation: Citation
     committed: Sequence[AnyResult] = ()
 
 
@@ -77,8 +72,8 @@ def gather(
     results: Sequence[AnyResult], spec: WriteReport, headline: str, root: Path, committed: Sequence[AnyResult] = ()
 ) -> Facts:
     """Return the facts of a report. Args: root: of the checkout, whose documents are quoted where they are there."""
-    paths = [root / name for name in ("docs/architecture.md", "docs/deviations.md", "CITATION.cff")]
-    graph, deviations, cited = (path.read_text(encoding="utf-8") if path.exists() else "" for path in paths)
+    paths = [root / name for name in ("docs/architecture.md", "docs/deviations.md")]
+    graph, deviations = (path.read_text(encoding="utf-8") if path.exists() else "" for path in paths)
     return Facts(
         results=in_groups(results),
         spec=spec,
@@ -87,7 +82,7 @@ def gather(
         jobs=measured_jobs(spec.benchmarks),
         edges=rule_edges(graph),
         deviations=table_rows(deviations),
-        citation=yaml.safe_load(cited) or UNCITED,
+        citation=Citation.of(root),
         committed=committed,
     )
 
@@ -111,14 +106,18 @@ def table_rows(text: str) -> list[list[str]]:
 
 def page(facts: Facts) -> Page:
     """Return the page of a run."""
+    used = (
+        *(Para, Table, arms_of_kinds, as_before, backbones, card_plots, cited, claim_ladder, counted, drawn, found),
+        *(headline_words, known, ladder_drawing, marks_met, open_arms, other_plots, plots, pretrained, published),
+        *(record, replace, rungs, sampled, shown_tables, states, study_plots, transfer_plots),
+    )
     given = {
         "facts": facts,
         "effort": effort,
-        "known": known,
-        "found": found,
-        "Para": Para,
         "experiments": experiments,
+        "figures": figures,
         "transfers": transfers,
+        "verdicts": verdicts,
         "pending": [f"`{name}` ({title})" for name, title in facts.spec.pending.items()],
         "texts": sorted({f"`{result.claim.text}`" for result in facts.results if result.claim.text}),
         "regimes": sorted({regime_of(result) for result in facts.results}),
@@ -127,7 +126,7 @@ def page(facts: Facts) -> Page:
         f"Scale `{facts.spec.scale}`, {len(facts.results)} result files, protocol {facts.results[0].protocol}. "
         "Generated from result files; no word and no figure of it is written by hand."
     )
-    sections = sections_of("report.md.j2", **{**globals(), **given})
+    sections = sections_of("report.md.j2", *used, **given)
     return Page("Claims about autonomous basis injection, tested again", about, sections)
 
 
@@ -265,21 +264,12 @@ def states(items: Sequence[Item]) -> str:
     return ", ".join(f"**{state}** {counts[state]}" for state in STATES if counts[state])
 
 
-def rungs(result: AnyResult) -> Table | None:
-    """Return the table of what a ladder rests on."""
-    if not isinstance(result, LadderResult):
-        return None
-    rows = [[link(r.id), f"**{r.verdict}**", f"**{r.verdict_at_strict_level}**", r.reason] for r in result.rungs]
-    return Table(["rung", "verdict", "at the strict level", "why"], rows, "The claims this one rests on")
-
-
-def checks(result: AnyResult) -> Table | None:
-    """Return the table of the original's pass rules, where a result has any."""
-    rows = [
-        [f"`{check.id}`", check.words, check.value, check.threshold, "passed" if check.passed else "failed"]
-        for check in checks_of(result)
-    ]
-    return Table(["check", "rule", "measured here", "threshold", "outcome"], rows, CHECKS) if rows else None
+def rungs(result: LadderResult) -> Table:
+    """Return the table of what a ladder rests on, with links to the sections of its rungs."""
+    table = verdicts.rungs_table(result)
+    told = zip(result.rungs, table.rows, strict=True)
+    rows = [[link(rung.id), f"**{word}**", f"**{strict}**", why] for rung, (_, word, strict, why) in told]
+    return replace(table, rows=rows)
 
 
 def open_arms(result: Result | StudyResult, name: str, fit: Fit) -> Table | None:
@@ -359,9 +349,8 @@ def plots(drawings: Sequence[Drawing]) -> Plots | None:
 def cited(facts: Facts, result: AnyResult) -> Code:
     """Return how to cite a result."""
     citation, claim = facts.citation, result.claim
-    authors = [a.get("name") or f"{a['family-names']}, {a['given-names']}" for a in citation["authors"]]
     note = [
-        f"version {citation['version']}",
+        f"version {citation.version}",
         f"claim {claim.id}" + (f" ({claim.record.number} of the record)" if claim.record.number else ""),
         f"scale {result.scale}",
         f"protocol {result.protocol}",
@@ -370,8 +359,8 @@ def cited(facts: Facts, result: AnyResult) -> Code:
     ]
     entry = [
         f"@misc{{abi_{result.scale}_{claim.id},",
-        f"  author = {{{{{' and '.join(authors)}}}}},",
-        f"  title = {{{citation['title']}}},",
+        f"  author = {{{{{' and '.join(citation.authors)}}}}},",
+        f"  title = {{{citation.title}}},",
         f"  note = {{{'; '.join(note)}}},",
         "}",
     ]

@@ -26,6 +26,7 @@ from abi.report.graphs import rule_graph, wing_graph
 from abi.report.known import found, known
 from abi.report.ladder import picture
 from abi.report.render import Cell, Table, figure, markdown
+from abi.report.verdicts import checks_table
 from abi.report.words import (
     criteria_words,
     deciding,
@@ -224,8 +225,7 @@ def study_tables(results: Sequence[AnyResult]) -> str:
         if result.fits:
             parts.append("\n".join(f"- `{name}`: {fit.verdict}" for name, fit in result.fits.items()))
         if result.checks:
-            rows = [[c.id, c.words, c.value, c.threshold, c.passed] for c in result.checks]
-            parts.append(markdown(Table(["rule of the original", "what", "here", "threshold", "met"], rows)))
+            parts.append(markdown(checks_table(result.checks)))
         parts += [markdown(Table(table.columns, table.rows)) for table in result.tables if table.id in SHOWN]
     return "\n\n".join(parts) or NOTHING
 

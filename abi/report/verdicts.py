@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from abi.base.names import UNFITTED
-from abi.judge.fits import Fit, Scope
+from abi.judge.fits import Check, Fit, Scope
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult
 from abi.report.render import Cell, Table
 from abi.report.templates import fill
@@ -21,6 +21,7 @@ from abi.report.words import (
     with_interval,
 )
 
+CHECKS = "The original's own pass rules, applied to what was measured here; they decide nothing"
 SCORES: tuple[tuple[Scope, str, str], ...] = (
     ("domain", "js_nats", "JS (nats)"),
     ("domain", "top1", "top-1"),
@@ -37,8 +38,7 @@ def summary_pages(results: Sequence[AnyResult], sentence: str) -> dict[str, str]
     Args: sentence: counts the claims.
     """
     used = (claims_table, rungs_table, tests_table, arms_table, wrapped)
-    given = {"results": results, "sentence": sentence, **{function.__name__: function for function in used}}
-    return {ending: fill(f"summary{ending}.j2", **given) for ending in (".md", ".txt")}
+    return {end: fill(f"summary{end}.j2", *used, results=results, sentence=sentence) for end in (".md", ".txt")}
 
 
 def wrapped(text: str, indent: int) -> str:
@@ -58,7 +58,13 @@ def claims_table(results: Sequence[AnyResult]) -> Table:
 def rungs_table(result: LadderResult) -> Table:
     """Return the table of what a ladder rests on."""
     rows = [[f"`{rung.id}`", rung.verdict, rung.verdict_at_strict_level, rung.reason] for rung in result.rungs]
-    return Table(["rung", "verdict", "at the strict level", "why"], rows)
+    return Table(["rung", "verdict", "at the strict level", "why"], rows, "The claims this one rests on")
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """Return the table of the original's pass rules."""
+    rows = [[f"`{c.id}`", c.words, c.value, c.threshold, "passed" if c.passed else "failed"] for c in checks]
+    return Table(["check", "rule", "measured here", "threshold", "outcome"], rows, CHECKS)
 
 
 def tests_table(fit: Fit) -> Table:

@@ -10,10 +10,9 @@ from abi.base.diagnostics import METRICS
 from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM
 from abi.base.regimes import KINDS
-from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Row, Test
+from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
 from abi.judge.results import (
     EXPERIMENT,
-    STATEMENTS,
     AnyResult,
     LadderResult,
     PublishedFigure,
@@ -23,6 +22,7 @@ from abi.judge.results import (
 from abi.judge.robustness import LeftOut, Robustness
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure
+from abi.report.statements import statements_words
 
 T = TypeVar("T")
 MEANINGLESS = "The budgets of this scale only test the machinery: its verdicts mean nothing."
@@ -84,15 +84,6 @@ PLAIN_SUPPORTED = {
 """Kind of claim -> what its required tests show together."""
 PLAIN_OPEN = {"scaling_law": "The points show neither that the law holds nor that it does not."}
 """Kind of claim without registered tests -> what an INCONCLUSIVE one means."""
-OF_STATEMENTS = {
-    "REFUTED": "not so",
-    "INCONCLUSIVE": "not shown",
-    "VACUOUS": "nothing to judge it by",
-    "SUPPORTED": "holds",
-}
-"""Verdict -> what it means for a statement of an experiment; what decides most stands first."""
-SAID = 1
-"""How many statements of an experiment are said in one sentence."""
 PLACEBOS = {
     "random": "a random net",
     "permuted": "a shuffled copy of the net",
@@ -210,11 +201,16 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
         return ""
     about = named[2].split(".")[1:]
     arms, metrics = [part for part in about if part not in METRICS], [part for part in about if part in METRICS]
-    it = KINDS[result.claim.kind].words if result.claim.kind in KINDS else "the claimed arm"
+    it = claimed_words(result)
     numbers = {key: figure(getattr(criteria, key)) for key in ("half", "share", "parity")}
     told = words.format(it=it, arm=f"`{arms[-1]}`" if arms else "a control", **numbers)
     where = f" (measured in `{metrics[0]}`)" if metrics else ""
     return f"{'Refuted:' if refuted else 'Undecided: it is not shown that'} {told}{where}."
+
+
+def claimed_words(result: AnyResult) -> str:
+    """Return what the claimed arm of a result is called."""
+    return KINDS[result.claim.kind].words if result.claim.kind in KINDS else "the claimed arm"
 
 
 def plain_words(result: AnyResult) -> str:
@@ -224,7 +220,7 @@ def plain_words(result: AnyResult) -> str:
         are = f"{supported or 'none'} {'is' if supported < 2 else 'are'}"
         return f"Of the {len(result.rungs)} claims that it rests on, {are} SUPPORTED."
     if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
-        return _told_by_statements(result)
+        return sentence_of(statements_words(result))
     named = ID.search(result.reason)
     template = PLAIN_SUPPORTED.get(result.claim.kind) if result.verdict == "SUPPORTED" else None
     if named is not None and result.verdict == "REFUTED":
@@ -236,27 +232,10 @@ def plain_words(result: AnyResult) -> str:
         return sentence_of(re.split(r"[;:] ", result.reason)[0])
     criteria = Criteria.model_validate(result.provenance.spec["protocol"]["criteria"])
     arm = next((part for part in (named[2].split(".")[1:] if named else ()) if part not in METRICS), "a control")
-    it = KINDS[result.claim.kind].words if result.claim.kind in KINDS else "the claimed arm"
+    it = claimed_words(result)
     numbers = {key: f"{100 * getattr(criteria, key):g} %" for key in ("half", "share", "parity")}
     arms = {"arm": PLACEBOS[arm] if arm in PLACEBOS and result.verdict == "REFUTED" else f"`{arm}`", "control": arm}
     return template.format(it=it, It=sentence_of(it, ""), **arms, **numbers)
-
-
-def told(result: StudyResult) -> Sequence[Row]:
-    """Return the rows of an experiment's table of statements: name, what it says, its verdict, what decides it."""
-    return next((table.rows for table in result.tables if table.id == STATEMENTS), [])
-
-
-def _told_by_statements(result: StudyResult) -> str:
-    """Return the statements of an experiment that decide its verdict, in their own words."""
-    rows = told(result)
-    found = {str(row[2]): [str(other[1]) for other in rows if other[2] == row[2]] for row in rows}
-    word = next(word for word in (result.verdict, *OF_STATEMENTS) if word in found)
-    says = found[word]
-    more = f" And {len(says) - SAID} more." if len(says) > SAID else ""
-    alone = "" if word == result.verdict else "taken alone, "
-    decides = f"{alone}{OF_STATEMENTS[word]} ({len(says)} of {len(rows)})"
-    return sentence_of(f"{decides}: {' '.join(says[:SAID])}{more}")
 
 
 def sentence_of(words: str, end: str = ".") -> str:

@@ -30,7 +30,8 @@ from abi.judge.tables import read_evidence
 from abi.models.saved import module_of_seed
 from abi.plan.workflow import Workflow, seeds_of
 from abi.report.experiments import page, statements_table
-from abi.report.words import OF_STATEMENTS, plain_words
+from abi.report.statements import OF_STATEMENTS
+from abi.report.words import plain_words
 from abi.steps import evaluate_experiment, train_modules
 
 CLAIM = "analytical_calibration"

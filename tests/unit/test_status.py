@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from made_results import CLAIM, FILE, edit, put
 
-from abi.audit.results.status import HASHES, MODELS, Survey, mend
+from abi.audit.results.records import MODELS
+from abi.audit.results.status import HASHES, Survey, mend
 from abi.base.errors import DataError
 from abi.base.files import FRESH_NS
 from abi.base.manifests.backbones import TokensManifest

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from abi.audit.results.places import page_paths, result_paths
-from abi.audit.results.status import MODELS
+from abi.audit.results.records import Record, fault_of, is_record, read_record
 from abi.base.errors import DataError, TamperError
 from abi.base.files import parse_file, sha256_once
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.states import StatesManifest
 from abi.base.manifests.texts import TextManifest
-from abi.base.typed import Document, Provenance, seal_of
+from abi.base.typed import seal_of
 
 SHOWN = 12
 """Characters of a hash that a sentence shows."""
@@ -50,7 +50,7 @@ class Chain:
     """
 
     results: str
-    records: dict[str, Document] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     broken: list[Broken] = field(default_factory=list)
     links: int = 0
@@ -72,38 +72,35 @@ class Chain:
     def loose(self) -> list[Broken]:
         """Return the records that name nothing they were made from, although their job reads something."""
         return [
-            Broken(path, path, "a chain back to a text", f"it names no input of {made_by(document).rule}")
-            for path, document in self.records.items()
-            if not made_by(document).inputs and made_by(document).rule not in FIRST
+            Broken(path, path, "a chain back to a text", f"it names no input of {made.rule}")
+            for path, (_, made) in self.records.items()
+            if not made.inputs and made.rule not in FIRST
         ]
 
     def _follow(self, path: str) -> None:
         """Look at a record after all that it was made from."""
         self.seen.add(path)
         try:
-            document = read(path)
+            record = read_record(path)
+            if record.document.seal is None:
+                raise DataError(f"{path}: has no seal")
         except TamperError:
             content = parse_file(path)
             words = f"contents of seal {content['seal'][:SHOWN]}", f"there are those of {seal_of(content)[:SHOWN]}"
             self.broken.append(Broken(path, path, *words))
             return
         except DataError as error:
-            fault = str(error).removeprefix(f"{path}: ").partition("; ")[0]
-            self.broken.append(Broken(path, path, "a record of abi", f"it {fault}"))
+            self.broken.append(Broken(path, path, "a record of abi", f"it {fault_of(path, error)}"))
             return
         self.links += 1  # its seal
-        made = made_by(document)
-        for file in made.inputs:
-            if self._is_record(file) and file not in self.seen and Path(file).is_file():
+        for file in record.made.inputs:
+            if is_record(file, self.results) and file not in self.seen and Path(file).is_file():
                 self._follow(file)
-        self.records[path] = document
-        for file, sha256 in {**made.inputs, **others(path, made)}.items():
+        self.records[path] = record
+        for file, sha256 in {**record.made.inputs, **record.others(path)}.items():
             self._compare(path, file, f"sha256 {sha256[:SHOWN]}", sha256, hash_of(file))
-        for file, what, promised, found in self._facts(document, made):
+        for file, what, promised, found in self._facts(record):
             self._compare(path, file, f"{what} {promised[:SHOWN]}", promised, found)
-
-    def _is_record(self, file: str) -> bool:
-        return file.startswith(f"{self.results}/") and file.endswith(".json") and not file.endswith(".tokens.json")
 
     def _compare(self, record: str, file: str, promise: str, promised: str, found: str | None) -> None:
         self.links += 1
@@ -111,45 +108,23 @@ class Chain:
             there = f"there is {found[:SHOWN]}" if found else "nothing is there"
             self.broken.append(Broken(record, file, promise, there))
 
-    def _facts(self, document: Document, made: Provenance) -> Iterator[tuple[str, str, str, str]]:
+    def _facts(self, record: Record) -> Iterator[tuple[str, str, str, str]]:
         """Yield (file, what, promised, found) of what a record says of the records that it was made from."""
-        if not isinstance(document, StatesManifest):
+        states = record.document
+        if not isinstance(states, StatesManifest):
             return
-        for file in made.inputs:
-            other = self.records.get(file)
-            if isinstance(other, TextManifest):
-                yield file, "documents and splits", document.corpus_sha256, other.assignment_sha256
-            if isinstance(other, BackboneManifest):
-                yield file, "weights", document.base_sha256, other.weights_sha256
+        for file in record.made.inputs:
+            match self.records.get(file):
+                case (TextManifest() as text, _):
+                    yield file, "documents and splits", states.corpus_sha256, text.assignment_sha256
+                case (BackboneManifest() as backbone, _):
+                    yield file, "weights", states.base_sha256, backbone.weights_sha256
 
 
 def last_files(results: Path) -> list[str]:
     """Return the records that a run writes last: results, pages that count them, the report, the table of transfers."""
     others = [results / "report.json", results / "transfer.json"]
     return [str(path) for path in (*result_paths(results), *page_paths(results), *others) if path.is_file()]
-
-
-def read(path: str) -> Document:
-    """Return the record of a file. Raises: DataError, TamperError: missing, damaged, or no record of abi."""
-    content = parse_file(path)
-    model = MODELS.get(content.get("format", "")) if isinstance(content, dict) else None
-    if model is None:
-        raise DataError(f"{path}: is no record of abi")
-    found = model.of(content, path)
-    if found.seal is None or not hasattr(found, "provenance"):
-        raise DataError(f"{path}: has no seal, or does not say what made it")
-    return found
-
-
-def made_by(document: Document) -> Provenance:
-    """Return what made a record."""
-    found: Provenance = document.provenance  # type: ignore[attr-defined]
-    return found
-
-
-def others(path: str, made: Provenance) -> dict[str, str]:
-    """Return path -> hash of what a job wrote beside its record, which cannot hold its own hash."""
-    return {file: sha256 for file, sha256 in made.outputs.items() if file != path}
 
 
 def hash_of(path: str) -> str | None:

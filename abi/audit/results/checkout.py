@@ -15,12 +15,14 @@ from abi.audit.results.findings import (
     NOTE,
     STALE,
     TAMPERED,
+    UNREADABLE,
     Checks,
     Finding,
     count_numbers,
 )
 from abi.audit.results.places import EVIDENCE, REFERENCE, altered, page_paths, result_paths
-from abi.audit.results.reading import ResultFile, parsed, read, read_result
+from abi.audit.results.reading import ResultFile, read, read_result
+from abi.audit.results.records import made_by
 from abi.audit.results.relations import Known, check_page, check_result, other_version, version_of
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
@@ -122,8 +124,7 @@ def verified(folder: Path, known: Known, only: Sequence[str] = (), render: Rende
     Args: known: the published record; only: claim ids to look at, all if empty; render: makes the pages again.
     """
     scale = Scale(folder)
-    read_files = [read_result(path, scale.findings) for path in result_paths(folder)]
-    beside = {file.result.claim.id: file for file in read_files if file is not None}
+    beside = {file.result.claim.id: file for file in _result_files(scale, folder)}
     for name, file in beside.items():
         claim = file.result.claim
         if not only or {name, claim.of, claim.record.claim} & set(only):
@@ -134,6 +135,12 @@ def verified(folder: Path, known: Known, only: Sequence[str] = (), render: Rende
     if scale.is_reference:
         scale.findings += altered(folder)
     return scale
+
+
+def _result_files(scale: Scale, folder: Path) -> list[ResultFile]:
+    """Return the result files of a folder that can be read; what the others lack is a finding."""
+    read_files = (read_result(path, scale.findings) for path in result_paths(folder))
+    return [file for file in read_files if file is not None]
 
 
 def _check_file(scale: Scale, file: ResultFile, beside: Mapping[str, ResultFile], known: Known) -> None:
@@ -185,17 +192,14 @@ def _check_evidence(scale: Scale, manifest: Path) -> None:
 
 def _check_manifest(scale: Scale, manifest: Path) -> None:
     """Compare the hashes that a manifest holds of the small files (manifests, evidence) it was made from."""
-    document = parsed(manifest, scale.findings)
-    if document is None:
-        return
     try:
-        inputs: dict[str, str] = document["provenance"]["inputs"]
-        small = {path: digest for path, digest in inputs.items() if path.endswith(".json") and path != str(manifest)}
-    except (KeyError, TypeError, AttributeError) as error:
-        scale.add("UNREADABLE", manifest, "", f"is no manifest ({error}); delete it and rebuild it")
+        inputs = made_by(manifest).inputs
+    except DataError as error:
+        scale.add(UNREADABLE, manifest, "", str(error).removeprefix(f"{manifest}: "))
         return
-    for path, digest in small.items():
-        if Path(path).is_file() and sha256_file(path) != digest:
+    for path, digest in inputs.items():
+        small = path.endswith(".json") and path != str(manifest)
+        if small and Path(path).is_file() and sha256_file(path) != digest:
             scale.add(TAMPERED, path, "", f"is not the file that {manifest} was made from: altered, or rebuilt alone")
 
 
@@ -258,8 +262,7 @@ def compare(scale: Scale, against: str, tolerance: float | None) -> None:
     Raises: DataError: no result file is there, or those there are of another scale.
     """
     folder = other_folder(against, scale)
-    read_files = [read_result(path, scale.findings) for path in result_paths(folder)]
-    others = {file.path.name: file for file in read_files if file is not None}
+    others = {file.path.name: file for file in _result_files(scale, folder)}
     named = {file.result.scale for file in others.values()}
     if named and scale.folder.name not in named:
         of = ", ".join(sorted(named))

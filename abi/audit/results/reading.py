@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from abi.audit.record.arithmetic import lookup
 from abi.audit.results.findings import TAMPERED, UNREADABLE, Finding
 from abi.base.errors import DataError
 from abi.base.files import Json, parse_file, sha256_file
@@ -28,6 +29,10 @@ class ResultFile:
     def sha256(self) -> str:
         """Return the hash of the file's bytes."""
         return sha256_file(self.path)
+
+    def at(self, leaf: str) -> Json:
+        """Return the value that stands at a leaf, or below it. Raises: KeyError: nothing does."""
+        return lookup(self.document, leaf)
 
     @property
     def figures(self) -> dict[str, Json]:

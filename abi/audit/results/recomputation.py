@@ -9,14 +9,18 @@ from abi.audit.results.checkout import Scale
 from abi.audit.results.findings import CLOSE, NOTE, STALE, TAMPERED, count_numbers, differences, show
 from abi.audit.results.places import page_paths
 from abi.audit.results.reading import ResultFile
+from abi.audit.results.records import made_by
 from abi.audit.results.relations import RULES, other_version
 from abi.audit.results.staleness import stale
 from abi.base.errors import AbiError
-from abi.base.files import Json, parse_file
+from abi.base.files import Json
 from abi.base.job import hardware, versions
 from abi.base.typed import Document, Provenance, fault
 from abi.judge import judgement
 from abi.plan.config import load
+from abi.plan.specs.arms import CalibrateArms, ChooseRates, EvaluateArms
+from abi.plan.specs.judge import JudgeClaim
+from abi.plan.specs.models import TrainModules
 from abi.plan.workflow import Workflow
 
 FIGURES = ("python", "numpy", "scipy", "pandas")
@@ -102,31 +106,37 @@ def same_machine(made: Provenance) -> bool:
 
 def _manifests_agree(scale: Scale, file: ResultFile) -> None:
     """Name every leaf of the stored spec that the manifests of what was really made contradict."""
-    spec = file.result.provenance.spec
-    claim, pair = spec["claim"], spec["backbones"]
-    roles = {role: claim[role] for role in ("source", "target")}
+    spec = JudgeClaim.model_validate(file.result.provenance.spec)
     for path in file.result.provenance.inputs:
-        if not path.endswith(".json"):
-            continue
-        made, parts = parse_file(path)["provenance"]["spec"], Path(path).parts
-        expected: dict[str, tuple[Json, Json]] = {}
-        if "backbones" in parts:
-            expected = {f"backbones/{r}": (pair[r], made) for r, name in roles.items() if name == Path(path).stem}
-        elif "evidence" in parts:
-            expected = {"claim/regime": (claim["regime"], made["regime"])}
-        elif "calibration" in parts:
-            expected = {f"claim/{key}": (claim[key], made[key]) for key in ("regime", "fit", "text")}
-            expected["claim/variants"] = (claim.get("variants", []), made["variants"])
-            expected |= {"budget": (spec["budget"], made["budget"]), "d_abi": (spec["d_abi"], made["module"]["d_abi"])}
-        elif "rates" in parts:
-            expected = {"budget/rates": (spec["budget"]["rates"], made["budget"]["rates"])}
-        elif "modules" in parts and made.get("name") == claim["module"]:  # a portable module has another shape
-            steps = sum(phase["steps"] for phase in made["module"]["training"]["phases"])
-            expected = {"training_steps": (spec["training_steps"], steps)}
-        for leaf, (stored, real) in expected.items():
+        told = _told_twice(spec, Path(path)) if path.endswith(".json") else {}
+        for leaf, (stored, real) in told.items():
             for at, a, b, _ in differences(stored, real, tolerance=0.0):
                 place = f"provenance/spec/{leaf}/{at}".rstrip("/")
                 scale.add(TAMPERED, file.path, place, f"{show(a)} is stored, {path} was made with {show(b)}")
+
+
+def _told_twice(spec: JudgeClaim, path: Path) -> dict[str, tuple[Json, Json]]:
+    """Return leaf of a claim's spec -> its value, and that in the spec that a manifest was made with."""
+    made, claim, parts = made_by(path).spec, spec.claim, path.parts
+    if "backbones" in parts:
+        pair = {"source": (claim.source, spec.backbones.source), "target": (claim.target, spec.backbones.target)}
+        return {f"backbones/{role}": (own.plain(), made) for role, (name, own) in pair.items() if name == path.stem}
+    if "evidence" in parts:
+        return {"claim/regime": (claim.regime, EvaluateArms.model_validate(made).regime)}
+    if "modules" in parts and made.get("name") == claim.module:  # a portable module has another shape
+        phases = TrainModules.model_validate(made).module.training.phases
+        return {"training_steps": (spec.training_steps, sum(phase.steps for phase in phases))}
+    if "rates" in parts:
+        return {"budget/rates": (spec.budget and spec.budget.rates, ChooseRates.model_validate(made).budget.rates)}
+    if "calibration" in parts:
+        fits = CalibrateArms.model_validate(made)
+        keys = ("regime", "fit", "text", "variants")
+        told = {f"claim/{key}": (getattr(claim, key), getattr(fits, key)) for key in keys}
+        return told | {
+            "budget": (spec.budget and spec.budget.plain(), fits.budget.plain()),
+            "d_abi": (spec.d_abi, fits.module.d_abi),
+        }
+    return {}
 
 
 def _staleness(scale: Scale, root: Path) -> None:
@@ -150,8 +160,8 @@ def _staleness(scale: Scale, root: Path) -> None:
 def _stale_page(scale: Scale, study: Workflow, page: Path) -> None:
     """Name what of a page's spec is not as `config/` says now."""
     try:
-        spec = parse_file(page)["provenance"]["spec"]
-    except (AbiError, KeyError, TypeError):
+        spec = made_by(page).spec
+    except AbiError:
         return
     for leaf, *_ in differences(spec, study.page_spec(page.stem), tolerance=0.0):
         scale.add(STALE, page, f"provenance/spec/{leaf}", f"{leaf.rpartition('/')[2]} changed in config")

@@ -107,8 +107,9 @@ def version_of(spec: Mapping[str, Json]) -> Json:
 
 
 def _repeats(checks: Checks, file: ResultFile, expected: Mapping[str, Json], by: str) -> None:
-    for key, value in expected.items():
-        checks.equal(key, file.document[key], value, by)
+    """Check what stands at some leaves of a file. Args: expected: leaf -> what must stand there."""
+    for leaf, value in expected.items():
+        checks.equal(leaf, file.at(leaf), value, by)
 
 
 def _spec(checks: Checks, file: ResultFile, model: type[Typed]) -> Typed | None:
@@ -124,8 +125,8 @@ def _spec(checks: Checks, file: ResultFile, model: type[Typed]) -> Typed | None:
 @_part
 def _check_head(checks: Checks, file: ResultFile, rule: str) -> None:
     """Check what a result repeats of the spec it records."""
-    document, spec = file.document, file.result.provenance.spec
-    repeated = {key: spec[key] for key in ("scale", "meaningless", "d_abi") if key in document}
+    spec = file.result.provenance.spec
+    repeated = {key: spec[key] for key in ("scale", "meaningless", "d_abi") if key in file.document}
     claim = {"id": spec["id"], **spec["claim"]}
     _repeats(checks, file, {"claim": claim, "protocol": version_of(spec), **repeated}, "provenance/spec")
     checks.equal("provenance/rule", file.result.provenance.rule, rule, "the workflow")
@@ -133,7 +134,7 @@ def _check_head(checks: Checks, file: ResultFile, rule: str) -> None:
 
 def _check_record(checks: Checks, file: ResultFile, known: Known) -> None:
     """Check that a result repeats of the record what the record says now."""
-    claim, stored = file.result.claim.record.claim, file.document["record"]
+    claim, stored = file.result.claim.record.claim, file.at("record")
     try:
         published = known(claim) if claim else {}
     except AbiError as error:
@@ -158,7 +159,8 @@ def _check_fits(checks: Checks, file: ResultFile, protocol: Protocol) -> None:
 
 @_part
 def _check_fit(checks: Checks, file: ResultFile, name: str, fit: Fit, protocol: Protocol) -> None:
-    check_fit(checks, f"fits/{name}", file.document["fits"][name], name, file.result.claim, fit, protocol)
+    leaf = f"fits/{name}"
+    check_fit(checks, leaf, file.at(leaf), name, file.result.claim, fit, protocol)
 
 
 @_part
@@ -198,11 +200,10 @@ def _check_nib(checks: Checks, file: ResultFile, result: Result, spec: JudgeClai
     top5 = {seed: part.mean_top5 for seed, part in parts.items()}
     ends = {"ci_95_low": mean - 1.96 * se, "ci_95_high": mean + 1.96 * se}
     figures = {"n_chunks": n, "mean_top5": mean, "std_top5": combined.std_top5, "se_top5": se}
-    expected = {**figures, **ends, "per_rng_mean_top5": top5}
-    checks.equal("nib_combined", file.document["nib_combined"], expected, "the draws")
+    _repeats(checks, file, {"nib_combined": {**figures, **ends, "per_rng_mean_top5": top5}}, "the draws")
     renamed = {new: getattr(official, key) for new, key in zip(NIB_RENAMED, NIB, strict=True)}
     l2 = {**renamed, "pass": official.passed, "thresholds": limits}
-    checks.equal("nib_l2", file.document["nib_l2"], l2, "nib_official")
+    _repeats(checks, file, {"nib_l2": l2}, "nib_official")
 
 
 @_part
@@ -232,7 +233,7 @@ def _check_training(checks: Checks, file: ResultFile, result: Result, spec: Judg
     of_fit = {name: change.steps or steps for name, change in spec.changes.items()} | {spec.claim.fit: steps}
     for i, row in enumerate(result.training):
         checks.equal(f"training/{i}/steps", row.steps, of_fit.get(row.fit, 0), "the budget")
-        if "phase_floors" in file.document["training"][i]:
+        if "phase_floors" in file.at(f"training/{i}"):
             checks.holds(f"training/{i}/phase_floors", bool(row.phase_floors), "holds no figure")
 
 
@@ -258,16 +259,16 @@ def _check_curves(checks: Checks, file: ResultFile, result: Result, spec: JudgeC
     """Check curves by the arms: gap closure and lead by steps, and the mean over a ladder of windows."""
     steps, own = steps_of(spec), result.fits[spec.claim.fit].arms
     for i, curve in enumerate(result.curves):
+        place = f"curves/{i}"
         if curve.id in BY_STEPS:
-            again = BY_STEPS[curve.id](result.fits, steps)
-            checks.equal(f"curves/{i}", file.document["curves"][i], again.plain(), "the fits")
+            _repeats(checks, file, {place: BY_STEPS[curve.id](result.fits, steps).plain()}, "the fits")
             continue
         leads = curve.id == BY_WINDOWS
-        told = (LEADS_BY_WINDOWS if leads else WINDOWS).plain() | {"series": file.document["curves"][i]["series"]}
-        checks.equal(f"curves/{i}", file.document["curves"][i], told, "what every such curve says")
+        told = (LEADS_BY_WINDOWS if leads else WINDOWS).plain() | {"series": file.at(f"{place}/series")}
+        _repeats(checks, file, {place: told}, "what every such curve says")
         for j, line in enumerate(curve.series):
             arm, *other = line.name.split(" - ") if leads else [line.name]
-            leaf, figure = f"curves/{i}/series/{j}", own[arm].domain["bits_per_byte"].mean
+            leaf, figure = f"{place}/series/{j}", own[arm].domain["bits_per_byte"].mean
             if other:  # a lead: less of it is better
                 figure = own[other[0]].domain["bits_per_byte"].mean - figure
             mean = sum(value or 0.0 for value in line.y) / len(line.y)
@@ -303,15 +304,15 @@ def _check_beside(checks: Checks, file: ResultFile, result: StudyResult, spec: J
         checks.equal("law", file.document.get("law"), found.law.plain(), "its points")
         _check_words_of_all(checks, file, found)
     rules = {rule.id: rule.plain() for rule in found.checks}
-    checks.equal("checks", [rule["id"] for rule in file.document["checks"]], list(rules), "its kind")
-    for i, rule in enumerate(file.document["checks"]):
-        checks.equal(f"checks/{i}", rule, rules.get(rule["id"], rule), "its perplexities and fits")
+    stored = [(rule["id"], rule) for rule in file.at("checks")]
+    checks.equal("checks", [name for name, _ in stored], list(rules), "its kind")
+    again = {f"checks/{i}": rules.get(name, rule) for i, (name, rule) in enumerate(stored)}
+    _repeats(checks, file, again, "its perplexities and fits")
     for key, shown in (("tables", found.tables), ("curves", found.curves), ("matrices", found.matrices)):
-        places = {item["id"]: i for i, item in enumerate(file.document[key])}
+        there = {item["id"]: (f"{key}/{i}", item) for i, item in enumerate(file.at(key))}
         for item in shown:
-            place = places.get(item.id)
-            stored = None if place is None else file.document[key][place]
-            checks.equal(f"{key}/{item.id if place is None else place}", stored, item.plain(), "its studies")
+            leaf, told = there.get(item.id, (f"{key}/{item.id}", None))
+            checks.equal(leaf, told, item.plain(), "its studies")
 
 
 # a claim about others
@@ -338,10 +339,10 @@ def _check_ladder(
         if found is None:
             checks.add(f"rungs/{i}", f"{by} is not beside it or cannot be read", NOTE)
             continue
-        for key in ("verdict", "verdict_at_strict_level", "reason"):
-            checks.equal(f"rungs/{i}/{key}", file.document["rungs"][i][key], found.document[key], by)
+        its = {f"rungs/{i}/{key}": found.at(key) for key in ("verdict", "verdict_at_strict_level", "reason")}
+        its |= {key: found.at(key) for key in ("scale", "meaningless", "protocol")}
+        _repeats(checks, file, its, by)
         checks.equal(f"rungs/{i}/sha256", rung.sha256, found.sha256, by)
-        _repeats(checks, file, {key: found.document[key] for key in ("scale", "meaningless", "protocol")}, by)
 
 
 # a page that counts claims

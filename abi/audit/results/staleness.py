@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from abi.audit.results.findings import differences
+from abi.audit.results.records import made_by
 from abi.base.errors import AbiError
-from abi.base.files import ROOT, Json, parse_file, sha256_file
+from abi.base.files import ROOT, Json, sha256_file
 from abi.base.job import code_of, step_of
 from abi.base.typed import Provenance
 from abi.judge.results import read_result
@@ -120,6 +121,6 @@ def _stale_rung(study: Workflow, path: str) -> list[tuple[str, str]]:
 def _stale_manifest(study: Workflow, path: str) -> list[str]:
     """Return in few words why a manifest is not what its rule would write now."""
     try:
-        return outdated(study, path, Provenance.model_validate(parse_file(path)["provenance"]))
+        return outdated(study, path, made_by(path))
     except (AbiError, LookupError, TypeError, ValueError, StopIteration):
         return [f"{path.removeprefix(f'{study.results}/')} is no manifest"]

@@ -7,37 +7,21 @@ a job is found by what rests on it, also where its own record is gone.
 
 import json
 import os
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Literal, get_args
 
+from abi.audit.results.records import fault_of, is_record, job_of, read_record
 from abi.audit.results.staleness import outdated, spec_now
-from abi.base import manifests
 from abi.base.errors import AbiError, DataError
 from abi.base.files import FRESH_NS, Json, age_ns, identity, parse_file, sha256_file, write_text
 from abi.base.recovery import LOCKS
-from abi.base.typed import Document, Provenance, Split
-from abi.judge.results import KINDS
+from abi.base.typed import Provenance
 from abi.plan.workflow import Workflow
 
 State = Literal["missing", "damaged", "stale"]
 HASHES = Path(".snakemake") / "abi" / "hashes.json"
-SPLIT = re.compile(rf"\.(?:{'|'.join(get_args(Split))})\.json$")
-"""End of the records of states, of which one job writes three."""
-MODELS: dict[str, type[Document]] = {
-    **KINDS,
-    **{
-        model.named(): model
-        for found in iter_modules(manifests.__path__)
-        for model in vars(import_module(f"{manifests.__name__}.{found.name}")).values()
-        if isinstance(model, type) and issubclass(model, Document) and model is not Document
-    },
-}
-"""`format` -> model of every file that names what made it."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +163,7 @@ class Survey:
         waiting = [path]
         while waiting:
             path = waiting.pop()
-            job = self.made.setdefault(SPLIT.sub(".json", path) if "/states/" in path else path, Made())
+            job = self.made.setdefault(job_of(path), Made())
             if path in job.files:
                 continue
             job.files[path] = None
@@ -196,16 +180,9 @@ class Survey:
         """Return what made a record; None, and a line, where it cannot be believed."""
         self.records += 1
         try:
-            content = parse_file(path)
-            model = MODELS.get(content.get("format", "")) if isinstance(content, dict) else None
-            if model is None:
-                raise DataError("is no record of abi")
-            found = model.of(content, path)
-            made: Provenance | None = getattr(found, "provenance", None)
-            if made is None:
-                raise DataError("names nothing that it was made from, so it is another file than the one written here")
+            found, made = read_record(path)
         except AbiError as error:
-            self.note("damaged", path, str(error).removeprefix(f"{path}: ").partition("; ")[0])
+            self.note("damaged", path, fault_of(path, error))
             return None
         if found.seal is None:
             self.note("stale", path, "was written before records had a seal")
@@ -231,12 +208,12 @@ class Survey:
     def before(self, path: str, made: Provenance) -> Iterator[str]:
         """Yield the records that a job read; note an input that is gone, and one that is another now."""
         for file, sha256 in made.inputs.items():
-            found, own = self.hashes.of(file), file.startswith(f"{self.study.results}/")
-            if found is None and own:
+            found = self.hashes.of(file)
+            if found is None and file.startswith(f"{self.study.results}/"):
                 self.note("missing", file, f"{path} was made from it")
             elif found != sha256:
                 self.note("stale", path, f"{file} {'is gone' if found is None else 'changed'}")
-            if own and file.endswith(".json") and not file.endswith(".tokens.json"):
+            if is_record(file, self.study.results):
                 yield file
 
     def rests_on(self) -> dict[str, Made]:

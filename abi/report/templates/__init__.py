@@ -1,6 +1,7 @@
 """Templates of the pages, and what fills them (jinja2, loaded when a page is made)."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,17 @@ from abi.report.render import markdown
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+Used = Callable[..., object]
+WORDS = """
+MEANINGLESS checks_of counts_words deciding fit_words gain_words grouped in_words listed met_words number plain_words
+published_words rates_of rates_words regime_of robustness_of robustness_words sentence_of studies verdict_words
+""".split()
+"""What every template may use of `words`."""
 
-def fill(name: str, **given: Any) -> str:
-    """Return a template of this folder with what is given put in. It may call every function of `words`."""
-    return _environment().get_template(name).render(**given)
+
+def fill(name: str, *used: Used, **given: Any) -> str:
+    """Return a template of this folder with what is given put in. Args: used: what it calls, by its own name."""
+    return _environment().get_template(name).render({one.__name__: one for one in used}, **given)
 
 
 @functools.cache
@@ -29,6 +37,6 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals |= vars(words)
+    made.globals |= {name: getattr(words, name) for name in WORDS}
     made.filters["markdown"] = markdown
     return made

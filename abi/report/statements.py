@@ -1,0 +1,52 @@
+"""The tables that a result brings along, read by the names of their columns; and what an experiment says by them."""
+
+from abi.base.typed import Typed, Verdict
+from abi.judge.results import STATEMENTS, StudyResult
+from abi.report.render import Cell
+
+OF_STATEMENTS = {
+    "REFUTED": "not so",
+    "INCONCLUSIVE": "not shown",
+    "VACUOUS": "nothing to judge it by",
+    "SUPPORTED": "holds",
+}
+"""Verdict -> what it means for a statement of an experiment; what decides most stands first."""
+SAID = 1
+"""How many statements of an experiment are said in one sentence."""
+
+
+class Stated(Typed):
+    """A row of an experiment's table of statements: its columns by their names; the last six are what decides it."""
+
+    study: str
+    statement: str
+    verdict: Verdict
+    candidate: str
+    contrast: str
+    metric: str
+    mean: float
+    lower: float | None
+    upper: float | None
+
+
+def rows_of(result: StudyResult, table: str) -> list[dict[str, Cell]]:
+    """Return the rows of a table that a result brings along, by the names of its columns; none where it has no such."""
+    return [dict(zip(t.columns, row, strict=True)) for t in result.tables if t.id == table for row in t.rows]
+
+
+def told(result: StudyResult) -> list[Stated]:
+    """Return the statements of an experiment."""
+    return [Stated.model_validate(row) for row in rows_of(result, STATEMENTS)]
+
+
+def statements_words(result: StudyResult) -> str:
+    """Return the statements of an experiment that decide its verdict, in their own words."""
+    found: dict[str, list[str]] = {}
+    for one in told(result):
+        found.setdefault(one.verdict, []).append(one.statement)
+    word = next(word for word in (result.verdict, *OF_STATEMENTS) if word in found)
+    says = found[word]
+    more = f" And {len(says) - SAID} more." if len(says) > SAID else ""
+    alone = "" if word == result.verdict else "taken alone, "
+    decides = f"{alone}{OF_STATEMENTS[word]} ({len(says)} of {sum(map(len, found.values()))})"
+    return f"{decides}: {' '.join(says[:SAID])}{more}"
