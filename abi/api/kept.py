@@ -75,7 +75,8 @@ def room(keep: Keep | None, models: Callable[[], object]) -> Iterator[Path]:
             if Call.read(folder / CALL).arguments == own.arguments:
                 say(f"going on from {folder}: {_found(folder) or 'nothing was finished'}")
             else:
-                _empty(folder)
+                for path in folder.iterdir():  # the folder itself is held
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
                 say(f"{folder} holds parts of another call or of older code; they are made anew")
         elif any(folder.iterdir()):
             raise DataError(f"{folder}: holds something else than finished parts of a call; give a folder of its own")
@@ -110,15 +111,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _empty(folder: Path) -> None:
-    """Delete all that is in a folder; the folder itself stays, for it is held."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _found(folder: Path) -> str:

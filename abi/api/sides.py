@@ -195,7 +195,7 @@ class Side:
         spec = WriteStates(
             window=self.window,
             taps=list(taps),
-            max_windows=PerSplit(train=wanted, calibration=wanted, test=wanted),
+            max_windows=every_split(wanted),
             max_windows_per_document=every_split(-(-wanted // max(1, len(chosen)))),
             min_scored=least,
             split=SHARES,

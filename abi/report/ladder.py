@@ -14,7 +14,7 @@ from abi.judge.results import AnyResult
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure
 from abi.report.templates import fill
-from abi.report.words import deciding, grouped
+from abi.report.words import deciding, ends_of, grouped
 
 AS_IS = next(name for name, regime in REGIMES.items() if not regime.teacher)
 """The regime in which nothing is calibrated; its results are lines of their own."""
@@ -82,10 +82,7 @@ def rows(results: Sequence[AnyResult]) -> list[tuple[str, str, float | None, flo
     """Return what the picture shows: result, verdict, and share with its interval."""
     found = []
     for line in (line for panel in _panels(results) for line in panel.lines):
-        piece = (
-            line.share.pieces[0] if line.share and line.share.bounded and len(line.share.pieces) == 1 else (None, None)
-        )
-        found.append((line.id, line.verdict, line.share.estimate if line.share else None, piece[0], piece[1]))
+        found.append((line.id, line.verdict, line.share.estimate if line.share else None, *ends_of(line.share)))
     return found
 
 
@@ -122,8 +119,7 @@ def shown(line: Line) -> str:
     share = line.share
     if share is None:
         return f"{line.id}: {line.verdict}"
-    whole = bounds(*share.pieces[0]) if share.bounded and len(share.pieces) == 1 else ""
-    return f"{line.id}: {line.verdict}, share {figure(share.estimate)}{whole}"
+    return f"{line.id}: {line.verdict}, share {figure(share.estimate)}{bounds(*ends_of(share))}"
 
 
 def told(panels: Sequence[Panel]) -> str:

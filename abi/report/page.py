@@ -26,6 +26,7 @@ from abi.report.known import found, known
 from abi.report.ladder import picture, rows
 from abi.report.render import Cell, Table
 from abi.report.words import (
+    are_words,
     counts_words,
     grouped,
     in_groups,
@@ -36,6 +37,7 @@ from abi.report.words import (
     plain_words,
     regime_of,
     studies,
+    supported,
     verdict_words,
 )
 
@@ -163,16 +165,12 @@ def headline_words(facts: Facts) -> str:
     counted = [result for result in facts.results if result.claim.id in facts.spec.counted]
     if not counted:
         return f"{facts.headline}."
-    words = [[result.verdict, result.verdict_at_strict_level] for result in counted]
-    plainly, strictly = (f"{n or 'none'} {'is' if n < 2 else 'are'}" for n in map(_supported, zip(*words, strict=True)))
+    plainly = are_words(supported(counted))
+    strictly = are_words(sum(result.verdict_at_strict_level == "SUPPORTED" for result in counted))
     return (
         f"Of {number(len(counted), 'published claim')}, {plainly} SUPPORTED; with the wider intervals that several "
         f"claims together need, {strictly}."
     )
-
-
-def _supported(verdicts: Sequence[str]) -> int:
-    return sum(verdict == "SUPPORTED" for verdict in verdicts)
 
 
 def ladder_drawing(facts: Facts) -> Drawing:

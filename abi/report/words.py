@@ -17,6 +17,7 @@ from abi.judge.results import (
     LadderResult,
     PublishedFigure,
     Result,
+    Rung,
     StudyResult,
 )
 from abi.judge.robustness import LeftOut, Robustness
@@ -160,8 +161,7 @@ def criteria_words(result: AnyResult) -> str:
     checks, fit = checks_of(result), deciding(result)
     passed = [f"{sum(check.passed for check in checks)} of {len(checks)} rules of the original met"] if checks else []
     if isinstance(result, LadderResult):
-        supported = sum(rung.verdict == "SUPPORTED" for rung in result.rungs)
-        return "; ".join([f"{supported} of {len(result.rungs)} rungs SUPPORTED", *passed])
+        return "; ".join([f"{supported(result.rungs)} of {len(result.rungs)} rungs SUPPORTED", *passed])
     return met_words(fit) if fit else "".join(passed) or "-"
 
 
@@ -208,6 +208,16 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
     return f"{'Refuted:' if refuted else 'Undecided: it is not shown that'} {told}{where}."
 
 
+def supported(judged: Iterable[AnyResult | Rung]) -> int:
+    """Return how many are SUPPORTED."""
+    return sum(one.verdict == "SUPPORTED" for one in judged)
+
+
+def are_words(count: int) -> str:
+    """Return `none is`, `1 is`, `2 are`."""
+    return f"{count or 'none'} {'is' if count < 2 else 'are'}"
+
+
 def claimed_words(result: AnyResult) -> str:
     """Return what the claimed arm of a result is called."""
     return KINDS[result.claim.kind].words if result.claim.kind in KINDS else "the claimed arm"
@@ -216,9 +226,7 @@ def claimed_words(result: AnyResult) -> str:
 def plain_words(result: AnyResult) -> str:
     """Return in one sentence, without terms of the protocol, what came out of a claim."""
     if isinstance(result, LadderResult) and result.claim.kind != "dose":
-        supported = sum(rung.verdict == "SUPPORTED" for rung in result.rungs)
-        are = f"{supported or 'none'} {'is' if supported < 2 else 'are'}"
-        return f"Of the {len(result.rungs)} claims that it rests on, {are} SUPPORTED."
+        return f"Of the {len(result.rungs)} claims that it rests on, {are_words(supported(result.rungs))} SUPPORTED."
     if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
         return sentence_of(statements_words(result))
     named = ID.search(result.reason)
@@ -256,10 +264,17 @@ def interval_words(interval: IntervalFound | None) -> str:
     return "-" if interval is None else bounds(interval.lower, interval.upper).strip()
 
 
+def ends_of(ratio: Ratio | None) -> tuple[float | None, float | None]:
+    """Return the ends of the set of values that a ratio's interval allows, where it is one bounded piece."""
+    if ratio is None or not ratio.bounded or len(ratio.pieces) != 1:
+        return None, None
+    [[lower, upper]] = ratio.pieces
+    return lower, upper
+
+
 def _ratio(ratio: Ratio, unbounded: str = "") -> str:
-    """Return a ratio with the set of values its interval allows, where that is one piece."""
-    whole = ratio.bounded and len(ratio.pieces) == 1
-    return figure(ratio.estimate) + (bounds(*ratio.pieces[0]) if whole else unbounded)
+    """Return a ratio with those ends."""
+    return figure(ratio.estimate) + (bounds(*ends_of(ratio)) or unbounded)
 
 
 def share_words(fit: Fit | None) -> str:

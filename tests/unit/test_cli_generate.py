@@ -116,9 +116,9 @@ def test_the_python_of_the_page_runs(checkout):
     )
     names = {}
     exec(first, names)
-    assert names["domains"].modules == {}
+    assert names["several"].modules == {}
     exec(portable, names)
-    assert isinstance(names["portable"], PortableModule)
+    assert isinstance(names["portable"].net, PortableModule)
 
 
 WRONG = {
