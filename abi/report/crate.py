@@ -146,17 +146,19 @@ class Builder:
     def about(self) -> None:
         """Describe the crate itself, by what the project says of itself."""
         cited, root = self.cited, self.crate.root_dataset
-        root.update(
-            name=f"{cited.title}: a run of scale {self.folder.name}",
-            description="From the documents of every text to the verdict of every claim: what each job did.",
-            license=self.add(f"{LICENSES}{cited.license}", "CreativeWork", name=cited.license),
-            author=self.add("#authors", "Organization", name=", ".join(cited.authors)),
-            datePublished=max(job.times[1] for job in self.jobs.values()),
-            conformsTo=[
+        said = {
+            "name": f"{cited.title}: a run of scale {self.folder.name}",
+            "description": "From the documents of every text to the verdict of every claim: what each job did.",
+            "license": self.add(f"{LICENSES}{cited.license}", "CreativeWork", name=cited.license),
+            "author": self.add("#authors", "Organization", name=", ".join(cited.authors)),
+            "datePublished": max(job.times[1] for job in self.jobs.values()),
+            "conformsTo": [
                 self.add(uri, "CreativeWork", name=name, version=uri.rpartition("/")[2])
                 for name, uri in PROFILES.items()
             ],
-        )
+        }
+        for key, value in said.items():
+            root[key] = value
 
     def person(self, agent: str) -> Entity:
         """Return who ran it; the id is an address (an ORCID) where the name is one."""
