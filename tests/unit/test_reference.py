@@ -119,11 +119,11 @@ def test_a_file_that_is_altered_gone_or_added_is_named(copied):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("list_of", [None, *(pytest.param(text, marks=pytest.mark.slow) for text in ("", "no list\n"))])
-def test_a_reference_without_its_list_is_found(copied, list_of):
+def test_a_reference_without_its_list_is_found(copied):
+    for content in ("", "no list\n"):
+        (copied / MANIFEST).write_text(content, encoding="utf-8")
+        assert {finding.kind for finding in altered(copied)} == {"TAMPERED"}
     (copied / MANIFEST).unlink()
-    if list_of is not None:
-        (copied / MANIFEST).write_text(list_of, encoding="utf-8")
     assert verify().code() == 1
 
 
