@@ -36,10 +36,18 @@ LINES = {
     "sql": ["SELECT {a}, {b} FROM {c}", "WHERE {a} > {n}", "ORDER BY {b}"],
 }
 STEPS = [{"steps": 6, "lr": 3e-2, "warmup": 1}]
+LOOKED_AT = {
+    "t5_update": ["t5_large_general"],
+    "gpt2_update": ["gpt2_medium_general", "gpt2_medium_sql"],
+    "calibration_scaling": ["gpt2_general", "gpt2_large_general"],
+}
 
 
 def small_study(max_seeds=3, **updates):
-    """The study of scale `tiny` with models, texts and budgets of a few seconds; `updates` change every update."""
+    """The study of scale `tiny` with models, texts and budgets of a few seconds; `updates` change every update.
+
+    A claim looks at fewer updates than at `tiny`, and at two wherever it compares them.
+    """
     config = load("tiny")
     scale, criteria = config.scale.plain(), edited(config.protocol.criteria, min_positions=10)
     scale["max_seeds"] = max_seeds
@@ -55,7 +63,9 @@ def small_study(max_seeds=3, **updates):
                  "max_windows_per_document": {"train": 4, "calibration": 2, "test": 2}}  # fmt: skip
     scale["calibration"]["kd"] |= {"budgets": {"steps": [0, 2, 5], "lr": 1e-2, "warmup": 1}}
     protocol = edited(config.protocol, criteria=criteria)
-    return Workflow(replace(config, scale=Scale.model_validate(scale), protocol=protocol))
+    fewer = {claim: edited(config.studies[claim], updates=names) for claim, names in LOOKED_AT.items()}
+    studies = config.studies | fewer
+    return Workflow(replace(config, scale=Scale.model_validate(scale), protocol=protocol, studies=studies))
 
 
 def documents_of(study, text, n=160):

@@ -76,7 +76,9 @@ def test_the_guide_runs_block_by_block(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train", "transfer", "attach", "evaluate", "compare", "Module"])
+@pytest.mark.parametrize(
+    "name", ["train", "transfer", "attach", "evaluate", pytest.param("compare", marks=pytest.mark.long), "Module"]
+)
 def test_every_public_docstring_has_an_example_that_runs(name, gpt2, qwen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known = {"abi": abi, "texts": api_world.queries(24), "general_texts": api_world.prose(24)}

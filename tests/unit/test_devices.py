@@ -4,6 +4,8 @@ Without a card the second device is a fake one that refuses what lies elsewhere 
 cuda` runs the same on it.
 """
 
+from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 import torch
 from devices import IDS, PATHS, Bench
 from fake_card import CARD, OnCard, fake_card
+from made_arms import edited
 from rescaled import rescaled
 from small_models import FAMILIES
 from study_world import World, small_study
@@ -24,6 +27,7 @@ from abi.base.typed import Compute
 from abi.plan.config import load
 from abi.plan.faults import Faults, check_scale
 from abi.plan.scale import ComputeSection, RuleCompute, Scale
+from abi.plan.workflow import Workflow
 
 TOLERANCE = {"fake": 1e-4, "cuda": 5e-3}
 """Most that figures of two devices differ, relative to the largest of their kind: sums are taken in another order."""
@@ -81,6 +85,25 @@ def results_of(world, claim):
     return pd.concat([pd.read_csv(path) for path in world.study.of(claim).verdict_input()["evidence"]])
 
 
+def least_study():
+    """A study of one seed with the fewest windows that every job takes, and an atlas of two texts."""
+
+    def change(scale):
+        for text in scale["texts"].values():
+            text["max_windows"] = {"train": 16, "calibration": 8, "test": 16}
+
+    config = rescaled(small_study(max_seeds=1), change).config
+    atlas = edited(config.studies["domain_atlas"], texts=["python", "general"])
+    return Workflow(replace(config, studies=config.studies | {"domain_atlas": atlas}))
+
+
+@pytest.fixture(scope="module")
+def expected(make_backbone, tmp_path_factory):
+    """Claim -> its evidence as a CPU writes it in fp32, made once."""
+    folder = tmp_path_factory.mktemp("cpu")
+    return cache(lambda claim: made(folder / claim, least_study(), make_backbone, claim))
+
+
 def made(folder, study, make_backbone, claim):
     folder.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -98,27 +121,25 @@ def apart(one, other, metric="loss_nats"):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("claim", ["domain_atlas", pytest.param("calibration_scaling", marks=pytest.mark.long)])
-def test_the_jobs_of_a_claim_give_the_same_evidence_on_a_card(claim, card, make_backbone, tmp_path):
-    study = small_study(max_seeds=1)
-    expected = made(tmp_path / "cpu", study, make_backbone, claim)
-    kind, there = card
+def test_the_jobs_of_a_claim_give_the_same_evidence_on_a_card(claim, expected, card, make_backbone, tmp_path):
+    wanted, (kind, there) = expected(claim), card
     with there as on:
-        found = made(tmp_path / "card", study, make_backbone, claim)
+        found = made(tmp_path / "card", least_study(), make_backbone, claim)
         manifest = next((tmp_path / "card").rglob("modules/**/1-1.json"))
     assert ModulesManifest.read(manifest).provenance.compute == on
-    assert apart(expected, found) <= 10 * TOLERANCE[kind]
+    assert apart(wanted, found) <= 10 * TOLERANCE[kind]
 
 
 @pytest.mark.slow
-def test_a_backbone_in_bf16_gives_figures_close_to_those_in_fp32(make_backbone, tmp_path, monkeypatch):
-    study = small_study(max_seeds=1)
-    half = rescaled(study, lambda scale: scale.update(compute={"precision": "bf16"}))
-    expected = made(tmp_path / "fp32", study, make_backbone, "domain_atlas")
+def test_a_backbone_in_bf16_gives_figures_close_to_those_in_fp32(expected, make_backbone, tmp_path):
+    half = rescaled(least_study(), lambda scale: scale.update(compute={"precision": "bf16"}))
     with compute.using(compute.CPU):
         found = made(tmp_path / "bf16", half, make_backbone, "domain_atlas")
     stored = StatesManifest.read(next((tmp_path / "bf16").rglob("states/*/python.test.json")))
     assert (stored.dtype, stored.provenance.compute.precision) == ("bfloat16", "bf16")
-    assert 0 < apart(expected, found) <= 0.05  # nats; bf16 has three digits, and losses are about six nats
+    assert (
+        0 < apart(expected("domain_atlas"), found) <= 0.05
+    )  # nats; bf16 has three digits, and losses are about six nats
 
 
 @torch.no_grad()
@@ -220,8 +241,10 @@ def test_what_is_formed_at_once_follows_a_cards_memory_in_powers_of_two(monkeypa
 
 @pytest.mark.slow
 def test_a_device_reruns_nothing_and_a_precision_what_stores_states():
+    plain = small_study()
+
     def specs(**given):
-        study = rescaled(small_study(), lambda scale: scale.update(compute=given) if given else None)
+        study = rescaled(plain, lambda scale: scale.update(compute=given) if given else None)
         jobs = study.of("gpt2_to_gpt2_medium")
         return {
             "states": study.states_spec("gpt2", "python"),

@@ -53,9 +53,9 @@ def test_every_solution_passes_its_task_in_its_own_and_in_other_wording():
 
 @pytest.mark.slow
 def test_a_wrong_body_passes_no_task():
-    for task in TASKS:
-        first = task.calls[0]
-        for wrong in (f"    return {first.gives!r}\n", "    return None\n", "    pass\n", "    return 1 / 0\n", ""):
+    others = ("    return None\n", "    pass\n", "    return 1 / 0\n", "")
+    for number, task in enumerate(TASKS):
+        for wrong in (f"    return {task.calls[0].gives!r}\n", others[number % len(others)]):
             assert not passes(task, task.prompt, task.name, wrong), (task.name, wrong)
     solutions = [task.solution for task in TASKS]
     moved = zip(TASKS, [*solutions[17:], *solutions[:17]], strict=True)

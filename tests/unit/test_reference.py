@@ -93,36 +93,37 @@ def test_an_edit_of_any_leaf_is_found(copied):
     for name in NAMES:
         path, text = copied / name, (copied / name).read_text(encoding="utf-8")
         document = json.loads(text)
-        for leaf in draw.sample(list(leaves(document)), 8):
+        for leaf in draw.sample(list(leaves(document)), 2):
             path.write_text(json.dumps(changed(document, leaf), indent=1), encoding="utf-8")
             tried += 1
             named += [finding.file for finding in altered(copied)] == [str(path)]
         path.write_text(text, encoding="utf-8")
-    assert named == tried == 8 * len(NAMES)
+    assert named == tried == 2 * len(NAMES)
     assert altered(copied) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["jobs.csv", "headline.md", "calibration_scaling_law_b_results.json"])
-def test_a_file_that_is_altered_gone_or_added_is_named(copied, name):
+def test_a_file_that_is_altered_gone_or_added_is_named(copied):
+    for name in ("jobs.csv", "headline.md", "calibration_scaling_law_b_results.json"):
+        path = copied / name
+        text = path.read_text(encoding="utf-8")
+        path.write_text(f"{text}\n", encoding="utf-8")
+        assert [(f.file, f.kind) for f in altered(copied)] == [(str(path), "TAMPERED")]
+        path.unlink()
+        [gone] = altered(copied)
+        assert gone.words().split(" (")[0] == f"{path}: is listed and not there"
+        path.write_text(text, encoding="utf-8")
     assert verify().code() == 0
-    path = copied / name
-    text = path.read_text(encoding="utf-8")
-    path.write_text(f"{text}\n", encoding="utf-8")
-    assert [(f.file, f.kind) for f in verify().findings] == [(str(path), "TAMPERED")]
-    path.unlink()
-    assert f"{path}: is listed and not there" in [f.words().split(" (")[0] for f in verify().findings]
-    path.write_text(text, encoding="utf-8")
     (copied / "more.txt").write_text("", encoding="utf-8")
     assert [f.file for f in verify().findings] == [str(copied / "more.txt")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("list_of", [None, *(pytest.param(text, marks=pytest.mark.slow) for text in ("", "no list\n"))])
-def test_a_reference_without_its_list_is_found(copied, list_of):
+def test_a_reference_without_its_list_is_found(copied):
+    for content in ("", "no list\n"):
+        (copied / MANIFEST).write_text(content, encoding="utf-8")
+        assert {finding.kind for finding in altered(copied)} == {"TAMPERED"}
     (copied / MANIFEST).unlink()
-    if list_of is not None:
-        (copied / MANIFEST).write_text(list_of, encoding="utf-8")
     assert verify().code() == 1
 
 

@@ -72,9 +72,9 @@ def named_in(claim, document, beside):
 
 
 def test_an_honest_run_of_all_regimes_is_recomputed_without_a_finding(regimes):
-    found = verify([CLAIM, GENERAL_ONLY, LADDER], recompute=True)
+    found = verify([FEW_SHOT, GENERAL_ONLY, LADDER], recompute=True)
     assert found.findings == []
-    assert set(found.scales[0].recomputed) == {CLAIM, FEW_SHOT, GENERAL_ONLY, LADDER}
+    assert set(found.scales[0].recomputed) == {FEW_SHOT, GENERAL_ONLY, LADDER}
 
 
 def test_a_result_holds_every_fit_of_its_claim(regimes):

@@ -16,11 +16,11 @@ from abi.text.corpus import build_text
 from abi.text.documents import SPLITS, assignment_sha256, split_of
 from abi.text.sources import find_files, read_text, sections, split_rows
 
-SHIPPED = [
-    *((scale, text) for scale in ("tiny", "smoke") for text in ("markdown", "sql")),
-    ("real", "python"),
-    ("real", "general"),
-]
+SHIPPED = {
+    **{(scale, text): pytest.mark.slow for scale in ("tiny", "smoke") for text in ("markdown", "sql")},
+    **{("real", text): pytest.mark.long for text in ("python", "general")},
+}
+"""A text of a scale -> how long it takes to be built."""
 
 
 def recorded(content):
@@ -170,10 +170,7 @@ def test_synthetic_text_is_named_so_and_every_group_comes_in_turn():
 
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param((scale, text), id=f"{scale}-{text}", marks=[pytest.mark.slow] * (scale != "tiny"))
-        for scale, text in SHIPPED
-    ],
+    params=[pytest.param(place, id="-".join(place), marks=mark) for place, mark in SHIPPED.items()],
 )
 def shipped(request):
     """A text of a scale with its spec and what the scale says of it."""

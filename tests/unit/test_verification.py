@@ -53,6 +53,7 @@ def test_an_honest_run_has_no_finding(here):
     found = verify()
     assert found.findings == []
     assert found.code() == 0
+    assert {file.result.verdict for file in found.scales[0].results.values()} == {"SUPPORTED"}
     assert found.text().endswith("results: intact; 2 result files")
 
 
@@ -89,7 +90,6 @@ def test_a_result_that_names_two_versions_is_tampered(here, spec):
 @pytest.mark.parametrize(
     ("levels", "groups", "word"),
     [
-        ({}, 32, "SUPPORTED"),
         ({"transferred": 0.55, "candidate": 0.5}, 32, "REFUTED"),
         ({"home": 0.5, "random": 0.49, "permuted": 0.49, "transferred": 0.9}, 32, "INCONCLUSIVE"),
         ({"oracle": 0.0, "reference": 0.0}, 32, "VACUOUS"),
@@ -276,7 +276,7 @@ def findings(document):
 def test_most_visible_edits_are_found_without_recomputation(here, capsys):
     document = json.loads(Path(FILE).read_text(encoding="utf-8"))
     leaves = [(leaf, value) for leaf, value in numbers(document) if not leaf.startswith("provenance/")]
-    tried, found = leaves[::23], 0
+    tried, found = leaves[::101], 0
     for leaf, value in tried:
         changed = copy.copy(document)
         spine(changed, leaf, fourth_digit_changed(value))
@@ -329,7 +329,7 @@ def test_unreadable_files_are_named_and_hide_nothing(here):
     assert {f.kind for f in found.findings} >= {"UNREADABLE", "TAMPERED"}
 
 
-@pytest.mark.parametrize("flags", [[], ["--recompute"], ["--against", "reference"]])
+@pytest.mark.parametrize("flags", [[], [CLAIM, "--recompute"], ["--against", "reference"]])
 def test_json_is_one_document(here, capsys, flags):
     reference(here)
     assert main.main(["verify", "--json", *flags]) == 0

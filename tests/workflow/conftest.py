@@ -37,7 +37,10 @@ class Copy:
 
     def planned(self, *targets, scale="smoke"):
         """Return rule -> number of jobs that a dry run plans (targets that only collect are left out)."""
-        text = self.run("-n", *targets, scale=scale).stdout
+        return self.counted(self.run("-n", *targets, scale=scale).stdout)
+
+    def counted(self, text):
+        """Return the same from what a dry run said."""
         stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", text, re.S)
         rows = (line.split() for line in stats.group(1).splitlines()) if stats else ()
         return {name: int(count) for name, count in rows if name not in {"all", "headline", *self.targets()}}

@@ -1,8 +1,13 @@
-"""The DAG in an empty folder: what is planned, and what is refused before anything is planned."""
+"""The DAG in an empty folder: what is planned, and what is refused before anything is planned.
+
+A dry run takes seconds: one answers for several targets where the jobs of each can still be told apart, and for every
+test that asks the same.
+"""
 
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -11,109 +16,99 @@ PAGES = ("summarise", "tabulate_transfers", "tabulate_experiments", "write_repor
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(540)]
 
 
-def test_plain_snakemake_plans_all_claims_in_an_empty_folder(empty):
+@pytest.fixture(scope="module")
+def untouched(copied, tmp_path_factory):
+    """A copy in which nothing was built; never edited."""
+    return copied(tmp_path_factory.mktemp("planned") / "repo")
+
+
+@pytest.fixture(scope="module")
+def planned(untouched):
+    """Targets -> what `untouched` plans for them."""
+    return cache(untouched.planned)
+
+
+def of_torch(jobs):
+    """Return how many jobs import torch."""
+    light = {"build_text", "judge_claim", "judge_study", "judge_ladder", *PAGES}
+    return sum(n for rule, n in jobs.items() if rule not in light)
+
+
+# a fifth of the jobs that import torch try learning rates: a job per fitted claim, modules and rotations of a seed more
+
+
+def test_plain_snakemake_plans_all_claims_in_an_empty_folder_within_the_budget(untouched):
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-n"], cwd=empty.root, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "snakemake", "-n"], cwd=untouched.root, capture_output=True, text=True, check=True
     )
     assert "judge_claim" in done.stdout
     assert "results/tiny/summary.md" in done.stdout
     assert "results/tiny/headline.md" in done.stdout
+    assert 0 < of_torch(untouched.counted(done.stdout)) <= 340
 
 
-def test_the_headline_plans_its_claims_alone(empty):
-    planned = empty.planned("headline", scale="tiny")
-    assert (planned["judge_claim"], planned["summarise"], planned["build_backbone"]) == (2, 1, 2)
-    assert "judge_ladder" not in planned
+def test_the_headline_plans_its_claims_alone_within_the_budget(untouched):
+    jobs = untouched.planned("headline", scale="tiny")
+    assert (jobs["judge_claim"], jobs["summarise"], jobs["build_backbone"]) == (2, 1, 2)
+    assert "judge_ladder" not in jobs
+    assert 0 < of_torch(jobs) <= 50
 
 
-def test_a_ladder_plans_its_rungs(empty):
-    planned = empty.planned("cross_size")
-    assert (planned["judge_claim"], planned["judge_ladder"]) == (3, 1)
+def test_a_ladder_plans_its_rungs_and_a_law_its_updates(planned):
+    jobs = planned("cross_size", "calibration_scaling")
+    assert (jobs["judge_claim"], jobs["judge_ladder"], jobs["judge_study"]) == (3, 1, 1)
+    assert jobs["update_backbone"] == 6
+    assert (jobs["write_updated_states"], jobs["train_updated_modules"]) == (12, 24)
 
 
-def test_the_slurm_profile_plans_the_same_jobs_with_more_memory_and_time_at_each_attempt(empty):
-    profile = ("t5_same_backbone", "--workflow-profile", "profiles/slurm")
-    assert empty.planned(*profile) == empty.planned("t5_same_backbone")
-    asked = [re.findall(r"runtime=\d+|mem_mb=\d+", empty.run("-n", *profile, "--attempt", n).stdout) for n in "12"]
-    once, twice = ([int(word.partition("=")[2]) for word in words] for words in asked)
-    assert once
-    assert twice == [2 * amount for amount in once]
-
-
-def test_an_update_plans_its_own_backbones_and_no_transfer(empty):
-    jobs = empty.planned("t5_update")
+def test_an_update_plans_its_own_backbones_and_an_atlas_none_and_both_no_transfer(planned):
+    jobs = planned("t5_update", "domain_atlas")
     assert (jobs["update_backbone"], jobs["write_updated_states"], jobs["train_updated_modules"]) == (6, 6, 3)
     assert not {"calibrate_arms", "fit_alignment", "evaluate_arms", "generate_text"} & set(jobs)
 
 
-def test_an_atlas_and_a_law_plan_nothing_of_each_other(empty):
-    atlas, law = empty.planned("domain_atlas"), empty.planned("calibration_scaling")
-    assert "update_backbone" not in atlas
-    assert law["update_backbone"] == 6
-    assert (law["write_updated_states"], law["train_updated_modules"]) == (12, 24)
+def test_a_claim_alone_plans_only_what_it_needs(planned):
+    jobs = planned("t5_same_backbone")
+    assert jobs["build_backbone"] == jobs["judge_claim"] == 1
+    assert "fit_alignment" not in jobs
 
 
-def test_a_pending_claim_is_no_target_of_a_scale_that_cannot_run_it(empty):
-    assert "t5_to_qwen2_7b" not in empty.run("--list-target-rules").stdout
+def test_its_file_is_planned_alike_by_the_slurm_profile_with_more_memory_and_time_at_each_attempt(untouched, planned):
+    asked = ("-n", "results/smoke/cross_arch_t5_nib_v53_results.json", "--workflow-profile", "profiles/slurm")
+    said = [untouched.run(*asked, "--attempt", n).stdout for n in "12"]
+    assert untouched.counted(said[0]) == planned("t5_same_backbone")
+    amounts = [[int(n) for n in re.findall(r"(?:runtime|mem_mb)=(\d+)", text)] for text in said]
+    assert amounts[0]
+    assert amounts[1] == [2 * amount for amount in amounts[0]]
 
 
-def test_a_claim_alone_plans_only_what_it_needs(empty):
-    planned = empty.planned("t5_same_backbone")
-    assert planned["build_backbone"] == planned["judge_claim"] == 1
-    assert "fit_alignment" not in planned
-    assert planned == empty.planned("results/smoke/cross_arch_t5_nib_v53_results.json")
+def test_the_menu_lists_every_claim_with_its_title_and_no_pending_one(untouched):
+    menu = untouched.run("--list-target-rules").stdout
+    assert all(f"{name} ({title})" in menu for name, title in untouched.targets().items())
+    assert "t5_to_qwen2_7b" not in menu
 
 
-def test_the_menu_lists_every_claim_with_its_title(empty):
-    menu = empty.run("--list-target-rules").stdout
-    assert all(f"{name} ({title})" in menu for name, title in empty.targets().items())
-
-
-def test_every_job_that_imports_torch_fits_the_budget(empty):
-    light = {"build_text", "judge_claim", "judge_study", "judge_ladder", *PAGES}
-    # a fifth of them try learning rates: a job per fitted claim, modules and rotations of one more seed
-    for target, most in (("headline", 50), ("all", 340)):
-        planned = empty.planned(target, scale="tiny")
-        assert 0 < sum(n for rule, n in planned.items() if rule not in light) <= most
-
-
-@pytest.mark.parametrize(
-    ("file", "change", "words"),
-    [
-        (
-            "config/claims.yaml",
-            lambda c: c["claims"]["t5_to_gpt2"].update(target="gpt2_medum"),
-            "did you mean 'gpt2_medium'?",
-        ),
-        ("config/claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(sedes=3), "did you mean 'seeds'?"),
-        ("config/scales/smoke.yaml", lambda c: c["modules"]["wide"].update(d_abi=5000), "d_abi: 5000"),
-        (
-            "config/scales/smoke.yaml",
-            lambda c: c["calibration"]["kd"].update(temprature=3),
-            "did you mean 'temperature'?",
-        ),
-    ],
-)
-def test_bad_configuration_is_one_sentence_and_exit_code_2(empty, file, change, words):
-    empty.edit(file, change)
+def test_bad_configuration_is_one_sentence_and_exit_code_2(empty):
+    empty.edit("config/claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(target="gpt2_medum"))
     done = empty.run(check=False)
     assert done.returncode == 2
     [sentence] = [line for line in done.stderr.splitlines() if line.startswith("abi: ")]
-    assert words in sentence
+    assert "did you mean 'gpt2_medium'?" in sentence
     assert "Traceback" not in done.stderr
     assert not (empty.root / "results").exists()
 
 
-def test_a_paper_claim_without_its_downloads_refuses(empty):
-    done = empty.run("t5_to_gpt2", check=False, scale="paper")
+def test_a_paper_claim_without_its_downloads_refuses(untouched):
+    done = untouched.run("t5_to_gpt2", check=False, scale="paper")
     assert done.returncode == 2
     assert "abi pin --scale paper" in done.stderr
-    assert not (empty.root / "results").exists()
+    assert not (untouched.root / "results").exists()
 
 
-def test_rates_are_chosen_once_per_fitted_claim_before_its_arms_are_fitted(empty):
-    few = empty.planned("t5_to_gpt2_few_shot")
+def test_rates_are_chosen_once_per_fitted_claim_before_its_arms_are_fitted(planned):
+    few = planned("t5_to_gpt2_few_shot")
     assert few["choose_rates"] == few["calibrate_arms"] == few["train_lora"] == 1
     assert few["train_modules"] > len({"source", "oracle", "reference"})  # those of the trials besides
-    assert "choose_rates" not in empty.planned("t5_to_gpt2_zero_text")
-    assert "calibrate_arms" not in empty.planned("results/smoke/rates/t5_to_gpt2_few_shot.json")
+    before = planned("results/smoke/rates/t5_to_gpt2_few_shot.json", "t5_to_gpt2_zero_text")
+    assert before["choose_rates"] == 1  # of the file; the other is fitted on no text
+    assert "calibrate_arms" not in before
