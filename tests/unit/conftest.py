@@ -1,6 +1,5 @@
 """Shared fixtures: tiny real models, made-up text and states whose content is known. One thread, no network."""
 
-import copy
 import random
 import shutil
 from contextlib import contextmanager
@@ -16,29 +15,10 @@ from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
 from abi.models.head import Head
 from abi.models.states import States
-from abi.plan import yaml_files
 
 torch.set_num_threads(1)
 settings.register_profile("abi", deadline=None, derandomize=True)
 settings.load_profile("abi")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def parsed_once():
-    """Files of configuration are parsed once per content: a second of Python for each load, and there are hundreds."""
-    parse, parsed = yaml_files._raw_yaml, {}
-
-    def read(path):
-        if not path.is_file() or path.stat().st_size > yaml_files.MOST_BYTES:
-            return parse(path)
-        content = path.read_bytes()
-        if content not in parsed:
-            parsed[content] = parse(path)
-        return copy.deepcopy(parsed[content])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yaml_files, "_raw_yaml", read)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -465,3 +467,12 @@ def test_every_command_reads_the_configuration_of_the_checkout_it_is_called_in(r
     main([command, *more, "--scale", "mine"])
     found = capsys.readouterr()
     assert said in found.out + found.err
+
+
+def test_a_configuration_is_read_without_libyaml_as_with_it():
+    code = "import yaml; yaml.__with_libyaml__ = {}; from abi.plan.config import load; print(load('tiny'))"
+    with_it, without = (
+        subprocess.run([sys.executable, "-c", code.format(has)], cwd=ROOT, capture_output=True, text=True, check=True)
+        for has in (True, False)
+    )
+    assert with_it.stdout == without.stdout
