@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from abi.base.diagnostics import METRICS
 from abi.base.names import RAW
 from abi.base.regimes import Roles
-from abi.judge.intervals import Array, Components, components
+from abi.judge.intervals import Array, Components, Numbers, components
 
 Bools = NDArray[np.bool_]
+Holds = Bools | bool
+"""An answer for every study, or for the one that there is."""
 TEACHER = "teacher_"
 
 
@@ -95,7 +97,7 @@ class Figures(Protocol):
         """Return the mean of a contrast of one study that is too small for mean squares."""
         ...
 
-    def plain(self, measure: Measure) -> Array:
+    def plain(self, measure: Measure) -> Numbers:
         """Return the mean of the plain backbone in one measure, of the leading shape."""
         ...
 
@@ -172,8 +174,8 @@ class Outcome:
     contrast: Contrast
     parts: Components
     level: float
-    limit: Array
-    holds: Bools
+    limit: Numbers
+    holds: Holds
 
 
 @dataclass(frozen=True)
@@ -232,12 +234,13 @@ def decide(figures: Figures, plan: Plan, *, level: float) -> Decision:
 def outcome(figures: Figures, contrast: Contrast, level: float, *, below: bool) -> Outcome:
     """Return whether the lower bound of a contrast lies above its limit, or its upper bound `below` it."""
     parts = figures.parts(contrast)
-    part = contrast.margin * np.abs(figures.plain(contrast.measure)) if contrast.margin else np.asarray(0.0)
-    limit = part + contrast.by if contrast.by else part
+    limit: Numbers = contrast.by
+    if contrast.margin:
+        limit = contrast.margin * np.abs(figures.plain(contrast.measure)) + contrast.by
     if not below:
-        return Outcome(contrast, parts, level, limit, np.asarray(parts.mean - parts.half(level) > limit))
+        return Outcome(contrast, parts, level, limit, parts.mean - parts.half(level) > limit)
     upper = parts.mean + parts.half(level)
-    return Outcome(contrast, parts, level, limit, np.asarray(upper <= limit if contrast.closed else upper < limit))
+    return Outcome(contrast, parts, level, limit, upper <= limit if contrast.closed else upper < limit)
 
 
 def answer(figures: Figures, questions: Questions, level: float) -> Answers:
@@ -252,15 +255,15 @@ def _refute(figures: Figures, item: Refutation, sensitive: Bools, level: float) 
     at = 1 - (1 - level) / len(item.contrasts)
     outcomes = tuple(outcome(figures, contrast, at, below=True) for contrast in item.contrasts)
     found = some(o.holds for o in outcomes)
-    applies = np.asarray(sensitive) if item.needs_sensitive else np.ones_like(found)
-    return Refuted(item.id, applies, np.asarray(applies & found), outcomes)
+    applies = sensitive if item.needs_sensitive else np.ones_like(found)
+    return Refuted(item.id, applies, applies & found, outcomes)
 
 
-def some(masks: Iterable[Bools]) -> Bools:
+def some(masks: Iterable[Holds]) -> Bools:
     """Return where some mask is true; nowhere if there is none."""
     return reduce(np.logical_or, masks, np.asarray(False))
 
 
-def every(masks: Iterable[Bools]) -> Bools:
+def every(masks: Iterable[Holds]) -> Bools:
     """Return where every mask is true; everywhere if there is none."""
     return reduce(np.logical_and, masks, np.asarray(True))

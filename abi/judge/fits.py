@@ -1,4 +1,5 @@
-"""What one judged fit, or one study, says, typed, and what a result shows beside it: checks, tables, curves, a law.
+"""What one judged fit, or one study, says, typed, and what a result shows beside it: checks, tables, curves, a law, and
+what its test text shares with train, with its verdict without some of that text (reported; it decides nothing).
 
 Signs: `arms` are in natural signs, every contrast is turned so that more is better.
 """
@@ -8,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from abi.base.typed import Count, Typed, Verdict
+from abi.base.typed import Count, Fraction, Typed, Verdict
 
 Level = Annotated[float, Field(gt=0, lt=1)]
 Scope = Literal["domain", "general", "on_training_text", "tasks"]
@@ -219,6 +220,64 @@ class Fit(Typed):
                     yield f"{place}refutations/{i}/contrasts/{j}", item
         for i, bound in enumerate(self.vacuous):
             yield f"vacuous/{i}", bound
+
+
+def decisive(fit: Fit) -> str:
+    """Return the id of the contrast that the reason of a fit names, or of its first required test if it names none."""
+    places = {found.id: fit.reason.find(f"{found.id}: ") for _, found in fit.contrasts()}
+    named = {contrast: place for contrast, place in places.items() if place >= 0}
+    if named:
+        return min(named, key=lambda contrast: named[contrast])
+    return next(test.id for test in fit.tests if test.required)
+
+
+class LeftOut(Typed):
+    """A verdict once more without some test documents; what is too few for a figure has none."""
+
+    left_out: str
+    """`close text`, or names of packages."""
+    documents: Count
+    """Documents of domain text that are left."""
+    groups: Count
+    verdict: Verdict
+    reason: str
+    mean: float | None
+    """Of the contrast that decides when nothing is left out."""
+    interval: IntervalFound | None
+    """Of the same."""
+    gap_closure: float | None
+    share: float | None
+
+
+class Robustness(Typed):
+    """The share of a verdict's test text that train holds too, and the verdict without close text and without packages.
+
+    Counts and means by scope, of the documents that were judged.
+    """
+
+    in_train: dict[str, Fraction]
+    """Mean over documents of the share of their passages that stand in train."""
+    close_text: Fraction
+    """A document with a larger share is close."""
+    close: dict[str, Count]
+    """Close documents."""
+    contrast: str
+    """The contrast that decides when nothing is left out."""
+    mean: float
+    """Of the same."""
+    without_close: LeftOut
+    unit: Literal["package", "fold of packages"]
+    """What is left out in turn."""
+    without: list[LeftOut]
+    """One entry per unit."""
+
+    def most_changed(self, verdict: str) -> LeftOut:
+        """Return the unit whose absence changes most, the word before the mean. Args: verdict: nothing left out."""
+        return max(self.without, key=lambda left: (left.verdict != verdict, self.moved(left)))
+
+    def moved(self, left: LeftOut) -> float:
+        """Return how far the mean moves; 0 where there is none."""
+        return 0.0 if left.mean is None else abs(left.mean - self.mean)
 
 
 class Check(Typed):

@@ -47,7 +47,7 @@ from abi.judge.results import (
 )
 from abi.judge.studies import perplexities, update_table
 from abi.judge.tables import fit_tables, read_promised, scoped_perplexities
-from abi.judge.verdict import check_frozen, judge, published_criteria, thresholds_met
+from abi.judge.verdict import case_of, check_frozen, judged, published_criteria, thresholds_met
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 
 RECORD_SEED = 7777
@@ -154,9 +154,10 @@ def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> 
         tables = fit_tables(evidence, fit=name, criteria=criteria)
         plan = kind.asked(claim, name, tables.compared(), criteria)
         met = published_criteria(tables, dict(spec.protocol.published_criteria), entry.claimed, entry.controls)
-        fits[name] = judge(tables, plan, criteria).model_copy(update={"published_criteria": met})
+        case = case_of(tables, plan, criteria)
+        fits[name] = judged(case, tables, criteria.level).model_copy(update={"published_criteria": met})
         if name == claim.fit:
-            strict = judge(tables, plan, criteria, level_of_one(criteria.level, spec.n_claims)).verdict
+            strict = case.word(level_of_one(criteria.level, spec.n_claims)).verdict
     return fits, strict
 
 

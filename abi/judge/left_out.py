@@ -1,6 +1,6 @@
 """A verdict judged once more without some of its test documents: those close to train, and one package at a time.
 
-The engine is the verdict's own (`fit_tables`, `judge`), on fewer rows of evidence.
+The engine is the verdict's own (`fit_tables`, `case_of`), on fewer rows of evidence.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from abi.base.errors import EvidenceError
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.names import TASKS, UNFITTED
 from abi.judge.contrasts import Plan
-from abi.judge.fits import Fit
+from abi.judge.fits import Fit, LeftOut, Robustness, decisive
 from abi.judge.intervals import interval
 from abi.judge.kinds import plan_of
 from abi.judge.protocol import BPB
 from abi.judge.results import ClaimFacts
-from abi.judge.robustness import LeftOut, Robustness, decisive
 from abi.judge.tables import HELD_OUT, FitTables, fit_tables
-from abi.judge.verdict import judge
+from abi.judge.verdict import case_of, gap_closures
 from abi.plan.specs.judge import Criteria
 
 if TYPE_CHECKING:
@@ -135,18 +134,20 @@ class Again:
             return LeftOut.model_validate({**counted, **nothing, "verdict": "INCONCLUSIVE", "reason": reason})
         criteria = self.criteria
         tables = fit_tables(rows, fit=self.fit.fit, criteria=criteria)
-        found = judge(tables, self.plan, criteria)
+        case = case_of(tables, self.plan, criteria)
+        word = case.word(criteria.level)
+        closure = gap_closures(case, tables, criteria.level).get(self.plan.roles.candidate)
         table = self.contrast.table(tables.turned())
         bounds = interval(table, level=self.level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
         return LeftOut.model_validate(
             {
                 **counted,
-                "verdict": found.verdict,
-                "reason": found.reason,
+                "verdict": word.verdict,
+                "reason": word.reason,
                 "mean": float(table.mean()),
                 "interval": bounds,
-                "gap_closure": found.gap_closure and found.gap_closure.estimate,
-                "share": found.share and found.share.estimate,
+                "gap_closure": closure and closure.estimate,
+                "share": case.share and case.share.estimate,
             }
         )
 

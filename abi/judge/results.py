@@ -17,8 +17,7 @@ from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM
 from abi.base.regimes import REGIMES
 from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
-from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, TableShown
-from abi.judge.robustness import Robustness
+from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, Robustness, TableShown
 from abi.plan.specs.experiments import ArmOfExperiment, Statement
 from abi.plan.specs.judge import RecordOf
 

@@ -187,10 +187,7 @@ def coverage(cell: Cell, tables: int, level: float, rng: np.random.Generator) ->
     """Return the part of simulated tables whose interval contains their true mean, 0."""
     covered = 0
     for n in _chunks(tables):
-        x = cell.residual_sd * rng.standard_normal((n, cell.n_groups, cell.n_seeds))
-        x += cell.group_sd * draw(rng, cell.groups, (n, cell.n_groups, 1))
-        x += cell.seed_sd * draw(rng, cell.seeds, (n, 1, cell.n_seeds))
-        parts = components(x)
+        parts = components(_noise(cell, n, rng, cell.groups, cell.seeds))
         covered += int((np.abs(parts.mean) <= parts.half(level)).sum())
     return covered / tables
 
@@ -300,10 +297,10 @@ def _margin(design: Design, criteria: Criteria) -> float:
     return criteria.harm * design.raw_bpb / design.standard_error()
 
 
-def _noise(design: Design, n: int, rng: np.random.Generator) -> Array:
-    x = design.residual_sd * rng.standard_normal((n, design.n_groups, design.n_seeds))
-    x += design.group_sd * rng.standard_normal((n, design.n_groups, 1))
-    x += design.seed_sd * rng.standard_normal((n, 1, design.n_seeds))
+def _noise(of: Cell | Design, n: int, rng: np.random.Generator, groups: str = "normal", seeds: str = "normal") -> Array:
+    x = of.residual_sd * rng.standard_normal((n, of.n_groups, of.n_seeds))
+    x += of.group_sd * draw(rng, groups, (n, of.n_groups, 1))
+    x += of.seed_sd * draw(rng, seeds, (n, 1, of.n_seeds))
     return x
 
 

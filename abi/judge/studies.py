@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from abi.base.manifests.batches import BatchManifest
 from abi.base.regimes import KINDS
-from abi.judge.fits import Check, Fit, Row, TableShown
+from abi.judge.fits import Check, Row, TableShown
 from abi.judge.kinds import Combine, Findings, OfStudies, StudiesGiven, kind_of, plan_of
 from abi.judge.results import StudyResult, level_of_one
 from abi.judge.tables import fit_tables, scoped_perplexities
-from abi.judge.verdict import judge, published_criteria
+from abi.judge.verdict import Case, Word, case_of, judged, published_criteria
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,28 +28,34 @@ def judge_studies(given: StudiesGiven) -> Findings:
     strict level is that of a headline that counts several claims.
     """
     claim, criteria, how = given.claim, given.criteria, kind_of(given.claim.kind, OfStudies)
+    kind = KINDS[claim.kind]
     tables = {study: fit_tables(given.evidence, fit=study, criteria=criteria) for study in given.studies}
     plans = {study: plan_of(claim, study, of.compared(), criteria) for study, of in tables.items()}
+    cases = {study: case_of(of, plans[study], criteria) for study, of in tables.items()}
 
-    def at(level: float) -> list[tuple[Fit, Fit]]:
-        levels = (level, level_of_one(level, len(given.studies)))
-        both = ([judge(of, plans[study], criteria, one) for study, of in tables.items()] for one in levels)
-        return list(zip(*both, strict=True))
-
-    found, kind = together(at(criteria.level), at(given.strict), how.combine), KINDS[claim.kind]
     met = {study: published_criteria(of, given.thresholds, kind.claimed, kind.controls) for study, of in tables.items()}
-    fits = {study: fit.model_copy(update={"published_criteria": met[study]}) for study, fit in found.fits.items()}
-    return replace(found, fits=fits)
+    fits = {
+        study: judged(cases[study], of, criteria.level).model_copy(update={"published_criteria": met[study]})
+        for study, of in tables.items()
+    }
+    return replace(together(list(cases.values()), criteria.level, given.strict, how.combine), fits=fits)
 
 
-def together(usual: Sequence[tuple[Fit, Fit]], strict: Sequence[tuple[Fit, Fit]], combine: Combine) -> Findings:
-    """Return the verdict of all studies.
+def together(cases: Sequence[Case], usual: float, strict: float, combine: Combine) -> Findings:
+    """Return the verdict of all studies, without their fits. Args: usual, strict: levels; combine: one word of several.
 
-    Args: usual, strict: each at that level, beside it at one of k's; combine: one word of several.
+    At either level a study refutes the claim where it is REFUTED at the level of one of k, and not VACUOUS at it.
     """
-    fits, refuting = {own.fit: own for own, _ in usual}, [pair[1] for pair in usual if _refutes(*pair)]
-    verdict, at_strict = (_combined(judged, combine) for judged in (usual, strict))
-    return Findings(verdict, _reason(fits, refuting, verdict), at_strict, fits)
+
+    def at(level: float) -> tuple[list[Word], list[Word], str]:
+        words = [case.word(level) for case in cases]
+        one_of_k = [case.word(level_of_one(level, len(cases))) for case in cases]
+        pairs = zip(words, one_of_k, strict=True)
+        refuting = [one for own, one in pairs if one.verdict == "REFUTED" and own.verdict != "VACUOUS"]
+        return words, refuting, combine([word.verdict for word in words], bool(refuting))
+
+    words, refuting, verdict = at(usual)
+    return Findings(verdict, _reason(words, refuting, verdict), at(strict)[-1])
 
 
 def same_words(stored: StudyResult) -> Findings:
@@ -57,32 +63,19 @@ def same_words(stored: StudyResult) -> Findings:
     return Findings(stored.verdict, stored.reason, stored.verdict_at_strict_level, stored.fits)
 
 
-def _refutes(own: Fit, one_of_k: Fit) -> bool:
-    """Return whether a study refutes the claim: at the level of one of k, and not vacuous at the level that decides."""
-    return one_of_k.verdict == "REFUTED" and own.verdict != "VACUOUS"
-
-
-def _combined(judged: Sequence[tuple[Fit, Fit]], combine: Combine) -> str:
-    word: str = combine([own.verdict for own, _ in judged], any(_refutes(*pair) for pair in judged))
-    return word
-
-
-def _reason(fits: Mapping[str, Fit], refuting: Sequence[Fit], verdict: str) -> str:
+def _reason(words: Sequence[Word], refuting: Sequence[Word], verdict: str) -> str:
     """Return why: the counts, and the first study that refutes, else one that is not SUPPORTED.
 
     What is vacuous comes last, unless it is why. Args: refuting: at one of k's level; verdict: of all.
     """
-    empty = [fit for fit in fits.values() if fit.verdict == "VACUOUS"]
-    short = [fit for fit in fits.values() if fit.verdict not in ("SUPPORTED", "VACUOUS")]
-    counted = f"{len(fits) - len(short) - len(empty)} of {len(fits)} studies are SUPPORTED"
-    if verdict == "SUPPORTED" and len(fits) > 1:
-        return f"{counted} and {len(empty)} VACUOUS" if empty else f"all {len(fits)} studies are SUPPORTED"
-    order = [*empty, *fits.values()] if verdict == "VACUOUS" else [*refuting, *short, *empty, *fits.values()]
-    first = order[0]
-    if len(fits) == 1:
-        return first.reason
+    empty = [word for word in words if word.verdict == "VACUOUS"]
+    short = [word for word in words if word.verdict not in ("SUPPORTED", "VACUOUS")]
+    counted = f"{len(words) - len(short) - len(empty)} of {len(words)} studies are SUPPORTED"
     aside = f" and {len(empty)} VACUOUS" if empty else ""
-    return f"{counted}{aside}; {first.fit}: {first.reason}"
+    if verdict == "SUPPORTED" and len(words) > 1:
+        return f"{counted}{aside}" if empty else f"all {len(words)} studies are SUPPORTED"
+    first = [*empty, *words][0] if verdict == "VACUOUS" else [*refuting, *short, *empty, *words][0]
+    return first.reason if len(words) == 1 else f"{counted}{aside}; {first.fit}: {first.reason}"
 
 
 def perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, float]]:

@@ -1,14 +1,15 @@
 """The verdict of one fit or study as a result file says it: from tables of evidence, or again from what is stored.
 
-Both ways run the same code: `fit_of` on `contrasts.FromTables` when a claim is judged, on `FromStored` when a file is
+Both ways run the same code: a `Case` of `contrasts.FromTables` when a claim is judged, of `FromStored` when a file is
 checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-
-import numpy as np
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from abi.base.errors import EvidenceError, TamperError
 from abi.base.names import AGREEMENT, ORACLE, RAW
@@ -27,7 +28,16 @@ from abi.judge.contrasts import (
     lower_is_better,
 )
 from abi.judge.fits import ArmFigures, ContrastFound, Counts, Figure, Fit, PublishedCriteria, Ratio, Resolvable, Share
-from abi.judge.intervals import Array, Components, interval, interval_of, ratio_set, resolvable_gap
+from abi.judge.intervals import (
+    Array,
+    Components,
+    components_of,
+    interval,
+    interval_figures,
+    interval_of,
+    ratio_set,
+    resolvable_gap,
+)
 from abi.judge.protocol import BPB, HARM
 from abi.judge.tables import FitTables
 from abi.plan.specs.judge import Criteria
@@ -40,29 +50,110 @@ EMPTY = {
 """How an id begins -> why there is nothing to judge."""
 
 
+class Word(NamedTuple):
+    """The verdict of one fit or study at one level, and why."""
+
+    fit: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fit or study before its verdict: what it is asked and what answers, at whatever level.
+
+    Args: share: at the level of the criteria whatever the level: a stored fit holds no other, and a reason quotes it;
+        stored_gap: what it could have resolved, where the figures do not give it.
+    """
+
+    name: str
+    figures: Figures
+    plan: Plan
+    criteria: Criteria
+    counts: Counts
+    share: Share | None
+    stored_gap: Resolvable | None = None
+
+    @cached_property
+    def small(self) -> str | None:
+        """Why there is no interval, None where there is."""
+        return too_few(self.counts, self.plan, self.criteria)
+
+    @cached_property
+    def gap(self) -> Resolvable:
+        """The gap that it could have resolved."""
+        return self.stored_gap or _resolvable(self.figures, self.plan, self.criteria, len(self.counts.seeds))
+
+    def word(self, level: float) -> Word:
+        """Return the verdict at a level; it is INCONCLUSIVE where there is too little for an interval."""
+        if self.small:
+            return Word(self.name, "INCONCLUSIVE", self.small)
+        return self._word(decide(self.figures, self.plan, level=level))
+
+    def _word(self, decision: Decision) -> Word:
+        return Word(self.name, str(decision.verdict), _reason(decision, self.share, self.gap))
+
+    def fit(self, level: float, closures: Mapping[str, Ratio], arms: Mapping[str, ArmFigures]) -> Fit:
+        """Return the verdict at a level with everything it rests on. Args: arms: in natural signs, as reported."""
+        found: dict[str, object] = {
+            "kind": self.plan.kind,
+            "regime": self.plan.regime,
+            "fit": self.name,
+            "level": level,
+            "primary_metric": self.plan.measure.metric,
+            "share": self.share,
+            "gap_closure": closures.get(self.plan.roles.candidate),
+            "gap_closures": dict(closures),
+            "counts": self.counts,
+            "arms": dict(arms),
+        }
+        if self.small:
+            empty = {"interval": None, "limit": None, "passed": False}
+            tests = [{**_about(test), "mean": self.figures.mean(test), **empty} for test in self.plan.own.tests]
+            nothing: dict[str, object] = {"refutations": [], "vacuous": [], "secondary": {}, "resolvable_gap": None}
+            return Fit.model_validate({**found, **self.word(level)._asdict(), "tests": tests, **nothing})
+        decision = decide(self.figures, self.plan, level=level)
+        secondary = {m: {**_answers(told), "refuted": bool(told.refuted())} for m, told in decision.secondary.items()}
+        found |= {
+            **self._word(decision)._asdict(),
+            **_answers(decision.own),
+            "vacuous": [_shown(item, "holds") for item in decision.vacuous],
+            "secondary": secondary,
+            "resolvable_gap": self.gap,
+        }
+        return Fit.model_validate(found)
+
+
+def case_of(tables: FitTables, plan: Plan, criteria: Criteria) -> Case:
+    """Return the case of some evidence. Raises: EvidenceError: an arm that the protocol asks for has no rows."""
+    for contrast in plan.contrasts():
+        tables.require(contrast)
+    turned = tables.turned()
+    small = too_few(tables.counts, plan, criteria)
+    share = None if small else _share(turned[plan.measure], plan.roles, criteria.level)
+    return Case(tables.fit, FromTables(turned), plan, criteria, tables.counts, share)
+
+
+def stored_case(fit: Fit, plan: Plan, criteria: Criteria) -> Case:
+    """Return the case of a stored fit: its contrasts' means and mean squares. What no contrast gives, it tells."""
+    figures = FromStored(fit, plan)
+    told = all(contrast.key in figures.found for contrast in _gaps(plan).values())
+    share = None if too_few(fit.counts, plan, criteria) else fit.share
+    return Case(fit.fit, figures, plan, criteria, fit.counts, share, None if told else fit.resolvable_gap)
+
+
 def judge(tables: FitTables, plan: Plan, criteria: Criteria, level: float | None = None) -> Fit:
     """Return the verdict of one fit or study with everything it rests on.
 
     Args: level: of the intervals, the criteria's unless a headline counts several claims (`results.level_of_one`).
-    Raises: EvidenceError: an arm that the protocol asks for has no rows.
+    Raises: EvidenceError: as `case_of`.
     """
-    level = criteria.level if level is None else level
-    for contrast in plan.contrasts():
-        tables.require(contrast)
-    turned = tables.turned()
-    small = too_few(tables.counts, plan, criteria) is not None
-    return fit_of(
-        FromTables(turned),
-        plan,
-        criteria,
-        name=tables.fit,
-        level=level,
-        # at the level of the criteria whatever the level: a stored fit holds no other, and a reason quotes it
-        share=None if small else _share(turned[plan.measure], plan.roles, criteria.level),
-        closures={} if small else _gap_closures(turned[BPB], criteria, level),
-        counts=tables.counts,
-        arms=_arms(tables, criteria, level),
-    )
+    return judged(case_of(tables, plan, criteria), tables, criteria.level if level is None else level)
+
+
+def judged(case: Case, tables: FitTables, level: float) -> Fit:
+    """Return the verdict of a case at a level with everything it rests on. Args: tables: those of the case."""
+    return case.fit(level, gap_closures(case, tables, level), _arms(tables, case.criteria, level))
 
 
 def judged_again(fit: Fit, plan: Plan, criteria: Criteria) -> Fit:
@@ -73,70 +164,9 @@ def judged_again(fit: Fit, plan: Plan, criteria: Criteria) -> Fit:
 
     Raises: EvidenceError: figures of a contrast that the protocol asks for are not there.
     """
-    figures = FromStored(fit, plan)
-    small = too_few(fit.counts, plan, criteria) is not None
-    again = fit_of(
-        figures,
-        plan,
-        criteria,
-        name=fit.fit,
-        level=criteria.level,
-        share=None if small else fit.share,
-        closures={} if small else fit.gap_closures,
-        counts=fit.counts,
-        arms=fit.arms,
-        gap=None if all(contrast.key in figures.found for contrast in _gaps(plan).values()) else fit.resolvable_gap,
-    )
+    case = stored_case(fit, plan, criteria)
+    again = case.fit(criteria.level, {} if case.small else fit.gap_closures, fit.arms)
     return again.model_copy(update={"published_criteria": fit.published_criteria})
-
-
-def fit_of(
-    figures: Figures,
-    plan: Plan,
-    criteria: Criteria,
-    *,
-    name: str,
-    level: float,
-    share: Share | None,
-    closures: Mapping[str, Ratio],
-    counts: Counts,
-    arms: Mapping[str, ArmFigures],
-    gap: Resolvable | None = None,
-) -> Fit:
-    """Return the verdict of one fit or study; it is INCONCLUSIVE where it is too small for an interval.
-
-    Args: share, closures: None and nothing where it is too small; arms: in natural signs, as they are reported;
-        gap: what it could have resolved, where the figures do not give it.
-    """
-    beside = {
-        "kind": plan.kind,
-        "regime": plan.regime,
-        "fit": name,
-        "level": level,
-        "primary_metric": plan.measure.metric,
-        "share": share,
-        "gap_closure": closures.get(plan.roles.candidate),
-        "gap_closures": dict(closures),
-        "counts": counts,
-        "arms": dict(arms),
-    }
-    if small := too_few(counts, plan, criteria):
-        empty = {"interval": None, "limit": None, "passed": False}
-        tests = [{**_about(test), "mean": figures.mean(test), **empty} for test in plan.own.tests]
-        nothing: dict[str, object] = {"refutations": [], "vacuous": [], "secondary": {}, "resolvable_gap": None}
-        return Fit.model_validate({**beside, **nothing, "verdict": "INCONCLUSIVE", "reason": small, "tests": tests})
-    decision = decide(figures, plan, level=level)
-    gap = gap or _resolvable(figures, plan, criteria, len(counts.seeds))
-    secondary = {m: {**_answers(told), "refuted": bool(told.refuted())} for m, told in decision.secondary.items()}
-    found = {
-        "verdict": str(decision.verdict),
-        "reason": _reason(decision, share, gap),
-        **_answers(decision.own),
-        "vacuous": [_shown(item, "holds") for item in decision.vacuous],
-        "secondary": secondary,
-        "resolvable_gap": gap,
-    }
-    return Fit.model_validate({**beside, **found})
 
 
 def too_few(counts: Counts, plan: Plan, criteria: Criteria) -> str | None:
@@ -165,16 +195,15 @@ class FromStored:
         found = self._stored(contrast).interval
         if found is None:
             raise EvidenceError(f"fit {self.fit.fit}: {contrast.id} has no interval")
-        mean, msd, mss, mse = (np.asarray(value) for value in (found.mean, found.msd, found.mss, found.mse))
-        return Components(mean, msd, mss, mse, found.n_groups, found.n_seeds)
+        return components_of(found)
 
     def mean(self, contrast: Contrast) -> float:
         """Return the stored mean. Raises: EvidenceError: as `parts`."""
         return self._stored(contrast).mean
 
-    def plain(self, measure: Measure) -> Array:
+    def plain(self, measure: Measure) -> float:
         """Return the mean of the plain backbone as it is reported."""
-        return np.asarray(self.fit.arms[RAW].of(measure.scope)[measure.metric].mean)
+        return self.fit.arms[RAW].of(measure.scope)[measure.metric].mean
 
     def _stored(self, contrast: Contrast) -> ContrastFound:
         found = self.found.get(contrast.key)
@@ -207,8 +236,11 @@ def _share(arms: Mapping[str, Array], roles: Roles, level: float) -> Share:
     return Share(placebo=placebo, **dict(ratio_set(c - arms[placebo], c - arms[RAW], level=level)))
 
 
-def _gap_closures(arms: Mapping[str, Array], criteria: Criteria, level: float) -> dict[str, Ratio]:
+def gap_closures(case: Case, tables: FitTables, level: float) -> dict[str, Ratio]:
     """Return arm with every group -> (raw - arm) / (raw - oracle) in bits per byte; nothing where no room is shown."""
+    if case.small:
+        return {}
+    arms, criteria = {arm: BPB.sign * table for arm, table in tables.tables[BPB].items()}, case.criteria
     room = arms[ORACLE] - arms[RAW]
     shown = interval(room, level=level, min_groups=criteria.min_groups, min_seeds=criteria.min_seeds)
     if shown is None or shown.lower <= 0:
@@ -243,8 +275,9 @@ def _about(contrast: Contrast) -> dict[str, object]:
 
 def _shown(outcome: Outcome, word: str) -> dict[str, object]:
     """Return one outcome. Args: word: the key of whether it holds: a test `passed`, a bound `holds`."""
-    found = {"mean": float(outcome.parts.mean), "interval": interval_of(outcome.parts, outcome.level)}
-    return {**_about(outcome.contrast), **found, "limit": float(outcome.limit), word: bool(outcome.holds)}
+    found = interval_figures(outcome.parts, outcome.level)
+    said = {"mean": found["mean"], "interval": found, "limit": float(outcome.limit), word: bool(outcome.holds)}
+    return {**_about(outcome.contrast), **said}
 
 
 def _answers(answers: Answers) -> dict[str, object]:

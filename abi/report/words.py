@@ -10,7 +10,7 @@ from abi.base.diagnostics import METRICS
 from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM
 from abi.base.regimes import KINDS
-from abi.judge.fits import Check, Figure, Fit, IntervalFound, Ratio, Test
+from abi.judge.fits import Check, Figure, Fit, IntervalFound, LeftOut, Ratio, Robustness, Test
 from abi.judge.results import (
     EXPERIMENT,
     AnyResult,
@@ -20,7 +20,6 @@ from abi.judge.results import (
     Rung,
     StudyResult,
 )
-from abi.judge.robustness import LeftOut, Robustness
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure
 from abi.report.statements import statements_words

@@ -37,7 +37,6 @@ RERUN = {
     "abi/judge/simulation.py": {"simulate_studies"},
     "abi/judge/kinds/atlas.py": JUDGES,
     "abi/judge/results.py": READ_RESULTS,
-    "abi/judge/robustness.py": READ_RESULTS,
     "abi/judge/left_out.py": JUDGES,
     "abi/plan/specs/judge.py": READ_RESULTS | {"simulate_studies"},
     "abi/plan/specs/report.py": PAGES - {"summarise", "tabulate_experiments"},

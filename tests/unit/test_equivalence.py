@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from abi.base.errors import EvidenceError
-from abi.judge.intervals import components, interval, ratio_set, resolvable_gap
+from abi.judge.intervals import Components, components, interval, ratio_set, resolvable_gap
 
 POINTS = ((3, 12.0), (5, 8.0), (10, 6.0))
 seeds = st.integers(0, 2**32 - 1)
@@ -66,6 +66,14 @@ def test_interval_names_its_units():
 @pytest.mark.parametrize("shape", [(29, 5), (40, 2), (40, 1), (1, 5)])
 def test_a_small_table_has_no_interval(shape):
     assert interval(np.zeros(shape), level=0.95, min_groups=30, min_seeds=3) is None
+
+
+@pytest.mark.parametrize("seed_sd", [0.0, 0.5])
+def test_one_table_is_figured_to_the_last_bit_as_many_are(seed_sd):
+    one = components(table(2, seed_sd=seed_sd))
+    many = Components(*map(np.atleast_1d, one[:4]), one.n_groups, one.n_seeds)
+    assert [one.half(0.95), one.standard_error()] == [many.half(0.95)[0], many.standard_error()[0]]
+    assert isinstance(one.half(0.95), float)
 
 
 def test_many_tables_at_once_equal_one_by_one():

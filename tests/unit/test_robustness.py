@@ -25,13 +25,13 @@ from abi.base.errors import DataError, EvidenceError
 from abi.base.files import ROOT, sha256_json
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.typed import seal_of
-from abi.judge.judgement import judge
+from abi.judge.fits import decisive
 from abi.judge.left_out import MOST_UNITS, folds_of, robustness, robustness_of, text_of
 from abi.judge.protocol import transfer_plan
 from abi.judge.published import figures_of
 from abi.judge.results import ClaimFacts, read_result, result_of
-from abi.judge.robustness import decisive
 from abi.judge.tables import fit_tables, validate
+from abi.judge.verdict import judge
 from abi.report.blocks import markdown
 from abi.report.page import page
 from abi.report.words import robustness_words

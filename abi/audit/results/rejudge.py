@@ -3,8 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from abi.audit.results.findings import Checks, show
 from abi.base.files import Json
 from abi.base.names import SCOPES
@@ -17,7 +15,15 @@ from abi.judge.protocol import BPB
 from abi.judge.results import ClaimFacts, StudyResult, level_of_one
 from abi.judge.studies import together
 from abi.judge.tables import APART, largest
-from abi.judge.verdict import criteria_met, judged_again, mean_of_arms, means_of_seeds, too_few
+from abi.judge.verdict import (
+    Case,
+    criteria_met,
+    judged_again,
+    mean_of_arms,
+    means_of_seeds,
+    stored_case,
+    too_few,
+)
 from abi.plan.specs.judge import Criteria, JudgeStudy, Protocol, Thresholds
 
 Named = Contrast | ContrastFound | Refutation | RefutationFound
@@ -66,27 +72,17 @@ def check_fit(
     _check_published(checks, f"{leaf}/published_criteria", stored["published_criteria"], fit, claim.kind, limits)
 
 
-def at_level(fit: Fit, claim: ClaimFacts, criteria: Criteria, level: float) -> Fit:
-    """Return what the figures of a fit say with intervals of another level."""
-    plan = plan_of(claim, fit.fit, set(fit.arms), criteria)
-    return judged_again(fit, plan, criteria.model_copy(update={"level": level}))
+def case_again(fit: Fit, claim: ClaimFacts, criteria: Criteria) -> Case:
+    """Return the case that the figures of a fit make, to be judged at any level."""
+    return stored_case(fit, plan_of(claim, fit.fit, set(fit.arms), criteria), criteria)
 
 
 def verdict_of_all(result: StudyResult, spec: JudgeStudy) -> Findings:
     """Return the verdict of all studies by their figures, at the usual and at the strict level."""
     criteria = spec.protocol.criteria
-    levels = criteria.level, level_of_one(criteria.level, spec.n_claims)
-    usual, strict = (_at_both(result, criteria, level) for level in levels)
-    return together(usual, strict, kind_of(spec.claim.kind, OfStudies).combine)
-
-
-def _at_both(result: StudyResult, criteria: Criteria, level: float) -> list[tuple[Fit, Fit]]:
-    """Return every study at a level, and at that of one of them."""
-    one_of_k, claim = level_of_one(level, len(result.fits)), result.claim
-    return [
-        (at_level(fit, claim, criteria, level), at_level(fit, claim, criteria, one_of_k))
-        for fit in result.fits.values()
-    ]
+    cases = [case_again(fit, result.claim, criteria) for fit in result.fits.values()]
+    strict = level_of_one(criteria.level, spec.n_claims)
+    return together(cases, criteria.level, strict, kind_of(spec.claim.kind, OfStudies).combine)
 
 
 def _check_figure(checks: Checks, leaf: str, figure: Figure, measure: Measure, fit: Fit, criteria: Criteria) -> None:
@@ -108,8 +104,7 @@ def _check_figure(checks: Checks, leaf: str, figure: Figure, measure: Measure, f
         checks.add(f"{leaf}/mse", f"mean squares {msd:g}, {mss:g}, {mse:g} are missing or negative")
         return
     _check_mss(checks, leaf, mss, seeds, n_groups, max(map(abs, seeds)))
-    mean, by_group, by_seed, rest = map(np.asarray, (figure.mean, msd, mss, mse))
-    half = float(Components(mean, by_group, by_seed, rest, n_groups, len(seeds)).half(criteria.level))
+    half = float(Components(figure.mean, msd, mss, mse, n_groups, len(seeds)).half(criteria.level))
     size = max(abs(lower), abs(upper))
     checks.equal(f"{leaf}/lower", lower, figure.mean - half, "mean and mean squares", scale=size)
     checks.equal(f"{leaf}/upper", upper, figure.mean + half, "mean and mean squares", scale=size)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from abi.audit.results.findings import NOTE, Checks
 from abi.audit.results.reading import ResultFile
-from abi.audit.results.rejudge import at_level, check_fit, verdict_of_all
+from abi.audit.results.rejudge import case_again, check_fit, verdict_of_all
 from abi.audit.results.robustness import check_robustness
 from abi.base.errors import AbiError
 from abi.base.files import Json
@@ -179,7 +179,7 @@ def _check_words(checks: Checks, file: ResultFile, result: Result, spec: JudgeCl
     closed = [CLOSED_FORM] if REGIMES[claim.regime].closed_form else []
     checks.equal("fits", sorted(result.fits), sorted([claim.fit, *claim.variants, *closed]), "the claim")
     own, criteria = result.fits[claim.fit], spec.protocol.criteria
-    again = at_level(own, result.claim, criteria, level_of_one(criteria.level, spec.n_claims)).verdict
+    again = case_again(own, result.claim, criteria).word(level_of_one(criteria.level, spec.n_claims)).verdict
     checks.equal("verdict", result.verdict, own.verdict, f"fits/{claim.fit}/verdict")
     checks.equal("reason", result.reason, own.reason, f"fits/{claim.fit}/reason")
     checks.equal("verdict_at_strict_level", result.verdict_at_strict_level, again, "the mean squares at that level")

@@ -1,11 +1,8 @@
 """What a result says of test text that train holds too, checked by the fit it stands beside and by its own figures."""
 
-import numpy as np
-
 from abi.audit.results.findings import Checks
-from abi.judge.fits import ContrastFound, Fit, IntervalFound, Test
-from abi.judge.intervals import Components
-from abi.judge.robustness import LeftOut, Robustness, decisive
+from abi.judge.fits import ContrastFound, Fit, IntervalFound, LeftOut, Robustness, Test, decisive
+from abi.judge.intervals import components_of
 from abi.plan.specs.judge import Criteria
 
 
@@ -50,8 +47,7 @@ def _check_left(checks: Checks, leaf: str, left: LeftOut, fit: Fit, asked: Contr
         checks.holds(f"{leaf}/verdict", not decided, f"{left.verdict} needs an interval")
         return
     found, level = left.interval, fit.level if asked.interval is None else asked.interval.level
-    mean, msd, mss, mse = map(np.asarray, (found.mean, found.msd, found.mss, found.mse))
-    half = float(Components(mean, msd, mss, mse, found.n_groups, found.n_seeds).half(level))
+    half = float(components_of(found).half(level))
     again = {"mean": left.mean, "lower": found.mean - half, "upper": found.mean + half, "half": half, "level": level}
     size = max(abs(end) for end in _ends(found))
     for key, value in again.items():

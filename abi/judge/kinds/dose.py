@@ -12,7 +12,7 @@ import numpy as np
 from abi.base.errors import EvidenceError
 from abi.base.regimes import MOVED
 from abi.judge.fits import ContrastFound, Curve, Fit, IntervalFound, Row, Series, TableShown
-from abi.judge.intervals import Array, Components, interval_of
+from abi.judge.intervals import Array, components_of, interval_of
 from abi.judge.kinds import Findings, OfClaims
 from abi.judge.protocol import BPB
 from abi.judge.results import AlignmentFacts, AnyResult, Result, level_of_one
@@ -131,8 +131,7 @@ def at(found: ContrastFound, level: float) -> IntervalFound:
     stored = found.interval
     if stored is None:
         raise EvidenceError(f"{found.id}: has no interval; judge its claim again")
-    mean, msd, mss, mse = (np.asarray(getattr(stored, key)) for key in ("mean", "msd", "mss", "mse"))
-    return interval_of(Components(mean, msd, mss, mse, stored.n_groups, stored.n_seeds), level)
+    return interval_of(components_of(stored), level)
 
 
 def _figures(found: ContrastFound, interval: IntervalFound) -> str:

@@ -12,11 +12,10 @@ from abi.base.diagnostics import CODE
 from abi.base.names import AGREEMENT, CANDIDATE, LINEAR, ORACLE, RANDOM, RAW, TASKS
 from abi.base.regimes import KINDS, Kind, Roles
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
-from abi.judge.fits import Fit, Row, TableShown
+from abi.judge.fits import Fit, Row, TableShown, decisive
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.protocol import BPB, Asks
 from abi.judge.results import EXPERIMENT, STATEMENTS, ClaimFacts, StudyResult
-from abi.judge.robustness import decisive
 from abi.judge.studies import judge_studies, same_words
 from abi.judge.verdict import thresholds_met
 from abi.plan.specs.experiments import Asked, Statement
