@@ -30,8 +30,8 @@ def test_what_an_adapter_does_moves_to_another_tokenizer_and_an_untrained_one_do
     )
     moved, empty = (abi.transfer(module, gpt2, qwen) for module in (held, placebo))
     found, nothing = (abi.evaluate(qwen[0], module, api_world.notes(48), qwen[1]) for module in (moved, empty))
-    assert found.gain.lower > max(0.02, nothing.gain.upper)
-    assert abs(nothing.gain.mean) < 0.01
+    assert found.gain.lower > 0.005
+    assert abs(nothing.gain.mean) < 0.0005
     assert moved.record.adapter == held.record.adapter
 
 
@@ -41,8 +41,8 @@ def test_how_much_of_an_adapter_a_module_holds_is_told(world, gpt2, held, adapte
     share = found.gain.mean / (found.without.mean - found.adapter.with_adapter.mean)
     assert found.adapter.share.estimate == pytest.approx(share)
     [(low, high)] = found.adapter.share.pieces
-    assert 0.1 < low < share < high
-    assert "share of the adapter's gain that the module holds: 0." in str(found)
+    assert 0.5 < low < share < high < 2
+    assert f"share of the adapter's gain that the module holds: {share:.2f} [" in str(found)
     assert abi.evaluate(gpt2[0], held, api_world.notes(48), gpt2[1], adapter=live).adapter == found.adapter
     assert found.documents[0].with_adapter < found.documents[0].without
 
@@ -144,6 +144,12 @@ def test_a_folder_that_is_not_whole_or_pickled_is_refused(gpt2, adapter, tmp_pat
     (tmp_path / "pickled" / WEIGHTS).write_bytes((adapter / WEIGHTS).read_bytes())
     with refuses("its adapter_config.json cannot be read"):
         adapted(base, tmp_path / "pickled")
+
+
+@pytest.mark.slow
+def test_a_distilled_module_is_no_seed_of_a_comparison(world, gpt2, qwen, held, refuses):
+    with refuses("was distilled from an adapter, and those of other seeds would learn from the text"):
+        abi.compare(held, gpt2, qwen, world / "queries", world / "prose")
 
 
 # the command
