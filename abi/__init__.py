@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from abi.api.attaching import attach
     from abi.api.comparing import compare
+    from abi.api.distilling import distill
     from abi.api.modules import Module
     from abi.api.scoring import evaluate
     from abi.api.several import Several
@@ -40,6 +41,7 @@ _HOME = {
     "Window": "abi.models.states",
     "attach": "abi.api.attaching",
     "compare": "abi.api.comparing",
+    "distill": "abi.api.distilling",
     "evaluate": "abi.api.scoring",
     "fit_procrustes": "abi.arms.alignment",
     "generate": "abi.models.attach",
@@ -67,6 +69,7 @@ __all__ = [
     "Window",
     "attach",
     "compare",
+    "distill",
     "evaluate",
     "fit_procrustes",
     "generate",

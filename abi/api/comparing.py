@@ -146,10 +146,18 @@ def _judged(study: Study, evidence: Sequence[Evidence], began: float) -> Compari
 
 
 def _regime(module: Module | Kind, given: Regime | None) -> Regime:
-    """Return the regime of a comparison. Raises: DataError: no kind of module, or a regime that it does not have."""
+    """Return the regime of a comparison.
+
+    Raises: DataError: no kind of module, a module that was distilled, or a regime that it does not have.
+    """
     kind = module.kind if isinstance(module, Module) else module
     if kind not in ("module", "portable"):
         raise DataError(f"compare: {module!r} is neither a Module nor one of its kinds, 'module' and 'portable'")
+    if isinstance(module, Module) and module.record and module.record.adapter:
+        raise DataError(
+            "compare: the module was distilled from an adapter, and those of other seeds would learn from the text "
+            "itself; give one of `train`, or ask `evaluate` with the adapter"
+        )
     if kind == "portable":
         if given not in (None, AS_IS):
             raise DataError(f"compare: a portable module moves as it is, so its regime is {AS_IS}, not {given}")

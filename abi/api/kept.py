@@ -25,7 +25,7 @@ from abi.base.typed import Document, Sha256, Typed, fault
 from abi.text.documents import Document as Text
 
 CALL = "call.json"
-CODE = ("abi/api/comparing.py", "abi/api/transferring.py")
+CODE = ("abi/api/comparing.py", "abi/api/distilling.py", "abi/api/transferring.py")
 """The files whose code, with all that they import, makes every part."""
 Made = TypeVar("Made", bound=Typed)
 

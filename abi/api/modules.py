@@ -13,7 +13,7 @@ from abi.base.files import write_text
 from abi.base.hub import Repository, reason
 from abi.base.manifests.modules import ModuleFacts, ModuleManifest
 from abi.base.manifests.portable import PortableFacts, PortableManifest
-from abi.base.typed import Count, Document, Regime, Typed
+from abi.base.typed import Count, Document, Regime, Sha256, Typed
 from abi.models.attach import check_pair
 from abi.models.backbone import Backbone
 from abi.models.load import load_module
@@ -43,12 +43,23 @@ class Origin(Typed):
     revision: str
 
 
+class Adapter(Typed):
+    """The LoRA adapter that a module was distilled from."""
+
+    name: str
+    """Of its folder or on the hub; of a live one, as PEFT calls it."""
+    sha256: Sha256
+    """Of its tensors."""
+
+
 class Record(Document):
     """What made a module: `abi_record.json` of its folder. A module of the DAG has none."""
 
     kind: ClassVar[str] = "module-record"
-    made_by: Literal["train", "transfer"]
+    made_by: Literal["train", "distill", "transfer"]
     trained_beside: Origin
+    adapter: Adapter | None = None
+    """That taught it, on the model it was trained beside."""
     moved_to: Origin | None = None
     regime: Regime | None = None
     """Of the transfer: what its target side saw."""
@@ -262,6 +273,8 @@ def _made_words(record: Record) -> list[str]:
     """Return what a card says of a record."""
     beside = f"`{record.trained_beside.model}` ({record.trained_beside.revision})"
     lines = ["## What made it", "", f"- Trained beside {beside}."]
+    if record.adapter is not None:
+        lines += [f"- Distilled from the LoRA adapter `{record.adapter.name}` (`{record.adapter.sha256[:12]}`)."]
     if record.moved_to is not None:
         lines += [f"- Moved to `{record.moved_to.model}` ({record.moved_to.revision}), regime `{record.regime}`."]
     lines += [f"- `{t.what}`: {t.documents} documents, {t.bytes} bytes, {t.positions} positions." for t in record.texts]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from abi.api.adapters import Adapted, adapted
 from abi.api.modules import Module, key_of
 from abi.api.progress import expect
 from abi.api.sides import Side, backbone_of, sides
@@ -15,12 +16,14 @@ from abi.arms.metrics import Key, evidence_rows, score
 from abi.base.errors import DataError
 from abi.base.names import RAW, UNFITTED
 from abi.base.typed import Count, Positive, Sha256, Typed
-from abi.judge.intervals import quantile
+from abi.judge.fits import Ratio
+from abi.judge.intervals import quantile, ratio_set
 from abi.models.portable import Placed, PortableModule
 from abi.report.render import Table, bounds, figure, terminal
+from abi.report.words import closure_words
 from abi.text.documents import Document
 
-WITH = "with"
+WITH, ADAPTED = "with", "adapted"
 
 
 class Estimate(Typed):
@@ -42,6 +45,15 @@ class DocumentFigures(Typed):
     """Scored tokens."""
     without: float
     with_module: float
+    with_adapter: float | None = None
+
+
+class Held(Typed):
+    """How much of what an adapter gains a module gains, on the same documents."""
+
+    with_adapter: Estimate
+    share: Ratio | None
+    """The module's gain over the adapter's, with Fieller's set over documents; null for a single document."""
 
 
 class Evaluation(Typed):
@@ -51,6 +63,8 @@ class Evaluation(Typed):
     with_module: Estimate
     gain: Estimate
     """Without less with, document by document: above 0 the module helps."""
+    adapter: Held | None = None
+    """Where an adapter was given."""
     documents: list[DocumentFigures]
     left_out: Count
     """Documents that the module was fitted or chosen on."""
@@ -62,10 +76,13 @@ class Evaluation(Typed):
 
     def __str__(self) -> str:
         rows = [["without the module", str(self.without)], ["with the module", str(self.with_module)]]
+        rows += [["with the adapter", str(self.adapter.with_adapter)]] if self.adapter else []
         table = Table(["", "bits per byte"], [*rows, ["gain", str(self.gain)]])
         said = f"{len(self.documents)} documents, intervals of {self.level:.0%}"
         beside = f"{self.left_out} left out that the module has seen, {self.unread} too short or too many"
-        return "\n".join([*terminal(table, ""), f"{said}; {beside}"])
+        held = self.adapter and closure_words(self.adapter.share, "not known of one document")
+        lines = [*terminal(table, ""), f"{said}; {beside}"]
+        return "\n".join([*lines, *([f"share of the adapter's gain that the module holds: {held}"] if held else [])])
 
 
 def evaluate(
@@ -74,6 +91,7 @@ def evaluate(
     texts: TextSource,
     tokenizer: Any = None,
     *,
+    adapter: Any = None,
     window: int = 128,
     max_windows: int = 400,
     level: float = 0.95,
@@ -91,6 +109,8 @@ def evaluate(
     Args:
         texts: as in `train`.
         tokenizer: as in `attach`.
+        adapter: of the model, as in `distill`; how much of its gain the module holds is told, too. Which documents an
+            adapter was trained on is not known here: give such that it has not seen.
         window: tokens per window; max_windows: at most so many are read.
         level: of the intervals.
     Raises: DataError: the module belongs to another model, or no document is left.
@@ -105,13 +125,15 @@ def evaluate(
         raise DataError(f"evaluate: the module has seen all {len(every)} documents; give others")
     with sides(window, target=backbone_of(model, tokenizer)) as [side]:
         module.check(side.backbone)
-        figures = _figures(side, module, documents, max_windows)
+        beside = None if adapter is None else adapted(side.backbone, adapter)
+        figures = _figures(side, module, beside, documents, max_windows)
         base = side.base.base_sha256
     gains = [one.without - one.with_module for one in figures]
     return Evaluation(
         without=estimate([one.without for one in figures], level),
         with_module=estimate([one.with_module for one in figures], level),
         gain=estimate(gains, level),
+        adapter=None if adapter is None else _held(figures, level),
         documents=figures,
         left_out=len(every) - len(documents),
         unread=len(documents) - len(figures),
@@ -121,7 +143,20 @@ def evaluate(
     )
 
 
-def _figures(side: Side, module: Module, documents: Sequence[Document], max_windows: int) -> list[DocumentFigures]:
+def _held(figures: Sequence[DocumentFigures], level: float) -> Held:
+    """Return how much of an adapter's gain a module holds."""
+    of_adapter = [one.with_adapter for one in figures if one.with_adapter is not None]
+    gains = np.array([[one.without - one.with_module for one in figures], [one.without for one in figures]])
+    gains[1] -= of_adapter
+    # Two equal columns, of two seeds that do not differ: what is left of the set is that over documents.
+    tables = np.repeat(gains[..., None], 2, axis=-1)
+    share = ratio_set(tables[0], tables[1], level=level) if len(figures) > 1 else None
+    return Held(with_adapter=estimate(of_adapter, level), share=share)
+
+
+def _figures(
+    side: Side, module: Module, beside: Adapted | None, documents: Sequence[Document], max_windows: int
+) -> list[DocumentFigures]:
     """Return bits per byte of every document that fills a window."""
     net = module.net
     taps = () if isinstance(net, PortableModule) else [tap for tap in net.config.taps if tap < side.manifest.depth]
@@ -130,13 +165,21 @@ def _figures(side: Side, module: Module, documents: Sequence[Document], max_wind
     form: ArmForm = Placed(net, side.vocabulary, side.head.scale) if isinstance(net, PortableModule) else net
     scopes = {"domain": states}
     arms: dict[Key, ArmForm | None] = {Key(UNFITTED, RAW): None, Key(UNFITTED, WITH): form}
+    if beside is not None:
+        arms[Key(UNFITTED, ADAPTED)] = beside.arm(side, states, "texts")
     rows = list(evidence_rows(score(arms, None, None, scopes, side.head, agree_on=()), scopes, seed=0))
     found: dict[str, dict[str, tuple[int, float]]] = {}
     for _, arm, _, _, _, _, document, positions, metric, value in rows:
         if metric == "bits_per_byte":
             found.setdefault(document, {})[arm] = (positions, value)
     return [
-        DocumentFigures(document=name, positions=of[RAW][0], without=of[RAW][1], with_module=of[WITH][1])
+        DocumentFigures(
+            document=name,
+            positions=of[RAW][0],
+            without=of[RAW][1],
+            with_module=of[WITH][1],
+            with_adapter=of[ADAPTED][1] if beside else None,
+        )
         for name, of in found.items()
     ]
 

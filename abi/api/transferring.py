@@ -154,6 +154,7 @@ def _as_is(module: Module, target: Any) -> Module:
     record = Record(
         made_by="transfer",
         trained_beside=module.origin,
+        adapter=known.adapter if known else None,
         moved_to=origin,
         regime="zero-text",
         texts=known.texts if known else [],

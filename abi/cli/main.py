@@ -83,6 +83,11 @@ COMMANDS = {
         "--model first-model --texts domain-texts --out my-module",
         "use",
     ),
+    "distill": Command(
+        "make a portable module of a LoRA adapter, and say how much of the adapter it holds",
+        "--model first-model --adapter first-adapter --texts domain-texts --general-texts general-texts --out portable",
+        "use",
+    ),
     "transfer": Command(
         "move a trained module to another model; what you give decides the regime",
         "--module my-module --source first-model --target second-model --general-texts general-texts --out moved",

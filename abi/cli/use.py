@@ -1,4 +1,4 @@
-"""The commands on models and texts of one's own: `train`, `transfer`, `evaluate`, `compare`, `push`."""
+"""The commands on models and texts of one's own: `train`, `distill`, `transfer`, `evaluate`, `compare`, `push`."""
 
 import json
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from abi.cli.watching import Watcher
 
 if TYPE_CHECKING:
     from abi.api.modules import Module
+    from abi.api.scoring import Evaluation
 
 COMPARED = ("comparison.json", "comparison.md")
 
@@ -25,6 +26,7 @@ Target = Annotated[str, Option(metavar="MODEL", help="the model that the module 
 Saved = Annotated[str, Option(metavar="MODULE", help="folder of a saved module, or its id on the hub")]
 Texts = Annotated[list[Path], Option(metavar="PATH", help="text of the domain: a folder, .txt, .md, .py or .jsonl")]
 General = Annotated[list[Path] | None, Option(metavar="PATH", help="text of anything else", show_default="none")]
+AdapterPlace = "folder of a LoRA adapter that PEFT saved, or its id on the hub"
 Out = Annotated[Path, Option(metavar="DIR", help="folder to write")]
 Force = Annotated[bool, Option("--force", help="replace --out, if abi wrote it")]
 Steps = Annotated[int | None, Option(metavar="N", help="of calibration", show_default="as the library")]
@@ -56,6 +58,32 @@ def train(
     with _watched(place.parts):
         made = abi.train(_loaded(model), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
     return _saved(made, place, as_json, f"abi evaluate --model {model} --module {out} --texts {texts[0]}")
+
+
+def distill(
+    model: Model,
+    adapter: Annotated[str, Option(metavar="ADAPTER", help=AdapterPlace)],
+    texts: Texts,
+    general_texts: Annotated[list[Path], Option(metavar="PATH", help="text of anything else")],
+    out: Out,
+    name: Annotated[str, Option(help="of the domain")] = "domain",
+    steps: Annotated[int | None, Option(metavar="N", help="of training", show_default="800")] = None,
+    d_abi: Annotated[int | None, Option(metavar="N", help="numbers a module works on", show_default="64")] = None,
+    window: Window = 128,
+    seed: Seed = 1,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> int:
+    """Distil a LoRA adapter into a portable module, write its folder, and say how much of the adapter it holds."""
+    import abi
+
+    place, base = _module_folder(out, force), _loaded(model)
+    given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
+    with _watched(place.parts):
+        made = abi.distill(base, None, adapter, texts, general_texts, **given)
+        found = abi.evaluate(base, made, texts, adapter=adapter, window=window)
+    following = f"abi transfer --module {out} --source {model} --target MODEL --out DIR"
+    return _saved(made, place, as_json, following, found)
 
 
 def transfer(
@@ -93,14 +121,15 @@ def evaluate(
     model: Model,
     module: Saved,
     texts: Texts,
+    adapter: Annotated[str | None, Option(metavar="ADAPTER", help=AdapterPlace, show_default="none")] = None,
     window: Window = 128,
     as_json: AsJson = False,
 ) -> int:
-    """Print bits per byte of texts without and with a module."""
+    """Print bits per byte of texts without and with a module, and how much of an adapter's gain it holds."""
     import abi
 
     with _watched():
-        found = abi.evaluate(_loaded(model), abi.Module.from_pretrained(module), texts, window=window)
+        found = abi.evaluate(_loaded(model), abi.Module.from_pretrained(module), texts, adapter=adapter, window=window)
     print(found.model_dump_json(indent=1) if as_json else found)
     return 0
 
@@ -183,8 +212,8 @@ def _module_folder(out: Path, force: bool) -> OutFolder:
     return OutFolder(out, (CONFIG, WEIGHTS, CARD, RECORD), force=force)
 
 
-def _saved(made: "Module", place: OutFolder, as_json: bool, following: str) -> int:
-    """Write a module's folder and say what was made."""
+def _saved(made: "Module", place: OutFolder, as_json: bool, following: str, found: "Evaluation | None" = None) -> int:
+    """Write a module's folder and say what was made, and what it is worth where that was asked."""
     with place.written() as folder:
         made.save_pretrained(folder)
     record = made.record
@@ -196,8 +225,10 @@ def _saved(made: "Module", place: OutFolder, as_json: bool, following: str) -> i
         "parameters": made.n_parameters,
         "record": record.model_dump(mode="json", exclude={"seen", "format", "seal"}) | {"seen": len(record.seen)},
     }
+    told |= {"evaluation": found.model_dump(mode="json")} if found else {}
     loss = "nothing was fitted" if record.loss is None else f"{record.steps} steps, last loss {record.loss:.4f} nats"
-    said = f"{made}\n{loss}, {record.seconds:.1f} s\nwritten: {place.path}\nnext: {following}"
+    worth = [] if found is None else [str(found)]
+    said = "\n".join([f"{made}\n{loss}, {record.seconds:.1f} s", *worth, f"written: {place.path}\nnext: {following}"])
     print(json.dumps(told, indent=1) if as_json else said)
     return 0
 

@@ -1,8 +1,12 @@
 """What a user of the API has: two small models of different family and vocabulary in folders, two folders of text."""
 
+import json
 import random
+import shutil
+import warnings
 from pathlib import Path
 
+import torch
 import transformers
 
 from abi.models.backbone import Window, save_backbone
@@ -74,3 +78,47 @@ def build(root):
         )
         texts = [*general, *queries(4, seed=9)] if kind == "gpt2" else [*general, *queries(2, seed=8)]
         save_backbone(build_backbone(made, texts, Window(64, 0, 10))[0], Path(root, name))
+
+
+def notes(n):
+    """Texts of a few of those words, which the first model knows and an adapter can learn."""
+    return prose(n, seed=7, words=WORDS[:12])
+
+
+def adapting(model, **changes):
+    """A fresh LoRA adapter of PEFT on the first model, which does nothing yet."""
+    from peft import LoraConfig, get_peft_model
+
+    given = {
+        "r": 8,
+        "lora_alpha": 16,
+        "target_modules": ["c_attn", "c_fc", "c_proj"],
+        "fan_in_fan_out": True,
+        **changes,
+    }
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # PEFT 0.21 asks transformers 5 in a way it will not answer for long
+        torch.manual_seed(0)
+        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **given)).eval()
+
+
+def lora(root, steps):
+    """An adapter trained on notes, as PEFT's users train one."""
+    model, tokenizer = loaded(root / "small-gpt2")
+    wrapped, draw = adapting(model), torch.Generator().manual_seed(0)
+    ids = [i for text in notes(48) for i in tokenizer(text)["input_ids"]]
+    rows = torch.tensor(ids[: len(ids) // 64 * 64]).view(-1, 64)
+    optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(steps):
+        batch = rows[torch.randint(len(rows), (8,), generator=draw)]
+        optimizer.zero_grad()
+        wrapped(input_ids=batch, labels=batch).loss.backward()
+        optimizer.step()
+    return wrapped
+
+
+def moved_adapter(folder, there, base):
+    """Copy the folder of an adapter for a model that has been renamed."""
+    shutil.copytree(folder, there)
+    config = there / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))

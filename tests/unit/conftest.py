@@ -195,3 +195,19 @@ def portable(world, gpt2):
     import abi
 
     return abi.train(*gpt2, world / "queries", "portable", world / "prose", name="sql", steps=60)
+
+
+@pytest.fixture(scope="session")
+def live(world):
+    """A LoRA adapter of PEFT on the first model, trained on notes; tests leave it as it is."""
+    import api_world
+
+    return api_world.lora(world, steps=60)
+
+
+@pytest.fixture(scope="session")
+def adapter(live, tmp_path_factory):
+    """The same as a folder; never edited."""
+    folder = tmp_path_factory.mktemp("adapters") / "my-lora"
+    live.save_pretrained(folder)
+    return folder

@@ -24,11 +24,12 @@ def blocks(page):
 
 
 @pytest.fixture
-def folder(world, tmp_path, monkeypatch):
+def folder(world, adapter, tmp_path, monkeypatch):
     """A folder with what the examples of the documents name."""
     named = {"first-model": "small-gpt2", "second-model": "small-qwen", "domain-texts": "queries"}
     for name, there in {**named, "general-texts": "prose"}.items():
         shutil.copytree(world / there, tmp_path / name)
+    api_world.moved_adapter(adapter, tmp_path / "first-adapter", "first-model")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -77,10 +78,12 @@ def test_the_guide_runs_block_by_block(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["train", "transfer", "attach", "evaluate", pytest.param("compare", marks=pytest.mark.long), "Module"]
+    "name",
+    ["train", "distill", "transfer", "attach", "evaluate", pytest.param("compare", marks=pytest.mark.long), "Module"],
 )
-def test_every_public_docstring_has_an_example_that_runs(name, gpt2, qwen, tmp_path, monkeypatch):
+def test_every_public_docstring_has_an_example_that_runs(name, gpt2, qwen, adapter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("my-lora").symlink_to(adapter)
     known = {"abi": abi, "texts": api_world.queries(24), "general_texts": api_world.prose(24)}
     known |= dict(zip(("model", "tokenizer", "other", "other_tokenizer"), (*gpt2, *qwen), strict=True))
     thing = getattr(abi, name)

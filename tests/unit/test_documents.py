@@ -14,7 +14,7 @@ from abi.cli.show import exit_code
 from abi.report.quoted import Part
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = {"demo", "generate", "train", "transfer", "evaluate", "compare", "new-claim"}
+ELSEWHERE = {"demo", "generate", "train", "distill", "transfer", "evaluate", "compare", "new-claim"}
 """Commands that test_api_examples.py, test_demo.py, test_cli_generate.py and test_new_claim.py run, with models."""
 OWN = "first_to_second"
 """A claim that a page has a reader write; test_new_claim.py asks for it."""
