@@ -26,7 +26,7 @@ Target = Annotated[str, Option(metavar="MODEL", help="the model that the module 
 Saved = Annotated[str, Option(metavar="MODULE", help="folder of a saved module, or its id on the hub")]
 Texts = Annotated[list[Path], Option(metavar="PATH", help="text of the domain: a folder, .txt, .md, .py or .jsonl")]
 General = Annotated[list[Path] | None, Option(metavar="PATH", help="text of anything else", show_default="none")]
-AdapterPlace = "folder of a LoRA adapter that PEFT saved, or its id on the hub"
+ADAPTER_PLACE = "folder of a LoRA adapter that PEFT saved, or its id on the hub"
 Out = Annotated[Path, Option(metavar="DIR", help="folder to write")]
 Force = Annotated[bool, Option("--force", help="replace --out, if abi wrote it")]
 Steps = Annotated[int | None, Option(metavar="N", help="of calibration", show_default="as the library")]
@@ -62,7 +62,7 @@ def train(
 
 def distill(
     model: Model,
-    adapter: Annotated[str, Option(metavar="ADAPTER", help=AdapterPlace)],
+    adapter: Annotated[str, Option(metavar="ADAPTER", help=ADAPTER_PLACE)],
     texts: Texts,
     general_texts: Annotated[list[Path], Option(metavar="PATH", help="text of anything else")],
     out: Out,
@@ -121,7 +121,7 @@ def evaluate(
     model: Model,
     module: Saved,
     texts: Texts,
-    adapter: Annotated[str | None, Option(metavar="ADAPTER", help=AdapterPlace, show_default="none")] = None,
+    adapter: Annotated[str | None, Option(metavar="ADAPTER", help=ADAPTER_PLACE, show_default="none")] = None,
     window: Window = 128,
     as_json: AsJson = False,
 ) -> int:

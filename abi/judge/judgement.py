@@ -46,8 +46,8 @@ from abi.judge.results import (
     read_result,
 )
 from abi.judge.studies import perplexities, update_table
-from abi.judge.tables import fit_tables, read_promised, scoped_perplexities
-from abi.judge.verdict import case_of, check_frozen, judged, published_criteria, thresholds_met
+from abi.judge.tables import fit_tables, published_criteria, read_promised, scoped_perplexities, thresholds_met
+from abi.judge.verdict import case_of, check_frozen, judged
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 
 RECORD_SEED = 7777

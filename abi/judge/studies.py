@@ -14,8 +14,8 @@ from abi.base.regimes import KINDS
 from abi.judge.fits import Check, Row, TableShown
 from abi.judge.kinds import Combine, Findings, OfStudies, StudiesGiven, kind_of, plan_of
 from abi.judge.results import StudyResult, level_of_one
-from abi.judge.tables import fit_tables, scoped_perplexities
-from abi.judge.verdict import Case, Word, case_of, judged, published_criteria
+from abi.judge.tables import fit_tables, published_criteria, scoped_perplexities
+from abi.judge.verdict import Case, Word, case_of, judged
 
 if TYPE_CHECKING:
     import pandas as pd

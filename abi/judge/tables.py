@@ -10,7 +10,7 @@ keep, perhaps of fewer groups.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -22,9 +22,9 @@ from abi.base.catalogue import ARMS
 from abi.base.diagnostics import METRICS as CATALOGUE
 from abi.base.errors import EvidenceError
 from abi.base.names import AGREEMENT, RAW, SCOPES, TASKS, UNFITTED
-from abi.judge.contrasts import TEACHER, Contrast, Measure
+from abi.judge.contrasts import TEACHER, Contrast, Measure, lower_is_better
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise, files_of, read_rows
-from abi.judge.fits import Counts, Dropped
+from abi.judge.fits import Counts, Dropped, PublishedCriteria
 from abi.judge.intervals import Array
 from abi.plan.specs.judge import Criteria
 
@@ -353,3 +353,43 @@ def _check_columns(tables: Mapping[Measure, Mapping[str, Array]], seeds: tuple[i
                         f"evidence: arm {arm!r} has equal {measure.metric} on {measure.scope} for the seeds {seeds[i]} "
                         f"and {seeds[j]} in every group; seeds must not share a network"
                     )
+
+
+# the published criteria
+
+
+def published_criteria(
+    tables: FitTables, thresholds: Mapping[str, float], candidate: str, controls: Collection[str]
+) -> PublishedCriteria:
+    """Return which of the four published thresholds each arm's means meet: means over documents and seeds."""
+    measured = {metric: tables.document_means[Measure(metric, "domain")] for metric in AGREEMENT}
+    means = {arm: {metric: measured[metric][arm] for metric in AGREEMENT} for arm in sorted(measured[AGREEMENT[0]])}
+    if candidate not in means:
+        words = f"arm {candidate!r} has no agreement; arms: {', '.join(means)}"
+        raise EvidenceError(f"evidence, fit {tables.fit}: {words}")
+    return criteria_met(means, thresholds, candidate, controls)
+
+
+def criteria_met(
+    means: Mapping[str, Mapping[str, float]], thresholds: Mapping[str, float], candidate: str, controls: Collection[str]
+) -> PublishedCriteria:
+    """Return which arms meet the published thresholds.
+
+    Args: means: arm -> the four metrics of the NIB; controls: arms that move no knowledge; those that are missing are
+        not counted.
+    """
+    arms = {}
+    for arm, values in means.items():
+        met = thresholds_met(values, thresholds)
+        arms[arm] = {"means": values, "met": met, "passed": all(met.values())}
+    counted = [arm for arm in controls if arm in arms]
+    passed = [arm for arm in counted if arms[arm]["passed"]]
+    word = "yes" if arms[candidate]["passed"] else "no"
+    sentence = f"published criteria met by: {candidate} {word}; control arms {len(passed)} of {len(counted)}"
+    found = {"sentence": sentence, "thresholds": dict(thresholds), "controls": counted, "arms": arms}
+    return PublishedCriteria.model_validate(found)
+
+
+def thresholds_met(means: Mapping[str, float], thresholds: Mapping[str, float]) -> dict[str, bool]:
+    """Return which published thresholds some means meet: below where less is better, else at or above."""
+    return {m: v < thresholds[m] if lower_is_better(m) else v >= thresholds[m] for m, v in means.items()}

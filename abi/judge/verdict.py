@@ -6,13 +6,13 @@ checked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 from abi.base.errors import EvidenceError, TamperError
-from abi.base.names import AGREEMENT, ORACLE, RAW
+from abi.base.names import ORACLE, RAW
 from abi.base.regimes import Roles
 from abi.judge.contrasts import (
     Answers,
@@ -25,9 +25,8 @@ from abi.judge.contrasts import (
     Outcome,
     Plan,
     decide,
-    lower_is_better,
 )
-from abi.judge.fits import ArmFigures, ContrastFound, Counts, Figure, Fit, PublishedCriteria, Ratio, Resolvable, Share
+from abi.judge.fits import ArmFigures, ContrastFound, Counts, Figure, Fit, Ratio, Resolvable, Share
 from abi.judge.intervals import (
     Array,
     Components,
@@ -385,40 +384,3 @@ def check_frozen(unmoved: bool) -> None:
     """Raise TamperError where a backbone or a frozen net changed (protocol test 7): there is no verdict."""
     if not unmoved:
         raise TamperError("claim: test 7 fails: a backbone or domain net hash changed; the run is invalid, rerun it")
-
-
-def published_criteria(
-    tables: FitTables, thresholds: Mapping[str, float], candidate: str, controls: Collection[str]
-) -> PublishedCriteria:
-    """Return which of the four published thresholds each arm's means meet: means over documents and seeds."""
-    measured = {metric: tables.document_means[Measure(metric, "domain")] for metric in AGREEMENT}
-    means = {arm: {metric: measured[metric][arm] for metric in AGREEMENT} for arm in sorted(measured[AGREEMENT[0]])}
-    if candidate not in means:
-        words = f"arm {candidate!r} has no agreement; arms: {', '.join(means)}"
-        raise EvidenceError(f"evidence, fit {tables.fit}: {words}")
-    return criteria_met(means, thresholds, candidate, controls)
-
-
-def criteria_met(
-    means: Mapping[str, Mapping[str, float]], thresholds: Mapping[str, float], candidate: str, controls: Collection[str]
-) -> PublishedCriteria:
-    """Return which arms meet the published thresholds.
-
-    Args: means: arm -> the four metrics of the NIB; controls: arms that move no knowledge; those that are missing are
-        not counted.
-    """
-    arms = {}
-    for arm, values in means.items():
-        met = thresholds_met(values, thresholds)
-        arms[arm] = {"means": values, "met": met, "passed": all(met.values())}
-    counted = [arm for arm in controls if arm in arms]
-    passed = [arm for arm in counted if arms[arm]["passed"]]
-    word = "yes" if arms[candidate]["passed"] else "no"
-    sentence = f"published criteria met by: {candidate} {word}; control arms {len(passed)} of {len(counted)}"
-    found = {"sentence": sentence, "thresholds": dict(thresholds), "controls": counted, "arms": arms}
-    return PublishedCriteria.model_validate(found)
-
-
-def thresholds_met(means: Mapping[str, float], thresholds: Mapping[str, float]) -> dict[str, bool]:
-    """Return which published thresholds some means meet: below where less is better, else at or above."""
-    return {m: v < thresholds[m] if lower_is_better(m) else v >= thresholds[m] for m, v in means.items()}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.constructor import SafeConstructor
 
 from abi.base.errors import ConfigError
 from abi.base.files import checkout, read_regular
@@ -168,7 +169,7 @@ _Parser: Any = yaml.cyaml.CParser if yaml.__with_libyaml__ else _Events  # type:
 """The former takes a tenth of the time, which every command and every run of Snakemake waits for."""
 
 
-class _Loader(yaml.composer.Composer, _Parser, yaml.constructor.SafeConstructor, yaml.resolver.Resolver):  # type: ignore[misc]
+class _Loader(yaml.composer.Composer, _Parser, SafeConstructor, yaml.resolver.Resolver):  # type: ignore[misc]
     """YAML as configuration needs it: keys are words and stand once, numbers are finite and of a sane size.
 
     Values are texts, numbers, truths, nothing, lists and mappings. An alias repeats what is complete, and not too much.
@@ -179,7 +180,7 @@ class _Loader(yaml.composer.Composer, _Parser, yaml.constructor.SafeConstructor,
     def __init__(self, stream: str) -> None:
         yaml.composer.Composer.__init__(self)
         _Parser.__init__(self, stream)
-        yaml.constructor.SafeConstructor.__init__(self)
+        SafeConstructor.__init__(self)
         yaml.resolver.Resolver.__init__(self)
         self.unfolded: dict[yaml.Node, int] = {}
         """node -> values in it, aliases unfolded; a node that is not complete is not there"""

@@ -11,8 +11,7 @@ from abi.base.regimes import KINDS
 from abi.judge.fits import Fit
 from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
 from abi.judge.results import headline, level_of_one
-from abi.judge.tables import fit_tables, validate
-from abi.judge.verdict import published_criteria
+from abi.judge.tables import fit_tables, published_criteria, validate
 from abi.plan.specs.judge import Criteria, Protocol
 
 PARTS = {"js_nats", "top1", "top5", "entropy_diff_nats"}

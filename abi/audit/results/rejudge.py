@@ -14,16 +14,8 @@ from abi.judge.kinds import Findings, OfStudies, kind_of, plan_of
 from abi.judge.protocol import BPB
 from abi.judge.results import ClaimFacts, StudyResult, level_of_one
 from abi.judge.studies import together
-from abi.judge.tables import APART, largest
-from abi.judge.verdict import (
-    Case,
-    criteria_met,
-    judged_again,
-    mean_of_arms,
-    means_of_seeds,
-    stored_case,
-    too_few,
-)
+from abi.judge.tables import APART, criteria_met, largest
+from abi.judge.verdict import Case, judged_again, mean_of_arms, means_of_seeds, stored_case, too_few
 from abi.plan.specs.judge import Criteria, JudgeStudy, Protocol, Thresholds
 
 Named = Contrast | ContrastFound | Refutation | RefutationFound

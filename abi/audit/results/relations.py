@@ -30,7 +30,7 @@ from abi.judge.results import (
     headline,
     level_of_one,
 )
-from abi.judge.verdict import thresholds_met
+from abi.judge.tables import thresholds_met
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy, Protocol, Summarise, Version
 
 P = ParamSpec("P")

@@ -17,7 +17,7 @@ from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.protocol import BPB, Asks
 from abi.judge.results import EXPERIMENT, STATEMENTS, ClaimFacts, StudyResult
 from abi.judge.studies import judge_studies, same_words
-from abi.judge.verdict import thresholds_met
+from abi.judge.tables import thresholds_met
 from abi.plan.specs.experiments import Asked, Statement
 from abi.plan.specs.judge import Criteria, JudgeStudy
 

@@ -17,7 +17,7 @@ from abi.judge.fits import Curve, Law, Series, TableShown
 from abi.judge.intervals import Array, quantile
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.results import ClaimFacts, StudyResult
-from abi.judge.verdict import thresholds_met
+from abi.judge.tables import thresholds_met
 from abi.plan.specs.judge import JudgeStudy
 
 if TYPE_CHECKING:
