@@ -9,7 +9,6 @@ what `compare` would choose, seconds.
 
 import argparse
 import csv
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 
 import abi
 from abi.api.sides import Pair
+from abi.base.files import csv_text, write_text
 from abi.judge.results import Result, read_result
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
@@ -63,25 +63,24 @@ def compared(study: Workflow, name: str, seeds: int) -> list[str]:
 
 
 def main() -> None:
-    """Write and print a row per transfer, and how many words agree."""
+    """Print a row per transfer, put it among those of other transfers in the file, and count the words that agree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", default="tiny")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("claims", nargs="*")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    study, same, asked = Workflow(load(options.scale)), 0, 0
-    with OUT.open("w", encoding="utf-8", newline="") as file:
-        writers = [csv.writer(stream, lineterminator="\n") for stream in (file, sys.stdout)]
-        for writer in writers:
-            writer.writerow(COLUMNS)
-        for name in transfers(study, options.claims):
-            row = compared(study, name, options.seeds)
-            asked, same = asked + 1, same + (row[1] == row[2])
-            for writer in writers:
-                writer.writerow(row)
-            file.flush()
-    print(f"{same} of {asked} words are those of the DAG")
+    study, rows = Workflow(load(options.scale)), {}
+    for name in transfers(study, options.claims):
+        row = compared(study, name, options.seeds)
+        print(",".join(row), flush=True)
+        if OUT.exists():
+            with OUT.open(encoding="utf-8", newline="") as file:
+                rows = {known[0]: known for known in csv.reader(file) if known != COLUMNS}
+        rows[name] = row
+        write_text(OUT, csv_text(COLUMNS, [rows[key] for key in sorted(rows)]))
+    same = sum(row[1] == row[2] for row in rows.values())
+    print(f"{same} of {len(rows)} words are those of the DAG")
 
 
 if __name__ == "__main__":
