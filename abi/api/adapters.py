@@ -2,8 +2,6 @@
 
 import copy
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,8 @@ from abi.steps.train_lora import write_finals
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 LORA = "LORA"
+ONLY = "default"
+"""How PEFT calls the adapter of a folder."""
 SCOPE = "text"
 """What the file of final states calls the windows that it is of."""
 
@@ -87,21 +87,24 @@ def adapted(base: Backbone, adapter: Any) -> Adapted:
             f"adapter: a {type(adapter).__name__} is neither a folder nor a PeftModel; give what PEFT saved or loaded"
         )
     folder = _folder(str(adapter))
-    return _found(_read(folder, base), base, "default", folder.name if Path(adapter).is_dir() else str(adapter))
+    return _found(_read(folder, base), base, ONLY, folder.name if Path(adapter).is_dir() else str(adapter))
 
 
 def _found(live: Any, base: Backbone, name: str, shown: str) -> Adapted:
     """Return an adapter on its model. Args: name: as PEFT calls it; shown: as records call it."""
-    from peft import get_peft_model_state_dict
+    about = Adapter(name=shown, sha256=sha256_tensors(_tensors(live, name)))
+    return Adapted(Backbone(live.get_base_model(), base.tokenizer), about)
 
-    tensors = get_peft_model_state_dict(live, adapter_name=name, save_embedding_layers=False)
-    return Adapted(Backbone(live.get_base_model(), base.tokenizer), Adapter(name=shown, sha256=sha256_tensors(tensors)))
+
+def _require_lora(*configs: Any) -> None:
+    """Raise DataError where some adapter is of another kind."""
+    if (kinds := {str(config.peft_type.value) for config in configs}) != {LORA}:
+        raise DataError(f"adapter: it is of kind {', '.join(sorted(kinds))}; abi distils LoRA adapters")
 
 
 def _acting(live: Any) -> str:
     """Return the name of the LoRA adapter that acts on a live model. Raises: DataError: none does, or more than one."""
-    if (kinds := {str(config.peft_type.value) for config in live.peft_config.values()}) != {LORA}:
-        raise DataError(f"adapter: it is of kind {', '.join(sorted(kinds))}; abi distils LoRA adapters")
+    _require_lora(*live.peft_config.values())
     status = live.get_model_status()
     if status.merged_adapters:
         raise DataError("adapter: it is merged into the weights; take it out again with `unmerge_adapter()`")
@@ -145,36 +148,29 @@ def _read(folder: Path, base: Backbone) -> Any:
         config = PeftConfig.from_pretrained(str(folder))
     except Exception as error:
         raise DataError(f"{folder}: its {CONFIG} cannot be read ({first_line(error)}); save it again") from None
-    if str(config.peft_type.value) != LORA:
-        raise DataError(f"adapter: it is of kind {config.peft_type.value}; abi distils LoRA adapters")
+    _require_lora(config)
     of = str(config.base_model_name_or_path or "")
     if of and getattr(base.model, "name_or_path", "") and Path(of).name != Path(own).name:
         raise DataError(
             f"{folder}: is an adapter of {of!r}, and the model given is {own!r}; give that model, or correct "
             f"`base_model_name_or_path` in {CONFIG} if it is the same"
         )
-    with _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what PEFT's are about is checked, and refused in one sentence
         try:
             live = PeftModel.from_pretrained(
                 copy.deepcopy(base.model), str(folder), config=config, torch_device=str(base.device)
             )
         except Exception as error:
             raise DataError(f"{folder}: does not fit {base.name} ({first_line(error)}); give its own model") from None
-    if odd := sorted({*stored} ^ {*_names(live)}):
+    if odd := sorted({*stored} ^ {*_tensors(live, ONLY)}):
         raise DataError(f"{folder}: does not fit {base.name}: {odd[0]} is on one side only; give its own model")
     return live
 
 
-def _names(live: Any) -> set[str]:
-    """Return the names that PEFT saves the tensors of an adapter under."""
+def _tensors(live: Any, name: str) -> dict[str, Tensor]:
+    """Return the tensors of an adapter by the names that PEFT saves them under. Args: name: as PEFT calls it."""
     from peft import get_peft_model_state_dict
 
-    return {*get_peft_model_state_dict(live, save_embedding_layers=False)}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Run a block without PEFT's warnings: what they are about is checked, and refused in one sentence."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    found: dict[str, Tensor] = get_peft_model_state_dict(live, adapter_name=name, save_embedding_layers=False)
+    return found

@@ -11,11 +11,11 @@ from torch.utils.checkpoint import checkpoint as formed_again
 
 from abi.api.adapters import Adapted, adapted
 from abi.api.kept import Keep
-from abi.api.modules import Module, Record, made, read_of, seen_of
+from abi.api.modules import Module, made, read_of, seen_of
 from abi.api.progress import expect, part
 from abi.api.sides import Side, backbone_of, sides
 from abi.api.texts import TextSource, documents_of
-from abi.api.training import check_seed, portable_seconds, portable_section
+from abi.api.training import batch_of, check_seed, portable_seconds, portable_section, record_of
 from abi.arms.losses import LOSS_LOGITS
 from abi.arms.portable_fit import COARSER, GENERAL, Lesson, Plain, portables
 from abi.base.compute import rows_at_once
@@ -94,17 +94,8 @@ def _distilled(
     net = portables(section, anchors, (), seed)[TRANSFERRED]
     with part("modules", f"distilling {taught.about.name}, seed {seed}", fitting):
         course = _fit(net, lesson, finals.flatten(0, 1), section, seed, side.folder)
-    record = Record(
-        made_by="distill",
-        trained_beside=side.origin,
-        adapter=taught.about,
-        texts=[read_of("texts", documents, domain), read_of("general_texts", general, plain)],
-        seen=seen_of([*documents, *general]),
-        rate=section.phases[0].lr,
-        steps=len(course.losses),
-        loss=course.last_loss(),
-        seconds=0.0,
-    )
+    read = [read_of("texts", documents, domain), read_of("general_texts", general, plain)]
+    record = record_of(side, section, course, read, seen_of([*documents, *general]), taught.about)
     return made(net, PortableFacts(**dict(side.base), name=name, text=name, seed=seed), record)
 
 
@@ -115,7 +106,7 @@ def _fit(
 
     Args: finals: the adapted model's final states at every position of domain text, `[P, D]`; folder: of checkpoints.
     """
-    batch = min(section.batch, len(lesson.domain), GENERAL * len(lesson.general))
+    batch = batch_of(section, lesson)
     domain = BatchOrder(len(lesson.domain), batch, derive_seed("distilled", "domain", seed), "positions")
     beside = max(1, batch // GENERAL)
     general = BatchOrder(len(lesson.general), beside, derive_seed("distilled", "general", seed), "positions")

@@ -4,7 +4,6 @@ What is kept is whole: every file is written atomically, and states, modules and
 when they are read again. A folder belongs to one call: the same function, arguments, models, texts and code.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from pydantic import ValidationError
 from abi.api.progress import say
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
-from abi.base.files import sha256_json, unwritable, write_text
+from abi.base.files import lock, sha256_json, unwritable, write_text
 from abi.base.job import versions
 from abi.base.typed import Document, Sha256, Typed, fault
 from abi.text.documents import Document as Text
@@ -102,12 +101,8 @@ def _alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise unwritable(folder, error) from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{folder}: another call keeps its parts there now; wait for it, or give another") from None
-        except OSError as error:  # a file system without locks
-            raise DataError(f"{folder}: cannot be locked ({error.strerror}); give a folder of another disk") from None
+        if not lock(handle, folder, "give a folder of another disk"):
+            raise DataError(f"{folder}: another call keeps its parts there now; wait for it, or give another")
         yield
     finally:
         os.close(handle)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from abi.api.defaults import MODULE, PORTABLE
 from abi.api.kept import Keep, remembered
-from abi.api.modules import Module, Record, made, read_of, seen_of
+from abi.api.modules import Adapter, Module, Record, TextRead, made, read_of, seen_of
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Side, sides
 from abi.api.texts import TextSource, documents_of
@@ -128,17 +128,31 @@ def _portable(
     expect(modules=portable_seconds(section, side))
     domain, plain = side.states(documents, "train", "texts"), side.states(general, "train", "general_texts")
     net, course = trained_portables(side, section, domain, plain, seed)[TRANSFERRED]
-    record = Record(
-        made_by="train",
+    read = [read_of("texts", documents, domain), read_of("general_texts", general, plain)]
+    record = record_of(side, section, course, read, seen_of([*documents, *general]))
+    return made(net, PortableFacts(**dict(side.base), name=name, text=name, seed=seed), record)
+
+
+def record_of(
+    side: Side,
+    section: PortableTraining,
+    course: Trained,
+    read: list[TextRead],
+    seen: list[str],
+    adapter: Adapter | None = None,
+) -> Record:
+    """Return the record of a portable module that was trained beside a side, by an adapter if there is one."""
+    return Record(
+        made_by="distill" if adapter else "train",
         trained_beside=side.origin,
-        texts=[read_of("texts", documents, domain), read_of("general_texts", general, plain)],
-        seen=seen_of([*documents, *general]),
+        adapter=adapter,
+        texts=read,
+        seen=seen,
         rate=section.phases[0].lr,
         steps=len(course.losses),
         loss=course.last_loss(),
         seconds=0.0,
     )
-    return made(net, PortableFacts(**dict(side.base), name=name, text=name, seed=seed), record)
 
 
 def check_seed(seed: int) -> None:
@@ -175,6 +189,11 @@ def portable_seconds(section: PortableTraining, side: Side, members: int = 1) ->
     """Return what training portable modules beside a side should take."""
     steps, positions = sum(phase.steps for phase in section.phases), section.batch + section.batch // GENERAL
     return fit_seconds(steps, positions, head_of(side), 1 + members)
+
+
+def batch_of(section: PortableTraining, lesson: Lesson) -> int:
+    """Return how many positions of domain text a step reads: fewer than asked where there is less text."""
+    return min(section.batch, len(lesson.domain), GENERAL * len(lesson.general))
 
 
 def head_of(side: Side) -> tuple[int, int]:
@@ -254,7 +273,7 @@ def trained_portables(
     lesson = Lesson.of(section, side.head, domain, general, side.vocabulary, anchors)
     modules = portables(section, anchors, controls, seed)
     schedule = Schedule.given(section.phases, section.weight_decay)
-    batch = min(section.batch, len(lesson.domain), GENERAL * len(lesson.general))
+    batch = batch_of(section, lesson)
     checkpoint = side.folder / f"{'-'.join(('portable', *controls, str(seed)))}.safetensors"
     with part("modules", f"training {', '.join(modules)}, seed {seed}", portable_seconds(section, side, len(modules))):
         trained = fit_portable(modules, lesson, schedule, batch=batch, seed=seed, checkpoint=checkpoint)

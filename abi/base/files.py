@@ -190,6 +190,22 @@ def write_texts(files: dict[Path, str]) -> None:
             stack.enter_context(atomic_path(path)).write_text(text, encoding="utf-8")
 
 
+def lock(handle: int, path: str | Path, mend: str) -> bool:
+    """Return whether an open file could be locked: until the handle is closed or the process ends it is this one's.
+
+    Raises: DataError: its disk has no locks. Args: path: of the file; mend: what to do then.
+    """
+    import fcntl  # of Unix alone, as locks are
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise DataError(f"{path}: cannot be locked ({error.strerror}); {mend}") from None
+    return True
+
+
 def read_regular(path: str | Path, most_bytes: int) -> str:
     """Return the text of a UTF-8 file of limited size.
 

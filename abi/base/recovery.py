@@ -6,7 +6,6 @@ found when it outlives its scheduler: a job without warm start does.
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import socket
@@ -16,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from abi.base.errors import DataError
-from abi.base.files import parse_file, require_folder, unwritable
+from abi.base.files import lock, parse_file, require_folder, unwritable
 from abi.base.typed import Typed
 
 MARK = "ABI_RUN"
@@ -96,13 +95,9 @@ def _take(place: Path, *, inherited: bool) -> bool:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise unwritable(path, error) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock(handle, path, "call `snakemake` itself on this disk"):
         os.close(handle)
         return False
-    except OSError as error:  # a file system without locks
-        raise DataError(f"{path}: cannot be locked ({error.strerror}); call `snakemake` itself on this disk") from None
     os.set_inheritable(handle, inherited)
     return True
 

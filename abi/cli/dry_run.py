@@ -9,7 +9,6 @@ from logging import LogRecord
 from pathlib import PurePosixPath
 
 from snakemake_interface_logger_plugins.common import LogEvent
-from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from abi.base.errors import DataError
@@ -64,11 +63,8 @@ def reason(said: str) -> str:
 
 
 def main() -> None:
-    """Be Snakemake, with our logger."""
-    from snakemake import cli
-
-    LoggerPluginRegistry().register_plugin(f"snakemake_logger_plugin_{progress.NAME}", sys.modules[__name__])
-    cli.main()
+    """Be Snakemake, with the logger of this module."""
+    progress.be_snakemake(sys.modules[__name__])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from logging import WARNING, LogRecord
 from pathlib import Path
+from types import ModuleType
 from typing import TextIO
 
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
@@ -224,13 +225,18 @@ def keep_stderr() -> None:
     os.close(log)
 
 
-def main() -> None:
-    """Be Snakemake, with its own words as arguments, and tell of it in our way."""
+def be_snakemake(logger: ModuleType) -> None:
+    """Be Snakemake, with the words of the command line, and with the logger of a module under the name `NAME`."""
     from snakemake import cli
 
-    keep_stderr()
-    LoggerPluginRegistry().register_plugin(f"snakemake_logger_plugin_{NAME}", sys.modules[__name__])
+    LoggerPluginRegistry().register_plugin(f"snakemake_logger_plugin_{NAME}", logger)
     cli.main()
+
+
+def main() -> None:
+    """Be Snakemake, with its own words as arguments, and tell of it in our way."""
+    keep_stderr()
+    be_snakemake(sys.modules[__name__])
 
 
 if __name__ == "__main__":

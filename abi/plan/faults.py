@@ -20,6 +20,8 @@ from abi.plan.specs.shared import Shares
 
 Section = Literal["backbones", "texts", "modules", "updates", "sources", "calibration"]
 """What of a scale has names."""
+RULE = r"^(?:use rule step as |rule )(\w+)(?: with)?:"
+"""The first line of a rule in `workflow/rules`."""
 STORING = ("write_states", "write_updated_states", "write_lesson_text")
 """The rules that run frozen backbones and store their states."""
 
@@ -180,7 +182,7 @@ def _check_fit(fit: FitSection, where: str, faults: Faults) -> None:
 @functools.cache
 def rule_names() -> frozenset[str]:
     """Return the names of the workflow's rules."""
-    return _named_in_rules(r"^(?:use rule step as |rule )(\w+)(?: with)?:")
+    return _named_in_rules(RULE)
 
 
 @functools.cache

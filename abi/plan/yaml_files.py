@@ -161,8 +161,9 @@ class _Events(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
     """The events of a text, where PyYAML was installed without libyaml."""
 
     def __init__(self, stream: str) -> None:
-        for part in _Events.__bases__:
-            part.__init__(self, *([stream] if part is yaml.reader.Reader else []))  # type: ignore[misc]
+        yaml.reader.Reader.__init__(self, stream)
+        yaml.scanner.Scanner.__init__(self)
+        yaml.parser.Parser.__init__(self)
 
 
 _Parser: Any = yaml.cyaml.CParser if yaml.__with_libyaml__ else _Events  # type: ignore[attr-defined]

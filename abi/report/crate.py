@@ -26,6 +26,7 @@ from abi.base.files import ROOT, sha256_json, write_text
 from abi.base.job import step_of
 from abi.base.typed import Provenance
 from abi.judge.results import KINDS
+from abi.plan.faults import RULE
 from abi.report.citation import Citation
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ SOURCE = {"encodingFormat": "text/plain"}
 DONE = "http://schema.org/CompletedActionStatus"
 TYPES = {".md": "text/markdown", ".gz": "application/gzip", ".safetensors": "application/octet-stream"}
 """Media types that the standard library does not tell, or tells by the system it runs on."""
-RULE = re.compile(r'^(?:use rule step as |rule )(\w+)(?: with)?:\n    """(.+?)"""', re.MULTILINE | re.DOTALL)
+TOLD = re.compile(RULE + r'\n    """(.+?)"""', re.MULTILINE | re.DOTALL)
 
 
 @dataclass
@@ -242,7 +243,7 @@ class Builder:
 
     def steps(self, main: Entity, actions: Mapping[str, Entity]) -> None:
         """Describe the rules as steps of the workflow, and which job was the execution of which step."""
-        told = dict(RULE.findall("\n".join(path.read_text(encoding="utf-8") for path in sources())))
+        told = dict(TOLD.findall("\n".join(path.read_text(encoding="utf-8") for path in sources())))
         for position, rule in enumerate(dict.fromkeys(job.made.rule for job in self.jobs.values()), 1):
             own = [actions[name] for name, job in self.jobs.items() if job.made.rule == rule]
             tools = list({action["instrument"].id: action["instrument"] for action in own}.values())
