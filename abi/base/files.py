@@ -33,6 +33,12 @@ def checkout() -> Path:
     return Path() if Path("config/claims.yaml").is_file() else ROOT
 
 
+def scales(folder: Path | None = None) -> list[str]:
+    """Return the names of the scales there are. Args: folder: of scales, None for that of the checkout meant."""
+    folder = folder or checkout() / "config" / "scales"
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.endswith(".lock"))
+
+
 def sha256_file(path: str | Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with open(path, "rb") as handle:

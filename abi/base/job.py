@@ -35,6 +35,7 @@ log = logging.getLogger("abi")
 S = TypeVar("S")
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of every package that can change a figure."""
     found = {"python": platform.python_version()}

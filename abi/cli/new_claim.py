@@ -16,7 +16,7 @@ from typer import Argument, Option
 
 from abi.api.defaults import window_for
 from abi.base.errors import ConfigError, DataError, first_line
-from abi.base.files import checkout, write_texts
+from abi.base.files import checkout, scales, write_texts
 from abi.cli.config import checked
 from abi.cli.options import Scale, folder_name, labelled
 from abi.plan import DEFAULT
@@ -26,7 +26,7 @@ from abi.plan.kinds import claims_model
 from abi.plan.scale import UNPINNED
 from abi.plan.scale import Scale as ScaleFile
 from abi.plan.specs.text import BuildText, Folder
-from abi.plan.yaml_files import read_scale, read_yaml, scales
+from abi.plan.yaml_files import read_scale, read_yaml
 from abi.report.words import number
 from abi.text.corpus import build_text
 from abi.text.sources import find_files

@@ -6,13 +6,10 @@ from typing import Annotated
 
 from typer import Option
 
-from abi.base.files import checkout
+from abi.base.files import scales
 
-SCALES = ", ".join(
-    sorted(path.stem for path in Path(checkout(), "config", "scales").glob("*.yaml") if not path.stem.endswith(".lock"))
-)
 AsJson = Annotated[bool, Option("--json", help="one JSON document for machines instead of text")]
-Scale = Annotated[str, Option("--scale", help=f"one of {SCALES}")]
+Scale = Annotated[str, Option("--scale", help=f"one of {', '.join(scales())}")]
 
 
 def labelled(given: str) -> tuple[str, str]:

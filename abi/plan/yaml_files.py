@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from yaml.constructor import SafeConstructor
 
 from abi.base.errors import ConfigError
-from abi.base.files import checkout, read_regular
+from abi.base.files import checkout, read_regular, scales
 from abi.base.hub import Snapshot
 from abi.base.typed import Typed
 from abi.plan.faults import closest
@@ -22,12 +22,6 @@ MOST_BYTES, MOST_NODES = 4_000_000, 100_000
 """Limits of a file of configuration; nodes are counted as often as aliases repeat them."""
 M = TypeVar("M", bound=BaseModel)
 Schema = dict[str, Any]
-
-
-def scales(folder: Path | None = None) -> list[str]:
-    """Return the names of the scales there are. Args: folder: of scales, None for that of the checkout meant."""
-    folder = folder or checkout() / "config" / "scales"
-    return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.endswith(".lock"))
 
 
 def read_scale(name: str, folder: Path) -> Scale:

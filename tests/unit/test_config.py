@@ -11,10 +11,11 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from abi.base.errors import ConfigError
+from abi.base.files import scales
 from abi.cli.main import main
 from abi.plan import config
 from abi.plan.config import SCHEMAS, schema_files
-from abi.plan.yaml_files import read_scale, scales
+from abi.plan.yaml_files import read_scale
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,6 +17,7 @@ from abi.arms.gradient import Batch, FitData, Objective
 from abi.base import catalogue
 from abi.base.digest import code_digest
 from abi.base.errors import ConfigError
+from abi.base.files import scales
 from abi.base.names import CLOSED_FORM
 from abi.base.regimes import REGIMES
 from abi.judge.kinds import plan_of
@@ -30,7 +31,7 @@ from abi.plan.specs.judge import JudgeStudy
 from abi.plan.specs.models import Build
 from abi.plan.specs.text import BuildText
 from abi.plan.workflow import Workflow, seeds_of
-from abi.plan.yaml_files import merge, scales
+from abi.plan.yaml_files import merge
 from abi.text.corpus import build_text
 
 ROOT = Path(__file__).parents[2]

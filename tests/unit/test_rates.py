@@ -16,6 +16,7 @@ from abi.arms.gradient import Batch, FitData, Objective
 from abi.arms.losses import correction_mse
 from abi.arms.rates import choose, mean_objectives, tried_rates
 from abi.base.errors import TamperError
+from abi.base.files import scales
 from abi.base.job import Job
 from abi.base.manifests.rates import RatesManifest, TriedArm
 from abi.base.names import LORA
@@ -26,7 +27,6 @@ from abi.plan.config import load
 from abi.plan.kinds.base import TRIAL, seeds_of
 from abi.plan.specs.arms import ChooseRates
 from abi.plan.workflow import Workflow
-from abi.plan.yaml_files import scales
 from abi.steps import choose_rates
 
 CONFIG = ModuleConfig(8, (2,), 6)
