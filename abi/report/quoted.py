@@ -19,7 +19,7 @@ from abi.plan.config import load
 from abi.plan.measured import REFERENCE, committed, read_measured, wall
 from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
-from abi.report import experiments, instrument_page, speed, transfers
+from abi.report import experiments, instrument_page, ngrams, speed, transfers
 from abi.report.beside import beside, rooms
 from abi.report.config_keys import key_tables
 from abi.report.graphs import rule_graph, wing_graph
@@ -62,9 +62,10 @@ def generated_parts() -> list[Part]:
 
     results, instrument = reference_results(DEFAULT), InstrumentManifest.read(SIMULATED)
     others = reference_results(PRETRAINED)
+    beside = ngrams.measured(DEFAULT, [result.claim.id for result in results])
     figures, criteria = instrument.figures, load(DEFAULT).protocol.criteria
     return [
-        Part("README.md", "found", block(found(results))),
+        Part("README.md", "found", block(found(results, beside))),
         Part("README.md", "small", block(small_models(results))),
         Part("README.md", "verdicts", block(plain_table(results))),
         Part("README.md", "pretrained", block(beside_table(others, results))),
@@ -73,7 +74,7 @@ def generated_parts() -> list[Part]:
         Part("docs/pretrained.md", "verdicts", block(beside_table(others, results))),
         Part("docs/pretrained.md", "room", block(markdown(rooms(others)) if others else NOTHING)),
         Part("docs/pretrained.md", "effort", block(effort(PRETRAINED) if others else NOTHING)),
-        Part("docs/verdicts.md", "known", block(known(results))),
+        Part("docs/verdicts.md", "known", block(known(results, beside))),
         Part("docs/verdicts.md", "details", block(verdict_table(results))),
         Part("docs/verdicts.md", "claims", block(claim_map())),
         Part("config/README.md", "keys", key_tables()),
@@ -83,6 +84,7 @@ def generated_parts() -> list[Part]:
         Part("docs/architecture.md", "wings", wing_graph()),
         Part("docs/architecture.md", "dag", rule_graph()),
         Part("docs/regimes.md", "transfers", block(transfer_tables(results))),
+        Part("docs/regimes.md", "ngrams", block(markdown(ngrams.table(beside)))),
         Part("docs/updates.md", "outcomes", block(study_tables(results))),
         Part("docs/updates.md", "update-plan", block(plan_table(update_plan(criteria)))),
         Part("docs/updates.md", "atlas-plan", block(plan_table(atlas_plan(criteria, atlas_roles(["other"]))))),
