@@ -19,7 +19,7 @@ from abi.base.typed import Verdict
 from abi.cli.options import AsJson, Scale
 from abi.judge.fits import Figure, Fit
 from abi.judge.published import figures_of
-from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, StudyResult, read_result
+from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.kinds.base import GivenPair
@@ -133,10 +133,7 @@ def exit_code(result: AnyResult | None) -> int:
 def about(study: Workflow, claim_id: str) -> Row:
     """Return what the table says of a claim."""
     claim = given(study, claim_id)
-    of_record = claim.record.claim
-    known = (
-        {name: PublishedFigure.model_validate(of) for name, of in figures_of(of_record).items()} if of_record else {}
-    )
+    known = figures_of(claim.record.claim) if claim.record.claim else {}
     facts = (claim_id, getattr(claim, "of", None), claim.kind, getattr(claim, "regime", None), published_words(known))
     if claim_id in study.config.pending:
         return Row(*facts, None, PENDING, [study.config.elsewhere(claim_id)])

@@ -1,19 +1,53 @@
 """The published record as data: what `config/record` holds, and what was published for a claim (unjudged)."""
 
+from __future__ import annotations
+
 import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import Json, parse_json
 
+if TYPE_CHECKING:
+    from abi.judge.results import PublishedFigure
+
 FIGURES = "published.json"
 MANIFEST = "MANIFEST.sha256"
 RESULTS = "published_results"
-NEEDED = {"claim", "metric", "value", "source_doc", "json_value"}
 RESTORE = "restore it with `git checkout -- config/record`"
+
+
+class Entry(NamedTuple):
+    """A documented figure: what documents say, the original's own mark, and what the result file holds."""
+
+    claim: str
+    kind: str
+    metric: str
+    value: Json
+    threshold: float | None
+    comparator: Literal["<", ">", "<=", ">="] | None
+    holds: bool | None
+    source_doc: str
+    result_file: str | None
+    json_path: str | None
+    json_value: Json
+    agrees: bool
+    note: str | None
+
+    @property
+    def documents(self) -> str:
+        """The documents that state the figure, "" where none does."""
+        return "" if self.source_doc.startswith("(") else re.sub(r",(?! )", ", ", self.source_doc)
+
+
+class Bound(NamedTuple):
+    """What a figure of the NIB is compared with, and how."""
+
+    cmp: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -21,10 +55,10 @@ class Record:
     """The record's documented figures by id, its result files by name, and every file's text."""
 
     root: Path
-    entries: dict[str, dict[str, Any]]
-    thresholds: dict[str, Any]
+    entries: dict[str, Entry]
+    thresholds: dict[str, Bound]
     counts: dict[str, int]
-    files: dict[str, Any]
+    files: dict[str, Json]
     texts: dict[str, str] = field(repr=False)
     manifest: str = field(repr=False, default="")
 
@@ -66,12 +100,11 @@ def load_record(root: Path, names: tuple[str, ...] = ()) -> Record:
     data = {name: parse(text, str(root / name)) for name, text in texts.items()}
     figures = data.pop(FIGURES)
     try:
-        entries, thresholds, counts = figures["entries"], figures["nib_thresholds"], figures["counts"]
-        complete = all(NEEDED <= entry.keys() for entry in entries.values())
+        told, bounds, counts = (figures[key] for key in ("entries", "nib_thresholds", "counts"))
+        entries = {name: Entry(*(entry[key] for key in Entry._fields)) for name, entry in told.items()}
+        thresholds = {metric: Bound(**bound) for metric, bound in bounds.items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{root / FIGURES}: not the figures of a record (missing {error})") from error
-    if not complete:
-        raise DataError(f"{root / FIGURES}: an entry lacks claim, metric, value, source_doc or json_value")
+        raise DataError(f"{root / FIGURES}: not the figures of a record (missing {error}); {RESTORE}") from error
     files = {Path(name).name: value for name, value in data.items()}
     return Record(root, entries, thresholds, counts, files, texts, _read(root / MANIFEST))
 
@@ -84,7 +117,7 @@ def default_root() -> Path:
 
 def claims_of(record: Record) -> list[str]:
     """Return the record's claims, in its order."""
-    return list(dict.fromkeys(entry["claim"] for entry in record.entries.values()))
+    return list(dict.fromkeys(entry.claim for entry in record.entries.values()))
 
 
 def check_claim(claim: str, valid: list[str]) -> None:
@@ -95,14 +128,8 @@ def check_claim(claim: str, valid: list[str]) -> None:
         raise ConfigError(f"'{claim}' is not a claim of the record{meant} Claims: {', '.join(valid)}")
 
 
-def documents(entry: dict[str, Json]) -> str:
-    """Return the documents that state a figure, or "" where none does."""
-    source = str(entry["source_doc"])
-    return "" if source.startswith("(") else re.sub(r",(?! )", ", ", source)
-
-
-def figures_of(claim: str, root: Path | None = None) -> dict[str, dict[str, Json]]:
-    """Return what was published for a claim: metric -> value, threshold, document, file, file value.
+def figures_of(claim: str, root: Path | None = None) -> dict[str, PublishedFigure]:
+    """Return metric -> what was published for a claim.
 
     Args: root: folder of the record, `config/record` if None.
     Raises: ConfigError: not a claim of the record; the message lists the valid ones.
@@ -110,20 +137,27 @@ def figures_of(claim: str, root: Path | None = None) -> dict[str, dict[str, Json
     return figures_in(load_record(root or default_root()), claim)
 
 
-def figures_in(record: Record, claim: str) -> dict[str, dict[str, Json]]:
-    """Return what a record holds of a claim. Raises: ConfigError: as `figures_of`."""
+def figures_in(record: Record, claim: str) -> dict[str, PublishedFigure]:
+    """Return what a record holds of a claim. Raises: ConfigError: as `figures_of`; DataError: a value of no kind."""
+    from pydantic import ValidationError  # which the audit of the record does without
+
+    from abi.base.typed import fault
+    from abi.judge.results import PublishedFigure
+
     check_claim(claim, claims_of(record))
-    return {
-        entry["metric"]: {
-            "value": entry["value"],
-            "comparator": entry["comparator"],
-            "threshold": entry["threshold"],
-            "holds": entry["holds"],
-            "document": documents(entry),
-            "file": entry["result_file"],
-            "leaf": entry["json_path"],
-            "file_value": entry["json_value"],
-        }
-        for entry in record.entries.values()
-        if entry["claim"] == claim
-    }
+    found = {}
+    for entry in (entry for entry in record.entries.values() if entry.claim == claim):
+        try:
+            found[entry.metric] = PublishedFigure(
+                value=entry.value,
+                comparator=entry.comparator,
+                threshold=entry.threshold,
+                holds=entry.holds,
+                document=entry.documents,
+                file=entry.result_file,
+                leaf=entry.json_path,
+                file_value=entry.json_value,
+            )
+        except ValidationError as error:
+            raise DataError(f"{record.root / FIGURES}: {claim}.{entry.metric}: {fault(error)}; {RESTORE}") from None
+    return found

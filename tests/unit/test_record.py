@@ -11,11 +11,11 @@ from abi.audit.record.arithmetic import agrees, binomial_quantile, follows, leas
 from abi.audit.record.checks import Checks
 from abi.audit.record.data import CONTRADICTED, INCONSISTENT, MATCH, NO_EVIDENCE, STATES, VACUOUS
 from abi.audit.record.documents import judge_document, judge_documents, module_parameters
-from abi.audit.record.judgement import FILES, judge, judge_file, load, states_in
+from abi.audit.record.judgement import FILES, items_of, judge, judge_file, load
 from abi.audit.record.page import to_markdown, to_text
 from abi.audit.record.reconstruction import FILE, original_lines
 from abi.base.errors import ConfigError, DataError
-from abi.judge.published import Record, figures_of
+from abi.judge.published import Entry, Record, figures_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LIGHT = ("abi.base.errors", "abi.base.files", "abi.base.files", "abi.judge.published")
@@ -50,7 +50,7 @@ def judgement(published):
 
 
 def mini(**changes):
-    entry = ENTRY | changes
+    entry = Entry(**ENTRY | changes)
     files = {"mini.json": {"a": {"top5": 0.8701}, "none": None}}
     return judge_document(Record(Path("."), {"e": entry}, {}, {}, files, {}), "e", entry)
 
@@ -275,7 +275,7 @@ def test_must_name(judgement, claim, state, words):
 
 def test_only_these_five_differ_from_the_column_filled_in_by_hand(published, judgement):
     ours = {item.id: item.state == MATCH for item in judgement.items if item.kind == "document"}
-    differ = {name for name, entry in published.entries.items() if ours[name] != entry["agrees"]}
+    differ = {name for name, entry in published.entries.items() if ours[name] != entry.agrees}
     pending = {f"exp_{name}.status" for name in ("qwen_1p5b", "deepseek_1p3b", "qwen_7b")}
     assert differ == pending | {"t5_same_backbone.kl_vs_corrmse_top5_gap", "t5_same_backbone.kl_loss_reduction_pct"}
 
@@ -300,12 +300,12 @@ def test_the_originals_lines_ignore_what_they_do_not_read(published):
 
 def test_figures_of_a_claim(published):
     figures = figures_of("calibration_scaling", RECORD)
-    assert figures["r2"]["value"] == 0.97
-    assert figures["r2"]["file_value"] == 0.0341
-    state, reason = states_in(published, judge_documents(published), "calibration_scaling")["r2"]
-    assert state == CONTRADICTED
-    assert "0.0341" in reason
-    assert figures["r2"]["document"].startswith("README")
+    assert figures["r2"].value == 0.97
+    assert figures["r2"].file_value == 0.0341
+    item = items_of(published, judge_documents(published), "calibration_scaling")["r2"]
+    assert item.state == CONTRADICTED
+    assert "0.0341" in item.reason
+    assert figures["r2"].document.startswith("README")
 
 
 def test_an_unknown_claim_lists_the_valid_ones():

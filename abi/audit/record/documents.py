@@ -11,7 +11,7 @@ from abi.audit.record.data import CONTRADICTED, INCONSISTENT, MATCH, NO_EVIDENCE
 from abi.audit.record.reconstruction import DECLARED, FILE, SEEDS
 from abi.audit.record.transfers import succession_label
 from abi.base.files import Json
-from abi.judge.published import FIGURES, Record, documents
+from abi.judge.published import FIGURES, Entry, Record
 
 COMPARE = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 ALPHA_WIDTH, ANCHOR_WIDTH, BACKBONE_WIDTH, TAPS = 4096, 512, 1024, 6
@@ -143,11 +143,11 @@ EMPTY: dict[str, tuple[Callable[[Json], bool], str]] = {
 MAIN = frozenset({"t5_same_backbone.architecture_confirmed"})
 
 
-def _found(record: Record, name: str, entry: dict[str, Json]) -> Found | None:
+def _found(record: Record, name: str, entry: Entry) -> Found | None:
     for pattern, rule in DERIVED.items():
         if matched := re.fullmatch(pattern, name):
             return _derived(record, rule, *matched.groups())
-    file, path = entry["result_file"], entry["json_path"]
+    file, path = entry.result_file, entry.json_path
     if path is None or file not in record.files:
         return None
     try:
@@ -166,42 +166,42 @@ def _derived(record: Record, rule: Derived, *groups: str) -> Found:
     return Found(*rule.find(record.files, *values), leaves)
 
 
-def _held(entry: dict[str, Json]) -> bool | None:
-    if entry["comparator"] is None or entry["threshold"] is None:
+def _held(entry: Entry) -> bool | None:
+    if entry.comparator is None or entry.threshold is None:
         return None
-    return COMPARE[entry["comparator"]](entry["value"], entry["threshold"])
+    return COMPARE[entry.comparator](entry.value, entry.threshold)
 
 
-def judge_document(record: Record, name: str, entry: dict[str, Json]) -> Item:
+def judge_document(record: Record, name: str, entry: Entry) -> Item:
     """Return the item of one documented figure."""
     own = tuple(f"{FIGURES}:entries/{name}/{leaf}" for leaf in ("value", "json_value", "threshold"))
     found = _found(record, name, entry)
     basis, leaves = "files", own + (found.leaves if found else ())
     if found is not None and name in EMPTY and EMPTY[name][0](found.value):
         state, reason, leaves = NO_EVIDENCE, f"{_stated(entry)}; {EMPTY[name][1]}.", found.leaves
-    elif _held(entry) != entry["holds"]:
-        bound = f"{entry['comparator']} {show(entry['threshold'])} is called {show(entry['holds'])}"
-        state, reason, leaves = INCONSISTENT, f"{name}: {show(entry['value'])} {bound}.", own
+    elif _held(entry) != entry.holds:
+        bound = f"{entry.comparator} {show(entry.threshold)} is called {show(entry.holds)}"
+        state, reason, leaves = INCONSISTENT, f"{name}: {show(entry.value)} {bound}.", own
     elif found is None:
         state, reason, basis = _without_file(entry)
         leaves = ()
-    elif entry["json_path"] is not None and not _same_copy(entry["json_value"], found.value):
-        copied = f"the record's copy is {show(entry['json_value'])}"
-        state, reason = INCONSISTENT, f"{entry['metric']}: {copied}, but {found.how}."
+    elif entry.json_path is not None and not _same_copy(entry.json_value, found.value):
+        copied = f"the record's copy is {show(entry.json_value)}"
+        state, reason = INCONSISTENT, f"{entry.metric}: {copied}, but {found.how}."
     else:
-        good = agrees(entry["value"], found.value)
+        good = agrees(entry.value, found.value)
         state = MATCH if good else CONTRADICTED
         reason = worded(f"{_stated(entry)}[, and|;] {found.how}.", good)
-        if not documents(entry):
-            reason = f"{entry['metric']}: {found.how}; no document states it."
-    return Item(name, entry["claim"], "document", state, reason, basis, leaves, entry["note"], name in MAIN)
+        if not entry.documents:
+            reason = f"{entry.metric}: {found.how}; no document states it."
+    return Item(name, entry.claim, "document", state, reason, basis, leaves, entry.note, name in MAIN)
 
 
-def _stated(entry: dict[str, Json]) -> str:
-    docs = documents(entry)
+def _stated(entry: Entry) -> str:
+    docs = entry.documents
     outside = re.sub(r"\([^)]*\)", "", docs)
     verb = "say" if re.search(r",|/[A-Z]", outside) else "says"
-    return f"{entry['metric']}: {docs} {verb} {_quoted(entry['value'])}"
+    return f"{entry.metric}: {docs} {verb} {_quoted(entry.value)}"
 
 
 def _quoted(value: Json) -> str:
@@ -214,9 +214,9 @@ def _same_copy(copied: Json, found: Json) -> bool:
     return agrees(copied, found) or agrees(found, copied)
 
 
-def _without_file(entry: dict[str, Json]) -> tuple[str, str, str]:
+def _without_file(entry: Entry) -> tuple[str, str, str]:
     """Return state, reason and basis of a figure that no result file holds."""
-    value, other, docs, stated = entry["value"], entry["json_value"], documents(entry), _stated(entry)
+    value, other, docs, stated = entry.value, entry.json_value, entry.documents, _stated(entry)
     if other is None:
         return NO_EVIDENCE, f"{stated}; no result file holds it.", "none"
     if other == "no result file":
@@ -224,12 +224,12 @@ def _without_file(entry: dict[str, Json]) -> tuple[str, str, str]:
     if " vs " in docs:
         first, second = docs.split(" vs ", 1)
         said = f"{first} says {show(value)}, {second} {show(other)}"
-        return CONTRADICTED, f"{entry['metric']}: {said}; no result file holds either.", "by hand"
+        return CONTRADICTED, f"{entry.metric}: {said}; no result file holds either.", "by hand"
     good = agrees(value, other)
-    if entry["kind"] == "figure" and good:
+    if entry.kind == "figure" and good:
         given = f"the documents' own figures give {show(other)}"
         return NO_EVIDENCE, f"{stated}; no result file holds it ({given}).", "none"
-    why = f" ({entry['note']})" if entry["note"] else ""
+    why = f" ({entry.note})" if entry.note else ""
     reason = f"{stated}; by hand, from the original's code and documents: {_quoted(other)}{why}."
     return MATCH if good else CONTRADICTED, reason, "by hand"
 

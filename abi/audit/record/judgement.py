@@ -107,11 +107,10 @@ def judge_file(name: str, data: Json) -> list[Item]:
     return checks.items
 
 
-def states_in(record: Record, judged: list[Item], claim: str) -> dict[str, tuple[str, str]]:
-    """Return metric -> (state, reason) of a claim. Args: judged: the items of the record's documents."""
+def items_of(record: Record, judged: list[Item], claim: str) -> dict[str, Item]:
+    """Return metric -> item of what documents say of a claim. Args: judged: the items of the record's documents."""
     items = {item.id: item for item in judged}
-    own = {entry["metric"]: items[name] for name, entry in record.entries.items() if entry["claim"] == claim}
-    return {metric: (item.state, item.reason) for metric, item in own.items()}
+    return {entry.metric: items[name] for name, entry in record.entries.items() if entry.claim == claim}
 
 
 # findings that need more than one file or document
@@ -122,7 +121,7 @@ def exchanged(record: Record) -> list[Item]:
     leaf = "efficacy_vs_native_pct"
     own = [record.files[name][leaf] for name in (LINEAGE_FILE, SIZE_FILE)]
     names = [f"{claim}.efficacy_pct" for claim in (LINEAGE, SIZE)]
-    stated = [record.entries[name]["value"] for name in names]
+    stated = [record.entries[name].value for name in names]
     straight = [abs(a - b) for a, b in zip(stated, own, strict=True)]
     crossed = [abs(a - b) for a, b in zip(stated, reversed(own), strict=True)]
     if not max(crossed) < min(straight):
@@ -188,7 +187,7 @@ def rows_behind(record: Record, items: list[Item]) -> list[Item]:
 
 def own_counts(record: Record) -> list[Item]:
     """Return whether the counts and thresholds stored with the documented figures are those of its entries."""
-    agreeing, total = sum(entry["agrees"] is True for entry in record.entries.values()), len(record.entries)
+    agreeing, total = sum(entry.agrees is True for entry in record.entries.values()), len(record.entries)
     expected = {"total": total, "agrees": agreeing, "disagrees": total - agreeing}
     sentence = f"the counts stored with the documented figures [are|are not] those of its {total} entries."
     paths = [f"{FIGURES}:counts/{key}" for key in expected]
@@ -200,9 +199,9 @@ def own_counts(record: Record) -> list[Item]:
         "ent": "mean_entropy_diff",
     }.items():
         bar = record.thresholds[metric]
-        own = {name: entry for name, entry in record.entries.items() if entry["metric"] == f"nib.{short}"}
-        good = all((entry["comparator"], entry["threshold"]) == (bar["cmp"], bar["value"]) for entry in own.values())
-        held = f"{metric} {bar['cmp']} {show(bar['value'])}"
+        own = {name: entry for name, entry in record.entries.items() if entry.metric == f"nib.{short}"}
+        good = all((entry.comparator, entry.threshold) == bar for entry in own.values())
+        held = f"{metric} {bar.cmp} {show(bar.value)}"
         sentence = f"{held} [is|is not] the threshold of all its {len(own)} entries."
         paths = [f"{FIGURES}:nib_thresholds/{metric}/value", *(f"{FIGURES}:entries/{name}/threshold" for name in own)]
         items.append(_relation(f"thresholds {metric}", WHOLE, good, sentence, *paths))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from abi.audit.record.data import Item
 from abi.audit.record.documents import judge_documents
-from abi.audit.record.judgement import states_in
+from abi.audit.record.judgement import items_of
 from abi.audit.results.agreement import TOLERANCE, Agreed, agreed, together
 from abi.audit.results.findings import (
     CODES,
@@ -32,7 +32,7 @@ from abi.base.manifests.evidence import EvidenceManifest
 from abi.base.manifests.pages import Summary
 from abi.judge.evidence_files import kept
 from abi.judge.published import Record, default_root, figures_in, load_record
-from abi.judge.results import AnyResult
+from abi.judge.results import AnyResult, PublishedFigure
 
 Render = Callable[[Sequence[AnyResult], str], Mapping[str, str]]
 """Makes the pages of some results and their headline: file name (of any stem) -> text."""
@@ -110,10 +110,10 @@ def published() -> Known:
         return record, judge_documents(record)
 
     @functools.cache
-    def known(claim: str) -> dict[str, Json]:
-        states = states_in(*read(), claim)
-        told = ((name, figure, *states[name]) for name, figure in figures_in(read()[0], claim).items())
-        return {name: {**figure, "state": state, "reason": reason} for name, figure, state, reason in told}
+    def known(claim: str) -> dict[str, PublishedFigure]:
+        items, figures = items_of(*read(), claim), figures_in(read()[0], claim)
+        told = {name: {"state": items[name].state, "reason": items[name].reason} for name in figures}
+        return {name: figure.model_copy(update=told[name]) for name, figure in figures.items()}
 
     return known
 

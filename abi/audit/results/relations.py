@@ -25,6 +25,7 @@ from abi.judge.results import (
     AnyResult,
     LadderResult,
     Nib,
+    PublishedFigure,
     Result,
     StudyResult,
     headline,
@@ -34,7 +35,7 @@ from abi.judge.tables import thresholds_met
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy, Protocol, Summarise, Version
 
 P = ParamSpec("P")
-Known = Callable[[str], Mapping[str, Json]]
+Known = Callable[[str], Mapping[str, PublishedFigure]]
 """What the record says of a claim: metric -> figure."""
 LACKING = (AbiError, KeyError, TypeError, IndexError, ValueError, AttributeError, StopIteration, ZeroDivisionError)
 RULES: dict[type, tuple[str, type[Typed]]] = {
@@ -142,7 +143,7 @@ def _check_record(checks: Checks, file: ResultFile, known: Known) -> None:
         return
     judged = ("state", "reason")  # a result may leave them out: they are the audit's
     expected = {
-        name: {key: value for key, value in figure.items() if key not in judged or key in stored.get(name, ())}
+        name: {key: value for key, value in figure.plain().items() if key not in judged or key in stored.get(name, ())}
         for name, figure in published.items()
     }
     shown = {name: {key: told.get(key) for key in expected.get(name, told)} for name, told in stored.items()}
