@@ -34,7 +34,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 WANTED, SOCKET = "ABI_WARM", "ABI_WARM_SOCKET"
 PRELOADED = (
@@ -51,6 +51,16 @@ PACKAGE = Path(__file__).resolve().parents[1]
 Files = dict[str, tuple[int, int]]
 LOST = 70
 """Exit code of a job whose forked process died without one, as when the system kills it."""
+
+
+class Request(NamedTuple):
+    """What a job is handed over as, beside its standard streams."""
+
+    argv: list[str]
+    cwd: str
+    environ: dict[str, str]
+    path: list[str]
+    prefix: str
 
 
 def start() -> None:
@@ -81,13 +91,7 @@ def hand_over() -> None:
     if name is None or Path(script).parts[-3:-1] != (".snakemake", "scripts"):
         return
     with socket.socket(socket.AF_UNIX) as connection:
-        request = {
-            "argv": sys.argv,
-            "cwd": os.getcwd(),
-            "environ": dict(os.environ),
-            "path": sys.path,
-            "prefix": sys.prefix,
-        }
+        request = Request(sys.argv, os.getcwd(), dict(os.environ), sys.path, sys.prefix)
         body = json.dumps(request).encode()
         try:
             connection.connect(_address(name))
@@ -183,18 +187,18 @@ def _run(connection: socket.socket, loaded: Files) -> int:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     head, streams, _, _ = socket.recv_fds(connection, 8, 3)
-    request = json.loads(connection.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
-    if request["prefix"] != sys.prefix:
+    request = Request(*json.loads(connection.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)))
+    if request.prefix != sys.prefix:
         return 0
     connection.sendall(b"+")
     scheduler = os.dup(0)
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
     threading.Thread(target=_leave_with, args=(connection, scheduler), daemon=True).start()
-    os.chdir(request["cwd"])
+    os.chdir(request.cwd)
     os.environ.clear()
-    os.environ.update(request["environ"])
-    sys.argv, sys.path[:] = request["argv"], request["path"]
+    os.environ.update(request.environ)
+    sys.argv, sys.path[:] = request.argv, request.path
     _forget_unless(loaded)
     code = _exit_code(sys.argv[0])
     sys.stdout.flush()

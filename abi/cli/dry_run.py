@@ -24,10 +24,10 @@ class LogHandler(progress.LogHandler):
 
     def emit(self, record: LogRecord) -> None:
         """Write a record, if it is a job or tells why there is no plan."""
-        event = getattr(record, "event", None)
-        if event == LogEvent.JOB_INFO:
-            print(json.dumps([record.__dict__["rule_name"], record.__dict__["benchmark"]]), flush=True)
-        elif event in {None, LogEvent.ERROR}:
+        said = progress.Said.of(record)
+        if said.event == LogEvent.JOB_INFO:
+            print(json.dumps([said.rule_name, said.benchmark]), flush=True)
+        elif said.event in {None, LogEvent.ERROR}:
             super().emit(record)
 
 

@@ -9,12 +9,12 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import WARNING, LogRecord
 from pathlib import Path
-from types import ModuleType
-from typing import TextIO
+from types import MappingProxyType, ModuleType
+from typing import NamedTuple, Self, TextIO
 
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -91,14 +91,35 @@ class LogHandlerSettings(LogHandlerSettingsBase):
     scale: str = field(default=DEFAULT, metadata={"help": "scale whose measured jobs say how long a run takes"})
 
 
+class Said(NamedTuple):
+    """What Snakemake says in a record of its log; each event fills some of it."""
+
+    event: LogEvent | None = None
+    cores: int | None = None
+    nodes: int | None = None
+    stats: Mapping[str, int] = MappingProxyType({})
+    jobid: int = -1
+    job_id: int = -1
+    """That of a job which ended."""
+    rule_name: str = ""
+    wildcards: Mapping[str, object] | None = None
+    log: Sequence[str] | None = None
+    benchmark: str | None = None
+    exception: str | None = None
+
+    @classmethod
+    def of(cls, record: LogRecord) -> Self:
+        """Return what a record says."""
+        return cls(**{name: value for name, value in vars(record).items() if name in cls._fields})
+
+
 @dataclass
 class Started:
-    """A job that runs: its rule, what it is about, when it began, its log."""
+    """A job that runs: its rule, what it is about, when it began."""
 
     rule: str
     about: str
     began: float
-    logs: list[str]
 
 
 class LogHandler(LogHandlerBase):
@@ -120,21 +141,21 @@ class LogHandler(LogHandlerBase):
 
     def emit(self, record: LogRecord) -> None:
         """Show a record, if it is one that a person wants to see."""
-        event = getattr(record, "event", None)
-        given = record.__dict__
+        said = Said.of(record)
+        event = said.event
         if event == LogEvent.RESOURCES_INFO:
-            self.cores = given.get("cores") or given.get("nodes") or self.cores
+            self.cores = said.cores or said.nodes or self.cores
         elif event == LogEvent.RUN_INFO:
-            self.plan(given["stats"])
+            self.plan(said.stats)
         elif event == LogEvent.JOB_INFO:
-            about = " ".join(str(value) for value in (given["wildcards"] or {}).values())
-            self.running[given["jobid"]] = Started(given["rule_name"], about, time.monotonic(), given["log"] or [])
+            about = " ".join(str(value) for value in (said.wildcards or {}).values())
+            self.running[said.jobid] = Started(said.rule_name, about, time.monotonic())
             self.show_running()
         elif event == LogEvent.JOB_FINISHED:
-            self.finish(given["job_id"])
+            self.finish(said.job_id)
         elif event == LogEvent.JOB_ERROR:
-            self.fail(given["jobid"], given["rule_name"], given["log"])
-        elif event == LogEvent.ERROR and given.get("exception") == "RuleException":
+            self.fail(said.jobid, said.rule_name, said.log or [])
+        elif event == LogEvent.ERROR and said.exception == "RuleException":
             pass  # the command line of a job that failed, which its own line tells better
         elif event is None and record.msg == NOTHING_TO_BE_DONE_MSG:
             self.line("Nothing to do: every file is there and up to date.")
@@ -163,7 +184,7 @@ class LogHandler(LogHandlerBase):
         self.line(f"{self.rest.percent():3.0f} %  {count:>7}  {duration(seconds):>7}  {left:<17}  {what}")
         self.show_running()
 
-    def fail(self, job: int, rule: str, logs: list[str]) -> None:
+    def fail(self, job: int, rule: str, logs: Sequence[str]) -> None:
         """Write the line of a failed job: the last word of its log, and where that is."""
         about = self.running.pop(job).about if job in self.running else ""
         if job not in self.failed:
