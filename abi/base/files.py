@@ -183,6 +183,14 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
+def csv_rows(text: str, columns: Sequence[str]) -> list[list[str]]:
+    """Return the rows of a table that `csv_text` made. Raises: ValueError: it is none, or has other columns."""
+    head, *rows = csv.reader(text.splitlines())
+    if head != [*columns] or any(len(row) != len(head) for row in rows):
+        raise ValueError(f"no table of {', '.join(columns)}")
+    return rows
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:

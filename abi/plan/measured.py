@@ -9,12 +9,12 @@ from pathlib import Path
 from statistics import fmean
 
 from abi.base.errors import DataError
-from abi.base.files import ROOT, csv_text, write_text
+from abi.base.files import ROOT, csv_rows, csv_text, write_text
 from abi.base.machine import gemm_gflops
 
 COLUMNS = ("rule", "wildcards", "seconds", "mem_mb")
 REFERENCE = ROOT / "results" / "reference"
-MACHINE = "machine.csv"
+MACHINE, RATE = "machine.csv", ("gflops",)
 """Beside a committed table of jobs: how fast the machine that they were measured on multiplies matrices."""
 
 
@@ -40,16 +40,13 @@ def read_measured(path: str | Path) -> list[Measured]:
     if not path.exists():
         return []
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         found = [
-            Measured(
-                row["rule"], row["wildcards"], float(row["seconds"]), float(row["mem_mb"]) if row["mem_mb"] else None
-            )
-            for row in rows
+            Measured(rule, wildcards, float(seconds), float(memory) if memory else None)
+            for rule, wildcards, seconds, memory in csv_rows(path.read_text(encoding="utf-8"), COLUMNS)
         ]
         if not all(0 <= job.seconds < math.inf for job in found):
             raise ValueError("seconds")
-    except (KeyError, TypeError, ValueError):
+    except ValueError:
         raise DataError(
             f"{path}: is no table of {', '.join(COLUMNS)}; write it again with `abi docs --adopt`"
         ) from None
@@ -66,11 +63,11 @@ def pace(folder: Path) -> float:
     if not path.exists():
         return 1.0
     try:
-        [row] = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-        recorded = float(row["gflops"])
+        [[rate]] = csv_rows(path.read_text(encoding="utf-8"), RATE)
+        recorded = float(rate)
         if not 0 < recorded < math.inf:
             raise ValueError("gflops")
-    except (KeyError, TypeError, ValueError):
+    except ValueError:
         raise DataError(f"{path}: names no rate in `gflops`; write it again with `abi docs --adopt`") from None
     return recorded / gemm_gflops()
 
@@ -139,4 +136,4 @@ def adopt_jobs(scale: str) -> None:
         for job in found
     ]
     write_text(REFERENCE / scale / "jobs.csv", csv_text(COLUMNS, rows))
-    write_text(REFERENCE / scale / MACHINE, csv_text(["gflops"], [[f"{gemm_gflops():.1f}"]]))
+    write_text(REFERENCE / scale / MACHINE, csv_text(RATE, [[f"{gemm_gflops():.1f}"]]))

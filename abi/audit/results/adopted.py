@@ -5,14 +5,13 @@ so `abi docs --adopt` writes the code of every rule behind the verdicts into a t
 whether it is the code of the checkout.
 """
 
-import csv
 from pathlib import Path
 
 from abi.audit.results.places import write_manifest
 from abi.audit.results.status import Survey
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
-from abi.base.files import ROOT, csv_text, write_text
+from abi.base.files import ROOT, csv_rows, csv_text, write_text
 from abi.base.job import starts_of
 from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
@@ -90,12 +89,9 @@ def rules_changed(scale: str, root: Path = ROOT) -> list[str] | None:
     if not path.is_file():
         return None
     try:
-        rows = [
-            (row["rule"], row["code"], row["files"])
-            for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-        ]
+        rows = csv_rows(path.read_text(encoding="utf-8"), COLUMNS)
         return sorted({rule for rule, code, files in rows if code != code_digest(*files.split(), root=root)})
-    except (AttributeError, KeyError, OSError, ValueError):
+    except (OSError, ValueError):
         raise DataError(
             f"{path}: is no table of {', '.join(COLUMNS)}; write it again with `abi docs --adopt {scale}`"
         ) from None
