@@ -20,6 +20,7 @@ from abi.judge.kinds import update as updates
 from abi.judge.kinds.atlas import atlas_plan, atlas_roles, locality
 from abi.judge.kinds.scaling_law import arm_means, meets
 from abi.judge.kinds.update import (
+    Efficacies,
     bounds,
     dose_table,
     doses_of,
@@ -435,26 +436,19 @@ PPL = {
 
 def test_efficacies_are_the_closed_forms_of_the_record():
     found = efficacies(PPL, Ratio(estimate=0.7, pieces=[], bounded=False, level=0.95))
-    assert found == {
-        "protocol": 0.7,
-        "E1": pytest.approx((40 - 25) / (40 - 30)),
-        "E2": pytest.approx(0.5 / 0.375),
-        "E3": pytest.approx(0.5 / 0.75),
-        "E4": pytest.approx((64 - 25) / (64 - 20)),
-        "E5": pytest.approx(1.25),
-    }
+    e1, e2, e3, e4, e5 = (40 - 25) / (40 - 30), 0.5 / 0.375, 0.5 / 0.75, (64 - 25) / (64 - 20), 1.25
+    assert found == pytest.approx(Efficacies(0.7, e1, e2, e3, e4, e5))
 
 
 @pytest.mark.parametrize(
     ("change", "name"),
-    [({"oracle-before": 40.0}, "E1"), ({"oracle-before": 50.0}, "E1"), ({"oracle-off": 20.0}, "E2"), ({"random": 20.0}, "E3"),
-     ({"random-off": 15.0}, "E4")],
+    [({"oracle-before": 40.0}, "e1"), ({"oracle-before": 50.0}, "e1"), ({"oracle-off": 20.0}, "e2"), ({"random": 20.0}, "e3"),
+     ({"random-off": 15.0}, "e4")],
 )  # fmt: skip
 def test_an_efficacy_without_a_positive_denominator_is_none(change, name):
     found = efficacies({**PPL, **change}, None)
-    assert found[name] is None
-    assert all(value is not None for key, value in found.items() if key not in (name, "protocol"))
-    assert found["protocol"] is None
+    none = {key for key, value in found._asdict().items() if value is None}
+    assert none == {name, "protocol"}
 
 
 def test_the_published_t5_efficacy_is_e1_of_its_published_perplexities():
@@ -463,7 +457,7 @@ def test_the_published_t5_efficacy_is_e1_of_its_published_perplexities():
         **PPL, "raw": told["ppl_py_raw_post_update"], "zero-shot": told["ppl_py_zero_shot"],
         "oracle-before": told["ppl_cold_start_oracle"],
     }  # fmt: skip
-    assert 100 * efficacies(ppl, None)["E1"] == pytest.approx(told["transfer_efficacy_pct"], abs=0.5)
+    assert 100 * efficacies(ppl, None).e1 == pytest.approx(told["transfer_efficacy_pct"], abs=0.5)
     assert told["transfer_efficacy_pct"] == 304.26
 
 
@@ -473,13 +467,13 @@ def test_the_published_gpt2_efficacy_is_e2_of_its_published_perplexities():
         **PPL, "zero-shot-off": told["ppl_updated_base"], "zero-shot": told["ppl_updated_with"],
         "oracle-off": told["ppl_native_base"], "oracle": told["ppl_native_with"],
     }  # fmt: skip
-    assert 100 * efficacies(ppl, None)["E2"] == pytest.approx(told["transfer_efficacy_pct"], abs=0.1)
+    assert 100 * efficacies(ppl, None).e2 == pytest.approx(told["transfer_efficacy_pct"], abs=0.1)
     assert told["transfer_efficacy_pct"] == 65.3
 
 
 def test_the_published_transfers_are_e4_of_their_published_perplexities():
     pre, moved, native = 20.58, 8.77, 7.15
-    found = efficacies({**PPL, "random-off": pre, "zero-shot": moved, "oracle": native}, None)["E4"]
+    found = efficacies({**PPL, "random-off": pre, "zero-shot": moved, "oracle": native}, None).e4
     assert 100 * found == pytest.approx(87.96, abs=0.1)
 
 
@@ -498,7 +492,7 @@ def test_the_table_of_efficacies_has_the_protocols_interval_and_the_records_besi
     [row] = efficacy_table(fits, {"round1-a": PPL}).rows
     closure = fits["round1-a"].gap_closures["zero-shot"]
     assert row[:4] == ["round1-a", closure.estimate, closure.pieces[0][0], closure.pieces[0][1]]
-    assert row[4:] == [efficacies(PPL, None)[f"E{i}"] for i in range(1, 6)]
+    assert row[4:] == [*efficacies(PPL, None)[1:]]
     [empty] = efficacy_table(several({"oracle": 0.0}, noise=0.005).fits, {"round1-a": PPL}).rows
     assert empty[1:4] == [None, None, None]
 

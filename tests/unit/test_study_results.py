@@ -262,7 +262,7 @@ def test_the_rules_of_the_aggregate_are_their_closed_forms(aggregate):
     stored = document(AGGREGATE)
     results = {r: read_result(STUDY.result_file(r)) for r in stored["claim"]["rungs"]}
     found = {item["id"]: item for item in stored["checks"]}
-    e2 = efficacies(results[UPDATE].perplexity["gpt2_medium_general-python"], None)["E2"]
+    e2 = efficacies(results[UPDATE].perplexity["gpt2_medium_general-python"], None).e2
     assert (found["R1"]["value"], found["R2"]["value"]) == (e2, e2)
     for name, claim in (("R3", "gpt2_to_gpt2_medium"), ("R4", "pythia_to_gpt2")):
         assert found[name]["value"] == reproduction.e4(results[claim])

@@ -27,7 +27,7 @@ def checks_of(results: Mapping[str, AnyResult], alignments: Mapping[str, Sequenc
     if not isinstance(update, StudyResult):
         raise EvidenceError(f"{UPDATE}: is no result of several studies; rebuild it")
     ppl = update.perplexity[next(iter(update.fits))]  # of the first dose, the original's
-    e2, lower = efficacies(ppl, None)["E2"], ppl[ZERO_SHOT] < ppl[ZERO_SHOT_FREE]
+    e2, lower = efficacies(ppl, None).e2, ppl[ZERO_SHOT] < ppl[ZERO_SHOT_FREE]
     compared = f"a {'lower' if lower else 'higher'} zero-shot perplexity than without the stability term"
     checks = [
         check("R1", "E2 of the GPT-2 update", e2, RULES["R1"]),

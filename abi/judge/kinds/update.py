@@ -6,7 +6,7 @@ The original's efficacies E1 to E5 and its pass rules of C4 to C6 stand beside t
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from abi.base.manifests.pages import GenerationManifest
 from abi.base.names import (
@@ -174,21 +174,29 @@ def largest_table(doses: Sequence[Dose], fits: Mapping[str, Fit]) -> TableShown:
     )
 
 
-def efficacies(ppl: Mapping[str, float], closure: Ratio | None) -> dict[str, float | None]:
-    """Return the protocol's efficacy and the record's E1 to E5 of one study; None where a denominator is not positive.
+class Efficacies(NamedTuple):
+    """The protocol's efficacy and the record's of one study; None where a denominator is not positive."""
 
-    Args: ppl: arm -> perplexity; closure: the protocol's, in bits per byte.
-    """
+    protocol: float | None
+    e1: float | None
+    e2: float | None
+    e3: float | None
+    e4: float | None
+    e5: float
+
+
+def efficacies(ppl: Mapping[str, float], closure: Ratio | None) -> Efficacies:
+    """Return the efficacies of one study. Args: ppl: arm -> perplexity; closure: the protocol's, in bits per byte."""
     gain = {arm: _gain(ppl, arm) for arm in (ZERO_SHOT, ORACLE)}
     cold = (ppl[RANDOM] - ppl[ORACLE]) / ppl[RANDOM]
-    return {
-        "protocol": None if closure is None else closure.estimate,
-        "E1": _part(ppl[RAW] - ppl[ZERO_SHOT], ppl[RAW] - ppl[ORACLE_BEFORE]),
-        "E2": _part(gain[ZERO_SHOT], gain[ORACLE]),
-        "E3": _part(gain[ZERO_SHOT], cold),
-        "E4": _part(ppl[RANDOM_OFF] - ppl[ZERO_SHOT], ppl[RANDOM_OFF] - ppl[ORACLE]),
-        "E5": ppl[ZERO_SHOT] / ppl[ORACLE],
-    }
+    return Efficacies(
+        protocol=None if closure is None else closure.estimate,
+        e1=_part(ppl[RAW] - ppl[ZERO_SHOT], ppl[RAW] - ppl[ORACLE_BEFORE]),
+        e2=_part(gain[ZERO_SHOT], gain[ORACLE]),
+        e3=_part(gain[ZERO_SHOT], cold),
+        e4=_part(ppl[RANDOM_OFF] - ppl[ZERO_SHOT], ppl[RANDOM_OFF] - ppl[ORACLE]),
+        e5=ppl[ZERO_SHOT] / ppl[ORACLE],
+    )
 
 
 def _gain(ppl: Mapping[str, float], arm: str) -> float:
@@ -205,8 +213,8 @@ def efficacy_table(fits: Mapping[str, Fit], ppl: Mapping[str, Mapping[str, float
     rows: list[Row] = []
     for study, judged in fits.items():
         closure = judged.gap_closures.get(ZERO_SHOT)
-        found = efficacies(ppl[study], closure)
-        rows.append([study, found["protocol"], *bounds(closure), *(found[f"E{i}"] for i in range(1, 6))])
+        protocol, *published = efficacies(ppl[study], closure)
+        rows.append([study, protocol, *bounds(closure), *published])
     caption = (
         "Efficacy of the protocol: (raw - zero-shot) / (raw - oracle) on the updated backbone in bits per byte, with "
         "its 95 % set. E1 to E5 are the record's, from perplexities: E1 divides by a gain measured on the backbone "
@@ -233,11 +241,11 @@ def update_checks(
     own = ppl[studies[0]]
     found = efficacies(own, None)
     if ratio is None:
-        return [check("E1", "E1, published rule of the T5 update", found["E1"], 0.50)]
+        return [check("E1", "E1, published rule of the T5 update", found.e1, 0.50)]
     tiers = [
         check("S1", "gain of the domain net before the update", _gain(own, BEFORE), 0.03, above=True),
         check("S2", "zero-shot gain after the update", _gain(own, ZERO_SHOT), 0.03, above=True),
-        check("S3", "E2", found["E2"], 0.50),
+        check("S3", "E2", found.e2, 0.50),
     ]
     words, whole = "perplexity of the last over the first part of generated text", all(tier.passed for tier in tiers)
     fourth = Check(id="S4", words=words, value=ratio, threshold=3.0, passed=ratio < 3.0)
@@ -248,7 +256,7 @@ def _succession_checks(claim: ClaimFacts, studies: list[str], ppl: Mapping[str, 
     last = {text: [study for study in studies if study.endswith(f"-{text}")][-1] for text in claim.texts}
     start = min(_gain(ppl[f"round1-{text}"], BEFORE) for text in claim.texts)
     gains = {study: _gain(ppl[study], ZERO_SHOT) for study in studies}
-    e3 = {text: efficacies(ppl[study], None)["E3"] for text, study in last.items()}
+    e3 = {text: efficacies(ppl[study], None).e3 for text, study in last.items()}
     return [
         check("start", "least gain of a domain before any update", start, 0.03, above=True),
         *(check(study, f"zero-shot gain of {study}", gain, 0.03, above=True) for study, gain in gains.items()),
