@@ -7,6 +7,7 @@ from functools import cached_property
 from torch import Tensor
 
 from abi.api.defaults import FITS, MAX_ROWS
+from abi.api.modules import TextRead, read_of
 from abi.api.sides import Side
 from abi.arms.alignment import Alignment, fit_procrustes, pair_states
 from abi.arms.fitting import Budget, MadeArm, Nets, Solved, fit_arms, gradient_tasks, make
@@ -72,6 +73,10 @@ class Move:
             taps = [tap for tap in self.taps[side.name] if tap < side.manifest.depth]
             self._states[key] = side.states(self.texts[what], split, what, taps=taps, least=least)
         return self._states[key]
+
+    def read(self, what: str, states: States) -> TextRead:
+        """Return what a record says of one of the texts. Args: states: those that were read."""
+        return read_of(what, self.texts[what], states)
 
     def lesson(
         self,

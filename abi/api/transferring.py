@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from abi.api.defaults import FITS
 from abi.api.kept import Keep
-from abi.api.modules import Module, Record, made, read_of, seen_of
+from abi.api.modules import Module, Record, made, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Pair, backbone_in, origin_of, sides
@@ -113,16 +114,16 @@ def _calibrated(
         [(arm, figures)] = fitted(regime, ARMS_MOVED, move.config, lesson, section, rates, seed).values()
     assert isinstance(arm.model, AbiModule)
     aligned = lesson.rotations.get("aligned")
-    read = [read_of("general_texts", move.texts["general_texts"], move.states(side, "general_texts", "train"))]
+    read = [move.read("general_texts", move.states(side, "general_texts", "train"))]
     if regime != "general-only":
-        read.append(read_of("domain_texts", move.texts["domain_texts"], lesson.data.states))
+        read.append(move.read("domain_texts", lesson.data.states))
     record = Record(
         made_by="transfer",
         trained_beside=module.origin,
         moved_to=side.origin,
         regime=regime,
         texts=read,
-        seen=seen_of([*move.texts["general_texts"], *move.texts["domain_texts"]]),
+        seen=seen_of(chain.from_iterable(move.texts.values())),
         rate=rates[TRANSFERRED],
         steps=figures.steps,
         loss=figures.final_loss,
