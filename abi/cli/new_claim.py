@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from typer import Argument, Option
 from abi.api.defaults import window_for
 from abi.base.errors import ConfigError, DataError, first_line
 from abi.base.files import checkout, scales, write_texts
+from abi.base.typed import Typed
 from abi.cli.config import checked
 from abi.cli.options import Scale, folder_name, labelled
 from abi.plan import DEFAULT
@@ -25,7 +26,9 @@ from abi.plan.faults import Faults, closest
 from abi.plan.kinds import claims_model
 from abi.plan.scale import UNPINNED
 from abi.plan.scale import Scale as ScaleFile
-from abi.plan.specs.text import BuildText, Folder
+from abi.plan.specs.models import BackboneSection, Hub, LocalModel
+from abi.plan.specs.shared import PerSplit, Shares
+from abi.plan.specs.text import BuildText, Folder, Selection, TextSection
 from abi.plan.yaml_files import read_scale, read_yaml
 from abi.report.words import number
 from abi.text.corpus import build_text
@@ -36,24 +39,41 @@ KINDS = ("transfer", "near_transfer")
 LENGTH = 128
 """Tokens of a window, at most."""
 SUFFIXES = (".txt", ".md", ".py")
-TEXT: dict[str, Any] = {
-    "max_bytes": 4000000,
-    "max_bytes_per_document": 6000,
-    "min_bytes_per_document": 500,
-    "max_documents_per_group": 5,
-    "max_copied_share": 0.5,
-    "min_test_groups": 30,
-    "max_windows": {"train": 1400, "calibration": 240, "test": 320},
-    "max_windows_per_document": {"train": 8, "calibration": 4, "test": 4},
-}
+TEXT = TextSection(
+    extract="plain",
+    sources="",
+    max_bytes=4000000,
+    max_bytes_per_document=6000,
+    min_bytes_per_document=500,
+    max_documents_per_group=5,
+    max_copied_share=0.5,
+    min_test_groups=30,
+    max_windows=PerSplit(train=1400, calibration=240, test=320),
+    max_windows_per_document=PerSplit(train=8, calibration=4, test=4),
+)
 """A text, as docs/extending.md has it."""
-FEW_GROUPS = {"train": 0.4, "calibration": 0.15, "test": 0.45}
+FEW_GROUPS = Shares(train=0.4, calibration=0.15, test=0.45)
 """The split of a text whose groups are too few for the scale's."""
 
 Taken = Annotated[
     str | None,
     Option(metavar="NAME|PATH|ID", help="backbone of the scale, folder of a model, or hub id", show_default="asks"),
 ]
+
+
+class Claim(Typed):
+    """A claim as its entry has it; the whole configuration says whether it is valid."""
+
+    title: str
+    statement: str
+    kind: str
+    regimes: list[str] = []
+    text: str
+    source: str
+    target: str
+    module: str
+    seeds: int
+    scales: list[str] = []
 
 
 def new_claim(
@@ -84,17 +104,22 @@ def new_claim(
     to = edit.backbone(_asked(target, "Which model does it move to"))
     domain = edit.text(_asked(text, "Which text is the domain"))
     claim = name or f"{from_}_to_{to}"
-    entry: dict[str, Any] = {"title": title or f"{from_} to {to}, {domain}"}
-    entry["statement"] = statement or f"A domain module trained beside a frozen {from_} can be moved to a frozen {to}."
-    entry |= {"kind": kind, **({"regimes": regimes.split(",")} if kind == KINDS[0] else {})}
-    entry |= {"text": domain, "source": from_, "target": to, "module": module, "seeds": seeds}
+    entry = Claim(
+        title=title or f"{from_} to {to}, {domain}",
+        statement=statement or f"A domain module trained beside a frozen {from_} can be moved to a frozen {to}.",
+        kind=kind,
+        **({"regimes": regimes.split(",")} if kind == KINDS[0] else {}),
+        text=domain,
+        source=from_,
+        target=to,
+        module=module,
+        seeds=seeds,
+    )
     edit.claim(claim, entry)
-    said = [line for line in edit.apply(claim) if not line.startswith(("scale ", "pending"))]
-    said = [
-        f"checked: every scale is valid with it; it runs at {', '.join(entry.get('scales', ['every scale']))}",
-        *said,
-    ]
-    hub = any(backbone.get("hub") for backbone in edit.sections["backbones"].values())
+    told = [line for line in edit.apply(claim) if not line.startswith(("scale ", "pending"))]
+    runs = ", ".join(edit.claims[claim].scales or ["every scale"])
+    said = [f"checked: every scale is valid with it; it runs at {runs}", *told]
+    hub = any(backbone.hub for backbone in edit.backbones.values())
     following = [f"abi pin --scale {scale}"] if hub else []
     following += [f"abi {word} {claim} --scale {scale}" for word in ("plan", "run", "show")]
     print("\n".join([*edit.written(), *said, *(f"next: {command}" for command in following)]))
@@ -120,13 +145,14 @@ class Edit:
     root: Path
     scale: str
     known: ScaleFile
-    sections: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: {"sources": {}, "texts": {}, "backbones": {}, "claims": {}}
-    )
+    sources: dict[str, list[Folder]] = field(default_factory=dict)
+    texts: dict[str, TextSection] = field(default_factory=dict)
+    backbones: dict[str, BackboneSection] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
 
     def backbone(self, given: str) -> str:
         """Return the name of a backbone: one of the scale, or a new entry for a folder or a hub id."""
-        known = {**self.known.backbones, **self.sections["backbones"]}
+        known = {**self.known.backbones, **self.backbones}
         label, place = labelled(given)
         folder = Path(place).expanduser()
         if not label and given in known:
@@ -140,7 +166,7 @@ class Edit:
             if there.folder is not None and Path(there.folder.path).expanduser().resolve() == folder.resolve():
                 return name
         name = self._new("backbones", label or _word(folder_name(place)), known)
-        self.sections["backbones"][name] = _backbone(place, folder)
+        self.backbones[name] = _backbone(place, folder)
         return name
 
     def text(self, given: str) -> str:
@@ -156,17 +182,16 @@ class Edit:
             )
         known = {**self.known.texts, **self.known.sources}
         name = self._new("texts", label or _word(folder_name(place)).replace("_", ""), known)
-        places = _places(folder, name)
-        self.sections["sources"][name] = places
-        self.sections["texts"][name] = _text(self.known, name, places, folder)
+        self.sources[name] = _places(folder, name)
+        self.texts[name] = _text(self.known, name, self.sources[name], folder)
         return name
 
-    def claim(self, name: str, entry: dict[str, Any]) -> None:
+    def claim(self, name: str, entry: Claim) -> None:
         """Add the claim. Raises: ConfigError: the name is taken or no name."""
         self._new("claims", name, read_yaml(self.root / "config" / "claims.yaml", claims_model()).claims)
-        self.sections["claims"][name] = entry
+        self.claims[name] = entry
 
-    def _new(self, section: str, name: str, known: Mapping[str, Any]) -> str:
+    def _new(self, section: str, name: str, known: Collection[str]) -> str:
         """Return a name that a new entry may have. Raises: ConfigError: it is taken, or no name."""
         if not re.fullmatch("[a-z][a-z0-9_]+", name):
             raise ConfigError(f"new-claim: {name!r} is no name; give one of a to z, 0 to 9 and _, as NAME=PATH")
@@ -181,17 +206,25 @@ class Edit:
         scale = f"config/scales/{self.scale}.yaml"
         return {scale: ("sources", "texts", "backbones"), "config/claims.yaml": ("claims",)}
 
+    def entries(self, section: str) -> dict[str, object]:
+        """Return name -> new entry of a section, as YAML has it."""
+        if section == "sources":
+            return {name: [folder.plain() for folder in places] for name, places in self.sources.items()}
+        typed: dict[str, Mapping[str, Typed]]
+        typed = {"texts": self.texts, "backbones": self.backbones, "claims": self.claims}
+        return {name: entry.plain() for name, entry in typed[section].items()}
+
     def files(self) -> dict[str, str]:
         """Return path from the root -> text of the files of configuration with the new entries."""
         found, scale = dict[str, str](), next(iter(self.places))
         for file, sections in self.places.items():
             text = (self.root / file).read_text(encoding="utf-8")
             for section in sections:
-                for name, entry in self.sections[section].items():
+                for name, entry in self.entries(section).items():
                     text = inserted(text, section, name, entry, file)
             found[file] = text
         if self.known.claims is not None:
-            [claim] = self.sections["claims"]
+            [claim] = self.claims
             found[scale] = _listed(found[scale], claim, scale)
         return found
 
@@ -216,13 +249,13 @@ class Edit:
     def _name_scales(self, copy: Path, claim: str) -> None:
         """Say in the claim which scales run it, where not all do: those that know its text and backbones."""
         write_texts({copy / name: text for name, text in self.files().items()})
-        entry, every = self.sections["claims"][claim], scales(copy / "config" / "scales")
+        entry, every = self.claims[claim], scales(copy / "config" / "scales")
         own = {scale: read_scale(scale, copy / "config" / "scales") for scale in every}
-        names = {entry["source"], entry["target"]}
+        names = {entry.source, entry.target}
         able = [
             scale
             for scale, found in own.items()
-            if entry["text"] in found.texts
+            if entry.text in found.texts
             and {*found.backbones} >= names
             and (scale == self.scale or not found.replicate or all(found.backbones[one].build for one in names))
             and (scale == self.scale or not _unfit(found, entry))
@@ -231,22 +264,22 @@ class Edit:
             raise ConfigError(f"new-claim: {sentence}, or give --module another shape of the scale")
         runs = [scale for scale in able if scale == self.scale or own[scale].claims is None]
         if {*runs} != {scale for scale in every if own[scale].claims is None}:
-            entry["scales"] = runs
+            self.claims[claim] = entry.model_copy(update={"scales": runs})
 
     def written(self) -> list[str]:
         """Return a line per file: what was written."""
         lines = []
         for file, sections in self.places.items():
-            entries = [f"{section}.{name}" for section in sections for name in self.sections[section]]
+            entries = [f"{section}.{name}" for section in sections for name in self.entries(section)]
             lines += [f"wrote {file}: {', '.join(entries)}"] if entries else []
         return lines
 
 
-def _unfit(scale: ScaleFile, entry: Mapping[str, Any]) -> list[str]:
+def _unfit(scale: ScaleFile, entry: Claim) -> list[str]:
     """Return why a claim's module does not fit its backbones, nothing where it does."""
     faults = Faults(scale, {}, (), ())
-    for role in ("source", "target"):
-        faults.module(entry["module"], entry[role], "module")
+    for backbone in (entry.source, entry.target):
+        faults.module(entry.module, backbone, "module")
     return faults.sentences
 
 
@@ -264,7 +297,7 @@ def _word(name: str) -> str:
     return found if found[:1].isalpha() else f"m_{found}"
 
 
-def _backbone(place: str, folder: Path) -> dict[str, Any]:
+def _backbone(place: str, folder: Path) -> BackboneSection:
     """Return the entry of a model, with a window that it can read. Raises: DataError: it is none."""
     import transformers
 
@@ -275,34 +308,34 @@ def _backbone(place: str, folder: Path) -> dict[str, Any]:
         raise DataError(f"{place}: gives no config of a model of transformers ({first_line(error, 120)})") from None
     text = config.get_text_config(decoder=True)
     most = getattr(config, "max_position_embeddings", None) or getattr(text, "max_position_embeddings", None)
-    window = window_for(LENGTH, most or None, encoder_decoder=config.is_encoder_decoder).plain()
-    taken = {"folder": {"path": _path(folder)}} if local else {"hub": {"id": place, "revision": UNPINNED}}
-    return {"window": window, "taps": [], "width": text.hidden_size, **taken}
+    window = window_for(LENGTH, most or None, encoder_decoder=config.is_encoder_decoder)
+    made = BackboneSection(window=window, taps=[], width=text.hidden_size)
+    taken = {"folder": LocalModel(path=_path(folder))} if local else {"hub": Hub(id=place, revision=UNPINNED)}
+    return made.model_copy(update=taken)
 
 
-def _places(folder: Path, name: str) -> list[dict[str, Any]]:
+def _places(folder: Path, name: str) -> list[Folder]:
     """Return the sources of a folder: one per kind of file in it."""
     there = [suffix for suffix in SUFFIXES if next(folder.rglob(f"*{suffix}"), None)]
     if not there:
         raise DataError(f"{folder}: holds no file that ends with {', '.join(SUFFIXES)}; give each document a file")
-    return [{"kind": "folder", "path": _path(folder), "pattern": f"**/*{suffix}", "label": name} for suffix in there]
+    return [Folder(kind="folder", path=_path(folder), pattern=f"**/*{suffix}", label=name) for suffix in there]
 
 
-def _text(scale: ScaleFile, name: str, places: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+def _text(scale: ScaleFile, name: str, places: Sequence[Folder], folder: Path) -> TextSection:
     """Return the entry of a text that gives enough test groups. Raises: DataError: there are too few."""
-    extract = "code" if all(place["pattern"].endswith(".py") for place in places) else "plain"
+    extract = "code" if all(place.pattern.endswith(".py") for place in places) else "plain"
     told: DataError | None = None
     for split in (None, FEW_GROUPS):
-        entry = {"extract": extract, "sources": name, **({"split": split} if split else {}), **TEXT}
-        given = {key: value for key, value in entry.items() if not key.startswith("max_windows")}
-        spec = given | {"sources": list(places), "split": split or scale.split.plain(), "salt": scale.salt}
+        entry = TEXT.model_copy(update={"extract": extract, "sources": name, **({"split": split} if split else {})})
+        taken = entry.given(*Selection.model_fields)
         try:
-            build_text(BuildText.model_validate(spec))
+            build_text(BuildText(**taken, sources=[*places], split=split or scale.split, salt=scale.salt))
         except DataError as error:
             told = told or error
         else:
             return entry
-    groups = len({file.group for place in places for file in find_files(Folder.model_validate(dict(place)))})
+    groups = len({file.group for place in places for file in find_files(place)})
     raise DataError(
         f"{folder}: {told}; its files lie in {number(groups, 'folder')}, and the files of one folder are one group: "
         "put each document into a folder of its own (docs/extending.md, A text)"
