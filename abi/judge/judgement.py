@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -37,6 +37,7 @@ from abi.judge.results import (
     Nib,
     NibCombined,
     NibOfSeed,
+    PublishedFigure,
     Result,
     RowSum,
     Rung,
@@ -54,16 +55,26 @@ RECORD_SEED = 7777
 """The draw that the record calls official."""
 
 
-def head_of(spec: JudgeClaim | JudgeStudy | JudgeLadder) -> dict[str, Any]:
-    """Return what a result repeats of its spec, and what was published for its claim."""
+class Head(NamedTuple):
+    """What a result repeats of its spec, and what was published for its claim."""
+
+    claim: ClaimFacts
+    scale: str
+    meaningless: bool
+    protocol: int
+    record: Mapping[str, PublishedFigure]
+
+
+def head_of(spec: JudgeClaim | JudgeStudy | JudgeLadder) -> Head:
+    """Return the head of a result."""
     protocol, published = spec.protocol, spec.claim.record.claim
-    return {
-        "claim": ClaimFacts.model_validate({"id": spec.id, **spec.claim.plain()}),
-        "scale": spec.scale,
-        "meaningless": spec.meaningless,
-        "protocol": protocol if isinstance(protocol, int) else protocol.protocol,
-        "record": figures_of(published) if published else {},
-    }
+    return Head(
+        claim=ClaimFacts.model_validate({"id": spec.id, **spec.claim.plain()}),
+        scale=spec.scale,
+        meaningless=spec.meaningless,
+        protocol=protocol if isinstance(protocol, int) else protocol.protocol,
+        record=figures_of(published) if published else {},
+    )
 
 
 # a claim with evidence of its own
@@ -82,17 +93,17 @@ def judge_claim(spec: JudgeClaim, inputs: InputFiles, provenance: Callable[[], P
     modules = {role: [m for path in inputs[role] for m in ModulesManifest.read(path).modules] for role in givers}
     check_frozen(kind.unmoved(arms, spec.claim.regime, modules))
     rates = rates_of(named(inputs, "rates"), arms)
-    fits, strict = judged_fits(spec, head["claim"], evidence)
+    fits, strict = judged_fits(spec, head.claim, evidence)
     curves = kind.curves(spec, evidence, fits)
     primary = fits[spec.claim.fit]
     ppl = scoped_perplexities(evidence, spec.protocol.criteria.min_positions)
     found = {
-        **head,
+        **head._asdict(),
         "verdict": primary.verdict,
         "reason": primary.reason,
         "verdict_at_strict_level": strict,
         "fits": fits,
-        "robustness": robustness_of(head["claim"], [primary], evidence, inputs["texts"], spec.protocol.criteria),
+        "robustness": robustness_of(head.claim, [primary], evidence, inputs["texts"], spec.protocol.criteria),
         **({"curves": curves} if curves else {}),
         "perplexity": ppl,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
@@ -176,12 +187,15 @@ def training_facts(arms: Sequence[ArmEntry]) -> list[Training]:
 
 
 def _training(entries: Sequence[ArmEntry]) -> Training:
-    told: dict[str, Any] = entries[0].given("fit", "arm", "steps", "n_trainable", "lr")
-    if all(entry.final_loss is not None for entry in entries):
-        for name in ("final_loss", "elapsed_s"):
-            told[name] = float(pd.Series([getattr(entry, name) for entry in entries]).mean())
-        told["phase_floors"] = [float(x) for x in pd.DataFrame([entry.phase_floors for entry in entries]).mean()]
-    return Training.model_validate(told)
+    told = Training(**entries[0].given("fit", "arm", "steps", "n_trainable", "lr"))
+    if any(entry.final_loss is None for entry in entries):
+        return told
+    means = {
+        "final_loss": float(pd.Series([entry.final_loss for entry in entries]).mean()),
+        "elapsed_s": float(pd.Series([entry.elapsed_s for entry in entries]).mean()),
+        "phase_floors": [float(x) for x in pd.DataFrame([entry.phase_floors for entry in entries]).mean()],
+    }
+    return told.model_copy(update=means)
 
 
 def alignment_facts(paths: Sequence[str]) -> list[AlignmentFacts]:
@@ -284,9 +298,9 @@ def judge_study(spec: JudgeStudy, inputs: InputFiles, provenance: Callable[[], P
     texts = [GenerationManifest.read(path) for path in named(inputs, "generation")]
     given = StudiesGiven(
         spec=spec,
-        claim=head["claim"],
+        claim=head.claim,
         evidence=evidence,
-        studies=kind.studies(head["claim"], spec.rounds),
+        studies=kind.studies(head.claim, spec.rounds),
         perplexity=perplexities(evidence, criteria.min_positions),
         strict=level_of_one(criteria.level, spec.n_claims),
         generation=texts[0] if texts else None,
@@ -294,9 +308,9 @@ def judge_study(spec: JudgeStudy, inputs: InputFiles, provenance: Callable[[], P
     made = kind.judge(given)
     updates = {path: BatchManifest.read(path) for path in named(inputs, "updates")}
     found = {
-        **head,
+        **head._asdict(),
         **{key: value for key, value in vars(made).items() if value is not None},
-        "robustness": robustness_of(head["claim"], made.fits.values(), evidence, inputs["texts"], criteria),
+        "robustness": robustness_of(head.claim, made.fits.values(), evidence, inputs["texts"], criteria),
         **({"rates": tried.chosen()} if (tried := fits_of(named(inputs, "fits"))) and tried.tried else {}),
         "perplexity": given.perplexity,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
@@ -331,7 +345,7 @@ def judge_ladder(spec: JudgeLadder, inputs: InputFiles, provenance: Callable[[],
         for path, result in results.items()
     ]
     by_claim = {result.claim.id: result for result in results.values()}
-    found = {**head_of(spec), **words_of_rungs(spec, by_claim, rungs), "rungs": rungs}
+    found = {**head_of(spec)._asdict(), **words_of_rungs(spec, by_claim, rungs), "rungs": rungs}
     rule = kind_of(spec.claim.kind, OfClaims).checks
     if rule is not None:
         found["checks"] = rule(by_claim, alignments_of(named(inputs, "alignments")))

@@ -103,7 +103,7 @@ def read_promised(manifests: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.Dat
     for manifest in manifests:
         rows, paths = check_promise(manifest), files_of(manifest)
         found["evidence"].append(validate(rows["evidence"], str(paths["evidence"])))
-        found["draws"].append(_formed(rows["draws"], DRAWS, str(paths["draws"])))
+        found["draws"].append(formed(rows["draws"], DRAWS, str(paths["draws"])))
     evidence, draws = (pd.concat(frames, ignore_index=True) for frames in found.values())
     for form, frame in ((EVIDENCE, evidence), (DRAWS, draws)):
         _check_unique(frame, form, f"{form.name} of all batches")
@@ -119,23 +119,18 @@ def read_evidence(path: str | Path) -> pd.DataFrame:
     return validate(read_rows(path), str(path))
 
 
-def read_draws(path: str | Path) -> pd.DataFrame:
-    """Return the validated rows of a file of random draws (`evidence_files.DRAW_COLUMNS`), as `read_evidence`."""
-    return _formed(read_rows(path), DRAWS, str(path))
-
-
 def validate(frame: pd.DataFrame, where: str = "frame") -> pd.DataFrame:
     """Return a copy of evidence rows with checked columns, types, names and values.
 
     Raises: EvidenceError: a column missing or unknown, no rows, a value that is not a finite number or outside its
         metric's range, an unknown scope or metric, a document in two groups or with different n_positions, a row twice.
     """
-    frame = _formed(frame, EVIDENCE, where)
+    frame = formed(frame, EVIDENCE, where)
     _check_documents(frame, f"{EVIDENCE.name} {where}")
     return frame
 
 
-def _formed(frame: pd.DataFrame, form: Form, where: str) -> pd.DataFrame:
+def formed(frame: pd.DataFrame, form: Form, where: str) -> pd.DataFrame:
     """Return a copy of `frame` with the columns, types, words and ranges of a form, every row once."""
     where = f"{form.name} {where}"
     if wrong := sorted(set(form.columns) ^ set(frame.columns)):

@@ -7,8 +7,8 @@ from evidence_rows import CRITERIA, rows, source_alone
 
 from abi.base.errors import EvidenceError
 from abi.judge.contrasts import Contrast, Measure
-from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS
-from abi.judge.tables import fit_tables, read_draws, read_evidence, validate
+from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, read_rows
+from abi.judge.tables import DRAWS, fit_tables, formed, read_evidence, validate
 
 JS = Measure("js_nats", "domain")
 
@@ -58,7 +58,7 @@ def test_a_gzip_file_with_a_wrong_byte_is_one_sentence(good, tmp_path):
     for place in range(20, len(content), 397):
         path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
         with pytest.raises(EvidenceError, match="cannot be read") as error:
-            read_draws(path)
+            read_evidence(path)
         assert "\n" not in str(error.value)
 
 
@@ -262,8 +262,9 @@ def drawn():
 
 
 def read(frame, tmp_path):
-    frame.to_csv(tmp_path / "d.csv.gz", index=False)
-    return read_draws(tmp_path / "d.csv.gz")
+    path = tmp_path / "d.csv.gz"
+    frame.to_csv(path, index=False)
+    return formed(read_rows(path), DRAWS, str(path))
 
 
 def test_draws_are_read_as_they_were_written(drawn, tmp_path):

@@ -21,7 +21,7 @@ from abi.base.errors import TamperError
 from abi.base.files import sha256_file, sha256_tensors
 from abi.base.manifests.modules import ModuleFacts, ModulesManifest
 from abi.base.names import AGREEMENT
-from abi.judge.tables import read_draws, read_evidence
+from abi.judge.tables import read_evidence, read_promised
 from abi.models.module import AbiModule, read_module, save_module, with_net
 from abi.models.saved import having, member, module_of_seed, read_head, read_states, updated
 from abi.plan.specs.studies import AtlasEvidence, LawEvidence
@@ -239,8 +239,8 @@ def test_draws_are_of_arms_with_agreement_and_never_of_the_judge(read):
         ("domain_atlas", "reference"),
         ("calibration_scaling", "reference"),
     ):
-        [path] = read.study.of(claim).verdict_input()["draws"]
-        draws, spec = read_draws(path), read.study.of(claim).evidence_spec("1-1")
+        of = read.study.of(claim)
+        (_, draws), spec = read_promised(of.verdict_input()["manifests"]), of.evidence_spec("1-1")
         assert judge not in set(draws["arm"])
         assert not {"raw-before", "zero-shot-free", "margin"} & set(draws["arm"])
         assert set(draws["rng_seed"]) == set(spec["rng_seeds"])
