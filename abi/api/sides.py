@@ -22,7 +22,7 @@ from abi.base.job import Job
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.states import BaseFacts, StatesManifest
 from abi.base.manifests.texts import Shares
-from abi.base.typed import Provenance, Split
+from abi.base.typed import Provenance, Split, Typed
 from abi.models.attach import Attached, Marks
 from abi.models.backbone import Backbone, describe_backbone
 from abi.models.head import Head
@@ -282,4 +282,4 @@ def origin_of(model: Any) -> Origin:
 
 def provenance(what: str) -> Provenance:
     """Return what made a file of the API: not a rule, so there is no spec and no code digest."""
-    return Job[dict[str, Any]](f"abi.api {what}", {}, "none", [], 1).provenance()
+    return Job(f"abi.api {what}", Typed(), "none", [], 1).provenance()

@@ -14,9 +14,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from abi.base.errors import DataError, TamperError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 Json = Any  # whatever a JSON file may hold
@@ -73,7 +76,7 @@ def sha256_json(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def sha256_tensors(tensors: Mapping[str, Any]) -> str:
+def sha256_tensors(tensors: Mapping[str, "Tensor"]) -> str:
     """Return the hex SHA-256 over names, dtypes, shapes and bytes of torch tensors, sorted by name."""
     import torch
 
@@ -81,7 +84,7 @@ def sha256_tensors(tensors: Mapping[str, Any]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -137,7 +140,7 @@ def unwritable(path: str | Path, error: Exception) -> DataError:
     return DataError(f"{path}: cannot be written ({reason}); free space or make the folder writable")
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(path: str | Path, tensors: Mapping[str, "Tensor"], metadata: dict[str, str] | None = None) -> None:
     """Write torch tensors as safetensors, atomically. Raises: DataError: the disk is full or the folder read-only."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -157,7 +160,7 @@ def finite(tensor: Any) -> bool:
     return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
 
 
-def read_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+def read_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """Return the tensors of a safetensors file, memory-mapped, and what its header says beside them.
 
     Args: sha256: what a manifest promises of the file; not compared if None. A job reads a file for it once.

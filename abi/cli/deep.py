@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from abi.audit.results.chain import Broken, Chain
 from abi.audit.results.checkout import Render, published, verified
@@ -37,6 +37,7 @@ CLOSE = 1e-4
 """Of a metric's largest figure: how far a figure that is made again may be off. fp32 gives about 1e-6."""
 SHARES = frozenset({"top1", "top5"})
 """Metrics that count positions, of which a tie may turn one over."""
+D = TypeVar("D", bound=Document)
 NOT_SAMPLED = frozenset({"lora", "train", "source_head", "source_tokens"})
 """Inputs of evidence without which its other rows are the same: they give rows of their own."""
 
@@ -142,7 +143,7 @@ class Again:
         """Return name -> what is made again, from the texts on."""
         return {"texts": self.texts, "states": self.states, "evidence": self.evidence, "tables": self.tables}
 
-    def of(self, model: type[Document]) -> dict[str, Any]:
+    def of(self, model: type[D]) -> dict[str, D]:
         """Return path -> record of one form."""
         return {path: record for path, record in self.records.items() if isinstance(record, model)}
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from abi.cli.main import BAD_INPUT, COMMANDS, HONEST, TAMPERED, ending
 from abi.plan import DEFAULT
@@ -16,8 +16,13 @@ from abi.plan import DEFAULT
 if TYPE_CHECKING:
     from abi.judge.results import AnyResult
 
-Part = tuple[str, dict[str, Any], int]
-"""What one half found: as text, as data for `--json`, and its exit code."""
+
+class Part(NamedTuple):
+    """What one part of a verification found: in words, as data for `--json`, and its exit code."""
+
+    text: str
+    data: object
+    code: int
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,10 +60,10 @@ def verify(arguments: Sequence[str]) -> int:
         parts = {} if options.brief else {"record": record(options.claims, options.config)}
         parts["results"] = results(options)
     if options.json:
-        print(json.dumps({name: data for name, (_, data, _) in parts.items()}, indent=1))
+        print(json.dumps({name: part.data for name, part in parts.items()}, indent=1))
     else:
-        print("\n\n".join(text for text, _, _ in parts.values()))
-    return max(code for _, _, code in parts.values())
+        print("\n\n".join(part.text for part in parts.values()))
+    return max(part.code for part in parts.values())
 
 
 def record(claims: list[str], config: Path | None) -> Part:
@@ -72,7 +77,7 @@ def record(claims: list[str], config: Path | None) -> Part:
         check_claim(claim, claims_of(found))
     judgement = judge(found)
     code = TAMPERED if judgement.altered else HONEST
-    return to_text(judgement, claims or None), judgement.as_dict(claims), code
+    return Part(to_text(judgement, claims or None), judgement.as_dict(claims), code)
 
 
 def results(options: argparse.Namespace) -> Part:
@@ -81,7 +86,7 @@ def results(options: argparse.Namespace) -> Part:
 
     names = ("scale", "recompute", "against", "tolerance")
     found = verified(options.claims, render=pages, **{name: getattr(options, name) for name in names})
-    return found.text(), found.as_dict(), found.code()
+    return Part(found.text(), found.as_dict(), found.code())
 
 
 def chain(options: argparse.Namespace) -> Part:
@@ -92,7 +97,7 @@ def chain(options: argparse.Namespace) -> Part:
     root, folder = run_of(Path(options.deep) if options.deep else Path("results") / (options.scale or DEFAULT))
     with chdir(root):
         found = deep(folder, options.claims, pages)
-    return found.text(), found.as_dict(), TAMPERED if found.broken else HONEST
+    return Part(found.text(), found.as_dict(), TAMPERED if found.broken else HONEST)
 
 
 def pages(results: "Sequence[AnyResult]", sentence: str) -> dict[str, str]:

@@ -194,7 +194,7 @@ def _record_claims(root: Path) -> list[str]:
         raise ConfigError(f"{path}: is not the record ({error}); restore it from the repository") from None
 
 
-def workflow_config(given: Mapping[str, Any]) -> str:
+def workflow_config(given: Mapping[str, object]) -> str:
     """Return the scale's name from Snakemake's config. Raises: ConfigError: a key that is none."""
     unknown = [key for key in given if key != "scale"]
     if unknown:

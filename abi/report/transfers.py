@@ -1,7 +1,7 @@
 """Transfers, pairs x regimes: what a moved module is worth beside placebos and what one would do instead."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abi.base.names import DIRECT, LORA, NATIVE, TRANSFERRED
 from abi.base.regimes import AS_IS, MOVED, REGIMES
@@ -12,6 +12,9 @@ from abi.report.figures import MARKERS, Drawing, colour_of
 from abi.report.render import Cell, Table, figure
 from abi.report.templates import fill
 from abi.report.words import met_words, studies
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
 
 SEEN = tuple(regime.name for regime in REGIMES.values() if regime.roles.candidate == MOVED.candidate)
 """The regimes of a transfer, in the order of columns and panels."""
@@ -272,7 +275,7 @@ def drawing(results: Sequence[Result]) -> Drawing:
 
     def draw(panel: Any) -> None:
         panels = panel.subplots(1, max(len(regimes), 1), sharey=True, squeeze=False)[0]
-        drawn: dict[str, Any] = {}
+        drawn: dict[str, Line2D] = {}
         for axes, regime in zip(panels, regimes, strict=False):
             there = [row for row in shown if row.regime == regime and row.gap_closure is not None]
             for row in sorted(there, key=lambda row: ADVISED.index(row.arm)):

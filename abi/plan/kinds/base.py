@@ -156,7 +156,7 @@ class Planned(Generic[C]):
         return cls
 
     @classmethod
-    def entries(cls, claim_id: str, claim: Any, regimes: Regimes) -> dict[str, Any]:
+    def entries(cls, claim_id: str, claim: Any, regimes: Regimes) -> dict[str, C]:
         """Return id -> entry of a claim as it is given: itself, with the name of its result file."""
         return {claim_id: claim.model_copy(update={"record": recorded(claim, claim_id)})}
 
