@@ -83,7 +83,7 @@ def generated_parts() -> list[Part]:
         Part("docs/record.md", "record", record_page()),
         Part("docs/architecture.md", "wings", wing_graph()),
         Part("docs/architecture.md", "dag", rule_graph()),
-        Part("docs/regimes.md", "transfers", block(transfer_tables(results))),
+        Part("docs/regimes.md", "transfers", block(transfer_tables(results, beside))),
         Part("docs/regimes.md", "ngrams", block(markdown(ngrams.table(beside)))),
         Part("docs/updates.md", "outcomes", block(study_tables(results))),
         Part("docs/updates.md", "update-plan", block(plan_table(update_plan(criteria)))),
@@ -213,10 +213,10 @@ def criteria_of(result: AnyResult, results: Sequence[AnyResult]) -> Criteria:
     return load(result.scale).protocol.criteria
 
 
-def transfer_tables(results: Sequence[AnyResult]) -> str:
+def transfer_tables(results: Sequence[AnyResult], beside: Sequence[ngrams.Beside] = ()) -> str:
     """Return the table of transfers, the advice per pair and the ladders of steps, a heading level lower."""
     found = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
-    return re.sub("(?m)^#", "##", transfers.page(found).split("\n\n", 1)[1].rstrip()) if found else NOTHING
+    return re.sub("(?m)^#", "##", transfers.page(found, beside).split("\n\n", 1)[1].rstrip()) if found else NOTHING
 
 
 def study_tables(results: Sequence[AnyResult]) -> str:

@@ -2,12 +2,14 @@ import pytest
 from report_facts import plain, typed
 
 from abi.report.figures import svg_of
+from abi.report.ngrams import Beside
 from abi.report.transfers import COLUMNS, advice, best_placebo, by_pair, drawing, lead, page, rows, rungs
 
 FILES = {
     "oracle-kd": "gpt2_to_gpt2_medium",
     "few-shot": "gpt2_to_gpt2_medium_few_shot",
     "general-only": "gpt2_to_gpt2_medium_general_only",
+    "zero-text": "gpt2_to_gpt2_medium_zero_text",
 }
 
 
@@ -37,10 +39,11 @@ def document(regime, closures, *, leads=(0.004, 0.006), verdict="INCONCLUSIVE", 
             contrast(test, "linear", -1.0),
         ],
     }
-    fits = [fit, *variants, *(() if regime == "few-shot" else ("closed-form",))]
+    fits = [fit, *variants, *(("closed-form",) if regime in ("oracle-kd", "general-only") else ())]
     training = [{"fit": fit, "arm": arm, "steps": 300, "n_trainable": 1, "elapsed_s": 2.5} for arm in closures]
     changes = {name: {"text": "written"} if name.endswith("-written") else {"steps": 30} for name in variants}
-    spec = {**spec, "budget": {**spec["budget"], "variants": changes}}
+    if spec["budget"] is not None:  # nothing is fitted in zero-text
+        spec = {**spec, "budget": {**spec["budget"], "variants": changes}}
     return {
         **found,
         "claim": {**found["claim"], "variants": list(variants)},
@@ -111,6 +114,20 @@ def test_advice_names_what_a_user_would_do_instead():
     assert "train a module there (0.45; transferred 0.30)" in advised(result("few-shot", FEW))
     moved = {**FEW, "transferred": 0.6}
     assert "move it (0.60; direct 0.45)" in advised(result("few-shot", moved))
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [
+        (None, "without any text, place a portable module (0.30"),
+        ((-0.2, -0.1), "mix in an n-gram model of the source's text (1.40 of the oracle's gain) rather than place a"),
+        ((-0.2, 0.1), "without any text, place a portable module (0.30"),
+    ],
+)
+def test_an_n_gram_model_is_advised_where_it_is_shown_to_be_better_than_a_portable_module(ahead, words):
+    found = result("zero-text", GENERAL)
+    beside = [] if ahead is None else [Beside(found.claim.id, 1.4, 0.3, 0, 0, sum(ahead) / 2, *ahead)]
+    assert words in advice([found], beside)["gpt2_to_gpt2_medium"]
 
 
 def test_without_room_nothing_is_advised():
