@@ -1,7 +1,9 @@
 """A LoRA adapter of PEFT, of a folder or on a live model: read, told apart from others, compared with its base."""
 
 import copy
+import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,11 @@ from abi.steps.train_lora import write_finals
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 LORA = "LORA"
+CLASSIFYING = {"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"}
+"""Tasks of PEFT whose adapters belong to models with no head over tokens."""
+COMMIT = re.compile("[0-9a-f]{40}")
+BELOW = "base_model.model."
+"""What PEFT puts before the names of a model's tensors."""
 ONLY = "default"
 """How PEFT calls the adapter of a folder."""
 SCOPE = "text"
@@ -58,7 +65,7 @@ class Adapted:
         if not error <= side.backbone.tolerance:
             raise DataError(
                 f"adapter: {self.about.name} changes the head of the model (by {error:.1e} of its logits); "
-                "abi reads adapters of the layers below it, so train one without the head"
+                "abi reads adapters of the layers below it, so train one that leaves the head alone"
             )
 
 
@@ -76,10 +83,11 @@ def adapted(base: Backbone, adapter: Any) -> Adapted:
         raise DataError("model: an adapter has been put on it; load the plain model once more and give that one")
     if isinstance(adapter, PeftModel):
         name = _acting(adapter)
-        if Marks.of(Backbone(copy.deepcopy(adapter).unload(), base.tokenizer)) != Marks.of(base):
+        if Marks.of(Backbone(_copied(adapter).unload(), base.tokenizer)) != Marks.of(base):
             raise DataError(
                 f"adapter: the model below {name!r} is not the model given: their weights, config or precision differ; "
-                "give the one that the adapter was trained on"
+                "give the one that the adapter was trained on, or, if the adapter has biases or whole layers of its "
+                "own, its folder"
             )
         return _found(adapter, base, name, name)
     if not isinstance(adapter, str | Path):
@@ -97,9 +105,19 @@ def _found(live: Any, base: Backbone, name: str, shown: str) -> Adapted:
 
 
 def _require_lora(*configs: Any) -> None:
-    """Raise DataError where some adapter is of another kind."""
+    """Raise DataError where some adapter is of another kind, or of a model that writes no text."""
     if (kinds := {str(config.peft_type.value) for config in configs}) != {LORA}:
         raise DataError(f"adapter: it is of kind {', '.join(sorted(kinds))}; abi distils LoRA adapters")
+    if tasks := CLASSIFYING & {str(config.task_type) for config in configs}:
+        raise DataError(f"adapter: its task is {', '.join(sorted(tasks))}; abi distils adapters of language models")
+
+
+def _copied(live: Any) -> Any:
+    """Return a copy of a live model. Raises: DataError: LoRA that is tied to other tensors, which torch cannot copy."""
+    try:
+        return copy.deepcopy(live)
+    except RuntimeError:
+        raise DataError("adapter: it ties tensors, so it cannot be copied; save it and give its folder") from None
 
 
 def _acting(live: Any) -> str:
@@ -138,23 +156,30 @@ def _folder(place: str) -> Path:
 def _read(folder: Path, base: Backbone) -> Any:
     """Return a `PeftModel` of the adapter in a folder on a copy of a model.
 
-    A folder names its base and holds no hash of it, so that the name and the layers are what can be compared.
+    A folder names its base and holds no hash of it, so that name, revision and layers are what can be compared.
     Raises: DataError: no LoRA, or one of another model.
     """
     from peft import PeftConfig, PeftModel
 
-    stored, own = read_tensors(folder / WEIGHTS)[0], origin_of(base.model).model
+    stored, own = read_tensors(folder / WEIGHTS)[0], origin_of(base.model)
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except Exception as error:
         raise DataError(f"{folder}: its {CONFIG} cannot be read ({first_line(error)}); save it again") from None
     _require_lora(config)
     of = str(config.base_model_name_or_path or "")
-    if of and getattr(base.model, "name_or_path", "") and Path(of).name != Path(own).name:
+    if of and getattr(base.model, "name_or_path", "") and Path(of).name != Path(own.model).name:
         raise DataError(
-            f"{folder}: is an adapter of {of!r}, and the model given is {own!r}; give that model, or correct "
+            f"{folder}: is an adapter of {of!r}, and the model given is {own.model!r}; give that model, or correct "
             f"`base_model_name_or_path` in {CONFIG} if it is the same"
         )
+    at = str(config.revision or "")
+    if at != own.revision and all(COMMIT.fullmatch(revision) for revision in (at, own.revision)):
+        raise DataError(
+            f"{folder}: is an adapter of revision {at} of {of!r}, and the model given is of {own.revision}; give that "
+            f"revision, or correct `revision` in {CONFIG} if nothing has changed"
+        )
+    _require_shapes(stored, base, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what PEFT's are about is checked, and refused in one sentence
         try:
@@ -163,9 +188,42 @@ def _read(folder: Path, base: Backbone) -> Any:
             )
         except Exception as error:
             raise DataError(f"{folder}: does not fit {base.name} ({first_line(error)}); give its own model") from None
-    if odd := sorted({*stored} ^ {*_tensors(live, ONLY)}):
-        raise DataError(f"{folder}: does not fit {base.name}: {odd[0]} is on one side only; give its own model")
+    _require_whole(stored, _tensors(live, ONLY), base, folder)
     return live
+
+
+def _require_shapes(stored: Mapping[str, Tensor], base: Backbone, folder: Path) -> None:
+    """Raise DataError where an adapter brings a tensor of the model itself in another shape."""
+    own = base.model.state_dict()
+    for key, tensor in stored.items():
+        name = _below(key)
+        if name in own and own[name].shape != tensor.shape:
+            raise DataError(
+                f"{folder}: its {name} is of shape {[*tensor.shape]}, that of {base.name} {[*own[name].shape]}; give "
+                "its own model, and if its vocabulary was changed, one that has been resized to it with that tokenizer"
+            )
+
+
+def _require_whole(stored: Mapping[str, Tensor], live: Mapping[str, Tensor], base: Backbone, folder: Path) -> None:
+    """Raise DataError where what is stored is not what acts.
+
+    PEFT also stores embeddings and head as they are where an adapter acts on them or the vocabulary is a new one.
+    """
+    own = base.model.state_dict()
+    for key in sorted({*stored} ^ {*live}):
+        name = _below(key)
+        if key not in stored or name not in own:
+            raise DataError(f"{folder}: does not fit {base.name}: {key} is on one side only; give its own model")
+        if not torch.equal(own[name].to(stored[key]), stored[key]):
+            raise DataError(
+                f"{folder}: brings a {name} that is not the one of {base.name}; load it into that model first, which "
+                "then is the plain one"
+            )
+
+
+def _below(key: str) -> str:
+    """Return the name that a tensor of a model has without PEFT."""
+    return key.removeprefix(BELOW).replace(".base_layer.", ".")
 
 
 def _tensors(live: Any, name: str) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ def downloaded(repository: str, what: str, names: Sequence[str], revision: str |
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=[*names]))
     except HFValidationError:
-        raise DataError(f"{repository}: is no folder here, and no name of a {what} of the hub; check it") from None
+        raise DataError(f"{repository}: is no folder here, and no name of a repository of the hub; check it") from None
     except Exception as error:  # as in `base.hub`
         why = reason(error, Repository(repository, "model"))
         raise DataError(f"{repository}: is no folder here, and no {what} comes from the hub: {why}") from None

@@ -57,7 +57,8 @@ def train(
     given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
     with _watched(place.parts):
         made = abi.train(_loaded(model), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
-    return _saved(made, place, as_json, f"abi evaluate --model {model} --module {out} --texts {texts[0]}")
+    _write(made, place)
+    return _told(made, place, as_json, f"abi evaluate --model {model} --module {out} --texts {texts[0]}")
 
 
 def distill(
@@ -81,9 +82,10 @@ def distill(
     given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
     with _watched(place.parts):
         made = abi.distill(base, None, adapter, texts, general_texts, **given)
+        _write(made, place)  # whoever is killed while it is evaluated has it
         found = abi.evaluate(base, made, texts, adapter=adapter, window=window)
     following = f"abi transfer --module {out} --source {model} --target MODEL --out DIR"
-    return _saved(made, place, as_json, following, found)
+    return _told(made, place, as_json, following, found)
 
 
 def transfer(
@@ -114,7 +116,8 @@ def transfer(
         moved = abi.transfer(
             moving, _loaded(source), _loaded(target), general_texts, domain_texts, teaches, keep=place.parts, **given
         )
-    return _saved(moved, place, as_json, f"abi evaluate --model {target} --module {out} --texts PATH")
+    _write(moved, place)
+    return _told(moved, place, as_json, f"abi evaluate --model {target} --module {out} --texts PATH")
 
 
 def evaluate(
@@ -212,10 +215,14 @@ def _module_folder(out: Path, force: bool) -> OutFolder:
     return OutFolder(out, (CONFIG, WEIGHTS, CARD, RECORD), force=force)
 
 
-def _saved(made: "Module", place: OutFolder, as_json: bool, following: str, found: "Evaluation | None" = None) -> int:
-    """Write a module's folder and say what was made, and what it is worth where that was asked."""
+def _write(made: "Module", place: OutFolder) -> None:
+    """Write a module's folder."""
     with place.written() as folder:
         made.save_pretrained(folder)
+
+
+def _told(made: "Module", place: OutFolder, as_json: bool, following: str, found: "Evaluation | None" = None) -> int:
+    """Say what was made and written, and what it is worth where that was asked."""
     record = made.record
     assert record is not None
     told = {

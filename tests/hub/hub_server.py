@@ -107,7 +107,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         entries = [entry(at[1], path) for path in sorted(at[1].rglob("*")) if path.is_file()]
         if what == "tree":
             told = [
-                {"type": "file", "path": n, "size": s, "oid": b, **({"lfs": lfs} if lfs else {})}
+                {
+                    "type": "file",
+                    "path": n,
+                    "size": s,
+                    "oid": b,
+                    **({"lfs": {**lfs, "oid": lfs["sha256"]}} if lfs else {}),
+                }
                 for n, s, b, lfs in entries
             ]
         else:

@@ -48,10 +48,10 @@ def queries(n, seed=1):
     return [text for _, text in grammar.documents(seed, n, n, 24)]
 
 
-def loaded(folder):
+def loaded(folder, **given):
     """A model of a folder and its tokenizer, as a user loads them."""
     return (
-        transformers.AutoModelForCausalLM.from_pretrained(folder),
+        transformers.AutoModelForCausalLM.from_pretrained(folder, **given),
         transformers.AutoTokenizer.from_pretrained(folder),
     )
 
@@ -117,8 +117,8 @@ def lora(root, steps):
     return wrapped
 
 
-def moved_adapter(folder, there, base):
-    """Copy the folder of an adapter for a model that has been renamed."""
+def moved_adapter(folder, there, base, **changes):
+    """Copy the folder of an adapter for a model that has been renamed. Args: changes: of its config."""
     shutil.copytree(folder, there)
     config = there / "adapter_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base, **changes}))
