@@ -1,6 +1,8 @@
 """The documents as a site (`make site`): every page is in its menu, and links lead where they lead in the repository."""
 
 import importlib.util
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -56,12 +58,14 @@ def test_a_dead_link_and_a_page_outside_the_menu_fail_the_build(tmp_path):
         folder = tmp_path / fault.replace(" ", "-")
         (folder / "envs").mkdir(parents=True)
         (folder / "docs").mkdir()
-        for name in ("envs/site.py", "envs/site.css"):
+        for name in ("envs/site.py", "envs/site.css", "envs/search.js"):
             (folder / name).write_text((ROOT / name).read_text())
         (folder / "README.md").write_text(
             "# A\n\n[b](docs/b.md)\n" + ("[c](docs/c.md)\n" if fault == "dead link" else "")
         )
-        (folder / "docs/b.md").write_text("# B\n\n[a](../README.md)\n")
+        (folder / "docs/b.md").write_text(
+            "# B\n\n[a](../README.md)\n\n## How far?\n\nA word and 0.25 more of &lt;/script&gt;.\n"
+        )
         if fault == "page outside":
             (folder / "docs/d.md").write_text("# D\n")
         settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text()) | {"nav": ["README.md", "docs/b.md"]}
@@ -70,6 +74,22 @@ def test_a_dead_link_and_a_page_outside_the_menu_fail_the_build(tmp_path):
         if fault == "none":
             build(config)
             assert 'href="docs/b.html"' in (folder / "build/site/index.html").read_text()
+            searches_by_itself(folder / "build/site")
         else:
             with pytest.raises(Abort):
                 build(config)
+
+
+def searches_by_itself(folder):
+    """The page has the box, and loads its index as a script of this folder; a section names its page and its anchor."""
+    page = (folder / "docs/b.html").read_text()
+    scripts = re.findall(r'<script src="([^"]+)"', page)
+    assert [name.partition("/search/")[2] for name in scripts[-3:]] == ["lunr.js", "search_index.js", "search.js"]
+    assert all((folder / "docs" / name).is_file() for name in scripts)
+    assert 'id="mkdocs-search-query"' in page
+    assert not [path for path in (folder / "search").iterdir() if path.suffix == ".json" or path.name == "worker.js"]
+    written = (folder / "search/search_index.js").read_text()
+    index = json.loads(written.removeprefix("window.searchIndex = ").removesuffix(";\n"))
+    [found] = [one for one in index["docs"] if one["location"] == "docs/b.html#how-far"]
+    assert (found["page"], found["title"]) == ("B", "How far?")
+    assert found["text"] == "A word and more of </script>."
