@@ -63,6 +63,7 @@ def generated_parts() -> list[Part]:
     results, instrument = reference_results(DEFAULT), InstrumentManifest.read(SIMULATED)
     others = reference_results(PRETRAINED)
     beside = ngrams.measured(DEFAULT, [result.claim.id for result in results])
+    counted = ngrams.measured(PRETRAINED, [result.claim.id for result in others])
     figures, criteria = instrument.figures, load(DEFAULT).protocol.criteria
     return [
         Part("README.md", "found", block(found(results, beside))),
@@ -72,6 +73,7 @@ def generated_parts() -> list[Part]:
         Part("docs/reproducing.md", "code", block(code_words())),
         Part("README.md", "effort", block(effort(DEFAULT))),
         Part("docs/pretrained.md", "verdicts", block(beside_table(others, results))),
+        Part("docs/pretrained.md", "ngrams", block(markdown(ngrams.table(counted)))),
         Part("docs/pretrained.md", "room", block(markdown(rooms(others)) if others else NOTHING)),
         Part("docs/pretrained.md", "effort", block(effort(PRETRAINED) if others else NOTHING)),
         Part("docs/verdicts.md", "known", block(known(results, beside))),
