@@ -8,7 +8,6 @@ there. Rows of this scale and claim in agreement.csv are replaced.
 """
 
 import argparse
-import csv
 import os
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 
 from abi.audit.results.agreement import agreed
 from abi.audit.results.reading import ResultFile, read_result
-from abi.base.files import ROOT
+from abi.base.files import ROOT, csv_rows, csv_text, write_text
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 
@@ -112,10 +111,9 @@ def main() -> None:
             found += rows(base, other, given.scale, files, setting)
             shutil.rmtree(Path(scratch, str(i)))
             print(*found[-len(targets) :], sep="\n", flush=True)
-    kept = [*csv.reader(OUT.read_text(encoding="utf-8").splitlines())][1:] if OUT.exists() else []
+    kept = csv_rows(OUT.read_text(encoding="utf-8"), COLUMNS) if OUT.exists() else []
     kept = [row for row in kept if not (row[0] == given.scale and row[1] in files and row[2] in given.settings)]
-    with OUT.open("w", encoding="utf-8", newline="") as handle:
-        csv.writer(handle, lineterminator="\n").writerows([COLUMNS, *kept, *found])
+    write_text(OUT, csv_text(COLUMNS, [*kept, *found]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ what `compare` would choose, seconds.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 
 import abi
 from abi.api.sides import Pair
-from abi.base.files import csv_text, write_text
+from abi.base.files import csv_rows, csv_text, write_text
 from abi.judge.results import Result, read_result
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
@@ -75,8 +74,7 @@ def main() -> None:
         row = compared(study, name, options.seeds)
         print(",".join(row), flush=True)
         if OUT.exists():
-            with OUT.open(encoding="utf-8", newline="") as file:
-                rows = {known[0]: known for known in csv.reader(file) if known != COLUMNS}
+            rows = {known[0]: known for known in csv_rows(OUT.read_text(encoding="utf-8"), COLUMNS)}
         rows[name] = row
         write_text(OUT, csv_text(COLUMNS, [rows[key] for key in sorted(rows)]))
     same = sum(row[1] == row[2] for row in rows.values())

@@ -13,16 +13,14 @@ text, domain and general. Held-out text is not read for it.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
 from abi.arms.metrics import Key, Score, evidence_rows
-from abi.base.files import csv_text, write_text
+from abi.base.files import csv_rows, csv_text, write_text
 from abi.base.manifests.backbones import TokensManifest
 from abi.base.names import ORACLE, RAW, TRANSFERRED
 from abi.judge.contrasts import Measure
@@ -36,12 +34,9 @@ from abi.models.saved import read_head, read_states
 from abi.models.states import States
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
+from abi.report.ngrams import COLUMNS as NAMES
+from abi.report.ngrams import MEASURED
 
-OUT = Path(__file__).with_suffix(".csv")
-HEADER = [
-    *["scale", "claim", "closure_ngram", "closure_portable", "harm_ngram", "harm_portable"],
-    *["ahead", "ahead_low", "ahead_high"],
-]
 ORDERS, SHARES, WINDOWS = (4, 8, 12, 16), (0.1, 0.2, 0.3, 0.5), 40
 
 
@@ -124,9 +119,9 @@ def main() -> None:
     for name in asked:
         row = compared(study, options.scale, name)
         print(",".join(row), flush=True)
-        rows = list(csv.reader(OUT.open(encoding="utf-8", newline="")))[1:] if OUT.exists() else []
+        rows = csv_rows(MEASURED.read_text(encoding="utf-8"), NAMES) if MEASURED.exists() else []
         kept = [there for there in rows if there[:2] != row[:2]]
-        write_text(OUT, csv_text(HEADER, sorted([*kept, row])))
+        write_text(MEASURED, csv_text(NAMES, sorted([*kept, row])))
 
 
 if __name__ == "__main__":

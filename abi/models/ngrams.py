@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from abi.models.head import Head
 from abi.models.portable import Vocabulary
@@ -59,7 +60,7 @@ class Ngrams:
         for k, table in enumerate(self.tables):
             numbers = numbered(contexts[:, contexts.shape[1] - k :])
             at, found = looked_up(table.contexts, numbers)
-            place, seen = looked_up(table.grams, numbers * BASE + symbols.astype(np.uint64) + np.uint64(1))
+            place, seen = looked_up(table.grams, continued(numbers, symbols))
             kinds, count = table.kinds[at], np.where(seen, table.counts[place], 0)
             p = np.where(found, (count + kinds * p) / (table.totals[at] + kinds), p)
         return p
@@ -76,11 +77,9 @@ class Ngrams:
 
 def counted(texts: Sequence[NDArray[np.uint8]], k: int) -> Table:
     """Return the table of the grams of k bytes and one more."""
-    windows = [np.lib.stride_tricks.sliding_window_view(text, k + 1) for text in texts]
-    grams = np.concatenate(windows)
+    grams = np.concatenate([np.lib.stride_tricks.sliding_window_view(text, k + 1) for text in texts])
     contexts = numbered(grams[:, :-1])
-    numbers = contexts * BASE + grams[:, -1].astype(np.uint64) + np.uint64(1)
-    found, first, counts = np.unique(numbers, return_index=True, return_counts=True)
+    found, first, counts = np.unique(continued(contexts, grams[:, -1]), return_index=True, return_counts=True)
     known, place = np.unique(contexts[first], return_inverse=True)
     return Table(found, counts, known, np.bincount(place, counts).astype(np.int64), np.bincount(place))
 
@@ -89,8 +88,13 @@ def numbered(grams: NDArray[np.integer]) -> Numbers:
     """Return a number `[...]` for each gram `[..., k]`; what stands before a text is a symbol that no text has."""
     numbers = np.zeros(grams.shape[:-1], dtype=np.uint64)
     for i in range(grams.shape[-1]):
-        numbers = numbers * BASE + grams[..., i].astype(np.uint64) + np.uint64(1)
+        numbers = continued(numbers, grams[..., i])
     return numbers
+
+
+def continued(numbers: Numbers, symbols: NDArray[np.integer]) -> Numbers:
+    """Return the numbers of grams that are one symbol longer."""
+    return numbers * BASE + symbols.astype(np.uint64) + np.uint64(1)
 
 
 def looked_up(known: Numbers, asked: Numbers) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -150,8 +154,9 @@ def mixed_losses(foretold: Foretold, states: States, head: Head, share: float, *
     for start in range(0, len(states), windows_per_batch):
         index = slice(start, min(start + windows_per_batch, len(states)))
         targets = states.targets(index)
-        logs = torch.stack([head.logits(final).log_softmax(-1) for final in states.final(index)])
-        plain = logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double().exp().cpu()
+        each = zip(states.final(index), targets, strict=True)
+        losses_of = [cross_entropy(head.logits(final), wanted, reduction="none") for final, wanted in each]
+        plain = torch.stack(losses_of).double().neg().exp().cpu()
         other = foretold.probabilities(states, index)
         weight, losses = torch.full((len(targets),), EVENLY, dtype=torch.float64), []
         for own, its in zip(plain.T, other.T, strict=True):

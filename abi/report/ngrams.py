@@ -1,13 +1,12 @@
 """What an n-gram model does in place of a portable module, as it was measured beside the committed runs."""
 
-import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from abi.base.errors import DataError
-from abi.base.files import ROOT
+from abi.base.files import ROOT, csv_rows
 from abi.report.render import Table, figure
 
 MEASURED = ROOT / "benchmarks" / "ngrams.csv"
@@ -24,6 +23,10 @@ class Beside(NamedTuple):
     ahead: float
     ahead_low: float
     ahead_high: float
+
+
+COLUMNS = ("scale", *Beside._fields)
+"""Of the table."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,10 @@ class Rival:
 
 def measured(scale: str, claims: Collection[str], path: Path = MEASURED) -> list[Beside]:
     """Return what was measured of some claims of a scale. Raises: DataError: a table of other columns or no figures."""
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
     try:
-        if header != ["scale", *Beside._fields]:
-            raise ValueError
+        rows = csv_rows(path.read_text(encoding="utf-8"), COLUMNS)
         found = [(place, Beside(claim, *map(float, figures))) for place, claim, *figures in rows]
-    except (ValueError, TypeError):
+    except ValueError:
         raise DataError(
             f"{path}: is no table of benchmarks/ngrams.py; run it again, or `git checkout {path}`"
         ) from None
