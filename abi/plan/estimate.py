@@ -63,7 +63,7 @@ def estimate(
     for rule in dict.fromkeys(job.rule for job in jobs):
         measured = [own.get((rule, job.wildcards)) for job in jobs if job.rule == rule]
         others = [m for m in known if m.rule == rule]
-        took = [m.seconds if m else means.get(rule, 0.0) for m in measured]
+        took = [m.busy_s if m else means.get(rule, 0.0) for m in measured]
         total, longest = total + sum(took), max(longest, *took)
         rules.append(
             OfRule(

@@ -83,7 +83,7 @@ def speeds(known: Sequence[Measured], work: Work) -> dict[str, float]:
         flop = work.flop(job.rule, job.wildcards)
         if flop is not None:
             before = done.get(job.rule, (0.0, 0.0))
-            done[job.rule] = before[0] + flop, before[1] + job.seconds
+            done[job.rule] = before[0] + flop, before[1] + job.busy_s
     return {rule: flop / seconds for rule, (flop, seconds) in done.items() if seconds > 0}
 
 

@@ -4,7 +4,7 @@ import csv
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -12,7 +12,7 @@ from abi.base.errors import DataError
 from abi.base.files import ROOT, csv_rows, csv_text, write_text
 from abi.base.machine import gemm_gflops
 
-COLUMNS = ("rule", "wildcards", "seconds", "mem_mb")
+COLUMNS = ("rule", "wildcards", "seconds", "cpu_s", "mem_mb")
 REFERENCE = ROOT / "results" / "reference"
 MACHINE, RATE = "machine.csv", ("gflops",)
 """Beside a committed table of jobs: how fast the machine that they were measured on multiplies matrices."""
@@ -20,13 +20,18 @@ MACHINE, RATE = "machine.csv", ("gflops",)
 
 @dataclass(frozen=True)
 class Measured:
-    """What one job took."""
+    """What one job took: seconds by the clock, MB at most and seconds of CPU, None where nothing told them."""
 
     rule: str
     wildcards: str
     seconds: float
     mem_mb: float | None
-    cpu_s: float | None = field(default=None, compare=False)
+    cpu_s: float | None = None
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the job would have taken undisturbed: a halted machine and other work count by the clock alone."""
+        return self.seconds if self.cpu_s is None else min(self.seconds, self.cpu_s)
 
 
 def committed(scale: str) -> list[Path]:
@@ -41,10 +46,10 @@ def read_measured(path: str | Path) -> list[Measured]:
         return []
     try:
         found = [
-            Measured(rule, wildcards, float(seconds), float(memory) if memory else None)
-            for rule, wildcards, seconds, memory in csv_rows(path.read_text(encoding="utf-8"), COLUMNS)
+            Measured(rule, wildcards, float(seconds), *(float(cell) if cell else None for cell in (memory, cpu)))
+            for rule, wildcards, seconds, cpu, memory in csv_rows(path.read_text(encoding="utf-8"), COLUMNS)
         ]
-        if not all(0 <= job.seconds < math.inf for job in found):
+        if not all(0 <= value < math.inf for job in found for value in (job.seconds, job.cpu_s or 0.0)):
             raise ValueError("seconds")
     except ValueError:
         raise DataError(
@@ -74,20 +79,25 @@ def pace(folder: Path) -> float:
 
 def at_pace(jobs: Iterable[Measured], factor: float) -> list[Measured]:
     """Return measured jobs as they should be where all of them take a factor as long."""
-    return [replace(job, seconds=factor * job.seconds) for job in jobs]
+    return [replace(job, seconds=factor * job.busy_s, cpu_s=None) for job in jobs]
 
 
 def mean_seconds(jobs: Iterable[Measured]) -> dict[str, float]:
-    """Return rule -> mean seconds of its measured jobs."""
+    """Return rule -> mean seconds that its measured jobs were busy."""
     seconds: dict[str, list[float]] = {}
     for job in jobs:
-        seconds.setdefault(job.rule, []).append(job.seconds)
+        seconds.setdefault(job.rule, []).append(job.busy_s)
     return {rule: fmean(found) for rule, found in seconds.items()}
 
 
 def wall(jobs: Iterable[Measured]) -> float:
-    """Return minutes of wall time of some jobs, one after the other."""
+    """Return minutes by the clock of some jobs, one after the other."""
     return sum(job.seconds for job in jobs) / 60
+
+
+def work(jobs: Iterable[Measured]) -> float:
+    """Return minutes that some jobs were busy, one after the other."""
+    return sum(job.busy_s for job in jobs) / 60
 
 
 def measured_jobs(folder: str | Path) -> list[Measured]:
@@ -106,7 +116,7 @@ def measured_jobs(folder: str | Path) -> list[Measured]:
         except (IndexError, KeyError, TypeError, ValueError):
             raise DataError(f"{path}: is no benchmark of Snakemake; delete it and run its job again") from None
         told = _told(Path(folder).with_name("logs") / path.relative_to(folder).with_suffix(".log"))
-        cpu, memory = told or (cpu, memory)
+        cpu, memory = told or (cpu if memory else None, memory)  # one too short for Snakemake to see names 0 s of CPU
         found.append(Measured(rule, wildcards, seconds, memory, cpu))
     return found
 
@@ -123,6 +133,10 @@ def _known(cell: str) -> float | None:
     return float(cell) if re.fullmatch(r"[\d.]+", cell) else None
 
 
+def _cell(value: float | None, digits: int) -> str | None:
+    return None if value is None else f"{value:.{digits}f}"
+
+
 def adopt_jobs(scale: str) -> None:
     """Write the committed table of measured jobs of a scale from the benchmarks of its run, if it left any.
 
@@ -132,7 +146,7 @@ def adopt_jobs(scale: str) -> None:
     if not found:
         return
     rows = [
-        (job.rule, job.wildcards, f"{job.seconds:.1f}", None if job.mem_mb is None else f"{job.mem_mb:.0f}")
+        (job.rule, job.wildcards, f"{job.seconds:.1f}", _cell(job.cpu_s, 1), _cell(job.mem_mb, 0))
         for job in found
     ]
     write_text(REFERENCE / scale / "jobs.csv", csv_text(COLUMNS, rows))

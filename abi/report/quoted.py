@@ -16,7 +16,7 @@ from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read
 from abi.judge.simulation import Effort
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import load
-from abi.plan.measured import REFERENCE, committed, read_measured, wall
+from abi.plan.measured import REFERENCE, committed, read_measured, work
 from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
 from abi.report import experiments, instrument_page, ngrams, speed, transfers
@@ -251,7 +251,7 @@ def registered() -> str:
 def effort(scale: str) -> str:
     """Return what the reference run of a scale took, in a sentence."""
     jobs = read_measured(REFERENCE / scale / "jobs.csv")
-    minutes, memory = wall(jobs), max((job.mem_mb or 0.0 for job in jobs), default=0.0)
+    minutes, memory = work(jobs), max((job.mem_mb or 0.0 for job in jobs), default=0.0)
     return (
         f"The committed run of `{scale}` had {len(jobs)} jobs and took {minutes:.0f} minutes of work, about "
         f"{minutes / 2:.0f} minutes on two cores; no job needed more than {memory:.0f} MB "

@@ -47,6 +47,13 @@ def test_a_job_takes_what_it_took_else_the_mean_of_its_rule_else_nobody_knows():
     assert (found.jobs, found.unknown, found.seconds, found.longest_s) == (4, ["new"], 176.0, 100.0)
 
 
+def test_a_halted_machine_makes_a_job_no_longer_and_threads_make_it_shorter():
+    halted, threaded = Measured("fit", "a", 5046.6, None, 42.6), Measured("fit", "b", 10.0, None, 38.0)
+    assert (halted.busy_s, threaded.busy_s) == (42.6, 10.0)
+    assert estimate([Planned("fit", "a")], [halted, threaded], "tiny", ["all"], 1).seconds == 42.6
+    assert estimate([Planned("fit", "new")], [halted, threaded], "tiny", ["all"], 1).seconds == 26.3
+
+
 @pytest.mark.parametrize(("cores", "seconds"), [(1, 176), (2, 100), (8, 100)])
 def test_the_wall_time_is_work_over_cores_but_at_least_the_longest_job(cores, seconds):
     assert estimate(JOBS, KNOWN, "tiny", ["all"], cores).minutes == pytest.approx(seconds / 60, abs=0.05)
@@ -71,7 +78,7 @@ def test_the_text_says_where_minutes_come_from_and_what_is_not_counted():
 
 def benchmarks(folder):
     for name, row in {
-        "train_modules/gpt2.python.standard.oracle.1-5": "12.34\t0:00:12\t456.7\t1\t1\t1\t1\t1\t1\t1\n",
+        "train_modules/gpt2.python.standard.oracle.1-5": "12.34\t0:00:12\t456.7\t1\t1\t1\t1\t1\t1\t9.5\n",
         "summarise": "0.25\t0:00:00\t-\t-\t-\t-\t0\t0\t0\t0\n",
     }.items():
         path = folder / "results" / "tiny" / "benchmarks" / f"{name}.tsv"
@@ -87,11 +94,13 @@ def test_a_run_is_adopted_and_read_again_as_it_was_measured(tmp_path, monkeypatc
     adopt_jobs("tiny")
     path = tmp_path / "reference" / "tiny" / "jobs.csv"
     assert path.read_text() == (
-        "rule,wildcards,seconds,mem_mb\nsummarise,,0.2,\ntrain_modules,gpt2.python.standard.oracle.1-5,12.3,457\n"
+        "rule,wildcards,seconds,cpu_s,mem_mb\nsummarise,,0.2,,\n"
+        "train_modules,gpt2.python.standard.oracle.1-5,12.3,9.5,457\n"
     )
     assert read_measured(path) == [
-        Measured("summarise", "", 0.2, None), Measured("train_modules", "gpt2.python.standard.oracle.1-5", 12.3, 457.0)
-    ]  # fmt: skip
+        Measured("summarise", "", 0.2, None),
+        Measured("train_modules", "gpt2.python.standard.oracle.1-5", 12.3, 457.0, 9.5),
+    ]
     first = path.read_bytes()
     adopt_jobs("tiny")
     assert path.read_bytes() == first
@@ -138,12 +147,12 @@ def test_cpu_and_memory_are_those_of_the_jobs_own_log(tmp_path):
     for said, told in (
         ("train_modules: step 1/2\n", plain[1]),
         (
-            "train_modules finished in 12.1 s, 9.5 s of CPU, 812 MB at most\n",
-            Measured("train_modules", plain[1].wildcards, 12.34, 812.0, 9.5),
+            "train_modules finished in 12.1 s, 7.5 s of CPU, 812 MB at most\n",
+            Measured("train_modules", plain[1].wildcards, 12.34, 812.0, 7.5),
         ),
     ):
         log.write_text(said)
-        assert [(m, m.cpu_s) for m in measured_jobs(folder)] == [(m, m.cpu_s) for m in (plain[0], told)]
+        assert measured_jobs(folder) == [plain[0], told]
 
 
 def test_a_run_without_benchmarks_leaves_the_table_alone(tmp_path, monkeypatch):
@@ -161,10 +170,10 @@ def test_a_damaged_benchmark_is_one_sentence(tmp_path, content, refuses):
         measured_jobs(path.parent)
 
 
-@pytest.mark.parametrize("row", ["a,b", "a,b,soon,", "a,b,nan,1", "a,b,-1,1", "a,b,1,much"])
+@pytest.mark.parametrize("row", ["a,b", "a,b,soon,,", "a,b,nan,,1", "a,b,-1,,1", "a,b,1,,much", "a,b,1,-1,1", "a,b,1,nan,1", "a,b,1,1"])
 def test_a_damaged_table_is_one_sentence(tmp_path, row, refuses):
     path = tmp_path / "jobs.csv"
-    path.write_text(f"rule,wildcards,seconds,mem_mb\n{row}\n")
+    path.write_text(f"rule,wildcards,seconds,cpu_s,mem_mb\n{row}\n")
     with refuses("write it again with `abi docs --adopt`"):
         read_measured(path)
 
@@ -180,14 +189,16 @@ def test_committed_tables_can_be_read():
 
 @pytest.mark.parametrize("path", sorted(measured.REFERENCE.glob("*/jobs.csv")), ids=lambda path: path.parent.name)
 def test_a_job_asks_a_cluster_for_what_it_took_and_not_for_much_more(path):
-    table = load(path.parent.name, ROOT).scale.jobs.resources
-    jobs = read_measured(path)
+    study = load(path.parent.name, ROOT)
+    table, jobs = study.scale.jobs.resources, read_measured(path)
+    whole = len(measured.committed(path.parent.name)) >= len(study.every())  # else a dearer job may still come
     for rule in sorted({job.rule for job in jobs}):
         asked = table.get(rule, table["default"])
         memory = max(job.mem_mb or 0.0 for job in jobs if job.rule == rule)
-        seconds = max(job.seconds for job in jobs if job.rule == rule)
+        seconds = max(job.busy_s for job in jobs if job.rule == rule)
         most = max(2 * memory + 700, table["default"].mem_mb)  # what the smallest ask for is no waste
-        assert 1.25 * memory + 400 <= asked.mem_mb <= most, rule  # a job is started by two Snakemake
+        assert 1.25 * memory + 400 <= asked.mem_mb, rule  # a job is started by two Snakemake
+        assert asked.mem_mb <= most or not whole, rule
         assert asked.runtime * 60 >= 8 * seconds, rule  # on slower machines
 
 
