@@ -30,7 +30,7 @@ class Measured:
 
     @property
     def busy_s(self) -> float:
-        """Seconds that the job would have taken undisturbed: a halted machine and other work count by the clock alone."""
+        """Seconds that the job takes undisturbed: a machine that was halted counts by the clock alone."""
         return self.seconds if self.cpu_s is None else min(self.seconds, self.cpu_s)
 
 
@@ -145,9 +145,6 @@ def adopt_jobs(scale: str) -> None:
     found = measured_jobs(Path("results") / scale / "benchmarks")
     if not found:
         return
-    rows = [
-        (job.rule, job.wildcards, f"{job.seconds:.1f}", _cell(job.cpu_s, 1), _cell(job.mem_mb, 0))
-        for job in found
-    ]
+    rows = [(job.rule, job.wildcards, f"{job.seconds:.1f}", _cell(job.cpu_s, 1), _cell(job.mem_mb, 0)) for job in found]
     write_text(REFERENCE / scale / "jobs.csv", csv_text(COLUMNS, rows))
     write_text(REFERENCE / scale / MACHINE, csv_text(RATE, [[f"{gemm_gflops():.1f}"]]))

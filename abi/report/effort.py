@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from abi.judge.results import AnyResult
-from abi.plan.measured import Measured, wall, work
+from abi.plan.measured import Measured, wall
 from abi.report.render import Cell, Table
 from abi.report.words import link, number
 

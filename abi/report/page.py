@@ -15,7 +15,7 @@ from abi.base.regimes import KINDS
 from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, LadderResult, Published, Result, StudyResult
 from abi.plan import DEFAULT, PRETRAINED
-from abi.plan.measured import Measured, measured_jobs
+from abi.plan.measured import Measured, measured_jobs, work
 from abi.plan.specs.report import WriteReport
 from abi.report import dots, effort, experiments, figures, transfers, verdicts
 from abi.report.beside import beside
@@ -111,7 +111,7 @@ def page(facts: Facts) -> Page:
     used = (
         *(Para, Table, arms_of_kinds, as_before, backbones, card_plots, cited, claim_ladder, counted, drawn, found),
         *(headline_words, known, ladder_drawing, marks_met, open_arms, other_plots, plots, pretrained, published),
-        *(record, replace, rungs, sampled, shown_tables, states, study_plots, transfer_plots),
+        *(record, replace, rungs, sampled, shown_tables, states, study_plots, transfer_plots, work),
     )
     given = {
         "facts": facts,

@@ -170,7 +170,9 @@ def test_a_damaged_benchmark_is_one_sentence(tmp_path, content, refuses):
         measured_jobs(path.parent)
 
 
-@pytest.mark.parametrize("row", ["a,b", "a,b,soon,,", "a,b,nan,,1", "a,b,-1,,1", "a,b,1,,much", "a,b,1,-1,1", "a,b,1,nan,1", "a,b,1,1"])
+@pytest.mark.parametrize(
+    "row", ["a,b", "a,b,soon,,", "a,b,nan,,1", "a,b,-1,,1", "a,b,1,,much", "a,b,1,-1,1", "a,b,1,nan,1", "a,b,1,1"]
+)
 def test_a_damaged_table_is_one_sentence(tmp_path, row, refuses):
     path = tmp_path / "jobs.csv"
     path.write_text(f"rule,wildcards,seconds,cpu_s,mem_mb\n{row}\n")
