@@ -26,6 +26,7 @@ from abi.base.names import (
     LORA,
     MIXED,
     NATIVE,
+    NGRAM,
     NO_DOMAIN,
     ORACLE,
     ORACLE_BEFORE,
@@ -172,6 +173,10 @@ ARMS: dict[str, Arm] = {
         Arm(
             SOURCE_ALONE, INSTEAD, apart=True,
             words="the source backbone with its own module: is there any point in moving",
+        ),
+        Arm(
+            NGRAM, INSTEAD, seeded=False,
+            words="an n-gram model of the source's domain text, mixed with the plain backbone: nothing is trained",
         ),
         Arm(
             HOME, CONTROL, recipes=_everywhere(Recipe("home", "home")),

@@ -25,7 +25,7 @@ CLOSED_FORM = "closed-form"
 # The arms; `base/catalogue.py` says what each is.
 RAW, RAW_BEFORE, RAW_FREE, UNTRAINED = "raw", "raw-before", "raw-free", "untrained"
 REFERENCE, ORACLE, ORACLE_BEFORE, BEFORE = "reference", "oracle", "oracle-before", "before"
-HOME, HOME_IDENTITY, SOURCE_ALONE = "home", "home-identity", "source-alone"
+HOME, HOME_IDENTITY, SOURCE_ALONE, NGRAM = "home", "home-identity", "source-alone", "n-gram"
 NATIVE, CANDIDATE, TRANSFERRED, ZERO_SHOT, CHART = "native", "candidate", "transferred", "zero-shot", "chart"
 ZERO_SHOT_FREE, RANDOM, RANDOM_NET, PERMUTED = "zero-shot-free", "random", "random-net", "permuted"
 IDENTITY, AS_PUBLISHED, SHARED, NO_DOMAIN = "identity", "published", "shared", "no-domain"

@@ -163,7 +163,7 @@ def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> 
     fits, strict = {}, ""
     for name in claim.fits:
         tables = fit_tables(evidence, fit=name, criteria=criteria)
-        plan = kind.asked(claim, name, tables.compared(), criteria)
+        plan = kind.asked(claim, name, tables.arms, criteria)
         met = published_criteria(tables, dict(spec.protocol.published_criteria), entry.claimed, entry.controls)
         case = case_of(tables, plan, criteria)
         fits[name] = judged(case, tables, criteria.level).model_copy(update={"published_criteria": met})

@@ -14,6 +14,7 @@ from abi.base.names import (
     HOME,
     HOME_IDENTITY,
     LORA,
+    NGRAM,
     ORACLE,
     PERMUTED_TAUGHT,
     RAW,
@@ -102,12 +103,14 @@ class Asks:
         pairs += [("instead", c, arm) for arm in (DIRECT, LORA, WRONG_DOMAIN) if arm not in self.roles.controls]
         pairs += [("calibrated", c, arm) for arm in sorted(arms) if arm.endswith(CALIBRATED)]
         pairs += [("taught", SOURCE_TAUGHT, arm) for arm in BESIDE_TAUGHT]
-        return tuple(
+        found = tuple(
             Contrast(f"r.{name}.{m.metric}.{other}", m, {arm: 1, other: -1}, required=False)
             for name, arm, other in pairs
             if {arm, other} <= set(arms)
             for m in (self.agree, BPB)
         )
+        counted = Contrast(f"r.instead.{BPB.metric}.{NGRAM}", BPB, {c: 1, NGRAM: -1}, required=False)
+        return (*found, counted) if NGRAM in arms else found
 
     def agreement_tests(self, m: Measure) -> tuple[Contrast, ...]:
         """Return the tests of one agreement metric."""

@@ -30,7 +30,7 @@ def judge_studies(given: StudiesGiven) -> Findings:
     claim, criteria, how = given.claim, given.criteria, kind_of(given.claim.kind, OfStudies)
     kind = KINDS[claim.kind]
     tables = {study: fit_tables(given.evidence, fit=study, criteria=criteria) for study in given.studies}
-    plans = {study: plan_of(claim, study, of.compared(), criteria) for study, of in tables.items()}
+    plans = {study: plan_of(claim, study, of.arms, criteria) for study, of in tables.items()}
     cases = {study: case_of(of, plans[study], criteria) for study, of in tables.items()}
 
     met = {study: published_criteria(of, given.thresholds, kind.claimed, kind.controls) for study, of in tables.items()}

@@ -78,9 +78,10 @@ class FitTables:
         """Return the tables with every sign turned so that more is better."""
         return {m: {arm: m.sign * table for arm, table in arms.items()} for m, arms in self.tables.items()}
 
-    def compared(self) -> set[str]:
-        """Return the arms that have every agreement with the reference on held-out domain text."""
-        return set.intersection(*(set(self.tables.get(Measure(metric, "domain"), {})) for metric in AGREEMENT))
+    @property
+    def arms(self) -> set[str]:
+        """The arms that there are, on whatever text."""
+        return {arm for arms in self.tables.values() for arm in arms}
 
     def require(self, contrast: Contrast) -> None:
         """Raise an EvidenceError for the first arm of a contrast that has no rows of its measure."""

@@ -22,10 +22,6 @@ from abi.models.states import States
 
 Numbers = NDArray[np.uint64]
 Floats = NDArray[np.float64]
-NGRAM = "n-gram"
-"""Name of the arm."""
-ORDER, SHARE = 12, 0.3
-"""Bytes of the longest gram and share of the mixture, chosen on calibration text (`benchmarks/ngrams.py --choose`)."""
 BASE = np.uint64(0x9E3779B97F4A7C15)
 """A gram is numbered by a polynomial in it modulo 2^64: two of 10^6 grams meet with a probability of about 10^-7."""
 EVENLY = 0.5

@@ -12,7 +12,7 @@ from abi.base.regimes import MOVED
 from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, HARM
 from abi.judge.results import AnyResult, Result, StudyResult
-from abi.report.ngrams import Beside, Rival
+from abi.report.ngrams import Rival, measured
 from abi.report.render import figure
 from abi.report.statements import rows_of
 from abi.report.templates import fill
@@ -67,8 +67,8 @@ class Survived(NamedTuple):
     rows: list[Largest]
 
 
-def known(results: Sequence[AnyResult], beside: Sequence[Beside] = (), template: str = "known.md.j2") -> str:
-    """Return what is known as a Markdown list, a point each. Args: beside: n-gram models beside portable modules."""
+def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
+    """Return what is known as a Markdown list, a point each."""
     moved = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
     of = {name: [r for r in moved if r.claim.regime == name] for name in ("oracle-kd", "few-shot", "zero-text")}
     taught = [result.deciding for result in of["oracle-kd"]]
@@ -77,7 +77,7 @@ def known(results: Sequence[AnyResult], beside: Sequence[Beside] = (), template:
         "recipe": _recipe(taught),
         "moved": _moved(taught),
         "portable": _portable(of["zero-text"]),
-        "rival": Rival(beside) if beside else None,
+        "rival": Rival(beside) if (beside := measured(of["zero-text"])) else None,
         "harm": _harmed(calibrated, len(calibrated)),
         "source": _source(taught),
         "few": _led([result.deciding for result in of["few-shot"]]),
@@ -86,9 +86,9 @@ def known(results: Sequence[AnyResult], beside: Sequence[Beside] = (), template:
     return fill(template, span, percent, updates=_updates(results), **points).strip()
 
 
-def found(results: Sequence[AnyResult], beside: Sequence[Beside] = ()) -> str:
+def found(results: Sequence[AnyResult]) -> str:
     """Return what was found as a Markdown list of three points at most."""
-    return known(results, beside, "found.md.j2")
+    return known(results, "found.md.j2")
 
 
 def _recipe(fits: Sequence[Fit]) -> Point | None:

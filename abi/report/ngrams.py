@@ -1,19 +1,25 @@
-"""What an n-gram model does in place of a portable module, as it was measured beside the committed runs."""
+"""What an n-gram model does in place of a portable module."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-from abi.base.errors import DataError
-from abi.base.files import ROOT, csv_rows
+from abi.base.names import NGRAM, RAW, TRANSFERRED
+from abi.judge.fits import Fit, Test
+from abi.judge.protocol import BPB
+from abi.judge.results import Result
 from abi.report.render import Table, figure
 
-MEASURED = ROOT / "benchmarks" / "ngrams.csv"
+AHEAD = f"r.instead.{BPB.metric}.{NGRAM}"
+"""The reported test that says by how much the module is ahead."""
 
 
 class Beside(NamedTuple):
-    """Both on the held-out text of one transfer; `benchmarks/ngrams.py` says what each figure is."""
+    """Both on the held-out text of one transfer.
+
+    The share of the oracle's gain that each closes; by how many bits per byte general text gets worse with each; by how
+    many the module is ahead on domain text, with the ends of the interval.
+    """
 
     claim: str
     closure_ngram: float
@@ -23,10 +29,6 @@ class Beside(NamedTuple):
     ahead: float
     ahead_low: float
     ahead_high: float
-
-
-COLUMNS = ("scale", *Beside._fields)
-"""Of the table."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,24 @@ class Rival:
         return ", and an n-gram model sometimes does better" if self.ahead else ""
 
 
-def measured(scale: str, claims: Collection[str], path: Path = MEASURED) -> list[Beside]:
-    """Return what was measured of some claims of a scale. Raises: DataError: a table of other columns or no figures."""
-    try:
-        rows = csv_rows(path.read_text(encoding="utf-8"), COLUMNS)
-        found = [(place, Beside(claim, *map(float, figures))) for place, claim, *figures in rows]
-    except ValueError:
-        raise DataError(
-            f"{path}: is no table of benchmarks/ngrams.py; run it again, or `git checkout {path}`"
-        ) from None
-    return [row for place, row in found if place == scale and row.claim in claims]
+def measured(results: Iterable[Result]) -> list[Beside]:
+    """Return both on each transfer that has evidence of both."""
+    found = []
+    for result in results:
+        fit, ahead = result.deciding, _test(result.deciding, AHEAD)
+        closures = [fit.gap_closures.get(arm) for arm in (NGRAM, TRANSFERRED)]
+        if ahead is None or ahead.interval is None or any(one is None or one.estimate is None for one in closures):
+            continue
+        raw = fit.arms[RAW].general[BPB.metric].mean
+        harms = [fit.arms[arm].general[BPB.metric].mean - raw for arm in (NGRAM, TRANSFERRED)]
+        closed = [one.estimate for one in closures if one is not None and one.estimate is not None]
+        bounds = (ahead.interval.mean, ahead.interval.lower, ahead.interval.upper)
+        found.append(Beside._make((result.claim.id, *closed, *harms, *bounds)))
+    return found
+
+
+def _test(fit: Fit, name: str) -> Test | None:
+    return next((test for test in fit.tests if test.id == name), None)
 
 
 def table(rows: list[Beside]) -> Table:

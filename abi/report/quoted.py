@@ -62,11 +62,10 @@ def generated_parts() -> list[Part]:
 
     results, instrument = reference_results(DEFAULT), InstrumentManifest.read(SIMULATED)
     others = reference_results(PRETRAINED)
-    beside = ngrams.measured(DEFAULT, [result.claim.id for result in results])
-    counted = ngrams.measured(PRETRAINED, [result.claim.id for result in others])
+    beside, counted = (ngrams.measured(moved_of(of)) for of in (results, others))
     figures, criteria = instrument.figures, load(DEFAULT).protocol.criteria
     return [
-        Part("README.md", "found", block(found(results, beside))),
+        Part("README.md", "found", block(found(results))),
         Part("README.md", "small", block(small_models(results))),
         Part("README.md", "verdicts", block(plain_table(results))),
         Part("README.md", "pretrained", block(beside_table(others, results))),
@@ -76,7 +75,7 @@ def generated_parts() -> list[Part]:
         Part("docs/pretrained.md", "ngrams", block(markdown(ngrams.table(counted)))),
         Part("docs/pretrained.md", "room", block(markdown(rooms(others)) if others else NOTHING)),
         Part("docs/pretrained.md", "effort", block(effort(PRETRAINED) if others else NOTHING)),
-        Part("docs/verdicts.md", "known", block(known(results, beside))),
+        Part("docs/verdicts.md", "known", block(known(results))),
         Part("docs/verdicts.md", "details", block(verdict_table(results))),
         Part("docs/verdicts.md", "claims", block(claim_map())),
         Part("config/README.md", "keys", key_tables()),
@@ -85,7 +84,7 @@ def generated_parts() -> list[Part]:
         Part("docs/record.md", "record", record_page()),
         Part("docs/architecture.md", "wings", wing_graph()),
         Part("docs/architecture.md", "dag", rule_graph()),
-        Part("docs/regimes.md", "transfers", block(transfer_tables(results, beside))),
+        Part("docs/regimes.md", "transfers", block(transfer_tables(results))),
         Part("docs/regimes.md", "ngrams", block(markdown(ngrams.table(beside)))),
         Part("docs/updates.md", "outcomes", block(study_tables(results))),
         Part("docs/updates.md", "update-plan", block(plan_table(update_plan(criteria)))),
@@ -215,10 +214,15 @@ def criteria_of(result: AnyResult, results: Sequence[AnyResult]) -> Criteria:
     return load(result.scale).protocol.criteria
 
 
-def transfer_tables(results: Sequence[AnyResult], beside: Sequence[ngrams.Beside] = ()) -> str:
+def moved_of(results: Sequence[AnyResult]) -> list[Result]:
+    """Return the results of transfers."""
+    return [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
+
+
+def transfer_tables(results: Sequence[AnyResult]) -> str:
     """Return the table of transfers, the advice per pair and the ladders of steps, a heading level lower."""
-    found = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
-    return re.sub("(?m)^#", "##", transfers.page(found, beside).split("\n\n", 1)[1].rstrip()) if found else NOTHING
+    found = moved_of(results)
+    return re.sub("(?m)^#", "##", transfers.page(found).split("\n\n", 1)[1].rstrip()) if found else NOTHING
 
 
 def study_tables(results: Sequence[AnyResult]) -> str:

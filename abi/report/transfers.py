@@ -1,7 +1,6 @@
 """Transfers, pairs x regimes: what a moved module is worth beside placebos and what one would do instead."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abi.base.names import DIRECT, LORA, NATIVE, TRANSFERRED
@@ -10,7 +9,7 @@ from abi.judge.fits import Curve, Fit, Ratio, Test
 from abi.judge.results import AlignmentFacts, Result, Training
 from abi.plan.specs.arms import FitSection
 from abi.report.figures import MARKERS, Drawing, colour_of
-from abi.report.ngrams import Beside
+from abi.report.ngrams import measured
 from abi.report.render import Cell, Table, figure
 from abi.report.templates import fill
 from abi.report.words import met_words, studies
@@ -114,13 +113,10 @@ def _ends(closure: Ratio) -> tuple[float | None, float | None]:
 # tables
 
 
-def page(results: Sequence[Result], beside: Sequence[Beside] = ()) -> str:
-    """Return the table as a Markdown page, a line of advice per pair below it, then the ladders.
-
-    Args: beside: n-gram models beside portable modules, where that was measured.
-    """
+def page(results: Sequence[Result]) -> str:
+    """Return the table as a Markdown page, a line of advice per pair below it, then the ladders."""
     tables = {"pairs": pairs_table(results), "alignments": alignments_table(results), "ladders": ladders(results)}
-    return fill("transfer.md.j2", advice=advice(results, beside), rungs=rungs(results), **tables)
+    return fill("transfer.md.j2", advice=advice(results), rungs=rungs(results), **tables)
 
 
 def pairs_table(results: Sequence[Result], caption: str = "") -> Table:
@@ -215,19 +211,17 @@ def _closure(fit: Fit, took: Mapping[str, Training], arm: str) -> str:
 # advice
 
 
-def advice(results: Iterable[Result], beside: Iterable[Beside] = ()) -> dict[str, str]:
+def advice(results: Iterable[Result]) -> dict[str, str]:
     """Return pair -> one sentence on what a user of it should do, from its figures alone."""
-    told: dict[str, Callable[[Result], str]]
-    as_it_is = partial(_as_it_is, {row.claim: row for row in beside})
-    told = {"zero-text": as_it_is, "general-only": _without_text, "few-shot": _with_a_few, "oracle-kd": _with_all}
+    told = {"zero-text": _as_it_is, "general-only": _without_text, "few-shot": _with_a_few, "oracle-kd": _with_all}
     return {
         pair: "; ".join(words(found[regime]) for regime, words in told.items() if regime in found) + "."
         for pair, found in by_pair(results).items()
     }
 
 
-def _as_it_is(beside: Mapping[str, Beside], result: Result) -> str:
-    worth, rival = _worth(result.deciding), beside.get(result.claim.id)
+def _as_it_is(result: Result) -> str:
+    worth, rival = _worth(result.deciding), next(iter(measured([result])), None)
     placed = f"place a portable module ({worth})" if worth else ""
     if rival is not None and rival.ahead_high < 0:
         counted = f"mix in an n-gram model of the source's text ({rival.closure_ngram:.2f} of the oracle's gain)"

@@ -55,7 +55,7 @@ ASKED = {
 def judged(name, levels=(), **options):
     about, base = ASKED[name]
     tables = fit_tables(validate(rows(base | dict(levels), **options)), fit="kd", criteria=CRITERIA)
-    asked = kinds.plan_of(about, "kd", tables.compared(), CRITERIA)
+    asked = kinds.plan_of(about, "kd", tables.arms, CRITERIA)
     return judge(tables, asked, CRITERIA), asked
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from abi.models.ngrams import Foretold, Ngrams, mixed_losses, numbered
 from abi.models.portable import NO_BYTE, Vocabulary
-from abi.report.ngrams import Rival, measured
 
 TEXT = st.text("ab c", min_size=1, max_size=40).map(str.encode)
 
@@ -138,17 +137,3 @@ def test_text_of_another_kind_is_left_to_the_backbone():
     logits = torch.full((1, 39, len(SPELLED)), -20.0).scatter(2, tokens[:, 1:, None], 20.0)
     losses = mixed_losses(Foretold(Ngrams([b"aaaa"], 3), VOCABULARY), Stored(tokens, logits), Plain, 0.01)
     assert float(losses) < 2 * math.log(2) / 39 + 0.01
-
-
-def test_what_was_measured_is_read_by_scale_and_claim_and_another_table_is_refused(tmp_path, refuses):
-    path = tmp_path / "ngrams.csv"
-    header = "scale,claim,closure_ngram,closure_portable,harm_ngram,harm_portable,ahead,ahead_low,ahead_high\n"
-    path.write_text(header + "tiny,a,1,.5,0,0,-1,-2,-.5\ntiny,b,1,.5,0,0,-1,-2,.5\nreal,a,9,9,0,0,9,9,9\n")
-    rows = measured("tiny", {"a", "b"}, path)
-    assert [row.claim for row in rows] == ["a", "b"]
-    assert (Rival(rows).ahead, Rival(rows[:1]).words) == (1, ", but an n-gram model does better")
-    assert measured("tiny", {"c"}, path) == []
-    for damaged in (header.replace("ahead", "behind"), header + "tiny,a,1\n", header + "tiny,a,x,.5,0,0,-1,-2,-.5\n"):
-        path.write_text(damaged)
-        with refuses("is no table of benchmarks/ngrams.py"):
-            measured("tiny", {"a"}, path)

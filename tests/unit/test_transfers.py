@@ -2,7 +2,7 @@ import pytest
 from report_facts import plain, typed
 
 from abi.report.figures import svg_of
-from abi.report.ngrams import Beside
+from abi.report.ngrams import AHEAD, Rival, measured
 from abi.report.transfers import COLUMNS, advice, best_placebo, by_pair, drawing, lead, page, rows, rungs
 
 FILES = {
@@ -125,9 +125,17 @@ def test_advice_names_what_a_user_would_do_instead():
     ],
 )
 def test_an_n_gram_model_is_advised_where_it_is_shown_to_be_better_than_a_portable_module(ahead, words):
-    found = result("zero-text", GENERAL)
-    beside = [] if ahead is None else [Beside(found.claim.id, 1.4, 0.3, 0, 0, sum(ahead) / 2, *ahead)]
-    assert words in advice([found], beside)["gpt2_to_gpt2_medium"]
+    found = document("zero-text", GENERAL | ({} if ahead is None else {"n-gram": 1.4}))
+    fit = found["fits"]["portable"]
+    if ahead is not None:
+        told = contrast(fit["tests"][0], "n-gram", sum(ahead) / 2, (ahead[1] - ahead[0]) / 2) | {"id": AHEAD}
+        fit["tests"] = [*fit["tests"], told]
+        fit["arms"]["n-gram"] = fit["arms"]["raw"]
+    judged = typed(found)
+    assert words in advised(judged)
+    assert [(row.closure_ngram, row.harm_ngram) for row in measured([judged])] == ([(1.4, 0.0)] if ahead else [])
+    rival = Rival(measured([judged]))
+    assert ahead is None or rival.words == (", but an n-gram model does better" if ahead[1] < 0 else "")
 
 
 def test_without_room_nothing_is_advised():

@@ -64,7 +64,7 @@ def judge_transfer(
     """
     check_frozen(frozen)
     tables = fit_tables(evidence, fit=fit, criteria=criteria)
-    return judge(tables, transfer_plan(regime, criteria, tables.compared()), criteria, level)
+    return judge(tables, transfer_plan(regime, criteria, tables.arms), criteria, level)
 
 
 def judge_reconstruction(

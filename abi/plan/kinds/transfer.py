@@ -196,11 +196,16 @@ class OfZeroText(OfMoved):
         """Return False: there is no lesson."""
         return False
 
+    def evidence_spec(self, batch: str) -> Plain:
+        """What the evidence of a batch of seeds depends on, the n-gram model beside the module included."""
+        return super().evidence_spec(batch) | {"ngram": self.scale.portable.ngram.plain()}
+
     def evidence_input(self, batch: str) -> Inputs:
-        """Return also the vocabularies on which portable modules are placed, the target's and the source's own."""
+        """Return also the vocabularies of target and source, and the text that the n-gram model counts."""
         study, claim = self.study, self.claim
         vocabularies = {"tokens": study.tokens(claim.target), "source_tokens": study.tokens(claim.source)}
-        return {**super().evidence_input(batch), **vocabularies, **self._manifests("placebos", batch)}
+        counted = {"counted": study.states(claim.source, claim.text, "train")}
+        return {**super().evidence_input(batch), **vocabularies, **counted, **self._manifests("placebos", batch)}
 
 
 class OfTransfer(OfMoved):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from abi.base.typed import Count, Fraction, Positive, Regime, Typed
-from abi.plan.specs.models import Shape, WriteStates
+from abi.plan.specs.models import NgramSection, Shape, WriteStates
 from abi.plan.specs.shared import UNIQUE, BatchOf, Once, Phase, Rate, Seeds, Warmup, WeightDecay
 
 BudgetName = Literal["kd", "ce", "matched", "correction-mse"]
@@ -183,3 +183,5 @@ class EvaluateArms(EvaluationSection):
     regime: Regime
     seeds: Seeds
     closed_only: Seeds
+    ngram: NgramSection | None = None
+    """of a portable module that is placed as it is"""

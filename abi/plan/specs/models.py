@@ -223,11 +223,22 @@ class PortableTraining(Typed):
     """AdamW weight decay"""
 
 
+class NgramSection(Typed):
+    """An n-gram model of bytes of the text that a portable module is trained on."""
+
+    order: Positive
+    """bytes of the longest gram"""
+    share: Annotated[float, Field(ge=0, le=1)]
+    """part of the weights of backbone and n-grams that is dealt out evenly again after every token"""
+
+
 class PortableSection(PortableTraining):
     """Portable modules, and how their placebos are calibrated on general text of a target."""
 
     placebos: Training
     """of reader and writer around a placebo's net, to say on general text what the moved module says there"""
+    ngram: NgramSection
+    """what stands beside the moved module: it moves as it is, too"""
 
 
 class CalibratePortable(Typed):
