@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from abi.base.catalogue import arm_words
-from abi.base.names import DIRECT, LORA, ORACLE, PERMUTED, RANDOM, RAW, SOURCE_ALONE, TRANSFERRED
+from abi.base.names import DIRECT, LORA, NGRAM, ORACLE, PERMUTED, RANDOM, RAW, SOURCE_ALONE, TRANSFERRED
 from abi.base.typed import Count, Regime, Typed, Verdict
 from abi.judge.contrasts import Contrast
 from abi.judge.fits import Figure, Fit, IntervalFound
@@ -14,7 +14,7 @@ from abi.judge.tables import FitTables
 from abi.plan.specs.judge import Criteria
 from abi.report.render import Table, bounds, figure, markdown, terminal
 
-SHOWN = (TRANSFERRED, RANDOM, PERMUTED, DIRECT, LORA, ORACLE, RAW, SOURCE_ALONE)
+SHOWN = (TRANSFERRED, RANDOM, PERMUTED, DIRECT, LORA, NGRAM, ORACLE, RAW, SOURCE_ALONE)
 """The options that the table shows, in its order."""
 RETRAINED = (DIRECT, LORA)
 MOVED = "the module of the source, moved"
@@ -167,6 +167,12 @@ def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple
         arm, said = RAW, "The moved module is not shown to be better than the plain target."
     if arm == TRANSFERRED and verdict != "SUPPORTED":
         said += " It is not shown that its own net does it: see the placebos."
+    counted = by_arm.get(NGRAM)
+    if counted is not None and _bits(counted) < _bits(by_arm[arm]):
+        said += (
+            " An n-gram model of the same text, mixed with the plain target, is better still on these texts and trains "
+            "nothing; ask yourself whether you need a module."
+        )
     if source is not None and _bits(source) < min(_bits(moved), _bits(by_arm[arm])):
         said += " If you may keep the source model, it is better still on these texts, with its own module."
     return arm, said

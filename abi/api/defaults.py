@@ -5,7 +5,7 @@ An installed package has no `config/`, so they stand here; a test compares them 
 
 from abi.plan.specs.arms import BudgetName, FitPhase, FitSection
 from abi.plan.specs.judge import Criteria, ResolvablePoint
-from abi.plan.specs.models import PortableTraining, Training
+from abi.plan.specs.models import NgramSection, PortableTraining, Training
 from abi.plan.specs.shared import Phase, Shares, Window
 
 SHARES = Shares(train=0.6, calibration=0.15, test=0.25)
@@ -15,6 +15,8 @@ SKIP = 20
 """Most first positions of a window that are not scored: they have read too little."""
 
 MODULE = Training(batch=512, batch_of="positions", phases=[Phase(steps=500, lr=1e-2, warmup=20, decay="cosine")])
+NGRAMS = NgramSection(order=12, share=0.3)
+"""The n-gram model that stands beside a moved module."""
 PORTABLE = PortableTraining(
     d_abi=64,
     context=16,

@@ -1,13 +1,14 @@
 """The evidence of a comparison: every arm of a regime for some seeds, made and scored as the rules of the DAG do it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
 
 from abi.api.comparison import Cost
+from abi.api.defaults import NGRAMS
 from abi.api.kept import remembered
 from abi.api.memory import metered
 from abi.api.modules import Module
@@ -18,7 +19,7 @@ from abi.api.training import RATES, Role, best, head_of, module_seconds, native,
 from abi.arms.fitting import Nets, gradient_tasks
 from abi.arms.forms import FINALS, ArmForm, load_stored
 from abi.arms.gradient import FitData
-from abi.arms.metrics import EvidenceRow, Key, evidence_rows, score
+from abi.arms.metrics import EvidenceRow, Key, Score, evidence_rows, ngram_scores, score
 from abi.arms.rates import JUDGED, choose
 from abi.base.catalogue import ARMS, frozen_net
 from abi.base.files import sha256_tensors
@@ -173,10 +174,17 @@ class Study:
             alone = self.source_net(seed)
         teacher = oracle.module if self.regime == "oracle-kd" else None
         with part("scores", f"scoring {len(arms)} arms, seed {seed}", self.scoring_seconds):
-            found.rows += evidence_rows(score(arms, reference, teacher, scopes, target.head), scopes, seed)
+            scores = score(arms, reference, teacher, scopes, target.head)
+            found.rows += evidence_rows([*scores, *self.counted(scopes)], scopes, seed)
             by_itself = score({Key(UNFITTED, SOURCE_ALONE): alone}, None, None, of_source, source.head, agree_on=())
             found.rows += evidence_rows(by_itself, of_source, seed)
         return Evidence(rows=found.rows, costs=found.costs, unmoved=found.unmoved)
+
+    def counted(self, scopes: Mapping[str, States]) -> list[Score]:
+        """Return the losses of an n-gram model of the text on which the source's module is trained."""
+        source, target = self.move.source, self.move.target
+        train = self.move.states(source, "domain_texts", "train")
+        return ngram_scores(train, source.vocabulary, target.vocabulary, scopes, target.head, NGRAMS)
 
     def tested(self, side: Side, what: str) -> States:
         """Return the held-out states of a side."""

@@ -17,9 +17,12 @@ from abi.arms.forms import ArmForm, Readout
 from abi.arms.losses import EVALUATION_LOGITS, EVALUATION_ROWS, LOG2_E
 from abi.base.compute import rows_at_once
 from abi.base.errors import DataError
-from abi.base.names import AGREEMENT, REFERENCE
+from abi.base.names import AGREEMENT, NGRAM, REFERENCE, UNFITTED
 from abi.models.head import Head
+from abi.models.ngrams import Foretold, Ngrams, mixed_losses, texts_of
+from abi.models.portable import Vocabulary
 from abi.models.states import States
+from abi.plan.specs.models import NgramSection
 
 Named = TypeVar("Named", bound=Hashable)
 EvidenceRow = tuple[str, str, int, int, str, str, str, int, str, float]
@@ -236,6 +239,25 @@ def score(
             agree=scope in agree_on,
             windows_per_batch=windows_per_batch,
         )
+    ]
+
+
+def ngram_scores(
+    counted: States,
+    own: Vocabulary,
+    target: Vocabulary,
+    scopes: Mapping[str, States],
+    head: Head,
+    shape: NgramSection,
+) -> list[Score]:
+    """Return the loss of an n-gram model on every scope, mixed with the plain backbone.
+
+    Args: counted: the windows whose text it counts, in tokens of the vocabulary `own`; target: that of the backbone.
+    """
+    foretold = Foretold(Ngrams(texts_of(own, counted), shape.order), target)
+    return [
+        Score(scope, Key(UNFITTED, NGRAM), "loss_nats", mixed_losses(foretold, states, head, shape.share))
+        for scope, states in scopes.items()
     ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from abi.arms.forms import FINALS, ArmForm, load_entry, load_stored
-from abi.arms.metrics import DrawRow, EvidenceRow, Key, Score, evidence_rows, published_draws, score
+from abi.arms.metrics import DrawRow, EvidenceRow, Key, Score, evidence_rows, ngram_scores, published_draws, score
 from abi.base.catalogue import ARMS
 from abi.base.errors import DataError, TamperError
 from abi.base.job import InputFiles, Job
@@ -15,7 +15,6 @@ from abi.base.names import (
     BIAS,
     CALIBRATED,
     CALIBRATED_TOO,
-    NGRAM,
     NO_DOMAIN,
     ORACLE,
     PERMUTED,
@@ -33,7 +32,6 @@ from abi.base.regimes import REGIMES
 from abi.judge.evidence_files import write_evidence
 from abi.models.head import Head
 from abi.models.module import redrawn, without_domain_net
-from abi.models.ngrams import Foretold, Ngrams, mixed_losses, texts_of
 from abi.models.portable import Placed, Vocabulary, placebos_of, portable_of_seed
 from abi.models.saved import check_same_text, module_of_seed, read_head, read_states, spread
 from abi.models.states import States
@@ -55,7 +53,7 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
     head = read_head(inputs["head"], domain)
     of_source = [scope for scope in scopes if f"source_{scope}" in inputs.keys()]
     source = {scope: read_states(inputs[f"source_{scope}"], "test") for scope in of_source}
-    beside = counted_beside(inputs, spec, scopes, head) if spec.ngram is not None else []
+    beside = counted_beside(inputs, spec, scopes, head)
     rows: list[EvidenceRow] = []
     draws: list[DrawRow] = []
     for seed in spec.seeds:
@@ -86,14 +84,12 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
 
 
 def counted_beside(inputs: InputFiles, spec: EvaluateArms, scopes: Mapping[str, States], head: Head) -> list[Score]:
-    """Return the losses of an n-gram model of the text the portable module was trained on, the same in every seed."""
-    assert spec.ngram is not None
+    """Return the losses of an n-gram model of what the portable module was trained on, the same in every seed."""
+    if spec.ngram is None:
+        return []
+    counted = read_states(inputs["counted"], "train")
     own, target = (Vocabulary(TokensManifest.read(inputs[name]).spellings) for name in ("source_tokens", "tokens"))
-    foretold = Foretold(Ngrams(texts_of(own, read_states(inputs["counted"], "train")), spec.ngram.order), target)
-    return [
-        Score(scope, Key(UNFITTED, NGRAM), "loss_nats", mixed_losses(foretold, states, head, spec.ngram.share))
-        for scope, states in scopes.items()
-    ]
+    return ngram_scores(counted, own, target, scopes, head, spec.ngram)
 
 
 def source_alone(
