@@ -7,14 +7,13 @@ plain.
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from abi.base.errors import DataError, TamperError
-from abi.base.files import sha256_tensors
+from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleManifest
 from abi.models.backbone import Backbone
 from abi.models.generation import continued, prompts
@@ -24,7 +23,6 @@ from abi.models.logit_shift import LogitShift, check_vocabulary
 from abi.models.module import AbiModule
 from abi.models.portable import PortableManifest, PortableModule
 from abi.models.probe import admit, require_cache, require_padding
-from abi.models.states import Window
 
 AnyModule = AbiModule | PortableModule
 AnyManifest = ModuleManifest | PortableManifest
@@ -280,88 +278,3 @@ def _check_request(backbone: Backbone, ids: Tensor, n_tokens: int, temperature: 
     longest = max(ids.shape[1], n_tokens + 1) if backbone.is_encoder_decoder else ids.shape[1] + n_tokens
     if limit is not None and longest > limit:
         raise DataError(f"generate: {longest} tokens are more than the model's {limit} positions; ask for fewer")
-
-
-@dataclass
-class Domains:
-    """Several modules on one backbone by name, none, one or a mixture of them in use.
-
-    Every module is hashed when it is injected and again whenever it comes into use.
-    """
-
-    backbone: Backbone
-    modules: dict[str, AnyModule] = field(default_factory=dict)
-    hashes: dict[str, str] = field(default_factory=dict)
-    in_use: dict[str, float] = field(default_factory=dict)
-    _attached: Attached | None = None
-    _base: Marks | None = None
-
-    def inject(self, name: str, module: AnyModule, about: AnyManifest | None = None) -> None:
-        """Add a module under a name; what is in use stays so. Raises: DataError: the name is taken, or as `attach`."""
-        if name in self.modules:
-            raise DataError(f"domains: {name!r} is taken; revoke it first, or choose another name")
-        if about is not None and self._base is None:
-            self._base = Marks.of(self.backbone)
-        check_pair(self.backbone, module, about, self._base)
-        self.modules[name], self.hashes[name] = module, sha256_tensors(dict(module.state_dict()))
-
-    def use(self, wanted: str | Mapping[str, float] | None) -> None:
-        """Use one module, a mixture (name -> weight of its correction), or with None the plain backbone.
-
-        Raises: DataError: an unknown name, a weight that is no number, modules that differ but give the same logits, or
-            a module attached by others; TamperError: a module changed since it was injected. What was in use stays
-            then.
-        """
-        mixture = self._mixture(wanted)
-        before, changed = self.in_use, self._content(mixture) != self._content(self.in_use)
-        probe = self._probe() if before and mixture and changed else None
-        self._put(mixture)
-        if probe is not None and torch.equal(probe, self._probe()):
-            self._put(before)
-            raise DataError(
-                f"domains: {_names(mixture)} gives the very logits of {_names(before)}; nothing was switched"
-            )
-
-    def revoke(self, name: str) -> None:
-        """Remove a module; a mixture it was part of goes on without it. Raises: DataError: an unknown name."""
-        self._mixture(name)
-        left = {other: weight for other, weight in self.in_use.items() if other != name}
-        if left != self.in_use:
-            self._put(left)
-        del self.modules[name], self.hashes[name]
-
-    def _mixture(self, wanted: str | Mapping[str, float] | None) -> dict[str, float]:
-        """Return name -> weight of what is to be used, without those of weight 0."""
-        named = {wanted: 1.0} if isinstance(wanted, str) else dict(wanted or {})
-        for name, weight in named.items():
-            if name not in self.modules:
-                raise DataError(f"domains: no module {name!r}; injected: {', '.join(self.modules) or 'none'}")
-            if not abs(weight) < float("inf"):
-                raise DataError(f"domains: weight {weight} of {name!r} is not a finite number")
-            if sha256_tensors(dict(self.modules[name].state_dict())) != self.hashes[name]:
-                raise TamperError(
-                    f"domains: module {name!r} is not the one that was injected; revoke it and inject it again"
-                )
-        return {name: float(weight) for name, weight in named.items() if weight}
-
-    def _put(self, mixture: dict[str, float]) -> None:
-        if self._attached is not None:
-            self._attached.detach()
-            self._attached, self.in_use = None, {}
-        if mixture:
-            self._attached = Attached(self.backbone, [(self.modules[name], weight) for name, weight in mixture.items()])
-        self.in_use = mixture
-
-    def _content(self, mixture: Mapping[str, float]) -> list[tuple[str, float]]:
-        return sorted((self.hashes[name], weight) for name, weight in mixture.items())
-
-    @torch.no_grad()
-    def _probe(self) -> Tensor:
-        """Return the logits of a few fixed ids as they are now."""
-        rows = self.backbone.model.get_output_embeddings().weight.shape[0]
-        ids = torch.arange(8).remainder(rows).unsqueeze(0)
-        return self.backbone.logits(ids, Window(8, 4 if self.backbone.is_encoder_decoder else 0, 0))
-
-
-def _names(mixture: Mapping[str, float]) -> str:
-    return " + ".join(f"{weight:g} {name}" for name, weight in mixture.items())

@@ -14,7 +14,7 @@ from abi.arms.metrics import Key, margins, score
 from abi.arms.portable_fit import Lesson, Positions, calibrate_placebos, coarser, fit_portable
 from abi.arms.rates import tried_rates
 from abi.base import compute
-from abi.models.attach import Domains, attach, generate
+from abi.models.attach import Attached, attach, generate
 from abi.models.head import Head
 from abi.models.logit_shift import vocabulary_of
 from abi.models.loop import Phase, Schedule
@@ -165,12 +165,8 @@ def live(bench, family):
             found[f"{name} text"] = generate(backbone, IDS, 4)
             found[f"{name} drawn"] = generate(backbone, IDS, 4, temperature=1.5, seed=3)
             assert found[f"{name} drawn"].device == IDS.device
-    domains = Domains(backbone)
-    domains.inject("a", module)
-    domains.inject("b", placed)
-    domains.use({"a": 0.5, "b": 0.5})
-    found["mixture"] = backbone.logits(IDS, window)
-    domains.use(None)
+    with Attached(backbone, [(module, 0.5), (placed, 0.5)]):
+        found["mixture"] = backbone.logits(IDS, window)
     return {name: value.cpu().float() for name, value in found.items()}
 
 

@@ -2,10 +2,8 @@ import pytest
 import torch
 from made_arms import edited
 
-from abi.base.errors import DataError, TamperError
-from abi.base.files import sha256_tensors
 from abi.models import attach as inference
-from abi.models.attach import Domains, attach, generate
+from abi.models.attach import attach, generate
 from abi.models.identity import weights_hash
 from abi.models.module import AbiModule, ModuleConfig
 
@@ -171,107 +169,3 @@ def test_a_seed_gives_the_same_draws_and_leaves_torch_alone(gpt2):
 def test_what_cannot_be_generated_is_one_sentence(gpt2, ids, n, temperature, words, refuses):
     with refuses(words):
         generate(gpt2, ids, n, temperature=temperature)
-
-
-@pytest.fixture
-def domains(backbone):
-    found = Domains(backbone)
-    for seed, name in enumerate(("python", "sql", "markdown")):
-        found.inject(name, make_module(backbone, seed=seed))
-    yield found
-    found.use(None)
-
-
-def test_inject_swap_and_revoke_leave_everything_else_bit_identical(domains, window_of):
-    backbone, window = domains.backbone, window_of(domains.backbone)
-    plain, base, logits = backbone.logits(IDS, window), weights_hash(backbone), {}
-    for name in domains.modules:
-        domains.use(name)
-        logits[name] = backbone.logits(IDS, window)
-    assert not torch.equal(logits["python"], logits["sql"])
-    hashes = {name: sha256_tensors(dict(module.state_dict())) for name, module in domains.modules.items()}
-    domains.revoke("python")
-    assert {name: sha256_tensors(module.state_dict()) for name, module in domains.modules.items()} == {
-        k: v for k, v in hashes.items() if k != "python"
-    }
-    assert torch.equal(backbone.logits(IDS, window), logits["markdown"])
-    domains.use("sql")
-    assert torch.equal(backbone.logits(IDS, window), logits["sql"])
-    domains.revoke("sql")
-    assert (domains.in_use, n_hooks(backbone)) == ({}, 0)
-    assert torch.equal(backbone.logits(IDS, window), plain)
-    assert weights_hash(backbone) == base
-
-
-def test_a_mixture_is_the_weighted_sum_of_corrections(domains, window_of):
-    backbone, window = domains.backbone, window_of(domains.backbone)
-    domains.use({"python": 0.25, "sql": -0.5, "markdown": 0})
-    parts = [(domains.modules["python"], 0.25), (domains.modules["sql"], -0.5)]
-    assert torch.allclose(backbone.logits(IDS, window), stored_path(backbone, window, parts), atol=1e-5, rtol=1e-5)
-    domains.revoke("sql")
-    assert torch.allclose(backbone.logits(IDS, window), stored_path(backbone, window, parts[:1]), atol=1e-5, rtol=1e-5)
-
-
-def test_one_module_in_use_is_that_module_attached(domains, window_of):
-    backbone, window = domains.backbone, window_of(domains.backbone)
-    with attach(backbone, domains.modules["sql"]):
-        attached = backbone.logits(IDS, window)
-    domains.use({"sql": 1})
-    assert torch.equal(backbone.logits(IDS, window), attached)
-
-
-@pytest.fixture
-def few(gpt2):
-    found = Domains(gpt2)
-    found.inject("a", make_module(gpt2))
-    found.inject("b", make_module(gpt2, seed=1))
-    yield found
-    found.use(None)
-
-
-def test_unknown_and_taken_names_are_refused_with_those_there_are(few, gpt2, refuses):
-    for call in (few.use, few.revoke):
-        with refuses("no module 'c'; injected: a, b"):
-            call("c")
-    with refuses("'a' is taken"):
-        few.inject("a", make_module(gpt2))
-    with refuses("weight nan of 'a'"):
-        few.use({"a": float("nan")})
-
-
-def test_a_switch_that_changes_nothing_is_refused(few, gpt2, refuses):
-    for name, seed in (("still", 1), ("silent", 2)):
-        few.inject(name, make_module(gpt2, seed=seed, size=0))
-    few.use("still")
-    with refuses("1 silent gives the very logits of 1 still; nothing was switched"):
-        few.use("silent")
-    assert few.in_use == {"still": 1.0}
-
-
-def test_the_same_module_under_two_names_is_no_switch(few, gpt2):
-    few.inject("a again", make_module(gpt2))
-    few.use("a")
-    few.use("a again")
-    assert few.in_use == {"a again": 1.0}
-
-
-def test_a_module_that_changed_since_it_was_injected_is_refused(few, refuses):
-    few.use("b")
-    few.modules["a"].domain_alpha.add_(1)
-    with refuses("'a' is not the one that was injected", TamperError):
-        few.use("a")
-    assert few.in_use == {"b": 1.0}
-
-
-def test_domains_refuse_a_module_of_another_backbone(few, gpt2, facts, refuses):
-    with refuses("belongs to other weights"):
-        few.inject("c", make_module(gpt2), facts)
-    few.inject("c", make_module(gpt2), facts_of(gpt2, facts))
-    assert "c" in few.modules
-
-
-def test_domains_and_attach_do_not_mix(few, gpt2, refuses):
-    with attach(gpt2, make_module(gpt2)), refuses("attached to this backbone already", DataError):
-        few.use("a")
-    few.use("a")
-    assert few.in_use == {"a": 1.0}

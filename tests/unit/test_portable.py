@@ -14,7 +14,7 @@ from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors
 from abi.base.manifests.portable import PortableFacts
-from abi.models.attach import Domains, attach, generate
+from abi.models.attach import attach, generate
 from abi.models.head import Head
 from abi.models.load import load_module
 from abi.models.logit_shift import vocabulary_of
@@ -276,26 +276,6 @@ def test_tokens_whose_text_is_not_known_are_refused(make_backbone, placed_on, re
             backbone.model(inputs_embeds=torch.zeros(1, 2, backbone.width))
         with refuses("take the loss from the logits"):
             backbone.model(input_ids=IDS, labels=IDS)
-
-
-@torch.no_grad()
-def test_portable_and_other_modules_are_swapped_and_mixed_by_name(make_backbone, placed_on, window_of):
-    backbone = make_backbone("gpt2")
-    window, domains = window_of(backbone), Domains(backbone)
-    domains.inject("one", placed_on(backbone, 1))
-    domains.inject("two", placed_on(backbone, 2))
-    plain = backbone.logits(IDS, window)
-    shifts = {}
-    for name in ("one", "two"):
-        domains.use(name)
-        shifts[name] = backbone.logits(IDS, window) - plain
-    domains.use({"one": 0.5, "two": 0.25})
-    mixed = backbone.logits(IDS, window) - plain
-    assert torch.allclose(mixed, 0.5 * shifts["one"] + 0.25 * shifts["two"], atol=1e-5)
-    domains.revoke("one")
-    domains.use(None)
-    assert torch.equal(backbone.logits(IDS, window), plain)
-    assert "prepare_inputs_for_generation" not in vars(backbone.model)
 
 
 def test_a_module_whose_strings_no_token_begins_with_is_refused(make_backbone, refuses):
