@@ -17,7 +17,7 @@ from abi.api.sides import Side, backbone_of, sides
 from abi.api.texts import TextSource, documents_of
 from abi.api.training import batch_of, check_seed, portable_seconds, portable_section, record_of
 from abi.arms.losses import LOSS_LOGITS
-from abi.arms.portable_fit import COARSER, GENERAL, Lesson, Plain, portables
+from abi.arms.portable_fit import GENERAL, Lesson, Plain, drawn, portables
 from abi.base.compute import rows_at_once
 from abi.base.manifests.portable import PortableFacts
 from abi.base.names import TRANSFERRED
@@ -111,12 +111,9 @@ def _fit(
     beside = max(1, batch // GENERAL)
     general = BatchOrder(len(lesson.general), beside, derive_seed("distilled", "general", seed), "positions")
     weights = torch.cat([torch.full((batch,), 1 / batch), torch.full((beside,), lesson.harm / beside)])
-    maps = len(lesson.anchor_of)
-    odds = torch.tensor([1 - COARSER, *[COARSER / (maps - 1)] * (maps - 1)])
 
     def loss(step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed("distilled", "vocabulary", seed, step))
-        anchor_of = lesson.anchor_of[int(torch.multinomial(odds, 1, generator=generator))]
+        anchor_of = drawn(lesson.anchor_of, derive_seed("distilled", "vocabulary", seed, step))
         rows, own, other = domain[step], lesson.domain.at(domain[step]), lesson.general.at(general[step])
         plain, contexts = torch.cat([own.final, other.final]), torch.cat([own.contexts, other.contexts])
         wanted = torch.cat([finals[rows].to(plain.device), other.final])  # on general text the plain model teaches

@@ -165,7 +165,7 @@ def fit_portable(
     def losses(step: int) -> list[Tensor]:
         own = derive_seed("portable", "vocabulary", seed, step)
         texts = lesson.domain.at(domain[step]), lesson.general.at(general[step])
-        return losses_of(list(modules.values()), lesson, *texts, anchor_of=_drawn(anchor_of, own))
+        return losses_of(list(modules.values()), lesson, *texts, anchor_of=drawn(anchor_of, own))
 
     parts = {name: trainable(module, name) for name, module in modules.items()}
     return _in_step(modules, parts, lesson.head, losses, schedule, seed, checkpoint)
@@ -269,7 +269,7 @@ class Plain:
         return torch.log_softmax(self.log + torch.nn.functional.pad(module(contexts), (0, 1)), -1)
 
 
-def _drawn(anchor_of: Tensor, seed: int) -> Tensor:
+def drawn(anchor_of: Tensor, seed: int) -> Tensor:
     """Return the source's own vocabulary `[V]`, or a coarser one."""
     generator = torch.Generator().manual_seed(seed)
     use_own = float(torch.rand(1, generator=generator)) >= COARSER or len(anchor_of) == 1
