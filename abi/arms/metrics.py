@@ -31,6 +31,8 @@ DrawRow = tuple[str, str, int, int, int, int, str, float]
 """Fit, arm, draw, seed, seed of the draws, number of the draw, metric, value."""
 
 TOP = 5
+BLOCK, BLOCKS_FROM = 64, 4096
+"""Logits of a block, and of the shortest row that is searched in blocks."""
 LOG_ZERO, TINY = -1e4, 1e-38
 
 
@@ -71,12 +73,28 @@ def _check_finite(per_row: Tensor) -> None:
 
 def top_ids(logits: Tensor, k: int) -> Tensor:
     """Return the ids `[N, k]` of the k largest logits, ties broken by the smaller token id, whatever the sort does."""
-    values, ids = torch.topk(logits, min(k + 1, logits.shape[-1]), dim=-1)
+    values, ids = largest(logits, min(k + 1, logits.shape[-1]))
     tied = (values[:, 1:] == values[:, :-1]).any(-1)
     ids = ids[:, :k].clone()
     if bool(tied.any()):
         ids[tied] = torch.sort(logits[tied], dim=-1, descending=True, stable=True).indices[:, :k]
     return ids
+
+
+def largest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest of `[N, V]` in order, and their ids; of equal ones any.
+
+    They stand in the k blocks with the largest maxima. On a CPU that costs a seventh of a search through the row, where
+    it is long.
+    """
+    n, width = logits.shape
+    if logits.device.type != "cpu" or width < BLOCKS_FROM:
+        return torch.topk(logits, k, dim=-1)
+    padded = torch.nn.functional.pad(logits, (0, -width % BLOCK), value=-math.inf)
+    blocks = torch.topk(padded.view(n, -1, BLOCK).amax(-1), k, dim=-1, sorted=False).indices
+    ids = (blocks.unsqueeze(-1) * BLOCK + torch.arange(BLOCK)).flatten(1)
+    values, at = torch.topk(padded.gather(1, ids), k, dim=-1)
+    return values, ids.gather(1, at)
 
 
 def js_nats(p: Distribution, q: Distribution) -> Tensor:

@@ -139,6 +139,14 @@ def test_equal_logits_are_ranked_by_token_id(levels, v):
     assert top_ids(logits, 5).tolist() == ranked(logits, 5)
 
 
+@pytest.mark.parametrize("v", [4095, 4096, 4097, 5000])
+@pytest.mark.parametrize("values", [9, 10**6])
+def test_the_top_of_a_long_row_which_is_searched_in_blocks_is_that_of_a_sort(v, values):
+    logits = torch.randint(values, (6, v), generator=torch.Generator().manual_seed(v)).float()
+    logits[0, :-3] = -INF
+    assert top_ids(logits, 5).tolist() == ranked(logits, 5)
+
+
 def test_a_tie_at_the_border_is_broken_by_token_id():
     logits = torch.tensor([[1.0, 5, 5, 5, 5, 1, 1, 0.0], [0, 1, 1, 5, 5, 5, 5, 1.0]])
     assert [sorted(row) for row in top_ids(logits, 5).tolist()] == [[0, 1, 2, 3, 4], [1, 3, 4, 5, 6]]
