@@ -19,7 +19,8 @@ from typing import Any
 
 from abi.audit.results.agreement import agreed
 from abi.audit.results.reading import ResultFile, read_result
-from abi.base.files import ROOT, csv_rows, csv_text, write_text
+from abi.base.files import ROOT, write_text
+from abi.base.tables import csv_rows, csv_text
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 

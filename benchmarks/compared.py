@@ -15,7 +15,8 @@ import torch
 
 import abi
 from abi.api.sides import Pair
-from abi.base.files import csv_rows, csv_text, write_text
+from abi.base.files import write_text
+from abi.base.tables import csv_rows, csv_text
 from abi.judge.results import Result, read_result
 from abi.plan.config import load
 from abi.plan.workflow import Workflow

@@ -9,8 +9,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from abi.base.compute import finite
 from abi.base.errors import DataError, TamperError
-from abi.base.files import finite, parse_json, read_tensors, sha256_tensors, write_tensors
+from abi.base.files import parse_json, read_tensors, sha256_tensors, write_tensors
 from abi.base.manifests.arms import FittedEntry
 from abi.base.manifests.modules import ModuleFacts, ModuleManifest
 from abi.base.typed import Sha256, Typed

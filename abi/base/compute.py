@@ -6,6 +6,7 @@ is, since they are what every figure is made of.
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,3 +135,10 @@ def _card_rows(n_tokens: int, where: "torch.device") -> int:
     free = torch.cuda.mem_get_info(where)[0] // (4 * CARD_ROWS * CARD_SHARE)
     fits = max(1, min(free, CARD_LOGITS) // n_tokens)
     return 1 << (fits.bit_length() - 1)
+
+
+def finite(tensor: "torch.Tensor") -> bool:
+    """Return whether no number of a tensor is NaN or infinite, in one pass without a copy."""
+    import torch
+
+    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())

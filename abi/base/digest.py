@@ -1,20 +1,32 @@
-"""A digest of the code that a rule runs: of its step and everything it imports, blind to comments and docstrings."""
+"""A digest of the code that a rule runs: of the definitions that its step reaches, blind to comments and docstrings.
 
-import ast
+A definition is a statement of the top level of a file: a function, a class, a constant. From those of the step the walk
+goes on to those whose names they use, in whatever file. So an edit of a function reruns what may call it, and not all
+that shares its file. What could act unseen counts as soon as its file is loaded (`base/definitions.py`).
+"""
+
 import atexit
 import contextlib
 import functools
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from abi.base import definitions
+from abi.base.definitions import EVERYTHING, ITSELF, Source, parsed
 from abi.base.errors import DataError
 from abi.base.files import ROOT, parse_file, sha256_file, write_text
 
-OUTSIDE_DIGEST = frozenset({"abi", "abi.base.errors", "abi.base.files", "abi.base.digest", "abi.base.job"})
+OUTSIDE_DIGEST = frozenset(
+    {"abi", "abi.base.errors", "abi.base.files", "abi.base.definitions", "abi.base.digest", "abi.base.job"}
+)
 """Modules whose edits change messages, not results: they stay out of every digest."""
+
+WHOLE = frozenset({"abi.base.compute"})
+"""Modules all of which count for what loads them: the job itself, whose code is outside, sets them up for its step."""
 
 TEMPLATES = frozenset({".j2", ".css"})
 """Files of a package that make its pages: they belong to its code."""
@@ -29,6 +41,10 @@ FOR_READERS = {
 READERS = "abi/report/"
 """What reaches this wing shows those words: for its rules they count."""
 
+USE, BOUND, ALL = "use ", "bound ", "all"
+Part = tuple[Path, int | str]
+"""Of a file: the place of a definition; as text a use that is followed, an import that is used, or all of the file."""
+
 
 def code_digest(*paths: str, root: Path = ROOT) -> str:
     """Return a digest of some files and of every `abi` module they reach, blind to comments and docstrings.
@@ -42,38 +58,125 @@ def code_digest(*paths: str, root: Path = ROOT) -> str:
 
 @functools.cache
 def reached(starts: tuple[str, ...], root: Path = ROOT) -> dict[str, str]:
-    """Return name -> digest of some files and of everything they reach."""
-    todo, found = [path for start in starts if (path := Path(root, start)).is_file()], dict[str, str]()
-    seen: set[Path] = set()
+    """Return name -> digest of some files and of what they reach of others, the templates of packages included."""
+    found, templates = _walk(starts, root)
+    to_readers = any(str(path.relative_to(root)).startswith(READERS) for path in found)
+    texts = {str(path.relative_to(root)): _text(path, parts, to_readers, root) for path, parts in found.items()}
+    return templates | {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+
+def names_reached(starts: Sequence[str], root: Path = ROOT) -> dict[str, frozenset[str]]:
+    """Return file -> the names in it that count for what starts at some files."""
+    found, _ = _walk(tuple(starts), root)
+    each = {path: enumerate(_source(path, root).definitions) for path in found}
+    return {
+        str(path.relative_to(root)): frozenset(name for i, one in each[path] if i in parts for name in one.names)
+        for path, parts in found.items()
+    }
+
+
+def _walk(starts: tuple[str, ...], root: Path) -> tuple[dict[Path, set[int | str]], dict[str, str]]:
+    """Return file -> its parts that count, and name -> hash of templates."""
+    loaded = _loaded([path for start in starts if (path := Path(root, start)).is_file()], root)
+    todo = [part for path, whole in loaded.items() for part in _begun(path, whole, root)]
+    found: dict[Path, set[int | str]] = {}
     while todo:
-        path = todo.pop()
-        if path in seen:
+        path, what = todo.pop()
+        if what not in found.setdefault(path, set()):
+            found[path].add(what)
+            todo += _needed(path, what, root)
+    return {path: parts for path, parts in found.items() if _counted(parts)}, _templates(loaded, root)
+
+
+def _counted(parts: set[int | str]) -> list[int | str]:
+    """Return the parts that a digest is made of: definitions, and imports that are used."""
+    return [part for part in parts if isinstance(part, int) or part.startswith(BOUND)]
+
+
+def _loaded(starts: list[Path], root: Path) -> dict[Path, bool]:
+    """Return the files that some may load, and whether all of each counts, as of those that a package lists."""
+    todo, found = [(path, True) for path in starts], dict[Path, bool]()
+    while todo:
+        path, whole = todo.pop()
+        if path in found and found[path] >= whole:
             continue
-        seen.add(path)
-        contents, imported = _read(path, root)
-        found |= contents
-        todo += imported
-    if any(name.startswith(READERS) for name in found):
-        hidden = [name for name in found if _for_readers(name)]
-        found |= {name: _source(Path(root, name), root).whole for name in hidden}
+        found[path], source = whole, _source(path, root)
+        todo += [(file, name in WHOLE) for name in source.imported for file in _files_of(name, root)]
+        packages = [path.parent if name == ITSELF else Path(root, *name.split(".")) for name in source.lists]
+        todo += [(file, True) for package in packages for file in package.glob("*.py")]
     return found
+
+
+def _begun(path: Path, whole: bool, root: Path) -> list[Part]:
+    """Return what counts of a loaded file whether or not it is used. Args: whole: all of it, and what it imports."""
+    source = _source(path, root)
+    each = [(path, i) for i, one in enumerate(source.definitions) if whole or not one.names]
+    return [*each, *((path, USE + name) for name in source.bindings if whole)]
+
+
+def _text(path: Path, parts: set[int | str], to_readers: bool, root: Path) -> str:
+    """Return what counts of a file: the digests of definitions in its order, and the imports that are used."""
+    each = [one for place, one in enumerate(_source(path, root).definitions) if place in parts]
+    digests = [one.whole if to_readers else one.digest for one in each]
+    return "".join([*digests, *sorted(part for part in _counted(parts) if isinstance(part, str))])
+
+
+def _templates(loaded: Iterable[Path], root: Path) -> dict[str, str]:
+    """Return name -> hash of the files of loaded packages that make pages."""
+    packages = [path.parent for path in loaded if path.name == "__init__.py"]
+    files = [file for package in packages for file in package.iterdir() if file.suffix in TEMPLATES]
+    return {str(file.relative_to(root)): sha256_file(file) for file in files}
+
+
+@functools.cache
+def _needed(path: Path, what: int | str, root: Path) -> list[Part]:
+    """Return what a part of a file needs: a definition its uses, a use what it stands for, a whole file all of it."""
+    if isinstance(what, int):
+        return [(path, USE + use) for use in _source(path, root).definitions[what].uses]
+    if what == ALL:
+        return _begun(path, True, root)
+    return _meant(path, what.removeprefix(USE), root) if what.startswith(USE) else []
+
+
+def _meant(path: Path, use: str, root: Path) -> list[Part]:
+    """Return what a use in a file means: `name`, `name.attribute`, or `module:symbol` that a function imports."""
+    if ":" in use:
+        return _imported(*use.split(":"), root=root)
+    name, _, attribute = use.partition(".")
+    source = _source(path, root)
+    found: list[Part] = [(path, place) for place in source.places.get(name, ())]
+    for module, symbol in source.bindings.get(name, ()):
+        found += [(path, f"{BOUND}{name}={module}:{symbol};"), *_imported(module, symbol, attribute, root=root)]
+    stars = source.bindings.get(EVERYTHING, ()) if not found and name != EVERYTHING else ()
+    return found + [part for module, _ in stars for part in _imported(module, name, attribute, root=root)]
+
+
+def _imported(module: str, symbol: str, attribute: str = "", *, root: Path) -> list[Part]:
+    """Return what a symbol of a module means, or an attribute of it where it is a module itself; all if not known.
+
+    Args: symbol: "" where the module itself is meant.
+    """
+    if module.split(".")[0] != "abi":
+        return []
+    if symbol and _is_module(module, symbol, root):
+        module, symbol = f"{module}.{symbol}", ""
+    symbol = symbol or attribute or EVERYTHING
+    if _is_module(module, symbol, root):
+        return _imported(f"{module}.{symbol}", "", root=root)
+    files = _files_of(module, root)
+    return [(path, USE + symbol if _source(path, root).knows(symbol) else ALL) for path in files]
+
+
+def _is_module(module: str, symbol: str, root: Path) -> bool:
+    """Return whether a symbol of a package is a module of it, and nothing else that its own file binds."""
+    sources = [_source(path, root) for path in _files_of(module, root)]
+    known = any(symbol in source.places or source.imports_other(module, symbol) for source in sources)
+    return not known and bool(_places(f"{module}.{symbol}", root))
 
 
 def _for_readers(name: str) -> tuple[str, ...]:
     """Return the keyword arguments of a file that only readers see."""
     return next((keywords for place, keywords in FOR_READERS.items() if name.startswith(place)), ())
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the bytes of a file and its name say, and nothing else does: this may be kept on disk."""
-
-    digest: str
-    whole: str
-    """the digest with what only readers see"""
-    imported: list[str]
-    """dotted `abi` modules that it may load"""
-    lists_itself: bool
 
 
 _known: dict[str, Source] = {}
@@ -88,8 +191,8 @@ def remember(path: Path) -> None:
     The plan alone calls this. A job and `abi verify` parse the code themselves, so that a forged file misleads neither.
     Args: path: of the file that keeps it; one that is missing, damaged or cannot be written is done without.
     """
-    with contextlib.suppress(DataError, TypeError, AttributeError):
-        _known.update({key: Source(**value) for key, value in parse_file(path).items()})
+    with contextlib.suppress(DataError, KeyError, TypeError, AttributeError):
+        _known.update({key: Source.of(value) for key, value in parse_file(path).items()})
     before = frozenset(_known)
     atexit.register(_keep, path.absolute(), before)
 
@@ -98,7 +201,7 @@ def _keep(path: Path, before: frozenset[str]) -> None:
     """Write what was parsed, if any of it is new; what no longer counts is left out."""
     if not _used <= before:
         with contextlib.suppress(DataError):
-            write_text(path, json.dumps({key: vars(_known[key]) for key in sorted(_used)}))
+            write_text(path, json.dumps({key: asdict(_known[key]) for key in sorted(_used)}))
 
 
 @functools.cache
@@ -109,87 +212,23 @@ def _source(path: Path, root: Path) -> Source:
     key = hashlib.sha256(salt.encode() + contents).hexdigest()
     _used.add(key)
     if key not in _known:
-        tree, hidden = ast.parse(contents), _for_readers(relative.as_posix())
-        nodes, package = list(ast.walk(tree)), relative.with_suffix("").parts[:-1]
-        digest = _tree_digest(tree, hidden)
-        _known[key] = Source(
-            digest=digest,
-            whole=_tree_digest(tree) if hidden else digest,
-            imported=sorted({name for node in nodes for name in _imported(node, package)}),
-            lists_itself=any(_lists_itself(node) for node in nodes),
-        )
+        package = relative.with_suffix("").parts[:-1]
+        _known[key] = parsed(contents, package, _for_readers(relative.as_posix()))
     return _known[key]
 
 
 @functools.cache
 def _own_code() -> str:
-    return sha256_file(__file__)
+    return sha256_file(__file__) + sha256_file(definitions.__file__)
 
 
 @functools.cache
-def _read(path: Path, root: Path) -> tuple[dict[str, str], list[Path]]:
-    """Return name -> digest of a file and its package's templates, and the files of the `abi` modules it imports."""
-    relative, source = path.relative_to(root), _source(path, root)
-    names, found = set(source.imported), {str(relative): source.digest}
-    if path.name == "__init__.py":
-        templates = [file for file in path.parent.iterdir() if file.suffix in TEMPLATES]
-        found |= {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in templates}
-        if source.lists_itself:
-            names |= {".".join((*relative.parts[:-1], file.stem)) for file in path.parent.glob("*.py")}
-    return found, [file for name in sorted(names - OUTSIDE_DIGEST) for file in _files_of(name, root)]
-
-
-@functools.cache
-def _files_of(module: str, root: Path) -> list[Path]:
+def _places(module: str, root: Path) -> list[Path]:
     """Return the file of a dotted module or of its package, nothing where the name is none of a module."""
     place = Path(root, *module.split("."))
     return [file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
 
 
-def _lists_itself(node: ast.AST) -> bool:
-    """Return whether a node is `iter_modules(__path__)`, by which a package imports every file of its folder."""
-    called = node.func if isinstance(node, ast.Call) else None
-    return isinstance(called, ast.Attribute) and called.attr == "iter_modules"
-
-
-def _imported(node: ast.AST, package: tuple[str, ...]) -> list[str]:
-    """Return the dotted `abi` modules that one import node of a file in `package` may load."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names if alias.name.startswith("abi.")]
-    if isinstance(node, ast.ImportFrom):
-        base = package[: len(package) - node.level + 1] if node.level else ()
-        module = ".".join([*base, *filter(None, [node.module])])
-        if module.split(".")[0] == "abi":
-            return [module, *(f"{module}.{alias.name}" for alias in node.names)]
-    return []
-
-
-def _tree_digest(tree: ast.AST, left_out: tuple[str, ...] = ()) -> str:
-    """Return the digest of a syntax tree. Args: left_out: keyword arguments that do not count."""
-    parts: list[str] = []
-    _walk(tree, parts, left_out)
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def _walk(node: object, parts: list[str], left_out: tuple[str, ...]) -> None:
-    if isinstance(node, ast.AST):
-        parts.append(f"({type(node).__name__}")
-        for field, value in ast.iter_fields(node):
-            if field in {"ctx", "kind", "type_ignores", "type_comment"} or value is None or value == []:
-                continue
-            if field == "body" and isinstance(value, list):
-                value = [item for item in value if not _is_docstring(item)]
-            if field == "keywords":
-                value = [item for item in value if item.arg not in left_out]
-            parts.append(f" {field}=")
-            _walk(value, parts, left_out)
-        parts.append(")")
-    elif isinstance(node, list):
-        for item in node:
-            _walk(item, parts, left_out)
-    else:
-        parts.append(repr(node))
-
-
-def _is_docstring(node: object) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _files_of(module: str, root: Path) -> list[Path]:
+    """Return the file of a dotted module, nothing where its edits do not count."""
+    return [] if module in OUTSIDE_DIGEST else _places(module, root)

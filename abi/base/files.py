@@ -1,17 +1,14 @@
 """Files: hashes, atomic writes, strict JSON (no NaN, no key twice), documents validated against their schema."""
 
-import csv
 import errno
 import functools
 import hashlib
-import io
 import json
-import math
 import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -153,13 +150,6 @@ def write_tensors(path: str | Path, tensors: Mapping[str, "Tensor"], metadata: d
             raise unwritable(path, error) from error
 
 
-def finite(tensor: Any) -> bool:
-    """Return whether no number of a tensor is NaN or infinite, in one pass without a copy."""
-    import torch
-
-    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
-
-
 def read_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """Return the tensors of a safetensors file, memory-mapped, and what its header says beside them.
 
@@ -177,21 +167,6 @@ def read_tensors(path: str | Path, sha256: str | None = None) -> tuple[dict[str,
         raise DataError(f"{path}: does not exist; ask Snakemake for it, or check the path") from None
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: is not a readable safetensors file ({error}); delete it and rebuild it") from None
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table as CSV; what is None is an empty cell."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    return text.getvalue()
-
-
-def csv_rows(text: str, columns: Sequence[str]) -> list[list[str]]:
-    """Return the rows of a table that `csv_text` made. Raises: ValueError: it is none, or has other columns."""
-    head, *rows = csv.reader(text.splitlines())
-    if head != [*columns] or any(len(row) != len(head) for row in rows):
-        raise ValueError(f"no table of {', '.join(columns)}")
-    return rows
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -6,7 +6,6 @@ The manifest holds hash, number of rows and contents of both files. Whoever read
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import zlib
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from abi.base.errors import EvidenceError, TamperError
 from abi.base.files import atomic_path, sha256_file
 from abi.base.manifests.evidence import EvidenceContents, EvidenceFiles, EvidenceManifest, RowsFile
+from abi.base.tables import csv_text
 from abi.base.typed import Provenance
 
 if TYPE_CHECKING:
@@ -31,13 +31,10 @@ TOLD = {"fits": "fit", "arms": "arm", "draws": "draw", "seeds": "seed", "scopes"
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows as csv.gz, atomically, byte-identical for identical rows; numbers keep 9 significant digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([f"{v:.9g}" if isinstance(v, float) else v for v in row] for row in rows)
+    text = csv_text(columns, ([f"{v:.9g}" if isinstance(v, float) else v for v in row] for row in rows))
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as handle:
-        handle.write(text.getvalue().encode())
+        handle.write(text.encode())
     with atomic_path(path) as temporary:
         temporary.write_bytes(packed.getvalue())
 

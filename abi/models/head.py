@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from abi.base.compute import finite
 from abi.base.errors import DataError
-from abi.base.files import finite, read_tensors, write_tensors
+from abi.base.files import read_tensors, write_tensors
 
 CAP_NAMES = re.compile(r"soft_?cap")
 """How configs name the cap of their logits; those of attention and of routers match too, and fit nothing."""

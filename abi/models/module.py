@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from abi.base.compute import finite
 from abi.base.errors import DataError
-from abi.base.files import finite, read_tensors, sha256_tensors, write_tensors, write_text
+from abi.base.files import read_tensors, sha256_tensors, write_tensors, write_text
 from abi.base.manifests.modules import ModuleFacts, ModuleManifest, ModuleShape
 from abi.models.states import States
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from abi.base.compute import finite
 from abi.base.errors import DataError
-from abi.base.files import finite, read_tensors, write_tensors
+from abi.base.files import read_tensors, write_tensors
 from abi.base.job import progress
 from abi.base.manifests.states import StatesManifest, StoredWindows
 from abi.models.head import Head

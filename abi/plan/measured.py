@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import fmean
 
 from abi.base.errors import DataError
-from abi.base.files import ROOT, csv_rows, csv_text, write_text
+from abi.base.files import ROOT, write_text
 from abi.base.machine import gemm_gflops
+from abi.base.tables import csv_rows, csv_text
 
 COLUMNS = ("rule", "wildcards", "seconds", "cpu_s", "mem_mb")
 REFERENCE = ROOT / "results" / "reference"

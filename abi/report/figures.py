@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from abi.base.catalogue import ARMS, BOUND, CLAIMED, CONTROL, INSTEAD, PLACEBO, RECIPE_OF_RECORD, SMALLER
-from abi.base.files import csv_text, write_text
+from abi.base.files import write_text
+from abi.base.tables import csv_text
 from abi.judge.fits import Curve, Matrix, Series
 from abi.report.render import figure
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from abi.base.files import csv_text, sha256_file, write_text
+from abi.base.files import sha256_file, write_text
 from abi.base.job import Job
 from abi.base.manifests.pages import TransfersManifest
+from abi.base.tables import csv_text
 from abi.judge.results import Result
 from abi.plan.specs.report import TabulateTransfers as Spec
 from abi.report.figures import svg_of

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import nullcontext
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
+import abi.base.definitions as definitions_module
 import abi.base.digest as digest_module
 import abi.base.job as job_module
 from abi.base.digest import OUTSIDE_DIGEST, code_digest
@@ -64,7 +66,7 @@ def digest(tmp_path):
 
 
 def test_the_digest_of_known_code_is_fixed(digest):
-    assert digest() == "1beff1c290babd781f9d"
+    assert digest() == "0730d0a71a40e3a77de7"
 
 
 def test_the_digest_is_blind_to_comments_and_docstrings(digest):
@@ -99,6 +101,107 @@ def test_moved_code_changes_the_digest(digest):
 
 def test_an_edit_of_a_module_nothing_imports_changes_no_digest(digest):
     assert digest({"abi/unreached.py": "X = 2\n"}) == digest()
+
+
+USER = "from abi.deep import g\nfrom abi import deep\nimport abi.deep as other\n"
+REACHES = {
+    "a constant that a function reads": ("deep.g()", "A = {}\ndef g():\n    return A\n"),
+    "a function that a function calls": ("g()", "def f():\n    return {}\ndef g():\n    return f()\n"),
+    "a default": ("g()", "A = {}\ndef g(a=A):\n    return a\n"),
+    "a base of a class": ("g()", "class A:\n    x = {}\nclass g(A):\n    pass\n"),
+    "a decorator": ("g()", "def d(f):\n    return {}\n@d\ndef g():\n    return 1\n"),
+    "what a decorator may enter in a table": ("g()", "T = []\nd = T.append\n@d\ndef f():\n    return {}\ng = 1\n"),
+    "a type by its name": ("g()", "class A:\n    x = {}\nclass g:\n    a: 'list[A] | None' = None\n"),
+    "an attribute of a module": ("other.g", "A = {}\ndef g():\n    return A\n"),
+    "any part of a module that is handed on": ("print(deep)", "A = {}\n"),
+    "what a module does when it is loaded": ("1", "A = []\nA.append({})\n"),
+    "what it does to a table of its own": ("1", "A = dict()\nB = A.setdefault(1, {})\n"),
+    "a loop": ("1", "A = []\nfor i in range({}):\n    A += [i]\n"),
+    "either of two definitions": ("g()", "try:\n    g = {}\nexcept ValueError:\n    g = 2\n"),
+    "a name without a definition that is known": ("g()", "A = {}\ndef __getattr__(name):\n    return globals()['A']\n"),
+    "an import of its own": ("g()", "def g():\n    from abi.far import A\n    return A\n", "A = {}\n"),
+    "what a module hands on": ("g()", "from abi.far import A as g\n", "A = {}\n"),
+    "all that a star names": ("g()", "from abi.far import *\n", "g = {}\n"),
+    "a module of a module": ("g()", "from abi import far\ndef g():\n    return far.A\n", "A = {}\n"),
+    "what the package of a module does": ("g()", "from abi.pack.part import A as g\n", "", ("1", "2"), "__init__"),
+    "what stands beside imports for types": (
+        "A",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import os\nelse:\n    A = {}\n",
+    ),
+    "a name that an expression binds": ("A", "B = [(A := {})]\n"),
+    "what an assignment does beside": ("A", "A = []\n_ = A.insert(0, {})\n"),
+    "what a body of a class does": ("A", "A = []\nclass B:\n    A.append({})\n"),
+    "a type by its name in an alias": ("g", "class A:\n    x = {}\ng = dict[str, 'A']\n"),
+    "what a star hands on inside": ("g()", "from abi.far import *\ndef g():\n    return h()\n", "h = {}\n"),
+    "all of a module with a star": ("print(deep)", "from abi.far import *\nA = {}\n"),
+    "files that another package lists": (
+        "g()",
+        "from pkgutil import iter_modules\nfrom abi import pack\ndef g():\n    return iter_modules(pack.__path__)\n",
+        "",
+        ("1", "2"),
+        "part",
+    ),
+    "modules that import each other": (
+        "g()",
+        "import abi.far as far\ndef g():\n    return far.A\n",
+        "import abi.deep as deep\nA = {}\n",
+    ),
+    "a library": ("g()", "import {} as x\ndef g():\n    return x\n", "", ("json", "ast")),
+}
+SPARES = {
+    "a function that nothing calls": ("g()", "def f():\n    return {}\ndef g():\n    return 1\n"),
+    "a constant that nothing reads": ("deep.g()", "A = {}\ndef g():\n    return 1\n"),
+    "one of two names that are bound together": ("g()", "A, B = {}, 1\ndef g():\n    return B\n"),
+    "another attribute of a module": ("other.g", "A = {}\ndef g():\n    return 1\n"),
+    "what a module that is handed on does not use": ("g()", "from abi.far import A as g\n", "A, B = 1, {}\n"),
+    "another attribute of a module of a module": (
+        "g()", "from abi import far\ndef g():\n    return far.A\n", "A = 1\nB = {}\n",
+    ),
+    "a type that is imported for annotations and not used": (
+        "g()", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from abi.far import B\ng = 1\n", "B = {}\n",
+    ),
+}  # fmt: skip
+
+
+def both_digests(digest, uses, deep, far="", values=("1", "2"), in_package=""):
+    """The digests of code that uses `abi.deep` before and after one value of it, `abi.far` or `abi.pack` is edited."""
+    user = f"{USER}def run():\n    return {uses}\n"
+    start = {SCRIPT: "from abi.user import run\nrun()\n", "abi/user.py": user}
+    edited = [{"abi/deep.py": deep.replace("{}", value), "abi/far.py": far.replace("{}", value)} for value in values]
+    for files, value in zip(edited, values, strict=True):
+        pack = {"__init__": "", "part": "A = 1\n"} | (
+            {in_package: f"X = []\nX.append({value})\n"} if in_package else {}
+        )
+        files |= {f"abi/pack/{name}.py": text for name, text in pack.items()}
+    return [digest(start | files) for files in edited]
+
+
+def test_a_package_that_imports_its_own_modules_is_followed(digest):
+    edits = {SCRIPT: "from abi.pack import part\npart.f()\n", "abi/pack/__init__.py": "from . import part\n"}
+    before, after = (digest(edits | {"abi/pack/part.py": f"def f():\n    return {value}\n"}) for value in (1, 2))
+    assert before != after
+
+
+@pytest.mark.parametrize("case", REACHES)
+def test_the_digest_reaches(digest, case):
+    before, after = both_digests(digest, *REACHES[case])
+    assert before != after
+
+
+@pytest.mark.parametrize("case", SPARES)
+def test_the_digest_spares(digest, case):
+    before, after = both_digests(digest, *SPARES[case])
+    assert before == after
+
+
+def test_two_names_that_are_swapped_change_the_digest(digest):
+    deep = "def f():\n    return {}\ndef g():\n    return 2\n"
+    user = "from abi.deep import {}\ndef run():\n    return one(), two()\n"
+    start = {SCRIPT: "from abi.user import run\nrun()\n", "abi/deep.py": deep}
+    found = {
+        digest(start | {"abi/user.py": user.format(names)}) for names in ("f as one, g as two", "g as one, f as two")
+    }
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("module", sorted(OUTSIDE_DIGEST - {"abi"}))
@@ -149,13 +252,19 @@ def test_a_package_that_lists_its_files_imports_them_all(digest):
     assert digest(edits | plain) == digest(edits | plain | other)
 
 
+def test_what_was_parsed_comes_back_from_json_as_it_was():
+    for file in (ROOT / "abi").rglob("*.py"):
+        source = definitions_module.parsed(file.read_bytes(), file.relative_to(ROOT).parts[:-1], ("words",))
+        assert definitions_module.Source.of(json.loads(json.dumps(asdict(source)))) == source, file
+
+
 def test_a_file_is_parsed_once_for_all_digests(tmp_path, monkeypatch):
     for name, text in TREE.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     parsed, parse = [], ast.parse
     monkeypatch.setattr(digest_module, "_known", {})
-    monkeypatch.setattr(digest_module.ast, "parse", lambda text: parsed.append(text) or parse(text))
+    monkeypatch.setattr(definitions_module.ast, "parse", lambda text: parsed.append(text) or parse(text))
     for start in (SCRIPT, "abi/top.py", "abi/deep.py", SCRIPT):
         code_digest(start, root=tmp_path)
     assert sorted(parsed) == sorted(TREE[name].encode() for name in (SCRIPT, "abi/top.py", "abi/deep.py"))
@@ -186,13 +295,14 @@ def test_a_later_plan_parses_only_files_whose_contents_are_new(tmp_path):
     first, parsed = planned()
     assert parsed > 1
     assert planned() == (first, 0)
-    changed, edited = tmp_path / "abi" / "deep.py", TREE["abi/deep.py"] + "EDITED = 1\n"
+    changed, edited = tmp_path / "abi" / "deep.py", TREE["abi/deep.py"].replace("return 1", "return 2")
     times = changed.stat()
     changed.write_text(edited)
     os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
     second, parsed = planned()
     assert second != first
     assert parsed == 1
+    assert planned() == (second, 0)
     (tmp_path / "code.json").write_text('{"a": 1}')
     assert planned()[0] == second
 

@@ -5,7 +5,7 @@ from report_facts import plain, typed, whole
 
 from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
-from abi.base.files import csv_text
+from abi.base.tables import csv_text
 from abi.judge.fits import Figure
 from abi.report.quoted import Part, criteria_of, refreshed, verdict_table, why
 from abi.report.render import Table, figure, markdown, terminal

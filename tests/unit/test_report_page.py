@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from report_facts import facts, plain, results, typed, unknown, unknown_document
 
-from abi.base.files import csv_text
 from abi.base.names import VERDICTS
+from abi.base.tables import csv_text
 from abi.report.blocks import Bullets, Fold, Para, Section, html, markdown, parsed
 from abi.report.figures import svg_of
 from abi.report.page import page, rule_edges, table_rows

@@ -22,6 +22,8 @@ class Copy:
     """A working copy of the repository; `run` calls Snakemake in it."""
 
     root: Path
+    traced: Path | None = None
+    """A folder for what the steps of jobs call (`traced/sitecustomize.py`)."""
 
     def run(self, *arguments, check=True, scale="smoke"):
         command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"scale={scale}"]
@@ -31,6 +33,9 @@ class Copy:
             "ABI_WARM": "1",
             "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
         }
+        if self.traced:
+            self.traced.mkdir(exist_ok=True)
+            environment |= {"ABI_TRACED": str(self.traced), "PYTHONPATH": str(Path(__file__).parent / "traced")}
         done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, check=False)
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
@@ -112,6 +117,7 @@ def small(tmp_path):
 def built(tmp_path_factory):
     """A copy in which the headline claims were built at scale smoke, once per session; do not edit it."""
     copy = small_copy(tmp_path_factory.mktemp("built") / "repo")
+    copy.traced = copy.root.with_name("traced")
     copy.run()
     return copy
 

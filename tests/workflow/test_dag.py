@@ -15,12 +15,17 @@ from chains import DAMAGED, FORGED, RUN, fit_together, only, resealed
 
 from abi.audit.results.chain import Chain
 from abi.audit.results.places import CRATE
+from abi.base.digest import OUTSIDE_DIGEST, names_reached
 from abi.base.files import sha256_file
+from abi.base.job import step_of
 from abi.cli import main
 from abi.cli.deep import deep
 from abi.cli.verify import pages
 from abi.plan.config import load
 
+LESSONS = [f"abi/arms/{name}_lesson.py" for name in ("domain", "few_shot", "general")]
+LOADED = {"calibrate_arms": LESSONS, "choose_rates": [*LESSONS, step_of("train_lora")]}
+"""What steps load by names of their specs (`abi.base.job.starts_of`)."""
 PAGES = ("summarise", "tabulate_transfers", "write_report", "write_cards")
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(540)]
@@ -87,6 +92,22 @@ def test_an_edit_of_metrics_reruns_evaluation_and_what_follows(edited):
         "abi/arms/metrics.py", lambda text: text.replace("LOG_ZERO, TINY = -1e4, 1e-38", "LOG_ZERO, TINY = -1e4, 1e-37")
     )
     assert set(edited.planned()) == {"evaluate_arms", "judge_claim", *PAGES}
+
+
+def test_no_step_calls_what_its_digest_leaves_out(built):
+    started_by_the_job = ("abi/base/warm.py", "abi/base/heap.py", "abi/base/compute.py")
+    outside = {"abi/__init__.py", *(f"{name.replace('.', '/')}.py" for name in OUTSIDE_DIGEST)}
+    rules = set()
+    for file in built.traced.iterdir():
+        called = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
+        rule = Path(called[0][0]).stem
+        counted = names_reached([step_of(rule), *LOADED.get(rule, ())], built.root)
+        names = {(str(Path(path).relative_to(built.root)), name.split(".")[0]) for path, name in called}
+        none = outside | {path for path in started_by_the_job if path not in counted}
+        missed = {(path, name) for path, name in names if path not in none and name not in counted.get(path, ())}
+        assert not {one for one in missed if one[0].endswith(".py") and not one[1].startswith("<")}, rule
+        rules.add(rule)
+    assert {"build_text", "write_states", "train_modules", "calibrate_arms", "evaluate_arms", "judge_claim"} <= rules
 
 
 def test_an_edit_that_is_taken_back_reruns_nothing(edited):

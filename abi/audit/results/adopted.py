@@ -11,10 +11,11 @@ from abi.audit.results.places import write_manifest
 from abi.audit.results.status import Survey
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
-from abi.base.files import ROOT, csv_rows, csv_text, write_text
+from abi.base.files import ROOT, write_text
 from abi.base.job import starts_of
 from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
+from abi.base.tables import csv_rows, csv_text
 from abi.base.typed import Document
 from abi.judge.results import read_result
 from abi.plan.config import load
