@@ -40,7 +40,7 @@ from abi.base.names import (
     UNFITTED,
     WRONG_DOMAIN,
 )
-from abi.base.regimes import REGIMES
+from abi.base.regimes import REGIMES, required_in
 from abi.base.typed import Regime, Split, Typed
 from abi.models.backbone import Backbone
 from abi.models.module import AbiModule
@@ -142,7 +142,7 @@ class Study:
         """The arms that are fitted on the target by gradient steps, without LoRA."""
         if self.regime == AS_IS:
             return [DIRECT]
-        return [*REGIMES[self.regime].required, DIRECT]
+        return [*required_in(self.regime), DIRECT]
 
     def evidence(self, seeds: Sequence[int]) -> list[Evidence]:
         """Return the evidence of some seeds; one that is kept is not made again."""

@@ -15,7 +15,7 @@ from abi.arms.forms import corrections
 from abi.arms.general_lesson import GeneralLesson, pair_of, shared_tokens
 from abi.arms.gradient import FitData
 from abi.arms.rates import JUDGED, choose, tried_rates
-from abi.base.catalogue import ARMS
+from abi.base.catalogue import recipes_of
 from abi.base.errors import DataError
 from abi.base.manifests.arms import FitFigures
 from abi.base.typed import Regime, Split
@@ -163,7 +163,7 @@ def chosen_rates(
     Args: lesson: of the seed of trials.
     """
     budget, grid = budget_of(regime, section, config, {}), section.rates
-    recipes = {arm: ARMS[arm].recipes[regime] for arm in arms}
+    recipes = recipes_of(arms, regime)
     held_out = lesson.held_out.at_most(JUDGED)
     found = tried_rates(recipes, config, lesson.nets, lesson.data, held_out, budget, grid, seed=TRIAL)
     return {arm: choose(arm, grid, values).rate for arm, values in found.items()}
@@ -186,8 +186,8 @@ def fitted(
     found: dict[tuple[str, int], tuple[MadeArm, FitFigures]] = {}
     for task in gradient_tasks(lesson.data, budget, seed):
         made = {
-            arm: make(ARMS[arm].recipes[regime], arm, config, lesson.nets, task.data, seed=seed, draw=task.net_draw)
-            for arm in arms
+            arm: make(recipe, arm, config, lesson.nets, task.data, seed=seed, draw=task.net_draw)
+            for arm, recipe in recipes_of(arms, regime).items()
         }
         figures = fit_arms(made, task, budget, seed, solved, None)
         found |= {(arm, task.draw): (made[arm], figures[arm]) for arm in arms}

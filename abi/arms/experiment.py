@@ -18,13 +18,12 @@ from abi.arms.forms import corrections
 from abi.arms.gradient import Batch, FitData, Objective, fit_gradients, spread_rows
 from abi.arms.objectives import Goal, losses
 from abi.arms.rates import JUDGED, POSITIONS, choose
-from abi.base.catalogue import ARMS, Recipe
+from abi.base.catalogue import Recipe
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors
 from abi.base.job import InputFiles
 from abi.base.manifests.arms import FitFigures
 from abi.base.manifests.rates import TriedArm
-from abi.base.names import REFERENCE
 from abi.models.head import Head
 from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
 from abi.models.module import AbiModule, ModuleConfig, derive_seed, redrawn
@@ -96,12 +95,6 @@ class Experiment:
         width = round(arm.of_state * base.width) if arm.of_state else arm.width or base.d_abi
         return replace(base, d_abi=width, expansion=arm.expansion or base.expansion)
 
-    def recipe(self, arm: ArmOfExperiment) -> Recipe:
-        """Return how an arm is made: as in a reconstruction where the reference teaches, else as in `oracle-kd`."""
-        recipes = ARMS[arm.recipe].recipes
-        own = recipes.get("reconstruction") if self.spec.taught_by == REFERENCE else None
-        return own or recipes["oracle-kd"]
-
     def nets(self, recipe: Recipe, config: ModuleConfig, seed: int) -> Nets:
         """Return the modules and the rotation that a recipe needs.
 
@@ -168,7 +161,7 @@ class Experiment:
         if arm.start is not None:
             shared = self.data(self.first, seed).head.weight
             return copy.deepcopy(done[arm.start], {id(shared): shared})
-        data, config, recipe = self.data(arm.text or self.first, seed), self.config(arm), self.recipe(arm)
+        data, config, recipe = self.data(arm.text or self.first, seed), self.config(arm), self.spec.recipes[arm.recipe]
         return make(recipe, arm.recipe, config, self.nets(recipe, config, seed), data, seed=seed)
 
     def fitted(self, names: Collection[str], seed: int, rates: Mapping[str, float]) -> Fitted:

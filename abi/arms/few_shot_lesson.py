@@ -33,7 +33,7 @@ class FewShotLesson(DomainLesson):
 
     def __init__(self, spec: TaughtArms, inputs: InputFiles) -> None:
         super().__init__(spec, inputs)
-        names, needed = teachers(spec.arms, spec.regime), reads_source(spec.arms, spec.regime)
+        names, needed = teachers(spec.arms.values()), reads_source(spec.arms.values())
         self.source = SourceLessons(spec, names, inputs, self.states) if needed else None
 
     def of(self, seed: int) -> tuple[Nets, FitData]:

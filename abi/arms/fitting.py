@@ -2,7 +2,7 @@
 same windows in the same order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from abi.arms.alignment import conjugated
 from abi.arms.closed_form import choose_gains, solve
 from abi.arms.forms import FittableForm, LinearMap, LogitBias, save_fitted
 from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
-from abi.base.catalogue import ARMS, Recipe
+from abi.base.catalogue import Recipe
 from abi.base.errors import ConfigError, DataError, TamperError
 from abi.base.files import sha256_tensors
 from abi.base.manifests.arms import FitFigures, FittedEntry
@@ -230,8 +230,7 @@ def closed_tasks(recipe: Recipe, data: FitData, budget: Budget) -> list[Task]:
 
 
 def fit_all(
-    regime: str,
-    names: Sequence[str],
+    recipes: Mapping[str, Recipe],
     config: ModuleConfig,
     nets: Nets,
     data: FitData,
@@ -247,12 +246,11 @@ def fit_all(
     """Make, fit and save every arm of a seed, by gradient and in closed form; return one entry per fitted arm.
 
     Every gradient arm of a seed has the same windows in the same order and the same number of steps.
-    Args: base: the target's backbone; text: its domain; closed_only: no gradient fits, for the seeds that only arms
+    Args: recipes: arm -> how it is made, in the order of the claim's own list: rows of the evidence come in it; base:
+        the target's backbone; text: its domain; closed_only: no gradient fits, for the seeds that only arms
         without steps have.
     Raises: TamperError: a frozen part changed.
     """
-    # In the order of the claim's own list: rows of the evidence come in it.
-    recipes = {name: ARMS[name].recipes[regime] for name in names}
     by_gradient = [] if closed_only else gradient_tasks(data, budget, seed)
     entries, solved, few = [], Solved(budget.ridge_penalty), data.at_most(budget.closed_form_rows)
     together: dict[tuple[str, int], dict[str, Task]] = {}
@@ -271,7 +269,7 @@ def fit_all(
             made_of: dict[str, Any] = {"domain_sha256": sha256_tensors(arm.net)} if arm.net else {}
             told: dict[str, Any] = {"arm": name, "fit": fit, "draw": draw, "seed": seed, "sha256": digest}
             entries.append(FittedEntry(**told, folder=place, **made_of, **figures.plain()))
-    return sorted(entries, key=lambda entry: names.index(entry.arm))
+    return sorted(entries, key=lambda entry: [*recipes].index(entry.arm))
 
 
 class Solved:

@@ -5,7 +5,7 @@ Words and colours are for readers: the code digest leaves the keywords `words` a
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from abi.base.names import (
     AS_PUBLISHED,
@@ -102,6 +102,10 @@ class Recipe:
     draws: int = 1
     closed: bool = True
     teacher: str = ""
+
+    def given(self) -> dict[str, str | int | bool]:
+        """Return field -> value of what is not the default."""
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
 
 @dataclass(frozen=True)
@@ -314,18 +318,24 @@ def arm_words(kind: str, arm: str) -> str:
     return "-" if known is None else known.of_kind.get(kind, known.words)
 
 
-def teachers(arms: Iterable[str], regime: str) -> tuple[str, ...]:
-    """Return whose modules teach arms of a regime on the source backbone, each once (`Recipe.teacher`)."""
-    return tuple(dict.fromkeys(recipe.teacher for recipe in _recipes(arms, regime) if recipe.teacher))
+def recipes_of(arms: Iterable[str], regime: str) -> dict[str, Recipe]:
+    """Return arm -> how it is made in a regime, of those arms that are fitted there."""
+    return {arm: ARMS[arm].recipes[regime] for arm in arms if regime in ARMS[arm].recipes}
 
 
-def reads_source(arms: Iterable[str], regime: str) -> bool:
-    """Return whether the fit of some arm of a regime reads what the source backbone makes of a text."""
-    return any(recipe.teacher or recipe.start.startswith("carried") for recipe in _recipes(arms, regime))
+def fitted_in(regime: str) -> tuple[str, ...]:
+    """Return every arm that can be fitted in a regime."""
+    return tuple(recipes_of(ARMS, regime))
 
 
-def _recipes(arms: Iterable[str], regime: str) -> list[Recipe]:
-    return [ARMS[arm].recipes.get(regime, Recipe()) for arm in arms]
+def teachers(recipes: Iterable[Recipe]) -> tuple[str, ...]:
+    """Return whose modules teach some arms on the source backbone, each once (`Recipe.teacher`)."""
+    return tuple(dict.fromkeys(recipe.teacher for recipe in recipes if recipe.teacher))
+
+
+def reads_source(recipes: Iterable[Recipe]) -> bool:
+    """Return whether the fit of some arm reads what the source backbone makes of a text."""
+    return any(recipe.teacher or recipe.start.startswith("carried") for recipe in recipes)
 
 
 def frozen_net(arm: str, regime: str) -> str | None:

@@ -6,7 +6,7 @@ A new regime or kind is one entry here beside what judges it.
 from dataclasses import dataclass
 from typing import Literal
 
-from abi.base.catalogue import ARMS
+from abi.base.catalogue import fitted_in
 from abi.base.names import (
     BEFORE,
     BIAS,
@@ -80,18 +80,6 @@ class RegimeEntry:
     taught_by: str | None = None
     """Role of the target's own module whose corrections are taught, where one is."""
 
-    @property
-    def required(self) -> tuple[str, ...]:
-        """Return the fitted arms without which there is no verdict."""
-        fitted = [arm for arm in self.roles.needed() if self.has_control or arm != self.roles.home]
-        return tuple(name for name in fitted if self.name in ARMS[name].recipes)
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """Return every arm that can be fitted there, the required ones first."""
-        able = [arm.name for arm in ARMS.values() if self.name in arm.recipes]
-        return tuple(dict.fromkeys((*self.required, *able)))
-
 
 REGIMES: dict[str, RegimeEntry] = {
     regime.name: regime
@@ -127,6 +115,18 @@ REGIMES: dict[str, RegimeEntry] = {
         ),
     )
 }
+
+
+def required_in(regime: str) -> tuple[str, ...]:
+    """Return the fitted arms without which there is no verdict in a regime."""
+    entry, fitted = REGIMES[regime], fitted_in(regime)
+    asked = [arm for arm in entry.roles.needed() if entry.has_control or arm != entry.roles.home]
+    return tuple(arm for arm in asked if arm in fitted)
+
+
+def possible_in(regime: str) -> tuple[str, ...]:
+    """Return every arm that can be fitted in a regime, the required ones first."""
+    return tuple(dict.fromkeys((*required_in(regime), *fitted_in(regime))))
 
 
 @dataclass(frozen=True)

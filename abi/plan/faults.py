@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from abi.base.files import ROOT
-from abi.base.regimes import REGIMES
+from abi.base.regimes import possible_in, required_in
 from abi.base.typed import Regime
 from abi.plan.scale import Scale
 from abi.plan.specs.arms import FitSection
@@ -75,8 +75,8 @@ class Faults:
     def arms(self, arms: list[str], regime: Regime, where: str) -> None:
         """Tell which arms a regime cannot fit, and which it needs and lacks."""
         for arm in arms:
-            self.known(arm, REGIMES[regime].arms, where, f"arm of {regime}")
-        for arm in (arm for arm in REGIMES[regime].required if arm not in arms):
+            self.known(arm, possible_in(regime), where, f"arm of {regime}")
+        for arm in (arm for arm in required_in(regime) if arm not in arms):
             self.tell(f"{where}: lacks the control arm {arm!r}, without which there is no verdict; add it")
 
     def module(self, name: str, backbone: str, where: str) -> None:

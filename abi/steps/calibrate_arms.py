@@ -36,7 +36,6 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     for seed in spec.seeds:
         nets, data = teacher.of(seed)
         entries = fit_all(
-            spec.regime,
             spec.arms,
             teacher.config,
             nets,

@@ -8,7 +8,6 @@ from abi.arms.fitting import Budget
 from abi.arms.forms import corrections
 from abi.arms.gradient import FitData
 from abi.arms.rates import JUDGED, choose, tried_rates
-from abi.base.catalogue import ARMS
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.rates import RatesManifest
 from abi.base.names import LORA
@@ -34,7 +33,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     teacher = teacher_of(spec, inputs)
     nets, data = teacher.of(seed)
     held_out = held_out_of(spec, inputs, data, seed).at_most(JUDGED)
-    recipes = {arm: ARMS[arm].recipes[spec.regime] for arm in spec.arms if arm != LORA}
+    recipes = {arm: recipe for arm, recipe in spec.arms.items() if arm != LORA}
     found = tried_rates(recipes, teacher.config, nets, data, held_out, budget, grid, seed=seed, checkpoints=job.scratch)
     if LORA in spec.arms:
         adapters: Adapters = import_module("abi.steps.train_lora")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from abi.arms.forms import FINALS, ArmForm, load_entry, load_stored
 from abi.arms.metrics import DrawRow, EvidenceRow, Key, Score, evidence_rows, ngram_scores, published_draws, score
-from abi.base.catalogue import ARMS
 from abi.base.errors import DataError, TamperError
 from abi.base.job import InputFiles, Job
 from abi.base.manifests.arms import CalibrationManifest, LoraManifest
@@ -17,9 +16,7 @@ from abi.base.names import (
     CALIBRATED_TOO,
     NO_DOMAIN,
     ORACLE,
-    PERMUTED,
     PORTABLE,
-    RANDOM,
     RAW,
     REFERENCE,
     SOURCE_ALONE,
@@ -64,7 +61,7 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
         arms: Arms = {Key(UNFITTED, RAW): None}
         arms |= {Key(UNFITTED, name): module for name, module in trained.items()}
         if "portable" in inputs.keys():
-            arms |= placed_of_seed(inputs, seed, head)
+            arms |= placed_of_seed(inputs, spec.placebos, seed, head)
         else:
             arms |= fitted_of_seed(inputs["calibration"], seed, domain, head)
         if regime.name == "oracle-kd":
@@ -122,10 +119,11 @@ def fitted_of_seed(manifests: list[str], seed: int, states: States, head: Head) 
     return found
 
 
-def placed_of_seed(inputs: InputFiles, seed: int, head: Head) -> Arms:
+def placed_of_seed(inputs: InputFiles, draws: Mapping[str, int], seed: int, head: Head) -> Arms:
     """Return the portable modules of a seed as they are on the target, their placebos and their controls.
 
     A placebo keeps the moved module's reader and writer around another net.
+    Args: draws: placebo -> how many.
     Raises: as `portable_of_seed`.
     """
     vocabulary = Vocabulary(TokensManifest.read(inputs["tokens"]).spellings)
@@ -133,7 +131,6 @@ def placed_of_seed(inputs: InputFiles, seed: int, head: Head) -> Arms:
     found = {Key(PORTABLE, arm): portable_of_seed(inputs["portable"], seed, arm) for arm in trained}
     moved = found[Key(PORTABLE, TRANSFERRED)]
     found[Key(PORTABLE, WRONG_DOMAIN)] = portable_of_seed(inputs["portable_wrong"], seed, TRANSFERRED)
-    draws = {arm: ARMS[arm].recipes["zero-text"].draws for arm in (RANDOM, PERMUTED)}
     found |= {Key(PORTABLE, *drawn): placebo for drawn, placebo in placebos_of(moved, draws, seed).items()}
     calibrated = [f"{arm}{CALIBRATED}" for arm in CALIBRATED_TOO]
     found |= {Key(PORTABLE, arm): portable_of_seed(inputs["placebos"], seed, arm) for arm in calibrated}

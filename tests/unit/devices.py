@@ -91,7 +91,7 @@ def arms(bench, regime, kind, **given):
     budget = Budget(SCHEDULE, Batch(4), Objective(kind, 1.0, 0.5), 1e-3, rates=AS_SCHEDULED, **given)
     folder = bench.folder / regime
     named = {"seed": 1, "folder": folder, "base": BASE, "text": "t", "checkpoints": folder / "checkpoints"}
-    entries = fit_all(regime, list(recipes_of(regime)), TARGET, nets, data, budget, **named)
+    entries = fit_all(recipes_of(regime), TARGET, nets, data, budget, **named)
     models = {Key(e.fit, e.arm, e.draw): load_fitted(folder / e.folder).to(bench.device) for e in entries}
     scores = score(models | {Key("", "raw"): None}, nets.oracle, nets.home, {"domain": bench.states(seed=9)}, head)
     found = {f"{one.key} {one.metric}": one.values for one in scores}

@@ -4,6 +4,7 @@ from collections import defaultdict
 
 from pydantic import TypeAdapter
 
+from abi.base import catalogue
 from abi.base.catalogue import ARMS
 from abi.base.job import Job
 from abi.base.manifests.states import BaseFacts, StatesManifest, StoredWindows
@@ -16,10 +17,11 @@ AS_SCHEDULED = defaultdict(lambda: 1.0)
 SHARES, SALT = {"train": 0.5, "calibration": 0.2, "test": 0.3}, "salt"
 
 
-def recipes_of(regime, lora=False):
+def recipes_of(regime, lora=False, only=ARMS):
     """Arm -> recipe of a regime; `lora`, which runs a backbone and has a job and tests of its own, if asked for."""
-    found = {name: arm.recipes[regime] for name, arm in ARMS.items() if regime in arm.recipes}
-    return {name: recipe for name, recipe in found.items() if lora or recipe.form != "lora"}
+    return {
+        name: recipe for name, recipe in catalogue.recipes_of(only, regime).items() if lora or recipe.form != "lora"
+    }
 
 
 def states_manifest(stored, **changes):

@@ -90,7 +90,7 @@ def data(make_states, head):
 
 def fit(data, nets, folder, names=tuple(ORACLE_KD), kind="oracle-kd", seed=1, budget=BUDGET, checkpoints=None):
     given = {"seed": seed, "folder": folder, "base": BASE, "text": "t", "checkpoints": checkpoints}
-    return fit_all(kind, names, CONFIG, nets, data, budget, **given)
+    return fit_all(recipes_of(kind, only=names), CONFIG, nets, data, budget, **given)
 
 
 def content(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from made_arms import AS_SCHEDULED, BASE
+from made_arms import AS_SCHEDULED, BASE, recipes_of
 
 from abi.arms.fitting import Budget, Nets, fit_all
 from abi.arms.forms import corrections
@@ -19,7 +19,7 @@ from abi.base.digest import code_digest
 from abi.base.errors import ConfigError
 from abi.base.files import scales
 from abi.base.names import CLOSED_FORM
-from abi.base.regimes import REGIMES
+from abi.base.regimes import required_in
 from abi.judge.kinds import plan_of
 from abi.judge.results import ClaimFacts
 from abi.models.backbone import Window
@@ -201,7 +201,7 @@ def test_more_seeds_leave_full_batches_as_they_are(study):
 )
 def test_the_controls_the_page_lists_are_those_that_are_required(kind, regime, own):
     listed = re.search(rf"((?:`[a-z-]+`(?:, | and )?)+)\s+for a {kind}", PAGE)
-    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(REGIMES[regime].required) - {own}
+    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(required_in(regime)) - {own}
 
 
 @pytest.fixture
@@ -236,9 +236,8 @@ def test_the_arm_of_the_page_is_fitted_with_its_net_frozen(make_states, head, tm
     states = make_states()
     data = FitData(states, head, corrections(AbiModule(shape, 2).requires_grad_(False), states))
     budget = Budget(schedule, Batch(4), Objective("kd"), 1e-3, rates=AS_SCHEDULED)
-    entries = fit_all(
-        "oracle-kd", [ARM], shape, Nets(), data, budget, seed=1, folder=tmp_path, base=BASE, text="python"
-    )
+    given = {"seed": 1, "folder": tmp_path, "base": BASE, "text": "python"}
+    entries = fit_all(recipes_of("oracle-kd", only=[ARM]), shape, Nets(), data, budget, **given)
     assert [entry.fit for entry in entries] == ["kd", *[CLOSED_FORM] * 3]
     assert len({entry.domain_sha256 for entry in entries}) == 3
 

@@ -85,7 +85,7 @@ def data(states, lessons_of, nets):
 
 def fit(nets, data, folder, names=tuple(RECIPES), budget=BUDGET):
     given = {"seed": SEED, "folder": folder, "base": BASE, "text": "t"}
-    entries = fit_all("few-shot", list(names), TARGET, nets, data, budget, **given)
+    entries = fit_all(recipes_of("few-shot", only=names), TARGET, nets, data, budget, **given)
     return {(entry.arm, entry.draw): entry for entry in entries}
 
 
@@ -142,8 +142,8 @@ def test_every_rung_is_taught_on_its_own_windows(data):
 def test_the_catalogue_names_a_teacher_per_arm_and_one_student_for_all():
     assert {name: recipe.teacher for name, recipe in RECIPES.items() if recipe.teacher} == TAUGHT
     assert len({replace(RECIPES[name], teacher="") for name in TAUGHT}) == 1
-    assert teachers(["raw", TRANSFERRED, *TAUGHT, SOURCE_TAUGHT], "few-shot") == TEACHERS
-    assert teachers(TAUGHT, "oracle-kd") == ()
+    assert teachers([RECIPES[name] for name in (TRANSFERRED, *TAUGHT, SOURCE_TAUGHT)]) == TEACHERS
+    assert teachers(recipes_of("oracle-kd").values()) == ()
 
 
 def test_teachers_are_the_source_its_permuted_net_and_the_wrong_domain(nets, data, states):

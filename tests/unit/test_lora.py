@@ -226,8 +226,7 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
 
     monkeypatch.setattr(States, "final", noted)
     fit_all(
-        regime,
-        ["bias"],
+        recipes_of(regime, only=["bias"]),
         gpt2.shape,
         Nets(),
         gpt2.data,
@@ -267,7 +266,7 @@ def test_an_adapter_sees_the_windows_of_the_other_arms_in_their_order(gpt2, tmp_
 
 def test_a_record_says_what_a_record_of_the_other_arms_says(gpt2, tmp_path):
     [other] = fit_all(
-        "oracle-kd", ["bias"], gpt2.shape, Nets(), gpt2.data, BUDGET, seed=1,
+        recipes_of("oracle-kd", only=["bias"]), gpt2.shape, Nets(), gpt2.data, BUDGET, seed=1,
         folder=tmp_path / "bias", base=BASE, text="t",
     )[:1]  # fmt: skip
     record = gpt2.fit(tmp_path / "lora")

@@ -200,7 +200,9 @@ def test_arms_that_chose_different_rates_are_fitted_at_them(taught_in, tmp_path)
 
     def fitted(names, rates, place):
         budget = replace(budget_of("oracle-kd"), rates=rates)
-        entries = fit_all("oracle-kd", names, CONFIG, nets, data, budget, folder=tmp_path / place, **given)
+        entries = fit_all(
+            recipes_of("oracle-kd", only=names), CONFIG, nets, data, budget, folder=tmp_path / place, **given
+        )
         return {entry.arm: entry for entry in entries if entry.fit == "kd"}
 
     both = fitted(list(rates), rates, "both")
@@ -236,9 +238,8 @@ def test_the_job_writes_every_arms_choice_and_reads_calibration_text_alone(taugh
         "batch_of": "windows",
         **({"windows": [4, 8]} if regime == "few-shot" else {}),
     }
-    job = Job(
-        "choose_rates", ChooseRates.model_validate({**spec, "budget": budget, "arms": list(NAMES[regime])}), "c", [], 1
-    )
+    arms = recipes_of(regime, only=NAMES[regime])
+    job = Job("choose_rates", ChooseRates.model_validate({**spec, "budget": budget, "arms": arms}), "c", [], 1)
     inputs = dict.fromkeys(("calibration", "oracle", "reference"), "path")
     choose_rates.run(job, inputs, {"manifest": str(tmp_path / "rates.json")})
     found = RatesManifest.read(tmp_path / "rates.json")

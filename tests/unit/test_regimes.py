@@ -8,7 +8,7 @@ import yaml
 from made_arms import recipes_of
 
 from abi.base.errors import ConfigError
-from abi.base.regimes import REGIMES
+from abi.base.regimes import required_in
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 
@@ -166,7 +166,7 @@ def test_a_new_pair_is_one_entry_and_three_targets_with_all_controls(tmp_path):
     assert [study.result_file(key) for key in NEW] == [f"results/tiny/{key}.json" for key in NEW]
     for key in NEW:
         entry = study.claim(key)
-        assert set(REGIMES[entry.regime].required) <= set(entry.arms) <= set(recipes_of(entry.regime, lora=True))
+        assert set(required_in(entry.regime)) <= set(entry.arms) <= set(recipes_of(entry.regime, lora=True))
 
 
 def test_a_new_pair_of_known_backbones_builds_and_trains_nothing_new(tmp_path):

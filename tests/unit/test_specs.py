@@ -1,7 +1,7 @@
 import pytest
 
 from abi.base.errors import ConfigError
-from abi.base.regimes import REGIMES
+from abi.base.regimes import required_in
 from abi.plan.config import load
 from abi.plan.workflow import Workflow, seeds_of
 
@@ -89,7 +89,7 @@ def test_a_dose_has_the_rungs_that_its_scale_runs(study):
 def test_a_near_transfer_has_the_arms_that_its_verdict_reads(study):
     near = study.claim("gpt2_to_itself")
     assert near.regime == "oracle-kd"
-    assert set(near.arms) == set(REGIMES["oracle-kd"].required)
+    assert set(near.arms) == set(required_in("oracle-kd"))
     inputs = study.of("gpt2_to_itself").alignment_input("1-3")
     assert inputs["source_states"] == inputs["target_states"]
     assert len({*inputs["source"], *inputs["oracle"], *inputs["home"]}) == 3

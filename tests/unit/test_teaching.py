@@ -75,8 +75,8 @@ def taught(net, pair):
 
 
 def fit(regime, nets, data, budget, folder, names=None, seed=1):
-    names = list(recipes_of(regime)) if names is None else names
-    return fit_all(regime, names, TARGET, nets, data, budget, seed=seed, folder=folder, base=BASE, text="t")
+    recipes = recipes_of(regime) if names is None else recipes_of(regime, only=names)
+    return fit_all(recipes, TARGET, nets, data, budget, seed=seed, folder=folder, base=BASE, text="t")
 
 
 def content(folder):

@@ -1,6 +1,8 @@
 """Claims with arms of their own: what they have in common, and a reconstruction."""
 
-from abi.base.catalogue import ARMS, reads_source, teachers
+from functools import cached_property
+
+from abi.base.catalogue import Recipe, reads_source, recipes_of, teachers
 from abi.base.names import HOME, LORA, ORACLE
 from abi.base.regimes import REGIMES
 from abi.plan.faults import Faults
@@ -63,7 +65,7 @@ class OfFitted(Planned[FittedClaim]):
         """What the fitted arms of a batch of seeds depend on."""
         return CalibrateArms(
             **self.fitting(batch),
-            arms=[arm for arm in self.claim.arms if arm != LORA],
+            arms={arm: recipe for arm, recipe in self.recipes.items() if arm != LORA},
             text=self.claim.text,
             closed_only=self.closed_only(batch),
             **self.paired(),
@@ -73,15 +75,20 @@ class OfFitted(Planned[FittedClaim]):
         """Return how many positions are paired with the source's at most, nothing where no fit reads them."""
         return {"max_rows": self.scale.alignment.max_rows} if self.reads_source else {}
 
+    @cached_property
+    def recipes(self) -> dict[str, Recipe]:
+        """How each of its arms that are fitted is made, in the claim's order."""
+        return recipes_of(self.claim.arms, self.claim.regime)
+
     @property
     def reads_source(self) -> bool:
         """Whether some arm's fit reads what the source backbone makes of a text."""
-        return reads_source(self.claim.arms, self.claim.regime)
+        return reads_source(self.recipes.values())
 
     @property
     def teachers(self) -> tuple[str, ...]:
         """Whose modules teach some of its arms on the source backbone, beside what teaches all."""
-        return teachers(self.claim.arms, self.claim.regime)
+        return teachers(self.recipes.values())
 
     def calibration_input(self, batch: str) -> Inputs:
         """Return the inputs of a calibration: what its arms are fitted on, and their learning rates."""
@@ -106,8 +113,7 @@ class OfFitted(Planned[FittedClaim]):
             "variants": [],
             "budget": self.budget("variants", "written", "closed_form_rows"),
         }
-        arms = [arm for arm in self.claim.arms if self.claim.regime in ARMS[arm].recipes]
-        return ChooseRates(**fitting, arms=arms, **self.paired()).plain()
+        return ChooseRates(**fitting, arms=self.recipes, **self.paired()).plain()
 
     def rates_input(self) -> Inputs:
         """Return what the arms of a trial are fitted on, and domain calibration text where the fits see domain text."""

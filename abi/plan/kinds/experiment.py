@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from abi.base.catalogue import ARMS
+from abi.base.catalogue import ARMS, Recipe
 from abi.base.diagnostics import CODE, DIAGNOSTICS, METRICS
 from abi.base.files import ROOT, sha256_once
 from abi.base.names import BIAS, LINEAR, LINEAR_NARROW, LORA, ORACLE, RANDOM_NET, RAW, REFERENCE
@@ -127,6 +127,15 @@ class OfExperiment(OfStudies[ExperimentClaim]):
                     found[test.metric] |= dict.fromkeys((RAW, one.about, one.placebo, *test.weights))
         return {metric: list(arms) for metric, arms in found.items() if arms}
 
+    def recipes(self) -> dict[str, Recipe]:
+        """Return what each recipe is: as in a reconstruction where the reference teaches, else as in `oracle-kd`."""
+        found: dict[str, Recipe] = {}
+        for name in {arm.recipe: None for arm in self.claim.arms.values() if arm.recipe in ARMS}:
+            of, taught = ARMS[name].recipes, "reconstruction" if self.claim.reference_module else "oracle-kd"
+            if (recipe := of.get(taught) or of.get("oracle-kd")) is not None:
+                found[name] = recipe
+        return found
+
     def evidence_spec(self, batch: str) -> Plain:
         """What the evidence of all seeds depends on."""
         claim, scale = self.claim, self.scale
@@ -135,6 +144,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             texts=claim.texts,
             seeds=seeds_of(batch),
             arms=claim.arms,
+            recipes=self.recipes(),
             studies=self.studies_of(),
             scopes=self.scopes(),
             diagnostics=self.diagnostics(),

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from abi.base.regimes import REGIMES
+from abi.base.regimes import required_in
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import FittedClaim, GivenPair, Regimes, recorded
 from abi.plan.kinds.transfer import OfMoved
@@ -24,7 +24,7 @@ class OfNear(OfMoved):
     def entries(cls, claim_id: str, claim: GivenNear, regimes: Regimes) -> dict[str, FittedClaim]:
         """Return the claim in its one regime."""
         section = regimes.every()[NEAR]
-        about = claim.given() | {"record": recorded(claim, claim_id), "arms": list(REGIMES[NEAR].required)}
+        about = claim.given() | {"record": recorded(claim, claim_id), "arms": list(required_in(NEAR))}
         return {claim_id: FittedClaim(**about, regime=NEAR, fit=section.fit, sees=section.sees)}
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from abi.base.errors import ConfigError
 from abi.base.names import HOME, REFERENCE, WRONG_DOMAIN
-from abi.base.regimes import REGIMES
+from abi.base.regimes import REGIMES, possible_in
 from abi.plan.faults import Faults
 from abi.plan.kinds.arms import OfFitted
 from abi.plan.kinds.base import (
@@ -197,8 +197,9 @@ class OfZeroText(OfMoved):
         return False
 
     def evidence_spec(self, batch: str) -> Plain:
-        """What the evidence of a batch of seeds depends on, the n-gram model beside the module included."""
-        return super().evidence_spec(batch) | {"ngram": self.scale.portable.ngram.plain()}
+        """What the evidence depends on besides: placebos of the module, and the n-gram model that stands beside it."""
+        placebos = {arm: self.recipes[arm].draws for arm in REGIMES[self.claim.regime].roles.placebos}
+        return super().evidence_spec(batch) | {"placebos": placebos, "ngram": self.scale.portable.ngram.plain()}
 
     def evidence_input(self, batch: str) -> Inputs:
         """Return also the vocabularies of target and source, and the text that the n-gram model counts."""
@@ -248,7 +249,7 @@ class OfTransfer(OfMoved):
                     faults.tell(f"{where}.{key}: {regime!r} is not among its regimes; add it there or remove it")
         for regime, arms in claim.extra_arms.items():
             for arm in arms:
-                faults.known(arm, REGIMES[regime].arms, f"{where}.extra_arms.{regime}", f"arm of {regime}")
+                faults.known(arm, possible_in(regime), f"{where}.extra_arms.{regime}", f"arm of {regime}")
 
     @classmethod
     def check(cls, claim: FittedClaim, where: str, faults: Faults) -> None:

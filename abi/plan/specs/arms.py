@@ -2,12 +2,23 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
+from abi.base.catalogue import Recipe
 from abi.base.typed import Count, Fraction, Positive, Regime, Typed
 from abi.plan.specs.models import NgramSection, Shape, WriteStates
 from abi.plan.specs.shared import UNIQUE, BatchOf, Once, Phase, Rate, Seeds, Warmup, WeightDecay
 
+
+def _read_recipe(value: object) -> object:
+    try:
+        return Recipe(**value) if isinstance(value, dict) else value
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+Made = Annotated[Recipe, BeforeValidator(_read_recipe), PlainSerializer(Recipe.given)]
+"""How an arm is made, as JSON without defaults."""
 BudgetName = Literal["kd", "ce", "matched", "correction-mse"]
 """Fits that a scale gives a budget."""
 FitName = BudgetName | Literal["portable"]
@@ -146,7 +157,8 @@ class Fitting(Typed):
 class TaughtArms(Fitting):
     """What arms that are fitted on stored states, by what teaches in their regime, depend on."""
 
-    arms: list[str]
+    arms: dict[str, Made]
+    """arm -> how it is made: an arm that is added changes the spec of the claims that have it, and of no other"""
     closed_only: Seeds = []
     """seeds that only the closed form has"""
     max_rows: Positive | None = None
@@ -183,5 +195,7 @@ class EvaluateArms(EvaluationSection):
     regime: Regime
     seeds: Seeds
     closed_only: Seeds
+    placebos: dict[str, Positive] = {}
+    """placebo of a portable module that is placed as it is -> its draws per seed"""
     ngram: NgramSection | None = None
-    """of a portable module that is placed as it is"""
+    """what stands beside such a module"""

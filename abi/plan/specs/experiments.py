@@ -11,7 +11,7 @@ from pydantic import Field
 from abi.base.diagnostics import CODE
 from abi.base.names import ORACLE, RAW, REFERENCE
 from abi.base.typed import Fraction, Positive, Sha256, Typed
-from abi.plan.specs.arms import FitPhase
+from abi.plan.specs.arms import FitPhase, Made
 from abi.plan.specs.models import ModuleSection
 from abi.plan.specs.shared import BatchOf, Rate, WeightDecay, Window
 from abi.plan.specs.studies import StudyEvidence, Way
@@ -160,6 +160,8 @@ class ExperimentEvidence(StudyEvidence):
     """What the evidence of an experiment depends on."""
 
     arms: dict[ArmName, ArmOfExperiment]
+    recipes: dict[str, Made]
+    """recipe that some arm names -> what it is in the experiment"""
     studies: dict[str, StudyOf]
     scopes: list[Literal["domain", "general"]]
     diagnostics: dict[str, list[str]] = {}
