@@ -1,4 +1,4 @@
-"""Ratios in one process: an attached module against LoRA adapters of equal size, and what a swap costs.
+"""Ratios in one process: an attached module against LoRA of equal size and n-grams, and what a swap costs.
 
 python -m benchmarks.attached   -> CSV on stdout: what, median ms, share of the plain model's
 
@@ -37,6 +37,8 @@ def main() -> None:
     size = trained["m0"].n_parameters
     shape = lora_shape(Backbone(model, tokenizer), size)
     adapted = adapt(Backbone(copy.deepcopy(model), tokenizer), shape, seed=1).backbone.model
+    mixed = copy.deepcopy(model)
+    abi.attach(mixed, abi.train(model, tokenizer, texts, kind="ngram"), tokenizer=tokenizer)
     ids = torch.randint(0, 512, (4, 128), generator=torch.Generator().manual_seed(1))
     names = itertools.cycle(trained)
     attached = abi.attach(model, trained, tokenizer=tokenizer)
@@ -69,6 +71,7 @@ def main() -> None:
         "16 tokens, module": writing(model, "m0"),
         "16 tokens, each row its own module": writing(model, list(trained)),
         "16 tokens, LoRA": writing(adapted),
+        "16 tokens, n-gram model": writing(mixed),
         "swap": swap,
     }
     middle = timing.medians(timing.in_turns(ways, ROUNDS))

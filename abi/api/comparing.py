@@ -151,6 +151,8 @@ def _regime(module: Module | Kind, given: Regime | None) -> Regime:
     Raises: DataError: no kind of module, a module that was distilled, or a regime that it does not have.
     """
     kind = module.kind if isinstance(module, Module) else module
+    if kind == "ngram":
+        raise DataError("compare: an n-gram model of the texts stands beside every module that is compared; give one")
     if kind not in ("module", "portable"):
         raise DataError(f"compare: {module!r} is neither a Module nor one of its kinds, 'module' and 'portable'")
     if isinstance(module, Module) and module.record and module.record.adapter:

@@ -11,18 +11,21 @@ from abi.api.loading import downloaded
 from abi.base.errors import DataError
 from abi.base.files import write_text
 from abi.base.hub import Repository, reason
-from abi.base.manifests.modules import ModuleFacts, ModuleManifest
-from abi.base.manifests.portable import PortableFacts, PortableManifest
+from abi.base.manifests.modules import ModuleFacts
+from abi.base.manifests.portable import PortableFacts
 from abi.base.typed import Count, Document, Regime, Sha256, Typed
-from abi.models.attach import check_pair
+from abi.models.attach import AnyManifest, AnyModule, check_pair
 from abi.models.backbone import Backbone
 from abi.models.load import load_module
-from abi.models.module import CARD, CONFIG, WEIGHTS, AbiModule, save_module
+from abi.models.module import CARD, CONFIG, WEIGHTS, save_module
+from abi.models.ngram_module import NgramModule, save_ngrams
 from abi.models.portable import PortableModule, save_portable
 from abi.models.states import States
 from abi.text.documents import Document as Text
 
 RECORD = "abi_record.json"
+Kind = Literal["module", "portable", "ngram"]
+"""What a module is: of one model; of any, trained; of any, counted."""
 
 
 class TextRead(Typed):
@@ -100,7 +103,8 @@ class Module:
     """A trained module: `net` (tensors), `about` (what it belongs to), `record` (what made it).
 
     A module of kind `module` reads hidden states and works on one model, the one whose hashes `about` holds. One of
-    kind `portable` reads the text and works on every model whose tokens spell text.
+    kind `portable` reads the text and works on every model whose tokens spell text; so does one of kind `ngram`, which
+    is no net but counts of a text.
 
     >>> module = abi.train(model, tokenizer, texts, steps=20)
     >>> module.save_pretrained("my-module")
@@ -108,14 +112,21 @@ class Module:
     True
     """
 
-    net: AbiModule | PortableModule
-    about: ModuleManifest | PortableManifest
+    net: AnyModule
+    about: AnyManifest
     record: Record | None = None
 
     @property
-    def kind(self) -> Literal["module", "portable"]:
-        """`module` or `portable`."""
+    def kind(self) -> Kind:
+        """`module`, `portable` or `ngram`."""
+        if isinstance(self.net, NgramModule):
+            return "ngram"
         return "portable" if isinstance(self.net, PortableModule) else "module"
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether it works on every model whose tokens spell text."""
+        return self.kind != "module"
 
     @property
     def sha256(self) -> str:
@@ -136,12 +147,13 @@ class Module:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers it holds."""
+        """How many numbers it holds that were fitted."""
         return sum(parameter.numel() for parameter in self.net.parameters())
 
     def __repr__(self) -> str:
-        where = "any model" if self.kind == "portable" else self.about.base_model
-        return f"Module({self.kind} {self.about.name!r} for {where}, {self.n_parameters} parameters)"
+        where = "any model" if self.anywhere else self.about.base_model
+        size = f"{len(self.net.text)} bytes" if isinstance(self.net, NgramModule) else f"{self.n_parameters} parameters"
+        return f"Module({self.kind} {self.about.name!r} for {where}, {size})"
 
     def check(self, backbone: Backbone) -> None:
         """Raise DataError where it cannot belong to a backbone, by size, weights, config or tokenizer."""
@@ -231,15 +243,19 @@ class Module:
         return str(address)
 
 
-def save(net: AbiModule | PortableModule, folder: Path, facts: ModuleFacts | PortableFacts) -> None:
-    """Write `abi_config.json` and the weights of a module of either kind."""
-    if isinstance(net, PortableModule):
-        save_portable(net, folder, PortableFacts(**{key: getattr(facts, key) for key in PortableFacts.model_fields}))
+def save(net: AnyModule, folder: Path, facts: ModuleFacts | PortableFacts) -> None:
+    """Write `abi_config.json` and the tensors of a module of any kind."""
+    kind = PortableFacts if isinstance(net, PortableModule | NgramModule) else ModuleFacts
+    own: Any = kind(**{key: getattr(facts, key) for key in kind.model_fields})
+    if isinstance(net, NgramModule):
+        save_ngrams(net, folder, own)
+    elif isinstance(net, PortableModule):
+        save_portable(net, folder, own)
     else:
-        save_module(net, folder, ModuleFacts(**{key: getattr(facts, key) for key in ModuleFacts.model_fields}))
+        save_module(net, folder, own)
 
 
-def made(net: AbiModule | PortableModule, facts: ModuleFacts | PortableFacts, record: Record) -> Module:
+def made(net: AnyModule, facts: ModuleFacts | PortableFacts, record: Record) -> Module:
     """Return a module of what was fitted, read back from a folder as every other reader would."""
     with TemporaryDirectory() as folder:
         save(net, Path(folder), facts)
@@ -248,14 +264,20 @@ def made(net: AbiModule | PortableModule, facts: ModuleFacts | PortableFacts, re
 
 def card(module: Module) -> str:
     """Return the model card of a module: what it belongs to, what it was made of, how to use it."""
-    about, record, portable = module.about, module.record, module.kind == "portable"
+    about, record, portable = module.about, module.record, module.anywhere
     on_hub = "/" in about.base_model
     front = ["library_name: abi", *([f"base_model: {about.base_model}"] if on_hub else [])]
     front += ["base_model_relation: adapter"] if on_hub and not portable else []
-    tags = ["abi", "domain-module", *(["portable"] if portable else [])]
+    tags = ["abi", "domain-module", *([module.kind] if portable else [])]
     use = "model of any family" if portable else about.base_model
     lines = ["---", *front, f"tags: [{', '.join(tags)}]", "---", "", f"# ABI {module.kind} `{about.name}`", ""]
-    if portable:
+    if isinstance(module.net, NgramModule):
+        size = f"{len(module.net.text)} bytes"
+        lines += [
+            f"It counts a text of {size}, which this folder holds word for word: share it where you may share that."
+        ]
+        lines += ["It is mixed with the model's own distribution, on every model whose tokens spell text."]
+    elif portable:
         lines += [f"Trained beside `{about.base_model}`; it works on every model whose tokens spell text."]
     else:
         lines += [

@@ -12,13 +12,18 @@ from abi.api.progress import expect
 from abi.api.sides import Side, backbone_of, sides
 from abi.api.texts import TextSource, unsplit
 from abi.arms.forms import ArmForm
-from abi.arms.metrics import Key, evidence_rows, score
+from abi.arms.metrics import Key, Score, evidence_rows, score
 from abi.base.errors import DataError
 from abi.base.names import RAW, UNFITTED
 from abi.base.typed import Count, Positive, Sha256, Typed
 from abi.judge.fits import Ratio
 from abi.judge.intervals import quantile, ratio_set
+from abi.models.attach import AnyModule
+from abi.models.module import AbiModule
+from abi.models.ngram_module import NgramModule
+from abi.models.ngrams import Foretold, mixed_losses
 from abi.models.portable import Placed, PortableModule
+from abi.models.states import States
 from abi.report.render import Table, bounds, figure, terminal
 from abi.report.words import closure_words
 from abi.text.documents import Document
@@ -159,15 +164,15 @@ def _figures(
 ) -> list[DocumentFigures]:
     """Return bits per byte of every document that fills a window."""
     net = module.net
-    taps = () if isinstance(net, PortableModule) else [tap for tap in net.config.taps if tap < side.manifest.depth]
+    taps = [tap for tap in net.config.taps if tap < side.manifest.depth] if isinstance(net, AbiModule) else ()
     expect(states=side.reading_seconds("texts", "test", max_windows))
     states = side.states(documents, "test", "texts", taps=taps, most=max_windows)
-    form: ArmForm = Placed(net, side.vocabulary, side.head.scale) if isinstance(net, PortableModule) else net
     scopes = {"domain": states}
-    arms: dict[Key, ArmForm | None] = {Key(UNFITTED, RAW): None, Key(UNFITTED, WITH): form}
+    arms: dict[Key, ArmForm | None] = {Key(UNFITTED, RAW): None, **_forms(side, net)}
     if beside is not None:
         arms[Key(UNFITTED, ADAPTED)] = beside.arm(side, states, "texts")
-    rows = list(evidence_rows(score(arms, None, None, scopes, side.head, agree_on=()), scopes, seed=0))
+    scores = [*score(arms, None, None, scopes, side.head, agree_on=()), *_mixed(side, net, states)]
+    rows = list(evidence_rows(scores, scopes, seed=0))
     found: dict[str, dict[str, tuple[int, float]]] = {}
     for _, arm, _, _, _, _, document, positions, metric, value in rows:
         if metric == "bits_per_byte":
@@ -182,6 +187,22 @@ def _figures(
         )
         for name, of in found.items()
     ]
+
+
+def _forms(side: Side, net: AnyModule) -> dict[Key, ArmForm]:
+    """Return a module that changes states or logits as a form of an arm, nothing for an n-gram model."""
+    if isinstance(net, NgramModule):
+        return {}
+    placed = Placed(net, side.vocabulary, side.head.scale) if isinstance(net, PortableModule) else net
+    return {Key(UNFITTED, WITH): placed}
+
+
+def _mixed(side: Side, net: AnyModule, states: States) -> list[Score]:
+    """Return the losses with an n-gram model, nothing for another module."""
+    if not isinstance(net, NgramModule):
+        return []
+    losses = mixed_losses(Foretold(net.ngrams, side.vocabulary), states, side.head, net.share)
+    return [Score("domain", Key(UNFITTED, WITH), "loss_nats", losses)]
 
 
 def estimate(values: Sequence[float], level: float) -> Estimate:

@@ -15,6 +15,7 @@ from abi.models.attach import AnyModule, Attached, Marks, Rows, check_pair
 from abi.models.backbone import Backbone
 from abi.models.logit_shift import LogitShift
 from abi.models.module import AbiModule
+from abi.models.ngram_module import NgramModule
 from abi.models.portable import Placed, PortableModule
 
 M = TypeVar("M", AbiModule, PortableModule)
@@ -156,9 +157,12 @@ class Several(Attached):
         """
         if name in self.modules:
             raise DataError(f"modules: {name!r} is taken; revoke it first, or choose another name")
+        net = module.net
+        if isinstance(net, NgramModule):
+            raise DataError(f"modules: {name!r} is an n-gram model; attach it by itself, it is mixed with no other")
         self._marks = self._marks or Marks.of(self.backbone)
-        check_pair(self.backbone, module.net, module.about, self._marks)
-        net = module.net.to(self.backbone.device)
+        check_pair(self.backbone, net, module.about, self._marks)
+        net = net.to(self.backbone.device)
         if isinstance(net, AbiModule):
             self._note_taps(self._wanted({*net.config.taps}))
         elif isinstance(self.shift, _RowShift):

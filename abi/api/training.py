@@ -3,14 +3,14 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from abi.api.defaults import MODULE, PORTABLE
+from abi.api.defaults import MODULE, NGRAMS, PORTABLE
 from abi.api.kept import Keep, remembered
-from abi.api.modules import Adapter, Module, Record, TextRead, made, read_of, seen_of
+from abi.api.modules import Adapter, Kind, Module, Record, TextRead, made, read_of, seen_of
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Side, sides
-from abi.api.texts import TextSource, documents_of
+from abi.api.texts import TextSource, documents_of, of_split
 from abi.arms.gradient import FitData, Objective
 from abi.arms.portable_fit import GENERAL, Lesson, fit_portable, portables
 from abi.arms.rates import JUDGED, mean_objectives
@@ -20,13 +20,13 @@ from abi.base.manifests.portable import PortableFacts
 from abi.base.names import TRANSFERRED
 from abi.models.loop import Schedule, Trained
 from abi.models.module import AbiModule, read_module
+from abi.models.ngram_module import NgramModule
 from abi.models.portable import PortableModule
 from abi.models.states import States
 from abi.plan.specs.models import ModuleSection, PortableTraining, Tap, TrainModules
 from abi.steps.train_modules import train_native
 from abi.text.documents import Document
 
-Kind = Literal["module", "portable"]
 Role = Literal["source", "oracle", "reference", "home"]
 RATES = (3e-3, 1e-2)
 LEAST_WIDTH = 64
@@ -52,7 +52,9 @@ def train(
 
     `kind="module"` learns from the hidden states a correction of the final state, `[B, T, D]`, by cross-entropy on
     `texts`. `kind="portable"` reads the last bytes of the text, shifts the scores of strings, and is also trained to
-    leave `general_texts` alone; it works on other models as it is.
+    leave `general_texts` alone; it works on other models as it is. So does `kind="ngram"`, which trains nothing: it
+    counts the texts and is mixed with a model's own distribution. Try it first; it often does better
+    ([docs/regimes.md](regimes.md#an-n-gram-model-instead)).
 
     >>> module = abi.train(model, tokenizer, texts, name="notes", steps=20)
     >>> module
@@ -75,16 +77,18 @@ def train(
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
     check_seed(seed)
-    if kind not in ("module", "portable"):
-        raise DataError(f"train: kind {kind!r} is none; give 'module' or 'portable'")
+    if kind not in get_args(Kind):
+        raise DataError(f"train: kind {kind!r} is none; give {', '.join(map(repr, get_args(Kind)))}")
     if kind == "portable" and general_texts is None:
         raise DataError("train: a portable module also learns where not to act; give `general_texts`")
     began, documents = time.perf_counter(), documents_of(texts)
-    general = [] if general_texts is None or kind == "module" else documents_of(general_texts, "general_texts")
+    general = [] if general_texts is None or kind != "portable" else documents_of(general_texts, "general_texts")
     given = {"kind": kind, "name": name, "d_abi": d_abi, "taps": [*taps], "steps": steps, "rates": [*rates]}
     kept = Keep(keep, "train", [documents, general], {**given, "seed": seed})
     with sides(window, kept, model=(model, tokenizer)) as [side]:
-        if kind == "portable":
+        if kind == "ngram":
+            module = _counted(side, documents, name, seed)
+        elif kind == "portable":
             module = _portable(side, documents, general, name, portable_section(d_abi, steps), seed)
         else:
             module = _native(side, documents, name, module_section(side, d_abi, taps, steps), rates, seed)
@@ -130,6 +134,25 @@ def _portable(
     net, course = trained_portables(side, section, domain, plain, seed)[TRANSFERRED]
     read = [read_of("texts", documents, domain), read_of("general_texts", general, plain)]
     record = record_of(side, section, course, read, seen_of([*documents, *general]))
+    return made(net, PortableFacts(**dict(side.base), name=name, text=name, seed=seed), record)
+
+
+def _counted(side: Side, documents: Sequence[Document], name: str, seed: int) -> Module:
+    """Return an n-gram model of the train documents."""
+    read = of_split(documents, "train")
+    texts = [document.text.encode() for document in read]
+    told = TextRead(what="texts", documents=len(read), bytes=sum(map(len, texts)), positions=0)
+    record = Record(
+        made_by="train",
+        trained_beside=side.origin,
+        texts=[told],
+        seen=seen_of(read),
+        rate=None,
+        steps=0,
+        loss=None,
+        seconds=0.0,
+    )
+    net = NgramModule(texts, NGRAMS.order, NGRAMS.share)
     return made(net, PortableFacts(**dict(side.base), name=name, text=name, seed=seed), record)
 
 

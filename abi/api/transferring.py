@@ -20,7 +20,6 @@ from abi.base.names import TRANSFERRED
 from abi.base.typed import Regime, Split
 from abi.models.attach import AnyModule
 from abi.models.module import AbiModule
-from abi.models.portable import PortableModule
 
 ARMS_MOVED = (TRANSFERRED,)
 
@@ -44,7 +43,7 @@ def transfer(
 
     | given | regime | what happens |
     | --- | --- | --- |
-    | a portable module | `zero-text` | nothing is calibrated, no text is read |
+    | a portable module, an n-gram model | `zero-text` | nothing is calibrated, no text is read |
     | general texts | `general-only` | the source with its module teaches on general text, by tokens that both have |
     | and domain texts | `few-shot` | interfaces are aligned on general text (Procrustes); cross-entropy on the domain |
     | and a teacher | `oracle-kd` | the same alignment; a module trained on the target teaches on the domain |
@@ -67,7 +66,7 @@ def transfer(
     """
     check_seed(seed)
     began = time.perf_counter()
-    if isinstance(module.net, PortableModule):
+    if not isinstance(module.net, AbiModule):
         return _as_is(module, target)
     if general_texts is None:
         raise DataError("transfer: a module that reads hidden states needs `general_texts` that both models read")
@@ -102,7 +101,7 @@ def _calibrated(
     net, side, section = module.net, move.target, FITS[FIT_OF[regime]]
     assert isinstance(net, AbiModule)
     if teacher is not None and not isinstance(teacher, AbiModule):
-        raise DataError("transfer: the teacher is a portable module; give one that reads the target's hidden states")
+        raise DataError("transfer: the teacher works on any model; give one that reads the target's hidden states")
     section = section.model_copy(update={"windows": None, "phases": shortened(section.phases, steps)})
     fitting = fit_seconds(sum(phase.steps for phase in section.phases), section.batch, head_of(side))
     _foresee(move, regime, (1 + len(section.rates)) * fitting)
@@ -147,7 +146,7 @@ def _foresee(move: Move, regime: Regime, fitting: float) -> None:
 
 
 def _as_is(module: Module, target: Any) -> Module:
-    """Return a portable module as it is, after a look at the target's vocabulary."""
+    """Return a module that works on any model as it is, after a look at the target's vocabulary."""
     backbone = backbone_in("target", target)
     module.check(backbone)
     known = module.record

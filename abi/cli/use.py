@@ -38,7 +38,7 @@ def train(
     model: Model,
     texts: Texts,
     out: Out,
-    kind: Annotated[str, Option(help="module, or portable, which needs --general-texts")] = "module",
+    kind: Annotated[str, Option(help="module, portable (needs --general-texts) or ngram (counts)")] = "module",
     general_texts: General = None,
     name: Annotated[str, Option(help="of the domain")] = "domain",
     steps: Annotated[int | None, Option(metavar="N", help="of training", show_default="500, portable 800")] = None,

@@ -15,17 +15,20 @@ from torch import Tensor, nn
 
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleManifest
+from abi.base.manifests.ngrams import NgramManifest
 from abi.models.backbone import Backbone
 from abi.models.generation import continued, prompts
 from abi.models.head import blocks_of, first_input
 from abi.models.identity import identity_hash, weights_hash
 from abi.models.logit_shift import LogitShift, check_vocabulary
 from abi.models.module import AbiModule
+from abi.models.ngram_mixture import NgramMixture
+from abi.models.ngram_module import NgramModule
 from abi.models.portable import PortableManifest, PortableModule
 from abi.models.probe import admit, require_cache, require_padding
 
-AnyModule = AbiModule | PortableModule
-AnyManifest = ModuleManifest | PortableManifest
+AnyModule = AbiModule | PortableModule | NgramModule
+AnyManifest = ModuleManifest | PortableManifest | NgramManifest
 Rows = tuple[Tensor | None, Tensor | float]
 """The rows of a batch that a module corrects `[n]`, None for all, and its weight in each, `[n, 1, 1]`."""
 
@@ -42,8 +45,9 @@ class _Pass(threading.local):
 class Attached:
     """Modules on a backbone until `detach()`, or until the end of a `with` block.
 
-    Hooks note the inputs of its blocks, and the head reads the corrected state. Portable modules shift the logits. The
-    modules go to the backbone's device; they compute in their own precision, whatever that of the backbone.
+    Hooks note the inputs of its blocks, and the head reads the corrected state. Portable modules shift the logits; an
+    n-gram model, of which one may be attached, by itself, is mixed with them. Modules go to the backbone's device; they
+    compute in their own precision, whatever that of the backbone.
     Args: parts: (module, weight) pairs; the correction `[B, T, D]`, or the shift, is their weighted sum.
     Raises: DataError: something is attached to the backbone already, or it is not admitted.
     """
@@ -68,6 +72,8 @@ class Attached:
         self._note_taps(wanted)
         # Last: the facts of the plain backbone are measured above, where they are not known yet.
         self.shift = LogitShift(backbone, placed) if placed else None
+        counted = [module for module, _ in parts if isinstance(module, NgramModule)]
+        self.mixture = NgramMixture(backbone, counted[0]) if counted else None
 
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin a pass: nothing noted, and the hook on the head there is now (`resize_token_embeddings` makes one)."""
@@ -140,8 +146,9 @@ class Attached:
         self.at_entry.remove()
         while self.handles:
             self.handles.pop().remove()
-        if self.shift is not None:
-            self.shift.remove()
+        for hooks in (self.shift, self.mixture):
+            if hooks is not None:
+                hooks.remove()
 
     def __enter__(self) -> "Attached":
         return self
@@ -172,6 +179,8 @@ def check_pair(
     """
     if isinstance(module, PortableModule):
         return check_vocabulary(backbone, module)
+    if isinstance(module, NgramModule):
+        return None  # it reads the text and writes on tokens, whatever they spell
     config = module.config
     if config.width != backbone.width:
         raise DataError(
@@ -218,7 +227,8 @@ class Marks:
 def attach(backbone: Backbone, module: AnyModule, about: AnyManifest | None = None) -> Attached:
     """Put a module on a backbone: its logits are then head(final + module(taps)), also while generating.
 
-    A portable module is put on any backbone; its logits are then head(final) + shift(text).
+    A portable module is put on any backbone; its logits are then head(final) + shift(text). So is an n-gram model;
+    they are then the logarithms of the mixture of both.
     Args: about: the module's manifest (`load_module`); with it, a module of other weights is refused.
     Raises: DataError: another module is attached already, or the module belongs to another backbone.
     """

@@ -5,19 +5,25 @@ from pathlib import Path
 from abi.base.errors import DataError
 from abi.base.files import parse_file, read_tensors
 from abi.base.manifests.modules import ModuleManifest
+from abi.base.manifests.ngrams import NgramManifest
 from abi.base.manifests.portable import PortableManifest
 from abi.models.module import CONFIG, AbiModule, read_module, read_original
+from abi.models.ngram_module import NgramModule, read_ngrams
 from abi.models.portable import PortableModule, read_portable
 
-Loaded = tuple[AbiModule, ModuleManifest | None] | tuple[PortableModule, PortableManifest]
+Loaded = (
+    tuple[AbiModule, ModuleManifest | None]
+    | tuple[PortableModule, PortableManifest]
+    | tuple[NgramModule, NgramManifest]
+)
 
 
 def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> Loaded:
     """Return a module and its manifest: a folder of abi, or a checkpoint of the original (safetensors), without one.
 
     Args: taps: the hidden states a checkpoint of the original reads, where it does not say (`read_original`).
-    Raises: DataError: as `read_module`, `read_portable` and `read_original`, or a file of another form; nothing is
-        unpickled.
+    Raises: DataError: as `read_module`, `read_portable`, `read_ngrams` and `read_original`, or a file of another form;
+        nothing is unpickled.
     """
     path = Path(path)
     if path.is_file():
@@ -25,4 +31,6 @@ def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> Loaded
             raise DataError(f"{path}: is no safetensors file, and abi unpickles nothing; convert the checkpoint first")
         return read_original(read_tensors(path)[0], taps, str(path)), None
     about = parse_file(path / CONFIG)
+    if about.get("format") == NgramManifest.named():
+        return read_ngrams(path)
     return read_portable(path) if about.get("format") == PortableManifest.named() else read_module(path)

@@ -1,9 +1,4 @@
-"""Portable modules on a live backbone: hooks that add their shift to the logits, also while generating.
-
-A portable module reads the text, and with a cache of keys and values the model is given only its last token. `generate`
-of transformers hands the whole ids of every row to `prepare_inputs_for_generation` at every step, after beams were
-reordered; they are noted there. So batches, beams and caches need nothing of their own.
-"""
+"""Portable modules on a live backbone: hooks that add their shift to the logits, also while generating."""
 
 from typing import Any
 
@@ -37,15 +32,18 @@ def check_vocabulary(backbone: Backbone, module: PortableModule) -> None:
         )
 
 
-class LogitShift:
-    """The hooks of some portable modules on a backbone.
+class TextHooks:
+    """Hooks on a backbone for what reads the text and changes the logits.
 
-    Args: parts: (module, weight) pairs; the shift is their weighted sum `[B, T, V]`.
+    With a cache of keys and values the model is given only the last token of a text. `generate` of transformers hands
+    the whole ids of every row to `prepare_inputs_for_generation` at every step, after beams were reordered; they are
+    noted there. So batches, beams and caches need nothing of their own.
     """
 
-    def __init__(self, backbone: Backbone, parts: list[tuple[PortableModule, float]]) -> None:
-        vocabulary = vocabulary_of(backbone)
-        self.parts = [(Placed(module, vocabulary), weight) for module, weight in parts]
+    what = "a portable module"
+    """In words, where it refuses."""
+
+    def __init__(self, backbone: Backbone) -> None:
         self.model = backbone.model
         self.encoder_decoder = backbone.is_encoder_decoder
         self.text: Tensor | None = None
@@ -72,43 +70,67 @@ class LogitShift:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """Return the model's output with shifted logits; they may be of the last positions only.
+        """Return the model's output with changed logits; they may be of the last positions only.
 
         Raises: DataError: the text before the given tokens is not known, or the model was asked for its loss.
         """
-        logits: Tensor = output.logits
         if getattr(output, "loss", None) is not None:
-            raise DataError("inference: with a portable module attached, take the loss from the logits, not by labels")
-        ids, total = self._read(args, kwargs), torch.zeros(())
-        for placed, weight in self.parts:
-            total = total + weight * placed.shift(ids)[:, -logits.shape[1] :]
-        output.logits = logits + total.to(logits.dtype)
+            raise DataError(f"inference: with {self.what} attached, take the loss from the logits, not by labels")
+        written, text = self._read(args, kwargs)
+        output.logits = self.changed(output.logits, written, text, kwargs).to(output.logits.dtype)
         return output
 
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Return the ids `[B, L]` of everything each row has read."""
+    def changed(self, logits: Tensor, written: Tensor, text: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        """Return the logits `[B, n, V]` of the last positions, changed.
+
+        Args: written: the ids `[B, T]` that the decoder has read; text: the same after what the encoder has, if there
+            is one; kwargs: what the model was called with.
+        """
+        raise NotImplementedError
+
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the ids of everything each row of the decoder has read, and after what the encoder has."""
         given = kwargs.get("decoder_input_ids" if self.encoder_decoder else "input_ids")
         given = args[0] if given is None and args and not self.encoder_decoder else given
         if given is None:
-            raise DataError("inference: a portable module reads the text; give the model ids, not embeddings")
+            raise DataError(f"inference: {self.what} reads the text; give the model ids, not embeddings")
         text, self.text = self.text, None
         if text is None:
             cache = kwargs.get("past_key_values")
             if cache is not None and cache.get_seq_length() > 0:
                 raise DataError(
-                    "inference: the text before these ids lies in a cache, and a portable module reads the text; "
+                    f"inference: the text before these ids lies in a cache, and {self.what} reads the text; "
                     "give all ids, or use `generate`"
                 )
             text = given
         if not self.encoder_decoder:
-            return text
+            return text, text
         if self.asked is None:
-            raise DataError("inference: a portable module reads what the encoder was given; give it ids")
+            raise DataError(f"inference: {self.what} reads what the encoder was given; give it ids")
         asked = self.asked.repeat_interleave(len(text) // len(self.asked), 0)
-        return torch.cat([asked, text], 1)
+        return text, torch.cat([asked, text], 1)
 
     def remove(self) -> None:
         """Take every hook off."""
         while self.handles:
             self.handles.pop().remove()
         self.model.__dict__.pop("prepare_inputs_for_generation", None)
+
+
+class LogitShift(TextHooks):
+    """Some portable modules on a backbone.
+
+    Args: parts: (module, weight) pairs; the shift is their weighted sum `[B, T, V]`.
+    """
+
+    def __init__(self, backbone: Backbone, parts: list[tuple[PortableModule, float]]) -> None:
+        vocabulary = vocabulary_of(backbone)
+        self.parts = [(Placed(module, vocabulary), weight) for module, weight in parts]
+        super().__init__(backbone)
+
+    def changed(self, logits: Tensor, written: Tensor, text: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        """Return shifted logits. Args: as of `TextHooks`."""
+        total = torch.zeros(())
+        for placed, weight in self.parts:
+            total = total + weight * placed.shift(text)[:, -logits.shape[1] :]
+        return logits + total.to(logits.dtype)

@@ -5,9 +5,10 @@ needs no net, no gradient and no backbone to be trained beside: counts of the sa
 (1991, method C). It stands beside every zero-text transfer as what a user would do instead.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from abi.models.head import Head
-from abi.models.portable import Vocabulary
+from abi.models.portable import NO_BYTE, Vocabulary
 from abi.models.states import States
 
 Numbers = NDArray[np.uint64]
@@ -26,6 +27,8 @@ BASE = np.uint64(0x9E3779B97F4A7C15)
 """A gram is numbered by a polynomial in it modulo 2^64: two of 10^6 grams meet with a probability of about 10^-7."""
 EVENLY = 0.5
 """Weight of the n-gram model before the first token."""
+KEPT = 32
+"""Last bytes of a text of which the search through a vocabulary is kept, 8 bytes per string of its tree each."""
 
 
 class Table(NamedTuple):
@@ -125,17 +128,138 @@ class Foretold:
 
     def probabilities(self, states: States, index: slice) -> Tensor:
         """Return how likely every target `[B, T]` of some windows is, as the text before it stands."""
-        contexts = self.vocabulary.contexts_of(states, index, self.ngrams.order - 1).flatten(0, 1).numpy()
-        targets = states.targets(index).cpu()
+        contexts = self.vocabulary.contexts_of(states, index, self.ngrams.order - 1)
+        return self.likelihoods(contexts, states.targets(index).cpu())
+
+    def likelihoods(self, contexts: Tensor, targets: Tensor) -> Tensor:
+        """Return how likely each target `[B, T]` is after the last bytes `[B, T, order - 1]` of a text."""
         asked = [(row, token) for row, of in enumerate(targets.flatten().tolist()) for token in self.longer.get(of, ())]
         if not asked:
             return torch.zeros(targets.shape, dtype=torch.float64)
         rows, tokens = (np.array(part) for part in zip(*asked, strict=True))
+        before = contexts.flatten(0, 1).numpy().astype(np.int64)[rows]
         strings, lengths = self.vocabulary.bytes[tokens].numpy(), self.vocabulary.lengths[tokens].numpy()
-        p = self.ngrams.strings(contexts[rows].astype(np.int64), strings.astype(np.int64), lengths)
+        p = self.ngrams.strings(before, strings.astype(np.int64), lengths)
         own = tokens == targets.flatten().numpy()[rows]
         found = np.bincount(rows, np.where(own, p, -p), targets.numel())
         return torch.from_numpy(np.maximum(found, 0.0)).view(targets.shape)
+
+    def distribution(self, context: NDArray[np.int64]) -> Floats:
+        """Return how likely every token `[V]` is after the last bytes `[order - 1]` of a text."""
+        tree, p, known = self.tree, self.tree_alone, self.tree.begun
+        for j in range(1, len(self.ngrams.tables)):
+            if context[-j] == NO_BYTE or not len(known):
+                break
+            if j == 1:
+                p, known = self._after_byte(int(context[-1]))
+            else:
+                p, known = self._after(context[None, -j:], p, known)
+        p = p.copy()
+        for level in tree.levels[1:]:
+            p[level] *= p[tree.parents[level]]
+        less = np.bincount(self.subtracted[0], p[self.subtracted[1]], len(self.vocabulary.spellings))
+        own = np.where(self.placed >= 0, p[self.placed], 0.0)
+        return np.maximum(own - less, 0.0)
+
+    def _after_byte(self, byte: int) -> tuple[Floats, NDArray[np.int64]]:
+        """Return `_after` of the last byte alone, by far the longest search; kept for the bytes met last."""
+        if byte not in self._kept:
+            while len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[byte] = self._after(np.array([[byte]]), self.tree_alone, self.tree.begun)
+        return self._kept[byte]
+
+    def _after(self, last: NDArray[np.int64], p: Floats, known: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+        """Return how likely strings go on when the last bytes `[1, j]` of a text count too, and before which they do.
+
+        Args: p: the same of one byte less; known: strings of the tree that were seen after those.
+        """
+        tree, j = self.tree, last.shape[1]
+        known = known[tree.depths[known] + j < len(self.ngrams.tables)]
+        numbers = numbered(last) * tree.powers[tree.depths[known]] + tree.numbers[known]
+        at, found = looked_up(self.merged.contexts, numbers)
+        known, at = known[found], at[found]
+        edges, of = tree.edges_of(known)
+        place, seen = looked_up(self.merged.grams, continued(numbers[found][of], tree.symbols[edges]))
+        kinds, totals = self.merged.kinds[at][of], self.merged.totals[at][of]
+        p = p.copy()
+        p[edges] = (np.where(seen, self.merged.counts[place], 0) + kinds * p[edges]) / (totals + kinds)
+        return p, known
+
+    @cached_property
+    def _kept(self) -> dict[int, tuple[Floats, NDArray[np.int64]]]:
+        return {}
+
+    @cached_property
+    def tree(self) -> "Tree":
+        """The strings with which tokens begin."""
+        return Tree(self.vocabulary.spellings[i] for i in self.longer)
+
+    @cached_property
+    def tree_alone(self) -> Floats:
+        """How likely each string of the tree goes on as it does, as far as the string itself tells; 1 of the root."""
+        tree, size = self.tree, self.ngrams.order - 1
+        contexts = np.full((len(tree.parents), size), NO_BYTE, dtype=np.int64)
+        for level in tree.levels[2:]:
+            above = tree.parents[level]
+            contexts[level, :-1], contexts[level, -1:] = contexts[above, 1:], tree.symbols[above, None][:, :size]
+        p = self.ngrams.probabilities(contexts, tree.symbols)
+        p[0] = 1.0
+        return p
+
+    @cached_property
+    def merged(self) -> Table:
+        """The tables of all lengths as one: grams of different lengths have different numbers."""
+        grams, counts, contexts, totals, kinds = (
+            np.concatenate(part) for part in zip(*self.ngrams.tables, strict=True)
+        )
+        by_gram, by_context = np.argsort(grams), np.argsort(contexts)
+        return Table(grams[by_gram], counts[by_gram], contexts[by_context], totals[by_context], kinds[by_context])
+
+    @cached_property
+    def placed(self) -> NDArray[np.int64]:
+        """Where in the tree each token `[V]` stands, -1 where it spells nothing or what an earlier one does."""
+        index = self.tree.index
+        found = np.full(len(self.vocabulary.spellings), -1)
+        for token in self.longer:
+            found[token] = index[self.vocabulary.spellings[token]]
+        return found
+
+    @cached_property
+    def subtracted(self) -> NDArray[np.int64]:
+        """Tokens, and the places in the tree of the longer ones whose probability is taken off theirs, `[2, n]`."""
+        pairs = [(token, self.placed[other]) for token, longer in self.longer.items() for other in longer[1:]]
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+
+
+class Tree:
+    """The strings with which some strings begin, shortest first; the empty one is the root.
+
+    Args: parents, symbols, depths, numbers: `[N]` of each, the string less its last byte, that byte, its length, and
+        its number as a gram. levels: the strings of every length. begun: those that are no leaves.
+    """
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        beginnings = {string[:n] for string in strings for n in range(len(string) + 1)} | {""}
+        every = sorted(beginnings, key=lambda string: (len(string), string))
+        self.index = {string: i for i, string in enumerate(every)}
+        self.parents = np.array([self.index[string[:-1]] for string in every])
+        self.symbols = np.array([ord(string[-1:] or "\0") for string in every])
+        self.depths = np.array([len(string) for string in every])
+        ends = np.searchsorted(self.depths, np.arange(self.depths[-1] + 2))
+        self.levels = [slice(*pair) for pair in pairwise(ends)]
+        self.numbers = np.zeros(len(every), dtype=np.uint64)
+        for level in self.levels[1:]:
+            self.numbers[level] = continued(self.numbers[self.parents[level]], self.symbols[level])
+        self.powers = np.cumprod(np.full(len(self.levels) + 1, BASE)) * pow(int(BASE), -1, 2**64)
+        self.begun, self.first, self.n_edges = np.unique(self.parents[1:], return_index=True, return_counts=True)
+
+    def edges_of(self, parents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the strings that are one byte longer than some that are no leaves, and for each which of those."""
+        at = np.searchsorted(self.begun, parents)
+        n = self.n_edges[at]
+        of = np.repeat(np.arange(len(parents)), n)
+        return 1 + self.first[at][of] + np.arange(len(of)) - np.repeat(np.cumsum(n) - n, n), of
 
 
 @torch.inference_mode()
@@ -156,11 +280,17 @@ def mixed_losses(foretold: Foretold, states: States, head: Head, share: float, *
         other = foretold.probabilities(states, index)
         weight, losses = torch.full((len(targets),), EVENLY, dtype=torch.float64), []
         for own, its in zip(plain.T, other.T, strict=True):
-            both = (1 - weight) * own + weight * its
-            losses.append(-both.log())
-            weight = (1 - share) * weight * its / both + share * EVENLY
+            losses.append(-((1 - weight) * own + weight * its).log())
+            weight = weight_after(weight, own, its, share)
         found.append(torch.stack(losses, 1)[:, states.skip :].mean(1))
     return torch.cat(found)
+
+
+def weight_after(weight: Tensor, own: Tensor, its: Tensor, share: float) -> Tensor:
+    """Return the weight of an n-gram model after a token to which the backbone gave the probability `own`, it `its`."""
+    both = (1 - weight) * own + weight * its
+    by_bayes = torch.where(both > 0, weight * its / both, EVENLY)
+    return (1 - share) * by_bayes + share * EVENLY
 
 
 def texts_of(vocabulary: Vocabulary, states: States) -> list[bytes]:

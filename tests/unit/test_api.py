@@ -134,7 +134,7 @@ def test_a_models_own_mode_and_dropout_change_no_figure(world, trained):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "adapter"}, "kind 'adapter' is none; give 'module' or 'portable'"),
+        ({"kind": "adapter"}, "kind 'adapter' is none; give 'module', 'portable', 'ngram'"),
         ({"kind": "portable"}, "also learns where not to act; give `general_texts`"),
         ({"rates": []}, "no learning rate is given"),
         ({"steps": 0}, "steps: 0 are none"),

@@ -102,6 +102,18 @@ def test_the_probabilities_of_all_tokens_sum_to_one_and_a_second_token_of_a_stri
     assert min(last) >= 0.0
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(TEXT, min_size=1, max_size=4), st.integers(1, 6), TEXT)
+def test_the_distribution_over_all_tokens_is_what_each_is_given_by_itself(texts, order, context):
+    foretold = Foretold(Ngrams(texts, order), VOCABULARY)
+    before = padded(context, order)
+    each = torch.from_numpy(before).expand(len(SPELLED), 1, order - 1).transpose(0, 1)
+    alone = foretold.likelihoods(each, torch.arange(len(SPELLED))[None])[0].numpy()
+    found = foretold.distribution(before[0])
+    np.testing.assert_allclose(found, alone, rtol=1e-9, atol=1e-15)
+    assert found.sum() == pytest.approx(1.0)
+
+
 def test_a_token_is_as_likely_as_its_string_less_those_that_go_on_from_it():
     foretold = Foretold(Ngrams(TEXTS, 3), VOCABULARY)
     found = foretold.probabilities(Stored(torch.tensor([[32, 256]]), torch.zeros(0)), slice(None))
