@@ -152,7 +152,9 @@ def _regime(module: Module | Kind, given: Regime | None) -> Regime:
     """
     kind = module.kind if isinstance(module, Module) else module
     if kind == "ngram":
-        raise DataError("compare: an n-gram model of the texts stands beside every module that is compared; give one")
+        raise DataError(
+            "compare: an n-gram model stands beside every module that is compared; give 'module' or 'portable'"
+        )
     if kind not in ("module", "portable"):
         raise DataError(f"compare: {module!r} is neither a Module nor one of its kinds, 'module' and 'portable'")
     if isinstance(module, Module) and module.record and module.record.adapter:

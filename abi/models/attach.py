@@ -70,10 +70,19 @@ class Attached:
         self.handles.append(backbone.model.register_forward_hook(self._end, always_call=True))
         self.noted: set[int] = set()
         self._note_taps(wanted)
-        # Last: the facts of the plain backbone are measured above, where they are not known yet.
-        self.shift = LogitShift(backbone, placed) if placed else None
+        self.shift: LogitShift | None = None
+        self.mixture: NgramMixture | None = None
+        try:
+            self._put_on_logits(parts, placed)
+        except BaseException:  # also Ctrl-C: counting takes seconds
+            self.detach()
+            raise
+
+    def _put_on_logits(self, parts: list[tuple[AnyModule, float]], placed: list[tuple[PortableModule, float]]) -> None:
+        """Attach what changes logits; last, since the facts of the plain backbone are measured where not known yet."""
+        self.shift = LogitShift(self.backbone, placed) if placed else None
         counted = [module for module, _ in parts if isinstance(module, NgramModule)]
-        self.mixture = NgramMixture(backbone, counted[0]) if counted else None
+        self.mixture = NgramMixture(self.backbone, counted[0]) if counted else None
 
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin a pass: nothing noted, and the hook on the head there is now (`resize_token_embeddings` makes one)."""

@@ -50,7 +50,10 @@ class TextHooks:
         """All ids `[B, L]` of the step that `generate` prepares."""
         self.asked: Tensor | None = None
         """What the encoder was last given."""
+        self.mask: Tensor | None = None
+        """Which of `text` is no padding `[B, L]`, as `generate` has it."""
         self.handles = [self.model.register_forward_hook(self, with_kwargs=True)]
+        self.handles.append(self.model.register_forward_hook(self._forget, always_call=True))
         if self.encoder_decoder:
             encoder = self.model.get_encoder()
             self.handles.append(encoder.register_forward_pre_hook(self._note, with_kwargs=True))
@@ -60,10 +63,14 @@ class TextHooks:
         """Return the model's preparation of a step, which also notes the whole ids."""
 
         def prepare(input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self.text = input_ids
+            self.text, self.mask = input_ids, kwargs.get("attention_mask")
             return own(input_ids, *args, **kwargs)
 
         return prepare
+
+    def _forget(self, *_: object) -> None:
+        """Forget what was prepared for a pass that has failed: the next one may be of other text."""
+        self.text, self.mask = None, None
 
     def _note(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.asked = args[0] if args else kwargs.get("input_ids")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from abi.base.errors import DataError
 from abi.base.files import read_tensors, write_text
 from abi.base.manifests.ngrams import NgramManifest, NgramShape
 from abi.base.manifests.portable import PortableFacts
@@ -44,6 +45,14 @@ class NgramModule(nn.Module):
         return self
 
 
+def _fits(text: torch.Tensor, ends: torch.Tensor) -> bool:
+    """Return whether texts end in order, the last one where all do."""
+    if (text.dtype, ends.dtype) != (torch.uint8, torch.int64):
+        return False
+    bounds = [0, *ends.tolist()]
+    return bounds == sorted(bounds) and bounds[-1] == len(text)
+
+
 def save_ngrams(module: NgramModule, folder: str | Path, facts: PortableFacts) -> str:
     """Write `abi_config.json`, `abi_model.safetensors` and the card; return the hash of the tensors."""
     folder = Path(folder)
@@ -71,5 +80,7 @@ def read_ngrams(folder: str | Path) -> tuple[NgramModule, NgramManifest]:
     check_tensors(own, tensors, where, "n-gram model")
     module = NgramModule([], shape.order, shape.share)
     module.text, module.ends = tensors["text"], tensors["ends"]
+    if not _fits(module.text, module.ends):
+        raise DataError(f"{where}: its texts do not end where they should; get the folder again")
     check_digest(module, about.sha256, folder)
     return module, about

@@ -73,6 +73,24 @@ def test_every_beam_weighs_by_its_own_text(make_backbone, counted):
 
 
 @torch.no_grad()
+def test_rows_that_have_written_the_same_so_far_weigh_by_their_own_prompts(backbone, counted):
+    ids = torch.cat([IDS, IDS.flip(1), IDS + 7]).repeat(4, 1)
+    with attach(backbone, counted):
+        drawn = [generate(backbone, ids, 8, temperature=1.0, seed=3, cache=cache) for cache in (True, False)]
+    assert torch.equal(*drawn)
+
+
+def test_a_pass_that_failed_leaves_nothing_to_the_next(make_backbone, counted):
+    backbone, other = make_backbone("gpt2"), IDS.flip(1)
+    with attach(backbone, counted) as attached:
+        expected = backbone.model(input_ids=other).logits
+        attached.mixture.text = IDS  # as `generate` hands over
+        with pytest.raises(ValueError, match="both input_ids and inputs_embeds"):
+            backbone.model(input_ids=IDS, inputs_embeds=torch.zeros(2, 12, backbone.width))
+        assert torch.equal(backbone.model(input_ids=other).logits, expected)
+
+
+@torch.no_grad()
 def test_logits_of_the_last_positions_are_those_of_all(make_backbone, counted):
     backbone = make_backbone("gpt2")
     with attach(backbone, counted):
@@ -103,6 +121,10 @@ def test_a_saved_one_comes_back_as_it_was_and_damage_is_one_sentence(tmp_path, c
         assert (about.sha256, other.order, other.share) == (digest, counted.order, counted.share)
         assert torch.equal(other.text, counted.text)
         assert [len(table.grams) for table in other.ngrams.tables] == [len(t.grams) for t in counted.ngrams.tables]
+    other = counted.state_dict() | {"ends": counted.ends.flip(0)}
+    save_file(other, tmp_path / "abi_model.safetensors")
+    with refuses("do not end where they should"):
+        read_ngrams(tmp_path)
     for texts, words in (([TEXTS[0][::-1], TEXTS[1]], "does not match the hash"), (TEXTS[:1], "no n-gram model")):
         save_file(NgramModule(texts, 5, 0.3).state_dict(), tmp_path / "abi_model.safetensors")
         with refuses(words):
