@@ -6,8 +6,7 @@ from typing import Any, overload
 from abi.api.modules import Module
 from abi.api.several import Several
 from abi.api.sides import backbone_of
-from abi.models import attach as engine
-from abi.models.attach import AnyManifest, AnyModule, Attached
+from abi.models.attach_any import AnyManifest, AnyModule, AttachedAny, attach_any
 from abi.models.probe import admit
 
 
@@ -16,14 +15,14 @@ def attach(model: Any, module: Mapping[str, Module], about: None = None, *, toke
 @overload
 def attach(
     model: Any, module: Module | AnyModule, about: AnyManifest | None = None, *, tokenizer: Any = None
-) -> Attached: ...
+) -> AttachedAny: ...
 def attach(
     model: Any,
     module: Module | AnyModule | Mapping[str, Module],
     about: AnyManifest | None = None,
     *,
     tokenizer: Any = None,
-) -> Attached:
+) -> AttachedAny:
     """Put a module on a model until `detach()`, or until the end of a `with` block; no weight is changed.
 
     Logits `[B, T, V]` are then those of the corrected final state (or shifted ones, of a portable module), in
@@ -50,5 +49,5 @@ def attach(
         admit(backbone)
         return Several(backbone, module)
     if isinstance(module, Module):
-        return engine.attach(backbone, module.net, module.about)
-    return engine.attach(backbone, module, about)
+        return attach_any(backbone, module.net, module.about)
+    return attach_any(backbone, module, about)

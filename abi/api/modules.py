@@ -14,7 +14,7 @@ from abi.base.hub import Repository, reason
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.manifests.portable import PortableFacts
 from abi.base.typed import Count, Document, Regime, Sha256, Typed
-from abi.models.attach import AnyManifest, AnyModule, check_pair
+from abi.models.attach_any import AnyManifest, AnyModule, check_any
 from abi.models.backbone import Backbone
 from abi.models.load import load_module
 from abi.models.module import CARD, CONFIG, WEIGHTS, save_module
@@ -157,7 +157,7 @@ class Module:
 
     def check(self, backbone: Backbone) -> None:
         """Raise DataError where it cannot belong to a backbone, by size, weights, config or tokenizer."""
-        check_pair(backbone, self.net, self.about)
+        check_any(backbone, self.net, self.about)
 
     def recorded(self, **changes: Any) -> Self:
         """Return the module with a record that is changed in some keys."""

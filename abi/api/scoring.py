@@ -18,7 +18,7 @@ from abi.base.names import RAW, UNFITTED
 from abi.base.typed import Count, Positive, Sha256, Typed
 from abi.judge.fits import Ratio
 from abi.judge.intervals import quantile, ratio_set
-from abi.models.attach import AnyModule
+from abi.models.attach_any import AnyModule
 from abi.models.module import AbiModule
 from abi.models.ngram_module import NgramModule
 from abi.models.ngrams import Foretold, mixed_losses

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from abi.api.modules import Module
 from abi.base.errors import DataError
-from abi.models.attach import AnyModule, Attached, Marks, Rows, check_pair
+from abi.models.attach import Marks, Rows
+from abi.models.attach_any import AnyModule, AttachedAny, check_any
 from abi.models.backbone import Backbone
 from abi.models.logit_shift import LogitShift
 from abi.models.module import AbiModule
@@ -115,7 +116,7 @@ class _RowShift(LogitShift):
         return super().__call__(model, args, kwargs, output)
 
 
-class Several(Attached):
+class Several(AttachedAny):
     """Modules by name on one model until `detach()`, or until the end of a `with` block; none is in use at first.
 
     `use` chooses for every thread, `using` for a block of this one. Choosing runs and copies nothing. Threads may run
@@ -161,14 +162,14 @@ class Several(Attached):
         if isinstance(net, NgramModule):
             raise DataError(f"modules: {name!r} is an n-gram model; attach it by itself, it is mixed with no other")
         self._marks = self._marks or Marks.of(self.backbone)
-        check_pair(self.backbone, net, module.about, self._marks)
+        check_any(self.backbone, net, module.about, self._marks)
         net = net.to(self.backbone.device)
         if isinstance(net, AbiModule):
             self._note_taps(self._wanted({*net.config.taps}))
-        elif isinstance(self.shift, _RowShift):
-            self.shift.placed[net] = Placed(net, next(iter(self.shift.placed.values())).vocabulary)
+        elif isinstance(self.on_logits, _RowShift):
+            self.on_logits.placed[net] = Placed(net, next(iter(self.on_logits.placed.values())).vocabulary)
         else:
-            self.shift = _RowShift(self, [net])
+            self.on_logits = _RowShift(self, [net])
         self.modules[name] = net
 
     def revoke(self, name: str) -> None:
@@ -179,8 +180,8 @@ class Several(Attached):
             return  # attached under another name too
         left = tuple((module, weights) for module, weights in self._default.parts if module is not gone)
         self._default = Chosen(self._default.rows, left)
-        if isinstance(self.shift, _RowShift) and len(self.shift.placed) > 1:
-            self.shift.placed.pop(gone, None)  # type: ignore[arg-type]
+        if isinstance(self.on_logits, _RowShift) and len(self.on_logits.placed) > 1:
+            self.on_logits.placed.pop(gone, None)  # type: ignore[arg-type]
 
     def use(self, choice: Choice | Sequence[Choice]) -> None:
         """Choose for every thread that has no choice of its own: one for all rows, or a list with one per row.

@@ -18,7 +18,7 @@ from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.names import TRANSFERRED
 from abi.base.typed import Regime, Split
-from abi.models.attach import AnyModule
+from abi.models.attach_any import AnyModule
 from abi.models.module import AbiModule
 
 ARMS_MOVED = (TRANSFERRED,)

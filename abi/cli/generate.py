@@ -44,7 +44,8 @@ def generate(
     """
     import torch
 
-    from abi.models import attach
+    from abi.models.attach import generate
+    from abi.models.attach_any import attach_any
     from abi.models.tokenizers import continuation, prompt_ids
 
     if (model is None) == (backbone is None):
@@ -55,8 +56,8 @@ def generate(
         raise DataError("generate: the prompt is not valid UTF-8; give text") from None
     live, about = _of_scale(scale, backbone, module) if backbone else _of_user(str(model), module)
     ids = torch.tensor([prompt_ids(live.tokenizer, prompt)])
-    with attach.attach(live, *about) if about else nullcontext():
-        made = attach.generate(live, ids, tokens, temperature=temperature, seed=seed)[0].tolist()
+    with attach_any(live, *about) if about else nullcontext():
+        made = generate(live, ids, tokens, temperature=temperature, seed=seed)[0].tolist()
     before = [] if live.is_encoder_decoder else ids[0].tolist()
     text = continuation(live.tokenizer, before, made)
     sha256 = about[1].sha256 if about and about[1] else None

@@ -15,20 +15,13 @@ from torch import Tensor, nn
 
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleManifest
-from abi.base.manifests.ngrams import NgramManifest
 from abi.models.backbone import Backbone
 from abi.models.generation import continued, prompts
 from abi.models.head import blocks_of, first_input
 from abi.models.identity import identity_hash, weights_hash
-from abi.models.logit_shift import LogitShift, check_vocabulary
 from abi.models.module import AbiModule
-from abi.models.ngram_mixture import NgramMixture
-from abi.models.ngram_module import NgramModule
-from abi.models.portable import PortableManifest, PortableModule
 from abi.models.probe import admit, require_cache, require_padding
 
-AnyModule = AbiModule | PortableModule | NgramModule
-AnyManifest = ModuleManifest | PortableManifest | NgramManifest
 Rows = tuple[Tensor | None, Tensor | float]
 """The rows of a batch that a module corrects `[n]`, None for all, and its weight in each, `[n, 1, 1]`."""
 
@@ -45,14 +38,13 @@ class _Pass(threading.local):
 class Attached:
     """Modules on a backbone until `detach()`, or until the end of a `with` block.
 
-    Hooks note the inputs of its blocks, and the head reads the corrected state. Portable modules shift the logits; an
-    n-gram model, of which one may be attached, by itself, is mixed with them. Modules go to the backbone's device; they
-    compute in their own precision, whatever that of the backbone.
-    Args: parts: (module, weight) pairs; the correction `[B, T, D]`, or the shift, is their weighted sum.
+    Hooks note the inputs of its blocks, and the head reads the corrected state. Modules go to the backbone's device;
+    they compute in their own precision, whatever that of the backbone.
+    Args: parts: (module, weight) pairs; the correction `[B, T, D]` is their weighted sum.
     Raises: DataError: something is attached to the backbone already, or it is not admitted.
     """
 
-    def __init__(self, backbone: Backbone, parts: list[tuple[AnyModule, float]]) -> None:
+    def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
         if any(isinstance(hook, Attached) for hook in backbone.entry._forward_pre_hooks.values()):
             raise DataError(
                 "inference: a module is attached to this backbone already; detach it first, or use `Domains`"
@@ -60,8 +52,7 @@ class Attached:
         self.backbone, self.depth = backbone, backbone.depth
         for module, _ in parts:
             module.to(backbone.device)
-        self.parts = [(module, weight) for module, weight in parts if isinstance(module, AbiModule)]
-        placed = [(module, weight) for module, weight in parts if isinstance(module, PortableModule)]
+        self.parts = parts
         wanted = self._wanted({tap for module, _ in self.parts for tap in module.config.taps})
         self.scale, self.now = backbone.form.before, _Pass()
         self.entry = backbone.entry
@@ -70,19 +61,6 @@ class Attached:
         self.handles.append(backbone.model.register_forward_hook(self._end, always_call=True))
         self.noted: set[int] = set()
         self._note_taps(wanted)
-        self.shift: LogitShift | None = None
-        self.mixture: NgramMixture | None = None
-        try:
-            self._put_on_logits(parts, placed)
-        except BaseException:  # also Ctrl-C: counting takes seconds
-            self.detach()
-            raise
-
-    def _put_on_logits(self, parts: list[tuple[AnyModule, float]], placed: list[tuple[PortableModule, float]]) -> None:
-        """Attach what changes logits; last, since the facts of the plain backbone are measured where not known yet."""
-        self.shift = LogitShift(self.backbone, placed) if placed else None
-        counted = [module for module, _ in parts if isinstance(module, NgramModule)]
-        self.mixture = NgramMixture(self.backbone, counted[0]) if counted else None
 
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin a pass: nothing noted, and the hook on the head there is now (`resize_token_embeddings` makes one)."""
@@ -155,9 +133,6 @@ class Attached:
         self.at_entry.remove()
         while self.handles:
             self.handles.pop().remove()
-        for hooks in (self.shift, self.mixture):
-            if hooks is not None:
-                hooks.remove()
 
     def __enter__(self) -> "Attached":
         return self
@@ -179,17 +154,12 @@ def _correction(module: AbiModule, states: Mapping[int, Tensor], rows: Tensor | 
 
 
 def check_pair(
-    backbone: Backbone, module: AnyModule, about: AnyManifest | None = None, base: "Marks | None" = None
+    backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None, base: "Marks | None" = None
 ) -> None:
     """Raise DataError where a module cannot belong to a backbone: another width, a tap it lacks, another backbone.
 
-    A portable module belongs to all whose vocabulary begins with its anchors somewhere.
     Args: about: the module's manifest, whose hashes are compared; base: the backbone's, computed if not given.
     """
-    if isinstance(module, PortableModule):
-        return check_vocabulary(backbone, module)
-    if isinstance(module, NgramModule):
-        return None  # it reads the text and writes on tokens, whatever they spell
     config = module.config
     if config.width != backbone.width:
         raise DataError(
@@ -233,11 +203,9 @@ class Marks:
         return cls(weights, identity_hash(backbone, weights))
 
 
-def attach(backbone: Backbone, module: AnyModule, about: AnyManifest | None = None) -> Attached:
+def attach(backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None) -> Attached:
     """Put a module on a backbone: its logits are then head(final + module(taps)), also while generating.
 
-    A portable module is put on any backbone; its logits are then head(final) + shift(text). So is an n-gram model;
-    they are then the logarithms of the mixture of both.
     Args: about: the module's manifest (`load_module`); with it, a module of other weights is refused.
     Raises: DataError: another module is attached already, or the module belongs to another backbone.
     """

@@ -14,7 +14,8 @@ from abi.arms.metrics import Key, margins, score
 from abi.arms.portable_fit import Lesson, Positions, calibrate_placebos, coarser, fit_portable
 from abi.arms.rates import tried_rates
 from abi.base import compute
-from abi.models.attach import Attached, attach, generate
+from abi.models.attach import generate
+from abi.models.attach_any import AttachedAny, attach_any
 from abi.models.head import Head
 from abi.models.logit_shift import vocabulary_of
 from abi.models.loop import Phase, Schedule
@@ -160,12 +161,12 @@ def live(bench, family):
     with torch.no_grad():
         placed.proj_out.weight.normal_(generator=torch.Generator().manual_seed(0))
     for name, one in (("module", module), ("portable", placed)):
-        with attach(backbone, one):
+        with attach_any(backbone, one):
             found[name] = backbone.logits(IDS, window)
             found[f"{name} text"] = generate(backbone, IDS, 4)
             found[f"{name} drawn"] = generate(backbone, IDS, 4, temperature=1.5, seed=3)
             assert found[f"{name} drawn"].device == IDS.device
-    with Attached(backbone, [(module, 0.5), (placed, 0.5)]):
+    with AttachedAny(backbone, [(module, 0.5), (placed, 0.5)]):
         found["mixture"] = backbone.logits(IDS, window)
     return {name: value.cpu().float() for name, value in found.items()}
 

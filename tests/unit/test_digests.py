@@ -61,6 +61,9 @@ RERUN_BY_NAME = {
     "abi/plan/specs/models.py:TrainModules": {"train_modules", "train_updated_modules"},
     "abi/arms/metrics.py:ngram_scores": {"evaluate_arms"},
     "abi/models/attach.py:Attached": {"evaluate_experiment", "generate_text", "write_lesson_text"},
+    "abi/models/attach_any.py:AttachedAny": set(),
+    "abi/models/ngram_mixture.py:NgramMixture": set(),
+    "abi/models/logit_shift.py:LogitShift": set(),
     "abi/models/portable.py:placebo_of": {"calibrate_placebos", "evaluate_arms"},
     "abi/base/typed.py:Provenance": RULES,
 }

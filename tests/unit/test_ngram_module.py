@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from test_portable import IDS, facts
 
 import abi
-from abi.models.attach import attach, generate
+from abi.models.attach import generate
+from abi.models.attach_any import attach_any as attach
 from abi.models.load import load_module
 from abi.models.logit_shift import vocabulary_of
 from abi.models.ngram_module import NgramModule, read_ngrams, save_ngrams
@@ -84,7 +85,7 @@ def test_a_pass_that_failed_leaves_nothing_to_the_next(make_backbone, counted):
     backbone, other = make_backbone("gpt2"), IDS.flip(1)
     with attach(backbone, counted) as attached:
         expected = backbone.model(input_ids=other).logits
-        attached.mixture.text = IDS  # as `generate` hands over
+        attached.on_logits.text = IDS  # as `generate` hands over
         with pytest.raises(ValueError, match="both input_ids and inputs_embeds"):
             backbone.model(input_ids=IDS, inputs_embeds=torch.zeros(2, 12, backbone.width))
         assert torch.equal(backbone.model(input_ids=other).logits, expected)
@@ -107,7 +108,7 @@ def test_text_that_it_has_not_read_is_refused(make_backbone, counted, refuses):
             backbone.model(input_ids=IDS, labels=IDS)
         with refuses("the text before these ids lies in a cache, and an n-gram model reads the text"):
             backbone.model(input_ids=IDS[:, :1], past_key_values=cache)
-        attached.mixture.text = torch.cat([IDS, IDS[:, :1]], 1)  # as `generate` hands over
+        attached.on_logits.text = torch.cat([IDS, IDS[:, :1]], 1)  # as `generate` hands over
         with refuses("a cache that was filled without the n-gram model"):
             backbone.model(input_ids=IDS[:, :1], past_key_values=cache)
         with refuses("ask for the last logits by number"):

@@ -14,7 +14,8 @@ from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors
 from abi.base.manifests.portable import PortableFacts
-from abi.models.attach import attach, generate
+from abi.models.attach import generate
+from abi.models.attach_any import attach_any as attach
 from abi.models.head import Head
 from abi.models.load import load_module
 from abi.models.logit_shift import vocabulary_of
