@@ -72,7 +72,7 @@ class _Placing:
 
 
 class _RowShift(LogitShift):
-    """The hooks of portable modules whose rows are chosen; what a step has read is a thread's own."""
+    """The hooks of portable modules whose rows are chosen, by each thread for itself."""
 
     def __init__(self, attached: "Several", modules: Sequence[PortableModule]) -> None:
         self._own, self.attached = threading.local(), attached
@@ -89,28 +89,10 @@ class _RowShift(LogitShift):
     def parts(self, placed: Sequence[tuple[Placed, float]]) -> None:
         self.placed = {one.module: one for one, _ in placed}
 
-    @property
-    def text(self) -> Tensor | None:  # type: ignore[override]
-        """All ids of the step that `generate` prepares in this thread."""
-        return getattr(self._own, "text", None)
-
-    @text.setter
-    def text(self, ids: Tensor | None) -> None:
-        self._own.text = ids
-
-    @property
-    def asked(self) -> Tensor | None:  # type: ignore[override]
-        """What the encoder was last given in this thread."""
-        return getattr(self._own, "asked", None)
-
-    @asked.setter
-    def asked(self, ids: Tensor | None) -> None:
-        self._own.asked = ids
-
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """Return the model's output with shifted logits in the rows that a portable module is chosen for."""
         if not any(isinstance(module, PortableModule) for module, _ in self.attached.chosen.parts):
-            self.text = None
+            self._forget()
             return output
         self._own.n, self._own.device = len(output.logits), output.logits.device
         return super().__call__(model, args, kwargs, output)

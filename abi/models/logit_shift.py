@@ -1,5 +1,7 @@
 """Portable modules on a live backbone: hooks that add their shift to the logits, also while generating."""
 
+import threading
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,6 +34,34 @@ def check_vocabulary(backbone: Backbone, module: PortableModule) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a pass has read.
+
+    Args: written: ids `[B, T]` of everything the decoder has; text: the same after what the encoder has, if there is
+        one; tokens that are masked spell nothing there. mask: of `written`, 1 where there is no padding; None: nowhere
+        any, or in another form. cache: of keys and values that it leaves behind, if it does.
+    """
+
+    written: Tensor
+    text: Tensor
+    mask: Tensor | None
+    cache: Any
+
+
+class _Step(threading.local):
+    """What is known of the pass that comes: a thread's own, so that passes side by side do not mix."""
+
+    text: Tensor | None = None
+    """All ids `[B, L]` of the step that `generate` prepares."""
+    mask: Tensor | None = None
+    """Which of them are no padding `[B, L]`, as `generate` has it."""
+    asked: Tensor | None = None
+    """What the encoder was last given, without what was masked."""
+    wanted: int = 0
+    """Of how many last positions logits were asked for, 0: of all."""
+
+
 class TextHooks:
     """Hooks on a backbone for what reads the text and changes the logits.
 
@@ -43,15 +73,11 @@ class TextHooks:
     what = "a portable module"
     """In words, where it refuses."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, vocabulary: Vocabulary) -> None:
         self.model = backbone.model
         self.encoder_decoder = backbone.is_encoder_decoder
-        self.text: Tensor | None = None
-        """All ids `[B, L]` of the step that `generate` prepares."""
-        self.asked: Tensor | None = None
-        """What the encoder was last given."""
-        self.mask: Tensor | None = None
-        """Which of `text` is no padding `[B, L]`, as `generate` has it."""
+        self.now = _Step()
+        self.blank = next((i for i, spelling in enumerate(vocabulary.spellings) if not spelling), None)
         self.handles = [self.model.register_forward_hook(self, with_kwargs=True)]
         self.handles.append(self.model.register_forward_hook(self._forget, always_call=True))
         if self.encoder_decoder:
@@ -63,17 +89,30 @@ class TextHooks:
         """Return the model's preparation of a step, which also notes the whole ids."""
 
         def prepare(input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self.text, self.mask = input_ids, kwargs.get("attention_mask")
+            cache = kwargs.get("past_key_values")
+            if cache is not None and cache.get_seq_length() >= max(1, input_ids.shape[1]):
+                raise DataError(
+                    f"generate: {self.what} reads the text, and was handed a piece of it; give all ids, not embeddings "
+                    "or those after a cache, and no `prefill_chunk_size`"
+                )
+            self.now.text, self.now.mask = input_ids, kwargs.get("attention_mask")
             return own(input_ids, *args, **kwargs)
 
         return prepare
 
     def _forget(self, *_: object) -> None:
         """Forget what was prepared for a pass that has failed: the next one may be of other text."""
-        self.text, self.mask = None, None
+        self.now.text, self.now.mask = None, None
 
     def _note(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.asked = args[0] if args else kwargs.get("input_ids")
+        asked = args[0] if args else kwargs.get("input_ids")
+        self.now.asked = None if asked is None else self._without(asked, kwargs.get("attention_mask"))
+
+    def _without(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """Return ids `[B, L]` where masked ones spell nothing, if the vocabulary has such a token."""
+        if mask is None or self.blank is None or mask.shape != ids.shape:
+            return ids
+        return ids.masked_fill(mask.to(ids.device) == 0, self.blank)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -83,39 +122,38 @@ class TextHooks:
         """
         if getattr(output, "loss", None) is not None:
             raise DataError(f"inference: with {self.what} attached, take the loss from the logits, not by labels")
-        written, text = self._read(args, kwargs)
-        output.logits = self.changed(output.logits, written, text, kwargs).to(output.logits.dtype)
+        read = self._read(args, kwargs, output)
+        output.logits = self.changed(output.logits, read).to(output.logits.dtype)
         return output
 
-    def changed(self, logits: Tensor, written: Tensor, text: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        """Return the logits `[B, n, V]` of the last positions, changed.
-
-        Args: written: the ids `[B, T]` that the decoder has read; text: the same after what the encoder has, if there
-            is one; kwargs: what the model was called with.
-        """
+    def changed(self, logits: Tensor, read: Read) -> Tensor:
+        """Return the logits `[B, n, V]` of the last positions, changed."""
         raise NotImplementedError
 
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return the ids of everything each row of the decoder has read, and after what the encoder has."""
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Read:
+        """Return what each row of the decoder has read, and the encoder before it."""
         given = kwargs.get("decoder_input_ids" if self.encoder_decoder else "input_ids")
         given = args[0] if given is None and args and not self.encoder_decoder else given
         if given is None:
             raise DataError(f"inference: {self.what} reads the text; give the model ids, not embeddings")
-        text, self.text = self.text, None
-        if text is None:
+        written, mask = self.now.text, self.now.mask
+        if written is None or self.encoder_decoder:  # of an encoder-decoder `generate` has the mask of the prompt there
+            mask = kwargs.get("decoder_attention_mask" if self.encoder_decoder else "attention_mask")
+        if written is None:
             cache = kwargs.get("past_key_values")
-            if cache is not None and cache.get_seq_length() > 0:
+            if cache is not None and cache.get_seq_length() > given.shape[1]:
                 raise DataError(
                     f"inference: the text before these ids lies in a cache, and {self.what} reads the text; "
                     "give all ids, or use `generate`"
                 )
-            text = given
+            written = given
+        text, cache = self._without(written, mask), getattr(output, "past_key_values", None)
         if not self.encoder_decoder:
-            return text, text
-        if self.asked is None:
+            return Read(written, text, mask, cache)
+        if self.now.asked is None:
             raise DataError(f"inference: {self.what} reads what the encoder was given; give it ids")
-        asked = self.asked.repeat_interleave(len(text) // len(self.asked), 0)
-        return text, torch.cat([asked, text], 1)
+        asked = self.now.asked.repeat_interleave(len(text) // len(self.now.asked), 0)
+        return Read(written, torch.cat([asked, text], 1), mask, cache)
 
     def remove(self) -> None:
         """Take every hook off."""
@@ -133,11 +171,11 @@ class LogitShift(TextHooks):
     def __init__(self, backbone: Backbone, parts: list[tuple[PortableModule, float]]) -> None:
         vocabulary = vocabulary_of(backbone)
         self.parts = [(Placed(module, vocabulary), weight) for module, weight in parts]
-        super().__init__(backbone)
+        super().__init__(backbone, vocabulary)
 
-    def changed(self, logits: Tensor, written: Tensor, text: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def changed(self, logits: Tensor, read: Read) -> Tensor:
         """Return shifted logits. Args: as of `TextHooks`."""
         total = torch.zeros(())
         for placed, weight in self.parts:
-            total = total + weight * placed.shift(text)[:, -logits.shape[1] :]
+            total = total + weight * placed.shift(read.text)[:, -logits.shape[1] :]
         return logits + total.to(logits.dtype)

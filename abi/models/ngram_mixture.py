@@ -6,107 +6,146 @@ on all of its text, and a pass that is given only the last token goes on from wh
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from abi.base.errors import DataError
 from abi.models.backbone import Backbone
-from abi.models.logit_shift import TextHooks, vocabulary_of
+from abi.models.logit_shift import Read, TextHooks, vocabulary_of
 from abi.models.ngram_module import NgramModule
 from abi.models.ngrams import EVENLY, Foretold, weight_after
 
 KEPT = "logits_to_keep"
+AT_ONCE = 64
+"""Positions `[B, AT_ONCE, V]` that are held in double precision."""
+TRAIL = 32
+"""Last positions of a pass that the next one may go on from: fewer where what an assistant proposed was refused."""
 
 
 @dataclass(frozen=True)
 class _Left:
-    """What a pass leaves to the next one: what each row has read `[B, L]`, and of the token after it.
+    """What a pass leaves to the next one: what each row has read `[B, L]`, and of its last m positions the rest.
 
-    Args: weight: of the n-gram model `[B]`; own, its: the distributions `[B, V]` of the model and of the n-grams.
+    Args: weights: of the n-gram model there `[B, m]`; own, its: probabilities `[B, m, V]` of the token after, by the
+        model and by the n-grams.
     """
 
     text: Tensor
-    weight: Tensor
+    weights: Tensor
     own: Tensor
     its: Tensor
 
+    def rows(self, text: Tensor) -> tuple[Tensor, int] | None:
+        """Return which of its rows each row of `text` `[B, l]` begins, and the place of its last token among the m."""
+        place = self.weights.shape[1] - 1 - (self.text.shape[1] - text.shape[1])
+        if not 0 <= place < self.weights.shape[1]:
+            return None
+        same = (self.text[None, :, : text.shape[1]] == text[:, None]).all(-1)
+        return (same.int().argmax(1), place) if bool(same.any(1).all()) else None
+
 
 class NgramMixture(TextHooks):
-    """An n-gram model on a backbone. Logits are then the logarithms of the mixture."""
+    """An n-gram model on a backbone. Logits are then the logarithms of the mixture.
+
+    Tokens that spell nothing, such as the end of a text, keep the probability that the backbone gives them.
+    Raises: DataError: no token of the backbone spells text.
+    """
 
     what = "an n-gram model"
 
     def __init__(self, backbone: Backbone, module: NgramModule) -> None:
-        self.module, self.foretold = module, Foretold(module.ngrams, vocabulary_of(backbone))
-        self.left: _Left | None = None
-        self.wanted: int | Tensor = 0
-        super().__init__(backbone)
+        vocabulary = vocabulary_of(backbone)
+        if not vocabulary.strings:
+            raise DataError(f"inference: no token of {backbone.name} spells text, and {self.what} writes text")
+        self.module, self.foretold = module, Foretold(module.ngrams, vocabulary)
+        self.left: WeakKeyDictionary[Any, _Left] = WeakKeyDictionary()
+        """By the cache of keys and values that a pass has left behind."""
+        super().__init__(backbone, vocabulary)
         self.handles.append(self.model.register_forward_pre_hook(self._ask_for_all, with_kwargs=True))
 
     def _ask_for_all(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Ask the model for all logits: those of tokens that were read say how well it foretold them."""
-        self.wanted = kwargs.get(KEPT, 0)
-        if isinstance(self.wanted, Tensor):
+        wanted = kwargs.get(KEPT, 0)
+        if isinstance(wanted, Tensor):
             raise DataError("inference: with an n-gram model attached, ask for the last logits by number")
+        self.now.wanted = wanted
         return args, kwargs | ({KEPT: 0} if KEPT in kwargs else {})
 
-    def changed(self, logits: Tensor, written: Tensor, text: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def changed(self, logits: Tensor, read: Read) -> Tensor:
         """Return the logarithms of the mixture `[B, n, V]`. Args, Raises: as of `TextHooks`."""
-        own = torch.log_softmax(logits.double().cpu(), -1)
-        contexts = self.foretold.vocabulary.contexts(text, self.module.order - 1)[:, -own.shape[1] :]
-        weights = self._weights(own, contexts, written.cpu(), text.cpu(), self._read_on(kwargs, written))
-        n = min(int(self.wanted) or own.shape[1], own.shape[1])
-        own, weights = own[:, -n:], weights[:, -n:, None]
+        text, n = read.text.cpu(), logits.shape[1]
+        contexts = self.foretold.vocabulary.contexts(text, self.module.order - 1)[:, -n:]
+        weights = self._weights(logits, contexts, text, read)
+        n = min(self.now.wanted or n, n)
+        own = torch.log_softmax(logits[:, -n:].cpu().double(), -1)
         each = [[self.foretold.distribution(one) for one in row] for row in contexts[:, -n:].long().numpy()]
-        its = torch.stack([torch.stack([torch.from_numpy(one) for one in row]) for row in each])
-        mixed = torch.logaddexp((1 - weights).log() + own, weights.log() + its.log())
-        self.left = _Left(text.cpu(), weights[:, -1, 0], own[:, -1].exp(), its[:, -1])
-        return mixed.to(logits.device)
+        its = self._beside(own, torch.stack([torch.stack([torch.from_numpy(one) for one in row]) for row in each]))
+        weights = weights[:, -n:]
+        if read.cache is not None:
+            last = slice(-TRAIL, None)
+            self.left[read.cache] = _Left(text, weights[:, last], own[:, last].exp(), its[:, last].clone())
+        by = weights.unsqueeze(-1)
+        return torch.logaddexp((1 - by).log() + own, by.log() + its.log()).to(logits.device)
 
-    def _weights(self, own: Tensor, contexts: Tensor, written: Tensor, text: Tensor, read_on: Tensor) -> Tensor:
-        """Return the weight of the n-gram model at every position `[B, n]`.
+    def _beside(self, own: Tensor, its: Tensor) -> Tensor:
+        """Return what the n-grams say of every token `[B, n, V]` beside the model. Args: own: its log-probabilities."""
+        silent = self.foretold.silent
+        kept = own[..., silent].exp()
+        its = its * (1 - kept.sum(-1, keepdim=True))
+        its[..., silent] = kept
+        return its
 
-        Args: own: log-probabilities of the model `[B, n, V]`; read_on: whether a position's text goes on `[B, T - 1]`.
-        """
-        n, length = own.shape[1], written.shape[1]
-        weight = torch.full((len(own),), EVENLY, dtype=torch.float64)
+    def _weights(self, logits: Tensor, contexts: Tensor, text: Tensor, read: Read) -> Tensor:
+        """Return the weight of the n-gram model at every position `[B, n]`."""
+        n, length = logits.shape[1], read.written.shape[1]
+        written, read_on = read.written.cpu(), self._read_on(read)
+        weight = torch.full((len(logits),), EVENLY, dtype=torch.float64)
         if length > n:
-            weight = self._carried(text, text.shape[1] - n, read_on[:, length - n - 1])
+            weight = self._carried(read.cache, text, text.shape[1] - n, read_on[:, length - n - 1])
         targets = written[:, length - n + 1 :]
-        its = self.foretold.likelihoods(contexts[:, :-1], targets)
-        plain = own[:, :-1].gather(-1, targets.unsqueeze(-1)).squeeze(-1).exp()
+        plain, kept = self._of_model(logits[:, :-1], targets)
+        its = self.foretold.beside(plain, self.foretold.likelihoods(contexts[:, :-1], targets), targets, kept)
         found = [weight]
         for i in range(n - 1):
             after = self._after(found[-1], plain[:, i], its[:, i])
             found.append(torch.where(read_on[:, length - n + i], after, found[-1]))
         return torch.stack(found, 1)
 
-    def _carried(self, text: Tensor, read: int, read_on: Tensor) -> Tensor:
+    def _of_model(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the probabilities `[B, n]` that the model gives to targets, and to all silent tokens together."""
+        plain, kept = [torch.zeros(len(targets), 0).double()], [torch.zeros(len(targets), 0).double()]
+        for some, wanted in zip(logits.split(AT_ONCE, 1), targets.split(AT_ONCE, 1), strict=True):
+            chances = torch.log_softmax(some.cpu().double(), -1)
+            plain.append(chances.gather(-1, wanted.unsqueeze(-1)).squeeze(-1).exp())
+            kept.append(chances[..., self.foretold.silent].exp().sum(-1))
+        return torch.cat(plain, 1), torch.cat(kept, 1)
+
+    def _carried(self, cache: Any, text: Tensor, read: int, read_on: Tensor) -> Tensor:
         """Return the weights `[B]` after the first new token of rows whose beginning an earlier pass has read."""
-        left = self.left
-        fits = left is not None and left.text.shape[1] == read
-        same = (left.text[None] == text[:, None, :read]).all(-1) if left and fits else torch.zeros(1, 1).bool()
-        if left is None or not bool(same.any(1).all()):
+        left = self.left.get(cache) if cache is not None else None
+        found = left.rows(text[:, :read]) if left is not None else None
+        if left is None or found is None:
             raise DataError(
-                "inference: the text before these ids lies in a cache that was filled without the n-gram model; "
-                "give all ids"
+                "inference: the text before these ids lies in a cache that was filled without the n-gram model, or was "
+                "changed since; give all ids"
             )
-        row, token = same.int().argmax(1), text[:, read, None]
-        own, its = (part[row].gather(1, token).squeeze(1) for part in (left.own, left.its))
-        return torch.where(read_on, self._after(left.weight[row], own, its), left.weight[row])
+        (rows, place), token = found, text[:, read, None]
+        own, its = (part[rows, place].gather(1, token).squeeze(1) for part in (left.own, left.its))
+        weights = left.weights[rows, place]
+        return torch.where(read_on, self._after(weights, own, its), weights)
 
     def _after(self, weight: Tensor, own: Tensor, its: Tensor) -> Tensor:
         """Return the weights `[B]` after a token that the model gave the probability `own` and the n-grams `its`."""
         return weight_after(weight, own, its, self.module.share)
 
-    def _read_on(self, kwargs: dict[str, Any], written: Tensor) -> Tensor:
+    def _read_on(self, read: Read) -> Tensor:
         """Return whether both a token and the one after it are text `[B, T - 1]`, and no padding."""
-        given = kwargs.get("decoder_attention_mask" if self.encoder_decoder else "attention_mask")
-        mask = given if self.encoder_decoder or self.mask is None else self.mask
-        if mask is None:
-            return torch.ones(len(written), written.shape[1] - 1, dtype=torch.bool)
-        if not isinstance(mask, Tensor) or mask.shape != written.shape:
-            raise DataError(f"inference: an n-gram model reads the mask; give one number per token, {[*written.shape]}")
-        there = mask.bool().cpu()
+        shape = read.written.shape
+        if read.mask is None:
+            return torch.ones(shape[0], shape[1] - 1, dtype=torch.bool)
+        if not isinstance(read.mask, Tensor) or read.mask.shape != shape:
+            raise DataError(f"inference: an n-gram model reads the mask; give one number per token, {[*shape]}")
+        there = read.mask.bool().cpu()
         return there[:, :-1] & there[:, 1:]

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from abi.models.head import Head
 from abi.models.portable import NO_BYTE, Vocabulary
@@ -110,6 +109,9 @@ class Foretold:
     begins with it. So a token's probability is that of its string less those of the shortest tokens that go on from
     it; of all tokens they sum to 1 where every byte is one. A tokenizer that now and then takes a shorter token is
     underrated by this.
+
+    Of a token that spells nothing, such as the end of a text, or what an earlier token spells it says nothing
+    (`silent`). A model beside it keeps those (`beside`).
     """
 
     ngrams: Ngrams
@@ -125,6 +127,19 @@ class Foretold:
             if begun is not None:
                 found[first[begun]].append(i)
         return found
+
+    @cached_property
+    def silent(self) -> Tensor:
+        """Tokens `[n]` of which it says nothing."""
+        return torch.tensor([i for i in range(len(self.vocabulary.spellings)) if i not in self.longer]).long()
+
+    def beside(self, own: Tensor, its: Tensor, tokens: Tensor, kept: Tensor) -> Tensor:
+        """Return how likely it finds `tokens` `[...]` where a model decides on all of which it says nothing.
+
+        Args: own, its: probabilities `[...]` of those tokens by the model, and by itself of those it speaks of; kept:
+            what the model gives to all `silent` ones.
+        """
+        return torch.where(torch.isin(tokens, self.silent), own, (1 - kept) * its)
 
     def probabilities(self, states: States, index: slice) -> Tensor:
         """Return how likely every target `[B, T]` of some windows is, as the text before it stands."""
@@ -274,16 +289,24 @@ def mixed_losses(foretold: Foretold, states: States, head: Head, share: float, *
     for start in range(0, len(states), windows_per_batch):
         index = slice(start, min(start + windows_per_batch, len(states)))
         targets = states.targets(index)
-        each = zip(states.final(index), targets, strict=True)
-        losses_of = [cross_entropy(head.logits(final), wanted, reduction="none") for final, wanted in each]
-        plain = torch.stack(losses_of).double().neg().exp().cpu()
-        other = foretold.probabilities(states, index)
+        plain, kept = _of_backbone(states.final(index), targets, head, foretold.silent)
+        other = foretold.beside(plain, foretold.probabilities(states, index), targets.cpu(), kept)
         weight, losses = torch.full((len(targets),), EVENLY, dtype=torch.float64), []
         for own, its in zip(plain.T, other.T, strict=True):
             losses.append(-((1 - weight) * own + weight * its).log())
             weight = weight_after(weight, own, its, share)
         found.append(torch.stack(losses, 1)[:, states.skip :].mean(1))
     return torch.cat(found)
+
+
+def _of_backbone(finals: Tensor, targets: Tensor, head: Head, silent: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the probabilities `[B, T]` that the plain backbone gives to targets, and to some tokens together."""
+    found = []
+    for final, wanted in zip(finals, targets, strict=True):
+        chances = torch.log_softmax(head.logits(final).float(), -1)
+        found.append((chances.gather(-1, wanted.unsqueeze(-1)), chances[:, silent.to(chances.device)]))
+    plain, kept = (torch.stack([part.cpu().double().exp().sum(-1) for part in of]) for of in zip(*found, strict=True))
+    return plain, kept
 
 
 def weight_after(weight: Tensor, own: Tensor, its: Tensor, share: float) -> Tensor:

@@ -1,19 +1,24 @@
 """An n-gram model as a module: mixed with the logits of a live backbone, saved, scored, moved as it is."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import api_world
 import pytest
 import torch
+import transformers
 from api_world import loaded
 from safetensors.torch import save_file
 from test_portable import IDS, facts
 
 import abi
+from abi.models import ngram_mixture
 from abi.models.attach import generate
 from abi.models.attach_any import attach_any as attach
 from abi.models.load import load_module
 from abi.models.logit_shift import vocabulary_of
 from abi.models.ngram_module import NgramModule, read_ngrams, save_ngrams
 from abi.models.ngrams import Foretold
+from abi.models.portable import Vocabulary
 
 TEXTS = [b"the state of the state", b"that is the thing of the state and that of the rest"]
 
@@ -32,6 +37,8 @@ def mixed(plain, foretold, contexts, written, share):
         for i in range(plain.shape[1]):
             own = torch.softmax(plain[row, i], -1)
             its = torch.from_numpy(foretold.distribution(contexts[row, i].long().numpy())).float()
+            its *= 1 - own[foretold.silent].sum()
+            its[foretold.silent] = own[foretold.silent]
             found[row, i] = ((1 - weight) * own + weight * its).log()
             if i + 1 < plain.shape[1]:
                 p, q = float(own[written[row, i + 1]]), float(its[written[row, i + 1]])
@@ -85,7 +92,7 @@ def test_a_pass_that_failed_leaves_nothing_to_the_next(make_backbone, counted):
     backbone, other = make_backbone("gpt2"), IDS.flip(1)
     with attach(backbone, counted) as attached:
         expected = backbone.model(input_ids=other).logits
-        attached.on_logits.text = IDS  # as `generate` hands over
+        attached.on_logits.now.text = IDS  # as `generate` hands over
         with pytest.raises(ValueError, match="both input_ids and inputs_embeds"):
             backbone.model(input_ids=IDS, inputs_embeds=torch.zeros(2, 12, backbone.width))
         assert torch.equal(backbone.model(input_ids=other).logits, expected)
@@ -100,6 +107,71 @@ def test_logits_of_the_last_positions_are_those_of_all(make_backbone, counted):
     assert torch.equal(whole[:, -2:], last)
 
 
+@torch.no_grad()
+def test_the_end_of_a_text_is_as_likely_as_the_model_has_it(make_backbone, counted):
+    backbone = make_backbone("gpt2")
+    end = backbone.tokenizer.eos_token_id
+    plain = backbone.model(input_ids=IDS).logits.softmax(-1)
+    with attach(backbone, counted):
+        got = backbone.model(input_ids=IDS).logits.softmax(-1)
+    assert not vocabulary_of(backbone).spellings[end]
+    torch.testing.assert_close(got[..., end], plain[..., end], rtol=1e-4, atol=0)
+
+
+@torch.no_grad()
+def test_tokens_that_are_masked_are_no_text(make_backbone, counted):
+    backbone = make_backbone("gpt2")
+    filled = [torch.cat([torch.full((2, 4), token), IDS], 1) for token in (3, 40)]
+    mask = torch.ones_like(filled[0])
+    mask[:, :4] = 0
+    with attach(backbone, counted):
+        drawn = [generate(backbone, {"input_ids": ids, "attention_mask": mask}, 8) for ids in filled]
+        one, other = (backbone.model(input_ids=ids, attention_mask=mask).logits[:, 4:] for ids in filled)
+        drawn.append(generate(backbone, IDS, 8))
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+    torch.testing.assert_close(one, other)
+
+
+@torch.no_grad()
+def test_what_an_assistant_proposes_and_the_model_refuses_leaves_no_trace(make_backbone, counted):
+    backbone = make_backbone("gpt2")
+    ids = IDS[:1].repeat(1, 3)  # so that a lookup finds something to propose
+    asked = {"max_new_tokens": 12, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+    with attach(backbone, counted):
+        usual = backbone.model.generate(ids, **asked)
+        looked_up = backbone.model.generate(ids, prompt_lookup_num_tokens=4, **asked)
+    assert torch.equal(usual, looked_up)
+
+
+@torch.no_grad()
+def test_texts_may_be_written_by_turns_and_side_by_side(make_backbone, counted):
+    backbone, both = make_backbone("gpt2"), [IDS, IDS.flip(1)]
+    with attach(backbone, counted):
+        alone = [generate(backbone, ids, 8) for ids in both]
+        with ThreadPoolExecutor(2) as pool:
+            beside = list(pool.map(lambda ids: generate(backbone, ids, 8), both * 3))
+        assert all(torch.equal(found, alone[i % 2]) for i, found in enumerate(beside))
+        caches = [transformers.DynamicCache(config=backbone.model.config) for _ in both]
+        texts = list(both)
+        for _ in range(8):
+            for i, cache in enumerate(caches):
+                model = {"past_key_values": cache, "attention_mask": torch.ones_like(texts[i]), "use_cache": True}
+                n = texts[i].shape[1] - cache.get_seq_length()
+                step = backbone.model.prepare_inputs_for_generation(texts[i], next_sequence_length=n, **model)
+                last = backbone.model(**step).logits[:, -1].argmax(-1, keepdim=True)
+                texts[i] = torch.cat([texts[i], last], 1)
+    assert all(torch.equal(text[:, 12:], found) for text, found in zip(texts, alone, strict=True))
+
+
+def test_a_vocabulary_that_spells_nothing_is_refused(make_backbone, counted, refuses, monkeypatch):
+    backbone = make_backbone("gpt2")
+    monkeypatch.setattr(ngram_mixture, "vocabulary_of", lambda backbone: Vocabulary([None] * 50))
+    with refuses("no token of GPT2LMHeadModel spells text"):
+        attach(backbone, counted)
+    assert not backbone.model._forward_hooks
+
+
 def test_text_that_it_has_not_read_is_refused(make_backbone, counted, refuses):
     backbone = make_backbone("gpt2")
     cache = backbone.model(input_ids=IDS, use_cache=True).past_key_values
@@ -108,11 +180,13 @@ def test_text_that_it_has_not_read_is_refused(make_backbone, counted, refuses):
             backbone.model(input_ids=IDS, labels=IDS)
         with refuses("the text before these ids lies in a cache, and an n-gram model reads the text"):
             backbone.model(input_ids=IDS[:, :1], past_key_values=cache)
-        attached.on_logits.text = torch.cat([IDS, IDS[:, :1]], 1)  # as `generate` hands over
+        attached.on_logits.now.text = torch.cat([IDS, IDS[:, :1]], 1)  # as `generate` hands over
         with refuses("a cache that was filled without the n-gram model"):
             backbone.model(input_ids=IDS[:, :1], past_key_values=cache)
         with refuses("ask for the last logits by number"):
             backbone.model(input_ids=IDS, logits_to_keep=torch.tensor([3]))
+        with refuses("was handed a piece of it"):
+            backbone.model.generate(IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=3, prefill_chunk_size=6)
 
 
 def test_a_saved_one_comes_back_as_it_was_and_damage_is_one_sentence(tmp_path, counted, refuses):

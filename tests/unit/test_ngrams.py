@@ -87,7 +87,7 @@ TEXTS = [b"abc abca ab", b"cab ab abc", b"b ab b abca"]
 
 def windows(seed: int, n: int = 3, length: int = 9) -> Stored:
     generator = torch.Generator().manual_seed(seed)
-    choice = torch.tensor([97, 98, 99, 32, 256, 257, 258, 259])
+    choice = torch.tensor([97, 98, 99, 32, 256, 257, 258, 259, 260, 261])
     tokens = choice[torch.randint(len(choice), (n, length), generator=generator)]
     return Stored(tokens, torch.randn(n, length - 1, len(SPELLED), generator=generator), skip=2)
 
@@ -132,8 +132,9 @@ def test_mixed_losses_are_those_of_a_naive_loop_whatever_the_batch(share):
         weight, losses = 0.5, []
         for t in range(states.positions):
             target = int(states.own[window, t + 1])
-            own = float(torch.softmax(states.logits[window, t], -1)[target])
-            other = float(its[window, t])
+            chances = torch.softmax(states.logits[window, t], -1)
+            own, left = float(chances[target]), 1 - float(chances[260:].sum())
+            other = own if target >= 260 else left * float(its[window, t])
             both = (1 - weight) * own + weight * other
             losses.append(-math.log(both))
             weight = (1 - share) * weight * other / both + share / 2
