@@ -15,6 +15,8 @@ SKIP = 20
 """Most first positions of a window that are not scored: they have read too little."""
 
 MODULE = Training(batch=512, batch_of="positions", phases=[Phase(steps=500, lr=1e-2, warmup=20, decay="cosine")])
+COPIED = 0.5
+"""Share of the passages of a document that stand in another one from which on it is a copy."""
 NGRAMS = NgramSection(order=12, share=0.3)
 """The n-gram model that stands beside a moved module."""
 PORTABLE = PortableTraining(

@@ -287,14 +287,21 @@ def card(module: Module) -> str:
     lines += ["", "```python", "import abi", "", f"# model, tokenizer: {use}"]
     lines += ['module = abi.Module.from_pretrained("this folder")']
     lines += ["with abi.attach(model, module, tokenizer=tokenizer):", "    ...  # model.generate(...) as always", "```"]
-    lines += ["", *(_made_words(record) if record else ["What made it is not recorded."]), ""]
+    lines += ["", *(_made_words(record, module.kind) if record else ["What made it is not recorded."]), ""]
     return "\n".join(lines)
 
 
-def _made_words(record: Record) -> list[str]:
+NOT_COMPARED = "`abi.compare` has an n-gram model of the same text beside every module. `abi.evaluate` asks this one."
+
+
+def _made_words(record: Record, kind: Kind) -> list[str]:
     """Return what a card says of a record."""
     beside = f"`{record.trained_beside.model}` ({record.trained_beside.revision})"
-    lines = ["## What made it", "", f"- Trained beside {beside}."]
+    lines = [
+        "## What made it",
+        "",
+        "- Counted; no model was read." if kind == "ngram" else f"- Trained beside {beside}.",
+    ]
     if record.adapter is not None:
         lines += [f"- Distilled from the LoRA adapter `{record.adapter.name}` (`{record.adapter.sha256[:12]}`)."]
     if record.moved_to is not None:
@@ -304,5 +311,5 @@ def _made_words(record: Record) -> list[str]:
     took = f"{record.seconds:.1f} s"
     loss = "" if record.loss is None else f", last loss {record.loss:.4f} nats"
     lines += [f"- {record.steps} steps{rate}{loss}; {took}." if record.steps else "- Nothing was fitted there."]
-    worth = record.verdict or "Nobody has asked `abi.compare` yet."
+    worth = record.verdict or (NOT_COMPARED if kind == "ngram" else "Nobody has asked `abi.compare` yet.")
     return [*lines, "", "## What it is worth", "", worth]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from abi.api.adapters import Adapted, adapted
+from abi.api.defaults import COPIED
 from abi.api.modules import Module, key_of
 from abi.api.progress import expect
 from abi.api.sides import Side, backbone_of, sides
@@ -26,6 +27,7 @@ from abi.models.portable import Placed, PortableModule
 from abi.models.states import States
 from abi.report.render import Table, bounds, figure, terminal
 from abi.report.words import closure_words
+from abi.text.copies import passages, share_in
 from abi.text.documents import Document
 
 WITH, ADAPTED = "with", "adapted"
@@ -104,7 +106,8 @@ def evaluate(
     """Return bits per byte of texts without and with a module, per document, with intervals over documents.
 
     Documents that the module was fitted or chosen on are left out, so the texts it was trained on may be given: what is
-    held out of them is read. Bytes are what models of different tokenizers share.
+    held out of them is read. Of an n-gram model, which knows its text by heart, so are copies and parts of it. Bytes
+    are what models of different tokenizers share.
 
     >>> module = abi.train(model, tokenizer, texts, steps=20)
     >>> found = abi.evaluate(model, module, texts, tokenizer)
@@ -125,7 +128,7 @@ def evaluate(
     if max_windows < 1:
         raise DataError(f"evaluate: max_windows {max_windows} reads no text; give 1 or more")
     every = unsplit(texts)
-    documents = [document for document in every if key_of(document) not in module.seen]
+    documents = _unseen(module, every)
     if not documents:
         raise DataError(f"evaluate: the module has seen all {len(every)} documents; give others")
     with sides(window, target=backbone_of(model, tokenizer)) as [side]:
@@ -146,6 +149,15 @@ def evaluate(
         module=module.sha256,
         base=base,
     )
+
+
+def _unseen(module: Module, documents: Sequence[Document]) -> list[Document]:
+    """Return the documents that a module has not seen; of an n-gram model also none that stands mostly in its text."""
+    others = [document for document in documents if key_of(document) not in module.seen]
+    if not isinstance(module.net, NgramModule):
+        return others
+    known = {passage for text in module.net.texts for passage in passages(text.decode(errors="replace"))}
+    return [document for document in others if share_in(known, document.text) <= COPIED]
 
 
 def _held(figures: Sequence[DocumentFigures], level: float) -> Held:

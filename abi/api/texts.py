@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from abi.api.defaults import SALT, SHARES
+from abi.api.defaults import COPIED, SALT, SHARES
 from abi.base.errors import DataError
 from abi.base.files import write_text
 from abi.plan.specs.text import BuildText, Folder
@@ -86,7 +86,7 @@ def _spec(folder: str, salt: str) -> BuildText:
         max_bytes_per_document=MANY,
         min_bytes_per_document=1,
         max_documents_per_group=1,
-        max_copied_share=0.5,
+        max_copied_share=COPIED,
         min_test_groups=1,
         split=SHARES,
         salt=salt,

@@ -30,6 +30,12 @@ from abi.text.documents import Document
 Role = Literal["source", "oracle", "reference", "home"]
 RATES = (3e-3, 1e-2)
 LEAST_WIDTH = 64
+TAKEN: dict[Kind, tuple[str, ...]] = {
+    "module": ("d_abi", "taps", "steps", "rates"),
+    "portable": ("d_abi", "steps"),
+    "ngram": (),
+}
+"""What each kind takes of what shapes a module and its training."""
 
 
 def train(
@@ -83,6 +89,7 @@ def train(
         raise DataError("train: a portable module also learns where not to act; give `general_texts`")
     began, documents = time.perf_counter(), documents_of(texts)
     general = [] if general_texts is None or kind != "portable" else documents_of(general_texts, "general_texts")
+    _check_given(kind, d_abi=d_abi is None, taps=(*taps,) == ("final",), steps=steps is None, rates=(*rates,) == RATES)
     given = {"kind": kind, "name": name, "d_abi": d_abi, "taps": [*taps], "steps": steps, "rates": [*rates]}
     kept = Keep(keep, "train", [documents, general], {**given, "seed": seed})
     with sides(window, kept, model=(model, tokenizer)) as [side]:
@@ -93,6 +100,13 @@ def train(
         else:
             module = _native(side, documents, name, module_section(side, d_abi, taps, steps), rates, seed)
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
+
+
+def _check_given(kind: Kind, **unset: bool) -> None:
+    """Raise DataError where something is given that a kind of module does not take."""
+    for name, as_usual in unset.items():
+        if not as_usual and name not in TAKEN[kind]:
+            raise DataError(f"train: a module of kind {kind!r} takes no `{name}`; leave it out")
 
 
 def _native(

@@ -111,10 +111,10 @@ def _attached(backbone: "Backbone", modules: "dict[str, Module]") -> "Several":
 
 
 def _refused(name: str, module: "Module", shown: "Iterable[Several]") -> None:
-    """Raise DataError for a module that belongs to no model, in the words of the check."""
+    """Raise DataError for a module that belongs to no model, or to none with others, in the words of the check."""
     for attached in shown:
         try:
-            module.check(attached.backbone)
+            attached.inject(name, module)
         except DataError as error:
             raise DataError(f"demo: --module {name}: {error}") from None
 

@@ -34,11 +34,16 @@ class NgramModule(nn.Module):
         self.register_buffer("text", torch.from_numpy(joined))
         self.register_buffer("ends", torch.tensor([len(one) for one in texts], dtype=torch.int64).cumsum(0))
 
+    @property
+    def texts(self) -> list[bytes]:
+        """What it holds."""
+        whole, ends = self.text.numpy().tobytes(), self.ends.tolist()
+        return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
     @cached_property
     def ngrams(self) -> Ngrams:
         """Its counts."""
-        whole, ends = self.text.numpy().tobytes(), self.ends.tolist()
-        return Ngrams([whole[start:end] for start, end in zip([0, *ends], ends, strict=False)], self.order)
+        return Ngrams(self.texts, self.order)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Stay where it is, in the numbers it has: counting is done in numpy."""

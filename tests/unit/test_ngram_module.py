@@ -222,6 +222,8 @@ def test_the_api_counts_scores_moves_and_writes_with_it(world, tmp_path, refuses
     module = abi.train(*first, world / "queries", kind="ngram", name="sql")
     assert repr(module).startswith("Module(ngram 'sql' for any model, ")
     assert module.n_parameters == 0
+    with refuses("a module of kind 'ngram' takes no `steps`"):
+        abi.train(*first, world / "queries", kind="ngram", steps=3)
     moved = abi.transfer(module, first, second)
     assert (moved.record.regime, moved.sha256) == ("zero-text", module.sha256)
     found = abi.evaluate(second[0], moved, world / "queries", second[1])
@@ -230,7 +232,13 @@ def test_the_api_counts_scores_moves_and_writes_with_it(world, tmp_path, refuses
     moved.save_pretrained(tmp_path / "m")
     again = abi.Module.from_pretrained(tmp_path / "m")
     assert again.sha256 == module.sha256
-    assert "holds word for word" in (tmp_path / "m" / "README.md").read_text()
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "holds word for word" in card
+    assert "Counted; no model was read" in card
+    assert "Nobody has asked" not in card
+    halves = [text[: len(text) // 2].decode(errors="ignore") for text in module.net.texts]
+    with refuses(f"the module has seen all {len(halves)} documents"):
+        abi.evaluate(second[0], moved, [f"{half} " for half in halves], second[1])
     batch = second[1](["select", "select a from"], padding=True, padding_side="left", return_tensors="pt")
     with abi.attach(second[0], again, tokenizer=second[1]):
         both = second[0].generate(**batch, max_new_tokens=5, do_sample=False)
