@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from api_world import queries
 from test_documents import commands
+from test_portable import facts as portable_facts
 
 import abi
 from abi.api.inspecting import compare_modules, inspect_tokens, write_both
@@ -21,6 +22,7 @@ from abi.cli import demo as command
 from abi.cli import main
 from abi.cli.demo_server import FILES, MOST_BYTES, Demo, server
 from abi.models.module import AbiModule, ModuleConfig, save_module
+from abi.models.ngram_module import NgramModule, save_ngrams
 
 ROOT = Path(__file__).parents[2]
 ASKED = {"model": "gpt2", "prompt": "SELECT the state", "weights": {"sql": 0.5}}
@@ -228,13 +230,15 @@ def test_the_commands_of_the_documents_serve(example, world, trained, qwen, tmp_
         ),
         (["--model", "w/small-gpt2", "--module", "mine", "--module", "mine"], "two modules are called 'mine'"),
         (["--model", "w/small-gpt2", "--model", "w/small-gpt2/"], "two models are called 'small-gpt2'"),
+        (["--model", "w/small-gpt2", "--module", "counted"], "demo: --module counted: modules: 'counted' is an n-gram"),
         (["--model", "w/small-gpt2", "--port", "99999"], "port 99999 cannot be used"),
     ],
-    ids=["no model", "another model's module", "one name twice", "one model twice", "no port"],
+    ids=["no model", "another model's module", "one name twice", "one model twice", "n-gram model", "no port"],
 )
 def test_what_cannot_be_shown_is_one_sentence(arguments, words, world, trained, tmp_path, monkeypatch, capsys):
     (tmp_path / "w").symlink_to(world)
     trained.save_pretrained(tmp_path / "mine")
+    save_ngrams(NgramModule([b"the state"], 3, 0.3), tmp_path / "counted", portable_facts())
     monkeypatch.chdir(tmp_path)
     assert main.main(["demo", *arguments]) == 2
     error = capsys.readouterr().err
