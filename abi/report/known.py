@@ -24,13 +24,15 @@ RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
 class Point:
     """Figures of one point.
 
-    Args: ahead: in how many of n transfers it is so; harm, oracle: of general text, in bits per byte, of the moved
-        module and of the module trained there; bare: the part of the gain that the interface without a net lacks.
+    Args: ahead: in how many of n transfers it is so; leads: by how much, in JS; closed: gap closures; harm, oracle: of
+        general text, in bits per byte, of the moved module and of the module trained there; bare: the part of the gain
+        that the interface without a net lacks.
     """
 
     ahead: int
     n: int
-    figures: Sequence[float] = ()
+    leads: Sequence[float] = ()
+    closed: Sequence[float] = ()
     shares: Sequence[float] = ()
     harm: Sequence[float] = ()
     oracle: Sequence[float] = ()
@@ -101,7 +103,7 @@ def _moved(fits: Sequence[Fit]) -> Point | None:
     asked = {f"4.attribution.js_nats.{placebo}" for placebo in MOVED.placebos}
     tests = [[test.interval for test in fit.tests if test.id in asked] for fit in fits]
     ahead = sum(bool(found) and all(one is not None and one.lower > 0 for one in found) for found in tests)
-    return Point(ahead, len(fits), shares) if shares else None
+    return Point(ahead, len(fits), shares=shares) if shares else None
 
 
 def _portable(results: Sequence[Result]) -> Point | None:
@@ -116,7 +118,7 @@ def _portable(results: Sequence[Result]) -> Point | None:
         if (moved := fit.gap_closures.get(TRANSFERRED)) and (alone := fit.gap_closures.get(NO_DOMAIN))
         if moved.estimate and alone.estimate is not None
     ]
-    return Point(harmed.ahead, len(fits), closed, shares, harmed.harm, harmed.oracle, bare)
+    return Point(harmed.ahead, len(fits), (), closed, shares, harmed.harm, harmed.oracle, bare)
 
 
 def _harmed(fits: Sequence[Fit], ahead: int) -> Point | None:
