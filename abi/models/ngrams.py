@@ -139,7 +139,8 @@ class Foretold:
         Args: own, its: probabilities `[...]` of those tokens by the model, and by itself of those it speaks of; kept:
             what the model gives to all `silent` ones.
         """
-        return torch.where(torch.isin(tokens, self.silent), own, (1 - kept) * its)
+        rest = (1 - kept).clamp(min=0)  # rounded, silent tokens may have more than all
+        return torch.where(torch.isin(tokens, self.silent), own, rest * its)
 
     def probabilities(self, states: States, index: slice) -> Tensor:
         """Return how likely every target `[B, T]` of some windows is, as the text before it stands."""
@@ -178,11 +179,13 @@ class Foretold:
 
     def _after_byte(self, byte: int) -> tuple[Floats, NDArray[np.int64]]:
         """Return `_after` of the last byte alone, by far the longest search; kept for the bytes met last."""
-        if byte not in self._kept:
-            while len(self._kept) >= KEPT:
-                del self._kept[next(iter(self._kept))]
-            self._kept[byte] = self._after(np.array([[byte]]), self.tree_alone, self.tree.begun)
-        return self._kept[byte]
+        found = self._kept.get(byte)
+        if found is None:
+            found = self._after(np.array([[byte]]), self.tree_alone, self.tree.begun)
+            for old in [*self._kept][: len(self._kept) + 1 - KEPT]:
+                self._kept.pop(old, None)  # another thread may have
+            self._kept[byte] = found
+        return found
 
     def _after(self, last: NDArray[np.int64], p: Floats, known: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
         """Return how likely strings go on when the last bytes `[1, j]` of a text count too, and before which they do.

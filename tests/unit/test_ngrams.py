@@ -144,6 +144,15 @@ def test_mixed_losses_are_those_of_a_naive_loop_whatever_the_batch(share):
         torch.testing.assert_close(mixed, torch.tensor(found, dtype=torch.float64), rtol=1e-5, atol=1e-6)
 
 
+def test_a_backbone_that_is_sure_of_a_silent_token_leaves_no_loss_that_is_no_number():
+    tokens, generator = torch.tensor([[99] * 60]), torch.Generator().manual_seed(0)
+    logits = torch.full((1, 59, len(SPELLED)), -30.0)
+    logits[..., 260], logits[..., 261] = 0.0, -16 - torch.rand(59, generator=generator)
+    foretold = Foretold(Ngrams(TEXTS, 3), VOCABULARY)
+    losses = mixed_losses(foretold, Stored(tokens, logits), Plain, 0.3)
+    assert torch.isfinite(losses).all()
+
+
 def test_text_of_another_kind_is_left_to_the_backbone():
     # A backbone that is sure of what no n-gram foretells loses no more than what it takes to learn whom to trust.
     tokens = torch.tensor([[99, 259] * 20])
