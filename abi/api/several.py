@@ -94,7 +94,8 @@ class _RowShift(LogitShift):
         if not any(isinstance(module, PortableModule) for module, _ in self.attached.chosen.parts):
             self._forget()
             return output
-        self._own.n, self._own.device = len(output.logits), output.logits.device
+        if not isinstance(output, tuple):
+            self._own.n, self._own.device = len(output.logits), output.logits.device
         return super().__call__(model, args, kwargs, output)
 
 

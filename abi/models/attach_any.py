@@ -3,6 +3,7 @@
 The second change its logits. They stand apart from `attach.py`, which the steps of the workflow use.
 """
 
+from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleManifest
 from abi.base.manifests.ngrams import NgramManifest
 from abi.models.attach import Attached, Marks, check_pair
@@ -44,8 +45,10 @@ class AttachedAny(Attached):
 
 def _on_logits(backbone: Backbone, parts: list[tuple[AnyModule, float]]) -> TextHooks | None:
     """Return the hooks of what reads text, None where nothing does."""
-    for module, _ in parts:
+    for module, weight in parts:
         if isinstance(module, NgramModule):
+            if len(parts) > 1 or weight != 1:
+                raise DataError("inference: an n-gram model is mixed with the backbone alone; attach it by itself")
             return NgramMixture(backbone, module)
     placed = [(module.to(backbone.device), by) for module, by in parts if isinstance(module, PortableModule)]
     return LogitShift(backbone, placed) if placed else None

@@ -1,6 +1,8 @@
 """Portable modules on a live backbone: hooks that add their shift to the logits, also while generating."""
 
+import inspect
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from abi.models.backbone import Backbone
 from abi.models.portable import Placed, PortableModule, Vocabulary
 from abi.models.tokenizers import spellings
 
+PREPARE, KEPT = "prepare_inputs_for_generation", "logits_to_keep"
 LEAST_SHARE = 0.1
 """Share of the tokens that must begin with an anchor."""
 
@@ -40,12 +43,15 @@ class Read:
 
     Args: written: ids `[B, T]` of everything the decoder has; text: the same after what the encoder has, if there is
         one; tokens that are masked spell nothing there. mask: of `written`, 1 where there is no padding; None: nowhere
-        any, or in another form. cache: of keys and values that it leaves behind, if it does.
+        any, or in another form. new: how many of `written` this pass was given. kept: at which of those the logits are,
+        or how many of the last, 0: all. cache: of keys and values that it leaves behind, if it does.
     """
 
     written: Tensor
     text: Tensor
     mask: Tensor | None
+    new: int
+    kept: int | Tensor
     cache: Any
 
 
@@ -58,8 +64,15 @@ class _Step(threading.local):
     """Which of them are no padding `[B, L]`, as `generate` has it."""
     asked: Tensor | None = None
     """What the encoder was last given, without what was masked."""
+    encoded: Tensor | None = None
+    """What it made of that."""
     wanted: int = 0
     """Of how many last positions logits were asked for, 0: of all."""
+
+
+def named(forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a `forward` is called with, by name."""
+    return {**dict(zip(inspect.signature(forward).parameters, args, strict=False)), **kwargs}
 
 
 class TextHooks:
@@ -76,27 +89,23 @@ class TextHooks:
     def __init__(self, backbone: Backbone, vocabulary: Vocabulary) -> None:
         self.model = backbone.model
         self.encoder_decoder = backbone.is_encoder_decoder
+        self.prefix = "decoder_" if self.encoder_decoder else ""
         self.now = _Step()
         self.blank = next((i for i, spelling in enumerate(vocabulary.spellings) if not spelling), None)
         self.handles = [self.model.register_forward_hook(self, with_kwargs=True)]
         self.handles.append(self.model.register_forward_hook(self._forget, always_call=True))
         if self.encoder_decoder:
-            encoder = self.model.get_encoder()
-            self.handles.append(encoder.register_forward_pre_hook(self._note, with_kwargs=True))
-        self.model.prepare_inputs_for_generation = self._preparing(self.model.prepare_inputs_for_generation)
+            self.handles.append(self.model.get_encoder().register_forward_hook(self._note, with_kwargs=True))
+        self.own_preparation = self.model.__dict__.get(PREPARE)
+        setattr(self.model, PREPARE, self._preparing(getattr(self.model, PREPARE)))
 
     def _preparing(self, own: Any) -> Any:
         """Return the model's preparation of a step, which also notes the whole ids."""
 
         def prepare(input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
-            cache = kwargs.get("past_key_values")
-            if cache is not None and cache.get_seq_length() >= max(1, input_ids.shape[1]):
-                raise DataError(
-                    f"generate: {self.what} reads the text, and was handed a piece of it; give all ids, not embeddings "
-                    "or those after a cache, and no `prefill_chunk_size`"
-                )
-            self.now.text, self.now.mask = input_ids, kwargs.get("attention_mask")
-            return own(input_ids, *args, **kwargs)
+            made = own(input_ids, *args, **kwargs)
+            self.now.text, self.now.mask = input_ids, kwargs.get(f"{self.prefix}attention_mask")
+            return made
 
         return prepare
 
@@ -104,25 +113,35 @@ class TextHooks:
         """Forget what was prepared for a pass that has failed: the next one may be of other text."""
         self.now.text, self.now.mask = None, None
 
-    def _note(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        asked = args[0] if args else kwargs.get("input_ids")
-        self.now.asked = None if asked is None else self._without(asked, kwargs.get("attention_mask"))
+    def _note(self, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        given = named(encoder.forward, args, kwargs)
+        asked = given.get("input_ids")
+        self.now.asked = None if asked is None else self._without(asked, given.get("attention_mask"))
+        self.now.encoded = output[0]
 
     def _without(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """Return ids `[B, L]` where masked ones spell nothing, if the vocabulary has such a token."""
-        if mask is None or self.blank is None or mask.shape != ids.shape:
+        """Return ids `[B, L]` where masked ones spell nothing. Raises: DataError: every token spells something."""
+        if mask is None or mask.shape != ids.shape or bool(mask.all()):
             return ids
+        if self.blank is None:
+            raise DataError(
+                f"inference: {self.what} reads the text, and in this vocabulary padding is text, too; give rows of one "
+                "length"
+            )
         return ids.masked_fill(mask.to(ids.device) == 0, self.blank)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """Return the model's output with changed logits; they may be of the last positions only.
 
-        Raises: DataError: the text before the given tokens is not known, or the model was asked for its loss.
+        Raises: DataError: the text before the given tokens is not known, or the model was asked for its loss or for a
+            tuple.
         """
+        if isinstance(output, tuple):
+            raise DataError(f"inference: with {self.what} attached, leave out `return_dict=False`")
         if getattr(output, "loss", None) is not None:
             raise DataError(f"inference: with {self.what} attached, take the loss from the logits, not by labels")
-        read = self._read(args, kwargs, output)
+        read = self._read(named(model.forward, args, kwargs), output)
         output.logits = self.changed(output.logits, read).to(output.logits.dtype)
         return output
 
@@ -130,36 +149,48 @@ class TextHooks:
         """Return the logits `[B, n, V]` of the last positions, changed."""
         raise NotImplementedError
 
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Read:
+    def _read(self, given: Mapping[str, Any], output: Any) -> Read:
         """Return what each row of the decoder has read, and the encoder before it."""
-        given = kwargs.get("decoder_input_ids" if self.encoder_decoder else "input_ids")
-        given = args[0] if given is None and args and not self.encoder_decoder else given
-        if given is None:
+        ids = given.get(f"{self.prefix}input_ids")
+        if ids is None:
             raise DataError(f"inference: {self.what} reads the text; give the model ids, not embeddings")
         written, mask = self.now.text, self.now.mask
-        if written is None or self.encoder_decoder:  # of an encoder-decoder `generate` has the mask of the prompt there
-            mask = kwargs.get("decoder_attention_mask" if self.encoder_decoder else "attention_mask")
-        if written is None:
-            cache = kwargs.get("past_key_values")
-            if cache is not None and cache.get_seq_length() > given.shape[1]:
-                raise DataError(
-                    f"inference: the text before these ids lies in a cache, and {self.what} reads the text; "
-                    "give all ids, or use `generate`"
-                )
-            written = given
-        text, cache = self._without(written, mask), getattr(output, "past_key_values", None)
-        if not self.encoder_decoder:
-            return Read(written, text, mask, cache)
-        if self.now.asked is None:
+        if written is None or not torch.equal(written[:, -ids.shape[1] :], ids):  # prepared for a pass that never came
+            written, mask = ids, given.get(f"{self.prefix}attention_mask")
+        cache = getattr(output, "past_key_values", None)
+        if cache is not None and int(cache.get_seq_length()) > written.shape[1]:
+            raise DataError(
+                f"inference: the text before these ids lies in a cache, and {self.what} reads the text; give all ids, "
+                "with no `prefill_chunk_size`, or use `generate`"
+            )
+        text, kept = self._without(written, mask), given.get(KEPT, 0)
+        if self.encoder_decoder:
+            text = torch.cat([self._asked(given, len(text)), text], 1)
+        return Read(written, text, mask, ids.shape[1], kept, cache)
+
+    def _asked(self, given: Mapping[str, Any], rows: int) -> Tensor:
+        """Return what the encoder was given for each row of the decoder. Raises: DataError: it is not known."""
+        asked, encoded, states = self.now.asked, self.now.encoded, given.get("encoder_outputs")
+        if asked is None or encoded is None or rows % len(asked):
             raise DataError(f"inference: {self.what} reads what the encoder was given; give it ids")
-        asked = self.now.asked.repeat_interleave(len(text) // len(self.now.asked), 0)
-        return Read(written, torch.cat([asked, text], 1), mask, cache)
+        times = rows // len(asked)
+        if states is not None and states[0] is not encoded:
+            if not torch.equal(states[0], encoded.repeat_interleave(len(states[0]) // len(encoded), 0)):
+                raise DataError(
+                    f"inference: {self.what} reads what the encoder was given, and these states are of other ids than "
+                    "it was given last; give the ids again"
+                )
+        return asked.repeat_interleave(times, 0)
 
     def remove(self) -> None:
         """Take every hook off."""
+        if not self.handles:
+            return
         while self.handles:
             self.handles.pop().remove()
-        self.model.__dict__.pop("prepare_inputs_for_generation", None)
+        self.model.__dict__.pop(PREPARE, None)
+        if self.own_preparation is not None:
+            setattr(self.model, PREPARE, self.own_preparation)
 
 
 class LogitShift(TextHooks):
@@ -177,5 +208,7 @@ class LogitShift(TextHooks):
         """Return shifted logits. Args: as of `TextHooks`."""
         total = torch.zeros(())
         for placed, weight in self.parts:
-            total = total + weight * placed.shift(read.text)[:, -logits.shape[1] :]
+            shift = placed.shift(read.text)[:, -read.new :]
+            kept = read.kept if isinstance(read.kept, Tensor) else slice(-logits.shape[1], None)
+            total = total + weight * shift[:, kept]
         return logits + total.to(logits.dtype)

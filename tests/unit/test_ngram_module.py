@@ -1,5 +1,6 @@
 """An n-gram model as a module: mixed with the logits of a live backbone, saved, scored, moved as it is."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import api_world
@@ -134,17 +135,6 @@ def test_tokens_that_are_masked_are_no_text(make_backbone, counted):
 
 
 @torch.no_grad()
-def test_what_an_assistant_proposes_and_the_model_refuses_leaves_no_trace(make_backbone, counted):
-    backbone = make_backbone("gpt2")
-    ids = IDS[:1].repeat(1, 3)  # so that a lookup finds something to propose
-    asked = {"max_new_tokens": 12, "do_sample": False, "attention_mask": torch.ones_like(ids)}
-    with attach(backbone, counted):
-        usual = backbone.model.generate(ids, **asked)
-        looked_up = backbone.model.generate(ids, prompt_lookup_num_tokens=4, **asked)
-    assert torch.equal(usual, looked_up)
-
-
-@torch.no_grad()
 def test_texts_may_be_written_by_turns_and_side_by_side(make_backbone, counted):
     backbone, both = make_backbone("gpt2"), [IDS, IDS.flip(1)]
     with attach(backbone, counted):
@@ -179,13 +169,13 @@ def test_text_that_it_has_not_read_is_refused(make_backbone, counted, refuses):
         with refuses("take the loss from the logits"):
             backbone.model(input_ids=IDS, labels=IDS)
         with refuses("the text before these ids lies in a cache, and an n-gram model reads the text"):
-            backbone.model(input_ids=IDS[:, :1], past_key_values=cache)
+            backbone.model(input_ids=IDS[:, :1], past_key_values=copy.deepcopy(cache))
         attached.on_logits.now.text = torch.cat([IDS, IDS[:, :1]], 1)  # as `generate` hands over
         with refuses("a cache that was filled without the n-gram model"):
             backbone.model(input_ids=IDS[:, :1], past_key_values=cache)
         with refuses("ask for the last logits by number"):
             backbone.model(input_ids=IDS, logits_to_keep=torch.tensor([3]))
-        with refuses("was handed a piece of it"):
+        with refuses("lies in a cache"):
             backbone.model.generate(IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=3, prefill_chunk_size=6)
 
 
