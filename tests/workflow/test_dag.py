@@ -244,3 +244,8 @@ def test_a_run_is_described_as_a_provenance_run_crate(edited):
     files = {name: e for name, e in graph.items() if e["@type"] == "File" and "sha256" in e}
     assert len(files) > 1000
     assert {name: sha256_file(folder / unquote(name)) for name in files} == {n: e["sha256"] for n, e in files.items()}
+    rules = edited.root / "workflow/rules/report.smk"
+    rules.write_text(
+        rules.read_text(encoding="utf-8") + "\n# One line more of what the crate describes.\n", encoding="utf-8"
+    )
+    assert edited.planned("crate") == {"crate": 1}

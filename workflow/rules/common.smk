@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 from abi.base import recovery, warm
 from abi.base.digest import code_digest, remember
 from abi.base.errors import AbiError
-from abi.base.files import require_folder
+from abi.base.files import require_folder, sha256_file
 from abi.base.job import code_of, share_paths, versions
 from abi.base.names import PAGES
 from abi.plan.config import load, workflow_config
