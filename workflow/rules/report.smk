@@ -114,7 +114,9 @@ rule crate:
         folder=lambda w, output: str(Path(output.record).parent),
         code=code_digest("abi/cli/crate.py", root=ROOT),
         # It describes the rules and holds a copy of them.
-        rules=[sha256_file(path) for path in sorted(Path(ROOT, "workflow").rglob("*.smk"))],
+        rules=[
+            sha256_file(path) for path in sorted(Path(ROOT, "workflow").rglob("*.smk"))
+        ],
     shell:
         "python -m abi.cli crate {params.folder} > {log} 2>&1"
 
