@@ -25,7 +25,7 @@ def generate(
         str | None, Option(metavar="MODEL", help="folder of a model, or its id on the hub", show_default="none")
     ] = None,
     backbone: Annotated[
-        str | None, Option(metavar="NAME", help="or a backbone of the scale that was built", show_default="none")
+        str | None, Option(metavar="NAME", help="or a built backbone of the scale", show_default="none")
     ] = None,
     scale: Scale = DEFAULT,
     module: Annotated[

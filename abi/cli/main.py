@@ -84,7 +84,7 @@ COMMANDS = {
         "use",
     ),
     "distill": Command(
-        "make a portable module of a LoRA adapter, and say how much of the adapter it holds",
+        "turn a LoRA adapter into a portable module, and say how much of its gain is kept",
         "--model first-model --adapter first-adapter --texts domain-texts --general-texts general-texts --out portable",
         "use",
     ),

@@ -193,10 +193,10 @@ class Edit:
 
     def _new(self, section: str, name: str, known: Collection[str]) -> str:
         """Return a name that a new entry may have. Raises: ConfigError: it is taken, or no name."""
+        other = "as the first argument" if section == "claims" else "as NAME=PATH"
         if not re.fullmatch("[a-z][a-z0-9_]+", name):
-            raise ConfigError(f"new-claim: {name!r} is no name; give one of a to z, 0 to 9 and _, as NAME=PATH")
+            raise ConfigError(f"new-claim: {name!r} is no name; give one of a to z, 0 to 9 and _, {other}")
         if name in known:
-            other = "as the first argument" if section == "claims" else "as NAME=PATH"
             raise ConfigError(f"new-claim: {name!r} is taken under {section}; give another name {other}")
         return name
 

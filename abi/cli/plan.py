@@ -117,7 +117,7 @@ def foreseen(found: Forecast) -> list[str]:
         f"  memory    {most / GB:.1f} GB for one backbone ({largest}); {_enough(most, found.memory_free)}",
         f"  CPU       {cpu:.0f} hours of one job at a time: work over the speed of each rule at scale {BASE}",
         f"  card      {card:.1f} hours: the same work over {CARD}",
-        *([f"  not counted, nothing tells: {', '.join(unknown)}"] if unknown else []),
+        *([f"  not counted, no estimate: {', '.join(unknown)}"] if unknown else []),
     ]
 
 

@@ -24,7 +24,7 @@ def report(
     output: Annotated[
         Path | None, Option(metavar="FILE", help="where to write it", show_default="results/<scale>/against.html")
     ] = None,
-    tolerance: Annotated[float, Option(metavar="X", help="how far an arm's figure may be off, relative")] = TOLERANCE,
+    tolerance: Annotated[float, Option(metavar="X", help="relative tolerance of an arm's figure")] = TOLERANCE,
 ) -> int:
     """Write the page and say whether the run was reproduced; 1 where it was not, as `abi verify --against`.
 

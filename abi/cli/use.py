@@ -29,7 +29,7 @@ General = Annotated[list[Path] | None, Option(metavar="PATH", help="text of anyt
 ADAPTER_PLACE = "folder of a LoRA adapter that PEFT saved, or its id on the hub"
 Out = Annotated[Path, Option(metavar="DIR", help="folder to write")]
 Force = Annotated[bool, Option("--force", help="replace --out, if abi wrote it")]
-Steps = Annotated[int | None, Option(metavar="N", help="of calibration", show_default="as the library")]
+Steps = Annotated[int | None, Option(metavar="N", help="of calibration", show_default="300, few-shot 100")]
 Window = Annotated[int, Option(metavar="N", help="tokens per window")]
 Seed = Annotated[int, Option(metavar="N", help="1 or more")]
 
@@ -43,7 +43,7 @@ def train(
     name: Annotated[str, Option(help="of the domain")] = "domain",
     steps: Annotated[int | None, Option(metavar="N", help="of training", show_default="500, portable 800")] = None,
     d_abi: Annotated[
-        int | None, Option(metavar="N", help="numbers a module works on per position", show_default="by the width")
+        int | None, Option(metavar="N", help="width of the module", show_default="from the model's; portable 64")
     ] = None,
     window: Window = 128,
     seed: Seed = 1,
@@ -69,7 +69,7 @@ def distill(
     out: Out,
     name: Annotated[str, Option(help="of the domain")] = "domain",
     steps: Annotated[int | None, Option(metavar="N", help="of training", show_default="800")] = None,
-    d_abi: Annotated[int | None, Option(metavar="N", help="numbers a module works on", show_default="64")] = None,
+    d_abi: Annotated[int | None, Option(metavar="N", help="width of the module", show_default="64")] = None,
     window: Window = 128,
     seed: Seed = 1,
     force: Force = False,

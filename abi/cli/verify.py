@@ -45,7 +45,7 @@ def parser() -> Parser:
     add("--scale", help="only the results of this scale (default: every scale that has results)")
     add("--recompute", action="store_true", help="judge the results again from their evidence (numpy, pandas)")
     add("--against", metavar="RUN", help="compare the results with `reference` or with the folder of another run")
-    add("--tolerance", type=float, metavar="X", help="of --against: how far an arm's figure may be off, relative")
+    add("--tolerance", type=float, metavar="X", help="with --against: relative tolerance of an arm's figure")
     add("--deep", nargs="?", const="", metavar="DIR", help="walk the chain from the texts to the verdicts of a run")
     add("--brief", action="store_true", help="the results alone, without the published record")
     return made

@@ -85,7 +85,7 @@ def test_the_text_marks_estimates_and_says_where_they_come_from_and_what_is_too_
     assert "memory    4.0 GB for one backbone (t5_large)" in text
     assert "work over the speed of each rule at scale tiny" in text
     assert "an assumed 20 TFLOP/s" in text
-    assert "not counted, nothing tells: build_backbone" in text
+    assert "not counted, no estimate: build_backbone" in text
 
 
 def test_the_work_of_measured_jobs_tells_what_they_took():
