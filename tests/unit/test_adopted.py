@@ -39,12 +39,21 @@ def test_what_is_adopted_is_listed_with_the_code_of_every_rule_behind_it(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("line", "named"), [("# a comment", []), ("OTHER = 1", ["judge_claim"])])
-def test_an_edit_of_the_engine_names_the_rules_whose_committed_figures_are_of_other_code(run, line, named):
+@pytest.mark.parametrize(
+    ("edited", "named"),
+    [
+        ("# a comment\ndef judge_claim(", []),
+        ("OTHER = 1\n\n\ndef judge_claim(", []),  # which the rule does not reach
+        ("def judge_claim(other: int, ", ["judge_claim"]),
+    ],
+)
+def test_an_edit_of_the_engine_names_the_rules_whose_committed_figures_are_of_other_code(run, edited, named):
     adopted.adopt("tiny")
     shutil.copytree(ROOT / "abi", run / "abi", ignore=shutil.ignore_patterns("__pycache__"))
-    with (run / "abi" / "judge" / "judgement.py").open("a", encoding="utf-8") as file:
-        file.write(f"\n{line}\n")
+    path = run / "abi" / "judge" / "judgement.py"
+    parts = path.read_text(encoding="utf-8").split("def judge_claim(")
+    assert len(parts) == 2
+    path.write_text(edited.join(parts), encoding="utf-8")
     assert rules_changed("tiny", run) == named
 
 
