@@ -109,9 +109,10 @@ def diagnosed(
     states: States,
     head: Head,
     asked: Mapping[str, Collection[str]],
+    scope: str = "domain",
     windows_per_batch: int = 4,
 ) -> Iterator[Score]:
-    """Yield metrics of arms on held-out domain windows: means over scored positions, `[N]` windows.
+    """Yield metrics of arms on held-out windows of a scope: means over scored positions, `[N]` windows.
 
     Args: asked: metric -> the arms it is asked of; the reference, which all are compared with, is none of them.
     """
@@ -135,7 +136,7 @@ def diagnosed(
                 values = OF_POSITIONS[name](pair).double().view(count, -1).nanmean(-1)
                 found.setdefault((key, name), []).append(values.cpu())
     for (key, name), parts in found.items():
-        yield Score("domain", key, name, torch.cat(parts))
+        yield Score(scope, key, name, torch.cat(parts))
 
 
 def corrected(model: ArmForm | None, states: States, index: slice) -> Tensor:

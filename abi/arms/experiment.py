@@ -268,17 +268,15 @@ class Experiment:
     def at_rates(self, names: Sequence[str], done: Fitted) -> dict[str, list[float]]:
         """Return arm -> its objective on calibration text at every rate of the grid."""
         found: dict[str, list[float]] = {name: [] for name in names}
-        if not names:
-            return found
-        held_out = self.data(self.first, TRIAL, "calibration").at_most(JUDGED)
-        together: dict[float, list[str]] = {}
+        together: dict[tuple[str, float], list[str]] = {}
         for name in names:
-            together.setdefault(self.spec.arms[name].steps, []).append(name)
+            together.setdefault((self.spec.arms[name].text or self.first, self.spec.arms[name].steps), []).append(name)
         for rate in self.spec.budget.rates:
-            for share, own in together.items():
+            for (text, share), own in together.items():
                 made = {name: self.made(name, TRIAL, done) for name in own}
                 rates = {self.tuned(name): rate for name in own}
-                self.train(made, self.first, share, TRIAL, rates, may_diverge=True)
+                self.train(made, text, share, TRIAL, rates, may_diverge=True)
+                held_out = self.data(text, TRIAL, "calibration").at_most(JUDGED)
                 for name, value in self.objectives(made, held_out).items():
                     found[name].append(value)
         return found

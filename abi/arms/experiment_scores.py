@@ -1,6 +1,6 @@
 """The arms of an experiment scored on held-out text: as they were fitted, with noise, in other formats, on updates."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -11,10 +11,11 @@ from abi.arms.experiment import SOURCE, Experiment
 from abi.arms.forms import ArmForm, StoredStates
 from abi.arms.generated_code import CodeScores, Writer, attachable, read_tasks
 from abi.arms.metrics import Key, Score, score
+from abi.base.errors import DataError
 from abi.base.job import InputFiles
 from abi.base.names import CANDIDATE, ORACLE, RANDOM_NET, RAW, REFERENCE, TASKS
 from abi.models.module import AbiModule, derive_seed, with_net
-from abi.models.saved import having, module_of_seed, updated
+from abi.models.saved import having, module_of_seed, read_head, read_states, updated
 from abi.models.states import States
 from abi.plan.specs.experiments import ExperimentEvidence
 
@@ -53,7 +54,8 @@ class ScoredExperiment(Experiment):
     def is_fitted(self, name: str) -> bool:
         """Return whether an arm is made of a recipe, or goes on from such an arm, and is no reading of another."""
         arm = self.spec.arms[name]
-        return arm.noise is None and arm.precision is None and arm.recipe not in (ORACLE, REFERENCE, SOURCE, RAW)
+        as_made = arm.noise is None and arm.precision is None and arm.net == "on"
+        return as_made and arm.recipe not in (ORACLE, REFERENCE, SOURCE, RAW)
 
     def scored(self, text: str, seed: int, fitted: Mapping[str, ArmForm]) -> tuple[list[Score], dict[str, States]]:
         """Return every metric of every arm on a text; the fit of their keys is empty."""
@@ -67,14 +69,44 @@ class ScoredExperiment(Experiment):
         oracle = self.module(ORACLE, text, seed, domain)
         arms: dict[Key, ArmForm | None] = {Key("", RAW): None, Key("", REFERENCE): reference, Key("", ORACLE): oracle}
         wanted = {name for study in self.spec.studies.values() if study.text == text for name in study.arms}
-        for name in (name for name in self.spec.arms if name in wanted):
+        for name in (name for name in self.spec.arms if name in wanted and self.spec.arms[name].backbone is None):
             arms[Key("", name)] = fitted[name] if name in fitted else self.read(name, seed, fitted, oracle, domain)
         teacher = oracle if self.spec.with_teacher else None
-        scores = score(
-            arms, reference, teacher, scopes, head, windows_per_batch=self.spec.windows_per_batch, agree_on=("domain",)
-        )
-        found = [*scores, *diagnosed(arms, reference, domain, head, self.spec.diagnostics)]
+        found = [
+            *score(
+                arms,
+                reference,
+                teacher,
+                scopes,
+                head,
+                windows_per_batch=self.spec.windows_per_batch,
+                agree_on=("domain",),
+            )
+        ]
+        for scope, asked in self.spec.diagnostics.items():
+            found += diagnosed(arms, reference, scopes[scope], head, asked, scope)
+            found += self.of_other_backbones(wanted, seed, scopes[scope], asked, scope)
         return [*found, *(self.of_code(arms, seed) if text == self.first else ())], scopes
+
+    def of_other_backbones(
+        self, wanted: Collection[str], seed: int, own: States, asked: Mapping[str, Collection[str]], scope: str
+    ) -> Iterator[Score]:
+        """Yield what tests ask of other backbones with noise on their states.
+
+        Raises: DataError: another backbone reads other windows, so that no document can be compared.
+        """
+        for name in (name for name in self.spec.arms if name in wanted and self.spec.arms[name].backbone is not None):
+            arm = self.spec.arms[name]
+            states = read_states(self.inputs[f"test_{scope}_{arm.backbone}"], "test")
+            if not torch.equal(states.tokens(slice(None)), own.tokens(slice(None))):
+                raise DataError(
+                    f"{states.path}: {arm.backbone} reads other tokens than {own.path} does; "
+                    "compare backbones of one tokenizer"
+                )
+            head = read_head(self.inputs[f"head_{arm.backbone}"], states)
+            plain, noisy = (Disturbed(None, head, "state", size, seed) for size in (0.0, arm.size))
+            of_arm = {metric: [name] for metric, arms in asked.items() if name in arms}
+            yield from diagnosed({Key("", name): noisy}, plain, states, head, of_arm, scope)
 
     def of_code(self, arms: Mapping[Key, ArmForm | None], seed: int) -> Iterator[Score]:
         """Yield the figures of the code that arms generate, where a statement asks for them."""
@@ -95,6 +127,9 @@ class ScoredExperiment(Experiment):
             found = None
         else:
             found = oracle if arm.recipe == ORACLE else self.module(arm.recipe, self.first, seed, states)
+        if arm.net == "off":
+            assert isinstance(found, AbiModule)
+            found = with_net(found, None)
         if arm.noise is not None:
             assert found is None or isinstance(found, AbiModule)
             return Disturbed(found, self.head(states), arm.noise, arm.size, seed)
@@ -135,9 +170,9 @@ class ScoredExperiment(Experiment):
                 trained = [having(self.inputs["oracles"], place, f"{text}/{role}") for role in (REFERENCE, ORACLE)]
                 reference, oracle = (module_of_seed(paths, seed, states) for paths in trained)
                 arms = {Key("", RAW): None, Key("", REFERENCE): reference, Key("", ORACLE): oracle}
+            readings: Mapping[str, ArmForm | None] = {RANDOM_NET: with_net(module, fresh), RAW: None}
             for name in (name for name, where in asked.items() if where == (update, way)):
-                net = fresh if self.spec.arms[name].recipe == RANDOM_NET else None
-                arms[Key("", name)] = with_net(module, net) if net is not None else module
+                arms[Key("", name)] = readings.get(self.spec.arms[name].recipe, module)
             agree_on = ("domain",) if reference is not None else ()
             found += score(
                 arms,

@@ -9,7 +9,7 @@ from abi.report.render import Cell, Table, bounds, figure, markdown
 from abi.report.statements import Stated, told
 from abi.report.words import MEANINGLESS, link, number, verdict_words
 
-HEADS = ["experiment", "the original says, in our words", "verdict", "what decides it"]
+HEADS = ["experiment", "the original says, in our words", "verdict", "a placebo passes", "what decides it"]
 CAPTION = "Every sentence of the original that rests on one of its supporting experiments"
 NONE_YET = "No experiment was run here yet."
 
@@ -24,14 +24,16 @@ def statements_table(results: Iterable[AnyResult], *, linked: bool = False) -> T
     rows: list[list[Cell]] = []
     for result in experiments_of(results):
         name = link(result.claim.id) if linked else f"`{result.claim.id}`"
-        rows += [[name, one.statement, f"**{one.verdict}**", decided_by(one)] for one in told(result)]
+        rows += [[name, one.statement, f"**{one.verdict}**", one.placebo, decided_by(one)] for one in told(result)]
     return Table(HEADS, rows, CAPTION)
 
 
 def decided_by(one: Stated) -> str:
     """Return the deciding figure of a statement in words, under the name of the arm that it is about."""
     named = one.contrast.replace(CANDIDATE, one.candidate)
-    return f"{named} = {figure(one.mean)}{bounds(one.lower, one.upper)} ({one.metric})"
+    above = f", to exceed {figure(one.limit)}" if one.limit else ""
+    own = "" if one.figure is None else f"; {one.candidate} {figure(one.figure)}"
+    return f"{named} = {figure(one.mean)}{bounds(one.lower, one.upper)}{above} ({one.metric}{own})"
 
 
 def page(results: Sequence[AnyResult]) -> str:

@@ -22,11 +22,14 @@ class Stated(Typed):
     statement: str
     verdict: Verdict
     candidate: str
+    figure: float | None
+    placebo: str
     contrast: str
     metric: str
     mean: float
     lower: float | None
     upper: float | None
+    limit: float | None
 
 
 def rows_of(result: StudyResult, table: str) -> list[dict[str, Cell]]:

@@ -321,13 +321,13 @@ def test_every_arm_of_every_study_is_scored_and_the_arm_asked_about_is_its_candi
 def test_fits_say_what_was_chosen_and_that_the_moved_net_stayed(run):
     folder, _, inputs, outputs = run
     fits = FitsManifest.read(folder / outputs["fits"])
-    assert [one.arm for one in fits.tried] == ["steps", "solved-800", "random"]
+    assert [one.arm for one in fits.tried] == ["steps", "solved-50", "solved-200", "solved-800", "random"]
     steps = {fit.arm: fit.steps for fit in fits.arms}
     assert steps == {"drawn": 0, "solved": 0, "steps": 16, "solved-50": 1, "solved-200": 4, "solved-800": 16,
                      "random-solved": 0, "random": 16, "linear": 0}  # fmt: skip
     rates = {one.arm: one.rate for one in fits.tried}
     trained = [fit for fit in fits.arms if fit.steps]
-    assert {fit.lr for fit in trained if fit.arm.startswith("solved")} == {rates["solved-800"]}
+    assert {(fit.arm, fit.lr) for fit in trained} == {(arm, rates[arm]) for arm in {fit.arm for fit in trained}}
     module = module_of_seed([str(folder / path) for path in inputs["source_python"]], 1)
     net = {f"{name}": p for name, p in module.domain_parameters().items()}
     assert len({fit.frozen_sha256 for fit in trained if fit.seed == 1 and not fit.arm.startswith("random")}) == 1

@@ -5,6 +5,7 @@ contrary of some required test (at the level of one of K), VACUOUS where the ora
 stays below a floor that the statement registers.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from abi.base.diagnostics import CODE
 from abi.base.names import AGREEMENT, CANDIDATE, LINEAR, ORACLE, RANDOM, RAW, TASKS
 from abi.base.regimes import KINDS, Kind, Roles
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
-from abi.judge.fits import Fit, Row, TableShown, decisive
+from abi.judge.fits import ContrastFound, Fit, Row, TableShown, decisive
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.protocol import BPB, Asks
 from abi.judge.results import EXPERIMENT, STATEMENTS, ClaimFacts, StudyResult
@@ -24,6 +25,10 @@ from abi.plan.specs.judge import Criteria, JudgeStudy
 KINDS.setdefault(
     EXPERIMENT, Kind(EXPERIMENT, "studies", CANDIDATE, (RAW, RANDOM, LINEAR), words="the arm that is asked about")
 )
+OURS = "Asked by us: "
+"""How a statement begins that the original does not make."""
+REGISTERED, OF_PLACEBO = "t.", "p."
+"""How the ids of tests begin: those that a statement registers, and the same asked of its placebo."""
 FIXED = frozenset({"recipe", "start", "by", "objective", "steps", "rate_of"})
 """What of an arm has a column of its own."""
 
@@ -50,9 +55,9 @@ def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criter
     floors = tuple(floor(f"0.floor.{metric}", metric, least) for metric, least in statement.floors.items())
     below = tuple(floor(f"vacuous.floor.{metric}", metric, least) for metric, least in statement.floors.items())
     required = {name: test for name, test in statement.tests.items() if test.required}
-    tests = tuple(contrast(f"t.{name}", test, statement) for name, test in statement.tests.items())
+    tests = tuple(contrast(f"{REGISTERED}{name}", test, statement) for name, test in statement.tests.items())
     refuting = tuple(contrast(f"x.{name}", test, statement) for name, test in required.items())
-    own = Questions((*room, *floors, *tests), (Refutation("x", refuting),))
+    own = Questions((*room, *floors, *tests, *of_placebo(statement)), (Refutation("x", refuting),))
     return Plan(claim.kind, None, asks.roles, tests[0].measure, own, (*asks.vacuous(), *below), {})
 
 
@@ -61,6 +66,17 @@ def contrast(id: str, test: Asked, statement: Statement) -> Contrast:
     weights = {CANDIDATE if arm == statement.about else arm: weight for arm, weight in test.weights.items()}
     measure = Measure(test.metric, TASKS if test.metric in CODE else test.scope)
     return Contrast(id, measure, weights, margin=test.margin, required=test.required, by=test.by)
+
+
+def of_placebo(statement: Statement) -> tuple[Contrast, ...]:
+    """Return the required tests about the statement's arm, asked of its placebo instead; they decide nothing."""
+    found = []
+    for name, test in statement.tests.items():
+        if test.required and statement.about in test.weights and statement.placebo not in test.weights:
+            weights = {statement.placebo if a == statement.about else a: w for a, w in test.weights.items()}
+            asked = test.model_copy(update={"weights": weights, "required": False})
+            found.append(contrast(f"{OF_PLACEBO}{name}", asked, statement))
+    return tuple(found)
 
 
 def floor(id: str, metric: str, least: float) -> Contrast:
@@ -88,16 +104,45 @@ def statement_table(claim: ClaimFacts, fits: Mapping[str, Fit]) -> TableShown:
     """Return the table of statements with their words and deciding figures."""
     rows: list[Row] = []
     for study, fit in fits.items():
-        statement, named = of_study(claim, study), decisive(fit)
-        one = next(item for _, item in fit.contrasts() if item.id == named)
+        statement, one = of_study(claim, study), deciding(fit)
         bounds = (None, None) if one.interval is None else (one.interval.lower, one.interval.upper)
-        rows.append([study, statement.says, fit.verdict, statement.about, one.contrast, one.metric, one.mean, *bounds])
+        figure = fit.arms[CANDIDATE].of(one.scope).get(one.metric)
+        own = [None if figure is None else figure.mean, passes_too(fit)]
+        says = f"{OURS if statement.ours else ''}{statement.says}"
+        found = [one.contrast, one.metric, one.mean, *bounds, one.limit]
+        rows.append([study, says, fit.verdict, statement.about, *own, *found])
     caption = (
-        "What the original says in our words, and the contrast that decides: more is better, its limit is 0 unless "
-        "the test names another. The arm that a statement is about is `candidate` in its study."
+        "What the original says in our words, and the contrast that decides: figures are turned so that more is "
+        "better, and the limit is what it has to exceed. The arm that a statement is about is `candidate` in its "
+        "study; `figure` is its own in that metric. `placebo`: whether the required tests about it hold of the "
+        "placebo too."
     )
-    columns = ["study", "statement", "verdict", "candidate", "contrast", "metric", "mean", "lower", "upper"]
+    decides = ["contrast", "metric", "mean", "lower", "upper", "limit"]
+    columns = ["study", "statement", "verdict", "candidate", "figure", "placebo", *decides]
     return TableShown(id=STATEMENTS, title="Statements", caption=caption, columns=columns, rows=rows)
+
+
+def deciding(fit: Fit) -> ContrastFound:
+    """Return the contrast that decides: what the reason names, and where all holds the registered test that holds by
+    the fewest half-widths of its interval.
+    """
+    found = {item.id: item for _, item in fit.contrasts()}
+    tests = [test for test in fit.tests if test.required and test.id.startswith(REGISTERED) and test.interval]
+    if fit.verdict != "SUPPORTED" or not tests:
+        return found[decisive(fit)]
+    return min(tests, key=room_left)
+
+
+def room_left(test: ContrastFound) -> float:
+    """Return by how many half-widths of its interval a mean lies above its limit."""
+    half = 0.0 if test.interval is None else test.interval.half
+    return (test.mean - (test.limit or 0.0)) / half if half > 0 else math.inf
+
+
+def passes_too(fit: Fit) -> str:
+    """Return whether the tests about the candidate hold of the placebo too: yes, no, or `-` where none is about it."""
+    asked = [test.passed for test in fit.tests if test.id.startswith(OF_PLACEBO)]
+    return "-" if not asked else "yes" if all(asked) else "no"
 
 
 def arms_table(claim: ClaimFacts) -> TableShown:

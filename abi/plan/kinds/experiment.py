@@ -71,13 +71,18 @@ class OfExperiment(OfStudies[ExperimentClaim]):
         found = [(arm.update, f"{arm.way}.1") for arm in self.claim.arms.values() if arm.update]
         return list(dict.fromkeys(found))
 
+    def other_backbones(self) -> list[str]:
+        """Return the other backbones that its arms disturb."""
+        return list(dict.fromkeys(arm.backbone for arm in self.claim.arms.values() if arm.backbone))
+
     def batch(self) -> str:
         """Return its one batch of seeds."""
         return f"1-{self.config.seeds(self.id)}"
 
-    def tries(self) -> bool:
-        """Return whether some arm chooses its own learning rate."""
-        return any(arm.by == "steps" and arm.rate_of is None for arm in self.claim.arms.values())
+    def tried_on(self) -> list[str]:
+        """Return the texts on which some arm chooses its own learning rate."""
+        choosing = [arm for arm in self.claim.arms.values() if arm.by == "steps" and arm.rate_of is None]
+        return list(dict.fromkeys(arm.text or self.claim.texts[0] for arm in choosing))
 
     def scopes(self) -> list[Literal["domain", "general"]]:
         """Return the scopes that its tests ask about, and that of the domain."""
@@ -118,14 +123,15 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             tasks=of_scale.tasks, tokens=of_scale.tokens, sha256=sha256, metrics=list(metrics), arms=list(arms)
         )
 
-    def diagnostics(self) -> dict[str, list[str]]:
-        """Return metric that experiments alone have -> the arms that some statement is asked about in it."""
-        found: dict[str, dict[str, None]] = {metric: {} for metric in DIAGNOSTICS}
+    def diagnostics(self) -> dict[str, dict[str, list[str]]]:
+        """Return scope -> metric that experiments alone have -> the arms that some statement is asked about in it."""
+        found: dict[str, dict[str, dict[str, None]]] = {}
         for one in self.claim.statements.values():
             for test in one.tests.values():
-                if test.metric in found:
-                    found[test.metric] |= dict.fromkeys((RAW, one.about, one.placebo, *test.weights))
-        return {metric: list(arms) for metric, arms in found.items() if arms}
+                if test.metric in DIAGNOSTICS:
+                    arms = found.setdefault(test.scope, {}).setdefault(test.metric, {})
+                    arms |= dict.fromkeys((RAW, one.about, one.placebo, *test.weights))
+        return {scope: {metric: list(arms) for metric, arms in of.items()} for scope, of in found.items()}
 
     def recipes(self) -> dict[str, Recipe]:
         """Return what each recipe is: as in a reconstruction where the reference teaches, else as in `oracle-kd`."""
@@ -167,18 +173,23 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             return found | self.updated_input(batch)
         for text in claim.texts:
             found |= {f"{split}_{text}": study.states(backbone, text, split) for split in ("train", "test")}
-        if self.tries():
-            found[f"calibration_{claim.texts[0]}"] = study.states(backbone, claim.texts[0], "calibration")
+        found |= {f"calibration_{text}": study.states(backbone, text, "calibration") for text in self.tried_on()}
         if not claim.reference_module:
             found["align"] = study.states(backbone, self.scale.alignment.text, "train")
         if "general" in self.scopes():
             found["test_general"] = study.states(backbone, study.general, "test")
+        for other in self.other_backbones():
+            found[f"head_{other}"] = study.head(other)
+            for scope in self.scopes():
+                text = claim.texts[0] if scope == "domain" else study.general
+                found[f"test_{scope}_{other}"] = study.states(other, text, "test")
         if self.model():
             found["backbone"] = study.backbone(backbone)
         if self.code() is not None:
             found["tasks"] = CODE_TASKS
         taught_by = "reference" if claim.reference_module else "oracle"
-        trial = {f"{role}_{claim.texts[0]}" for role in ("source", taught_by)} if self.tries() else set()
+        trial = {f"{taught_by}_{text}" for text in self.tried_on()}
+        trial |= {f"source_{claim.texts[0]}"} if trial else set()
         for role, of in self.modules().items():
             tried = study.module_manifests(of, TRIAL) if role in trial else []
             found[role] = [*tried, *study.module_manifests(of, batch)]
@@ -243,8 +254,12 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             faults.known(arm.text, claim.texts, f"{at}.text", "text of the experiment")
         if arm.update is not None:
             faults.of_scale("updates", arm.update, f"{at}.update")
-        if arm.by == "steps" and arm.rate_of is None and arm.text not in (None, claim.texts[0]):
-            faults.tell(f"{at}: rates are tried on {claim.texts[0]} alone; give it `rate_of`")
+        if arm.net == "off" and arm.start is None:
+            faults.tell(f"{at}.net: is off of an arm that goes on from none; name it in `start`")
+        if arm.backbone is not None:
+            faults.of_scale("backbones", arm.backbone, f"{at}.backbone")
+            if arm.recipe != RAW or arm.noise != "state":
+                faults.tell(f"{at}.backbone: another backbone is only disturbed; use `recipe: raw, noise: state`")
 
     @classmethod
     def check_statement(cls, statement: Statement, claim: ExperimentClaim, at: str, faults: Faults) -> None:
@@ -274,7 +289,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             faults.tell(f"{at}: code is generated beside the first text and without updates; ask in another experiment")
         for name in (name for name in coding(statement) if name in claim.arms):
             arm = claim.arms[name]
-            if arm.recipe in NOT_ATTACHED or arm.noise or arm.precision:
+            if arm.recipe in NOT_ATTACHED or arm.noise or arm.precision or arm.backbone:
                 faults.tell(
                     f"{at}: arm {name!r} is no module that a backbone can run with; leave it out of figures of code"
                 )

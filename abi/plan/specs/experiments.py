@@ -59,6 +59,10 @@ class ArmOfExperiment(Typed):
     """of the noise: standard deviation of logits where it is on the final state, else a multiple of the ABI state"""
     precision: Literal["bf16", "fp16"] | None = None
     """number format in which the backbone runs again"""
+    net: Literal["on", "off"] = "on"
+    """whether the arm that it goes on from is read with its domain net, or with the interface alone"""
+    backbone: str | None = None
+    """other backbone that is disturbed, with the experiment's tokenizer; the experiment's own if absent"""
     update: str | None = None
     """updated backbone that it is read on"""
     way: Way = "held"
@@ -88,7 +92,9 @@ class Statement(Typed):
     about: ArmName
     """arm that it is about, the candidate"""
     placebo: ArmName
-    """arm that moves no knowledge and is fitted alike"""
+    """arm that moves no knowledge and is fitted alike; every test is asked of it too, which decides nothing"""
+    ours: bool = False
+    """whether it is a question of ours, which the original does not answer"""
     text: str | None = None
     """text it is measured on; the experiment's first text if absent"""
     tests: Annotated[dict[Annotated[str, Field(pattern="^[a-z0-9.-]+$")], Asked], Field(min_length=1)]
@@ -164,8 +170,8 @@ class ExperimentEvidence(StudyEvidence):
     """recipe that some arm names -> what it is in the experiment"""
     studies: dict[str, StudyOf]
     scopes: list[Literal["domain", "general"]]
-    diagnostics: dict[str, list[str]] = {}
-    """metric that no other claim has -> the arms that tests ask about in it"""
+    diagnostics: dict[str, dict[str, list[str]]] = {}
+    """scope -> metric that no other claim has -> the arms that tests ask about in it there"""
     with_teacher: bool = False
     """whether a test asks for agreement with what teaches"""
     code: CodeOfExperiment | None = None
