@@ -16,20 +16,20 @@ SAID = 1
 
 
 class Stated(Typed):
-    """A row of an experiment's table of statements: its columns by their names; the last six are what decides it."""
+    """A row of an experiment's table of statements, its columns by their names. Older files lack what has a default."""
 
     study: str
     statement: str
     verdict: Verdict
     candidate: str
-    figure: float | None
-    placebo: str
+    figure: float | None = None
+    placebo: str = "-"
     contrast: str
     metric: str
     mean: float
     lower: float | None
     upper: float | None
-    limit: float | None
+    limit: float | None = None
 
 
 def rows_of(result: StudyResult, table: str) -> list[dict[str, Cell]]:

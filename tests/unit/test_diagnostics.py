@@ -1,14 +1,19 @@
 """Metrics that experiments alone have, against scipy and plain loops; noise that costs what it should."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from abi.arms import experiment_scores
 from abi.arms.diagnostics import OF_POSITIONS, Disturbed, Pair, diagnosed, null_space
+from abi.arms.experiment_scores import ScoredExperiment
 from abi.arms.metrics import Key, distribution, js_nats
 from abi.base.diagnostics import DIAGNOSTICS
 from abi.models.module import AbiModule, ModuleConfig
+from abi.plan.specs.experiments import ArmOfExperiment
 
 
 def pair(n=6, v=130, d=5, windows=2):
@@ -98,10 +103,51 @@ def test_windows_are_scored_alike_whatever_is_read_at_once(make_states, head, wi
     states, reference = make_states(), AbiModule(ModuleConfig(8, (2,), 6), 1).requires_grad_(False)
     arms = {Key("", "raw"): None, Key("", "wide"): wide, Key("", "other"): reference, Key("", "reference"): reference}
     asked = {"in_ten": ["raw", "wide"], "js_easy_nats": ["wide"], "head_gain": ["wide"]}
-    one, three = (list(diagnosed(arms, reference, states, head, asked, size)) for size in (1, 3))
+    one, three = (list(diagnosed(arms, reference, states, head, asked, "domain", size)) for size in (1, 3))
     assert {(s.key.arm, s.metric) for s in one} == {
         ("raw", "in_ten"), ("wide", "in_ten"), ("wide", "js_easy_nats"), ("wide", "head_gain"),
     }  # fmt: skip
     for a, b in zip(one, three, strict=True):
         assert (a.key, a.metric) == (b.key, b.metric)
         torch.testing.assert_close(a.values, b.values, atol=1e-6, rtol=1e-5)
+
+
+def scored(**arms):
+    """An experiment of some arms, without its inputs."""
+    made = ScoredExperiment.__new__(ScoredExperiment)
+    made.spec = SimpleNamespace(arms={name: ArmOfExperiment(**arm) for name, arm in arms.items()})
+    made.inputs = {"test_domain_small": "states", "head_small": "head"}
+    return made
+
+
+def test_an_arm_is_read_with_its_net_switched_off_and_stays_as_it_is(make_states, wide):
+    of = scored(off={"recipe": "transferred", "start": "calibrated", "net": "off"})
+    assert not of.is_fitted("off")
+    off = of.read("off", 1, {"calibrated": wide}, wide, make_states())
+    assert off.domain is None
+    assert wide.domain is not None
+    assert torch.equal(off.proj_out.weight, wide.proj_out.weight)
+
+
+def test_another_backbone_keeps_of_its_own_likeliest_tokens_what_noise_leaves(make_states, head, monkeypatch):
+    states = make_states()
+    monkeypatch.setattr(experiment_scores, "read_states", lambda *_: states)
+    monkeypatch.setattr(experiment_scores, "read_head", lambda *_: head)
+    of = scored(
+        calm={"recipe": "raw", "noise": "state", "size": 0.0, "backbone": "small"},
+        noisy={"recipe": "raw", "noise": "state", "size": 5.0, "backbone": "small"},
+        own={"recipe": "raw", "noise": "state", "size": 5.0},
+    )
+    asked = {"five_kept": ["calm", "noisy", "own"]}
+    found = {one.key.arm: one.values for one in of.of_other_backbones(of.spec.arms, 1, states, asked, "domain")}
+    assert set(found) == {"calm", "noisy"}
+    assert found["calm"].tolist() == [1.0] * len(states)
+    assert 0 < float(found["noisy"].mean()) < 0.9
+
+
+def test_a_backbone_that_reads_other_tokens_is_compared_with_none(make_states, head, monkeypatch, refuses):
+    monkeypatch.setattr(experiment_scores, "read_states", lambda *_: make_states(seed=3))
+    monkeypatch.setattr(experiment_scores, "read_head", lambda *_: head)
+    of = scored(noisy={"recipe": "raw", "noise": "state", "size": 0.3, "backbone": "small"})
+    with refuses("small reads other tokens than .* does; compare backbones of one tokenizer"):
+        list(of.of_other_backbones(of.spec.arms, 1, make_states(), {"five_kept": ["noisy"]}, "domain"))

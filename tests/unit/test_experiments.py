@@ -30,7 +30,7 @@ from abi.judge.tables import read_evidence
 from abi.models.saved import module_of_seed
 from abi.plan.workflow import Workflow, seeds_of
 from abi.report.experiments import page, statements_table
-from abi.report.statements import OF_STATEMENTS
+from abi.report.statements import OF_STATEMENTS, told
 from abi.report.words import plain_words
 from abi.steps import evaluate_experiment, train_modules
 
@@ -138,6 +138,29 @@ def test_a_statement_gets_the_word_that_its_registered_tests_give_it(folder, cha
     assert [row[2] for row in statements_table([of]).rows] == [f"**{instead}**", f"**{after}**"]
     assert f"**{whole}**" in page([of])
     assert result["rates"]["arms"]["steps"] == {"rate": result["rates"]["grid"][1], "at_end": False}
+
+
+@pytest.mark.parametrize(("level", "instead", "after"), [(0.5, "no", "no"), (0.75, "yes", "no"), (0.9, "yes", "yes")])
+def test_the_tests_about_an_arm_are_asked_of_its_placebo_and_decide_nothing(folder, level, instead, after):
+    result = make(CLAIM, TRUE | {"random-solved": level})
+    assert words(result) == {"instead-python": "SUPPORTED", "worse-after-python": "SUPPORTED"}
+    said = {one.study: one for one in told(StudyResult.of(result, "r.json"))}
+    assert (said["instead-python"].placebo, said["worse-after-python"].placebo) == (instead, after)
+    figures = result["fits"]["instead-python"]["arms"]
+    assert said["instead-python"].figure == figures["candidate"]["domain"]["js_nats"]["mean"]
+    of = {test["id"]: test for test in result["fits"]["instead-python"]["tests"]}
+    assert of["p.than-steps"]["contrast"] == "random-solved - steps"
+    assert not of["p.than-steps"]["required"]
+    assert "p.than-random" not in of  # which decides nothing, and is of the placebo already
+    # what holds is shown by the test that has least to spare, not by the room
+    assert said["instead-python"].contrast == "candidate - steps"
+
+
+def test_a_question_of_ours_is_told_from_what_the_original_says():
+    path = ROOT / "results/reference/tiny/nib_geometry_diagnostic_results.json"
+    rows = {one.study: one.statement for one in told(StudyResult.of(json.loads(path.read_text()), path.name))}
+    assert rows["head-python"].startswith("Asked by us: ")
+    assert not rows["fragility-python"].startswith("Asked by us: ")
 
 
 def test_too_few_groups_are_no_verdict(folder):
