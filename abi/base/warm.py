@@ -41,6 +41,7 @@ PRELOADED = (
     *("torch", "scipy.linalg", "pandas", "pydantic", "safetensors.torch", "snakemake.script", "tokenizers"),
     *("sentencepiece", "transformers.models.auto.modeling_auto"),
     *(f"transformers.models.{name}.modeling_{name}" for name in ("gpt2", "t5", "qwen2", "gpt_neox")),
+    "torch._dynamo",  # which the first optimizer of a process imports, though nothing is compiled
 )
 SINGLE = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
