@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from abi.base.names import CANDIDATE
+from abi.judge.kinds.experiment import said
 from abi.judge.results import EXPERIMENT, AnyResult, StudyResult
 from abi.plan.specs.experiments import Asked, Statement
 from abi.report.render import Cell, Table, bounds, figure, markdown
@@ -48,8 +49,9 @@ def page(results: Sequence[AnyResult]) -> str:
         f"{counted}; more is better in every figure, intervals are over groups of documents and seeds."
     )
     registered = (
-        "What each statement needs was registered in `config/claims.yaml` before it was run; every test stands in the "
-        "result file."
+        "What each statement needs stands in `config/claims.yaml`, every test with its interval in the result file. "
+        "`docs/experiments.md` says which tests were changed after their figures were seen. `a placebo passes`: a "
+        "random net, made as the arm is, passes the same tests; asked where they set the arm against bounds alone."
     )
     parts = [
         "# Experiments",
@@ -58,8 +60,20 @@ def page(results: Sequence[AnyResult]) -> str:
         "## Statement by statement",
         markdown(statements_table(found)),
         registered,
+        *filter(None, [at_ends(found)]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def at_ends(results: Iterable[AnyResult]) -> str:
+    """Return in a sentence which arms chose a learning rate at an end of the grid; nothing where none did."""
+    found = []
+    for result in experiments_of(results):
+        chosen = {} if result.rates is None else result.rates.arms
+        if ends := [f"`{arm}`" for arm, one in chosen.items() if one.at_end]:
+            found.append(f"`{result.claim.id}` ({', '.join(ends)})")
+    told = "Arms whose learning rate lies at an end of the grid, so that one beyond it might suit them better: "
+    return f"{told}{'; '.join(found)}." if found else ""
 
 
 def registered_table(claims: Mapping[str, Mapping[str, Statement]]) -> Table:
@@ -67,7 +81,7 @@ def registered_table(claims: Mapping[str, Mapping[str, Statement]]) -> Table:
     rows: list[list[Cell]] = [
         [
             f"`{claim}`",
-            statement.says,
+            said(statement),
             "; ".join(asked_words(test) for test in statement.tests.values() if test.required),
         ]
         for claim, statements in claims.items()

@@ -240,7 +240,9 @@ def study_tables(results: Sequence[AnyResult]) -> str:
 
 def statements(results: Sequence[AnyResult]) -> str:
     """Return the table of statements of the experiments that were run."""
-    return markdown(experiments.statements_table(results)) if experiments.experiments_of(results) else NOTHING
+    if not experiments.experiments_of(results):
+        return NOTHING
+    return "\n\n".join(filter(None, [markdown(experiments.statements_table(results)), experiments.at_ends(results)]))
 
 
 def registered() -> str:

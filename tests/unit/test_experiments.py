@@ -24,6 +24,7 @@ from abi.base.job import Job, code_of
 from abi.base.manifests.experiments import FitsManifest
 from abi.judge import evidence_files
 from abi.judge.evidence_files import COLUMNS
+from abi.judge.kinds.experiment import alike, of_placebo
 from abi.judge.published import figures_of
 from abi.judge.results import StudyResult, result_of
 from abi.judge.tables import read_evidence
@@ -140,20 +141,39 @@ def test_a_statement_gets_the_word_that_its_registered_tests_give_it(folder, cha
     assert result["rates"]["arms"]["steps"] == {"rate": result["rates"]["grid"][1], "at_end": False}
 
 
-@pytest.mark.parametrize(("level", "instead", "after"), [(0.5, "no", "no"), (0.75, "yes", "no"), (0.9, "yes", "yes")])
-def test_the_tests_about_an_arm_are_asked_of_its_placebo_and_decide_nothing(folder, level, instead, after):
-    result = make(CLAIM, TRUE | {"random-solved": level})
-    assert words(result) == {"instead-python": "SUPPORTED", "worse-after-python": "SUPPORTED"}
+RANKED = {"raw": 0.0, "oracle": 1.0, "reference": 1.0, "calibrated": 0.95, "random": 0.5, "linear": 0.4}
+
+
+@pytest.mark.parametrize(("level", "passes"), [(0.5, "no"), (0.95, "yes")])
+def test_tests_against_bounds_are_asked_of_the_placebo_and_decide_nothing(folder, level, passes):
+    result = make("nib_full", RANKED | {"random": level}, tasks=NATIVE)
+    assert words(result)["perplexity-python"] == words(result)["distribution-python"] == "SUPPORTED"
     said = {one.study: one for one in told(StudyResult.of(result, "r.json"))}
-    assert (said["instead-python"].placebo, said["worse-after-python"].placebo) == (instead, after)
-    figures = result["fits"]["instead-python"]["arms"]
-    assert said["instead-python"].figure == figures["candidate"]["domain"]["js_nats"]["mean"]
-    of = {test["id"]: test for test in result["fits"]["instead-python"]["tests"]}
-    assert of["p.than-steps"]["contrast"] == "random-solved - steps"
-    assert not of["p.than-steps"]["required"]
-    assert "p.than-random" not in of  # which decides nothing, and is of the placebo already
-    # what holds is shown by the test that has least to spare, not by the room
-    assert said["instead-python"].contrast == "candidate - steps"
+    assert said["perplexity-python"].placebo == said["distribution-python"].placebo == passes
+    assert said["code-net-python"].placebo == "-"  # asks for more than the placebo, so nothing is left to ask of it
+    of = {test["id"]: test for test in result["fits"]["perplexity-python"]["tests"]}
+    assert of["p.bits"]["contrast"] == "random - 0.8 oracle - 0.2 raw"
+    assert not of["p.bits"]["required"]
+    figures = result["fits"]["perplexity-python"]["arms"]["candidate"]["domain"]
+    assert said["perplexity-python"].figure == figures["bits_per_byte"]["mean"]
+    assert said["perplexity-python"].contrast == "candidate - 0.8 oracle - 0.2 raw"  # and not that there is room
+
+
+def test_a_placebo_is_asked_only_where_it_was_made_alike():
+    arms = STUDY.claim("method_robustness").arms
+    assert alike(arms, "both-8-2", "random-both")
+    assert not alike(arms, "both-8-2", "random")  # took no steps
+    assert not alike(arms, "both-8-2", "random-alone")  # had no solve before
+    assert not alike(arms, "both-4-2", "random-both")  # at another temperature
+    of = {name: STUDY.claim(name) for name in ("analytical_calibration", "calibration_budget_floor", "nib_full")}
+    asked = {
+        (name, statement): bool(of_placebo(claim, claim.statements[statement]))
+        for name, claim in of.items()
+        for statement in claim.statements
+    }
+    assert {key for key, told in asked.items() if told} == {
+        ("nib_full", level) for level in ("perplexity", "distribution", "decoding", "functional", "variants")
+    }  # neither where an arm is set against variants of itself, nor where it is to fall short
 
 
 def test_a_question_of_ours_is_told_from_what_the_original_says():
@@ -220,7 +240,7 @@ def test_margins_and_floors_of_the_levels_are_those_that_were_published():
     coherence = published["G3_coherence"]
     assert of["diversity"].tests["enough"].by == coherence["threshold_abs"]
     assert of["diversity"].tests["no-less"].by == -coherence["threshold_parity_pp"] / 100
-    assert of["diversity"].tests["than-plain"].weights["raw"] == -coherence["threshold_nd_ratio"]
+    assert of["diversity"].tests["than-off"].weights["calibrated-off"] == -coherence["threshold_nd_ratio"]
     assert of["perplexity"].tests["ratio"].by == -published["G4_cross_ppl"]["threshold"]
     probes = published["G5_functional"]
     assert of["functional"].tests["enough"].by == probes["threshold_abs"] / probes["n_probes"]

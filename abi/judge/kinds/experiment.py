@@ -19,7 +19,8 @@ from abi.judge.protocol import BPB, Asks
 from abi.judge.results import EXPERIMENT, STATEMENTS, ClaimFacts, StudyResult
 from abi.judge.studies import judge_studies, same_words
 from abi.judge.tables import thresholds_met
-from abi.plan.specs.experiments import Asked, Statement
+from abi.plan.kinds.experiment import BOUNDS
+from abi.plan.specs.experiments import ArmOfExperiment, Asked, Statement
 from abi.plan.specs.judge import Criteria, JudgeStudy
 
 KINDS.setdefault(
@@ -31,6 +32,11 @@ REGISTERED, OF_PLACEBO = "t.", "p."
 """How the ids of tests begin: those that a statement registers, and the same asked of its placebo."""
 FIXED = frozenset({"recipe", "start", "by", "objective", "steps", "rate_of"})
 """What of an arm has a column of its own."""
+
+
+def said(statement: Statement) -> str:
+    """Return a statement as readers see it."""
+    return f"{OURS if statement.ours else ''}{statement.says}"
 
 
 def of_study(claim: ClaimFacts, study: str) -> Statement:
@@ -57,7 +63,7 @@ def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criter
     required = {name: test for name, test in statement.tests.items() if test.required}
     tests = tuple(contrast(f"{REGISTERED}{name}", test, statement) for name, test in statement.tests.items())
     refuting = tuple(contrast(f"x.{name}", test, statement) for name, test in required.items())
-    own = Questions((*room, *floors, *tests, *of_placebo(statement)), (Refutation("x", refuting),))
+    own = Questions((*room, *floors, *tests, *of_placebo(claim, statement)), (Refutation("x", refuting),))
     return Plan(claim.kind, None, asks.roles, tests[0].measure, own, (*asks.vacuous(), *below), {})
 
 
@@ -68,15 +74,34 @@ def contrast(id: str, test: Asked, statement: Statement) -> Contrast:
     return Contrast(id, measure, weights, margin=test.margin, required=test.required, by=test.by)
 
 
-def of_placebo(statement: Statement) -> tuple[Contrast, ...]:
-    """Return the required tests about the statement's arm, asked of its placebo instead; they decide nothing."""
+def of_placebo(claim: ClaimFacts, statement: Statement) -> tuple[Contrast, ...]:
+    """Return the required tests asked of the placebo instead; they decide nothing.
+
+    None unless each of them sets the statement's arm against bounds alone, and the placebo was made alike: then a
+    placebo that passes says that the tests do not ask for the module that was moved.
+    """
+    required = {name: test for name, test in statement.tests.items() if test.required}
+    against = {arm for test in required.values() for arm in test.weights} - {statement.about}
+    set_against_bounds = against <= set(BOUNDS) and all(
+        t.weights.get(statement.about, 0) > 0 for t in required.values()
+    )
+    if not set_against_bounds or not alike(claim.arms, statement.about, statement.placebo):
+        return ()
     found = []
-    for name, test in statement.tests.items():
-        if test.required and statement.about in test.weights and statement.placebo not in test.weights:
-            weights = {statement.placebo if a == statement.about else a: w for a, w in test.weights.items()}
-            asked = test.model_copy(update={"weights": weights, "required": False})
-            found.append(contrast(f"{OF_PLACEBO}{name}", asked, statement))
+    for name, test in required.items():
+        weights = {statement.placebo if a == statement.about else a: w for a, w in test.weights.items()}
+        asked = test.model_copy(update={"weights": weights, "required": False})
+        found.append(contrast(f"{OF_PLACEBO}{name}", asked, statement))
     return tuple(found)
+
+
+def alike(arms: Mapping[str, ArmOfExperiment], one: str, other: str) -> bool:
+    """Return whether two arms, and those that they go on from, were made alike but for recipe and learning rate."""
+    a, b = arms[one], arms[other]
+    left = {"recipe": "", "rate_of": None, "start": None}
+    if a.model_copy(update=left) != b.model_copy(update=left) or (a.start is None) != (b.start is None):
+        return False
+    return a.start is None or b.start is None or alike(arms, a.start, b.start)
 
 
 def floor(id: str, metric: str, least: float) -> Contrast:
@@ -108,14 +133,13 @@ def statement_table(claim: ClaimFacts, fits: Mapping[str, Fit]) -> TableShown:
         bounds = (None, None) if one.interval is None else (one.interval.lower, one.interval.upper)
         figure = fit.arms[CANDIDATE].of(one.scope).get(one.metric)
         own = [None if figure is None else figure.mean, passes_too(fit)]
-        says = f"{OURS if statement.ours else ''}{statement.says}"
         found = [one.contrast, one.metric, one.mean, *bounds, one.limit]
-        rows.append([study, says, fit.verdict, statement.about, *own, *found])
+        rows.append([study, said(statement), fit.verdict, statement.about, *own, *found])
     caption = (
         "What the original says in our words, and the contrast that decides: figures are turned so that more is "
         "better, and the limit is what it has to exceed. The arm that a statement is about is `candidate` in its "
-        "study; `figure` is its own in that metric. `placebo`: whether the required tests about it hold of the "
-        "placebo too."
+        "study; `figure` is its own in that metric. `placebo`: whether the required tests hold of the placebo too, "
+        "where they set the arm against bounds alone and the placebo was made alike."
     )
     decides = ["contrast", "metric", "mean", "lower", "upper", "limit"]
     columns = ["study", "statement", "verdict", "candidate", "figure", "placebo", *decides]
@@ -140,9 +164,11 @@ def room_left(test: ContrastFound) -> float:
 
 
 def passes_too(fit: Fit) -> str:
-    """Return whether the tests about the candidate hold of the placebo too: yes, no, or `-` where none is about it."""
-    asked = [test.passed for test in fit.tests if test.id.startswith(OF_PLACEBO)]
-    return "-" if not asked else "yes" if all(asked) else "no"
+    """Return whether the required tests hold of the placebo too: yes, no, or `-` where they cannot be asked of it."""
+    asked = [test for test in fit.tests if test.id.startswith(OF_PLACEBO)]
+    if not asked or any(test.interval is None for test in asked):
+        return "-"
+    return "yes" if all(test.passed for test in asked) else "no"
 
 
 def arms_table(claim: ClaimFacts) -> TableShown:
