@@ -27,7 +27,9 @@ def write():
     sys.setprofile(None)
     if called:
         lines = "".join(f"{file}\t{name}\n" for file, name in called)
-        Path(FOLDER, f"{os.getpid()}.tsv").write_text(lines, encoding="utf-8")
+        path = Path(FOLDER, f"{os.getpid()}.part")
+        path.write_text(lines, encoding="utf-8")
+        path.replace(path.with_suffix(".tsv"))  # a process may be killed as it writes
 
 
 def begin():
