@@ -176,6 +176,13 @@ def test_a_placebo_is_asked_only_where_it_was_made_alike():
     }  # neither where an arm is set against variants of itself, nor where it is to fall short
 
 
+def test_works_is_the_low_bar_that_the_page_says_it_is():
+    path = ROOT / "results/reference/tiny/objective_ablation_results.json"
+    arms = json.loads(path.read_text())["fits"]["only-python"]["arms"]
+    distance = {arm: arms[arm]["domain"]["js_nats"]["upper"] for arm in ("linear", "random")}
+    assert max(distance.values()) < arms["oracle"]["domain"]["js_nats"]["mean"]
+
+
 def test_a_question_of_ours_is_told_from_what_the_original_says():
     path = ROOT / "results/reference/tiny/nib_geometry_diagnostic_results.json"
     rows = {one.study: one.statement for one in told(StudyResult.of(json.loads(path.read_text()), path.name))}
