@@ -19,8 +19,7 @@ from abi.judge.protocol import BPB, Asks
 from abi.judge.results import EXPERIMENT, STATEMENTS, ClaimFacts, StudyResult
 from abi.judge.studies import judge_studies, same_words
 from abi.judge.tables import thresholds_met
-from abi.plan.kinds.experiment import BOUNDS
-from abi.plan.specs.experiments import ArmOfExperiment, Asked, Statement
+from abi.plan.specs.experiments import BOUNDS, ArmOfExperiment, Asked, Statement
 from abi.plan.specs.judge import Criteria, JudgeStudy
 
 KINDS.setdefault(

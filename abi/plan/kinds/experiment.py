@@ -13,6 +13,7 @@ from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
 from abi.plan.kinds.studies import OfStudies
 from abi.plan.specs.arms import BudgetName
 from abi.plan.specs.experiments import (
+    BOUNDS,
     ArmName,
     ArmOfExperiment,
     BudgetOfExperiment,
@@ -24,8 +25,6 @@ from abi.plan.specs.experiments import (
 from abi.plan.specs.judge import CappedSeeds, ClaimSaid, DomainTexts
 
 EXPERIMENT = "experiment"
-BOUNDS = (RAW, ORACLE, REFERENCE)
-"""Arms that every study has."""
 AS_THEY_ARE = (RAW, ORACLE, REFERENCE, "source", RANDOM_NET)
 """What an arm may be made as that no recipe makes."""
 CODE_TASKS = "config/tasks.yaml"

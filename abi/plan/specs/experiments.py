@@ -23,6 +23,8 @@ ObjectiveName = Literal[
 is or with weights by the teacher's entropy or its inverse; that of logits; KL among the teacher's ten likeliest tokens.
 """
 ArmName = Annotated[str, Field(pattern="^[a-z][a-z0-9.-]*$")]
+BOUNDS = (RAW, ORACLE, REFERENCE)
+"""Arms that every study has."""
 
 
 class ArmOfExperiment(Typed):
