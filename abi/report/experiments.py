@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from abi.base.names import CANDIDATE
-from abi.judge.kinds.experiment import said
 from abi.judge.results import EXPERIMENT, AnyResult, StudyResult
-from abi.plan.specs.experiments import Asked, Statement
+from abi.plan.specs.experiments import Asked, Statement, said
 from abi.report.render import Cell, Table, bounds, figure, markdown
 from abi.report.statements import Stated, told
 from abi.report.words import MEANINGLESS, link, number, verdict_words

@@ -19,23 +19,16 @@ from abi.judge.protocol import BPB, Asks
 from abi.judge.results import EXPERIMENT, STATEMENTS, ClaimFacts, StudyResult
 from abi.judge.studies import judge_studies, same_words
 from abi.judge.tables import thresholds_met
-from abi.plan.specs.experiments import BOUNDS, ArmOfExperiment, Asked, Statement
+from abi.plan.specs.experiments import BOUNDS, ArmOfExperiment, Asked, Statement, said
 from abi.plan.specs.judge import Criteria, JudgeStudy
 
 KINDS.setdefault(
     EXPERIMENT, Kind(EXPERIMENT, "studies", CANDIDATE, (RAW, RANDOM, LINEAR), words="the arm that is asked about")
 )
-OURS = "Asked by us: "
-"""How a statement begins that the original does not make."""
 REGISTERED, OF_PLACEBO = "t.", "p."
 """How the ids of tests begin: those that a statement registers, and the same asked of its placebo."""
 FIXED = frozenset({"recipe", "start", "by", "objective", "steps", "rate_of"})
 """What of an arm has a column of its own."""
-
-
-def said(statement: Statement) -> str:
-    """Return a statement as readers see it."""
-    return f"{OURS if statement.ours else ''}{statement.says}"
 
 
 def of_study(claim: ClaimFacts, study: str) -> Statement:

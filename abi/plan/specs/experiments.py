@@ -109,6 +109,11 @@ class Statement(Typed):
         return [metric for metric in asked if metric in CODE]
 
 
+def said(statement: Statement) -> str:
+    """Return a statement as readers see it, who are told where it is none of the original's."""
+    return f"Asked by us: {statement.says}" if statement.ours else statement.says
+
+
 class StudyOf(Typed):
     """A statement as evidence knows it: which arm is its candidate, on which text, and which arms stand beside it."""
 
