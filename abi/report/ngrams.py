@@ -8,10 +8,11 @@ from abi.base.names import NGRAM, RAW, TRANSFERRED
 from abi.judge.fits import Fit, Test
 from abi.judge.protocol import BPB
 from abi.judge.results import Result
-from abi.report.render import Table, figure
+from abi.report.render import Table, figure, markdown
 
 AHEAD = f"r.instead.{BPB.metric}.{NGRAM}"
 """The reported test that says by how much the module is ahead."""
+NOT_YET = "The committed run has no n-gram model beside its transfers yet."
 
 
 class Beside(NamedTuple):
@@ -83,6 +84,11 @@ def measured(results: Iterable[Result]) -> list[Beside]:
 
 def _test(fit: Fit, name: str) -> Test | None:
     return next((test for test in fit.tests if test.id == name), None)
+
+
+def shown(rows: list[Beside]) -> str:
+    """Return the table of both as Markdown, or that there is none to show."""
+    return markdown(table(rows)) if rows else NOT_YET
 
 
 def table(rows: list[Beside]) -> Table:

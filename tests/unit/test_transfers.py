@@ -2,7 +2,7 @@ import pytest
 from report_facts import plain, typed
 
 from abi.report.figures import svg_of
-from abi.report.ngrams import AHEAD, Rival, measured
+from abi.report.ngrams import AHEAD, NOT_YET, Rival, measured, shown
 from abi.report.transfers import COLUMNS, advice, best_placebo, by_pair, drawing, lead, page, rows, rungs
 
 FILES = {
@@ -203,3 +203,7 @@ def test_advice_without_domain_text_names_a_lesson_that_the_source_wrote_and_no_
         "without domain text, move it (0.30 of the oracle's gain, more than its best placebo's 0.27); "
         "on a lesson that its source writes (0.60 of the oracle's gain, more than its best placebo's 0.54)."
     )
+
+
+def test_a_run_without_the_n_gram_arm_shows_a_sentence_and_no_empty_table():
+    assert shown([]) == NOT_YET
