@@ -94,7 +94,7 @@ class Statement(Typed):
     about: ArmName
     """arm that it is about, the candidate"""
     placebo: ArmName
-    """arm that moves no knowledge and is fitted alike; every test is asked of it too, which decides nothing"""
+    """arm that moves no knowledge; if made as the arm is, it is asked the same against bounds, which decides nothing"""
     ours: bool = False
     """whether it is a question of ours, which the original does not answer"""
     text: str | None = None
