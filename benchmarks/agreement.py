@@ -1,10 +1,12 @@
 """How far figures move where numbers are added in another order: one claim under other threads and kernels.
 
 python benchmarks/agreement.py [--scale smoke] [--claim t5_to_gpt2] [--settings NAME ...] [--baseline FOLDER]
+                               [--keep FOLDER] [--cores 1]
 
 The claim is built from nothing in all its regimes, in a scratch copy of this checkout per setting, and compared with
 the run of the first setting as `abi verify --against` does. A baseline is the folder `results/<scale>` of a run that is
-there. Rows of this scale and claim in agreement.csv are replaced.
+there. Copies are removed at the end, unless a folder is named to keep them in: what is finished there is not built
+again. Rows of this scale and claim in agreement.csv are replaced.
 """
 
 import argparse
@@ -63,16 +65,18 @@ SETTINGS: dict[str, tuple[dict[str, str], list[str]]] = {
 """What is set in the environment, and the words of Snakemake beside the targets."""
 
 
-def built(scratch: Path, scale: str, targets: list[str], setting: str) -> Path:
-    """Build some targets from nothing and return the folder of their results."""
-    scratch.mkdir(parents=True)
-    for part in PARTS:
-        source = ROOT / part
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(source, scratch / part, ignore=ignored) if source.is_dir() else shutil.copy2(source, scratch)
+def built(scratch: Path, scale: str, targets: list[str], setting: str, cores: int) -> Path:
+    """Build what some targets lack, from nothing in a new folder, and return the folder of their results."""
+    if not scratch.exists():
+        scratch.mkdir(parents=True)
+        for part in PARTS:
+            source, ignored = ROOT / part, shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, scratch / part, ignore=ignored) if source.is_dir() else shutil.copy2(
+                source, scratch
+            )
     own, words = SETTINGS[setting]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ABI_WARM": "1", **own, "PYTHONPATH": str(scratch)}
-    command = [sys.executable, "-m", "snakemake", "--quiet", "all", *(words or ["--cores", "1"])]
+    command = [sys.executable, "-m", "snakemake", "--quiet", "all", *(words or ["--cores", str(cores)])]
     subprocess.run([*command, "--config", f"scale={scale}", "--", *targets], cwd=scratch, env=environment, check=True)
     return scratch / "results" / scale
 
@@ -100,17 +104,21 @@ def main() -> None:
     parser.add_argument("--claim", default="t5_to_gpt2")
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS)[1:], default=list(SETTINGS)[1:])
     parser.add_argument("--baseline", type=Path)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--cores", type=int, default=1, help="jobs at once where each has one thread")
     given = parser.parse_args()
     study = Workflow(load(given.scale))
     targets = study.regimes_of(given.claim) or [given.claim]
     files = {claim: study.claim(claim).record.result_file for claim in targets}
     found: list[list[Any]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        base = given.baseline or built(Path(scratch, "base"), given.scale, targets, next(iter(SETTINGS)))
-        for i, setting in enumerate(given.settings):
-            other = built(Path(scratch, str(i)), given.scale, targets, setting)
-            found += rows(base, other, given.scale, files, setting)
-            shutil.rmtree(Path(scratch, str(i)))
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = given.keep or Path(folder)
+        base = given.baseline or built(scratch / "base", given.scale, targets, next(iter(SETTINGS)), given.cores)
+        for setting in given.settings:
+            copy = scratch / "".join(letter if letter.isalnum() else "_" for letter in setting)
+            found += rows(base, built(copy, given.scale, targets, setting, given.cores), given.scale, files, setting)
+            if given.keep is None:
+                shutil.rmtree(copy)
             print(*found[-len(targets) :], sep="\n", flush=True)
     kept = csv_rows(OUT.read_text(encoding="utf-8"), COLUMNS) if OUT.exists() else []
     kept = [row for row in kept if not (row[0] == given.scale and row[1] in files and row[2] in given.settings)]

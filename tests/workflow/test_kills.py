@@ -98,8 +98,13 @@ def unfinished(finished, tmp_path):
     def make(rule, draw):
         log = draw.choice(sorted(finished[1][rule]))
         outputs = sorted(finished[1][rule][log])
-        ignored = shutil.ignore_patterns("results", "__pycache__")
-        shutil.copytree(finished[0], root, symlinks=True, ignore=ignored, copy_function=shutil.copy2)
+        # `results` at the top alone: a package of the engine has that name, too.
+        top, named = str(finished[0]), shutil.ignore_patterns("__pycache__")
+
+        def ignored(folder, names):
+            return named(folder, names) | ({"results"} if folder == top else set())
+
+        shutil.copytree(top, root, symlinks=True, ignore=ignored, copy_function=shutil.copy2)
         # Outputs are replaced, never written in place, so that links to those of the finished run will do.
         shutil.copytree(finished[0] / "results", root / "results", copy_function=os.link)
         for place in ("results/smoke/logs", BENCHMARKS):
