@@ -208,7 +208,7 @@ def train_adapter(
 
     A step reads whole windows, as a backbone must: at least as many positions as a step of the other arms.
 
-    The teacher is the plain final state with the teacher's correction, as in `gradient.fit_gradients`.
+    The teacher is the plain final state with the teacher's correction, as in `gradient.objectives`.
     Raises: DataError: an objective other than `ce` or `kd`, or `kd` without a teacher.
     """
     states, head, teacher = data.states, data.head, data.teacher
