@@ -15,7 +15,7 @@ from abi.base.errors import DataError
 from abi.base.job import InputFiles
 from abi.base.names import CANDIDATE, ORACLE, RANDOM_NET, RAW, REFERENCE, TASKS
 from abi.models.module import AbiModule, derive_seed, with_net
-from abi.models.saved import having, module_of_seed, read_head, read_states, updated
+from abi.models.saved import having, module_of_seed, read_head, updated
 from abi.models.states import States
 from abi.plan.specs.experiments import ExperimentEvidence
 
@@ -97,7 +97,7 @@ class ScoredExperiment(Experiment):
         """
         for name in (name for name in self.spec.arms if name in wanted and self.spec.arms[name].backbone is not None):
             arm = self.spec.arms[name]
-            states = read_states(self.inputs[f"test_{scope}_{arm.backbone}"], "test")
+            states = self.states(f"{scope}_{arm.backbone}", "test")
             if not torch.equal(states.tokens(slice(None)), own.tokens(slice(None))):
                 raise DataError(
                     f"{states.path}: {arm.backbone} reads other tokens than {own.path} does; "

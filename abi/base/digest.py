@@ -23,7 +23,9 @@ from abi.base.files import ROOT, parse_file, sha256_file, write_text
 OUTSIDE_DIGEST = frozenset(
     {"abi", "abi.base.errors", "abi.base.files", "abi.base.definitions", "abi.base.digest", "abi.base.job"}
 )
-"""Modules whose edits change messages, not results: they stay out of every digest."""
+"""Modules that carry what others compute: reading, writing, hashing, starting. They stay out of every digest, since
+nearly all that is edited there are messages, and each edit would rebuild everything. One that changes what is read or
+written (how tensors are stored, which threads a job gets) needs `--forceall` by hand."""
 
 WHOLE = frozenset({"abi.base.compute"})
 """Modules all of which count for what loads them: the job itself, whose code is outside, sets them up for its step."""
@@ -32,7 +34,7 @@ TEMPLATES = frozenset({".j2", ".css"})
 """Files of a package that make its pages: they belong to its code."""
 
 FOR_READERS = {
-    "abi/base/catalogue.py": ("words", "colour"),
+    "abi/base/catalogue.py": ("words", "colour", "of_kind"),
     "abi/base/regimes.py": ("words",),
     "abi/plan/specs/": ("description",),
 }
@@ -191,7 +193,7 @@ def remember(path: Path) -> None:
     The plan alone calls this. A job and `abi verify` parse the code themselves, so that a forged file misleads neither.
     Args: path: of the file that keeps it; one that is missing, damaged or cannot be written is done without.
     """
-    with contextlib.suppress(DataError, KeyError, TypeError, AttributeError):
+    with contextlib.suppress(DataError, KeyError, TypeError, ValueError, AttributeError):
         _known.update({key: Source.of(value) for key, value in parse_file(path).items()})
     before = frozenset(_known)
     atexit.register(_keep, path.absolute(), before)

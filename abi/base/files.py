@@ -4,7 +4,9 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
+import re
 import stat
 import tempfile
 import time
@@ -24,6 +26,10 @@ FRESH_NS = 10**8
 """Age below which a file's times do not tell whether it was written again; their clock ticks every few ms."""
 MOST_JSON = 500_000_000
 """Bytes of the largest JSON file that is read."""
+OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+"""Errors that name no file and can only be of the one that is written."""
+OVERFLOWS = re.compile(r"[eE]\+?\d{3}")
+"""What a number needs to be larger than a float can be, but for hundreds of digits."""
 MANIFEST = "MANIFEST.sha256"
 """Name of the list of hashes in a folder whose files it lists, in the form that `sha256sum -c` reads."""
 
@@ -100,7 +106,7 @@ def listed(text: str) -> dict[str, str]:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it only if the block succeeds.
 
-    Raises: DataError: it cannot be written; what goes wrong with another file inside the block stays what it is.
+    Raises: DataError: it cannot be written; what else goes wrong inside the block stays what it is.
     """
     path = Path(path)
     try:
@@ -117,7 +123,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is None or str(error.filename or temporary) != str(temporary):
+        own = error.errno in OF_DISKS if error.filename is None else str(error.filename) == str(temporary)
+        if not own:
             raise
         raise unwritable(path, error) from error
     finally:
@@ -176,7 +183,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_texts(files: dict[Path, str]) -> None:
-    """Write UTF-8 files, all or none: no file is replaced before every other is written, and the first is so first."""
+    """Write UTF-8 files: none is replaced before every one is written, and the first is replaced first."""
     with ExitStack() as stack:
         for path, text in reversed(files.items()):
             stack.enter_context(atomic_path(path)).write_text(text, encoding="utf-8")
@@ -225,10 +232,16 @@ def parse_json(text: str, *, number: Callable[[str], Any] | None = None) -> Json
 
     Raises: ValueError: not JSON, a key twice, NaN or infinity, or nested too deeply.
     """
+    finite = _finite if number is None and OVERFLOWS.search(text) else number
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=number, parse_int=number)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=finite, parse_int=number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)
 
 
 def _refuse(name: str) -> NoReturn:

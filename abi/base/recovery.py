@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -25,9 +25,9 @@ LOCKS, SCRIPTS = Path(".snakemake/locks"), Path(".snakemake/scripts")
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """The names that `files.atomic_path` gives to what is not yet written."""
 LOOKS = re.compile(
-    r"-[a-zA-Z]*[nhv][a-zA-Z]*|--(dry-?run|help|version|list.*|lint|dag|rulegraph|filegraph|d3dag|.*summary)"
+    r"-[npqkrFftih]*[nhv][npqkrFftih]*|--(dry-?run|help|version|list.*|lint|dag|rulegraph|filegraph|d3dag|.*summary)"
 )
-"""Options with which Snakemake looks and changes nothing."""
+"""Options with which Snakemake looks and changes nothing; short ones may stand among others without values."""
 GRACE_S = 5.0
 
 
@@ -129,9 +129,14 @@ def _plain_schedulers(place: Path) -> Iterator[int]:
         words = process.info["cmdline"] or []
         if process.info["cwd"] != str(place) or process.pid == os.getpid() or looks(words):
             continue
-        program = any(Path(word).name == "snakemake" for word in words[:3])
-        if program and _mark(process) != str(place):
+        if _is_snakemake(words) and _mark(process) != str(place):
             yield process.pid
+
+
+def _is_snakemake(words: Sequence[str]) -> bool:
+    """Return whether a command line runs Snakemake, by its own name or by an interpreter."""
+    program, *others = [Path(word).name for word in words[:3]] or [""]
+    return program == "snakemake" or (program.startswith("python") and "snakemake" in others)
 
 
 def _mark(process: psutil.Process) -> str | None:

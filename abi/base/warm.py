@@ -87,7 +87,12 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def hand_over() -> None:
-    """Run this process's script in one forked by the server, and exit with its code; return where none answers."""
+    """Run this process's script in one forked by the server, and exit with its code; return where none answers.
+
+    Libraries of linear algebra are loaded with one thread here, too, whatever Snakemake says: a product of several
+    threads has other last bits. Torch gets the threads of its rule from the job itself.
+    """
+    os.environ.update(SINGLE)
     name, script = os.environ.pop(SOCKET, None), sys.argv[0] if sys.argv else ""
     if name is None or Path(script).parts[-3:-1] != (".snakemake", "scripts"):
         return

@@ -73,7 +73,8 @@ def _reason(words: Sequence[Word], refuting: Sequence[Word], verdict: str) -> st
     counted = f"{len(words) - len(short) - len(empty)} of {len(words)} studies are SUPPORTED"
     aside = f" and {len(empty)} VACUOUS" if empty else ""
     if verdict == "SUPPORTED" and len(words) > 1:
-        return f"{counted}{aside}" if empty else f"all {len(words)} studies are SUPPORTED"
+        every = "both" if len(words) == 2 else f"all {len(words)}"
+        return f"{counted}{aside}" if empty else f"{every} studies are SUPPORTED"
     first = [*empty, *words][0] if verdict == "VACUOUS" else [*refuting, *short, *empty, *words][0]
     return first.reason if len(words) == 1 else f"{counted}{aside}; {first.fit}: {first.reason}"
 

@@ -354,9 +354,11 @@ def _clearance(outcome: Outcome) -> float:
 
 def _share_words(share: Share) -> str:
     """Return the share of the gain that is the net's own, with the set of its values where that is one piece."""
+    if share.estimate is None:
+        return f"no share against {share.placebo}, since there is no gain to divide by"
     ends = [f"{end:.3g}" for piece in share.pieces for end in piece if end is not None]
     bounds = f" [{', '.join(ends)}]" if share.bounded and len(ends) == 2 else ""
-    return f"share {float('nan') if share.estimate is None else share.estimate:.3g}{bounds} against {share.placebo}"
+    return f"share {share.estimate:.3g}{bounds} against {share.placebo}"
 
 
 def _harm_words(outcome: Outcome) -> str:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from abi.base.names import ORACLE, RAW
+from abi.base.names import NO_DOMAIN, ORACLE, RAW
 from abi.judge.fits import Fit, IntervalFound
 from abi.judge.protocol import HARM
 from abi.judge.results import AnyResult, Result
@@ -28,10 +28,11 @@ def beside(results: Sequence[AnyResult], others: Sequence[AnyResult], other: str
         harm = tested(fit, HARM)
         worse = "-" if harm is None else figure(-harm.mean) + bounds(-harm.upper, -harm.lower)
         there = ", ".join(f"{word} {n}" for word, n in words.get(kind, Counter()).most_common()) or "-"
-        figures = closure_words(fit.gap_closure, "-"), share_words(fit), worse
+        bare = closure_words(fit.gap_closures.get(NO_DOMAIN), "-")
+        figures = closure_words(fit.gap_closure, "-"), bare, share_words(fit), worse
         rows.append([f"`{result.claim.id}`", kind[1], f"**{verdict_words(result)}**", *figures, there])
-    heads = ["claim", "regime", "verdict", "gap closed", "share", "general text gets worse by", f"at `{other}`"]
-    return Table(heads, rows)
+    closed = ("gap closed", "with no net", "share")
+    return Table(["claim", "regime", "verdict", *closed, "general text gets worse by", f"at `{other}`"], rows)
 
 
 def rooms(results: Sequence[AnyResult]) -> Table:

@@ -4,18 +4,19 @@ A point stands only where its claims were run (`templates/found.md.j2`, `templat
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
 from abi.base.regimes import MOVED
 from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, HARM
-from abi.judge.results import AnyResult, Result, StudyResult
+from abi.judge.results import AnyResult, LadderResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
 from abi.report.render import figure
 from abi.report.statements import rows_of
 from abi.report.templates import fill
+from abi.report.words import listed
 
 RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
 
@@ -24,13 +25,16 @@ RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
 class Point:
     """Figures of one point.
 
-    Args: ahead: in how many of n transfers it is so; leads: by how much, in JS; closed: gap closures; harm, oracle: of
-        general text, in bits per byte, of the moved module and of the module trained there; bare: the part of the gain
-        that the interface without a net lacks.
+    Args: ahead: in how many of n transfers it is so, in JS where a metric is asked; ahead_in_bits: in bits per byte;
+        strict: at the strict level; leads: by how much, in JS; closed: gap closures; harm, oracle: of general text, in
+        bits per byte, of the moved module and of the module trained there; bare: the part of the gain that the
+        interface without a net lacks.
     """
 
     ahead: int
     n: int
+    ahead_in_bits: int = 0
+    strict: int = 0
     leads: Sequence[float] = ()
     closed: Sequence[float] = ()
     shares: Sequence[float] = ()
@@ -85,7 +89,7 @@ def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
         "few": _led([result.deciding for result in of["few-shot"]]),
         "doses": [result for result in results if result.claim.kind == "dose"],
     }
-    return fill(template, span, percent, updates=_updates(results), **points).strip()
+    return fill(template, span, percent, well_aligned, updates=_updates(results), **points).strip()
 
 
 def found(results: Sequence[AnyResult]) -> str:
@@ -95,15 +99,20 @@ def found(results: Sequence[AnyResult]) -> str:
 
 def _recipe(fits: Sequence[Fit]) -> Point | None:
     found = [test.interval for fit in fits for test in fit.tests if test.id == RECIPE and test.interval is not None]
-    return Point(sum(one.lower > 0 for one in found), len(found), [one.mean for one in found]) if found else None
+    return Point(sum(one.lower > 0 for one in found), len(found), leads=[one.mean for one in found]) if found else None
 
 
 def _moved(fits: Sequence[Fit]) -> Point | None:
     shares = _estimates(fit.share for fit in fits)
-    asked = {f"4.attribution.js_nats.{placebo}" for placebo in MOVED.placebos}
+    ahead, in_bits = (_ahead_of_placebos(fits, metric) for metric in ("js_nats", BPB))
+    return Point(ahead, len(fits), in_bits, shares=shares) if shares else None
+
+
+def _ahead_of_placebos(fits: Sequence[Fit], metric: str) -> int:
+    """Return in how many fits the moved net is shown to be ahead of every placebo."""
+    asked = {f"4.attribution.{metric}.{placebo}" for placebo in MOVED.placebos}
     tests = [[test.interval for test in fit.tests if test.id in asked] for fit in fits]
-    ahead = sum(bool(found) and all(one is not None and one.lower > 0 for one in found) for found in tests)
-    return Point(ahead, len(fits), shares=shares) if shares else None
+    return sum(bool(found) and all(one is not None and one.lower > 0 for one in found) for found in tests)
 
 
 def _portable(results: Sequence[Result]) -> Point | None:
@@ -118,7 +127,8 @@ def _portable(results: Sequence[Result]) -> Point | None:
         if (moved := fit.gap_closures.get(TRANSFERRED)) and (alone := fit.gap_closures.get(NO_DOMAIN))
         if moved.estimate and alone.estimate is not None
     ]
-    return Point(harmed.ahead, len(fits), (), closed, shares, harmed.harm, harmed.oracle, bare)
+    strict = sum(result.verdict_at_strict_level == "SUPPORTED" for result in results)
+    return replace(harmed, n=len(fits), strict=strict, closed=closed, shares=shares, bare=bare)
 
 
 def _harmed(fits: Sequence[Fit], ahead: int) -> Point | None:
@@ -168,6 +178,12 @@ def _updates(results: Sequence[AnyResult]) -> list[Survived]:
 def _dose(row: Mapping[str, object], how: str) -> str:
     steps, rate = row[f"steps {how} the term"], row[f"rate {how} the term"]
     return "none" if steps is None else f"{steps} steps at {rate}"
+
+
+def well_aligned(dose: LadderResult) -> str:
+    """Return which rungs of an alignment are well aligned, in words."""
+    asked = [f"`{row['rung']}`" for row in rows_of(dose, "doses") if str(row["asked"]).startswith("yes")]
+    return f"only {asked[0]} is" if len(asked) == 1 else f"{listed(asked)} are"
 
 
 def span(values: Sequence[float]) -> str:

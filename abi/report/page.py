@@ -29,6 +29,7 @@ from abi.report.words import (
     are_words,
     counts_words,
     grouped,
+    how_many,
     in_groups,
     in_order,
     link,
@@ -37,7 +38,6 @@ from abi.report.words import (
     plain_words,
     regime_of,
     studies,
-    supported,
     verdict_words,
 )
 
@@ -165,7 +165,7 @@ def headline_words(facts: Facts) -> str:
     counted = [result for result in facts.results if result.claim.id in facts.spec.counted]
     if not counted:
         return f"{facts.headline}."
-    plainly = are_words(supported(counted))
+    plainly = are_words(how_many(counted))
     strictly = are_words(sum(result.verdict_at_strict_level == "SUPPORTED" for result in counted))
     return (
         f"Of {number(len(counted), 'published claim')}, {plainly} SUPPORTED; with the wider intervals that several "

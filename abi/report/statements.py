@@ -1,13 +1,13 @@
 """The tables that a result brings along, read by the names of their columns; and what an experiment says by them."""
 
 from abi.base.typed import Typed, Verdict
-from abi.judge.results import STATEMENTS, StudyResult
+from abi.judge.results import STATEMENTS, LadderResult, StudyResult
 from abi.report.render import Cell
 
 OF_STATEMENTS = {
-    "REFUTED": "not so",
+    "REFUTED": "refuted",
     "INCONCLUSIVE": "not shown",
-    "VACUOUS": "nothing to judge it by",
+    "VACUOUS": "cannot be judged here",
     "SUPPORTED": "holds",
 }
 """Verdict -> what it means for a statement of an experiment; what decides most stands first."""
@@ -32,7 +32,7 @@ class Stated(Typed):
     limit: float | None = None
 
 
-def rows_of(result: StudyResult, table: str) -> list[dict[str, Cell]]:
+def rows_of(result: StudyResult | LadderResult, table: str) -> list[dict[str, Cell]]:
     """Return the rows of a table that a result brings along, by the names of its columns; none where it has no such."""
     return [dict(zip(t.columns, row, strict=True)) for t in result.tables if t.id == table for row in t.rows]
 
@@ -44,12 +44,13 @@ def told(result: StudyResult) -> list[Stated]:
 
 def statements_words(result: StudyResult) -> str:
     """Return the statements of an experiment that decide its verdict, in their own words."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Stated]] = {}
     for one in told(result):
-        found.setdefault(one.verdict, []).append(one.statement)
+        found.setdefault(one.verdict, []).append(one)
     word = next(word for word in (result.verdict, *OF_STATEMENTS) if word in found)
     says = found[word]
     more = f" And {len(says) - SAID} more." if len(says) > SAID else ""
-    alone = "" if word == result.verdict else "taken alone, "
-    decides = f"{alone}{OF_STATEMENTS[word]} ({len(says)} of {sum(map(len, found.values()))})"
-    return f"{decides}: {' '.join(says[:SAID])}{more}"
+    passing = sum(one.placebo == "yes" for one in says) if word == "SUPPORTED" else 0
+    too = f"; {passing} of them for a placebo too" if passing else ""
+    decides = f"{OF_STATEMENTS[word]} ({len(says)} of {sum(map(len, found.values()))}{too})"
+    return f"{decides}: {' '.join(one.statement for one in says[:SAID])}{more}"

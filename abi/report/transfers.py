@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from abi.base.names import DIRECT, LORA, NATIVE, TRANSFERRED
+from abi.base.names import DIRECT, LINEAR, LORA, NATIVE, SOURCE_TAUGHT, TRANSFERRED
 from abi.base.regimes import AS_IS, MOVED, REGIMES
 from abi.judge.fits import Curve, Fit, Ratio, Test
 from abi.judge.results import AlignmentFacts, Result, Training
@@ -233,7 +233,13 @@ def _without_text(result: Result) -> str:
     variants = FitSection.model_validate(result.provenance.spec["budget"]).variants  # of any version of the protocol
     written = [name for name in result.claim.variants if name in variants and variants[name].text == "written"]
     usual, *lessons = (_worth(result.fits[fit]) for fit in (str(result.claim.fit), *written))
-    sentence = f"without domain text, move it ({usual})" if usual else "without domain text nothing is shown"
+    sentence = "without domain text nothing is shown"
+    if usual:
+        closed = result.deciding.gap_closures
+        fresh, moved = (closed[arm].estimate if arm in closed else None for arm in (DIRECT, TRANSFERRED))
+        better = fresh is not None and moved is not None and fresh > moved
+        do = f"train a fresh module on the same lesson ({fresh:.2f}) or move it" if better else "move it"
+        sentence = f"without domain text, {do} ({usual}: {result.verdict})"
     return sentence + "".join(f"; on a lesson that its source writes ({lesson})" for lesson in lessons if lesson)
 
 
@@ -250,7 +256,14 @@ def _worth(fit: Fit) -> str | None:
 
 
 def _with_a_few(result: Result) -> str:
-    fit, told = result.deciding, {TRANSFERRED: "move it", DIRECT: "train a module there", LORA: "train LoRA there"}
+    fit = result.deciding
+    told = {
+        TRANSFERRED: "move it",
+        SOURCE_TAUGHT: "let the source teach a module there",
+        DIRECT: "train a module there",
+        LORA: "train LoRA there",
+        LINEAR: "train one linear map there",
+    }
     closed = {arm: fit.gap_closures[arm].estimate for arm in told if arm in fit.gap_closures}
     there = {arm: value for arm, value in closed.items() if value is not None}
     if not there:

@@ -160,7 +160,7 @@ def criteria_words(result: AnyResult) -> str:
     checks, fit = checks_of(result), deciding(result)
     passed = [f"{sum(check.passed for check in checks)} of {len(checks)} rules of the original met"] if checks else []
     if isinstance(result, LadderResult):
-        return "; ".join([f"{supported(result.rungs)} of {len(result.rungs)} rungs SUPPORTED", *passed])
+        return "; ".join([f"{how_many(result.rungs)} of {len(result.rungs)} rungs SUPPORTED", *passed])
     return met_words(fit) if fit else "".join(passed) or "-"
 
 
@@ -207,9 +207,9 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
     return f"{'Refuted:' if refuted else 'Undecided: it is not shown that'} {told}{where}."
 
 
-def supported(judged: Iterable[AnyResult | Rung]) -> int:
-    """Return how many are SUPPORTED."""
-    return sum(one.verdict == "SUPPORTED" for one in judged)
+def how_many(of: Iterable[AnyResult | Rung | Fit], word: str = "SUPPORTED") -> int:
+    """Return how many have a verdict."""
+    return sum(one.verdict == word for one in of)
 
 
 def are_words(count: int) -> str:
@@ -225,7 +225,8 @@ def claimed_words(result: AnyResult) -> str:
 def plain_words(result: AnyResult) -> str:
     """Return in one sentence, without terms of the protocol, what came out of a claim."""
     if isinstance(result, LadderResult) and result.claim.kind != "dose":
-        return f"Of the {len(result.rungs)} claims that it rests on, {are_words(supported(result.rungs))} SUPPORTED."
+        word = "REFUTED" if result.verdict == "REFUTED" else "SUPPORTED"
+        return f"Of the {len(result.rungs)} claims that it rests on, {are_words(how_many(result.rungs, word))} {word}."
     if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
         return sentence_of(statements_words(result))
     named = ID.search(result.reason)
@@ -242,7 +243,10 @@ def plain_words(result: AnyResult) -> str:
     it = claimed_words(result)
     numbers = {key: f"{100 * getattr(criteria, key):g} %" for key in ("half", "share", "parity")}
     arms = {"arm": PLACEBOS[arm] if arm in PLACEBOS and result.verdict == "REFUTED" else f"`{arm}`", "control": arm}
-    return template.format(it=it, It=sentence_of(it, ""), **arms, **numbers)
+    told = template.format(it=it, It=sentence_of(it, ""), **arms, **numbers)
+    if result.verdict != "REFUTED" or not isinstance(result, StudyResult):
+        return told
+    return f"{told.rstrip('.')} ({how_many(result.fits.values(), 'REFUTED')} of {len(result.fits)} studies)."
 
 
 def sentence_of(words: str, end: str = ".") -> str:

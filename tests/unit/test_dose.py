@@ -48,7 +48,7 @@ A_LITTLE = {"transferred": 0.52}
 def test_a_net_that_is_worth_more_supports_however_poor_others_are():
     verdict, reason = word_of([dose(FAR, "far", levels=NO_MORE), dose(NEAR, "near", levels=MOVED)], COSINE, LEVEL)
     assert verdict == "SUPPORTED"
-    assert reason.startswith("at 1 of 2 rungs the held-out cosine is 0.9 or more, and at each")
+    assert reason.startswith("at 1 of 2 rungs (near) the held-out cosine is 0.9 or more, and there the moved")
     assert "near: transferred - random" in reason
 
 

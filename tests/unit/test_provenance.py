@@ -303,8 +303,10 @@ def test_a_later_plan_parses_only_files_whose_contents_are_new(tmp_path):
     assert second != first
     assert parsed == 1
     assert planned() == (second, 0)
-    (tmp_path / "code.json").write_text('{"a": 1}')
-    assert planned()[0] == second
+    odd = '{"a": {"definitions": [], "bindings": {"b": [["c", "d", "e"]]}, "imported": [], "lists": []}}'
+    for damaged in ('{"a": 1}', odd):
+        (tmp_path / "code.json").write_text(damaged)
+        assert planned()[0] == second
 
 
 @pytest.mark.parametrize(

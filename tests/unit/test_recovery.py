@@ -100,6 +100,7 @@ os.execv(sys.executable, [sys.executable, "-c", {SLEEPS!r}])  # as `abi run` bec
 def test_a_plain_snakemake_without_a_lease_is_refused(place, began):
     script = place / "snakemake"
     script.write_text(SLEEPS)
+    named = subprocess.Popen(["tail", "-f", str(script)], cwd=place, stdout=subprocess.DEVNULL)
     plain, looking = (
         subprocess.Popen([sys.executable, str(script), *words], cwd=place, env={**os.environ, recovery.MARK: ""})
         for words in (["target"], ["-np"])
@@ -109,8 +110,10 @@ def test_a_plain_snakemake_without_a_lease_is_refused(place, began):
     plain.kill()
     plain.wait()
     assert (place / ".snakemake/locks/0.output.lock").exists()
-    looking.kill()
-    looking.wait()
+    for other in (looking, named):
+        assert other.poll() is None
+        other.kill()
+        other.wait()
 
 
 def test_the_lock_of_another_machine_is_left(place, began):
@@ -142,6 +145,7 @@ def test_a_file_where_the_folder_should_be_is_one_sentence(tmp_path, monkeypatch
     [
         (["-n"], True), (["-np", "x"], True), (["x", "--dry-run"], True), (["--list-target-rules"], True),
         (["--detailed-summary"], True), (["x"], False), (["--cores", "2"], False), (["--unlock"], False), (["-c", "1"], False),
+        (["-junlimited"], False), (["-Rheadline"], False), (["all", "-Rverify"], False),
     ],
 )  # fmt: skip
 def test_what_only_looks_is_known(words, expected):

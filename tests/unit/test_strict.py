@@ -10,6 +10,8 @@ from abi.judge.published import parse as parse_record
     [
         ('{"a": NaN}', "NaN is not a figure"),
         ("[Infinity]", "Infinity is not a figure"),
+        ("[1e999]", "1e999 is not a figure"),
+        ('{"a": -2.5E+400}', "-2.5E.400 is not a figure"),
         ('{"a": {"b": 1, "b": 1}}', "a key occurs twice"),
         ("[" * 99_999, "nested too deeply"),
         ("{", "Expecting"),

@@ -200,7 +200,7 @@ def test_advice_without_domain_text_names_a_lesson_that_the_source_wrote_and_no_
     twice = {arm: closure(2 * value) for arm, value in GENERAL.items()}
     both["fits"]["matched-written"] = {**both["fits"]["matched"], "gap_closures": twice}
     assert advised(typed(both)) == (
-        "without domain text, move it (0.30 of the oracle's gain, more than its best placebo's 0.27); "
+        "without domain text, move it (0.30 of the oracle's gain, more than its best placebo's 0.27: INCONCLUSIVE); "
         "on a lesson that its source writes (0.60 of the oracle's gain, more than its best placebo's 0.54)."
     )
 

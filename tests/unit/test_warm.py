@@ -112,6 +112,13 @@ def test_without_a_server_and_elsewhere_a_job_runs_in_its_own_process(served, sc
     assert ", false, true]" in run(other, served).stdout
 
 
+def test_a_cold_job_loads_its_libraries_with_one_thread_like_a_warm_one(script):
+    told = "import os\nprint([os.environ[name] for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')])"
+    asked = {"OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "4", "MKL_NUM_THREADS": "4"}
+    done = run(script(f"{HAND_OVER}{told}"), {**os.environ, "PYTHONPATH": str(ROOT), **asked})
+    assert done.stdout == "['1', '1', '1']\n"
+
+
 def test_a_job_of_another_python_is_not_taken(served, script):
     path = script("import sys\nsys.prefix = '/elsewhere'\n" + SEEN)
     assert ", false, true]" in run(path, served).stdout

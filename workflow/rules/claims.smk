@@ -92,6 +92,7 @@ rule verify:
             "abi/report/verdicts.py",
             root=ROOT,
         ),
+        command=sha256_file(Path(ROOT, "abi/cli/verify.py")),
     shell:
         "python -m abi.cli verify --json > {output} 2> {log}"
 

@@ -113,7 +113,11 @@ rule crate:
     params:
         folder=lambda w, output: str(Path(output.record).parent),
         code=code_digest("abi/cli/crate.py", root=ROOT),
-        # It describes the rules and holds a copy of them.
+        # It describes the rules, holds a copy of them, and names the authors.
+        described=[
+            sha256_file(Path(ROOT, path))
+            for path in ("CITATION.cff", "workflow/Snakefile")
+        ],
         rules=[
             sha256_file(path) for path in sorted(Path(ROOT, "workflow").rglob("*.smk"))
         ],

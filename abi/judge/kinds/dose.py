@@ -99,7 +99,8 @@ def word_of(doses: Sequence[Dose], cosine: float, level: float) -> tuple[str, st
         top = max(doses, key=lambda dose: dose.aligned.cosine_held_out)
         reached = f"{top.name} comes nearest with {top.aligned.cosine_held_out:.3f}"
         return "VACUOUS", f"no rung with something to transfer has a held-out cosine of {cosine:g} or more; {reached}"
-    words = f"at {len(asked)} of {len(doses)} rungs the held-out cosine is {cosine:g} or more"
+    names = ", ".join(dose.name for dose in asked)
+    words = f"at {len(asked)} of {len(doses)} rungs ({names}) the held-out cosine is {cosine:g} or more"
     if small := next((dose for dose in asked if any(lead.interval is None for lead in dose.leads())), None):
         return "INCONCLUSIVE", f"{words}, and {small.name} is too small for an interval: {small.fit.reason}"
     if told := next(refuting(asked, level), None):
@@ -109,7 +110,8 @@ def word_of(doses: Sequence[Dose], cosine: float, level: float) -> tuple[str, st
     said = f"{dose.name}: {_figures(lead, closest)}"
     if closest.lower <= 0:
         return "INCONCLUSIVE", f"{words}; the moved net is not shown to be worth more than a placebo at {said}"
-    return "SUPPORTED", f"{words}, and at each the moved net is worth more than every placebo; the closest is {said}"
+    where = "there" if len(asked) == 1 else "at each"
+    return "SUPPORTED", f"{words}, and {where} the moved net is worth more than every placebo; the closest is {said}"
 
 
 def refuting(asked: Sequence[Dose], level: float) -> Iterator[str]:

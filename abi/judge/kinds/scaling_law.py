@@ -240,7 +240,7 @@ def judge_law(law: Law) -> tuple[str, str]:
         return "INCONCLUSIVE", f"the law cannot be fitted: {law.r2_withheld or 'too few points'}"
     words = (
         f"exponent of the margin {law.coefficients['gamma']:.3g} [{interval[0]:.3g}, {interval[1]:.3g}], "
-        f"leave-one-out error {error:.3g} steps, of their mean {of_the_mean:.3g}, "
+        f"leave-one-out error {error:.3g} steps ({of_the_mean:.3g} if the mean of the other points is the forecast), "
         f"{law.n_used} of {law.n_points} points, {law.distinct_responses} distinct responses"
     )
     if interval[0] > 0:

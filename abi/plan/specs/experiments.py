@@ -125,7 +125,7 @@ class StudyOf(Typed):
 
     def shows(self, arm: str) -> bool:
         """Return whether an arm stands in the study; bounds stand in every one."""
-        return arm in (RAW, REFERENCE, ORACLE, *self.arms)
+        return arm in (*BOUNDS, *self.arms)
 
 
 class CodeSection(Typed):
