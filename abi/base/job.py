@@ -74,8 +74,10 @@ OutputFiles = Mapping[str, str]
 class Job(Generic[S]):
     """What a running job knows of itself. `spec` is its rule's model; `provenance()` goes into every file it writes."""
 
-    def __init__(self, rule: str, spec: S, code: str, inputs: list[str], threads: int) -> None:
-        self.rule, self.spec, self.code, self.threads = rule, spec, code, threads
+    def __init__(
+        self, rule: str, spec: S, code: str, inputs: list[str], threads: int, *, computes: bool = True
+    ) -> None:
+        self.rule, self.spec, self.code, self.threads, self.computes = rule, spec, code, threads, computes
         self.inputs = [path for path in inputs if Path(path).is_file()]
         self.started = time.perf_counter()
 
@@ -102,7 +104,7 @@ class Job(Generic[S]):
         """
         outputs = files_in(written.values() if isinstance(written, Mapping) else written)
         told: dict[str, Any] = {"outputs": {path: sha256_once(path) for path in outputs}} if outputs else {}
-        told |= {"compute": compute.current()} if "torch" in sys.modules else {}
+        told |= {"compute": compute.current()} if self.computes and "torch" in sys.modules else {}
         return Provenance(
             rule=self.rule,
             spec=self.given,
@@ -163,6 +165,12 @@ def spec_of(step: ModuleType | None, given: dict[str, Any], where: str) -> Any:
         ) from None
 
 
+def computing(step: ModuleType) -> bool:
+    """Return whether a step uses torch itself: in a warm process torch is there for every job."""
+    places = (getattr(value, "__module__", None) or getattr(value, "__name__", "") for value in vars(step).values())
+    return any(str(place).startswith(("torch", "abi.models", "abi.arms")) for place in places)
+
+
 @contextmanager
 def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
     """Run a rule's step with log, thread limit, digest check, a typed spec and one-sentence errors.
@@ -180,7 +188,8 @@ def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
                 "run the same command again"
             )
         spec = spec_of(module, dict(snakemake.params.spec), str(snakemake.rule))
-        running = Job(str(snakemake.rule), spec, code, [str(p) for p in snakemake.input], snakemake.threads)
+        inputs, computes = [str(path) for path in snakemake.input], module is None or computing(module)
+        running = Job(str(snakemake.rule), spec, code, inputs, snakemake.threads, computes=computes)
         with _placed(getattr(snakemake.resources, "device", "cpu"), snakemake.threads):
             yield running
         shutil.rmtree(running.scratch, ignore_errors=True)

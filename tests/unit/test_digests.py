@@ -3,6 +3,7 @@
 import ast
 import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,10 @@ def test_the_rule_that_verifies_follows_what_judges_and_no_step_of_the_engine():
     wings = {Path(name).parts[1] for name in reached(tuple(paths), ROOT)}
     assert {"audit", "judge", "report"} <= wings
     assert not {"text", "models", "arms", "steps"} & wings
+
+
+def test_a_step_computes_where_its_code_reaches_models_or_arms():
+    """In a warm process torch is there for every job, so provenance cannot go by that."""
+    for rule in RULES:
+        wings = {Path(name).parts[1] for name in reached((step_of(rule),), ROOT)}
+        assert computing(import_module(f"abi.steps.{rule}")) is bool({"models", "arms"} & wings), rule
