@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from abi.base.digest import code_digest, names_reached, reached
-from abi.base.job import code_of, step_of
+from abi.base.job import code_of, computing, step_of
 from abi.base.regimes import REGIMES
 
 ROOT = Path(__file__).parents[2]
