@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from abi.audit.results.agreement import WORDS, Agreed, ArmPair, arm_pairs, overall
+from abi.audit.results.agreement import REPRODUCED, WORDS, Agreed, ArmPair, Word, arm_pairs, overall
 from abi.audit.results.checkout import Scale
 from abi.audit.results.findings import differences, show
 from abi.base.catalogue import CLAIMED, CONTROL, Role
@@ -22,7 +22,7 @@ from abi.report.page import plots
 from abi.report.render import Table, bounds, figure
 from abi.report.templates import fill
 from abi.report.verdicts import SCORES
-from abi.report.words import checks_of, in_groups, in_order, link, listed, studies
+from abi.report.words import checks_of, in_groups, in_order, link, listed, sentence_of, studies
 
 LINE = 36.0
 """Height of a contrast in the figure: its formula, and below it a line for each run."""
@@ -113,7 +113,18 @@ def two_runs(scale: Scale) -> TwoRuns:
 def page(runs: TwoRuns) -> Page:
     """Return the page of two runs."""
     about = f"Here: `{runs.here}`. There: `{runs.there}`. Every word and figure follows from the result files of both."
-    used = (agreement, arm_tables, both_verdicts, counted, drawings, ladder, made_by, side_tables, word_of_all)
+    used = (
+        agreement,
+        arm_tables,
+        both_verdicts,
+        counted,
+        drawings,
+        ladder,
+        made_by,
+        reproduced,
+        side_tables,
+        word_of_all,
+    )
     sections = sections_of("against.md.j2", *used, Para, plots, runs=runs)
     return Page("Two runs side by side", about, sections, folder="")
 
@@ -121,9 +132,14 @@ def page(runs: TwoRuns) -> Page:
 # in short
 
 
-def word_of_all(runs: TwoRuns) -> str:
+def word_of_all(runs: TwoRuns) -> Word:
     """Return one word for all claims: the worst."""
     return overall({pair.id: pair.agreed for pair in runs.pairs})
+
+
+def reproduced(runs: TwoRuns) -> str:
+    """Return whether a run was reproduced, as the beginning of a sentence."""
+    return sentence_of(REPRODUCED[word_of_all(runs)], "")
 
 
 def counted(runs: TwoRuns) -> str:

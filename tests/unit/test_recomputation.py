@@ -231,7 +231,7 @@ def test_a_figure_that_no_verdict_rests_on_may_differ(here):
     assert (told.word, told.leaves - told.equal) == ("EQUIVALENT", 1)
 
 
-@pytest.mark.parametrize(("off", "word"), [(0.5, "EQUIVALENT"), (2.0, "DIFFERENT")])
+@pytest.mark.parametrize(("off", "word"), [(0.5, "EQUIVALENT"), (2.0, "SAME VERDICT")])
 def test_a_contrasts_mean_must_lie_inside_the_other_runs_interval(here, off, word):
     folder, leaf = reference(here), "fits/kd/tests/0"
     interval = lookup(parse_file(FILE), f"{leaf}/interval")
@@ -240,7 +240,7 @@ def test_a_contrasts_mean_must_lie_inside_the_other_runs_interval(here, off, wor
         edit_reference(folder / Path(FILE).name, put(f"{leaf}/{place}", moved))
     found = verify(against="reference")
     assert agreement(found).word == word
-    assert [f.leaf for f in kinds(found, "DIFFERS") if f.file == FILE] == ([leaf] if word == "DIFFERENT" else [])
+    assert [f.leaf for f in kinds(found, "DIFFERS") if f.file == FILE] == ([leaf] if word == "SAME VERDICT" else [])
 
 
 def test_an_arms_figure_may_be_off_by_the_tolerance(here):

@@ -1,8 +1,10 @@
-"""Whether two runs of a claim agree: `IDENTICAL`, `EQUIVALENT` or `DIFFERENT` (`abi verify --against`).
+"""Whether two runs of a claim agree: `IDENTICAL`, `EQUIVALENT`, `SAME VERDICT` or `DIFFERENT` (`abi verify --against`).
 
-Training amplifies the last bits in which two processors differ, so figures of two honest runs are not equal. They agree
-where the verdict is the same word, every contrast's mean lies inside the other run's interval, and no arm's figure is
-further off than `TOLERANCE`.
+Training amplifies the last bits in which two processors differ, so figures of two honest runs are not equal. Two runs
+are equivalent where the verdict is the same word, every contrast's mean lies inside the other run's interval, and no
+arm's figure is further off than `TOLERANCE`. Intervals are over documents and seeds. A backbone that is built again on
+another processor is another backbone, and no interval covers that (`benchmarks/agreement.csv`): so what says the same
+with figures further off has a word of its own.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,8 +18,15 @@ from abi.base.files import Json
 from abi.judge.fits import ContrastFound, Figure, Fit, Scope
 from abi.judge.results import AnyResult, LadderResult, StudyResult
 
-Word = Literal["IDENTICAL", "EQUIVALENT", "DIFFERENT"]
-WORDS: tuple[Word, ...] = ("IDENTICAL", "EQUIVALENT", "DIFFERENT")
+Word = Literal["IDENTICAL", "EQUIVALENT", "SAME VERDICT", "DIFFERENT"]
+WORDS: tuple[Word, ...] = ("IDENTICAL", "EQUIVALENT", "SAME VERDICT", "DIFFERENT")
+REPRODUCED: Mapping[Word, str] = {
+    "IDENTICAL": "reproduced",
+    "EQUIVALENT": "reproduced",
+    "SAME VERDICT": "verdicts reproduced, figures not in all",
+    "DIFFERENT": "not reproduced",
+}
+"""The worst word of some claims -> whether a run was reproduced."""
 TOLERANCE = 0.05
 """Of an arm's figure, relative to the largest of any arm in that metric."""
 FOR_READERS = frozenset({"title", "statement", "record", "sees"})
@@ -26,10 +35,14 @@ FOR_READERS = frozenset({"title", "statement", "record", "sees"})
 
 @dataclass(frozen=True)
 class Difference:
-    """Something in which two runs disagree: the leaf, and what stands in both."""
+    """Something in which two runs disagree: the leaf, and what stands in both.
+
+    Args: decides: whether it is the verdict of the claim, at either level, or what was asked.
+    """
 
     leaf: str
     sentence: str
+    decides: bool = False
 
 
 class ArmPair(NamedTuple):
@@ -54,8 +67,8 @@ class Agreed:
     """How two runs of a claim agree.
 
     Args: equal, leaves: figures that are equal bit for bit, of how many; furthest: the largest relative difference of
-        an arm's figure; flipped: tests and rules of the original that are answered otherwise; differences: what makes
-        it DIFFERENT, one of a kind, and how many there are of that kind.
+        an arm's figure; flipped: tests and rules of the original that are answered otherwise; differences: what keeps
+        it from being EQUIVALENT, one of a kind, and how many there are of that kind.
     """
 
     word: Word
@@ -82,8 +95,9 @@ def agreed(here: ResultFile, there: ResultFile, tolerance: float = TOLERANCE) ->
         return Agreed("IDENTICAL", n, n)
     a, b = here.result, there.result
     found = list(_differences(a, b, tolerance))
+    apart: Word = "DIFFERENT" if any(one.decides for one in found) else "SAME VERDICT"
     return Agreed(
-        "DIFFERENT" if found else "EQUIVALENT",
+        apart if found else "EQUIVALENT",
         max(0, n - unequal),
         n,
         max((pair.off for pair in arm_pairs(a, b)), default=0.0),
@@ -114,11 +128,11 @@ def _differences(a: AnyResult, b: AnyResult, tolerance: float) -> Iterator[Diffe
     asked, other = _asked(a), _asked(b)
     if changed := differences(asked, other, tolerance=0.0):
         leaf, x, y, _ = changed[0]
-        yield Difference(leaf, f"{_both(x, y)}: they were not asked the same")
+        yield Difference(leaf, f"{_both(x, y)}: they were not asked the same", decides=True)
         return
     for leaf, x, y in _verdicts(a, b):
         if x != y:
-            yield Difference(leaf, f"{x} here, {y} there")
+            yield Difference(leaf, f"{x} here, {y} there", decides=leaf in ("verdict", "verdict_at_strict_level"))
     outside = [(leaf, x, y) for leaf, x, y in _contrasts(a, b) if not (_inside(x, y) and _inside(y, x))]
     if outside:
         leaf, x, y = max(outside, key=lambda found: _distance(*found[1:]))
@@ -249,4 +263,4 @@ def together(found: Mapping[str, Agreed]) -> str:
     """Return one line for all claims: how many are of each word, and so whether the run was reproduced."""
     counts = {word: sum(one.word == word for one in found.values()) for word in WORDS}
     told = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-    return f"{'not reproduced' if counts['DIFFERENT'] else 'reproduced'}: {told or 'nothing to compare'}"
+    return f"{REPRODUCED[overall(found)] if found else 'reproduced'}: {told or 'nothing to compare'}"
