@@ -31,12 +31,15 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 WANTED, SOCKET = "ABI_WARM", "ABI_WARM_SOCKET"
+WAIT = "wait"
+"""Value of `ABI_WARM` with which a run waits for the server, so that its first job is forked, too."""
 PRELOADED = (
     *("torch", "scipy.linalg", "pandas", "pydantic", "safetensors.torch", "snakemake.script", "tokenizers"),
     *("sentencepiece", "transformers.models.auto.modeling_auto"),
@@ -69,13 +72,17 @@ def start() -> None:
 
     It ends with this process. Only on Linux: elsewhere libraries that have been loaded do not survive a fork.
     """
-    if os.environ.get(WANTED) != "1" or SOCKET in os.environ or sys.platform != "linux":
+    if os.environ.get(WANTED) not in ("1", WAIT) or SOCKET in os.environ or sys.platform != "linux":
         return
     name = f"abi-warm-{secrets.token_hex(16)}"
     command = [sys.executable, "-m", "abi.base.warm", name]
     server = subprocess.Popen(command, env={**os.environ, **SINGLE}, stdin=subprocess.PIPE)
     os.environ[SOCKET] = name
     atexit.register(_stop, server)
+    while os.environ[WANTED] == WAIT and f"@{name}" not in Path("/proc/net/unix").read_text(encoding="utf-8"):
+        if server.poll() is not None:
+            break
+        time.sleep(0.05)
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

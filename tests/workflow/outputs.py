@@ -4,7 +4,7 @@ import hashlib
 import json
 
 TAKEN = {"elapsed_s", "peak_memory_mb", "inputs", "outputs", "seal"}
-"""Keys of provenance that no two runs share: what a job took, and hashes of what says so."""
+"""Keys of provenance that no two runs share: what a job took, and hashes of what says so, as those of JSON files are."""
 
 
 def files(root):
@@ -20,7 +20,7 @@ def content(path):
 
     def said(value):
         if isinstance(value, dict):
-            return {k: said(v) for k, v in value.items() if k not in TAKEN}
+            return {k: said(v) for k, v in value.items() if k not in TAKEN and not k.endswith(".json")}
         return [said(v) for v in value] if isinstance(value, list) else value
 
     return hashlib.sha256(json.dumps(said(json.loads(path.read_text())), sort_keys=True).encode()).hexdigest()

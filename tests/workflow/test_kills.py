@@ -27,7 +27,7 @@ LEFT_OUT = {"simulate_studies", "admit_update"}
 """No part of a run, and part of near transfers alone, which would make the run a third longer."""
 STEPS = {path.stem for path in (ROOT / "abi/steps").glob("*.py")} - {"__init__"}
 RULES = (*sorted(STEPS - LEFT_OUT), "verify")
-CLAIMS = ("t5_same_backbone", "t5_to_gpt2", "gpt2_update", "ranking_quality")
+CLAIMS = ("t5_same_backbone", "gpt2_to_qwen", "gpt2_update", "ranking_quality")
 BENCHMARKS = "results/smoke/benchmarks"
 VICTIMS = ("fork", "job", "warm", "group")
 """What else is killed in a rule, in turn: a forked job, the process that waits for it, the server, all at once."""
@@ -39,9 +39,10 @@ COUNTED = Counter()
 
 
 def environment(root, warm):
+    """The environment of a run; `warm`: what `ABI_WARM` says."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
     path = f"{Path(sys.executable).parent}:{kept['PATH']}"
-    return kept | {"OMP_NUM_THREADS": "1", "ABI_WARM": "1" if warm else "0", "PATH": path, "PYTHONPATH": str(root)}
+    return kept | {"OMP_NUM_THREADS": "1", "ABI_WARM": warm, "PATH": path, "PYTHONPATH": str(root)}
 
 
 def command(*targets):
@@ -63,7 +64,7 @@ def finished(tmp_path_factory, copied):
     def fewer(content):
         claims = {name: content["claims"][name] for name in CLAIMS}
         ladder = {"kind": "ladder", "title": "two rungs", "statement": "Both rungs hold.", "record": {}}
-        content["claims"] = {**claims, "two_rungs": {**ladder, "rungs": ["t5_to_gpt2", "t5_same_backbone"]}}
+        content["claims"] = {**claims, "two_rungs": {**ladder, "rungs": ["gpt2_to_qwen", "t5_same_backbone"]}}
 
     copy.edit("config/claims.yaml", fewer)
 
@@ -71,7 +72,7 @@ def finished(tmp_path_factory, copied):
         done = subprocess.run(
             command(*words),
             cwd=copy.root,
-            env=environment(copy.root, True),
+            env=environment(copy.root, "1"),
             capture_output=True,
             text=True,
             check=False,
@@ -177,7 +178,7 @@ def kill(running, name, root):
         return False
 
 
-def recovered(root, target, finished, *, warm=True):
+def recovered(root, target, finished, *, warm="1"):
     """Run the one command and check that nothing is lost, torn, left or different."""
     done = subprocess.run(
         command(target), cwd=root, env=environment(root, warm), capture_output=True, text=True, check=False, timeout=300
@@ -201,7 +202,7 @@ def recovered(root, target, finished, *, warm=True):
 def test_one_command_goes_on_after_a_kill(finished, unfinished, rule, victim):
     draw = random.Random(f"{rule} {victim}")
     root, target, log = unfinished(rule, draw)
-    warm = victim != "cold scheduler"
+    warm = {"cold scheduler": "0", "fork": "wait", "warm": "wait"}.get(victim, "1")
     for delay in (draw.uniform(0.0, 0.8), draw.uniform(0.0, 0.2), 0.0):
         running = start(root, target, warm=warm)
         if wait_for(log.exists, running):
@@ -226,7 +227,7 @@ def test_one_command_goes_on_after_a_kill(finished, unfinished, rule, victim):
 @pytest.mark.parametrize("seconds", STARTS)
 def test_a_scheduler_that_dies_at_its_start_takes_the_warm_process_with_it(finished, unfinished, seconds):
     root, target, _ = unfinished("write_states", random.Random(seconds))
-    running = start(root, target, warm=True)
+    running = start(root, target, warm="1")
     assert wait_for(lambda: victim_of(running, "warm", root), running)
     time.sleep(seconds)
     running.kill()
@@ -241,11 +242,11 @@ def test_a_scheduler_that_dies_at_its_start_takes_the_warm_process_with_it(finis
 
 def test_a_run_that_lives_is_left_alone(finished, unfinished):
     root, target, log = unfinished("evaluate_arms", random.Random(0))
-    running = start(root, target, warm=False)
+    running = start(root, target, warm="0")
     assert wait_for(log.exists, running)
     locks = {path: path.read_text() for path in (root / LOCKS).glob("*")}
     done = subprocess.run(
-        command(target), cwd=root, env=environment(root, True), capture_output=True, text=True, check=False
+        command(target), cwd=root, env=environment(root, "1"), capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     [sentence] = done.stderr.splitlines()
@@ -260,10 +261,10 @@ def test_a_run_that_lives_is_left_alone(finished, unfinished):
 def test_a_plain_snakemake_is_a_run_as_well(finished, unfinished):
     root, target, log = unfinished("evaluate_arms", random.Random(1))
     plain = [sys.executable, "-m", "snakemake", target, "--cores", "1", "--config", "scale=smoke"]
-    running = subprocess.Popen(plain, cwd=root, env=environment(root, False), start_new_session=True)
+    running = subprocess.Popen(plain, cwd=root, env=environment(root, "0"), start_new_session=True)
     assert wait_for(lambda: any((root / LOCKS).glob("*")), running)
     done = subprocess.run(
-        command(target), cwd=root, env=environment(root, False), capture_output=True, text=True, check=False
+        command(target), cwd=root, env=environment(root, "0"), capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert f"process {running.pid} " in done.stderr
@@ -271,7 +272,7 @@ def test_a_plain_snakemake_is_a_run_as_well(finished, unfinished):
     running.kill()
     running.wait(10)
     COUNTED["killed: plain snakemake"] += 1
-    [told] = recovered(root, target, finished, warm=False)
+    [told] = recovered(root, target, finished, warm="0")
     assert "its lock cleared" in told
     assert "processes ended that it had left" in told
 
