@@ -63,6 +63,7 @@ def finished(tmp_path_factory, copied):
 
     def fewer(content):
         claims = {name: content["claims"][name] for name in CLAIMS}
+        content["headline"] = [*CLAIMS[:2]]
         ladder = {"kind": "ladder", "title": "two rungs", "statement": "Both rungs hold.", "record": {}}
         content["claims"] = {**claims, "two_rungs": {**ladder, "rungs": ["gpt2_to_qwen", "t5_same_backbone"]}}
 
