@@ -131,13 +131,13 @@ def test_an_arm_is_read_with_its_net_switched_off_and_stays_as_it_is(make_states
 
 def test_another_backbone_keeps_of_its_own_likeliest_tokens_what_noise_leaves(make_states, head, monkeypatch):
     states = make_states()
-    monkeypatch.setattr(experiment_scores, "read_states", lambda *_: states)
     monkeypatch.setattr(experiment_scores, "read_head", lambda *_: head)
     of = scored(
         calm={"recipe": "raw", "noise": "state", "size": 0.0, "backbone": "small"},
         noisy={"recipe": "raw", "noise": "state", "size": 5.0, "backbone": "small"},
         own={"recipe": "raw", "noise": "state", "size": 5.0},
     )
+    of._states = {"test_domain_small": states}
     asked = {"five_kept": ["calm", "noisy", "own"]}
     found = {one.key.arm: one.values for one in of.of_other_backbones(of.spec.arms, 1, states, asked, "domain")}
     assert set(found) == {"calm", "noisy"}
@@ -146,8 +146,8 @@ def test_another_backbone_keeps_of_its_own_likeliest_tokens_what_noise_leaves(ma
 
 
 def test_a_backbone_that_reads_other_tokens_is_compared_with_none(make_states, head, monkeypatch, refuses):
-    monkeypatch.setattr(experiment_scores, "read_states", lambda *_: make_states(seed=3))
     monkeypatch.setattr(experiment_scores, "read_head", lambda *_: head)
     of = scored(noisy={"recipe": "raw", "noise": "state", "size": 0.3, "backbone": "small"})
+    of._states = {"test_domain_small": make_states(seed=3)}
     with refuses("small reads other tokens than .* does; compare backbones of one tokenizer"):
         list(of.of_other_backbones(of.spec.arms, 1, make_states(), {"five_kept": ["noisy"]}, "domain"))

@@ -114,7 +114,7 @@ rule crate:
         folder=lambda w, output: str(Path(output.record).parent),
         code=code_digest("abi/cli/crate.py", root=ROOT),
         # It describes the rules, holds a copy of them, and names the authors.
-        described=[
+        described=lambda w: [
             sha256_file(Path(ROOT, path))
             for path in ("CITATION.cff", "workflow/Snakefile")
         ],
