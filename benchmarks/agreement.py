@@ -70,10 +70,10 @@ def built(scratch: Path, scale: str, targets: list[str], setting: str, cores: in
     if not scratch.exists():
         scratch.mkdir(parents=True)
         for part in PARTS:
-            source, ignored = ROOT / part, shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, scratch / part, ignore=ignored) if source.is_dir() else shutil.copy2(
-                source, scratch
-            )
+            if (ROOT / part).is_dir():
+                shutil.copytree(ROOT / part, scratch / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(ROOT / part, scratch)
     own, words = SETTINGS[setting]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ABI_WARM": "1", **own, "PYTHONPATH": str(scratch)}
     command = [sys.executable, "-m", "snakemake", "--quiet", "all", *(words or ["--cores", str(cores)])]

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import stat
 import tempfile
 import time
@@ -28,8 +27,6 @@ MOST_JSON = 500_000_000
 """Bytes of the largest JSON file that is read."""
 OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 """Errors that name no file and can only be of the one that is written."""
-OVERFLOWS = re.compile(r"[eE]\+?\d{3}")
-"""What a number needs to be larger than a float can be, but for hundreds of digits."""
 MANIFEST = "MANIFEST.sha256"
 """Name of the list of hashes in a folder whose files it lists, in the form that `sha256sum -c` reads."""
 
@@ -232,9 +229,9 @@ def parse_json(text: str, *, number: Callable[[str], Any] | None = None) -> Json
 
     Raises: ValueError: not JSON, a key twice, NaN or infinity, or nested too deeply.
     """
-    finite = _finite if number is None and OVERFLOWS.search(text) else number
+    real = number or _finite
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=finite, parse_int=number)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=real, parse_int=number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

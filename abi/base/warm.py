@@ -79,10 +79,9 @@ def start() -> None:
     server = subprocess.Popen(command, env={**os.environ, **SINGLE}, stdin=subprocess.PIPE)
     os.environ[SOCKET] = name
     atexit.register(_stop, server)
-    while os.environ[WANTED] == WAIT and f"@{name}" not in Path("/proc/net/unix").read_text(encoding="utf-8"):
-        if server.poll() is not None:
-            break
-        time.sleep(0.05)
+    if os.environ[WANTED] == WAIT:
+        while server.poll() is None and f"@{name}" not in Path("/proc/net/unix").read_text(encoding="utf-8"):
+            time.sleep(0.05)
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

@@ -235,12 +235,17 @@ def _without_text(result: Result) -> str:
     usual, *lessons = (_worth(result.fits[fit]) for fit in (str(result.claim.fit), *written))
     sentence = "without domain text nothing is shown"
     if usual:
-        closed = result.deciding.gap_closures
-        fresh, moved = (closed[arm].estimate if arm in closed else None for arm in (DIRECT, TRANSFERRED))
-        better = fresh is not None and moved is not None and fresh > moved
-        do = f"train a fresh module on the same lesson ({fresh:.2f}) or move it" if better else "move it"
-        sentence = f"without domain text, {do} ({usual}: {result.verdict})"
+        closed = _closed(result.deciding, (TRANSFERRED, DIRECT))
+        best = max(closed, key=lambda arm: closed[arm])
+        fresh = f"train a fresh module on the same lesson ({closed[best]:.2f}) or " if best == DIRECT else ""
+        sentence = f"without domain text, {fresh}move it ({usual}: {result.verdict})"
     return sentence + "".join(f"; on a lesson that its source writes ({lesson})" for lesson in lessons if lesson)
+
+
+def _closed(fit: Fit, arms: Iterable[str]) -> dict[str, float]:
+    """Return arm -> its gap closure, of those that have one."""
+    found = {arm: fit.gap_closures[arm].estimate for arm in arms if arm in fit.gap_closures}
+    return {arm: value for arm, value in found.items() if value is not None}
 
 
 def _worth(fit: Fit) -> str | None:
@@ -264,8 +269,7 @@ def _with_a_few(result: Result) -> str:
         LORA: "train LoRA there",
         LINEAR: "train one linear map there",
     }
-    closed = {arm: fit.gap_closures[arm].estimate for arm in told if arm in fit.gap_closures}
-    there = {arm: value for arm, value in closed.items() if value is not None}
+    there = _closed(fit, told)
     if not there:
         return "with a few windows nothing is shown"
     best = max(there, key=lambda arm: there[arm])

@@ -175,7 +175,7 @@ def test_a_step_computes_where_its_code_reaches_models_or_arms():
 
 CARRIED = {
     "abi/base/files.py": {
-        "write_tensors": "d2976d3a3fde", "read_tensors": "612b31857262", "parse_json": "509de8fb900d", "sha256_file": "b2d7c4e457c0", "sha256_tensors": "0f8e9a5b656f", "sha256_json": "5d3c79691584",
+        "write_tensors": "d2976d3a3fde", "read_tensors": "612b31857262", "parse_json": "132823953124", "sha256_file": "b2d7c4e457c0", "sha256_tensors": "0f8e9a5b656f", "sha256_json": "5d3c79691584",
     },
     "abi/base/job.py": {"_placed": "96e01c20da84"},
 }  # fmt: skip

@@ -368,6 +368,8 @@ def test_another_file_that_is_missing_is_not_reported_as_unwritable(tmp_path):
         (tmp_path / "nowhere").read_text()
     with pytest.raises(gzip.BadGzipFile), atomic_path(tmp_path / "a"):
         gzip.decompress(b"no gzip")
+    with pytest.raises(ConnectionResetError), atomic_path(tmp_path / "a"):
+        raise ConnectionResetError(104, "Connection reset by peer")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -115,11 +115,12 @@ rule crate:
         code=code_digest("abi/cli/crate.py", root=ROOT),
         # It describes the rules, holds a copy of them, and names the authors.
         described=lambda w: [
-            sha256_file(Path(ROOT, path))
-            for path in ("CITATION.cff", "workflow/Snakefile")
-        ],
-        rules=[
-            sha256_file(path) for path in sorted(Path(ROOT, "workflow").rglob("*.smk"))
+            sha256_file(path)
+            for path in (
+                Path(ROOT, "CITATION.cff"),
+                Path(ROOT, "workflow/Snakefile"),
+                *sorted(Path(ROOT, "workflow").rglob("*.smk")),
+            )
         ],
     shell:
         "python -m abi.cli crate {params.folder} > {log} 2>&1"

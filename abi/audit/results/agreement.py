@@ -95,9 +95,9 @@ def agreed(here: ResultFile, there: ResultFile, tolerance: float = TOLERANCE) ->
         return Agreed("IDENTICAL", n, n)
     a, b = here.result, there.result
     found = list(_differences(a, b, tolerance))
-    apart: Word = "DIFFERENT" if any(one.decides for one in found) else "SAME VERDICT"
+    word: Word = "SAME VERDICT" if found else "EQUIVALENT"
     return Agreed(
-        apart if found else "EQUIVALENT",
+        "DIFFERENT" if any(one.decides for one in found) else word,
         max(0, n - unequal),
         n,
         max((pair.off for pair in arm_pairs(a, b)), default=0.0),
