@@ -4,7 +4,6 @@ import functools
 import logging
 import os
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -26,7 +25,16 @@ from abi.base.regimes import REGIMES
 from abi.base.typed import Hardware, Provenance, Typed, fault
 
 VERSIONED = ("torch", "transformers", "peft", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy", "pandas")
-
+ENGINE = ("torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy")
+JUDGING = ("numpy", "scipy", "pandas")
+SOFTWARE = {
+    **dict.fromkeys(("judge_claim", "judge_study", "judge_ladder", "simulate_studies"), JUDGING),
+    **dict.fromkeys(("summarise", "tabulate_transfers", "tabulate_experiments", "write_report", "write_cards"), ()),
+    **dict.fromkeys(("choose_rates", "train_lora"), (*ENGINE, "peft")),
+    "build_text": ("python",),  # its grammar says what is code and what a docstring
+    "evaluate_experiment": (*ENGINE, "python"),  # and whether generated code parses
+}
+"""Rule -> packages that can change its figures, where they are not those of `ENGINE`."""
 
 TAUGHT, TRIALS = ("calibrate_arms", "choose_rates"), "choose_rates"
 """The rules whose steps load a teacher by name, and the one that loads the training of adapters by name."""
@@ -45,6 +53,16 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "absent"
     return found
+
+
+def release(name: str, version: str) -> str:
+    """Return a version as far as figures depend on it: not on the build of a package, or the patch of Python."""
+    return version.rpartition(".")[0] if name == "python" else version.partition("+")[0]  # 2.13.0 of 2.13.0+cpu
+
+
+def software_of(rule: str) -> dict[str, str]:
+    """Return the releases of the packages that can change what a rule writes."""
+    return {name: release(name, versions()[name]) for name in SOFTWARE.get(rule, ENGINE)}
 
 
 def hardware() -> Hardware:
@@ -89,7 +107,7 @@ class Job(Generic[S]):
     @property
     def scratch(self) -> Path:
         """Where resumable state lies: outside the outputs, keyed by all the job depends on, so never stale."""
-        key = sha256_json([self.rule, self.given, self.code, self.input_hashes, versions()])[:20]
+        key = sha256_json([self.rule, self.given, self.code, self.input_hashes, software_of(self.rule)])[:20]
         return Path(".snakemake") / "abi" / f"{self.rule}-{key}"
 
     @functools.cached_property
@@ -208,6 +226,8 @@ def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
 
 def used() -> tuple[float, float]:
     """Return the CPU seconds and the largest memory in MB of this process so far."""
+    import resource  # which Windows has not, where the library needs no jobs
+
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime, round(usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2), 1)
 

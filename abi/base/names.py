@@ -13,7 +13,7 @@ UNFITTED = "-"
 PAGES = ("summary", "headline")
 """The pages that count claims: of all claims, and of those that `headline` of config/claims.yaml names."""
 
-ASIDE = frozenset({*(f"{page}.json" for page in PAGES), "verify.json", "report.json", "transfer.json"})
+ASIDE = frozenset({*(f"{page}.json" for page in PAGES), "report.json", "transfer.json"})
 """JSON files of a scale that are no results, so that no claim may take their names."""
 
 PORTABLE = "portable"

@@ -176,6 +176,7 @@ class LogHandler(LogHandlerBase):
         done = self.running.pop(job, None)
         if done is None:
             return
+        self.failed.discard(job)  # tried again, and this time it went well
         seconds = time.monotonic() - done.began
         self.rest.finish(done.rule, seconds)
         count = f"{self.rest.done}/{self.rest.done + self.rest.left.total()}"

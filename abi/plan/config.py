@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from abi.base.errors import ConfigError
-from abi.base.files import checkout
+from abi.base.files import ROOT, checkout
 from abi.base.names import ASIDE
 from abi.base.regimes import REGIMES
 from abi.base.typed import Typed
@@ -152,6 +152,8 @@ def _check_claims(config: Config, faults: Faults) -> None:
             faults.tell(f"{where}: is the name of a rule of the workflow; give the claim another id")
         if claim_id in MAKE_WORDS:
             faults.tell(f"{where}: is a word of the Makefile; give the claim another id")
+        if (ROOT / claim_id).exists():
+            faults.tell(f"{where}: `make {claim_id}` would find the folder of that name; give the claim another id")
         if file in ASIDE:
             faults.tell(f"{where}.record.result_file: {file} is another file; rename it")
         if claim.record.claim is not None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from made_results import CLAIM, FILE, edit, put
 
-from abi.audit.results.chain import Chain
+from abi.audit.results.chain import Chain, begins
 from abi.audit.results.places import CRATE
+from abi.audit.results.records import read_record
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file
 from abi.cli import main
@@ -46,6 +47,13 @@ def test_a_file_that_is_gone_or_other_is_named_with_what_was_promised(here):
     )
     path.unlink()
     assert first().endswith(f"promises sha256 {promised}, nothing is there")
+
+
+@pytest.mark.parametrize(("spec", "found"), [({"hub": {}}, True), ({"build": {"seed": 1}}, False)])
+def test_a_backbone_that_was_built_goes_back_to_texts(here, spec, found):
+    made = read_record(FILE).document.provenance
+    assert begins(made.model_copy(update={"rule": "build_backbone", "spec": spec})) is found
+    assert not begins(made)
 
 
 def test_the_damage_is_named_before_what_follows_from_it(here):

@@ -10,7 +10,7 @@ import pytest
 
 from abi.base.definitions import parsed
 from abi.base.digest import code_digest, names_reached, reached
-from abi.base.job import code_of, computing, step_of
+from abi.base.job import code_of, computing, release, software_of, step_of
 from abi.base.regimes import REGIMES
 
 ROOT = Path(__file__).parents[2]
@@ -156,14 +156,21 @@ def test_words_elsewhere_count(tmp_path):
     assert "judge_study" in reworded(tmp_path, "abi/judge/studies.py", "words=", "words=1 or ")
 
 
-def test_the_rule_that_verifies_follows_what_judges_and_no_step_of_the_engine():
-    rules = (ROOT / "workflow/rules/claims.smk").read_text(encoding="utf-8")
-    [digested] = re.findall(r"code=code_digest\((.*?)root=", rules, re.S)
-    paths = re.findall(r'"(abi/[\w/]+\.py)"', digested)
-    assert 'sha256_file(Path(ROOT, "abi/cli/verify.py"))' in rules
-    wings = {Path(name).parts[1] for name in reached(tuple(paths), ROOT)}
-    assert {"audit", "judge", "report"} <= wings
-    assert not {"text", "models", "arms", "steps"} & wings
+def test_every_rule_whose_figures_hang_on_packages_names_their_releases():
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    named = dict(
+        re.findall(r'use rule step as (\w+) with:(?:(?!\n\n\n).)*?software=software_of\("(\w+)"\)', text, re.S)
+    )
+    assert all(rule == given for rule, given in named.items())
+    assert set(named) == {rule for rule in RULES if software_of(rule)}
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "expected"),
+    [("torch", "2.13.0+cpu", "2.13.0"), ("torch", "2.13.0+cu130", "2.13.0"), ("python", "3.11.7", "3.11")],
+)
+def test_another_build_of_a_release_reruns_nothing(name, version, expected):
+    assert release(name, version) == expected
 
 
 def test_a_step_computes_where_its_code_reaches_models_or_arms():

@@ -94,6 +94,20 @@ def test_the_text_of_the_page_builds_from_a_folder(study, tmp_path, monkeypatch)
     assert len({d.group for d in documents if d.split == "test"}) >= 30
 
 
+def test_an_edit_in_a_folder_of_texts_is_another_spec(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    absent = study.text_spec(TEXT)
+    note = tmp_path / "notes" / "topic" / "note.md"
+    note.parent.mkdir(parents=True)
+    specs = []
+    for text in ("one", "two", "one"):
+        note.write_text(text)
+        specs.append(study.text_spec(TEXT))
+    (note.parent / "image.png").write_text("no note")
+    assert specs[0] == specs[2] == study.text_spec(TEXT)
+    assert specs[0] not in (specs[1], absent)
+
+
 def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(study, texts):
     spec = study.backbone_spec(BACKBONE)["build"]
     small = {

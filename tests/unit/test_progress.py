@@ -103,6 +103,16 @@ def test_a_failed_job_has_one_line_with_the_last_word_of_its_log(handler, tmp_pa
     assert end.startswith("1 job failed and 0 finished")
 
 
+def test_a_job_that_failed_and_then_went_well_is_no_failure(handler):
+    handler.emit(record(LogEvent.RUN_INFO, stats={"fit": 1}))
+    handler.emit(started(1))
+    handler.emit(record(LogEvent.JOB_ERROR, logging.ERROR, "Error in rule fit", jobid=1, rule_name="fit", log=[]))
+    handler.emit(started(1))
+    handler.emit(record(LogEvent.JOB_FINISHED, job_id=1))
+    handler.close()
+    assert handler.stream.getvalue().splitlines()[-1] == "1 job finished in 0 s"
+
+
 def test_a_warning_and_an_error_that_is_no_jobs_are_shown(handler):
     handler.emit(record(level=logging.WARNING, msg="the disk is full"))
     handler.emit(

@@ -10,8 +10,10 @@ from made_results import CLAIM, FILE, edit, put
 
 from abi.audit.results.records import MODELS
 from abi.audit.results.status import HASHES, Survey, mend
+from abi.base import job
 from abi.base.errors import DataError
 from abi.base.files import FRESH_NS
+from abi.base.job import versions
 from abi.base.manifests.backbones import TokensManifest
 from abi.cli import main
 from abi.plan.config import load
@@ -122,6 +124,14 @@ def test_an_edit_of_the_configuration_is_stale_and_nothing_is_deleted_for_it(her
     before = sorted(Path(RESULTS).rglob("*"))
     assert f"stale    {FILE}: title" in told(capsys, CLAIM, "--mend", code=0)
     assert sorted(Path(RESULTS).rglob("*")) == before
+
+
+def test_another_release_of_a_package_is_stale_and_another_build_is_not(here, capsys, monkeypatch):
+    now = versions()
+    monkeypatch.setattr(job, "versions", lambda: now | {"scipy": f"{now['scipy']}+mkl"})
+    assert "nothing missing, damaged or stale" in told(capsys, CLAIM, code=0)
+    monkeypatch.setattr(job, "versions", lambda: now | {"scipy": "0.9"})
+    assert f"was made with scipy {now['scipy']}, here is 0.9\n" in told(capsys, CLAIM, code=1)
 
 
 def test_nothing_is_deleted_while_a_run_holds_the_folder(here, capsys):

@@ -18,7 +18,7 @@ use rule step as fit_alignment with:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).alignment_spec(w.batch),
         code=code("fit_alignment"),
-        software=SOFTWARE,
+        software=software_of("fit_alignment"),
 
 
 use rule step as write_lesson_text with:
@@ -44,7 +44,7 @@ use rule step as write_lesson_text with:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).written_spec(w.batch),
         code=code("write_lesson_text"),
-        software=SOFTWARE,
+        software=software_of("write_lesson_text"),
 
 
 use rule step as choose_rates with:
@@ -64,7 +64,7 @@ use rule step as choose_rates with:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).rates_spec(),
         code=lambda w: code("choose_rates", WORKFLOW.of(w.claim).rates_spec()),
-        software=dict(SOFTWARE, peft=versions()["peft"]),
+        software=software_of("choose_rates"),
 
 
 use rule step as calibrate_arms with:
@@ -86,7 +86,7 @@ use rule step as calibrate_arms with:
         code=lambda w: code(
             "calibrate_arms", WORKFLOW.of(w.claim).calibration_spec(w.batch)
         ),
-        software=SOFTWARE,
+        software=software_of("calibrate_arms"),
 
 
 use rule step as calibrate_placebos with:
@@ -106,7 +106,7 @@ use rule step as calibrate_placebos with:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).placebos_spec(w.batch),
         code=code("calibrate_placebos"),
-        software=SOFTWARE,
+        software=software_of("calibrate_placebos"),
 
 
 use rule step as train_lora with:
@@ -129,7 +129,7 @@ use rule step as train_lora with:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).lora_spec(w.batch),
         code=code("train_lora"),
-        software=dict(SOFTWARE, peft=versions()["peft"]),
+        software=software_of("train_lora"),
 
 
 use rule step as evaluate_arms with:
@@ -152,4 +152,4 @@ use rule step as evaluate_arms with:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
         code=code("evaluate_arms"),
-        software=SOFTWARE,
+        software=software_of("evaluate_arms"),

@@ -18,6 +18,7 @@ use rule step as judge_claim with:
     params:
         spec=lambda w: WORKFLOW.of_file(w.result).verdict_spec(),
         code=code("judge_claim"),
+        software=software_of("judge_claim"),
 
 
 use rule step as judge_ladder with:
@@ -37,6 +38,7 @@ use rule step as judge_ladder with:
     params:
         spec=lambda w: WORKFLOW.of_file(w.result).verdict_spec(),
         code=code("judge_ladder"),
+        software=software_of("judge_ladder"),
 
 
 use rule step as summarise with:
@@ -66,35 +68,6 @@ rule headline:
         WORKFLOW.page_files("headline"),
         "<results>/headline.md",
     localrule: True
-
-
-rule verify:
-    """The published record and the results of this checkout, judged (no torch): `abi verify` as a file."""
-    input:
-        WORKFLOW.page_files("summary"),
-        expand("<results>/{page}.md", page=PAGES),
-    output:
-        "<results>/verify.json",
-    log:
-        "<logs>/verify.log",
-    benchmark:
-        "<benchmarks>/verify.tsv"
-    conda:
-        "../../envs/abi.yaml"
-    threads: 1
-    resources:
-        **resources_of("verify", "mem_mb", "runtime"),
-    params:
-        # Of what the command calls: it could also walk the chain (`--deep`), by the steps of the whole engine.
-        code=code_digest(
-            "abi/audit/record/page.py",
-            "abi/audit/results/verify.py",
-            "abi/report/verdicts.py",
-            root=ROOT,
-        ),
-        command=sha256_file(Path(ROOT, "abi/cli/verify.py")),
-    shell:
-        "python -m abi.cli verify --json > {output} 2> {log}"
 
 
 for _claim in WORKFLOW.config.every():

@@ -12,7 +12,7 @@ from abi.base import recovery, warm
 from abi.base.digest import code_digest, remember
 from abi.base.errors import AbiError
 from abi.base.files import require_folder, sha256_file
-from abi.base.job import code_of, share_paths, versions
+from abi.base.job import code_of, share_paths, software_of
 from abi.base.names import PAGES
 from abi.plan.config import load, workflow_config
 from abi.plan.workflow import Workflow
@@ -50,13 +50,6 @@ wildcard_constraints:
     claim="[a-z][a-z0-9_]*",
     batch=r"\d+-\d+",
     result="[a-z0-9_]+",
-
-
-SOFTWARE = {
-    name: version
-    for name, version in versions().items()
-    if name not in {"pandas", "python", "peft"}
-}
 
 
 GROWING = {"mem_mb", "runtime"}

@@ -17,6 +17,7 @@ use rule step as build_text with:
     params:
         spec=lambda w: WORKFLOW.text_spec(w.text),
         code=code("build_text"),
+        software=software_of("build_text"),
 
 
 use rule step as build_backbone with:
@@ -40,7 +41,7 @@ use rule step as build_backbone with:
     params:
         spec=lambda w: WORKFLOW.backbone_spec(w.backbone),
         code=code("build_backbone"),
-        software=SOFTWARE,
+        software=software_of("build_backbone"),
 
 
 use rule step as admit_update with:
@@ -64,7 +65,7 @@ use rule step as admit_update with:
     params:
         spec=lambda w: WORKFLOW.admission_spec(w.backbone),
         code=code("admit_update"),
-        software=SOFTWARE,
+        software=software_of("admit_update"),
 
 
 use rule step as write_states with:
@@ -92,7 +93,7 @@ use rule step as write_states with:
     params:
         spec=lambda w: WORKFLOW.states_spec(w.backbone, w.text),
         code=code("write_states"),
-        software=SOFTWARE,
+        software=software_of("write_states"),
 
 
 use rule step as train_portable with:
@@ -118,7 +119,7 @@ use rule step as train_portable with:
     params:
         spec=lambda w: WORKFLOW.portable_spec(w.text, w.batch),
         code=code("train_portable"),
-        software=SOFTWARE,
+        software=software_of("train_portable"),
 
 
 use rule step as train_modules with:
@@ -142,4 +143,4 @@ use rule step as train_modules with:
     params:
         spec=lambda w: WORKFLOW.module_spec(w.text, w.shape, w.role, w.batch),
         code=code("train_modules"),
-        software=SOFTWARE,
+        software=software_of("train_modules"),

@@ -147,6 +147,7 @@ use rule step as simulate_studies with:
     params:
         spec=WORKFLOW.simulation_spec(),
         code=code("simulate_studies"),
+        software=software_of("simulate_studies"),
 
 
 rule instrument:

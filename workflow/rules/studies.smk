@@ -27,7 +27,7 @@ use rule step as update_backbone with:
     params:
         spec=lambda w: WORKFLOW.update_spec(w.lineage, w.stage, w.batch),
         code=code("update_backbone"),
-        software=SOFTWARE,
+        software=software_of("update_backbone"),
 
 
 use rule step as write_updated_states with:
@@ -50,7 +50,7 @@ use rule step as write_updated_states with:
     params:
         spec=lambda w: WORKFLOW.updated_states_spec(w.lineage, w.stage, w.text, w.batch),
         code=code("write_updated_states"),
-        software=SOFTWARE,
+        software=software_of("write_updated_states"),
 
 
 use rule step as train_updated_modules with:
@@ -77,7 +77,7 @@ use rule step as train_updated_modules with:
             w.lineage, w.stage, w.text, w.role, w.batch
         ),
         code=code("train_updated_modules"),
-        software=SOFTWARE,
+        software=software_of("train_updated_modules"),
 
 
 use rule step as generate_text with:
@@ -96,7 +96,7 @@ use rule step as generate_text with:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).generation_spec(),
         code=code("generate_text"),
-        software=SOFTWARE,
+        software=software_of("generate_text"),
 
 
 use rule step as evaluate_studies with:
@@ -124,7 +124,7 @@ use rule step as evaluate_studies with:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
         code=code("evaluate_studies"),
-        software=SOFTWARE,
+        software=software_of("evaluate_studies"),
 
 
 use rule step as evaluate_experiment with:
@@ -149,7 +149,7 @@ use rule step as evaluate_experiment with:
     params:
         spec=lambda w: WORKFLOW.of(w.claim).evidence_spec(w.batch),
         code=code("evaluate_experiment"),
-        software=SOFTWARE,
+        software=software_of("evaluate_experiment"),
 
 
 use rule step as judge_study with:
@@ -170,3 +170,4 @@ use rule step as judge_study with:
     params:
         spec=lambda w: WORKFLOW.of_file(w.result).verdict_spec(),
         code=code("judge_study"),
+        software=software_of("judge_study"),

@@ -17,13 +17,15 @@ from abi.base.files import parse_file, sha256_once
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.states import StatesManifest
 from abi.base.manifests.texts import TextManifest
-from abi.base.typed import seal_of
+from abi.base.typed import Provenance, seal_of
 
 SHOWN = 12
 """Characters of a hash that a sentence shows."""
 
-FIRST = frozenset({"build_text", "build_backbone"})
-"""The rules with which a chain may begin: a text, and a backbone that is downloaded."""
+
+def begins(made: Provenance) -> bool:
+    """Return whether a chain may begin with a record: a text, or a backbone that was not built here from texts."""
+    return made.rule == "build_text" or (made.rule == "build_backbone" and not made.spec.get("build"))
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Chain:
         return [
             Broken(path, path, "a chain back to a text", f"it names no input of {made.rule}")
             for path, (_, made) in self.records.items()
-            if not made.inputs and made.rule not in FIRST
+            if not made.inputs and not begins(made)
         ]
 
     def _follow(self, path: str) -> None:

@@ -7,7 +7,7 @@ from abi.audit.results.findings import differences
 from abi.audit.results.records import made_by
 from abi.base.errors import AbiError
 from abi.base.files import ROOT, Json, sha256_file
-from abi.base.job import code_of, step_of
+from abi.base.job import code_of, release, software_of, step_of
 from abi.base.typed import Provenance
 from abi.judge.results import read_result
 from abi.plan.kinds.base import PORTABLE_PLACE
@@ -63,7 +63,15 @@ def outdated(study: Workflow, path: str, made: Provenance) -> list[str]:
     other = step.is_file() and made.code != code_of(made.rule, made.spec)
     short = path.removeprefix(f"{study.results}/")
     reasons = [f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf, *_ in changed]
-    return [*reasons, f"code that made {short} changed"] if other else reasons
+    reasons += [f"code that made {short} changed"] if other else []
+    return [*reasons, *(f"{short} was made with {words}" for words in other_software(made))]
+
+
+def other_software(made: Provenance) -> list[str]:
+    """Return in few words which packages that its figures depend on were of other releases when a record was made."""
+    was = {name: release(name, version) for name, version in made.versions.items()}
+    now = software_of(made.rule)
+    return [f"{name} {was[name]}, here is {now[name]}" for name in now if was.get(name, now[name]) != now[name]]
 
 
 def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[str, str]]:
@@ -79,6 +87,7 @@ def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[
     ]
     if provenance.code != code_of(rule, provenance.spec):
         reasons.append(("provenance/code", "code of the verdict changed"))
+    reasons += [("provenance/versions", f"judged with {words}") for words in other_software(provenance)]
     stored = provenance.inputs
     if set(wanted) != set(stored):
         reasons.append(("provenance/inputs", "other inputs (seeds or batches) are asked now"))
