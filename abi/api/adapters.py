@@ -60,7 +60,8 @@ class Adapted:
     def _check_head(self, side: Side, tokens: Tensor, window: Window) -> None:
         """Raise DataError where the plain head gives other logits of the adapted final state than the adapted model."""
         own = self.backbone.logits(tokens, window).float()
-        through = side.head.logits(self.backbone.hidden_states(tokens, window)[-1].float())
+        head = side.head.to(self.backbone.device)
+        through = head.logits(self.backbone.hidden_states(tokens, window)[-1].float())
         error = float((through - own).abs().max() / own.abs().max().clamp_min(1e-9))
         if not error <= side.backbone.tolerance:
             raise DataError(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, overload
 
-from abi.api.modules import Module
+from abi.api.modules import Module, module_of, on_device
 from abi.api.several import Several
 from abi.api.sides import backbone_of
 from abi.models.attach_any import AnyManifest, AnyModule, AttachedAny, attach_any
@@ -48,6 +48,7 @@ def attach(
     if isinstance(module, Mapping):
         admit(backbone)
         return Several(backbone, module)
-    if isinstance(module, Module):
-        return attach_any(backbone, module.net, module.about)
-    return attach_any(backbone, module, about)
+    net, about = (module.net, module.about) if isinstance(module, Module) else (module, about)
+    if not isinstance(net, AnyModule):
+        module_of(net, "attach: the module")
+    return attach_any(backbone, on_device(net, backbone.device), about)

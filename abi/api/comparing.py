@@ -74,11 +74,12 @@ def compare(
     given = module if isinstance(module, Module) else None
     regime = _regime(module, regime)
     if seeds < 1:
-        raise DataError(f"compare: {seeds} seeds are none; give 3 or more for a verdict")
+        raise DataError(f"compare: seeds is {seeds}; give 3 or more for a verdict")
+    general = documents_of(general_texts, "general_texts")
     read = {
         "domain_texts": _held_out(documents_of(texts), given),
-        "general_texts": documents_of(general_texts, "general_texts"),
-        "other_texts": documents_of(general_texts if other_texts is None else other_texts, "other_texts"),
+        "general_texts": general,
+        "other_texts": general if other_texts is None else documents_of(other_texts, "other_texts"),
     }
     # Not how many seeds: more of them go on from fewer.
     asked: dict[str, object] = {"regime": regime, "lora": lora, "steps": steps, "train_steps": train_steps}
@@ -198,7 +199,8 @@ def _budget(regime: Regime, move: Move, steps: int | None) -> FitSection:
 def _trained_for(given: Module | None, steps: int | None) -> int | None:
     """Return the steps of modules: as many as asked, or those of a given one where it tells them."""
     record = given.record if given else None
-    return record.steps if steps is None and record and record.made_by == "train" else steps
+    own = record is not None and (record.made_by == "train" or record.regime == "zero-text") and record.adapter is None
+    return record.steps or None if steps is None and record and own else steps
 
 
 def _native(move: Move, given: Module | None, steps: int | None) -> ModuleSection:

@@ -269,7 +269,7 @@ class Study:
     def adapters(self) -> Lora:
         """A copy of the target that adapters are put on."""
         target, shape = self.move.target, shape_of(self.move.config)
-        model = copy.deepcopy(target.backbone.model).eval().requires_grad_(False)
+        model = copy.deepcopy(target.backbone.model).to("cpu").eval().requires_grad_(False)  # where states are
         train = self.lesson(TRIAL).data.states
         return Lora(Backbone(model, target.backbone.tokenizer), target.manifest, shape, train)
 

@@ -76,7 +76,7 @@ def room(keep: Keep | None, models: Callable[[], object]) -> Iterator[Path]:
             else:
                 for path in folder.iterdir():  # the folder itself is held
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-                say(f"{folder} holds parts of another call or of older code; they are made anew")
+                say(f"{folder} holds parts of another call or of older code; they are rebuilt")
         elif any(folder.iterdir()):
             raise DataError(f"{folder}: holds something else than finished parts of a call; give a folder of its own")
         own.write(folder / CALL)

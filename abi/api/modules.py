@@ -1,10 +1,13 @@
 """`Module`: a trained module with what it belongs to and what made it; saved, loaded and shared as a folder."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import torch
 
 from abi.api.comparison import Comparison
 from abi.api.loading import downloaded
@@ -24,6 +27,7 @@ from abi.models.states import States
 from abi.text.documents import Document as Text
 
 RECORD = "abi_record.json"
+Net = TypeVar("Net", bound=AnyModule)
 Kind = Literal["module", "portable", "ngram"]
 """What a module is: of one model; of any, trained; of any, counted."""
 
@@ -79,6 +83,24 @@ class Record(Document):
     seconds: float
     verdict: str | None = None
     """What `compare` said of it, in Markdown."""
+
+
+def module_of(value: Any, what: str = "module") -> "Module":
+    """Return a `Module` as it is. Raises: DataError: it is something else."""
+    if not isinstance(value, Module):
+        raise DataError(
+            f"{what} is a {type(value).__name__}; give a `Module`, as `abi.train` or `abi.Module.from_pretrained` "
+            "returns it"
+        )
+    return value
+
+
+def on_device(net: Net, device: torch.device) -> Net:
+    """Return a net on a device: itself where it is there, else a copy, since others may hold it."""
+    if not isinstance(net, NgramModule) and net.device != device:
+        net = copy.deepcopy(net)
+        net.to(device)
+    return net
 
 
 def read_of(what: str, documents: Iterable[Text], states: States) -> TextRead:
@@ -191,7 +213,9 @@ class Module:
         """
         folder = Path(folder)
         save(self.net, folder, self.about)
-        if self.record is not None:
+        if self.record is None:
+            (folder / RECORD).unlink(missing_ok=True)  # of another module that lay there
+        else:
             self.record.write(folder / RECORD)
         write_text(folder / CARD, card(self))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from abi.api.adapters import Adapted, adapted
 from abi.api.defaults import COPIED
-from abi.api.modules import Module, key_of
+from abi.api.modules import Module, key_of, module_of
 from abi.api.progress import expect
 from abi.api.sides import Side, backbone_of, sides
 from abi.api.texts import TextSource, unsplit
@@ -86,7 +86,7 @@ class Evaluation(Typed):
         rows += [["with the adapter", str(self.adapter.with_adapter)]] if self.adapter else []
         table = Table(["", "bits per byte"], [*rows, ["gain", str(self.gain)]])
         said = f"{len(self.documents)} documents, intervals of {self.level:.0%}"
-        beside = f"{self.left_out} left out that the module has seen, {self.unread} too short or too many"
+        beside = f"{self.left_out} left out that the module has seen, {self.unread} skipped (too short, or too many)"
         held = self.adapter and closure_words(self.adapter.share, "not known of one document")
         lines = [*terminal(table, ""), f"{said}; {beside}"]
         return "\n".join([*lines, *([f"share of the adapter's gain that the module holds: {held}"] if held else [])])
@@ -124,9 +124,10 @@ def evaluate(
     Raises: DataError: the module belongs to another model, or no document is left.
     """
     if not 0 < level < 1:
-        raise DataError(f"evaluate: level {level} is no probability; give one such as 0.95")
+        raise DataError(f"evaluate: level {level} is not between 0 and 1; give one such as 0.95")
     if max_windows < 1:
         raise DataError(f"evaluate: max_windows {max_windows} reads no text; give 1 or more")
+    module = module_of(module, "evaluate: the module")
     every = unsplit(texts)
     documents = _unseen(module, every)
     if not documents:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from abi.api.modules import Module
+from abi.api.modules import Module, module_of, on_device
 from abi.base.errors import DataError
 from abi.models.attach import Marks, Rows
 from abi.models.attach_any import AnyModule, AttachedAny, check_any
@@ -57,6 +57,11 @@ class Chosen:
 NONE = Chosen(0, ())
 
 
+def _per_row(choice: Choice | Sequence[Choice]) -> bool:
+    """Return whether a choice is a list with one for every row."""
+    return not (choice is None or isinstance(choice, str | Mapping))
+
+
 class _Placing:
     """What `LogitShift` adds of a portable module: its shift in its own rows, nothing in the others."""
 
@@ -82,7 +87,7 @@ class _RowShift(LogitShift):
     @property
     def parts(self) -> list[tuple[Any, float]]:  # type: ignore[override]
         """What is in use, for the batch of this thread's pass."""
-        chosen = self.attached.chosen.of(PortableModule, self._own.n, self._own.device)
+        chosen = self.attached.in_use(PortableModule, self._own.n, self._own.device)
         return [(_Placing(self.placed[module], rows), 1.0) for module, rows in chosen]  # type: ignore[index]
 
     @parts.setter
@@ -134,11 +139,26 @@ class Several(AttachedAny):
         own: Chosen | None = getattr(self._own, "chosen", None)
         return self._default if own is None else own
 
+    def in_use(self, kind: type[M], n: int, device: torch.device) -> list[tuple[M, Rows]]:
+        """Return the modules of a kind that this thread has chosen and nobody has revoked.
+
+        Args, Raises: as `Chosen.of`.
+        """
+        there = self.modules.values()
+        return [(module, rows) for module, rows in self.chosen.of(kind, n, device) if module in there]
+
+    def _require_attached(self) -> None:
+        """Raise DataError where they were detached."""
+        if not self.handles:
+            raise DataError("modules: they were detached from the model; attach them again")
+
     def inject(self, name: str, module: Module) -> None:
         """Add a module under a name; what is in use stays so.
 
-        Raises: DataError: the name is taken, or the module belongs to another model.
+        Raises: DataError: the name is taken, the module belongs to another model, or all were detached.
         """
+        self._require_attached()
+        module = module_of(module, f"modules: {name!r}")
         if name in self.modules:
             raise DataError(f"modules: {name!r} is taken; revoke it first, or choose another name")
         net = module.net
@@ -146,7 +166,7 @@ class Several(AttachedAny):
             raise DataError(f"modules: {name!r} is an n-gram model; attach it by itself, it is mixed with no other")
         self._marks = self._marks or Marks.of(self.backbone)
         check_any(self.backbone, net, module.about, self._marks)
-        net = net.to(self.backbone.device)
+        net = on_device(net, self.backbone.device)
         if isinstance(net, AbiModule):
             self._note_taps(self._wanted({*net.config.taps}))
         elif isinstance(self.on_logits, _RowShift):
@@ -169,8 +189,9 @@ class Several(AttachedAny):
     def use(self, choice: Choice | Sequence[Choice]) -> None:
         """Choose for every thread that has no choice of its own: one for all rows, or a list with one per row.
 
-        Raises: DataError: an unknown name, or a weight that is no number.
+        Raises: DataError: an unknown name, no choice at all, a weight that is no number, or all were detached.
         """
+        self._require_attached()
         self._default = self._resolved(choice)
 
     @contextmanager
@@ -183,13 +204,23 @@ class Several(AttachedAny):
             self._own.chosen = before
 
     def generate(self, *args: Any, module_ids: Choice | Sequence[Choice], **kwargs: Any) -> Any:
-        """Return what the model's own `generate` gives. Args: module_ids: as `use`, for this call."""
+        """Return what the model's own `generate` gives. Args: module_ids: as `use`, for this call.
+
+        Raises: DataError: as `use`; or another number of `module_ids` than of prompts.
+        """
+        given = next(
+            (one for one in (*args[:1], kwargs.get("inputs"), kwargs.get("input_ids")) if one is not None), None
+        )
+        if isinstance(given, Tensor) and _per_row(module_ids) and len(module_ids or ()) != len(given):
+            raise DataError(
+                f"inference: {len(module_ids or ())} module_ids for {len(given)} prompts; give one each, or one for all"
+            )
         with self.using(module_ids):
             return self.backbone.model.generate(*args, **kwargs)
 
     def _in_use(self, scaled: Tensor) -> list[tuple[AbiModule, Rows]]:
         """Return the modules that this thread has chosen. Raises: DataError: the batch is no multiple of the rows."""
-        return self.chosen.of(AbiModule, len(scaled), scaled.device)
+        return self.in_use(AbiModule, len(scaled), scaled.device)
 
     def _known(self, name: str) -> AnyModule:
         """Return the module of a name. Raises: DataError: there is none."""
@@ -199,7 +230,11 @@ class Several(AttachedAny):
 
     def _resolved(self, choice: Choice | Sequence[Choice]) -> Chosen:
         """Return a choice with the modules themselves: what runs goes on with them if one is revoked."""
-        each = not (choice is None or isinstance(choice, str | Mapping))
+        each = _per_row(choice)
+        if each and not choice:
+            raise DataError(
+                "modules: an empty list chooses nothing; give one name per row, or None for the plain model"
+            )
         rows: Sequence[Choice] = choice if each else [choice]  # type: ignore[assignment, list-item]
         parts: dict[AnyModule, dict[int, float]] = {}
         for row, one in enumerate(rows):

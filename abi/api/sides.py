@@ -45,25 +45,31 @@ MOST_WINDOWS = PerSplit(train=1400, calibration=240, test=400)
 """Of a text, spread evenly over its documents."""
 MOST_GENERAL = PerSplit(train=600, calibration=100, test=160)
 
-_TOKENIZERS: "WeakKeyDictionary[nn.Module, tuple[Any, Any]]" = WeakKeyDictionary()
-"""Model -> its tokenizer, and the copy of it that abi reads with."""
+_TOKENIZERS: "WeakKeyDictionary[nn.Module, tuple[Any, str, Any]]" = WeakKeyDictionary()
+"""Model -> its tokenizer, what that said of itself, and the copy of it that abi reads with."""
 
 
 def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
     """Return a model as a backbone; a `Backbone` itself. The tokenizer is copied, the model is not.
 
-    Args: tokenizer: None: the one that lies where the model was loaded from.
-    Raises: DataError: the model is none of transformers, or there is no tokenizer.
+    Args: tokenizer: None: the one last given with the model, else the one that lies where it was loaded from.
+    Raises: DataError: the model is none of transformers, or has adapters of PEFT around it; or there is no tokenizer.
     """
     if isinstance(model, Backbone):
         return model
+    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+        raise DataError(
+            "model: it is wrapped by PEFT, whose `generate` passes by what is attached; give `model.get_base_model()`, "
+            "which has the adapter's layers in it"
+        )
     if not isinstance(model, nn.Module) or not hasattr(model, "get_output_embeddings"):
         raise DataError(
             f"model: a {type(model).__name__} is no language model of transformers; load it with an Auto class"
         )
-    known, own = _TOKENIZERS.get(model, (None, None))
-    if own is not None and tokenizer in (None, known):
+    known, said, own = _TOKENIZERS.get(model, (None, "", None))
+    if own is not None and (tokenizer is None or tokenizer is known) and said == repr(known):
         return Backbone(model, own)
+    tokenizer = known if tokenizer is None else tokenizer
     if tokenizer is None:
         tokenizer = _tokenizer_beside(model)
     if not hasattr(tokenizer, "get_vocab"):
@@ -76,7 +82,7 @@ def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
         raise DataError(
             f"tokenizer: it has {len(own)} tokens, the model {rows}; they do not belong together, give the model's own"
         )
-    _TOKENIZERS[model] = tokenizer, own
+    _TOKENIZERS[model] = tokenizer, repr(tokenizer), own
     return Backbone(model, own)
 
 
@@ -107,13 +113,14 @@ def _tokenizer_beside(model: Any) -> Any:
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Run a block with a model in eval mode, and leave it as it was."""
-    training = model.training
+    """Run a block with a model in eval mode, and leave every part of it as it was."""
+    training = [part for part in model.modules() if part.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for part in training:
+            part.training = True
 
 
 @dataclass
@@ -225,7 +232,8 @@ class Side:
         used = set(windows.names)
         lost = require_lossless(self.backbone, [document.text for document in chosen if document.document in used])
         with evaluating(self.backbone.model):
-            stored = write_states(self.backbone, windows, Window.of(self.window), spec.taps, self.head, path)
+            head = self.head.to(self.backbone.device)
+            stored = write_states(self.backbone, windows, Window.of(self.window), spec.taps, head, path)
         digest = sha256_file(path)
         about = StatesManifest(
             split=split,

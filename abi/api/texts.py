@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -94,11 +95,15 @@ def _spec(folder: str, salt: str) -> BuildText:
 
 
 def _by_hash(found: Iterable[tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """Return hash -> name and text of every text that is not empty, the first of equal ones."""
+    """Return hash -> name and text of every text that is not empty, the first of equal ones; no two have one name."""
     named: dict[str, tuple[str, str]] = {}
+    taken: set[str] = set()
     for name, text in found:
-        if text.strip():
-            named.setdefault(hashlib.sha256(text.strip().encode()).hexdigest()[:16], (name, text))
+        digest = hashlib.sha256(text.strip().encode()).hexdigest()[:16]
+        if text.strip() and digest not in named:
+            name = name if name not in taken else f"{name} ({digest})"  # files of two folders may have one name
+            taken.add(name)
+            named[digest] = (name, text)
     return named
 
 
@@ -106,18 +111,20 @@ def _read(texts: TextSource, what: str) -> Iterator[tuple[str, str]]:
     """Yield name and text of every document."""
     if isinstance(texts, str | Path):
         path = Path(texts)
-        if path.is_dir():
+        if texts != "" and os.path.isdir(path):  # of a name that no file can have, false
             yield from _folder(path, what)
-        elif path.is_file():
+        elif os.path.isfile(path):
             yield from _file(path, path.name, what)
         else:
             shown = str(texts) if len(str(texts)) < 80 else f"{str(texts)[:77]}..."
-            raise DataError(f"{what}: {shown!r} is no folder and no file; give one, or a list of strings")
+            raise DataError(f"{what}: {shown!r} is neither a folder nor a file; give one, or a list of strings")
         return
     for i, text in enumerate(texts):
         if isinstance(text, Path):
             yield from _read(text, what)
         elif isinstance(text, str):
+            if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+                raise DataError(f"{what}: item {i} holds NUL or half a surrogate pair, which is no text; take it out")
             yield f"text {i}", text
         else:
             raise DataError(f"{what}: item {i} is of type {type(text).__name__}; give strings, or paths as `Path`")
@@ -125,8 +132,9 @@ def _read(texts: TextSource, what: str) -> Iterator[tuple[str, str]]:
 
 def _folder(folder: Path, what: str) -> Iterator[tuple[str, str]]:
     """Yield the documents of the files of a folder whose suffix is known; hidden ones are passed over."""
-    files = find_files(Folder(kind="folder", path=str(folder)))
-    paths = sorted({file.path for file in files if file.path.suffix in SUFFIXES})
+    there = [suffix for suffix in SUFFIXES if next(folder.rglob(f"*{suffix}"), None)]
+    places = [Folder(kind="folder", path=str(folder), pattern=f"**/*{suffix}") for suffix in there]
+    paths = sorted({file.path for place in places for file in find_files(place)})
     shown = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not shown:
         raise DataError(f"{what}: {folder} holds no file that ends with {', '.join(SUFFIXES)}; give such files")
@@ -142,7 +150,7 @@ def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
     if path.suffix != ".jsonl":
         yield name, text
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # `splitlines` also ends a line within a JSON string
         if not line.strip():
             continue
         try:

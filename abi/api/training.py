@@ -30,6 +30,7 @@ from abi.text.documents import Document
 Role = Literal["source", "oracle", "reference", "home"]
 RATES = (3e-3, 1e-2)
 LEAST_WIDTH = 64
+MOST_SEED = 2**31 - 1
 TAKEN: dict[Kind, tuple[str, ...]] = {
     "module": ("d_abi", "taps", "steps", "rates"),
     "portable": ("d_abi", "steps"),
@@ -84,7 +85,8 @@ def train(
     """
     check_seed(seed)
     if kind not in get_args(Kind):
-        raise DataError(f"train: kind {kind!r} is none; give {', '.join(map(repr, get_args(Kind)))}")
+        raise DataError(f"train: there is no kind {kind!r}; give {', '.join(map(repr, get_args(Kind)))}")
+    _check_numbers(d_abi, taps, rates)
     if kind == "portable" and general_texts is None:
         raise DataError("train: a portable module also learns where not to act; give `general_texts`")
     began, documents = time.perf_counter(), documents_of(texts)
@@ -100,6 +102,17 @@ def train(
         else:
             module = _native(side, documents, name, module_section(side, d_abi, taps, steps), rates, seed)
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
+
+
+def _check_numbers(d_abi: int | None, taps: Sequence[Tap], rates: Sequence[float]) -> None:
+    """Raise DataError for numbers that make no module."""
+    if d_abi is not None and d_abi < 1:
+        raise DataError(f"train: d_abi is {d_abi}; give 1 or more")
+    known = not isinstance(taps, str) and all(tap == "final" or (isinstance(tap, int) and tap >= 0) for tap in taps)
+    if not (known and len(taps) > 0):
+        raise DataError(f"train: taps are {taps!r}; give a list of numbers of hidden states, or of 'final'")
+    if not rates or not all(0 < rate < float("inf") for rate in rates):
+        raise DataError(f"train: rates are {[*rates]}; give one or more numbers above 0")
 
 
 def _check_given(kind: Kind, **unset: bool) -> None:
@@ -194,8 +207,8 @@ def record_of(
 
 def check_seed(seed: int) -> None:
     """Raise DataError for a seed that is none, or that of trials of learning rates."""
-    if seed < 1:
-        raise DataError(f"seed: {seed} is none of a module (0 is that of trials); give 1 or more")
+    if not 1 <= seed <= MOST_SEED:
+        raise DataError(f"seed: {seed} cannot be that of a module (0 is that of trials); give 1 to {MOST_SEED}")
 
 
 def module_section(side: Side, d_abi: int | None, taps: Sequence[Tap], steps: int | None) -> ModuleSection:
@@ -243,7 +256,7 @@ def shortened(phases: Sequence[Any], steps: int | None) -> list[Any]:
     if steps is None:
         return list(phases)
     if steps < 1:
-        raise DataError(f"steps: {steps} are none; give 1 or more")
+        raise DataError(f"steps is {steps}; give 1 or more")
     [phase] = phases
     return [phase.model_copy(update={"steps": steps, "warmup": min(phase.warmup, steps // 10)})]
 

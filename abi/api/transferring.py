@@ -8,7 +8,7 @@ from typing import Any
 
 from abi.api.defaults import FITS
 from abi.api.kept import Keep
-from abi.api.modules import Module, Record, made, seen_of
+from abi.api.modules import Module, Record, made, module_of, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Pair, backbone_in, origin_of, sides
@@ -26,7 +26,7 @@ ARMS_MOVED = (TRANSFERRED,)
 
 def transfer(
     module: Module,
-    source: Pair,
+    source: Pair | None,
     target: Pair,
     general_texts: TextSource | None = None,
     domain_texts: TextSource | None = None,
@@ -54,20 +54,27 @@ def transfer(
     'general-only'
 
     Args:
-        source, target: (model, tokenizer) of transformers each; any two families and vocabularies.
+        source, target: (model, tokenizer) of transformers each; any two families and vocabularies. In `zero-text` the
+            source is not read and may be None.
         general_texts, domain_texts: as `texts` of `train`; both models must read them.
         teacher: a module of the target itself, trained on the domain.
         steps: of calibration; if not given 300, in `few-shot` 100.
         window: tokens per window.
         seed: of the redrawn interface and the order.
         keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
-    Raises: DataError: a module of another model, a regime without its texts, or too little text; AlignmentError: the
-        models share too few positions or tokens.
+    Raises: DataError: a module of another model, a regime without its texts, one with texts or steps that it does not
+        use, or too little text; AlignmentError: the models share too few positions or tokens.
     """
+    module = module_of(module, "transfer: the module")
     check_seed(seed)
     began = time.perf_counter()
     if not isinstance(module.net, AbiModule):
+        unused = {"general_texts": general_texts, "domain_texts": domain_texts, "teacher": teacher, "steps": steps}
+        if wrong := [name for name, value in unused.items() if value is not None]:
+            raise DataError(f"transfer: a module of kind {module.kind!r} moves as it is; leave out {', '.join(wrong)}")
         return _as_is(module, target)
+    if source is None:
+        raise DataError("transfer: a module that reads hidden states needs its `source`")
     if general_texts is None:
         raise DataError("transfer: a module that reads hidden states needs `general_texts` that both models read")
     regime = _regime(domain_texts, teacher)
@@ -149,19 +156,12 @@ def _as_is(module: Module, target: Any) -> Module:
     """Return a module that works on any model as it is, after a look at the target's vocabulary."""
     backbone = backbone_in("target", target)
     module.check(backbone)
-    known = module.record
-    origin = origin_of(backbone.model)
-    record = Record(
-        made_by="transfer",
-        trained_beside=module.origin,
-        adapter=known.adapter if known else None,
-        moved_to=origin,
-        regime="zero-text",
-        texts=known.texts if known else [],
-        seen=sorted(module.seen),
-        rate=None,
-        steps=0,
-        loss=None,
-        seconds=0.0,
+    moved: dict[str, Any] = {"made_by": "transfer", "moved_to": origin_of(backbone.model), "regime": "zero-text"}
+    if module.record is not None:
+        return module.recorded(**moved)  # with the texts, the steps and the loss of its training
+    return replace(
+        module,
+        record=Record(
+            **moved, trained_beside=module.origin, texts=[], seen=[], rate=None, steps=0, loss=None, seconds=0.0
+        ),
     )
-    return replace(module, record=record)

@@ -1,6 +1,7 @@
 """The commands on models and texts of one's own: `train`, `distill`, `transfer`, `evaluate`, `compare`, `push`."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,16 +84,23 @@ def distill(
     with _watched(place.parts):
         made = abi.distill(base, None, adapter, texts, general_texts, **given)
         _write(made, place)  # whoever is killed while it is evaluated has it
-        found = abi.evaluate(base, made, texts, adapter=adapter, window=window)
+        try:
+            found = abi.evaluate(base, made, texts, adapter=adapter, window=window)
+        except DataError as error:
+            found = None
+            print(f"abi: not evaluated: {error}", file=sys.stderr)
     following = f"abi transfer --module {out} --source {model} --target MODEL --out DIR"
     return _told(made, place, as_json, following, found)
 
 
 def transfer(
     module: Saved,
-    source: Source,
     target: Target,
     out: Out,
+    source: Annotated[
+        str | None,
+        Option(metavar="MODEL", help="the model it was trained beside", show_default="none: portable, ngram"),
+    ] = None,
     general_texts: General = None,
     domain_texts: Annotated[
         list[Path] | None, Option(metavar="PATH", help="text of the domain for the target", show_default="none")
@@ -113,8 +121,9 @@ def transfer(
     teaches = None if teacher is None else abi.Module.from_pretrained(teacher)
     given: Any = {"steps": steps, "window": window, "seed": seed}
     with _watched(place.parts):
+        of_source = None if source is None or moving.anywhere else _loaded(source)
         moved = abi.transfer(
-            moving, _loaded(source), _loaded(target), general_texts, domain_texts, teaches, keep=place.parts, **given
+            moving, of_source, _loaded(target), general_texts, domain_texts, teaches, keep=place.parts, **given
         )
     _write(moved, place)
     return _told(moved, place, as_json, f"abi evaluate --model {target} --module {out} --texts PATH")
@@ -145,7 +154,7 @@ def compare(
     module: Annotated[
         str | None, Option(metavar="MODULE", help="of the source", show_default="all are trained here")
     ] = None,
-    kind: Annotated[str, Option(help="without --module: module or portable")] = "module",
+    kind: Annotated[str | None, Option(help="without --module: module or portable", show_default="module")] = None,
     regime: Annotated[
         str | None,
         Option(help="oracle-kd, few-shot or general-only", show_default="few-shot; of a portable one zero-text"),
@@ -167,7 +176,9 @@ def compare(
 
     place = None if out is None else OutFolder(out, COMPARED, force=force)
     parts = None if place is None else place.parts
-    moving: Any = kind if module is None else abi.Module.from_pretrained(module)
+    if module is not None and kind is not None:
+        raise DataError("compare: --module says what kind it is; leave out --kind")
+    moving: Any = (kind or "module") if module is None else abi.Module.from_pretrained(module)
     asked: dict[str, Any] = {"regime": regime, "other_texts": other_texts, "seeds": seeds, "lora": lora, "steps": steps}
     asked |= {"train_steps": train_steps, "window": window, "keep": parts}
     with _watched(parts):

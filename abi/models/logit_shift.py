@@ -130,7 +130,6 @@ class TextHooks:
             )
         return ids.masked_fill(mask.to(ids.device) == 0, self.blank)
 
-    @torch.no_grad()
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """Return the model's output with changed logits; they may be of the last positions only.
 
@@ -207,8 +206,9 @@ class LogitShift(TextHooks):
     def changed(self, logits: Tensor, read: Read) -> Tensor:
         """Return shifted logits. Args: as of `TextHooks`."""
         total = torch.zeros(())
-        for placed, weight in self.parts:
-            shift = placed.shift(read.text)[:, -read.new :]
-            kept = read.kept if isinstance(read.kept, Tensor) else slice(-logits.shape[1], None)
-            total = total + weight * shift[:, kept]
+        with torch.no_grad():  # the shift has no gradient; what it is added to may have one
+            for placed, weight in self.parts:
+                shift = placed.shift(read.text)[:, -read.new :]
+                kept = read.kept if isinstance(read.kept, Tensor) else slice(-logits.shape[1], None)
+                total = total + weight * shift[:, kept]
         return logits + total.to(logits.dtype)

@@ -83,6 +83,7 @@ class NgramMixture(TextHooks):
         self.now.wanted = wanted
         return ((), given | {KEPT: 0}) if KEPT in given else (args, kwargs)
 
+    @torch.no_grad()
     def changed(self, logits: Tensor, read: Read) -> Tensor:
         """Return the logarithms of the mixture `[B, n, V]`. Args, Raises: as of `TextHooks`."""
         text, n = read.text.cpu(), logits.shape[1]

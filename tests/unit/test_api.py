@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import api_world
@@ -10,11 +11,13 @@ import pytest
 import torch
 import transformers
 from api_world import loaded
+from fake_card import CARD, fake_card
 
 import abi
 from abi.api import defaults
-from abi.api.sides import sides
+from abi.api.sides import backbone_of, evaluating, sides
 from abi.api.texts import documents_of, unsplit
+from abi.base import compute
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors
 from abi.plan.config import load
@@ -56,7 +59,11 @@ def test_three_documents_are_the_fewest_that_can_be_split():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("no/such/place", "'no/such/place' is no folder and no file"),
+        ("no/such/place", "'no/such/place' is neither a folder nor a file"),
+        ("", "'' is neither a folder nor a file"),
+        ("a text " * 2000, "is neither a folder nor a file; give one, or a list of strings"),
+        (["a\0b"], "item 0 holds NUL or half a surrogate pair"),
+        (["a\ud800b"], "item 0 holds NUL or half a surrogate pair"),
         (["one text", "another"], "2 different documents cannot be split"),
         ([1, 2, 3], "item 0 is of type int; give strings"),
         (ROOT / "pyproject.toml", "ends with none of .txt, .md, .py, .jsonl"),
@@ -73,6 +80,29 @@ def test_a_line_without_text_is_named(tmp_path, refuses):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"words": "b"}\n')
     with refuses("rows.jsonl, line 2 is no JSON text and has no key `text`"):
         documents_of(tmp_path / "rows.jsonl")
+
+
+def test_a_character_that_ends_lines_elsewhere_is_part_of_a_line_of_json(tmp_path):
+    texts = [text + " \u2028 \u0085 end" for text in api_world.prose(4)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"text": t}, ensure_ascii=False) for t in texts))
+    assert len(documents_of(tmp_path / "rows.jsonl")) == 4
+
+
+def test_files_of_one_name_in_two_folders_are_two_documents(tmp_path):
+    texts = api_world.prose(8)
+    for folder, some in (("a", texts[:4]), ("b", texts[4:])):
+        (tmp_path / folder).mkdir()
+        for i, text in enumerate(some):
+            (tmp_path / folder / f"{i}.txt").write_text(text)
+    found = documents_of([tmp_path / "a", tmp_path / "b"])
+    assert len({document.document for document in found}) == 8
+
+
+def test_what_is_passed_over_in_a_folder_is_not_looked_at(tmp_path):
+    for i, text in enumerate(api_world.prose(4)):
+        (tmp_path / f"{i}.txt").write_text(text)
+    (tmp_path / "python").symlink_to("/usr/bin/env")  # as in .venv/bin
+    assert len(documents_of(tmp_path)) == 4
 
 
 # train, evaluate
@@ -134,14 +164,20 @@ def test_a_models_own_mode_and_dropout_change_no_figure(world, trained):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "adapter"}, "kind 'adapter' is none; give 'module', 'portable', 'ngram'"),
+        ({"kind": "adapter"}, "there is no kind 'adapter'; give 'module', 'portable', 'ngram'"),
         ({"kind": "portable"}, "also learns where not to act; give `general_texts`"),
-        ({"rates": []}, "no learning rate is given"),
-        ({"steps": 0}, "steps: 0 are none"),
-        ({"seed": 0}, "seed: 0 is none of a module"),
+        ({"rates": []}, "rates are ..; give one or more numbers above 0"),
+        ({"rates": [-1e-2]}, "rates are .-0.01.; give one or more numbers above 0"),
+        ({"steps": 0}, "steps is 0; give 1 or more"),
+        ({"seed": 0}, "seed: 0 cannot be that of a module"),
+        ({"seed": 2**70}, "cannot be that of a module"),
         ({"d_abi": 1000}, "d_abi 1000 must be 1 to 32"),
         ({"window": 4}, "window: 4 tokens are too few; give 16 or more"),
+        ({"d_abi": 0}, "d_abi is 0; give 1 or more"),
         ({"taps": [7]}, "tap 7 does not exist"),
+        ({"taps": [-1]}, "taps are .-1.; give a list of numbers of hidden states"),
+        ({"taps": "final"}, "taps are 'final'; give a list"),
+        ({"taps": []}, "taps are ..; give a list"),
         ({"texts": ["a b c", "d e f", "g h i"]}, "no document fills 1 scored positions of windows of 64 tokens"),
     ],
 )
@@ -157,6 +193,38 @@ def test_other_things_than_models_are_refused(gpt2, qwen, refuses):
         abi.train(qwen[0], gpt2[1], api_world.prose(3))
     with refuses("source: give it as .model, tokenizer."), sides(64, source="gpt2"):
         pass
+    for call in (abi.attach, abi.evaluate):
+        with refuses("module is a str; give a `Module`"):
+            call(gpt2[0], "folder", *([api_world.prose(3)] if call is abi.evaluate else []), tokenizer=gpt2[1])
+    wrapped = api_world.adapting(copy.deepcopy(gpt2[0]))
+    with refuses("it is wrapped by PEFT, whose `generate` passes by what is attached; give `model.get_base_model"):
+        abi.train(wrapped, gpt2[1], api_world.prose(3))
+    assert backbone_of(wrapped.get_base_model(), gpt2[1]).model is wrapped.get_base_model()
+
+
+def test_every_part_of_a_model_keeps_its_mode(gpt2):
+    model = copy.deepcopy(gpt2[0]).train()
+    first, *_, last = model.modules()
+    last.eval()
+    with evaluating(model):
+        assert not any(part.training for part in model.modules())
+    assert (first.training, last.training) == (True, False)
+
+
+def test_a_tokenizer_that_was_changed_is_read_anew(world):
+    model, tokenizer = loaded(world / "small-gpt2")
+    before = backbone_of(model, tokenizer)
+    assert backbone_of(model).tokenizer is backbone_of(model, tokenizer).tokenizer is before.tokenizer
+    tokenizer.add_special_tokens({"pad_token": tokenizer.convert_ids_to_tokens(5)})
+    after = backbone_of(model, tokenizer)
+    assert after.tokenizer is not before.tokenizer
+    assert after.tokenizer.pad_token_id == 5
+
+
+def test_a_saved_module_leaves_no_record_of_another(trained, tmp_path):
+    trained.save_pretrained(tmp_path)
+    replace(trained, record=None).save_pretrained(tmp_path)
+    assert abi.Module.from_pretrained(tmp_path).record is None
 
 
 # attach
@@ -243,3 +311,19 @@ def test_the_defaults_are_those_of_scale_tiny_and_the_protocol():
     for name, section in defaults.FITS.items():
         kept = scale.calibration[name].given(*section.model_fields_set)
         assert kept == section.given(*section.model_fields_set)
+
+
+@pytest.mark.slow
+def test_a_model_on_a_card_is_read_there_and_everything_else_stays_on_the_cpu(world, trained, portable, monkeypatch):
+    texts, general = world / "queries", world / "prose"
+    with fake_card(monkeypatch), compute.using(compute.CPU):
+        (model, tokenizer), other = loaded(world / "small-gpt2"), loaded(world / "small-qwen")
+        pairs = (model.to(CARD), tokenizer), (other[0].to(CARD), other[1])
+        made = abi.train(*pairs[0], texts, d_abi=8, steps=2, rates=[1e-2])
+        for module in (trained, portable, made):
+            before = abi.evaluate(model, module, texts, tokenizer)
+            abi.attach(model, module, tokenizer=tokenizer).detach()
+            assert abi.evaluate(model, module, texts, tokenizer) == before
+        assert abi.transfer(made, *pairs, general, texts, steps=2).net.device.type == "cpu"
+        found = abi.compare(made, *pairs, texts, general, seeds=1, steps=2, train_steps=2)
+    assert found.verdict == "INCONCLUSIVE"

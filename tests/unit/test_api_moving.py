@@ -53,6 +53,11 @@ def test_a_portable_module_moves_as_it_is(world, gpt2, qwen, portable):
     moved = abi.transfer(portable, gpt2, qwen)
     assert moved.record.regime == "zero-text"
     assert moved.sha256 == portable.sha256
+    own = portable.record
+    assert (moved.record.steps, moved.record.loss, moved.record.texts) == (own.steps, own.loss, own.texts)
+    assert abi.transfer(portable, None, qwen).record == moved.record
+    with pytest.raises(DataError, match="of kind 'portable' moves as it is; leave out general_texts, steps"):
+        abi.transfer(portable, gpt2, qwen, world / "prose", steps=5)
     assert abi.evaluate(qwen[0], moved, world / "queries", qwen[1]).gain.lower > 0
     ids = qwen[1](["SELECT a", "CREATE"], padding=True, padding_side="left", return_tensors="pt")
     with abi.attach(qwen[0], moved, tokenizer=qwen[1]):

@@ -170,8 +170,8 @@ def test_a_comparison_that_was_killed_goes_on_from_its_seeds(here, monkeypatch, 
 REFUSED = {
     "no model of the folder": (["--model", "w/queries"], "w/queries: holds no config.json, so it is no model"),
     "no folder and no hub": (["--model", "no/where"], "no/where: is no folder here, and no model comes from the hub"),
-    "a kind that is none": (["--kind", "adapter"], "kind 'adapter' is none; give 'module', 'portable', 'ngram'"),
-    "no text": (["--texts", "nowhere"], "'nowhere' is no folder and no file"),
+    "a kind that is none": (["--kind", "adapter"], "there is no kind 'adapter'; give 'module', 'portable', 'ngram'"),
+    "no text": (["--texts", "nowhere"], "'nowhere' is neither a folder nor a file"),
     "no number": (["--steps", "many"], "Invalid value for '--steps'"),
     "no window": (["--window", "4"], "window: 4 tokens are too few"),
 }

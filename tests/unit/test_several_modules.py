@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import abi
+from abi.api.modules import on_device
 from abi.base.errors import DataError
 from abi.models.module import AbiModule
 
@@ -196,12 +197,44 @@ def test_a_module_is_injected_and_revoked_while_others_stay(model, gpt2, modules
             attached.use("a")
 
 
+@pytest.mark.parametrize("name", ["a", "p"])
+def test_what_a_thread_has_chosen_goes_on_without_a_module_that_is_revoked(model, gpt2, modules, batch, name):
+    plain = model(**batch).logits
+    with abi.attach(model, modules, tokenizer=gpt2[1]) as attached, attached.using([name, "b", None, None]):
+        attached.revoke(name)
+        left = model(**batch).logits
+        assert torch.equal(left[0], plain[0])
+        assert not torch.equal(left[1], plain[1])
+
+
+def test_detached_modules_are_not_put_back_by_a_choice(model, gpt2, modules, batch):
+    attached = abi.attach(model, {"a": modules["a"]}, tokenizer=gpt2[1])
+    attached.detach()
+    for act in (lambda: attached.inject("p", modules["p"]), lambda: attached.use("a")):
+        with pytest.raises(DataError, match="they were detached from the model; attach them again"):
+            act()
+    assert not model._forward_hooks
+
+
+def test_a_module_is_left_where_it_is_by_a_model_elsewhere(modules):
+    """A copy goes to the model's device: others may hold the module."""
+    net = modules["a"].net
+    there = on_device(net, torch.device("meta"))
+    assert (there.device.type, net.device.type) == ("meta", "cpu")
+    assert on_device(net, net.device) is net
+
+
 def test_what_cannot_be_chosen_is_one_sentence(model, gpt2, qwen, modules, batch, refuses):
     with abi.attach(model, modules, tokenizer=gpt2[1]) as attached:
         with refuses("no module 'c'; attached: a, b, deep, p"):
             attached.use(["a", "c"])
         with refuses("weight nan of 'a' is not a finite number"):
             attached.use({"a": float("nan")})
+        with refuses("an empty list chooses nothing"):
+            attached.use([])
+        for ids in (["a", "b"], [None] * 3, ["a"] * 8):
+            with refuses(f"{len(ids)} module_ids for 4 prompts; give one each, or one for all"):
+                attached.generate(**batch, max_new_tokens=1, module_ids=ids)
         with refuses("'a' is taken"):
             attached.inject("a", modules["b"])
         for own in ("a", "p"):

@@ -38,6 +38,14 @@ def test_a_step_that_was_prepared_and_never_taken_is_forgotten(make_backbone, re
         torch.testing.assert_close(backbone.model(input_ids=OTHER).logits, expected)
 
 
+def test_a_gradient_passes_through_a_shift_to_the_backbone(make_backbone):
+    backbone = make_backbone("gpt2")
+    weight = backbone.model.get_output_embeddings().weight.requires_grad_(True)
+    with attach_any(backbone, placed_on(backbone)):
+        backbone.model(input_ids=IDS).logits.sum().backward()
+    assert weight.grad is not None
+
+
 @torch.no_grad()
 def test_a_mask_may_be_given_by_its_place(make_backbone, reads):
     backbone, mask = make_backbone("qwen2"), torch.ones_like(IDS)
