@@ -34,7 +34,7 @@ test-long: setup  ## the tests that sweep: a digit of every leaf, every mutated 
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long tests/workflow tests/unit
 
 quick: setup  ## the unit tests that neither run Snakemake nor sweep: about a minute on two cores
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not workflow" tests/unit tests/hub
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not long and not workflow" tests/unit tests/hub
 
 kills: setup  ## kill every part of a run in every rule, some eighty times, and damage its outputs, where one command must recover: long
 	$(BIN)/python -m pytest -q -s -m kills tests/workflow
@@ -69,7 +69,7 @@ lint: setup
 setup:  ## the environment: made, finished after a kill, mended when damaged (envs/setup.py)
 	@$(PYTHON) envs/setup.py
 
-verify: setup  ## the published record and the results here, judged by themselves, in about two seconds
+verify: setup  ## the published record and the results here, checked for consistency, in some seconds
 	$(BIN)/abi verify
 
 smoke: setup  ## the whole DAG in some minutes; its verdicts mean nothing

@@ -105,13 +105,16 @@ def docs(
             help=f"first take over a run: result files of this scale, `{BENCHMARKS}` or `{INSTRUMENT}`",
         ),
     ] = None,
+    keep: Annotated[
+        bool, Option("--keep", help="with --adopt: committed results that the run does not have stay")
+    ] = False,
 ) -> int:
     """Write what documents quote (reference results, picture, record, keys, the DAG) and the JSON Schemas of `config/`.
 
     Raises: DataError: a document lacks a marker of a part that is written into it.
     """
     if adopted:
-        adopt(adopted)
+        adopt(adopted, keep=keep)
     with chdir(ROOT):  # documents are of the checkout of this code, and so is the configuration that they quote
         parts, written = generated_parts(), {}
         for name in dict.fromkeys(part.document for part in parts):

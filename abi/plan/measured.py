@@ -138,14 +138,19 @@ def _cell(value: float | None, digits: int) -> str | None:
     return None if value is None else f"{value:.{digits}f}"
 
 
-def adopt_jobs(scale: str) -> None:
+def adopt_jobs(scale: str, *, keep: bool = False) -> None:
     """Write the committed table of measured jobs of a scale from the benchmarks of its run, if it left any.
 
     With it goes the rate of this machine, which must be the one that ran: minutes elsewhere are scaled by it (`pace`).
+    Args: keep: jobs of the table that were not run this time stay, at the pace of this machine.
     """
-    found = measured_jobs(Path("results") / scale / "benchmarks")
+    found, folder = measured_jobs(Path("results") / scale / "benchmarks"), REFERENCE / scale
     if not found:
         return
+    if keep:
+        ran, factor = {(job.rule, job.wildcards) for job in found}, pace(folder)
+        others = [job for job in read_measured(folder / "jobs.csv") if (job.rule, job.wildcards) not in ran]
+        found = sorted([*found, *at_pace(others, factor)], key=lambda job: (job.rule, job.wildcards))
     rows = [(job.rule, job.wildcards, f"{job.seconds:.1f}", _cell(job.cpu_s, 1), _cell(job.mem_mb, 0)) for job in found]
     write_text(REFERENCE / scale / "jobs.csv", csv_text(COLUMNS, rows))
     write_text(REFERENCE / scale / MACHINE, csv_text(RATE, [[f"{gemm_gflops():.1f}"]]))

@@ -19,6 +19,7 @@ from abi.report.templates import fill
 from abi.report.words import listed
 
 RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
+BARE_IN_JS = f"4.attribution.js_nats.{NO_DOMAIN}"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Point:
     Args: ahead: in how many of n transfers it is so, in JS where a metric is asked; ahead_in_bits: in bits per byte;
         strict: at the strict level; leads: by how much, in JS; closed: gap closures; harm, oracle: of general text, in
         bits per byte, of the moved module and of the module trained there; bare: the part of the gain that the
-        interface without a net lacks.
+        interface without a net lacks; worse: in how many transfers that interface agrees more with the reference.
     """
 
     ahead: int
@@ -41,6 +42,7 @@ class Point:
     harm: Sequence[float] = ()
     oracle: Sequence[float] = ()
     bare: Sequence[float] = ()
+    worse: int = 0
 
     @property
     def worth(self) -> str:
@@ -128,7 +130,9 @@ def _portable(results: Sequence[Result]) -> Point | None:
         if moved.estimate and alone.estimate is not None
     ]
     strict = sum(result.verdict_at_strict_level == "SUPPORTED" for result in results)
-    return replace(harmed, n=len(fits), strict=strict, closed=closed, shares=shares, bare=bare)
+    agreed = [test.interval for fit in fits for test in fit.secondary["js_nats"].tests if test.id == BARE_IN_JS]
+    worse = sum(one is not None and one.upper < 0 for one in agreed)
+    return replace(harmed, n=len(fits), strict=strict, closed=closed, shares=shares, bare=bare, worse=worse)
 
 
 def _harmed(fits: Sequence[Fit], ahead: int) -> Point | None:

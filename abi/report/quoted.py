@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from abi.audit.results.adopted import SIMULATED, TIMED, rules_changed
+from abi.audit.results.adopted import ALL, SIMULATED, TIMED, codes_changed
 from abi.base.errors import DataError
 from abi.base.files import ROOT
 from abi.base.manifests.pages import InstrumentManifest
@@ -116,9 +116,14 @@ def code_words() -> str:
     """Return for each committed run in a sentence whether the code of this checkout made it."""
     lines = []
     for scale in (DEFAULT, PRETRAINED):
-        changed = rules_changed(scale)
+        changed = codes_changed(scale)
         if changed:
-            said = f"the code of {', '.join(f'`{rule}`' for rule in changed)} has changed since"
+            rules = ", ".join(f"`{rule}`" for rule in sorted({row.rule for row in changed}))
+            said = f"the code of {rules} has changed since"
+            rest = {name for row in changed for name in row.results.split()}
+            if rest != {ALL} and len(rest) < len(committed(scale)):
+                names = ", ".join(f"`{name.removesuffix('.json')}`" for name in sorted(rest))
+                said = f"behind {names}, {said}; the other results were made by the code of this checkout"
         else:
             said = "which code made it was not recorded" if changed is None else "made by the code of this checkout"
         lines.append(f"- `results/reference/{scale}`: {said}.")

@@ -74,8 +74,12 @@ PLAIN_REFUTED = {
 }
 """Refutation -> what it means, for a reader of the first page."""
 BEATS = "{It} beats every placebo and every simpler form; at least {share} of the gain is its net's own."
+BEATS_IN_BITS = (
+    "In bits per byte, {it} beats every placebo and every simpler form; at least {share} of the gain is its net's own."
+)
 SURVIVES = (
-    "Wherever an update threatens it, the old module still covers at least {half} of the way to one trained anew."
+    "Wherever an update is not shown to be harmless, the old module covers at least {half} of the way "
+    "to one trained anew."
 )
 PLAIN_SUPPORTED = {
     **dict.fromkeys(("transfer", "near_transfer", "reconstruction"), BEATS),
@@ -231,6 +235,8 @@ def plain_words(result: AnyResult) -> str:
         return sentence_of(statements_words(result))
     named = ID.search(result.reason)
     template = PLAIN_SUPPORTED.get(result.claim.kind) if result.verdict == "SUPPORTED" else None
+    if template == BEATS and isinstance(result, Result) and result.deciding.primary_metric == "bits_per_byte":
+        template = BEATS_IN_BITS
     if named is not None and result.verdict == "REFUTED":
         template = PLAIN_REFUTED.get(named[1])
     if result.verdict == "INCONCLUSIVE":

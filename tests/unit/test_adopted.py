@@ -8,10 +8,13 @@ import pytest
 from made_results import FILE, build, edit, put
 
 from abi.audit.results import adopted
-from abi.audit.results.adopted import CODE, rules_changed
+from abi.audit.results.adopted import ALL, CODE, COLUMNS, rules_changed
 from abi.audit.results.places import altered
 from abi.audit.results.verify import verify
 from abi.base.files import ROOT
+from abi.base.names import HOME, HOME_IDENTITY, RANDOM
+from abi.judge.results import read_result
+from abi.plan.measured import committed
 
 FOLDER = Path("results/reference/tiny")
 BEHIND = {"build_text", "build_backbone", "train_modules", "fit_alignment", "calibrate_arms"}
@@ -24,7 +27,7 @@ def run(tmp_path, monkeypatch):
     build(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(adopted, "REFERENCE", FOLDER.parent)
-    monkeypatch.setattr(adopted, "adopt_jobs", lambda scale: None)
+    monkeypatch.setattr(adopted, "adopt_jobs", lambda scale, keep: None)
     return tmp_path
 
 
@@ -58,6 +61,23 @@ def test_an_edit_of_the_engine_names_the_rules_whose_committed_figures_are_of_ot
 
 
 @pytest.mark.slow
+def test_results_that_a_run_does_not_have_stay_where_that_is_asked(run):
+    FOLDER.mkdir(parents=True)
+    shutil.copy(FILE, FOLDER / "other.json")
+    (FOLDER / CODE).write_text(f"{','.join(COLUMNS)}\nold_rule,0,abi/__init__.py,{ALL}\n", encoding="utf-8")
+    adopted.adopt("tiny", keep=True)
+    assert altered(FOLDER) == []
+    rows = {row.rule: row.results.split() for row in adopted.codes_of("tiny")}
+    assert rows.pop("old_rule") == ["other.json"]
+    assert set(rows) == BEHIND
+    assert all(Path(FILE).name in names and "other.json" not in names for names in rows.values())
+    assert rules_changed("tiny") == ["old_rule"]
+    adopted.adopt("tiny")
+    assert not (FOLDER / "other.json").exists()
+    assert rules_changed("tiny") == []
+
+
+@pytest.mark.slow
 def test_a_run_that_is_not_of_the_code_of_now_is_not_adopted(run, refuses):
     edit(FILE, put("provenance/code", "0" * 20))
     with refuses("stale, code that made .* changed; a run is adopted whole: `abi run --mend --scale tiny` first"):
@@ -69,10 +89,20 @@ def test_a_table_of_codes_that_is_none_is_refused(tmp_path, monkeypatch, refuses
     monkeypatch.setattr(adopted, "REFERENCE", tmp_path)
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / CODE).write_text("rule,code\njudge_claim,0\n", encoding="utf-8")
-    with refuses("is no table of rule, code, files; write it again with `abi docs --adopt tiny`"):
+    with refuses("is no table of rule, code, files, results; write it again with `abi docs --adopt tiny`"):
         rules_changed("tiny")
 
 
 def test_the_committed_run_is_of_the_code_of_this_checkout():
     # After an edit of the engine: `make reproduce-all`, then `abi docs --adopt tiny`, on one machine.
     assert rules_changed("tiny") == []
+
+
+def test_the_lead_of_the_positive_control_is_its_rotation():
+    """What docs/protocol.md, proposal (g), says of the committed run."""
+    found = [read_result(path) for path in committed("tiny")]
+    fits = [one.deciding for one in found if one.claim.kind == "transfer" and one.claim.regime == "oracle-kd"]
+    assert len(fits) == 6
+    for fit in fits:
+        home, bare, random = (fit.arms[arm].of("domain")["js_nats"].mean for arm in (HOME, HOME_IDENTITY, RANDOM))
+        assert (bare - home) / (random - home) > 0.9

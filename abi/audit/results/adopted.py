@@ -5,7 +5,9 @@ so `abi docs --adopt` writes the code of every rule behind the verdicts into a t
 whether it is the code of the checkout.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from abi.audit.results.places import write_manifest
 from abi.audit.results.status import Survey
@@ -28,12 +30,27 @@ BENCHMARKS = "benchmarks"
 TIMED = REFERENCE / f"{BENCHMARKS}.json"
 PAGES = ("headline.md", "summary.md", "transfer.md")
 CODE = "code.csv"
-COLUMNS = ("rule", "code", "files")
-"""A rule, the digest of its code, and the files where that code starts, between blanks (`abi.base.job.starts_of`)."""
+COLUMNS = ("rule", "code", "files", "results")
+"""A rule, the digest of its code, the files where that code starts (`abi.base.job.starts_of`), and the result files
+that rest on it; both between blanks."""
+ALL = "-"
+"""Of `results`: every one in the folder."""
 
 
-def adopt(what: str) -> None:
-    """Copy to the committed reference: a scale's results, pages, code, jobs, hashes; the instrument; benchmarks."""
+class MadeBy(NamedTuple):
+    """A row of the table of codes."""
+
+    rule: str
+    code: str
+    files: str
+    results: str
+
+
+def adopt(what: str, *, keep: bool = False) -> None:
+    """Copy to the committed reference: a scale's results, pages, code, jobs, hashes; the instrument; benchmarks.
+
+    Args: keep: committed results of a scale that this run does not have stay, with the code that made them.
+    """
     alone: dict[str, tuple[type[Document], Path]] = {
         INSTRUMENT: (InstrumentManifest, SIMULATED),
         BENCHMARKS: (SpeedManifest, TIMED),
@@ -48,21 +65,30 @@ def adopt(what: str) -> None:
     made = {path.name: path.read_text(encoding="utf-8") for path in wanted if path.exists() and read_result(path)}
     if not made:
         raise DataError(f"results/{what}: holds no result to adopt; run `snakemake --config scale={what}` first")
-    pages = [Path(f"results/{what}", name) for name in PAGES]
+    results, pages = {*made}, [Path(f"results/{what}", name) for name in PAGES]
     made |= {page.name: page.read_text(encoding="utf-8") for page in pages if page.exists()}
     folder, codes = REFERENCE / what, codes_of_run(study)
-    for old in [*folder.glob("*.json"), *folder.glob("*.md")]:
-        if old.name not in made:
-            old.unlink()  # of another run: a reference holds one run's files
+    others = [old for old in [*folder.glob("*.json"), *folder.glob("*.md")] if old.name not in made]
+    if keep and others:
+        codes = _kept(codes_of(what), {old.name for old in others}) + _kept(codes, results)
+    else:
+        for old in others:
+            old.unlink()  # of another run
     for name, text in made.items():
         write_text(folder / name, text)
-    write_text(folder / CODE, csv_text(COLUMNS, codes))
-    adopt_jobs(what)
+    write_text(folder / CODE, csv_text(COLUMNS, sorted(codes)))
+    adopt_jobs(what, keep=keep)
     write_manifest(folder)
 
 
-def codes_of_run(study: Workflow) -> list[tuple[str, str, str]]:
-    """Return the rows of `COLUMNS` for everything that the verdicts of a run rest on and that is still there.
+def _kept(rows: Iterable[MadeBy], names: set[str]) -> list[MadeBy]:
+    """Return the rows on which some results rest, with these alone."""
+    found = [(row, names if row.results == ALL else names & {*row.results.split()}) for row in rows]
+    return [row._replace(results=" ".join(sorted(rests))) for row, rests in found if rests]
+
+
+def codes_of_run(study: Workflow) -> list[MadeBy]:
+    """Return the code of everything that the verdicts of a run rest on and that is still there.
 
     Raises: DataError: a record behind a verdict is damaged, or not what its rule would write now.
     """
@@ -78,20 +104,36 @@ def codes_of_run(study: Workflow) -> list[tuple[str, str, str]]:
             f"`abi run --mend --scale {Path(study.results).name}` first"
         )
     made = [job.made for job in survey.made.values() if job.made is not None]
-    return sorted({(one.rule, one.code, " ".join(starts_of(one.rule, one.spec))) for one in made})
+    return [MadeBy(*row, ALL) for row in sorted({(m.rule, m.code, " ".join(starts_of(m.rule, m.spec))) for m in made})]
 
 
 def rules_changed(scale: str, root: Path = ROOT) -> list[str] | None:
     """Return the rules whose code is another than the one that made the committed run; None where nothing says.
 
+    Args, Raises: as `codes_changed`.
+    """
+    changed = codes_changed(scale, root)
+    return None if changed is None else sorted({row.rule for row in changed})
+
+
+def codes_changed(scale: str, root: Path = ROOT) -> list[MadeBy] | None:
+    """Return the code behind a committed run that is another here; None where nothing says what made it.
+
     Args: root: of the checkout whose code is meant. Raises: DataError: the table is damaged.
     """
-    path = REFERENCE / scale / CODE
-    if not path.is_file():
+    if not (REFERENCE / scale / CODE).is_file():
         return None
     try:
-        rows = csv_rows(path.read_text(encoding="utf-8"), COLUMNS)
-        return sorted({rule for rule, code, files in rows if code != code_digest(*files.split(), root=root)})
+        return [row for row in codes_of(scale) if row.code != code_digest(*row.files.split(), root=root)]
+    except OSError:
+        raise DataError(f"{REFERENCE / scale / CODE}: names a file that is not there; adopt a run again") from None
+
+
+def codes_of(scale: str) -> list[MadeBy]:
+    """Return the code that a committed run was made by. Raises: DataError: the table is damaged, or not there."""
+    path = REFERENCE / scale / CODE
+    try:
+        return [MadeBy(*row) for row in csv_rows(path.read_text(encoding="utf-8"), COLUMNS)]
     except (OSError, ValueError):
         raise DataError(
             f"{path}: is no table of {', '.join(COLUMNS)}; write it again with `abi docs --adopt {scale}`"
