@@ -39,12 +39,14 @@ def downloaded(repository: str, what: str, names: Sequence[str], revision: str |
     Raises: DataError: there is none, or no answer.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=[*names]))
     except HFValidationError:
-        raise DataError(f"{repository}: is no folder here, and no name of a repository of the hub; check it") from None
+        raise DataError(f"{repository}: is neither a folder nor an id of the hub; check it") from None
+    except RevisionNotFoundError:
+        raise DataError(f"{repository}: the hub has no revision {revision!r} of it; correct it") from None
     except Exception as error:  # as in `base.hub`
         why = reason(error, Repository(repository, "model"))
         raise DataError(f"{repository}: is no folder here, and no {what} comes from the hub: {why}") from None

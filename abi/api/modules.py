@@ -27,6 +27,7 @@ from abi.models.states import States
 from abi.text.documents import Document as Text
 
 RECORD = "abi_record.json"
+NOT_YOURS = "it is not yours to write to; log in as who may (`hf auth login`)"
 Net = TypeVar("Net", bound=AnyModule)
 Kind = Literal["module", "portable", "ngram"]
 """What a module is: of one model; of any, trained; of any, counted."""
@@ -262,7 +263,8 @@ class Module:
                 address = api.create_repo(repository, private=private, exist_ok=True)
                 api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
             except Exception as error:
-                why = reason(error, Repository(repository, "model"))
+                forbidden = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
+                why = NOT_YOURS if forbidden else reason(error, Repository(repository, "model"))
                 raise DataError(f"{repository}: cannot be uploaded: {why}") from None
         return str(address)
 

@@ -46,7 +46,7 @@ class Course:
 
     def percent(self) -> float:
         """Return how much of the time is over, 0 before anything is foreseen."""
-        if not self.left:
+        if not (any(self.left.values()) or any(self.foreseen.values())):
             return 0.0
         over, left = time.perf_counter() - self.began, self.seconds_left()
         return 100 * over / (over + left) if left else 100.0

@@ -27,8 +27,8 @@ class OutFolder:
             return
         if not force:
             raise DataError(f"{path}: is there already; give another folder, or --force to replace it")
-        if not path.is_dir():
-            raise DataError(f"{path}: is a file or a broken link, which abi does not replace; give another folder")
+        if not path.is_dir() or path.is_symlink():
+            raise DataError(f"{path}: is a file or a link, which abi does not replace; give another folder")
         others = sorted(entry.name for entry in path.iterdir() if entry.name not in own)
         if others:
             raise DataError(f"{path}: holds {others[0]}, which abi did not write there; give another folder")

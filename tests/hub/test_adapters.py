@@ -56,7 +56,7 @@ REFUSED = {
     "gated": "me/my-lora: is no folder here, and no adapter comes from the hub: is gated; accept its terms",
     "pickled": "holds no adapter_model.safetensors, and abi unpickles nothing",
     "a model": "holds no adapter_config.json, so it is no adapter",
-    "no name": "no/such/name: is no folder here, and no name of a repository of the hub",
+    "no name": "no/such/name: is neither a folder nor an id of the hub",
 }
 
 

@@ -137,7 +137,7 @@ def hub(monkeypatch):
                         taken[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
                 answer |= {"commitUrl": f"{address}/me/sql/commit/1", "commitOid": "1" * 40, "success": True}
             told = json.dumps(answer).encode()
-            self.send_response(200)
+            self.send_response(403 if "theirs" in body.decode(errors="replace") else 200)
             self.send_header("Content-Length", str(len(told)))
             self.send_header("Content-Type", "application/json")
             self.end_headers()
@@ -165,6 +165,11 @@ def test_a_module_is_pushed_to_the_hub_as_its_folder(hub, trained, tmp_path):
         (tmp_path / path).write_bytes(content)
     assert sorted(taken) == ["README.md", CONFIG, WEIGHTS, RECORD]
     assert abi.Module.from_pretrained(tmp_path).sha256 == trained.sha256
+
+
+def test_a_repository_of_others_is_not_written_to(hub, trained, refuses):
+    with refuses("theirs/sql: cannot be uploaded: it is not yours to write to; log in as who may"):
+        trained.push_to_hub("theirs/sql")
 
 
 def test_the_command_pushes_what_lies_in_a_folder(hub, trained, tmp_path, capsys):

@@ -92,7 +92,11 @@ def test_nothing_is_overwritten_without_force_nor_what_abi_did_not_write(here, c
     (here / "file").write_text("")
     assert "is not a folder" in run(capsys, *TRAIN, "--out", "file/made", code=2).err
     assert "is a file" in run(capsys, *TRAIN, "--out", "file", "--force", code=2).err
-    assert left(here) == ["file", "made"]
+    (here / "link").symlink_to("made")
+    assert (
+        "is a file or a link, which abi does not replace" in run(capsys, *TRAIN, "--out", "link", "--force", code=2).err
+    )
+    assert left(here) == ["file", "link", "made"]
 
 
 class Interrupted(Watcher):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from abi.api.progress import Course
 from abi.base.files import ROOT
 from abi.cli import run
 from abi.cli.progress import Expected, LogHandler, LogHandlerSettings, duration
@@ -167,3 +168,12 @@ def test_snakemake_takes_the_logger_and_keeps_what_jobs_print(tmp_path):
     assert broken.returncode == 1
     assert "FAILED  one b: told (log: b.log)" in broken.stderr.splitlines()
     assert "CalledProcessError" not in broken.stderr
+
+
+def test_loading_a_model_is_no_share_of_a_time_that_is_not_foreseen():
+    course = Course(lambda *_: None)
+    course.left["models"] = 0.0
+    assert course.percent() == 0.0
+    course.left["arms"] = 2.0
+    course.finish("arms", 2.0, 1.0)
+    assert course.percent() == 100.0
