@@ -32,9 +32,10 @@ def load() -> float | None:
 
 
 def gemm_gflops(seconds: float = 1.0) -> float:
-    """Return 10^9 fp32 operations per CPU second of large matrix products: the median of what fits in some seconds.
+    """Return 10^9 fp32 operations per CPU second of large matrix products: the best of what fits in some seconds.
 
-    By numpy, since torch takes seconds to load. CPU time, so that neither threads nor other processes count much.
+    By numpy, since torch takes seconds to load. CPU time, and the best, since other processes make a product slower
+    (they take the cache) and none makes it faster.
     """
     import numpy as np
 
@@ -50,4 +51,4 @@ def _rate(run: Callable[[], object], flop: int, seconds: float) -> float:
         before = time.process_time()
         run()
         spent.append(time.process_time() - before)
-    return flop / max(sorted(spent)[len(spent) // 2], 1e-9) / 1e9
+    return flop / max(min(spent), 1e-9) / 1e9

@@ -313,17 +313,25 @@ def test_the_defaults_are_those_of_scale_tiny_and_the_protocol():
         assert kept == section.given(*section.model_fields_set)
 
 
-@pytest.mark.slow
-def test_a_model_on_a_card_is_read_there_and_everything_else_stays_on_the_cpu(world, trained, portable, monkeypatch):
-    texts, general = world / "queries", world / "prose"
+@pytest.fixture
+def on_card(world, monkeypatch):
+    """Two models on a card and their tokenizers, while everything else is on the CPU."""
     with fake_card(monkeypatch), compute.using(compute.CPU):
-        (model, tokenizer), other = loaded(world / "small-gpt2"), loaded(world / "small-qwen")
-        pairs = (model.to(CARD), tokenizer), (other[0].to(CARD), other[1])
-        made = abi.train(*pairs[0], texts, d_abi=8, steps=2, rates=[1e-2])
-        for module in (trained, portable, made):
-            before = abi.evaluate(model, module, texts, tokenizer)
-            abi.attach(model, module, tokenizer=tokenizer).detach()
-            assert abi.evaluate(model, module, texts, tokenizer) == before
-        assert abi.transfer(made, *pairs, general, texts, steps=2).net.device.type == "cpu"
-        found = abi.compare(made, *pairs, texts, general, seeds=1, steps=2, train_steps=2)
-    assert found.verdict == "INCONCLUSIVE"
+        pairs = (loaded(world / name) for name in ("small-gpt2", "small-qwen"))
+        yield [(model.to(CARD), tokenizer) for model, tokenizer in pairs]
+
+
+@pytest.mark.slow
+def test_a_model_on_a_card_is_read_there_and_everything_else_stays_on_the_cpu(on_card, trained, portable):
+    pair, texts = on_card[0], api_world.queries(3, 7)
+    for module in (trained, portable):
+        before = abi.evaluate(pair[0], module, texts, pair[1])
+        abi.attach(pair[0], module, tokenizer=pair[1]).detach()
+        assert abi.evaluate(pair[0], module, texts, pair[1]) == before
+
+
+@pytest.mark.long
+def test_models_on_a_card_are_compared(on_card):
+    texts, general, few = api_world.queries(12), api_world.prose(12), {"steps": 1, "window": 32}
+    made = abi.train(*on_card[0], texts, d_abi=8, rates=[1e-2], **few)
+    assert abi.compare(made, *on_card, texts, general, seeds=1, train_steps=1, **few).verdict == "INCONCLUSIVE"

@@ -364,8 +364,16 @@ def test_a_base_that_is_no_mapping_is_refused(root):
 
 
 def test_a_claim_cannot_take_the_name_of_a_rule(root):
-    edit(root, "claims.yaml", lambda c: c["claims"].update(verify=c["claims"].pop("gpt2_to_gpt2_large")))
-    assert [line for line in told(root) if "claims.verify: is the name of a rule" in line]
+    edit(root, "claims.yaml", lambda c: c["claims"].update(crate=c["claims"].pop("gpt2_to_gpt2_large")))
+    assert [line for line in told(root) if "claims.crate: is the name of a rule" in line]
+
+
+def test_a_claim_cannot_take_the_name_of_a_folder_beside_the_makefile(root):
+    edit(root, "claims.yaml", lambda c: c["claims"].update(docs=c["claims"].pop("gpt2_to_gpt2_large")))
+    edit(root, "claims.yaml", lambda c: c["claims"].update(abi=c["claims"].pop("gpt2_to_gpt2_medium")))
+    said = told(root)
+    assert [line for line in said if "claims.abi: `make abi` would find the folder of that name" in line]
+    assert [line for line in said if "claims.docs: is a word of the Makefile" in line]
 
 
 @pytest.mark.parametrize(

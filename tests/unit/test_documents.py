@@ -79,7 +79,7 @@ def test_snakemake_commands_of_the_documents_plan(command):
 
 def test_the_quick_part_leaves_out_what_is_marked_as_long():
     [line] = re.findall(r"(?m)^quick:.*\n\t(.*)$", (ROOT / "Makefile").read_text())
-    assert '-m "not slow and not workflow" tests/unit' in line
+    assert '-m "not slow and not long and not workflow" tests/unit' in line
 
 
 def marked(command):
