@@ -48,7 +48,7 @@ def attach(
     if isinstance(module, Mapping):
         admit(backbone)
         return Several(backbone, module)
-    net, about = (module.net, module.about) if isinstance(module, Module) else (module, about)
-    if not isinstance(net, AnyModule):
-        module_of(net, "attach: the module")
-    return attach_any(backbone, on_device(net, backbone.device), about)
+    if isinstance(module, AnyModule):
+        return attach_any(backbone, on_device(module, backbone.device), about)
+    whole = module_of(module, "attach: the module")
+    return attach_any(backbone, on_device(whole.net, backbone.device), whole.about)

@@ -199,8 +199,10 @@ def _budget(regime: Regime, move: Move, steps: int | None) -> FitSection:
 def _trained_for(given: Module | None, steps: int | None) -> int | None:
     """Return the steps of modules: as many as asked, or those of a given one where it tells them."""
     record = given.record if given else None
-    own = record is not None and (record.made_by == "train" or record.regime == "zero-text") and record.adapter is None
-    return record.steps or None if steps is None and record and own else steps
+    if steps is not None or record is None or record.adapter is not None:
+        return steps
+    as_trained = record.made_by == "train" or record.regime == "zero-text"  # which moves a module as it is
+    return record.steps or None if as_trained else None
 
 
 def _native(move: Move, given: Module | None, steps: int | None) -> ModuleSection:

@@ -15,7 +15,7 @@ from abi.plan.specs.text import BuildText, Folder
 from abi.text.corpus import build_text
 from abi.text.documents import SPLITS, Document, split_of
 from abi.text.extraction import extract
-from abi.text.sources import find_files, read_text
+from abi.text.sources import find_files, folders_of, read_text
 
 TextSource = str | Path | Iterable[str | Path]
 """A folder, a file, or some strings (each a document) and files."""
@@ -132,9 +132,7 @@ def _read(texts: TextSource, what: str) -> Iterator[tuple[str, str]]:
 
 def _folder(folder: Path, what: str) -> Iterator[tuple[str, str]]:
     """Yield the documents of the files of a folder whose suffix is known; hidden ones are passed over."""
-    there = [suffix for suffix in SUFFIXES if next(folder.rglob(f"*{suffix}"), None)]
-    places = [Folder(kind="folder", path=str(folder), pattern=f"**/*{suffix}") for suffix in there]
-    paths = sorted({file.path for place in places for file in find_files(place)})
+    paths = sorted({file.path for place in folders_of(folder, SUFFIXES) for file in find_files(place)})
     shown = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not shown:
         raise DataError(f"{what}: {folder} holds no file that ends with {', '.join(SUFFIXES)}; give such files")

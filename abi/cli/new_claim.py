@@ -32,7 +32,7 @@ from abi.plan.specs.text import BuildText, Folder, Selection, TextSection
 from abi.plan.yaml_files import read_scale, read_yaml
 from abi.report.words import number
 from abi.text.corpus import build_text
-from abi.text.sources import find_files
+from abi.text.sources import find_files, folders_of
 
 KINDS = ("transfer", "near_transfer")
 """The kinds whose entry follows from two backbones and a text."""
@@ -316,10 +316,10 @@ def _backbone(place: str, folder: Path) -> BackboneSection:
 
 def _places(folder: Path, name: str) -> list[Folder]:
     """Return the sources of a folder: one per kind of file in it."""
-    there = [suffix for suffix in SUFFIXES if next(folder.rglob(f"*{suffix}"), None)]
-    if not there:
+    places = folders_of(folder, SUFFIXES, name)
+    if not places:
         raise DataError(f"{folder}: holds no file that ends with {', '.join(SUFFIXES)}; give each document a file")
-    return [Folder(kind="folder", path=_path(folder), pattern=f"**/*{suffix}", label=name) for suffix in there]
+    return [place.model_copy(update={"path": _path(folder)}) for place in places]
 
 
 def _text(scale: ScaleFile, name: str, places: Sequence[Folder], folder: Path) -> TextSection:

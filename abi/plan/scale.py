@@ -1,12 +1,14 @@
 """`config/scales/<scale>.yaml`: how much of everything there is."""
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from abi.base.compute import Device, Precision
 from abi.base.errors import ConfigError
+from abi.base.files import sha256_json, sha256_once
 from abi.base.model_folders import folder_hash
 from abi.base.typed import Count, Positive, Typed
 from abi.plan.specs.arms import AlignmentSection, BudgetName, EvaluationSection, FitSection
@@ -14,11 +16,24 @@ from abi.plan.specs.experiments import CodeSection
 from abi.plan.specs.models import BackboneSection, FoundModel, LocalModel, ModuleSection, PortableSection
 from abi.plan.specs.shared import Names, Pinned, Shares
 from abi.plan.specs.studies import UpdateSection
-from abi.plan.specs.text import HubData, Source, TextSection
+from abi.plan.specs.text import Folder, HubData, Source, TextSection
 
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 """What may name a backbone, a text or a module: it becomes part of a path and a wildcard of the workflow."""
 UNPINNED = "unpinned"
+
+
+def files_hash(source: Folder) -> str:
+    """Return the beginning of a hash of the files that a source takes from its folder, "" where they cannot be listed.
+
+    Its job then says what is wrong with the folder or the pattern.
+    """
+    root = Path(source.path).expanduser()
+    try:
+        files = [path for path in root.glob(source.pattern) if path.is_file()]
+        return sha256_json({path.relative_to(root).as_posix(): sha256_once(path) for path in files})[:12]
+    except (OSError, ValueError, NotImplementedError):
+        return ""
 
 
 class SeedsPerJob(Typed):
@@ -184,6 +199,15 @@ class Scale(Typed):
         """Return the folder of a backbone with the hash of its files as they are now. Raises: as `folder_hash`."""
         where = f"config/scales/{self.scale}.yaml: backbones.{name}.folder"
         return FoundModel(path=folder.path, sha256=folder_hash(folder.path, where))
+
+    def sources_of(self, text: TextSection) -> list[Source]:
+        """Return the sources of a text as they are now: an edit of a folder's files is another version of it."""
+        return [
+            source.model_copy(update={"version": f"{source.version} {files_hash(source)}".strip()})
+            if isinstance(source, Folder)
+            else source
+            for source in self.sources[text.sources]
+        ]
 
     def hub_data(self) -> list[HubData]:
         """Return the sources that are data sets of the hub."""

@@ -8,11 +8,10 @@ claim depend on is said by its kind (`abi/plan/kinds`): `Workflow.of` finds it.
 import functools
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from abi.base.errors import ConfigError
-from abi.base.files import sha256_file, sha256_json, sha256_once
+from abi.base.files import sha256_file
 from abi.base.names import PAGES
 from abi.base.regimes import KINDS
 from abi.plan import DEFAULT, PRETRAINED
@@ -38,24 +37,7 @@ from abi.plan.specs.models import (
 )
 from abi.plan.specs.report import TabulateTransfers, WriteCards, WriteReport
 from abi.plan.specs.studies import UpdateBackbone
-from abi.plan.specs.text import BuildText, Folder, Selection, Source
-
-
-def as_it_is(source: Source) -> Source:
-    """Return a source as it is now: the version of a folder ends in a hash of its files, so that an edit is noticed.
-
-    A folder that is not there, or a pattern that cannot be used, stays as it is: the job says so.
-    """
-    if not isinstance(source, Folder):
-        return source
-    root = Path(source.path).expanduser()
-    try:
-        found = {
-            path.relative_to(root).as_posix(): sha256_once(path) for path in root.glob(source.pattern) if path.is_file()
-        }
-    except (OSError, ValueError, NotImplementedError):
-        return source
-    return source.model_copy(update={"version": f"{source.version} {sha256_json(found)[:12]}"})
+from abi.plan.specs.text import BuildText, Selection
 
 
 class Workflow:
@@ -157,7 +139,7 @@ class Workflow:
         made = self.scale.texts[text]
         return BuildText(
             **made.given(*Selection.model_fields),
-            sources=[as_it_is(source) for source in self.scale.sources[made.sources]],
+            sources=self.scale.sources_of(made),
             split=self.scale.split_of(text),
             salt=self.scale.salt,
         ).plain()

@@ -130,6 +130,12 @@ def _in_turn(texts: Mapping[str, str], group: str, source: str, version: str) ->
     ]
 
 
+def folders_of(folder: Path, suffixes: Iterable[str], label: str | None = None) -> list[Folder]:
+    """Return the sources of a folder: one per kind of file that is in it."""
+    there = [suffix for suffix in suffixes if next(folder.rglob(f"*{suffix}"), None)]
+    return [Folder(kind="folder", path=str(folder), pattern=f"**/*{suffix}", label=label) for suffix in there]
+
+
 def _folder_files(source: Folder, within: Path | None = None) -> list[RawFile]:
     """Return the files of a folder. Args: within: where links may lead, into the folder itself if None."""
     root = Path(os.path.expanduser(source.path))
