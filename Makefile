@@ -9,7 +9,10 @@ export OMP_NUM_THREADS ?= 1
 # Jobs are forked from one process that has loaded torch (abi/base/warm.py).
 export ABI_WARM ?= 1
 
-.PHONY: reproduce reproduce-all reproduce-real test test-long quick kills test-slurm test-paper test-harness test-demo site lint setup verify smoke real-smoke benchmarks lock docs clean
+# One worker per file, since a file's tests share what they build; the file that takes longest first (tests/conftest.py).
+SUITE = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not long and not kills and not slurm and not paper" tests/workflow tests/unit tests/hub
+
+.PHONY: reproduce reproduce-all reproduce-real test test-long quick durations kills test-slurm test-paper test-harness test-demo site lint setup verify smoke real-smoke benchmarks lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
@@ -27,14 +30,17 @@ reproduce-real: setup  ## the headline of scale `real`: pretrained models from t
 	@$(MAKE) --no-print-directory reproduce SCALE=real
 
 test: setup  ## environment + lint + the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not long and not kills and not slurm and not paper" tests/workflow tests/unit tests/hub  # one worker per file: the DAG is built once
+	$(SUITE)
 	$(MAKE) --no-print-directory lint
 
 test-long: setup  ## the tests that sweep: a digit of every leaf, every mutated configuration, a second run bit for bit
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long tests/workflow tests/unit
 
-quick: setup  ## the unit tests that neither run Snakemake nor sweep: about a minute on two cores
+quick: setup  ## the tests that neither run Snakemake nor take half a second: a minute on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not long and not workflow" tests/unit tests/hub
+
+durations: setup  ## what every test takes here, into tests/durations.csv, from which `make quick` follows; on an idle machine
+	$(SUITE) --durations-to tests/durations.csv
 
 kills: setup  ## kill every part of a run in every rule, some eighty times, and damage its outputs, where one command must recover: long
 	$(BIN)/python -m pytest -q -s -m kills tests/workflow

@@ -1,7 +1,7 @@
 """The command line: `abi COMMAND`. Every command is loaded when it runs, so that `abi verify` starts quickly.
 
-Exit codes: 0 for any honest outcome, 1 for tampered or not reproducible, 2 for bad input. The result goes to stdout
-(one JSON document with `--json`), progress to stderr.
+Exit codes: 0 for any honest outcome, 1 for tampered or not reproducible, 2 for bad input, 70 for a fault of abi itself.
+The result goes to stdout (one JSON document with `--json`), progress to stderr.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from abi.base.errors import AbiError, DataError, TamperError
 if TYPE_CHECKING:
     from typer.core import TyperCommand
 
-HONEST, TAMPERED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+HONEST, TAMPERED, BAD_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
 DEBUG = "--debug"
 VARIABLE = "_ABI_COMPLETE"
 """Variable by which a shell asks what may be typed next (`abi completion`)."""
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = run(name, rest)
         emit(said.getvalue())
         return code
-    except (AbiError, OSError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:
         return failed(error, debug=debug)
 
 
@@ -252,11 +252,21 @@ def emit(text: str) -> None:
 
 
 def failed(error: BaseException, *, debug: bool) -> int:
-    """Report an error in one sentence on stderr and return its exit code; raise it again with `--debug`."""
+    """Report an error in one sentence on stderr and return its exit code.
+
+    The traceback stands before it with `--debug`, and where nobody foresaw the error: by itself Python would leave with
+    1, which says that something was altered.
+    """
     if isinstance(error, KeyboardInterrupt):
         print(f"abi: interrupted{'; ' if str(error) else ''}{error}", file=sys.stderr)
         return INTERRUPTED
-    if debug:
-        raise error
+    foreseen = isinstance(error, AbiError | OSError)
+    if debug or not foreseen:
+        import traceback  # only here: it takes as long as a quick command
+
+        traceback.print_exception(error)
+    if not foreseen:
+        print(f"abi: a fault of abi itself ({type(error).__name__}); please report it", file=sys.stderr)
+        return CRASHED
     print(f"abi: {error}", file=sys.stderr)
     return TAMPERED if isinstance(error, TamperError) else BAD_INPUT

@@ -1,6 +1,7 @@
 """YAML files of `config/`: read, merged, validated by their models; one sentence per fault."""
 
 import copy
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -247,7 +248,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 def _raw_yaml(path: Path) -> Any:
     try:
-        return yaml.load(read_regular(path, MOST_BYTES), _Loader)
+        return copy.deepcopy(_parsed(read_regular(path, MOST_BYTES)))
     except FileNotFoundError:
         raise ConfigError(f"{path}: does not exist; restore it from the repository") from None
     except OSError as error:
@@ -261,6 +262,12 @@ def _raw_yaml(path: Path) -> Any:
         line = f" in line {place.line + 1}" if place else ""
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise ConfigError(f"{path}: is not valid YAML{line} ({problem}); correct it") from None
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(text: str) -> Any:
+    """Return what a text of YAML holds; one that was read before, in whatever file, is not parsed again."""
+    return yaml.load(text, _Loader)
 
 
 class Lock(Typed):

@@ -35,7 +35,6 @@ def refused(words, call, *arguments):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("repo_id", MODELS)
 def test_every_published_form_is_pinned_downloaded_and_admitted_as_it_is(hub, made, pinned, tmp_path, repo_id):
     source = pinned(repo_id)

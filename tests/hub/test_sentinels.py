@@ -26,14 +26,12 @@ def spelled(tmp_path_factory):
     return load_backbone(folder)
 
 
-@pytest.mark.slow
 def test_code_does_not_survive_t5s_own_tokenizer_and_states_of_it_are_refused(own):
     assert characters_lost(own.tokenizer, texts()) > 0.1
     with pytest.raises(DataError, match=r"the tokenizer of T5ForConditionalGeneration loses .* of the characters"):
         require_lossless(own, texts())
 
 
-@pytest.mark.slow
 def test_with_sentinels_as_bytes_it_does(spelled):
     assert characters_lost(spelled.tokenizer, [*texts(), CODE, T5_LACKS, "\n\n    \t{x}\n", "é ß – … 日本 🙂 Ω ж"]) == 0
     assert require_lossless(spelled, texts()) == 0

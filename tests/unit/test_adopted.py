@@ -31,7 +31,6 @@ def run(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.slow
 def test_what_is_adopted_is_listed_with_the_code_of_every_rule_behind_it(run):
     assert rules_changed("tiny") is None
     adopted.adopt("tiny")
@@ -41,7 +40,6 @@ def test_what_is_adopted_is_listed_with_the_code_of_every_rule_behind_it(run):
     assert rules_changed("tiny") == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edited", "named"),
     [
@@ -60,7 +58,6 @@ def test_an_edit_of_the_engine_names_the_rules_whose_committed_figures_are_of_ot
     assert rules_changed("tiny", run) == named
 
 
-@pytest.mark.slow
 def test_results_that_a_run_does_not_have_stay_where_that_is_asked(run):
     FOLDER.mkdir(parents=True)
     shutil.copy(FILE, FOLDER / "other.json")
@@ -77,7 +74,6 @@ def test_results_that_a_run_does_not_have_stay_where_that_is_asked(run):
     assert rules_changed("tiny") == []
 
 
-@pytest.mark.slow
 def test_a_run_that_is_not_of_the_code_of_now_is_not_adopted(run, refuses):
     edit(FILE, put("provenance/code", "0" * 20))
     with refuses("stale, code that made .* changed; a run is adopted whole: `abi run --mend --scale tiny` first"):

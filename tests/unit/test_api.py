@@ -29,7 +29,6 @@ FEW = {"steps": 20}
 # texts
 
 
-@pytest.mark.slow
 def test_a_folder_a_file_and_strings_give_the_same_documents(world, tmp_path):
     texts = api_world.queries(48)
     rows = tmp_path / "rows.jsonl"
@@ -108,7 +107,6 @@ def test_what_is_passed_over_in_a_folder_is_not_looked_at(tmp_path):
 # train, evaluate
 
 
-@pytest.mark.slow
 def test_training_leaves_the_model_as_it_is_and_helps_held_out_text(world, gpt2, trained):
     model, tokenizer = gpt2
     fresh, _ = loaded(world / "small-gpt2")
@@ -321,7 +319,6 @@ def on_card(world, monkeypatch):
         yield [(model.to(CARD), tokenizer) for model, tokenizer in pairs]
 
 
-@pytest.mark.slow
 def test_a_model_on_a_card_is_read_there_and_everything_else_stays_on_the_cpu(on_card, trained, portable):
     pair, texts = on_card[0], api_world.queries(3, 7)
     for module in (trained, portable):

@@ -25,7 +25,6 @@ def held(world, gpt2, adapter):
     return abi.distill(*gpt2, adapter, api_world.notes(48), world / "queries", name="notes", **FEW)
 
 
-@pytest.mark.slow
 def test_what_an_adapter_does_moves_to_another_tokenizer_and_an_untrained_one_does_nothing(world, gpt2, qwen, held):
     placebo = abi.distill(
         *gpt2, adapting(loaded(world / "small-gpt2")[0]), api_world.notes(48), world / "queries", **FEW
@@ -37,7 +36,6 @@ def test_what_an_adapter_does_moves_to_another_tokenizer_and_an_untrained_one_do
     assert moved.record.adapter == held.record.adapter
 
 
-@pytest.mark.slow
 def test_how_much_of_an_adapter_a_module_holds_is_told(world, gpt2, held, adapter, live):
     found = abi.evaluate(gpt2[0], held, api_world.notes(48), gpt2[1], adapter=adapter)
     share = found.gain.mean / (found.without.mean - found.adapter.with_adapter.mean)
@@ -49,7 +47,6 @@ def test_how_much_of_an_adapter_a_module_holds_is_told(world, gpt2, held, adapte
     assert found.documents[0].with_adapter < found.documents[0].without
 
 
-@pytest.mark.slow
 def test_model_and_adapter_stay_as_they_are_and_a_live_one_teaches_what_its_folder_does(world, gpt2, held, live):
     before = sha256_tensors(dict(live.state_dict()))
     again = abi.distill(*gpt2, live, api_world.notes(48), world / "queries", name="notes", **FEW)
@@ -61,7 +58,6 @@ def test_model_and_adapter_stay_as_they_are_and_a_live_one_teaches_what_its_fold
     assert sha256_tensors(dict(gpt2[0].state_dict())) == sha256_tensors(dict(plain.state_dict()))
 
 
-@pytest.mark.slow
 def test_one_that_was_killed_goes_on_to_the_same_bits(world, gpt2, adapter, tmp_path, monkeypatch):
     given = [*gpt2, adapter, api_world.notes(48), world / "queries"]
     whole, steps = abi.distill(*given, steps=6), []
@@ -84,7 +80,6 @@ def test_one_that_was_killed_goes_on_to_the_same_bits(world, gpt2, adapter, tmp_
     assert not (tmp_path / "parts").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_on_a_model_in_bf16_it_does_the_same_but_for_rounding(world, gpt2, adapter, held):
     from peft import PeftModel
@@ -287,7 +282,6 @@ def test_an_adapter_that_classifies_is_refused(gpt2, adapter, tmp_path, refuses)
         adapted(backbone_of(*gpt2), tmp_path / "moved")
 
 
-@pytest.mark.slow
 def test_a_distilled_module_is_no_seed_of_a_comparison(world, gpt2, qwen, held, refuses):
     with refuses("was distilled from an adapter, and those of other seeds would learn from the text"):
         abi.compare(held, gpt2, qwen, world / "queries", world / "prose")
@@ -296,7 +290,6 @@ def test_a_distilled_module_is_no_seed_of_a_comparison(world, gpt2, qwen, held, 
 # the command
 
 
-@pytest.mark.slow
 def test_the_command_distils_and_says_how_much_it_holds(world, adapter, tmp_path, monkeypatch, capsys):
     from abi.cli import main
 

@@ -34,7 +34,6 @@ def folder(world, adapter, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.slow
 def test_the_example_of_the_readme_runs_in_a_fresh_process(folder):
     [example] = blocks("README.md")
     (folder / "example.py").write_text(example)
@@ -54,10 +53,7 @@ def own(page):
     return [c[1:] for c in commands(ROOT / page) if c[0] == "abi" and c[1] in asked and "--backbone" not in c]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("page", "least"), [("README.md", 3), pytest.param("docs/library.md", 5, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("page", "least"), [("README.md", 3), ("docs/library.md", 5)])
 def test_the_commands_of_a_page_run_one_after_the_other(folder, page, least, capsys):
     asked = own(page)
     assert len(asked) >= least
@@ -68,7 +64,6 @@ def test_the_commands_of_a_page_run_one_after_the_other(folder, page, least, cap
     assert "SELECT" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_the_guide_runs_block_by_block(folder):
     namespace = {}
     for block in blocks("docs/library.md"):
@@ -76,7 +71,6 @@ def test_the_guide_runs_block_by_block(folder):
     assert namespace["found"].gain.lower > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["train", "distill", "transfer", "attach", "evaluate", pytest.param("compare", marks=pytest.mark.long), "Module"],

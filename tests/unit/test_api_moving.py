@@ -28,7 +28,6 @@ def oracle(world, qwen):
 # transfer
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("regime", ["general-only", "few-shot", "oracle-kd"])
 def test_what_is_given_decides_the_regime(world, gpt2, qwen, trained, oracle, regime):
     given = {"domain_texts": world / "queries"} if regime != "general-only" else {}
@@ -48,7 +47,6 @@ def test_what_is_given_decides_the_regime(world, gpt2, qwen, trained, oracle, re
         abi.attach(gpt2[0], moved, tokenizer=gpt2[1])
 
 
-@pytest.mark.slow
 def test_a_portable_module_moves_as_it_is(world, gpt2, qwen, portable):
     moved = abi.transfer(portable, gpt2, qwen)
     assert moved.record.regime == "zero-text"
@@ -76,7 +74,6 @@ def test_a_regime_without_its_texts_is_refused(world, gpt2, qwen, trained, oracl
         abi.transfer(trained, gpt2, "small-qwen", world / "prose")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", ["t5", "opt"])
 def test_an_encoder_decoder_and_another_family_are_models_like_any_other(make_backbone, qwen, family, tmp_path):
     backbone, texts = make_backbone(family), api_world.prose(24)

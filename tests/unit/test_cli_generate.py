@@ -103,7 +103,6 @@ def test_the_commands_of_the_page_run(checkout, command, capsys):
     assert "def main(" in said(capsys, *command, "--tokens", "4")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", DEMO, ids=" ".join)
 def test_the_demo_of_the_page_shows_the_modules_of_the_run(built, command):
     names = ["gpt2_medium: python, standard, oracle", "gpt2: python, portable, portable, transferred"]

@@ -37,7 +37,6 @@ def left(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != "w")
 
 
-@pytest.mark.slow
 def test_a_module_is_trained_moved_evaluated_and_writes(here, gpt2, capsys):
     told = parse_json(run(capsys, *TRAIN, "--name", "sql", "--json").out)
     made = abi.Module.from_pretrained("made")
@@ -63,7 +62,6 @@ def test_a_module_is_trained_moved_evaluated_and_writes(here, gpt2, capsys):
     assert left(here) == ["made", "moved"]
 
 
-@pytest.mark.slow
 def test_files_of_several_kinds_are_texts(here, world, capsys):
     rows = [path.read_text() for path in sorted((world / "queries").iterdir())]
     (here / "rows.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows[:24]))
@@ -79,7 +77,6 @@ def test_files_of_several_kinds_are_texts(here, world, capsys):
 # what is written
 
 
-@pytest.mark.slow
 def test_nothing_is_overwritten_without_force_nor_what_abi_did_not_write(here, capsys):
     run(capsys, *TRAIN)
     before = (here / "made" / CONFIG).read_bytes()
@@ -115,7 +112,6 @@ def interrupted(monkeypatch, at):
     monkeypatch.setattr(use, "Watcher", Interrupted)
 
 
-@pytest.mark.slow
 def test_an_interrupted_training_leaves_nothing_half_and_goes_on(here, monkeypatch, capsys):
     whole = parse_json(run(capsys, *TRAIN, "--out", "whole", "--json").out)
     interrupted(monkeypatch, "training a module at rate 0.01")
@@ -131,7 +127,6 @@ def test_an_interrupted_training_leaves_nothing_half_and_goes_on(here, monkeypat
     assert left(here) == ["made", "whole"]
 
 
-@pytest.mark.slow
 def test_parts_of_another_call_are_made_anew_and_other_files_are_left(here, monkeypatch, capsys):
     interrupted(monkeypatch, "training a module at rate 0.01")
     run(capsys, *TRAIN, code=130)
@@ -148,7 +143,6 @@ def figures(told):
     return {option.arm: (option.bits_per_byte, option.general, option.lead) for option in told.options}
 
 
-@pytest.mark.slow
 def test_a_comparison_that_was_killed_goes_on_from_its_seeds(here, monkeypatch, capsys):
     whole = Comparison.model_validate_json(run(capsys, *COMPARE, "--json").out)
     assert left(here) == []

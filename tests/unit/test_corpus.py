@@ -424,7 +424,6 @@ def test_summary_and_manifest_count_what_is_there(spec, tmp_path):
     assert "value_" not in rows[1]
 
 
-@pytest.mark.slow
 def test_a_gzip_bomb_is_refused_early_and_in_little_memory(tmp_path, refuses):
     """A gigabyte of zeros as a text: no more of it is unpacked than the record promises."""
     documents = [document(text="x" * 1000, group=f"{split}{i}", split=split) for split in SPLITS for i in range(3)]

@@ -186,7 +186,6 @@ READERS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_what_is_sound_is_read(sound, reader):
     assert READERS[reader](sound)

@@ -191,7 +191,6 @@ def served(folder, *arguments):
     return {one["name"]: one["modules"] for one in told}
 
 
-@pytest.mark.slow
 def test_the_command_serves_until_it_is_interrupted(world, trained, tmp_path):
     trained.save_pretrained(tmp_path / "mine")
     asked = ["--model", str(world / "small-gpt2"), "--model", str(world / "small-qwen"), "--module", "sql=mine"]
@@ -202,7 +201,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = [c[2:] for page in PAGES for c in commands(page) if c[:2] == ["abi", "demo"]]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("example", [c for c in EXAMPLES if "--backbone" not in c], ids=" ".join)
 def test_the_commands_of_the_documents_serve(example, world, trained, qwen, tmp_path):
     given = dict(zip(example[1::2], example[::2], strict=True))

@@ -43,7 +43,6 @@ def card(request, monkeypatch):
     return "cuda", compute.using(compute.decided("cuda"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_a_card_computes_what_a_cpu_computes_and_leaves_nothing_on_it(
     path, card, make_states, make_backbone, texts, tmp_path
@@ -119,7 +118,6 @@ def apart(one, other, metric="loss_nats"):
     return float((values[0] - values[1]).abs().max())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("claim", ["domain_atlas", pytest.param("calibration_scaling", marks=pytest.mark.long)])
 def test_the_jobs_of_a_claim_give_the_same_evidence_on_a_card(claim, expected, card, make_backbone, tmp_path):
     wanted, (kind, there) = expected(claim), card
@@ -130,7 +128,6 @@ def test_the_jobs_of_a_claim_give_the_same_evidence_on_a_card(claim, expected, c
     assert apart(wanted, found) <= 10 * TOLERANCE[kind]
 
 
-@pytest.mark.slow
 def test_a_backbone_in_bf16_gives_figures_close_to_those_in_fp32(expected, make_backbone, tmp_path):
     half = rescaled(least_study(), lambda scale: scale.update(compute={"precision": "bf16"}))
     with compute.using(compute.CPU):
@@ -239,7 +236,6 @@ def test_what_is_formed_at_once_follows_a_cards_memory_in_powers_of_two(monkeypa
     compute._card_rows.cache_clear()
 
 
-@pytest.mark.slow
 def test_a_device_reruns_nothing_and_a_precision_what_stores_states():
     plain = small_study()
 

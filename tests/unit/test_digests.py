@@ -142,7 +142,6 @@ def reworded(tmp_path, file, old, new):
     return {rule for rule in RULES if code_digest(step_of(rule), root=before) != code_digest(step_of(rule), root=after)}
 
 
-@pytest.mark.slow
 def test_words_of_the_catalogue_count_for_what_shows_them_alone(tmp_path):
     found = reworded(tmp_path, "abi/base/catalogue.py", 'words="the claimed arm"', 'words="the arm that is claimed"')
     shown = {rule for rule in RULES if any(name.startswith("abi/report/") for name in reached((step_of(rule),)))}
@@ -151,7 +150,6 @@ def test_words_of_the_catalogue_count_for_what_shows_them_alone(tmp_path):
     assert "train_modules" not in found
 
 
-@pytest.mark.slow
 def test_words_elsewhere_count(tmp_path):
     assert "judge_study" in reworded(tmp_path, "abi/judge/studies.py", "words=", "words=1 or ")
 

@@ -32,7 +32,6 @@ def abi(*arguments, folder=ROOT):
     )
 
 
-@pytest.mark.slow
 def test_generated_parts_of_documents_are_up_to_date():
     done = abi("docs", "--check")
     assert done.returncode == 0, done.stderr
@@ -82,15 +81,7 @@ def test_the_quick_part_leaves_out_what_is_marked_as_long():
     assert '-m "not slow and not long and not workflow" tests/unit' in line
 
 
-def marked(command):
-    """Return a command as a parameter; a plan asks Snakemake for the whole DAG, a comparison reads two runs."""
-    return pytest.param(
-        command, id=" ".join(command), marks=[pytest.mark.slow] * (command[1] == "plan" or "--against" in command)
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", [marked(command) for command in abi_commands()])
+@pytest.mark.parametrize("command", abi_commands(), ids=" ".join)
 def test_abi_commands_of_the_documents_run(command, tmp_path, monkeypatch, capsys):
     here = tmp_path / "here"
     here.mkdir()

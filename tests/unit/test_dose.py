@@ -161,7 +161,6 @@ def faults(document, beside):
     return [finding.leaf for finding in checks.found]
 
 
-@pytest.mark.slow
 def test_a_result_follows_from_its_rungs_and_every_edit_is_named(judged):
     path, rungs = judged
     document = json.loads(Path(path).read_text(encoding="utf-8"))

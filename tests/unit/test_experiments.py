@@ -117,7 +117,6 @@ def found(result):
     return {finding.leaf for finding in checks.found}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "instead", "after", "whole"),
     [
@@ -353,7 +352,6 @@ def run(tmp_path_factory, make_backbone):
     return folder, study, inputs, outputs
 
 
-@pytest.mark.slow
 def test_every_arm_of_every_study_is_scored_and_the_arm_asked_about_is_its_candidate(run):
     folder, study, _, outputs = run
     found = read_evidence(folder / outputs["evidence"])
@@ -367,7 +365,6 @@ def test_every_arm_of_every_study_is_scored_and_the_arm_asked_about_is_its_candi
     assert same[0] == same[1]
 
 
-@pytest.mark.slow
 def test_fits_say_what_was_chosen_and_that_the_moved_net_stayed(run):
     folder, _, inputs, outputs = run
     fits = FitsManifest.read(folder / outputs["fits"])

@@ -71,7 +71,6 @@ def test_every_block_names_its_file():
     assert len(blocks("python")) == PAGE.count("```python") == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scale", scales())
 def test_the_configuration_of_the_page_is_valid_at_every_scale(root, scale):
     found = load(scale, root)
@@ -295,7 +294,6 @@ print(code_digest("abi/steps/judge_study.py"))
 """
 
 
-@pytest.mark.slow
 def test_a_kind_of_claim_is_two_files(tmp_path):
     for part in ("abi", "config", "workflow"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))

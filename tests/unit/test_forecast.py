@@ -58,7 +58,6 @@ def test_downloads_disk_and_memory_follow_from_what_was_pinned(pinned):
     assert found.memory == {"t5_large": 4 * (737_668_096 + 2 * 32128 * 1024) + 8 * 10**8}
 
 
-@pytest.mark.slow
 def test_hours_grow_with_parameters_and_positions(pinned):
     one = {rule.rule: rule for rule in forecast(pinned(), JOBS).rules}
     two = {rule.rule: rule for rule in forecast(pinned(t5_large={"parameters": 2 * T5["parameters"]}), JOBS).rules}
@@ -103,7 +102,6 @@ def test_the_work_of_measured_jobs_tells_what_they_took():
     assert sorted(every)[int(0.9 * len(every))] < 2.5
 
 
-@pytest.mark.slow
 def test_only_an_unmeasured_scale_of_published_models_is_forecast(pinned, monkeypatch):
     config = pinned()
     monkeypatch.setattr(planning, "load", lambda name: config if name == "paper" else load(name))

@@ -38,7 +38,6 @@ def either(request, make_backbone):
     return make_backbone(request.param)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: next(iter(settings)))
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_settings_that_a_model_brings_along_do_not_act(either, settings, temperature):

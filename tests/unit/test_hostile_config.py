@@ -154,12 +154,11 @@ def mutated(root, seed):
     return path, text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "seeds",
     [
         pytest.param(range(SAMPLE), id="sample"),
-        pytest.param(range(SAMPLE, N), id="all", marks=[pytest.mark.long, pytest.mark.slow]),
+        pytest.param(range(SAMPLE, N), id="all", marks=[pytest.mark.long]),
     ],
 )
 @pytest.mark.timeout(900)

@@ -115,7 +115,6 @@ def test_a_damaged_result_is_shown_as_one_sentence(here, capsys, name):
     assert main.main(["claims"]) == 2
 
 
-@pytest.mark.slow
 def test_a_link_that_leads_nowhere_is_no_claim_that_was_never_run(here, capsys):
     Path(FILE).unlink()
     Path(FILE).symlink_to("nowhere.json")
@@ -131,8 +130,7 @@ def test_output_is_ascii_and_fits_100_columns(here, capsys, arguments):
     assert max(len(line) for line in out.splitlines()) <= 100
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("arguments", [pytest.param(["claims"], marks=pytest.mark.slow), ["show", CLAIM]])
+@pytest.mark.parametrize("arguments", [["claims"], ["show", CLAIM]])
 def test_nothing_heavy_is_imported(here, arguments):
     result = run(*arguments, flags=("-X", "importtime"), cwd=here)
     assert result.returncode == 0
@@ -212,7 +210,6 @@ def test_an_unknown_scale_lists_the_valid_ones(here, capsys):
     assert "tiny" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_what_was_never_run_here_is_shown_as_it_was_committed(here, capsys):
     folder = reference(here)
     Path(FILE).unlink()

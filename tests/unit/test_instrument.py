@@ -153,7 +153,6 @@ def test_a_run_is_plain_repeatable_data_and_renders(tmp_path):
         assert len({line.count("|") for line in section.strip().splitlines()[2:]}) == 1, section
 
 
-@pytest.mark.slow
 def test_unfriendly_cells_stay_above_their_limit():
     found = [coverage(cell, 2000, 0.95, rng()) for cell in second_grid(replace(FAST, n_seeds=(3, 5, 10)))]
     assert min(found) > 0.90

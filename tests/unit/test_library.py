@@ -83,7 +83,6 @@ def test_every_import_has_its_dependency():
     )
 
 
-@pytest.mark.slow
 def test_an_installed_wheel_works_in_another_folder(tmp_path):
     wheels, source = tmp_path / "wheels", tmp_path / "source"
     shutil.copytree(ROOT / "abi", source / "abi", ignore=shutil.ignore_patterns("__pycache__"))

@@ -36,8 +36,6 @@ from abi.steps.evaluate_arms import lora_of_seed
 from abi.steps.train_lora import Lora, n_interface, train_adapter
 from abi.text.documents import Document
 
-pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
-
 MODULE = Shape(d_abi=12, taps=["final"], tap_norms=False)
 SCHEDULE = Schedule([Phase(3, 3e-2)])
 BUDGET = Budget(SCHEDULE, Batch(4), Objective("kd"), 1e-3, rates=AS_SCHEDULED)

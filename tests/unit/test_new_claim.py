@@ -57,7 +57,6 @@ def texts(root):
     return {path.relative_to(root): path.read_text() for path in sorted((root / "config").rglob("*.yaml"))}
 
 
-@pytest.mark.slow
 def test_the_guide_makes_folders_and_notes_a_claim_that_is_valid(root, capsys):
     before = texts(root)
     said = [run(capsys, *command[1:]) for command in GUIDE]
@@ -82,7 +81,6 @@ def test_the_guide_makes_folders_and_notes_a_claim_that_is_valid(root, capsys):
             assert text == before[file]
 
 
-@pytest.mark.slow
 def test_an_encoder_decoder_gets_a_prefix_and_a_built_pair_every_scale_that_has_it(root, make_backbone, capsys):
     from abi.models.backbone import save_backbone
 
@@ -116,7 +114,6 @@ def test_an_encoder_decoder_gets_a_prefix_and_a_built_pair_every_scale_that_has_
     assert (window.length, window.prefix) == (128, 64)
 
 
-@pytest.mark.slow
 def test_a_scale_that_lists_its_claims_gets_one_more(root, capsys):
     path = root / "config/scales/real.yaml"
     path.write_text(path.read_text().replace("accepts: []", "accepts: [gemma]"))
@@ -126,7 +123,6 @@ def test_a_scale_that_lists_its_claims_gets_one_more(root, capsys):
     assert "mine" in load("tiny", root).pending
 
 
-@pytest.mark.slow
 def test_it_asks_for_what_is_left_out(root, monkeypatch, capsys):
     answers = io.StringIO("gpt2\nqwen\npython\n")
     monkeypatch.setattr(answers, "isatty", lambda: True)
@@ -177,7 +173,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", REFUSED)
 def test_what_cannot_be_a_claim_is_refused_and_nothing_is_written(root, fault, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO())

@@ -206,7 +206,6 @@ def test_no_text_at_all_leaves_the_model_nearly_alone(make_backbone):
     assert got.shape == plain.shape
 
 
-@pytest.mark.slow
 def test_the_api_counts_scores_moves_and_writes_with_it(world, tmp_path, refuses):
     first, second = (loaded(world / name) for name in api_world.MODELS)
     module = abi.train(*first, world / "queries", kind="ngram", name="sql")

@@ -537,7 +537,6 @@ def test_the_file_hash_is_the_one_of_the_bytes(tmp_path):
     assert sha256_file(tmp_path / "f") == hashlib.sha256(b"abc" * 1000).hexdigest()
 
 
-@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.none()))
 def test_the_json_hash_does_not_depend_on_key_order(value):

@@ -223,7 +223,6 @@ def test_a_schedule_at_a_rate_keeps_the_ratios_of_its_phases():
 # the job
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("regime", NAMES)
 def test_the_job_writes_every_arms_choice_and_reads_calibration_text_alone(taught_in, regime, monkeypatch, tmp_path):
     taught, read = taught_in(regime), []
@@ -263,7 +262,6 @@ def regime_of(scale, name):
     return study_of(scale).claim(name).regime
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scale", scales())
 def test_the_seed_of_the_trials_is_in_no_study(scale):
     study = study_of(scale)
@@ -282,7 +280,6 @@ def test_the_seed_of_the_trials_is_in_no_study(scale):
             assert [path.rpartition("/")[2] for path in paths] == [f"{TRIAL}.json"], role
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scale", scales())
 def test_trials_see_what_the_fits_see_and_calibration_text_and_never_test_text(scale):
     study = study_of(scale)
@@ -356,7 +353,6 @@ def test_an_arm_that_was_not_tried_is_refused(manifest, refuses):
 # the verdict
 
 
-@pytest.mark.slow
 def test_a_result_holds_the_grid_and_the_choices_and_the_page_says_so(here):
     study = study_of("tiny")
     found = run("show", CLAIM, cwd=here)

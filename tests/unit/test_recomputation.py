@@ -44,8 +44,6 @@ from abi.base.typed import Provenance
 from abi.cli.main import main
 from abi.judge.results import read_result
 
-pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
-
 TIMINGS = ("rule", "versions", "threads", "elapsed_s", "peak_memory_mb", "hardware")
 
 
@@ -56,7 +54,6 @@ def test_an_honest_run_is_recomputed_bit_for_bit(here):
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_one_digit_of_every_leaf_is_found(here, monkeypatch, capsys):
     for name in ("load", "versions", "hardware"):
         monkeypatch.setattr(recomputation, name, functools.cache(getattr(recomputation, name)))

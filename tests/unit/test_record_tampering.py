@@ -89,7 +89,6 @@ def sweep(published, step):
     return tried, named
 
 
-@pytest.mark.slow
 def test_a_changed_digit_is_found_and_named_in_a_sample(published):
     tried, named = sweep(published, 23)
     print(f"\none digit changed, every 23rd number: {tried} tried, {named} found and named")
@@ -97,7 +96,6 @@ def test_a_changed_digit_is_found_and_named_in_a_sample(published):
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_changed_digit_of_every_number_is_found_and_named(published, capsys):
     tried, named = sweep(published, 1)
     with capsys.disabled():
@@ -189,7 +187,6 @@ def test_white_space_and_foreign_files_are_found(published):
     assert "not part of the record" in altered(published, "published_results/extra.json", "{}")[0]
 
 
-@pytest.mark.slow
 def test_recomputation_alone_finds_part_of_the_changes(published, capsys):
     def outline(name, data):
         try:

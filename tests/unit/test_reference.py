@@ -87,7 +87,6 @@ def test_the_committed_list_is_that_of_its_files():
     }
 
 
-@pytest.mark.slow
 def test_an_edit_of_any_leaf_is_found(copied):
     draw, tried, named = random.Random(0), 0, 0
     for name in NAMES:
@@ -102,7 +101,6 @@ def test_an_edit_of_any_leaf_is_found(copied):
     assert altered(copied) == []
 
 
-@pytest.mark.slow
 def test_a_file_that_is_altered_gone_or_added_is_named(copied):
     for name in ("jobs.csv", "headline.md", "calibration_scaling_law_b_results.json"):
         path = copied / name
@@ -118,7 +116,6 @@ def test_a_file_that_is_altered_gone_or_added_is_named(copied):
     assert [f.file for f in verify().findings] == [str(copied / "more.txt")]
 
 
-@pytest.mark.slow
 def test_a_reference_without_its_list_is_found(copied):
     for content in ("", "no list\n"):
         (copied / MANIFEST).write_text(content, encoding="utf-8")
@@ -127,7 +124,6 @@ def test_a_reference_without_its_list_is_found(copied):
     assert verify().code() == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("key", WORDS)
 def test_every_word_at_the_top_follows_from_the_figures_below(reference, key):
     for file in reference.values():
@@ -139,7 +135,6 @@ SWEPT = ("fits", "curves", "matrices", "law", "record", "rungs", "claim", "check
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_most_edits_of_figures_are_found_although_the_list_was_regenerated(reference, capsys):
     draw, tried, named = random.Random(1), dict.fromkeys(SWEPT, 0), dict.fromkeys(SWEPT, 0)
     for file in reference.values():

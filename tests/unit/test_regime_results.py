@@ -38,8 +38,6 @@ from abi.plan.specs.judge import JudgeClaim
 from abi.report.known import known
 from abi.report.render import figure
 
-pytestmark = pytest.mark.slow  # whole results or backbones: not part of `make quick`
-
 FILES = {name: STUDY.result_file(name) for name in (FEW_SHOT, GENERAL_ONLY, LADDER)}
 
 

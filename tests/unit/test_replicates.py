@@ -45,7 +45,6 @@ def built(tmp_path, monkeypatch):
     path.write_text(json.dumps(content))
 
 
-@pytest.mark.slow
 def test_the_same_word_is_counted_over_the_replicates_that_are_built(built, capsys):
     assert main(["replicates", "--json"]) == 0
     [row] = json.loads(capsys.readouterr().out)

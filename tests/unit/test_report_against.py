@@ -20,8 +20,6 @@ from abi.report.blocks import html
 from abi.report.figures import svg_of
 from abi.report.render import figure
 
-pytestmark = pytest.mark.slow  # whole results: not part of `make quick`
-
 REFERENCE = ROOT / "results/reference/tiny"
 MOVED, FEW, LAW, LADDER = FILES = (
     "cross_family_nib_results.json",

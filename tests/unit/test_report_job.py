@@ -22,7 +22,6 @@ from abi.plan.workflow import Workflow
 from abi.report.cards import card
 from abi.steps import write_cards, write_report
 
-pytestmark = pytest.mark.slow  # the report of the whole reference is written
 STUDY = Workflow(load("tiny"))
 CARDS = WriteCards.model_validate(STUDY.card_spec())
 

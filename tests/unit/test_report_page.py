@@ -17,8 +17,6 @@ from abi.report.page import page, rule_edges, table_rows
 from abi.report.render import Table, figure
 from abi.report.words import deciding, in_order, in_words, plain_words
 
-pytestmark = pytest.mark.slow  # whole pages: not part of `make quick`
-
 
 def built(found=None, **changes):
     """Return the page, its HTML and the SVG of every figure."""

@@ -150,7 +150,6 @@ def judged(frame, package=lambda group: f"p{int(group[1:]) % 5}", n_close=45):
     return fit, robustness(frame, fit, PLAN, told(frame, n_close, package), CRITERIA)
 
 
-@pytest.mark.slow
 def test_a_verdict_that_rests_on_close_text_is_said_to():
     frame = evidence()
     fit, found = judged(frame)
@@ -167,7 +166,6 @@ def test_a_verdict_that_rests_on_close_text_is_said_to():
     assert "Without close documents: REFUTED on 60 documents in 30 groups" in robustness_words(found, fit)[2]
 
 
-@pytest.mark.slow
 def test_every_package_is_left_out_once_and_the_one_that_changes_most_is_named():
     fit, found = judged(evidence(), lambda group: "good" if group < "g045" else f"rest{int(group[1:]) % 2}")
     assert found.unit == "package"
@@ -190,7 +188,6 @@ def test_too_few_groups_say_so_and_nothing_left_does_too():
     assert all("too few" in words for words in robustness_words(found, fit)[2:])
 
 
-@pytest.mark.slow
 def test_a_document_that_was_not_judged_is_not_counted():
     frame = evidence()
     short = frame.assign(n_positions=frame["n_positions"].where(frame["group"] != "g000", CRITERIA.min_positions - 1))
@@ -230,7 +227,6 @@ def test_the_text_of_a_fit_or_study_is_found():
         text_of(facts(texts=["python"]), "round1-sql")
 
 
-@pytest.mark.slow
 def test_a_record_that_is_no_input_is_named():
     fit, _ = judged(evidence())
     with pytest.raises(EvidenceError, match="the record of text python is no input"):
@@ -243,7 +239,6 @@ def faults(fit, found):
     return [of.leaf for of in checks.found]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("groups", [(45, 30, 1.15, 0.6), (20, 20, 0.95, 0.95)])
 def test_a_word_that_its_own_figures_do_not_bear_is_found(groups):
     """The contrast of the first has its upper bound below 0 without close text, the second has too few groups left."""
@@ -292,7 +287,6 @@ def stored(folder):
     return json.loads(Path(folder, FILE).read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
 def test_an_honest_result_states_it_for_the_fit_that_decides(stored, folder):
     assert found_in(stored, folder) == []
     [(fit, of)] = stored["robustness"].items()
@@ -335,7 +329,6 @@ def test_an_interval_over_general_text_is_asked_for_its_own_groups():
         assert checked(changed), leaf
 
 
-@pytest.mark.slow
 def test_the_report_has_a_block_per_claim(folder):
     result = read_result(folder / FILE)
     text = " ".join(markdown(page(facts_of_report([result]))).split())
@@ -347,7 +340,6 @@ def test_the_report_has_a_block_per_claim(folder):
 RECONSTRUCTION = "t5_same_backbone"
 
 
-@pytest.mark.slow
 def test_an_edit_that_nothing_else_contradicts_is_found_with_the_evidence(tmp_path, monkeypatch):
     monkeypatch.chdir(build(tmp_path, [RECONSTRUCTION], groups=40))
     path = STUDY.result_file(RECONSTRUCTION)
@@ -359,7 +351,6 @@ def test_an_edit_that_nothing_else_contradicts_is_found_with_the_evidence(tmp_pa
     assert leaf in [of.leaf for of in verify(recompute=True).findings]
 
 
-@pytest.mark.slow
 def test_it_is_shown(folder):
     shown = run("show", CLAIM, cwd=folder).stdout
     assert "Text shared with train (kd); reported, it decides nothing" in shown

@@ -81,7 +81,6 @@ def naive_verdict(tables, regime):
     return "SUPPORTED" if good and not secondary else "INCONCLUSIVE"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("regime", ["oracle-kd", "few-shot", "general-only"])
 def test_the_rule_equals_the_protocol_read_line_by_line(regime):
     rng, seen = np.random.default_rng(3), set()
@@ -111,7 +110,6 @@ def test_agreement_verdicts_follow_shift_and_scale(seed, shift, scale):
     ).all()
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(-1, 6))
 def test_supported_and_refuted_never_coincide(seed, gap):

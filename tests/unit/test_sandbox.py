@@ -87,7 +87,6 @@ def tried(code: str, names: dict[str, object]) -> str:
     return "out" if answer.values == ["out"] else answer.ended
 
 
-@pytest.mark.slow
 def test_every_way_out_that_was_tried_is_held(tmp_path, monkeypatch):
     monkeypatch.setenv("ABI_SECRET", "secret")
     secret, outside = tmp_path / "secret", tmp_path / "outside"

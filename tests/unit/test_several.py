@@ -324,7 +324,6 @@ def naive_claim(words, refuted_at_one_of_k):
     return "SUPPORTED" if all(words[i] == "SUPPORTED" for i in threatened) else "INCONCLUSIVE"
 
 
-@pytest.mark.slow
 def test_a_dose_is_judged_as_a_naive_reading_of_the_rule_has_it():
     draw, seen = random.Random(1), []
     for i in range(24):

@@ -121,7 +121,6 @@ def trained_beside(backbone):
     return drawn(found, 5, scale=1.0)
 
 
-@pytest.mark.slow
 def test_a_hundred_swaps_leave_nothing_behind_and_run_nothing(model, gpt2, modules, batch):
     plain = model(**batch).logits
     hooks = [(part, len(part._forward_pre_hooks), len(part._forward_hooks)) for part in model.modules()]

@@ -16,11 +16,10 @@ from abi.text.corpus import build_text
 from abi.text.documents import SPLITS, assignment_sha256, split_of
 from abi.text.sources import find_files, read_text, sections, split_rows
 
-SHIPPED = {
-    **{(scale, text): pytest.mark.slow for scale in ("tiny", "smoke") for text in ("markdown", "sql")},
-    **{("real", text): pytest.mark.long for text in ("python", "general")},
-}
-"""A text of a scale -> how long it takes to be built."""
+SHIPPED = [
+    *((scale, text) for scale in ("tiny", "smoke") for text in ("markdown", "sql")),
+    *(pytest.param(("real", text), marks=pytest.mark.long) for text in ("python", "general")),
+]
 
 
 def recorded(content):
@@ -168,10 +167,7 @@ def test_synthetic_text_is_named_so_and_every_group_comes_in_turn():
         assert len({file.group for file in files[first : first + 4]}) == 4
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(place, id="-".join(place), marks=mark) for place, mark in SHIPPED.items()],
-)
+@pytest.fixture(scope="module", params=SHIPPED, ids="-".join)
 def shipped(request):
     """A text of a scale with its spec and what the scale says of it."""
     scale, text = request.param
@@ -180,7 +176,6 @@ def shipped(request):
     return spec, build_text(spec).documents, study.scale.texts[text]
 
 
-@pytest.mark.slow
 def test_a_shipped_text_is_the_same_twice(shipped):
     spec, documents, _ = shipped
     assert build_text(spec).documents == documents
@@ -233,7 +228,6 @@ def test_a_split_of_its_own_is_what_a_text_and_its_states_depend_on():
     assert own == study.text_spec("markdown")["split"] == study.states_spec("qwen", "markdown")["split"]
 
 
-@pytest.mark.slow
 def test_synthetic_documents_of_a_shipped_text_are_whole():
     spec = BuildText.model_validate(Workflow(load("tiny")).text_spec("sql"))
     documents = build_text(spec).documents

@@ -58,7 +58,6 @@ def test_what_was_never_built_is_missing_and_an_empty_folder_says_so_in_a_line(h
     assert told(capsys, "headline", "--mend", code=0) == f"{RESULTS}: nothing is built yet\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "state", "suffix"),
     [
@@ -146,7 +145,6 @@ def test_nothing_is_deleted_while_a_run_holds_the_folder(here, capsys):
         mend(looked(CLAIM))
 
 
-@pytest.mark.slow
 def test_files_that_stay_are_hashed_once_and_a_damaged_list_is_no_harm(here, monkeypatch):
     import time
 

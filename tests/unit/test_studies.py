@@ -298,7 +298,6 @@ def sentence(root):
     return str(error.value)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", STUDY_FAULTS)
 def test_a_faulty_claim_of_several_studies_is_one_sentence(root, fault):
     change, words = STUDY_FAULTS[fault]

@@ -27,8 +27,6 @@ from abi.models.saved import having, member, module_of_seed, read_head, read_sta
 from abi.plan.specs.studies import AtlasEvidence, LawEvidence
 from abi.steps import evaluate_studies
 
-pytestmark = pytest.mark.slow  # whole evaluations of tiny backbones: not part of `make quick`
-
 AFTER = {"raw", "zero-shot", "zero-shot-off", "random", "random-off", "random-net", "oracle", "oracle-off"}
 BEFORE = {"raw-before", "before", "before-off", "oracle-before"}
 FREE = {"raw-free", "zero-shot-free"}

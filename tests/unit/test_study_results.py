@@ -29,8 +29,6 @@ from abi.judge.results import ClaimFacts, Result, StudyResult, read_result
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 
-pytestmark = pytest.mark.slow  # whole results: not part of `make quick`
-
 FILES = {claim: STUDY.result_file(claim) for claim in (UPDATE, ATLAS, LAW, SUCCESSION, AGGREGATE)}
 STUDIES = (UPDATE, ATLAS, LAW, SUCCESSION)
 

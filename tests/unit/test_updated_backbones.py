@@ -20,8 +20,6 @@ from abi.models.saved import member, read_head, read_states
 from abi.models.update import part_of_round
 from abi.steps import update_backbone
 
-pytestmark = pytest.mark.slow  # a small world of backbones and modules: not part of `make quick`
-
 UPDATE, BATCH = "gpt2_medium_general", "1-2"
 
 

@@ -39,8 +39,6 @@ from abi.judge.fits import Ratio
 from abi.judge.published import figures_of
 from abi.judge.results import result_of
 
-pytestmark = pytest.mark.slow  # whole results: not part of `make quick`
-
 
 def verify(claims=(), **options):
     return results.verify(claims, render=verifying.pages, **options)

@@ -152,7 +152,6 @@ def test_a_job_ends_with_the_scheduler_although_its_own_process_waits_on(script)
     wait(lambda: not Path(f"/proc/{number.read_text()}").exists())
 
 
-@pytest.mark.slow
 def test_a_run_forks_jobs_with_every_step_loaded_and_an_edit_is_seen_by_the_next(script, tmp_path):
     """A library that starts a thread when it is loaded would make every job of every run start cold."""
     root, name = tmp_path / "copy", f"abi-warm-all-{os.getpid()}"

@@ -122,7 +122,6 @@ def section(payload, **other):
     return Wheel.model_validate(given | other)
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_wheels_become_the_model_that_lies_in_them(index, llama, tmp_path, caplog):
     spec = BuildBackbone(wheel=section(index[1])).plain()
@@ -144,7 +143,6 @@ def test_wheels_become_the_model_that_lies_in_them(index, llama, tmp_path, caplo
     assert "quantization_config" not in json.loads((tmp_path / "out/model/config.json").read_text())
 
 
-@pytest.mark.slow
 def test_a_head_is_tied_again_where_asked(index, tmp_path):
     download_wheels(section(index[1], tied=True), tmp_path / "tied", tmp_path / "scratch")
     model = load_backbone(tmp_path / "tied").model
@@ -171,7 +169,6 @@ FAULTS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_wheels_that_hold_something_else_are_one_sentence(fault, index, tmp_path, refuses):
     folder, sha256 = index
@@ -184,7 +181,6 @@ def test_wheels_that_hold_something_else_are_one_sentence(fault, index, tmp_path
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.slow
 def test_an_interrupted_fetch_goes_on_with_the_wheel_it_lacks(index, tmp_path, refuses):
     folder, sha256 = index
     first, second = sorted(folder.iterdir())

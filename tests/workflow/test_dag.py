@@ -150,7 +150,6 @@ def test_code_edited_while_the_workflow_runs_is_refused(edited):
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_new_claim_is_data_alone(edited):
     def other_direction(content):
         claim = {
@@ -172,7 +171,6 @@ def test_a_new_claim_is_data_alone(edited):
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_two_runs_from_scratch_agree_bit_for_bit_even_after_a_kill(built, small):
     running = subprocess.Popen(
         [sys.executable, "-m", "snakemake", "--config", "scale=smoke"], cwd=small.root, stdout=subprocess.DEVNULL,
@@ -224,7 +222,6 @@ def test_an_honest_chain_is_whole_also_where_it_is_made_again(built, monkeypatch
     assert "5 judged again" in out
 
 
-@pytest.mark.slow
 def test_a_forgery_whose_hashes_and_seals_fit_is_found_where_it_is_made_again(edited, monkeypatch):
     monkeypatch.chdir(edited.root)
     for forge, _ in FORGED.values():

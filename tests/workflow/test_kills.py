@@ -21,7 +21,7 @@ from outputs import content, files
 from abi.base.files import ROOT
 from abi.base.recovery import LOCKS, MARK, TEMPORARY
 
-pytestmark = [pytest.mark.kills, pytest.mark.slow, pytest.mark.workflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kills, pytest.mark.workflow, pytest.mark.timeout(900)]
 
 LEFT_OUT = {"simulate_studies", "admit_update"}
 """No part of a run, and part of near transfers alone, which would make the run a third longer."""

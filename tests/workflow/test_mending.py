@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.kills, pytest.mark.slow, pytest.mark.workflow, pytest.mark.timeout(540)]
+pytestmark = [pytest.mark.kills, pytest.mark.workflow, pytest.mark.timeout(540)]
 CALIBRATED = "calibration/t5_to_gpt2/*/seed1/kd/random-0"
 
 
@@ -69,7 +69,6 @@ def whole(built, copy, names):
         shutil.copy2(built.root / name, copy.root / name)
 
 
-@pytest.mark.slow
 def test_what_is_deleted_or_corrupted_is_found_and_exactly_that_is_planned(built, edited):
     assert status(edited) == (0, status(edited)[1])
     failed = {}

@@ -19,7 +19,7 @@ from abi.plan.config import load
 
 SCALE = "paper_small"
 STAND_IN = Path(__file__).parents[1] / "hub"
-pytestmark = [pytest.mark.paper, pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.paper, pytest.mark.workflow, pytest.mark.timeout(5400)]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from outputs import content, files
 
 from abi.base.recovery import MARK
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.workflow, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.timeout(7200)]
 
 CLAIM = "t5_same_backbone"
 JOBS = {
