@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from abi.base import definitions
@@ -54,6 +54,16 @@ def code_digest(*paths: str, root: Path = ROOT) -> str:
     The walk is over type names and non-empty fields, so that Python 3.11, 3.12 and 3.13 agree.
     Args: paths: relative to the repository root.
     """
+    if _kept is None:
+        return _digest(paths, root)
+    asked = f"{_tree(root)} {' '.join(f'{path}={_sha256(Path(root, path))}' for path in paths)}"
+    if asked not in _kept.digests:
+        _kept.digests[asked] = _digest(paths, root)
+    _kept.asked.add(asked)
+    return _kept.digests[asked]
+
+
+def _digest(paths: tuple[str, ...], root: Path) -> str:
     found = reached(paths, root)
     return hashlib.sha256("".join(f"{name}={found[name]};" for name in sorted(found)).encode()).hexdigest()[:20]
 
@@ -187,23 +197,68 @@ _used: set[str] = set()
 """Those of them that a digest of this process rests on."""
 
 
-def remember(path: Path) -> None:
-    """Parse no file again whose bytes are those of an earlier plan: read what was parsed then, add to it at the end.
+@dataclass
+class Kept:
+    """What earlier plans left in a folder: digests of the code as it is, and what was parsed of files, where asked for.
+
+    Args: digests: hash of all code, and of the files a walk starts at -> its digest. asked: those of this process.
+        parsed: what `_known` held of earlier plans, None while nobody needed it.
+    """
+
+    folder: Path
+    digests: dict[str, str]
+    asked: set[str] = field(default_factory=set)
+    parsed: frozenset[str] | None = None
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Where digests and parsed files are kept."""
+        return self.folder / "digests.json", self.folder / "code.json"
+
+    def read_parsed(self) -> None:
+        """Add what was parsed earlier to what is known; a damaged file is done without."""
+        if self.parsed is None:
+            with contextlib.suppress(DataError, KeyError, TypeError, ValueError, AttributeError):
+                _known.update({key: Source.of(value) for key, value in parse_file(self.files[1]).items()})
+            self.parsed = frozenset(_known)
+
+    def write(self, before: frozenset[str]) -> None:
+        """Write what is new; what no longer counts is left out. Args: before: digests that the file holds."""
+        digests, parsed = self.files
+        with contextlib.suppress(DataError):
+            if self.asked != before:
+                write_text(digests, json.dumps({key: self.digests[key] for key in sorted(self.asked)}))
+            if self.parsed is not None and not _used <= self.parsed:
+                write_text(parsed, json.dumps({key: asdict(_known[key]) for key in sorted(_used)}))
+
+
+_kept: Kept | None = None
+
+
+def remember(folder: Path) -> None:
+    """Walk no code again that an earlier plan walked, and parse no file again whose bytes it has seen.
 
     The plan alone calls this. A job and `abi verify` parse the code themselves, so that a forged file misleads neither.
-    Args: path: of the file that keeps it; one that is missing, damaged or cannot be written is done without.
+    Args: folder: keeps it; what is missing, damaged or cannot be written is done without.
     """
-    with contextlib.suppress(DataError, KeyError, TypeError, ValueError, AttributeError):
-        _known.update({key: Source.of(value) for key, value in parse_file(path).items()})
-    before = frozenset(_known)
-    atexit.register(_keep, path.absolute(), before)
+    global _kept
+    _kept = Kept(folder.absolute(), {})
+    with contextlib.suppress(DataError, ValueError, AttributeError):
+        _kept.digests.update({key: str(value) for key, value in parse_file(_kept.files[0]).items()})
+    atexit.register(_kept.write, frozenset(_kept.digests))
 
 
-def _keep(path: Path, before: frozenset[str]) -> None:
-    """Write what was parsed, if any of it is new; what no longer counts is left out."""
-    if not _used <= before:
-        with contextlib.suppress(DataError):
-            write_text(path, json.dumps({key: asdict(_known[key]) for key in sorted(_used)}))
+@functools.cache
+def _tree(root: Path) -> str:
+    """Return a hash of all code below a root, of this file's and of Python's version."""
+    files = sorted(file for file in (root / "abi").rglob("*") if file.suffix in {".py", *TEMPLATES})
+    each = "".join(f"{file.relative_to(root).as_posix()}={_sha256(file)};" for file in files)
+    return hashlib.sha256(f"{sys.version_info[:2]}{_own_code()}{each}".encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    """Return the hash of a file in one read, as of code; nothing where there is none."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
 @functools.cache
@@ -213,6 +268,8 @@ def _source(path: Path, root: Path) -> Source:
     salt = f"{relative.as_posix()}\0{sys.version_info[:2]}\0{_own_code()}\0"
     key = hashlib.sha256(salt.encode() + contents).hexdigest()
     _used.add(key)
+    if _kept is not None:
+        _kept.read_parsed()
     if key not in _known:
         package = relative.with_suffix("").parts[:-1]
         _known[key] = parsed(contents, package, _for_readers(relative.as_posix()))

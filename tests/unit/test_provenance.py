@@ -276,7 +276,7 @@ from pathlib import Path
 from abi.base.digest import code_digest, remember
 parse, parsed = ast.parse, []
 ast.parse = lambda text: parsed.append(text) or parse(text)
-remember(Path("code.json"))
+remember(Path.cwd())
 print(code_digest(sys.argv[1], root=Path.cwd()), len(parsed))
 """
 
@@ -304,9 +304,32 @@ def test_a_later_plan_parses_only_files_whose_contents_are_new(tmp_path):
     assert parsed == 1
     assert planned() == (second, 0)
     odd = '{"a": {"definitions": [], "bindings": {"b": [["c", "d", "e"]]}, "imported": [], "lists": []}}'
-    for damaged in ('{"a": 1}', odd):
-        (tmp_path / "code.json").write_text(damaged)
+    for damaged in ('{"a": 1}', odd, "", "[1]"):
+        for name in ("code.json", "digests.json"):
+            (tmp_path / name).write_text(damaged)
         assert planned()[0] == second
+
+
+def test_a_later_plan_of_the_same_code_reads_nothing_that_was_parsed(tmp_path):
+    def planned():
+        command = [sys.executable, "-P", "-c", PLANNED, SCRIPT]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        run = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+        return run.stdout.split()[0]
+
+    for name, text in TREE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    first = planned()
+    (tmp_path / "code.json").unlink()
+    assert planned() == first
+    assert not (tmp_path / "code.json").exists()
+    for name in (SCRIPT, "abi/deep.py"):
+        (tmp_path / name).write_text(TREE[name] + "\nNEW = 1\n")
+        changed = planned()
+        (tmp_path / name).write_text(TREE[name])
+        assert planned() == first
+        assert (changed != first) == (name == SCRIPT)
 
 
 @pytest.mark.parametrize(

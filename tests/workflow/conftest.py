@@ -1,10 +1,12 @@
 """Temporary copies of the repository in which the real DAG runs at scale smoke."""
 
+import atexit
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,12 @@ from abi.plan.config import load
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("abi", "config", "docs", "envs", "profiles", "scripts", "workflow", "CITATION.cff", "Snakefile")
+
+
+KEPT = Path(".snakemake/abi")
+CODE = Path(tempfile.mkdtemp(prefix="abi-code-"), "abi")
+"""What the first plan of this process found in the code; later copies of the same code begin with it."""
+atexit.register(shutil.rmtree, CODE.parent, ignore_errors=True)
 
 
 @dataclass
@@ -37,6 +45,8 @@ class Copy:
             self.traced.mkdir(exist_ok=True)
             environment |= {"ABI_TRACED": str(self.traced), "PYTHONPATH": str(Path(__file__).parent / "traced")}
         done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, check=False)
+        if not CODE.exists() and (self.root / KEPT).exists():
+            shutil.copytree(self.root / KEPT, CODE)
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
 
@@ -84,6 +94,8 @@ def fresh_copy(root):
         else:
             root.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, root / part)
+    if CODE.exists():
+        shutil.copytree(CODE, root / KEPT)
     return Copy(root)
 
 

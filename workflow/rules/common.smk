@@ -18,7 +18,7 @@ from abi.plan.config import load, workflow_config
 from abi.plan.workflow import Workflow
 
 share_paths(ROOT)
-remember(Path(".snakemake") / "abi" / "code.json")
+remember(Path(".snakemake") / "abi")
 if sys.executable != shlex.quote(sys.executable):
     # Snakemake hands the interpreter's path to a shell as it stands. Jobs start in this folder.
     sys.executable = os.path.relpath(sys.executable)
