@@ -36,7 +36,7 @@ test: setup  ## environment + lint + the test suite
 test-long: setup  ## the tests that sweep: a digit of every leaf, every mutated configuration, a second run bit for bit
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long tests/workflow tests/unit
 
-quick: setup  ## the tests that neither run Snakemake nor take half a second: a minute on two cores
+quick: setup  ## the tests that neither run Snakemake nor take a third of a second: a minute on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not long and not workflow" tests/unit tests/hub
 
 durations: setup  ## what every test takes here, into tests/durations.csv, from which `make quick` follows; on an idle machine

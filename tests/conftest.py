@@ -10,7 +10,7 @@ import pytest
 
 DURATIONS = Path(__file__).parent / "durations.csv"
 """Seconds of every test function, all its parameters together, and of every fixture that tests share."""
-SLOW_TEST, SLOW_FIXTURE = 0.4, 1.5
+SLOW_TEST, SLOW_FIXTURE = 0.3, 1.5
 """Seconds from which a test function is `slow`, by itself or by a fixture that it shares with others."""
 
 
