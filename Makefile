@@ -33,8 +33,8 @@ test: setup  ## environment + lint + the test suite
 	$(SUITE)
 	$(MAKE) --no-print-directory lint
 
-test-long: setup  ## the tests that sweep: a digit of every leaf, every mutated configuration, a second run bit for bit
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long tests/workflow tests/unit
+test-long: setup  ## the tests that sweep, and the long documents: a digit of every leaf, a second run bit for bit, the guide and the tour
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m long tests/workflow tests/unit
 
 quick: setup  ## the tests that neither run Snakemake nor take a third of a second: a minute on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not long and not workflow" tests/unit tests/hub

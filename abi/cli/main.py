@@ -133,6 +133,9 @@ COMMANDS = {
 DISTRIBUTION = "abi-bench"
 """The name under which pip knows the package."""
 
+PIPELINE = {"snakemake", "snakemake_interface_logger_plugins", "networkx", "rocrate"}
+"""Packages that an installation of the library alone has not."""
+
 READ_BY_THEMSELVES = {"verify", "run"}
 """Commands that read their arguments by argparse: one to be quick, one to pass them on."""
 
@@ -260,6 +263,10 @@ def failed(error: BaseException, *, debug: bool) -> int:
     if isinstance(error, KeyboardInterrupt):
         print(f"abi: interrupted{'; ' if str(error) else ''}{error}", file=sys.stderr)
         return INTERRUPTED
+    lacking = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if lacking in PIPELINE:
+        install = f"pip install '{DISTRIBUTION}[pipeline]'"
+        error = DataError(f"{lacking} is not installed, which this command needs; {install}")
     foreseen = isinstance(error, AbiError | OSError)
     if debug or not foreseen:
         import traceback  # only here: it takes as long as a quick command

@@ -53,7 +53,9 @@ def own(page):
     return [c[1:] for c in commands(ROOT / page) if c[0] == "abi" and c[1] in asked and "--backbone" not in c]
 
 
-@pytest.mark.parametrize(("page", "least"), [("README.md", 3), ("docs/library.md", 5)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("README.md", 3), pytest.param("docs/library.md", 5, marks=pytest.mark.long)]
+)
 def test_the_commands_of_a_page_run_one_after_the_other(folder, page, least, capsys):
     asked = own(page)
     assert len(asked) >= least
@@ -64,6 +66,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(folder, page, least, cap
     assert "SELECT" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_the_guide_runs_block_by_block(folder):
     namespace = {}
     for block in blocks("docs/library.md"):

@@ -143,6 +143,7 @@ def figures(told):
     return {option.arm: (option.bits_per_byte, option.general, option.lead) for option in told.options}
 
 
+@pytest.mark.long
 def test_a_comparison_that_was_killed_goes_on_from_its_seeds(here, monkeypatch, capsys):
     whole = Comparison.model_validate_json(run(capsys, *COMPARE, "--json").out)
     assert left(here) == []

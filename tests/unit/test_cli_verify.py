@@ -152,6 +152,16 @@ def test_a_fault_of_our_own_is_told_from_an_altered_record(monkeypatch, capsys):
     assert said.endswith("abi: a fault of abi itself (ZeroDivisionError); please report it\n")
 
 
+def test_a_library_without_the_pipeline_says_how_it_is_installed(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rocrate.rocrate", None)
+    monkeypatch.setitem(sys.modules, "rocrate", None)
+    monkeypatch.setattr(main, "function_of", lambda name: lambda arguments: __import__("rocrate.rocrate"))
+    assert main.main(["verify"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("abi: rocrate is not installed, which this command needs; pip install")
+    assert "[pipeline]" in said
+
+
 def test_debug_shows_the_traceback(config):
     shutil.rmtree(config / "record")
     assert "Traceback" not in run("verify", "--config", str(config)).stderr

@@ -32,6 +32,9 @@ from abi.plan.workflow import Workflow
 TOLERANCE = {"fake": 1e-4, "cuda": 5e-3}
 """Most that figures of two devices differ, relative to the largest of their kind: sums are taken in another order."""
 
+LONG = {"general-only", "few-shot", "live qwen2", "live t5"}
+"""Paths that differ from others in the teacher or the family alone, and take half of the time."""
+
 
 @pytest.fixture(params=["fake", pytest.param("cuda", marks=pytest.mark.cuda)])
 def card(request, monkeypatch):
@@ -43,7 +46,9 @@ def card(request, monkeypatch):
     return "cuda", compute.using(compute.decided("cuda"))
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "path", [path if path not in LONG else pytest.param(path, marks=pytest.mark.long) for path in PATHS]
+)
 def test_a_card_computes_what_a_cpu_computes_and_leaves_nothing_on_it(
     path, card, make_states, make_backbone, texts, tmp_path
 ):

@@ -334,6 +334,7 @@ def put_random_modules(world, of):
         edited(told, modules=entries).write(path)
 
 
+@pytest.mark.long
 def test_a_module_that_survives_is_supported_and_a_random_one_in_its_place_is_not(strong, tmp_path, monkeypatch):
     world = copied(strong, tmp_path, monkeypatch)
     assert world.verdict("t5_update").fits["t5_large_general-python"].verdict == "SUPPORTED"

@@ -249,6 +249,7 @@ def test_a_stale_result_is_said_to_be_so_and_not_tampered(here):
 # the aggregate
 
 
+@pytest.mark.long
 def test_an_honest_aggregate_passes_and_is_recomputed_bit_for_bit(aggregate):
     assert verify().findings == []
     found = verify([AGGREGATE], recompute=True)

@@ -3,11 +3,13 @@
 import time
 from pathlib import Path
 
+import pytest
 from test_api_examples import blocks
 
 import abi
 
 
+@pytest.mark.long
 def test_the_tour_runs_in_an_empty_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     namespace, began = {}, time.process_time()

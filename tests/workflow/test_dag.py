@@ -214,6 +214,7 @@ def test_the_first_broken_link_of_the_chain_is_named(edited, monkeypatch):
     assert cut.words().endswith("promises a chain back to a text, it names no input of evaluate_arms")
 
 
+@pytest.mark.long
 def test_an_honest_chain_is_whole_also_where_it_is_made_again(built, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     assert main.main(["verify", "--deep", str(built.root / RUN)]) == 0
@@ -222,6 +223,7 @@ def test_an_honest_chain_is_whole_also_where_it_is_made_again(built, monkeypatch
     assert "5 judged again" in out
 
 
+@pytest.mark.long
 def test_a_forgery_whose_hashes_and_seals_fit_is_found_where_it_is_made_again(edited, monkeypatch):
     monkeypatch.chdir(edited.root)
     for forge, _ in FORGED.values():
