@@ -1,6 +1,7 @@
 """What holds for all tests: how they are interrupted, and which of them are slow, as was measured."""
 
 import csv
+import re
 import signal
 import time
 from collections import defaultdict
@@ -61,14 +62,22 @@ class Watch:
         return report
 
     def pytest_runtest_logreport(self, report):
-        for name, took in report.shared.items():
+        shared = getattr(report, "shared", {})  # the report of a worker that died has none
+        for name, took in shared.items():
             self.spent[name] = max(self.spent[name], took)  # every worker makes its own
-        self.spent[_of_test(report.nodeid)] += max(0.0, report.duration - sum(report.shared.values()))
+        name = _of_test(report.nodeid)
+        if not report.skipped and (
+            report.when != "teardown" or name in self.spent
+        ):  # one that is skipped has that alone
+            self.spent[name] += max(0.0, report.duration - sum(shared.values()))
 
-    def pytest_sessionfinish(self, session):
+    def pytest_sessionfinish(self, session, exitstatus):
         table = session.config.getoption("--durations-to")
-        if table and not hasattr(session.config, "workerinput"):
-            write_durations(durations(Path(table)) | self.spent, Path(table))
+        if table and not hasattr(session.config, "workerinput") and exitstatus in (0, 1):  # it came to its end
+            kept = {
+                name: took for name, took in durations(Path(table)).items() if is_there(name, session.config.rootpath)
+            }
+            write_durations(kept | self.spent, Path(table))
 
 
 def _of_fixture(fixturedef) -> str:
@@ -77,6 +86,14 @@ def _of_fixture(fixturedef) -> str:
 
 def _of_test(nodeid: str) -> str:
     return nodeid.partition("[")[0]
+
+
+def is_there(name: str, root: Path) -> bool:
+    """Return whether a test or fixture of the table is still defined."""
+    place, _, name = name.partition("::")
+    files = [root / place] if place.endswith(".py") else [*(root / place).glob("*.py")]
+    defined = re.compile(rf"(def |name=.){name.rpartition('::')[2]}\b")
+    return any(file.is_file() and defined.search(file.read_text(encoding="utf-8")) for file in files)
 
 
 def durations(table: Path = DURATIONS) -> dict[str, float]:

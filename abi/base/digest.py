@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ from pathlib import Path
 from abi.base import definitions
 from abi.base.definitions import EVERYTHING, ITSELF, Source, parsed
 from abi.base.errors import DataError
-from abi.base.files import ROOT, parse_file, sha256_file, write_text
+from abi.base.files import ROOT, parse_file, sha256_file, sha256_json, write_text
 
 OUTSIDE_DIGEST = frozenset(
     {"abi", "abi.base.errors", "abi.base.files", "abi.base.definitions", "abi.base.digest", "abi.base.job"}
@@ -54,12 +55,11 @@ def code_digest(*paths: str, root: Path = ROOT) -> str:
     The walk is over type names and non-empty fields, so that Python 3.11, 3.12 and 3.13 agree.
     Args: paths: relative to the repository root.
     """
-    if _kept is None:
+    asked = None if _kept is None else _kept.key(paths, root)
+    if _kept is None or asked is None:
         return _digest(paths, root)
-    asked = f"{_tree(root)} {' '.join(f'{path}={_sha256(Path(root, path))}' for path in paths)}"
     if asked not in _kept.digests:
         _kept.digests[asked] = _digest(paths, root)
-    _kept.asked.add(asked)
     return _kept.digests[asked]
 
 
@@ -199,39 +199,65 @@ _used: set[str] = set()
 
 @dataclass
 class Kept:
-    """What earlier plans left in a folder: digests of the code as it is, and what was parsed of files, where asked for.
+    """What earlier plans left in a folder: digests by the hash of all code, and, where one is not there, parsed files.
 
-    Args: digests: hash of all code, and of the files a walk starts at -> its digest. asked: those of this process.
-        parsed: what `_known` held of earlier plans, None while nobody needed it.
+    Args: digests: hash of all code and of the files a walk starts at -> its digest. files: root -> name of a file of
+        code -> its hash, as of the first digest that was asked for. edited: whether a file was another when it was
+        read: then no digest of this process is kept. parsed: what `_known` held of earlier plans, None until needed.
     """
 
     folder: Path
-    digests: dict[str, str]
-    asked: set[str] = field(default_factory=set)
+    digests: dict[str, str] = field(default_factory=dict)
+    files: dict[Path, dict[str, str]] = field(default_factory=dict)
+    edited: bool = False
     parsed: frozenset[str] | None = None
 
-    @property
-    def files(self) -> tuple[Path, Path]:
-        """Where digests and parsed files are kept."""
-        return self.folder / "digests.json", self.folder / "code.json"
+    def key(self, starts: Sequence[str], root: Path) -> str | None:
+        """Return what a digest is kept under, None where the code cannot be told apart by its files."""
+        try:
+            if root not in self.files:
+                self.files[root] = _code_files(root)
+            own = [f"{start}={_sha256(Path(root, start))}" for start in starts]
+            return f"{self.tree(root)} {' '.join(own)}"
+        except (OSError, UnicodeError):
+            return None
+
+    def tree(self, root: Path) -> str:
+        """Return the hash of all code below a root, of this file's and of Python's version."""
+        each = "".join(f"{name}={sha256};" for name, sha256 in self.files[root].items())
+        return hashlib.sha256(f"{sys.version_info[:2]}{_own_code()}{each}".encode()).hexdigest()
+
+    def note(self, name: str, contents: bytes, root: Path) -> None:
+        """Note whether a file that is parsed is the one whose hash keys a digest."""
+        if (files := self.files.get(root)) is not None and name.startswith("abi/"):
+            self.edited |= files.get(name) != hashlib.sha256(contents).hexdigest()
+
+    def read_digests(self) -> None:
+        """Read what is kept; a file that is not what it says of itself is done without."""
+        with contextlib.suppress(DataError, KeyError, TypeError):
+            kept = parse_file(self.folder / DIGESTS)
+            if kept["sha256"] == sha256_json(kept["digests"]):
+                self.digests.update(kept["digests"])
 
     def read_parsed(self) -> None:
         """Add what was parsed earlier to what is known; a damaged file is done without."""
         if self.parsed is None:
             with contextlib.suppress(DataError, KeyError, TypeError, ValueError, AttributeError):
-                _known.update({key: Source.of(value) for key, value in parse_file(self.files[1]).items()})
+                _known.update({key: Source.of(value) for key, value in parse_file(self.folder / PARSED).items()})
             self.parsed = frozenset(_known)
 
-    def write(self, before: frozenset[str]) -> None:
-        """Write what is new; what no longer counts is left out. Args: before: digests that the file holds."""
-        digests, parsed = self.files
-        with contextlib.suppress(DataError):
-            if self.asked != before:
-                write_text(digests, json.dumps({key: self.digests[key] for key in sorted(self.asked)}))
+    def write(self) -> None:
+        """Write what is new; what is of other code is left out."""
+        with contextlib.suppress(DataError, OSError, UnicodeError):
             if self.parsed is not None and not _used <= self.parsed:
-                write_text(parsed, json.dumps({key: asdict(_known[key]) for key in sorted(_used)}))
+                write_text(self.folder / PARSED, json.dumps({key: asdict(_known[key]) for key in sorted(_used)}))
+            if self.parsed is not None and not self.edited and all(_code_files(r) == f for r, f in self.files.items()):
+                trees = tuple(self.tree(root) for root in self.files)
+                own = {key: digest for key, digest in sorted(self.digests.items()) if key.startswith(trees)}
+                write_text(self.folder / DIGESTS, json.dumps({"sha256": sha256_json(own), "digests": own}))
 
 
+DIGESTS, PARSED = "digests.json", "code.json"
 _kept: Kept | None = None
 
 
@@ -242,18 +268,22 @@ def remember(folder: Path) -> None:
     Args: folder: keeps it; what is missing, damaged or cannot be written is done without.
     """
     global _kept
-    _kept = Kept(folder.absolute(), {})
-    with contextlib.suppress(DataError, ValueError, AttributeError):
-        _kept.digests.update({key: str(value) for key, value in parse_file(_kept.files[0]).items()})
-    atexit.register(_kept.write, frozenset(_kept.digests))
+    _kept = Kept(folder.absolute())
+    _kept.read_digests()
+    atexit.register(_kept.write)
 
 
-@functools.cache
-def _tree(root: Path) -> str:
-    """Return a hash of all code below a root, of this file's and of Python's version."""
-    files = sorted(file for file in (root / "abi").rglob("*") if file.suffix in {".py", *TEMPLATES})
-    each = "".join(f"{file.relative_to(root).as_posix()}={_sha256(file)};" for file in files)
-    return hashlib.sha256(f"{sys.version_info[:2]}{_own_code()}{each}".encode()).hexdigest()
+def _code_files(root: Path) -> dict[str, str]:
+    """Return name -> hash of every file of code below a root, sorted by name.
+
+    Raises: OSError: a file cannot be read, or a folder is a link: what it leads to may be edited unseen.
+    """
+    found = []
+    for folder, below, names in os.walk(root / "abi"):
+        if any(Path(folder, name).is_symlink() for name in below):
+            raise OSError(f"{folder}: holds a link to a folder")
+        found += [Path(folder, name) for name in names if Path(name).suffix in {".py", *TEMPLATES}]
+    return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(found)}
 
 
 def _sha256(file: Path) -> str:
@@ -269,6 +299,7 @@ def _source(path: Path, root: Path) -> Source:
     key = hashlib.sha256(salt.encode() + contents).hexdigest()
     _used.add(key)
     if _kept is not None:
+        _kept.note(relative.as_posix(), contents, root)
         _kept.read_parsed()
     if key not in _known:
         package = relative.with_suffix("").parts[:-1]

@@ -266,7 +266,8 @@ def failed(error: BaseException, *, debug: bool) -> int:
     lacking = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if lacking in PIPELINE:
         install = f"pip install '{DISTRIBUTION}[pipeline]'"
-        error = DataError(f"{lacking} is not installed, which this command needs; {install}")
+        sentence = f"{lacking} is not installed, which this command needs; {install}"
+        error = DataError(sentence).with_traceback(error.__traceback__)
     foreseen = isinstance(error, AbiError | OSError)
     if debug or not foreseen:
         import traceback  # only here: it takes as long as a quick command

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,6 +38,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
     name = given.scale or next((word.removeprefix(SCALE) for word in words if word.startswith(SCALE)), DEFAULT)
     scale = ["--config", f"scale={given.scale}"] if given.scale else []
     os.chdir(checkout())
+    import_module("snakemake_interface_logger_plugins")  # before anything is deleted for a run that cannot begin
     if not recovery.looks(words):
         cleared = recovery.begin(Path.cwd())
         if cleared:

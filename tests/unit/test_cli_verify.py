@@ -162,6 +162,14 @@ def test_a_library_without_the_pipeline_says_how_it_is_installed(monkeypatch, ca
     assert "[pipeline]" in said
 
 
+def test_a_run_without_the_pipeline_is_refused_before_anything_is_deleted(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "snakemake_interface_logger_plugins", None)
+    monkeypatch.setattr("abi.base.recovery.begin", lambda folder: pytest.fail("the run began"))
+    monkeypatch.setattr("os.execv", lambda *given: pytest.fail("Snakemake was started"))
+    assert main.main(["run", "--scale", "smoke", "t5_to_gpt2"]) == 2
+    assert "pip install 'abi-bench[pipeline]'" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(config):
     shutil.rmtree(config / "record")
     assert "Traceback" not in run("verify", "--config", str(config)).stderr

@@ -1,7 +1,6 @@
 """The table by which `make quick` leaves tests out."""
 
 import csv
-import re
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,15 @@ ROOT = Path(__file__).parents[2]
 pytest_plugins = ["pytester"]
 
 
-def test_every_duration_is_of_a_test_or_fixture_that_there_is():
-    rows = Path(ROOT, "tests", "durations.csv").read_text(encoding="utf-8").splitlines()[1:]
-    assert len(rows) > 1000
-    for row in rows:
-        place, _, name = row.rpartition(",")[0].partition("::")
-        files = [ROOT / place] if place.endswith(".py") else [*(ROOT / place).glob("*.py")]
-        name = name.rpartition("::")[2]
-        assert any(re.search(rf"(def|name=\W)\s*{name}\b", file.read_text(encoding="utf-8")) for file in files), row
+def test_every_duration_is_of_a_test_or_fixture_that_there_is(pytestconfig):
+    [own] = [
+        p
+        for p in pytestconfig.pluginmanager.get_plugins()
+        if getattr(p, "__file__", "") == str(ROOT / "tests/conftest.py")
+    ]
+    found = own.durations()
+    assert len(found) > 1000
+    assert not [name for name in found if not own.is_there(name, ROOT)], "run `make durations`"
 
 
 @pytest.fixture
@@ -50,3 +50,19 @@ def test_a_shared_fixture_is_counted_apart_from_the_test_that_waits_for_it(suite
         found = {row["name"]: float(row["seconds"]) for row in csv.DictReader(file)}
     assert found["test_b.py::big"] >= 0.2
     assert found.get("test_b.py::test_with", 0) < 0.15
+
+
+def test_what_is_gone_leaves_the_table_and_what_is_skipped_keeps_its_row(suite):
+    suite.makepyfile(test_c="import pytest\n@pytest.mark.skip\ndef test_of_a_card(): pass\n")
+    table = suite.path / "measured.csv"
+    table.write_text("name,seconds\ntest_a.py::test_gone,5\ntest_c.py::test_of_a_card,7\n")
+    suite.inline_run("--durations-to", str(table), "-p", "no:cacheprovider")
+    assert "gone" not in table.read_text()
+    assert "test_of_a_card,7" in table.read_text()
+
+
+def test_a_worker_that_dies_is_told_and_the_others_go_on(suite):
+    suite.makepyfile(test_c="import os\ndef test_dies(): os._exit(3)\ndef test_after(): pass\n")
+    done = suite.runpytest_subprocess("-n", "1", "-p", "no:cacheprovider")
+    assert "INTERNALERROR" not in done.stdout.str() + done.stderr.str()
+    done.assert_outcomes(passed=5, failed=1)

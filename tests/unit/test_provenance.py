@@ -281,17 +281,24 @@ print(code_digest(sys.argv[1], root=Path.cwd()), len(parsed))
 """
 
 
-def test_a_later_plan_parses_only_files_whose_contents_are_new(tmp_path):
-    def planned():
-        command = [sys.executable, "-P", "-c", PLANNED, SCRIPT]  # not the `abi` of the folder
+@pytest.fixture
+def planned(tmp_path):
+    """Plans the mini package, in a process of its own: its digest, and how many files were parsed."""
+    for name, text in TREE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def plan(code=PLANNED):
+        command = [sys.executable, "-P", "-c", code, SCRIPT]  # not the `abi` of the folder
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         run = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
         digest, parsed = run.stdout.split()
         return digest, int(parsed)
 
-    for name, text in TREE.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    return plan
+
+
+def test_a_later_plan_parses_only_files_whose_contents_are_new(tmp_path, planned):
     first, parsed = planned()
     assert parsed > 1
     assert planned() == (first, 0)
@@ -310,26 +317,55 @@ def test_a_later_plan_parses_only_files_whose_contents_are_new(tmp_path):
         assert planned()[0] == second
 
 
-def test_a_later_plan_of_the_same_code_reads_nothing_that_was_parsed(tmp_path):
-    def planned():
-        command = [sys.executable, "-P", "-c", PLANNED, SCRIPT]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        run = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
-        return run.stdout.split()[0]
-
-    for name, text in TREE.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    first = planned()
+def test_a_later_plan_of_the_same_code_walks_none_of_it(tmp_path, planned):
+    first, _ = planned()
     (tmp_path / "code.json").unlink()
-    assert planned() == first
+    assert planned() == (first, 0)
     assert not (tmp_path / "code.json").exists()
     for name in (SCRIPT, "abi/deep.py"):
         (tmp_path / name).write_text(TREE[name] + "\nNEW = 1\n")
-        changed = planned()
+        changed, _ = planned()
         (tmp_path / name).write_text(TREE[name])
-        assert planned() == first
+        assert planned()[0] == first
         assert (changed != first) == (name == SCRIPT)
+
+
+def test_a_kept_digest_with_a_flipped_digit_is_not_believed(tmp_path, planned):
+    first, _ = planned()
+    kept = tmp_path / "digests.json"
+    assert first in kept.read_text()
+    kept.write_text(kept.read_text().replace(first, f"{'0' if first[0] != '0' else '1'}{first[1:]}"))
+    assert planned()[0] == first
+
+
+def test_a_digest_of_code_that_was_edited_meanwhile_is_not_kept(tmp_path, planned):
+    edited = """
+import sys
+from pathlib import Path
+from abi.base.digest import code_digest, remember
+remember(Path.cwd())
+code_digest("abi/unreached.py", root=Path.cwd())
+file = Path("abi/deep.py")
+text = file.read_text()
+file.write_text(text.replace("return 1", "return 2"))
+print(code_digest(sys.argv[1], root=Path.cwd()), 0)
+file.write_text(text)
+"""
+    other, _ = planned(edited)
+    assert not (tmp_path / "digests.json").exists()
+    assert planned()[0] != other
+
+
+def test_code_behind_a_link_to_a_folder_is_walked_every_time(tmp_path, planned):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "deep.py").write_text(TREE["abi/deep.py"])
+    (tmp_path / "abi" / "linked").symlink_to(outside)
+    (tmp_path / "abi" / "top.py").write_text(TREE["abi/top.py"].replace("abi.deep", "abi.linked.deep"))
+    first, _ = planned()
+    assert planned()[0] == first
+    (outside / "deep.py").write_text(TREE["abi/deep.py"].replace("return 1", "return 2"))
+    assert planned()[0] != first
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,10 @@ class Copy:
             self.traced.mkdir(exist_ok=True)
             environment |= {"ABI_TRACED": str(self.traced), "PYTHONPATH": str(Path(__file__).parent / "traced")}
         done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, check=False)
-        if not CODE.exists() and (self.root / KEPT).exists():
-            shutil.copytree(self.root / KEPT, CODE)
+        for name in ("digests.json", "code.json"):
+            if done.returncode == 0 and not (CODE / name).exists() and (self.root / KEPT / name).exists():
+                CODE.mkdir(exist_ok=True)
+                shutil.copy(self.root / KEPT / name, CODE)
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
 
