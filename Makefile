@@ -36,7 +36,7 @@ test: setup  ## environment + lint + the test suite
 test-long: setup  ## the tests that sweep, and the long documents: a digit of every leaf, a second run bit for bit, the guide and the tour
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m long tests/workflow tests/unit
 
-quick: setup  ## the tests that neither run Snakemake nor take a third of a second: a minute on two cores
+quick: setup  ## the tests that neither run Snakemake nor take a fifth of a second: a minute on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not long and not workflow" tests/unit tests/hub
 
 durations: setup  ## what every test takes here, into tests/durations.csv, from which `make quick` follows; on an idle machine

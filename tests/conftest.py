@@ -11,7 +11,7 @@ import pytest
 
 DURATIONS = Path(__file__).parent / "durations.csv"
 """Seconds of every test function, all its parameters together, and of every fixture that tests share."""
-SLOW_TEST, SLOW_FIXTURE = 0.3, 1.5
+SLOW_TEST, SLOW_FIXTURE = 0.2, 1.0
 """Seconds from which a test function is `slow`, by itself or by a fixture that it shares with others."""
 
 
@@ -69,7 +69,8 @@ class Watch:
         if not report.skipped and (
             report.when != "teardown" or name in self.spent
         ):  # one that is skipped has that alone
-            self.spent[name] += max(0.0, report.duration - sum(shared.values()))
+            awaited = sum(shared.values()) if report.when == "setup" else 0.0  # what a test asks for itself is its own
+            self.spent[name] += max(0.0, report.duration - awaited)
 
     def pytest_sessionfinish(self, session, exitstatus):
         table = session.config.getoption("--durations-to")
