@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
 
 from abi.base import definitions
 from abi.base.definitions import EVERYTHING, ITSELF, Source, parsed
@@ -197,40 +198,59 @@ _used: set[str] = set()
 """Those of them that a digest of this process rests on."""
 
 
+@dataclass(frozen=True)
+class Tree:
+    """All code below a root. Args: files: name -> hash, sorted; sha256: of them, this file and Python's version."""
+
+    files: dict[str, str]
+    sha256: str
+
+    @classmethod
+    def of(cls, root: Path) -> Self:
+        """Return the code as it is now.
+
+        Raises: OSError: a file cannot be read, or a folder is a link: what it leads to may be edited unseen.
+        """
+        found = []
+        for folder, below, names in os.walk(root / "abi"):
+            if any(Path(folder, name).is_symlink() for name in below):
+                raise OSError(f"{folder}: holds a link to a folder")
+            found += [Path(folder, name) for name in names if Path(name).suffix in {".py", *TEMPLATES}]
+        files = {file.relative_to(root).as_posix(): sha256_file(file) for file in sorted(found)}
+        each = "".join(f"{name}={sha256};" for name, sha256 in files.items())
+        return cls(files, hashlib.sha256(f"{sys.version_info[:2]}{_own_code()}{each}".encode()).hexdigest())
+
+
 @dataclass
 class Kept:
     """What earlier plans left in a folder: digests by the hash of all code, and, where one is not there, parsed files.
 
-    Args: digests: hash of all code and of the files a walk starts at -> its digest. files: root -> name of a file of
-        code -> its hash, as of the first digest that was asked for. edited: whether a file was another when it was
+    Args: digests: hash of all code and of the files a walk starts at -> its digest. trees: root -> its code, as of
+        the first digest that was asked for. edited: whether a file was another when it was
         read: then no digest of this process is kept. parsed: what `_known` held of earlier plans, None until needed.
     """
 
     folder: Path
     digests: dict[str, str] = field(default_factory=dict)
-    files: dict[Path, dict[str, str]] = field(default_factory=dict)
+    trees: dict[Path, Tree] = field(default_factory=dict)
     edited: bool = False
     parsed: frozenset[str] | None = None
 
     def key(self, starts: Sequence[str], root: Path) -> str | None:
         """Return what a digest is kept under, None where the code cannot be told apart by its files."""
         try:
-            if root not in self.files:
-                self.files[root] = _code_files(root)
-            own = [f"{start}={_sha256(Path(root, start))}" for start in starts]
-            return f"{self.tree(root)} {' '.join(own)}"
-        except (OSError, UnicodeError):
+            if root not in self.trees:
+                self.trees[root] = Tree.of(root)
+            paths = {start: Path(root, start) for start in starts}
+            own = [f"{start}={sha256_file(path) if path.is_file() else ''}" for start, path in paths.items()]
+            return f"{self.trees[root].sha256} {' '.join(own)}"
+        except (DataError, OSError, UnicodeError):
             return None
-
-    def tree(self, root: Path) -> str:
-        """Return the hash of all code below a root, of this file's and of Python's version."""
-        each = "".join(f"{name}={sha256};" for name, sha256 in self.files[root].items())
-        return hashlib.sha256(f"{sys.version_info[:2]}{_own_code()}{each}".encode()).hexdigest()
 
     def note(self, name: str, contents: bytes, root: Path) -> None:
         """Note whether a file that is parsed is the one whose hash keys a digest."""
-        if (files := self.files.get(root)) is not None and name.startswith("abi/"):
-            self.edited |= files.get(name) != hashlib.sha256(contents).hexdigest()
+        if (tree := self.trees.get(root)) is not None and name.startswith("abi/"):
+            self.edited |= tree.files.get(name) != hashlib.sha256(contents).hexdigest()
 
     def read_digests(self) -> None:
         """Read what is kept; a file that is not what it says of itself is done without."""
@@ -248,11 +268,13 @@ class Kept:
 
     def write(self) -> None:
         """Write what is new; what is of other code is left out."""
+        if self.parsed is None:  # every digest was there
+            return
         with contextlib.suppress(DataError, OSError, UnicodeError):
-            if self.parsed is not None and not _used <= self.parsed:
+            if not _used <= self.parsed:
                 write_text(self.folder / PARSED, json.dumps({key: asdict(_known[key]) for key in sorted(_used)}))
-            if self.parsed is not None and not self.edited and all(_code_files(r) == f for r, f in self.files.items()):
-                trees = tuple(self.tree(root) for root in self.files)
+            if not self.edited and all(Tree.of(root) == tree for root, tree in self.trees.items()):
+                trees = tuple(tree.sha256 for tree in self.trees.values())
                 own = {key: digest for key, digest in sorted(self.digests.items()) if key.startswith(trees)}
                 write_text(self.folder / DIGESTS, json.dumps({"sha256": sha256_json(own), "digests": own}))
 
@@ -271,24 +293,6 @@ def remember(folder: Path) -> None:
     _kept = Kept(folder.absolute())
     _kept.read_digests()
     atexit.register(_kept.write)
-
-
-def _code_files(root: Path) -> dict[str, str]:
-    """Return name -> hash of every file of code below a root, sorted by name.
-
-    Raises: OSError: a file cannot be read, or a folder is a link: what it leads to may be edited unseen.
-    """
-    found = []
-    for folder, below, names in os.walk(root / "abi"):
-        if any(Path(folder, name).is_symlink() for name in below):
-            raise OSError(f"{folder}: holds a link to a folder")
-        found += [Path(folder, name) for name in names if Path(name).suffix in {".py", *TEMPLATES}]
-    return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(found)}
-
-
-def _sha256(file: Path) -> str:
-    """Return the hash of a file in one read, as of code; nothing where there is none."""
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
 @functools.cache

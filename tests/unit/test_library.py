@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import abi
+from abi.cli.main import PIPELINE
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "transformers", "numpy", "pandas", "scipy", "pydantic", "yaml", "jinja2", "typer", "snakemake"}
@@ -78,6 +79,7 @@ def test_every_import_has_its_dependency():
         for name, asked in project["optional-dependencies"].items()
     }
     assert set(extra) == set(EXTRAS)
+    assert {name.replace("_", "-") for name in PIPELINE} == extra["pipeline"]  # which a command without them names
     known = set(sys.stdlib_module_names) | {"abi"}
     outside = set()
     for path in (ROOT / "abi").rglob("*.py"):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from abi.base.digest import DIGESTS, PARSED
 from abi.plan.config import load
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ class Copy:
             self.traced.mkdir(exist_ok=True)
             environment |= {"ABI_TRACED": str(self.traced), "PYTHONPATH": str(Path(__file__).parent / "traced")}
         done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, check=False)
-        for name in ("digests.json", "code.json"):
+        for name in (DIGESTS, PARSED):
             if done.returncode == 0 and not (CODE / name).exists() and (self.root / KEPT / name).exists():
                 CODE.mkdir(exist_ok=True)
                 shutil.copy(self.root / KEPT / name, CODE)
