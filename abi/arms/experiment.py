@@ -20,12 +20,11 @@ from abi.arms.objectives import Goal, losses
 from abi.arms.rates import JUDGED, POSITIONS, choose
 from abi.base.catalogue import Recipe
 from abi.base.errors import DataError
-from abi.base.files import sha256_tensors
 from abi.base.job import InputFiles
 from abi.base.manifests.arms import FitFigures
 from abi.base.manifests.rates import TriedArm
 from abi.models.head import Head
-from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
+from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together, frozen_hashes
 from abi.models.module import AbiModule, ModuleConfig, derive_seed, redrawn
 from abi.models.saved import module_of_seed, read_head, read_states, shape
 from abi.models.states import States
@@ -196,7 +195,7 @@ class Experiment:
         if seed == TRIAL:
             return
         n_trainable = sum(tensor.numel() for tensor in arm.trainable.values())
-        own = {"n_trainable": n_trainable, "frozen_sha256": sha256_tensors(arm.frozen), **figures}
+        own = {"n_trainable": n_trainable, "frozen_sha256": frozen_hashes([arm.frozen])[0], **figures}
         self.fits.append(FittedOf(name, seed, FitFigures.model_validate(own)))
 
     def schedule(self, share: float, rate: float) -> Schedule:

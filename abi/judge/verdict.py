@@ -30,6 +30,7 @@ from abi.judge.fits import ArmFigures, ContrastFound, Counts, Figure, Fit, Ratio
 from abi.judge.intervals import (
     Array,
     Components,
+    components,
     components_of,
     interval,
     interval_figures,
@@ -229,9 +230,15 @@ def means_of_seeds(fit: Fit, contrast: Contrast) -> list[float]:
 
 
 def _share(arms: Mapping[str, Array], roles: Roles, level: float) -> Share:
-    """Return s = (C - P) / (C - R) with the best placebo: the part of the gain that is the moved net's."""
+    """Return s = (C - P) / (C - R) with the best placebo: the part of the gain that is the moved net's.
+
+    Where C - R is below 0 there is no gain, and the ratio of two losses would read like a share of one.
+    """
     placebo = max(roles.placebos, key=lambda arm: float(arms[arm].mean()))
     c = arms[roles.candidate]
+    gain = interval_of(components(c - arms[RAW]), level)
+    if gain.upper <= 0:
+        return Share(placebo=placebo, estimate=None, pieces=[], bounded=False, level=level)
     return Share(placebo=placebo, **dict(ratio_set(c - arms[placebo], c - arms[RAW], level=level)))
 
 
@@ -343,7 +350,8 @@ def _deciding(decision: Decision, gap: Resolvable) -> str:
     if failed is not None:
         return f"test {_figure(failed)} is not shown to be above its limit; {could}"
     metric, item = next((m, r) for m, a in decision.secondary.items() for r in a.refutations if r.holds)
-    return f"tests 0 to 7 hold, but {metric} is refuted by ({item.id}): {_figure(item.outcomes[0])}; {could}"
+    contrary = next(outcome for outcome in item.outcomes if outcome.holds)
+    return f"tests 0 to 7 hold, but {metric} is refuted by ({item.id}): {_figure(contrary)}; {could}"
 
 
 def _clearance(outcome: Outcome) -> float:

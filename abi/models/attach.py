@@ -47,7 +47,7 @@ class Attached:
     def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
         if any(isinstance(hook, Attached) for hook in backbone.entry._forward_pre_hooks.values()):
             raise DataError(
-                "inference: a module is attached to this backbone already; detach it first, or use `Domains`"
+                "inference: a module is attached to this backbone already; detach it first, or use `abi.Several`"
             )
         self.backbone, self.depth = backbone, backbone.depth
         for module, _ in parts:
