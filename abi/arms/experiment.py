@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abi.arms.alignment import fit_procrustes
+from abi.arms.alignment import fit_procrustes, spread_rows
 from abi.arms.closed_form import solve
 from abi.arms.fitting import MadeArm, Nets, course, make
 from abi.arms.forms import corrections
-from abi.arms.gradient import Batch, FitData, Objective, fit_gradients, spread_rows
+from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
 from abi.arms.objectives import Goal, losses
 from abi.arms.rates import JUDGED, POSITIONS, choose
 from abi.base.catalogue import Recipe

@@ -206,7 +206,7 @@ def gradient_tasks(data: FitData, budget: Budget, seed: int) -> list[Task]:
         few = {n: data.select(order[:n].tolist()) for n in budget.windows}
         return [Task(name, n, 0, part, budget.schedule) for n, part in few.items()]
     variants = [
-        Task(fit, 0, 0, data.of_text(variant.text).first(variant.share), variant.schedule)
+        Task(fit, 0, 0, data.of_text(variant.text, variant.share), variant.schedule)
         for fit, variant in budget.variants.items()
     ]
     return [Task(name, 0, 0, data, budget.schedule), *variants]

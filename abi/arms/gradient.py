@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from abi.arms.alignment import spread_rows
 from abi.arms.forms import FittableForm, StoredStates
 from abi.arms.losses import correction_mse, head_losses
 from abi.base.errors import DataError
@@ -77,10 +78,10 @@ class FitData:
     A lesson (`matched`) is paired positions as one-position windows. Its `shift` `[N, V]`, float16, is the log-ratio of
     the source's distribution with and without its module at every token both vocabularies hold, 0 elsewhere; the
     corrections are its nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is
-    chosen. `carried`: the interfaces of the `source` and of its `other` (wrong) domain, carried on this text (a
-    share of it keeps those of the whole). `others`: name of another text -> the same on that text. `lessons`: what arms
-    that have a teacher of their own are taught beside the objective. What is kept per position lies on the CPU; what a
-    step reads of it goes to the device.
+    chosen. `carried`: the interfaces of the `source` and of its `other` (wrong) domain, carried on this text.
+    `others`: (name of another text or "", share of it) -> the same on that, where it is no mere part of this.
+    `lessons`: what arms that have a teacher of their own are taught beside the objective. What is kept per position
+    lies on the CPU; what a step reads of it goes to the device.
     """
 
     states: States
@@ -89,18 +90,23 @@ class FitData:
     shift: Tensor | None = None
     held_out: "FitData | None" = None
     carried: Mapping[str, AbiModule] = field(default_factory=dict)
-    others: Mapping[str, "FitData"] = field(default_factory=dict)
+    others: Mapping[tuple[str, float], "FitData"] = field(default_factory=dict)
     lessons: Lessons | None = None
 
     def shifted(self, index: Tensor | slice) -> Tensor | None:
         """Return the lesson of some windows on the device, `[B, V]` in fp32, where there is one."""
         return None if self.shift is None else self.shift[index].to(self.states.device).float()
 
-    def of_text(self, name: str) -> "FitData":
-        """Return the data of another text, these for "". Raises: DataError: there is none of that name."""
-        if name and name not in self.others:
-            raise DataError(f"fit: there is no {name} text to fit on (there is: {', '.join(self.others) or 'none'})")
-        return self.others[name] if name else self
+    def of_text(self, name: str, share: float) -> "FitData":
+        """Return a share of the data of a text, of this one for "". Raises: DataError: there is none of that name."""
+        if (name, share) in self.others:
+            return self.others[name, share]
+        if name or (share < 1 and self.carried):  # an interface carried on all of a text knows more than its share says
+            texts = ", ".join(f"{share:.0%} of {name or 'this'}" for name, share in self.others)
+            raise DataError(
+                f"fit: there is no {share:.0%} of {name or 'this'} text to fit on (there is: {texts or 'none'})"
+            )
+        return self.first(share)
 
     def first(self, share: float) -> "FitData":
         """Return the first windows only: a share of them."""
@@ -130,11 +136,6 @@ class FitData:
             shift=None if self.shift is None else self.shift[windows],
             lessons=None if self.lessons is None else self.lessons.select(windows),
         )
-
-
-def spread_rows(n: int, most: int) -> Tensor:
-    """Return at most `most` indices spread evenly over n: the first ones would all be of the first few documents."""
-    return torch.arange(n) if n <= most else (torch.arange(most) * (n / most)).long()
 
 
 def fit_gradients(

@@ -24,8 +24,10 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
 def train_native(spec: Spec, data: FitData, seed: int, folder: Path, scratch: Path) -> ModuleEntry:
     """Train and save the module of a seed; return its entry of the manifest. Args: scratch: folder of checkpoints."""
     states, training = data.states, spec.module.training
+    # Backbone and text too: modules of one seed are compared with each other, and share no draw.
+    place = (states.manifest.base_model, spec.text, spec.role, spec.name, seed)
     schedule = Schedule.given(training.phases, training.weight_decay)
-    module = AbiModule(shape(spec.module, states), seed=derive_seed("module", spec.role, spec.name, seed))
+    module = AbiModule(shape(spec.module, states), seed=derive_seed("module", *place))
     module.to(states.device)
     [trained] = fit_gradients(
         [module],
@@ -33,7 +35,7 @@ def train_native(spec: Spec, data: FitData, seed: int, folder: Path, scratch: Pa
         data,
         Objective("ce"),
         batch=Batch(training.batch, training.batch_of),
-        seed=derive_seed("order", spec.role, spec.name, seed),
+        seed=derive_seed("order", *place),
         checkpoint=scratch / f"{seed}.safetensors",
     )
     facts = ModuleFacts(**dict(states.manifest.base), name=spec.name, role=spec.role, text=spec.text, seed=seed)

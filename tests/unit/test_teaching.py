@@ -10,11 +10,12 @@ from made_arms import AS_SCHEDULED, BASE, recipes_of
 from safetensors.torch import load_file
 from scipy.stats import ortho_group
 
+from abi.arms.alignment import pair_states, spread_rows
 from abi.arms.closed_form import GAINS, choose_gains, solve
 from abi.arms.fitting import Budget, Nets, Variant, closed_tasks, fit_all, gradient_tasks, make
 from abi.arms.forms import LinearMap, LogitBias, corrections, load_fitted
-from abi.arms.general_lesson import carried_corrections, carried_interface, shared_tokens, shift_of
-from abi.arms.gradient import Batch, FitData, Lessons, Objective, spread_rows
+from abi.arms.general_lesson import GeneralLesson, Pair, carried_corrections, carried_interface, shared_tokens, shift_of
+from abi.arms.gradient import Batch, FitData, Lessons, Objective
 from abi.base.errors import AlignmentError, ConfigError, DataError
 from abi.base.files import sha256_tensors
 from abi.base.names import CLOSED_FORM
@@ -23,6 +24,7 @@ from abi.models.loop import BatchOrder, Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.states import States
 from abi.models.tokenizers import spellings
+from abi.plan.specs.arms import VariantSection
 
 FEW_SHOT, GENERAL_ONLY, ORACLE_KD = (recipes_of(regime) for regime in ("few-shot", "general-only", "oracle-kd"))
 TARGET, SOURCE = ModuleConfig(8, (2,), 6), ModuleConfig(16, (2,), 6)
@@ -123,6 +125,19 @@ def test_rows_are_spread_over_all_of_them(n, most):
     assert rows == sorted(rows)
     assert rows[0] == 0
     assert n - rows[-1] <= math.ceil(n / len(rows))
+
+
+def test_pairs_are_scored_on_both_sides_and_spread_over_all_of_the_text(make_states):
+    target, source = make_states(), make_states(positions=4, width=16, vocabulary=13, seed=4, name="source")
+    at_target, at_source = pair_states(target, source, None)
+    ends = target.char_end.flatten()[at_target]
+    assert torch.equal(ends, source.char_end.flatten()[at_source])
+    assert len(ends) > 5
+    assert ((at_target % 6 >= target.skip) & (at_source % 4 >= source.skip)).all()
+    few = pair_states(target, source, 5)
+    rows = spread_rows(len(ends), 5)
+    assert torch.equal(few[0], at_target[rows])
+    assert torch.equal(few[1], at_source[rows])
 
 
 # shift
@@ -317,6 +332,23 @@ def test_the_first_share_of_a_lesson_keeps_states_teacher_and_shift_together(pai
     assert len(data.first(1e-6).states) == 1
 
 
+def test_what_is_carried_on_a_share_of_a_text_knows_nothing_of_the_rest(pair, monkeypatch):
+    """The lesson of a variant is a part of the whole one; its interface and its corrections are not."""
+    monkeypatch.setattr("abi.arms.general_lesson.module_of_seed", lambda path, seed, states: trained(SOURCE, 1))
+    stage = object.__new__(GeneralLesson)
+    stage.head, stage.config, stage.penalty, stage.ids = head_of(11, 8), TARGET, 1e-3, IDS
+    stage.inputs, stage.closed_only, stage.variants = {"source": []}, [2], [VariantSection(share=0.25)]
+    stage.pairs = {split: Pair(*pair, head_of(13, 16)) for split in ("train", "calibration")}
+    _, data = stage.of(1)
+    part = data.of_text("", 0.25)
+    lesson, alone = lesson_of(trained(SOURCE, 1), (pair[0].select(range(15)), pair[1].select(range(15))))
+    assert torch.equal(part.shift, lesson.shift)
+    assert torch.equal(part.teacher, carried_corrections(lesson, 1e-3))
+    assert torch.equal(part.carried["source"].proj_in.weight, alone.proj_in.weight)
+    assert not torch.equal(part.carried["source"].proj_in.weight, data.carried["source"].proj_in.weight)
+    assert stage.of(2)[1].others == {}
+
+
 def test_a_limit_of_rows_keeps_whole_windows_spread_evenly(pair):
     _, data = taught(trained(SOURCE, 1), pair)  # 60 windows of one position
     assert data.at_most(None) is data.at_most(60) is data.at_most(61) is data
@@ -368,10 +400,13 @@ def test_a_ladder_longer_than_the_text_is_refused(make_states, head, refuses):
         gradient_tasks(FitData(make_states(), head), replace(FEW, windows=(4, 13)), 1)
 
 
-def test_variants_and_closed_forms_stand_beside_the_fit(pair):
+def test_variants_and_closed_forms_stand_beside_the_fit(pair, refuses):
     _, data = taught(trained(SOURCE, 1), pair)
     other = Schedule([Phase(9, 1e-2)])
     budget = replace(MATCHED, variants={"matched-9": Variant(other), "matched-quarter": Variant(SCHEDULE, 0.25)})
+    with refuses(r"there is no 25% of this text to fit on \(there is: none\)", DataError):
+        gradient_tasks(data, budget, 1)
+    data = replace(data, others={("", 0.25): data.first(0.25)})
     tasks = gradient_tasks(data, budget, 1) + closed_tasks(GENERAL_ONLY["random"], data, budget)
     assert [(t.fit, t.draw, t.net_draw, len(t.data.states)) for t in tasks] == [
         ("matched", 0, 0, 60), ("matched-9", 0, 0, 60), ("matched-quarter", 0, 0, 15),
@@ -386,9 +421,9 @@ def test_a_variant_on_other_text_is_fitted_on_it_and_starts_from_its_own_interfa
     nets, data = taught(trained(SOURCE, 1), pair)
     other = replace(data.first(0.5), carried={"source": trained(TARGET, 5)})
     budget = replace(MATCHED, variants={"matched-written": Variant(SCHEDULE, text="written")})
-    with refuses("there is no written text to fit on", DataError):
+    with refuses("there is no 100% of written text to fit on", DataError):
         gradient_tasks(data, budget, 1)
-    data = replace(data, others={"written": other})
+    data = replace(data, others={("written", 1.0): other})
     assert [task.data for task in gradient_tasks(data, budget, 1)] == [data, other]
     fit("general-only", nets, data, budget, tmp_path / "both", ["transferred"])
     fit("general-only", nets, other, MATCHED, tmp_path / "alone", ["transferred"])
