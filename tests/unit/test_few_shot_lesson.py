@@ -92,7 +92,7 @@ def fit(nets, data, folder, names=tuple(RECIPES), budget=BUDGET):
 # which positions
 
 
-def test_a_lesson_is_on_positions_of_the_few_windows_that_have_read_the_same_and_on_no_other(states, lessons_of, nets):
+def test_a_lesson_is_on_scored_positions_of_the_few_windows_that_have_read_the_same_and_on_no_other(states, lessons_of, nets):
     target, source = states
     found = lessons_of().on_windows(nets, SEED, V)
     few = few_windows(12, 8, SEED).tolist()
@@ -100,11 +100,11 @@ def test_a_lesson_is_on_positions_of_the_few_windows_that_have_read_the_same_and
     told = shift_of(nets.source, source.by_position(), head_of(13, 16), ids, V)
     there = {
         (target.manifest.documents[target.document[n]], int(target.char_end[n, t])): (n, t)
-        for n in few for t in range(6)
+        for n in few for t in range(target.skip, 6)
     }  # fmt: skip
     paired = {}
     for n in range(12):
-        for t in range(4):
+        for t in range(source.skip, 4):
             read = source.manifest.documents[source.document[n]], int(source.char_end[n, t])
             if read in there:
                 paired[there[read]] = told[4 * n + t]
