@@ -15,7 +15,7 @@ from abi.arms.alignment import fit_procrustes, spread_rows
 from abi.arms.closed_form import solve
 from abi.arms.fitting import MadeArm, Nets, course, make
 from abi.arms.forms import corrections
-from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
+from abi.arms.gradient import Batch, FitData, train_native
 from abi.arms.objectives import Goal, losses
 from abi.arms.rates import JUDGED, POSITIONS, choose
 from abi.base.catalogue import Recipe
@@ -117,17 +117,9 @@ class Experiment:
         data = self.data(self.first, seed)
         if config == shape(self.spec.module, data.states):
             return self.module(SOURCE, self.first, seed, data.states)
-        training, name = self.spec.module.training, f"{self.spec.name}-{config.d_abi}-{config.expansion}"
-        module = AbiModule(config, seed=derive_seed("module", SOURCE, name, seed)).to(data.states.device)
-        schedule = Schedule.given(training.phases, training.weight_decay)
-        fit_gradients(
-            [module],
-            [Member(f"{name} seed {seed}", dict(module.named_parameters()), schedule, {"head": data.head.weight})],
-            data,
-            Objective("ce"),
-            batch=Batch(training.batch, training.batch_of).at_most(data.states),
-            seed=derive_seed("order", SOURCE, name, seed),
-        )
+        name, manifest = f"{self.spec.name}-{config.d_abi}-{config.expansion}", data.states.manifest
+        place = (manifest.base_model, self.first, SOURCE, name, seed)
+        module, _ = train_native(config, data, self.spec.module.training, place)
         return module
 
     @torch.no_grad()
