@@ -347,8 +347,11 @@ class Law(Typed):
 
     formula: str
     n_points: Count
+    """Registered points; the protocol's least number is of these."""
     n_used: Count
+    """Points with a floor, to which alone it is fitted."""
     residual_freedom: int
+    """Of the points that are used."""
     distinct_responses: Count
     coefficients: dict[str, float] | None
     r2: float | None
