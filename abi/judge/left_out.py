@@ -34,16 +34,21 @@ Scopes = Mapping[str, Mapping[str, HeldOutDocument]]
 
 
 def robustness_of(
-    claim: ClaimFacts, fits: Iterable[Fit], evidence: pd.DataFrame, records: Iterable[str], criteria: Criteria
+    claim: ClaimFacts,
+    fits: Iterable[Fit],
+    evidence: pd.DataFrame,
+    records: Iterable[str],
+    criteria: Criteria,
+    general: str | None = None,
 ) -> dict[str, Robustness]:
     """Return fit or study -> what its test text shares with train, and its verdict without some of that text.
 
-    Args: fits: judged from the rows of `evidence`; records: paths of the records of texts; one that no study is about
-        is that of the general text.
+    Args: fits: judged from the rows of `evidence`; records: paths of the records of texts; general: the general text,
+        if None that of a record that no study is about, or else the claim's one text.
     Raises: EvidenceError: no record tells of a fit's text, or of a document.
     """
     told, found = {Path(path).stem: TextManifest.read(path).held_out for path in records}, {}
-    general = next((text for text in told if text not in (claim.text, *claim.texts)), claim.text)
+    general = general or next((text for text in told if text not in (claim.text, *claim.texts)), claim.text)
     for fit in fits:
         names = {"domain": text_of(claim, fit.fit), "general": general}
         known = {scope: told[text] for scope, text in names.items() if text in told and scope in fit.counts.documents}
