@@ -14,7 +14,7 @@ from abi.base.errors import EvidenceError
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.names import TASKS, UNFITTED
 from abi.judge.contrasts import Plan
-from abi.judge.fits import Fit, LeftOut, Robustness, decisive
+from abi.judge.fits import Fit, LeftOut, Robustness
 from abi.judge.intervals import interval
 from abi.judge.kinds import plan_of
 from abi.judge.results import ClaimFacts
@@ -118,7 +118,7 @@ class Again:
 
     def __init__(self, whole: FitTables, fit: Fit, plan: Plan, criteria: Criteria) -> None:
         self.whole, self.plan, self.criteria = whole, plan, criteria
-        self.contrast = next(contrast for contrast in plan.contrasts() if contrast.id == decisive(fit))
+        self.contrast = next(contrast for contrast in plan.contrasts() if contrast.id == fit.decided_by)
         stored = next(found.interval for _, found in fit.contrasts() if found.id == self.contrast.id)
         self.level = fit.level if stored is None else stored.level
 

@@ -25,7 +25,6 @@ from abi.base.errors import DataError, EvidenceError
 from abi.base.files import ROOT, sha256_json
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.typed import seal_of
-from abi.judge.fits import decisive
 from abi.judge.left_out import MOST_UNITS, folds_of, robustness, robustness_of, text_of
 from abi.judge.protocol import transfer_plan
 from abi.judge.published import figures_of
@@ -165,7 +164,8 @@ def test_a_verdict_that_rests_on_close_text_is_said_to():
     assert (found.without_close.reason, found.without_close.share) == (again.reason, again.share.estimate)
     same = next(of for _, of in again.contrasts() if of.id == found.contrast)
     assert found.without_close.interval == same.interval
-    assert found.contrast == decisive(fit)
+    assert found.contrast == fit.decided_by
+    assert f" {fit.decided_by}: " in fit.reason
     assert "Without close documents: REFUTED on 60 documents in 30 groups" in robustness_words(found, fit)[2]
 
 
@@ -265,7 +265,7 @@ def test_what_no_record_tells_of_is_said_to_be_kept():
 
 def faults(fit, found):
     checks = Checks("made.json")
-    check_robustness(checks, "r", found, fit, CRITERIA)
+    check_robustness(checks, "r", found, fit, PLAN, CRITERIA)
     return [of.leaf for of in checks.found]
 
 
@@ -281,6 +281,7 @@ def test_a_word_that_its_own_figures_do_not_bear_is_found(groups):
 # in a result file
 
 EDITS = {
+    "fits/kd/decided_by": "5.benefit.bits_per_byte",
     "robustness/kd/close/domain": 40,
     "robustness/kd/in_train/domain": 0.001,
     "robustness/kd/contrast": "5.benefit.bits_per_byte",
@@ -330,6 +331,14 @@ def test_an_edit_is_found_without_the_evidence(stored, folder, leaf):
     changed = copy.copy(stored)
     spine(changed, leaf, EDITS[leaf])
     assert found_in(changed, folder)
+
+
+def test_a_file_of_older_code_names_no_deciding_contrast_and_is_checked_by_its_figures(stored, folder):
+    older = copy.deepcopy(stored)
+    assert older["fits"]["kd"].pop("decided_by") == older["robustness"]["kd"]["contrast"]
+    assert found_in(older, folder) == []
+    spine(older, "robustness/kd/contrast", "5.benefit.bits_per_byte")
+    assert "robustness/kd/contrast" in [of.leaf for of in found_in(older, folder)]
 
 
 def test_a_part_that_was_taken_away_is_missed(stored, folder):
