@@ -68,10 +68,11 @@ def contrast(id: str, test: Asked, statement: Statement) -> Contrast:
 
 
 def of_placebo(claim: ClaimFacts, statement: Statement) -> tuple[Contrast, ...]:
-    """Return the required tests asked of the placebo instead; they decide nothing.
+    """Return the required tests asked of the placebo instead; they decide nothing (protocol section 6, experiment).
 
     None unless each of them sets the statement's arm against bounds alone, and the placebo was made alike: then a
-    placebo that passes says that the tests do not ask for the module that was moved.
+    placebo that passes says that the tests do not ask for the module that was moved. Against another arm the placebo
+    would answer another question than the statement's, and one that passes the rest alone would say nothing.
     """
     required = {name: test for name, test in statement.tests.items() if test.required}
     against = {arm for test in required.values() for arm in test.weights} - {statement.about}
