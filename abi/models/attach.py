@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleManifest
 from abi.models.backbone import Backbone
-from abi.models.generation import continued, prompts
+from abi.models.generation import Draws, continued, prompts
 from abi.models.head import blocks_of, first_input
 from abi.models.identity import identity_hash, weights_hash
 from abi.models.module import AbiModule
@@ -234,7 +234,7 @@ def generate(
     Args: ids: of prompts of one length, or what the tokenizer returns for a padded batch, mask included; least: tokens
         before which no row ends; temperature: 0 is greedy, otherwise every token is drawn; top_k, top_p: of the
         likeliest tokens alone, so many or of so much probability; seed: of the draws, which leave torch's own state
-        alone.
+        alone and are the same whatever other threads draw.
     Raises: DataError: no ids, ids the model lacks, more tokens than it has positions for, a negative temperature, or a
         backbone that is not admitted or gives other text with a cache or padding, where one is used.
     """
@@ -244,10 +244,8 @@ def generate(
         require_cache(backbone)
     if not bool(mask.all()):
         require_padding(backbone)
-    drawn: dict[str, object] = {"do_sample": False, "min_new_tokens": least or None}
-    if temperature:
-        drawn |= {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    found: Tensor = continued(backbone, rows, mask, n_tokens, cache=cache, seed=seed, **drawn)
+    draws = Draws(temperature, top_k, top_p, seed) if temperature else None
+    found: Tensor = continued(backbone, rows, mask, n_tokens, cache=cache, draws=draws, min_new_tokens=least or None)
     return (found[:, 1:] if backbone.is_encoder_decoder else found[:, rows.shape[1] :]).to(rows.device)
 
 
