@@ -175,12 +175,13 @@ def check_pair(
     if about.base_sha256 != base.weights and precision != "float32":
         raise DataError(
             f"inference: the backbone is in {precision}, so its weights cannot be compared with those the module "
-            f"belongs to (of {about.base_model}); load it in float32, or attach the module without its manifest"
+            f"belongs to (of {about.base_model}); load it in the precision it had when the module was made, as a "
+            "rule float32, or attach the module without its manifest"
         )
     if about.base_sha256 != base.weights:
         raise DataError(
             f"inference: the module belongs to other weights (of {about.base_model}) than this backbone's; "
-            "give it the backbone it was trained or calibrated on"
+            "give it the backbone it was trained or calibrated on, in the same precision"
         )
     if about.identity_sha256 not in (None, base.identity):
         raise DataError(
