@@ -60,14 +60,16 @@ class ScoredExperiment(Experiment):
         """Return every metric of every arm on a text; the fit of their keys is empty."""
         if any(arm.update for arm in self.spec.arms.values()):
             return self.scored_updates(text, seed)
+        wanted = {name for study in self.spec.studies.values() if study.text == text for name in study.arms}
         domain = self.states(text, "test")
+        if any(self.spec.arms[name].precision for name in wanted):
+            domain = self.in_full(domain)
         scopes = {"domain": domain}
         if "general" in self.spec.scopes:
             scopes["general"] = self.states("general", "test") if text != "general" else domain
         head, reference = self.head(domain), self.module(REFERENCE, text, seed, domain)
         oracle = self.module(ORACLE, text, seed, domain)
         arms: dict[Key, ArmForm | None] = {Key("", RAW): None, Key("", REFERENCE): reference, Key("", ORACLE): oracle}
-        wanted = {name for study in self.spec.studies.values() if study.text == text for name in study.arms}
         for name in (name for name in self.spec.arms if name in wanted and self.spec.arms[name].backbone is None):
             arms[Key("", name)] = fitted[name] if name in fitted else self.read(name, seed, fitted, oracle, domain)
         teacher = oracle if self.spec.with_teacher else None
@@ -145,6 +147,13 @@ class ScoredExperiment(Experiment):
         finals = torch.cat([(ran.final(part) + module.correction(ran, part)).cpu() for part in parts])
         stored = {states.manifest.tensors_sha256: (states.windows, finals)}
         return StoredStates(stored, f"backbone in {precision}")
+
+    def in_full(self, states: States) -> States:
+        """Return windows with the states of the backbone in fp32, whatever they are stored in.
+
+        Where a scale stores bf16, a format would be compared with itself.
+        """
+        return states if states.manifest.dtype == "float32" else self.ran("fp32", states)
 
     def ran(self, precision: str, states: States) -> States:
         """Return windows with the states that the backbone gives in a number format, which it runs in once."""

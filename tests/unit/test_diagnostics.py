@@ -186,3 +186,26 @@ def test_in_another_format_only_stored_taps_of_a_window_are_kept(make_states, wi
     form = of.read("half", 1, {}, wide, states)
     taps = torch.stack([expected[tap] for tap in wide.config.taps], dim=2)
     assert torch.equal(form.correction(states, whole), expected[2] + wide(taps) - states.final(whole))
+
+
+@pytest.mark.parametrize(("stored", "ran"), [(torch.float32, ["bf16"]), (torch.bfloat16, ["fp32", "bf16"])])
+def test_a_format_is_compared_with_fp32_whatever_states_are_stored_in(stored, ran, make_states, head, wide):
+    full, of, asked = make_states(), scored(half={"recipe": "oracle", "precision": "bf16"}), []
+    whole, numbers = [full.taps([tap], slice(None)).squeeze(2) for tap in range(3)], evaluate_experiment.NUMBERS
+
+    def run(precision, states):
+        asked.append(precision)
+        return states.rerun({tap: found.to(numbers[precision]) for tap, found in enumerate(whole)})
+
+    of.run, of._ran, of.module, of.head = run, {}, lambda *_: wide, lambda _: head
+    of._states = {"test_python": full.rerun({tap: found.to(stored) for tap, found in enumerate(whole)})}
+    of.spec = SimpleNamespace(
+        arms=of.spec.arms, studies={"formats": SimpleNamespace(text="python", arms=["half"])}, scopes=["domain"],
+        with_teacher=True, diagnostics={}, code=None, windows_per_batch=4, texts=["python"],
+    )  # fmt: skip
+    of.first = "python"
+    scores, scopes = of.scored("python", 1, {})
+    assert asked == ran
+    assert torch.equal(scopes["domain"].final(slice(None)), whole[2])
+    [js] = [one.values for one in scores if (one.key.arm, one.metric) == ("half", "teacher_js_nats")]
+    assert (js > 0).all()
