@@ -14,7 +14,7 @@ from torch import Tensor
 
 from abi.arms.alignment import pair_states, ridge_solve
 from abi.arms.fitting import Nets
-from abi.arms.gradient import FitData
+from abi.arms.gradient import FitData, Shift
 from abi.arms.losses import PAIRED_LOGITS, PAIRED_ROWS
 from abi.base.errors import AlignmentError
 from abi.base.job import InputFiles
@@ -154,23 +154,23 @@ def _rows(head: Head) -> int:
 
 
 @torch.no_grad()
-def shift_of(source: AbiModule, states: States, head: Head, ids: tuple[Tensor, Tensor], n_tokens: int) -> Tensor:
-    """Return the log-ratio `[P, V]` (float16) that a module makes on its own backbone, at the target's token ids.
+def shift_of(source: AbiModule, states: States, head: Head, ids: tuple[Tensor, Tensor], n_tokens: int) -> Shift:
+    """Return the log-ratio at P positions that a module makes on its own backbone, at the target's token ids.
 
     Args: states: one-position windows of the source; ids: shared tokens of target and source; n_tokens: V of the
         target.
     """
     at_target, at_source = ids[0], ids[1].to(states.device)
-    # Half precision: P x V numbers, each a difference of two log-probabilities of a few nats.
-    shift = torch.zeros(len(states), n_tokens, dtype=torch.float16)
+    # Half precision: P x S numbers, each a difference of two log-probabilities of a few nats.
+    shared = torch.empty(len(states), len(at_target), dtype=torch.float16)
     at_once = _rows(head)
     for start in range(0, len(states), at_once):
         part = slice(start, start + at_once)
         final = states.final(part).squeeze(1)
         moved = final + source(states.taps(source.config.taps, part)).squeeze(1)
         ratio = torch.log_softmax(head.logits(moved), -1) - torch.log_softmax(head.logits(final), -1)
-        shift[part.start : part.start + len(final), at_target] = ratio[:, at_source].half().cpu()
-    return shift
+        shared[part] = ratio[:, at_source].half().cpu()
+    return Shift(shared, at_target, n_tokens)
 
 
 @torch.no_grad()
@@ -219,5 +219,6 @@ def carried_corrections(lesson: FitData, penalty: float) -> Tensor:
     centred = weight - usual @ weight
     weighted = usual.unsqueeze(1) * centred
     solved = ridge_solve(centred.T @ weighted, weighted.T, penalty)
-    parts = [(shift.to(solved.device).float() @ solved.T).cpu() for shift in lesson.shift.split(at_once)]
+    starts, shift = range(0, len(lesson.shift), at_once), lesson.shift
+    parts = [(shift.rows(slice(at, at + at_once), solved.device) @ solved.T).cpu() for at in starts]
     return torch.cat(parts).unsqueeze(1)
