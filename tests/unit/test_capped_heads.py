@@ -48,6 +48,12 @@ def test_a_stored_head_has_its_cap_and_one_without_has_the_bytes_it_had(capped, 
         Head.read(tmp_path / "wrong")
 
 
+def test_logits_at_some_tokens_are_those_of_the_whole_vocabulary(capped, head):
+    states, tokens = torch.randn(5, 8), torch.tensor([[3, 0, 3], [10, 1, 2], [4, 5, 6], [9, 9, 9], [0, 1, 10]])
+    for own in (capped, head, Head(head.weight, head.scale)):
+        torch.testing.assert_close(own.logits_at(states, tokens), own.logits(states).gather(-1, tokens))
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 3.0])
 def test_losses_and_their_gradients_equal_those_of_autograd(capped, weight, temperature):
