@@ -22,11 +22,12 @@ from abi.text.documents import SPLITS, Document, assignment_sha256, read_assigne
 
 def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write states (`train`, `calibration`, `test`: manifest paths, the tensors beside them)."""
+    base = BackboneManifest.read(inputs["backbone"])
     write_splits(
         job.spec,
         read_assigned(inputs["documents"], inputs["record"]),
-        BackboneManifest.read(inputs["backbone"]),
-        inputs["model"],
+        base,
+        load_checked(inputs["model"], base),
         inputs["head"],
         {split: Path(outputs[split]) for split in SPLITS},
         job.provenance(),
@@ -37,19 +38,19 @@ def write_splits(
     spec: Spec,
     documents: Sequence[Document],
     base: BackboneManifest,
-    model: str | Path,
+    backbone: Backbone,
     head_path: str | Path,
     manifests: Mapping[Split, Path],
     provenance: Provenance,
 ) -> None:
     """Run a backbone over some splits of a text and write states and manifest of each.
 
-    Args: base: the backbone's manifest; model: its folder; manifests: split -> path of the manifest, the tensors go
-        beside it.
-    Raises: TamperError: model or head are not those of the manifest; DataError: its tokenizer loses text.
+    Args: base: the backbone's manifest; backbone: loaded and checked, in the precision of the spec from here on;
+        manifests: split -> path of the manifest, the tensors go beside it.
+    Raises: TamperError: the head is not that of the manifest; DataError: the tokenizer loses text.
     """
     precision = compute.use_precision(spec.precision)
-    backbone = load_checked(model, base).run_in(precision)
+    backbone = backbone.run_in(precision)
     head, window = Head.read(head_path, base.head_sha256).to(backbone.device), Window.of(spec.window)
     told = {"compute": compute.current()}
     for split, manifest in manifests.items():

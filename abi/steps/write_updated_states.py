@@ -5,6 +5,7 @@ from pathlib import Path
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.batches import BatchManifest, Member
+from abi.models.backbone import load_checked
 from abi.models.saved import UpdatedBackbone
 from abi.plan.specs.models import WriteUpdatedStates as Spec
 from abi.steps.write_states import write_splits
@@ -17,7 +18,8 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     for seed in job.spec.seeds:
         updated = UpdatedBackbone.of([inputs["updated"]], seed)
         manifests = {split: folder / f"seed{seed}.{split}.json" for split in job.spec.splits}
-        place = updated.model, updated.head
-        write_splits(job.spec, documents, updated.about(), *place, manifests, job.provenance())
+        base = updated.about()
+        backbone = load_checked(updated.model, base)
+        write_splits(job.spec, documents, base, backbone, updated.head, manifests, job.provenance())
         members.append(Member(seed=seed, files={path.name: sha256_file(path) for path in manifests.values()}))
     BatchManifest(members=members, provenance=job.provenance(outputs)).write(outputs["manifest"])
