@@ -93,7 +93,9 @@ def fit(nets, data, folder, names=tuple(RECIPES), budget=BUDGET):
 # which positions
 
 
-def test_a_lesson_is_on_scored_positions_of_the_few_windows_that_have_read_the_same_and_on_no_other(states, lessons_of, nets):
+def test_a_lesson_is_on_scored_positions_of_the_few_windows_that_have_read_the_same_and_on_no_other(
+    states, lessons_of, nets
+):
     target, source = states
     found = lessons_of().on_windows(nets, SEED, V)
     few = few_windows(12, 8, SEED).tolist()
@@ -189,7 +191,9 @@ def test_the_objective_is_ce_on_every_position_and_kl_on_those_with_a_lesson(dat
         kl = torch.zeros((), dtype=torch.float64)
         for place in torch.nonzero(row >= 0).tolist() if teacher else []:
             i, t = place
-            asked = ((logits(final[i, t]) + whole(data.lessons.shifts[teacher])[row[i, t]].double()) / 2).log_softmax(-1)
+            asked = ((logits(final[i, t]) + whole(data.lessons.shifts[teacher])[row[i, t]].double()) / 2).log_softmax(
+                -1
+            )
             kl += (asked.exp() * (asked - (student[i, t] / 2).log_softmax(-1))).sum()
         wanted = (1 - weight) * ce + weight * 4 * kl / n if teacher else ce
         assert float(value) == pytest.approx(float(wanted), rel=1e-4)
@@ -200,7 +204,10 @@ def test_a_batch_without_a_lesson_is_ce_alone_and_one_with_lessons_everywhere_ha
     none = replace(data, lessons=replace(data.lessons, row=torch.full((12, 6), -1)))
     [plain], [asked] = (objectives(models, none, objective, slice(None), [name]) for name in ("", "source"))
     assert float(asked) == pytest.approx(0.5 * float(plain), rel=1e-6)
-    everywhere = replace(data, lessons=Lessons({"source": Shift(torch.zeros(72, 0).half(), torch.arange(0), V)}, torch.arange(72).view(12, 6)))
+    everywhere = replace(
+        data,
+        lessons=Lessons({"source": Shift(torch.zeros(72, 0).half(), torch.arange(0), V)}, torch.arange(72).view(12, 6)),
+    )
     model = trained(TARGET, 5)
     model.proj_out.weight.requires_grad_(True)
     [value] = objectives([model], everywhere, objective, slice(None), ["source"])
