@@ -29,9 +29,9 @@ CACHED_LOGITS = 2**17
 LOGIT_ROWS = 128
 """Positions whose logits `[n, V]` are formed at once where there is no gradient, which needs half the room."""
 
-EVALUATION_LOGITS = 2**17
+EVALUATION_LOGITS = 2**18
 """Logits of an evaluation that are formed at once, positions times vocabulary: every arm's and the judges' are held
-together (`benchmarks/evaluation_cost.py`)."""
+together, and of fewer the calls cost as much as the numbers (`benchmarks/evaluation_cost.py`)."""
 
 EVALUATION_ROWS = 16
 """Fewest positions of an evaluation: a product of fewer rows with a large head waits for the head's memory."""
