@@ -23,8 +23,9 @@ for the head's memory (`snakemake benchmarks`)."""
 LOSS_LOGITS = 2**23
 """Logits of a training step that are formed at once between those limits: the C library keeps blocks of up to 32 MB."""
 
-CACHED_LOGITS = 2**17
-"""Logits of a training step that become a gradient at once: what is formed on the way stays in the cache."""
+CACHED_LOGITS = 2**19
+"""Logits of a training step that become a gradient at once: what is formed on the way, 2 MB each, stays in the cache,
+and the calls cost little beside it."""
 
 LOGIT_ROWS = 128
 """Positions whose logits `[n, V]` are formed at once where there is no gradient, which needs half the room."""
