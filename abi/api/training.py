@@ -83,10 +83,7 @@ def train(
         keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
-    check_seed(seed)
-    if kind not in get_args(Kind):
-        raise DataError(f"train: there is no kind {kind!r}; give {', '.join(map(repr, get_args(Kind)))}")
-    _check_numbers(d_abi, taps, rates)
+    _check_call(kind, d_abi, taps, rates, seed)
     if kind == "portable" and general_texts is None:
         raise DataError("train: a portable module also learns where not to act; give `general_texts`")
     began, documents = time.perf_counter(), documents_of(texts)
@@ -104,8 +101,11 @@ def train(
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
 
 
-def _check_numbers(d_abi: int | None, taps: Sequence[Tap], rates: Sequence[float]) -> None:
-    """Raise DataError for numbers that make no module."""
+def _check_call(kind: Kind, d_abi: int | None, taps: Sequence[Tap], rates: Sequence[float], seed: int) -> None:
+    """Raise DataError for a kind or numbers that make no module."""
+    check_seed(seed)
+    if kind not in get_args(Kind):
+        raise DataError(f"train: there is no kind {kind!r}; give {', '.join(map(repr, get_args(Kind)))}")
     if d_abi is not None and d_abi < 1:
         raise DataError(f"train: d_abi is {d_abi}; give 1 or more")
     known = not isinstance(taps, str) and all(tap == "final" or (isinstance(tap, int) and tap >= 0) for tap in taps)
