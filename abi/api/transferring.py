@@ -69,12 +69,14 @@ def transfer(
     check_seed(seed)
     began = time.perf_counter()
     if not isinstance(module.net, AbiModule):
-        return _as_is(
-            module, target, general_texts=general_texts, domain_texts=domain_texts, teacher=teacher, steps=steps
-        )
-    if source is None or general_texts is None:
-        lacking = "its `source`" if source is None else "`general_texts` that both models read"
-        raise DataError(f"transfer: a module that reads hidden states needs {lacking}")
+        unused = {"general_texts": general_texts, "domain_texts": domain_texts, "teacher": teacher, "steps": steps}
+        if wrong := [name for name, value in unused.items() if value is not None]:
+            raise DataError(f"transfer: a module of kind {module.kind!r} moves as it is; leave out {', '.join(wrong)}")
+        return _as_is(module, target)
+    if source is None:
+        raise DataError("transfer: a module that reads hidden states needs its `source`")
+    if general_texts is None:
+        raise DataError("transfer: a module that reads hidden states needs `general_texts` that both models read")
     regime = _regime(domain_texts, teacher)
     general = documents_of(general_texts, "general_texts")
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
@@ -150,13 +152,8 @@ def _foresee(move: Move, regime: Regime, fitting: float) -> None:
     expect(states=sum(side.reading_seconds(what, split) for side, what, split in read), arms=fitting)
 
 
-def _as_is(module: Module, target: Any, **unused: Any) -> Module:
-    """Return a module that works on any model as it is, after a look at the target's vocabulary.
-
-    Raises: DataError: something is given that is not used.
-    """
-    if wrong := [name for name, value in unused.items() if value is not None]:
-        raise DataError(f"transfer: a module of kind {module.kind!r} moves as it is; leave out {', '.join(wrong)}")
+def _as_is(module: Module, target: Any) -> Module:
+    """Return a module that works on any model as it is, after a look at the target's vocabulary."""
     backbone = backbone_in("target", target)
     module.check(backbone)
     moved: dict[str, Any] = {"made_by": "transfer", "moved_to": origin_of(backbone.model), "regime": "zero-text"}
