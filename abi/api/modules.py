@@ -192,7 +192,7 @@ class Module:
         >>> module = abi.train(model, tokenizer, texts, steps=20)
         >>> pairs = (model, tokenizer), (other, other_tokenizer)
         >>> told = abi.compare(module, *pairs, texts, general_texts, seeds=1, steps=5, lora=False)
-        >>> abi.transfer(module, *pairs, general_texts, steps=5).with_verdict(told).record.verdict
+        >>> abi.transfer(module, *pairs, general_texts=general_texts, steps=5).with_verdict(told).record.verdict
         '...Verdict: INCONCLUSIVE...'
 
         Raises: DataError: nothing is recorded of the module, so that there is no card to write it on.

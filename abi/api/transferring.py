@@ -28,10 +28,10 @@ def transfer(
     module: Module,
     source: Pair | None,
     target: Pair,
+    *,
     general_texts: TextSource | None = None,
     domain_texts: TextSource | None = None,
     teacher: Module | None = None,
-    *,
     steps: int | None = None,
     window: int = 128,
     seed: int = 1,
@@ -49,7 +49,8 @@ def transfer(
     | and a teacher | `oracle-kd` | the same alignment; a module trained on the target teaches on the domain |
 
     >>> module = abi.train(model, tokenizer, texts, steps=20)
-    >>> moved = abi.transfer(module, (model, tokenizer), (other, other_tokenizer), general_texts, steps=10)
+    >>> moved = abi.transfer(module, (model, tokenizer), (other, other_tokenizer),
+    ...                      general_texts=general_texts, steps=10)
     >>> moved.record.regime
     'general-only'
 

@@ -119,11 +119,19 @@ def transfer(
 
     place, moving = _module_folder(out, force), abi.Module.from_pretrained(module)
     teaches = None if teacher is None else abi.Module.from_pretrained(teacher)
-    given: Any = {"steps": steps, "window": window, "seed": seed}
     with _watched(place.parts):
         of_source = None if source is None or moving.anywhere else _loaded(source)
         moved = abi.transfer(
-            moving, of_source, _loaded(target), general_texts, domain_texts, teaches, keep=place.parts, **given
+            moving,
+            of_source,
+            _loaded(target),
+            general_texts=general_texts,
+            domain_texts=domain_texts,
+            teacher=teaches,
+            steps=steps,
+            window=window,
+            seed=seed,
+            keep=place.parts,
         )
     _write(moved, place)
     return _told(moved, place, as_json, f"abi evaluate --model {target} --module {out} --texts PATH")

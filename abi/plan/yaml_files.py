@@ -3,7 +3,7 @@
 import copy
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
@@ -23,6 +23,9 @@ MOST_BYTES, MOST_NODES = 4_000_000, 100_000
 """Limits of a file of configuration; nodes are counted as often as aliases repeat them."""
 M = TypeVar("M", bound=BaseModel)
 Schema = dict[str, Any]
+"""A JSON schema."""
+Given = dict[str, Any]
+"""What a YAML file gives, before its model has checked it."""
 
 
 def read_scale(name: str, folder: Path) -> Scale:
@@ -53,11 +56,11 @@ def replicates(name: str) -> list[str]:
     return [scale for scale, given in raw.items() if given.get("extends") == name and given.get("replicate")]
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Given, over: Given) -> Given:
     """Return `base` with the keys of `over` put over it, mappings merged at every level."""
-    out = copy.deepcopy(dict(base))
+    out = copy.deepcopy(base)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
         out[key] = merge(out[key], value) if both else copy.deepcopy(value)
     return out
 
@@ -239,7 +242,7 @@ def _entries(node: yaml.Node) -> list[tuple[yaml.Node, ...]]:
     return [entry if isinstance(entry, tuple) else (entry,) for entry in found]
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def _mapping(path: Path) -> Given:
     document = _raw_yaml(path)
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: holds no mapping of keys to values; restore it from the repository")
@@ -287,7 +290,7 @@ def read_lock(path: Path) -> Lock:
         raise ConfigError(f"{path}: is no lock of `abi pin`; delete it and pin again") from None
 
 
-def _apply_lock(scale: dict[str, Any], path: Path) -> dict[str, Any]:
+def _apply_lock(scale: Given, path: Path) -> Given:
     """Put what a lock pins into a scale, whose own form is valid; a revision of the scale's own is not replaced."""
     lock = read_lock(path)
     for name, found in lock.backbones.items():
@@ -299,6 +302,6 @@ def _apply_lock(scale: dict[str, Any], path: Path) -> dict[str, Any]:
     return scale
 
 
-def _pin(given: dict[str, Any], found: Snapshot) -> None:
+def _pin(given: Given, found: Snapshot) -> None:
     if given["revision"] in {UNPINNED, found.revision}:
         given.update(found.plain())

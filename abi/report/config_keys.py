@@ -1,12 +1,11 @@
 """The key tables of `config/README.md`, from the models of the configuration files."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from abi.plan.config import models
+from abi.plan.yaml_files import Schema
 from abi.report.render import Table, markdown
 
-Schema = dict[str, Any]
 LONG = 40
 """Characters of a value that needs no telling: a formula."""
 

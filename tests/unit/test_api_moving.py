@@ -32,7 +32,7 @@ def oracle(world, qwen):
 def test_what_is_given_decides_the_regime(world, gpt2, qwen, trained, oracle, regime):
     given = {"domain_texts": world / "queries"} if regime != "general-only" else {}
     given |= {"teacher": oracle} if regime == "oracle-kd" else {}
-    moved = abi.transfer(trained, gpt2, qwen, world / "prose", **given, **FEW)
+    moved = abi.transfer(trained, gpt2, qwen, general_texts=world / "prose", **given, **FEW)
     assert (moved.record.regime, moved.record.made_by) == (regime, "transfer")
     assert moved.record.trained_beside.model == "small-gpt2"
     assert moved.record.moved_to.model == "small-qwen"
@@ -55,7 +55,7 @@ def test_a_portable_module_moves_as_it_is(world, gpt2, qwen, portable):
     assert (moved.record.steps, moved.record.loss, moved.record.texts) == (own.steps, own.loss, own.texts)
     assert abi.transfer(portable, None, qwen).record == moved.record
     with pytest.raises(DataError, match="of kind 'portable' moves as it is; leave out general_texts, steps"):
-        abi.transfer(portable, gpt2, qwen, world / "prose", steps=5)
+        abi.transfer(portable, gpt2, qwen, general_texts=world / "prose", steps=5)
     assert abi.evaluate(qwen[0], moved, world / "queries", qwen[1]).gain.lower > 0
     ids = qwen[1](["SELECT a", "CREATE"], padding=True, padding_side="left", return_tensors="pt")
     with abi.attach(qwen[0], moved, tokenizer=qwen[1]):
@@ -67,11 +67,11 @@ def test_a_regime_without_its_texts_is_refused(world, gpt2, qwen, trained, oracl
     with refuses("needs `general_texts` that both models read"):
         abi.transfer(trained, gpt2, qwen)
     with refuses("a teacher teaches on domain text"):
-        abi.transfer(trained, gpt2, qwen, world / "prose", teacher=oracle)
+        abi.transfer(trained, gpt2, qwen, general_texts=world / "prose", teacher=oracle)
     with refuses("width 32, this one has 40"):
-        abi.transfer(trained, qwen, gpt2, world / "prose")
+        abi.transfer(trained, qwen, gpt2, general_texts=world / "prose")
     with refuses("target: give it as .model, tokenizer."):
-        abi.transfer(trained, gpt2, "small-qwen", world / "prose")
+        abi.transfer(trained, gpt2, "small-qwen", general_texts=world / "prose")
 
 
 @pytest.mark.parametrize("family", ["t5", "opt"])
@@ -80,9 +80,11 @@ def test_an_encoder_decoder_and_another_family_are_models_like_any_other(make_ba
     source = backbone.model, backbone.tokenizer
     trained = abi.train(*source, texts, steps=10, rates=[1e-2])
     assert abi.evaluate(source[0], trained, texts, source[1]).documents
-    moved = abi.transfer(trained, source, qwen, api_world.prose(24, seed=3), steps=5)
+    moved = abi.transfer(trained, source, qwen, general_texts=api_world.prose(24, seed=3), steps=5)
     back = abi.train(*qwen, texts, d_abi=16, steps=10, rates=[1e-2])
-    assert abi.transfer(back, qwen, source, api_world.prose(24, seed=3), texts, steps=5).about.base_model
+    assert abi.transfer(
+        back, qwen, source, general_texts=api_world.prose(24, seed=3), domain_texts=texts, steps=5
+    ).about.base_model
     batch = source[1](["the state", "a"], padding=True, return_tensors="pt")
     # This T5 has more decoder blocks than encoder blocks, for which transformers itself makes too small a cache.
     asked = {**batch, "max_new_tokens": 4, "use_cache": family != "t5"}

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; inst
 @pytest.fixture(scope="module")
 def models(world, gpt2, qwen, trained):
     """Two models: a module at home, and moved beside a native one and a placebo."""
-    moved = abi.transfer(trained, gpt2, qwen, world / "prose", steps=30)
+    moved = abi.transfer(trained, gpt2, qwen, general_texts=world / "prose", steps=30)
     native = abi.train(*qwen, world / "queries", name="sql", steps=60, rates=[1e-2])
     placebo = abi.train(*qwen, world / "prose", name="prose", steps=5, seed=2)
     shown = {"moved": moved, "oracle": native, "placebo, of prose": placebo}

@@ -1,7 +1,6 @@
 """What a judgement of the published record is made of: states, items, leaves (standard library only)."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from abi.base.files import Json
 from abi.judge.published import Token
@@ -50,7 +49,7 @@ class Judgement:
         chosen = [item.state for item in self.items if claim in (None, item.claim)]
         return {state: chosen.count(state) for state in STATES}
 
-    def as_dict(self, claims: list[str] | None = None) -> dict[str, Any]:
+    def as_dict(self, claims: list[str] | None = None) -> dict[str, Json]:
         """Return the judgement (of some claims, or all) as plain data for `--json`."""
         shown = claims or self.claims
         return {
