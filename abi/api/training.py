@@ -24,7 +24,7 @@ from abi.models.ngram_module import NgramModule
 from abi.models.portable import PortableModule
 from abi.models.states import States
 from abi.plan.specs.models import ModuleSection, PortableTraining, Tap, TrainModules
-from abi.steps.train_modules import train_native
+from abi.steps.train_modules import trained_of_seed
 from abi.text.documents import Document
 
 Role = Literal["source", "oracle", "reference", "home"]
@@ -302,7 +302,7 @@ def native(
     )
     place = folder / role
     entry = remembered(
-        place / f"seed{seed}.entry.json", ModuleEntry, lambda: train_native(spec, data, seed, place, place)
+        place / f"seed{seed}.entry.json", ModuleEntry, lambda: trained_of_seed(spec, data, seed, place, place)
     )
     return read_module(place / entry.folder)[0].requires_grad_(False), entry
 

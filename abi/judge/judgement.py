@@ -310,7 +310,7 @@ def judge_study(spec: JudgeStudy, inputs: InputFiles, provenance: Callable[[], P
     found = {
         **head._asdict(),
         **{key: value for key, value in vars(made).items() if value is not None},
-        "robustness": robustness_of(head.claim, made.fits.values(), evidence, inputs["texts"], criteria),
+        "robustness": robustness_of(head.claim, made.fits.values(), evidence, inputs["texts"], criteria, spec.general),
         **({"rates": tried.chosen()} if (tried := fits_of(named(inputs, "fits"))) and tried.tried else {}),
         "perplexity": given.perplexity,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},

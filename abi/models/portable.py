@@ -228,7 +228,7 @@ def read_portable(folder: str | Path) -> tuple[PortableModule, PortableManifest]
     check_finite(tensors, where)
     module = PortableModule(config)
     module.load_state_dict(tensors)
-    check_digest(module, about.sha256, folder)
+    check_digest(tensors, about.sha256, folder)
     return module.requires_grad_(False), about
 
 

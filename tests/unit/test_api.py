@@ -332,3 +332,19 @@ def test_models_on_a_card_are_compared(on_card):
     texts, general, few = api_world.queries(12), api_world.prose(12), {"steps": 1, "window": 32}
     made = abi.train(*on_card[0], texts, d_abi=8, rates=[1e-2], **few)
     assert abi.compare(made, *on_card, texts, general, seeds=1, train_steps=1, **few).verdict == "INCONCLUSIVE"
+
+
+# text
+
+
+def test_a_plain_model_writes_with_nothing_attached(gpt2, refuses):
+    model, tokenizer = gpt2
+    ids = tokenizer("SELECT the", return_tensors="pt")["input_ids"]
+    told = abi.generate(model, ids, 6, tokenizer=tokenizer)
+    assert torch.equal(told, model.generate(ids, max_new_tokens=6, do_sample=False)[:, ids.shape[1] :])
+    assert torch.equal(told, abi.generate(backbone_of(model, tokenizer), ids, 6))
+    draws = [abi.generate(model, ids, 6, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    with refuses("model: a str is no language model of transformers"):
+        abi.generate("small-gpt2", ids, 6)

@@ -171,6 +171,17 @@ def test_a_supported_verdict_says_what_general_text_costs_against_the_plain_back
     assert "general text" not in judge({"linear": 0.95}, regime=regime).reason
 
 
+def test_a_reason_names_the_placebo_that_refutes_and_not_the_first():
+    record = judge(shifts=only("top1", "domain", transferred=0.5, random=0.0))
+    assert "but top1 is refuted by (a): a.retention.top1.permuted: " in record.reason
+
+
+def test_what_gains_nothing_has_no_share():
+    record = judge({"transferred": -0.4})
+    assert (record.share.estimate, record.share.pieces, record.share.bounded) == (None, [], False)
+    assert record.reason.endswith("; no share against random, since there is no gain to divide by")
+
+
 def test_a_share_below_a_tenth_is_no_support_though_the_net_is_better():
     levels = {"transferred": 0.95, "home": 0.95, "random": 0.88, "permuted": 0.5}
     record = judge(levels, noise=0.005)

@@ -253,6 +253,14 @@ def test_a_share_near_zero_is_compared_by_the_size_of_the_means(estimate, n_foun
     assert len(checks.found) == n_found
 
 
+@pytest.mark.parametrize(("gain", "found"), [(-0.2, 0), (0.2, 1)])
+def test_a_share_is_left_out_only_where_there_is_no_gain(gain, found):
+    checks = Checks("made.json")
+    silent = Ratio(estimate=None, level=0.95, pieces=[], bounded=False)
+    rejudge._check_ratio(checks, "share", silent, -0.1, gain, 0.95)
+    assert len(checks.found) == found
+
+
 def fourth_digit_changed(value):
     """Return the number with a digit changed that a reader sees: the fourth, or the last of a short one."""
     size = 10 ** (math.floor(math.log10(abs(value))) - 3) if value else 1.0

@@ -169,6 +169,10 @@ def _turned(fit: Fit, measure: Measure) -> dict[str, float]:
 
 def _check_ratio(checks: Checks, leaf: str, ratio: Ratio, num: float, den: float, level: float) -> None:
     """Check a ratio of means; its set of values is only checked for order, for it needs products of both tables."""
+    if not ratio.pieces:
+        silent = den <= 0 and ratio.estimate is None and not ratio.bounded
+        checks.holds(f"{leaf}/pieces", silent, "is no set of values, though there is a gain to divide by")
+        return
     # near zero the last digits of a ratio of differences are those of the means, not its own
     checks.equal(f"{leaf}/estimate", ratio.estimate, num / den if den else None, "the arms' means", scale=1.0)
     checks.equal(f"{leaf}/level", ratio.level, level, "the protocol")

@@ -18,7 +18,7 @@ from abi.base.names import AGREEMENT, CLOSED_FORM, UNFITTED
 from abi.base.regimes import KINDS, REGIMES
 from abi.base.typed import Typed
 from abi.judge.fits import Fit
-from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, words_of_rungs
+from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, plan_of, words_of_rungs
 from abi.judge.kinds.transfer import BY_WINDOWS, LEADS_BY_WINDOWS, WINDOWS, lead_curve, steps_curve, steps_of
 from abi.judge.results import (
     EXPERIMENT,
@@ -170,7 +170,9 @@ def _check_robustness(checks: Checks, result: Result | StudyResult, judged: list
     if any("/corpus/" in path for path in result.provenance.inputs):
         checks.equal("robustness", list(result.robustness), judged, "the fits that decide")
     for name, told in result.robustness.items():
-        check_robustness(checks, f"robustness/{name}", told, result.fits[name], protocol.criteria)
+        fit, criteria = result.fits[name], protocol.criteria
+        plan = plan_of(result.claim, name, set(fit.arms), criteria)
+        check_robustness(checks, f"robustness/{name}", told, fit, plan, criteria)
 
 
 @_part
