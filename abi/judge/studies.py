@@ -5,6 +5,7 @@ Source: protocol section 6.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from abi.base.regimes import KINDS
 from abi.judge.fits import Check, Row, TableShown
 from abi.judge.kinds import Combine, Findings, OfStudies, StudiesGiven, kind_of, plan_of
 from abi.judge.results import StudyResult, level_of_one
-from abi.judge.tables import fit_tables, published_criteria, scoped_perplexities
+from abi.judge.tables import fit_tables, published_criteria
 from abi.judge.verdict import Case, Word, case_of, judged
 
 if TYPE_CHECKING:
@@ -80,9 +81,12 @@ def _reason(words: Sequence[Word], refuting: Sequence[Word], verdict: str) -> st
 
 
 def perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, float]]:
-    """Return study -> arm -> perplexity per token on the study's own text (`tables.scoped_perplexities`)."""
-    found = scoped_perplexities(evidence, min_positions)
-    return {study: {arm: of["domain"] for arm, of in arms.items()} for study, arms in found.items()}
+    """Return study -> arm -> perplexity per token on the study's own text: exp of the mean loss over long documents."""
+    rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["scope"] == "domain")]
+    found: dict[str, dict[str, float]] = {}
+    for (study, arm), losses in rows[rows["n_positions"] >= min_positions].groupby(["fit", "arm"])["value"]:
+        found.setdefault(str(study), {})[str(arm)] = math.exp(float(losses.mean()))
+    return found
 
 
 def update_table(batches: Mapping[str, BatchManifest]) -> TableShown:

@@ -99,6 +99,14 @@ class FitTables:
         """The arms that there are, on whatever text."""
         return {arm for arms in self.tables.values() for arm in arms}
 
+    def perplexities(self) -> dict[str, dict[str, float]]:
+        """Return arm -> scope -> perplexity per token: exp of the mean loss over the documents and seeds that count."""
+        found: dict[str, dict[str, float]] = {}
+        for scope in SCOPES:
+            for arm, loss in self.document_means.get(Measure("loss_nats", scope), {}).items():
+                found.setdefault(arm, {})[scope] = math.exp(loss)
+        return found
+
     def require(self, contrast: Contrast) -> None:
         """Raise an EvidenceError for the first arm of a contrast that has no rows of its measure."""
         there, (metric, scope) = self.tables.get(contrast.measure, {}), contrast.measure
@@ -177,6 +185,7 @@ def fit_tables(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> FitTa
     Raises: EvidenceError: an unknown fit, an arm under both fits, nothing complete, or two equal columns.
     """
     rows = _rows_of_fit(evidence, fit)
+    _check_draws(rows[rows["fit"] == fit], fit)
     aside = rows["arm"].isin(APART)
     parts = {str(scope): part for scope, part in rows[~aside].groupby("scope", sort=True)}
     wide = {scope: Wide.of(part) for scope, part in parts.items()}
@@ -225,15 +234,6 @@ def _of_complete(
         dropped=dropped,
     )
     return FitTables(fit, tables, means, draws, counts, complete, apart)
-
-
-def scoped_perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Return fit -> arm -> scope -> perplexity per token: exp of the mean loss over seeds and long documents."""
-    rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["n_positions"] >= min_positions)]
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for (fit, arm, scope), values in rows.groupby(["fit", "arm", "scope"])["value"]:
-        found.setdefault(str(fit), {}).setdefault(str(arm), {})[str(scope)] = math.exp(float(values.mean()))
-    return found
 
 
 def _text(column: pd.Series, where: str) -> pd.Series:
@@ -323,6 +323,19 @@ def _rows_of_fit(evidence: pd.DataFrame, fit: str) -> pd.DataFrame:
     if "domain" not in rows["scope"].unique():
         raise EvidenceError(f"evidence, fit {fit}: no rows on held-out domain text (scope domain)")
     return rows
+
+
+def _check_draws(rows: pd.DataFrame, fit: str) -> None:
+    """Raise for a fitted arm that lacks draws which others have: its mean would be over fewer rungs of a ladder.
+
+    One draw, number 0, is an arm that is not drawn again: beside the draws of placebos in closed form.
+    """
+    for (metric, scope), part in rows.groupby(["metric", "scope"], sort=True):
+        whole = set(part["draw"].unique())
+        for arm, own in part.groupby("arm", sort=True)["draw"]:
+            if set(own) not in ({0}, whole):
+                words = f"arm {arm!r} has no {metric} on {scope} of draw {min(whole - set(own))}, which others have"
+                raise EvidenceError(f"evidence, fit {fit}: {words}; rerun the evaluation")
 
 
 def _common_seeds(wide: Sequence[Wide]) -> tuple[list[int], list[int]]:

@@ -333,7 +333,7 @@ def _resolvable(figures: Figures, plan: Plan, criteria: Criteria, n_seeds: int) 
 
 def _reason(decision: Decision, decides: Outcome, share: Share | None, gap: Resolvable) -> str:
     """Return why the verdict is what it is, with the figures of the contrast that decides, then the share."""
-    whose = "" if share is None else f"; {_share_words(share)}"
+    whose = "" if share is None else f"; {_share_words(share, gap.metric)}"
     return f"{_why(decision, decides, gap)}{whose}"
 
 
@@ -346,8 +346,7 @@ def _why(decision: Decision, decides: Outcome, gap: Resolvable) -> str:
         return f"({decision.own.refuting()[0].id}) {figure}"
     if verdict == "SUPPORTED":
         harm = [_harm_words(o) for o in decision.own.tests if o.contrast.id == HARM]
-        words = "tests 0 to 7 hold" if harm else "every required test holds"
-        return "; ".join([f"{words}, the closest is {figure}", *harm])
+        return "; ".join([f"every required test holds, the closest is {figure}", *harm])
     could = (
         f"this study could have resolved a gap {gap.contrast} of {gap.gap:.3g} in {gap.metric} "
         f"({gap.standard_errors:.3g} standard errors with {gap.n_seeds} seeds)"
@@ -355,16 +354,16 @@ def _why(decision: Decision, decides: Outcome, gap: Resolvable) -> str:
     if not decides.holds:
         return f"test {figure} is not shown to be above its limit; {could}"
     metric, told = next((metric, told) for metric, told in decision.secondary.items() if told.refuted())
-    return f"tests 0 to 7 hold, but {metric} is refuted by ({told.refuting()[0].id}): {figure}; {could}"
+    return f"every required test holds, but {metric} is refuted by ({told.refuting()[0].id}): {figure}; {could}"
 
 
-def _share_words(share: Share) -> str:
+def _share_words(share: Share, metric: str) -> str:
     """Return the share of the gain that is the net's own, with the set of its values where that is one piece."""
     if share.estimate is None:
-        return f"no share against {share.placebo}, since there is no gain to divide by"
+        return f"no share in {metric} against {share.placebo}, since there is no gain to divide by"
     ends = [f"{end:.3g}" for piece in share.pieces for end in piece if end is not None]
     bounds = f" [{', '.join(ends)}]" if share.bounded and len(ends) == 2 else ""
-    return f"share {share.estimate:.3g}{bounds} against {share.placebo}"
+    return f"share {share.estimate:.3g}{bounds} in {metric} against {share.placebo}"
 
 
 def _harm_words(outcome: Outcome) -> str:

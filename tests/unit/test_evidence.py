@@ -344,3 +344,11 @@ def test_two_studies_may_hold_documents_of_one_name_but_one_study_may_not():
     one.loc[one["arm"] == "raw", "n_positions"] = 80
     with pytest.raises(EvidenceError, match="more than one n_positions"):
         validate(one)
+
+
+def test_an_arm_that_lacks_a_draw_of_the_others_is_refused():
+    every = rows(n_groups=6, n_seeds=3, draws=dict.fromkeys(("transferred", "random", "permuted"), 3))
+    assert load(every).draws["random"] == 3
+    short = every[(every["arm"] != "random") | (every["draw"] != 1)]
+    with pytest.raises(EvidenceError, match=r"fit kd: arm 'random' has no .* of draw 1, which others have"):
+        load(short)

@@ -327,11 +327,14 @@ def _check_ladder(
 ) -> None:
     """Check a ladder by its rungs, and what is said of each by its result file."""
     checks.equal("rungs", [rung.id for rung in ladder.rungs], ladder.claim.rungs, "claim/rungs")
-    inputs = ladder.provenance.inputs
-    hashes = sorted(digest for path, digest in inputs.items() if "/alignments/" not in path)
+    hashes = sorted(ladder.provenance.inputs.values())
     checks.equal("provenance/inputs", hashes, sorted(rung.sha256 for rung in ladder.rungs), "rungs")
     results = {rung.id: beside[rung.id].result for rung in ladder.rungs if rung.id in beside}
-    if kind_of(spec.claim.kind, OfClaims).judge is None or len(results) == len(ladder.rungs):
+    kind, whole = kind_of(spec.claim.kind, OfClaims), len(results) == len(ladder.rungs)
+    if kind.checks is not None and whole:
+        rules = [rule.plain() for rule in kind.checks(results)]
+        checks.equal("checks", file.document.get("checks", []), rules, "its rungs")
+    if kind.judge is None or whole:
         again = words_of_rungs(spec, results, ladder.rungs)
         shown = {key: [item.plain() for item in again.pop(key, [])] for key in ("tables", "curves")}
         _repeats(checks, file, again, "its rungs")
