@@ -90,7 +90,7 @@ def perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[s
 
 
 def update_table(batches: Mapping[str, BatchManifest]) -> TableShown:
-    """Return the table of what the updates did to the backbones: general loss, drift of the held states.
+    """Return the table of what the updates did to the backbones: loss on their own text, drift of the held states.
 
     Args: batches: `<...>/updates/<update>/<stage>/<batch>.json` -> the manifest.
     """
@@ -101,8 +101,11 @@ def update_table(batches: Mapping[str, BatchManifest]) -> TableShown:
             if (told := member.figures) is not None:
                 losses = [told.general_loss_before, told.general_loss_after]
                 rows.append([update, stage, member.seed, *losses, told.stability_mse, told.steps])
-    columns = ["update", "stage", "seed", "general loss before", "after", "mean squared drift of held states", "steps"]
-    caption = "Held-out general text in nats per token; stages `held` have the stability term, `free` ones do not."
+    columns = ["update", "stage", "seed", "loss before", "after", "mean squared drift of held states", "steps"]
+    caption = (
+        "Loss on calibration text of the kind that the update reads, in nats per token (its first 64 windows, packed); "
+        "stages `held` have the stability term, `free` ones do not."
+    )
     return TableShown(id="updates", title="What the updates did", caption=caption, columns=columns, rows=rows)
 
 
