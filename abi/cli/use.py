@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
@@ -63,9 +64,8 @@ def train(
     with _watched(place.parts):
         made = abi.train(_loaded(model, revision), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
     _write(made, place)
-    return _told(
-        made, place, as_json, f"abi evaluate {_named('model', model, revision)} --module {out} --texts {texts[0]}"
-    )
+    following = f"abi evaluate {_named('model', model, revision)} --module {quote(str(out))}"
+    return _told(made, place, as_json, f"{following} --texts {quote(str(texts[0]))}")
 
 
 def distill(
@@ -96,7 +96,7 @@ def distill(
         except DataError as error:
             found = None
             print(f"abi: not evaluated: {error}", file=sys.stderr)
-    following = f"abi transfer --module {out} {_named('source', model, revision)} --target MODEL --out DIR"
+    following = f"abi transfer --module {quote(str(out))} {_named('source', model, revision)} --target MODEL --out DIR"
     return _told(made, place, as_json, following, found)
 
 
@@ -143,9 +143,8 @@ def transfer(
             keep=place.parts,
         )
     _write(moved, place)
-    return _told(
-        moved, place, as_json, f"abi evaluate {_named('model', target, target_revision)} --module {out} --texts PATH"
-    )
+    following = f"abi evaluate {_named('model', target, target_revision)} --module {quote(str(out))} --texts PATH"
+    return _told(moved, place, as_json, following)
 
 
 def evaluate(
@@ -189,7 +188,7 @@ def compare(
     seeds: Annotated[int, Option(metavar="N", help="a verdict needs 3")] = 3,
     lora: Annotated[bool, Option(help="train LoRA adapters of equal size, too")] = True,
     steps: Steps = None,
-    train_steps: Annotated[int | None, Option(metavar="N", help="of modules", show_default="as the library")] = None,
+    train_steps: Annotated[int | None, Option(metavar="N", help="of modules", show_default="500, portable 800")] = None,
     window: Window = 128,
     out: Annotated[Path | None, Option(metavar="DIR", help="folder to write", show_default="none")] = None,
     force: Force = False,
@@ -247,7 +246,7 @@ def _loaded(place: str, revision: str | None) -> Any:
 def _named(role: str, place: str, revision: str | None) -> str:
     """Return the options that name a model. Args: role: `model`, or `source`."""
     option = "--revision" if role == "model" else f"--{role}-revision"
-    return f"--{role} {place}" + (f" {option} {revision}" if revision else "")
+    return f"--{role} {quote(place)}" + (f" {option} {quote(revision)}" if revision else "")
 
 
 def _module_folder(out: Path, force: bool) -> OutFolder:
