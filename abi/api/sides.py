@@ -28,9 +28,9 @@ from abi.models.backbone import Backbone, describe_backbone
 from abi.models.head import Head
 from abi.models.logit_shift import vocabulary_of
 from abi.models.portable import Vocabulary
-from abi.models.probe import admit, require_lossless
+from abi.models.probe import admit, evaluating, require_lossless
 from abi.models.states import States, Window, write_states
-from abi.models.tokenizers import untrimmed
+from abi.models.tokenizers import beyond, untrimmed
 from abi.plan.specs.models import WriteStates
 from abi.plan.specs.shared import PerSplit
 from abi.plan.specs.shared import Window as WindowSection
@@ -78,7 +78,7 @@ def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
         )
     own = untrimmed(copy.deepcopy(tokenizer))
     rows = Backbone(model, own).embeddings_out.weight.shape[0]
-    if len(own) > rows:
+    if beyond(own, rows):
         raise DataError(
             f"tokenizer: it has {len(own)} tokens, the model {rows}; they do not belong together, give the model's own"
         )
@@ -109,18 +109,6 @@ def _tokenizer_beside(model: Any) -> Any:
         return transformers.AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except Exception:
         raise DataError(f"tokenizer: none is found beside {type(model).__name__}; give it as `tokenizer`") from None
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Run a block with a model in eval mode, and leave every part of it as it was."""
-    training = [part for part in model.modules() if part.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 @dataclass

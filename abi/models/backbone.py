@@ -22,13 +22,11 @@ from abi.base.manifests.backbones import BackboneFacts, BackboneManifest, Licenc
 from abi.base.typed import Provenance
 from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
 from abi.models.identity import check_identity, identity_hash, weights_hash
-from abi.models.probe import admit, measure
+from abi.models.probe import admit, evaluating, measure
 from abi.models.states import Window
-from abi.models.tokenizers import untrimmed, vocabulary_hash
+from abi.models.tokenizers import beyond, untrimmed, vocabulary_hash
 
 log = logging.getLogger("abi")
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
 
 _FORMS: "WeakKeyDictionary[nn.Module, HeadForm]" = WeakKeyDictionary()
 
@@ -202,14 +200,11 @@ class Backbone:
             own = logits.float() if stands_apart is None else logits.float() - stands_apart.float()
             return read["head"][:, cut].float() / loud, told[-1][:, cut].float(), own
 
-        config, training = self.model.config, self.model.training
+        config = self.model.config
         numbers = config_numbers(config) | config_numbers(config.get_text_config(decoder=True))
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             final = self.hidden_states(ids, window)[-1].float()
             return measure_form(final, numbers, self.width, run, self.name, self.tolerance)
-        finally:
-            self.model.train(training)
 
     @property
     def tolerance(self) -> float:
@@ -288,7 +283,7 @@ def read_backbone(folder: str | Path, revision: str | None = None) -> Backbone:
         )
     backbone = Backbone(model.eval().requires_grad_(False), untrimmed(tokenizer))
     rows = backbone.embeddings_out.weight.shape[0]
-    if not 1 < len(tokenizer) <= rows:
+    if len(tokenizer) < 2 or beyond(tokenizer, rows):
         raise DataError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; they do not belong together"
         )
