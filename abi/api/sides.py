@@ -135,11 +135,12 @@ class Side:
         self.backbone.require(Window.of(self.window))
         self.manifest: BackboneManifest = describe_backbone(
             self.backbone,
-            self._made("files"),
+            None,
             self.head_path,
             name=origin_of(model).model,
             revision=origin_of(model).revision,
             provenance=provenance(self.name),
+            facts=self.backbone.facts,
         )
         self.head = Head.read(self.head_path)
 
@@ -153,6 +154,12 @@ class Side:
     def base(self) -> BaseFacts:
         """What everything made with this backbone says of it."""
         return self.manifest.base
+
+    @property
+    def marks(self) -> Marks:
+        """The hashes by which a module knows it."""
+        assert self.manifest.identity_sha256 is not None  # only an older manifest lacks it
+        return Marks(self.manifest.weights_sha256, self.manifest.identity_sha256)
 
     @property
     def origin(self) -> Origin:
@@ -235,11 +242,6 @@ class Side:
             provenance=provenance(f"{self.name} {what}"),
         )
         return States(path, about, digest)
-
-    def _made(self, name: str) -> Path:
-        folder = self.folder / f"{self.name}.{name}"
-        folder.mkdir(exist_ok=True)
-        return folder
 
 
 def every_split(most: int) -> PerSplit:

@@ -273,9 +273,11 @@ def read_backbone(folder: str | Path, revision: str | None = None) -> Backbone:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **given)
     except Exception as error:
         reason = str(error).split("\n")[0][:160]
-        raise DataError(f"{folder}: is not a loadable backbone ({reason}); delete it and rebuild it") from None
+        raise DataError(
+            f"{folder}: is not a loadable backbone ({reason}); see whether all its files are there"
+        ) from None
     if loading["missing_keys"]:
-        raise DataError(f"{folder}: the weights lack {sorted(loading['missing_keys'])[0]}; delete it and rebuild it")
+        raise DataError(f"{folder}: the weights lack {sorted(loading['missing_keys'])[0]}; they are not all there")
     if loading["unexpected_keys"]:
         raise DataError(
             f"{folder}: no part of {type(model).__name__} reads the tensor {sorted(loading['unexpected_keys'])[0]}; "
@@ -321,7 +323,7 @@ def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
 
 def describe_backbone(
     backbone: Backbone,
-    folder: str | Path,
+    folder: str | Path | None,
     head: str | Path,
     *,
     name: str,
@@ -329,14 +331,15 @@ def describe_backbone(
     provenance: Provenance,
     pretraining: Pretraining | None = None,
     licence: LicenceFound | None = None,
+    facts: BackboneFacts | None = None,
 ) -> BackboneManifest:
     """Write the head of a backbone and return the backbone's manifest: what it is, its sizes, hashes and facts.
 
-    Args: folder: where its files lie; head: where to write the head; pretraining: what building it left, if it was
-        built; licence: under which it came.
+    Args: folder: where its files lie, None: in memory alone; head: where to write the head; pretraining: what building
+        it left, if it was built; licence: under which it came; facts: measured already.
     Raises: DataError: as `probe.measure`.
     """
-    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    files = [] if folder is None else sorted(path for path in Path(folder).rglob("*") if path.is_file())
     own, found = backbone.head(), weights_hash(backbone)
     own.write(head)
     return BackboneManifest(
@@ -352,8 +355,8 @@ def describe_backbone(
         vocabulary=vocabulary_hash(backbone.tokenizer),
         weights_sha256=found,
         identity_sha256=identity_hash(backbone, found),
-        facts=measure(backbone),
-        files={path.relative_to(folder).as_posix(): sha256_once(path) for path in files},
+        facts=facts or measure(backbone),
+        files={path.relative_to(folder or "").as_posix(): sha256_once(path) for path in files},
         head_scale=own.scale,
         head_sha256=sha256_file(head),
         pretraining=pretraining or Pretraining(),

@@ -193,7 +193,7 @@ def folder(make_backbone, tmp_path):
 def test_truncated_weights_are_refused(folder, size, refuses):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
-    with refuses("model: is not a loadable backbone .*; delete it and rebuild it"):
+    with refuses("model: is not a loadable backbone .*; see whether all its files are there"):
         load_backbone(folder)
 
 
