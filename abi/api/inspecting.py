@@ -11,7 +11,6 @@ from abi.base.errors import DataError
 from abi.base.typed import Typed
 from abi.models.attach import generate
 from abi.models.backbone import Backbone
-from abi.models.probe import evaluating
 from abi.models.tokenizers import continuation, decode, prompt_ids
 
 MOST_TOKENS = 256
@@ -166,7 +165,7 @@ def _logits(attached: Several, choice: Choice, ids: Sequence[int]) -> Tensor:
         half = len(ids) // 2
         start = rows.new_full((1, 1), backbone.start_id)
         given = {"input_ids": rows[:, :half], "decoder_input_ids": torch.cat([start, rows[:, half:]], dim=1)}
-    with attached.using(choice), evaluating(backbone.model):
+    with attached.using(choice):
         found: Tensor = backbone.model(**given, use_cache=False).logits[0].float().cpu()
     return found
 
@@ -198,8 +197,8 @@ def _positions(
 
 
 def _nats(of: Distribution, row: int, target: int | None) -> float | None:
-    """Return -ln p of a token under a row, of however small a p."""
-    return None if target is None else (of.log_total[row, 0] - (of.logits[row, target] - of.peak[row, 0])).item()
+    """Return -ln p of a token under a row; it is finite where p itself would be 0."""
+    return None if target is None else (of.log_total[row, 0] - of.below[row, target]).item()
 
 
 def _mean_js(first: Tensor, second: Tensor) -> float:

@@ -17,7 +17,6 @@ from abi.base.hub import Repository, reason
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.manifests.portable import PortableFacts
 from abi.base.typed import Count, Document, Regime, Sha256, Typed
-from abi.models.attach import Marks
 from abi.models.attach_any import AnyManifest, AnyModule, check_any
 from abi.models.backbone import Backbone
 from abi.models.load import load_module
@@ -122,7 +121,7 @@ def key_of(document: Text) -> str:
     return document.sha256[:16]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Module:
     """A trained module: `net` (tensors), `about` (what it belongs to), `record` (what made it).
 
@@ -179,12 +178,9 @@ class Module:
         size = f"{len(self.net.text)} bytes" if isinstance(self.net, NgramModule) else f"{self.n_parameters} parameters"
         return f"Module({self.kind} {self.about.name!r} for {where}, {size})"
 
-    def check(self, backbone: Backbone, marks: Marks | None = None) -> None:
-        """Raise DataError where it cannot belong to a backbone, by size, weights, config or tokenizer.
-
-        Args: marks: the hashes of the backbone, where they are known; else they are made.
-        """
-        check_any(backbone, self.net, self.about, marks)
+    def check(self, backbone: Backbone) -> None:
+        """Raise DataError where it cannot belong to a backbone, by size, weights, config or tokenizer."""
+        check_any(backbone, self.net, self.about)
 
     def recorded(self, **changes: Any) -> Self:
         """Return the module with a record that is changed in some keys."""
@@ -238,8 +234,6 @@ class Module:
             a file was changed after it was written.
         """
         folder = Path(place)
-        if folder.is_dir() and revision is not None:
-            raise DataError(f"{place}: is a folder, which has no revisions; leave out {revision!r}")
         if not folder.is_dir():
             folder = downloaded(str(place), "module", (CONFIG, WEIGHTS, CARD, RECORD), revision)
         if not (folder / CONFIG).is_file():

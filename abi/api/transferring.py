@@ -81,13 +81,12 @@ def transfer(
     regime = _regime(domain_texts, teacher)
     general = documents_of(general_texts, "general_texts")
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
-    taught_by = None if teacher is None else module_of(teacher, "transfer: the teacher").sha256
-    given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
+    given = {"module": module.sha256, "teacher": teacher and teacher.sha256, "steps": steps, "seed": seed}
     kept = Keep(keep, "transfer", [general, domain], given)
     with sides(window, kept, source=source, target=target) as [of_source, of_target]:
-        module.check(of_source.backbone, of_source.marks)
+        module.check(of_source.backbone)
         if teacher is not None:
-            teacher.check(of_target.backbone, of_target.marks)
+            teacher.check(of_target.backbone)
         move = Move(of_source, of_target, module.net.config, {"general_texts": general, "domain_texts": domain})
         moved = _calibrated(module, move, regime, None if teacher is None else teacher.net, steps, seed)
     seen = {key for one in (module, teacher, moved) if one and one.record for key in one.record.seen}

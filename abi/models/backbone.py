@@ -22,11 +22,13 @@ from abi.base.manifests.backbones import BackboneFacts, BackboneManifest, Licenc
 from abi.base.typed import Provenance
 from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
 from abi.models.identity import check_identity, identity_hash, weights_hash
-from abi.models.probe import admit, evaluating, measure
+from abi.models.probe import admit, measure
 from abi.models.states import Window
-from abi.models.tokenizers import beyond, untrimmed, vocabulary_hash
+from abi.models.tokenizers import untrimmed, vocabulary_hash
 
 log = logging.getLogger("abi")
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 _FORMS: "WeakKeyDictionary[nn.Module, HeadForm]" = WeakKeyDictionary()
 
@@ -200,11 +202,14 @@ class Backbone:
             own = logits.float() if stands_apart is None else logits.float() - stands_apart.float()
             return read["head"][:, cut].float() / loud, told[-1][:, cut].float(), own
 
-        config = self.model.config
+        config, training = self.model.config, self.model.training
         numbers = config_numbers(config) | config_numbers(config.get_text_config(decoder=True))
-        with evaluating(self.model):
+        self.model.eval()
+        try:
             final = self.hidden_states(ids, window)[-1].float()
             return measure_form(final, numbers, self.width, run, self.name, self.tolerance)
+        finally:
+            self.model.train(training)
 
     @property
     def tolerance(self) -> float:
@@ -248,36 +253,37 @@ def targets(tokens: Tensor, window: Window) -> Tensor:
     return tokens[:, window.prefix :] if window.prefix else tokens[:, 1:]
 
 
-def load_backbone(folder: str | Path, revision: str | None = None) -> Backbone:
+def load_backbone(folder: str | Path) -> Backbone:
     """Return the admitted backbone of a folder, in eval mode, fp32, safetensors only.
 
-    Args: revision: of a repository in the local cache of the hub, whose id is given for a folder.
     Raises: DataError: no model there, damaged weights, a tokenizer that cannot belong to the model, or as
         `probe.admit`.
     """
-    backbone = read_backbone(folder, revision)
+    backbone = read_backbone(folder)
     admit(backbone)
     return backbone
 
 
-def read_backbone(folder: str | Path, revision: str | None = None) -> Backbone:
+def read_backbone(folder: str | Path) -> Backbone:
     """Return the backbone of a folder as `load_backbone`, before it is admitted."""
-    given: Any = {"local_files_only": True, "trust_remote_code": False, "revision": revision or "main"}
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, **given)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
         loaded: Any = auto.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **given
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
         model, loading = loaded
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **given)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         reason = str(error).split("\n")[0][:160]
-        raise DataError(
-            f"{folder}: is not a loadable backbone ({reason}); see whether all its files are there"
-        ) from None
+        raise DataError(f"{folder}: is not a loadable backbone ({reason}); delete it and rebuild it") from None
     if loading["missing_keys"]:
-        raise DataError(f"{folder}: the weights lack {sorted(loading['missing_keys'])[0]}; they are not all there")
+        raise DataError(f"{folder}: the weights lack {sorted(loading['missing_keys'])[0]}; delete it and rebuild it")
     if loading["unexpected_keys"]:
         raise DataError(
             f"{folder}: no part of {type(model).__name__} reads the tensor {sorted(loading['unexpected_keys'])[0]}; "
@@ -285,7 +291,7 @@ def read_backbone(folder: str | Path, revision: str | None = None) -> Backbone:
         )
     backbone = Backbone(model.eval().requires_grad_(False), untrimmed(tokenizer))
     rows = backbone.embeddings_out.weight.shape[0]
-    if len(tokenizer) < 2 or beyond(tokenizer, rows):
+    if not 1 < len(tokenizer) <= rows:
         raise DataError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; they do not belong together"
         )
@@ -323,7 +329,7 @@ def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
 
 def describe_backbone(
     backbone: Backbone,
-    folder: str | Path | None,
+    folder: str | Path,
     head: str | Path,
     *,
     name: str,
@@ -331,15 +337,14 @@ def describe_backbone(
     provenance: Provenance,
     pretraining: Pretraining | None = None,
     licence: LicenceFound | None = None,
-    facts: BackboneFacts | None = None,
 ) -> BackboneManifest:
     """Write the head of a backbone and return the backbone's manifest: what it is, its sizes, hashes and facts.
 
-    Args: folder: where its files lie, None: in memory alone; head: where to write the head; pretraining: what building
-        it left, if it was built; licence: under which it came; facts: measured already.
+    Args: folder: where its files lie; head: where to write the head; pretraining: what building it left, if it was
+        built; licence: under which it came.
     Raises: DataError: as `probe.measure`.
     """
-    files = [] if folder is None else sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     own, found = backbone.head(), weights_hash(backbone)
     own.write(head)
     return BackboneManifest(
@@ -355,8 +360,8 @@ def describe_backbone(
         vocabulary=vocabulary_hash(backbone.tokenizer),
         weights_sha256=found,
         identity_sha256=identity_hash(backbone, found),
-        facts=facts or measure(backbone),
-        files={path.relative_to(folder or "").as_posix(): sha256_once(path) for path in files},
+        facts=measure(backbone),
+        files={path.relative_to(folder).as_posix(): sha256_once(path) for path in files},
         head_scale=own.scale,
         head_sha256=sha256_file(head),
         pretraining=pretraining or Pretraining(),

@@ -92,7 +92,7 @@ class AbiModule(nn.Module):
         self.config = config
         d_in = config.width * len(config.taps)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the caller's cards, too
+            torch.manual_seed(seed)
             norms = [nn.LayerNorm(config.width) for _ in config.taps] if config.tap_norms else []
             self.tap_lns = nn.ModuleList(norms)
             self.proj_in = nn.Linear(d_in, config.d_abi, bias=False)
@@ -256,8 +256,6 @@ def _card(about: ModuleManifest) -> str:
 def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
     """Return a saved module and its manifest.
 
-    Whatever precision it was saved in, it is read in fp32, in which it computes: of bf16 the same numbers, wider.
-    A rotation that bf16 has rounded is no rotation any more, and is refused.
     Raises: DataError: a file is missing or damaged, tensors are missing, extra or of wrong shape, or the hash differs.
     """
     folder = Path(folder)
@@ -266,19 +264,18 @@ def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
         config = ModuleConfig.of(about.module)
     except DataError as error:
         raise DataError(f"{folder / CONFIG}: {error}; delete the module's folder and rebuild it") from None
-    tensors = read_tensors(folder / WEIGHTS)[0]
-    module = load_state(config, tensors, str(folder / WEIGHTS))
+    module = load_state(config, read_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
     if module._rotated != about.rotated:
         raise DataError(
             f"{folder / CONFIG}: says rotated {about.rotated}, the weights say otherwise; rebuild the module"
         )
-    check_digest(tensors, about.sha256, folder)
+    check_digest(module, about.sha256, folder)
     return module, about
 
 
-def check_digest(tensors: Mapping[str, Tensor], sha256: str, folder: Path) -> None:
-    """Raise DataError where tensors as they were stored are not those that the folder of their module promises."""
-    if sha256_tensors(dict(tensors)) != sha256:
+def check_digest(module: nn.Module, sha256: str, folder: Path) -> None:
+    """Raise DataError where the tensors of a module of any shape are not those that its folder promises."""
+    if sha256_tensors(dict(module.state_dict())) != sha256:
         raise DataError(
             f"{folder / WEIGHTS}: does not match the hash in {CONFIG}; delete the module's folder and rebuild it"
         )
@@ -305,9 +302,7 @@ def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) 
     try:
         module.load_state_dict({name: given[name].float() for name in own})
     except DataError as error:
-        precision = str(given["rotation"].dtype).removeprefix("torch.")
-        why = "" if precision == "float32" else f"; {precision} has rounded it, so save the module in float32"
-        raise DataError(f"{where}: {error}{why}") from None
+        raise DataError(f"{where}: {error}") from None
     return module
 
 

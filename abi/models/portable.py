@@ -118,7 +118,7 @@ class PortableModule(nn.Module):
         super().__init__()
         self.config = config
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the caller's cards, too
+            torch.manual_seed(seed)
             self.bytes = nn.Embedding(NO_BYTE + 1, config.byte_width)
             self.context_in = nn.Linear(config.context * config.byte_width, config.d_abi, bias=False)
             self.abi_ln = nn.LayerNorm(config.d_abi)
@@ -151,15 +151,12 @@ def placebos_of(module: PortableModule, draws: Mapping[str, int], seed: int) -> 
 
 
 def placebo_of(module: PortableModule, kind: str, seed: int) -> PortableModule:
-    """Return a module's reader and writer around a `random` net, its own `permuted`, or none (`no-domain`); frozen.
-
-    The gate belongs to the net: a random one has the gate of a fresh module.
-    """
+    """Return a module's reader and writer around a `random` net, its own `permuted`, or none (`no-domain`); frozen."""
     other = PortableModule(replace(module.config, domain_net=kind != NO_DOMAIN), seed)
     own = other.state_dict()
     state = {name: value for name, value in module.state_dict().items() if name in own}
     if kind == RANDOM:
-        state |= {name: value for name, value in own.items() if name.startswith("domain")}
+        state |= {name: value for name, value in own.items() if name.startswith("domain.")}
     other.load_state_dict(state)
     if kind == PERMUTED:
         permute_domain_net(other, torch.Generator().manual_seed(seed))
@@ -194,11 +191,9 @@ class Placed:
         """Return the map `[V, A]` from what it reads to logits, whatever the head's `[V, D]`."""
         return self.writer
 
-    def shift(self, tokens: Tensor, last: int | None = None) -> Tensor:
-        """Return what is added to the logits `[B, n, V]` after the last n tokens of `[B, L]`, or after all."""
-        contexts = self.vocabulary.contexts(tokens, self.module.config.context)
-        contexts = contexts if last is None else contexts[:, -last:]
-        return self.module.abi_state(contexts) @ self.writer.T
+    def shift(self, tokens: Tensor) -> Tensor:
+        """Return what is added to the logits `[B, L, V]` after each token of `[B, L]`."""
+        return self.module.abi_state(self.vocabulary.contexts(tokens, self.module.config.context)) @ self.writer.T
 
 
 def save_portable(module: PortableModule, folder: str | Path, facts: PortableFacts) -> str:
@@ -233,7 +228,7 @@ def read_portable(folder: str | Path) -> tuple[PortableModule, PortableManifest]
     check_finite(tensors, where)
     module = PortableModule(config)
     module.load_state_dict(tensors)
-    check_digest(tensors, about.sha256, folder)
+    check_digest(module, about.sha256, folder)
     return module.requires_grad_(False), about
 
 

@@ -6,8 +6,7 @@ change nothing, that text survives its tokenizer.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -59,18 +58,6 @@ def admit(backbone: "Backbone", facts: BackboneFacts | None = None) -> BackboneF
     return known.facts
 
 
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Run a block with a model in eval mode, and leave every part of it as it was."""
-    training = [part for part in model.modules() if part.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
 @torch.no_grad()
 def measure(backbone: "Backbone") -> BackboneFacts:
     """Return the facts of a backbone, measured now.
@@ -81,9 +68,10 @@ def measure(backbone: "Backbone") -> BackboneFacts:
     broken = [name for name, p in backbone.model.named_parameters() if not bool(torch.isfinite(p).all())]
     if broken:
         raise DataError(f"backbone: {backbone.name} is refused, its weight {broken[0]} holds NaN or infinity")
+    training = backbone.model.training
+    backbone.model.eval()
     try:
-        with evaluating(backbone.model):
-            return _checked(backbone)
+        return _checked(backbone)
     except DataError:
         raise
     except Exception as error:  # what a class of transformers raises where it is called in a way it does not know
@@ -92,6 +80,8 @@ def measure(backbone: "Backbone") -> BackboneFacts:
             f"backbone: {backbone.name} is refused, it cannot be run as abi runs it "
             f"({type(error).__name__}: {lines[0][:160]})"
         ) from None
+    finally:
+        backbone.model.train(training)
 
 
 def _checked(backbone: "Backbone") -> BackboneFacts:
@@ -176,7 +166,9 @@ def _padded(backbone: "Backbone", ids: Tensor, cache: bool) -> float | None:
 def _steps(backbone: "Backbone", ids: Tensor, mask: Tensor, cache: bool) -> tuple[Tensor, Tensor] | None:
     """Return greedy ids `[B, n]` and their logits `[n, B, V]`; None where the model does not generate so."""
     try:
-        found = continued(backbone, ids, mask, NEW, cache=cache, output_logits=True, return_dict_in_generate=True)
+        found = continued(
+            backbone, ids, mask, NEW, cache=cache, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
         return found.sequences[:, -len(found.logits) :], torch.stack(found.logits).float()
     except Exception:  # whatever it is: a fact that cannot be measured is none, and what rests on it is refused
         return None

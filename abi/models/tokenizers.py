@@ -3,8 +3,8 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,6 @@ from torch import Tensor
 
 from abi.base.errors import DataError
 from abi.base.files import sha256_json
-
-Made = TypeVar("Made")
 
 PIECE_LIKE = r"<(?=0x[0-9A-F]{2}>|pad>|unk>|\|endoftext\|>)"
 """The bracket of text that spells a byte or control piece: cut off, so that text stays text, as in SentencePiece."""
@@ -94,15 +92,6 @@ def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(coded["input_ids"], dtype=np.int32), np.maximum.accumulate(np.array(ends, dtype=np.int32))
 
 
-def beyond(tokenizer: Any, rows: int) -> list[str]:
-    """Return the tokens whose ids a head of some rows lacks, but for special ones, which no text is split into.
-
-    Gemma 3's image token, shared by all its sizes, is such a one for those that read text alone.
-    """
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return sorted(token for token, i in tokenizer.get_vocab().items() if i >= rows and i not in special)
-
-
 def start_of(tokenizer: Any) -> int | None:
     """Return the id that a tokenizer puts before a text, None where it puts none.
 
@@ -171,24 +160,6 @@ def tokenizer_json(tokenizer: Any) -> Any:
         return {"class": type(tokenizer).__name__, "vocabulary": sorted(tokenizer.get_vocab().items())}
     told = json.loads(tokenizer.backend_tokenizer.to_str())
     return {key: value for key, value in told.items() if key not in {"padding", "truncation"}}
-
-
-class PerTokenizer(Generic[Made]):
-    """What is made of texts with the tokenizer of a backbone, once for all that have the same: the seeds of a batch.
-
-    Args: make: of a backbone, of which it reads the tokenizer alone, and of what `of` is given beside it.
-    """
-
-    def __init__(self, make: Callable[..., Made]) -> None:
-        self.make = make
-        self._found: dict[tuple[Any, ...], Made] = {}
-
-    def of(self, backbone: Any, *given: Hashable) -> Made:
-        """Return what is made for a backbone; it is shared, so leave it as it is."""
-        key = sha256_json(tokenizer_json(backbone.tokenizer)), *given
-        if key not in self._found:
-            self._found[key] = self.make(backbone, *given)
-        return self._found[key]
 
 
 def decode(tokenizer: Any, ids: Any, skip_special_tokens: bool = False) -> str:

@@ -74,7 +74,6 @@ def test_the_order_of_a_vocabulary_is_of_no_matter(order):
 def test_a_token_takes_the_shift_of_the_longest_anchor_it_begins_with_and_none_where_there_is_none():
     placed = Placed(module_on(["a", "abc"]), Vocabulary(["a", "ab", "abcd", "x", None]))
     shift = placed.shift(torch.tensor([[0, 1, 2]]))
-    torch.testing.assert_close(placed.shift(torch.tensor([[0, 1, 2]]), 1), shift[:, -1:])
     assert placed.shared == 1
     assert torch.equal(shift[..., 0], shift[..., 1])
     assert (shift[..., 1] - shift[..., 2]).abs().min() > 0
@@ -117,14 +116,12 @@ def test_damage_to_a_saved_module_is_said_in_one_sentence(tmp_path, refuses):
 
 def test_placebos_keep_reader_and_writer(tmp_path):
     module = module_on(["a", "ab"])
-    module.domain_alpha.data.fill_(1.6)
-    for kind, gate in (("random", 1.0), ("permuted", 1.6)):
+    for kind in ("random", "permuted"):
         first, again, other = (placebo_of(module, kind, seed) for seed in (1, 1, 2))
         for name, value in module.state_dict().items():
             same = torch.equal(first.state_dict()[name], value)
-            assert same or name.startswith("domain"), name
+            assert same or name.startswith("domain."), name
             assert torch.equal(first.state_dict()[name], again.state_dict()[name])
-        assert float(first.domain_alpha) == pytest.approx(gate)  # the gate is the net's: a random one knows none
         assert not torch.equal(first.domain.net[0].weight, module.domain.net[0].weight)
         assert not torch.equal(first.domain.net[0].weight, other.domain.net[0].weight)
 

@@ -33,7 +33,9 @@ class AlignmentSection(Typed):
     split: Literal["train", "calibration"]
     """its split"""
     max_rows: Annotated[int, Field(ge=100)]
-    """most paired rows, spread over all of the text"""
+    """most paired rows"""
+    pool: Positive
+    """paired positions averaged into one row (about 20 for the published mean-pooled sentences)"""
 
 
 class EvaluationSection(Typed):
@@ -136,6 +138,7 @@ class FitAlignment(Typed):
 
     module: Shape
     max_rows: Positive
+    pool: Positive
     split: Literal["train", "calibration"]
     seeds: Seeds
 
