@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from abi.api.attaching import attach
+    from abi.api.attaching import attach, generate
     from abi.api.comparing import compare
     from abi.api.distilling import distill
     from abi.api.modules import Module
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
     from abi.judge.results import read_result
     from abi.judge.tables import read_evidence
-    from abi.models.attach import generate
     from abi.models.backbone import Backbone, load_backbone
     from abi.models.load import load_module
     from abi.models.module import AbiModule, ModuleConfig, save_module
@@ -44,7 +43,7 @@ _HOME = {
     "distill": "abi.api.distilling",
     "evaluate": "abi.api.scoring",
     "fit_procrustes": "abi.arms.alignment",
-    "generate": "abi.models.attach",
+    "generate": "abi.api.attaching",
     "judge_reconstruction": "abi.judge.kinds.transfer",
     "judge_transfer": "abi.judge.kinds.transfer",
     "load_backbone": "abi.models.backbone",

@@ -1,6 +1,6 @@
 """Bits per byte by the lm-evaluation-harness and by abi, of the same positions: a plain model, a module, a PEFT LoRA.
 
-python benchmarks/harness.py [RESULTS]   -> harness.csv; needs `pip install abi[harness]` and a finished run (results/tiny)
+python benchmarks/harness.py [RESULTS]   -> harness.csv; needs `pip install ".[harness]"` and a finished run (results/tiny)
 
 Backbone, module and adapter are those of `t5_to_gpt2`, seed 1: GPT-2 with its own module and with the LoRA of equal
 size. The harness is asked for the tokens that abi scores, each after the tokens of its window. `rolling` is what it

@@ -73,8 +73,8 @@ def compare(
     began = time.perf_counter()
     given = module if isinstance(module, Module) else None
     regime = _regime(module, regime)
-    if seeds < 1:
-        raise DataError(f"compare: seeds is {seeds}; give 3 or more for a verdict")
+    if not isinstance(seeds, int) or seeds < 1:
+        raise DataError(f"compare: seeds is {seeds!r}; give how many, 3 or more for a verdict")
     general = documents_of(general_texts, "general_texts")
     read = {
         "domain_texts": _held_out(documents_of(texts), given),

@@ -36,7 +36,7 @@ FITS: dict[BudgetName, FitSection] = {
         batch_of="positions",
         ridge_penalty=1e-3,
         phases=[FitPhase(steps=300, warmup=20, decay="cosine")],
-        rates=[3e-3, 1e-2, 3e-2, 1e-1, 3e-1],
+        rates=[1e-3, 4e-3, 1.6e-2, 6.4e-2, 0.25, 1.0],
     ),
     "ce": FitSection(
         temperature=1.0,
@@ -55,7 +55,7 @@ FITS: dict[BudgetName, FitSection] = {
         batch_of="positions",
         ridge_penalty=1e-3,
         phases=[FitPhase(steps=300, warmup=20, decay="cosine")],
-        rates=[1e-2, 3e-2, 1e-1, 3e-1],
+        rates=[3e-3, 1e-2, 3e-2, 1e-1, 3e-1],
     ),
 }
 """How the arms of a regime are calibrated: `kd` with a teacher, `ce` on domain text, `matched` on general text."""

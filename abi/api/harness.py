@@ -3,7 +3,7 @@
     python -m abi.api.harness --model abi --model_args pretrained=my-model,module=my-module --tasks wikitext
 
 is `lm_eval` with one more kind of model. `pretrained` and all other arguments are those of its kind `hf`; `module` is a
-folder that `Module.save_pretrained` wrote. It needs `pip install abi[harness]`.
+folder that `Module.save_pretrained` wrote. It needs `pip install ".[harness]"` in a checkout.
 """
 
 from typing import Any

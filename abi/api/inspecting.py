@@ -197,8 +197,8 @@ def _positions(
 
 
 def _nats(of: Distribution, row: int, target: int | None) -> float | None:
-    """Return -ln p of a token under a row; it is finite where p itself would be 0."""
-    return None if target is None else (of.log_total[row, 0] - of.below[row, target]).item()
+    """Return -ln p of a token under a row, of however small a p."""
+    return None if target is None else (of.log_total[row, 0] - (of.logits[row, target] - of.peak[row, 0])).item()
 
 
 def _mean_js(first: Tensor, second: Tensor) -> float:

@@ -65,7 +65,7 @@ def room(keep: Keep | None, models: Callable[[], object]) -> Iterator[Path]:
     Raises: DataError: other files are in it, or another call works there.
     """
     if keep is None or keep.place is None:
-        with TemporaryDirectory(prefix="abi-") as scratch:
+        with TemporaryDirectory(prefix="abi-", ignore_cleanup_errors=True) as scratch:
             yield Path(scratch)
         return
     folder, own = Path(keep.place), keep.call(models())
@@ -86,7 +86,7 @@ def room(keep: Keep | None, models: Callable[[], object]) -> Iterator[Path]:
             if not _found(folder):
                 shutil.rmtree(folder)
             raise
-        shutil.rmtree(folder)
+        shutil.rmtree(folder.resolve(), ignore_errors=True)  # what was asked for is done, and must reach the caller
 
 
 @contextmanager

@@ -11,25 +11,31 @@ FILES = ("*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt", "model*.safe
 """What a model needs of a repository."""
 
 
-def load_model(place: str | Path) -> Backbone:
+def load_model(place: str | Path, revision: str | None = None) -> Backbone:
     """Return the admitted model of a folder, or of a repository of the hub (`user/name`), in fp32, with its tokenizer.
 
     Every function of the API takes it in place of (model, tokenizer). What is in the cache needs no network.
-    Raises: DataError: no such folder or repository, no model in it, or one that is not admitted.
+    Args: revision: branch, tag or commit of the hub; records name the commit.
+    Raises: DataError: no such folder or repository, a revision of a folder, no model there, or one not admitted.
     """
     folder = Path(place)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise DataError(f"{place}: holds no config.json, so it is no model of transformers; give the folder of one")
     if folder.is_file():
         raise DataError(f"{place}: is a file; give the folder of a model of transformers")
-    if not folder.is_dir():
-        downloaded(str(place), "model", FILES)
+    if folder.is_dir() and revision is not None:
+        raise DataError(
+            f"{place}: is a folder, which has no revision {revision!r}; leave it out, or give an id of the hub"
+        )
+    commit = None if folder.is_dir() else downloaded(str(place), "model", FILES, revision).name
     try:
-        return load_backbone(place)
+        backbone = load_backbone(place, commit)
     except DataError as error:  # its advice is for what the DAG has built
         raise DataError(
             str(error).replace("; delete it and rebuild it", "; see whether all its files are there")
         ) from None
+    backbone.model.config._commit_hash = commit  # where `origin_of` finds it; transformers keeps none itself since 5.23
+    return backbone
 
 
 def downloaded(repository: str, what: str, names: Sequence[str], revision: str | None = None) -> Path:

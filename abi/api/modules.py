@@ -121,7 +121,7 @@ def key_of(document: Text) -> str:
     return document.sha256[:16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Module:
     """A trained module: `net` (tensors), `about` (what it belongs to), `record` (what made it).
 
@@ -234,6 +234,8 @@ class Module:
             a file was changed after it was written.
         """
         folder = Path(place)
+        if folder.is_dir() and revision is not None:
+            raise DataError(f"{place}: is a folder, which has no revisions; leave out {revision!r}")
         if not folder.is_dir():
             folder = downloaded(str(place), "module", (CONFIG, WEIGHTS, CARD, RECORD), revision)
         if not (folder / CONFIG).is_file():

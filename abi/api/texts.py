@@ -119,12 +119,16 @@ def _read(texts: TextSource, what: str) -> Iterator[tuple[str, str]]:
             shown = str(texts) if len(str(texts)) < 80 else f"{str(texts)[:77]}..."
             raise DataError(f"{what}: {shown!r} is neither a folder nor a file; give one, or a list of strings")
         return
+    if not isinstance(texts, Iterable):
+        raise DataError(f"{what}: is a {type(texts).__name__}; give a folder, a file, or a list of strings")
     for i, text in enumerate(texts):
         if isinstance(text, Path):
             yield from _read(text, what)
         elif isinstance(text, str):
             if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
                 raise DataError(f"{what}: item {i} holds NUL or half a surrogate pair, which is no text; take it out")
+            if os.path.exists(text):  # of what no name of a file can be, false
+                raise DataError(f"{what}: item {i} is a string and names {text!r}, which is there; give it as `Path`")
             yield f"text {i}", text
         else:
             raise DataError(f"{what}: item {i} is of type {type(text).__name__}; give strings, or paths as `Path`")

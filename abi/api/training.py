@@ -24,7 +24,7 @@ from abi.models.ngram_module import NgramModule
 from abi.models.portable import PortableModule
 from abi.models.states import States
 from abi.plan.specs.models import ModuleSection, PortableTraining, Tap, TrainModules
-from abi.steps.train_modules import train_native
+from abi.steps.train_modules import trained_of_seed
 from abi.text.documents import Document
 
 Role = Literal["source", "oracle", "reference", "home"]
@@ -56,6 +56,8 @@ def train(
     keep: str | Path | None = None,
 ) -> Module:
     """Return a module trained beside a frozen model of transformers; the model stays as it is, bit for bit.
+
+    The model reads the texts where it is, on a card too; the module is trained on the CPU.
 
     `kind="module"` learns from the hidden states a correction of the final state, `[B, T, D]`, by cross-entropy on
     `texts`. `kind="portable"` reads the last bytes of the text, shifts the scores of strings, and is also trained to
@@ -108,11 +110,11 @@ def _check_call(kind: Kind, d_abi: int | None, taps: Sequence[Tap], rates: Seque
         raise DataError(f"train: there is no kind {kind!r}; give {', '.join(map(repr, get_args(Kind)))}")
     if d_abi is not None and d_abi < 1:
         raise DataError(f"train: d_abi is {d_abi}; give 1 or more")
-    known = not isinstance(taps, str) and all(tap == "final" or (isinstance(tap, int) and tap >= 0) for tap in taps)
-    if not (known and len(taps) > 0):
+    listed = isinstance(taps, Sequence) and not isinstance(taps, str) and len(taps) > 0
+    if not (listed and all(tap == "final" or (isinstance(tap, int) and tap >= 0) for tap in taps)):
         raise DataError(f"train: taps are {taps!r}; give a list of numbers of hidden states, or of 'final'")
-    if not rates or not all(0 < rate < float("inf") for rate in rates):
-        raise DataError(f"train: rates are {[*rates]}; give one or more numbers above 0")
+    if not isinstance(rates, Sequence) or not rates or not all(0 < rate < float("inf") for rate in rates):
+        raise DataError(f"train: rates are {rates!r}; give a list of numbers above 0, such as [1e-2]")
 
 
 def _check_given(kind: Kind, **unset: bool) -> None:
@@ -207,7 +209,7 @@ def record_of(
 
 def check_seed(seed: int) -> None:
     """Raise DataError for a seed that is none, or that of trials of learning rates."""
-    if not 1 <= seed <= MOST_SEED:
+    if not isinstance(seed, int) or not 1 <= seed <= MOST_SEED:
         raise DataError(f"seed: {seed} cannot be that of a module (0 is that of trials); give 1 to {MOST_SEED}")
 
 
@@ -302,7 +304,7 @@ def native(
     )
     place = folder / role
     entry = remembered(
-        place / f"seed{seed}.entry.json", ModuleEntry, lambda: train_native(spec, data, seed, place, place)
+        place / f"seed{seed}.entry.json", ModuleEntry, lambda: trained_of_seed(spec, data, seed, place, place)
     )
     return read_module(place / entry.folder)[0].requires_grad_(False), entry
 

@@ -81,7 +81,8 @@ def transfer(
     regime = _regime(domain_texts, teacher)
     general = documents_of(general_texts, "general_texts")
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
-    given = {"module": module.sha256, "teacher": teacher and teacher.sha256, "steps": steps, "seed": seed}
+    taught_by = None if teacher is None else module_of(teacher, "transfer: the teacher").sha256
+    given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
     kept = Keep(keep, "transfer", [general, domain], given)
     with sides(window, kept, source=source, target=target) as [of_source, of_target]:
         module.check(of_source.backbone)

@@ -114,9 +114,11 @@ def paired_positions(target_ends: np.ndarray, source_ends: np.ndarray) -> tuple[
 
 
 def pair_states(target: States, source: States, max_rows: int | None) -> tuple[Tensor, Tensor]:
-    """Return flat position indices of target and source states that have read the same document to the same character.
+    """Return flat position indices of target and source states that have read the same document to the same character,
+    at most `max_rows` of them spread over all.
 
-    Raises: AlignmentError: the two share no position.
+    Only scored positions are paired: one of the first of its window has read the same character, but nearly nothing
+    before it. Raises: AlignmentError: the two share no position.
     """
     there = {name: i for i, name in enumerate(source.manifest.documents)}
     at_target, at_source = [], []
@@ -125,20 +127,28 @@ def pair_states(target: States, source: States, max_rows: int | None) -> tuple[T
             continue
         t_windows = torch.nonzero(target.document == i).flatten()
         s_windows = torch.nonzero(source.document == there[name]).flatten()
-        t, s = paired_positions(
-            target.char_end[t_windows].flatten().numpy(), source.char_end[s_windows].flatten().numpy()
-        )
-        at_target.append(_flat(t_windows, torch.from_numpy(t), target.char_end.shape[1]))
-        at_source.append(_flat(s_windows, torch.from_numpy(s), source.char_end.shape[1]))
+        t_at, s_at = _scored(target, t_windows), _scored(source, s_windows)
+        t, s = paired_positions(target.char_end.flatten()[t_at].numpy(), source.char_end.flatten()[s_at].numpy())
+        at_target.append(t_at[torch.from_numpy(t)])
+        at_source.append(s_at[torch.from_numpy(s)])
     if not sum(map(len, at_target)):
         raise AlignmentError(
             f"alignment: {target.path} and {source.path} share no position of any document; use the same text for both"
         )
-    return torch.cat(at_target)[:max_rows], torch.cat(at_source)[:max_rows]
+    paired, of_source = torch.cat(at_target), torch.cat(at_source)
+    rows = spread_rows(len(paired), max_rows)
+    return paired[rows], of_source[rows]
 
 
-def _flat(windows: Tensor, position: Tensor, per_window: int) -> Tensor:
-    return windows[position // per_window].long() * per_window + position % per_window
+def spread_rows(n: int, most: int | None) -> Tensor:
+    """Return at most `most` indices spread evenly over n: the first ones would all be of the first few documents."""
+    return torch.arange(n) if most is None or n <= most else (torch.arange(most) * (n / most)).long()
+
+
+def _scored(states: States, windows: Tensor) -> Tensor:
+    """Return the flat indices of the scored positions of some windows, in order."""
+    positions = torch.arange(states.skip, states.manifest.positions)
+    return (windows.long().unsqueeze(1) * states.manifest.positions + positions).flatten()
 
 
 def orthogonal(rotation: Tensor) -> bool:

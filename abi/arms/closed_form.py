@@ -108,7 +108,7 @@ def choose_gains(models: Sequence[FittableForm], lesson: FitData, batch: int = L
         part = slice(start, start + batch)
         plain = lesson.head.linear(lesson.states.final(part)).flatten(0, 1)
         logits = lesson.head.capped(plain)
-        taught = torch.softmax(logits + lesson.shift[part].to(device).float(), -1)
+        taught = torch.softmax(logits + lesson.shift.rows(part, device), -1)
         for i, readout in enumerate(readouts):
             read = readout.read(lesson.states, part)
             own = readout.linear(torch.zeros((), device=device), None if read is None else read.flatten(0, 1))

@@ -11,21 +11,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abi.arms.alignment import fit_procrustes
+from abi.arms.alignment import fit_procrustes, spread_rows
 from abi.arms.closed_form import solve
+from abi.arms.experiment_losses import Goal, losses
 from abi.arms.fitting import MadeArm, Nets, course, make
 from abi.arms.forms import corrections
-from abi.arms.gradient import Batch, FitData, Objective, fit_gradients, spread_rows
-from abi.arms.objectives import Goal, losses
+from abi.arms.gradient import Batch, FitData, train_native
 from abi.arms.rates import JUDGED, POSITIONS, choose
 from abi.base.catalogue import Recipe
 from abi.base.errors import DataError
-from abi.base.files import sha256_tensors
 from abi.base.job import InputFiles
 from abi.base.manifests.arms import FitFigures
 from abi.base.manifests.rates import TriedArm
 from abi.models.head import Head
-from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
+from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together, frozen_hashes
 from abi.models.module import AbiModule, ModuleConfig, derive_seed, redrawn
 from abi.models.saved import module_of_seed, read_head, read_states, shape
 from abi.models.states import States
@@ -118,17 +117,9 @@ class Experiment:
         data = self.data(self.first, seed)
         if config == shape(self.spec.module, data.states):
             return self.module(SOURCE, self.first, seed, data.states)
-        training, name = self.spec.module.training, f"{self.spec.name}-{config.d_abi}-{config.expansion}"
-        module = AbiModule(config, seed=derive_seed("module", SOURCE, name, seed)).to(data.states.device)
-        schedule = Schedule.given(training.phases, training.weight_decay)
-        fit_gradients(
-            [module],
-            [Member(f"{name} seed {seed}", dict(module.named_parameters()), schedule, {"head": data.head.weight})],
-            data,
-            Objective("ce"),
-            batch=Batch(training.batch, training.batch_of).at_most(data.states),
-            seed=derive_seed("order", SOURCE, name, seed),
-        )
+        name, manifest = f"{self.spec.name}-{config.d_abi}-{config.expansion}", data.states.manifest
+        place = (manifest.base_model, self.first, SOURCE, name, seed)
+        module, _ = train_native(config, data, self.spec.module.training, place)
         return module
 
     @torch.no_grad()
@@ -196,7 +187,7 @@ class Experiment:
         if seed == TRIAL:
             return
         n_trainable = sum(tensor.numel() for tensor in arm.trainable.values())
-        own = {"n_trainable": n_trainable, "frozen_sha256": sha256_tensors(arm.frozen), **figures}
+        own = {"n_trainable": n_trainable, "frozen_sha256": frozen_hashes([arm.frozen])[0], **figures}
         self.fits.append(FittedOf(name, seed, FitFigures.model_validate(own)))
 
     def schedule(self, share: float, rate: float) -> Schedule:

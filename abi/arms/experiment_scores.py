@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from abi.arms.diagnostics import Disturbed, diagnosed
 from abi.arms.experiment import SOURCE, Experiment
@@ -19,14 +18,14 @@ from abi.models.saved import having, module_of_seed, read_head, updated
 from abi.models.states import States
 from abi.plan.specs.experiments import ExperimentEvidence
 
-Run = Callable[[str, States], list[Tensor]]
+Run = Callable[[str, States], States]
 
 
 class ScoredExperiment(Experiment):
     """An experiment whose arms are scored.
 
-    Args: run: number format, states -> the hidden states `[N, T, D]` of every depth when the backbone runs in that
-        format over their windows; writer: loads the backbone that generates code.
+    Args: run: number format, states -> the same windows with the states that the backbone gives in that format; writer:
+        loads the backbone that generates code.
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class ScoredExperiment(Experiment):
         code = spec.code
         self.tasks = [] if code is None else read_tasks(inputs["tasks"], code.sha256, code.tasks)
         self._writer: Writer | None = None
-        self._ran: dict[tuple[str, str], list[Tensor]] = {}
+        self._ran: dict[tuple[str, str], States] = {}
 
     def studies(self, seed: int, rates: Mapping[str, float]) -> Iterator[tuple[list[Score], dict[str, States]]]:
         """Yield the scores of a seed, study by study: the arm that a study is about is its `candidate`."""
@@ -61,14 +60,16 @@ class ScoredExperiment(Experiment):
         """Return every metric of every arm on a text; the fit of their keys is empty."""
         if any(arm.update for arm in self.spec.arms.values()):
             return self.scored_updates(text, seed)
+        wanted = {name for study in self.spec.studies.values() if study.text == text for name in study.arms}
         domain = self.states(text, "test")
+        if any(self.spec.arms[name].precision for name in wanted):
+            domain = self.in_full(domain)
         scopes = {"domain": domain}
         if "general" in self.spec.scopes:
             scopes["general"] = self.states("general", "test") if text != "general" else domain
         head, reference = self.head(domain), self.module(REFERENCE, text, seed, domain)
         oracle = self.module(ORACLE, text, seed, domain)
         arms: dict[Key, ArmForm | None] = {Key("", RAW): None, Key("", REFERENCE): reference, Key("", ORACLE): oracle}
-        wanted = {name for study in self.spec.studies.values() if study.text == text for name in study.arms}
         for name in (name for name in self.spec.arms if name in wanted and self.spec.arms[name].backbone is None):
             arms[Key("", name)] = fitted[name] if name in fitted else self.read(name, seed, fitted, oracle, domain)
         teacher = oracle if self.spec.with_teacher else None
@@ -141,13 +142,25 @@ class ScoredExperiment(Experiment):
     @torch.no_grad()
     def in_format(self, module: AbiModule, precision: str, states: States) -> StoredStates:
         """Return a module on a backbone that ran in another number format, as final states of the windows."""
+        ran, at_once = self.ran(precision, states), self.spec.windows_per_batch
+        parts = [slice(start, start + at_once) for start in range(0, len(states), at_once)]
+        finals = torch.cat([(ran.final(part) + module.correction(ran, part)).cpu() for part in parts])
+        stored = {states.manifest.tensors_sha256: (states.windows, finals)}
+        return StoredStates(stored, f"backbone in {precision}")
+
+    def in_full(self, states: States) -> States:
+        """Return windows with the states of the backbone in fp32, whatever they are stored in.
+
+        Where a scale stores bf16, a format would be compared with itself.
+        """
+        return states if states.manifest.dtype == "float32" else self.ran("fp32", states)
+
+    def ran(self, precision: str, states: States) -> States:
+        """Return windows with the states that the backbone gives in a number format, which it runs in once."""
         key = (precision, states.manifest.tensors_sha256)
         if key not in self._ran:
             self._ran[key] = self.run(precision, states)
-        hidden = self._ran[key]
-        taps = torch.stack([hidden[tap] for tap in module.config.taps], dim=2)
-        stored = (states.windows, hidden[-1] + module(taps))
-        return StoredStates({states.manifest.tensors_sha256: stored}, f"backbone in {precision}")
+        return self._ran[key]
 
     def scored_updates(self, text: str, seed: int) -> tuple[list[Score], dict[str, States]]:
         """Return the losses of a module on several updates of its backbone, and agreement on the first of them.

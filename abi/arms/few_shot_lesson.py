@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import torch
 
-from abi.arms.alignment import pair_states
+from abi.arms.alignment import pair_states, spread_rows
 from abi.arms.domain_lesson import DomainLesson
 from abi.arms.fitting import Nets, few_windows
 from abi.arms.general_lesson import carried_interface, pair_of, shared_tokens, shift_of
-from abi.arms.gradient import FitData, Lessons, spread_rows
+from abi.arms.gradient import FitData, Lessons
 from abi.base.catalogue import reads_source, teachers
 from abi.base.errors import AlignmentError
 from abi.base.job import InputFiles

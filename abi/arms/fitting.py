@@ -21,7 +21,7 @@ from abi.base.manifests.arms import FitFigures, FittedEntry
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.manifests.states import BaseFacts
 from abi.base.names import CLOSED_FORM, PERMUTED, RANDOM
-from abi.models.loop import Member, Schedule, Trained
+from abi.models.loop import Member, Schedule, Trained, frozen_hashes
 from abi.models.module import (
     AbiModule,
     ModuleConfig,
@@ -206,7 +206,7 @@ def gradient_tasks(data: FitData, budget: Budget, seed: int) -> list[Task]:
         few = {n: data.select(order[:n].tolist()) for n in budget.windows}
         return [Task(name, n, 0, part, budget.schedule) for n, part in few.items()]
     variants = [
-        Task(fit, 0, 0, data.of_text(variant.text).first(variant.share), variant.schedule)
+        Task(fit, 0, 0, data.of_text(variant.text, variant.share), variant.schedule)
         for fit, variant in budget.variants.items()
     ]
     return [Task(name, 0, 0, data, budget.schedule), *variants]
@@ -298,7 +298,7 @@ def fit_arms(
 
     Raises: TamperError: a frozen part changed.
     """
-    before = {name: sha256_tensors(arm.frozen) for name, arm in arms.items()}
+    before = dict(zip(arms, frozen_hashes([arm.frozen for arm in arms.values()]), strict=True))
     found: dict[str, FitFigures] = {}
     if task.fit == CLOSED_FORM:
         for name, arm in arms.items():
@@ -316,8 +316,8 @@ def fit_arms(
         gains = choose_gains([arm.model for arm in arms.values()], task.data.held_out)
         for name, gain in zip(arms, gains, strict=True):
             found[name] = found[name].model_copy(update={"gain": gain})
-    for name, arm in arms.items():
-        if sha256_tensors(arm.frozen) != before[name]:
+    for name, after in zip(arms, frozen_hashes([arm.frozen for arm in arms.values()]), strict=True):
+        if after != before[name]:
             raise TamperError(f"arm {name}: a frozen part changed in a {task.fit} fit; nothing was written")
     return found
 

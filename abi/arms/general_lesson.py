@@ -14,7 +14,7 @@ from torch import Tensor
 
 from abi.arms.alignment import pair_states, ridge_solve
 from abi.arms.fitting import Nets
-from abi.arms.gradient import FitData, spread_rows
+from abi.arms.gradient import FitData, Shift
 from abi.arms.losses import PAIRED_LOGITS, PAIRED_ROWS
 from abi.base.errors import AlignmentError
 from abi.base.job import InputFiles
@@ -41,6 +41,7 @@ class GeneralLesson:
     def __init__(self, spec: TaughtArms, inputs: InputFiles) -> None:
         assert spec.max_rows is not None
         self.inputs, self.penalty, self.closed_only = inputs, spec.budget.ridge_penalty, spec.closed_only
+        self.variants = [spec.budget.variants[name] for name in spec.variants]
         # A gain is one number of seven: a tenth of the rows chooses it as well as all.
         self.most = {"train": spec.max_rows, "calibration": max(1, spec.max_rows // 10)}
         target, source = (TokensManifest.read(inputs[f"{role}_tokens"]).spellings for role in ("target", "source"))
@@ -63,31 +64,50 @@ class GeneralLesson:
         return pair_of(target, source, read_head(self.inputs["source_head"], source), self.most[split])
 
     def of(self, seed: int) -> tuple[Nets, FitData]:
-        """Return a seed's nets and its lesson on general text, beside it the one on text its source wrote, if any."""
+        """Return a seed's nets and its lesson on general text; beside it those of variants, on a share of it or on text
+        that its source wrote.
+        """
         own = self.pairs["train"].source
         source = module_of_seed(self.inputs["source"], seed, own)
         wrong = module_of_seed(self.inputs["wrong"], seed, own) if "wrong" in self.inputs.keys() else None
         nets = Nets(source=source, wrong=wrong)
         data = self.data(nets, self.pairs)
-        if "written" in self.inputs.keys() and seed not in self.closed_only:
+        if seed in self.closed_only:
+            return nets, data
+        whole = {"": (data, self.pairs["train"].source)}
+        if "written" in self.inputs.keys():
             pairs = {}
             for split in self.pairs:
                 names = [f"seed{seed}.{role}.{split}.json" for role in ("target", "source")]
                 written = [read_states(member(self.inputs["written"], seed, name), split) for name in names]
                 pairs[split] = self.paired(split, *written)
-            data = replace(data, others={"written": self.data(nets, pairs)})
-        return nets, data
+            whole["written"] = self.data(nets, pairs), pairs["train"].source
+        others: dict[tuple[str, float], FitData] = {}
+        for variant in self.variants:
+            of_text, own = whole[variant.text]
+            if variant.share < 1:
+                part = of_text.first(variant.share)
+                of_text = self.carried(nets, part, own.select(range(len(part.states))))
+            others[variant.text, variant.share] = of_text
+        return nets, replace(data, others=others)
 
     def data(self, nets: Nets, pairs: Mapping[str, Pair]) -> FitData:
         """Return what arms are fitted with on the paired positions of a text; the source teaches them all."""
         assert nets.source is not None
         lesson, held_out = (self.lesson(nets.source, pairs[split]) for split in ("train", "calibration"))
+        return self.carried(nets, replace(lesson, held_out=held_out), pairs["train"].source)
+
+    def carried(self, nets: Nets, lesson: FitData, own: States) -> FitData:
+        """Return a lesson with what is carried on its text: the interfaces, and the corrections for closed forms.
+
+        Args: own: the source's states at the lesson's positions.
+        """
         carried = {
-            name: carried_interface(module, pairs["train"].source, lesson.states, self.config, self.penalty)
+            name: carried_interface(module, own, lesson.states, self.config, self.penalty)
             for name, module in (("source", nets.source), ("other", nets.wrong))
             if module is not None
         }
-        return replace(lesson, teacher=carried_corrections(lesson, self.penalty), held_out=held_out, carried=carried)
+        return replace(lesson, teacher=carried_corrections(lesson, self.penalty), carried=carried)
 
     def lesson(self, source: AbiModule, pair: Pair) -> FitData:
         """Return what a seed's source module teaches on paired positions."""
@@ -104,9 +124,8 @@ def pair_of(target: States, source: States, source_head: Head, most: int) -> Pai
     Raises: DataError: they are of different texts; AlignmentError: they share no position.
     """
     check_same_text(source, target)
-    at_target, at_source = pair_states(target, source, None)
-    rows = spread_rows(len(at_target), most)
-    return Pair(target.positions(at_target[rows]), source.positions(at_source[rows]), source_head)
+    at_target, at_source = pair_states(target, source, most)
+    return Pair(target.positions(at_target), source.positions(at_source), source_head)
 
 
 def shared_tokens(target: Sequence[str | None], source: Sequence[str | None]) -> tuple[Tensor, Tensor]:
@@ -135,23 +154,23 @@ def _rows(head: Head) -> int:
 
 
 @torch.no_grad()
-def shift_of(source: AbiModule, states: States, head: Head, ids: tuple[Tensor, Tensor], n_tokens: int) -> Tensor:
-    """Return the log-ratio `[P, V]` (float16) that a module makes on its own backbone, at the target's token ids.
+def shift_of(source: AbiModule, states: States, head: Head, ids: tuple[Tensor, Tensor], n_tokens: int) -> Shift:
+    """Return the log-ratio at P positions that a module makes on its own backbone, at the target's token ids.
 
     Args: states: one-position windows of the source; ids: shared tokens of target and source; n_tokens: V of the
         target.
     """
     at_target, at_source = ids[0], ids[1].to(states.device)
-    # Half precision: P x V numbers, each a difference of two log-probabilities of a few nats.
-    shift = torch.zeros(len(states), n_tokens, dtype=torch.float16)
+    # Half precision: P x S numbers, each a difference of two log-probabilities of a few nats.
+    shared = torch.empty(len(states), len(at_target), dtype=torch.float16)
     at_once = _rows(head)
     for start in range(0, len(states), at_once):
         part = slice(start, start + at_once)
         final = states.final(part).squeeze(1)
         moved = final + source(states.taps(source.config.taps, part)).squeeze(1)
         ratio = torch.log_softmax(head.logits(moved), -1) - torch.log_softmax(head.logits(final), -1)
-        shift[part.start : part.start + len(final), at_target] = ratio[:, at_source].half().cpu()
-    return shift
+        shared[part] = ratio[:, at_source].half().cpu()
+    return Shift(shared, at_target, n_tokens)
 
 
 @torch.no_grad()
@@ -200,5 +219,6 @@ def carried_corrections(lesson: FitData, penalty: float) -> Tensor:
     centred = weight - usual @ weight
     weighted = usual.unsqueeze(1) * centred
     solved = ridge_solve(centred.T @ weighted, weighted.T, penalty)
-    parts = [(shift.to(solved.device).float() @ solved.T).cpu() for shift in lesson.shift.split(at_once)]
+    starts, shift = range(0, len(lesson.shift), at_once), lesson.shift
+    parts = [(shift.rows(slice(at, at + at_once), solved.device) @ solved.T).cpu() for at in starts]
     return torch.cat(parts).unsqueeze(1)

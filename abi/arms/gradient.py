@@ -11,13 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from abi.arms.alignment import spread_rows
 from abi.arms.forms import FittableForm, StoredStates
 from abi.arms.losses import correction_mse, head_losses
 from abi.base.errors import DataError
 from abi.models.head import Head
-from abi.models.loop import BatchOrder, Member, Trained, fit_together
-from abi.models.module import AbiModule
+from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
+from abi.models.module import AbiModule, ModuleConfig, derive_seed
 from abi.models.states import States
+from abi.plan.specs.models import Training
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,39 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """By how much a module moves log-probabilities at P positions, at the tokens that two vocabularies share.
+
+    At all others of V it is 0, which is not kept: P x V numbers of Qwen's 152,000 tokens are 18 GB.
+    Args: shared: `[P, S]`, float16; tokens: ids `[S]` of what is shared; n_tokens: V.
+    """
+
+    shared: Tensor
+    tokens: Tensor
+    n_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.shared)
+
+    def select(self, positions: list[int]) -> "Shift":
+        """Return the shift at some positions."""
+        return replace(self, shared=self.shared[positions])
+
+    def rows(self, index: Tensor | slice, device: torch.device) -> Tensor:
+        """Return the shift of some positions at every token, `[B, V]` in fp32 on a device."""
+        shared = self.shared[index].to(device).float()
+        return shared.new_zeros(len(shared), self.n_tokens).index_copy_(1, self.tokens.to(device), shared)
+
+
+@dataclass(frozen=True)
 class Lessons:
     """What modules teach on the source backbone where target and source have read the same of some windows.
 
-    Args: shifts: teacher -> log-ratios `[P, V]`, float16, as `FitData.shift`; row: of a shift per position `[N, T]`, -1
+    Args: shifts: teacher -> its shift at P positions, as `FitData.shift`; row: of a shift per position `[N, T]`, -1
         where the source has no position that has read the same. Windows that are selected share the shifts.
     """
 
-    shifts: Mapping[str, Tensor]
+    shifts: Mapping[str, Shift]
     row: Tensor
 
     def select(self, windows: list[int]) -> "Lessons":
@@ -74,33 +101,38 @@ class Lessons:
 class FitData:
     """What a fit may read: train states, the frozen head, and for a teacher its corrections `[N, T, D]`.
 
-    A lesson (`matched`) is paired positions as one-position windows. Its `shift` `[N, V]`, float16, is the log-ratio of
-    the source's distribution with and without its module at every token both vocabularies hold, 0 elsewhere; the
-    corrections are its nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is
-    chosen. `carried`: the interfaces of the `source` and of its `other` (wrong) domain, carried on this text (a
-    share of it keeps those of the whole). `others`: name of another text -> the same on that text. `lessons`: what arms
-    that have a teacher of their own are taught beside the objective. What is kept per position lies on the CPU; what a
-    step reads of it goes to the device.
+    A lesson (`matched`) is paired positions as one-position windows. Its `shift` is the log-ratio of the source's
+    distribution with and without its module at every token both vocabularies hold, 0 elsewhere; the corrections are its
+    nearest ones in the head, for closed forms. `held_out`: a lesson no fit sees, on which a gain is chosen. `carried`:
+    the interfaces of the `source` and of its `other` (wrong) domain, carried on this text.
+    `others`: (name of another text or "", share of it) -> the same on that, where it is no mere part of this.
+    `lessons`: what arms that have a teacher of their own are taught beside the objective. What is kept per position
+    lies on the CPU; what a step reads of it goes to the device.
     """
 
     states: States
     head: Head
     teacher: Tensor | None = None
-    shift: Tensor | None = None
+    shift: Shift | None = None
     held_out: "FitData | None" = None
     carried: Mapping[str, AbiModule] = field(default_factory=dict)
-    others: Mapping[str, "FitData"] = field(default_factory=dict)
+    others: Mapping[tuple[str, float], "FitData"] = field(default_factory=dict)
     lessons: Lessons | None = None
 
     def shifted(self, index: Tensor | slice) -> Tensor | None:
         """Return the lesson of some windows on the device, `[B, V]` in fp32, where there is one."""
-        return None if self.shift is None else self.shift[index].to(self.states.device).float()
+        return None if self.shift is None else self.shift.rows(index, self.states.device)
 
-    def of_text(self, name: str) -> "FitData":
-        """Return the data of another text, these for "". Raises: DataError: there is none of that name."""
-        if name and name not in self.others:
-            raise DataError(f"fit: there is no {name} text to fit on (there is: {', '.join(self.others) or 'none'})")
-        return self.others[name] if name else self
+    def of_text(self, name: str, share: float) -> "FitData":
+        """Return a share of the data of a text, of this one for "". Raises: DataError: there is none of that name."""
+        if (name, share) in self.others:
+            return self.others[name, share]
+        if name or (share < 1 and self.carried):  # an interface carried on all of a text knows more than its share says
+            texts = ", ".join(f"{share:.0%} of {name or 'this'}" for name, share in self.others)
+            raise DataError(
+                f"fit: there is no {share:.0%} of {name or 'this'} text to fit on (there is: {texts or 'none'})"
+            )
+        return self.first(share)
 
     def first(self, share: float) -> "FitData":
         """Return the first windows only: a share of them."""
@@ -127,14 +159,9 @@ class FitData:
             self,
             states=self.states.select(windows),
             teacher=None if self.teacher is None else self.teacher[windows],
-            shift=None if self.shift is None else self.shift[windows],
+            shift=None if self.shift is None else self.shift.select(windows),
             lessons=None if self.lessons is None else self.lessons.select(windows),
         )
-
-
-def spread_rows(n: int, most: int) -> Tensor:
-    """Return at most `most` indices spread evenly over n: the first ones would all be of the first few documents."""
-    return torch.arange(n) if n <= most else (torch.arange(most) * (n / most)).long()
 
 
 def fit_gradients(
@@ -170,6 +197,29 @@ def fit_gradients(
     for model in models:
         model.requires_grad_(False)
     return trained
+
+
+def train_native(
+    config: ModuleConfig, data: FitData, training: Training, place: Sequence[object], checkpoint: Path | None = None
+) -> tuple[AbiModule, Trained]:
+    """Return a module trained on the text of some states by cross-entropy, and its course.
+
+    Args: place: all that says which module this is (backbone, text, role, shape, seed): modules are compared with each
+        other, so no two of them share initial weights or an order of the text.
+    """
+    module = AbiModule(config, seed=derive_seed("module", *place)).to(data.states.device)
+    schedule = Schedule.given(training.phases, training.weight_decay)
+    label = " ".join(str(part) for part in place)
+    [trained] = fit_gradients(
+        [module],
+        [Member(label, dict(module.named_parameters()), schedule, {"head": data.head.weight})],
+        data,
+        Objective("ce"),
+        batch=Batch(training.batch, training.batch_of).at_most(data.states),
+        seed=derive_seed("order", *place),
+        checkpoint=checkpoint,
+    )
+    return module, trained
 
 
 def objectives(
@@ -238,7 +288,7 @@ def _taught_losses(
             data.head,
             targets[at],
             teacher=final[at] if known else None,
-            teacher_shift=shifts[teacher][rows[part]].to(final.device).float() if known else None,
+            teacher_shift=shifts[teacher].rows(rows[part], final.device) if known else None,
             temperature=objective.temperature,
             kd_weight=weight,
         )

@@ -23,15 +23,16 @@ for the head's memory (`snakemake benchmarks`)."""
 LOSS_LOGITS = 2**23
 """Logits of a training step that are formed at once between those limits: the C library keeps blocks of up to 32 MB."""
 
-CACHED_LOGITS = 2**17
-"""Logits of a training step that become a gradient at once: what is formed on the way stays in the cache."""
+CACHED_LOGITS = 2**19
+"""Logits of a training step that become a gradient at once: what is formed on the way, 2 MB each, stays in the cache,
+and the calls cost little beside it."""
 
 LOGIT_ROWS = 128
 """Positions whose logits `[n, V]` are formed at once where there is no gradient, which needs half the room."""
 
-EVALUATION_LOGITS = 2**17
+EVALUATION_LOGITS = 2**18
 """Logits of an evaluation that are formed at once, positions times vocabulary: every arm's and the judges' are held
-together (`benchmarks/evaluation_cost.py`)."""
+together, and of fewer the calls cost as much as the numbers (`benchmarks/evaluation_cost.py`)."""
 
 EVALUATION_ROWS = 16
 """Fewest positions of an evaluation: a product of fewer rows with a large head waits for the head's memory."""
@@ -101,9 +102,9 @@ class _HeadLoss(torch.autograd.Function):
                     slope = head.slope(logits[of]) if learns else None
                     if bias is not None:
                         logits[of] += bias
-                    loss, grad = _ce_and_kd(logits[of], own[of], lesson, temperature, weight)
+                    loss, grad = _ce_and_kd(logits[of], own[of], lesson, temperature, weight, learns)
                     totals[i] += loss
-                    if not learns:
+                    if grad is None:
                         continue
                     bias_grad = bias_grads[i]
                     if bias_grad is not None:
@@ -158,9 +159,9 @@ def _taught(logits: Tensor, shift: Tensor | None, part: slice, of: slice, temper
 
 
 def _ce_and_kd(
-    logits: Tensor, targets: Tensor, taught: _Taught | None, temperature: float, weight: float
-) -> tuple[Tensor, Tensor]:
-    """Return the summed loss of a chunk and its gradient `[C, V]` with respect to the logits.
+    logits: Tensor, targets: Tensor, taught: _Taught | None, temperature: float, weight: float, learns: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the summed loss of a chunk and its gradient `[C, V]` with respect to the logits, None where none is asked.
 
     One exponential per logit: at temperature 1 or 2 the student's plain exponentials are powers of the tempered ones,
     and KL needs no logarithm but of the two sums. The gradient takes the place of the logits.
@@ -168,26 +169,31 @@ def _ce_and_kd(
     rows = torch.arange(len(targets), device=targets.device)
     scaled = logits.sub_(logits.amax(-1, keepdim=True))
     own = scaled[rows, targets]
+    grad = None
     if taught is None:
-        grad = scaled.mul_(LOG2_E).exp2_()
-        total = grad.sum(-1, keepdim=True)
-        grad /= total
-        grad[rows, targets] -= 1
-        return (total.log().squeeze(-1) - own).sum(), grad
+        e = scaled.mul_(LOG2_E).exp2_()
+        total = e.sum(-1, keepdim=True)
+        loss = (total.log().squeeze(-1) - own).sum()
+        if learns:
+            grad = e.div_(total)
+            grad[rows, targets] -= 1
+        return loss, grad
     scaled = scaled.mul_(LOG2_E / temperature)
     e = scaled.exp2()
     total = e.sum(-1, keepdim=True)
     kl = taught.own - torch.linalg.vecdot(taught.p, scaled) / LOG2_E + total.log().squeeze(-1)
     loss = weight * temperature**2 * kl.sum()
     plain = None if temperature in (1, 2) else (scaled * temperature).exp2_()
-    slope = weight * temperature
-    grad = torch.mul(e, slope / total, out=scaled).sub_(taught.p, alpha=slope)
+    if learns:
+        slope = weight * temperature
+        grad = torch.mul(e, slope / total, out=scaled).sub_(taught.p, alpha=slope)
     if weight < 1:
         plain = e.pow_(temperature) if plain is None else plain
         total = plain.sum(-1, keepdim=True)
         loss = loss + (1 - weight) * (total.log().squeeze(-1) - own).sum()
-        grad.addcmul_(plain, (1 - weight) / total)
-        grad[rows, targets] -= 1 - weight
+        if grad is not None:
+            grad.addcmul_(plain, (1 - weight) / total)
+            grad[rows, targets] -= 1 - weight
     return loss, grad
 
 

@@ -113,7 +113,8 @@ class Arm:
     """One way to fill a target's module, or a bound that needs none.
 
     Args: recipes: regime -> how it is made there; an arm without one is no fit. of_kind: kind -> what it is there,
-        where that differs. seeded: whether its figures vary with the seed. apart: whether it reads other windows
+        where that differs. seeded: whether something of its seed is in it (a network, a teacher, the order of
+        windows), so that two seeds cannot give equal bits per byte. apart: whether it reads other windows
         than the target, in its own tokens, so that a document may be another length there or be missing.
     """
 
@@ -171,7 +172,7 @@ ARMS: dict[str, Arm] = {
         ),
         Arm(ORACLE_BEFORE, BOUND, words="a module trained on the backbone before any update"),
         Arm(
-            BEFORE, BOUND, seeded=False, words="the regressed module as it was before the regression",
+            BEFORE, BOUND, words="the regressed module as it was before the regression",
             of_kind={"update": "the module on the backbone it was trained beside"},
         ),
         Arm(
@@ -252,12 +253,12 @@ ARMS: dict[str, Arm] = {
         Arm(BEFORE_OFF, SMALLER, words="the module without its net, before any update"),
         Arm(RANDOM_OFF, SMALLER, words="an interface nobody trained, without a net"),
         Arm(
-            LINEAR, SMALLER, seeded=False, words="one linear map instead of a module",
+            LINEAR, SMALLER, words="one linear map instead of a module",
             recipes=_everywhere(Recipe(form="linear"), Recipe(form="linear"), reconstruction=Recipe(form="linear")),
         ),
-        Arm(LINEAR_NARROW, SMALLER, seeded=False, words="one linear map of the rank that a module's map has"),
+        Arm(LINEAR_NARROW, SMALLER, words="one linear map of the rank that a module's map has"),
         Arm(
-            BIAS, SMALLER, seeded=False, words="one constant shift of the next-token scores",
+            BIAS, SMALLER, words="one constant shift of the next-token scores",
             recipes=_everywhere(Recipe(form="bias"), Recipe(form="bias"), Recipe(form="bias", start="as-is")),
         ),
         Arm(

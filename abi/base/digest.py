@@ -3,6 +3,9 @@
 A definition is a statement of the top level of a file: a function, a class, a constant. From those of the step the walk
 goes on to those whose names they use, in whatever file. So an edit of a function reruns what may call it, and not all
 that shares its file. What could act unseen counts as soon as its file is loaded (`base/definitions.py`).
+
+Order counts within a definition (fields, entries of a dict, arguments) and among those of a file that count. That of
+imports does not, so nothing may depend on which of two files is loaded first.
 """
 
 import atexit

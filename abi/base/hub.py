@@ -246,7 +246,10 @@ def reason(error: BaseException, repository: Repository, name: str = "") -> str:
     if isinstance(told, errors.GatedRepoError) or (status in {401, 403} and type(told) is errors.HfHubHTTPError):
         return f"is gated; accept its terms at {page} and log in (`hf auth login`)"
     if isinstance(told, errors.RevisionNotFoundError):
-        return "the hub does not have this revision (any more); take it out of the lock and run `abi pin` again"
+        return (
+            "the hub does not have this revision (any more), nor has the local cache; point HF_HOME at a cache that "
+            "holds it, or take it out of <scale>.lock.yaml beside the scale and run `abi pin`, which pins the newest"
+        )
     if isinstance(told, errors.RepositoryNotFoundError):
         return "the hub has no such repository, or hides it; correct its id, or log in (`hf auth login`)"
     if isinstance(told, errors.EntryNotFoundError) and not isinstance(told, errors.LocalEntryNotFoundError):

@@ -191,7 +191,7 @@ METRICS: dict[str, Metric] = {
         Metric("entropy_diff_nats", True, "nats"),
         Metric("bits_per_byte", True, "bits per byte"),
         Metric("loss_nats", True, "nats per token"),
-        Metric("top5_margin", False, "logits"),
+        Metric("top5_margin", False, "probability"),  # P(rank 5) - P(rank 6): `arms/metrics.margins`
     )
 }
 """The first is the primary one of the protocol. `teacher_<metric>`: the same agreement, with the teacher."""

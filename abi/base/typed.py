@@ -4,10 +4,14 @@ A model says what a file holds; its JSON Schema is generated from it. Values are
 number), unknown keys are refused, and a figure is finite.
 """
 
+import ast
+import inspect
+import itertools
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import parse_file, parse_json, sha256_json, write_text
@@ -23,9 +27,21 @@ class Typed(BaseModel):
         allow_inf_nan=False,
         ser_json_inf_nan="constants",  # so that `write` sees a figure that is none; the default would write null
         populate_by_name=True,
-        use_attribute_docstrings=True,
         defer_build=True,  # a command builds the models it uses, not every one it imports
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Describe fields by the docstrings below them; read here, since nothing but a schema says them."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for base in reversed(cls.__mro__[: cls.__mro__.index(Typed)]):
+            for name, words in docstrings(base).items():
+                field = cls.model_fields.get(name)
+                key = (field.alias or name) if field else name
+                if key in properties and not (field and field.description):
+                    properties[key]["description"] = words
+        return schema
 
     def plain(self) -> dict[str, Any]:
         """Return what was given, as JSON values; what was left to its default stays out."""
@@ -44,6 +60,24 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Regime = Literal["oracle-kd", "few-shot", "general-only", "zero-text", "reconstruction"]
 """What the target side may see (protocol section 3), and a reconstruction."""
 Verdict = Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS"]
+
+
+def docstrings(model: type) -> dict[str, str]:
+    """Return field -> the docstring below it in the body of a class; none of a class that has no source."""
+    try:
+        [node] = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    except (OSError, TypeError):
+        return {}
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    return {
+        field.target.id: inspect.cleandoc(said.value.value)
+        for field, said in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(said, ast.Expr)
+        and isinstance(said.value, ast.Constant)
+        and isinstance(said.value.value, str)
+    }
 
 
 class Hardware(Typed):

@@ -12,7 +12,7 @@ from typing import Annotated
 import yaml
 from typer import Option
 
-from abi.audit.results.adopted import BENCHMARKS, INSTRUMENT, adopt
+from abi.audit.results.adopted import BENCHMARKS, INSTRUMENT, adopt, carry
 from abi.base.compute import decided
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT, checkout, write_text
@@ -108,6 +108,15 @@ def docs(
     keep: Annotated[
         bool, Option("--keep", help="with --adopt: committed results that the run does not have stay")
     ] = False,
+    carried: Annotated[
+        tuple[str, Path, Path] | None,
+        Option(
+            "--carry",
+            metavar="SCALE BEFORE AFTER",
+            help="first let the code of AFTER stand for that of BEFORE behind a scale: two runs of equal figures",
+            show_default="none",
+        ),
+    ] = None,
 ) -> int:
     """Write what documents quote (reference results, picture, record, keys, the DAG) and the JSON Schemas of `config/`.
 
@@ -115,6 +124,8 @@ def docs(
     """
     if adopted:
         adopt(adopted, keep=keep)
+    if carried:
+        print(f"{carry(*carried)} rules: their code now stands for the one that made the committed run")
     with chdir(ROOT):  # documents are of the checkout of this code, and so is the configuration that they quote
         parts, written = generated_parts(), {}
         for name in dict.fromkeys(part.document for part in parts):

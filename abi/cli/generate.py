@@ -24,6 +24,9 @@ def generate(
     model: Annotated[
         str | None, Option(metavar="MODEL", help="folder of a model, or its id on the hub", show_default="none")
     ] = None,
+    revision: Annotated[
+        str | None, Option(metavar="REV", help="branch, tag or commit of --model", show_default="the newest")
+    ] = None,
     backbone: Annotated[
         str | None, Option(metavar="NAME", help="or a built backbone of the scale", show_default="none")
     ] = None,
@@ -50,11 +53,13 @@ def generate(
 
     if (model is None) == (backbone is None):
         raise ConfigError("generate: give one of --model (a folder or hub id) and --backbone (of a scale)")
+    if backbone and revision:
+        raise ConfigError("generate: a backbone of a scale has its own revision; leave out --revision")
     try:
         prompt.encode()
     except UnicodeEncodeError:
         raise DataError("generate: the prompt is not valid UTF-8; give text") from None
-    live, about = _of_scale(scale, backbone, module) if backbone else _of_user(str(model), module)
+    live, about = _of_scale(scale, backbone, module) if backbone else _of_user(str(model), revision, module)
     ids = torch.tensor([prompt_ids(live.tokenizer, prompt)])
     with attach_any(live, *about) if about else nullcontext():
         made = generate(live, ids, tokens, temperature=temperature, seed=seed)[0].tolist()
@@ -67,12 +72,12 @@ def generate(
     return 0
 
 
-def _of_user(place: str, module: str | None) -> "tuple[Backbone, tuple[Any, Any] | None]":
+def _of_user(place: str, revision: str | None, module: str | None) -> "tuple[Backbone, tuple[Any, Any] | None]":
     """Return a model of a folder or the hub, and a module with its manifest."""
     from abi.api.loading import load_model
     from abi.api.modules import Module
 
-    live = load_model(place)
+    live = load_model(place, revision)
     if module is None:
         return live, None
     found = Module.from_pretrained(module)

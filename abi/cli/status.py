@@ -38,11 +38,13 @@ def status(
     """
     found = Survey(Workflow(load(scale)), deep=deep).look(targets or ())
     deleted: list[str] = []
+    done = mends
     if mends and found.rebuild:
         try:
             deleted = mend(found)
         except DataError as error:
-            print(f"abi status: nothing was deleted: {error}", file=sys.stderr)
+            print(f"abi status: not all of it was deleted: {error}", file=sys.stderr)
+            done = False
     if as_json:
         print(json.dumps({**found.as_dict(), "deleted": deleted}, indent=1))
     else:
@@ -52,7 +54,7 @@ def status(
         if deleted:
             print(f"deleted {len(deleted)} files, which the next run rebuilds; they are of these jobs:")
             print("\n".join(f"  {made.rule:<22} {name}" for name, made in found.rebuild.items()))
-    return HONEST if mends or not found.lines else TAMPERED
+    return HONEST if done or not found.lines else TAMPERED
 
 
 def mended(words: Sequence[str], scale: str) -> list[str]:
@@ -64,7 +66,7 @@ def mended(words: Sequence[str], scale: str) -> list[str]:
     try:
         deleted = mend(found)
     except DataError as error:
-        return [f"nothing was deleted: {error}"]
+        return [f"not all of it was deleted: {error}"]
     damaged = [f"{line.file}: {line.why}" for line in found.lines if line.state == "damaged"]
     more = [f"and {len(damaged) - MOST} more"] if len(damaged) > MOST else []
     return [f"{found.counted()}; {len(deleted)} files deleted, which this run rebuilds", *damaged[:MOST], *more]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 COMPARED = ("comparison.json", "comparison.md")
 
 Model = Annotated[str, Option(metavar="MODEL", help="folder of a model of transformers, or its id on the hub")]
+Revision = Annotated[
+    str | None, Option(metavar="REV", help="branch, tag or commit of a model of the hub", show_default="the newest")
+]
 Source = Annotated[str, Option(metavar="MODEL", help="the model that the module was trained beside")]
 Target = Annotated[str, Option(metavar="MODEL", help="the model that the module moves to")]
 Saved = Annotated[str, Option(metavar="MODULE", help="folder of a saved module, or its id on the hub")]
@@ -39,6 +43,7 @@ def train(
     model: Model,
     texts: Texts,
     out: Out,
+    revision: Revision = None,
     kind: Annotated[str, Option(help="module, portable (needs --general-texts) or ngram (counts)")] = "module",
     general_texts: General = None,
     name: Annotated[str, Option(help="of the domain")] = "domain",
@@ -57,9 +62,10 @@ def train(
     place = _module_folder(out, force)
     given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
     with _watched(place.parts):
-        made = abi.train(_loaded(model), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
+        made = abi.train(_loaded(model, revision), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
     _write(made, place)
-    return _told(made, place, as_json, f"abi evaluate --model {model} --module {out} --texts {texts[0]}")
+    following = f"abi evaluate {_named('model', model, revision)} --module {quote(str(out))}"
+    return _told(made, place, as_json, f"{following} --texts {quote(str(texts[0]))}")
 
 
 def distill(
@@ -68,6 +74,7 @@ def distill(
     texts: Texts,
     general_texts: Annotated[list[Path], Option(metavar="PATH", help="text of anything else")],
     out: Out,
+    revision: Revision = None,
     name: Annotated[str, Option(help="of the domain")] = "domain",
     steps: Annotated[int | None, Option(metavar="N", help="of training", show_default="800")] = None,
     d_abi: Annotated[int | None, Option(metavar="N", help="width of the module", show_default="64")] = None,
@@ -79,7 +86,7 @@ def distill(
     """Distil a LoRA adapter into a portable module, write its folder, and say how much of the adapter it holds."""
     import abi
 
-    place, base = _module_folder(out, force), _loaded(model)
+    place, base = _module_folder(out, force), _loaded(model, revision)
     given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
     with _watched(place.parts):
         made = abi.distill(base, None, adapter, texts, general_texts, **given)
@@ -89,7 +96,7 @@ def distill(
         except DataError as error:
             found = None
             print(f"abi: not evaluated: {error}", file=sys.stderr)
-    following = f"abi transfer --module {out} --source {model} --target MODEL --out DIR"
+    following = f"abi transfer --module {quote(str(out))} {_named('source', model, revision)} --target MODEL --out DIR"
     return _told(made, place, as_json, following, found)
 
 
@@ -101,6 +108,8 @@ def transfer(
         str | None,
         Option(metavar="MODEL", help="the model it was trained beside", show_default="none: portable, ngram"),
     ] = None,
+    source_revision: Revision = None,
+    target_revision: Revision = None,
     general_texts: General = None,
     domain_texts: Annotated[
         list[Path] | None, Option(metavar="PATH", help="text of the domain for the target", show_default="none")
@@ -120,11 +129,11 @@ def transfer(
     place, moving = _module_folder(out, force), abi.Module.from_pretrained(module)
     teaches = None if teacher is None else abi.Module.from_pretrained(teacher)
     with _watched(place.parts):
-        of_source = None if source is None or moving.anywhere else _loaded(source)
+        of_source = None if source is None or moving.anywhere else _loaded(source, source_revision)
         moved = abi.transfer(
             moving,
             of_source,
-            _loaded(target),
+            _loaded(target, target_revision),
             general_texts=general_texts,
             domain_texts=domain_texts,
             teacher=teaches,
@@ -134,13 +143,15 @@ def transfer(
             keep=place.parts,
         )
     _write(moved, place)
-    return _told(moved, place, as_json, f"abi evaluate --model {target} --module {out} --texts PATH")
+    following = f"abi evaluate {_named('model', target, target_revision)} --module {quote(str(out))} --texts PATH"
+    return _told(moved, place, as_json, following)
 
 
 def evaluate(
     model: Model,
     module: Saved,
     texts: Texts,
+    revision: Revision = None,
     adapter: Annotated[str | None, Option(metavar="ADAPTER", help=ADAPTER_PLACE, show_default="none")] = None,
     window: Window = 128,
     as_json: AsJson = False,
@@ -149,7 +160,9 @@ def evaluate(
     import abi
 
     with _watched():
-        found = abi.evaluate(_loaded(model), abi.Module.from_pretrained(module), texts, adapter=adapter, window=window)
+        found = abi.evaluate(
+            _loaded(model, revision), abi.Module.from_pretrained(module), texts, adapter=adapter, window=window
+        )
     print(found.model_dump_json(indent=1) if as_json else found)
     return 0
 
@@ -159,6 +172,8 @@ def compare(
     target: Target,
     texts: Texts,
     general_texts: Annotated[list[Path], Option(metavar="PATH", help="text of anything else")],
+    source_revision: Revision = None,
+    target_revision: Revision = None,
     module: Annotated[
         str | None, Option(metavar="MODULE", help="of the source", show_default="all are trained here")
     ] = None,
@@ -173,7 +188,7 @@ def compare(
     seeds: Annotated[int, Option(metavar="N", help="a verdict needs 3")] = 3,
     lora: Annotated[bool, Option(help="train LoRA adapters of equal size, too")] = True,
     steps: Steps = None,
-    train_steps: Annotated[int | None, Option(metavar="N", help="of modules", show_default="as the library")] = None,
+    train_steps: Annotated[int | None, Option(metavar="N", help="of modules", show_default="500, portable 800")] = None,
     window: Window = 128,
     out: Annotated[Path | None, Option(metavar="DIR", help="folder to write", show_default="none")] = None,
     force: Force = False,
@@ -190,7 +205,9 @@ def compare(
     asked: dict[str, Any] = {"regime": regime, "other_texts": other_texts, "seeds": seeds, "lora": lora, "steps": steps}
     asked |= {"train_steps": train_steps, "window": window, "keep": parts}
     with _watched(parts):
-        found = abi.compare(moving, _loaded(source), _loaded(target), texts, general_texts, **asked)
+        found = abi.compare(
+            moving, _loaded(source, source_revision), _loaded(target, target_revision), texts, general_texts, **asked
+        )
     if place is not None:
         with place.written() as folder:
             write_text(folder / COMPARED[0], found.model_dump_json(indent=1) + "\n")
@@ -217,13 +234,19 @@ def push(
     return 0
 
 
-def _loaded(place: str) -> Any:
-    """Return the model of a folder or of the hub."""
+def _loaded(place: str, revision: str | None) -> Any:
+    """Return the model of a folder, or of the hub at a revision."""
     from abi.api.loading import load_model
     from abi.api.progress import part
 
     with part("models", f"loading {place}", 0.0):
-        return load_model(place)
+        return load_model(place, revision)
+
+
+def _named(role: str, place: str, revision: str | None) -> str:
+    """Return the options that name a model. Args: role: `model`, or `source`."""
+    option = "--revision" if role == "model" else f"--{role}-revision"
+    return f"--{role} {quote(place)}" + (f" {option} {quote(revision)}" if revision else "")
 
 
 def _module_folder(out: Path, force: bool) -> OutFolder:

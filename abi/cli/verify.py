@@ -10,6 +10,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from abi.base.errors import ConfigError
 from abi.cli.main import BAD_INPUT, COMMANDS, HONEST, TAMPERED, ending
 from abi.plan import DEFAULT
 
@@ -54,6 +55,9 @@ def parser() -> Parser:
 def verify(arguments: Sequence[str]) -> int:
     """Judge the record and the results, and return the worse exit code."""
     options = parser().parse_args(arguments)
+    others = ("against", "tolerance", "recompute", "config", "brief")
+    if options.deep is not None and (beside := [f"--{name}" for name in others if getattr(options, name)]):
+        raise ConfigError(f"verify: --deep walks the chain of a run and nothing else; leave out {', '.join(beside)}")
     if options.deep is not None:
         parts = {"chain": chain(options)}
     else:

@@ -177,6 +177,11 @@ class Outcome:
     limit: Numbers
     holds: Holds
 
+    def clearance(self) -> float:
+        """Return how far the mean of one study lies above its limit in half widths; arms equal everywhere have none."""
+        half = float(self.parts.half(self.level))
+        return float(self.parts.mean - self.limit) / half if half else float("inf")
+
 
 @dataclass(frozen=True)
 class Refuted:
@@ -203,6 +208,14 @@ class Answers:
         """Return whether some refutation holds, per study."""
         return some(item.holds for item in self.refutations)
 
+    def refuting(self) -> tuple[Refuted, Outcome]:
+        """Return the first refutation that holds for one study, and the first of its contrasts that refutes.
+
+        Raises: StopIteration: none holds.
+        """
+        way = next(item for item in self.refutations if item.holds)
+        return way, next(outcome for outcome in way.outcomes if outcome.holds)
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -212,6 +225,21 @@ class Decision:
     own: Answers
     vacuous: tuple[Outcome, ...]
     secondary: Mapping[str, Answers]
+
+    def deciding(self) -> Outcome:
+        """Return what decides one study: what makes it vacuous or refutes it, the required test that holds by least,
+        the first one that fails, or where all hold what refutes another metric.
+        """
+        required = [test for test in self.own.tests if test.contrast.required]
+        match str(self.verdict):
+            case "VACUOUS":
+                return next(outcome for outcome in self.vacuous if outcome.holds)
+            case "REFUTED":
+                return self.own.refuting()[1]
+            case "SUPPORTED":
+                return min(required, key=Outcome.clearance)
+        contrary = (answers.refuting()[1] for answers in self.secondary.values() if answers.refuted())
+        return next((test for test in required if not test.holds), None) or next(contrary)
 
 
 def decide(figures: Figures, plan: Plan, *, level: float) -> Decision:

@@ -207,6 +207,8 @@ class Fit(Typed):
     counts: Counts
     arms: dict[str, ArmFigures]
     published_criteria: PublishedCriteria | None = None
+    decided_by: str | None = None
+    """The contrast that decides, or the first required test where all are too few; files of older code lack it."""
 
     def contrasts(self) -> Iterator[tuple[str, ContrastFound]]:
         """Yield (leaf, contrast) of every contrast that is stored: tests before refutations, its own metric first."""
@@ -220,15 +222,6 @@ class Fit(Typed):
                     yield f"{place}refutations/{i}/contrasts/{j}", item
         for i, bound in enumerate(self.vacuous):
             yield f"vacuous/{i}", bound
-
-
-def decisive(fit: Fit) -> str:
-    """Return the id of the contrast that the reason of a fit names, or of its first required test if it names none."""
-    places = {found.id: fit.reason.find(f"{found.id}: ") for _, found in fit.contrasts()}
-    named = {contrast: place for contrast, place in places.items() if place >= 0}
-    if named:
-        return min(named, key=lambda contrast: named[contrast])
-    return next(test.id for test in fit.tests if test.required)
 
 
 class LeftOut(Typed):
@@ -347,8 +340,11 @@ class Law(Typed):
 
     formula: str
     n_points: Count
+    """Registered points; the protocol's least number is of these."""
     n_used: Count
+    """Points with a floor, to which alone it is fitted."""
     residual_freedom: int
+    """Of the points that are used."""
     distinct_responses: Count
     coefficients: dict[str, float] | None
     r2: float | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -13,7 +12,7 @@ from abi.base.catalogue import frozen_net
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles
-from abi.base.manifests.alignments import AlignmentEntry, AlignmentManifest
+from abi.base.manifests.alignments import AlignmentManifest
 from abi.base.manifests.arms import ArmEntry, CalibrationManifest, LoraManifest
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.batches import BatchManifest
@@ -47,7 +46,7 @@ from abi.judge.results import (
     read_result,
 )
 from abi.judge.studies import perplexities, update_table
-from abi.judge.tables import fit_tables, published_criteria, read_promised, scoped_perplexities, thresholds_met
+from abi.judge.tables import fit_tables, published_criteria, read_promised, thresholds_met
 from abi.judge.verdict import case_of, check_frozen, judged
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 
@@ -93,10 +92,9 @@ def judge_claim(spec: JudgeClaim, inputs: InputFiles, provenance: Callable[[], P
     modules = {role: [m for path in inputs[role] for m in ModulesManifest.read(path).modules] for role in givers}
     check_frozen(kind.unmoved(arms, spec.claim.regime, modules))
     rates = rates_of(named(inputs, "rates"), arms)
-    fits, strict = judged_fits(spec, head.claim, evidence)
+    fits, strict, ppl = judged_fits(spec, head.claim, evidence)
     curves = kind.curves(spec, evidence, fits)
     primary = fits[spec.claim.fit]
-    ppl = scoped_perplexities(evidence, spec.protocol.criteria.min_positions)
     found = {
         **head._asdict(),
         "verdict": primary.verdict,
@@ -157,19 +155,35 @@ def rates_of(paths: Sequence[str], arms: Sequence[ArmEntry]) -> ChosenRates | No
     return manifest.chosen()
 
 
-def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> tuple[dict[str, Fit], str]:
-    """Return fit -> verdict with the published criteria, and the deciding fit's verdict at the strict level."""
+class JudgedFits(NamedTuple):
+    """Fit -> verdict with the published criteria, and what else follows from the tables of the fits.
+
+    Args: strict: the deciding fit's verdict at the strict level; perplexity: fit -> arm -> scope -> figure. That of
+        arms of no fit is over documents and seeds of the deciding one: a fit in closed form may have more.
+    """
+
+    fits: dict[str, Fit]
+    strict: str
+    perplexity: dict[str, dict[str, dict[str, float]]]
+
+
+def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> JudgedFits:
+    """Return every fit of a claim judged."""
     criteria, entry, kind = spec.protocol.criteria, KINDS[claim.kind], kind_of(claim.kind, OfFits)
-    fits, strict = {}, ""
+    fits, strict, ppl = {}, "", dict[str, dict[str, dict[str, float]]]()
+    unfitted = set(evidence.loc[evidence["fit"] == UNFITTED, "arm"])
     for name in claim.fits:
         tables = fit_tables(evidence, fit=name, criteria=criteria)
         plan = kind.asked(claim, name, tables.arms, criteria)
         met = published_criteria(tables, dict(spec.protocol.published_criteria), entry.claimed, entry.controls)
         case = case_of(tables, plan, criteria)
         fits[name] = judged(case, tables, criteria.level).model_copy(update={"published_criteria": met})
+        of_arms = tables.perplexities()
+        ppl[name] = {arm: of for arm, of in of_arms.items() if arm not in unfitted}
         if name == claim.fit:
             strict = case.word(level_of_one(criteria.level, spec.n_claims)).verdict
-    return fits, strict
+            ppl[UNFITTED] = {arm: of for arm, of in of_arms.items() if arm in unfitted}
+    return JudgedFits(fits, strict, ppl)
 
 
 def row_sums(rows: pd.DataFrame) -> dict[str, RowSum]:
@@ -310,7 +324,7 @@ def judge_study(spec: JudgeStudy, inputs: InputFiles, provenance: Callable[[], P
     found = {
         **head._asdict(),
         **{key: value for key, value in vars(made).items() if value is not None},
-        "robustness": robustness_of(head.claim, made.fits.values(), evidence, inputs["texts"], criteria),
+        "robustness": robustness_of(head.claim, made.fits.values(), evidence, inputs["texts"], criteria, spec.general),
         **({"rates": tried.chosen()} if (tried := fits_of(named(inputs, "fits"))) and tried.tried else {}),
         "perplexity": given.perplexity,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
@@ -329,7 +343,7 @@ def fits_of(paths: Sequence[str]) -> FitsManifest | None:
 
 
 def judge_ladder(spec: JudgeLadder, inputs: InputFiles, provenance: Callable[[], Provenance]) -> LadderResult:
-    """Return the result of a claim about others, from the result files of its rungs (`rungs`) and their `alignments`.
+    """Return the result of a claim about others, from the result files of its rungs (`rungs`).
 
     Args: provenance: called last, so that it knows the time spent.
     """
@@ -348,13 +362,5 @@ def judge_ladder(spec: JudgeLadder, inputs: InputFiles, provenance: Callable[[],
     found = {**head_of(spec)._asdict(), **words_of_rungs(spec, by_claim, rungs), "rungs": rungs}
     rule = kind_of(spec.claim.kind, OfClaims).checks
     if rule is not None:
-        found["checks"] = rule(by_claim, alignments_of(named(inputs, "alignments")))
+        found["checks"] = rule(by_claim)
     return LadderResult.model_validate({**found, "provenance": provenance()})
-
-
-def alignments_of(paths: Sequence[str]) -> dict[str, list[AlignmentEntry]]:
-    """Return claim -> what the manifests of its alignments say: `<...>/alignments/<claim>/<batch>.json`."""
-    found: dict[str, list[AlignmentEntry]] = {}
-    for path in paths:
-        found.setdefault(Path(path).parent.name, []).extend(AlignmentManifest.read(path).alignments)
-    return found

@@ -1,13 +1,11 @@
 """A verdict judged once more without some of its test documents: those close to train, and one package at a time.
 
-The engine is the verdict's own (`fit_tables`, `case_of`), on fewer rows of evidence.
+The engine is the verdict's own (`case_of`), on the tables of fewer documents.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import operator
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +14,9 @@ from abi.base.errors import EvidenceError
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.names import TASKS, UNFITTED
 from abi.judge.contrasts import Plan
-from abi.judge.fits import Fit, LeftOut, Robustness, decisive
+from abi.judge.fits import Fit, LeftOut, Robustness
 from abi.judge.intervals import interval
 from abi.judge.kinds import plan_of
-from abi.judge.protocol import BPB
 from abi.judge.results import ClaimFacts
 from abi.judge.tables import HELD_OUT, FitTables, fit_tables
 from abi.judge.verdict import case_of, gap_closures
@@ -37,16 +34,21 @@ Scopes = Mapping[str, Mapping[str, HeldOutDocument]]
 
 
 def robustness_of(
-    claim: ClaimFacts, fits: Iterable[Fit], evidence: pd.DataFrame, records: Iterable[str], criteria: Criteria
+    claim: ClaimFacts,
+    fits: Iterable[Fit],
+    evidence: pd.DataFrame,
+    records: Iterable[str],
+    criteria: Criteria,
+    general: str | None = None,
 ) -> dict[str, Robustness]:
     """Return fit or study -> what its test text shares with train, and its verdict without some of that text.
 
-    Args: fits: judged from the rows of `evidence`; records: paths of the records of texts; one that no study is about
-        is that of the general text.
+    Args: fits: judged from the rows of `evidence`; records: paths of the records of texts; general: the general text,
+        if None that of a record that no study is about, or else the claim's one text.
     Raises: EvidenceError: no record tells of a fit's text, or of a document.
     """
     told, found = {Path(path).stem: TextManifest.read(path).held_out for path in records}, {}
-    general = next((text for text in told if text not in (claim.text, *claim.texts)), claim.text)
+    general = general or next((text for text in told if text not in (claim.text, *claim.texts)), claim.text)
     for fit in fits:
         names = {"domain": text_of(claim, fit.fit), "general": general}
         known = {scope: told[text] for scope, text in names.items() if text in told and scope in fit.counts.documents}
@@ -78,7 +80,7 @@ def robustness(evidence: pd.DataFrame, fit: Fit, plan: Plan, known: Scopes, crit
     held_out = evidence[evidence["scope"].isin((*HELD_OUT, TASKS)) & evidence["fit"].isin((fit.fit, UNFITTED))]
     whole = fit_tables(held_out, fit=fit.fit, criteria=criteria)
     judged = {scope: _known(whole.documents[scope], told, scope) for scope, told in known.items()}
-    again = Again(_asked(held_out, whole, plan), fit, plan, criteria)
+    again = Again(whole, fit, plan, criteria)
     packages = sorted({of.package for of in judged["domain"].values()})
     folds = folds_of(packages)
     close = {scope: {name for name, of in told.items() if of.in_train > CLOSE_TEXT} for scope, told in judged.items()}
@@ -112,28 +114,23 @@ def folds_of(packages: Collection[str]) -> list[list[str]]:
 
 
 class Again:
-    """A fit that is judged again on fewer rows."""
+    """A fit that is judged again on fewer documents."""
 
-    def __init__(self, rows: pd.DataFrame, fit: Fit, plan: Plan, criteria: Criteria) -> None:
-        self.rows, self.fit, self.plan, self.criteria = rows, fit, plan, criteria
-        self.contrast = next(contrast for contrast in plan.contrasts() if contrast.id == decisive(fit))
+    def __init__(self, whole: FitTables, fit: Fit, plan: Plan, criteria: Criteria) -> None:
+        self.whole, self.plan, self.criteria = whole, plan, criteria
+        self.contrast = next(contrast for contrast in plan.contrasts() if contrast.id == fit.decided_by)
         stored = next(found.interval for _, found in fit.contrasts() if found.id == self.contrast.id)
         self.level = fit.level if stored is None else stored.level
 
     def without(self, name: str, gone: Mapping[str, Collection[str]]) -> LeftOut:
         """Return the verdict without some documents of each scope."""
-        rows = self.rows
-        for scope, names in gone.items():
-            rows = rows[(rows["scope"] != scope) | ~rows["document"].isin(names)]
-        left = {scope: rows[rows["scope"] == scope] for scope in gone}
-        documents, groups = (int(left["domain"][column].nunique()) for column in ("document", "group"))
-        counted = {"left_out": name, "documents": documents, "groups": groups}
-        if empty := [scope for scope, part in left.items() if part.empty]:
+        tables, criteria = self.whole.without(gone), self.criteria
+        counts = tables.counts
+        counted = {"left_out": name, "documents": counts.documents["domain"], "groups": counts.groups["domain"]}
+        if empty := [scope for scope in gone if not counts.documents[scope]]:
             nothing = dict.fromkeys(("mean", "interval", "gap_closure", "share"))
             reason = f"too few: no document of {empty[0]} text is left"
             return LeftOut.model_validate({**counted, **nothing, "verdict": "INCONCLUSIVE", "reason": reason})
-        criteria = self.criteria
-        tables = fit_tables(rows, fit=self.fit.fit, criteria=criteria)
         case = case_of(tables, self.plan, criteria)
         word = case.word(criteria.level)
         closure = gap_closures(case, tables, criteria.level).get(self.plan.roles.candidate)
@@ -160,11 +157,3 @@ def _known(documents: Iterable[str], told: Mapping[str, HeldOutDocument], scope:
             f"evidence: {lacking[0]!r} on {scope} is no test document of the text's record; rerun the evaluation"
         )
     return {name: told[name] for name in names}
-
-
-def _asked(rows: pd.DataFrame, whole: FitTables, plan: Plan) -> pd.DataFrame:
-    """Return the rows that the verdict rests on: documents and seeds that were judged, metrics that are asked for."""
-    measures = {BPB, plan.measure, *(contrast.measure for contrast in plan.contrasts())}
-    rows = rows[rows["metric"].isin({measure.metric for measure in measures}) & rows["seed"].isin(whole.counts.seeds)]
-    gone = [(rows["scope"] == scope) & ~rows["document"].isin(names) for scope, names in whole.documents.items()]
-    return rows[~functools.reduce(operator.or_, gone)]

@@ -314,11 +314,11 @@ def of_doses(words: Sequence[str], refuted: bool) -> str:
 def judge_rungs(rungs: Sequence[Rung]) -> dict[str, str]:
     """Return verdict, reason and verdict at the strict level of a claim about several others.
 
-    SUPPORTED if every rung is; REFUTED if one rung is at the strict level, since one of several is refuted by luck more
-    often than one alone; VACUOUS if every rung is; else INCONCLUSIVE.
+    SUPPORTED if every rung is; REFUTED if one rung is, and is at the strict level too, since one of several is refuted
+    by luck more often than one alone; VACUOUS if every rung is; else INCONCLUSIVE.
     """
     words, strict = [r.verdict for r in rungs], [r.verdict_at_strict_level for r in rungs]
-    refuted = [r for r in rungs if r.verdict_at_strict_level == "REFUTED"]
+    refuted = [r for r in rungs if r.verdict == r.verdict_at_strict_level == "REFUTED"]  # at that one alone: vacuous
     short = [r for r in rungs if r.verdict != "SUPPORTED"]
     if not short:
         reason = f"all {len(rungs)} rungs are SUPPORTED"
@@ -350,6 +350,6 @@ def headline(verdicts: Mapping[str, str], strict: Mapping[str, str], level: floa
     at = level_of_one(level, n_claims)
     supported = sorted(name for name, verdict in verdicts.items() if verdict == "SUPPORTED")
     staying = [name for name in supported if strict[name] == "SUPPORTED"]
-    stay = f"{len(staying)} of {total} stay SUPPORTED with intervals of {at:.5g}"
+    stay = f"{len(staying)} of {total} stay SUPPORTED with intervals of {at:.5g} (1 - {1 - level:.2g} / {n_claims})"
     sentence = f"{len(supported)} of {total} claims SUPPORTED; {stay}"
     return Headline(sentence=sentence, n=total, supported=supported, level=at, stay_supported=staying)

@@ -5,6 +5,7 @@ Source: protocol section 6.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from abi.base.regimes import KINDS
 from abi.judge.fits import Check, Row, TableShown
 from abi.judge.kinds import Combine, Findings, OfStudies, StudiesGiven, kind_of, plan_of
 from abi.judge.results import StudyResult, level_of_one
-from abi.judge.tables import fit_tables, published_criteria, scoped_perplexities
+from abi.judge.tables import fit_tables, published_criteria
 from abi.judge.verdict import Case, Word, case_of, judged
 
 if TYPE_CHECKING:
@@ -80,13 +81,16 @@ def _reason(words: Sequence[Word], refuting: Sequence[Word], verdict: str) -> st
 
 
 def perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, float]]:
-    """Return study -> arm -> perplexity per token on the study's own text (`tables.scoped_perplexities`)."""
-    found = scoped_perplexities(evidence, min_positions)
-    return {study: {arm: of["domain"] for arm, of in arms.items()} for study, arms in found.items()}
+    """Return study -> arm -> perplexity per token on the study's own text: exp of the mean loss over long documents."""
+    rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["scope"] == "domain")]
+    found: dict[str, dict[str, float]] = {}
+    for (study, arm), losses in rows[rows["n_positions"] >= min_positions].groupby(["fit", "arm"])["value"]:
+        found.setdefault(str(study), {})[str(arm)] = math.exp(float(losses.mean()))
+    return found
 
 
 def update_table(batches: Mapping[str, BatchManifest]) -> TableShown:
-    """Return the table of what the updates did to the backbones: general loss, drift of the held states.
+    """Return the table of what the updates did to the backbones: loss on their own text, drift of the held states.
 
     Args: batches: `<...>/updates/<update>/<stage>/<batch>.json` -> the manifest.
     """
@@ -97,8 +101,11 @@ def update_table(batches: Mapping[str, BatchManifest]) -> TableShown:
             if (told := member.figures) is not None:
                 losses = [told.general_loss_before, told.general_loss_after]
                 rows.append([update, stage, member.seed, *losses, told.stability_mse, told.steps])
-    columns = ["update", "stage", "seed", "general loss before", "after", "mean squared drift of held states", "steps"]
-    caption = "Held-out general text in nats per token; stages `held` have the stability term, `free` ones do not."
+    columns = ["update", "stage", "seed", "loss before", "after", "mean squared drift of held states", "steps"]
+    caption = (
+        "Loss on calibration text of the kind that the update reads, in nats per token (its first 64 windows, packed); "
+        "stages `held` have the stability term, `free` ones do not."
+    )
     return TableShown(id="updates", title="What the updates did", caption=caption, columns=columns, rows=rows)
 
 

@@ -10,7 +10,7 @@ keep, perhaps of fewer groups.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -26,6 +26,7 @@ from abi.judge.contrasts import TEACHER, Contrast, Measure, lower_is_better
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise, files_of, read_rows
 from abi.judge.fits import Counts, Dropped, PublishedCriteria
 from abi.judge.intervals import Array
+from abi.judge.wide import Wide
 from abi.plan.specs.judge import Criteria
 
 if TYPE_CHECKING:
@@ -71,8 +72,23 @@ class FitTables:
     document_means: Mapping[Measure, Mapping[str, float]]
     draws: Mapping[str, int]
     counts: Counts
-    documents: Mapping[str, tuple[str, ...]]
-    """Scope -> the documents that are counted."""
+    complete: Mapping[str, Wide]
+    """Scope -> the figures that are counted."""
+    apart: Mapping[str, Wide]
+    """The same of arms that stand apart."""
+
+    @property
+    def documents(self) -> dict[str, tuple[str, ...]]:
+        """Scope -> the documents that are counted."""
+        return {scope: tuple(map(str, table.documents)) for scope, table in self.complete.items()}
+
+    def without(self, gone: Mapping[str, Collection[str]]) -> FitTables:
+        """Return the tables without some of the documents that are counted. Args: gone: scope -> documents."""
+        complete, apart = (
+            {scope: table.without(gone.get(scope, ())) for scope, table in of.items()}
+            for of in (self.complete, self.apart)
+        )
+        return _of_complete(self.fit, complete, apart, self.draws, self.counts.seeds, self.counts.dropped)
 
     def turned(self) -> dict[Measure, dict[str, Array]]:
         """Return the tables with every sign turned so that more is better."""
@@ -82,6 +98,14 @@ class FitTables:
     def arms(self) -> set[str]:
         """The arms that there are, on whatever text."""
         return {arm for arms in self.tables.values() for arm in arms}
+
+    def perplexities(self) -> dict[str, dict[str, float]]:
+        """Return arm -> scope -> perplexity per token: exp of the mean loss over the documents and seeds that count."""
+        found: dict[str, dict[str, float]] = {}
+        for scope in SCOPES:
+            for arm, loss in self.document_means.get(Measure("loss_nats", scope), {}).items():
+                found.setdefault(arm, {})[scope] = math.exp(loss)
+        return found
 
     def require(self, contrast: Contrast) -> None:
         """Raise an EvidenceError for the first arm of a contrast that has no rows of its measure."""
@@ -161,49 +185,61 @@ def fit_tables(evidence: pd.DataFrame, *, fit: str, criteria: Criteria) -> FitTa
     Raises: EvidenceError: an unknown fit, an arm under both fits, nothing complete, or two equal columns.
     """
     rows = _rows_of_fit(evidence, fit)
+    _check_draws(rows[rows["fit"] == fit], fit)
     aside = rows["arm"].isin(APART)
     parts = {str(scope): part for scope, part in rows[~aside].groupby("scope", sort=True)}
-    wide = {scope: _wide(part) for scope, part in parts.items()}
+    wide = {scope: Wide.of(part) for scope, part in parts.items()}
     long_enough = rows[aside & (rows["n_positions"] >= criteria.min_positions)]
-    apart = {str(scope): _wide(part) for scope, part in long_enough.groupby("scope", sort=True)}
+    apart = {str(scope): Wide.of(part) for scope, part in long_enough.groupby("scope", sort=True)}
     seeds, dropped_seeds = _common_seeds([of[scope] for of in (wide, apart) for scope in HELD_OUT if scope in of])
     least = {scope: 0 if scope == TASKS else criteria.min_positions for scope in parts}  # a task is whole at any length
-    short = {s: set(part.loc[part["n_positions"] < least[s], "document"]) for s, part in parts.items()}
-    complete = {scope: _complete(table, seeds, short[scope]) for scope, table in wide.items()}
-    if empty := [scope for scope in HELD_OUT if scope in complete and complete[scope].empty]:
+    short = {s: set(part.loc[part["n_positions"] < least[s], "document"].unique()) for s, part in parts.items()}
+    complete = {scope: table.complete(seeds, short[scope]) for scope, table in wide.items()}
+    if empty := [scope for scope in HELD_OUT if scope in complete and not len(complete[scope])]:
         words = f"no {empty[0]} document is complete in every arm, draw, metric and seed"
         raise EvidenceError(f"evidence, fit {fit}: {words}")
-    kept = {scope: table[table.index.isin(complete[scope].index)] for scope, table in apart.items() if scope in wide}
-    beside = [(scope, _complete(table, seeds, set())) for scope, table in kept.items()]
-    tables, means = _tables((scope, table) for scope, table in (*complete.items(), *beside) if not table.empty)
-    _check_columns(tables, seeds)
+    kept = {scope: table.only(complete[scope].documents) for scope, table in apart.items() if scope in wide}
+    beside = {scope: table.complete(seeds, ()) for scope, table in kept.items()}
     dropped = Dropped(
-        seeds=list(dropped_seeds),
+        seeds=dropped_seeds,
         documents={scope: len(wide[scope]) - len(table) for scope, table in complete.items()},
         documents_too_short={scope: len(found) for scope, found in short.items()},
     )
+    draws = {str(arm): int(n) for arm, n in rows.groupby("arm")["draw"].nunique().items()}
+    made = _of_complete(fit, complete, beside, draws, seeds, dropped)
+    _check_columns(made.tables, seeds)
+    return made
+
+
+def _of_complete(
+    fit: str,
+    complete: Mapping[str, Wide],
+    apart: Mapping[str, Wide],
+    draws: Mapping[str, int],
+    seeds: Sequence[int],
+    dropped: Dropped,
+) -> FitTables:
+    """Return the tables of complete figures."""
+    tables: dict[Measure, dict[str, Array]] = {}
+    means: dict[Measure, dict[str, float]] = {}
+    for scope, wide in ((scope, table) for of in (complete, apart) for scope, table in of.items() if len(table)):
+        of_groups, overall = wide.means()
+        for (metric, arm), table in of_groups.items():
+            tables.setdefault(Measure(metric, scope), {})[arm] = table
+            means.setdefault(Measure(metric, scope), {})[arm] = overall[metric, arm]
     counts = Counts(
-        groups={scope: table.index.get_level_values("group").nunique() for scope, table in complete.items()},
+        groups={scope: len(set(table.groups)) for scope, table in complete.items()},
         documents={scope: len(table) for scope, table in complete.items()},
         seeds=list(seeds),
         dropped=dropped,
     )
-    draws = {str(arm): int(n) for arm, n in rows.groupby("arm")["draw"].nunique().items()}
-    documents = {scope: tuple(table.index.get_level_values("document")) for scope, table in complete.items()}
-    return FitTables(fit, tables, means, draws, counts, documents)
-
-
-def scoped_perplexities(evidence: pd.DataFrame, min_positions: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Return fit -> arm -> scope -> perplexity per token: exp of the mean loss over seeds and long documents."""
-    rows = evidence[(evidence["metric"] == "loss_nats") & (evidence["n_positions"] >= min_positions)]
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for (fit, arm, scope), values in rows.groupby(["fit", "arm", "scope"])["value"]:
-        found.setdefault(str(fit), {}).setdefault(str(arm), {})[str(scope)] = math.exp(float(values.mean()))
-    return found
+    return FitTables(fit, tables, means, draws, counts, complete, apart)
 
 
 def _text(column: pd.Series, where: str) -> pd.Series:
-    bad = column.isna() | (column.astype(str).str.strip() == "")
+    bad = column.isna()
+    if empty := [word for word in column[~bad].unique() if not str(word).strip()]:
+        bad |= column.isin(empty)
     if bad.any():
         raise EvidenceError(f"{where}: column {column.name!r} row {_line(bad)} is empty; every row needs one")
     return column.astype(str)
@@ -213,7 +249,9 @@ def _numbers(column: pd.Series, where: str, *, whole: bool) -> pd.Series:
     import pandas as pd
 
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    bad = ~numbers.map(math.isfinite) | (whole & ((numbers != numbers.round()) | (numbers < 0)))
+    bad = ~numbers.between(-math.inf, math.inf, inclusive="neither") | (
+        whole & ((numbers != numbers.round()) | (numbers < 0))
+    )
     if bad.any():
         found, kind = column[bad].iloc[0], "a whole number from 0 on" if whole else "a finite number"
         raise EvidenceError(f"{where}: column {column.name!r} row {_line(bad)} holds {found!r}; expected {kind}")
@@ -232,7 +270,7 @@ def largest(metric: str) -> float:
 
 def _check_ranges(frame: pd.DataFrame, where: str) -> None:
     """Raise for a value that its metric cannot have: a wrong sign or unit would turn a verdict."""
-    upper = frame["metric"].map(largest)
+    upper = frame["metric"].map({metric: largest(metric) for metric in frame["metric"].unique()})
     bad = (frame["value"] < -1e-6) | (frame["value"] > upper + 1e-6)
     if bad.any():
         row, limits = frame[bad].iloc[0], f"[0, {upper[bad].iloc[0]:.4g}]"
@@ -255,13 +293,14 @@ def _check_documents(frame: pd.DataFrame, where: str) -> None:
     An arm that stands apart may score other positions.
     """
     unfitted = frame["fit"] == UNFITTED
-    for fit in sorted(set(frame.loc[~unfitted, "fit"])) or [UNFITTED]:
+    for fit in sorted(frame.loc[~unfitted, "fit"].unique()) or [UNFITTED]:
         part = frame[unfitted | (frame["fit"] == fit)]
         for column, keys in (("group", ["scope", "document"]), ("n_positions", ["scope", "document", "metric"])):
             compared = part[~part["arm"].isin(APART)] if column == "n_positions" else part
-            several = compared.groupby(keys)[column].nunique()
-            if (several > 1).any():
-                name = several[several > 1].index[0]
+            different = compared[[*keys, column]].drop_duplicates()
+            twice = different.duplicated(keys)
+            if twice.any():
+                name = min(different.loc[twice, keys].itertuples(index=False, name=None))
                 raise EvidenceError(
                     f"{where}: document {name[1]!r} on {name[0]} has more than one {column}; "
                     "every arm and seed must score the same positions of the same documents"
@@ -269,68 +308,46 @@ def _check_documents(frame: pd.DataFrame, where: str) -> None:
 
 
 def _rows_of_fit(evidence: pd.DataFrame, fit: str) -> pd.DataFrame:
-    fits = sorted(set(evidence["fit"]) - {UNFITTED})
+    fits = sorted(set(evidence["fit"].unique()) - {UNFITTED})
     if fit not in fits:
         raise EvidenceError(f"evidence: fit {fit!r} has no rows; fits there: {', '.join(fits) or 'none'}")
     own = evidence["fit"] == fit
-    seeds = set(evidence.loc[own, "seed"])  # a closed form may have more seeds than a gradient fit
+    seeds = evidence.loc[own, "seed"].unique()  # a closed form may have more seeds than a gradient fit
     rows = evidence[own | ((evidence["fit"] == UNFITTED) & evidence["seed"].isin(seeds))]
-    ways = rows.groupby("arm")["fit"].nunique()
+    ways = rows[["arm", "fit"]].drop_duplicates()["arm"].value_counts()
     if (ways > 1).any():
-        arm = ways[ways > 1].index[0]
+        arm = min(ways[ways > 1].index)
         raise EvidenceError(
             f"evidence: arm {arm!r} has rows of fit {fit!r} and of {UNFITTED!r}; it can have one of them"
         )
-    if "domain" not in set(rows["scope"]):
+    if "domain" not in rows["scope"].unique():
         raise EvidenceError(f"evidence, fit {fit}: no rows on held-out domain text (scope domain)")
     return rows
 
 
-def _wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of one scope with a line per document and a column per metric, arm, draw and seed."""
-    columns = ["metric", "arm", "draw", "seed"]
-    return rows.set_index(["group", "document", *columns])["value"].unstack(columns)
+def _check_draws(rows: pd.DataFrame, fit: str) -> None:
+    """Raise for a fitted arm that lacks draws which others have: its mean would be over fewer rungs of a ladder.
+
+    One draw, number 0, is an arm that is not drawn again: beside the draws of placebos in closed form.
+    """
+    for (metric, scope), part in rows.groupby(["metric", "scope"], sort=True):
+        whole = set(part["draw"].unique())
+        for arm, own in part.groupby("arm", sort=True)["draw"]:
+            if set(own) not in ({0}, whole):
+                words = f"arm {arm!r} has no {metric} on {scope} of draw {min(whole - set(own))}, which others have"
+                raise EvidenceError(f"evidence, fit {fit}: {words}; rerun the evaluation")
 
 
-def _common_seeds(wide: Sequence[pd.DataFrame]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _common_seeds(wide: Sequence[Wide]) -> tuple[list[int], list[int]]:
     """Return the seeds that every arm, draw and metric has on held-out text, and those that were dropped."""
-    labels = [of_scope.columns.to_frame(index=False) for of_scope in wide]
-    found = [set(part) for of_scope in labels for _, part in of_scope.groupby(["metric", "arm", "draw"])["seed"]]
+    found = [seeds for of_scope in wide for seeds in of_scope.seeds().values()]
     kept = set.intersection(*found)
     if not kept:
         raise EvidenceError("evidence: no seed is present in every arm, draw and metric; rerun the evaluation")
-    return tuple(sorted(kept)), tuple(sorted(set.union(*found) - kept))
+    return sorted(kept), sorted(set.union(*found) - kept)
 
 
-def _complete(wide: pd.DataFrame, seeds: tuple[int, ...], short: set[str]) -> pd.DataFrame:
-    """Return the documents that are long enough and complete in every column of the kept seeds."""
-    kept = wide.loc[:, wide.columns.get_level_values("seed").isin(seeds)]
-    labels = kept.columns.to_frame(index=False)
-    full = labels.groupby(["metric", "arm", "draw"])["seed"].transform("nunique") == len(seeds)
-    kept = kept.loc[:, full.to_numpy()]
-    if kept.empty:
-        return kept.iloc[:0]
-    return kept[kept.notna().all(axis=1) & ~kept.index.get_level_values("document").isin(short)]
-
-
-def _tables(
-    complete: Iterable[tuple[str, pd.DataFrame]],
-) -> tuple[dict[Measure, dict[str, Array]], dict[Measure, dict[str, float]]]:
-    """Return the tables of groups x seeds, and the plain means over documents."""
-    tables: dict[Measure, dict[str, Array]] = {}
-    means: dict[Measure, dict[str, float]] = {}
-    for scope, wide in complete:
-        grouped = wide.groupby(level="group").mean()
-        per_seed = grouped.T.groupby(level=["metric", "arm", "seed"]).mean().T
-        overall = wide.mean().groupby(level=["metric", "arm"]).mean()
-        for metric, arm in overall.index:
-            measure = Measure(metric, scope)
-            tables.setdefault(measure, {})[arm] = per_seed[(metric, arm)].to_numpy(dtype=np.float64)
-            means.setdefault(measure, {})[arm] = float(overall[(metric, arm)])
-    return tables, means
-
-
-def _check_columns(tables: Mapping[Measure, Mapping[str, Array]], seeds: tuple[int, ...]) -> None:
+def _check_columns(tables: Mapping[Measure, Mapping[str, Array]], seeds: Sequence[int]) -> None:
     """Raise where two seeds give the same figures in every group: a network that was shared or copied.
 
     The plain backbone's own figures may repeat: a fit whose chosen gain is 0 is the plain backbone in every seed.

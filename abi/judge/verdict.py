@@ -30,6 +30,7 @@ from abi.judge.fits import ArmFigures, ContrastFound, Counts, Figure, Fit, Ratio
 from abi.judge.intervals import (
     Array,
     Components,
+    components,
     components_of,
     interval,
     interval_figures,
@@ -50,11 +51,12 @@ EMPTY = {
 
 
 class Word(NamedTuple):
-    """The verdict of one fit or study at one level, and why."""
+    """The verdict of one fit or study at one level, why, and the id of the contrast that decides."""
 
     fit: str
     verdict: str
     reason: str
+    decided_by: str
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,14 @@ class Case:
     def word(self, level: float) -> Word:
         """Return the verdict at a level; it is INCONCLUSIVE where there is too little for an interval."""
         if self.small:
-            return Word(self.name, "INCONCLUSIVE", self.small)
+            first = next(test for test in self.plan.own.tests if test.required)
+            return Word(self.name, "INCONCLUSIVE", self.small, first.id)
         return self._word(decide(self.figures, self.plan, level=level))
 
     def _word(self, decision: Decision) -> Word:
-        return Word(self.name, str(decision.verdict), _reason(decision, self.share, self.gap))
+        decides = decision.deciding()
+        reason = _reason(decision, decides, self.share, self.gap)
+        return Word(self.name, str(decision.verdict), reason, decides.contrast.id)
 
     def fit(self, level: float, closures: Mapping[str, Ratio], arms: Mapping[str, ArmFigures]) -> Fit:
         """Return the verdict at a level with everything it rests on. Args: arms: in natural signs, as reported."""
@@ -153,6 +158,11 @@ def judge(tables: FitTables, plan: Plan, criteria: Criteria, level: float | None
 def judged(case: Case, tables: FitTables, level: float) -> Fit:
     """Return the verdict of a case at a level with everything it rests on. Args: tables: those of the case."""
     return case.fit(level, gap_closures(case, tables, level), _arms(tables, case.criteria, level))
+
+
+def decided_by(fit: Fit, plan: Plan, criteria: Criteria) -> str:
+    """Return the id of the contrast that decides a stored fit: as it says, or by its figures if older code wrote it."""
+    return fit.decided_by or stored_case(fit, plan, criteria).word(fit.level).decided_by
 
 
 def judged_again(fit: Fit, plan: Plan, criteria: Criteria) -> Fit:
@@ -229,9 +239,15 @@ def means_of_seeds(fit: Fit, contrast: Contrast) -> list[float]:
 
 
 def _share(arms: Mapping[str, Array], roles: Roles, level: float) -> Share:
-    """Return s = (C - P) / (C - R) with the best placebo: the part of the gain that is the moved net's."""
+    """Return s = (C - P) / (C - R) with the best placebo: the part of the gain that is the moved net's.
+
+    Where C - R is below 0 there is no gain, and the ratio of two losses would read like a share of one.
+    """
     placebo = max(roles.placebos, key=lambda arm: float(arms[arm].mean()))
     c = arms[roles.candidate]
+    gain = interval_of(components(c - arms[RAW]), level)
+    if gain.upper <= 0:
+        return Share(placebo=placebo, estimate=None, pieces=[], bounded=False, level=level)
     return Share(placebo=placebo, **dict(ratio_set(c - arms[placebo], c - arms[RAW], level=level)))
 
 
@@ -315,50 +331,39 @@ def _resolvable(figures: Figures, plan: Plan, criteria: Criteria, n_seeds: int) 
     )
 
 
-def _reason(decision: Decision, share: Share | None, gap: Resolvable) -> str:
+def _reason(decision: Decision, decides: Outcome, share: Share | None, gap: Resolvable) -> str:
     """Return why the verdict is what it is, with the figures of the contrast that decides, then the share."""
-    whose = "" if share is None else f"; {_share_words(share)}"
-    return f"{_deciding(decision, gap)}{whose}"
+    whose = "" if share is None else f"; {_share_words(share, gap.metric)}"
+    return f"{_why(decision, decides, gap)}{whose}"
 
 
-def _deciding(decision: Decision, gap: Resolvable) -> str:
-    verdict, required = str(decision.verdict), [o for o in decision.own.tests if o.contrast.required]
+def _why(decision: Decision, decides: Outcome, gap: Resolvable) -> str:
+    verdict, figure = str(decision.verdict), _figure(decides)
     if verdict == "VACUOUS":
-        empty = next(o for o in decision.vacuous if o.holds)
-        why = next((words for start, words in EMPTY.items() if empty.contrast.id.startswith(start)), NOTHING)
-        return f"{why}: {_figure(empty)}"
+        why = next((words for start, words in EMPTY.items() if decides.contrast.id.startswith(start)), NOTHING)
+        return f"{why}: {figure}"
     if verdict == "REFUTED":
-        item = next(r for r in decision.own.refutations if r.holds)
-        return f"({item.id}) " + _figure(next(o for o in item.outcomes if o.holds))
+        return f"({decision.own.refuting()[0].id}) {figure}"
     if verdict == "SUPPORTED":
-        weakest = min(required, key=_clearance)
         harm = [_harm_words(o) for o in decision.own.tests if o.contrast.id == HARM]
-        words = "tests 0 to 7 hold" if harm else "every required test holds"
-        return "; ".join([f"{words}, the closest is {_figure(weakest)}", *harm])
+        return "; ".join([f"every required test holds, the closest is {figure}", *harm])
     could = (
         f"this study could have resolved a gap {gap.contrast} of {gap.gap:.3g} in {gap.metric} "
         f"({gap.standard_errors:.3g} standard errors with {gap.n_seeds} seeds)"
     )
-    failed = next((o for o in required if not o.holds), None)
-    if failed is not None:
-        return f"test {_figure(failed)} is not shown to be above its limit; {could}"
-    metric, item = next((m, r) for m, a in decision.secondary.items() for r in a.refutations if r.holds)
-    return f"tests 0 to 7 hold, but {metric} is refuted by ({item.id}): {_figure(item.outcomes[0])}; {could}"
+    if not decides.holds:
+        return f"test {figure} is not shown to be above its limit; {could}"
+    metric, told = next((metric, told) for metric, told in decision.secondary.items() if told.refuted())
+    return f"every required test holds, but {metric} is refuted by ({told.refuting()[0].id}): {figure}; {could}"
 
 
-def _clearance(outcome: Outcome) -> float:
-    """Return how far a mean lies above its limit in half widths; arms equal everywhere have none."""
-    half = float(outcome.parts.half(outcome.level))
-    return float(outcome.parts.mean - outcome.limit) / half if half else float("inf")
-
-
-def _share_words(share: Share) -> str:
+def _share_words(share: Share, metric: str) -> str:
     """Return the share of the gain that is the net's own, with the set of its values where that is one piece."""
     if share.estimate is None:
-        return f"no share against {share.placebo}, since there is no gain to divide by"
+        return f"no share in {metric} against {share.placebo}, since there is no gain to divide by"
     ends = [f"{end:.3g}" for piece in share.pieces for end in piece if end is not None]
     bounds = f" [{', '.join(ends)}]" if share.bounded and len(ends) == 2 else ""
-    return f"share {share.estimate:.3g}{bounds} against {share.placebo}"
+    return f"share {share.estimate:.3g}{bounds} in {metric} against {share.placebo}"
 
 
 def _harm_words(outcome: Outcome) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleManifest
 from abi.models.backbone import Backbone
-from abi.models.generation import continued, prompts
+from abi.models.generation import Draws, continued, prompts
 from abi.models.head import blocks_of, first_input
 from abi.models.identity import identity_hash, weights_hash
 from abi.models.module import AbiModule
@@ -47,7 +47,7 @@ class Attached:
     def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
         if any(isinstance(hook, Attached) for hook in backbone.entry._forward_pre_hooks.values()):
             raise DataError(
-                "inference: a module is attached to this backbone already; detach it first, or use `Domains`"
+                "inference: a module is attached to this backbone already; detach it first, or use `abi.Several`"
             )
         self.backbone, self.depth = backbone, backbone.depth
         for module, _ in parts:
@@ -175,12 +175,13 @@ def check_pair(
     if about.base_sha256 != base.weights and precision != "float32":
         raise DataError(
             f"inference: the backbone is in {precision}, so its weights cannot be compared with those the module "
-            f"belongs to (of {about.base_model}); load it in float32, or attach the module without its manifest"
+            f"belongs to (of {about.base_model}); load it in the precision it had when the module was made, as a "
+            "rule float32, or attach the module without its manifest"
         )
     if about.base_sha256 != base.weights:
         raise DataError(
             f"inference: the module belongs to other weights (of {about.base_model}) than this backbone's; "
-            "give it the backbone it was trained or calibrated on"
+            "give it the backbone it was trained or calibrated on, in the same precision"
         )
     if about.identity_sha256 not in (None, base.identity):
         raise DataError(
@@ -234,7 +235,7 @@ def generate(
     Args: ids: of prompts of one length, or what the tokenizer returns for a padded batch, mask included; least: tokens
         before which no row ends; temperature: 0 is greedy, otherwise every token is drawn; top_k, top_p: of the
         likeliest tokens alone, so many or of so much probability; seed: of the draws, which leave torch's own state
-        alone.
+        alone and are the same whatever other threads draw.
     Raises: DataError: no ids, ids the model lacks, more tokens than it has positions for, a negative temperature, or a
         backbone that is not admitted or gives other text with a cache or padding, where one is used.
     """
@@ -244,10 +245,8 @@ def generate(
         require_cache(backbone)
     if not bool(mask.all()):
         require_padding(backbone)
-    drawn: dict[str, object] = {"do_sample": False, "min_new_tokens": least or None}
-    if temperature:
-        drawn |= {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    found: Tensor = continued(backbone, rows, mask, n_tokens, cache=cache, seed=seed, **drawn)
+    draws = Draws(temperature, top_k, top_p, seed) if temperature else None
+    found: Tensor = continued(backbone, rows, mask, n_tokens, cache=cache, draws=draws, min_new_tokens=least or None)
     return (found[:, 1:] if backbone.is_encoder_decoder else found[:, rows.shape[1] :]).to(rows.device)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,43 +55,66 @@ def fresh_settings(backbone: "Backbone", **given: Any) -> transformers.Generatio
     return transformers.GenerationConfig(**found, **given)
 
 
-class _DrawnOnCpu(transformers.LogitsProcessor):
-    """Leaves of every row the one token that is drawn on the CPU: a card draws other numbers from the same seed."""
+@dataclass(frozen=True)
+class Draws:
+    """How tokens are drawn. Args: temperature: above 0; top_k, top_p: of the likeliest alone; seed: of the numbers."""
 
-    def __init__(self, settings: transformers.GenerationConfig) -> None:
-        self.temperature = settings.temperature
-        self.cut: list[transformers.LogitsProcessor] = []  # on the CPU transformers cuts after its temperature, too
-        if settings.top_k:
-            self.cut.append(transformers.TopKLogitsWarper(settings.top_k))
-        if settings.top_p < 1:
-            self.cut.append(transformers.TopPLogitsWarper(settings.top_p))
+    temperature: float
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+class _Drawn(transformers.LogitsProcessor):
+    """Leaves of every row the one token that is drawn, with random numbers of its own, so that no thread shares them.
+
+    They are drawn on the CPU: a card draws other numbers from the same seed.
+    """
+
+    def __init__(self, draws: Draws) -> None:
+        self.temperature, self.generator = draws.temperature, torch.Generator().manual_seed(draws.seed)
+        self.cut: list[transformers.LogitsProcessor] = []  # transformers too cuts after the temperature
+        if draws.top_k:
+            self.cut.append(transformers.TopKLogitsWarper(draws.top_k))
+        if draws.top_p < 1:
+            self.cut.append(transformers.TopPLogitsWarper(draws.top_p))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return scores `[B, V]`: 0 for the drawn token, -inf for all others."""
         left = scores.float().cpu() / self.temperature
         for cut in self.cut:
             left = cut(input_ids.cpu(), left)
-        drawn = torch.multinomial(torch.softmax(left, -1), num_samples=1)
+        drawn = torch.multinomial(torch.softmax(left, -1), num_samples=1, generator=self.generator)
         return torch.full_like(scores, -torch.inf).scatter(1, drawn.to(scores.device), 0.0)
 
 
 @torch.no_grad()
 def continued(
-    backbone: "Backbone", ids: Tensor, mask: Tensor, n_tokens: int, *, cache: bool, seed: int = 0, **given: Any
+    backbone: "Backbone",
+    ids: Tensor,
+    mask: Tensor,
+    n_tokens: int,
+    *,
+    cache: bool,
+    draws: Draws | None = None,
+    **given: Any,
 ) -> Any:
-    """Return what transformers' `generate` gives under fresh settings: ids, or with logits where that is given."""
-    settings = fresh_settings(backbone, max_new_tokens=n_tokens, num_beams=1, use_cache=cache, **given)
+    """Return what transformers' `generate` gives under fresh settings: ids, or with logits where that is given.
+
+    Args: draws: greedy without. torch's own random numbers are neither read nor changed, so that the same draws give
+        the same ids whatever other threads do.
+    """
+    # To transformers drawing is greedy, too: it takes the only token that `_Drawn` leaves, and needs no generator.
+    settings = fresh_settings(backbone, max_new_tokens=n_tokens, num_beams=1, use_cache=cache, do_sample=False, **given)
     # transformers fills what is not set from the model's own settings. A copy that shares everything else carries
     # fresh ones, so that another thread's model is left alone.
     model = copy.copy(backbone.model)
     model.generation_config = settings
     ids, mask = ids.to(backbone.device), mask.to(backbone.device)
     more = _empty_cache(backbone) if cache else {}
-    if ids.is_cuda and settings.do_sample:
-        more["logits_processor"] = [_DrawnOnCpu(settings)]
-    with torch.random.fork_rng(devices=[ids.device] if ids.is_cuda else []):
-        torch.manual_seed(seed)
-        return model.generate(ids, attention_mask=mask, generation_config=settings, **more)
+    if draws is not None:
+        more["logits_processor"] = [_Drawn(draws)]
+    return model.generate(ids, attention_mask=mask, generation_config=settings, **more)
 
 
 def _empty_cache(backbone: "Backbone") -> dict[str, Any]:

@@ -73,6 +73,11 @@ class Head:
         """Return logits `[..., V]` of final states `[..., D]`."""
         return self.capped(self.linear(states))
 
+    def logits_at(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """Return the logits `[N, K]` of final states `[N, D]` at K tokens of each, without those of the vocabulary."""
+        own = torch.bmm(self.weight[tokens], (states * self.scale).unsqueeze(-1)).squeeze(-1)
+        return self.capped(own if self.bias is None else own + self.bias[tokens])
+
     def capped(self, logits: Tensor) -> Tensor:
         """Return logits as the head gives them: those of `linear` under its cap, or as they are."""
         return logits if self.soft_cap is None else self.soft_cap * torch.tanh(logits / self.soft_cap)

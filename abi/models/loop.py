@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from abi.base.errors import DataError, TamperError
-from abi.base.files import sha256_tensors, write_tensors
+from abi.base.files import sha256_json, sha256_tensors, write_tensors
 from abi.base.job import progress
 from abi.plan.specs.shared import Phase as PhaseSection
 
@@ -177,7 +177,7 @@ def fit_together(
         raise DataError(
             f"training: {', '.join(m.label for m in members)} have different numbers of steps; make them equal"
         )
-    before = [sha256_tensors(member.frozen) for member in members]
+    before = frozen_hashes([member.frozen for member in members])
     optimizers = [_optimizer(member) for member in members]
     start, history = _resume(checkpoint, members, optimizers)
     report = progress(n_steps)
@@ -221,10 +221,23 @@ def _optimizer(member: Member) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1.0, weight_decay=member.schedule.weight_decay, fused=True)
 
 
+def frozen_hashes(parts: Sequence[Mapping[str, Tensor]]) -> list[str]:
+    """Return the hash of each set of frozen tensors; one that several share, as they do the head, is read once."""
+    read: dict[int, str] = {}
+
+    def of(tensor: Tensor) -> str:
+        if id(tensor) not in read:
+            read[id(tensor)] = sha256_tensors({"": tensor})
+        return read[id(tensor)]
+
+    return [sha256_json({name: of(tensor) for name, tensor in part.items()}) for part in parts]
+
+
 def _check_frozen(members: Sequence[Member], before: Sequence[str]) -> None:
     """Raise TamperError where what is frozen no longer has the hash it had."""
-    for member, digest in zip(members, before, strict=True):
-        if sha256_tensors(member.frozen) != digest:
+    after = frozen_hashes([member.frozen for member in members])
+    for member, digest, now in zip(members, before, after, strict=True):
+        if now != digest:
             raise TamperError(f"{member.label}: a frozen part changed during training; nothing was written")
 
 

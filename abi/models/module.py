@@ -256,6 +256,8 @@ def _card(about: ModuleManifest) -> str:
 def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
     """Return a saved module and its manifest.
 
+    Whatever precision it was saved in, it is read in fp32, in which it computes: of bf16 the same numbers, wider.
+    A rotation that bf16 has rounded is no rotation any more, and is refused.
     Raises: DataError: a file is missing or damaged, tensors are missing, extra or of wrong shape, or the hash differs.
     """
     folder = Path(folder)
@@ -264,18 +266,19 @@ def read_module(folder: str | Path) -> tuple[AbiModule, ModuleManifest]:
         config = ModuleConfig.of(about.module)
     except DataError as error:
         raise DataError(f"{folder / CONFIG}: {error}; delete the module's folder and rebuild it") from None
-    module = load_state(config, read_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
+    tensors = read_tensors(folder / WEIGHTS)[0]
+    module = load_state(config, tensors, str(folder / WEIGHTS))
     if module._rotated != about.rotated:
         raise DataError(
             f"{folder / CONFIG}: says rotated {about.rotated}, the weights say otherwise; rebuild the module"
         )
-    check_digest(module, about.sha256, folder)
+    check_digest(tensors, about.sha256, folder)
     return module, about
 
 
-def check_digest(module: nn.Module, sha256: str, folder: Path) -> None:
-    """Raise DataError where the tensors of a module of any shape are not those that its folder promises."""
-    if sha256_tensors(dict(module.state_dict())) != sha256:
+def check_digest(tensors: Mapping[str, Tensor], sha256: str, folder: Path) -> None:
+    """Raise DataError where tensors as they were stored are not those that the folder of their module promises."""
+    if sha256_tensors(dict(tensors)) != sha256:
         raise DataError(
             f"{folder / WEIGHTS}: does not match the hash in {CONFIG}; delete the module's folder and rebuild it"
         )
@@ -302,7 +305,9 @@ def load_state(config: ModuleConfig, tensors: Mapping[str, Tensor], where: str) 
     try:
         module.load_state_dict({name: given[name].float() for name in own})
     except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+        precision = str(given["rotation"].dtype).removeprefix("torch.")
+        why = "" if precision == "float32" else f"; {precision} has rounded it, so save the module in float32"
+        raise DataError(f"{where}: {error}{why}") from None
     return module
 
 

@@ -87,5 +87,5 @@ def read_ngrams(folder: str | Path) -> tuple[NgramModule, NgramManifest]:
     module.text, module.ends = tensors["text"], tensors["ends"]
     if not _fits(module.text, module.ends):
         raise DataError(f"{where}: its texts do not end where they should; get the folder again")
-    check_digest(module, about.sha256, folder)
+    check_digest(tensors, about.sha256, folder)
     return module, about

@@ -151,12 +151,15 @@ def placebos_of(module: PortableModule, draws: Mapping[str, int], seed: int) -> 
 
 
 def placebo_of(module: PortableModule, kind: str, seed: int) -> PortableModule:
-    """Return a module's reader and writer around a `random` net, its own `permuted`, or none (`no-domain`); frozen."""
+    """Return a module's reader and writer around a `random` net, its own `permuted`, or none (`no-domain`); frozen.
+
+    The gate belongs to the net: a random one has the gate of a fresh module.
+    """
     other = PortableModule(replace(module.config, domain_net=kind != NO_DOMAIN), seed)
     own = other.state_dict()
     state = {name: value for name, value in module.state_dict().items() if name in own}
     if kind == RANDOM:
-        state |= {name: value for name, value in own.items() if name.startswith("domain.")}
+        state |= {name: value for name, value in own.items() if name.startswith("domain")}
     other.load_state_dict(state)
     if kind == PERMUTED:
         permute_domain_net(other, torch.Generator().manual_seed(seed))
@@ -228,7 +231,7 @@ def read_portable(folder: str | Path) -> tuple[PortableModule, PortableManifest]
     check_finite(tensors, where)
     module = PortableModule(config)
     module.load_state_dict(tensors)
-    check_digest(module, about.sha256, folder)
+    check_digest(tensors, about.sha256, folder)
     return module.requires_grad_(False), about
 
 

@@ -166,9 +166,7 @@ def _padded(backbone: "Backbone", ids: Tensor, cache: bool) -> float | None:
 def _steps(backbone: "Backbone", ids: Tensor, mask: Tensor, cache: bool) -> tuple[Tensor, Tensor] | None:
     """Return greedy ids `[B, n]` and their logits `[n, B, V]`; None where the model does not generate so."""
     try:
-        found = continued(
-            backbone, ids, mask, NEW, cache=cache, do_sample=False, output_logits=True, return_dict_in_generate=True
-        )
+        found = continued(backbone, ids, mask, NEW, cache=cache, output_logits=True, return_dict_in_generate=True)
         return found.sequences[:, -len(found.logits) :], torch.stack(found.logits).float()
     except Exception:  # whatever it is: a fact that cannot be measured is none, and what rests on it is refused
         return None

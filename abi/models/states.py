@@ -1,6 +1,6 @@
 """Tokenized windows and one pass over a frozen backbone: the memory-mapped store and its manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -294,6 +294,12 @@ class States:
         tensors = {name: tensor.flatten(0, 1).unsqueeze(1) for name, tensor in kept.items()}
         tensors["document"] = self._tensors["document"].repeat_interleave(positions)
         return self._derived(self.windows.repeat_interleave(positions), tensors, positions=1, skip=0)
+
+    def rerun(self, states: Mapping[int, Tensor]) -> "States":
+        """Return the same windows with other states `[N, T, D]` of the same taps, as another pass gave them."""
+        tensors = self._tensors | {f"tap.{tap}": given for tap, given in states.items()}
+        [dtype] = {str(given.dtype).removeprefix("torch.") for given in states.values()}
+        return self._derived(self.windows, tensors, dtype=dtype)
 
     def _derived(self, windows: Tensor, tensors: dict[str, Tensor], **facts: Any) -> "States":
         """Return a store of other windows of the same pass. Args: facts: what its manifest says otherwise."""

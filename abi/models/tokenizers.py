@@ -3,8 +3,8 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from abi.base.errors import DataError
 from abi.base.files import sha256_json
+
+Made = TypeVar("Made")
 
 PIECE_LIKE = r"<(?=0x[0-9A-F]{2}>|pad>|unk>|\|endoftext\|>)"
 """The bracket of text that spells a byte or control piece: cut off, so that text stays text, as in SentencePiece."""
@@ -160,6 +162,24 @@ def tokenizer_json(tokenizer: Any) -> Any:
         return {"class": type(tokenizer).__name__, "vocabulary": sorted(tokenizer.get_vocab().items())}
     told = json.loads(tokenizer.backend_tokenizer.to_str())
     return {key: value for key, value in told.items() if key not in {"padding", "truncation"}}
+
+
+class PerTokenizer(Generic[Made]):
+    """What is made of texts with the tokenizer of a backbone, once for all that have the same: the seeds of a batch.
+
+    Args: make: of a backbone, of which it reads the tokenizer alone, and of what `of` is given beside it.
+    """
+
+    def __init__(self, make: Callable[..., Made]) -> None:
+        self.make = make
+        self._found: dict[tuple[Any, ...], Made] = {}
+
+    def of(self, backbone: Any, *given: Hashable) -> Made:
+        """Return what is made for a backbone; it is shared, so leave it as it is."""
+        key = sha256_json(tokenizer_json(backbone.tokenizer)), *given
+        if key not in self._found:
+            self._found[key] = self.make(backbone, *given)
+        return self._found[key]
 
 
 def decode(tokenizer: Any, ids: Any, skip_special_tokens: bool = False) -> str:

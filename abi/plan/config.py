@@ -99,6 +99,8 @@ def load(name: str, root: Path | None = None) -> Config:
     Raises: ConfigError: unknown scale; every unknown or missing key and wrong value; every name that nothing defines.
     """
     root = (root or checkout()).absolute()  # the record is read later, perhaps from another folder
+    if not (root / "config").is_dir():
+        raise ConfigError(f"{Path.cwd()}: is no checkout of abi, which has a folder config/; run the command in one")
     given, scale, protocol = _files(name, root / "config")
     config = Config(root, name, {}, {}, {}, {}, tuple(scale.headline or given.headline), scale, protocol)
     faults = Faults(scale, config.claims, config.studies, config.pending)

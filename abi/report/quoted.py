@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from abi.audit.results.adopted import ALL, SIMULATED, TIMED, codes_changed
+from abi.audit.results.carried import read_carried
 from abi.base.errors import DataError
 from abi.base.files import ROOT
 from abi.base.manifests.pages import InstrumentManifest
@@ -126,6 +127,8 @@ def code_words() -> str:
                 said = f"behind {names}, {said}; the other results were made by the code of this checkout"
         else:
             said = "which code made it was not recorded" if changed is None else "made by the code of this checkout"
+            if read_carried(REFERENCE / scale):
+                said = "made by earlier code; what was edited since changes no figure (`carried.csv`)"
         lines.append(f"- `results/reference/{scale}`: {said}.")
     return "\n".join(lines)
 

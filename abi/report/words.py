@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from abi.base.catalogue import ARMS
 from abi.base.diagnostics import METRICS
 from abi.base.manifests.rates import ChosenRates
-from abi.base.names import CLOSED_FORM
+from abi.base.names import CLOSED_FORM, TASKS
 from abi.base.regimes import KINDS
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, LeftOut, Ratio, Robustness, Test
 from abi.judge.results import (
@@ -340,6 +340,9 @@ def robustness_words(told: Robustness, fit: Fit) -> list[str]:
         f"{100 * told.close_text:g} % of their passages in train (mean {figure(100 * part)} %)"
         for scope, part in told.in_train.items()
     ]
+    for scope in sorted({found.scope for _, found in fit.contrasts()} - told.in_train.keys()):
+        what = "tasks" if scope == TASKS else f"test documents of {scope} text"
+        scopes.append(f"none of {fit.counts.documents[scope]} {what} is left out, since no record tells of them")
     same = sum(left.verdict == fit.verdict for left in told.without)
     one = "one package" if told.unit == "package" else "one fold of packages"
     changed = told.most_changed(fit.verdict)

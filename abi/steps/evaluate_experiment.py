@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from abi.arms.experiment import TRIAL
 from abi.arms.experiment_scores import ScoredExperiment
@@ -21,7 +20,7 @@ from abi.models.states import States
 from abi.plan.specs.experiments import ExperimentEvidence
 
 Spec = ExperimentEvidence
-NUMBERS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+NUMBERS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def run(job: Job[ExperimentEvidence], inputs: InputFiles, outputs: Mapping[str, str]) -> None:
@@ -66,9 +65,19 @@ def backbone_of(inputs: InputFiles) -> Backbone:
 
 
 @torch.no_grad()
-def run_in(spec: Spec, inputs: InputFiles, precision: str, states: States, batch: int = 16) -> list[Tensor]:
-    """Return the hidden states `[N, T, D]` of every depth of the backbone in a number format, in fp32 from there on."""
-    window, backbone = Window.of(spec.window), backbone_of(inputs).run_in(NUMBERS[precision])
-    parts = [slice(start, start + batch) for start in range(0, len(states), batch)]
-    ran = [backbone.hidden_states(states.tokens(part), window) for part in parts]
-    return [torch.cat([hidden[depth].float() for hidden in ran]) for depth in range(len(ran[0]))]
+def run_in(spec: Spec, inputs: InputFiles, precision: str, states: States, batch: int = 16) -> States:
+    """Return windows with the states that the backbone gives in a number format, of the taps that are stored alone."""
+    window, backbone, number = (
+        Window.of(spec.window),
+        backbone_of(inputs).run_in(NUMBERS[precision]),
+        NUMBERS[precision],
+    )
+    shape = (len(states), states.manifest.positions, states.manifest.width)
+    # Not every depth of every window: of a medium GPT-2 those are 63 GB.
+    kept = {tap: torch.empty(shape, dtype=number) for tap in {*states.manifest.taps, states.final_tap}}
+    for start in range(0, len(states), batch):
+        part = slice(start, start + batch)
+        hidden = backbone.hidden_states(states.tokens(part), window)
+        for tap, whole in kept.items():
+            whole[part] = hidden[tap]
+    return states.rerun(kept)

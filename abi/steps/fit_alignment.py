@@ -38,10 +38,10 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     entries = []
     for seed in spec.seeds:
         interface = redrawn(shape(spec.module, target_states), seed)
-        target_rows = pooled(abi_rows(interface, target_states, at_target), spec.pool)
+        target_rows = abi_rows(interface, target_states, at_target)
         for name, (role, states, at) in spaces.items():
             rows = abi_rows(module_of_seed(inputs[role], seed, states), states, at)
-            fit = fit_procrustes(target_rows, pooled(rows, spec.pool))
+            fit = fit_procrustes(target_rows, rows)
             rotations[f"{seed}.{name}"] = fit.rotation
             entries.append(AlignmentEntry(seed=seed, rotation=name, **dict(fit.figures)))
     write_tensors(outputs["rotations"], rotations)
@@ -58,11 +58,3 @@ def abi_rows(module: AbiModule, states: States, rows: Tensor, batch: int = 64) -
         for i in range(0, len(states), batch)
     ]
     return torch.cat(parts)[rows]
-
-
-def pooled(rows: Tensor, size: int) -> Tensor:
-    """Return means of `size` consecutive rows (the published alignment pools sentences); 1 keeps positions."""
-    if size == 1:
-        return rows
-    whole = len(rows) // size * size
-    return rows[:whole].view(-1, size, rows.shape[1]).mean(1)

@@ -7,7 +7,7 @@ from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.modules import ModulesManifest
 from abi.models.saved import UpdatedBackbone, member, read_head, read_states
 from abi.plan.specs.models import TrainUpdatedModules as Spec
-from abi.steps.train_modules import train_native
+from abi.steps.train_modules import trained_of_seed
 
 
 def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
@@ -16,5 +16,5 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     for seed in job.spec.seeds:
         states = read_states(member([inputs["states"]], seed, f"seed{seed}.train.json"), "train")
         data = FitData(states, read_head(UpdatedBackbone.of([inputs["updated"]], seed).head, states))
-        modules.append(train_native(job.spec, data, seed, folder, job.scratch))
+        modules.append(trained_of_seed(job.spec, data, seed, folder, job.scratch))
     ModulesManifest(modules=modules, provenance=job.provenance(outputs)).write(outputs["manifest"])

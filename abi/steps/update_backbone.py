@@ -5,6 +5,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import Tensor
+
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
@@ -14,6 +16,7 @@ from abi.models.backbone import Backbone, Window, describe_backbone, load_checke
 from abi.models.loop import Schedule
 from abi.models.module import derive_seed
 from abi.models.saved import UpdatedBackbone, module_of_seed
+from abi.models.tokenizers import PerTokenizer, pack
 from abi.models.update import UpdateRecipe, general_loss, named, part_of_round, update
 from abi.plan.specs.studies import UpdateBackbone as Spec
 from abi.text.documents import read_assigned
@@ -28,9 +31,13 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     texts = part_of_round(texts, spec.round, spec.rounds)
     if not texts:
         raise DataError(f"update {spec.update}: round {spec.round} has no text; lower `rounds` or add text")
+    length = spec.window.length
+    trained_on, judged_on = (
+        PerTokenizer(lambda backbone, some=some: pack(backbone.tokenizer, some, length)) for some in (texts, held_out)
+    )
     for seed in spec.seeds:
         name = named(spec.update, spec.way, spec.round, seed)
-        backbone, figures = updated(spec, inputs, texts, held_out, seed, job.scratch / f"{seed}.safetensors")
+        backbone, figures = updated(spec, inputs, trained_on, judged_on, seed, job.scratch / f"{seed}.safetensors")
         place = UpdatedBackbone(folder / f"seed{seed}.json")
         shutil.rmtree(place.folder, ignore_errors=True)
         save_backbone(backbone, place.model)
@@ -45,13 +52,14 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
 def updated(
     spec: Spec,
     inputs: InputFiles,
-    texts: list[str],
-    held_out: list[str],
+    trained_on: PerTokenizer[Tensor],
+    judged_on: PerTokenizer[Tensor],
     seed: int,
     checkpoint: Path,
 ) -> tuple[Backbone, UpdateFigures]:
     """Return a seed's updated backbone and what the update did, its loss on held-out general text before and after.
 
+    Args: trained_on, judged_on: windows of the text of the round, and of held-out general text.
     Raises: DataError: a figure is not finite.
     """
     base, window, training = BackboneManifest.read(inputs["backbone"]), Window.of(spec.window), spec.training
@@ -59,11 +67,12 @@ def updated(
     schedule = Schedule.given(training.phases, training.weight_decay)
     order = derive_seed("update", spec.update, spec.round, seed)  # both ways of a round see the text in one order
     name = named(spec.update, spec.way, spec.round, seed)
+    held_out = judged_on.of(backbone)
     before = general_loss(backbone, held_out, window)
     done = update(
         backbone,
         anchor,
-        texts,
+        trained_on.of(backbone),
         window,
         UpdateRecipe(schedule, training.batch, spec.trains, spec.stability, order),
         modules=[module_of_seed(inputs[f"source_{text}"], seed, base=base) for text in spec.holds],

@@ -37,7 +37,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
 
     Raises: DataError: the source is an encoder-decoder, which writes nothing without a text to read.
     """
-    spec, folder, members = job.spec, Path(outputs["folder"]), []
+    spec, folder = job.spec, Path(outputs["folder"])
     states_of = {"source": spec.source, "target": spec.target}
     bases = {role: BackboneManifest.read(inputs[f"{role}_backbone"]) for role in states_of}
     source, window = load_checked(inputs["source_model"], bases["source"]), Window.of(spec.source.window)
@@ -46,16 +46,19 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     general = read_states(inputs["general"], "train")
     check_backbone(general, bases["source"].weights_sha256, "the source")
     first = general.tokens(slice(None))[:, 0]
+    texts: dict[int, list[Document]] = {}
     for seed in spec.seeds:
         module = module_of_seed(inputs["modules"], seed, base=bases["source"])
-        documents = written(source, module, first, window, spec, seed)
-        manifests: list[Path] = []
-        for role, of_states in states_of.items():
-            of_role = {split: folder / f"seed{seed}.{role}.{split}.json" for split in LESSONS}
-            place = inputs[f"{role}_model"], inputs[f"{role}_head"]
-            write_splits(of_states, documents, bases[role], *place, of_role, job.provenance())
-            manifests += of_role.values()
-        members.append(Member(seed=seed, files={path.name: sha256_file(path) for path in manifests}))
+        texts[seed] = written(source, module, first, window, spec, seed)
+    files: dict[int, dict[str, str]] = {seed: {} for seed in spec.seeds}
+    # Role by role, so that each backbone is loaded once: the source is rounded only when all is drawn.
+    for role, backbone in (("source", source), ("target", load_checked(inputs["target_model"], bases["target"]))):
+        for seed, documents in texts.items():
+            manifests = {split: folder / f"seed{seed}.{role}.{split}.json" for split in LESSONS}
+            place = inputs[f"{role}_head"], manifests, job.provenance()
+            write_splits(states_of[role], documents, bases[role], backbone, *place)
+            files[seed] |= {path.name: sha256_file(path) for path in manifests.values()}
+    members = [Member(seed=seed, files=of_seed) for seed, of_seed in files.items()]
     BatchManifest(members=members, provenance=job.provenance(outputs)).write(outputs["manifest"])
 
 

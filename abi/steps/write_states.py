@@ -1,6 +1,6 @@
 """Step write_states: one pass of a frozen backbone over the windows of every split of a text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,14 +19,17 @@ from abi.models.tokenizers import encode, start_of
 from abi.plan.specs.models import WriteStates as Spec
 from abi.text.documents import SPLITS, Document, assignment_sha256, read_assigned
 
+Cut = Callable[[Backbone, Split], tuple[Windows, float]]
+
 
 def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write states (`train`, `calibration`, `test`: manifest paths, the tensors beside them)."""
+    base = BackboneManifest.read(inputs["backbone"])
     write_splits(
         job.spec,
         read_assigned(inputs["documents"], inputs["record"]),
-        BackboneManifest.read(inputs["backbone"]),
-        inputs["model"],
+        base,
+        load_checked(inputs["model"], base),
         inputs["head"],
         {split: Path(outputs[split]) for split in SPLITS},
         job.provenance(),
@@ -37,25 +40,25 @@ def write_splits(
     spec: Spec,
     documents: Sequence[Document],
     base: BackboneManifest,
-    model: str | Path,
+    backbone: Backbone,
     head_path: str | Path,
     manifests: Mapping[Split, Path],
     provenance: Provenance,
+    cut: Cut | None = None,
 ) -> None:
     """Run a backbone over some splits of a text and write states and manifest of each.
 
-    Args: base: the backbone's manifest; model: its folder; manifests: split -> path of the manifest, the tensors go
-        beside it.
-    Raises: TamperError: model or head are not those of the manifest; DataError: its tokenizer loses text.
+    Args: base: the backbone's manifest; backbone: loaded and checked, in the precision of the spec from here on;
+        manifests: split -> path of the manifest, the tensors go beside it; cut: what `windows_and_loss` gives of these
+        documents for a backbone and a split, where it is known.
+    Raises: TamperError: the head is not that of the manifest; DataError: the tokenizer loses text.
     """
     precision = compute.use_precision(spec.precision)
-    backbone = load_checked(model, base).run_in(precision)
+    backbone = backbone.run_in(precision)
     head, window = Head.read(head_path, base.head_sha256).to(backbone.device), Window.of(spec.window)
     told = {"compute": compute.current()}
     for split, manifest in manifests.items():
-        windows = windows_of(backbone, documents, split, spec)
-        used = set(windows.names)
-        lost = require_lossless(backbone, [d.text for d in documents if d.split == split and d.document in used])
+        windows, lost = (cut or partial(windows_and_loss, documents, spec))(backbone, split)
         tensors = manifest.with_suffix(".safetensors")
         stored = write_states(backbone, windows, window, spec.taps, head, tensors, dtype=precision)
         digest = sha256_file(tensors)
@@ -70,6 +73,18 @@ def write_splits(
             salt=spec.salt,
             provenance=provenance.model_copy(update=told | {"outputs": {str(tensors): digest}}),
         ).write(manifest)
+
+
+def windows_and_loss(
+    documents: Sequence[Document], spec: Spec, backbone: Backbone, split: Split
+) -> tuple[Windows, float]:
+    """Return the windows of a split's documents and the share of their characters that the tokenizer loses.
+
+    Raises: DataError: it loses text.
+    """
+    windows = windows_of(backbone, documents, split, spec)
+    used = set(windows.names)
+    return windows, require_lossless(backbone, [d.text for d in documents if d.split == split and d.document in used])
 
 
 def windows_of(backbone: Backbone, documents: Sequence[Document], split: str, spec: Spec) -> Windows:

@@ -4,13 +4,13 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from abi.base.errors import DataError
+from abi.base.errors import DataError, first_line
 from abi.base.files import read_regular, sha256_file
 from abi.base.hub import Repository, fetch
 from abi.plan.specs.text import Folder, HubData, Metadata, Package, Source, Synthetic
@@ -18,7 +18,9 @@ from abi.text import grammar
 from abi.text.extraction import FENCE
 
 MOST_TEXT = 500_000_000
-"""Bytes of the largest file that is read as a text."""
+"""Bytes of the largest file that is read as a text, and of the text of a parquet file."""
+ROWS = 1000
+"""Rows of a parquet file that are read at once."""
 HEADING = re.compile(r"#{1,6} ")
 UNDERLINE = re.compile(r"([=\-~^\"*+#])\1{2,}\s*$")
 
@@ -159,6 +161,10 @@ def _folder_files(source: Folder, within: Path | None = None) -> list[RawFile]:
                 )
             if any("\ud800" <= character <= "\udfff" for character in name):
                 raise DataError(f"corpus source {root}: the file name {name!r} is not UTF-8; rename the file")
+            if path.stat().st_size > MOST_TEXT:
+                raise DataError(
+                    f"corpus source {root}: {name} has more than {MOST_TEXT} bytes; split it, or narrow `pattern`"
+                )
             key = sha256_file(path)
             group = _folder_group(label, path.parent.relative_to(root).as_posix())
             found.append(RawFile(f"{label}/{name}", group, label, source.version, key, path))
@@ -167,8 +173,6 @@ def _folder_files(source: Folder, within: Path | None = None) -> list[RawFile]:
 
 def _hub_files(source: HubData) -> list[RawFile]:
     """Return the files of a data set of the Hugging Face hub at a pinned revision, from the local cache if there."""
-    import pandas
-
     name, revision, pattern = source.id, source.revision, source.pattern
     root = fetch(Repository(name, "dataset"), revision, source.files)
     if not pattern.endswith(".parquet"):
@@ -179,14 +183,36 @@ def _hub_files(source: HubData) -> list[RawFile]:
         raise DataError(f"corpus source {name}: names no `column` of its parquet files; add it")
     found = []
     for path in sorted(root.glob(pattern)):
-        try:
-            rows = pandas.read_parquet(path, columns=[source.column])[source.column]
-        except ImportError:
-            raise DataError(f"{path}: reading parquet needs pyarrow; run `.venv/bin/pip install pyarrow`") from None
-        for i, text in enumerate(split_rows(map(str, rows), source.heading)):
+        for i, text in enumerate(split_rows(parquet_rows(path, source.column), source.heading)):
             title = f"{name}/{path.stem}/{i}"
             found.append(RawFile(title, title, name, revision, hashlib.sha256(text.encode()).hexdigest(), path, text))
     return found
+
+
+def parquet_rows(path: Path, column: str) -> Iterator[str]:
+    """Yield the rows of the text column of a parquet file, read by and by.
+
+    Raises: DataError: pyarrow is missing, the file is damaged or has no such column, or it holds too much text.
+    """
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise DataError(f"{path}: reading parquet needs pyarrow; run `.venv/bin/pip install pyarrow`") from None
+    read = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            if column not in file.schema_arrow.names:
+                raise DataError(
+                    f"{path}: has no column {column!r}, only {', '.join(file.schema_arrow.names)}; correct it"
+                )
+            for batch in file.iter_batches(ROWS, columns=[column]):
+                for row in batch.to_pandas()[column]:
+                    text = str(row)
+                    if (read := read + len(text.encode())) > MOST_TEXT:
+                        raise DataError(f"{path}: holds more than {MOST_TEXT} bytes of text; narrow `pattern`")
+                    yield text
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as parquet ({first_line(error)}); correct `pattern`") from None
 
 
 def split_rows(rows: Iterable[str], heading: str | None) -> list[str]:

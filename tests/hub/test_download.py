@@ -140,7 +140,8 @@ def test_a_revision_that_is_gone_is_one_sentence(hub, made, pinned, tmp_path):
     source = pinned(GPT2)
     del hub.of(GPT2).commits[source.revision]
     hub.add("model", GPT2, made(GPT2))
-    words = f"{GPT2}@{source.revision}: the hub does not have this revision .any more.; take it out of the lock"
+    words = f"{GPT2}@{source.revision}: the hub does not have this revision .any more., nor has the local cache; point "
+    words += "HF_HOME at a cache that holds it, or take it out of <scale>.lock.yaml beside the scale and run `abi pin`"
     refused(words, download_backbone, source, tmp_path / "copy", hub.endpoint)
 
 

@@ -23,6 +23,7 @@ from abi.models.lora import adapt, lora_shape
 from abi.models.module import AbiModule, ModuleConfig, derive_seed
 from abi.models.portable import Placed, PortableConfig, PortableModule, Vocabulary, placebo_of
 from abi.models.states import Window
+from abi.models.tokenizers import pack
 from abi.models.update import UpdateRecipe, general_loss, update
 from abi.steps.train_lora import train_adapter, write_finals
 
@@ -145,8 +146,9 @@ def updated(bench):
     """An update that holds the states of a module."""
     backbone, anchor, window = bench.backbone("gpt2"), bench.backbone("gpt2"), Window(12, 0, 1)
     recipe = UpdateRecipe(Schedule([Phase(4, 5e-3, 2)]), 4, "all", 1.0, 3)
-    done = update(backbone, anchor, bench.texts, window, recipe, modules=[bench.module(ModuleConfig(16, (1, 2), 6), 1)])
-    return {"losses": torch.tensor([done.loss_nats, done.stability_mse, general_loss(backbone, bench.texts, window)])}
+    windows = pack(backbone.tokenizer, bench.texts, window.length)
+    done = update(backbone, anchor, windows, window, recipe, modules=[bench.module(ModuleConfig(16, (1, 2), 6), 1)])
+    return {"losses": torch.tensor([done.loss_nats, done.stability_mse, general_loss(backbone, windows, window)])}
 
 
 @torch.no_grad()

@@ -16,7 +16,6 @@ from made_results import (
     facts_of,
     manifest,
     summarise,
-    write_alignment,
     write_csv,
     write_text_records,
 )
@@ -171,14 +170,10 @@ def make_study(claim_id, levels=None, groups=32):
 
 
 def make_aggregate():
-    """The aggregate from the results of its rungs, which are there, and made-up alignments."""
+    """The aggregate from the results of its rungs, which are there."""
     inputs = STUDY.of(AGGREGATE).verdict_input()
-    for path in inputs["alignments"]:
-        if not Path(path).exists():
-            write_alignment(STUDY, path)
     code = code_of("judge_ladder", {})
-    flat = [*inputs["rungs"], *inputs["alignments"]]
-    job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.of(AGGREGATE).verdict_spec()), code, flat, 1)
+    job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.of(AGGREGATE).verdict_spec()), code, inputs["rungs"], 1)
     judge_ladder.run(job, inputs, {"result": STUDY.result_file(AGGREGATE)})
 
 

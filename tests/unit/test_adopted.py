@@ -9,6 +9,7 @@ from made_results import FILE, build, edit, put
 
 from abi.audit.results import adopted
 from abi.audit.results.adopted import ALL, CODE, COLUMNS, rules_changed
+from abi.audit.results.carried import read_carried, stands_for
 from abi.audit.results.places import altered
 from abi.audit.results.verify import verify
 from abi.base.files import ROOT
@@ -72,6 +73,74 @@ def test_results_that_a_run_does_not_have_stay_where_that_is_asked(run):
     adopted.adopt("tiny")
     assert not (FOLDER / "other.json").exists()
     assert rules_changed("tiny") == []
+
+
+@pytest.fixture
+def later(run, tmp_path_factory):
+    """A committed run, two runs of it, and how to let the second one's code stand for the first's."""
+    adopted.adopt("tiny")
+    folder = tmp_path_factory.mktemp("later") / "results" / "tiny"
+    shutil.copytree("results/tiny", folder)
+    for path in folder.glob("*_results.json"):
+        edit(path, put("provenance/code", "f" * 20))
+    return folder, lambda: adopted.carry("tiny", Path("results/tiny"), folder)
+
+
+def test_code_that_gives_the_same_figures_stands_for_the_one_that_made_the_run(later, monkeypatch):
+    _, carry = later
+    digest = adopted.code_digest
+    monkeypatch.setattr(
+        adopted, "code_digest", lambda *files, root: "f" * 20 if "judge" in files[0] else digest(*files)
+    )
+    assert rules_changed("tiny") == ["judge_claim"]
+    assert carry() == 1
+    assert rules_changed("tiny") == []
+    assert altered(FOLDER) == []
+    [row] = read_carried(FOLDER)
+    assert (row.rule, row.after) == ("judge_claim", "f" * 20)
+    assert stands_for(*row[:3], [row, row._replace(before=row.after, after="e" * 20)]) == {
+        row.before,
+        row.after,
+        "e" * 20,
+    }
+    monkeypatch.setattr(
+        adopted, "code_digest", lambda *files, root: "0" * 20 if "judge" in files[0] else digest(*files)
+    )
+    assert rules_changed("tiny") == ["judge_claim"]
+    adopted.adopt("tiny")
+    assert read_carried(FOLDER) == []
+
+
+def test_no_code_stands_for_another_where_a_figure_or_a_tensor_differs(later, refuses):
+    folder, carry = later
+    edit(folder / Path(FILE).name, put("fits/kd/tests/0/interval/lower", 0.123))
+    with refuses("1 differences, so no code is carried on; .*/fits/kd/tests/0/interval/lower: .* before, 0.123 after"):
+        carry()
+    shutil.copy(FILE, folder)
+    evidence = next(folder.glob("evidence/*/*.json"))
+    edit(
+        evidence,
+        lambda found: found["provenance"]["outputs"].update(dict.fromkeys(found["provenance"]["outputs"], "a" * 64)),
+    )
+    with refuses("differences, so no code is carried on; .*: not the same file"):
+        carry()
+    evidence.unlink()
+    with refuses("1 differences, so no code is carried on; .*: only in one of the runs"):
+        carry()
+    assert read_carried(FOLDER) == []
+
+
+def test_a_run_of_several_codes_carries_none_on(later, refuses):
+    folder, carry = later
+    records = sorted(folder.glob("calibration/*/*.json"))
+    shutil.copytree(records[0].parent, records[0].parent.with_name("other"))
+    shutil.copytree(
+        Path("results/tiny", records[0].parent.relative_to(folder)),
+        records[0].parent.relative_to(folder.parents[1]).with_name("other"),
+    )
+    edit(records[0].parent.with_name("other") / records[0].name, put("provenance/code", "0" * 20))
+    with refuses("calibrate_arms: its jobs were run by different codes; build the run whole by one"):
+        carry()
 
 
 def test_a_run_that_is_not_of_the_code_of_now_is_not_adopted(run, refuses):

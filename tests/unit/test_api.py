@@ -65,6 +65,8 @@ def test_three_documents_are_the_fewest_that_can_be_split():
         (["a\ud800b"], "item 0 holds NUL or half a surrogate pair"),
         (["one text", "another"], "2 different documents cannot be split"),
         ([1, 2, 3], "item 0 is of type int; give strings"),
+        ([str(ROOT / "README.md")] * 3, "item 0 is a string and names .*README.md', which is there; give it as `Path`"),
+        (None, "texts: is a NoneType; give a folder, a file, or a list of strings"),
         (ROOT / "pyproject.toml", "ends with none of .txt, .md, .py, .jsonl"),
         (ROOT / "LICENSE", "ends with none of"),
         (ROOT / "config" / "record", r"1 different documents"),
@@ -164,8 +166,12 @@ def test_a_models_own_mode_and_dropout_change_no_figure(world, trained):
     [
         ({"kind": "adapter"}, "there is no kind 'adapter'; give 'module', 'portable', 'ngram'"),
         ({"kind": "portable"}, "also learns where not to act; give `general_texts`"),
-        ({"rates": []}, "rates are ..; give one or more numbers above 0"),
-        ({"rates": [-1e-2]}, "rates are .-0.01.; give one or more numbers above 0"),
+        ({"rates": []}, "rates are ..; give a list of numbers above 0"),
+        ({"rates": [-1e-2]}, "rates are .-0.01.; give a list of numbers above 0"),
+        ({"rates": 1e-2}, "rates are 0.01; give a list of numbers above 0"),
+        ({"taps": 1}, "taps are 1; give a list"),
+        ({"seed": None}, "seed: None cannot be that of a module"),
+        ({"texts": None}, "texts: is a NoneType; give a folder, a file, or a list of strings"),
         ({"steps": 0}, "steps is 0; give 1 or more"),
         ({"seed": 0}, "seed: 0 cannot be that of a module"),
         ({"seed": 2**70}, "cannot be that of a module"),
@@ -184,7 +190,7 @@ def test_what_cannot_be_trained_is_one_sentence(world, gpt2, change, words, refu
         abi.train(*gpt2, **{"texts": world / "queries", **FEW, **change})
 
 
-def test_other_things_than_models_are_refused(gpt2, qwen, refuses):
+def test_other_things_than_models_are_refused(gpt2, qwen, trained, refuses):
     with refuses("a Linear is no language model of transformers"):
         abi.train(torch.nn.Linear(2, 2), gpt2[1], api_world.prose(3))
     with refuses("has 420 tokens, the model 380; they do not belong together"):
@@ -194,6 +200,10 @@ def test_other_things_than_models_are_refused(gpt2, qwen, refuses):
     for call in (abi.attach, abi.evaluate):
         with refuses("module is a str; give a `Module`"):
             call(gpt2[0], "folder", *([api_world.prose(3)] if call is abi.evaluate else []), tokenizer=gpt2[1])
+    with refuses("a `Module` knows what it belongs to; leave out `about`"):
+        abi.attach(gpt2[0], trained, tokenizer=gpt2[1], about=trained.about)
+    with pytest.raises(TypeError):  # by place it would be taken for the manifest
+        abi.attach(gpt2[0], trained, gpt2[1])
     wrapped = api_world.adapting(copy.deepcopy(gpt2[0]))
     with refuses("it is wrapped by PEFT, whose `generate` passes by what is attached; give `model.get_base_model"):
         abi.train(wrapped, gpt2[1], api_world.prose(3))
@@ -332,3 +342,28 @@ def test_models_on_a_card_are_compared(on_card):
     texts, general, few = api_world.queries(12), api_world.prose(12), {"steps": 1, "window": 32}
     made = abi.train(*on_card[0], texts, d_abi=8, rates=[1e-2], **few)
     assert abi.compare(made, *on_card, texts, general, seeds=1, train_steps=1, **few).verdict == "INCONCLUSIVE"
+
+
+# text
+
+
+def test_a_plain_model_writes_with_nothing_attached(gpt2, refuses):
+    model, tokenizer = gpt2
+    ids = tokenizer("SELECT the", return_tensors="pt")["input_ids"]
+    told = abi.generate(model, ids, 6, tokenizer=tokenizer)
+    assert torch.equal(told, model.generate(ids, max_new_tokens=6, do_sample=False)[:, ids.shape[1] :])
+    assert torch.equal(told, abi.generate(backbone_of(model, tokenizer), ids, 6))
+    draws = [abi.generate(model, ids, 6, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    model.train()  # dropout would draw from torch's own state
+    assert torch.equal(told, abi.generate(model, ids, 6, tokenizer=tokenizer))
+    assert model.training
+    model.eval()
+    with refuses("model: a str is no language model of transformers"):
+        abi.generate("small-gpt2", ids, 6)
+    with refuses("generate: ids are a str; give what `tokenizer"):
+        abi.generate(model, "SELECT the", 6, tokenizer=tokenizer)
+    for wrong in ({"top_k": -1}, {"top_p": 1.5}, {"top_p": 0.0}, {"seed": 2**70}):
+        with refuses("give 0 or more, a part of 1, 0 or more"):
+            abi.generate(model, ids, 6, temperature=1.0, tokenizer=tokenizer, **wrong)

@@ -66,6 +66,8 @@ def test_a_portable_module_moves_as_it_is(world, gpt2, qwen, portable):
 def test_a_regime_without_its_texts_is_refused(world, gpt2, qwen, trained, oracle, refuses):
     with refuses("needs `general_texts` that both models read"):
         abi.transfer(trained, gpt2, qwen)
+    with refuses("transfer: the teacher is a str; give a `Module`"):
+        abi.transfer(trained, gpt2, qwen, general_texts=world / "prose", domain_texts=world / "queries", teacher="one")
     with refuses("a teacher teaches on domain text"):
         abi.transfer(trained, gpt2, qwen, general_texts=world / "prose", teacher=oracle)
     with refuses("width 32, this one has 40"):

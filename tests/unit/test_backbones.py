@@ -15,6 +15,7 @@ from abi.models.backbone import Backbone, Window, describe_backbone, load_backbo
 from abi.models.build import build_backbone
 from abi.models.head import Head
 from abi.models.tokenizers import (
+    PerTokenizer,
     build_tokenizer,
     encode,
     pack,
@@ -208,6 +209,16 @@ def test_weights_that_lack_a_tensor_are_refused(folder, refuses):
 def test_code_survives_a_tokenizer(tokenizers, texts, kind):
     for text in [CODE, *texts]:
         assert tokenizers[kind].decode(encode(tokenizers[kind], text)[0]) == text
+
+
+def test_what_a_tokenizer_makes_is_made_once_for_all_backbones_that_have_the_same_and_again_for_another(tokenizers):
+    made = []
+    cuts = PerTokenizer(lambda backbone, split: made.append((backbone, split)) or len(made))
+    first, second = (Backbone(None, copy.deepcopy(tokenizers["bpe"])) for _ in range(2))
+    other = Backbone(None, tokenizers["unigram"])
+    asked = [(first, "train"), (second, "train"), (second, "test"), (other, "test"), (first, "test")]
+    assert [cuts.of(*one) for one in asked] == [1, 1, 2, 3, 2]
+    assert made == [(first, "train"), (second, "test"), (other, "test")]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁<"), max_size=40)

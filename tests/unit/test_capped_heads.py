@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from made_shifts import dense
 from torch.nn import functional as F
 
 from abi.arms.closed_form import GAINS, choose_gains, solve
@@ -45,6 +46,12 @@ def test_a_stored_head_has_its_cap_and_one_without_has_the_bytes_it_had(capped, 
     Head(head.weight, 0.5, head.bias, -1.0).write(tmp_path / "wrong")
     with refuses("holds no head"):
         Head.read(tmp_path / "wrong")
+
+
+def test_logits_at_some_tokens_are_those_of_the_whole_vocabulary(capped, head):
+    states, tokens = torch.randn(5, 8), torch.tensor([[3, 0, 3], [10, 1, 2], [4, 5, 6], [9, 9, 9], [0, 1, 10]])
+    for own in (capped, head, Head(head.weight, head.scale)):
+        torch.testing.assert_close(own.logits_at(states, tokens), own.logits(states).gather(-1, tokens))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.9, 1.0])
@@ -109,7 +116,7 @@ def test_gains_are_chosen_on_capped_logits(make_states, capped):
     final = states.final(slice(None)).flatten(0, 1)
     correction = linear.correction(states, slice(None)).flatten(0, 1)
     shift = (by_hand(capped, final + 0.75 * correction) - by_hand(capped, final)).half()
-    assert choose_gains([linear], FitData(states, capped, shift=shift)) == [0.75]
+    assert choose_gains([linear], FitData(states, capped, shift=dense(shift))) == [0.75]
     assert 0.75 in GAINS
 
 
@@ -120,8 +127,10 @@ def test_a_small_shift_gives_the_correction_that_makes_it(make_states, capped):
     final = states.final(slice(None)).flatten(0, 1)
     wanted = 0.05 * torch.randn(60, 8, generator=torch.Generator().manual_seed(2))
     shift = by_hand(lesson, final + wanted) - by_hand(lesson, final)
-    found = carried_corrections(FitData(states, lesson, shift=shift), 1e-10).squeeze(1)
-    blind = carried_corrections(FitData(states, Head(lesson.weight, 0.5, lesson.bias), shift=shift), 1e-10).squeeze(1)
+    found = carried_corrections(FitData(states, lesson, shift=dense(shift)), 1e-10).squeeze(1)
+    blind = carried_corrections(
+        FitData(states, Head(lesson.weight, 0.5, lesson.bias), shift=dense(shift)), 1e-10
+    ).squeeze(1)
     assert (found - wanted).norm() < 0.35 * wanted.norm()
     assert (found - wanted).norm() < 0.7 * (blind - wanted).norm()
 

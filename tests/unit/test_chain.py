@@ -85,6 +85,11 @@ def test_the_command_names_the_link_and_exits_with_one(here, capsys):
     assert [part["name"] for part in told["parts"]] == ["hashes"]
 
 
+def test_the_chain_is_walked_alone(here, capsys):
+    assert main.main(["verify", "--deep", "results/tiny", "--against", "reference"]) == 2
+    assert "leave out --against" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("folder", ["config", "nowhere", "results"])
 def test_a_folder_that_is_no_run_is_one_sentence(here, capsys, folder):
     for command in (["verify", "--deep", folder], ["crate", folder]):

@@ -10,7 +10,7 @@ from abi.base.errors import EvidenceError, TamperError
 from abi.base.regimes import KINDS
 from abi.judge.fits import Fit
 from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
-from abi.judge.results import headline, level_of_one
+from abi.judge.results import Rung, headline, judge_rungs, level_of_one
 from abi.judge.tables import fit_tables, published_criteria, validate
 from abi.plan.specs.judge import Criteria, Protocol
 
@@ -49,7 +49,7 @@ def test_a_net_as_good_as_the_right_one_is_supported():
     assert record.verdict == "SUPPORTED"
     assert all(test.passed for test in record.tests if test.required)
     assert holding(record) == []
-    assert record.reason.startswith("tests 0 to 7 hold")
+    assert record.reason.startswith("every required test holds")
 
 
 def test_a_net_no_better_than_a_random_one_is_refuted_by_a():
@@ -157,7 +157,8 @@ def test_every_verdict_says_how_much_of_the_gain_is_the_nets_own(levels, options
     share = record.share
     low, high = share.pieces[0]
     assert record.verdict == verdict
-    assert record.reason.endswith(f"; share {share.estimate:.3g} [{low:.3g}, {high:.3g}] against {share.placebo}")
+    whose = f"in {record.primary_metric} against {share.placebo}"
+    assert record.reason.endswith(f"; share {share.estimate:.3g} [{low:.3g}, {high:.3g}] {whose}")
 
 
 @pytest.mark.parametrize("regime", ["oracle-kd", "general-only"])
@@ -169,6 +170,17 @@ def test_a_supported_verdict_says_what_general_text_costs_against_the_plain_back
     assert told in record.reason
     assert low < 0.095 < high  # levels .95 of a tenth of a bit per byte
     assert "general text" not in judge({"linear": 0.95}, regime=regime).reason
+
+
+def test_a_reason_names_the_placebo_that_refutes_and_not_the_first():
+    record = judge(shifts=only("top1", "domain", transferred=0.5, random=0.0))
+    assert "but top1 is refuted by (a): a.retention.top1.permuted: " in record.reason
+
+
+def test_what_gains_nothing_has_no_share():
+    record = judge({"transferred": -0.4})
+    assert (record.share.estimate, record.share.pieces, record.share.bounded) == (None, [], False)
+    assert record.reason.endswith("; no share in js_nats against random, since there is no gain to divide by")
 
 
 def test_a_share_below_a_tenth_is_no_support_though_the_net_is_better():
@@ -299,10 +311,20 @@ def test_published_criteria_are_met_by_placebos_too():
     assert found.arms["raw"].means.top1 == pytest.approx(0.40, abs=0.02)
 
 
+@pytest.mark.parametrize(("usual", "verdict"), [("VACUOUS", "INCONCLUSIVE"), ("REFUTED", "REFUTED")])
+def test_a_rung_that_is_refuted_at_the_strict_level_alone_refutes_nothing(usual, verdict):
+    words = ("SUPPORTED", "SUPPORTED"), (usual, "REFUTED")
+    rungs = [
+        Rung(id=f"rung{i}", verdict=own, verdict_at_strict_level=strict, reason="why", sha256="a" * 64)
+        for i, (own, strict) in enumerate(words)
+    ]
+    assert judge_rungs(rungs)["verdict"] == judge_rungs(rungs)["verdict_at_strict_level"] == verdict
+
+
 def test_a_headline_says_how_many_stay_supported():
     verdicts = {"strong": "SUPPORTED", "weak": "SUPPORTED", "no": "REFUTED"}
     found = headline(verdicts, {**verdicts, "weak": "INCONCLUSIVE"}, CRITERIA.level, 3)
-    assert found.sentence == "2 of 3 claims SUPPORTED; 1 of 3 stay SUPPORTED with intervals of 0.98333"
+    assert found.sentence == "2 of 3 claims SUPPORTED; 1 of 3 stay SUPPORTED with intervals of 0.98333 (1 - 0.05 / 3)"
     assert found.level == level_of_one(CRITERIA.level, 3)
 
 

@@ -1,6 +1,7 @@
 """The commands on models and texts of one's own: what they write, print and refuse, and how they go on after a kill."""
 
 import json
+import shutil
 
 import pytest
 
@@ -72,6 +73,39 @@ def test_files_of_several_kinds_are_texts(here, world, capsys):
     more = ["--texts", "rows.jsonl", "--texts", "more", "--out", "again"]
     twice = run(capsys, *[word for word in TRAIN if word not in ("--texts", "w/queries")], *more, "--json")
     assert parse_json(once.out)["record"]["texts"] == parse_json(twice.out)["record"]["texts"]
+
+
+@pytest.fixture
+def cached(here, world, monkeypatch):
+    """A model in the cache of the hub at two commits, which is offline; the options that name it at the first."""
+    place = here / "cache" / "models--me--small"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("b" * 40)
+    for commit, name in (("a", "small-gpt2"), ("b", "small-qwen")):
+        shutil.copytree(world / name, place / "snapshots" / (commit * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return ["--model", "me/small", "--revision", "a" * 40]
+
+
+def test_a_model_of_the_hub_is_read_at_the_revision_that_is_asked_for_and_records_name_it(here, cached, capsys):
+    given = [word for word in TRAIN if word not in ("--model", "w/small-gpt2")]
+    said = run(capsys, *given, *cached)
+    assert f"next: abi evaluate --model me/small --revision {'a' * 40} --module made" in said.out
+    module = abi.Module.from_pretrained("made")
+    assert (module.about.base_model, module.about.base_revision) == ("me/small", "a" * 40)
+    assert module.record.trained_beside.revision == "a" * 40
+    asked = ["evaluate", "--module", "made", "--texts", "w/queries"]
+    run(capsys, *asked, *cached)
+    assert (
+        "is for a backbone of width" in run(capsys, *asked, "--model", "me/small", code=2).err
+    )  # the newest is another
+    asked = ["generate", "--prompt", "SELECT", "--module", "made", "--tokens", "2"]
+    run(capsys, *asked, *cached)
+    pair = ["--source", "me/small", "--source-revision", "a" * 40, "--target", "me/small"]
+    more = ["--general-texts", "w/prose", "--steps", "2", "--out", "moved"]
+    run(capsys, "transfer", "--module", "made", *pair, *more)
+    assert abi.Module.from_pretrained("moved").record.moved_to.revision == "b" * 40
 
 
 # what is written
@@ -170,6 +204,7 @@ REFUSED = {
     "no model of the folder": (["--model", "w/queries"], "w/queries: holds no config.json, so it is no model"),
     "no folder and no hub": (["--model", "no/where"], "no/where: is no folder here, and no model comes from the hub"),
     "a kind that is none": (["--kind", "adapter"], "there is no kind 'adapter'; give 'module', 'portable', 'ngram'"),
+    "a revision of a folder": (["--revision", "v1"], "w/small-gpt2: is a folder, which has no revision 'v1'; leave it"),
     "no text": (["--texts", "nowhere"], "'nowhere' is neither a folder nor a file"),
     "no number": (["--steps", "many"], "Invalid value for '--steps'"),
     "no window": (["--window", "4"], "window: 4 tokens are too few"),

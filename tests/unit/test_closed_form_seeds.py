@@ -1,5 +1,7 @@
 """A closed form may have more seeds than the gradient fits of its claim: who needs them, who does not."""
 
+import math
+
 import pandas as pd
 import pytest
 from evidence_rows import CRITERIA, rows
@@ -40,7 +42,23 @@ def test_a_claim_without_the_key_has_one_number_of_seeds():
 
 @pytest.mark.parametrize(("fit", "seeds"), [("kd", 3), ("closed-form", 6)])
 def test_each_fit_is_judged_on_its_own_seeds_and_none_counts_as_dropped(fit, seeds):
-    both = rows(n_seeds=6, fit="closed-form"), rows(n_seeds=3, fit="kd", seed=1)
-    frame = validate(pd.concat([both[0], both[1][both[1]["fit"] != "-"]], ignore_index=True))
+    frame = validate(pd.concat(_two_fits(), ignore_index=True))
     found = fit_tables(frame, fit=fit, criteria=CRITERIA)
     assert (len(found.counts.seeds), found.counts.dropped.seeds) == (seeds, [])
+
+
+def test_a_perplexity_is_over_the_documents_and_seeds_of_its_fit():
+    losses = [part[part["metric"] == "bits_per_byte"].assign(metric="loss_nats") for part in _two_fits()]
+    frame = validate(pd.concat([*_two_fits(), *losses], ignore_index=True))
+    own = frame[(frame["metric"] == "loss_nats") & (frame["scope"] == "domain") & (frame["arm"] == "oracle")]
+    for fit, seeds in (("kd", 3), ("closed-form", 6)):
+        found = fit_tables(frame, fit=fit, criteria=CRITERIA).perplexities()
+        wanted = math.exp(own[own["seed"] < seeds]["value"].mean())
+        assert found["oracle"]["domain"] == pytest.approx(wanted)
+        assert found["transferred"].keys() == {"domain", "general"}
+
+
+def _two_fits():
+    """Return rows of three seeds, and of a fit in closed form that has six."""
+    both = rows(n_seeds=6, fit="closed-form"), rows(n_seeds=3, fit="kd", seed=1)
+    return both[0], both[1][both[1]["fit"] != "-"]

@@ -1,5 +1,6 @@
 """Metrics that experiments alone have, against scipy and plain loops; noise that costs what it should."""
 
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from abi.arms.metrics import Key, distribution, js_nats
 from abi.base.diagnostics import DIAGNOSTICS
 from abi.models.module import AbiModule, ModuleConfig
 from abi.plan.specs.experiments import ArmOfExperiment
+from abi.steps import evaluate_experiment
 
 
 def pair(n=6, v=130, d=5, windows=2):
@@ -151,3 +153,59 @@ def test_a_backbone_that_reads_other_tokens_is_compared_with_none(make_states, h
     of._states = {"test_domain_small": make_states(seed=3)}
     with refuses("small reads other tokens than .* does; compare backbones of one tokenizer"):
         list(of.of_other_backbones(of.spec.arms, 1, make_states(), {"five_kept": ["noisy"]}, "domain"))
+
+
+class Deep:
+    """A backbone of eight blocks, which refuses to run on while states of a batch before the last are held."""
+
+    def __init__(self):
+        self.number, self.gave = torch.float32, []
+
+    def run_in(self, number):
+        self.number = number
+        return self
+
+    def hidden_states(self, tokens, window):
+        assert not any(held() is not None for batch in self.gave[:-1] for held in batch)
+        x = tokens[:, 1:, None].float().expand(-1, -1, 8)
+        hidden = tuple((x * 0.37 + depth).to(self.number) for depth in range(9))
+        self.gave.append([weakref.ref(state) for state in hidden])
+        return hidden
+
+
+def test_in_another_format_only_stored_taps_of_a_window_are_kept(make_states, wide, monkeypatch):
+    states, spec = make_states(n=6), SimpleNamespace(window=SimpleNamespace(length=7, prefix=0, skip=1))
+    monkeypatch.setattr(evaluate_experiment, "backbone_of", lambda _: Deep())
+    found = evaluate_experiment.run_in(spec, None, "bf16", states, batch=2)
+    whole = slice(None)
+    expected = [hidden.float() for hidden in Deep().run_in(torch.bfloat16).hidden_states(states.tokens(whole), None)]
+    assert torch.equal(found.taps([0, 1, 2], whole), torch.stack(expected[:3], dim=2))
+    assert found.manifest.dtype == "bfloat16"
+    of = scored(half={"recipe": "oracle", "precision": "bf16"})
+    of.spec.windows_per_batch, of._ran, of.run = 4, {}, lambda *_: found
+    form = of.read("half", 1, {}, wide, states)
+    taps = torch.stack([expected[tap] for tap in wide.config.taps], dim=2)
+    assert torch.equal(form.correction(states, whole), expected[2] + wide(taps) - states.final(whole))
+
+
+@pytest.mark.parametrize(("stored", "ran"), [(torch.float32, ["bf16"]), (torch.bfloat16, ["fp32", "bf16"])])
+def test_a_format_is_compared_with_fp32_whatever_states_are_stored_in(stored, ran, make_states, head, wide):
+    full, of, asked = make_states(), scored(half={"recipe": "oracle", "precision": "bf16"}), []
+    whole, numbers = [full.taps([tap], slice(None)).squeeze(2) for tap in range(3)], evaluate_experiment.NUMBERS
+
+    def run(precision, states):
+        asked.append(precision)
+        return states.rerun({tap: found.to(numbers[precision]) for tap, found in enumerate(whole)})
+
+    of.run, of._ran, of.module, of.head = run, {}, lambda *_: wide, lambda _: head
+    of._states = {"test_python": full.rerun({tap: found.to(stored) for tap, found in enumerate(whole)})}
+    of.spec = SimpleNamespace(
+        arms=of.spec.arms, studies={"formats": SimpleNamespace(text="python", arms=["half"])}, scopes=["domain"],
+        with_teacher=True, diagnostics={}, code=None, windows_per_batch=4, texts=["python"],
+    )  # fmt: skip
+    of.first = "python"
+    scores, scopes = of.scored("python", 1, {})
+    assert asked == ran
+    assert torch.equal(scopes["domain"].final(slice(None)), whole[2])
+    [js] = [one.values for one in scores if (one.key.arm, one.metric) == ("half", "teacher_js_nats")]
+    assert (js > 0).all()

@@ -194,3 +194,23 @@ def test_what_carries_figures_outside_every_digest_is_as_it_was():
         source = parsed((ROOT / name).read_bytes(), Path(name).parts[:-1], ())
         found[name] = {one: d.digest[:12] for d in source.definitions for one in d.names if one in asked}
     assert found == CARRIED
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "counts"),
+    [
+        ("class A:\n    a: int\n    b: int\n", "class A:\n    b: int\n    a: int\n", True),
+        ("D = {1: 2, 3: 4}\n", "D = {3: 4, 1: 2}\n", True),
+        ("call(1)\ncall(2)\n", "call(2)\ncall(1)\n", True),
+        ("import abi.a\nimport abi.b\n", "import abi.b\nimport abi.a\n", False),
+    ],
+    ids=["fields", "entries of a dict", "statements", "imports"],
+)
+def test_order_counts_but_for_that_of_imports(tmp_path, one, other, counts):
+    digests = []
+    for name, code in (("one", one), ("other", other)):
+        (tmp_path / name / "abi").mkdir(parents=True)
+        for file, content in (("__init__", ""), ("a", "act()\n"), ("b", "act()\n"), ("step", code)):
+            (tmp_path / name / "abi" / f"{file}.py").write_text(content)
+        digests.append(code_digest("abi/step.py", root=tmp_path / name))
+    assert (digests[0] != digests[1]) == counts

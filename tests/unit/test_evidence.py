@@ -172,6 +172,24 @@ def test_equal_columns_are_an_error(good):
         load(copied)
 
 
+def of_equal_seeds(frame, arm):
+    """The rows with one figure of bits per byte for all seeds of an arm, another one per document."""
+    where = (frame.arm == arm) & (frame.metric == "bits_per_byte")
+    first = frame[where].groupby(["scope", "document"]).value.transform("first")
+    return frame.assign(value=first.reindex(frame.index).fillna(frame.value))
+
+
+def test_only_arms_without_a_seed_may_have_equal_bits_per_byte(good):
+    """A linear map and a bias are fitted to the seed's own teacher or order of windows; counted n-grams are not."""
+    for arm in ("linear", "bias", "before", "linear-narrow", "raw-before", "n-gram"):
+        frame = of_equal_seeds(good[good.arm != arm].replace({"arm": {"no-domain": arm}}), arm)
+        if arm in ("raw-before", "n-gram"):
+            load(frame)
+            continue
+        with pytest.raises(EvidenceError, match=f"'{arm}' has equal bits_per_byte on domain"):
+            load(frame)
+
+
 def test_the_plain_backbone_may_have_equal_columns_in_bits_per_byte(good):
     same = good.copy()
     where = (good.arm == "raw") & (good.metric == "bits_per_byte")
@@ -326,3 +344,11 @@ def test_two_studies_may_hold_documents_of_one_name_but_one_study_may_not():
     one.loc[one["arm"] == "raw", "n_positions"] = 80
     with pytest.raises(EvidenceError, match="more than one n_positions"):
         validate(one)
+
+
+def test_an_arm_that_lacks_a_draw_of_the_others_is_refused():
+    every = rows(n_groups=6, n_seeds=3, draws=dict.fromkeys(("transferred", "random", "permuted"), 3))
+    assert load(every).draws["random"] == 3
+    short = every[(every["arm"] != "random") | (every["draw"] != 1)]
+    with pytest.raises(EvidenceError, match=r"fit kd: arm 'random' has no .* of draw 1, which others have"):
+        load(short)

@@ -51,7 +51,7 @@ def make(claim_id, levels, groups=32, tasks=None):
         arms = {arm: levels[arm] for arm in ("raw", "oracle", "reference", *about["arms"])}
         arms["candidate"] = arms.pop(about["about"])
         frame = rows(arms, n_groups=groups, per_group=1, seed=i, n_seeds=len(spec["seeds"])).assign(fit=study)
-        frames.append(frame[frame["scope"] == "domain"])
+        frames.append(frame[frame["scope"].isin(spec["scopes"])])
         frames += [task_rows(study, arms, about.get("code", []), len(spec["seeds"]), tasks or {})]
     frame = pd.concat(frames, ignore_index=True)
     loss = frame[frame["metric"] == "bits_per_byte"].assign(metric="loss_nats", value=lambda f: 2 * f["value"])
@@ -115,6 +115,14 @@ def found(result):
     checks = Checks("r.json")
     check_result(checks, ResultFile(Path("r.json"), result, result_of(result, "r.json")), {}, figures_of)
     return {finding.leaf for finding in checks.found}
+
+
+def test_general_text_that_an_experiment_is_also_trained_on_is_left_out_where_train_holds_it(folder):
+    """It is one of the texts of the claim: the plan says which of them a test on general text is about."""
+    levels = dict.fromkeys(STUDY.of("non_interference").claim.arms, 0.9)
+    result = make("non_interference", {"raw": 0.0, "oracle": 1.0, "reference": 1.0, **levels})
+    assert result["robustness"]["capability-python"]["close"].keys() == {"domain", "general"}
+    assert found(result) == set()
 
 
 @pytest.mark.parametrize(

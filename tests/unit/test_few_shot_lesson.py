@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from made_arms import AS_SCHEDULED, BASE, recipes_of
+from made_shifts import whole
 
 from abi.arms import few_shot_lesson
 from abi.arms.few_shot_lesson import SourceLessons, teaching
 from abi.arms.fitting import Budget, Nets, Solved, few_windows, fit_all, gradient_tasks, make, train_arms
 from abi.arms.general_lesson import carried_interface, pair_of, shift_of
-from abi.arms.gradient import Batch, FitData, Lessons, Objective, objectives
+from abi.arms.gradient import Batch, FitData, Lessons, Objective, Shift, objectives
 from abi.arms.rates import mean_objectives
 from abi.base.catalogue import teachers
 from abi.base.errors import AlignmentError, ConfigError, DataError
@@ -92,19 +93,21 @@ def fit(nets, data, folder, names=tuple(RECIPES), budget=BUDGET):
 # which positions
 
 
-def test_a_lesson_is_on_positions_of_the_few_windows_that_have_read_the_same_and_on_no_other(states, lessons_of, nets):
+def test_a_lesson_is_on_scored_positions_of_the_few_windows_that_have_read_the_same_and_on_no_other(
+    states, lessons_of, nets
+):
     target, source = states
     found = lessons_of().on_windows(nets, SEED, V)
     few = few_windows(12, 8, SEED).tolist()
     ids = torch.arange(V), torch.arange(V) + 2
-    told = shift_of(nets.source, source.by_position(), head_of(13, 16), ids, V)
+    told = whole(shift_of(nets.source, source.by_position(), head_of(13, 16), ids, V))
     there = {
         (target.manifest.documents[target.document[n]], int(target.char_end[n, t])): (n, t)
-        for n in few for t in range(6)
+        for n in few for t in range(target.skip, 6)
     }  # fmt: skip
     paired = {}
     for n in range(12):
-        for t in range(4):
+        for t in range(source.skip, 4):
             read = source.manifest.documents[source.document[n]], int(source.char_end[n, t])
             if read in there:
                 paired[there[read]] = told[4 * n + t]
@@ -112,7 +115,7 @@ def test_a_lesson_is_on_positions_of_the_few_windows_that_have_read_the_same_and
     rows = {(n, t): int(found.row[n, t]) for n in range(12) for t in range(6) if found.row[n, t] >= 0}
     assert rows.keys() == paired.keys()
     for place, row in rows.items():
-        torch.testing.assert_close(found.shifts["source"][row], paired[place])
+        torch.testing.assert_close(whole(found.shifts["source"])[row], paired[place])
 
 
 def test_at_most_so_many_positions_have_a_lesson(lessons_of, nets):
@@ -157,8 +160,8 @@ def test_teachers_are_the_source_its_permuted_net_and_the_wrong_domain(nets, dat
     assert sha256_tensors(nets.source.state_dict()) == before
     shifts = data.lessons.shifts
     assert shifts.keys() == set(TEACHERS)
-    assert not torch.equal(shifts["source"], shifts["permuted"])
-    assert not torch.equal(shifts["source"], shifts["wrong"])
+    assert not torch.equal(shifts["source"].shared, shifts["permuted"].shared)
+    assert not torch.equal(shifts["source"].shared, shifts["wrong"].shared)
 
 
 def test_an_arm_without_its_teacher_is_refused(nets, data, refuses):
@@ -188,7 +191,9 @@ def test_the_objective_is_ce_on_every_position_and_kl_on_those_with_a_lesson(dat
         kl = torch.zeros((), dtype=torch.float64)
         for place in torch.nonzero(row >= 0).tolist() if teacher else []:
             i, t = place
-            asked = ((logits(final[i, t]) + data.lessons.shifts[teacher][row[i, t]].double()) / 2).log_softmax(-1)
+            asked = ((logits(final[i, t]) + whole(data.lessons.shifts[teacher])[row[i, t]].double()) / 2).log_softmax(
+                -1
+            )
             kl += (asked.exp() * (asked - (student[i, t] / 2).log_softmax(-1))).sum()
         wanted = (1 - weight) * ce + weight * 4 * kl / n if teacher else ce
         assert float(value) == pytest.approx(float(wanted), rel=1e-4)
@@ -199,7 +204,10 @@ def test_a_batch_without_a_lesson_is_ce_alone_and_one_with_lessons_everywhere_ha
     none = replace(data, lessons=replace(data.lessons, row=torch.full((12, 6), -1)))
     [plain], [asked] = (objectives(models, none, objective, slice(None), [name]) for name in ("", "source"))
     assert float(asked) == pytest.approx(0.5 * float(plain), rel=1e-6)
-    everywhere = replace(data, lessons=Lessons({"source": torch.zeros(72, V).half()}, torch.arange(72).view(12, 6)))
+    everywhere = replace(
+        data,
+        lessons=Lessons({"source": Shift(torch.zeros(72, 0).half(), torch.arange(0), V)}, torch.arange(72).view(12, 6)),
+    )
     model = trained(TARGET, 5)
     model.proj_out.weight.requires_grad_(True)
     [value] = objectives([model], everywhere, objective, slice(None), ["source"])

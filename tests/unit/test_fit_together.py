@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from made_shifts import dense
 
 from abi.arms.forms import LinearMap, LogitBias, corrections
 from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
@@ -40,7 +41,7 @@ def data(make_states, head):
 def shifted(make_states, head):
     states = make_states(n=40, positions=1, skip=0)
     shift = torch.randn(40, 11, generator=torch.Generator().manual_seed(2))
-    return FitData(states, head, torch.zeros(40, 1, 8), shift)
+    return FitData(states, head, torch.zeros(40, 1, 8), dense(shift))
 
 
 def arms_of(objective, width=8, vocabulary=11):

@@ -155,6 +155,14 @@ def test_a_seed_gives_the_same_draws_and_leaves_torch_alone(gpt2):
     assert not torch.equal(one, other)
 
 
+def test_numbers_that_others_draw_meanwhile_change_no_draw(gpt2):
+    expected = generate(gpt2, IDS[:, :6], 8, temperature=0.9, seed=1)
+    drawing = gpt2.model.register_forward_hook(lambda *_: torch.manual_seed(9) and None)
+    found = generate(gpt2, IDS[:, :6], 8, temperature=0.9, seed=1)
+    drawing.remove()
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize(
     ("ids", "n", "temperature", "words"),
     [

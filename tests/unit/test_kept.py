@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from abi.api.kept import CALL, Keep, room
@@ -37,6 +39,22 @@ def test_the_same_call_goes_on_and_another_begins_anew(folder):
         assert told.value.args == (found,)
     with room(asked(folder, steps=2), list):
         assert [path.name for path in folder.iterdir()] == [CALL]
+
+
+def test_what_was_made_reaches_the_caller_though_the_parts_cannot_be_deleted(folder, monkeypatch):
+    folder.parent.joinpath("elsewhere").mkdir(parents=True)
+    folder.symlink_to("elsewhere", target_is_directory=True)
+    with room(asked(folder), list) as place:
+        write_text(place / "seed-1.json", "{}")
+    assert [*folder.parent.glob("elsewhere/*")] == []
+    folder.unlink()
+    monkeypatch.setattr(os, "rmdir", fails)
+    with room(asked(folder), list) as place:
+        write_text(place / "seed-1.json", "{}")
+
+
+def fails(*_, **__):
+    raise OSError("busy")
 
 
 def test_a_folder_of_other_files_and_a_file_are_refused(folder, refuses):

@@ -112,8 +112,16 @@ def test_the_least_that_is_enough_gets_an_r2():
 def test_points_without_a_floor_are_counted_and_not_fitted():
     given = [*points(0.05)[:8], Point("never", 512, 1e-4, None)]
     law = fit_law(given)
-    assert (law.n_points, law.n_used) == (9, 8)
+    assert (law.n_points, law.n_used, law.residual_freedom) == (9, 8, 5)
     assert law.coefficients == fit_law(given[:8]).coefficients
+
+
+def test_residual_degrees_of_freedom_are_of_the_points_with_a_floor():
+    """Of twelve registered points three are too few to fit, and the reason says both numbers."""
+    law = fit_law([*points(0.05)[:3], *(Point(f"never{i}", 512, 1e-4, None) for i in range(9))])
+    assert (law.n_points, law.n_used, law.residual_freedom, law.coefficients) == (12, 3, 0, None)
+    words = "the law cannot be fitted, 3 of 12 points have a floor: 0 residual degrees of freedom; 5 are needed"
+    assert judge_law(law) == ("INCONCLUSIVE", words)
 
 
 def test_leave_one_out_is_that_of_a_naive_loop():
@@ -149,7 +157,8 @@ def test_width_and_margin_that_do_not_vary_apart_are_not_fitted():
     given = [Point(f"p{i}", 2**i, 1e-3 * 2**i - 1e-9, 25 * (i + 1)) for i in range(1, 10)]
     law = fit_law(given)
     assert (law.coefficients, law.r2_withheld) == (None, "width and margin do not vary apart")
-    assert judge_law(law) == ("INCONCLUSIVE", "the law cannot be fitted: width and margin do not vary apart")
+    words = "the law cannot be fitted, 9 of 9 points have a floor: width and margin do not vary apart"
+    assert judge_law(law) == ("INCONCLUSIVE", words)
 
 
 @pytest.fixture(scope="module")

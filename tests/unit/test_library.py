@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
 }
 EXTRAS = {
     "harness": {"abi/api/harness.py"},
+    "parquet": {"abi/text/sources.py"},
     "pipeline": {"abi/cli/progress.py", "abi/cli/dry_run.py", "abi/report/crate.py", "abi/report/figures.py"},
 }
 """Extra -> the modules that may import what it installs."""

@@ -232,6 +232,21 @@ def test_a_folder_of_ours_is_loaded_with_its_manifest(folder):
     assert (module.config, about.role) == (ONE, "arm")
 
 
+def test_a_module_that_was_saved_in_bf16_is_read_in_fp32(tmp_path, facts, refuses):
+    module = AbiModule(ONE, 1).to(torch.bfloat16)
+    digest = save_module(module, tmp_path / "half", facts)
+    found, about = load_module(tmp_path / "half")
+    assert about.sha256 == digest
+    for name, tensor in found.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, module.state_dict()[name].float())
+    turned = AbiModule(ONE, 1)
+    turned.set_rotation(rotation(ONE.d_abi))
+    save_module(turned.to(torch.bfloat16), tmp_path / "turned", facts)
+    with refuses("is not an orthogonal matrix of width 6; bfloat16 has rounded it, so save the module in float32"):
+        load_module(tmp_path / "turned")
+
+
 @pytest.mark.parametrize("name", ["proj_in.weight", "domain.net.0.weight", "proj_out.weight", "domain_alpha"])
 def test_a_checkpoint_without_a_module_is_refused(name, refuses):
     tensors = original(ONE)

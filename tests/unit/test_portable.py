@@ -116,12 +116,14 @@ def test_damage_to_a_saved_module_is_said_in_one_sentence(tmp_path, refuses):
 
 def test_placebos_keep_reader_and_writer(tmp_path):
     module = module_on(["a", "ab"])
-    for kind in ("random", "permuted"):
+    module.domain_alpha.data.fill_(1.6)
+    for kind, gate in (("random", 1.0), ("permuted", 1.6)):
         first, again, other = (placebo_of(module, kind, seed) for seed in (1, 1, 2))
         for name, value in module.state_dict().items():
             same = torch.equal(first.state_dict()[name], value)
-            assert same or name.startswith("domain."), name
+            assert same or name.startswith("domain"), name
             assert torch.equal(first.state_dict()[name], again.state_dict()[name])
+        assert float(first.domain_alpha) == pytest.approx(gate)  # the gate is the net's: a random one knows none
         assert not torch.equal(first.domain.net[0].weight, module.domain.net[0].weight)
         assert not torch.equal(first.domain.net[0].weight, other.domain.net[0].weight)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from made_arms import BASE, PROVENANCE, recipes_of
 from made_results import CLAIM, edit, judge, put, run
+from made_shifts import dense
 from scipy.stats import ortho_group
 
 from abi.arms.fitting import Budget, Nets, Solved, fit_all, gradient_tasks, make, train_arms
@@ -65,7 +66,9 @@ class Taught:
         if self.regime == "general-only":
             rng = torch.Generator().manual_seed(7)
             lessons = [
-                FitData(s.positions(torch.arange(60)), self.head, shift=torch.randn(60, 11, generator=rng).half())
+                FitData(
+                    s.positions(torch.arange(60)), self.head, shift=dense(torch.randn(60, 11, generator=rng).half())
+                )
                 for s in (self.states, self.held)
             ]
             teacher = carried_corrections(lessons[0], 1e-3)
@@ -183,7 +186,7 @@ def test_a_matched_objective_is_the_distance_to_the_lesson(make_states, head):
     states = make_states().positions(torch.arange(60))
     shift = torch.randn(60, 11).half()
     plain = LogitBias(11).requires_grad_(False)  # not fitted: the plain backbone
-    found = float(mean_objectives([plain], FitData(states, head, shift=shift), Objective("matched", 1.0, 1.0)))
+    found = float(mean_objectives([plain], FitData(states, head, shift=dense(shift)), Objective("matched", 1.0, 1.0)))
     logits = head.logits(states.final(slice(None))).squeeze(1)
     taught = (logits + shift.float()).log_softmax(-1)
     wanted = (taught.exp() * (taught - logits.log_softmax(-1))).sum(-1).mean()

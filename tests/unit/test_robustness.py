@@ -25,7 +25,6 @@ from abi.base.errors import DataError, EvidenceError
 from abi.base.files import ROOT, sha256_json
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.typed import seal_of
-from abi.judge.fits import decisive
 from abi.judge.left_out import MOST_UNITS, folds_of, robustness, robustness_of, text_of
 from abi.judge.protocol import transfer_plan
 from abi.judge.published import figures_of
@@ -37,6 +36,9 @@ from abi.report.page import page
 from abi.report.words import robustness_words
 from abi.text.corpus import Chosen, held_out, summary
 from abi.text.documents import Document, split_of
+
+CODE = "generation_equivalence_results.json"
+"""A committed result with a contrast on tasks."""
 
 # how much of a document train holds
 
@@ -162,7 +164,8 @@ def test_a_verdict_that_rests_on_close_text_is_said_to():
     assert (found.without_close.reason, found.without_close.share) == (again.reason, again.share.estimate)
     same = next(of for _, of in again.contrasts() if of.id == found.contrast)
     assert found.without_close.interval == same.interval
-    assert found.contrast == decisive(fit)
+    assert found.contrast == fit.decided_by
+    assert f" {fit.decided_by}: " in fit.reason
     assert "Without close documents: REFUTED on 60 documents in 30 groups" in robustness_words(found, fit)[2]
 
 
@@ -233,9 +236,36 @@ def test_a_record_that_is_no_input_is_named():
         robustness_of(facts(text="python"), [fit], evidence(), [], CRITERIA)
 
 
+def test_close_general_text_is_left_out_where_it_is_one_of_the_texts_of_the_claim(tmp_path):
+    """The claim is about both texts, so that the records alone do not say which of them is the general one."""
+    frame = evidence()
+    fit = judge(fit_tables(frame, fit="kd", criteria=CRITERIA), PLAN, CRITERIA)
+    for text, scope in {"python": "domain", "general": "general"}.items():
+        groups = dict(
+            frame.loc[frame["scope"] == scope, ["document", "group"]].drop_duplicates().itertuples(index=False)
+        )
+        lines = {name: [f"same long line in {name} and in train too"] for name in groups}
+        made = [document(name, "test", lines[name], group) for name, group in groups.items()]
+        made.append(document("train", "train", [" ".join(lines[name][0] for name in groups if groups[name] < "g045")]))
+        summary(Chosen(made), PROVENANCE).write(tmp_path / f"{text}.json")
+    records = [str(tmp_path / f"{text}.json") for text in ("python", "general")]
+    claim = facts(kind="transfer", regime="oracle-kd", text="python", texts=["python", "general"])
+    [found] = robustness_of(claim, [fit], frame, records, CRITERIA, general="general").values()
+    assert found.close == {"domain": 90, "general": 90}
+
+
+def test_what_no_record_tells_of_is_said_to_be_kept():
+    """Tasks of generated code stand in no text: a contrast on them is the same without close documents."""
+    result = read_result(ROOT / "results/reference/tiny" / CODE)
+    told, fit = result.robustness["keywords-python"], result.fits["keywords-python"]
+    assert robustness_words(told, fit)[0].endswith("; none of 60 tasks is left out, since no record tells of them")
+    fit, found = judged(evidence())
+    assert "is left out" not in robustness_words(found, fit)[0]
+
+
 def faults(fit, found):
     checks = Checks("made.json")
-    check_robustness(checks, "r", found, fit, CRITERIA)
+    check_robustness(checks, "r", found, fit, PLAN, CRITERIA)
     return [of.leaf for of in checks.found]
 
 
@@ -251,6 +281,7 @@ def test_a_word_that_its_own_figures_do_not_bear_is_found(groups):
 # in a result file
 
 EDITS = {
+    "fits/kd/decided_by": "5.benefit.bits_per_byte",
     "robustness/kd/close/domain": 40,
     "robustness/kd/in_train/domain": 0.001,
     "robustness/kd/contrast": "5.benefit.bits_per_byte",
@@ -302,6 +333,14 @@ def test_an_edit_is_found_without_the_evidence(stored, folder, leaf):
     assert found_in(changed, folder)
 
 
+def test_a_file_of_older_code_names_no_deciding_contrast_and_is_checked_by_its_figures(stored, folder):
+    older = copy.deepcopy(stored)
+    assert older["fits"]["kd"].pop("decided_by") == older["robustness"]["kd"]["contrast"]
+    assert found_in(older, folder) == []
+    spine(older, "robustness/kd/contrast", "5.benefit.bits_per_byte")
+    assert "robustness/kd/contrast" in [of.leaf for of in found_in(older, folder)]
+
+
 def test_a_part_that_was_taken_away_is_missed(stored, folder):
     assert [of.leaf for of in found_in({**stored, "robustness": {}}, folder)] == ["robustness"]
     one = copy.deepcopy(stored)
@@ -309,19 +348,16 @@ def test_a_part_that_was_taken_away_is_missed(stored, folder):
     assert found_in(one, folder)
 
 
-HARM = "knowledge_non_interference_results.json"
-
-
-def test_an_interval_over_general_text_is_asked_for_its_own_groups():
-    """Without one package domain text has 17 groups left; general text, on which the contrast lies, has all of its own."""
+def test_an_interval_over_tasks_is_asked_for_its_own_groups():
+    """Without one package domain text has 17 groups left; the tasks, on which the contrast lies, are all there."""
     folder = ROOT / "results/reference/tiny"
-    stored = json.loads((folder / HARM).read_text(encoding="utf-8"))
-    fit = "capability-python"
+    stored = json.loads((folder / CODE).read_text(encoding="utf-8"))
+    fit = "keywords-python"
     without = enumerate(stored["robustness"][fit]["without"])
     [(i, left)] = [(i, of) for i, of in without if of["groups"] < CRITERIA.min_groups]
     assert left["interval"] is not None
     assert left["share"] is None
-    checked = functools.partial(found_in, folder=folder, name=HARM)
+    checked = functools.partial(found_in, folder=folder, name=CODE)
     assert checked(stored) == []
     for leaf, value in {"interval/n_groups": 999, "interval/lower": 0.9, "share": 0.5}.items():
         changed = copy.deepcopy(stored)

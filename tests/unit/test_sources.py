@@ -3,6 +3,7 @@ import hashlib
 import os
 import re
 
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +13,10 @@ from abi.base.files import ROOT
 from abi.plan.config import load
 from abi.plan.specs.text import BuildText
 from abi.plan.workflow import Workflow
+from abi.text import sources
 from abi.text.corpus import build_text
 from abi.text.documents import SPLITS, assignment_sha256, split_of
-from abi.text.sources import find_files, read_text, sections, split_rows
+from abi.text.sources import find_files, parquet_rows, read_text, sections, split_rows
 
 SHIPPED = [
     *((scale, text) for scale in ("tiny", "smoke") for text in ("markdown", "sql")),
@@ -262,6 +264,32 @@ def test_a_link_out_of_a_folder_is_refused(linked, link, pattern, refuses):
     (linked[0] / "link").symlink_to(linked[1] / link)
     with refuses("link.* is a link out of the folder; name its target as a source of its own"):
         find_files(source_of({"kind": "folder", "path": str(linked[0]), "pattern": pattern}))
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_hashed(linked, monkeypatch, refuses):
+    monkeypatch.setattr(sources, "MOST_TEXT", 10)
+    monkeypatch.setattr(sources, "sha256_file", lambda path: pytest.fail(f"{path} was hashed"))
+    (linked[0] / "a.txt").write_text("x" * 11)
+    with refuses("a.txt has more than 10 bytes; split it, or narrow `pattern`"):
+        find_files(source_of({"kind": "folder", "path": str(linked[0]), "pattern": "a.txt"}))
+
+
+def test_parquet_is_read_by_and_by_and_up_to_a_bound(tmp_path, monkeypatch, refuses):
+    pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
+    monkeypatch.setattr(sources, "ROWS", 2)
+    path = tmp_path / "a.parquet"
+    pandas.DataFrame({"text": ["one", "twö", "three"], "n": [1, 2, 3]}).to_parquet(path)
+    assert list(parquet_rows(path, "text")) == ["one", "twö", "three"]
+    monkeypatch.setattr(sources, "MOST_TEXT", 7)
+    rows = parquet_rows(path, "text")
+    assert [next(rows), next(rows)] == ["one", "twö"]
+    with refuses("a.parquet: holds more than 7 bytes of text"):
+        next(rows)
+    with refuses("a.parquet: has no column 'body', only text, n"):
+        list(parquet_rows(path, "body"))
+    path.write_text("no parquet")
+    with refuses("a.parquet: cannot be read as parquet"):
+        list(parquet_rows(path, "text"))
 
 
 def test_a_folder_that_is_a_link_itself_is_named_by_its_user(linked):

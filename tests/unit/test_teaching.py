@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from made_arms import AS_SCHEDULED, BASE, recipes_of
+from made_shifts import dense, whole
 from safetensors.torch import load_file
 from scipy.stats import ortho_group
 
+from abi.arms.alignment import pair_states, spread_rows
 from abi.arms.closed_form import GAINS, choose_gains, solve
 from abi.arms.fitting import Budget, Nets, Variant, closed_tasks, fit_all, gradient_tasks, make
 from abi.arms.forms import LinearMap, LogitBias, corrections, load_fitted
-from abi.arms.general_lesson import carried_corrections, carried_interface, shared_tokens, shift_of
-from abi.arms.gradient import Batch, FitData, Lessons, Objective, spread_rows
+from abi.arms.general_lesson import GeneralLesson, Pair, carried_corrections, carried_interface, shared_tokens, shift_of
+from abi.arms.gradient import Batch, FitData, Lessons, Objective, Shift
 from abi.base.errors import AlignmentError, ConfigError, DataError
 from abi.base.files import sha256_tensors
 from abi.base.names import CLOSED_FORM
@@ -23,6 +25,7 @@ from abi.models.loop import BatchOrder, Phase, Schedule
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.states import States
 from abi.models.tokenizers import spellings
+from abi.plan.specs.arms import VariantSection
 
 FEW_SHOT, GENERAL_ONLY, ORACLE_KD = (recipes_of(regime) for regime in ("few-shot", "general-only", "oracle-kd"))
 TARGET, SOURCE = ModuleConfig(8, (2,), 6), ModuleConfig(16, (2,), 6)
@@ -66,7 +69,7 @@ def lesson_of(net, pair):
 def taught(net, pair):
     """The nets and data of a general-only seed, as the stage makes them."""
     lesson, carried = lesson_of(net, pair)
-    held_out = replace(lesson, states=lesson.states.select(range(20)), shift=lesson.shift[:20])
+    held_out = replace(lesson, states=lesson.states.select(range(20)), shift=lesson.shift.select(list(range(20))))
     data = FitData(lesson.states, lesson.head, carried_corrections(lesson, 1e-3), lesson.shift, held_out)
     return Nets(source=net, wrong=trained(SOURCE, 8)), replace(
         data,
@@ -125,6 +128,19 @@ def test_rows_are_spread_over_all_of_them(n, most):
     assert n - rows[-1] <= math.ceil(n / len(rows))
 
 
+def test_pairs_are_scored_on_both_sides_and_spread_over_all_of_the_text(make_states):
+    target, source = make_states(), make_states(positions=4, width=16, vocabulary=13, seed=4, name="source")
+    at_target, at_source = pair_states(target, source, None)
+    ends = target.char_end.flatten()[at_target]
+    assert torch.equal(ends, source.char_end.flatten()[at_source])
+    assert len(ends) > 5
+    assert ((at_target % 6 >= target.skip) & (at_source % 4 >= source.skip)).all()
+    few = pair_states(target, source, 5)
+    rows = spread_rows(len(ends), 5)
+    assert torch.equal(few[0], at_target[rows])
+    assert torch.equal(few[1], at_source[rows])
+
+
 # shift
 
 
@@ -136,22 +152,35 @@ def test_a_shift_is_the_log_ratio_that_the_module_makes_at_shared_tokens(pair):
     logits = [0.5 * x @ head.weight.double().T + head.bias.double() for x in (moved, final)]
     ratio = logits[0].log_softmax(-1) - logits[1].log_softmax(-1)
     assert ratio.abs().max() > 0.1
-    torch.testing.assert_close(shift[:, :9].double(), ratio[:, 2:11], rtol=2e-3, atol=2e-3)
-    assert not shift[:, 9:].any()
-    assert (shift.shape, shift.dtype) == ((60, 11), torch.float16)
+    rows = whole(shift)
+    torch.testing.assert_close(rows[:, :9].double(), ratio[:, 2:11], rtol=2e-3, atol=2e-3)
+    assert not rows[:, 9:].any()
+    assert rows.shape == (60, 11)
+    assert (shift.shared.shape, shift.shared.dtype) == ((60, 9), torch.float16)  # tokens of one side take no memory
+
+
+def test_rows_of_a_shift_are_bit_by_bit_those_of_the_whole_vocabulary():
+    rng = torch.Generator().manual_seed(0)
+    shared, tokens = torch.randn(7, 4, generator=rng).half(), torch.tensor([8, 0, 5, 3])
+    every = torch.zeros(7, 9, dtype=torch.float16)
+    every[:, tokens] = shared
+    shift = Shift(shared, tokens, 9)
+    for index in (slice(2, 5), torch.tensor([6, 0, 6]), torch.tensor([], dtype=torch.long)):
+        assert torch.equal(shift.rows(index, torch.device("cpu")), every[index].float())
+    assert torch.equal(whole(shift.select([4, 1])), every[[4, 1]].float())
 
 
 def test_a_module_that_says_nothing_shifts_nothing(pair):
     net = trained(SOURCE, 1)
     net.proj_out.weight.zero_()
-    assert not shift_of(net, pair[1], head_of(13, 16), IDS, 11).any()
+    assert not whole(shift_of(net, pair[1], head_of(13, 16), IDS, 11)).any()
 
 
 def test_a_shift_does_not_depend_on_its_chunks(pair, monkeypatch):
-    whole, carried = lesson_of(trained(SOURCE, 1), pair)
+    once, carried = lesson_of(trained(SOURCE, 1), pair)
     monkeypatch.setattr("abi.arms.general_lesson.PAIRED_ROWS", 7)
     parts, again = lesson_of(trained(SOURCE, 1), pair)
-    torch.testing.assert_close(whole.shift, parts.shift, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(whole(once.shift), whole(parts.shift), rtol=1e-2, atol=1e-3)
     torch.testing.assert_close(carried.proj_in.weight, again.proj_in.weight, rtol=1e-4, atol=1e-5)
     corrected = carried_corrections(parts, 1e-3)
     monkeypatch.undo()
@@ -201,13 +230,13 @@ def test_a_shift_that_a_correction_makes_gives_that_correction_back(pair):
     head, wanted = head_of(11, 8), torch.randn(60, 8, generator=torch.Generator().manual_seed(2))
     shift = wanted @ (0.5 * head.weight).T
     for constant in (0.0, 3.0 * torch.randn(60, 1)):
-        found = carried_corrections(FitData(pair[0], head, shift=shift - constant), 1e-10)
+        found = carried_corrections(FitData(pair[0], head, shift=dense(shift - constant)), 1e-10)
         torch.testing.assert_close(found.squeeze(1), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_corrections_do_not_see_a_constant_per_position(pair):
     lesson, _ = lesson_of(trained(SOURCE, 1), pair)
-    moved = replace(lesson, shift=lesson.shift.float() + torch.randn(60, 1))
+    moved = replace(lesson, shift=dense(whole(lesson.shift) + torch.randn(60, 1)))
     torch.testing.assert_close(
         carried_corrections(moved, 1e-3), carried_corrections(lesson, 1e-3), rtol=1e-3, atol=1e-4
     )
@@ -216,7 +245,7 @@ def test_corrections_do_not_see_a_constant_per_position(pair):
 def test_corrections_are_weighted_by_how_usual_a_token_is(pair):
     """Against whitened least squares, in float64: rows of the head under the root of their mean probability."""
     lesson, _ = lesson_of(trained(SOURCE, 1), pair)
-    head, shift = lesson.head, lesson.shift.double()
+    head, shift = lesson.head, whole(lesson.shift).double()
     final = pair[0].final(slice(None)).squeeze(1).double()
     usual = (0.5 * final @ head.weight.double().T + head.bias.double()).softmax(-1).mean(0)
     rows = 0.5 * head.weight.double()
@@ -234,7 +263,7 @@ def gained(model, pair, factor):
     states, head = pair[0], head_of(11, 8)
     correction, bias = model.correction(states, slice(None)), model.logit_bias
     own = bias if correction is None else (0.5 * correction.squeeze(1)) @ head.weight.T
-    return FitData(states, head, shift=(factor * own).expand(60, 11).clone())
+    return FitData(states, head, shift=dense((factor * own).expand(60, 11)))
 
 
 def models():
@@ -312,9 +341,26 @@ def test_the_first_share_of_a_lesson_keeps_states_teacher_and_shift_together(pai
     assert len(quarter.states) == len(quarter.teacher) == len(quarter.shift) == 15
     assert torch.equal(quarter.states.final(slice(None)), data.states.final(slice(0, 15)))
     assert torch.equal(quarter.teacher, data.teacher[:15])
-    assert torch.equal(quarter.shift, data.shift[:15])
+    assert torch.equal(whole(quarter.shift), whole(data.shift)[:15])
     assert quarter.held_out is data.held_out
     assert len(data.first(1e-6).states) == 1
+
+
+def test_what_is_carried_on_a_share_of_a_text_knows_nothing_of_the_rest(pair, monkeypatch):
+    """The lesson of a variant is a part of the whole one; its interface and its corrections are not."""
+    monkeypatch.setattr("abi.arms.general_lesson.module_of_seed", lambda path, seed, states: trained(SOURCE, 1))
+    stage = object.__new__(GeneralLesson)
+    stage.head, stage.config, stage.penalty, stage.ids = head_of(11, 8), TARGET, 1e-3, IDS
+    stage.inputs, stage.closed_only, stage.variants = {"source": []}, [2], [VariantSection(share=0.25)]
+    stage.pairs = {split: Pair(*pair, head_of(13, 16)) for split in ("train", "calibration")}
+    _, data = stage.of(1)
+    part = data.of_text("", 0.25)
+    lesson, alone = lesson_of(trained(SOURCE, 1), (pair[0].select(range(15)), pair[1].select(range(15))))
+    assert torch.equal(whole(part.shift), whole(lesson.shift))
+    assert torch.equal(part.teacher, carried_corrections(lesson, 1e-3))
+    assert torch.equal(part.carried["source"].proj_in.weight, alone.proj_in.weight)
+    assert not torch.equal(part.carried["source"].proj_in.weight, data.carried["source"].proj_in.weight)
+    assert stage.of(2)[1].others == {}
 
 
 def test_a_limit_of_rows_keeps_whole_windows_spread_evenly(pair):
@@ -324,7 +370,7 @@ def test_a_limit_of_rows_keeps_whole_windows_spread_evenly(pair):
     index = [0, 8, 17, 25, 34, 42, 51]
     assert torch.equal(few.states.final(slice(None)), data.states.final(torch.tensor(index)))
     assert torch.equal(few.teacher, data.teacher[index])
-    assert torch.equal(few.shift, data.shift[index])
+    assert torch.equal(whole(few.shift), whole(data.shift)[index])
     assert len(data.at_most(0).states) == 1
 
 
@@ -368,10 +414,13 @@ def test_a_ladder_longer_than_the_text_is_refused(make_states, head, refuses):
         gradient_tasks(FitData(make_states(), head), replace(FEW, windows=(4, 13)), 1)
 
 
-def test_variants_and_closed_forms_stand_beside_the_fit(pair):
+def test_variants_and_closed_forms_stand_beside_the_fit(pair, refuses):
     _, data = taught(trained(SOURCE, 1), pair)
     other = Schedule([Phase(9, 1e-2)])
     budget = replace(MATCHED, variants={"matched-9": Variant(other), "matched-quarter": Variant(SCHEDULE, 0.25)})
+    with refuses(r"there is no 25% of this text to fit on \(there is: none\)", DataError):
+        gradient_tasks(data, budget, 1)
+    data = replace(data, others={("", 0.25): data.first(0.25)})
     tasks = gradient_tasks(data, budget, 1) + closed_tasks(GENERAL_ONLY["random"], data, budget)
     assert [(t.fit, t.draw, t.net_draw, len(t.data.states)) for t in tasks] == [
         ("matched", 0, 0, 60), ("matched-9", 0, 0, 60), ("matched-quarter", 0, 0, 15),
@@ -386,9 +435,9 @@ def test_a_variant_on_other_text_is_fitted_on_it_and_starts_from_its_own_interfa
     nets, data = taught(trained(SOURCE, 1), pair)
     other = replace(data.first(0.5), carried={"source": trained(TARGET, 5)})
     budget = replace(MATCHED, variants={"matched-written": Variant(SCHEDULE, text="written")})
-    with refuses("there is no written text to fit on", DataError):
+    with refuses("there is no 100% of written text to fit on", DataError):
         gradient_tasks(data, budget, 1)
-    data = replace(data, others={"written": other})
+    data = replace(data, others={("written", 1.0): other})
     assert [task.data for task in gradient_tasks(data, budget, 1)] == [data, other]
     fit("general-only", nets, data, budget, tmp_path / "both", ["transferred"])
     fit("general-only", nets, other, MATCHED, tmp_path / "alone", ["transferred"])

@@ -119,15 +119,23 @@ def test_the_backbone_itself_and_the_modules_stay_as_they_are(whole):
 def begun(world, monkeypatch, stage):
     """Run a stage and return what `update` is given: hashes of backbone and anchor, texts, recipe, number of modules."""
     seen, real = [], update_backbone.update
+    packed, pack = [], update_backbone.pack
 
-    def spy(backbone, anchor, texts, window, recipe, *, modules, **rest):
+    def packing(tokenizer, texts, length):
+        packed.append((list(texts), pack(tokenizer, texts, length)))
+        return packed[-1][1]
+
+    def spy(backbone, anchor, windows, window, recipe, *, modules, **rest):
         hashes = [sha256_tensors(dict(one.model.named_parameters())) for one in (backbone, anchor)]
-        seen.append((*hashes, list(texts), recipe, len(modules)))
-        return real(backbone, anchor, texts, window, recipe, modules=modules, **rest)
+        [texts] = [texts for texts, of_texts in packed if of_texts is windows]
+        seen.append((*hashes, texts, recipe, len(modules)))
+        return real(backbone, anchor, windows, window, recipe, modules=modules, **rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(update_backbone, "update", spy)
+        patch.setattr(update_backbone, "pack", packing)
         rerun(world, stage)
+    assert len(packed) == 2, "text is tokenized again for a seed, or for a loss"
     return seen
 
 

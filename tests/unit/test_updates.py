@@ -31,6 +31,10 @@ def changed(before, backbone):
     return {name for name, p in backbone.model.named_parameters() if not torch.equal(p, before[name])}
 
 
+def update_on(backbone, anchor, texts, window, recipe, **given):
+    return update(backbone, anchor, pack(backbone.tokenizer, texts, window.length), window, recipe, **given)
+
+
 def ends_of(backbone):
     """Names of the parameters of embeddings and head."""
     ends = backbone.model.get_input_embeddings(), backbone.model.get_output_embeddings()
@@ -58,7 +62,7 @@ def test_without_the_term_an_update_is_plain_training_bit_for_bit(make_backbone,
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten().long())
 
     losses = fit(loss, dict(plain.model.named_parameters()), RECIPE.schedule).losses
-    figures = update(updated, anchor, texts, window, RECIPE)
+    figures = update_on(updated, anchor, texts, window, RECIPE)
     assert figures.loss_nats == pytest.approx(sum(losses) / len(losses), rel=1e-6)
     assert sha256_tensors(weights(updated)) == sha256_tensors(weights(plain))
     assert figures.stability_mse is None
@@ -68,8 +72,8 @@ def test_without_the_term_an_update_is_plain_training_bit_for_bit(make_backbone,
 def test_the_term_holds_the_states_of_the_module(make_backbone, texts, window_of, family):
     held, free, anchor = (make_backbone(family) for _ in range(3))
     window, module = window_of(held), module_of(held)
-    figures = update(held, anchor, texts, window, replace(RECIPE, stability=5.0), modules=[module])
-    update(free, anchor, texts, window, RECIPE)
+    figures = update_on(held, anchor, texts, window, replace(RECIPE, stability=5.0), modules=[module])
+    update_on(free, anchor, texts, window, RECIPE)
     moved = [drift(one, anchor, module, texts, window) for one in (held, free)]
     assert 0 < moved[0] < 0.7 * moved[1]
     assert figures.stability_mse > 0
@@ -87,7 +91,7 @@ def test_the_term_is_the_mean_over_modules_of_the_mean_squared_drift(make_backbo
         plain = torch.nn.functional.cross_entropy(
             backbone.logits(batch, window).flatten(0, 1), targets(batch, window).flatten().long()
         )
-    figures = update(backbone, anchor, texts, window, once, modules=modules)
+    figures = update_on(backbone, anchor, texts, window, once, modules=modules)
     assert figures.stability_mse == pytest.approx(wanted, rel=1e-5)
     assert figures.loss_nats == pytest.approx(float(plain) + 2 * wanted, rel=1e-5)
 
@@ -96,7 +100,7 @@ def test_the_term_is_the_mean_over_modules_of_the_mean_squared_drift(make_backbo
 def test_the_body_is_all_but_embeddings_and_head(make_backbone, texts, window_of, family):
     backbone, anchor = make_backbone(family), make_backbone(family)
     before, head = weights(backbone), backbone.head()
-    update(backbone, anchor, texts, window_of(backbone), replace(RECIPE, trains="body"))
+    update_on(backbone, anchor, texts, window_of(backbone), replace(RECIPE, trains="body"))
     assert changed(before, backbone) == set(before) - ends_of(backbone)
     assert torch.equal(backbone.head().weight, head.weight)
 
@@ -105,14 +109,14 @@ def test_the_body_is_all_but_embeddings_and_head(make_backbone, texts, window_of
 def test_all_is_all(make_backbone, texts, window_of, family):
     backbone, anchor = make_backbone(family), make_backbone(family)
     before = weights(backbone)
-    update(backbone, anchor, texts, window_of(backbone), RECIPE)
+    update_on(backbone, anchor, texts, window_of(backbone), RECIPE)
     assert changed(before, backbone) == set(before)
     assert set(trainable(backbone, "all")) == set(before)
 
 
 def test_an_updated_backbone_is_frozen_again(make_backbone, texts, window_of):
     backbone = make_backbone("gpt2")
-    update(backbone, make_backbone("gpt2"), texts, window_of(backbone), replace(RECIPE, trains="body"))
+    update_on(backbone, make_backbone("gpt2"), texts, window_of(backbone), replace(RECIPE, trains="body"))
     assert not backbone.model.training
     assert not any(p.requires_grad for p in backbone.model.parameters())
 
@@ -121,7 +125,7 @@ def test_anchor_and_modules_stay_as_they_are(make_backbone, texts, window_of):
     backbone, anchor = make_backbone("gpt2"), make_backbone("gpt2")
     modules = [module_of(anchor, seed) for seed in (1, 2)]
     before = [sha256_tensors(weights(anchor)), *(sha256_tensors(m.state_dict()) for m in modules)]
-    update(backbone, anchor, texts, window_of(backbone), replace(RECIPE, stability=1.0), modules=modules)
+    update_on(backbone, anchor, texts, window_of(backbone), replace(RECIPE, stability=1.0), modules=modules)
     assert [sha256_tensors(weights(anchor)), *(sha256_tensors(m.state_dict()) for m in modules)] == before
 
 
@@ -138,19 +142,19 @@ def test_a_change_of_what_is_frozen_is_tampering(make_backbone, texts, window_of
 
     monkeypatch.setattr(loop.BatchOrder, "__getitem__", meddle)
     with refuses("update: a frozen part changed during training", TamperError):
-        update(backbone, anchor, texts, window_of(backbone), replace(RECIPE, stability=1.0), modules=[module])
+        update_on(backbone, anchor, texts, window_of(backbone), replace(RECIPE, stability=1.0), modules=[module])
 
 
 def test_a_backbone_cannot_be_its_own_anchor(make_backbone, texts, window_of, refuses):
     backbone = make_backbone("gpt2")
     with refuses("a frozen part changed during training", TamperError):
-        update(backbone, backbone, texts, window_of(backbone), RECIPE)
+        update_on(backbone, backbone, texts, window_of(backbone), RECIPE)
 
 
 def test_a_term_without_a_module_is_refused(make_backbone, texts, window_of, refuses):
     backbone = make_backbone("gpt2")
     with refuses("update: a stability weight of 1.0 needs a module whose states are held"):
-        update(backbone, make_backbone("gpt2"), texts, window_of(backbone), replace(RECIPE, stability=1.0))
+        update_on(backbone, make_backbone("gpt2"), texts, window_of(backbone), replace(RECIPE, stability=1.0))
 
 
 @pytest.mark.parametrize(("n", "rounds"), [(9, 3), (10, 3), (4, 4), (5, 1)])
@@ -164,7 +168,7 @@ def test_rounds_share_no_text_and_leave_none_out(n, rounds):
 def test_another_seed_sees_the_text_in_another_order(make_backbone, texts, window_of):
     made = [make_backbone("gpt2") for _ in range(3)]
     for backbone, seed in zip(made, (3, 3, 4), strict=True):
-        update(backbone, make_backbone("gpt2"), texts, window_of(backbone), replace(RECIPE, seed=seed))
+        update_on(backbone, make_backbone("gpt2"), texts, window_of(backbone), replace(RECIPE, seed=seed))
     hashes = [sha256_tensors(weights(backbone)) for backbone in made]
     assert hashes[0] == hashes[1] != hashes[2]
 
@@ -174,7 +178,7 @@ def test_a_killed_update_goes_on_to_the_same_bits(make_backbone, texts, window_o
 
     def run(**options):
         backbone, anchor = make_backbone("gpt2"), make_backbone("gpt2")
-        update(backbone, anchor, texts, window_of(backbone), recipe, modules=[module_of(anchor)], **options)
+        update_on(backbone, anchor, texts, window_of(backbone), recipe, modules=[module_of(anchor)], **options)
         return sha256_tensors(weights(backbone))
 
     whole, real, seen = run(), loop.BatchOrder.__getitem__, []
@@ -202,4 +206,6 @@ def test_the_general_loss_is_the_mean_over_tokens_of_the_first_windows(make_back
     with torch.no_grad():
         log_p = torch.log_softmax(backbone.logits(windows, window).double(), -1)
     wanted = -log_p.gather(-1, targets(windows, window).long().unsqueeze(-1)).mean()
-    assert general_loss(backbone, texts, window, most=7, batch=3) == pytest.approx(float(wanted), rel=1e-5)
+    assert general_loss(
+        backbone, pack(backbone.tokenizer, texts, window.length), window, most=7, batch=3
+    ) == pytest.approx(float(wanted), rel=1e-5)

@@ -155,6 +155,31 @@ def test_an_edit_is_found_and_named_without_recomputation(here, leaf, value, nam
     assert named in [f.leaf for f in found.findings if f.file == FILE]
 
 
+def test_a_sentence_of_other_code_is_old_and_its_figures_are_checked_all_the_same(here):
+    edit(FILE, put("reason", "in other words"))
+    edit(FILE, put("provenance/code", "0" * 20))
+    regenerate_summary(FILE)
+    assert {(f.kind, f.leaf) for f in verify([CLAIM]).findings if f.file == FILE} == {("STALE", "")}
+    edit(FILE, put("verdict", "REFUTED"))
+    assert ("TAMPERED", "verdict") in [(f.kind, f.leaf) for f in verify([CLAIM]).findings]
+
+
+def test_a_share_of_what_is_no_gain_is_named(tmp_path, monkeypatch):
+    build(tmp_path, [CLAIM], levels={"transferred": -0.3})
+    monkeypatch.chdir(tmp_path)
+    fit = json.loads(Path(FILE).read_text(encoding="utf-8"))["fits"]["kd"]
+    assert (fit["share"]["estimate"], fit["share"]["pieces"]) == (None, [])
+    own = {
+        arm: -figures["domain"]["js_nats"]["mean"]
+        for arm, figures in fit["arms"].items()
+        if "js_nats" in figures["domain"]
+    }
+    lead, gain = own["transferred"] - own[fit["share"]["placebo"]], own["transferred"] - own["raw"]
+    forged = {"estimate": lead / gain, "pieces": [[lead / gain - 0.1, lead / gain + 0.1]], "bounded": True}
+    edit(FILE, put("fits/kd/share", {**fit["share"], **forged}))
+    assert "fits/kd/share/bounded" in [f.leaf for f in verify([CLAIM]).findings]
+
+
 def test_a_deleted_test_is_named(here):
     edit(FILE, lambda document: document["fits"]["kd"]["tests"].pop(2))
     assert "fits/kd/tests" in [f.leaf for f in verify().findings]
@@ -251,6 +276,14 @@ def test_a_share_near_zero_is_compared_by_the_size_of_the_means(estimate, n_foun
     stored = Ratio(estimate=estimate, level=0.95, pieces=[[-0.1, 0.1]], bounded=True)
     rejudge._check_ratio(checks, "share", stored, mean * 1.9425214557662515e-06, mean, 0.95)
     assert len(checks.found) == n_found
+
+
+@pytest.mark.parametrize(("gain", "found"), [(-0.2, 0), (0.2, 1)])
+def test_a_share_is_left_out_only_where_there_is_no_gain(gain, found):
+    checks = Checks("made.json")
+    silent = Ratio(estimate=None, level=0.95, pieces=[], bounded=False)
+    rejudge._check_ratio(checks, "share", silent, -0.1, gain, 0.95)
+    assert len(checks.found) == found
 
 
 def fourth_digit_changed(value):

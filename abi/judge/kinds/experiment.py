@@ -13,12 +13,13 @@ from abi.base.diagnostics import CODE
 from abi.base.names import AGREEMENT, CANDIDATE, LINEAR, ORACLE, RANDOM, RAW, TASKS
 from abi.base.regimes import KINDS, Kind, Roles
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
-from abi.judge.fits import ContrastFound, Fit, Row, TableShown, decisive
+from abi.judge.fits import ContrastFound, Fit, Row, TableShown
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.protocol import BPB, Asks
 from abi.judge.results import EXPERIMENT, STATEMENTS, ClaimFacts, StudyResult
 from abi.judge.studies import judge_studies, same_words
 from abi.judge.tables import thresholds_met
+from abi.judge.verdict import decided_by
 from abi.plan.specs.experiments import BOUNDS, ArmOfExperiment, Asked, Statement, said
 from abi.plan.specs.judge import Criteria, JudgeStudy
 
@@ -67,10 +68,11 @@ def contrast(id: str, test: Asked, statement: Statement) -> Contrast:
 
 
 def of_placebo(claim: ClaimFacts, statement: Statement) -> tuple[Contrast, ...]:
-    """Return the required tests asked of the placebo instead; they decide nothing.
+    """Return the required tests asked of the placebo instead; they decide nothing (protocol section 6, experiment).
 
     None unless each of them sets the statement's arm against bounds alone, and the placebo was made alike: then a
-    placebo that passes says that the tests do not ask for the module that was moved.
+    placebo that passes says that the tests do not ask for the module that was moved. Against another arm the placebo
+    would answer another question than the statement's, and one that passes the rest alone would say nothing.
     """
     required = {name: test for name, test in statement.tests.items() if test.required}
     against = {arm for test in required.values() for arm in test.weights} - {statement.about}
@@ -113,15 +115,19 @@ def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
 
 def _beside(found: Findings, claim: ClaimFacts, spec: JudgeStudy) -> Findings:
     limits = dict(spec.protocol.published_criteria)
-    tables = [statement_table(claim, found.fits), arms_table(claim), passes_table(found.fits, limits)]
+    tables = [
+        statement_table(claim, found.fits, spec.protocol.criteria),
+        arms_table(claim),
+        passes_table(found.fits, limits),
+    ]
     return replace(found, tables=tables)
 
 
-def statement_table(claim: ClaimFacts, fits: Mapping[str, Fit]) -> TableShown:
+def statement_table(claim: ClaimFacts, fits: Mapping[str, Fit], criteria: Criteria) -> TableShown:
     """Return the table of statements with their words and deciding figures."""
     rows: list[Row] = []
     for study, fit in fits.items():
-        statement, one = of_study(claim, study), deciding(fit)
+        statement, one = of_study(claim, study), deciding(claim, fit, criteria)
         bounds = (None, None) if one.interval is None else (one.interval.lower, one.interval.upper)
         figure = fit.arms[CANDIDATE].of(one.scope).get(one.metric)
         own = [None if figure is None else figure.mean, passes_too(fit)]
@@ -138,14 +144,14 @@ def statement_table(claim: ClaimFacts, fits: Mapping[str, Fit]) -> TableShown:
     return TableShown(id=STATEMENTS, title="Statements", caption=caption, columns=columns, rows=rows)
 
 
-def deciding(fit: Fit) -> ContrastFound:
-    """Return the contrast that decides: what the reason names, and where all holds the registered test that holds by
-    the fewest half-widths of its interval.
+def deciding(claim: ClaimFacts, fit: Fit, criteria: Criteria) -> ContrastFound:
+    """Return the contrast that decides, and where all holds the registered test that holds by the fewest half-widths
+    of its interval.
     """
     found = {item.id: item for _, item in fit.contrasts()}
     tests = [test for test in fit.tests if test.required and test.id.startswith(REGISTERED) and test.interval]
     if fit.verdict != "SUPPORTED" or not tests:
-        return found[decisive(fit)]
+        return found[decided_by(fit, asked(claim, fit.fit, set(fit.arms), criteria), criteria)]
     return min(tests, key=room_left)
 
 

@@ -237,7 +237,9 @@ def judge_law(law: Law) -> tuple[str, str]:
         return "VACUOUS", f"nothing to fit: {counted if law.n_used else none}"
     interval, error, of_the_mean = law.gamma_interval, law.loo_mae_steps, law.loo_mae_steps_of_the_mean
     if law.coefficients is None or interval is None or error is None or of_the_mean is None:
-        return "INCONCLUSIVE", f"the law cannot be fitted: {law.r2_withheld or 'too few points'}"
+        why = law.r2_withheld or "too few points"
+        counted = f"{law.n_used} of {law.n_points} points have a floor"
+        return "INCONCLUSIVE", f"the law cannot be fitted, {counted}: {why}"
     words = (
         f"exponent of the margin {law.coefficients['gamma']:.3g} [{interval[0]:.3g}, {interval[1]:.3g}], "
         f"leave-one-out error {error:.3g} steps ({of_the_mean:.3g} if the mean of the other points is the forecast), "

@@ -1,6 +1,6 @@
 """An experiment: arms that differ in one thing on one backbone, and statements of the original about them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -140,6 +140,10 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             if (recipe := of.get(taught) or of.get("oracle-kd")) is not None:
                 found[name] = recipe
         return found
+
+    def verdict_facts(self) -> dict[str, Any]:
+        """Return the general text where a test asks about it."""
+        return {"general": self.study.general} if "general" in self.scopes() else {}
 
     def evidence_spec(self, batch: str) -> Plain:
         """What the evidence of all seeds depends on."""

@@ -51,12 +51,6 @@ class OfLadder(OfRungs[LadderClaim]):
 class OfAggregate(OfLadder):
     """What the verdict of an aggregate depends on."""
 
-    def verdict_input(self) -> Inputs:
-        """Return the result files of its rungs and the alignments of its transfers."""
-        transfers = [rung for rung in self.claim.rungs if rung in self.config.claims]
-        alignments = [path for rung in transfers for path in self.study.of(rung).alignments()]
-        return {**super().verdict_input(), "alignments": alignments}
-
     @classmethod
     def check(cls, claim: LadderClaim, where: str, faults: Faults) -> None:
         """Tell which rungs are no claims, and that pass rules are missing."""

@@ -19,7 +19,7 @@ from abi.plan.specs.studies import (
 U = TypeVar("U", UpdateClaim, SuccessionClaim, LawClaim)
 V = TypeVar("V", UpdateClaim, SuccessionClaim)
 LEAST_POINTS = 12
-"""of a scaling law"""
+"""that a scaling law registers (protocol section 6); how many of them get a floor, and are used, a run shows"""
 
 
 class OfStudies(Planned[C]):

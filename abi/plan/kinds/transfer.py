@@ -42,7 +42,7 @@ class OfMoved(OfFitted):
 
     def alignment_spec(self, batch: str) -> Plain:
         """What the rotations of a batch of seeds depend on."""
-        settings = self.scale.alignment.given("max_rows", "pool", "split")
+        settings = self.scale.alignment.given("max_rows", "split")
         return FitAlignment(module=self.study.shape(self.claim.module), **settings, seeds=seeds_of(batch)).plain()
 
     def alignment_input(self, batch: str) -> Inputs:

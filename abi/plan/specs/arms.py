@@ -33,9 +33,7 @@ class AlignmentSection(Typed):
     split: Literal["train", "calibration"]
     """its split"""
     max_rows: Annotated[int, Field(ge=100)]
-    """most paired rows"""
-    pool: Positive
-    """paired positions averaged into one row (about 20 for the published mean-pooled sentences)"""
+    """most paired rows, spread over all of the text"""
 
 
 class EvaluationSection(Typed):
@@ -138,7 +136,6 @@ class FitAlignment(Typed):
 
     module: Shape
     max_rows: Positive
-    pool: Positive
     split: Literal["train", "calibration"]
     seeds: Seeds
 

@@ -279,6 +279,8 @@ class JudgeStudy(Judging):
     """steps that a scaling law looks at"""
     widths: dict[str, Positive] = {}
     """update -> width D of its backbone, for a scaling law"""
+    general: str | None = None
+    """general text, where a study is asked about it; it may be one of the claim's own"""
 
 
 class JudgeLadder(Typed):

@@ -124,7 +124,7 @@ def local_kl(lesson: Lesson, correction: Tensor, temperature: float) -> Tensor:
     Both are renormalised over those tokens, as in the original's atlas.
     """
     near = lesson.logits.topk(min(NEAR, lesson.logits.shape[-1]), dim=-1).indices
-    own = lesson.head.logits(lesson.final + correction).gather(-1, near)
+    own = lesson.head.logits_at(lesson.final + correction, near)
     taught, student = (torch.log_softmax(x / temperature, -1) for x in (lesson.logits.gather(-1, near), own))
     return temperature**2 * (taught.exp() * (taught - student)).sum(-1).mean()
 

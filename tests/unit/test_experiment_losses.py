@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from abi.arms.experiment_losses import Goal, losses
 from abi.arms.gradient import FitData
-from abi.arms.objectives import Goal, losses
 from abi.base.errors import DataError
 from abi.models.head import Head
 from abi.plan.specs.experiments import ObjectiveName
