@@ -358,11 +358,11 @@ def _why(decision: Decision, decides: Outcome, gap: Resolvable) -> str:
 
 
 def _share_words(share: Share, metric: str) -> str:
-    """Return the share of the gain that is the net's own, with the set of its values where that is one piece."""
+    """Return the share of the gain that is the net's own, with the set of its values where that has two ends."""
     if share.estimate is None:
         return f"no share in {metric} against {share.placebo}, since there is no gain to divide by"
     ends = [f"{end:.3g}" for piece in share.pieces for end in piece if end is not None]
-    bounds = f" [{', '.join(ends)}]" if share.bounded and len(ends) == 2 else ""
+    bounds = f" [{', '.join(ends)}]" if share.bounded and len(ends) == 2 else " (unbounded interval)"
     return f"share {share.estimate:.3g}{bounds} in {metric} against {share.placebo}"
 
 

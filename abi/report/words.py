@@ -25,6 +25,8 @@ from abi.report.render import bounds, figure
 from abi.report.statements import statements_words
 
 T = TypeVar("T")
+UNBOUNDED = " (unbounded interval)"
+"""What stands in place of an interval whose set has no ends: the figure before it says nothing by itself."""
 MEANINGLESS = "The budgets of this scale only test the machinery: its verdicts mean nothing."
 PUBLISHED = (
     ("nib.top5", "top-5", ""),
@@ -290,12 +292,12 @@ def share_words(fit: Fit | None) -> str:
     """Return the share of the gain that is the moved net's own."""
     if fit is None or fit.share is None or fit.share.estimate is None:
         return "-"
-    return f"{_ratio(fit.share)} (against {fit.share.placebo})"
+    return f"{_ratio(fit.share, UNBOUNDED)} (against {fit.share.placebo})"
 
 
 def closure_words(closure: Ratio | None, nothing: str = "not reported, no room is shown") -> str:
     """Return a gap closure with its interval."""
-    return nothing if closure is None or closure.estimate is None else _ratio(closure, " (unbounded interval)")
+    return nothing if closure is None or closure.estimate is None else _ratio(closure, UNBOUNDED)
 
 
 def gain_words(fit: Fit) -> str:

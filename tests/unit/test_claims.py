@@ -8,10 +8,11 @@ from pydantic import ValidationError
 
 from abi.base.errors import EvidenceError, TamperError
 from abi.base.regimes import KINDS
-from abi.judge.fits import Fit
+from abi.judge.fits import Fit, Share
 from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
 from abi.judge.results import Rung, headline, judge_rungs, level_of_one
 from abi.judge.tables import fit_tables, published_criteria, validate
+from abi.judge.verdict import _share_words
 from abi.plan.specs.judge import Criteria, Protocol
 
 PARTS = {"js_nats", "top1", "top5", "entropy_diff_nats"}
@@ -181,6 +182,11 @@ def test_what_gains_nothing_has_no_share():
     record = judge({"transferred": -0.4})
     assert (record.share.estimate, record.share.pieces, record.share.bounded) == (None, [], False)
     assert record.reason.endswith("; no share in js_nats against random, since there is no gain to divide by")
+
+
+def test_a_share_whose_set_has_no_ends_is_not_told_as_a_bare_number():
+    share = Share(estimate=-4.78, pieces=[[None, -0.97], [5.26, None]], bounded=False, level=0.95, placebo="random")
+    assert _share_words(share, "js_nats") == "share -4.78 (unbounded interval) in js_nats against random"
 
 
 def test_a_share_below_a_tenth_is_no_support_though_the_net_is_better():

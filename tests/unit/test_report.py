@@ -123,6 +123,9 @@ def test_the_readme_table_states_share_and_units(result):
     assert "0.0123 [-0.1, 0.1] (against random)" in row
     assert "40 groups, 80 documents, 3 seeds" in row
     assert share_words(result.deciding.model_copy(update={"share": None})) == "-"
+    unbounded = result.deciding.share.model_copy(update={"bounded": False})
+    words = share_words(result.deciding.model_copy(update={"share": unbounded}))
+    assert words == "0.0123 (unbounded interval) (against random)"
 
 
 def test_no_number_is_missing_in_the_reasons_of_the_readme():
