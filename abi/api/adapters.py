@@ -14,12 +14,13 @@ from torch import Tensor
 from abi.api.loading import downloaded
 from abi.api.modules import Adapter
 from abi.api.progress import part, pass_seconds
-from abi.api.sides import Side, evaluating, origin_of
+from abi.api.sides import Side, origin_of
 from abi.arms.forms import StoredStates, load_stored
 from abi.base.errors import DataError, first_line
 from abi.base.files import read_tensors, sha256_file, sha256_tensors
 from abi.models.attach import Marks
 from abi.models.backbone import Backbone
+from abi.models.probe import evaluating
 from abi.models.states import States, Window
 from abi.steps.train_lora import write_finals
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from abi.api.modules import Module, module_of, on_device
 from abi.api.several import Several
-from abi.api.sides import backbone_of, evaluating
+from abi.api.sides import backbone_of
 from abi.base.errors import DataError
 from abi.models import attach as inference
 from abi.models.attach_any import AnyManifest, AnyModule, AttachedAny, attach_any
-from abi.models.probe import admit
+from abi.models.probe import admit, evaluating
 
 
 @overload

@@ -11,6 +11,7 @@ from abi.base.errors import DataError
 from abi.base.typed import Typed
 from abi.models.attach import generate
 from abi.models.backbone import Backbone
+from abi.models.probe import evaluating
 from abi.models.tokenizers import continuation, decode, prompt_ids
 
 MOST_TOKENS = 256
@@ -165,7 +166,7 @@ def _logits(attached: Several, choice: Choice, ids: Sequence[int]) -> Tensor:
         half = len(ids) // 2
         start = rows.new_full((1, 1), backbone.start_id)
         given = {"input_ids": rows[:, :half], "decoder_input_ids": torch.cat([start, rows[:, half:]], dim=1)}
-    with attached.using(choice):
+    with attached.using(choice), evaluating(backbone.model):
         found: Tensor = backbone.model(**given, use_cache=False).logits[0].float().cpu()
     return found
 

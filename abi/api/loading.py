@@ -28,12 +28,7 @@ def load_model(place: str | Path, revision: str | None = None) -> Backbone:
             f"{place}: is a folder, which has no revision {revision!r}; leave it out, or give an id of the hub"
         )
     commit = None if folder.is_dir() else downloaded(str(place), "model", FILES, revision).name
-    try:
-        backbone = load_backbone(place, commit)
-    except DataError as error:  # its advice is for what the DAG has built
-        raise DataError(
-            str(error).replace("; delete it and rebuild it", "; see whether all its files are there")
-        ) from None
+    backbone = load_backbone(place, commit)
     backbone.model.config._commit_hash = commit  # where `origin_of` finds it; transformers keeps none itself since 5.23
     return backbone
 

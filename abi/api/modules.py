@@ -17,6 +17,7 @@ from abi.base.hub import Repository, reason
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.manifests.portable import PortableFacts
 from abi.base.typed import Count, Document, Regime, Sha256, Typed
+from abi.models.attach import Marks
 from abi.models.attach_any import AnyManifest, AnyModule, check_any
 from abi.models.backbone import Backbone
 from abi.models.load import load_module
@@ -178,9 +179,12 @@ class Module:
         size = f"{len(self.net.text)} bytes" if isinstance(self.net, NgramModule) else f"{self.n_parameters} parameters"
         return f"Module({self.kind} {self.about.name!r} for {where}, {size})"
 
-    def check(self, backbone: Backbone) -> None:
-        """Raise DataError where it cannot belong to a backbone, by size, weights, config or tokenizer."""
-        check_any(backbone, self.net, self.about)
+    def check(self, backbone: Backbone, marks: Marks | None = None) -> None:
+        """Raise DataError where it cannot belong to a backbone, by size, weights, config or tokenizer.
+
+        Args: marks: the hashes of the backbone, where they are known; else they are made.
+        """
+        check_any(backbone, self.net, self.about, marks)
 
     def recorded(self, **changes: Any) -> Self:
         """Return the module with a record that is changed in some keys."""

@@ -133,7 +133,7 @@ def evaluate(
     if not documents:
         raise DataError(f"evaluate: the module has seen all {len(every)} documents; give others")
     with sides(window, target=backbone_of(model, tokenizer)) as [side]:
-        module.check(side.backbone)
+        module.check(side.backbone, side.marks)
         beside = None if adapter is None else adapted(side.backbone, adapter)
         figures = _figures(side, module, beside, documents, max_windows)
         base = side.base.base_sha256

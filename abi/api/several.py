@@ -68,11 +68,11 @@ class _Placing:
     def __init__(self, placed: Placed, rows: Rows) -> None:
         self.placed, (self.rows, self.weight) = placed, rows
 
-    def shift(self, ids: Tensor) -> Tensor:
-        """Return what is added to the logits `[B, L, V]` after each token of `[B, L]`."""
+    def shift(self, ids: Tensor, last: int | None = None) -> Tensor:
+        """Return what is added to the logits `[B, n, V]` after the last n tokens of `[B, L]`, or after all."""
         if self.rows is None:
-            return self.weight * self.placed.shift(ids)
-        own = self.weight * self.placed.shift(ids[self.rows])
+            return self.weight * self.placed.shift(ids, last)
+        own = self.weight * self.placed.shift(ids[self.rows], last)
         return own.new_zeros(len(ids), *own.shape[1:]).index_add(0, self.rows, own)
 
 

@@ -28,9 +28,9 @@ from abi.models.backbone import Backbone, describe_backbone
 from abi.models.head import Head
 from abi.models.logit_shift import vocabulary_of
 from abi.models.portable import Vocabulary
-from abi.models.probe import admit, require_lossless
+from abi.models.probe import admit, evaluating, require_lossless
 from abi.models.states import States, Window, write_states
-from abi.models.tokenizers import untrimmed
+from abi.models.tokenizers import beyond, untrimmed
 from abi.plan.specs.models import WriteStates
 from abi.plan.specs.shared import PerSplit
 from abi.plan.specs.shared import Window as WindowSection
@@ -78,7 +78,7 @@ def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
         )
     own = untrimmed(copy.deepcopy(tokenizer))
     rows = Backbone(model, own).embeddings_out.weight.shape[0]
-    if len(own) > rows:
+    if beyond(own, rows):
         raise DataError(
             f"tokenizer: it has {len(own)} tokens, the model {rows}; they do not belong together, give the model's own"
         )
@@ -111,18 +111,6 @@ def _tokenizer_beside(model: Any) -> Any:
         raise DataError(f"tokenizer: none is found beside {type(model).__name__}; give it as `tokenizer`") from None
 
 
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Run a block with a model in eval mode, and leave every part of it as it was."""
-    training = [part for part in model.modules() if part.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
 @dataclass
 class Side:
     """An admitted backbone with its head and window; `folder` is room for its states.
@@ -147,11 +135,12 @@ class Side:
         self.backbone.require(Window.of(self.window))
         self.manifest: BackboneManifest = describe_backbone(
             self.backbone,
-            self._made("files"),
+            None,
             self.head_path,
             name=origin_of(model).model,
             revision=origin_of(model).revision,
             provenance=provenance(self.name),
+            facts=self.backbone.facts,
         )
         self.head = Head.read(self.head_path)
 
@@ -165,6 +154,12 @@ class Side:
     def base(self) -> BaseFacts:
         """What everything made with this backbone says of it."""
         return self.manifest.base
+
+    @property
+    def marks(self) -> Marks:
+        """The hashes by which a module knows it."""
+        assert self.manifest.identity_sha256 is not None  # only an older manifest lacks it
+        return Marks(self.manifest.weights_sha256, self.manifest.identity_sha256)
 
     @property
     def origin(self) -> Origin:
@@ -247,11 +242,6 @@ class Side:
             provenance=provenance(f"{self.name} {what}"),
         )
         return States(path, about, digest)
-
-    def _made(self, name: str) -> Path:
-        folder = self.folder / f"{self.name}.{name}"
-        folder.mkdir(exist_ok=True)
-        return folder
 
 
 def every_split(most: int) -> PerSplit:

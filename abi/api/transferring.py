@@ -85,9 +85,9 @@ def transfer(
     given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
     kept = Keep(keep, "transfer", [general, domain], given)
     with sides(window, kept, source=source, target=target) as [of_source, of_target]:
-        module.check(of_source.backbone)
+        module.check(of_source.backbone, of_source.marks)
         if teacher is not None:
-            teacher.check(of_target.backbone)
+            teacher.check(of_target.backbone, of_target.marks)
         move = Move(of_source, of_target, module.net.config, {"general_texts": general, "domain_texts": domain})
         moved = _calibrated(module, move, regime, None if teacher is None else teacher.net, steps, seed)
     seen = {key for one in (module, teacher, moved) if one and one.record for key in one.record.seen}

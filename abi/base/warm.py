@@ -37,6 +37,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from abi.base.quiet import QUIET
+
 WANTED, SOCKET = "ABI_WARM", "ABI_WARM_SOCKET"
 WAIT = "wait"
 """Value of `ABI_WARM` with which a run waits for the server, so that its first job is forked, too."""
@@ -76,7 +78,7 @@ def start() -> None:
         return
     name = f"abi-warm-{secrets.token_hex(16)}"
     command = [sys.executable, "-m", "abi.base.warm", name]
-    server = subprocess.Popen(command, env={**os.environ, **SINGLE}, stdin=subprocess.PIPE)
+    server = subprocess.Popen(command, env={**QUIET, **os.environ, **SINGLE}, stdin=subprocess.PIPE)
     os.environ[SOCKET] = name
     atexit.register(_stop, server)
     if os.environ[WANTED] == WAIT:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abi.base.errors import AbiError, DataError, TamperError
+from abi.base.quiet import quiet
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand
@@ -146,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from abi.cli.completion import complete
 
         return complete()
+    quiet()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in given
     name, *rest = [word for word in given if word != DEBUG] or [""]

@@ -22,13 +22,11 @@ from abi.base.manifests.backbones import BackboneFacts, BackboneManifest, Licenc
 from abi.base.typed import Provenance
 from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
 from abi.models.identity import check_identity, identity_hash, weights_hash
-from abi.models.probe import admit, measure
+from abi.models.probe import admit, evaluating, measure
 from abi.models.states import Window
-from abi.models.tokenizers import untrimmed, vocabulary_hash
+from abi.models.tokenizers import beyond, untrimmed, vocabulary_hash
 
 log = logging.getLogger("abi")
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
 
 _FORMS: "WeakKeyDictionary[nn.Module, HeadForm]" = WeakKeyDictionary()
 
@@ -202,14 +200,11 @@ class Backbone:
             own = logits.float() if stands_apart is None else logits.float() - stands_apart.float()
             return read["head"][:, cut].float() / loud, told[-1][:, cut].float(), own
 
-        config, training = self.model.config, self.model.training
+        config = self.model.config
         numbers = config_numbers(config) | config_numbers(config.get_text_config(decoder=True))
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             final = self.hidden_states(ids, window)[-1].float()
             return measure_form(final, numbers, self.width, run, self.name, self.tolerance)
-        finally:
-            self.model.train(training)
 
     @property
     def tolerance(self) -> float:
@@ -278,9 +273,11 @@ def read_backbone(folder: str | Path, revision: str | None = None) -> Backbone:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **given)
     except Exception as error:
         reason = str(error).split("\n")[0][:160]
-        raise DataError(f"{folder}: is not a loadable backbone ({reason}); delete it and rebuild it") from None
+        raise DataError(
+            f"{folder}: is not a loadable backbone ({reason}); see whether all its files are there"
+        ) from None
     if loading["missing_keys"]:
-        raise DataError(f"{folder}: the weights lack {sorted(loading['missing_keys'])[0]}; delete it and rebuild it")
+        raise DataError(f"{folder}: the weights lack {sorted(loading['missing_keys'])[0]}; they are not all there")
     if loading["unexpected_keys"]:
         raise DataError(
             f"{folder}: no part of {type(model).__name__} reads the tensor {sorted(loading['unexpected_keys'])[0]}; "
@@ -288,7 +285,7 @@ def read_backbone(folder: str | Path, revision: str | None = None) -> Backbone:
         )
     backbone = Backbone(model.eval().requires_grad_(False), untrimmed(tokenizer))
     rows = backbone.embeddings_out.weight.shape[0]
-    if not 1 < len(tokenizer) <= rows:
+    if len(tokenizer) < 2 or beyond(tokenizer, rows):
         raise DataError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; they do not belong together"
         )
@@ -326,7 +323,7 @@ def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
 
 def describe_backbone(
     backbone: Backbone,
-    folder: str | Path,
+    folder: str | Path | None,
     head: str | Path,
     *,
     name: str,
@@ -334,14 +331,15 @@ def describe_backbone(
     provenance: Provenance,
     pretraining: Pretraining | None = None,
     licence: LicenceFound | None = None,
+    facts: BackboneFacts | None = None,
 ) -> BackboneManifest:
     """Write the head of a backbone and return the backbone's manifest: what it is, its sizes, hashes and facts.
 
-    Args: folder: where its files lie; head: where to write the head; pretraining: what building it left, if it was
-        built; licence: under which it came.
+    Args: folder: where its files lie, None: in memory alone; head: where to write the head; pretraining: what building
+        it left, if it was built; licence: under which it came; facts: measured already.
     Raises: DataError: as `probe.measure`.
     """
-    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    files = [] if folder is None else sorted(path for path in Path(folder).rglob("*") if path.is_file())
     own, found = backbone.head(), weights_hash(backbone)
     own.write(head)
     return BackboneManifest(
@@ -357,8 +355,8 @@ def describe_backbone(
         vocabulary=vocabulary_hash(backbone.tokenizer),
         weights_sha256=found,
         identity_sha256=identity_hash(backbone, found),
-        facts=measure(backbone),
-        files={path.relative_to(folder).as_posix(): sha256_once(path) for path in files},
+        facts=facts or measure(backbone),
+        files={path.relative_to(folder or "").as_posix(): sha256_once(path) for path in files},
         head_scale=own.scale,
         head_sha256=sha256_file(head),
         pretraining=pretraining or Pretraining(),

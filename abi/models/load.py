@@ -19,7 +19,7 @@ Loaded = (
 
 
 def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> Loaded:
-    """Return a module and its manifest: a folder of abi, or a checkpoint of the original (safetensors), without one.
+    """Return a frozen module and its manifest: a folder of abi, or a checkpoint of the original (safetensors) without.
 
     Args: taps: the hidden states a checkpoint of the original reads, where it does not say (`read_original`).
     Raises: DataError: as `read_module`, `read_portable`, `read_ngrams` and `read_original`, or a file of another form;
@@ -29,8 +29,11 @@ def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> Loaded
     if path.is_file():
         if path.suffix != ".safetensors":
             raise DataError(f"{path}: is no safetensors file, and abi unpickles nothing; convert the checkpoint first")
-        return read_original(read_tensors(path)[0], taps, str(path)), None
+        return read_original(read_tensors(path)[0], taps, str(path)).requires_grad_(False), None
     about = parse_file(path / CONFIG)
     if about.get("format") == NgramManifest.named():
         return read_ngrams(path)
-    return read_portable(path) if about.get("format") == PortableManifest.named() else read_module(path)
+    if about.get("format") == PortableManifest.named():
+        return read_portable(path)
+    module, manifest = read_module(path)
+    return module.requires_grad_(False), manifest

@@ -208,7 +208,9 @@ class LogitShift(TextHooks):
         total = torch.zeros(())
         with torch.no_grad():  # the shift has no gradient; what it is added to may have one
             for placed, weight in self.parts:
-                shift = placed.shift(read.text)[:, -read.new :]
-                kept = read.kept if isinstance(read.kept, Tensor) else slice(-logits.shape[1], None)
-                total = total + weight * shift[:, kept]
+                if isinstance(read.kept, Tensor):
+                    shift = placed.shift(read.text, read.new)[:, read.kept]
+                else:
+                    shift = placed.shift(read.text, logits.shape[1])
+                total = total + weight * shift
         return logits + total.to(logits.dtype)

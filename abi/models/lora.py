@@ -138,7 +138,7 @@ def adapt(backbone: Backbone, shape: LoraShape, seed: int) -> Adapted:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # PEFT 0.21 asks transformers 5 in a way it will not answer for long
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the caller's cards, too
         wrapped: Any = get_peft_model(backbone.model, config)
     model = wrapped.get_base_model().eval()
     adapted = Adapted(Backbone(model, backbone.tokenizer), wrapped, shape)

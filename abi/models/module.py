@@ -92,7 +92,7 @@ class AbiModule(nn.Module):
         self.config = config
         d_in = config.width * len(config.taps)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the caller's cards, too
             norms = [nn.LayerNorm(config.width) for _ in config.taps] if config.tap_norms else []
             self.tap_lns = nn.ModuleList(norms)
             self.proj_in = nn.Linear(d_in, config.d_abi, bias=False)

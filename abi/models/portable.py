@@ -118,7 +118,7 @@ class PortableModule(nn.Module):
         super().__init__()
         self.config = config
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the caller's cards, too
             self.bytes = nn.Embedding(NO_BYTE + 1, config.byte_width)
             self.context_in = nn.Linear(config.context * config.byte_width, config.d_abi, bias=False)
             self.abi_ln = nn.LayerNorm(config.d_abi)
@@ -194,9 +194,11 @@ class Placed:
         """Return the map `[V, A]` from what it reads to logits, whatever the head's `[V, D]`."""
         return self.writer
 
-    def shift(self, tokens: Tensor) -> Tensor:
-        """Return what is added to the logits `[B, L, V]` after each token of `[B, L]`."""
-        return self.module.abi_state(self.vocabulary.contexts(tokens, self.module.config.context)) @ self.writer.T
+    def shift(self, tokens: Tensor, last: int | None = None) -> Tensor:
+        """Return what is added to the logits `[B, n, V]` after the last n tokens of `[B, L]`, or after all."""
+        contexts = self.vocabulary.contexts(tokens, self.module.config.context)
+        contexts = contexts if last is None else contexts[:, -last:]
+        return self.module.abi_state(contexts) @ self.writer.T
 
 
 def save_portable(module: PortableModule, folder: str | Path, facts: PortableFacts) -> str:

@@ -6,7 +6,8 @@ change nothing, that text survives its tokenizer.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -58,6 +59,18 @@ def admit(backbone: "Backbone", facts: BackboneFacts | None = None) -> BackboneF
     return known.facts
 
 
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Run a block with a model in eval mode, and leave every part of it as it was."""
+    training = [part for part in model.modules() if part.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
 @torch.no_grad()
 def measure(backbone: "Backbone") -> BackboneFacts:
     """Return the facts of a backbone, measured now.
@@ -68,10 +81,9 @@ def measure(backbone: "Backbone") -> BackboneFacts:
     broken = [name for name, p in backbone.model.named_parameters() if not bool(torch.isfinite(p).all())]
     if broken:
         raise DataError(f"backbone: {backbone.name} is refused, its weight {broken[0]} holds NaN or infinity")
-    training = backbone.model.training
-    backbone.model.eval()
     try:
-        return _checked(backbone)
+        with evaluating(backbone.model):
+            return _checked(backbone)
     except DataError:
         raise
     except Exception as error:  # what a class of transformers raises where it is called in a way it does not know
@@ -80,8 +92,6 @@ def measure(backbone: "Backbone") -> BackboneFacts:
             f"backbone: {backbone.name} is refused, it cannot be run as abi runs it "
             f"({type(error).__name__}: {lines[0][:160]})"
         ) from None
-    finally:
-        backbone.model.train(training)
 
 
 def _checked(backbone: "Backbone") -> BackboneFacts:

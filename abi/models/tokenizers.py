@@ -94,6 +94,15 @@ def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(coded["input_ids"], dtype=np.int32), np.maximum.accumulate(np.array(ends, dtype=np.int32))
 
 
+def beyond(tokenizer: Any, rows: int) -> list[str]:
+    """Return the tokens whose ids a head of some rows lacks, but for special ones, which no text is split into.
+
+    Gemma 3's image token, shared by all its sizes, is such a one for those that read text alone.
+    """
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return sorted(token for token, i in tokenizer.get_vocab().items() if i >= rows and i not in special)
+
+
 def start_of(tokenizer: Any) -> int | None:
     """Return the id that a tokenizer puts before a text, None where it puts none.
 

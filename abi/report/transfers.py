@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abi.base.names import DIRECT, LINEAR, LORA, NATIVE, SOURCE_TAUGHT, TRANSFERRED
 from abi.base.regimes import AS_IS, MOVED, REGIMES
-from abi.judge.fits import Curve, Fit, Ratio, Test
+from abi.judge.fits import Curve, Fit, Test
 from abi.judge.results import AlignmentFacts, Result, Training
 from abi.plan.specs.arms import FitSection
 from abi.report.figures import MARKERS, Drawing, colour_of
 from abi.report.ngrams import measured
 from abi.report.render import Cell, Table, figure
 from abi.report.templates import fill
-from abi.report.words import met_words, studies
+from abi.report.words import ends_of, met_words, studies
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
@@ -69,7 +69,7 @@ def rows(results: Sequence[Result]) -> list[Row]:
             for arm, closure in fit.gap_closures.items():
                 seconds, steps = (told[arm].elapsed_s, told[arm].steps) if arm in told else (None, None)
                 about = (pair_of(result), str(claim.source), str(claim.target), str(claim.regime), name, arm)
-                figures = (closure.estimate, *_ends(closure), seconds, steps)
+                figures = (closure.estimate, *ends_of(closure), seconds, steps)
                 found.append(Row(*about, *figures, fit.verdict, name == claim.fit))
     return found
 
@@ -103,11 +103,6 @@ def best_placebo(fit: Fit) -> str | None:
 def _trained(result: Result, fit: str) -> dict[str, Training]:
     """Return arm -> what its fit took."""
     return {entry.arm: entry for entry in result.training if entry.fit == fit}
-
-
-def _ends(closure: Ratio) -> tuple[float | None, float | None]:
-    """Return the ends of a bounded set of gap closures, or (None, None)."""
-    return (closure.pieces[0][0], closure.pieces[-1][1]) if closure.bounded else (None, None)
 
 
 # tables
@@ -202,7 +197,7 @@ def _closure(fit: Fit, took: Mapping[str, Training], arm: str) -> str:
     closure = fit.gap_closures.get(arm)
     if closure is None or closure.estimate is None:
         return "-"
-    lower, upper = _ends(closure)
+    lower, upper = ends_of(closure)
     interval = "" if lower is None else f" [{lower:.3f}, {upper:.3f}]"
     seconds = took[arm].elapsed_s if arm in took else None
     return f"{closure.estimate:.3f}{interval}" + ("" if seconds is None else f" ({seconds:.1f} s)")

@@ -217,6 +217,8 @@ def test_every_part_of_a_model_keeps_its_mode(gpt2):
     with evaluating(model):
         assert not any(part.training for part in model.modules())
     assert (first.training, last.training) == (True, False)
+    assert backbone_of(model, gpt2[1]).facts.causal < 1e-4  # measured anew
+    assert (first.training, last.training) == (True, False)
 
 
 def test_a_tokenizer_that_was_changed_is_read_anew(world):

@@ -123,6 +123,21 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(make_backbone, tmp_pat
         load_backbone(tmp_path)
 
 
+def test_a_special_token_beyond_the_embedding_is_none_of_text(make_backbone, tmp_path, refuses):
+    """Gemma 3's image token, in the tokenizer that its text models share."""
+    backbone = make_backbone("gpt2")
+    tokenizer = copy.deepcopy(backbone.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image_soft_token>"]})
+    rows = backbone.embeddings_out.weight.shape[0]
+    assert len(tokenizer) == rows + 1
+    save_backbone(Backbone(backbone.model, tokenizer), tmp_path)
+    assert load_backbone(tmp_path).facts.head < 1e-4
+    tokenizer.add_tokens(["ordinary"])
+    save_backbone(Backbone(backbone.model, tokenizer), tmp_path)
+    with refuses(f"the tokenizer has {rows + 2} tokens, the model {rows}"):
+        load_backbone(tmp_path)
+
+
 def test_a_window_longer_than_the_model_is_refused(make_backbone, refuses):
     make_backbone("t5").require(Window(500, 100, 0))
     make_backbone("gpt2").require(Window(64, 0, 0))
@@ -178,7 +193,7 @@ def folder(make_backbone, tmp_path):
 def test_truncated_weights_are_refused(folder, size, refuses):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
-    with refuses("model: is not a loadable backbone .*; delete it and rebuild it"):
+    with refuses("model: is not a loadable backbone .*; see whether all its files are there"):
         load_backbone(folder)
 
 

@@ -118,3 +118,11 @@ def test_an_installed_wheel_works_in_another_folder(tmp_path):
     shape, verdict = python(code, python=str(tmp_path / "env" / "bin" / "python"), cwd=elsewhere).splitlines()
     assert shape == "(1, 3, 8)"
     assert verdict in {"SUPPORTED", "REFUTED", "INCONCLUSIVE", "VACUOUS"}
+
+
+def test_a_program_that_uses_the_library_hears_transformers_as_before():
+    told = python(
+        "import transformers; before = transformers.logging.get_verbosity(); from abi import load_backbone; "
+        "print(transformers.logging.get_verbosity() == before, transformers.logging.is_progress_bar_enabled())"
+    )
+    assert told.split() == ["True", "True"]

@@ -136,7 +136,13 @@ def test_a_module_is_interface_and_domain_net_and_nothing_else():
     assert not set(interface) & set(domain)
 
 
-def test_a_seed_gives_one_module_and_leaves_the_global_generator_alone():
+def test_a_seed_gives_one_module_and_leaves_the_global_generator_alone(monkeypatch):
+    # what draws on a card is not in these tests, but that it would be seeded anew is seen
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("a module seeds every card"))
+    state = torch.get_rng_state()
+    AbiModule(ONE, seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.undo()
     torch.manual_seed(3)
     first, drawn = AbiModule(ONE, seed=5).state_dict(), torch.rand(1)
     torch.manual_seed(3)
@@ -230,6 +236,7 @@ def test_nothing_is_unpickled(tmp_path, refuses):
 def test_a_folder_of_ours_is_loaded_with_its_manifest(folder):
     module, about = load_module(folder)
     assert (module.config, about.role) == (ONE, "arm")
+    assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
 def test_a_module_that_was_saved_in_bf16_is_read_in_fp32(tmp_path, facts, refuses):

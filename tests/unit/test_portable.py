@@ -74,6 +74,7 @@ def test_the_order_of_a_vocabulary_is_of_no_matter(order):
 def test_a_token_takes_the_shift_of_the_longest_anchor_it_begins_with_and_none_where_there_is_none():
     placed = Placed(module_on(["a", "abc"]), Vocabulary(["a", "ab", "abcd", "x", None]))
     shift = placed.shift(torch.tensor([[0, 1, 2]]))
+    torch.testing.assert_close(placed.shift(torch.tensor([[0, 1, 2]]), 1), shift[:, -1:])
     assert placed.shared == 1
     assert torch.equal(shift[..., 0], shift[..., 1])
     assert (shift[..., 1] - shift[..., 2]).abs().min() > 0

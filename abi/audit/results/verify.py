@@ -71,7 +71,7 @@ def verify(
     if tolerance is not None and not 0 <= tolerance < 1:
         raise ConfigError(f"--tolerance {tolerance:g}: is not a relative size; give a number from 0 to below 1")
     if scale is not None and not places:
-        there = ", ".join(dict.fromkeys(place.name for place in folders())) or "none"
+        there = ", ".join(dict.fromkeys(place.name for place in every)) or "none"
         raise ConfigError(f"results/{scale}: holds no result file; scales with results: {there}")
     if not places and against is None:
         return Verification(())
