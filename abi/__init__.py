@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from abi.base.errors import AbiError
     from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
     from abi.judge.results import read_result
-    from abi.judge.tables import read_evidence
+    from abi.judge.rows import read_evidence
     from abi.models.backbone import Backbone, load_backbone
     from abi.models.load import load_module
     from abi.models.module import AbiModule, ModuleConfig, save_module

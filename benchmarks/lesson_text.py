@@ -27,12 +27,12 @@ from abi.models.backbone import Window, load_backbone
 from abi.models.module import AbiModule, with_net
 from abi.models.saved import module_of_seed, read_head, read_states
 from abi.models.states import States, write_states
+from abi.models.windows import windows_of
 from abi.plan.config import load
 from abi.plan.specs.arms import CalibrateArms, WriteLessonText
 from abi.plan.workflow import Workflow
 from abi.steps.calibrate_arms import teacher_of
 from abi.steps.write_lesson_text import written
-from abi.steps.write_states import windows_of
 
 PLACEBOS = (RANDOM, PERMUTED, NO_DOMAIN, LINEAR, BIAS)
 KINDS = ("general", "written", "written without")

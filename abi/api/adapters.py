@@ -16,13 +16,13 @@ from abi.api.modules import Adapter
 from abi.api.progress import part, pass_seconds
 from abi.api.sides import Side, origin_of
 from abi.arms.forms import StoredStates, load_stored
+from abi.arms.lora_fit import write_finals
 from abi.base.errors import DataError, first_line
 from abi.base.files import read_tensors, sha256_file, sha256_tensors
 from abi.models.attach import Marks
 from abi.models.backbone import Backbone
 from abi.models.probe import evaluating
 from abi.models.states import States, Window
-from abi.steps.train_lora import write_finals
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 LORA = "LORA"

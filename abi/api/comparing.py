@@ -19,7 +19,8 @@ from abi.base.errors import DataError
 from abi.base.typed import Regime
 from abi.judge.evidence_files import COLUMNS
 from abi.judge.kinds.transfer import judge_transfer
-from abi.judge.tables import fit_tables, validate
+from abi.judge.rows import validate
+from abi.judge.tables import fit_tables
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.portable import PortableModule
 from abi.plan.specs.arms import FitSection

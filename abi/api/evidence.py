@@ -19,6 +19,7 @@ from abi.api.training import RATES, Role, best, head_of, module_seconds, native,
 from abi.arms.fitting import Nets, gradient_tasks
 from abi.arms.forms import FINALS, ArmForm, load_stored
 from abi.arms.gradient import FitData
+from abi.arms.lora_fit import Lora
 from abi.arms.metrics import EvidenceRow, Key, Score, evidence_rows, ngram_scores, score
 from abi.arms.rates import JUDGED, choose
 from abi.base.catalogue import ARMS, frozen_net
@@ -48,7 +49,6 @@ from abi.models.portable import Placed, PortableModule, placebos_of
 from abi.models.states import States
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.models import ModuleSection, PortableTraining
-from abi.steps.train_lora import Lora
 
 Arms = dict[Key, ArmForm | None]
 AS_IS: Regime = "zero-text"

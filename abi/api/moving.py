@@ -9,7 +9,7 @@ from torch import Tensor
 from abi.api.defaults import FITS, MAX_ROWS
 from abi.api.modules import TextRead, read_of
 from abi.api.sides import Side
-from abi.arms.alignment import Alignment, fit_procrustes, pair_states
+from abi.arms.alignment import Alignment, abi_rows, fit_procrustes, pair_states
 from abi.arms.fitting import Budget, MadeArm, Nets, Solved, fit_arms, gradient_tasks, make
 from abi.arms.forms import corrections
 from abi.arms.general_lesson import GeneralLesson, pair_of, shared_tokens
@@ -23,7 +23,6 @@ from abi.models.module import AbiModule, ModuleConfig, redrawn
 from abi.models.states import States
 from abi.plan.specs.arms import BudgetName, FitSection, Fitting
 from abi.plan.specs.models import Shape
-from abi.steps.fit_alignment import abi_rows
 from abi.text.documents import Document
 
 FIT_OF: dict[Regime, BudgetName] = {"oracle-kd": "kd", "few-shot": "ce", "general-only": "matched"}

@@ -31,10 +31,10 @@ from abi.models.portable import Vocabulary
 from abi.models.probe import admit, evaluating, require_lossless
 from abi.models.states import States, Window, write_states
 from abi.models.tokenizers import beyond, untrimmed
+from abi.models.windows import windows_of
 from abi.plan.specs.models import WriteStates
 from abi.plan.specs.shared import PerSplit
 from abi.plan.specs.shared import Window as WindowSection
-from abi.steps.write_states import windows_of
 from abi.text.documents import Document, assignment_sha256
 
 Pair = tuple[Any, Any] | Backbone

@@ -12,6 +12,7 @@ from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Side, sides
 from abi.api.texts import TextSource, documents_of, of_split
 from abi.arms.gradient import FitData, Objective
+from abi.arms.native import trained_of_seed
 from abi.arms.portable_fit import GENERAL, Lesson, fit_portable, portables
 from abi.arms.rates import JUDGED, mean_objectives
 from abi.base.errors import DataError
@@ -24,7 +25,6 @@ from abi.models.ngram_module import NgramModule
 from abi.models.portable import PortableModule
 from abi.models.states import States
 from abi.plan.specs.models import ModuleSection, PortableTraining, Tap, TrainModules
-from abi.steps.train_modules import trained_of_seed
 from abi.text.documents import Document
 
 Role = Literal["source", "oracle", "reference", "home"]
@@ -85,9 +85,7 @@ def train(
         keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
-    _check_call(kind, d_abi, taps, rates, seed)
-    if kind == "portable" and general_texts is None:
-        raise DataError("train: a portable module also learns where not to act; give `general_texts`")
+    _check_call(kind, general_texts, d_abi, taps, rates, seed)
     began, documents = time.perf_counter(), documents_of(texts)
     general = [] if general_texts is None or kind != "portable" else documents_of(general_texts, "general_texts")
     _check_given(kind, d_abi=d_abi is None, taps=(*taps,) == ("final",), steps=steps is None, rates=(*rates,) == RATES)
@@ -103,8 +101,15 @@ def train(
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
 
 
-def _check_call(kind: Kind, d_abi: int | None, taps: Sequence[Tap], rates: Sequence[float], seed: int) -> None:
-    """Raise DataError for a kind or numbers that make no module."""
+def _check_call(
+    kind: Kind,
+    general_texts: TextSource | None,
+    d_abi: int | None,
+    taps: Sequence[Tap],
+    rates: Sequence[float],
+    seed: int,
+) -> None:
+    """Raise DataError for a kind or numbers that make no module, or a kind without the text that it needs."""
     check_seed(seed)
     if kind not in get_args(Kind):
         raise DataError(f"train: there is no kind {kind!r}; give {', '.join(map(repr, get_args(Kind)))}")
@@ -115,6 +120,8 @@ def _check_call(kind: Kind, d_abi: int | None, taps: Sequence[Tap], rates: Seque
         raise DataError(f"train: taps are {taps!r}; give a list of numbers of hidden states, or of 'final'")
     if not isinstance(rates, Sequence) or not rates or not all(0 < rate < float("inf") for rate in rates):
         raise DataError(f"train: rates are {rates!r}; give a list of numbers above 0, such as [1e-2]")
+    if kind == "portable" and general_texts is None:
+        raise DataError("train: a portable module also learns where not to act; give `general_texts`")
 
 
 def _check_given(kind: Kind, **unset: bool) -> None:

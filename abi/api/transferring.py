@@ -18,7 +18,6 @@ from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.names import TRANSFERRED
 from abi.base.typed import Regime, Split
-from abi.models.attach_any import AnyModule
 from abi.models.module import AbiModule
 
 ARMS_MOVED = (TRANSFERRED,)
@@ -70,14 +69,8 @@ def transfer(
     check_seed(seed)
     began = time.perf_counter()
     if not isinstance(module.net, AbiModule):
-        unused = {"general_texts": general_texts, "domain_texts": domain_texts, "teacher": teacher, "steps": steps}
-        if wrong := [name for name, value in unused.items() if value is not None]:
-            raise DataError(f"transfer: a module of kind {module.kind!r} moves as it is; leave out {', '.join(wrong)}")
-        return _as_is(module, target)
-    if source is None:
-        raise DataError("transfer: a module that reads hidden states needs its `source`")
-    if general_texts is None:
-        raise DataError("transfer: a module that reads hidden states needs `general_texts` that both models read")
+        return _as_is(module, target, general_texts, domain_texts, teacher, steps)
+    source, general_texts = _needed(source, general_texts)
     regime = _regime(domain_texts, teacher)
     general = documents_of(general_texts, "general_texts")
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
@@ -86,12 +79,18 @@ def transfer(
     kept = Keep(keep, "transfer", [general, domain], given)
     with sides(window, kept, source=source, target=target) as [of_source, of_target]:
         module.check(of_source.backbone, of_source.marks)
-        if teacher is not None:
-            teacher.check(of_target.backbone, of_target.marks)
         move = Move(of_source, of_target, module.net.config, {"general_texts": general, "domain_texts": domain})
-        moved = _calibrated(module, move, regime, None if teacher is None else teacher.net, steps, seed)
+        moved = _calibrated(module, move, regime, teacher, steps, seed)
     seen = {key for one in (module, teacher, moved) if one and one.record for key in one.record.seen}
     return moved.recorded(seen=sorted(seen), seconds=round(time.perf_counter() - began, 2))
+
+
+def _needed(source: Pair | None, general: TextSource | None) -> tuple[Pair, TextSource]:
+    """Return what a module that reads hidden states cannot be moved without. Raises: DataError: it was not given."""
+    if source is None or general is None:
+        lacks = "its `source`" if source is None else "`general_texts` that both models read"
+        raise DataError(f"transfer: a module that reads hidden states needs {lacks}")
+    return source, general
 
 
 def _regime(domain: TextSource | None, teacher: Module | None) -> Regime:
@@ -104,11 +103,14 @@ def _regime(domain: TextSource | None, teacher: Module | None) -> Regime:
 
 
 def _calibrated(
-    module: Module, move: Move, regime: Regime, teacher: AnyModule | None, steps: int | None, seed: int
+    module: Module, move: Move, regime: Regime, taught_by: Module | None, steps: int | None, seed: int
 ) -> Module:
-    """Return the module with its interface calibrated on the target."""
+    """Return the module with its interface calibrated on the target. Raises: DataError: a teacher of another model."""
     net, side, section = module.net, move.target, FITS[FIT_OF[regime]]
+    teacher = None if taught_by is None else taught_by.net
     assert isinstance(net, AbiModule)
+    if taught_by is not None:
+        taught_by.check(side.backbone, side.marks)
     if teacher is not None and not isinstance(teacher, AbiModule):
         raise DataError("transfer: the teacher works on any model; give one that reads the target's hidden states")
     section = section.model_copy(update={"windows": None, "phases": shortened(section.phases, steps)})
@@ -154,8 +156,21 @@ def _foresee(move: Move, regime: Regime, fitting: float) -> None:
     expect(states=sum(side.reading_seconds(what, split) for side, what, split in read), arms=fitting)
 
 
-def _as_is(module: Module, target: Any) -> Module:
-    """Return a module that works on any model as it is, after a look at the target's vocabulary."""
+def _as_is(
+    module: Module,
+    target: Any,
+    general_texts: TextSource | None,
+    domain_texts: TextSource | None,
+    teacher: Module | None,
+    steps: int | None,
+) -> Module:
+    """Return a module that works on any model as it is, after a look at the target's vocabulary.
+
+    Raises: DataError: an option that it does not use, or a vocabulary that it cannot read.
+    """
+    unused = {"general_texts": general_texts, "domain_texts": domain_texts, "teacher": teacher, "steps": steps}
+    if wrong := [name for name, value in unused.items() if value is not None]:
+        raise DataError(f"transfer: a module of kind {module.kind!r} moves as it is; leave out {', '.join(wrong)}")
     backbone = backbone_in("target", target)
     module.check(backbone)
     moved: dict[str, Any] = {"made_by": "transfer", "moved_to": origin_of(backbone.model), "regime": "zero-text"}

@@ -13,6 +13,7 @@ from torch import Tensor
 from abi.base.errors import AlignmentError
 from abi.base.files import read_tensors
 from abi.base.manifests.alignments import AlignmentFigures, AlignmentManifest
+from abi.models.module import AbiModule
 from abi.models.states import States
 
 log = logging.getLogger("abi")
@@ -175,3 +176,13 @@ def read_rotations(manifests: Sequence[str], seed: int) -> dict[str, Tensor]:
     raise AlignmentError(
         f"alignment: none of {list(manifests)} holds all rotations of seed {seed}; delete and rebuild them"
     )
+
+
+@torch.no_grad()
+def abi_rows(module: AbiModule, states: States, rows: Tensor, batch: int = 64) -> Tensor:
+    """Return the interface states `[len(rows), A]` of flat positions."""
+    parts = [
+        module.interface_state(states.taps(module.config.taps, slice(i, i + batch))).flatten(0, 1)
+        for i in range(0, len(states), batch)
+    ]
+    return torch.cat(parts)[rows]

@@ -16,7 +16,8 @@ from abi.arms.closed_form import solve
 from abi.arms.experiment_losses import Goal, losses
 from abi.arms.fitting import MadeArm, Nets, course, make
 from abi.arms.forms import corrections
-from abi.arms.gradient import Batch, FitData, train_native
+from abi.arms.gradient import Batch, FitData
+from abi.arms.native import train_native
 from abi.arms.rates import JUDGED, POSITIONS, choose
 from abi.base.catalogue import Recipe
 from abi.base.errors import DataError

@@ -16,10 +16,9 @@ from abi.arms.forms import FittableForm, StoredStates
 from abi.arms.losses import correction_mse, head_losses
 from abi.base.errors import DataError
 from abi.models.head import Head
-from abi.models.loop import BatchOrder, Member, Schedule, Trained, fit_together
-from abi.models.module import AbiModule, ModuleConfig, derive_seed
+from abi.models.loop import BatchOrder, Member, Trained, fit_together
+from abi.models.module import AbiModule
 from abi.models.states import States
-from abi.plan.specs.models import Training
 
 
 @dataclass(frozen=True)
@@ -197,29 +196,6 @@ def fit_gradients(
     for model in models:
         model.requires_grad_(False)
     return trained
-
-
-def train_native(
-    config: ModuleConfig, data: FitData, training: Training, place: Sequence[object], checkpoint: Path | None = None
-) -> tuple[AbiModule, Trained]:
-    """Return a module trained on the text of some states by cross-entropy, and its course.
-
-    Args: place: all that says which module this is (backbone, text, role, shape, seed): modules are compared with each
-        other, so no two of them share initial weights or an order of the text.
-    """
-    module = AbiModule(config, seed=derive_seed("module", *place)).to(data.states.device)
-    schedule = Schedule.given(training.phases, training.weight_decay)
-    label = " ".join(str(part) for part in place)
-    [trained] = fit_gradients(
-        [module],
-        [Member(label, dict(module.named_parameters()), schedule, {"head": data.head.weight})],
-        data,
-        Objective("ce"),
-        batch=Batch(training.batch, training.batch_of).at_most(data.states),
-        seed=derive_seed("order", *place),
-        checkpoint=checkpoint,
-    )
-    return module, trained
 
 
 def objectives(

@@ -87,7 +87,7 @@ class Recipe:
             stays in the source's space), `carried-other` (the same of the wrong domain's module), `before` (the
             candidate's native module) or `as-is` (the portable module of the source, with nothing calibrated).
         trains: `interface`, `all`, or `published` (all but the module's norm, as the original).
-        form: `module`, `linear`, `bias` or `lora` (an adapted backbone, which has its own job: `steps/train_lora.py`).
+        form: `module`, `linear`, `bias` or `lora` (an adapted backbone, which has its own job: `arms/lora_fit.py`).
         draws: draws per seed where the arm is random and cheap (closed form only).
         closed: whether a closed form says anything that another arm's does not.
         teacher: whose module teaches on the source backbone, beside the regime's own objective: `source`, `permuted`

@@ -185,8 +185,8 @@ class Again:
         from abi.models.backbone import load_checked
         from abi.models.saved import read_states
         from abi.models.states import Window
+        from abi.models.windows import windows_of
         from abi.plan.specs.models import WriteStates
-        from abi.steps.write_states import windows_of
         from abi.text.documents import read_assigned
 
         inputs = record.provenance.inputs

@@ -45,8 +45,9 @@ from abi.judge.results import (
     level_of_one,
     read_result,
 )
+from abi.judge.rows import read_promised
 from abi.judge.studies import perplexities, update_table
-from abi.judge.tables import fit_tables, published_criteria, read_promised, thresholds_met
+from abi.judge.tables import fit_tables, published_criteria, thresholds_met
 from abi.judge.verdict import case_of, check_frozen, judged
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 

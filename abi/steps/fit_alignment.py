@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from abi.arms.alignment import fit_procrustes, pair_states
+from abi.arms.alignment import abi_rows, fit_procrustes, pair_states
 from abi.base.files import sha256_once, write_tensors
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.alignments import AlignmentEntry, AlignmentManifest
-from abi.models.module import AbiModule, redrawn
+from abi.models.module import redrawn
 from abi.models.saved import check_same_text, module_of_seed, read_states, shape
 from abi.models.states import States
 from abi.plan.specs.arms import FitAlignment as Spec
@@ -48,13 +47,3 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     digest = sha256_once(outputs["rotations"])
     made = AlignmentManifest(alignments=entries, rotations_sha256=digest, provenance=job.provenance(outputs))
     made.write(outputs["manifest"])
-
-
-@torch.no_grad()
-def abi_rows(module: AbiModule, states: States, rows: Tensor, batch: int = 64) -> Tensor:
-    """Return the interface states `[len(rows), A]` of flat positions."""
-    parts = [
-        module.interface_state(states.taps(module.config.taps, slice(i, i + batch))).flatten(0, 1)
-        for i in range(0, len(states), batch)
-    ]
-    return torch.cat(parts)[rows]

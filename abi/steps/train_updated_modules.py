@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from abi.arms.gradient import FitData
+from abi.arms.native import trained_of_seed
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.modules import ModulesManifest
 from abi.models.saved import UpdatedBackbone, member, read_head, read_states
 from abi.plan.specs.models import TrainUpdatedModules as Spec
-from abi.steps.train_modules import trained_of_seed
 
 
 def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:

@@ -13,9 +13,8 @@ from abi.base.manifests.texts import Shares
 from abi.base.typed import Provenance, Split
 from abi.models.backbone import Backbone, load_checked
 from abi.models.head import Head
-from abi.models.probe import require_lossless
-from abi.models.states import Window, Windows, make_windows, write_states
-from abi.models.tokenizers import encode, start_of
+from abi.models.states import Window, Windows, write_states
+from abi.models.windows import windows_and_loss
 from abi.plan.specs.models import WriteStates as Spec
 from abi.text.documents import SPLITS, Document, assignment_sha256, read_assigned
 
@@ -73,28 +72,3 @@ def write_splits(
             salt=spec.salt,
             provenance=provenance.model_copy(update=told | {"outputs": {str(tensors): digest}}),
         ).write(manifest)
-
-
-def windows_and_loss(
-    documents: Sequence[Document], spec: Spec, backbone: Backbone, split: Split
-) -> tuple[Windows, float]:
-    """Return the windows of a split's documents and the share of their characters that the tokenizer loses.
-
-    Raises: DataError: it loses text.
-    """
-    windows = windows_of(backbone, documents, split, spec)
-    used = set(windows.names)
-    return windows, require_lossless(backbone, [d.text for d in documents if d.split == split and d.document in used])
-
-
-def windows_of(backbone: Backbone, documents: Sequence[Document], split: str, spec: Spec) -> Windows:
-    """Return the windows of a split's documents, tokenized for a backbone."""
-    return make_windows(
-        [d for d in documents if d.split == split],
-        partial(encode, backbone.tokenizer),
-        Window.of(spec.window),
-        max_windows=getattr(spec.max_windows, split),
-        max_per_document=getattr(spec.max_windows_per_document, split),
-        min_scored=spec.min_scored,
-        begin=start_of(backbone.tokenizer),
-    )

@@ -9,8 +9,9 @@ from abi.base.manifests.batches import BatchManifest, Member
 from abi.models.backbone import load_checked
 from abi.models.saved import UpdatedBackbone
 from abi.models.tokenizers import PerTokenizer
+from abi.models.windows import windows_and_loss
 from abi.plan.specs.models import WriteUpdatedStates as Spec
-from abi.steps.write_states import windows_and_loss, write_splits
+from abi.steps.write_states import write_splits
 from abi.text.documents import read_assigned
 
 

@@ -10,6 +10,7 @@ from abi.arms.fitting import Budget, Nets, fit_all
 from abi.arms.forms import corrections, load_fitted
 from abi.arms.general_lesson import carried_corrections, carried_interface, shift_of
 from abi.arms.gradient import Batch, FitData, Lessons, Objective
+from abi.arms.lora_fit import train_adapter, write_finals
 from abi.arms.metrics import Key, margins, score
 from abi.arms.portable_fit import Lesson, Positions, calibrate_placebos, coarser, fit_portable
 from abi.arms.rates import tried_rates
@@ -25,7 +26,6 @@ from abi.models.portable import Placed, PortableConfig, PortableModule, Vocabula
 from abi.models.states import Window
 from abi.models.tokenizers import pack
 from abi.models.update import UpdateRecipe, general_loss, update
-from abi.steps.train_lora import train_adapter, write_finals
 
 TARGET, SOURCE = ModuleConfig(8, (0, 2), 6, tap_norms=True), ModuleConfig(16, (2,), 6)
 SCHEDULE = Schedule([Phase(3, 1e-2)])

@@ -11,7 +11,8 @@ from abi.base.regimes import KINDS
 from abi.judge.fits import Fit, Share
 from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
 from abi.judge.results import Rung, headline, judge_rungs, level_of_one
-from abi.judge.tables import fit_tables, published_criteria, validate
+from abi.judge.rows import validate
+from abi.judge.tables import fit_tables, published_criteria
 from abi.judge.verdict import _share_words
 from abi.plan.specs.judge import Criteria, Protocol
 

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from evidence_rows import CRITERIA, rows
 
-from abi.judge.tables import fit_tables, validate
+from abi.judge.rows import validate
+from abi.judge.tables import fit_tables
 from abi.plan.config import load
 from abi.plan.workflow import Workflow, seeds_of
 

@@ -8,7 +8,8 @@ from evidence_rows import CRITERIA, rows, source_alone
 from abi.base.errors import EvidenceError
 from abi.judge.contrasts import Contrast, Measure
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, read_rows
-from abi.judge.tables import DRAWS, fit_tables, formed, read_evidence, validate
+from abi.judge.rows import DRAWS, formed, read_evidence, validate
+from abi.judge.tables import fit_tables
 
 JS = Measure("js_nats", "domain")
 

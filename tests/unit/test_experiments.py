@@ -27,7 +27,7 @@ from abi.judge.evidence_files import COLUMNS
 from abi.judge.kinds.experiment import alike, of_placebo
 from abi.judge.published import figures_of
 from abi.judge.results import StudyResult, result_of
-from abi.judge.tables import read_evidence
+from abi.judge.rows import read_evidence
 from abi.models.saved import module_of_seed
 from abi.plan.workflow import Workflow, seeds_of
 from abi.report.experiments import page, statements_table

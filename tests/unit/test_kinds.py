@@ -15,7 +15,8 @@ from abi.judge import kinds
 from abi.judge.fits import Fit
 from abi.judge.kinds import OfClaims, OfFits, OfStudies
 from abi.judge.results import ClaimFacts
-from abi.judge.tables import fit_tables, validate
+from abi.judge.rows import validate
+from abi.judge.tables import fit_tables
 from abi.judge.verdict import judge, judged_again, mean_of_arms, means_of_seeds
 
 FORMS = {"claim": OfFits, "studies": OfStudies, "ladder": OfClaims}

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from abi.arms.fitting import Budget, Nets, fit_all, gradient_tasks
 from abi.arms.forms import FINALS, StoredStates, corrections, load_stored
 from abi.arms.gradient import Batch, FitData, Objective
+from abi.arms.lora_fit import Lora, n_interface, train_adapter, write_finals
 from abi.arms.metrics import Key, evaluate, evidence_rows, published_draws, score
 from abi.arms.rates import mean_objectives
 from abi.base.errors import TamperError
@@ -31,9 +32,7 @@ from abi.models.tokenizers import encode
 from abi.plan.config import load
 from abi.plan.specs.models import Shape
 from abi.plan.workflow import Workflow
-from abi.steps import train_lora
 from abi.steps.evaluate_arms import lora_of_seed
-from abi.steps.train_lora import Lora, n_interface, train_adapter
 from abi.text.documents import Document
 
 MODULE = Shape(d_abi=12, taps=["final"], tap_norms=False)
@@ -158,7 +157,7 @@ def test_the_interface_of_the_claims_module_is_what_calibration_trains(world):
 
 def test_an_untrained_adapter_corrects_nothing(world):
     adapted = adapt(world.backbone, world.lora().shape, 1)
-    train_lora.write_finals(adapted.backbone, world.window, {"domain": world.test}, world.folder / FINALS)
+    write_finals(adapted.backbone, world.window, {"domain": world.test}, world.folder / FINALS)
     arm = load_stored(world.folder / FINALS, sha256_file(world.folder / FINALS), {"domain": world.test}, world.sha256)
     assert not arm.correction(world.test, slice(None)).any()
 
@@ -195,7 +194,7 @@ def test_a_backbone_that_changes_stops_the_fit(gpt2, tmp_path, monkeypatch):
             next(iter(adapted.base.values())).add_(1e-3)
         return Trained([1.0] * 3, 0.0)
 
-    monkeypatch.setattr(train_lora, "train_adapter", spoil)
+    monkeypatch.setattr("abi.arms.lora_fit.train_adapter", spoil)
     with pytest.raises(TamperError, match="the weights are not those of backbone gpt2; delete its manifest"):
         gpt2.fit(tmp_path / "a", lora)
 

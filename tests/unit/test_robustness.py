@@ -29,7 +29,8 @@ from abi.judge.left_out import MOST_UNITS, folds_of, robustness, robustness_of, 
 from abi.judge.protocol import transfer_plan
 from abi.judge.published import figures_of
 from abi.judge.results import ClaimFacts, read_result, result_of
-from abi.judge.tables import fit_tables, validate
+from abi.judge.rows import validate
+from abi.judge.tables import fit_tables
 from abi.judge.verdict import judge
 from abi.report.blocks import markdown
 from abi.report.page import page

@@ -25,7 +25,7 @@ from abi.judge.evidence_files import (
     write_promise,
 )
 from abi.judge.fits import Agreement, Scope
-from abi.judge.tables import METRICS, read_promised
+from abi.judge.rows import METRICS, read_promised
 
 
 @pytest.fixture

@@ -32,8 +32,9 @@ from abi.judge.kinds.update import (
     update_plan,
 )
 from abi.judge.results import ClaimFacts, StudyResult, level_of_one, of_doses, of_several
+from abi.judge.rows import validate
 from abi.judge.studies import check, judge_studies, perplexities
-from abi.judge.tables import fit_tables, validate
+from abi.judge.tables import fit_tables
 from abi.judge.verdict import judge
 from abi.plan.specs.judge import JudgeStudy
 from abi.plan.specs.studies import UpdateSection

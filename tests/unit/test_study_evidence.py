@@ -21,7 +21,7 @@ from abi.base.errors import TamperError
 from abi.base.files import sha256_file, sha256_tensors
 from abi.base.manifests.modules import ModuleFacts, ModulesManifest
 from abi.base.names import AGREEMENT
-from abi.judge.tables import read_evidence, read_promised
+from abi.judge.rows import read_evidence, read_promised
 from abi.models.module import AbiModule, read_module, save_module, with_net
 from abi.models.saved import having, member, module_of_seed, read_head, read_states, updated
 from abi.plan.specs.studies import AtlasEvidence, LawEvidence

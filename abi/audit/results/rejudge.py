@@ -13,8 +13,9 @@ from abi.judge.intervals import Components
 from abi.judge.kinds import Findings, OfStudies, kind_of, plan_of
 from abi.judge.protocol import BPB
 from abi.judge.results import ClaimFacts, StudyResult, level_of_one
+from abi.judge.rows import APART, largest
 from abi.judge.studies import together
-from abi.judge.tables import APART, criteria_met, largest
+from abi.judge.tables import criteria_met
 from abi.judge.verdict import Case, judged_again, mean_of_arms, means_of_seeds, stored_case, too_few
 from abi.plan.specs.judge import Criteria, JudgeStudy, Protocol, Thresholds
 
