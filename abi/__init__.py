@@ -48,7 +48,7 @@ _HOME = {
     "judge_transfer": "abi.judge.kinds.transfer",
     "load_backbone": "abi.models.backbone",
     "load_module": "abi.models.load",
-    "read_evidence": "abi.judge.tables",
+    "read_evidence": "abi.judge.rows",
     "read_result": "abi.judge.results",
     "save_module": "abi.models.module",
     "train": "abi.api.training",

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from abi.base.quiet import quiet
+
+quiet()  # as a command does before it loads transformers: tests call commands where transformers is loaded already
+
 DURATIONS = Path(__file__).parent / "durations.csv"
 """Seconds of every test function, all its parameters together, and of every fixture that tests share."""
 SLOW_TEST, SLOW_FIXTURE = 0.2, 1.0

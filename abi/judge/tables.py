@@ -168,13 +168,15 @@ def _rows_of_fit(evidence: pd.DataFrame, fit: str) -> pd.DataFrame:
 def _check_draws(rows: pd.DataFrame, fit: str) -> None:
     """Raise for a fitted arm that lacks draws which others have: its mean would be over fewer rungs of a ladder.
 
-    One draw, number 0, is an arm that is not drawn again: beside the draws of placebos in closed form.
+    One draw, number 0, is an arm that is not drawn again. Draws of placebos in closed form may stand beside the rungs of
+    a ladder: arms that share a draw share all of them.
     """
     for (metric, scope), part in rows.groupby(["metric", "scope"], sort=True):
-        whole = set(part["draw"].unique())
-        for arm, own in part.groupby("arm", sort=True)["draw"]:
-            if set(own) not in ({0}, whole):
-                words = f"arm {arm!r} has no {metric} on {scope} of draw {min(whole - set(own))}, which others have"
+        found = {arm: set(draws) for arm, draws in part.groupby("arm", sort=True)["draw"]}
+        several = {arm: own for arm, own in found.items() if own != {0}}
+        for arm, own in several.items():
+            if missing := set().union(*(draws for draws in several.values() if draws & own)) - own:
+                words = f"arm {arm!r} has no {metric} on {scope} of draw {min(missing)}, which others have"
                 raise EvidenceError(f"evidence, fit {fit}: {words}; rerun the evaluation")
 
 

@@ -353,3 +353,13 @@ def test_an_arm_that_lacks_a_draw_of_the_others_is_refused():
     short = every[(every["arm"] != "random") | (every["draw"] != 1)]
     with pytest.raises(EvidenceError, match=r"fit kd: arm 'random' has no .* of draw 1, which others have"):
         load(short)
+
+
+def test_draws_of_placebos_stand_beside_the_rungs_of_a_ladder():
+    drawn = rows(n_groups=6, n_seeds=3, draws={"random": 3})
+    ladder = [drawn[drawn["arm"] == "transferred"].assign(arm=arm, draw=rung) for arm in "ab" for rung in (8, 32)]
+    both = pd.concat([drawn, *ladder], ignore_index=True)
+    draws = load(both).draws
+    assert (draws["a"], draws["b"], draws["random"]) == (2, 2, 3)
+    with pytest.raises(EvidenceError, match=r"arm 'b' has no .* of draw 8, which others have"):
+        load(both[(both["arm"] != "b") | (both["draw"] != 8)])
