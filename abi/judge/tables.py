@@ -168,8 +168,8 @@ def _rows_of_fit(evidence: pd.DataFrame, fit: str) -> pd.DataFrame:
 def _check_draws(rows: pd.DataFrame, fit: str) -> None:
     """Raise for a fitted arm that lacks draws which others have: its mean would be over fewer rungs of a ladder.
 
-    One draw, number 0, is an arm that is not drawn again. Draws of placebos in closed form may stand beside the rungs of
-    a ladder: arms that share a draw share all of them.
+    One draw, number 0, is an arm that is not drawn again. Draws of placebos in closed form may stand beside a ladder's
+    rungs: arms that share a draw share all of them.
     """
     for (metric, scope), part in rows.groupby(["metric", "scope"], sort=True):
         found = {arm: set(draws) for arm, draws in part.groupby("arm", sort=True)["draw"]}
