@@ -34,7 +34,7 @@ test: setup  ## environment + lint + the test suite
 	$(MAKE) --no-print-directory lint
 
 test-long: setup  ## the tests that sweep, and the long documents: a digit of every leaf, a second run bit for bit, the guide and the tour
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m long tests/workflow tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m long tests/workflow tests/unit tests/hub
 
 quick: setup  ## the tests that neither run Snakemake nor take a fifth of a second: a minute on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not long and not workflow" tests/unit tests/hub

@@ -32,6 +32,7 @@ print(json.dumps([sum(p.numel() * p.element_size() for p in model.parameters()),
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory of a process is read as Linux tells it")
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
 def test_a_sharded_backbone_is_loaded_without_a_second_copy(tmp_path, stored):

@@ -34,6 +34,7 @@ def folder(world, adapter, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 def test_the_example_of_the_readme_runs_in_a_fresh_process(folder):
     [example] = blocks("README.md")
     (folder / "example.py").write_text(example)

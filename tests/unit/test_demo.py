@@ -201,6 +201,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = [c[2:] for page in PAGES for c in commands(page) if c[:2] == ["abi", "demo"]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", [c for c in EXAMPLES if "--backbone" not in c], ids=" ".join)
 def test_the_commands_of_the_documents_serve(example, world, trained, qwen, tmp_path):
     given = dict(zip(example[1::2], example[::2], strict=True))

@@ -233,6 +233,7 @@ def test_a_forgery_whose_hashes_and_seals_fit_is_found_where_it_is_made_again(ed
         assert {Path(link.file) for link in found[name].broken} & set(RUN.glob(pattern)), name
 
 
+@pytest.mark.long
 def test_a_run_is_described_as_a_provenance_run_crate(edited):
     edited.run("crate")
     assert edited.planned("crate") == {}
