@@ -37,6 +37,8 @@ def generate(
     ] = None,
     tokens: Annotated[int, Option(metavar="N", help="most tokens to add")] = 64,
     temperature: Annotated[float, Option(metavar="X", help="0 is greedy")] = 0.0,
+    top_k: Annotated[int, Option(metavar="N", help="draw of the N likeliest tokens alone; 0 for all")] = 0,
+    top_p: Annotated[float, Option(metavar="X", help="draw of the likeliest tokens of so much probability")] = 1.0,
     seed: Annotated[int, Option(help="of the draws at a temperature above 0")] = 0,
     as_json: AsJson = False,
 ) -> int:
@@ -62,7 +64,8 @@ def generate(
     live, about = _of_scale(scale, backbone, module) if backbone else _of_user(str(model), revision, module)
     ids = torch.tensor([prompt_ids(live.tokenizer, prompt)])
     with attach_any(live, *about) if about else nullcontext():
-        made = generate(live, ids, tokens, temperature=temperature, seed=seed)[0].tolist()
+        drawn: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+        made = generate(live, ids, tokens, **drawn)[0].tolist()
     before = [] if live.is_encoder_decoder else ids[0].tolist()
     text = continuation(live.tokenizer, before, made)
     sha256 = about[1].sha256 if about and about[1] else None

@@ -51,6 +51,13 @@ def train(
     d_abi: Annotated[
         int | None, Option(metavar="N", help="width of the module", show_default="from the model's; portable 64")
     ] = None,
+    taps: Annotated[
+        list[str] | None,
+        Option(metavar="TAP", help="a hidden state the module reads, its number or `final`", show_default="final"),
+    ] = None,
+    rates: Annotated[
+        list[float] | None, Option(metavar="X", help="a learning rate to try", show_default="3e-3 and 1e-2")
+    ] = None,
     window: Window = 128,
     seed: Seed = 1,
     force: Force = False,
@@ -61,6 +68,8 @@ def train(
 
     place = _module_folder(out, force)
     given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
+    given |= {} if taps is None else {"taps": [int(tap) if tap.isdecimal() else tap for tap in taps]}
+    given |= {} if rates is None else {"rates": rates}
     with _watched(place.parts):
         made = abi.train(_loaded(model, revision), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
     _write(made, place)
@@ -154,6 +163,8 @@ def evaluate(
     revision: Revision = None,
     adapter: Annotated[str | None, Option(metavar="ADAPTER", help=ADAPTER_PLACE, show_default="none")] = None,
     window: Window = 128,
+    max_windows: Annotated[int, Option(metavar="N", help="most windows to read")] = 400,
+    level: Annotated[float, Option(metavar="X", help="of the intervals")] = 0.95,
     as_json: AsJson = False,
 ) -> int:
     """Print bits per byte of texts without and with a module, and how much of an adapter's gain it holds."""
@@ -161,7 +172,13 @@ def evaluate(
 
     with _watched():
         found = abi.evaluate(
-            _loaded(model, revision), abi.Module.from_pretrained(module), texts, adapter=adapter, window=window
+            _loaded(model, revision),
+            abi.Module.from_pretrained(module),
+            texts,
+            adapter=adapter,
+            window=window,
+            max_windows=max_windows,
+            level=level,
         )
     print(found.model_dump_json(indent=1) if as_json else found)
     return 0

@@ -91,6 +91,13 @@ def test_a_seed_gives_the_same_text_and_another_seed_another(checkout, capsys):
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_of_the_likeliest_token_alone_a_draw_is_greedy(checkout, capsys):
+    asked = ["generate", "--backbone", "gpt2_medium", "--prompt", "the state", "--tokens", "12"]
+    greedy, hot = said(capsys, *asked), [*asked, "--temperature", "5", "--seed", "3"]
+    assert said(capsys, *hot) != greedy
+    assert said(capsys, *hot, "--top-k", "1") == said(capsys, *hot, "--top-p", "1e-6") == greedy
+
+
 def test_an_encoder_decoder_continues_too(checkout, capsys):
     made = json.loads(
         said(capsys, "generate", "--backbone", "t5_large", "--prompt", "def f(x):", "--tokens", "4", "--json")

@@ -63,6 +63,18 @@ def test_a_module_is_trained_moved_evaluated_and_writes(here, gpt2, capsys):
     assert left(here) == ["made", "moved"]
 
 
+def test_options_of_training_and_evaluation_reach_the_functions(here, gpt2, capsys):
+    given = ["--taps", "1", "--taps", "final", "--rates", "1e-3", "--d-abi", "8"]
+    told = parse_json(run(capsys, *TRAIN, *given, "--json").out)
+    own = abi.train(*gpt2, here / "w" / "queries", d_abi=8, taps=(1, "final"), rates=(1e-3,), steps=20)
+    assert told["module"] == own.sha256
+    assert "taps are ['middle']" in run(capsys, *TRAIN, "--force", "--taps", "middle", code=2).err
+    asked = ["evaluate", "--model", "w/small-gpt2", "--module", "made", "--texts", "w/queries", "--json"]
+    wide, narrow = (parse_json(run(capsys, *asked, *more).out) for more in ([], ["--level", "0.5"]))
+    assert wide["gain"]["lower"] < narrow["gain"]["lower"] < narrow["gain"]["upper"] < wide["gain"]["upper"]
+    assert len(parse_json(run(capsys, *asked, "--max-windows", "3").out)["documents"]) <= 3
+
+
 def test_files_of_several_kinds_are_texts(here, world, capsys):
     rows = [path.read_text() for path in sorted((world / "queries").iterdir())]
     (here / "rows.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows[:24]))
