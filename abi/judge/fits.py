@@ -249,7 +249,7 @@ class Robustness(Typed):
     """
 
     in_train: dict[str, Fraction]
-    """Mean over documents of the share of their passages that stand in train."""
+    """Mean over documents of the share of their scored passages that stand in train."""
     close_text: Fraction
     """A document with a larger share is close."""
     close: dict[str, Count]

@@ -102,7 +102,9 @@ def judge_claim(spec: JudgeClaim, inputs: InputFiles, provenance: Callable[[], P
         "reason": primary.reason,
         "verdict_at_strict_level": strict,
         "fits": fits,
-        "robustness": robustness_of(head.claim, [primary], evidence, inputs["texts"], spec.protocol.criteria),
+        "robustness": robustness_of(
+            head.claim, [primary], evidence, inputs["texts"], inputs["overlaps"], spec.protocol.criteria
+        ),
         **({"curves": curves} if curves else {}),
         "perplexity": ppl,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},
@@ -325,7 +327,9 @@ def judge_study(spec: JudgeStudy, inputs: InputFiles, provenance: Callable[[], P
     found = {
         **head._asdict(),
         **{key: value for key, value in vars(made).items() if value is not None},
-        "robustness": robustness_of(head.claim, made.fits.values(), evidence, inputs["texts"], criteria, spec.general),
+        "robustness": robustness_of(
+            head.claim, made.fits.values(), evidence, inputs["texts"], inputs["overlaps"], criteria, spec.general
+        ),
         **({"rates": tried.chosen()} if (tried := fits_of(named(inputs, "fits"))) and tried.tried else {}),
         "perplexity": given.perplexity,
         "rows": {"evidence": row_sums(evidence), "draws": row_sums(draws)},

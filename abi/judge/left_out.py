@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abi.base.errors import EvidenceError
+from abi.base.manifests.overlaps import OverlapManifest
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.names import TASKS, UNFITTED
 from abi.judge.contrasts import Plan
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLOSE_TEXT = 0.3
-"""A document of which train holds more than this share of the passages is close; it is reported, no criterion."""
+"""A document is close where train holds more than this share of its scored passages; it is reported, no criterion."""
 MOST_UNITS = 12
 """Packages that are left out one by one; more are left out in so many folds."""
 Scopes = Mapping[str, Mapping[str, HeldOutDocument]]
@@ -38,16 +39,18 @@ def robustness_of(
     fits: Iterable[Fit],
     evidence: pd.DataFrame,
     records: Iterable[str],
+    overlaps: Iterable[str],
     criteria: Criteria,
     general: str | None = None,
 ) -> dict[str, Robustness]:
     """Return fit or study -> what its test text shares with train, and its verdict without some of that text.
 
-    Args: fits: judged from the rows of `evidence`; records: paths of the records of texts; general: the general text,
-        if None that of a record that no study is about, or else the claim's one text.
+    Args: fits: judged from the rows of `evidence`; records: paths of the records of texts; overlaps: paths of the
+        manifests of what is scored of them; general: the general text, if None that of a record that no study is about,
+        or else the claim's one text.
     Raises: EvidenceError: no record tells of a fit's text, or of a document.
     """
-    told, found = {Path(path).stem: TextManifest.read(path).held_out for path in records}, {}
+    told, found = scored({Path(path).stem: TextManifest.read(path).held_out for path in records}, overlaps), {}
     general = general or next((text for text in told if text not in (claim.text, *claim.texts)), claim.text)
     for fit in fits:
         names = {"domain": text_of(claim, fit.fit), "general": general}
@@ -56,6 +59,23 @@ def robustness_of(
             raise EvidenceError(f"claim {claim.id}: the record of text {names['domain']} is no input of its verdict")
         plan = plan_of(claim, fit.fit, set(fit.arms), criteria)
         found[fit.fit] = robustness(evidence, fit, plan, known, criteria)
+    return found
+
+
+def scored(told: Scopes, overlaps: Iterable[str]) -> dict[str, dict[str, HeldOutDocument]]:
+    """Return text -> test document that is scored -> what its record says, the share in train that of the scored part.
+
+    Of the shares on several backbones, whose windows reach differently far, the largest.
+    Raises: EvidenceError: an overlap is of a text or document that no record knows.
+    """
+    shares: dict[tuple[str, str], float] = {}
+    for overlap in map(OverlapManifest.read, overlaps):
+        for name, of in overlap.documents.items():
+            shares[overlap.text, name] = max(of.in_train, shares.get((overlap.text, name), 0.0))
+    found: dict[str, dict[str, HeldOutDocument]] = {text: {} for text in told}
+    for (text, name), share in shares.items():
+        known = _known([name], told.get(text, {}), text)[name]
+        found[text][name] = known.model_copy(update={"in_train": share})
     return found
 
 

@@ -37,7 +37,7 @@ from abi.plan.specs.models import (
 )
 from abi.plan.specs.report import TabulateTransfers, WriteCards, WriteReport
 from abi.plan.specs.studies import UpdateBackbone
-from abi.plan.specs.text import BuildText, Selection
+from abi.plan.specs.text import BuildText, MeasureOverlap, Selection
 
 
 class Workflow:
@@ -195,6 +195,18 @@ class Workflow:
     def states(self, backbone: str, text: str, split: str) -> str:
         """Return the manifest of the states of a backbone on one split of a text."""
         return f"{self.results}/states/{backbone}/{text}.{split}.json"
+
+    def overlap(self, backbone: str, text: str) -> str:
+        """Return the manifest of how much of a text, as far as a backbone scores it, stands in train."""
+        return f"{self.results}/overlaps/{backbone}/{text}.json"
+
+    def overlaps(self, backbone: str, *texts: str) -> list[str]:
+        """Return those of some texts, each once."""
+        return [self.overlap(backbone, text) for text in dict.fromkeys(texts)]
+
+    def overlap_spec(self, backbone: str, text: str) -> Plain:
+        """What such a manifest depends on besides text and states."""
+        return MeasureOverlap(text=text, backbone=backbone).plain()
 
     def states_spec(self, backbone: str, text: str, rule: str = "write_states") -> Plain:
         """What the states of a backbone on a text depend on. Args: rule: that writes them."""

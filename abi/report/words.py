@@ -339,7 +339,7 @@ def robustness_words(told: Robustness, fit: Fit) -> list[str]:
     """Return sentences: how much of the test text train holds too, and the verdict without some of it."""
     scopes = [
         f"{told.close[scope]} of {fit.counts.documents[scope]} test documents of {scope} text have more than "
-        f"{100 * told.close_text:g} % of their passages in train (mean {figure(100 * part)} %)"
+        f"{100 * told.close_text:g} % of the passages that are scored in train (mean {figure(100 * part)} %)"
         for scope, part in told.in_train.items()
     ]
     for scope in sorted({found.scope for _, found in fit.contrasts()} - told.in_train.keys()):

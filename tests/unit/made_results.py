@@ -25,6 +25,7 @@ from abi.base.manifests.arms import CalibrationManifest, LoraManifest
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.batches import BatchManifest
 from abi.base.manifests.modules import ModulesManifest
+from abi.base.manifests.overlaps import OverlapManifest
 from abi.base.manifests.pages import GenerationManifest
 from abi.base.manifests.rates import RatesManifest
 from abi.base.manifests.texts import TextManifest
@@ -132,6 +133,7 @@ MANIFESTS = {
         CalibrationManifest,
         GenerationManifest,
         LoraManifest,
+        OverlapManifest,
         ModulesManifest,
         TextManifest,
         RatesManifest,
@@ -216,12 +218,24 @@ def write_alignment(study, path):
 
 
 def write_text_records(study, claim):
-    """Write the records of a claim's texts: documents of both scopes, five packages, a seventh of the documents close."""
-    for path in (path for path in study.of(claim).verdict_input()["texts"] if not Path(path).exists()):
-        held_out = {
-            f"{scope}{group:03d}.{i}": {"split": "test", "package": f"p{group % 5}", "in_train": 0.4 if group % 7 == 3 else group / 400}
-            for scope in ("domain", "general") for group in range(99) for i in range(2)
-        }  # fmt: skip
+    """Write the records of a claim's texts and what of them is scored: documents of both scopes, five packages, a
+    seventh of the documents close.
+    """
+    inputs = study.of(claim).verdict_input()
+    group_of = {f"{scope}{n:03d}.{i}": n for scope in ("domain", "general") for n in range(99) for i in range(2)}
+    for path in (path for path in inputs["overlaps"] if not Path(path).exists()):
+        text, backbone = Path(path).stem, Path(path).parent.name
+        scored = {
+            name: {"bytes": 1000, "in_train": 0.4 if group % 7 == 3 else group / 400}
+            for name, group in group_of.items()
+        }
+        spec = study.overlap_spec(backbone, text)
+        body = {"text": text, "base_model": backbone, "documents": scored}
+        manifest(path, "overlap", "measure_overlap", spec, body)
+    for path in (path for path in inputs["texts"] if not Path(path).exists()):
+        held_out = {  # of the whole documents, which no verdict asks
+            name: {"split": "test", "package": f"p{group % 5}", "in_train": 1.0} for name, group in group_of.items()
+        }
         counts = {"groups": 99, "documents": len(held_out), "bytes": 1}
         body = {
             "splits": {"test": counts},

@@ -17,6 +17,7 @@ from abi.plan.scale import Scale
 from abi.plan.workflow import Workflow
 from abi.steps import (
     evaluate_studies,
+    measure_overlap,
     train_modules,
     train_updated_modules,
     update_backbone,
@@ -220,9 +221,19 @@ class World:
             outputs = {"evidence": evidence, "draws": draws, "manifest": manifest}
             evaluate_studies.run(running, inputs, outputs)
 
+    def overlap(self, path):
+        backbone, text = path.parent.name, path.stem
+        self.states(backbone, text)
+        if self.once("overlap", backbone, text):
+            inputs = {**self.study.text_files(text), "states": self.study.states(backbone, text, "test")}
+            running = job("measure_overlap", self.study.overlap_spec(backbone, text), inputs)
+            measure_overlap.run(running, inputs, {"manifest": str(path)})
+
     def verdict(self, claim_id):
         """Judge a claim; return its result file."""
         self.evidence(claim_id)
+        for path in self.study.of(claim_id).verdict_input()["overlaps"]:
+            self.overlap(Path(path))
         inputs = {k: v for k, v in self.study.of(claim_id).verdict_input().items() if k != "generation"}
         path = self.study.result_file(claim_id)
         run(job("judge_study", self.study.of(claim_id).verdict_spec(), inputs), inputs, {"result": path})

@@ -24,7 +24,7 @@ EVIDENCE = {"evaluate_arms", "evaluate_studies", "evaluate_experiment"}
 RERUN = {
     "abi/text/grammar.py": {"build_text"},
     "abi/text/sources.py": {"build_text"},
-    "abi/plan/specs/text.py": {"build_text"},
+    "abi/plan/specs/text.py": {"build_text", "measure_overlap"},
     "abi/models/build.py": {"build_backbone"},
     "abi/models/wheels.py": {"build_backbone"},
     "abi/models/lora.py": {"train_lora"},

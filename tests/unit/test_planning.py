@@ -274,7 +274,7 @@ def test_a_real_dry_run_counts_the_jobs_of_a_claim(tmp_path, monkeypatch, refuse
     jobs = dry_run(["t5_to_gpt2", "--forceall"], "smoke", 1)
     assert {job.rule for job in jobs} == {
         "build_text", "build_backbone", "write_states", "train_modules", "fit_alignment", "choose_rates", "calibrate_arms", "train_lora",
-        "evaluate_arms", "judge_claim",
+        "evaluate_arms", "measure_overlap", "judge_claim",
     }  # fmt: skip
     assert Planned("calibrate_arms", "t5_to_gpt2.1-3") in jobs
     assert len(set(jobs)) == len(jobs)

@@ -23,9 +23,10 @@ from abi.audit.results.robustness import check_robustness
 from abi.audit.results.verify import verify
 from abi.base.errors import DataError, EvidenceError
 from abi.base.files import ROOT, sha256_json
+from abi.base.manifests.overlaps import OverlapManifest
 from abi.base.manifests.texts import HeldOutDocument, TextManifest
 from abi.base.typed import seal_of
-from abi.judge.left_out import MOST_UNITS, folds_of, robustness, robustness_of, text_of
+from abi.judge.left_out import MOST_UNITS, folds_of, robustness, robustness_of, scored, text_of
 from abi.judge.protocol import transfer_plan
 from abi.judge.published import figures_of
 from abi.judge.results import ClaimFacts, read_result, result_of
@@ -218,6 +219,15 @@ def test_packages_are_folded_by_name_alone(packages, random):
     assert len(found) == len(packages) if len(packages) <= MOST_UNITS else len(found) <= MOST_UNITS
 
 
+ENDS = (".json", ".overlap.json")
+SPLIT_OF = {"one": "test", "two": "test", "learned": "calibration"}
+
+
+def overlap(shares, text, backbone="a"):
+    documents = {name: {"bytes": 9, "in_train": share} for name, share in shares.items()}
+    return OverlapManifest(text=text, base_model=backbone, documents=documents, provenance=PROVENANCE)
+
+
 def facts(**given_):
     about = {"id": "c", "title": "t", "statement": "s", "kind": "update", "record": {"result_file": "c.json"}}
     return ClaimFacts.model_validate({**about, **given_})
@@ -234,7 +244,7 @@ def test_the_text_of_a_fit_or_study_is_found():
 def test_a_record_that_is_no_input_is_named():
     fit, _ = judged(evidence())
     with pytest.raises(EvidenceError, match="the record of text python is no input"):
-        robustness_of(facts(text="python"), [fit], evidence(), [], CRITERIA)
+        robustness_of(facts(text="python"), [fit], evidence(), [], [], CRITERIA)
 
 
 def test_close_general_text_is_left_out_where_it_is_one_of_the_texts_of_the_claim(tmp_path):
@@ -249,10 +259,28 @@ def test_close_general_text_is_left_out_where_it_is_one_of_the_texts_of_the_clai
         made = [document(name, "test", lines[name], group) for name, group in groups.items()]
         made.append(document("train", "train", [" ".join(lines[name][0] for name in groups if groups[name] < "g045")]))
         summary(Chosen(made), PROVENANCE).write(tmp_path / f"{text}.json")
-    records = [str(tmp_path / f"{text}.json") for text in ("python", "general")]
+        shares = {name: float(group < "g045") for name, group in groups.items()}
+        overlap(shares, text).write(tmp_path / f"{text}.overlap.json")
+    records, overlaps = ([str(tmp_path / f"{text}{end}") for text in ("python", "general")] for end in ENDS)
     claim = facts(kind="transfer", regime="oracle-kd", text="python", texts=["python", "general"])
-    [found] = robustness_of(claim, [fit], frame, records, CRITERIA, general="general").values()
+    [found] = robustness_of(claim, [fit], frame, records, overlaps, CRITERIA, general="general").values()
     assert found.close == {"domain": 90, "general": 90}
+
+
+def test_the_share_in_train_is_that_of_what_is_scored(tmp_path):
+    """The record speaks of whole documents; of several backbones, the one whose windows repeat train most."""
+    told = {name: HeldOutDocument(split=split, package="p", in_train=0.9) for name, split in SPLIT_OF.items()}
+    for backbone, shares in {"a": {"one": 0.1, "two": 0.2}, "b": {"one": 0.3, "two": 0.0}}.items():
+        overlap(shares, "python", backbone).write(tmp_path / f"{backbone}.json")
+    found = scored({"python": told}, [str(tmp_path / f"{name}.json") for name in "ab"])
+    assert {name: (of.package, of.in_train) for name, of in found["python"].items()} == {
+        "one": ("p", 0.3),
+        "two": ("p", 0.2),
+    }
+    for unknown, text in (("three", "python"), ("learned", "python"), ("one", "sql")):
+        overlap({unknown: 0.1}, text).write(tmp_path / "c.json")
+        with pytest.raises(EvidenceError, match=f"'{unknown}' on {text} is no test document of the text's record"):
+            scored({"python": told}, [str(tmp_path / "c.json")])
 
 
 def test_what_no_record_tells_of_is_said_to_be_kept():

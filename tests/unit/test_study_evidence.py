@@ -26,9 +26,9 @@ from abi.models.module import AbiModule, read_module, save_module, with_net
 from abi.models.saved import having, member, module_of_seed, read_head, read_states, updated
 from abi.plan.specs.studies import AtlasEvidence, LawEvidence
 from abi.steps import evaluate_studies
+from abi.steps.measure_overlap import overlaps
 from abi.text.copies import passages, share_in
 from abi.text.documents import read_assigned
-from benchmarks.overlap import COLUMNS, overlap
 
 AFTER = {"raw", "zero-shot", "zero-shot-off", "random", "random-off", "random-net", "oracle", "oracle-off"}
 BEFORE = {"raw-before", "before", "before-off", "oracle-before"}
@@ -563,19 +563,18 @@ def test_margins_are_those_of_a_naive_computation(point, read):
     assert chosen["value"].to_numpy() == pytest.approx(per_document.to_numpy(), rel=1e-3, abs=1e-7)
 
 
-def test_text_that_is_scored_is_compared_with_train_as_far_as_it_is_scored(read):
-    row = dict(zip(COLUMNS.split(), overlap(read.study, "python", "gpt2_medium"), strict=True))
+def test_text_is_compared_with_train_as_far_as_it_is_scored(read):
     files, states = (
         read.study.text_files("python"),
         read_states(read.study.states("gpt2_medium", "python", "test"), "test"),
     )
     every = {one.document: one for one in read_assigned(files["documents"], files["record"])}
     train = {passage for one in every.values() if one.split == "train" for passage in passages(one.text)}
-    sizes = {name: 0 for name in states.manifest.documents}
-    for window in range(len(states)):
-        name = states.manifest.documents[int(states.document[window])]
-        sizes[name] = max(sizes[name], int(states.char_end[window, -1]))
-    heads = {name: every[name].text[:end] for name, end in sizes.items()}
-    assert (row["documents"], row["scored"]) == (len(heads), sum(len(head.encode()) for head in heads.values()))
-    assert 0 < row["scored"] < row["bytes"]
-    assert row["scored_share"] == f"{np.mean([share_in(train, head) for head in heads.values()]):.3f}"
+    found = overlaps(every.values(), states)
+    assert list(found) == states.manifest.documents
+    assert all(of.bytes < len(every[name].text.encode()) for name, of in found.items())
+    for place, name in enumerate(states.manifest.documents[:5]):
+        own = states.select((states.document == place).nonzero().flatten().tolist())
+        head = every[name].text[: int(own.char_end.max())]
+        assert found[name].in_train == share_in(train, head)
+        assert int(own.target_bytes.sum()) <= found[name].bytes == len(head.encode())

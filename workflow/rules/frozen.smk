@@ -96,6 +96,26 @@ use rule step as write_states with:
         software=software_of("write_states"),
 
 
+use rule step as measure_overlap with:
+    """How much of each test document stands in train, as far as the windows of a backbone reach."""
+    input:
+        unpack(lambda w: WORKFLOW.text_files(w.text)),
+        states="<results>/states/{backbone}/{text}.test.json",
+    output:
+        manifest="<results>/overlaps/{backbone}/{text}.json",
+    log:
+        "<logs>/measure_overlap/{backbone}.{text}.log",
+    benchmark:
+        "<benchmarks>/measure_overlap/{backbone}.{text}.tsv"
+    threads: resource("measure_overlap", "threads")
+    resources:
+        **resources_of("measure_overlap", "mem_mb", "runtime"),
+    params:
+        spec=lambda w: WORKFLOW.overlap_spec(w.backbone, w.text),
+        code=code("measure_overlap"),
+        software=software_of("measure_overlap"),
+
+
 use rule step as train_portable with:
     """Portable modules of a source, one per seed of the batch, and the controls trained with them (zero-text)."""
     input:

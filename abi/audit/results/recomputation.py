@@ -24,7 +24,7 @@ from abi.plan.specs.models import TrainModules
 from abi.plan.workflow import Workflow
 
 FIGURES = ("python", "numpy", "scipy", "pandas")
-FOLDERS = ("lora", "rates", "fits", "calibration", "backbones", "updates", "generation", "alignments")
+FOLDERS = ("lora", "rates", "fits", "calibration", "backbones", "updates", "generation", "alignments", "overlaps")
 STAGES = {name: name for name in FOLDERS}
 STAGES |= {"evidence": "manifests", "corpus": "texts"}
 """Folder of a run -> name of such inputs of a verdict; the files of other folders are rungs."""

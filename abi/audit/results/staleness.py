@@ -17,6 +17,7 @@ SPECS: dict[str, Callable[[Workflow, Sequence[str], str], dict[str, Json]]] = {
     "corpus": lambda study, _, stem: study.text_spec(stem),
     "backbones": lambda study, _, stem: study.backbone_spec(stem),
     "states": lambda study, parts, stem: study.states_spec(parts[1], stem.partition(".")[0]),
+    "overlaps": lambda study, parts, stem: study.overlap_spec(parts[1], stem),
     "modules": lambda study, parts, batch: (
         study.portable_spec(parts[2], batch)
         if parts[3:5] == PORTABLE_PLACE

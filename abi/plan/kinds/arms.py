@@ -222,6 +222,7 @@ class OfFitted(Planned[FittedClaim]):
             **self.module_files(whole),
             "backbones": sorted({study.backbone(name) for name in self.claim.roles.values()}),
             "texts": study.text_records(self.claim.text, study.general),
+            "overlaps": study.overlaps(self.claim.target, self.claim.text, study.general),
         }
 
     @classmethod

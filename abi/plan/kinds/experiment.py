@@ -227,6 +227,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             "fits": study.of_claim("fits", self.id, [batch]),
             "modules": list(dict.fromkeys(modules)),
             "texts": study.text_records(*self.claim.texts, *general),
+            "overlaps": study.overlaps(self.claim.backbone, *self.claim.texts, *general),
         }
 
     @classmethod

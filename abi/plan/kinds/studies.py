@@ -45,7 +45,7 @@ class OfStudies(Planned[C]):
 
     def verdict_input(self) -> Inputs:
         """Return the evidence, its manifests, and what the claim's modules and updates are."""
-        n_seeds = self.config.seeds(self.id)
+        n_seeds, texts = self.config.seeds(self.id), getattr(self.claim, "texts", ())
         inputs = self.evidence_input(f"1-{n_seeds}")
         modules = [path for name in self.modules() for path in inputs.get(name, [])]
         return {
@@ -53,8 +53,13 @@ class OfStudies(Planned[C]):
             "modules": list(dict.fromkeys(modules)),
             **{name: inputs[name] for name in ("updates", "oracles") if inputs.get(name)},
             **self.generation_files(),
-            "texts": self.study.text_records(*getattr(self.claim, "texts", ())),
+            "texts": self.study.text_records(*texts),
+            "overlaps": [path for name in self.backbones() for path in self.study.overlaps(name, *texts)],
         }
+
+    def backbones(self) -> list[str]:
+        """Return the backbones whose windows its evidence is of."""
+        raise NotImplementedError
 
     def generation_files(self) -> dict[str, list[str]]:
         """Return the manifest of texts generated on the updated backbone, where the claim asks for them."""
@@ -71,6 +76,10 @@ class OfUpdates(OfStudies[U]):
     """whether it needs the oracles of its texts from before any update"""
     roles: ClassVar[tuple[str, ...]] = ("oracle",)
     """of the modules that are trained beside the updated backbones"""
+
+    def backbones(self) -> list[str]:
+        """Return those that its updates start from."""
+        return list(dict.fromkeys(self.scale.updates[update].backbone for update in self.updates()))
 
     def rounds(self) -> int:
         """Return the rounds of its updates that it looks at."""
@@ -246,6 +255,10 @@ class OfLaw(OfUpdates[LawClaim]):
 
 class OfAtlas(OfStudies[AtlasClaim]):
     """One chart per domain, all of one shared module."""
+
+    def backbones(self) -> list[str]:
+        """Return the one that all its modules are of."""
+        return [self.claim.backbone]
 
     def modules(self) -> dict[str, Needed]:
         """Return the shared module, and an oracle and a reference per domain."""

@@ -133,3 +133,10 @@ class BuildText(Selection):
     sources: list[Source]
     split: Shares
     salt: str
+
+
+class MeasureOverlap(Typed):
+    """Which test text is compared with train, and whose windows say how far it is scored."""
+
+    text: str
+    backbone: str
