@@ -19,7 +19,7 @@ from abi.plan.measured import committed
 
 FOLDER = Path("results/reference/tiny")
 BEHIND = {"build_text", "build_backbone", "train_modules", "fit_alignment", "calibrate_arms"}
-BEHIND |= {"choose_rates", "train_lora", "evaluate_arms", "judge_claim"}
+BEHIND |= {"choose_rates", "train_lora", "evaluate_arms", "measure_overlap", "judge_claim"}
 
 
 @pytest.fixture
