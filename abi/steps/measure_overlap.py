@@ -24,7 +24,8 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
 def overlaps(documents: Iterable[Document], states: States) -> dict[str, ScoredDocument]:
     """Return test document -> how much of its windows' text stands in train, of whose documents all counts.
 
-    Windows of a document follow each other from its beginning, so their text ends where the last one does.
+    Windows of a document follow each other from its beginning: what the last position has read is all of their text but
+    its last token.
     """
     known = {document.document: document for document in documents}
     train = {passage for one in known.values() if one.split == "train" for passage in passages(one.text)}
