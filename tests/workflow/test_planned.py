@@ -34,7 +34,8 @@ def of_torch(jobs):
     return sum(n for rule, n in jobs.items() if rule not in light)
 
 
-# a fifth of the jobs that import torch try learning rates: a job per fitted claim, modules and rotations of a seed more
+# a fifth of the jobs that import torch try learning rates: a job per fitted claim, modules and rotations of a seed more;
+# 17 compare what is scored with train, a job per backbone and text, of two CPU-seconds each
 
 
 def test_plain_snakemake_plans_all_claims_in_an_empty_folder_within_the_budget(untouched):
@@ -44,7 +45,7 @@ def test_plain_snakemake_plans_all_claims_in_an_empty_folder_within_the_budget(u
     assert "judge_claim" in done.stdout
     assert "results/tiny/summary.md" in done.stdout
     assert "results/tiny/headline.md" in done.stdout
-    assert 0 < of_torch(untouched.counted(done.stdout)) <= 340
+    assert 0 < of_torch(untouched.counted(done.stdout)) <= 360
 
 
 def test_the_headline_plans_its_claims_alone_within_the_budget(untouched):
