@@ -49,7 +49,7 @@ def generate(
     """
     import torch
 
-    from abi.models.attach import generate
+    import abi
     from abi.models.attach_any import attach_any
     from abi.models.tokenizers import continuation, prompt_ids
 
@@ -64,8 +64,8 @@ def generate(
     live, about = _of_scale(scale, backbone, module) if backbone else _of_user(str(model), revision, module)
     ids = torch.tensor([prompt_ids(live.tokenizer, prompt)])
     with attach_any(live, *about) if about else nullcontext():
-        drawn: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        made = generate(live, ids, tokens, **drawn)[0].tolist()
+        [row] = abi.generate(live, ids, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    made = row.tolist()
     before = [] if live.is_encoder_decoder else ids[0].tolist()
     text = continuation(live.tokenizer, before, made)
     sha256 = about[1].sha256 if about and about[1] else None

@@ -196,13 +196,9 @@ class Workflow:
         """Return the manifest of the states of a backbone on one split of a text."""
         return f"{self.results}/states/{backbone}/{text}.{split}.json"
 
-    def overlap(self, backbone: str, text: str) -> str:
-        """Return the manifest of how much of a text, as far as a backbone scores it, stands in train."""
-        return f"{self.results}/overlaps/{backbone}/{text}.json"
-
     def overlaps(self, backbone: str, *texts: str) -> list[str]:
-        """Return those of some texts, each once."""
-        return [self.overlap(backbone, text) for text in dict.fromkeys(texts)]
+        """Return the manifests of how much of some texts, as far as a backbone scores them, stands in train."""
+        return [f"{self.results}/overlaps/{backbone}/{text}.json" for text in dict.fromkeys(texts)]
 
     def overlap_spec(self, backbone: str, text: str) -> Plain:
         """What such a manifest depends on besides text and states."""

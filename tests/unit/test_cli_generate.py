@@ -142,6 +142,8 @@ WRONG = {
     "no tokens": (["--tokens", "0"], "ask for 1 or more"),
     "too many tokens": (["--tokens", "99"], "64 positions; ask for fewer"),
     "negative temperature": (["--temperature", "-1"], "temperature -1"),
+    "likeliest of less than none": (["--temperature", "1", "--top-k", "-1"], "top_k -1.* give 0 or more"),
+    "no probability": (["--temperature", "1", "--top-p", "0"], "top_p 0.* a part of 1"),
 }
 
 
