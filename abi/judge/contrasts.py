@@ -208,13 +208,10 @@ class Answers:
         """Return whether some refutation holds, per study."""
         return some(item.holds for item in self.refutations)
 
-    def refuting(self) -> tuple[Refuted, Outcome]:
-        """Return the first refutation that holds for one study, and the first of its contrasts that refutes.
-
-        Raises: StopIteration: none holds.
-        """
-        way = next(item for item in self.refutations if item.holds)
-        return way, next(outcome for outcome in way.outcomes if outcome.holds)
+    def refuting(self) -> list[tuple[Refuted, Outcome]]:
+        """Return the refutations that hold for one study, each with the first of its contrasts that refutes."""
+        holding = (item for item in self.refutations if item.holds)
+        return [(way, next(outcome for outcome in way.outcomes if outcome.holds)) for way in holding]
 
 
 @dataclass(frozen=True)
@@ -235,10 +232,10 @@ class Decision:
             case "VACUOUS":
                 return next(outcome for outcome in self.vacuous if outcome.holds)
             case "REFUTED":
-                return self.own.refuting()[1]
+                return self.own.refuting()[0][1]
             case "SUPPORTED":
                 return min(required, key=Outcome.clearance)
-        contrary = (answers.refuting()[1] for answers in self.secondary.values() if answers.refuted())
+        contrary = (answers.refuting()[0][1] for answers in self.secondary.values() if answers.refuted())
         return next((test for test in required if not test.holds), None) or next(contrary)
 
 

@@ -94,7 +94,7 @@ class Case:
 
     def _word(self, decision: Decision) -> Word:
         decides = decision.deciding()
-        reason = _reason(decision, decides, self.share, self.gap)
+        reason = "; ".join([_why(decision, decides, self.gap), *_beside(decision, self.share, self.plan)])
         return Word(self.name, str(decision.verdict), reason, decides.contrast.id)
 
     def fit(self, level: float, closures: Mapping[str, Ratio], arms: Mapping[str, ArmFigures]) -> Fit:
@@ -331,22 +331,23 @@ def _resolvable(figures: Figures, plan: Plan, criteria: Criteria, n_seeds: int) 
     )
 
 
-def _reason(decision: Decision, decides: Outcome, share: Share | None, gap: Resolvable) -> str:
-    """Return why the verdict is what it is, with the figures of the contrast that decides, then the share."""
-    whose = "" if share is None else f"; {_share_words(share, gap.metric)}"
-    return f"{_why(decision, decides, gap)}{whose}"
+def _beside(decision: Decision, share: Share | None, plan: Plan) -> list[str]:
+    """Return what a reason tells after why: what general text costs where there is a verdict on it, and the share."""
+    told = [] if str(decision.verdict) == "VACUOUS" else decision.own.tests
+    harm = [_harm_words(test) for test in told if test.contrast.id == HARM]
+    return harm if share is None else [*harm, _share_words(share, plan.measure.metric, len(plan.roles.placebos))]
 
 
 def _why(decision: Decision, decides: Outcome, gap: Resolvable) -> str:
+    """Return why the verdict is what it is, with the figures of what decides; every way to be refuted is named."""
     verdict, figure = str(decision.verdict), _figure(decides)
     if verdict == "VACUOUS":
         why = next((words for start, words in EMPTY.items() if decides.contrast.id.startswith(start)), NOTHING)
         return f"{why}: {figure}"
     if verdict == "REFUTED":
-        return f"({decision.own.refuting()[0].id}) {figure}"
+        return "; also ".join(f"({way.id}) {_figure(found)}" for way, found in decision.own.refuting())
     if verdict == "SUPPORTED":
-        harm = [_harm_words(o) for o in decision.own.tests if o.contrast.id == HARM]
-        return "; ".join([f"every required test holds, the closest is {figure}", *harm])
+        return f"every required test holds, the closest is {figure}"
     could = (
         f"this study could have resolved a gap {gap.contrast} of {gap.gap:.3g} in {gap.metric} "
         f"({gap.standard_errors:.3g} standard errors with {gap.n_seeds} seeds)"
@@ -354,16 +355,17 @@ def _why(decision: Decision, decides: Outcome, gap: Resolvable) -> str:
     if not decides.holds:
         return f"test {figure} is not shown to be above its limit; {could}"
     metric, told = next((metric, told) for metric, told in decision.secondary.items() if told.refuted())
-    return f"every required test holds, but {metric} is refuted by ({told.refuting()[0].id}): {figure}; {could}"
+    return f"every required test holds, but {metric} is refuted by ({told.refuting()[0][0].id}): {figure}; {could}"
 
 
-def _share_words(share: Share, metric: str) -> str:
+def _share_words(share: Share, metric: str, n_placebos: int) -> str:
     """Return the share of the gain that is the net's own, with the set of its values where that has two ends."""
+    whose = f"in {metric} against {share.placebo}" + (f", the best of {n_placebos} placebos" if n_placebos > 1 else "")
     if share.estimate is None:
-        return f"no share in {metric} against {share.placebo}, since there is no gain to divide by"
+        return f"no share {whose}, since there is no gain to divide by"
     ends = [f"{end:.3g}" for piece in share.pieces for end in piece if end is not None]
     bounds = f" [{', '.join(ends)}]" if share.bounded and len(ends) == 2 else " (unbounded interval)"
-    return f"share {share.estimate:.3g}{bounds} in {metric} against {share.placebo}"
+    return f"share {share.estimate:.3g}{bounds} {whose}"
 
 
 def _harm_words(outcome: Outcome) -> str:

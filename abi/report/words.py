@@ -1,7 +1,7 @@
 """Results in words: verdicts, reasons, shares, counts, each said in one way on every page."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -197,20 +197,31 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
         return ""
     if result.verdict == "SUPPORTED":
         return "Every required test holds."
-    named = ID.search(result.reason)
-    if named is None or result.verdict == "VACUOUS":
+    if result.verdict == "REFUTED":
+        return _asked_words("Refuted: ", REFUTATIONS, list(ID.finditer(result.reason)), result, criteria)
+    if result.verdict == "INCONCLUSIVE":
+        first = list(ID.finditer(result.reason))[:1]
+        return _asked_words("Undecided: it is not shown that ", TESTS, first, result, criteria)
+    return ""
+
+
+def _asked_words(
+    begin: str, words: Mapping[str, str], named: Sequence[re.Match[str]], result: AnyResult, criteria: Criteria
+) -> str:
+    """Return what tests or refutations ask as one sentence, or "" where the first has no words.
+
+    Args: named: matches of `ID`.
+    """
+    if not named or named[0][1] not in words:
         return ""
-    refuted = result.verdict == "REFUTED"
-    words = (REFUTATIONS if refuted else TESTS).get(named[1])
-    if words is None:
-        return ""
-    about = named[2].split(".")[1:]
-    arms, metrics = [part for part in about if part not in METRICS], [part for part in about if part in METRICS]
-    it = claimed_words(result)
     numbers = {key: figure(getattr(criteria, key)) for key in ("half", "share", "parity")}
-    told = words.format(it=it, arm=f"`{arms[-1]}`" if arms else "a control", **numbers)
-    where = f" (measured in `{metrics[0]}`)" if metrics else ""
-    return f"{'Refuted:' if refuted else 'Undecided: it is not shown that'} {told}{where}."
+    found = []
+    for name, told in ((name, words[name[1]]) for name in named if name[1] in words):
+        about = name[2].split(".")[1:]
+        arms, metrics = [part for part in about if part not in METRICS], [part for part in about if part in METRICS]
+        it, arm = claimed_words(result), f"`{arms[-1]}`" if arms else "a control"
+        found.append(told.format(it=it, arm=arm, **numbers) + (f" (measured in `{metrics[0]}`)" if metrics else ""))
+    return f"{begin}{'; and '.join(found)}."
 
 
 def how_many(of: Iterable[AnyResult | Rung | Fit], word: str = "SUPPORTED") -> int:

@@ -1,4 +1,5 @@
 import json
+import re
 from copy import deepcopy
 
 import pandas as pd
@@ -159,19 +160,29 @@ def test_every_verdict_says_how_much_of_the_gain_is_the_nets_own(levels, options
     share = record.share
     low, high = share.pieces[0]
     assert record.verdict == verdict
-    whose = f"in {record.primary_metric} against {share.placebo}"
+    whose = f"in {record.primary_metric} against {share.placebo}, the best of 2 placebos"
     assert record.reason.endswith(f"; share {share.estimate:.3g} [{low:.3g}, {high:.3g}] {whose}")
 
 
 @pytest.mark.parametrize("regime", ["oracle-kd", "general-only"])
-def test_a_supported_verdict_says_what_general_text_costs_against_the_plain_backbone(regime):
-    record = judge(regime=regime)
+@pytest.mark.parametrize(
+    ("levels", "verdict"), [({}, "SUPPORTED"), ({"linear": 0.95}, "INCONCLUSIVE"), ({"random": 0.95}, "REFUTED")]
+)
+def test_a_verdict_says_what_general_text_costs_against_the_plain_backbone(regime, levels, verdict):
+    record = judge(levels, regime=regime)
+    assert record.verdict == verdict
     beside = next(test for test in record.tests if test.id == "6.harm.raw")
     low, high = -beside.interval.upper, -beside.interval.lower
     told = f"general text against the plain backbone: {-beside.mean:+.3g} [{low:+.3g}, {high:+.3g}] bits per byte"
     assert told in record.reason
     assert low < 0.095 < high  # levels .95 of a tenth of a bit per byte
-    assert "general text" not in judge({"linear": 0.95}, regime=regime).reason
+
+
+def test_a_refuted_verdict_names_every_way_in_which_it_is_refuted():
+    record = judge({"transferred": 0.5}, shifts=only("bits_per_byte", "domain", transferred=-0.6))
+    assert holding(record) == ["a", "b", "c", "d"]
+    assert re.findall(r"\(([a-e])\) (\w)\.", record.reason) == [(way, way) for way in holding(record)]
+    assert record.decided_by.startswith("a.retention.js_nats.")
 
 
 def test_a_reason_names_the_placebo_that_refutes_and_not_the_first():
@@ -182,12 +193,13 @@ def test_a_reason_names_the_placebo_that_refutes_and_not_the_first():
 def test_what_gains_nothing_has_no_share():
     record = judge({"transferred": -0.4})
     assert (record.share.estimate, record.share.pieces, record.share.bounded) == (None, [], False)
-    assert record.reason.endswith("; no share in js_nats against random, since there is no gain to divide by")
+    whose = "in js_nats against random, the best of 2 placebos"
+    assert record.reason.endswith(f"; no share {whose}, since there is no gain to divide by")
 
 
 def test_a_share_whose_set_has_no_ends_is_not_told_as_a_bare_number():
     share = Share(estimate=-4.78, pieces=[[None, -0.97], [5.26, None]], bounded=False, level=0.95, placebo="random")
-    assert _share_words(share, "js_nats") == "share -4.78 (unbounded interval) in js_nats against random"
+    assert _share_words(share, "js_nats", 1) == "share -4.78 (unbounded interval) in js_nats against random"
 
 
 def test_a_share_below_a_tenth_is_no_support_though_the_net_is_better():
