@@ -38,7 +38,7 @@ CLOSE = 1e-4
 SHARES = frozenset({"top1", "top5"})
 """Metrics that count positions, of which a tie may turn one over."""
 D = TypeVar("D", bound=Document)
-NOT_SAMPLED = frozenset({"lora", "train", "source_head", "source_tokens"})
+NOT_SAMPLED = frozenset({"lora", "train", "source_head"})
 """Inputs of evidence without which its other rows are the same: they give rows of their own."""
 
 

@@ -219,6 +219,8 @@ def test_an_honest_chain_is_whole_also_where_it_is_made_again(built, monkeypatch
     out = capsys.readouterr().out
     assert "chain: whole, in " in out
     assert "5 judged again" in out
+    assert "rows of 5 claims scored again" in out
+    assert "\n            not " not in out  # nothing is set aside, the regime without text neither
 
 
 @pytest.mark.long
