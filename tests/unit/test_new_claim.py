@@ -201,6 +201,7 @@ def test_a_section_in_one_line_is_left_to_the_user():
         inserted("b: {y: 2}\n", "b", "x", 1, "file")
 
 
+@pytest.mark.long
 @pytest.mark.workflow
 def test_snakemake_plans_the_claim_of_the_guide(home, tmp_path, monkeypatch, capsys):
     for part in ("abi", "config", "profiles", "scripts", "workflow"):

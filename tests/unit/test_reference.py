@@ -87,6 +87,7 @@ def test_the_committed_list_is_that_of_its_files():
     }
 
 
+@pytest.mark.long
 def test_an_edit_of_any_leaf_is_found(copied):
     draw, tried, named = random.Random(0), 0, 0
     for name in NAMES:

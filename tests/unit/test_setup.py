@@ -86,6 +86,7 @@ def test_damage_is_noticed(whole, damage):
     assert re.search(words, whole.fault())
 
 
+@pytest.mark.long
 def test_a_set_up_that_fails_half_way_is_finished_by_the_next(checkout, capfd):
     module = checkout()
     module.INSTALLS = [[WRITES], ["raise SystemExit(3)"]]

@@ -85,6 +85,7 @@ def test_a_result_that_names_two_versions_is_tampered(here, spec):
     assert ("TAMPERED", "protocol") in [(f.kind, f.leaf) for f in verify().findings]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("levels", "groups", "word"),
     [
