@@ -25,7 +25,7 @@ from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import Lock, read_lock, read_scale
 from abi.report.quoted import generated_files, generated_parts, refreshed
-from abi.report.words import number
+from abi.report.render import number
 
 
 def check(

@@ -30,7 +30,7 @@ from abi.plan.specs.models import BackboneSection, Hub, LocalModel
 from abi.plan.specs.shared import PerSplit, Shares
 from abi.plan.specs.text import BuildText, Folder, Selection, TextSection
 from abi.plan.yaml_files import read_scale, read_yaml
-from abi.report.words import number
+from abi.report.render import number
 from abi.text.corpus import build_text
 from abi.text.sources import find_files, folders_of
 

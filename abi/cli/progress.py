@@ -25,7 +25,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
 from abi.plan.measured import REFERENCE, at_pace, mean_seconds, pace, read_measured
-from abi.report.words import number
+from abi.report.render import number
 
 NAME = "abi"
 RUN_LOG = Path(".snakemake/abi/run.log")

@@ -25,7 +25,7 @@ from abi.plan.config import load
 from abi.plan.kinds.base import GivenPair
 from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, DoseClaim, LadderClaim
 from abi.plan.workflow import Workflow
-from abi.report.render import Table, bounds, figure, terminal
+from abi.report.render import Table, bounds, figure, number, terminal
 from abi.report.words import (
     MEANINGLESS,
     check_words,
@@ -36,7 +36,6 @@ from abi.report.words import (
     in_groups,
     in_order,
     interval_words,
-    number,
     plain_words,
     published_words,
     rates_words,

@@ -19,10 +19,10 @@ from abi.report.blocks import Page, Para, sections_of
 from abi.report.dots import FOOT, IN_THE_DARK, TOP, WIDTH, axis
 from abi.report.figures import Drawing, name_of
 from abi.report.page import plots
-from abi.report.render import Table, bounds, figure
+from abi.report.render import Table, bounds, figure, link, listed
 from abi.report.templates import fill
 from abi.report.verdicts import SCORES
-from abi.report.words import checks_of, in_groups, in_order, link, listed, sentence_of, studies
+from abi.report.words import checks_of, in_groups, in_order, sentence_of, studies
 
 LINE = 36.0
 """Height of a contrast in the figure: its formula, and below it a line for each run."""

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from abi.judge.results import AnyResult
 from abi.plan.measured import Measured, wall
-from abi.report.render import Cell, Table
-from abi.report.words import link, number
+from abi.report.render import Cell, Table, link, number
 
 TARGETS = "Per target: jobs that are its own; backbones, states and modules are shared and stand in the next table"
 

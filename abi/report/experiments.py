@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from abi.base.names import CANDIDATE
 from abi.judge.results import EXPERIMENT, AnyResult, StudyResult
 from abi.plan.specs.experiments import Asked, Statement, said
-from abi.report.render import Cell, Table, bounds, figure, markdown
+from abi.report.render import Cell, Table, bounds, figure, link, markdown, number
 from abi.report.statements import Stated, told
-from abi.report.words import MEANINGLESS, link, number, verdict_words
+from abi.report.words import MEANINGLESS, verdict_words
 
 HEADS = ["experiment", "the original says, in our words", "verdict", "a placebo passes", "what decides it"]
 CAPTION = "Every sentence of the original that rests on one of its supporting experiments"

@@ -13,10 +13,9 @@ from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, HARM
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
-from abi.report.render import figure
+from abi.report.render import figure, listed
 from abi.report.statements import rows_of
 from abi.report.templates import fill
-from abi.report.words import listed
 
 RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
 BARE_IN_JS = f"4.attribution.js_nats.{NO_DOMAIN}"

@@ -24,7 +24,7 @@ from abi.report.citation import Citation
 from abi.report.figures import Drawing, Edge
 from abi.report.known import found, known
 from abi.report.ladder import picture, rows
-from abi.report.render import Cell, Table
+from abi.report.render import Cell, Table, link, listed, number
 from abi.report.words import (
     are_words,
     counts_words,
@@ -32,9 +32,6 @@ from abi.report.words import (
     how_many,
     in_groups,
     in_order,
-    link,
-    listed,
-    number,
     plain_words,
     regime_of,
     studies,

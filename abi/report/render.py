@@ -78,3 +78,21 @@ def terminal(table: Table, indent: str = "  ") -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.heads))]
     cells = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
     return [indent + line.rstrip() for line in cells]
+
+
+# plain words
+
+
+def link(claim: str) -> str:
+    """Return the id of a claim as a link to its section of the report."""
+    return f"[{claim}](#claim-{claim})"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words joined with commas and an `and`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "none"
+
+
+def number(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

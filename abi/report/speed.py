@@ -4,8 +4,7 @@ from typing import Any
 
 from abi.base.manifests.speed import Benchmark, Growth, Quantity, SpeedManifest, Target
 from abi.report.figures import CYCLE, MARKERS, Drawing, svg_of
-from abi.report.render import Cell, Table, figure, markdown
-from abi.report.words import number
+from abi.report.render import Cell, Table, figure, markdown, number
 
 RATE = "of the machine's rate"
 HEADS: dict[Quantity, str] = {"ratio": "times faster", "seconds": "s", "memory_mib": "MiB", "share": RATE}

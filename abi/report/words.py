@@ -21,7 +21,7 @@ from abi.judge.results import (
     StudyResult,
 )
 from abi.plan.specs.judge import Criteria
-from abi.report.render import bounds, figure
+from abi.report.render import bounds, figure, listed, number
 from abi.report.statements import statements_words
 
 T = TypeVar("T")
@@ -387,21 +387,3 @@ def check_words(check: Check) -> str:
     """Return one pass rule of the original as words."""
     told = f"{figure(check.value)}, threshold {figure(check.threshold)}"
     return f"rule {check.id}, {check.words}: {'passed' if check.passed else 'failed'} ({told})"
-
-
-# plain words
-
-
-def link(claim: str) -> str:
-    """Return the id of a claim as a link to its section of the report."""
-    return f"[{claim}](#claim-{claim})"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Return words joined with commas and an `and`."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "none"
-
-
-def number(count: int, one: str, many: str = "") -> str:
-    """Return a count with its noun."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
