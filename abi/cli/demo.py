@@ -1,7 +1,7 @@
 """The command `abi demo`: a page on this machine that shows what modules do to a model, token by token."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,10 +36,14 @@ def demo(
         list[str] | None,
         Option(metavar="[NAME=]MODULE", help="folder of a saved module, or its id on the hub", show_default="none"),
     ] = None,
+    revision: Annotated[
+        list[str] | None,
+        Option(metavar="[NAME=]REV", help="branch, tag or commit of a model of the hub", show_default="the newest"),
+    ] = None,
     scale: Scale = DEFAULT,
     port: Annotated[int, Option(metavar="N", help="of 127.0.0.1; 0 takes a free one")] = PORT,
 ) -> int:
-    """Serve the page until Ctrl-C. `--model`, `--backbone` and `--module` may be given several times.
+    """Serve the page until Ctrl-C. All options but `--scale` and `--port` may be given several times.
 
     Raises: ConfigError: no model; DataError: a model or module is not there, a module belongs to none of the models, or
         the port is taken.
@@ -53,7 +57,7 @@ def demo(
     if twice is not None:
         raise ConfigError(f"demo: two models are called {twice!r}; rename the folder of one of them")
     given = _given(module or [])
-    shown = dict(_models(model or [], backbone or [], scale, given))
+    shown = dict(_models(_revised(model or [], revision or []), backbone or [], scale, given))
     used = {name for attached in shown.values() for name in attached.modules}
     for name in given:
         if name not in used:
@@ -83,15 +87,35 @@ def _given(modules: Sequence[str]) -> "dict[str, Module]":
     return found
 
 
+def _revised(models: Sequence[str], revisions: Sequence[str]) -> dict[str, str | None]:
+    """Return the place of every model with its revision; one without a name is the only model's.
+
+    Raises: ConfigError: no `--model`; a name that no model has, or none where there are several.
+    """
+    if revisions and not models:
+        raise ConfigError("demo: a backbone of a scale has its own revision; leave out --revision")
+    named = {folder_name(place): place for place in models}
+    found: dict[str, str | None] = dict.fromkeys(models)
+    for one in revisions:
+        name, _, asked = one.rpartition("=")
+        place = models[0] if not name and len(models) == 1 else named.get(name)
+        if place is None:
+            raise ConfigError(
+                f"demo: --revision {one}: name its model, one of {', '.join(named)}, as in `NAME={asked}`"
+            )
+        found[place] = asked
+    return found
+
+
 def _models(
-    models: Sequence[str], backbones: Sequence[str], scale: str, given: "dict[str, Module]"
+    models: Mapping[str, str | None], backbones: Sequence[str], scale: str, given: "dict[str, Module]"
 ) -> "Iterator[tuple[str, Several]]":
-    """Yield every model with the modules that belong to it attached, none in use."""
+    """Yield every model with the modules that belong to it attached, none in use. Args: models: place -> revision."""
     from abi.api.loading import load_model
     from abi.cli.generate import read_backbone
 
-    for place in models:
-        yield folder_name(place), _attached(load_model(place), given)
+    for place, revision in models.items():
+        yield folder_name(place), _attached(load_model(place, revision), given)
     for name in backbones:
         live, base = read_backbone(scale, name)
         yield name, _attached(live, {**given, **modules_of_run(Path("results", scale), name, base.weights_sha256)})

@@ -17,9 +17,11 @@ from test_portable import facts as portable_facts
 
 import abi
 from abi.api.inspecting import compare_modules, inspect_tokens, write_both
+from abi.base.errors import ConfigError
 from abi.base.manifests.modules import ModuleFacts
 from abi.cli import demo as command
 from abi.cli import main
+from abi.cli.demo import _revised
 from abi.cli.demo_server import FILES, MOST_BYTES, Demo, server
 from abi.models.module import AbiModule, ModuleConfig, save_module
 from abi.models.ngram_module import NgramModule, save_ngrams
@@ -219,6 +221,14 @@ def test_the_commands_of_the_documents_serve(example, world, trained, qwen, tmp_
     )
 
 
+def test_a_revision_is_of_the_only_model_or_of_the_one_that_it_names():
+    assert _revised(["you/a", "b"], []) == {"you/a": None, "b": None}
+    assert _revised(["you/a"], ["v1"]) == {"you/a": "v1"}
+    assert _revised(["you/a", "me/b.2"], ["b.2=main"]) == {"you/a": None, "me/b.2": "main"}
+    with pytest.raises(ConfigError, match=r"--revision v1: name its model, one of a, b\.2, as in `NAME=v1`"):
+        _revised(["you/a", "me/b.2"], ["v1"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -231,8 +241,22 @@ def test_the_commands_of_the_documents_serve(example, world, trained, qwen, tmp_
         (["--model", "w/small-gpt2", "--model", "w/small-gpt2/"], "two models are called 'small-gpt2'"),
         (["--model", "w/small-gpt2", "--module", "counted"], "demo: --module counted: modules: 'counted' is an n-gram"),
         (["--model", "w/small-gpt2", "--port", "99999"], "port 99999 cannot be used"),
+        (["--backbone", "gpt2", "--revision", "abc"], "a backbone of a scale has its own revision"),
+        (
+            ["--model", "w/small-gpt2", "--revision", "other=abc"],
+            "--revision other=abc: name its model, one of small-gpt2",
+        ),
     ],
-    ids=["no model", "another model's module", "one name twice", "one model twice", "n-gram model", "no port"],
+    ids=[
+        "no model",
+        "another's module",
+        "one name twice",
+        "one model twice",
+        "n-gram model",
+        "no port",
+        "no model of the hub",
+        "no such model",
+    ],
 )
 def test_what_cannot_be_shown_is_one_sentence(arguments, words, world, trained, tmp_path, monkeypatch, capsys):
     (tmp_path / "w").symlink_to(world)
