@@ -33,7 +33,7 @@ test: setup  ## environment + lint + the test suite
 	$(SUITE)
 	$(MAKE) --no-print-directory lint
 
-test-long: setup  ## the tests that sweep, and the long documents: a digit of every leaf, a second run bit for bit, the guide and the tour
+test-long: setup  ## what 'make test' leaves out: whole sweeps, a second run bit for bit, whole jobs on a second device, every command of the documents
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m long tests/workflow tests/unit tests/hub
 
 quick: setup  ## the tests that neither run Snakemake nor take a fifth of a second: a minute on two cores

@@ -45,8 +45,8 @@ def demo(
 ) -> int:
     """Serve the page until Ctrl-C. All options but `--scale` and `--port` may be given several times.
 
-    Raises: ConfigError: no model; DataError: a model or module is not there, a module belongs to none of the models, or
-        the port is taken.
+    Raises: ConfigError: no model, two of one name, or a revision of none of them; DataError: a model or module is not
+        there, a module belongs to none of the models, or the port is taken.
     """
     from abi.cli.demo_server import HOST, Demo, server
 
@@ -90,19 +90,19 @@ def _given(modules: Sequence[str]) -> "dict[str, Module]":
 def _revised(models: Sequence[str], revisions: Sequence[str]) -> dict[str, str | None]:
     """Return the place of every model with its revision; one without a name is the only model's.
 
-    Raises: ConfigError: no `--model`; a name that no model has, or none where there are several.
+    Raises: ConfigError: no `--model`; a name that no model has, or none where there are several; two of one model.
     """
     if revisions and not models:
         raise ConfigError("demo: a backbone of a scale has its own revision; leave out --revision")
     named = {folder_name(place): place for place in models}
     found: dict[str, str | None] = dict.fromkeys(models)
     for one in revisions:
-        name, _, asked = one.rpartition("=")
-        place = models[0] if not name and len(models) == 1 else named.get(name)
-        if place is None:
-            raise ConfigError(
-                f"demo: --revision {one}: name its model, one of {', '.join(named)}, as in `NAME={asked}`"
-            )
+        name, sign, asked = one.partition("=") if "=" in one else ("", "", one)
+        place = models[0] if not sign and len(models) == 1 else named.get(name)
+        if place is None or not asked:
+            raise ConfigError(f"demo: --revision {one}: name its model, one of {', '.join(named)}, as in `NAME=REV`")
+        if found[place] is not None:
+            raise ConfigError(f"demo: --revision {one}: {place} has one already, {found[place]}; give one of them")
         found[place] = asked
     return found
 

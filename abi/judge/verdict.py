@@ -332,14 +332,14 @@ def _resolvable(figures: Figures, plan: Plan, criteria: Criteria, n_seeds: int) 
 
 
 def _beside(decision: Decision, share: Share | None, plan: Plan) -> list[str]:
-    """Return what a reason tells after why: what general text costs where there is a verdict on it, and the share."""
+    """Return what a reason tells after why: what general text costs, unless it is VACUOUS, and the share."""
     told = [] if str(decision.verdict) == "VACUOUS" else decision.own.tests
     harm = [_harm_words(test) for test in told if test.contrast.id == HARM]
     return harm if share is None else [*harm, _share_words(share, plan.measure.metric, len(plan.roles.placebos))]
 
 
 def _why(decision: Decision, decides: Outcome, gap: Resolvable) -> str:
-    """Return why the verdict is what it is, with the figures of what decides; every way to be refuted is named."""
+    """Return why the verdict is what it is, with its figures; of a REFUTED one, every refutation that holds."""
     verdict, figure = str(decision.verdict), _figure(decides)
     if verdict == "VACUOUS":
         why = next((words for start, words in EMPTY.items() if decides.contrast.id.startswith(start)), NOTHING)

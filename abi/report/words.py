@@ -57,7 +57,7 @@ TESTS = {
 REFUTATIONS = {
     "a.retention": "{it} keeps less than {half} of what the right net adds over the placebo {arm}",
     "b.share": "less than {share} of the gain is the moved net's own: the placebo {arm}, which moves no knowledge, "
-    "gains nearly as much",
+    "gains nearly as much or more",
     "c.parity": "{it} stays short of {parity} of the way from the plain backbone to the oracle",
     "d.benefit": "{it} does not improve held-out domain text over the plain backbone",
     "e.harm": "{it} makes general text worse than the oracle does, by more than is allowed",
@@ -66,7 +66,7 @@ REFUTATIONS = {
 }
 PLAIN_REFUTED = {
     "a.retention": "The moved net keeps less than {half} of what a net of the target's own adds over {arm}.",
-    "b.share": "With {arm} in its place, the module gains nearly as much: "
+    "b.share": "With {arm} in its place, the module gains nearly as much or more: "
     "less than {share} of the gain is the net's own.",
     "c.parity": "{It} stays short of {parity} of the way from the plain backbone to a module trained there.",
     "d.benefit": "{It} does not improve held-out text of the domain.",
@@ -215,13 +215,14 @@ def _asked_words(
     if not named or named[0][1] not in words:
         return ""
     numbers = {key: figure(getattr(criteria, key)) for key in ("half", "share", "parity")}
-    found = []
+    found: dict[str, list[str]] = {}
     for name, told in ((name, words[name[1]]) for name in named if name[1] in words):
         about = name[2].split(".")[1:]
         arms, metrics = [part for part in about if part not in METRICS], [part for part in about if part in METRICS]
         it, arm = claimed_words(result), f"`{arms[-1]}`" if arms else "a control"
-        found.append(told.format(it=it, arm=arm, **numbers) + (f" (measured in `{metrics[0]}`)" if metrics else ""))
-    return f"{begin}{'; and '.join(found)}."
+        where = f" (measured in `{metrics[0]}`)" if metrics else ""
+        found.setdefault(where, []).append(told.format(it=it, arm=arm, **numbers))
+    return f"{begin}{'; and '.join('; and '.join(one) + where for where, one in found.items())}."
 
 
 def how_many(of: Iterable[AnyResult | Rung | Fit], word: str = "SUPPORTED") -> int:
@@ -240,7 +241,7 @@ def claimed_words(result: AnyResult) -> str:
 
 
 def plain_words(result: AnyResult) -> str:
-    """Return in one sentence, without terms of the protocol, what came out of a claim."""
+    """Return in one sentence, without terms of the protocol, what came out of a claim: the first ground alone."""
     if isinstance(result, LadderResult) and result.claim.kind != "dose":
         word = "REFUTED" if result.verdict == "REFUTED" else "SUPPORTED"
         return f"Of the {len(result.rungs)} claims that it rests on, {are_words(how_many(result.rungs, word))} {word}."

@@ -109,6 +109,7 @@ def test_a_net_that_harms_general_text_is_refuted_by_e():
 def test_without_room_it_is_vacuous(metric):
     record = judge(shifts=only(metric, "domain", oracle=-0.1))
     assert record.verdict == "VACUOUS"
+    assert "general text" not in record.reason
     assert metric in record.reason
 
 

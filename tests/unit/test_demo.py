@@ -225,8 +225,11 @@ def test_a_revision_is_of_the_only_model_or_of_the_one_that_it_names():
     assert _revised(["you/a", "b"], []) == {"you/a": None, "b": None}
     assert _revised(["you/a"], ["v1"]) == {"you/a": "v1"}
     assert _revised(["you/a", "me/b.2"], ["b.2=main"]) == {"you/a": None, "me/b.2": "main"}
-    with pytest.raises(ConfigError, match=r"--revision v1: name its model, one of a, b\.2, as in `NAME=v1`"):
+    with pytest.raises(ConfigError, match=r"--revision v1: name its model, one of a, b\.2, as in `NAME=REV`"):
         _revised(["you/a", "me/b.2"], ["v1"])
+    assert _revised(["you/a"], ["a=x=y"]) == {"you/a": "x=y"}
+    with pytest.raises(ConfigError, match="you/a has one already, v1"):
+        _revised(["you/a"], ["v1", "a=v2"])
 
 
 @pytest.mark.parametrize(

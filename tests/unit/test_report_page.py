@@ -218,9 +218,13 @@ def test_the_summary_counts_verdicts_and_says_what_the_scale_is_worth(reference)
 
 def test_a_reason_is_said_in_plain_words():
     found = {r.claim.id: in_words(r, facts().spec.criteria) for r in results()}
-    assert found["t5_to_gpt2"].startswith(
-        "Refuted: the moved module keeps less than 0.5 of what the right net adds over the placebo `random`"
+    assert found["t5_to_gpt2"] == (
+        "Refuted: the moved module keeps less than 0.5 of what the right net adds over the placebo `random`; and less than "
+        "0.1 of the gain is the moved net's own: the placebo `random`, which moves no knowledge, gains nearly as much or "
+        "more (measured in `js_nats`)."
     )
+    assert found["t5_to_gpt2_general_only"].startswith("Undecided: it is not shown that at least 0.1 of the gain is ")
+    assert "; and " not in found["t5_to_gpt2_general_only"]
     assert found["t5_same_backbone"].startswith("Refuted: less than 0.1 of the gain is the moved net's own")
     unnamed = unknown(verdict="REFUTED", reason="no test is named")
     assert in_words(unnamed, facts().spec.criteria) == ""

@@ -84,16 +84,18 @@ def test_an_honest_run_passes_and_is_recomputed_bit_for_bit(here):
     )
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("levels", "groups", "word"),
-    [
-        ({"zero-shot": 0.2, "zero-shot-free": 0.1}, 32, "REFUTED"),
-        ({"zero-shot": 0.8, "zero-shot-free": 0.8}, 32, "INCONCLUSIVE"),
-        ({"oracle": 0.0}, 32, "VACUOUS"),
-        ({"zero-shot-free": 0.97}, 32, "VACUOUS"),
-        ({}, 20, "INCONCLUSIVE"),
-    ],
+    first(
+        1,
+        [
+            ({"zero-shot": 0.2, "zero-shot-free": 0.1}, 32, "REFUTED"),
+            ({"zero-shot": 0.8, "zero-shot-free": 0.8}, 32, "INCONCLUSIVE"),
+            ({"oracle": 0.0}, 32, "VACUOUS"),
+            ({"zero-shot-free": 0.97}, 32, "VACUOUS"),
+            ({}, 20, "INCONCLUSIVE"),
+        ],
+    ),
 )
 def test_every_verdict_word_of_a_study_follows_from_its_own_file(here, levels, groups, word):
     make_study(UPDATE, levels, groups)

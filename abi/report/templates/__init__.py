@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abi.report import words
-from abi.report.render import markdown
+from abi.report.render import listed, markdown, number
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 Used = Callable[..., object]
 WORDS = """
-MEANINGLESS checks_of counts_words deciding fit_words gain_words grouped in_words listed met_words number plain_words
+MEANINGLESS checks_of counts_words deciding fit_words gain_words grouped in_words met_words plain_words
 published_words rates_of rates_words regime_of robustness_of robustness_words sentence_of studies verdict_words
 """.split()
 """What every template may use of `words`."""
@@ -37,6 +37,6 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals |= {name: getattr(words, name) for name in WORDS}
+    made.globals |= {name: getattr(words, name) for name in WORDS} | {"listed": listed, "number": number}
     made.filters["markdown"] = markdown
     return made
