@@ -67,7 +67,7 @@ REFUTATIONS = {
 PLAIN_REFUTED = {
     "a.retention": "The moved net keeps less than {half} of what a net of the target's own adds over {arm}.",
     "b.share": "With {arm} in its place, the module gains nearly as much or more: "
-    "less than {share} of the gain is the net's own.",
+    "under {share} of the gain is the net's own.",
     "c.parity": "{It} stays short of {parity} of the way from the plain backbone to a module trained there.",
     "d.benefit": "{It} does not improve held-out text of the domain.",
     "e.harm": "{It} harms general text more than a module trained there does.",

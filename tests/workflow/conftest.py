@@ -4,9 +4,11 @@ import atexit
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +36,8 @@ class Copy:
     traced: Path | None = None
     """A folder for what the steps of jobs call (`traced/sitecustomize.py`)."""
 
-    def run(self, *arguments, check=True, scale="smoke"):
-        command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"scale={scale}"]
+    def environment(self):
+        """Return what Snakemake runs with here."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
         environment |= {
             "OMP_NUM_THREADS": "1",
@@ -45,7 +47,13 @@ class Copy:
         if self.traced:
             self.traced.mkdir(exist_ok=True)
             environment |= {"ABI_TRACED": str(self.traced), "PYTHONPATH": str(Path(__file__).parent / "traced")}
-        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, check=False)
+        return environment
+
+    def run(self, *arguments, check=True, scale="smoke"):
+        command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"scale={scale}"]
+        done = subprocess.run(
+            command, cwd=self.root, capture_output=True, text=True, env=self.environment(), check=False
+        )
         for name in (DIGESTS, PARSED):
             if done.returncode == 0 and not (CODE / name).exists() and (self.root / KEPT / name).exists():
                 CODE.mkdir(exist_ok=True)
@@ -122,17 +130,30 @@ def small_copy(root):
     return copy
 
 
-@pytest.fixture
-def small(tmp_path):
-    """A copy of the headline claims in which nothing was built."""
-    return small_copy(tmp_path / "repo")
-
-
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """A copy in which the headline claims were built at scale smoke, once per session; do not edit it."""
     copy = small_copy(tmp_path_factory.mktemp("built") / "repo")
+    copy.run()
+    return copy
+
+
+@pytest.fixture(scope="session")
+def again(tmp_path_factory):
+    """A second run from nothing, traced, which is killed on its way and then goes on."""
+    copy = small_copy(tmp_path_factory.mktemp("again") / "repo")
     copy.traced = copy.root.with_name("traced")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--config", "scale=smoke"], cwd=copy.root, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True, env=copy.environment(),
+    )  # fmt: skip
+    while not (copy.root / "results/smoke/backbones/gpt2_medium.json").exists():
+        time.sleep(0.5)
+        assert running.poll() is None
+    time.sleep(6)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    copy.run("--unlock")
     copy.run()
     return copy
 

@@ -1,11 +1,6 @@
 """The DAG run for real at scale smoke: what is stale, what is reproducible."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -92,15 +87,16 @@ def test_an_edit_of_metrics_reruns_evaluation_and_what_follows(edited):
     assert set(edited.planned()) == {"evaluate_arms", "judge_claim", *PAGES}
 
 
-def test_no_step_calls_what_its_digest_leaves_out(built):
+@pytest.mark.long
+def test_no_step_calls_what_its_digest_leaves_out(again):
     started_by_the_job = ("abi/base/warm.py", "abi/base/heap.py", "abi/base/compute.py")
     outside = {"abi/__init__.py", *(f"{name.replace('.', '/')}.py" for name in OUTSIDE_DIGEST)}
     rules = set()
-    for file in built.traced.glob("*.tsv"):
+    for file in again.traced.glob("*.tsv"):
         called = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
         rule = Path(called[0][0]).stem
-        counted = names_reached([step_of(rule), *LOADED.get(rule, ())], built.root)
-        names = {(str(Path(path).relative_to(built.root)), name.split(".")[0]) for path, name in called}
+        counted = names_reached([step_of(rule), *LOADED.get(rule, ())], again.root)
+        names = {(str(Path(path).relative_to(again.root)), name.split(".")[0]) for path, name in called}
         none = outside | {path for path in started_by_the_job if path not in counted}
         missed = {(path, name) for path, name in names if path not in none and name not in counted.get(path, ())}
         assert not {one for one in missed if one[0].endswith(".py") and not one[1].startswith("<")}, rule
@@ -169,23 +165,11 @@ def test_a_new_claim_is_data_alone(edited):
 
 
 @pytest.mark.long
-def test_two_runs_from_scratch_agree_bit_for_bit_even_after_a_kill(built, small):
-    running = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--config", "scale=smoke"], cwd=small.root, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    while not (small.root / "results/smoke/backbones/gpt2_medium.json").exists():
-        time.sleep(0.5)
-        assert running.poll() is None
-    time.sleep(6)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    small.run("--unlock")
+def test_two_runs_from_scratch_agree_bit_for_bit_even_after_a_kill(built, again):
     evidence = [path.relative_to(built.root) for path in (built.root / "results/smoke/evidence").rglob("*.csv.gz")]
     assert evidence
-    small.run(*map(str, evidence))
     for path in evidence:
-        assert (built.root / path).read_bytes() == (small.root / path).read_bytes(), path.name
+        assert (built.root / path).read_bytes() == (again.root / path).read_bytes(), path.name
 
 
 # the chain from the texts to the verdicts
