@@ -97,8 +97,8 @@ def _revised(models: Sequence[str], revisions: Sequence[str]) -> dict[str, str |
     named = {folder_name(place): place for place in models}
     found: dict[str, str | None] = dict.fromkeys(models)
     for one in revisions:
-        name, sign, asked = one.partition("=") if "=" in one else ("", "", one)
-        place = models[0] if not sign and len(models) == 1 else named.get(name)
+        *name, asked = one.split("=", 1)
+        place = named.get(name[0]) if name else models[0] if len(models) == 1 else None
         if place is None or not asked:
             raise ConfigError(f"demo: --revision {one}: name its model, one of {', '.join(named)}, as in `NAME=REV`")
         if found[place] is not None:

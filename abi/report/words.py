@@ -216,12 +216,12 @@ def _asked_words(
         return ""
     numbers = {key: figure(getattr(criteria, key)) for key in ("half", "share", "parity")}
     found: dict[str, list[str]] = {}
-    for name, told in ((name, words[name[1]]) for name in named if name[1] in words):
+    for name in (name for name in named if name[1] in words):
         about = name[2].split(".")[1:]
         arms, metrics = [part for part in about if part not in METRICS], [part for part in about if part in METRICS]
         it, arm = claimed_words(result), f"`{arms[-1]}`" if arms else "a control"
         where = f" (measured in `{metrics[0]}`)" if metrics else ""
-        found.setdefault(where, []).append(told.format(it=it, arm=arm, **numbers))
+        found.setdefault(where, []).append(words[name[1]].format(it=it, arm=arm, **numbers))
     return f"{begin}{'; and '.join('; and '.join(one) + where for where, one in found.items())}."
 
 
