@@ -38,15 +38,18 @@ CLAIMS = ("t5_update", "gpt2_update", "succession", "domain_atlas", "calibration
 
 
 def strong_study():
-    """A study in which the module of the T5 update survives: what a run of SUPPORTED looks like."""
-    phase = {"lr": 3e-2, "warmup": 5, "decay": "cosine"}
+    """A study in which the module of the T5 update survives: what a run of SUPPORTED looks like.
+
+    Each of its tests holds by about twice what three seeds need, so other starts or another machine change no verdict.
+    """
+    phase = {"warmup": 5, "decay": "cosine"}
 
     def change(scale):
-        scale["modules"]["standard"]["training"] = {"batch": 8, "phases": [{"steps": 120, **phase}]}
+        scale["modules"]["standard"]["training"] = {"batch": 8, "phases": [{"steps": 90, "lr": 3e-2, **phase}]}
         for update in scale["updates"].values():
-            update |= {"text": "general", "training": {"batch": 8, "phases": [{"steps": 40, **phase}]}}
+            update |= {"text": "general", "training": {"batch": 8, "phases": [{"steps": 120, "lr": 7e-3, **phase}]}}
 
-    return rescaled(small_study(stability=100.0), change)
+    return rescaled(small_study(stability=1000.0), change)
 
 
 def weights():
@@ -340,7 +343,8 @@ def put_random_modules(world, of):
 @pytest.mark.long
 def test_a_module_that_survives_is_supported_and_a_random_one_in_its_place_is_not(strong, tmp_path, monkeypatch):
     world = copied(strong, tmp_path, monkeypatch)
-    assert world.verdict("t5_update").fits["t5_large_general-python"].verdict == "SUPPORTED"
+    fit = world.verdict("t5_update").fits["t5_large_general-python"]
+    assert fit.verdict == "SUPPORTED", fit.reason
     put_random_modules(world, ("t5_large", "python", "standard", "source"))
     world.done = {key for key in world.done if not key[0].startswith("update") and key[0] != "evidence"}
     fit = world.verdict("t5_update").fits["t5_large_general-python"]
