@@ -30,7 +30,9 @@ def beside(results: Sequence[AnyResult], others: Sequence[AnyResult], other: str
         there = ", ".join(f"{word} {n}" for word, n in words.get(kind, Counter()).most_common()) or "-"
         bare = closure_words(fit.gap_closures.get(NO_DOMAIN), "-")
         figures = closure_words(fit.gap_closure, "-"), bare, share_words(fit), worse
-        rows.append([f"`{result.claim.id}`", kind[1], f"**{verdict_words(result)}**", *figures, there])
+        strict = result.verdict_at_strict_level
+        word = f"**{verdict_words(result)}**" + ("" if strict == result.verdict else f" (strict level: {strict})")
+        rows.append([f"`{result.claim.id}`", kind[1], word, *figures, there])
     closed = ("gap closed", "with no net", "share")
     return Table(["claim", "regime", "verdict", *closed, "general text gets worse by", f"at `{other}`"], rows)
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from abi.base.names import CANDIDATE
 from abi.judge.results import EXPERIMENT, AnyResult, StudyResult
 from abi.plan.specs.experiments import Asked, Statement, said
-from abi.report.render import Cell, Table, bounds, figure, link, markdown, number
-from abi.report.statements import Stated, told
+from abi.report.render import Cell, Table, link, markdown, number
+from abi.report.statements import decided_by, told
 from abi.report.words import MEANINGLESS, verdict_words
 
 HEADS = ["experiment", "the original says, in our words", "verdict", "a placebo passes", "what decides it"]
@@ -26,14 +25,6 @@ def statements_table(results: Iterable[AnyResult], *, linked: bool = False) -> T
         name = link(result.claim.id) if linked else f"`{result.claim.id}`"
         rows += [[name, one.statement, f"**{one.verdict}**", one.placebo, decided_by(one)] for one in told(result)]
     return Table(HEADS, rows, CAPTION)
-
-
-def decided_by(one: Stated) -> str:
-    """Return the deciding figure of a statement in words, under the name of the arm that it is about."""
-    named = one.contrast.replace(CANDIDATE, one.candidate)
-    above = f", to exceed {figure(one.limit)}" if one.limit else ""
-    own = "" if one.figure is None else f"; {one.candidate} {figure(one.figure)}"
-    return f"{named} = {figure(one.mean)}{bounds(one.lower, one.upper)}{above} ({one.metric}{own})"
 
 
 def page(results: Sequence[AnyResult]) -> str:

@@ -1,8 +1,9 @@
-"""What a run shows, in sentences made of its results: three for the first screen of the README, more for who reads on.
+"""What a run shows, in sentences made of its results: four for the first screen of the README, more for who reads on.
 
 A point stands only where its claims were run (`templates/found.md.j2`, `templates/known.md.j2`).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -11,11 +12,13 @@ from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
 from abi.base.regimes import MOVED
 from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, HARM
-from abi.judge.results import AnyResult, LadderResult, Result, StudyResult
+from abi.judge.results import EXPERIMENT, AnyResult, LadderResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
 from abi.report.render import figure, listed
 from abi.report.statements import rows_of
 from abi.report.templates import fill
+from abi.report.transfers import SEEN, bits, source_is_better
+from abi.report.words import are_words
 
 RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
 BARE_IN_JS = f"4.attribution.js_nats.{NO_DOMAIN}"
@@ -28,7 +31,8 @@ class Point:
     Args: ahead: in how many of n transfers it is so, in JS where a metric is asked; ahead_in_bits: in bits per byte;
         strict: at the strict level; leads: by how much, in JS; closed: gap closures; harm, oracle: of general text, in
         bits per byte, of the moved module and of the module trained there; bare: the part of the gain that the
-        interface without a net lacks; worse: in how many transfers that interface agrees more with the reference.
+        interface without a net lacks; agreed: gap closures in JS; worse: in how many transfers that interface agrees
+        more with the reference.
     """
 
     ahead: int
@@ -41,12 +45,29 @@ class Point:
     harm: Sequence[float] = ()
     oracle: Sequence[float] = ()
     bare: Sequence[float] = ()
+    agreed: Sequence[float] = ()
     worse: int = 0
 
     @property
-    def worth(self) -> str:
-        """What moving is worth where the source alone is ahead so often."""
-        return "often pointless" if self.ahead > self.n / 2 else "sometimes pointless" if self.ahead else "worthwhile"
+    def kept(self) -> Sequence[float]:
+        """What the interface without a net closes of that which the moved module closes."""
+        return [1 - lacks for lacks in self.bare]
+
+
+class Counted(NamedTuple):
+    """How many published claims there are, how many got each verdict, which are SUPPORTED, how many also strictly."""
+
+    n: int
+    words: str
+    supported: str
+    strictly: str
+
+
+class Asked(NamedTuple):
+    """What moving is worth where the source can be asked instead, and in how many transfers it is better, in words."""
+
+    worth: str
+    counts: str
 
 
 class Led(NamedTuple):
@@ -77,16 +98,17 @@ class Survived(NamedTuple):
 def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
     """Return what is known as a Markdown list, a point each."""
     moved = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
-    of = {name: [r for r in moved if r.claim.regime == name] for name in ("oracle-kd", "few-shot", "zero-text")}
+    of = {name: [r for r in moved if r.claim.regime == name] for name in SEEN}
     taught = [result.deciding for result in of["oracle-kd"]]
     calibrated = [r.deciding for r in moved if r.verdict == "SUPPORTED" and r.claim.regime != "zero-text"]
     points = {
+        "counted": _counted([r for r in results if r.claim.kind != EXPERIMENT and r.claim.record.claim is not None]),
         "recipe": _recipe(taught),
         "moved": _moved(taught),
         "portable": _portable(of["zero-text"]),
         "rival": Rival(beside) if (beside := measured(of["zero-text"])) else None,
         "harm": _harmed(calibrated, len(calibrated)),
-        "source": _source(taught),
+        "source": _source(of),
         "few": _led([result.deciding for result in of["few-shot"]]),
         "doses": [result for result in results if result.claim.kind == "dose"],
     }
@@ -94,8 +116,19 @@ def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
 
 
 def found(results: Sequence[AnyResult]) -> str:
-    """Return what was found as a Markdown list of three points at most."""
+    """Return what was found as a Markdown list of four points at most."""
     return known(results, "found.md.j2")
+
+
+def _counted(published: Sequence[AnyResult]) -> Counted | None:
+    found = Counter(result.verdict for result in published)
+    if not found:
+        return None
+    verb = "is" if max(found.values()) == 1 else "are"
+    words = listed([f"{count} {word}" for word, count in found.most_common()]).replace(" ", f" {verb} ", 1)
+    supported = [f"`{result.claim.id}`" for result in published if result.verdict == "SUPPORTED"]
+    strictly = are_words(sum(result.verdict_at_strict_level == "SUPPORTED" for result in published))
+    return Counted(len(published), words, f" ({listed(supported)})" if supported else "", strictly)
 
 
 def _recipe(fits: Sequence[Fit]) -> Point | None:
@@ -129,22 +162,36 @@ def _portable(results: Sequence[Result]) -> Point | None:
         if moved.estimate and alone.estimate is not None
     ]
     strict = sum(result.verdict_at_strict_level == "SUPPORTED" for result in results)
+    js = [[fit.arms[arm].domain["js_nats"].mean for arm in (RAW, TRANSFERRED, ORACLE)] for fit in fits]
+    closer = [(raw - moved) / (raw - oracle) for raw, moved, oracle in js]
     agreed = [test.interval for fit in fits for test in fit.secondary["js_nats"].tests if test.id == BARE_IN_JS]
     worse = sum(one is not None and one.upper < 0 for one in agreed)
-    return replace(harmed, n=len(fits), strict=strict, closed=closed, shares=shares, bare=bare, worse=worse)
+    figures = {"closed": closed, "shares": shares, "bare": bare, "agreed": closer}
+    return replace(harmed, n=len(fits), strict=strict, worse=worse, **figures)
 
 
 def _harmed(fits: Sequence[Fit], ahead: int) -> Point | None:
     """Return how many bits per byte worse general text gets than with the plain backbone."""
     own = [-test.mean for fit in fits for test in fit.tests if test.id == HARM]
-    oracle = [_bits(fit, ORACLE, "general") - _bits(fit, RAW, "general") for fit in fits]
+    oracle = [bits(fit, ORACLE, "general") - bits(fit, RAW, "general") for fit in fits]
     return Point(ahead, len(fits), harm=own, oracle=oracle) if fits else None
 
 
-def _source(fits: Sequence[Fit]) -> Point | None:
-    there = [fit for fit in fits if SOURCE_ALONE in fit.arms]
-    better = sum(_bits(fit, SOURCE_ALONE, "domain") < _bits(fit, TRANSFERRED, "domain") for fit in there)
-    return Point(better, len(there)) if there else None
+def _source(of: Mapping[str, Sequence[Result]]) -> Asked | None:
+    """Return in how many transfers of each regime the source itself is better. Args: of: regime -> its transfers."""
+    found = {}
+    for regime, results in of.items():
+        better = [source_is_better(r.deciding) for r in results if SOURCE_ALONE in r.deciding.arms]
+        if better:
+            found[regime] = (sum(better), len(better))
+    ahead, n = (sum(counts) for counts in zip(*found.values(), strict=True)) if found else (0, 0)
+    told = listed([f"{k} of {of_these} in `{regime}`" for regime, (k, of_these) in found.items()])
+    return Asked(_worth(ahead, n), told) if found else None
+
+
+def _worth(ahead: int, n: int) -> str:
+    """Return what moving is worth where the source itself is ahead so often."""
+    return "often pointless" if ahead > n / 2 else "sometimes pointless" if ahead else "worthwhile"
 
 
 def _led(fits: Sequence[Fit]) -> dict[str, Led]:
@@ -162,10 +209,6 @@ def _estimates(ratios: Iterable[Ratio | None]) -> list[float]:
     return [ratio.estimate for ratio in ratios if ratio is not None and ratio.estimate is not None]
 
 
-def _bits(fit: Fit, arm: str, scope: str) -> float:
-    return fit.arms[arm].of(scope)[BPB].mean
-
-
 def _updates(results: Sequence[AnyResult]) -> list[Survived]:
     """Return what each ladder of updates shows: the largest dose survived, with the stability term and without."""
     found = []
@@ -180,7 +223,7 @@ def _updates(results: Sequence[AnyResult]) -> list[Survived]:
 
 def _dose(row: Mapping[str, object], how: str) -> str:
     steps, rate = row[f"steps {how} the term"], row[f"rate {how} the term"]
-    return "none" if steps is None else f"{steps} steps at {rate}"
+    return "none" if steps is None else f"{steps} steps at a rate of {rate}"
 
 
 def well_aligned(dose: LadderResult) -> str:

@@ -13,7 +13,7 @@ from abi.base.files import ROOT
 from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
 from abi.judge.contrasts import Contrast, Plan
-from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
+from abi.judge.results import EXPERIMENT, AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.judge.simulation import Effort
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import load
@@ -27,6 +27,7 @@ from abi.report.graphs import rule_graph, wing_graph
 from abi.report.known import found, known
 from abi.report.ladder import picture
 from abi.report.render import Cell, Table, figure, markdown
+from abi.report.statements import decided_by, deciding_statements
 from abi.report.verdicts import checks_table
 from abi.report.words import (
     criteria_words,
@@ -171,7 +172,7 @@ def plain_table(results: Sequence[AnyResult]) -> str:
     """Return the README's table: each claim with what was published, its verdict and one plain sentence."""
     rows = []
     for result, _ in grouped(results):
-        published = published_words(result.record, "-")
+        published = published_words(result.record)
         named = f"`{result.claim.id}`: {result.claim.title}"
         rows.append([named, published, f"**{verdict_words(result)}**", plain_words(result)])
     return markdown(Table(["claim", "published", "verdict", "in one sentence"], rows)) if rows else NOTHING
@@ -202,12 +203,14 @@ def versions_table(results: Sequence[AnyResult]) -> str:
     for result in results:
         old = before.get(result.claim.id, "-")
         changed = "new" if old == "-" else "same word" if old == result.verdict else "changed"
-        rows.append([f"`{result.claim.id}`", old, f"**{result.verdict}**", changed, why(result, results)])
-    return markdown(Table(["claim", "version 1", "version 2", "", "why"], rows))
+        rows.append([f"`{result.claim.id}`", old, f"**{result.verdict}**", changed, plain_words(result)])
+    return markdown(Table(["claim", "version 1", "version 2", "", "in one sentence"], rows))
 
 
 def why(result: AnyResult, results: Sequence[AnyResult]) -> str:
     """Return why a verdict is what it is in plain words, or the reason as the result states it."""
+    if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
+        return f"{plain_words(result)} {decided_by(deciding_statements(result)[0])}."
     return in_words(result, criteria_of(result, results)) or f"{result.reason}."
 
 

@@ -32,7 +32,7 @@ def machine(made: SpeedManifest) -> str:
     shared = " The machine was shared." if loads and max(loads) > here.threads + 0.5 else ""
     return (
         f"Measured on {found.cpu} ({found.cpus} cores, {found.system}), {number(here.threads, 'thread')}"
-        f"{busy}.{shared} Times are CPU seconds, medians of ways that take turns in one process, so that a load "
+        f"{busy}.{shared} Times are CPU seconds, medians; the variants alternate in one process, so that a load "
         f"hits all of them. The machine multiplies fp32 matrices at {here.gflops:.0f} GFLOP per CPU second (numpy). "
         f"All of it took {made.elapsed_s / 60:.1f} minutes."
     )

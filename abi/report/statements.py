@@ -1,16 +1,17 @@
 """The tables that a result brings along, read by the names of their columns; and what an experiment says by them."""
 
+from abi.base.names import CANDIDATE
 from abi.base.typed import Typed, Verdict
 from abi.judge.results import STATEMENTS, LadderResult, StudyResult
-from abi.report.render import Cell
+from abi.report.render import Cell, bounds, figure, number
 
 OF_STATEMENTS = {
-    "REFUTED": "refuted",
-    "INCONCLUSIVE": "not shown",
-    "VACUOUS": "cannot be judged here",
-    "SUPPORTED": "holds",
+    "REFUTED": ("is refuted", "are refuted"),
+    "INCONCLUSIVE": ("is not shown", "are not shown"),
+    "VACUOUS": ("cannot be judged here", "cannot be judged here"),
+    "SUPPORTED": ("holds", "hold"),
 }
-"""Verdict -> what it means for a statement of an experiment; what decides most stands first."""
+"""Verdict -> what it means for one statement of an experiment, and for several; what decides most stands first."""
 SAID = 1
 """How many statements of an experiment are said in one sentence."""
 
@@ -42,15 +43,31 @@ def told(result: StudyResult) -> list[Stated]:
     return [Stated.model_validate(row) for row in rows_of(result, STATEMENTS)]
 
 
-def statements_words(result: StudyResult) -> str:
-    """Return the statements of an experiment that decide its verdict, in their own words."""
+def deciding_statements(result: StudyResult) -> list[Stated]:
+    """Return the statements of an experiment that decide its verdict."""
     found: dict[str, list[Stated]] = {}
     for one in told(result):
         found.setdefault(one.verdict, []).append(one)
-    word = next(word for word in (result.verdict, *OF_STATEMENTS) if word in found)
-    says = found[word]
-    more = f" And {len(says) - SAID} more." if len(says) > SAID else ""
+    return found[next(word for word in (result.verdict, *OF_STATEMENTS) if word in found)]
+
+
+def decided_by(one: Stated) -> str:
+    """Return the deciding figure of a statement in words, under the name of the arm that it is about."""
+    named = one.contrast.replace(CANDIDATE, one.candidate)
+    above = f", to exceed {figure(one.limit)}" if one.limit else ""
+    own = "" if one.figure is None else f"; {one.candidate} {figure(one.figure)}"
+    return f"{named} = {figure(one.mean)}{bounds(one.lower, one.upper)}{above} ({one.metric}{own})"
+
+
+def statements_words(result: StudyResult) -> str:
+    """Return the statements of an experiment that decide its verdict, in their own words."""
+    says = deciding_statements(result)
+    word = says[0].verdict
     passing = sum(one.placebo == "yes" for one in says) if word == "SUPPORTED" else 0
-    too = f"; {passing} of them for a placebo too" if passing else ""
-    decides = f"{OF_STATEMENTS[word]} ({len(says)} of {sum(map(len, found.values()))}{too})"
-    return f"{decides}: {' '.join(one.statement for one in says[:SAID])}{more}"
+    decides = f"{len(says)} of {number(len(told(result)), 'statement')} {OF_STATEMENTS[word][len(says) > 1]}"
+    too = f" ({passing} for a placebo, too)" if passing else ""
+    refuted = sum(one.verdict == "REFUTED" for one in told(result)) if word != "REFUTED" else 0
+    if refuted:  # an experiment asks every statement at a level that allows for all of them
+        too += f", and {refuted} {OF_STATEMENTS['REFUTED'][refuted > 1]} if asked alone"
+    first = ", ".join(f"“{one.statement.rstrip('.')}”" for one in says[:SAID])
+    return f"{decides}{too}{', such as' if len(says) > SAID else ':'} {first}"

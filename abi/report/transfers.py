@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from abi.base.names import DIRECT, LINEAR, LORA, NATIVE, SOURCE_TAUGHT, TRANSFERRED
+from abi.base.names import CALIBRATED, DIRECT, LINEAR, LORA, NATIVE, SOURCE_ALONE, SOURCE_TAUGHT, TRANSFERRED
 from abi.base.regimes import AS_IS, MOVED, REGIMES
 from abi.judge.fits import Curve, Fit, Test
+from abi.judge.protocol import BPB
 from abi.judge.results import AlignmentFacts, Result, Training
 from abi.plan.specs.arms import FitSection
 from abi.report.figures import MARKERS, Drawing, colour_of
 from abi.report.ngrams import measured
-from abi.report.render import Cell, Table, figure
+from abi.report.render import Cell, Table, figure, listed
 from abi.report.templates import fill
 from abi.report.words import ends_of, met_words, studies
 
@@ -100,6 +101,22 @@ def best_placebo(fit: Fit) -> str | None:
     return max(there, key=lambda arm: fit.gap_closures[arm].estimate or 0.0, default=None)
 
 
+def best_calibrated(fit: Fit) -> str | None:
+    """Return the placebo of a portable module with the largest gap closure once it is calibrated; None elsewhere."""
+    there = [arm + CALIBRATED for arm in MOVED.placebos if arm + CALIBRATED in fit.gap_closures]
+    return max(there, key=lambda arm: fit.gap_closures[arm].estimate or 0.0, default=None)
+
+
+def bits(fit: Fit, arm: str, scope: str) -> float:
+    """Return the mean bits per byte of an arm."""
+    return fit.arms[arm].of(scope)[BPB.metric].mean
+
+
+def source_is_better(fit: Fit) -> bool:
+    """Return whether the source with its own module predicts domain text better, on average, than the target does."""
+    return SOURCE_ALONE in fit.arms and bits(fit, SOURCE_ALONE, "domain") < bits(fit, TRANSFERRED, "domain")
+
+
 def _trained(result: Result, fit: str) -> dict[str, Training]:
     """Return arm -> what its fit took."""
     return {entry.arm: entry for entry in result.training if entry.fit == fit}
@@ -121,11 +138,13 @@ def pairs_table(results: Sequence[Result], caption: str = "") -> Table:
         for regime in (regime for regime in SEEN if regime in found):
             result, fit = found[regime], found[regime].deciding
             took = _trained(result, str(result.claim.fit))
-            instead = [_closure(fit, took, arm) for arm in INSTEAD]
+            calibrated = best_calibrated(fit)
+            later = f"{calibrated} {_closure(fit, took, calibrated)}" if calibrated else "-"
+            instead = [later, *(_closure(fit, took, arm) for arm in (*INSTEAD, SOURCE_ALONE))]
             verdict = f"**{result.verdict}**"
             cells.append([f"`{pair}`", regime, verdict, *_moved_and_placebo(fit, took), *instead, met_words(fit)])
-    heads = ["pair", "regime", "verdict", "moved", "best placebo", LEAD, NATIVE, DIRECT, "LoRA", "published criteria"]
-    return Table(heads, cells, caption)
+    heads = ["pair", "regime", "verdict", "moved", "best placebo", LEAD, "best placebo, calibrated too"]
+    return Table([*heads, NATIVE, DIRECT, "LoRA", "source alone", "published criteria"], cells, caption)
 
 
 def alignments_table(results: Sequence[Result]) -> Table:
@@ -210,9 +229,16 @@ def advice(results: Iterable[Result]) -> dict[str, str]:
     """Return pair -> one sentence on what a user of it should do, from its figures alone."""
     told = {"zero-text": _as_it_is, "general-only": _without_text, "few-shot": _with_a_few, "oracle-kd": _with_all}
     return {
-        pair: "; ".join(words(found[regime]) for regime, words in told.items() if regime in found) + "."
+        pair: "; ".join([*(words(found[regime]) for regime, words in told.items() if regime in found), *_asked(found)])
+        + "."
         for pair, found in by_pair(results).items()
     }
+
+
+def _asked(found: Mapping[str, Result]) -> list[str]:
+    """Return in which regimes the source itself is better, as a part of a sentence; nothing where it is in none."""
+    better = [f"`{regime}`" for regime in SEEN if regime in found and source_is_better(found[regime].deciding)]
+    return [f"where it can be run, the source with its own module does better in {listed(better)}"] if better else []
 
 
 def _as_it_is(result: Result) -> str:
@@ -231,9 +257,9 @@ def _without_text(result: Result) -> str:
     sentence = "without domain text nothing is shown"
     if usual:
         closed = _closed(result.deciding, (TRANSFERRED, DIRECT))
-        best = max(closed, key=lambda arm: closed[arm])
-        fresh = f"train a fresh module on the same lesson ({closed[best]:.2f}) or " if best == DIRECT else ""
-        sentence = f"without domain text, {fresh}move it ({usual}: {result.verdict})"
+        fresh = f", a fresh one on the same lesson {closed[DIRECT]:.2f}" if DIRECT in closed else ""
+        worth = "move it" if result.verdict == "SUPPORTED" else "it is not shown that moving is worth it"
+        sentence = f"without domain text, {worth} (moved {usual}{fresh}: {result.verdict})"
     return sentence + "".join(f"; on a lesson that its source writes ({lesson})" for lesson in lessons if lesson)
 
 
@@ -252,7 +278,9 @@ def _worth(fit: Fit) -> str | None:
     if contrast.interval.lower > 0:
         words = "more than"
     beside = f"its best placebo's {fit.gap_closures[placebo].estimate:.2f}" if placebo else "a placebo's"
-    return f"{closure.estimate:.2f} of the oracle's gain, {words} {beside}"
+    calibrated = best_calibrated(fit)
+    too = f", or {fit.gap_closures[calibrated].estimate:.2f} once calibrated" if calibrated else ""
+    return f"{closure.estimate:.2f} of the oracle's gain, {words} {beside}{too}"
 
 
 def _with_a_few(result: Result) -> str:

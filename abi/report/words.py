@@ -65,16 +65,19 @@ REFUTATIONS = {
     "u.efficacy": "{it} covers less than {half} of the way from the plain updated backbone to a module trained there",
 }
 PLAIN_REFUTED = {
-    "a.retention": "The moved net keeps less than {half} of what a net of the target's own adds over {arm}.",
     "b.share": "With {arm} in its place, the module gains nearly as much or more: "
     "under {share} of the gain is the net's own.",
+    "a.retention": "The moved net keeps less than {half} of what a net of the target's own adds over {arm}.",
     "c.parity": "{It} stays short of {parity} of the way from the plain backbone to a module trained there.",
     "d.benefit": "{It} does not improve held-out text of the domain.",
     "e.harm": "{It} harms general text more than a module trained there does.",
     "g.attribution": "A simpler control (`{control}`) does at least as well.",
     "u.efficacy": "After an update the old module covers less than {half} of the way to one trained anew.",
 }
-"""Refutation -> what it means, for a reader of the first page."""
+"""Refutation -> what it means, for a reader of the first page; of several that hold the first here is said.
+
+(a) says little of the net that moves where a net of the target's own adds little, so (b) is said before it.
+"""
 BEATS = "{It} beats every placebo and every simpler form; at least {share} of the gain is its net's own."
 BEATS_IN_BITS = (
     "In bits per byte, {it} beats every placebo and every simpler form; at least {share} of the gain is its net's own."
@@ -149,8 +152,8 @@ def verdict_words(result: AnyResult) -> str:
     return result.verdict + (" (meaningless scale)" if result.meaningless else "")
 
 
-def published_words(figures: dict[str, PublishedFigure], none: str = "nothing") -> str:
-    """Return what the original published for a claim, in a few words. Args: none: for a claim it did not make."""
+def published_words(figures: dict[str, PublishedFigure], none: str = "-") -> str:
+    """Return which figures of a claim, quoted here, the original published. Args: none: where there is none."""
     words = [f"{name} {figures[key].value}{unit}" for key, name, unit in PUBLISHED if key in figures]
     return ", ".join(words[:2]) or none
 
@@ -241,13 +244,19 @@ def claimed_words(result: AnyResult) -> str:
 
 
 def plain_words(result: AnyResult) -> str:
-    """Return in one sentence, without terms of the protocol, what came out of a claim: the first ground alone."""
+    """Return in one sentence, without terms of the protocol, what came out of a claim: one ground alone."""
     if isinstance(result, LadderResult) and result.claim.kind != "dose":
         word = "REFUTED" if result.verdict == "REFUTED" else "SUPPORTED"
-        return f"Of the {len(result.rungs)} claims that it rests on, {are_words(how_many(result.rungs, word))} {word}."
+        n, found = len(result.rungs), how_many(result.rungs, word)
+        if n == found > 1:
+            return f"All {n} claims that it combines are {word}."
+        return f"Of the {n} claims that it combines, {are_words(found)} {word}."
     if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
         return sentence_of(statements_words(result))
-    named = ID.search(result.reason)
+    grounds = {name[1]: name for name in reversed(list(ID.finditer(result.reason)))}
+    named = next((grounds[ground] for ground in PLAIN_REFUTED if ground in grounds), None)
+    if result.verdict != "REFUTED":
+        named = ID.search(result.reason)
     template = PLAIN_SUPPORTED.get(result.claim.kind) if result.verdict == "SUPPORTED" else None
     if template == BEATS and isinstance(result, Result) and result.deciding.primary_metric == "bits_per_byte":
         template = BEATS_IN_BITS
@@ -266,7 +275,9 @@ def plain_words(result: AnyResult) -> str:
     told = template.format(it=it, It=sentence_of(it, ""), **arms, **numbers)
     if result.verdict != "REFUTED" or not isinstance(result, StudyResult):
         return told
-    return f"{told.rstrip('.')} ({how_many(result.fits.values(), 'REFUTED')} of {len(result.fits)} studies)."
+    ground = "" if named is None else named[0]
+    refuted = sum(fit.verdict == "REFUTED" and ground in fit.reason for fit in result.fits.values())
+    return f"{told.rstrip('.')} ({refuted} of {number(len(result.fits), 'study', 'studies')})."
 
 
 def sentence_of(words: str, end: str = ".") -> str:

@@ -16,7 +16,10 @@ MADE = {"config/scales/paper.lock.yaml"}
 RECORD = ROOT / "docs" / "record.md"
 """It quotes what the original says of its own files."""
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md", "results/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "config/README.md", "results/README.md")
+    ),
     *sorted(set((ROOT / "docs").glob("*.md")) - {RECORD}),
 ]
 

@@ -19,7 +19,7 @@ ELSEWHERE = {"demo", "generate", "train", "distill", "transfer", "evaluate", "co
 """Commands that test_api_examples.py, test_demo.py, test_cli_generate.py and test_new_claim.py run, with models."""
 OWN = "first_to_second"
 """A claim that a page has a reader write; test_new_claim.py asks for it."""
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def abi(*arguments, folder=ROOT):

@@ -142,7 +142,7 @@ def test_a_statement_gets_the_word_that_its_registered_tests_give_it(folder, cha
     assert found(result) == set()
     of = StudyResult.of(result, "r.json")
     n = [instead, after].count(whole)
-    assert plain_words(of).startswith(f"{OF_STATEMENTS[whole].capitalize()} ({n} of 2): ")
+    assert plain_words(of).startswith(f"{n} of 2 statements {OF_STATEMENTS[whole][n - 1]}")
     assert [row[2] for row in statements_table([of]).rows] == [f"**{instead}**", f"**{after}**"]
     assert f"**{whole}**" in page([of])
     assert result["rates"]["arms"]["steps"] == {"rate": result["rates"]["grid"][1], "at_end": False}
