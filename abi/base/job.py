@@ -104,10 +104,14 @@ class Job(Generic[S]):
         """The spec as the rule gave it: JSON values, without what was left to its default."""
         return self.spec.plain() if isinstance(self.spec, Typed) else dict(self.spec)  # type: ignore[call-overload]
 
-    @property
+    @functools.cached_property
     def scratch(self) -> Path:
-        """Where resumable state lies: outside the outputs, keyed by all the job depends on, so never stale."""
-        key = sha256_json([self.rule, self.given, self.code, self.input_hashes, software_of(self.rule)])[:20]
+        """Where resumable state lies: outside the outputs, keyed by all the job depends on, so never stale.
+
+        What a job computes on is a part of that, since the rest of an interrupted one may run elsewhere.
+        """
+        on = [self.threads, compute.current().device]
+        key = sha256_json([self.rule, self.given, self.code, self.input_hashes, software_of(self.rule), on])[:20]
         return Path(".snakemake") / "abi" / f"{self.rule}-{key}"
 
     @functools.cached_property

@@ -30,6 +30,8 @@ from abi.report.render import number
 NAME = "abi"
 RUN_LOG = Path(".snakemake/abi/run.log")
 
+REPEATED = ("Exiting because a job execution failed", "At least one job did not complete successfully")
+"""What Snakemake says at the end of a run in which a job failed."""
 TRUST = 0.05
 """Share of the whole work for which the measured seconds are taken to hold here as well: the first jobs of a run are
 short, and one that waits for a download says little of the rest."""
@@ -106,6 +108,8 @@ class Said(NamedTuple):
     log: Sequence[str] | None = None
     benchmark: str | None = None
     exception: str | None = None
+    rule_msg: str | None = None
+    """Why a job failed, as what ran it says: that a cluster refused it, or ended it."""
 
     @classmethod
     def of(cls, record: LogRecord) -> Self:
@@ -154,12 +158,12 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_FINISHED:
             self.finish(said.job_id)
         elif event == LogEvent.JOB_ERROR:
-            self.fail(said.jobid, said.rule_name, said.log or [])
+            self.fail(said.jobid, said.rule_name, said.log or [], said.rule_msg)
         elif event == LogEvent.ERROR and said.exception == "RuleException":
             pass  # the command line of a job that failed, which its own line tells better
         elif event is None and record.msg == NOTHING_TO_BE_DONE_MSG:
             self.line("Nothing to do: every file is there and up to date.")
-        elif record.levelno >= WARNING and not self.failed and event in {None, LogEvent.ERROR}:
+        elif record.levelno >= WARNING and event in {None, LogEvent.ERROR} and not _repeats(record.getMessage()):
             self.line(record.getMessage().strip())
 
     def plan(self, stats: Mapping[str, int]) -> None:
@@ -185,13 +189,13 @@ class LogHandler(LogHandlerBase):
         self.line(f"{self.rest.percent():3.0f} %  {count:>7}  {duration(seconds):>7}  {left:<17}  {what}")
         self.show_running()
 
-    def fail(self, job: int, rule: str, logs: Sequence[str]) -> None:
-        """Write the line of a failed job: the last word of its log, and where that is."""
+    def fail(self, job: int, rule: str, logs: Sequence[str], reason: str | None) -> None:
+        """Write the line of a failed job: the last word of its log, what ran it says of it, and where the log is."""
         about = self.running.pop(job).about if job in self.running else ""
         if job not in self.failed:
             self.failed.add(job)
-            told = next((said for path in logs if (said := last_line(Path(path)))), "it left no message")
-            told = re.sub(rf"^[\d:]+ {rule}: ({rule}: )?", "", told)  # as `base.job` begins the lines of a log
+            told = last_words(rule, next((said for path in logs if (said := last_line(Path(path)))), ""))
+            told += f"; {reason.strip()}" if reason else ""
             self.line(f"FAILED  {f'{rule} {about}'.strip()}: {told} (log: {', '.join(logs) or '-'})")
 
     def close(self) -> None:
@@ -227,6 +231,25 @@ class LogHandler(LogHandlerBase):
         """Write a line."""
         self.stream.write(f"{CLEAR if self.stream.isatty() else ''}{text}\n")
         self.stream.flush()
+
+
+def _repeats(message: str) -> bool:
+    """Return whether Snakemake only says that some job failed, which the line of that job said."""
+    return any(words in message for words in REPEATED)
+
+
+def last_words(rule: str, line: str) -> str:
+    """Return what the last line of a job's log says of why it failed.
+
+    `base.job` writes an error under the name of the rule a second time. After any other line of a job, such as one of
+    its progress, something ended it from outside.
+    """
+    if not line:
+        return "it left no message"
+    told = re.sub(rf"^[\d:]+ {rule}: ", "", line)
+    if told == line or told.startswith(rule):
+        return told.removeprefix(f"{rule}: ")
+    return f"it ended without an error of its own (killed? out of memory?); it last said: {told}"
 
 
 def last_line(path: Path) -> str:

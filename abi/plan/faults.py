@@ -111,8 +111,11 @@ def check_scale(faults: Faults, where: str) -> None:
         faults.tell(f"{where}: scale: is {scale.scale!r}; write the name of the file")
     if "default" not in scale.jobs.resources:
         faults.tell(f"{where}: jobs: resources needs `default`; add it")
-    for rule in scale.jobs.resources:
-        faults.known(rule, ["default", *sorted(rule_names())], f"{where}: jobs.resources", "rule of the workflow")
+    for rule, amounts in scale.jobs.resources.items():
+        sized = ["default", *sorted(rules_with_resources())]
+        faults.known(rule, sized, f"{where}: jobs.resources", "rule whose resources a scale sets")
+        if amounts.gpu and rule in sized[1:] and rule not in rules_on_devices():
+            faults.tell(f"{where}: jobs.resources.{rule}.gpu: its jobs compute on a CPU; write 0")
     for rule, own in scale.compute.rules.items():
         at = f"{where}: compute.rules"
         faults.known(rule, sorted(rules_on_devices()), at, "rule that computes on a device")
@@ -183,6 +186,12 @@ def _check_fit(fit: FitSection, where: str, faults: Faults) -> None:
 def rule_names() -> frozenset[str]:
     """Return the names of the workflow's rules."""
     return _named_in_rules(RULE)
+
+
+@functools.cache
+def rules_with_resources() -> frozenset[str]:
+    """Return the rules whose jobs ask for what the scale says."""
+    return _named_in_rules(r'resources_of\("(\w+)"')
 
 
 @functools.cache

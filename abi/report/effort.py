@@ -1,7 +1,9 @@
 """What a run took, and on which machines it ran."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from abi.judge.results import AnyResult
 from abi.plan.measured import Measured, wall
@@ -15,7 +17,8 @@ def effort_of_targets(results: Sequence[AnyResult], jobs: Sequence[Measured], sc
     rows: list[list[Cell]] = []
     for result in results:
         claim, made = result.claim.id, result.provenance
-        own = [job for job in jobs if claim in job.wildcards.split("/")]
+        named = {claim, Path(result.claim.record.result_file or claim).stem}  # a verdict's job is named by its file
+        own = [job for job in jobs if named & set(re.split(r"[./]", job.wildcards))]
         memory = max((job.mem_mb or 0.0 for job in own), default=made.peak_memory_mb)
         command = f"`snakemake --config scale={scale} -- {claim}`"
         times = [len(own), wall(own), _cpu(own)] if own else [None, None, None]

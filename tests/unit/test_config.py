@@ -202,6 +202,14 @@ SCALE_FAULTS = {
         lambda s: s["jobs"]["resources"].update(train_module=s["jobs"]["resources"]["default"]),
         "did you mean 'train_modules'?",
     ),
+    "resources that no job asks for": (
+        lambda s: s["jobs"]["resources"].update(headline=s["jobs"]["resources"]["default"]),
+        "'headline' is not a rule whose resources a scale sets",
+    ),
+    "a card for a rule that uses none": (
+        lambda s: s["jobs"]["resources"].update(judge_claim={**s["jobs"]["resources"]["default"], "gpu": 1}),
+        "jobs.resources.judge_claim.gpu: its jobs compute on a CPU",
+    ),
     "whole number as a float": (lambda s: s["jobs"]["seeds_per_job"].update(modules=2.0), "seeds_per_job.modules: 2.0"),
     "not a number": (lambda s: s["split"].update(train=float("nan")), ".nan is not a number"),
     "infinite": (lambda s: s["calibration"]["kd"].update(ridge_penalty=float("inf")), ".inf is not a number"),

@@ -104,6 +104,39 @@ def test_a_failed_job_has_one_line_with_the_last_word_of_its_log(handler, tmp_pa
     assert end.startswith("1 job failed and 0 finished")
 
 
+@pytest.mark.parametrize(
+    ("line", "reason", "told"),
+    [
+        ("12:00:01 fit: step 1/2", None, "killed? out of memory?); it last said: step 1/2 (log"),
+        (
+            "",
+            "SLURM sbatch failed: invalid partition",
+            "it left no message; SLURM sbatch failed: invalid partition (log",
+        ),
+        ("ValueError: x", None, "1-3: ValueError: x (log"),
+    ],
+)
+def test_a_job_that_was_ended_from_outside_does_not_give_its_progress_as_the_cause(
+    handler, tmp_path, line, reason, told
+):
+    log = tmp_path / "fit.log"
+    log.write_text(f"{line}\n", encoding="utf-8")
+    handler.emit(started(1))
+    failed = {"jobid": 1, "rule_name": "fit", "log": [str(log)], "rule_msg": reason}
+    handler.emit(record(LogEvent.JOB_ERROR, logging.ERROR, "Error in rule fit", **failed))
+    assert told in handler.stream.getvalue()
+
+
+def test_what_snakemake_says_after_a_failure_is_shown_but_for_what_repeats_it(handler):
+    handler.emit(started(1))
+    handler.emit(record(LogEvent.JOB_ERROR, logging.ERROR, "Error in rule fit", jobid=1, rule_name="fit", log=[]))
+    handler.emit(record(level=logging.WARNING, msg="Falling back to 'sacct'"))
+    handler.emit(record(level=logging.ERROR, msg="Exiting because a job execution failed. Look above"))
+    end = "WorkflowError:\nAt least one job did not complete successfully."
+    handler.emit(record(LogEvent.ERROR, logging.ERROR, end, exception="WorkflowError"))
+    assert handler.stream.getvalue().splitlines()[1:] == ["Falling back to 'sacct'"]
+
+
 def test_a_job_that_failed_and_then_went_well_is_no_failure(handler):
     handler.emit(record(LogEvent.RUN_INFO, stats={"fit": 1}))
     handler.emit(started(1))

@@ -681,11 +681,12 @@ def test_scratch_depends_on_all_that_a_job_depends_on(tmp_path):
         Job("fit", {"a": 1}, "c", [str(path)], 1),
         Job("fit", {"a": 2}, "c", [str(path)], 1),
         Job("fit", {"a": 1}, "d", [str(path)], 1),
+        Job("fit", {"a": 1}, "c", [str(path)], 2),
     ]
     found = {job.scratch for job in variants}
     path.write_text("b")
     found.add(Job("fit", {"a": 1}, "c", [str(path)], 1).scratch)
-    assert len(found) == 4
+    assert len(found) == 5
 
 
 def test_provenance_fits_the_schema(tmp_path):

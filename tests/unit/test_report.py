@@ -7,6 +7,8 @@ from abi.base.catalogue import ARMS
 from abi.base.errors import DataError
 from abi.base.tables import csv_text
 from abi.judge.fits import Figure
+from abi.plan.measured import REFERENCE, read_measured
+from abi.report.effort import effort_of_targets
 from abi.report.quoted import Part, criteria_of, refreshed, verdict_table, why
 from abi.report.render import Table, figure, markdown, terminal
 from abi.report.verdicts import claims_table, summary_pages
@@ -183,3 +185,13 @@ def test_a_missing_or_damaged_marker_is_one_sentence_that_names_the_document(dam
     assert damage(DUE) != DUE
     with refuses("PAGE.md: .*(must stand there once each|nothing writes the part)", DataError):
         refreshed(damage(DUE), PARTS)
+
+
+def test_what_a_claim_took_is_that_of_its_batches_and_of_its_verdict():
+    [result] = [one for one in whole() if one.claim.id == "t5_to_gpt2"]
+    jobs = read_measured(REFERENCE / "tiny" / "jobs.csv")
+    [row] = effort_of_targets([result], jobs, "tiny").rows
+    named = [job for job in jobs if job.wildcards.startswith(("t5_to_gpt2.", "cross_arch_enc_dec_nib_results"))]
+    rates = [job for job in jobs if job.wildcards == "t5_to_gpt2"]
+    assert row[2] == len(named) + len(rates) == 9
+    assert row[3] == pytest.approx(sum(job.seconds for job in [*named, *rates]) / 60)

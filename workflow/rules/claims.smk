@@ -13,6 +13,7 @@ use rule step as judge_claim with:
         "<benchmarks>/judge_claim/{result}.tsv"
     wildcard_constraints:
         result=results_of(WORKFLOW.config.claims),
+    threads: resource("judge_claim", "threads")
     resources:
         **resources_of("judge_claim", "mem_mb", "runtime"),
     params:
@@ -33,6 +34,7 @@ use rule step as judge_ladder with:
         "<benchmarks>/judge_ladder/{result}.tsv"
     wildcard_constraints:
         result=results_of(WORKFLOW.config.ladders),
+    threads: resource("judge_ladder", "threads")
     resources:
         **resources_of("judge_ladder", "mem_mb", "runtime"),
     params:
@@ -55,6 +57,7 @@ use rule step as summarise with:
         "<benchmarks>/summarise/{page}.tsv"
     wildcard_constraints:
         page="|".join(PAGES),
+    threads: resource("summarise", "threads")
     resources:
         **resources_of("summarise", "mem_mb", "runtime"),
     params:

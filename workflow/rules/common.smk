@@ -22,6 +22,13 @@ remember(Path(".snakemake") / "abi")
 if sys.executable != shlex.quote(sys.executable):
     # Snakemake hands the interpreter's path to a shell as it stands. Jobs start in this folder.
     sys.executable = os.path.relpath(sys.executable)
+    if sys.executable != shlex.quote(sys.executable):
+        print(
+            f"abi: {sys.executable}: Snakemake starts no job with an interpreter whose path needs quotes; put the "
+            "environment into this folder or into one without spaces",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
 
 try:
     WORKFLOW = Workflow(load(workflow_config(config), ROOT))

@@ -14,6 +14,7 @@ use rule step as tabulate_transfers with:
         "<logs>/tabulate_transfers.log",
     benchmark:
         "<benchmarks>/tabulate_transfers.tsv"
+    threads: resource("tabulate_transfers", "threads")
     resources:
         **resources_of("tabulate_transfers", "mem_mb", "runtime"),
     params:
@@ -31,6 +32,7 @@ use rule step as tabulate_experiments with:
         "<logs>/tabulate_experiments.log",
     benchmark:
         "<benchmarks>/tabulate_experiments.tsv"
+    threads: resource("tabulate_experiments", "threads")
     resources:
         **resources_of("tabulate_experiments", "mem_mb", "runtime"),
     params:
@@ -70,6 +72,7 @@ use rule step as write_report with:
         "<logs>/write_report.log",
     benchmark:
         "<benchmarks>/write_report.tsv"
+    threads: resource("write_report", "threads")
     resources:
         **resources_of("write_report", "mem_mb", "runtime"),
     params:
@@ -87,6 +90,7 @@ use rule step as write_cards with:
         "<logs>/write_cards.log",
     benchmark:
         "<benchmarks>/write_cards.tsv"
+    threads: resource("write_cards", "threads")
     resources:
         **resources_of("write_cards", "mem_mb", "runtime"),
     params:
@@ -107,7 +111,7 @@ rule crate:
         "<benchmarks>/crate.tsv"
     conda:
         "../../envs/abi.yaml"
-    threads: 1
+    threads: resource("crate", "threads")
     resources:
         **resources_of("crate", "mem_mb", "runtime"),
     params:
@@ -142,6 +146,7 @@ use rule step as simulate_studies with:
         "results/logs/simulate_studies.log",
     benchmark:
         "results/benchmarks/simulate_studies.tsv"
+    threads: resource("simulate_studies", "threads")
     resources:
         **resources_of("simulate_studies", "mem_mb", "runtime"),
     params:
@@ -167,6 +172,8 @@ rule measure_speed:
         figure="results/benchmarks.svg",
     log:
         "results/logs/measure_speed.log",
+    benchmark:
+        "results/benchmarks/measure_speed.tsv"
     conda:
         "../../envs/abi.yaml"
     threads: 1
