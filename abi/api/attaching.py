@@ -46,7 +46,8 @@ def attach(
     Args:
         model: of transformers, or a `Backbone`.
         module: a `Module`; or several by name, of which every row of a batch has its own (`Several`); or a bare module.
-        tokenizer: the model's; if not given, the one that lies where the model was loaded from.
+        tokenizer: the model's; if not given, the one last given with it, else the one that lies where it was loaded
+            from.
         about: the manifest of a bare module, as `load_module` gives it.
     Raises: DataError: the module belongs to another model, config or tokenizer; one is attached already; or the model
         is not admitted.

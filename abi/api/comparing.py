@@ -14,7 +14,7 @@ from abi.api.modules import Module, key_of
 from abi.api.moving import FIT_OF, Move, shape_of
 from abi.api.sides import Pair, Side, sides
 from abi.api.texts import TextSource, documents_of
-from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
+from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened, whole
 from abi.base.errors import DataError
 from abi.base.typed import Regime
 from abi.judge.evidence_files import COLUMNS
@@ -74,8 +74,7 @@ def compare(
     began = time.perf_counter()
     given = module if isinstance(module, Module) else None
     regime = _regime(module, regime)
-    if not isinstance(seeds, int) or seeds < 1:
-        raise DataError(f"compare: seeds is {seeds!r}; give how many, 3 or more for a verdict")
+    seeds = whole("compare: seeds", seeds)
     general = documents_of(general_texts, "general_texts")
     read = {
         "domain_texts": _held_out(documents_of(texts), given),
@@ -158,7 +157,8 @@ def _regime(module: Module | Kind, given: Regime | None) -> Regime:
             "compare: an n-gram model stands beside every module that is compared; give 'module' or 'portable'"
         )
     if kind not in ("module", "portable"):
-        raise DataError(f"compare: {module!r} is neither a Module nor one of its kinds, 'module' and 'portable'")
+        named = repr(module) if isinstance(module, str) else f"a {type(module).__name__}"
+        raise DataError(f"compare: {named} is neither a Module nor one of its kinds, 'module' and 'portable'")
     if isinstance(module, Module) and module.record and module.record.adapter:
         raise DataError(
             "compare: the module was distilled from an adapter, and those of other seeds would learn from the text "

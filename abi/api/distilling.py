@@ -15,7 +15,7 @@ from abi.api.modules import Module, made, read_of, seen_of
 from abi.api.progress import expect, part
 from abi.api.sides import Side, backbone_of, sides
 from abi.api.texts import TextSource, documents_of
-from abi.api.training import batch_of, check_seed, portable_seconds, portable_section, record_of
+from abi.api.training import batch_of, portable_seconds, portable_section, record_of, seed_of
 from abi.arms.losses import LOSS_LOGITS
 from abi.arms.portable_fit import GENERAL, Lesson, Plain, drawn, portables
 from abi.base.compute import rows_at_once
@@ -65,7 +65,7 @@ def distill(
     Raises: DataError: an adapter that is no LoRA, is of another model, does not act, or changes the head; or as
         `train`.
     """
-    check_seed(seed)
+    seed = seed_of(seed)
     began, documents = time.perf_counter(), documents_of(texts)
     general, base = documents_of(general_texts, "general_texts"), backbone_of(model, tokenizer)
     taught, section = adapted(base, adapter), portable_section(d_abi, steps)

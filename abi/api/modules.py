@@ -267,7 +267,12 @@ class Module:
             self.save_pretrained(folder)
             try:
                 address = api.create_repo(repository, private=private, exist_ok=True)
-                api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+                api.upload_folder(
+                    repo_id=repository,
+                    folder_path=folder,
+                    commit_message=message,
+                    delete_patterns=[RECORD],  # that of another upload, where this one has none
+                )
             except Exception as error:
                 forbidden = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
                 why = NOT_YOURS if forbidden else reason(error, Repository(repository, "model"))

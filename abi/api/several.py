@@ -197,6 +197,7 @@ class Several(AttachedAny):
     @contextmanager
     def using(self, choice: Choice | Sequence[Choice]) -> Iterator["Several"]:
         """Choose for a block of this thread. Args, Raises: as `use`."""
+        self._require_attached()
         before, self._own.chosen = getattr(self._own, "chosen", None), self._resolved(choice)
         try:
             yield self
@@ -231,16 +232,19 @@ class Several(AttachedAny):
     def _resolved(self, choice: Choice | Sequence[Choice]) -> Chosen:
         """Return a choice with the modules themselves: what runs goes on with them if one is revoked."""
         each = _per_row(choice)
+        rows: Sequence[Choice] = choice if each and isinstance(choice, Sequence) else [choice]  # type: ignore[list-item]
+        if wrong := [one for one in rows if not isinstance(one, str | Mapping | None)]:
+            given = type(wrong[0]).__name__
+            raise DataError(f"modules: {given} is no choice; give a name, weights by name, None, or a list of these")
         if each and not choice:
             raise DataError(
                 "modules: an empty list chooses nothing; give one name per row, or None for the plain model"
             )
-        rows: Sequence[Choice] = choice if each else [choice]  # type: ignore[assignment, list-item]
         parts: dict[AnyModule, dict[int, float]] = {}
         for row, one in enumerate(rows):
             mixture = {one: 1.0} if isinstance(one, str) else dict(one or {})
             for name, weight in mixture.items():
-                if not abs(weight) < float("inf"):
+                if not isinstance(weight, int | float) or not abs(weight) < float("inf"):
                     raise DataError(f"modules: weight {weight} of {name!r} is not a finite number")
                 module = self._known(name)
                 if weight:

@@ -57,6 +57,7 @@ def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
     """
     if isinstance(model, Backbone):
         return model
+    model = getattr(model, "_orig_mod", model)  # of `torch.compile`: hooks belong on the model itself
     if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
         raise DataError(
             "model: it is wrapped by PEFT, whose `generate` passes by what is attached; give `model.get_base_model()`, "
@@ -127,8 +128,8 @@ class Side:
 
     def __post_init__(self) -> None:
         model = self.backbone.model
-        if self.longest < LEAST_WINDOW:
-            raise DataError(f"window: {self.longest} tokens are too few; give {LEAST_WINDOW} or more, at best 128")
+        if not isinstance(self.longest, int) or self.longest < LEAST_WINDOW:
+            raise DataError(f"window: {self.longest!r} tokens are no window; give {LEAST_WINDOW} or more, at best 128")
         if any(isinstance(hook, Attached) for hook in self.backbone.entry._forward_pre_hooks.values()):
             raise DataError("model: a module is attached to it; detach that first")
         admit(self.backbone)

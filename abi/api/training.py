@@ -1,5 +1,6 @@
 """`train`: a module beside a frozen model, on texts; and the modules that `compare` trains."""
 
+import operator
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ LEAST_WIDTH = 64
 MOST_SEED = 2**31 - 1
 TAKEN: dict[Kind, tuple[str, ...]] = {
     "module": ("d_abi", "taps", "steps", "rates"),
-    "portable": ("d_abi", "steps"),
+    "portable": ("general_texts", "d_abi", "steps"),
     "ngram": (),
 }
 """What each kind takes of what shapes a module and its training."""
@@ -73,7 +74,7 @@ def train(
         model, tokenizer: of transformers, causal or encoder-decoder.
         texts: strings (each a document), a file or a folder (.txt, .md, .py, .jsonl with a key `text`). Three fifths of
             the documents are trained on, by the hash of their text; `evaluate` reads those that nothing was fitted on.
-        general_texts: the same, of what is not the domain; `portable` needs it, `module` does not read it.
+        general_texts: the same, of what is not the domain; `portable` needs it, the others take none.
         name: of the domain.
         d_abi: numbers per position that the module works on; if not given 64 for a portable one, for a module a quarter
             of the model's width, at least 64.
@@ -85,10 +86,12 @@ def train(
         keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
-    _check_call(kind, general_texts, d_abi, taps, rates, seed)
+    _check_call(kind, general_texts, taps, rates)
+    seed = seed_of(seed)
     began, documents = time.perf_counter(), documents_of(texts)
-    general = [] if general_texts is None or kind != "portable" else documents_of(general_texts, "general_texts")
-    _check_given(kind, d_abi=d_abi is None, taps=(*taps,) == ("final",), steps=steps is None, rates=(*rates,) == RATES)
+    usual = {"taps": (*taps,) == ("final",), "rates": (*rates,) == RATES}
+    _check_given(kind, general_texts=general_texts is None, d_abi=d_abi is None, steps=steps is None, **usual)
+    general = [] if general_texts is None else documents_of(general_texts, "general_texts")
     given = {"kind": kind, "name": name, "d_abi": d_abi, "taps": [*taps], "steps": steps, "rates": [*rates]}
     kept = Keep(keep, "train", [documents, general], {**given, "seed": seed})
     with sides(window, kept, model=(model, tokenizer)) as [side]:
@@ -101,20 +104,10 @@ def train(
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
 
 
-def _check_call(
-    kind: Kind,
-    general_texts: TextSource | None,
-    d_abi: int | None,
-    taps: Sequence[Tap],
-    rates: Sequence[float],
-    seed: int,
-) -> None:
-    """Raise DataError for a kind or numbers that make no module, or a kind without the text that it needs."""
-    check_seed(seed)
+def _check_call(kind: Kind, general_texts: TextSource | None, taps: Sequence[Tap], rates: Sequence[float]) -> None:
+    """Raise DataError for a kind or lists that make no module, or a kind without the text that it needs."""
     if kind not in get_args(Kind):
         raise DataError(f"train: there is no kind {kind!r}; give {', '.join(map(repr, get_args(Kind)))}")
-    if d_abi is not None and d_abi < 1:
-        raise DataError(f"train: d_abi is {d_abi}; give 1 or more")
     listed = isinstance(taps, Sequence) and not isinstance(taps, str) and len(taps) > 0
     if not (listed and all(tap == "final" or (isinstance(tap, int) and tap >= 0) for tap in taps)):
         raise DataError(f"train: taps are {taps!r}; give a list of numbers of hidden states, or of 'final'")
@@ -214,10 +207,23 @@ def record_of(
     )
 
 
-def check_seed(seed: int) -> None:
-    """Raise DataError for a seed that is none, or that of trials of learning rates."""
-    if not isinstance(seed, int) or not 1 <= seed <= MOST_SEED:
-        raise DataError(f"seed: {seed} cannot be that of a module (0 is that of trials); give 1 to {MOST_SEED}")
+def whole(name: str, value: object, least: int = 1) -> int:
+    """Return a whole number, also one of numpy. Raises: DataError: it is none, or less than may be."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise DataError(f"{name} is {value!r}; give a whole number") from None
+    if number < least:
+        raise DataError(f"{name} is {number}; give {least} or more")
+    return number
+
+
+def seed_of(seed: object) -> int:
+    """Return a seed. Raises: DataError: it is none, or that of trials of learning rates."""
+    number = whole("seed", seed, -MOST_SEED)
+    if not 1 <= number <= MOST_SEED:
+        raise DataError(f"seed: {number} cannot be that of a module (0 is that of trials); give 1 to {MOST_SEED}")
+    return number
 
 
 def module_section(side: Side, d_abi: int | None, taps: Sequence[Tap], steps: int | None) -> ModuleSection:
@@ -225,7 +231,7 @@ def module_section(side: Side, d_abi: int | None, taps: Sequence[Tap], steps: in
     width = side.manifest.width
     most = width * len(taps)
     return ModuleSection(
-        d_abi=d_abi or min(most, max(LEAST_WIDTH, width // 4)),
+        d_abi=min(most, max(LEAST_WIDTH, width // 4)) if d_abi is None else whole("d_abi", d_abi),
         taps=list(taps),
         tap_norms=len(taps) > 1,
         training=MODULE.model_copy(update={"phases": shortened(MODULE.phases, steps)}),
@@ -234,8 +240,8 @@ def module_section(side: Side, d_abi: int | None, taps: Sequence[Tap], steps: in
 
 def portable_section(d_abi: int | None, steps: int | None) -> PortableTraining:
     """Return shape and training of a portable module."""
-    changed = {"phases": shortened(PORTABLE.phases, steps)} | ({"d_abi": d_abi} if d_abi else {})
-    return PORTABLE.model_copy(update=changed)
+    own = PORTABLE.d_abi if d_abi is None else whole("d_abi", d_abi)
+    return PORTABLE.model_copy(update={"phases": shortened(PORTABLE.phases, steps), "d_abi": own})
 
 
 def module_seconds(section: ModuleSection, side: Side) -> float:
@@ -264,9 +270,7 @@ def shortened(phases: Sequence[Any], steps: int | None) -> list[Any]:
     """Return the phases of a training, the only one of them with other steps if they are given."""
     if steps is None:
         return list(phases)
-    if steps < 1:
-        raise DataError(f"steps is {steps}; give 1 or more")
-    [phase] = phases
+    steps, [phase] = whole("steps", steps), phases
     return [phase.model_copy(update={"steps": steps, "warmup": min(phase.warmup, steps // 10)})]
 
 

@@ -13,7 +13,7 @@ from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Pair, backbone_in, origin_of, sides
 from abi.api.texts import TextSource, documents_of
-from abi.api.training import check_seed, head_of, shortened
+from abi.api.training import head_of, seed_of, shortened
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.names import TRANSFERRED
@@ -66,7 +66,7 @@ def transfer(
         use, or too little text; AlignmentError: the models share too few positions or tokens.
     """
     module = module_of(module, "transfer: the module")
-    check_seed(seed)
+    seed = seed_of(seed)
     began = time.perf_counter()
     if not isinstance(module.net, AbiModule):
         return _as_is(module, target, general_texts, domain_texts, teacher, steps)

@@ -40,6 +40,8 @@ def generate(
     top_k: Annotated[int, Option(metavar="N", help="draw of the N likeliest tokens alone; 0 for all")] = 0,
     top_p: Annotated[float, Option(metavar="X", help="draw of the likeliest tokens of so much probability")] = 1.0,
     seed: Annotated[int, Option(help="of the draws at a temperature above 0")] = 0,
+    least: Annotated[int, Option(metavar="N", help="tokens before which the text does not end")] = 0,
+    cache: Annotated[bool, Option(help="keep keys and values of the text so far; slower without")] = True,
     as_json: AsJson = False,
 ) -> int:
     """Print the prompt and its continuation.
@@ -63,8 +65,9 @@ def generate(
         raise DataError("generate: the prompt is not valid UTF-8; give text") from None
     live, about = _of_scale(scale, backbone, module) if backbone else _of_user(str(model), revision, module)
     ids = torch.tensor([prompt_ids(live.tokenizer, prompt)])
+    drawn: Any = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     with attach_any(live, *about) if about else nullcontext():
-        [row] = abi.generate(live, ids, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        [row] = abi.generate(live, ids, tokens, least=least, cache=cache, **drawn)
     made = row.tolist()
     before = [] if live.is_encoder_decoder else ids[0].tolist()
     text = continuation(live.tokenizer, before, made)

@@ -292,7 +292,8 @@ def _told(made: "Module", place: OutFolder, as_json: bool, following: str, found
         "record": record.model_dump(mode="json", exclude={"seen", "format", "seal"}) | {"seen": len(record.seen)},
     }
     told |= {"evaluation": found.model_dump(mode="json")} if found else {}
-    loss = "nothing was fitted" if record.loss is None else f"{record.steps} steps, last loss {record.loss:.4f} nats"
+    plain = record.loss is None or record.regime == "zero-text"  # whose record is that of its training
+    loss = "nothing was fitted" if plain else f"{record.steps} steps, last loss {record.loss:.4f} nats"
     worth = [] if found is None else [str(found)]
     said = "\n".join([f"{made}\n{loss}, {record.seconds:.1f} s", *worth, f"written: {place.path}\nnext: {following}"])
     print(json.dumps(told, indent=1) if as_json else said)

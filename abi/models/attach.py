@@ -5,6 +5,7 @@ where stored states add it, and detaching leaves the plain backbone, bit for bit
 plain.
 """
 
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class Attached:
     """Modules on a backbone until `detach()`, or until the end of a `with` block.
 
     Hooks note the inputs of its blocks, and the head reads the corrected state. Modules go to the backbone's device;
-    they compute in their own precision, whatever that of the backbone.
+    they compute in their own precision, whatever that of the backbone; if that is moved later, they follow. What torch
+    compiled before is compiled again: such code does not look for hooks that came later.
     Args: parts: (module, weight) pairs; the correction `[B, T, D]` is their weighted sum.
     Raises: DataError: something is attached to the backbone already, or it is not admitted.
     """
@@ -90,6 +92,8 @@ class Attached:
         for tap in sorted(wanted - self.noted):
             self.handles.append(blocks[tap].register_forward_pre_hook(self._note(tap), with_kwargs=True))
         self.noted |= wanted
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()
 
     def _note(self, tap: int) -> Any:
         """Return a hook that keeps what the block after a tap reads: the hidden state of that tap."""
@@ -113,6 +117,8 @@ class Attached:
         states[self.depth] = scaled / self.scale
         total = torch.zeros(scaled.shape, device=scaled.device)
         for module, (rows, weight) in in_use:
+            if module.device != scaled.device:  # the backbone was moved after this was attached
+                module.to(scaled.device)
             own = weight * _correction(module, states, rows)
             total = total + own if rows is None else total.index_add(0, rows, own)
         self.now.seen = {}
@@ -123,10 +129,10 @@ class Attached:
         return [(module, (None, weight)) for module, weight in self.parts]
 
     def _asked(self, state: Tensor, scaled: Tensor) -> Tensor:
-        """Return a tap `[B, T, D]` at the positions that the head was given, `[B, n, D]`."""
+        """Return a tap `[B, T, D]` at the positions that the head was given, `[B, n, D]`, and where it is."""
         if self.now.positions is not None and self.entry is self.backbone.embeddings_out:
-            return state[:, self.now.positions]
-        return state[:, -scaled.shape[1] :]
+            return state[:, self.now.positions].to(scaled.device)
+        return state[:, -scaled.shape[1] :].to(scaled.device)
 
     def detach(self) -> None:
         """Take the modules off; the backbone is then the plain one, bit for bit. Twice does no harm."""
@@ -135,6 +141,8 @@ class Attached:
             self.handles.pop().remove()
 
     def __enter__(self) -> "Attached":
+        if not self.handles:
+            raise DataError("inference: it was detached from the model; attach it again")
         return self
 
     def __exit__(self, *_: object) -> None:

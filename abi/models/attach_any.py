@@ -8,7 +8,7 @@ from abi.base.manifests.modules import ModuleManifest
 from abi.base.manifests.ngrams import NgramManifest
 from abi.models.attach import Attached, Marks, check_pair
 from abi.models.backbone import Backbone
-from abi.models.logit_shift import LogitShift, TextHooks, check_vocabulary
+from abi.models.logit_shift import LogitShift, TextHooks, check_spelling, check_vocabulary, vocabulary_of
 from abi.models.module import AbiModule
 from abi.models.ngram_mixture import NgramMixture
 from abi.models.ngram_module import NgramModule
@@ -65,7 +65,7 @@ def check_any(
     if isinstance(module, PortableModule):
         return check_vocabulary(backbone, module)
     if isinstance(module, NgramModule):
-        return None
+        return check_spelling(backbone, vocabulary_of(backbone))
     assert about is None or isinstance(about, ModuleManifest)
     return check_pair(backbone, module, about, base)
 

@@ -15,6 +15,8 @@ from abi.models.portable import Placed, PortableModule, Vocabulary
 from abi.models.tokenizers import spellings
 
 PREPARE, KEPT = "prepare_inputs_for_generation", "logits_to_keep"
+SPELLED = "the states of models"
+"""A text that every vocabulary splits, by which it is seen whether its tokens spell what they stand for."""
 LEAST_SHARE = 0.1
 """Share of the tokens that must begin with an anchor."""
 
@@ -25,9 +27,22 @@ def vocabulary_of(backbone: Backbone) -> Vocabulary:
     return Vocabulary(spellings(backbone.tokenizer, rows))
 
 
+def check_spelling(backbone: Backbone, vocabulary: Vocabulary) -> None:
+    """Raise DataError where the tokens of a text do not spell it: with marks of word pieces (`##s`, `</w>`) in them."""
+    ids = backbone.tokenizer(SPELLED, add_special_tokens=False)["input_ids"]
+    told = [vocabulary.spellings[i] for i in ids]
+    if None not in told and "".join(map(str, told)).strip() != SPELLED:
+        raise DataError(
+            f"inference: the tokens of {SPELLED!r} spell {''.join(map(str, told))!r} in the vocabulary of "
+            f"{type(backbone.model).__name__}; what reads text needs one whose tokens join to the text"
+        )
+
+
 def check_vocabulary(backbone: Backbone, module: PortableModule) -> None:
-    """Raise DataError where hardly a token of a backbone begins with an anchor of a portable module."""
-    placed = Placed(module, vocabulary_of(backbone))
+    """Raise DataError where hardly a token of a backbone begins with an anchor of a portable module, or none spells."""
+    vocabulary = vocabulary_of(backbone)
+    check_spelling(backbone, vocabulary)
+    placed = Placed(module, vocabulary)
     spelled = sum(map(bool, placed.vocabulary.spellings))
     written = int((placed.anchor_of < len(module.config.anchors)).sum())
     if written < LEAST_SHARE * spelled:
@@ -154,6 +169,7 @@ class TextHooks:
         if ids is None:
             raise DataError(f"inference: {self.what} reads the text; give the model ids, not embeddings")
         written, mask = self.now.text, self.now.mask
+        self._check_places(given.get("position_ids"), ids, given.get(f"{self.prefix}attention_mask"))
         if written is None or not torch.equal(written[:, -ids.shape[1] :], ids):  # prepared for a pass that never came
             written, mask = ids, given.get(f"{self.prefix}attention_mask")
         cache = getattr(output, "past_key_values", None)
@@ -166,6 +182,18 @@ class TextHooks:
         if self.encoder_decoder:
             text = torch.cat([self._asked(given, len(text)), text], 1)
         return Read(written, text, mask, ids.shape[1], kept, cache)
+
+    def _check_places(self, places: Tensor | None, ids: Tensor, mask: Tensor | None) -> None:
+        """Raise DataError where a row holds several texts: where its positions do not go up by one."""
+        if places is None or places.shape[-1] != ids.shape[1] or ids.shape[1] < 2 or places.dim() != 2:
+            return
+        there = torch.ones_like(places) if mask is None or mask.dim() != 2 else mask[:, -ids.shape[1] :]
+        both = (there[:, 1:] * there[:, :-1]).bool().to(places.device)
+        if bool(((places[:, 1:] - places[:, :-1] != 1) & both).any()):
+            raise DataError(
+                f"inference: a row holds several texts (its positions start again), and {self.what} reads a row as one "
+                "text; give every text a row of its own"
+            )
 
     def _asked(self, given: Mapping[str, Any], rows: int) -> Tensor:
         """Return what the encoder was given for each row of the decoder. Raises: DataError: it is not known."""
@@ -213,4 +241,4 @@ class LogitShift(TextHooks):
                 else:
                     shift = placed.shift(read.text, logits.shape[1])
                 total = total + weight * shift
-        return logits + total.to(logits.dtype)
+        return logits + total.to(logits)

@@ -77,6 +77,11 @@ class DomainNet(nn.Module):
         return self.ln(self.net(x))
 
 
+def _rotated_anew(module: "AbiModule", _: object) -> None:
+    """Take note of the rotation that a state dict brought along."""
+    module.set_rotation(module.rotation)
+
+
 class AbiModule(nn.Module):
     """Correction `[B, T, D]` of tapped states `[B, T, K, D]`: `proj_out(z)`, `z = h + alpha * R(D(R'(h)))`.
 
@@ -104,7 +109,7 @@ class AbiModule(nn.Module):
         self.domain_alpha = nn.Parameter(torch.tensor(1.0))
         self.register_buffer("rotation", torch.eye(config.d_abi))
         self._rotated = False
-        self.register_load_state_dict_post_hook(lambda module, _: module.set_rotation(module.rotation))
+        self.register_load_state_dict_post_hook(_rotated_anew)
 
     @property
     def device(self) -> torch.device:

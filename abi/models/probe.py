@@ -78,7 +78,12 @@ def measure(backbone: "Backbone") -> BackboneFacts:
     Raises: DataError: its weights hold NaN or infinity, it cannot be run as abi runs it, it is not causal, its head
         is none that abi knows, or its hidden states are not what its blocks read.
     """
-    broken = [name for name, p in backbone.model.named_parameters() if not bool(torch.isfinite(p).all())]
+    try:
+        broken = [name for name, p in backbone.model.named_parameters() if not bool(torch.isfinite(p).all())]
+    except (RuntimeError, NotImplementedError):  # of tensors without data
+        raise DataError(
+            f"backbone: {backbone.name} is refused, some of its weights are offloaded; load it into memory whole"
+        ) from None
     if broken:
         raise DataError(f"backbone: {backbone.name} is refused, its weight {broken[0]} holds NaN or infinity")
     try:

@@ -166,8 +166,8 @@ def _portable(results: Sequence[Result]) -> Point | None:
     closer = [(raw - moved) / (raw - oracle) for raw, moved, oracle in js]
     agreed = [test.interval for fit in fits for test in fit.secondary["js_nats"].tests if test.id == BARE_IN_JS]
     worse = sum(one is not None and one.upper < 0 for one in agreed)
-    figures = {"closed": closed, "shares": shares, "bare": bare, "agreed": closer}
-    return replace(harmed, n=len(fits), strict=strict, worse=worse, **figures)
+    told = replace(harmed, n=len(fits), strict=strict, worse=worse, closed=closed, shares=shares)
+    return replace(told, bare=bare, agreed=closer)
 
 
 def _harmed(fits: Sequence[Fit], ahead: int) -> Point | None:

@@ -170,6 +170,11 @@ def live(bench, family):
             assert found[f"{name} drawn"].device == IDS.device
     with AttachedAny(backbone, [(module, 0.5), (placed, 0.5)]):
         found["mixture"] = backbone.logits(IDS, window)
+    for name, one in (("module", module), ("portable", placed)):  # as a pipeline of transformers moves it
+        late = bench.make_backbone(family)
+        with attach_any(late, one.cpu()):
+            late.model.to(bench.device)
+            found[f"{name} before a move"] = late.logits(IDS, window)
     return {name: value.cpu().float() for name, value in found.items()}
 
 

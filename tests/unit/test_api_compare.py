@@ -99,5 +99,5 @@ def test_what_cannot_be_compared_is_one_sentence(world, gpt2, qwen, portable, re
         abi.compare(portable, *given, regime="few-shot")
     with refuses("regime 'zero-text' is none of oracle-kd, few-shot, general-only"):
         abi.compare("module", *given, regime="zero-text")
-    with refuses("seeds is 0; give how many, 3 or more for a verdict"):
+    with refuses("compare: seeds is 0; give 1 or more"):
         abi.compare("module", *given, seeds=0)

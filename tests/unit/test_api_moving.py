@@ -4,6 +4,7 @@ import base64
 import http.server
 import json
 import threading
+from dataclasses import replace
 
 import api_world
 import pytest
@@ -122,6 +123,10 @@ def hub(monkeypatch):
     taken, asked = {}, []
 
     class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            there = [{"type": "file", "path": path, "size": 1, "oid": "1" * 40} for path in taken]
+            self.answered(200, there if "/tree/" in self.path else {"id": "me/sql", "siblings": []})
+
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             asked.append((self.path, self.headers["Authorization"]))
@@ -134,11 +139,16 @@ def hub(monkeypatch):
                 answer = {"files": files}
             elif "/commit/" in self.path:
                 for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "deletedFile":
+                        del taken[line["value"]["path"]]
                     if line["key"] == "file":
                         taken[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
                 answer |= {"commitUrl": f"{address}/me/sql/commit/1", "commitOid": "1" * 40, "success": True}
+            self.answered(403 if "theirs" in body.decode(errors="replace") else 200, answer)
+
+        def answered(self, status, answer):
             told = json.dumps(answer).encode()
-            self.send_response(403 if "theirs" in body.decode(errors="replace") else 200)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(told)))
             self.send_header("Content-Type", "application/json")
             self.end_headers()
@@ -166,6 +176,8 @@ def test_a_module_is_pushed_to_the_hub_as_its_folder(hub, trained, tmp_path):
         (tmp_path / path).write_bytes(content)
     assert sorted(taken) == ["README.md", CONFIG, WEIGHTS, RECORD]
     assert abi.Module.from_pretrained(tmp_path).sha256 == trained.sha256
+    replace(trained, record=None).push_to_hub("me/sql")
+    assert sorted(taken) == ["README.md", CONFIG, WEIGHTS]  # the record that lay there was that of other weights
 
 
 def test_a_repository_of_others_is_not_written_to(hub, trained, refuses):

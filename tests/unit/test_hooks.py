@@ -1,5 +1,8 @@
 """What an attached module does where a backbone is used in other ways: threads, positions, precision, gradients."""
 
+import copy
+import gc
+import pickle
 import threading
 
 import pytest
@@ -138,3 +141,39 @@ def test_a_projection_before_the_head_is_corrected_at_the_wide_state(tokenizers)
         cached = generate(opt, IDS[:, :6], 6)
         assert torch.equal(cached, generate(opt, IDS[:, :6], 6, cache=False))
     assert torch.allclose(some, whole[:, [3, 8]], atol=1e-5)
+
+
+@torch.no_grad()
+def test_what_was_compiled_before_is_compiled_again_with_what_is_attached(make_backbone):
+    backbone = copy.deepcopy(make_backbone("gpt2"))
+    module = module_of(backbone)
+    with attach(backbone, module):
+        expected = backbone.model(input_ids=IDS).logits
+    backbone.model.compile(backend="eager")
+    plain = backbone.model(input_ids=IDS).logits
+    with attach(backbone, module):
+        torch.testing.assert_close(backbone.model(input_ids=IDS).logits, expected)
+    torch.testing.assert_close(backbone.model(input_ids=IDS).logits, plain)
+    torch.compiler.reset()  # what it holds would be freed in the middle of a later test
+    del backbone
+    gc.collect()
+
+
+def test_a_module_is_pickled_as_others_are(gpt2):
+    module = module_of(gpt2)
+    again = pickle.loads(pickle.dumps(module))
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), again.parameters(), strict=True))
+
+
+def test_a_handle_that_was_detached_is_not_entered_again(gpt2, refuses):
+    attached = attach(gpt2, module_of(gpt2))
+    attached.detach()
+    with refuses("it was detached from the model; attach it again"), attached:
+        pass
+
+
+def test_weights_that_are_elsewhere_are_refused_in_one_sentence(make_backbone, refuses):
+    backbone = copy.deepcopy(make_backbone("gpt2"))
+    backbone.model.to("meta")
+    with refuses("weights are offloaded; load it into memory whole"):
+        backbone.facts  # noqa: B018

@@ -209,7 +209,12 @@ def test_what_a_thread_has_chosen_goes_on_without_a_module_that_is_revoked(model
 def test_detached_modules_are_not_put_back_by_a_choice(model, gpt2, modules, batch):
     attached = abi.attach(model, {"a": modules["a"]}, tokenizer=gpt2[1])
     attached.detach()
-    for act in (lambda: attached.inject("p", modules["p"]), lambda: attached.use("a")):
+    calls = [
+        lambda: attached.inject("p", modules["p"]),
+        lambda: attached.use("a"),
+        lambda: attached.using("a").__enter__(),
+    ]
+    for act in [*calls, lambda: attached.generate(**batch, module_ids="a")]:
         with pytest.raises(DataError, match="they were detached from the model; attach them again"):
             act()
     assert not model._forward_hooks
@@ -227,6 +232,10 @@ def test_what_cannot_be_chosen_is_one_sentence(model, gpt2, qwen, modules, batch
     with abi.attach(model, modules, tokenizer=gpt2[1]) as attached:
         with refuses("no module 'c'; attached: a, b, deep, p"):
             attached.use(["a", "c"])
+        with refuses("Module is no choice; give a name"):
+            attached.use(modules["a"])
+        with refuses("weight 1 of 'a' is not a finite number"):
+            attached.use({"a": "1"})
         with refuses("weight nan of 'a' is not a finite number"):
             attached.use({"a": float("nan")})
         with refuses("an empty list chooses nothing"):

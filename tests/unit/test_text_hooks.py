@@ -6,6 +6,11 @@ import pytest
 import torch
 from test_ngram_module import TEXTS
 from test_portable import IDS, module_on
+from tokenizers import Tokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from abi.models.attach_any import AttachedAny, attach_any
 from abi.models.logit_shift import vocabulary_of
@@ -151,3 +156,27 @@ def test_an_n_gram_model_is_attached_by_itself(make_backbone, refuses):
         with refuses("attach it by itself"):
             AttachedAny(backbone, parts)
     assert not backbone.model._forward_hooks
+
+
+@torch.no_grad()
+def test_several_texts_in_one_row_are_refused(make_backbone, reads, refuses):
+    backbone, places = make_backbone("gpt2"), torch.arange(IDS.shape[1]).expand_as(IDS)
+    half = IDS.shape[1] // 2
+    packed = torch.cat([places[:, :half], places[:, : IDS.shape[1] - half]], 1)
+    with attach_any(backbone, reads(backbone)):
+        expected = backbone.model(input_ids=IDS).logits
+        torch.testing.assert_close(backbone.model(input_ids=IDS, position_ids=places).logits, expected)
+        with refuses("a row holds several texts"):
+            backbone.model(input_ids=IDS, position_ids=packed)
+
+
+def test_a_vocabulary_of_marked_pieces_is_refused(make_backbone, reads, refuses):
+    backbone = make_backbone("gpt2")
+    module = reads(backbone)
+    pieces = {"[UNK]": 0, "the": 1, "state": 2, "##s": 3, "of": 4, "model": 5, **{f"w{i}": i for i in range(6, 40)}}
+    split = Tokenizer(WordPiece(pieces, unk_token="[UNK]"))
+    split.pre_tokenizer, split.decoder = Whitespace(), WordPieceDecoder()
+    marked = copy.copy(backbone)
+    marked.tokenizer = PreTrainedTokenizerFast(tokenizer_object=split, unk_token="[UNK]")
+    with refuses("spell 'thestate##sofmodel##s' in the vocabulary of GPT2LMHeadModel"):
+        attach_any(marked, module)
