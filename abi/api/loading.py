@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from abi.base.errors import DataError
 from abi.base.hub import Repository, reason
 from abi.models.backbone import Backbone, load_backbone
@@ -11,11 +13,12 @@ FILES = ("*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt", "model*.safe
 """What a model needs of a repository."""
 
 
-def load_model(place: str | Path, revision: str | None = None) -> Backbone:
-    """Return the admitted model of a folder, or of a repository of the hub (`user/name`), in fp32, with its tokenizer.
+def load_model(place: str | Path, revision: str | None = None, dtype: str = "float32") -> Backbone:
+    """Return the admitted model of a folder, or of a repository of the hub (`user/name`), with its tokenizer.
 
     Every function of the API takes it in place of (model, tokenizer). What is in the cache needs no network.
-    Args: revision: branch, tag or commit of the hub; records name the commit.
+    Args: revision: branch, tag or commit of the hub; records name the commit. dtype: what its weights are rounded to; a
+        module belongs to a model in the precision that it had when the module was made (`Module.dtype`).
     Raises: DataError: no such folder or repository, a revision of a folder, no model there, or one not admitted.
     """
     folder = Path(place)
@@ -30,7 +33,7 @@ def load_model(place: str | Path, revision: str | None = None) -> Backbone:
     commit = None if folder.is_dir() else downloaded(str(place), "model", FILES, revision).name
     backbone = load_backbone(place, commit)
     backbone.model.config._commit_hash = commit  # where `origin_of` finds it; transformers keeps none itself since 5.23
-    return backbone
+    return backbone.run_in(getattr(torch, dtype))
 
 
 def downloaded(repository: str, what: str, names: Sequence[str], revision: str | None = None) -> Path:

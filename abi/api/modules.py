@@ -46,10 +46,11 @@ class TextRead(Typed):
 
 
 class Origin(Typed):
-    """The model that a module was trained beside."""
+    """The model that a module was trained beside, and in which precision that was."""
 
     model: str
     revision: str
+    dtype: str = "float32"
 
 
 class Adapter(Typed):
@@ -151,6 +152,13 @@ class Module:
     def anywhere(self) -> bool:
         """Whether it works on every model whose tokens spell text."""
         return self.kind != "module"
+
+    @property
+    def dtype(self) -> str:
+        """The precision of the model that it belongs to; fp32 where it works on every model, or nothing says it."""
+        if self.record is None or self.anywhere:
+            return "float32"
+        return (self.record.moved_to or self.record.trained_beside).dtype
 
     @property
     def sha256(self) -> str:

@@ -273,10 +273,11 @@ def sides(window: int, keep: Keep | None = None, **pairs: Any) -> Iterator[list[
 
 
 def origin_of(model: Any) -> Origin:
-    """Return what a model is called (its hub id, the name of its folder, or its class) and its revision."""
+    """Return what a model is called (its hub id, the name of its folder, or its class), its revision and precision."""
     place = str(getattr(model, "name_or_path", "") or "")
     name = (Path(place).name if Path(place).is_dir() else place) or type(model).__name__
-    return Origin(model=name, revision=str(getattr(model.config, "_commit_hash", None) or "local"))
+    dtype = str(model.get_output_embeddings().weight.dtype).removeprefix("torch.")
+    return Origin(model=name, revision=str(getattr(model.config, "_commit_hash", None) or "local"), dtype=dtype)
 
 
 def provenance(what: str) -> Provenance:

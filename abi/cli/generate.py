@@ -83,11 +83,10 @@ def _of_user(place: str, revision: str | None, module: str | None) -> "tuple[Bac
     from abi.api.loading import load_model
     from abi.api.modules import Module
 
-    live = load_model(place, revision)
     if module is None:
-        return live, None
+        return load_model(place, revision), None
     found = Module.from_pretrained(module)
-    return live, (found.net, found.about)
+    return load_model(place, revision, found.dtype), (found.net, found.about)
 
 
 def _of_scale(scale: str, name: str, module: str | None) -> "tuple[Backbone, tuple[Any, Any] | None]":

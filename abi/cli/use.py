@@ -138,11 +138,11 @@ def transfer(
     place, moving = _module_folder(out, force), abi.Module.from_pretrained(module)
     teaches = None if teacher is None else abi.Module.from_pretrained(teacher)
     with _watched(place.parts):
-        of_source = None if source is None or moving.anywhere else _loaded(source, source_revision)
+        of_source = None if source is None or moving.anywhere else _loaded(source, source_revision, moving)
         moved = abi.transfer(
             moving,
             of_source,
-            _loaded(target, target_revision),
+            _loaded(target, target_revision, teaches),
             general_texts=general_texts,
             domain_texts=domain_texts,
             teacher=teaches,
@@ -171,9 +171,10 @@ def evaluate(
     import abi
 
     with _watched():
+        saved = abi.Module.from_pretrained(module)
         found = abi.evaluate(
-            _loaded(model, revision),
-            abi.Module.from_pretrained(module),
+            _loaded(model, revision, saved),
+            saved,
             texts,
             adapter=adapter,
             window=window,
@@ -222,9 +223,8 @@ def compare(
     asked: dict[str, Any] = {"regime": regime, "other_texts": other_texts, "seeds": seeds, "lora": lora, "steps": steps}
     asked |= {"train_steps": train_steps, "window": window, "keep": parts}
     with _watched(parts):
-        found = abi.compare(
-            moving, _loaded(source, source_revision), _loaded(target, target_revision), texts, general_texts, **asked
-        )
+        of_source = _loaded(source, source_revision, None if module is None else moving)
+        found = abi.compare(moving, of_source, _loaded(target, target_revision), texts, general_texts, **asked)
     if place is not None:
         with place.written() as folder:
             write_text(folder / COMPARED[0], found.model_dump_json(indent=1) + "\n")
@@ -251,13 +251,13 @@ def push(
     return 0
 
 
-def _loaded(place: str, revision: str | None) -> Any:
-    """Return the model of a folder, or of the hub at a revision."""
+def _loaded(place: str, revision: str | None, module: "Module | None" = None) -> Any:
+    """Return the model of a folder, or of the hub at a revision. Args: module: in whose precision it is loaded."""
     from abi.api.loading import load_model
     from abi.api.progress import part
 
     with part("models", f"loading {place}", 0.0):
-        return load_model(place, revision)
+        return load_model(place, revision, "float32" if module is None else module.dtype)
 
 
 def _named(role: str, place: str, revision: str | None) -> str:

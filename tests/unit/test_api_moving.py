@@ -99,7 +99,7 @@ def test_an_encoder_decoder_and_another_family_are_models_like_any_other(make_ba
         abi.attach(source[0], moved, tokenizer=source[1])
 
 
-def test_half_precision_is_a_model_of_its_own(world, trained):
+def test_half_precision_is_a_model_of_its_own(world, trained, tmp_path, capsys):
     model = transformers.AutoModelForCausalLM.from_pretrained(world / "small-gpt2", dtype=torch.bfloat16)
     tokenizer = transformers.AutoTokenizer.from_pretrained(world / "small-gpt2")
     with pytest.raises(DataError, match="the backbone is in bfloat16, so its weights cannot be compared"):
@@ -107,6 +107,10 @@ def test_half_precision_is_a_model_of_its_own(world, trained):
     own = abi.train(model, tokenizer, world / "queries", **FEW)
     found = abi.evaluate(model, own, world / "queries", tokenizer)
     assert found.gain.mean > 0
+    own.save_pretrained(tmp_path / "own")
+    asked = ["--model", str(world / "small-gpt2"), "--module", str(tmp_path / "own")]
+    assert main.main(["evaluate", *asked, "--texts", str(world / "queries"), "--json"]) == 0  # loaded in bf16 as well
+    assert json.loads(capsys.readouterr().out)["gain"]["mean"] == pytest.approx(found.gain.mean, abs=1e-3)
 
 
 def test_a_model_with_a_module_on_it_is_not_trained_beside(world, gpt2, trained, refuses):
@@ -144,7 +148,7 @@ def hub(monkeypatch):
                     if line["key"] == "file":
                         taken[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
                 answer |= {"commitUrl": f"{address}/me/sql/commit/1", "commitOid": "1" * 40, "success": True}
-            self.answered(403 if "theirs" in body.decode(errors="replace") else 200, answer)
+            self.answered(403 if "theirs" in self.path + body.decode(errors="replace") else 200, answer)
 
         def answered(self, status, answer):
             told = json.dumps(answer).encode()

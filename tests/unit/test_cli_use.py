@@ -242,7 +242,7 @@ def test_what_cannot_be_done_is_one_sentence_and_code_2(here, fault, monkeypatch
 def test_a_damaged_model_of_a_user_is_not_to_be_deleted(here, world, capsys):
     (here / "broken").mkdir()
     (here / "broken" / "config.json").write_text((world / "small-gpt2" / "config.json").read_text())
-    said = run(capsys, "evaluate", "--model", "broken", "--module", "w", "--texts", "w/queries", code=2)
+    said = run(capsys, "train", "--model", "broken", "--texts", "w/queries", "--out", "made", code=2)
     assert "broken: is not a loadable backbone" in said.err
     assert "delete" not in said.err
 
