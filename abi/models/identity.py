@@ -1,5 +1,6 @@
 """What a backbone is: one hash of weights, stored buffers, config and tokenizer."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,14 @@ from abi.models.tokenizers import tokenizer_json, vocabulary_hash
 if TYPE_CHECKING:
     from abi.models.backbone import Backbone
 
-NOT_IDENTITY = {"_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "torch_dtype"} | {
-    "transformers_version",
-    "use_cache",
+NOT_IDENTITY = {
+    *("_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "torch_dtype"),
+    *("transformers_version", "use_cache", "return_dict", "output_attentions", "output_hidden_states"),
+    *("bos_token_id", "eos_token_id", "pad_token_id"),
 }
-"""Keys of a config that change no logit."""
+"""Keys of a config that change no logit: `model.config.pad_token_id = ...` is what every tutorial writes."""
+DROPPED = re.compile(r"dropout|pdrop|layerdrop")
+"""What else changes none: it acts in training alone."""
 
 
 def weights_hash(backbone: "Backbone") -> str:
@@ -40,7 +44,8 @@ def identity_hash(backbone: "Backbone", weights: str) -> str:
 
 def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a config makes a backbone's text, the parts of a composite one likewise."""
-    kept = {str(key): value for key, value in config.items() if value is not None and key not in NOT_IDENTITY}
+    named = {str(key): value for key, value in config.items() if value is not None and key not in NOT_IDENTITY}
+    kept = {key: value for key, value in named.items() if not DROPPED.search(key)}
     return {key: _lasting(value) if isinstance(value, Mapping) else value for key, value in kept.items()}
 
 

@@ -303,6 +303,19 @@ def test_a_wrong_pair_is_refused_by_identity(world, gpt2, qwen, trained):
         abi.evaluate(qwen[0], edited_width(trained), world / "queries", qwen[1])
 
 
+def test_settings_that_change_no_logit_make_no_other_model(gpt2, trained):
+    other = copy.deepcopy(gpt2[0])
+    for key, value in {
+        "pad_token_id": 1,
+        "eos_token_id": [1],
+        "output_hidden_states": True,
+        "resid_pdrop": 0.3,
+    }.items():
+        setattr(other.config, key, value)
+    with abi.attach(other, trained, tokenizer=gpt2[1]):
+        pass
+
+
 def edited_width(trained):
     """A module of the right sizes for the other model, with the hashes of the first."""
     net = abi.AbiModule(abi.ModuleConfig(width=40, taps=(2,), d_abi=8))
