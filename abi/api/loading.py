@@ -16,7 +16,8 @@ FILES = ("*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt", "model*.safe
 def load_model(place: str | Path, revision: str | None = None, dtype: str = "float32") -> Backbone:
     """Return the admitted model of a folder, or of a repository of the hub (`user/name`), with its tokenizer.
 
-    Every function of the API takes it in place of (model, tokenizer). What is in the cache needs no network.
+    Every function of the API takes it in place of (model, tokenizer); where these are two arguments, the second is then
+    None. What is in the cache needs no network.
     Args: revision: branch, tag or commit of the hub; records name the commit. dtype: what its weights are rounded to; a
         module belongs to a model in the precision that it had when the module was made (`Module.dtype`).
     Raises: DataError: no such folder or repository, a revision of a folder, no model there, or one not admitted.
