@@ -232,7 +232,8 @@ class Several(AttachedAny):
     def _resolved(self, choice: Choice | Sequence[Choice]) -> Chosen:
         """Return a choice with the modules themselves: what runs goes on with them if one is revoked."""
         each = _per_row(choice)
-        rows: Sequence[Choice] = choice if each and isinstance(choice, Sequence) else [choice]  # type: ignore[list-item]
+        listed = each and isinstance(choice, Sequence)
+        rows: Sequence[Choice] = choice if listed else [choice]  # type: ignore[assignment, list-item]
         if wrong := [one for one in rows if not isinstance(one, str | Mapping | None)]:
             given = type(wrong[0]).__name__
             raise DataError(f"modules: {given} is no choice; give a name, weights by name, None, or a list of these")

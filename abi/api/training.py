@@ -87,14 +87,20 @@ def train(
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
     _check_call(kind, general_texts, taps, rates)
-    seed = seed_of(seed)
-    began, documents = time.perf_counter(), documents_of(texts)
-    usual = {"taps": (*taps,) == ("final",), "rates": (*rates,) == RATES}
-    _check_given(kind, general_texts=general_texts is None, d_abi=d_abi is None, steps=steps is None, **usual)
+    seed, began, documents = seed_of(seed), time.perf_counter(), documents_of(texts)
+    unset = {"general_texts": general_texts is None, "d_abi": d_abi is None, "steps": steps is None}
+    _check_given(kind, taps=(*taps,) == ("final",), rates=(*rates,) == RATES, **unset)
     general = [] if general_texts is None else documents_of(general_texts, "general_texts")
-    given = {"kind": kind, "name": name, "d_abi": d_abi, "taps": [*taps], "steps": steps, "rates": [*rates]}
-    kept = Keep(keep, "train", [documents, general], {**given, "seed": seed})
-    with sides(window, kept, model=(model, tokenizer)) as [side]:
+    given = {
+        "kind": kind,
+        "name": name,
+        "seed": seed,
+        "d_abi": d_abi,
+        "taps": [*taps],
+        "steps": steps,
+        "rates": [*rates],
+    }
+    with sides(window, Keep(keep, "train", [documents, general], given), model=(model, tokenizer)) as [side]:
         if kind == "ngram":
             module = _counted(side, documents, name, seed)
         elif kind == "portable":

@@ -74,10 +74,7 @@ PLAIN_REFUTED = {
     "g.attribution": "A simpler control (`{control}`) does at least as well.",
     "u.efficacy": "After an update the old module covers less than {half} of the way to one trained anew.",
 }
-"""Refutation -> what it means, for a reader of the first page; of several that hold the first here is said.
-
-(a) says little of the net that moves where a net of the target's own adds little, so (b) is said before it.
-"""
+"""Refutation -> what it means, for a first reader; of several the first here is said: (a) says less of the net."""
 BEATS = "{It} beats every placebo and every simpler form; at least {share} of the gain is its net's own."
 BEATS_IN_BITS = (
     "In bits per byte, {it} beats every placebo and every simpler form; at least {share} of the gain is its net's own."
