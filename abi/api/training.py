@@ -59,7 +59,6 @@ def train(
     """Return a module trained beside a frozen model of transformers; the model stays as it is, bit for bit.
 
     The model reads the texts where it is, on a card too; the module is trained on the CPU.
-
     `kind="module"` learns from the hidden states a correction of the final state, `[B, T, D]`, by cross-entropy on
     `texts`. `kind="portable"` reads the last bytes of the text, shifts the scores of strings, and is also trained to
     leave `general_texts` alone; it works on other models as it is. So does `kind="ngram"`, which trains nothing: it
@@ -91,16 +90,9 @@ def train(
     unset = {"general_texts": general_texts is None, "d_abi": d_abi is None, "steps": steps is None}
     _check_given(kind, taps=(*taps,) == ("final",), rates=(*rates,) == RATES, **unset)
     general = [] if general_texts is None else documents_of(general_texts, "general_texts")
-    given = {
-        "kind": kind,
-        "name": name,
-        "seed": seed,
-        "d_abi": d_abi,
-        "taps": [*taps],
-        "steps": steps,
-        "rates": [*rates],
-    }
-    with sides(window, Keep(keep, "train", [documents, general], given), model=(model, tokenizer)) as [side]:
+    given = {"kind": kind, "name": name, "seed": seed, "d_abi": d_abi, "taps": [*taps], "steps": steps}
+    kept = Keep(keep, "train", [documents, general], {**given, "rates": [*rates]})
+    with sides(window, kept, model=(model, tokenizer)) as [side]:
         if kind == "ngram":
             module = _counted(side, documents, name, seed)
         elif kind == "portable":
