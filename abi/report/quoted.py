@@ -237,9 +237,9 @@ def transfer_tables(results: Sequence[AnyResult]) -> str:
 
 
 def study_tables(results: Sequence[AnyResult]) -> str:
-    """Return verdict, reason, the original's pass rules and the tables of claims made of several studies."""
+    """Return verdict, reason, pass rules of the original and tables of claims of several studies; no experiments."""
     parts = []
-    for result in (result for result in results if isinstance(result, StudyResult)):
+    for result in (r for r in results if isinstance(r, StudyResult) and r.claim.kind != EXPERIMENT):
         parts.append(f"**`{result.claim.id}`**: {result.verdict}. {why(result, results)}")
         if result.fits:
             parts.append("\n".join(f"- `{name}`: {fit.verdict}" for name, fit in result.fits.items()))
