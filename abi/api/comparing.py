@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from abi.api.comparison import Comparison, answered, chosen, options_of
-from abi.api.defaults import CRITERIA, FITS, MODULE
+from abi.api.defaults import CRITERIA, FITS, MODULE, whole
 from abi.api.evidence import AS_IS, Evidence, Study, costs_of
 from abi.api.kept import Keep
 from abi.api.modules import Module, key_of
 from abi.api.moving import FIT_OF, Move, shape_of
 from abi.api.sides import Pair, Side, sides
 from abi.api.texts import TextSource, documents_of
-from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened, whole
+from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
 from abi.base.errors import DataError
 from abi.base.typed import Regime
 from abi.judge.evidence_files import COLUMNS
@@ -74,7 +74,7 @@ def compare(
     began = time.perf_counter()
     given = module if isinstance(module, Module) else None
     regime = _regime(module, regime)
-    seeds = whole("compare: seeds", seeds)
+    seeds = whole("compare: seeds", seeds, 1)
     general = documents_of(general_texts, "general_texts")
     read = {
         "domain_texts": _held_out(documents_of(texts), given),

@@ -3,6 +3,9 @@
 An installed package has no `config/`, so they stand here; a test compares them with the files there.
 """
 
+import operator
+
+from abi.base.errors import DataError
 from abi.plan.specs.arms import BudgetName, FitPhase, FitSection
 from abi.plan.specs.judge import Criteria, ResolvablePoint
 from abi.plan.specs.models import NgramSection, PortableTraining, Training
@@ -93,3 +96,16 @@ def window_for(longest: int, most_positions: int | None, *, encoder_decoder: boo
     length = longest if most_positions is None else min(longest, both * most_positions)
     prefix = length // 2 if encoder_decoder else 0
     return Window(length=length, prefix=prefix, skip=min(SKIP, (length - prefix) // 6))
+
+
+def whole(name: str, value: object, least: int | None = None) -> int:
+    """Return a whole number, also one of numpy. Raises: DataError: it is none, or less than may be."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise DataError(f"{name} is {value!r}; give a whole number")
+    if least is not None and number < least:
+        raise DataError(f"{name} is {number}; give {least} or more")
+    return number

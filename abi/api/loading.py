@@ -11,6 +11,8 @@ from abi.models.backbone import Backbone, load_backbone
 
 FILES = ("*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt", "model*.safetensors")
 """What a model needs of a repository."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Precisions that a model can be loaded in."""
 
 
 def load_model(place: str | Path, revision: str | None = None, dtype: str = "float32") -> Backbone:
@@ -31,10 +33,12 @@ def load_model(place: str | Path, revision: str | None = None, dtype: str = "flo
         raise DataError(
             f"{place}: is a folder, which has no revision {revision!r}; leave it out, or give an id of the hub"
         )
+    if dtype not in DTYPES:
+        raise DataError(f"dtype: is {dtype!r}; give {', '.join(DTYPES)}")
     commit = None if folder.is_dir() else downloaded(str(place), "model", FILES, revision).name
-    backbone = load_backbone(place, commit)
+    backbone = load_backbone(place, commit, DTYPES[dtype])
     backbone.model.config._commit_hash = commit  # where `origin_of` finds it; transformers keeps none itself since 5.23
-    return backbone.run_in(getattr(torch, dtype))
+    return backbone
 
 
 def downloaded(repository: str, what: str, names: Sequence[str], revision: str | None = None) -> Path:

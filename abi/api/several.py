@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -245,7 +245,7 @@ class Several(AttachedAny):
         for row, one in enumerate(rows):
             mixture = {one: 1.0} if isinstance(one, str) else dict(one or {})
             for name, weight in mixture.items():
-                if not isinstance(weight, int | float) or not abs(weight) < float("inf"):
+                if not isinstance(weight, SupportsFloat) or not abs(float(weight)) < float("inf"):
                     raise DataError(f"modules: weight {weight} of {name!r} is not a finite number")
                 module = self._known(name)
                 if weight:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from abi.api.defaults import SALT, SHARES, window_for
+from abi.api.defaults import SALT, SHARES, whole, window_for
 from abi.api.kept import Keep, room
 from abi.api.modules import Origin
 from abi.api.progress import part, pass_seconds
@@ -128,8 +128,6 @@ class Side:
 
     def __post_init__(self) -> None:
         model = self.backbone.model
-        if not isinstance(self.longest, int) or self.longest < LEAST_WINDOW:
-            raise DataError(f"window: {self.longest!r} tokens are no window; give {LEAST_WINDOW} or more, at best 128")
         if any(isinstance(hook, Attached) for hook in self.backbone.entry._forward_pre_hooks.values()):
             raise DataError("model: a module is attached to it; detach that first")
         admit(self.backbone)
@@ -262,6 +260,7 @@ def sides(window: int, keep: Keep | None = None, **pairs: Any) -> Iterator[list[
 
     Raises: DataError: as `backbone_in`, and as `room`.
     """
+    window = whole("window", window, LEAST_WINDOW)
     backbones = {name: backbone_in(name, pair) for name, pair in pairs.items()}
 
     def models() -> object:

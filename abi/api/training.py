@@ -1,12 +1,11 @@
 """`train`: a module beside a frozen model, on texts; and the modules that `compare` trains."""
 
-import operator
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from abi.api.defaults import MODULE, NGRAMS, PORTABLE
+from abi.api.defaults import MODULE, NGRAMS, PORTABLE, whole
 from abi.api.kept import Keep, remembered
 from abi.api.modules import Adapter, Kind, Module, Record, TextRead, made, read_of, seen_of
 from abi.api.progress import expect, fit_seconds, part
@@ -205,20 +204,9 @@ def record_of(
     )
 
 
-def whole(name: str, value: object, least: int = 1) -> int:
-    """Return a whole number, also one of numpy. Raises: DataError: it is none, or less than may be."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise DataError(f"{name} is {value!r}; give a whole number") from None
-    if number < least:
-        raise DataError(f"{name} is {number}; give {least} or more")
-    return number
-
-
 def seed_of(seed: object) -> int:
     """Return a seed. Raises: DataError: it is none, or that of trials of learning rates."""
-    number = whole("seed", seed, -MOST_SEED)
+    number = whole("seed", seed)
     if not 1 <= number <= MOST_SEED:
         raise DataError(f"seed: {number} cannot be that of a module (0 is that of trials); give 1 to {MOST_SEED}")
     return number
@@ -229,7 +217,7 @@ def module_section(side: Side, d_abi: int | None, taps: Sequence[Tap], steps: in
     width = side.manifest.width
     most = width * len(taps)
     return ModuleSection(
-        d_abi=min(most, max(LEAST_WIDTH, width // 4)) if d_abi is None else whole("d_abi", d_abi),
+        d_abi=min(most, max(LEAST_WIDTH, width // 4)) if d_abi is None else whole("d_abi", d_abi, 1),
         taps=list(taps),
         tap_norms=len(taps) > 1,
         training=MODULE.model_copy(update={"phases": shortened(MODULE.phases, steps)}),
@@ -238,7 +226,7 @@ def module_section(side: Side, d_abi: int | None, taps: Sequence[Tap], steps: in
 
 def portable_section(d_abi: int | None, steps: int | None) -> PortableTraining:
     """Return shape and training of a portable module."""
-    own = PORTABLE.d_abi if d_abi is None else whole("d_abi", d_abi)
+    own = PORTABLE.d_abi if d_abi is None else whole("d_abi", d_abi, 1)
     return PORTABLE.model_copy(update={"phases": shortened(PORTABLE.phases, steps), "d_abi": own})
 
 
@@ -268,7 +256,7 @@ def shortened(phases: Sequence[Any], steps: int | None) -> list[Any]:
     """Return the phases of a training, the only one of them with other steps if they are given."""
     if steps is None:
         return list(phases)
-    steps, [phase] = whole("steps", steps), phases
+    steps, [phase] = whole("steps", steps, 1), phases
     return [phase.model_copy(update={"steps": steps, "warmup": min(phase.warmup, steps // 10)})]
 
 

@@ -114,10 +114,10 @@ def _models(
     from abi.api.loading import load_model
     from abi.cli.generate import read_backbone
 
-    precisions = {module.dtype for module in given.values() if not module.anywhere}
-    dtype = precisions.pop() if len(precisions) == 1 else "float32"
     for place, revision in models.items():
-        yield folder_name(place), _attached(load_model(place, revision, dtype), given)
+        name = folder_name(place)
+        own = {module.dtype for module in given.values() if module.origin.model in (place, name)}
+        yield name, _attached(load_model(place, revision, own.pop() if len(own) == 1 else "float32"), given)
     for name in backbones:
         live, base = read_backbone(scale, name)
         yield name, _attached(live, {**given, **modules_of_run(Path("results", scale), name, base.weights_sha256)})

@@ -30,6 +30,8 @@ from abi.report.render import number
 NAME = "abi"
 RUN_LOG = Path(".snakemake/abi/run.log")
 
+BESIDE = "For further error details see the cluster/cloud log and the log files of the involved rule(s)."
+"""What Snakemake adds to the reason of every job that ran elsewhere."""
 REPEATED = ("Exiting because a job execution failed", "At least one job did not complete successfully")
 """What Snakemake says at the end of a run in which a job failed."""
 TRUST = 0.05
@@ -195,7 +197,7 @@ class LogHandler(LogHandlerBase):
         if job not in self.failed:
             self.failed.add(job)
             told = last_words(rule, next((said for path in logs if (said := last_line(Path(path)))), ""))
-            told += f"; {reason.strip()}" if reason else ""
+            told += f"; {reason.replace(BESIDE, '').strip()}" if reason else ""
             self.line(f"FAILED  {f'{rule} {about}'.strip()}: {told} (log: {', '.join(logs) or '-'})")
 
     def close(self) -> None:
@@ -247,7 +249,7 @@ def last_words(rule: str, line: str) -> str:
     if not line:
         return "it left no message"
     told = re.sub(rf"^[\d:]+ {rule}: ", "", line)
-    if told == line or told.startswith(rule):
+    if told == line or told.startswith((f"{rule}: ", f"{rule} failed")):
         return told.removeprefix(f"{rule}: ")
     return f"it ended without an error of its own (killed? out of memory?); it last said: {told}"
 

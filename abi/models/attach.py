@@ -41,7 +41,7 @@ class Attached:
 
     Hooks note the inputs of its blocks, and the head reads the corrected state. Modules go to the backbone's device;
     they compute in their own precision, whatever that of the backbone; if that is moved later, they follow. What torch
-    compiled before is compiled again: such code does not look for hooks that came later.
+    compiled in this process is compiled again: such code does not look for hooks that came later.
     Args: parts: (module, weight) pairs; the correction `[B, T, D]` is their weighted sum.
     Raises: DataError: something is attached to the backbone already, or it is not admitted.
     """
@@ -62,6 +62,7 @@ class Attached:
         self.handles = [backbone.model.register_forward_pre_hook(self._begin, with_kwargs=True)]
         self.handles.append(backbone.model.register_forward_hook(self._end, always_call=True))
         self.noted: set[int] = set()
+        _forget_compiled()
         self._note_taps(wanted)
 
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -89,11 +90,12 @@ class Attached:
     def _note_taps(self, wanted: set[int]) -> None:
         """Let the blocks be noted that read some taps."""
         blocks = blocks_of(self.backbone.decoder, self.depth) or nn.ModuleList()
-        for tap in sorted(wanted - self.noted):
+        new = sorted(wanted - self.noted)
+        for tap in new:
             self.handles.append(blocks[tap].register_forward_pre_hook(self._note(tap), with_kwargs=True))
         self.noted |= wanted
-        if "torch._dynamo" in sys.modules:
-            torch.compiler.reset()
+        if new:
+            _forget_compiled()
 
     def _note(self, tap: int) -> Any:
         """Return a hook that keeps what the block after a tap reads: the hidden state of that tap."""
@@ -147,6 +149,12 @@ class Attached:
 
     def __exit__(self, *_: object) -> None:
         self.detach()
+
+
+def _forget_compiled() -> None:
+    """Let torch compile again what it has compiled."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def _correction(module: AbiModule, states: Mapping[int, Tensor], rows: Tensor | None) -> Tensor:

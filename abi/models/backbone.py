@@ -248,27 +248,26 @@ def targets(tokens: Tensor, window: Window) -> Tensor:
     return tokens[:, window.prefix :] if window.prefix else tokens[:, 1:]
 
 
-def load_backbone(folder: str | Path, revision: str | None = None) -> Backbone:
-    """Return the admitted backbone of a folder, in eval mode, fp32, safetensors only.
+def load_backbone(folder: str | Path, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Backbone:
+    """Return the admitted backbone of a folder, in eval mode, safetensors only.
 
-    Args: revision: of a repository in the local cache of the hub, whose id is given for a folder.
+    Args: revision: of a repository in the local cache of the hub, whose id is given for a folder; dtype: that weights
+        are rounded to, but for those that their class keeps in fp32.
     Raises: DataError: no model there, damaged weights, a tokenizer that cannot belong to the model, or as
         `probe.admit`.
     """
-    backbone = read_backbone(folder, revision)
+    backbone = read_backbone(folder, revision, dtype)
     admit(backbone)
     return backbone
 
 
-def read_backbone(folder: str | Path, revision: str | None = None) -> Backbone:
+def read_backbone(folder: str | Path, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Backbone:
     """Return the backbone of a folder as `load_backbone`, before it is admitted."""
     given: Any = {"local_files_only": True, "trust_remote_code": False, "revision": revision or "main"}
     try:
         config = transformers.AutoConfig.from_pretrained(folder, **given)
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-        loaded: Any = auto.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **given
-        )
+        loaded: Any = auto.from_pretrained(folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **given)
         model, loading = loaded
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **given)
     except Exception as error:

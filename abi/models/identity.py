@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from abi.base.errors import TamperError
 from abi.base.files import sha256_json, sha256_tensors
 from abi.base.manifests.backbones import BackboneManifest
@@ -18,7 +20,8 @@ NOT_IDENTITY = {
     *("transformers_version", "use_cache", "return_dict", "output_attentions", "output_hidden_states"),
     *("bos_token_id", "eos_token_id", "pad_token_id"),
 }
-"""Keys of a config that change no logit: `model.config.pad_token_id = ...` is what every tutorial writes."""
+"""Keys of a config that change no logit by themselves; `model.config.pad_token_id = ...` is what every tutorial writes.
+What follows from them in some classes is counted: what a decoder begins with, from where positions are counted."""
 DROPPED = re.compile(r"dropout|pdrop|layerdrop")
 """What else changes none: it acts in training alone."""
 
@@ -39,7 +42,16 @@ def identity_hash(backbone: "Backbone", weights: str) -> str:
     tied = {v.data_ptr() for _, v in backbone.model.named_parameters()}
     buffers = {name: value for name, value in stored.items() if value.data_ptr() not in tied}
     parts = {"weights": weights, "buffers": sha256_tensors(buffers), "tokenizer": tokenizer_json(backbone.tokenizer)}
+    parts |= {"begins with": backbone.start_id} if backbone.is_encoder_decoder else {}
+    parts |= {f"padding of {name}": place for name, place in _padding(backbone.model).items()}
     return sha256_json(parts | {"config": _lasting(backbone.model.config.to_diff_dict())})
+
+
+def _padding(model: nn.Module) -> dict[str, int]:
+    """Return part -> id of padding, of parts that may count positions from there: tables of tokens do not."""
+    found = {name: getattr(part, "padding_idx", None) for name, part in model.named_modules() if name}
+    parts = dict(model.named_modules())
+    return {n: place for n, place in found.items() if isinstance(place, int) and not isinstance(parts[n], nn.Embedding)}
 
 
 def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:

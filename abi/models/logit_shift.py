@@ -16,7 +16,7 @@ from abi.models.tokenizers import spellings
 
 PREPARE, KEPT = "prepare_inputs_for_generation", "logits_to_keep"
 SPELLED = "the states of models"
-"""A text that every vocabulary splits, by which it is seen whether its tokens spell what they stand for."""
+"""A text by which it is seen whether the tokens of a vocabulary spell what they stand for."""
 LEAST_SHARE = 0.1
 """Share of the tokens that must begin with an anchor."""
 
@@ -169,9 +169,9 @@ class TextHooks:
         if ids is None:
             raise DataError(f"inference: {self.what} reads the text; give the model ids, not embeddings")
         written, mask = self.now.text, self.now.mask
-        self._check_places(given.get("position_ids"), ids, given.get(f"{self.prefix}attention_mask"))
         if written is None or not torch.equal(written[:, -ids.shape[1] :], ids):  # prepared for a pass that never came
             written, mask = ids, given.get(f"{self.prefix}attention_mask")
+            self._check_places(given.get("position_ids"), mask)
         cache = getattr(output, "past_key_values", None)
         if cache is not None and int(cache.get_seq_length()) > written.shape[1]:
             raise DataError(
@@ -183,12 +183,16 @@ class TextHooks:
             text = torch.cat([self._asked(given, len(text)), text], 1)
         return Read(written, text, mask, ids.shape[1], kept, cache)
 
-    def _check_places(self, places: Tensor | None, ids: Tensor, mask: Tensor | None) -> None:
-        """Raise DataError where a row holds several texts: where its positions do not go up by one."""
-        if places is None or places.shape[-1] != ids.shape[1] or ids.shape[1] < 2 or places.dim() != 2:
+    def _check_places(self, places: Tensor | None, mask: Any) -> None:
+        """Raise DataError where a row holds several texts: where its positions do not go up by one.
+
+        Args: mask: of `[B, T]`, as it tells padding; what has another form is that of a program which knows its rows.
+        """
+        plain = mask is None or (isinstance(mask, Tensor) and mask.dim() == 2)
+        if places is None or places.dim() != 2 or not plain:
             return
-        there = torch.ones_like(places) if mask is None or mask.dim() != 2 else mask[:, -ids.shape[1] :]
-        both = (there[:, 1:] * there[:, :-1]).bool().to(places.device)
+        there = torch.ones_like(places) if mask is None else mask[:, -places.shape[1] :].to(places.device)
+        both = (there[:, 1:] * there[:, :-1]).bool()
         if bool(((places[:, 1:] - places[:, :-1] != 1) & both).any()):
             raise DataError(
                 f"inference: a row holds several texts (its positions start again), and {self.what} reads a row as one "

@@ -162,8 +162,11 @@ def _portable(results: Sequence[Result]) -> Point | None:
         if moved.estimate and alone.estimate is not None
     ]
     strict = sum(result.verdict_at_strict_level == "SUPPORTED" for result in results)
-    js = [[fit.arms[arm].domain["js_nats"].mean for arm in (RAW, TRANSFERRED, ORACLE)] for fit in fits]
-    closer = [(raw - moved) / (raw - oracle) for raw, moved, oracle in js]
+    means = [
+        {arm: told.domain["js_nats"].mean for arm, told in f.arms.items() if "js_nats" in told.domain} for f in fits
+    ]
+    js = [[arms[arm] for arm in (RAW, TRANSFERRED, ORACLE)] for arms in means if {RAW, TRANSFERRED, ORACLE} <= {*arms}]
+    closer = [(raw - moved) / (raw - oracle) for raw, moved, oracle in js if raw > oracle]
     agreed = [test.interval for fit in fits for test in fit.secondary["js_nats"].tests if test.id == BARE_IN_JS]
     worse = sum(one is not None and one.upper < 0 for one in agreed)
     told = replace(harmed, n=len(fits), strict=strict, worse=worse, closed=closed, shares=shares)

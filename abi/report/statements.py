@@ -66,8 +66,8 @@ def statements_words(result: StudyResult) -> str:
     passing = sum(one.placebo == "yes" for one in says) if word == "SUPPORTED" else 0
     decides = f"{len(says)} of {number(len(told(result)), 'statement')} {OF_STATEMENTS[word][len(says) > 1]}"
     too = f" ({passing} for a placebo, too)" if passing else ""
-    refuted = sum(one.verdict == "REFUTED" for one in told(result)) if word != "REFUTED" else 0
-    if refuted:  # an experiment asks every statement at a level that allows for all of them
-        too += f", and {refuted} {OF_STATEMENTS['REFUTED'][refuted > 1]} if asked alone"
     first = ", ".join(f"“{one.statement.rstrip('.')}”" for one in says[:SAID])
-    return f"{decides}{too}{', such as' if len(says) > SAID else ':'} {first}"
+    refuted = sum(one.verdict == "REFUTED" for one in told(result)) if word != "REFUTED" else 0
+    # An experiment asks every statement at a level that allows for all of them.
+    alone = f"; {'another' if refuted == 1 else refuted} {OF_STATEMENTS['REFUTED'][refuted > 1]} if asked alone"
+    return f"{decides}{too}{', such as' if len(says) > SAID else ':'} {first}{alone if refuted else ''}"

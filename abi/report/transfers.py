@@ -238,7 +238,11 @@ def advice(results: Iterable[Result]) -> dict[str, str]:
 def _asked(found: Mapping[str, Result]) -> list[str]:
     """Return in which regimes the source itself is better, as a part of a sentence; nothing where it is in none."""
     better = [f"`{regime}`" for regime in SEEN if regime in found and source_is_better(found[regime].deciding)]
-    return [f"where it can be run, the source with its own module does better in {listed(better)}"] if better else []
+    return (
+        [f"where it can be run, the source with its own module does better, on average, in {listed(better)}"]
+        if better
+        else []
+    )
 
 
 def _as_it_is(result: Result) -> str:

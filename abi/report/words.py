@@ -71,7 +71,7 @@ PLAIN_REFUTED = {
     "c.parity": "{It} stays short of {parity} of the way from the plain backbone to a module trained there.",
     "d.benefit": "{It} does not improve held-out text of the domain.",
     "e.harm": "{It} harms general text more than a module trained there does.",
-    "g.attribution": "A simpler control (`{control}`) does at least as well.",
+    "g.attribution": "A placebo or a simpler control does at least as well, such as `{control}`.",
     "u.efficacy": "After an update the old module covers less than {half} of the way to one trained anew.",
 }
 """Refutation -> what it means, for a first reader; of several the first here is said: (a) says less of the net."""
@@ -272,8 +272,8 @@ def plain_words(result: AnyResult) -> str:
     told = template.format(it=it, It=sentence_of(it, ""), **arms, **numbers)
     if result.verdict != "REFUTED" or not isinstance(result, StudyResult):
         return told
-    ground = "" if named is None else named[0]
-    refuted = sum(fit.verdict == "REFUTED" and ground in fit.reason for fit in result.fits.values())
+    of = [{name[1] for name in ID.finditer(fit.reason)} for fit in result.fits.values() if fit.verdict == "REFUTED"]
+    refuted = sum(named is not None and named[1] in grounds for grounds in of)
     return f"{told.rstrip('.')} ({refuted} of {number(len(result.fits), 'study', 'studies')})."
 
 

@@ -15,6 +15,7 @@ from fake_card import CARD, fake_card
 
 import abi
 from abi.api import defaults
+from abi.api.loading import load_model
 from abi.api.sides import backbone_of, evaluating, sides
 from abi.api.texts import documents_of, unsplit
 from abi.base import compute
@@ -173,14 +174,14 @@ def test_a_models_own_mode_and_dropout_change_no_figure(world, trained):
         ({"seed": None}, "seed is None; give a whole number"),
         ({"steps": 2.5}, "steps is 2.5; give a whole number"),
         ({"d_abi": 8.0}, "d_abi is 8.0; give a whole number"),
-        ({"window": 64.0}, "window: 64.0 tokens are no window"),
+        ({"window": 64.0}, "window is 64.0; give a whole number"),
         ({"general_texts": "no/such/folder"}, "a module of kind 'module' takes no `general_texts`"),
         ({"texts": None}, "texts: is a NoneType; give a folder, a file, or a list of strings"),
         ({"steps": 0}, "steps is 0; give 1 or more"),
         ({"seed": 0}, "seed: 0 cannot be that of a module"),
         ({"seed": 2**70}, "cannot be that of a module"),
         ({"d_abi": 1000}, "d_abi 1000 must be 1 to 32"),
-        ({"window": 4}, "window: 4 tokens are no window; give 16 or more"),
+        ({"window": 4}, "window is 4; give 16 or more"),
         ({"d_abi": 0}, "d_abi is 0; give 1 or more"),
         ({"taps": [7]}, "tap 7 does not exist"),
         ({"taps": [-1]}, "taps are .-1.; give a list of numbers of hidden states"),
@@ -314,6 +315,20 @@ def test_settings_that_change_no_logit_make_no_other_model(gpt2, trained):
         setattr(other.config, key, value)
     with abi.attach(other, trained, tokenizer=gpt2[1]):
         pass
+
+
+def test_a_precision_that_is_none_is_one_sentence(world, refuses):
+    for wrong in ("int8", torch.bfloat16):
+        with refuses("give float32, bfloat16, float16"):
+            load_model(world / "small-gpt2", dtype=wrong)
+
+
+def test_a_compiled_model_is_the_model_in_it(gpt2, trained):
+    ids = torch.arange(8)[None] + 3
+    with abi.attach(gpt2[0], trained, tokenizer=gpt2[1]):
+        expected = gpt2[0](input_ids=ids).logits
+    with abi.attach(torch.compile(gpt2[0], backend="eager"), trained, tokenizer=gpt2[1]):
+        assert torch.equal(gpt2[0](input_ids=ids).logits, expected)
 
 
 def edited_width(trained):

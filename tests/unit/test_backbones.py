@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from abi.models.backbone import Backbone, Window, describe_backbone, load_backbone, save_backbone, targets
 from abi.models.build import build_backbone
 from abi.models.head import Head
+from abi.models.identity import identity_hash
 from abi.models.tokenizers import (
     PerTokenizer,
     build_tokenizer,
@@ -472,3 +473,16 @@ def test_a_backbone_is_pretrained_with_the_tokenizer_that_later_jobs_load(texts,
     built, _ = build_backbone(definition, texts, Window(16, 0, 1))
     save_backbone(built, tmp_path)
     assert tokenizer_json(load_backbone(tmp_path).tokenizer) == tokenizer_json(built.tokenizer)
+
+
+def test_what_a_decoder_begins_with_makes_another_backbone_and_a_pad_that_says_nothing_does_not(make_backbone):
+    t5, gpt2 = (copy.deepcopy(make_backbone(family)) for family in ("t5", "gpt2"))
+    before = [identity_hash(one, "w") for one in (t5, gpt2)]
+    for one in (t5, gpt2):
+        one.model.config.pad_token_id = 5
+    assert [identity_hash(one, "w") for one in (t5, gpt2)] == before
+    for place in (t5.model.config, t5.model.generation_config):
+        place.decoder_start_token_id = place.bos_token_id = None
+    t5.model.generation_config.pad_token_id = 5
+    assert t5.start_id == 5
+    assert identity_hash(t5, "w") != before[0]

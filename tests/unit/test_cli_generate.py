@@ -98,6 +98,15 @@ def test_of_the_likeliest_token_alone_a_draw_is_greedy(checkout, capsys):
     assert said(capsys, *hot, "--top-k", "1") == said(capsys, *hot, "--top-p", "1e-6") == greedy
 
 
+def test_without_a_cache_the_text_is_the_same_and_the_least_number_of_tokens_is_kept(checkout, capsys):
+    def told(*options):
+        assert main.main([*PLAIN, "--json", *options]) == 0
+        return json.loads(capsys.readouterr().out)["ids"]
+
+    assert told("--no-cache") == told()
+    assert len(told("--least", "8")) == 8
+
+
 def test_an_encoder_decoder_continues_too(checkout, capsys):
     made = json.loads(
         said(capsys, "generate", "--backbone", "t5_large", "--prompt", "def f(x):", "--tokens", "4", "--json")

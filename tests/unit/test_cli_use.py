@@ -219,7 +219,7 @@ REFUSED = {
     "a revision of a folder": (["--revision", "v1"], "w/small-gpt2: is a folder, which has no revision 'v1'; leave it"),
     "no text": (["--texts", "nowhere"], "'nowhere' is neither a folder nor a file"),
     "no number": (["--steps", "many"], "Invalid value for '--steps'"),
-    "no window": (["--window", "4"], "window: 4 tokens are no window"),
+    "no window": (["--window", "4"], "window is 4; give 16 or more"),
 }
 
 

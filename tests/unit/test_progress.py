@@ -14,7 +14,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from abi.api.progress import Course
 from abi.base.files import ROOT
 from abi.cli import run
-from abi.cli.progress import Expected, LogHandler, LogHandlerSettings, duration
+from abi.cli.progress import BESIDE, Expected, LogHandler, LogHandlerSettings, duration
 from abi.plan.measured import Measured, mean_seconds
 
 
@@ -114,6 +114,12 @@ def test_a_failed_job_has_one_line_with_the_last_word_of_its_log(handler, tmp_pa
             "it left no message; SLURM sbatch failed: invalid partition (log",
         ),
         ("ValueError: x", None, "1-3: ValueError: x (log"),
+        ("12:00:01 fit: fit finished in 1.0 s, 1.0 s of CPU", None, "it last said: fit finished in 1.0 s"),
+        (
+            "12:00:01 fit: fit failed; report it",
+            f"status FAILED. {BESIDE}",
+            "1-3: fit failed; report it; status FAILED. (log",
+        ),
     ],
 )
 def test_a_job_that_was_ended_from_outside_does_not_give_its_progress_as_the_cause(

@@ -170,6 +170,17 @@ def test_several_texts_in_one_row_are_refused(make_backbone, reads, refuses):
             backbone.model(input_ids=IDS, position_ids=packed)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["gpt2", "qwen2"])
+def test_a_static_cache_takes_padded_rows(make_backbone, reads, family):
+    backbone, mask = make_backbone(family), torch.ones_like(IDS)
+    mask[0, :2] = 0
+    with attach_any(backbone, reads(backbone)):
+        expected = generated(backbone, IDS, attention_mask=mask)
+        found = generated(backbone, IDS, attention_mask=mask, cache_implementation="static", disable_compile=True)
+    assert torch.equal(found, expected)
+
+
 def test_a_vocabulary_of_marked_pieces_is_refused(make_backbone, reads, refuses):
     backbone = make_backbone("gpt2")
     module = reads(backbone)

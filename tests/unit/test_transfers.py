@@ -203,7 +203,7 @@ def test_advice_without_domain_text_names_a_lesson_that_the_source_wrote_and_no_
         "without domain text, it is not shown that moving is worth it (moved 0.30 of the oracle's gain, more than its "
         "best placebo's 0.27: INCONCLUSIVE); "
         "on a lesson that its source writes (0.60 of the oracle's gain, more than its best placebo's 0.54); "
-        "where it can be run, the source with its own module does better in `general-only`."
+        "where it can be run, the source with its own module does better, on average, in `general-only`."
     )
 
 
