@@ -1,4 +1,4 @@
-"""What a run shows, in sentences made of its results: four for the first screen of the README, more for who reads on.
+"""What a run shows, in sentences made of its results: five for the first screen of the README, more for who reads on.
 
 A point stands only where its claims were run (`templates/found.md.j2`, `templates/known.md.j2`).
 """
@@ -15,7 +15,7 @@ from abi.judge.protocol import BESIDE_TAUGHT, HARM
 from abi.judge.results import EXPERIMENT, AnyResult, LadderResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
 from abi.report.render import figure, listed
-from abi.report.statements import rows_of
+from abi.report.statements import rows_of, well_aligned
 from abi.report.templates import fill
 from abi.report.transfers import SEEN, bits, source_is_better
 from abi.report.words import are_words
@@ -116,7 +116,7 @@ def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
 
 
 def found(results: Sequence[AnyResult]) -> str:
-    """Return what was found as a Markdown list of four points at most."""
+    """Return what was found as a Markdown list of five points at most."""
     return known(results, "found.md.j2")
 
 
@@ -227,12 +227,6 @@ def _updates(results: Sequence[AnyResult]) -> list[Survived]:
 def _dose(row: Mapping[str, object], how: str) -> str:
     steps, rate = row[f"steps {how} the term"], row[f"rate {how} the term"]
     return "none" if steps is None else f"{steps} steps at a rate of {rate}"
-
-
-def well_aligned(dose: LadderResult) -> str:
-    """Return which rungs of an alignment are well aligned, in words."""
-    asked = [f"`{row['rung']}`" for row in rows_of(dose, "doses") if str(row["asked"]).startswith("yes")]
-    return f"only {asked[0]} is" if len(asked) == 1 else f"{listed(asked)} are"
 
 
 def span(values: Sequence[float]) -> str:

@@ -95,7 +95,7 @@ def table(rows: list[Beside]) -> Table:
     """Return both side by side, and by how many bits per byte the module is ahead on domain text."""
     columns = ["transfer", "gap closed: n-grams", "module", "general text gets worse by: n-grams", "module"]
     return Table(
-        [*columns, "module - n-grams (bits per byte)"],
+        [*columns, "module better by (bits per byte)"],
         [
             [
                 f"`{row.claim.removesuffix('_zero_text')}`",

@@ -3,12 +3,12 @@
 from abi.base.names import CANDIDATE
 from abi.base.typed import Typed, Verdict
 from abi.judge.results import STATEMENTS, LadderResult, StudyResult
-from abi.report.render import Cell, bounds, figure, number
+from abi.report.render import Cell, bounds, figure, listed, number
 
 OF_STATEMENTS = {
     "REFUTED": ("is refuted", "are refuted"),
     "INCONCLUSIVE": ("is not shown", "are not shown"),
-    "VACUOUS": ("cannot be judged here", "cannot be judged here"),
+    "VACUOUS": ("is VACUOUS", "are VACUOUS"),
     "SUPPORTED": ("holds", "hold"),
 }
 """Verdict -> what it means for one statement of an experiment, and for several; what decides most stands first."""
@@ -36,6 +36,12 @@ class Stated(Typed):
 def rows_of(result: StudyResult | LadderResult, table: str) -> list[dict[str, Cell]]:
     """Return the rows of a table that a result brings along, by the names of its columns; none where it has no such."""
     return [dict(zip(t.columns, row, strict=True)) for t in result.tables if t.id == table for row in t.rows]
+
+
+def well_aligned(dose: LadderResult) -> str:
+    """Return which rungs of an alignment are well aligned, in words."""
+    asked = [f"`{row['rung']}`" for row in rows_of(dose, "doses") if str(row["asked"]).startswith("yes")]
+    return f"only {asked[0]} is" if len(asked) == 1 else f"{listed(asked)} are"
 
 
 def told(result: StudyResult) -> list[Stated]:

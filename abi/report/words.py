@@ -22,7 +22,7 @@ from abi.judge.results import (
 )
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure, listed, number
-from abi.report.statements import statements_words
+from abi.report.statements import statements_words, well_aligned
 
 T = TypeVar("T")
 UNBOUNDED = " (unbounded interval)"
@@ -250,6 +250,8 @@ def plain_words(result: AnyResult) -> str:
         return f"Of the {n} claims that it combines, {are_words(found)} {word}."
     if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
         return sentence_of(statements_words(result))
+    if isinstance(result, LadderResult) and result.verdict == "SUPPORTED":
+        return f"Of {len(result.rungs)} rungs {well_aligned(result)} aligned well enough; there the moved net beats every placebo."
     grounds = {name[1]: name for name in reversed(list(ID.finditer(result.reason)))}
     named = next((grounds[ground] for ground in PLAIN_REFUTED if ground in grounds), None)
     if result.verdict != "REFUTED":

@@ -87,12 +87,12 @@ def test_a_sentence_is_short_and_names_no_test(result):
     assert not re.search(r"js_nats|bits_per_byte|\b[a-gu]\.\w|\{|\}", told.replace("(measured in `bits_per_byte`)", ""))
 
 
-def test_what_was_found_has_four_points_of_this_runs_figures():
+def test_what_was_found_has_five_points_of_this_runs_figures():
     told = found(whole())
-    assert told.count("\n- ") == 3
+    assert told.count("\n- ") == 4
     published = [r for r in whole() if r.claim.id in STUDY.config.published()]
     words = Counter(result.verdict for result in published)
-    assert f"Of {words.total()} published claims, " in told
+    assert f"Of the original's {words.total()} claims, " in told
     assert all(re.search(rf"\b{count} (are )?{word}\b", told) for word, count in words.items())
     shares = [r.deciding.share.estimate for r in whole() if (r.claim.kind, r.claim.regime) == ("transfer", "oracle-kd")]
     assert percent(shares) in told
