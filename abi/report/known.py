@@ -12,7 +12,7 @@ from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
 from abi.base.regimes import MOVED
 from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, HARM
-from abi.judge.results import EXPERIMENT, AnyResult, LadderResult, Result, StudyResult
+from abi.judge.results import EXPERIMENT, AnyResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
 from abi.report.render import figure, listed
 from abi.report.statements import rows_of, well_aligned

@@ -251,11 +251,12 @@ def plain_words(result: AnyResult) -> str:
     if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
         return sentence_of(statements_words(result))
     if isinstance(result, LadderResult) and result.verdict == "SUPPORTED":
-        return f"Of {len(result.rungs)} rungs {well_aligned(result)} aligned well enough; there the moved net beats every placebo."
-    grounds = {name[1]: name for name in reversed(list(ID.finditer(result.reason)))}
-    named = next((grounds[ground] for ground in PLAIN_REFUTED if ground in grounds), None)
-    if result.verdict != "REFUTED":
-        named = ID.search(result.reason)
+        aligned = f"{well_aligned(result)} aligned well enough"
+        return f"Of {len(result.rungs)} rungs {aligned}; there the moved net beats every placebo."
+    named = ID.search(result.reason)
+    if result.verdict == "REFUTED":
+        grounds = {name[1]: name for name in reversed(list(ID.finditer(result.reason)))}
+        named = next((grounds[ground] for ground in PLAIN_REFUTED if ground in grounds), None)
     template = PLAIN_SUPPORTED.get(result.claim.kind) if result.verdict == "SUPPORTED" else None
     if template == BEATS and isinstance(result, Result) and result.deciding.primary_metric == "bits_per_byte":
         template = BEATS_IN_BITS
