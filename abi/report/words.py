@@ -254,14 +254,13 @@ def plain_words(result: AnyResult) -> str:
         aligned = f"{well_aligned(result)} aligned well enough"
         return f"Of {len(result.rungs)} rungs {aligned}; there the moved net beats every placebo."
     named = ID.search(result.reason)
-    if result.verdict == "REFUTED":
-        grounds = {name[1]: name for name in reversed(list(ID.finditer(result.reason)))}
-        named = next((grounds[ground] for ground in PLAIN_REFUTED if ground in grounds), None)
     template = PLAIN_SUPPORTED.get(result.claim.kind) if result.verdict == "SUPPORTED" else None
     if template == BEATS and isinstance(result, Result) and result.deciding.primary_metric == "bits_per_byte":
         template = BEATS_IN_BITS
-    if named is not None and result.verdict == "REFUTED":
-        template = PLAIN_REFUTED.get(named[1])
+    if result.verdict == "REFUTED":
+        grounds = {name[1]: name for name in reversed(list(ID.finditer(result.reason)))}
+        named = next((grounds[ground] for ground in PLAIN_REFUTED if ground in grounds), None)
+        template = PLAIN_REFUTED[named[1]] if named else None
     if result.verdict == "INCONCLUSIVE":
         asked = TESTS.get(named[1]) if named else None
         template = f"It is not shown that {asked}." if asked else PLAIN_OPEN.get(result.claim.kind)
