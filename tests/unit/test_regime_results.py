@@ -300,8 +300,8 @@ def test_the_first_lines_say_what_a_source_teaches_on_a_few_windows(beside):
     assert len(leads) == 5
     assert [arm for arm, lead in leads.items() if lead.lower <= 0] == ["transferred"]  # as the evidence was made
     assert (
-        "**With a few windows of domain text, a teaching source helps.** Without that teacher the same student "
-        "(`carried`) is worse in 1 of 1" in words
+        "**With a few windows of domain text, a source helps as a teacher.** Without that teacher the same interface and "
+        "net (`carried`) are worse in 1 of 1" in words
     )
     said = ("carried", "direct", "permuted-taught", "wrong-domain-taught")
     assert [figure(leads[arm].mean) for arm in said] == re.findall(
