@@ -68,5 +68,7 @@ def mended(words: Sequence[str], scale: str) -> list[str]:
     except DataError as error:
         return [f"not all of it was deleted: {error}"]
     damaged = [f"{line.file}: {line.why}" for line in found.lines if line.state == "damaged"]
+    if not deleted and not damaged:
+        return []  # what is missing is what the run builds
     more = [f"and {len(damaged) - MOST} more"] if len(damaged) > MOST else []
     return [f"{found.counted()}; {len(deleted)} files deleted, which this run rebuilds", *damaged[:MOST], *more]
