@@ -125,7 +125,8 @@ def code_words() -> str:
             rest = {name for row in changed for name in row.results.split()}
             if rest != {ALL} and len(rest) < len(committed(scale)):
                 names = ", ".join(f"`{name.removesuffix('.json')}`" for name in sorted(rest))
-                said = f"behind {names}, {said}; the other results were made by the code of this checkout"
+                since = "" if not read_carried(REFERENCE / scale) else ", or by code that gives the same figures"
+                said = f"behind {names}, {said}; the other results were made by the code of this checkout{since}"
         else:
             said = "which code made it was not recorded" if changed is None else "made by the code of this checkout"
             if read_carried(REFERENCE / scale):
