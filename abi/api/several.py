@@ -59,7 +59,7 @@ NONE = Chosen(0, ())
 
 def _per_row(choice: Choice | Sequence[Choice]) -> bool:
     """Return whether a choice is a list with one for every row."""
-    return not (choice is None or isinstance(choice, str | Mapping))
+    return isinstance(choice, Sequence) and not isinstance(choice, str)
 
 
 class _Placing:
@@ -232,8 +232,7 @@ class Several(AttachedAny):
     def _resolved(self, choice: Choice | Sequence[Choice]) -> Chosen:
         """Return a choice with the modules themselves: what runs goes on with them if one is revoked."""
         each = _per_row(choice)
-        listed = each and isinstance(choice, Sequence)
-        rows: Sequence[Choice] = choice if listed else [choice]  # type: ignore[assignment, list-item]
+        rows: Sequence[Choice] = choice if each else [choice]  # type: ignore[assignment, list-item]
         if wrong := [one for one in rows if not isinstance(one, str | Mapping | None)]:
             given = type(wrong[0]).__name__
             raise DataError(f"modules: {given} is no choice; give a name, weights by name, None, or a list of these")

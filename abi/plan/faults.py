@@ -111,10 +111,10 @@ def check_scale(faults: Faults, where: str) -> None:
         faults.tell(f"{where}: scale: is {scale.scale!r}; write the name of the file")
     if "default" not in scale.jobs.resources:
         faults.tell(f"{where}: jobs: resources needs `default`; add it")
+    sized = rules_with_resources()
     for rule, amounts in scale.jobs.resources.items():
-        sized = ["default", *sorted(rules_with_resources())]
-        faults.known(rule, sized, f"{where}: jobs.resources", "rule whose resources a scale sets")
-        if amounts.gpu and rule in sized[1:] and rule not in rules_on_devices():
+        faults.known(rule, ["default", *sorted(sized)], f"{where}: jobs.resources", "rule whose resources a scale sets")
+        if amounts.gpu and rule in sized - rules_on_devices():
             faults.tell(f"{where}: jobs.resources.{rule}.gpu: its jobs compute on a CPU; write 0")
     for rule, own in scale.compute.rules.items():
         at = f"{where}: compute.rules"

@@ -118,18 +118,18 @@ def code_words() -> str:
     """Return for each committed run in a sentence whether the code of this checkout made it."""
     lines = []
     for scale in (DEFAULT, PRETRAINED):
-        changed = codes_changed(scale)
+        changed, carried_on = codes_changed(scale), read_carried(REFERENCE / scale)
         if changed:
             rules = ", ".join(f"`{rule}`" for rule in sorted({row.rule for row in changed}))
             said = f"the code of {rules} has changed since"
             rest = {name for row in changed for name in row.results.split()}
             if rest != {ALL} and len(rest) < len(committed(scale)):
                 names = ", ".join(f"`{name.removesuffix('.json')}`" for name in sorted(rest))
-                since = "" if not read_carried(REFERENCE / scale) else ", or by code that gives the same figures"
+                since = ", or by code that gives the same figures" if carried_on else ""
                 said = f"behind {names}, {said}; the other results were made by the code of this checkout{since}"
         else:
             said = "which code made it was not recorded" if changed is None else "made by the code of this checkout"
-            if read_carried(REFERENCE / scale):
+            if carried_on:
                 said = "made by earlier code; what was edited since changes no figure (`carried.csv`)"
         lines.append(f"- `results/reference/{scale}`: {said}.")
     return "\n".join(lines)

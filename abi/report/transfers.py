@@ -95,15 +95,12 @@ def lead(fit: Fit) -> Test | None:
     return min(against, key=lambda test: test.mean, default=None)
 
 
-def best_placebo(fit: Fit) -> str | None:
-    """Return the placebo with the largest gap closure; None where no gap is shown."""
-    there = [arm for arm in MOVED.placebos if arm in fit.gap_closures]
-    return max(there, key=lambda arm: fit.gap_closures[arm].estimate or 0.0, default=None)
+def best_placebo(fit: Fit, ending: str = "") -> str | None:
+    """Return the placebo with the largest gap closure; None where no gap is shown.
 
-
-def best_calibrated(fit: Fit) -> str | None:
-    """Return the placebo of a portable module with the largest gap closure once it is calibrated; None elsewhere."""
-    there = [arm + CALIBRATED for arm in MOVED.placebos if arm + CALIBRATED in fit.gap_closures]
+    Args: ending: of the names of placebos; `CALIBRATED` for those of a portable module that were calibrated, too.
+    """
+    there = [arm + ending for arm in MOVED.placebos if arm + ending in fit.gap_closures]
     return max(there, key=lambda arm: fit.gap_closures[arm].estimate or 0.0, default=None)
 
 
@@ -138,7 +135,7 @@ def pairs_table(results: Sequence[Result], caption: str = "") -> Table:
         for regime in (regime for regime in SEEN if regime in found):
             result, fit = found[regime], found[regime].deciding
             took = _trained(result, str(result.claim.fit))
-            calibrated = best_calibrated(fit)
+            calibrated = best_placebo(fit, CALIBRATED)
             later = f"{calibrated} {_closure(fit, took, calibrated)}" if calibrated else "-"
             instead = [later, *(_closure(fit, took, arm) for arm in (*INSTEAD, SOURCE_ALONE))]
             verdict = f"**{result.verdict}**"
@@ -238,11 +235,8 @@ def advice(results: Iterable[Result]) -> dict[str, str]:
 def _asked(found: Mapping[str, Result]) -> list[str]:
     """Return in which regimes the source itself is better, as a part of a sentence; nothing where it is in none."""
     better = [f"`{regime}`" for regime in SEEN if regime in found and source_is_better(found[regime].deciding)]
-    return (
-        [f"where it can be run, the source with its own module does better, on average, in {listed(better)}"]
-        if better
-        else []
-    )
+    told = f"where it can be run, the source with its own module does better, on average, in {listed(better)}"
+    return [told] if better else []
 
 
 def _as_it_is(result: Result) -> str:
@@ -282,7 +276,7 @@ def _worth(fit: Fit) -> str | None:
     if contrast.interval.lower > 0:
         words = "more than"
     beside = f"its best placebo's {fit.gap_closures[placebo].estimate:.2f}" if placebo else "a placebo's"
-    calibrated = best_calibrated(fit)
+    calibrated = best_placebo(fit, CALIBRATED)
     too = f", or {fit.gap_closures[calibrated].estimate:.2f} once calibrated" if calibrated else ""
     return f"{closure.estimate:.2f} of the oracle's gain, {words} {beside}{too}"
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 from abi.base import recovery, warm
 from abi.base.digest import code_digest, remember
-from abi.base.errors import AbiError
+from abi.base.errors import AbiError, ConfigError
 from abi.base.files import require_folder, sha256_file
 from abi.base.job import code_of, share_paths, software_of
 from abi.base.names import PAGES
@@ -22,15 +22,13 @@ remember(Path(".snakemake") / "abi")
 if sys.executable != shlex.quote(sys.executable):
     # Snakemake hands the interpreter's path to a shell as it stands. Jobs start in this folder.
     sys.executable = os.path.relpath(sys.executable)
-    if sys.executable != shlex.quote(sys.executable):
-        print(
-            f"abi: {sys.executable}: Snakemake starts no job with an interpreter whose path needs quotes; put the "
-            "environment into this folder or into one without spaces",
-            file=sys.stderr,
-        )
-        raise SystemExit(2)
 
 try:
+    if sys.executable != shlex.quote(sys.executable):
+        raise ConfigError(
+            f"{sys.executable}: Snakemake starts no job with an interpreter whose path needs quotes; put the "
+            "environment into this folder or into one without spaces"
+        )
     WORKFLOW = Workflow(load(workflow_config(config), ROOT))
     WORKFLOW.scale.require_pinned()
     WORKFLOW.config.require_backbones()
