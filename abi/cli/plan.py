@@ -15,8 +15,10 @@ from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.estimate import Estimate, OfRule, estimate
 from abi.plan.forecast import BASE, CARD, Forecast, forecast
-from abi.plan.measured import REFERENCE, at_pace, pace, read_measured
+from abi.plan.measured import known_jobs
+from abi.plan.work import Work
 from abi.plan.workflow import Workflow
+from abi.plan.yaml_files import replicated
 from abi.report.render import Cell, Table, terminal
 
 
@@ -47,12 +49,10 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
     for target in targets:
         if target in config.pending:
             Workflow(config).claim(target)  # says at which scales it runs
-    known = read_measured(REFERENCE / scale / "jobs.csv")
-    jobs = dry_run(targets, scale, cores)
-    factor = pace(REFERENCE / scale)
-    made = estimate(jobs, at_pace(known, factor), scale, list(targets) or ["all"], cores)
-    made = replace(made, pace=round(factor, 2))
-    if known or not any(backbone.hub for backbone in config.scale.backbones.values()):
+    jobs, known = dry_run(targets, scale, cores), known_jobs(scale, replicated(scale))
+    made = estimate(jobs, known.jobs, scale, list(targets) or ["all"], cores, Work(Workflow(config)))
+    made = replace(made, pace=round(known.pace, 2), measured_at=known.scale)
+    if known.jobs or not any(backbone.hub for backbone in config.scale.backbones.values()):
         return made
     return replace(made, forecast=forecast(config, jobs))
 
@@ -72,6 +72,8 @@ def as_text(made: Estimate) -> str:
         f"scale {made.scale}: {made.jobs} jobs, about {made.minutes:.1f} minutes on {made.cores} cores "
         f"({made.seconds / 60:.1f} of work, the longest job {made.longest_s / 60:.1f})"
     )
+    if made.measured_at != made.scale:
+        lines.append(f"measured at scale {made.measured_at}, which this one replicates")
     if made.pace != 1:
         rate = f"this machine multiplies matrices {_against(made.pace)} the one that was measured"
         lines.append(f"{rate}; minutes are scaled")
@@ -82,7 +84,7 @@ def as_text(made: Estimate) -> str:
 
 def _row(rule: OfRule) -> list[Cell]:
     """Return the line of a rule: its jobs, minutes, most memory, and where these come from."""
-    source = f"{rule.measured} measured, the others the rule's mean" if rule.measured else "the rule's mean"
+    source = f"{rule.measured} measured, the others by the rule's others" if rule.measured else "the rule's others"
     if rule.seconds is None:
         source = "never measured"
     elif rule.measured == rule.jobs:

@@ -24,7 +24,8 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
-from abi.plan.measured import REFERENCE, at_pace, mean_seconds, pace, read_measured
+from abi.plan.measured import known_jobs, mean_seconds
+from abi.plan.yaml_files import replicated
 from abi.report.render import number
 
 NAME = "abi"
@@ -172,8 +173,7 @@ class LogHandler(LogHandlerBase):
         """Say how many jobs there are, and about how long they take."""
         scale = getattr(self.settings, "scale", DEFAULT)
         jobs = Counter({rule: n for rule, n in stats.items() if rule != "total"})
-        measured = read_measured(REFERENCE / scale / "jobs.csv")
-        means = mean_seconds(at_pace(measured, pace(REFERENCE / scale)))
+        means = mean_seconds(known_jobs(scale, replicated(scale)).jobs)
         self.rest = Expected(jobs, means, max(min(self.cores, jobs.total()), 1))
         self.line(f"{number(jobs.total(), 'job')} on {number(self.cores, 'core')}{self.still('')}")
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from abi.plan.forecast import Forecast
+from abi.plan.forecast import Forecast, speeds
 from abi.plan.measured import Measured, mean_seconds
+from abi.plan.work import Work
 
 
 class Planned(NamedTuple):
@@ -34,6 +35,7 @@ class Estimate:
     """What a run would do and take: jobs and seconds per rule; wall minutes, seconds over cores or the longest job.
 
     Args: pace: how many times as long as where the jobs were measured (`measured.pace`), counted in all times;
+        measured_at: the scale whose jobs were, which a replicate may not be itself;
         forecast: in their place at a scale of published models, none of whose jobs was measured.
     """
 
@@ -47,29 +49,44 @@ class Estimate:
     longest_s: float
     minutes: float
     pace: float = 1.0
+    measured_at: str = ""
     forecast: Forecast | None = None
 
 
 def estimate(
-    jobs: Sequence[Planned], known: Sequence[Measured], scale: str, targets: list[str], cores: int
+    jobs: Sequence[Planned],
+    known: Sequence[Measured],
+    scale: str,
+    targets: list[str],
+    cores: int,
+    work: Work | None = None,
 ) -> Estimate:
     """Return what jobs should take.
 
-    A job that was never measured counts as the mean of its rule; a rule that never was is listed under `unknown`.
+    A job that was never measured takes its work over the speed of its rule, or where that is not known the mean of its
+    rule; a rule that never was measured is listed under `unknown`.
+    Args: known: of the same scale; work: of its jobs, None where the sizes of its models say nothing.
     """
     own = {(m.rule, m.wildcards): m for m in known}
     means, rules = mean_seconds(known), list[OfRule]()
+    fast = {} if work is None else speeds(known, work)
+
+    def expected(job: Planned) -> float:
+        if measured := own.get(job):
+            return measured.busy_s
+        flop = work.flop(*job) if work is not None and job.rule in fast else None
+        return means.get(job.rule, 0.0) if flop is None else flop / fast[job.rule]
+
     total, longest = 0.0, 0.0
     for rule in dict.fromkeys(job.rule for job in jobs):
-        measured = [own.get((rule, job.wildcards)) for job in jobs if job.rule == rule]
-        others = [m for m in known if m.rule == rule]
-        took = [m.busy_s if m else means.get(rule, 0.0) for m in measured]
+        of_rule = [job for job in jobs if job.rule == rule]
+        others, took = [m for m in known if m.rule == rule], [expected(job) for job in of_rule]
         total, longest = total + sum(took), max(longest, *took)
         rules.append(
             OfRule(
                 rule,
                 jobs=len(took),
-                measured=len(list(filter(None, measured))),
+                measured=sum(job in own for job in of_rule),
                 seconds=round(sum(took), 1) if others else None,
                 mem_mb=max((m.mem_mb for m in others if m.mem_mb is not None), default=None),
             )

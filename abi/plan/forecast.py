@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from abi.plan.config import Config, load
-from abi.plan.measured import REFERENCE, Measured, at_pace, mean_seconds, pace, read_measured
+from abi.plan.measured import Measured, known_jobs, mean_seconds
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 
@@ -46,8 +46,7 @@ class Forecast:
 
 def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
     """Return what jobs of a scale should take. Args: jobs: rule and wildcards of each, as in its benchmark's name."""
-    work, base = Work(Workflow(config)), REFERENCE / BASE
-    known = at_pace(read_measured(base / "jobs.csv"), pace(base))
+    work, known = Work(Workflow(config)), known_jobs(BASE).jobs
     fast = speeds(known, Work(Workflow(load(BASE))))
     by_rule = {rule: [wildcards for r, wildcards in jobs if r == rule] for rule, _ in jobs}
     built = by_rule.get("build_backbone", [])

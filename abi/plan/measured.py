@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from abi.base.errors import DataError
 from abi.base.files import ROOT, write_text
@@ -14,6 +15,7 @@ from abi.base.machine import gemm_gflops
 from abi.base.tables import csv_rows, csv_text
 
 COLUMNS = ("rule", "wildcards", "seconds", "cpu_s", "mem_mb")
+JOBS = "jobs.csv"
 REFERENCE = ROOT / "results" / "reference"
 MACHINE, RATE = "machine.csv", ("gflops",)
 """Beside a committed table of jobs: how fast the machine that they were measured on multiplies matrices."""
@@ -83,6 +85,25 @@ def at_pace(jobs: Iterable[Measured], factor: float) -> list[Measured]:
     return [replace(job, seconds=factor * job.busy_s, cpu_s=None) for job in jobs]
 
 
+class Known(NamedTuple):
+    """Measured jobs as they should be on this machine. Args: pace: as `pace`; scale: where they were measured."""
+
+    jobs: list[Measured]
+    pace: float
+    scale: str
+
+
+def known_jobs(*scales: str) -> Known:
+    """Return the committed jobs of the first of some scales that has any, at the pace of this machine.
+
+    Args: scales: a scale, and the one that it replicates, whose jobs are as large.
+    Raises: DataError: a table is damaged.
+    """
+    scale = next((name for name in scales if (REFERENCE / name / JOBS).exists()), scales[0])
+    factor = pace(REFERENCE / scale)
+    return Known(at_pace(read_measured(REFERENCE / scale / JOBS), factor), factor, scale)
+
+
 def mean_seconds(jobs: Iterable[Measured]) -> dict[str, float]:
     """Return rule -> mean seconds that its measured jobs were busy."""
     seconds: dict[str, list[float]] = {}
@@ -149,8 +170,8 @@ def adopt_jobs(scale: str, *, keep: bool = False) -> None:
         return
     if keep:
         ran, factor = {(job.rule, job.wildcards) for job in found}, pace(folder)
-        others = [job for job in read_measured(folder / "jobs.csv") if (job.rule, job.wildcards) not in ran]
+        others = [job for job in read_measured(folder / JOBS) if (job.rule, job.wildcards) not in ran]
         found = sorted([*found, *at_pace(others, factor)], key=lambda job: (job.rule, job.wildcards))
     rows = [(job.rule, job.wildcards, f"{job.seconds:.1f}", _cell(job.cpu_s, 1), _cell(job.mem_mb, 0)) for job in found]
-    write_text(REFERENCE / scale / "jobs.csv", csv_text(COLUMNS, rows))
+    write_text(REFERENCE / scale / JOBS, csv_text(COLUMNS, rows))
     write_text(REFERENCE / scale / MACHINE, csv_text(RATE, [[f"{gemm_gflops():.1f}"]]))

@@ -44,7 +44,7 @@ class Work:
     def sizes(self, backbone: str) -> Sizes:
         """Return the sizes of a backbone, or of the one an update starts from. Raises: KeyError: they are unknown."""
         made = self.study.base_of(backbone)
-        found = made.hub.sizes if made.hub else built_sizes(made.build) if made.build else None
+        found = made.hub.sizes if made.hub else built_sizes(made.build) if made.build else made.sizes
         if found is None:
             raise KeyError(backbone)
         return found

