@@ -1,7 +1,6 @@
 """Commands that show what is known of claims: `abi claims` and `abi show` (no torch, no pandas, ASCII)."""
 
 import json
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from abi.audit.record.page import ascii_only
-from abi.audit.results.places import REFERENCE
+from abi.audit.results.places import REFERENCE, own_or_committed
 from abi.audit.results.staleness import stale
 from abi.base.errors import AbiError, DataError
 from abi.base.files import parse_file
@@ -158,9 +157,7 @@ def result_path(study: Workflow, claim_id: str) -> Path | None:
     """Return the result file of a claim, also a link that leads nowhere; else the committed one; else None."""
     if claim_id in study.config.pending:
         return None
-    own = Path(study.result_file(claim_id))
-    places = (own, own.parent.parent / REFERENCE / own.parent.name / own.name)
-    return next((path for path in places if os.path.lexists(path)), None)
+    return own_or_committed(study.result_file(claim_id))
 
 
 def _committed(states: Sequence[str]) -> str:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
-from abi.base.regimes import MOVED
 from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, HARM
 from abi.judge.results import EXPERIMENT, AnyResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
 from abi.report.render import figure, listed
+from abi.report.replicates import ahead_of_placebos
 from abi.report.statements import rows_of, well_aligned
 from abi.report.templates import fill
 from abi.report.transfers import SEEN, bits, source_is_better
@@ -138,15 +138,8 @@ def _recipe(fits: Sequence[Fit]) -> Point | None:
 
 def _moved(fits: Sequence[Fit]) -> Point | None:
     shares = _estimates(fit.share for fit in fits)
-    ahead, in_bits = (_ahead_of_placebos(fits, metric) for metric in ("js_nats", BPB))
+    ahead, in_bits = (sum(bool(ahead_of_placebos(fit, m)) for fit in fits) for m in ("js_nats", BPB))
     return Point(ahead, len(fits), in_bits, shares=shares) if shares else None
-
-
-def _ahead_of_placebos(fits: Sequence[Fit], metric: str) -> int:
-    """Return in how many fits the moved net is shown to be ahead of every placebo."""
-    asked = {f"4.attribution.{metric}.{placebo}" for placebo in MOVED.placebos}
-    tests = [[test.interval for test in fit.tests if test.id in asked] for fit in fits]
-    return sum(bool(found) and all(one is not None and one.lower > 0 for one in found) for found in tests)
 
 
 def _portable(results: Sequence[Result]) -> Point | None:

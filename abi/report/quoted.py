@@ -20,6 +20,7 @@ from abi.plan.config import load
 from abi.plan.measured import REFERENCE, committed, read_measured, work
 from abi.plan.specs.judge import Criteria, SimulateStudies
 from abi.plan.workflow import Workflow
+from abi.plan.yaml_files import replicates
 from abi.report import experiments, instrument_page, ngrams, speed, transfers
 from abi.report.beside import beside, rooms
 from abi.report.config_keys import key_tables
@@ -27,6 +28,8 @@ from abi.report.graphs import rule_graph, wing_graph
 from abi.report.known import found, known
 from abi.report.ladder import picture
 from abi.report.render import Cell, Table, figure, markdown
+from abi.report.replicates import replicated
+from abi.report.replicates import table as replicates_table
 from abi.report.statements import decided_by, deciding_statements
 from abi.report.verdicts import checks_table
 from abi.report.words import (
@@ -79,6 +82,7 @@ def generated_parts() -> list[Part]:
         Part("docs/pretrained.md", "effort", block(effort(PRETRAINED) if others else NOTHING)),
         Part("docs/verdicts.md", "known", block(known(results))),
         Part("docs/verdicts.md", "details", block(verdict_table(results))),
+        Part("docs/verdicts.md", "replicates", block(rebuilt_pairs(results))),
         Part("docs/verdicts.md", "claims", block(claim_map())),
         Part("config/README.md", "keys", key_tables()),
         Part("docs/experiments.md", "statements", block(statements(results))),
@@ -114,10 +118,17 @@ def reference_results(scale: str) -> list[AnyResult]:
     return [read_result(path) for path in sorted(committed(scale), key=lambda path: order.get(path.name, len(order)))]
 
 
+def rebuilt_pairs(results: Sequence[AnyResult]) -> str:
+    """Return the table of claims whose backbones were pretrained again from other seeds."""
+    names = filter(committed, replicates(DEFAULT))
+    found = replicated(results, {name: reference_results(name) for name in names})
+    return markdown(replicates_table(found)) if found else NOTHING
+
+
 def code_words() -> str:
     """Return for each committed run in a sentence whether the code of this checkout made it."""
     lines = []
-    for scale in (DEFAULT, PRETRAINED):
+    for scale in (DEFAULT, PRETRAINED, *filter(committed, replicates(DEFAULT))):
         changed, carried_on = codes_changed(scale), read_carried(REFERENCE / scale)
         if changed:
             rules = ", ".join(f"`{rule}`" for rule in sorted({row.rule for row in changed}))

@@ -1,13 +1,16 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from abi.base.files import ROOT
 from abi.cli.main import main
+from abi.judge.results import read_result
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
+from abi.report.replicates import Figures, Replicated, ahead_of_placebos, table
 
 REFERENCE = ROOT / "results" / "reference" / "tiny"
 FILE = "t5_to_gpt2_general_only.json"
@@ -53,5 +56,48 @@ def test_the_same_word_is_counted_over_the_replicates_that_are_built(built, caps
     assert set(row["rebuilt"]) == {"tiny_r1", "tiny_r2"}
     assert main(["replicates"]) == 0
     told = capsys.readouterr().out
-    assert "1 of 2" in told
+    assert "INCONCLUSIVE 1, VACUOUS 1" in told
     assert "tiny_r3" in told
+
+
+def test_what_was_not_built_here_is_read_from_the_committed_runs(built, capsys):
+    """A fresh clone said that nothing was built."""
+    committed = Path("results/reference/tiny_r3")
+    committed.mkdir(parents=True)
+    Path("results/tiny_r2", FILE).rename(committed / FILE)
+    Path("results/tiny").rename("results/reference/tiny")
+    assert main(["replicates", "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    assert {name: found["verdict"] for name, found in row["rebuilt"].items()} == {
+        "tiny_r1": "INCONCLUSIVE",
+        "tiny_r3": "VACUOUS",
+    }
+
+
+@pytest.mark.parametrize(("lower", "ahead"), [(0.001, True), (0.0, False), (-0.001, False)])
+def test_a_net_is_ahead_where_it_is_shown_to_beat_every_placebo(lower, ahead):
+    fit = read_result(REFERENCE / "cross_arch_enc_dec_nib_results.json").deciding
+    tests = [
+        test.model_copy(update={"interval": test.interval.model_copy(update={"lower": lower})})
+        if test.id == "4.attribution.js_nats.permuted"
+        else test
+        for test in fit.tests
+    ]
+    assert ahead_of_placebos(fit.model_copy(update={"tests": tests}), "js_nats") is ahead
+    assert ahead_of_placebos(fit.model_copy(update={"tests": []}), "js_nats") is None
+
+
+def test_the_table_has_the_words_of_all_and_the_spread_of_figures():
+    own = Figures("REFUTED", 0.02, 0.8, True)
+    rebuilt = {"r1": Figures("REFUTED", -0.01, 0.7, False), "r2": Figures("SUPPORTED", 0.3, 0.9, True)}
+    rebuilt["r3"] = Figures("REFUTED", None, None, None)
+    made = table([Replicated("one", own, rebuilt), Replicated("two", Figures("VACUOUS", None, None, None), rebuilt)])
+    assert [*made.rows[0]] == [
+        "`one`",
+        "REFUTED",
+        "REFUTED 2, SUPPORTED 1",
+        "yes; 1 of 2",
+        "0.02; -0.01 to 0.3",
+        "0.8; 0.7 to 0.9",
+    ]
+    assert [*made.rows[1]][3:] == ["-", "-", "-"]

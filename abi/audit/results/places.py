@@ -1,5 +1,6 @@
 """Where result files lie in a checkout, and whether a committed reference is what was adopted (standard library)."""
 
+import os
 from pathlib import Path
 
 from abi.audit.results.findings import TAMPERED, Finding
@@ -18,6 +19,13 @@ def folders(root: Path = Path("results")) -> list[Path]:
     runs = [place for place in sorted(root.glob("*")) if place.name != REFERENCE]  # which holds the benchmarks, too
     places = [*runs, *sorted((root / REFERENCE).glob("*"))]
     return [place for place in places if place.is_dir() and (result_paths(place) or page_paths(place))]
+
+
+def own_or_committed(path: str | Path) -> Path | None:
+    """Return a result file of a run, also a link that leads nowhere; else the committed one; else None."""
+    own = Path(path)
+    places = (own, own.parent.parent / REFERENCE / own.parent.name / own.name)
+    return next((place for place in places if os.path.lexists(place)), None)
 
 
 def result_paths(folder: Path) -> list[Path]:

@@ -1,0 +1,104 @@
+"""A claim in pairs rebuilt from other pretraining seeds, beside its own (protocol section 6, replication)."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from abi.base.regimes import MOVED
+from abi.base.typed import Verdict
+from abi.judge.fits import Fit
+from abi.judge.results import AnyResult, Result
+from abi.report.render import Table, figure
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is compared of a result.
+
+    Args: share, gap_closure: of the moved net, None where none is given; ahead: whether the moved net is shown to be
+        ahead of every placebo, None where that is not asked.
+    """
+
+    verdict: Verdict
+    share: float | None
+    gap_closure: float | None
+    ahead: bool | None
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """A claim, its own result, and replicate -> its result there."""
+
+    claim: str
+    own: Figures
+    rebuilt: Mapping[str, Figures]
+
+    @property
+    def same(self) -> int:
+        """In how many replicates the word is the same."""
+        return sum(found.verdict == self.own.verdict for found in self.rebuilt.values())
+
+
+def replicated(own: Sequence[AnyResult], rebuilt: Mapping[str, Sequence[AnyResult]]) -> list[Replicated]:
+    """Return the claims that have a result here and in one replicate or more. Args: rebuilt: replicate -> results."""
+    there = {name: {result.claim.id: result for result in results} for name, results in rebuilt.items()}
+    rows = []
+    for result in own:
+        claim = result.claim.id
+        found = {name: figures_of(results[claim]) for name, results in there.items() if claim in results}
+        if found:
+            rows.append(Replicated(claim, figures_of(result), found))
+    return rows
+
+
+def figures_of(result: AnyResult) -> Figures:
+    """Return what is compared of a result."""
+    if not isinstance(result, Result):
+        return Figures(result.verdict, None, None, None)
+    fit = result.deciding
+    share = None if fit.share is None else fit.share.estimate
+    closure = None if fit.gap_closure is None else fit.gap_closure.estimate
+    return Figures(result.verdict, share, closure, ahead_of_placebos(fit, fit.primary_metric))
+
+
+def ahead_of_placebos(fit: Fit, metric: str) -> bool | None:
+    """Return whether the moved net is shown to be ahead of every placebo; None where that is not asked."""
+    asked = {f"4.attribution.{metric}.{placebo}" for placebo in MOVED.placebos}
+    found = [test.interval for test in fit.tests if test.id in asked]
+    return all(one is not None and one.lower > 0 for one in found) if found else None
+
+
+def table(rows: Sequence[Replicated]) -> Table:
+    """Return a row per claim: its word and figures, and those where it was rebuilt."""
+    cells = [
+        [f"`{row.claim}`", row.own.verdict, _words(row), _ahead(row), *(_spread(row, name) for name in SPREAD)]
+        for row in rows
+    ]
+    columns = ["claim", "verdict", "rebuilt", "net ahead of every placebo", "share; rebuilt", "gap closed; rebuilt"]
+    return Table(columns, cells)
+
+
+SPREAD = ("share", "gap_closure")
+
+
+def _words(row: Replicated) -> str:
+    """Return the words of the rebuilt pairs with their counts."""
+    found = Counter(figures.verdict for figures in row.rebuilt.values())
+    return ", ".join(f"{word} {count}" for word, count in found.most_common())
+
+
+def _ahead(row: Replicated) -> str:
+    """Return whether the net is ahead here, and in how many of the rebuilt pairs."""
+    if row.own.ahead is None:
+        return "-"
+    asked = [figures.ahead for figures in row.rebuilt.values() if figures.ahead is not None]
+    return f"{'yes' if row.own.ahead else 'no'}; {sum(asked)} of {len(asked)}"
+
+
+def _spread(row: Replicated, name: str) -> str:
+    """Return a figure of the own pair, then the least and greatest of the rebuilt ones."""
+    found = [value for made in row.rebuilt.values() if (value := getattr(made, name)) is not None]
+    own = getattr(row.own, name)
+    if own is None or not found:
+        return "-"
+    return f"{figure(own)}; {figure(min(found))} to {figure(max(found))}"
