@@ -24,7 +24,9 @@ from abi.plan.config import load
 from abi.plan.kinds.base import GivenPair
 from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, DoseClaim, LadderClaim
 from abi.plan.workflow import Workflow
+from abi.plan.yaml_files import replicates
 from abi.report.render import Table, bounds, figure, number, terminal
+from abi.report.replicates import in_a_sentence, replicated
 from abi.report.words import (
     MEANINGLESS,
     check_words,
@@ -114,7 +116,12 @@ def show(
         lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(study, claim)}", _elsewhere()]
     else:
         own = [f"This is the committed run. Your own: {command_of(study, claim)}", ""] if row.state == COMMITTED else []
-        lines += [*own, *_found(result, str(path)), *_provenance(result, str(path))]
+        lines += [
+            *own,
+            *_found(result, str(path)),
+            *_rebuilt(study, claim, result),
+            *_provenance(result, str(path)),
+        ]
     print(ascii_only("\n".join(lines)).rstrip())
     return code
 
@@ -253,6 +260,14 @@ def _found(result: AnyResult, path: str) -> list[str]:
     tests = [line for name, fit in shown.items() for line in _tests(name, fit)]
     tests += [line for fit in shown.values() for line in _shared(result, fit)]
     return [*lines, *checks, *tests, *_arms(shown), *_training(result)]
+
+
+def _rebuilt(study: Workflow, claim_id: str, result: AnyResult) -> list[str]:
+    """Return what came of a claim on backbones from other pretraining seeds, where it was built with such."""
+    file = study.claim(claim_id).record.result_file
+    scales = {name: own_or_committed(Path("results", name, file)) for name in replicates(study.config.name)}
+    found = replicated([result], {name: [read_result(path)] for name, path in scales.items() if path is not None})
+    return ["", *(line for row in found for line in _wrapped(in_a_sentence(row)))] if found else []
 
 
 def _tests(name: str, fit: Fit) -> list[str]:

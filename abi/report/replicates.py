@@ -78,6 +78,16 @@ def table(rows: Sequence[Replicated]) -> Table:
     return Table(columns, cells)
 
 
+def in_a_sentence(row: Replicated) -> str:
+    """Return what came of a claim where it was rebuilt."""
+    ahead = _ahead(row).partition("; ")[2]
+    told = [f"the net is ahead of every placebo in {ahead}"] if ahead else []
+    told += [
+        f"{name.replace('_', ' ')} {spread}" for name in SPREAD if (spread := _spread(row, name).partition("; ")[2])
+    ]
+    return "; ".join([f"on backbones from other pretraining seeds ({', '.join(row.rebuilt)}): {_words(row)}", *told])
+
+
 SPREAD = ("share", "gap_closure")
 
 

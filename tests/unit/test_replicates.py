@@ -10,7 +10,7 @@ from abi.judge.results import read_result
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
-from abi.report.replicates import Figures, Replicated, ahead_of_placebos, table
+from abi.report.replicates import Figures, Replicated, ahead_of_placebos, in_a_sentence, table
 
 REFERENCE = ROOT / "results" / "reference" / "tiny"
 FILE = "t5_to_gpt2_general_only.json"
@@ -74,6 +74,12 @@ def test_what_was_not_built_here_is_read_from_the_committed_runs(built, capsys):
     }
 
 
+def test_one_claim_says_what_came_of_it_elsewhere(built, capsys):
+    assert main(["show", "t5_to_gpt2_general_only"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "on backbones from other pretraining seeds (tiny_r1, tiny_r2): INCONCLUSIVE 1, VACUOUS 1" in told
+
+
 @pytest.mark.parametrize(("lower", "ahead"), [(0.001, True), (0.0, False), (-0.001, False)])
 def test_a_net_is_ahead_where_it_is_shown_to_beat_every_placebo(lower, ahead):
     fit = read_result(REFERENCE / "cross_arch_enc_dec_nib_results.json").deciding
@@ -101,3 +107,7 @@ def test_the_table_has_the_words_of_all_and_the_spread_of_figures():
         "0.8; 0.7 to 0.9",
     ]
     assert [*made.rows[1]][3:] == ["-", "-", "-"]
+    assert in_a_sentence(Replicated("one", own, rebuilt)) == (
+        "on backbones from other pretraining seeds (r1, r2, r3): REFUTED 2, SUPPORTED 1; the net is ahead of every "
+        "placebo in 1 of 2; share -0.01 to 0.3; gap closure 0.7 to 0.9"
+    )
