@@ -12,9 +12,10 @@ from abi.audit.results.agreement import REPRODUCED, WORDS, Agreed, ArmPair, Word
 from abi.audit.results.checkout import Scale
 from abi.audit.results.findings import differences, show
 from abi.base.catalogue import CLAIMED, CONTROL, Role
-from abi.base.errors import DataError
+from abi.base.errors import ConfigError, DataError
 from abi.judge.fits import ContrastFound, Law
 from abi.judge.results import AnyResult, LadderResult, StudyResult
+from abi.plan.config import load
 from abi.report.blocks import Page, Para, sections_of
 from abi.report.dots import FOOT, IN_THE_DARK, TOP, WIDTH, axis
 from abi.report.figures import Drawing, name_of
@@ -99,7 +100,9 @@ def two_runs(scale: Scale) -> TwoRuns:
     if compared is None or not compared.claims:
         there = compared.folder if compared else "the other run"
         raise DataError(f"{there}: holds no claim that {scale.folder} holds, too; name another run")
-    results = in_groups([scale.results[name].result for name in compared.claims])
+    order = _order(scale.folder.name)
+    named = sorted(compared.claims, key=lambda name: order.get(name, len(order)))
+    results = in_groups([scale.results[name].result for name in named])
     return TwoRuns(
         str(scale.folder),
         compared.folder,
@@ -108,6 +111,14 @@ def two_runs(scale: Scale) -> TwoRuns:
         sorted(compared.others.keys() - scale.results.keys()),
         compared.tolerance,
     )
+
+
+def _order(scale: str) -> dict[str, int]:
+    """Return the places of a scale's claims, none of a scale that is not configured here."""
+    try:
+        return {name: place for place, name in enumerate(load(scale).every())}
+    except ConfigError:
+        return {}
 
 
 def page(runs: TwoRuns) -> Page:
@@ -162,7 +173,7 @@ def made_by(runs: TwoRuns) -> Table | None:
     }
     named = list(leaves.items())[:MOST]
     rows += [[f"configuration, `{leaf}`", beside(f"`{show(x)}`", f"`{show(y)}`")] for leaf, (x, y) in named]
-    rows += [["configuration", f"{len(leaves) - MOST} more leaves differ"]] if len(leaves) > MOST else []
+    rows += [["configuration", f"{len(leaves) - MOST} more settings differ"]] if len(leaves) > MOST else []
     return Table(["what made them", "where the two runs differ"], rows) if rows else None
 
 
@@ -191,7 +202,7 @@ def ladder(runs: TwoRuns) -> Table:
     rows = []
     for pair in runs.pairs:
         others = (found for found in pair.agreed.differences if not found.leaf.endswith("verdict"))
-        first = next((f"; `{found.leaf}`: {found.sentence}" for found in others), "")
+        first = next((f"; {found.sentence} (`{found.leaf}`)" for found in others), "")
         rows.append([link(pair.id), f"**{pair.agreed.word}**", both_verdicts(pair) + first])
     return Table(["claim", "agreement", "verdicts, and where they differ"], rows)
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
 
+TO_DOCUMENTS = re.compile(r"\[([^\]]+)\]\((?!#|https://)[^)\s]+\)")
+"""A link as Markdown has it, to a file."""
+
+
 @dataclass(frozen=True)
 class Para:
     """A paragraph; `kind` is a class for its looks (`lead`, `quote`, `note`).
@@ -164,13 +168,24 @@ def html(page: Page, figures: Mapping[str, str]) -> str:
     """
     styles = dict.fromkeys(found[1] for svg in figures.values() for found in STYLE.finditer(svg))
     svgs = {name: Markup(STYLE.sub("", svg)) for name, svg in figures.items()}
-    return fill("page.html.j2", page=page, figures=svgs, styles=Markup("\n".join(styles)), inline=_inline)
+    used = {"inline": _inline, "breaking": _breaking}
+    return fill("page.html.j2", page=page, figures=svgs, styles=Markup("\n".join(styles)), **used)
 
 
 def _inline(text: str) -> Markup:
     """Return the text of a block as HTML; a strong word in capitals gets a class of its name."""
-    html = _reader().renderInline(text)
+    html = _reader().renderInline(_standing_alone(text))
     return Markup(re.sub(r"<strong>([A-Z]+(?: [A-Z]+)?)</strong>", _word, html))
+
+
+def _breaking(text: str) -> Markup:
+    """Return the name of a row as HTML, which may break after `_` where a screen is narrow."""
+    return Markup(re.sub(r"[^<>]+(?=<|$)", lambda found: found[0].replace("_", "_<wbr>"), _inline(text)))
+
+
+def _standing_alone(text: str) -> str:
+    """Return a text with the words alone of links to documents: a page is read where these are not."""
+    return TO_DOCUMENTS.sub(r"\1", text)
 
 
 def _word(found: re.Match[str]) -> str:
@@ -179,11 +194,11 @@ def _word(found: re.Match[str]) -> str:
 
 @functools.cache
 def _reader() -> MarkdownIt:
-    """Return what reads `code`, **strong** and [words](#anchor); everything else stays as it is written."""
+    """Return what reads `code`, **strong**, *emphasis* and [words](#anchor); all else stays as it is written."""
     from markdown_it import MarkdownIt
 
     made = MarkdownIt("zero").enable(["backticks", "emphasis", "link"])
-    made.validateLink = lambda url: url.startswith("#")  # type: ignore[method-assign]
+    made.validateLink = lambda url: url.startswith(("#", "https://"))  # type: ignore[method-assign]
     for name in ("em_open", "em_close", "strong_open", "strong_close"):
         made.add_render_rule(name, _emphasis)
     return made
@@ -191,7 +206,8 @@ def _reader() -> MarkdownIt:
 
 def _emphasis(_: Any, tokens: Sequence[Any], place: int, *__: Any) -> str:
     token = tokens[place]
-    return f"<{'/' * (token.nesting < 0)}strong>" if token.markup == "**" else str(token.markup)
+    tag = {"**": "strong", "*": "em"}.get(token.markup)
+    return str(token.markup) if tag is None else f"<{'/' * (token.nesting < 0)}{tag}>"
 
 
 # Markdown
@@ -202,6 +218,10 @@ def markdown(page: Page) -> str:
     return _joined([f"# {page.title}", page.about], page.sections, 2) + "\n"
 
 
+def _plain(text: str) -> str:
+    return plain(_standing_alone(text))
+
+
 def _joined(head: Sequence[str], blocks: Sequence[Block], level: int) -> str:
     return "\n\n".join([*head, *(_in_markdown(block, level) for block in blocks)])
 
@@ -209,17 +229,19 @@ def _joined(head: Sequence[str], blocks: Sequence[Block], level: int) -> str:
 def _in_markdown(block: Block, level: int) -> str:
     match block:
         case Para(text, kind):
-            return f"> {plain(text)}" if kind == "quote" else plain(text)
+            return f"> {_plain(text)}" if kind == "quote" else _plain(text)
         case Bullets(items):
-            return "\n".join(f"- {plain(item)}" for item in items)
+            return "\n".join(f"- {_plain(item)}" for item in items)
         case Table(_, _, caption):
-            return (f"{plain(caption)}\n\n" if caption else "") + table_in_markdown(block)
+            return (f"{_plain(caption)}\n\n" if caption else "") + table_in_markdown(block)
         case Plots(drawings):
-            return "\n\n".join(f"![{plain(d.caption)}](figures/{d.name}.svg)\n\n*{plain(d.caption)}*" for d in drawings)
+            return "\n\n".join(
+                f"![{_plain(d.caption)}](figures/{d.name}.svg)\n\n*{_plain(d.caption)}*" for d in drawings
+            )
         case Code(text):
             return f"```\n{text}\n```"
         case Fold(title, blocks):
-            return _joined([f"**{plain(title).replace('**', '')}**"], blocks, level)
+            return _joined([f"**{_plain(title).replace('**', '')}**"], blocks, level)
         case Section(anchor, title, blocks):
-            head = [f'<a id="{anchor}"></a>', f"{'#' * level} {plain(title)}"]
+            head = [f'<a id="{anchor}"></a>', f"{'#' * level} {_plain(title)}"]
             return _joined(head, blocks, min(level + 1, 6))

@@ -49,21 +49,31 @@ class Line(NamedTuple):
 
 def arms(claim: str, study: str, fit: Fit) -> list[Drawing]:
     """Return one figure per metric of a study's arms: those above, else every metric it has, on its first scope."""
-    scope = next((scope for scope in get_args(Scope) if any(found.of(scope) for found in fit.arms.values())), "domain")
+    scopes = get_args(Scope)
+    scope = next((scope for scope in scopes if any(found.of(scope) for found in fit.arms.values())), scopes[0])
+    there = dict.fromkeys(metric for arm in in_order(fit.arms) for metric in fit.arms[arm].of(scope))
+    measures = [metric for metric in MEASURES if metric in there] or list(there)
+    return [_of(metric, scope, claim, study, fit) for metric in measures]
+
+
+def of_metric(claim: str, study: str, fit: Fit, metric: str) -> list[Drawing]:
+    """Return the figure of one metric of a study's arms, on the first scope that has it; none where none has."""
+    scopes = (scope for scope in get_args(Scope) if any(metric in found.of(scope) for found in fit.arms.values()))
+    return [_of(metric, scope, claim, study, fit) for scope in scopes][:1]
+
+
+def _of(metric: str, scope: str, claim: str, study: str, fit: Fit) -> Drawing:
+    """Return the figure of a metric that some arms of a study have on a scope of text."""
     figures = {arm: fit.arms[arm].of(scope) for arm in in_order(fit.arms)}
-    there = dict.fromkeys(metric for found in figures.values() for metric in found)
-    measures = {key: MEASURES[key] for key in MEASURES if key in there}
-    drawings = []
-    for metric, (label, better) in (measures or {key: (f"{key} ({scope})", "") for key in there}).items():
-        shown = {arm: found[metric] for arm, found in figures.items() if metric in found}
-        thresholds = fit.published_criteria.thresholds if fit.published_criteria else None
-        threshold: float | None = getattr(thresholds, metric, None)
-        draws = max(fit.arms[arm].draws for arm in shown)
-        caption = f"{claim}, {study}: {label}{better}. {counts_words(fit)}"
-        caption += f"; each figure the mean over {draws} draws or budgets" if draws > 1 else ""
-        caption += f". Dashed: published threshold {figure(threshold)}." if threshold is not None else "."
-        drawings.append(_dots(name_of("arms", claim, study, metric), caption, label, shown, threshold))
-    return drawings
+    shown = {arm: found[metric] for arm, found in figures.items() if metric in found}
+    label, better = MEASURES.get(metric, (f"{metric} ({scope})", ""))
+    thresholds = fit.published_criteria.thresholds if fit.published_criteria else None
+    threshold: float | None = getattr(thresholds, metric, None)
+    draws = max(fit.arms[arm].draws for arm in shown)
+    caption = f"{claim}, {study}: {label}{better}. {counts_words(fit)}"
+    caption += f"; each figure the mean over {draws} draws or budgets" if draws > 1 else ""
+    caption += f". Dashed: published threshold {figure(threshold)}." if threshold is not None else "."
+    return _dots(name_of("arms", claim, study, metric), caption, label, shown, threshold)
 
 
 def _dots(name: str, caption: str, label: str, arms: Mapping[str, Figure], threshold: float | None) -> Drawing:
@@ -105,7 +115,8 @@ def _svg(name: str, label: str, arms: Mapping[str, Figure], threshold: float | N
         for place, (arm, found) in enumerate(arms.items())
     ]
     bottom = TOP + LINE * len(arms)
-    room = {"width": WIDTH, "height": bottom + FOOT, "top": TOP, "bottom": bottom, "middle": sum(ends) / 2}
+    places = {"width": WIDTH, "height": bottom + FOOT, "top": TOP, "bottom": bottom, "middle": sum(ends) / 2}
+    room = {name: round(place) for name, place in places.items()}
     dashed = None if threshold is None else x(threshold)
     looks = [(role.name, role.colour, IN_THE_DARK[role.name]) for role in ROLES]
     given = {"label": label, "lines": lines, "ticks": ticks, "dashed": dashed, "looks": looks, **room, **told}

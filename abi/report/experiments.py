@@ -36,7 +36,7 @@ def page(results: Sequence[AnyResult]) -> str:
     words = [[f"`{r.claim.id}`", r.claim.title, f"**{verdict_words(r)}**", r.claim.record.result_file] for r in found]
     about = (
         f"Scale `{first.scale}`, protocol {first.protocol}. {number(len(found), 'experiment')} of the original with "
-        f"{counted}; more is better in every figure, intervals are over groups of documents and seeds."
+        f"{counted}; more is better in every difference, intervals are over groups of documents and seeds."
     )
     registered = (
         "What each statement needs stands in `config/claims.yaml`, every test with its interval in the result file. "

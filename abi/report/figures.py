@@ -5,7 +5,9 @@ matplotlib and networkx are loaded when something is drawn.
 
 import html
 import io
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -27,13 +29,16 @@ CYCLE = (
 )
 """Colours that readers with any colour vision tell apart (after Okabe and Ito), two of them darkened for thin lines."""
 
+LINES = ("-", "--", ":", "-.")
+MOST_TICKS = 6
+FONTS = "DejaVu Sans, Arial, sans-serif"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 STYLE: Any = {
     "svg.hashsalt": "abi",
     "svg.fonttype": "none",
     "font.size": 8.5,
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Arial"],  # each text element of an SVG repeats the list
+    "font.sans-serif": ["DejaVu Sans", "Arial"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
@@ -95,13 +100,37 @@ def svg_of(drawing: Drawing) -> str:
         plt.close(panel)
     svg = text.getvalue()
     svg = re.sub(r"\s*\n\s*", "\n", svg[svg.index("<svg") :])
-    svg = re.sub(r'="[^"]*"', lambda found: re.sub(r"(\d\.\d\d)\d+", r"\1", found[0]), svg)  # finer than any screen
+    svg = shorter(svg)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))  # matplotlib names every group; few are referred to
     svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{drawing.name}-{found[1]}"' if found[1] in used else "", svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{drawing.name}-", svg)
+    svg = _without_idle(svg)
     title, words = html.escape(drawing.caption), html.escape(drawing.words)
     head, _, body = svg.partition(">")
-    return f'{head} role="img" aria-label="{title}">\n <title>{title}</title>\n <desc>{words}</desc>{body}'
+    return (
+        f'{head} font-family="{FONTS}" role="img" aria-label="{title}">\n <title>{title}</title>\n '
+        f"<desc>{words}</desc>{body}"
+    )
+
+
+def shorter(svg: str) -> str:
+    """Return a figure whose places are no finer than any screen."""
+
+    def rounded(found: re.Match[str]) -> str:
+        return re.sub(r"(?<=\d)\.0+(?!\d)", "", re.sub(r"(\d\.\d\d)\d+", r"\1", found[0]))
+
+    return re.sub(r'="[^"]*"', rounded, svg)
+
+
+def _without_idle(svg: str) -> str:
+    """Return a figure without what changes nothing: a tenth of a page of many figures.
+
+    These are fonts that each text repeats, turns by no angle, and groups that hold no attribute.
+    """
+    svg = re.sub(r"font-family: [^;\"]*(; )?|(?<=\") transform=\"rotate\(-?0 [^)]*\)\"", "", svg)
+    while (fewer := re.sub(r"<g>\n((?:(?!<g\b|</g>).)*)</g>\n", r"\1", svg, flags=re.DOTALL)) != svg:
+        svg = fewer
+    return svg
 
 
 def name_of(*parts: str) -> str:
@@ -126,23 +155,33 @@ def _axes(panel: Any) -> Any:
 def curve(claim: str, entry: Curve) -> Drawing:
     """Return the figure of an entry of `curves`: one line per series, a band where it has bounds."""
     rows = [(series.name, *point) for series in entry.series for point in _points(series)]
+    width, names = 5.2, [series.name for series in entry.series]
+    columns = columns_of(names, width, most=3)
 
     def draw(panel: Any) -> None:
-        axes = _axes(panel)
+        axes, drawn = _axes(panel), Counter[str]()
         for place, series in enumerate(entry.series):
             colour, marker = colour_of(series.name, place), MARKERS[place % len(MARKERS)]
             known = [(x, y) for x, y, _, _ in _points(series) if y is not None]
             x_known, y_known = [x for x, _ in known], [y for _, y in known]
-            axes.plot(x_known, y_known, marker=marker, markersize=4, linewidth=1.2, color=colour, label=series.name)
+            # Points that go back and forth are no path; arms of one role share its colour and differ in their lines.
+            line = LINES[drawn[colour] % len(LINES)] if x_known == sorted(x_known) else ""
+            drawn[colour] += 1
+            look = {"marker": marker, "markersize": 4, "linestyle": line, "linewidth": 1.2, "color": colour}
+            axes.plot(x_known, y_known, label=series.name, **look)
             for x, _, lower, upper in _points(series):
                 if lower is not None and upper is not None:
                     axes.plot([x, x], [lower, upper], color=colour, linewidth=0.9, alpha=0.7)
         if entry.log_x:
             axes.set_xscale("log")
+        places = sorted({x for series in entry.series for x in series.x})
+        if len(places) <= MOST_TICKS:  # rounds, windows or doses: a tick between them would name what was not measured
+            axes.set_xticks(places, [f"{x:g}" for x in places], minor=False)
+            axes.set_xticks([], minor=True)
         axes.set_xlabel(entry.x_label)
         axes.set_ylabel(entry.y_label)
         axes.grid(color="#ececec", linewidth=0.5)
-        panel.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        panel.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
     return Drawing(
         name=name_of("curve", claim, entry.id),
@@ -151,8 +190,14 @@ def curve(claim: str, entry: Curve) -> Drawing:
         columns=("series", "x", "y", "lower", "upper"),
         rows=rows,
         draw=draw,
-        size=(5.2, 3.2 + 0.2 * ((len(entry.series) + 2) // 3)),
+        size=(width, 3.2 + 0.2 * math.ceil(len(names) / columns)),
     )
+
+
+def columns_of(names: Sequence[str], width: float, most: int) -> int:
+    """Return how many columns of a legend in letters of 8 points fit into a width in inches; one at least."""
+    widest = max((len(name) for name in names), default=0)
+    return max(1, min(most, int(width / (0.55 + 0.075 * widest))))
 
 
 def _points(series: Series) -> list[tuple[float, float | None, float | None, float | None]]:

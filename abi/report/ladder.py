@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from abi.base.names import NO_DOMAIN, TRANSFERRED
 from abi.base.regimes import REGIMES
 from abi.judge.fits import Share
 from abi.judge.results import AnyResult
@@ -18,19 +19,23 @@ from abi.report.words import deciding, ends_of, grouped
 
 AS_IS = next(name for name, regime in REGIMES.items() if not regime.teacher)
 """The regime in which nothing is calibrated; its results are lines of their own."""
-LEFT, RIGHT = 184.0, 312.0
+LEFT, RIGHT = 184.0, 304.0
 """Where the axis begins and ends, in the units of the picture, which is 420 wide."""
 LINE, HEAD, GAP, TOP = 21.0, 46.0, 10.0, 64.0
 """Heights of a line, of a heading above lines, of the room below them, and of the title."""
 
 
 class Line(NamedTuple):
-    """A result in the picture: its id, its claim and verdict; without a share of the gain it has no dot."""
+    """A result in the picture: its id, its claim and verdict; without a share of the gain it has no dot.
+
+    Args: lead: of a module that is placed as it is, the part of its gain that an interface without a net lacks.
+    """
 
     id: str
     claim: str
     verdict: str
     share: Share | None
+    lead: float | None
     y: float
 
 
@@ -78,28 +83,30 @@ def picture(results: Sequence[AnyResult], criteria: Criteria) -> str:
     )
 
 
-def rows(results: Sequence[AnyResult]) -> list[tuple[str, str, float | None, float | None, float | None]]:
-    """Return what the picture shows: result, verdict, and share with its interval."""
-    found = []
-    for line in (line for panel in _panels(results) for line in panel.lines):
-        found.append((line.id, line.verdict, line.share.estimate if line.share else None, *ends_of(line.share)))
-    return found
+def rows(results: Sequence[AnyResult]) -> list[tuple[str, str, *tuple[float | None, ...]]]:
+    """Return what the picture shows: result, verdict, share with its interval, lead over an interface without a net."""
+    return [
+        (line.id, line.verdict, line.share.estimate if line.share else None, *ends_of(line.share), line.lead)
+        for panel in _panels(results)
+        for line in panel.lines
+    ]
 
 
 def _panels(results: Sequence[AnyResult]) -> Iterator[Panel]:
     heads = [head for head, _ in grouped(results)]
     as_is = [result for result in results if result not in heads and result.claim.regime == AS_IS]
-    moved, others = [r for r in heads if share_of(r)], [r for r in heads if not share_of(r)]
+    moved, others = [r for r in heads if deciding(r)], [r for r in heads if not deciding(r)]
+    hollow = "nothing is calibrated; hollow: its lead over an interface without a net"
     y = TOP
-    for title, about, found, dots in (
-        ("Moved and calibrated", "the target has text of the domain and a teacher", moved, True),
-        ("Placed as it is, as a portable module", "the target sees no text; nothing is calibrated", as_is, True),
-        ("Other claims", "with studies of their own, or resting on those above", others, False),
+    for title, about, found in (
+        ("Moved and calibrated", "the target has text of the domain and a teacher", moved),
+        ("Placed as it is, as a portable module", hollow, as_is),
+        ("Other claims", "with studies of their own, or resting on those above", others),
     ):
         if found:
-            first = y + HEAD
+            first, dots = y + HEAD, any(share_of(r) for r in found)
             lines = [
-                Line(r.claim.id, r.claim.of or r.claim.id, r.verdict, share_of(r), first + LINE * place)
+                Line(r.claim.id, r.claim.of or r.claim.id, r.verdict, share_of(r), lead_of(r), first + LINE * place)
                 for place, r in enumerate(found)
             ]
             end = lines[-1].y + LINE / 2 + (LINE if dots else 0)
@@ -114,12 +121,23 @@ def share_of(result: AnyResult) -> Share | None:
     return share if share is not None and share.estimate is not None else None
 
 
+def lead_of(result: AnyResult) -> float | None:
+    """Return which part of the gain of a module placed as it is an interface trained without a net lacks.
+
+    Its placebos do harm, so its share is more than the net adds.
+    """
+    closures = fit.gap_closures if result.claim.regime == AS_IS and (fit := deciding(result)) else {}
+    moved, bare = (closures[arm].estimate if arm in closures else None for arm in (TRANSFERRED, NO_DOMAIN))
+    return None if not moved or bare is None else 1 - bare / moved
+
+
 def shown(line: Line) -> str:
     """Return a line of the picture in words."""
     share = line.share
     if share is None:
         return f"{line.id}: {line.verdict}"
-    return f"{line.id}: {line.verdict}, share {figure(share.estimate)}{bounds(*ends_of(share))}"
+    lead = "" if line.lead is None else f", {figure(line.lead)} over an interface without a net"
+    return f"{line.id}: {line.verdict}, share {figure(share.estimate)}{bounds(*ends_of(share))}{lead}"
 
 
 def told(panels: Sequence[Panel]) -> str:

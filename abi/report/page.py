@@ -25,6 +25,7 @@ from abi.report.figures import Drawing, Edge
 from abi.report.known import found, known
 from abi.report.ladder import picture, rows
 from abi.report.render import Cell, Table, link, listed, number
+from abi.report.statements import deciding_statements
 from abi.report.words import (
     are_words,
     counts_words,
@@ -45,6 +46,7 @@ FAMILIES = {
     "reconstruction": "the reconstruction",
     "update": "updates and successions",
     "atlas": "the atlas",
+    "near_transfer": "transfers to a near backbone",
 }
 
 
@@ -119,7 +121,7 @@ def page(facts: Facts) -> Page:
         "verdicts": verdicts,
         "pending": [f"`{name}` ({title})" for name, title in facts.spec.pending.items()],
         "texts": sorted({f"`{result.claim.text}`" for result in facts.results if result.claim.text}),
-        "regimes": sorted({regime_of(result) for result in facts.results}),
+        "regimes": [f"`{name}`" for name in transfers.SEEN if name in {regime_of(result) for result in facts.results}],
     }
     about = (
         f"Scale `{facts.spec.scale}`, {len(facts.results)} result files, protocol {facts.results[0].protocol}. "
@@ -174,9 +176,12 @@ def ladder_drawing(facts: Facts) -> Drawing:
     """Return the picture of all claims."""
     return Drawing(
         name="ladder",
-        caption="Every claim with its verdict; dots show which part of the gain is the moved net's own.",
+        caption=(
+            "Every claim with its verdict. Dots: the part of the gain that the best placebo does not reach; hollow: "
+            "the part that an interface trained without a net lacks."
+        ),
         words="; ".join(f"{result.claim.id} {result.verdict}" for result in facts.results),
-        columns=("result", "verdict", "share", "lower", "upper"),
+        columns=("result", "verdict", "share", "lower", "upper", "lead over an interface without a net"),
         rows=rows(facts.results),
         svg=lambda: picture(facts.results, facts.spec.criteria),
     )
@@ -297,7 +302,13 @@ def shown_tables(result: AnyResult) -> list[Table]:
 
 
 def card_plots(result: AnyResult) -> list[Drawing]:
-    """Return the one figure that a claim's card shows: its arms, or else the first that it brings along."""
+    """Return the one figure that a claim's card shows: its arms, or else the first that it brings along.
+
+    An experiment shows the metric by which its verdict is decided.
+    """
+    if isinstance(result, StudyResult) and result.claim.kind == experiments.EXPERIMENT:
+        said = deciding_statements(result)[0]
+        return dots.of_metric(result.claim.id, said.study, result.studies[said.study], said.metric)
     fits = [(name, fit) for name, fit in studies(result).items() if name == result.claim.fit]
     own = [drawing for name, fit in fits for drawing in dots.arms(result.claim.id, name, fit)]
     first = own or drawn(result)

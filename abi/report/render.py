@@ -46,8 +46,8 @@ class Table:
 
     @property
     def label(self) -> str:
-        """Return what the table is called for readers who do not see it."""
-        return re.sub(r"[`*]", "", self.caption) or f"Table of {self.heads[0]}"
+        """Return what the table is called for readers who do not see it: how its caption begins."""
+        return re.sub(r"[`*]", "", self.caption.partition(". ")[0]) or f"Table of {self.heads[0]}"
 
     def filled(self) -> "Table":
         """Return the table without the columns that say nothing."""

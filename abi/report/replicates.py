@@ -8,7 +8,7 @@ from abi.base.regimes import MOVED
 from abi.base.typed import Verdict
 from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, Result
-from abi.report.render import Table, figure
+from abi.report.render import Table, figure, listed, number
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,18 @@ def in_a_sentence(row: Replicated) -> str:
         f"{name.replace('_', ' ')} {spread}" for name in SPREAD if (spread := _spread(row, name).partition("; ")[2])
     ]
     return "; ".join([f"on backbones from other pretraining seeds ({', '.join(row.rebuilt)}): {_words(row)}", *told])
+
+
+def counted(rows: Sequence[Replicated]) -> str:
+    """Return in how many replicates verdicts are the same, and where a net is ahead of its placebos, in sentences."""
+    same: dict[str, list[str]] = {}
+    for row in rows:
+        same.setdefault(f"{row.same} of {len(row.rebuilt)}", []).append(f"`{row.claim}`")
+    verdicts = "; ".join(f"in {count} for {listed(claims)}" for count, claims in same.items())
+    led = [f"{_ahead(row).partition('; ')[2]} for `{row.claim}`" for row in rows if row.own.ahead]
+    nets = f" The moved net, ahead of every placebo here, is so there in {listed(led)}." if led else ""
+    built = f"{number(len(rows), 'claim')} {'was' if len(rows) == 1 else 'were'} built again"
+    return f"{built} on backbones that were pretrained from other seeds. The verdict is the same {verdicts}.{nets}"
 
 
 SPREAD = ("share", "gap_closure")

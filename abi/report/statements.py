@@ -2,6 +2,7 @@
 
 from abi.base.names import CANDIDATE
 from abi.base.typed import Typed, Verdict
+from abi.judge.contrasts import lower_is_better
 from abi.judge.results import STATEMENTS, LadderResult, StudyResult
 from abi.report.render import Cell, bounds, figure, listed, number
 
@@ -61,8 +62,9 @@ def decided_by(one: Stated) -> str:
     """Return the deciding figure of a statement in words, under the name of the arm that it is about."""
     named = one.contrast.replace(CANDIDATE, one.candidate)
     above = f", to exceed {figure(one.limit)}" if one.limit else ""
-    own = "" if one.figure is None else f"; {one.candidate} {figure(one.figure)}"
-    return f"{named} = {figure(one.mean)}{bounds(one.lower, one.upper)}{above} ({one.metric}{own})"
+    own = "" if one.figure is None else f"; `{one.candidate}` itself {figure(one.figure)}"
+    turned = ", sign turned" if lower_is_better(one.metric) else ""
+    return f"{named} = {figure(one.mean)}{bounds(one.lower, one.upper)}{above} ({one.metric}{turned}{own})"
 
 
 def statements_words(result: StudyResult) -> str:

@@ -9,7 +9,7 @@ from abi.judge.fits import Curve, Fit, Test
 from abi.judge.protocol import BPB
 from abi.judge.results import AlignmentFacts, Result, Training
 from abi.plan.specs.arms import FitSection
-from abi.report.figures import MARKERS, Drawing, colour_of
+from abi.report.figures import MARKERS, Drawing, colour_of, columns_of
 from abi.report.ngrams import measured
 from abi.report.render import Cell, Table, figure, listed
 from abi.report.templates import fill
@@ -314,7 +314,7 @@ def drawing(results: Sequence[Result]) -> Drawing:
     """Return the figure of gap closures of deciding fits: a panel per regime, a line per pair, a mark per arm."""
     shown = [row for row in rows(results) if row.decides and row.arm in ADVISED]
     regimes = [regime for regime in SEEN if any(row.regime == regime for row in shown)]
-    pairs = list(dict.fromkeys(row.claim for row in shown))
+    pairs, width = list(dict.fromkeys(row.claim for row in shown)), 1.3 + 2.3 * max(len(regimes), 1)
 
     def draw(panel: Any) -> None:
         panels = panel.subplots(1, max(len(regimes), 1), sharey=True, squeeze=False)[0]
@@ -328,13 +328,22 @@ def drawing(results: Sequence[Result]) -> Drawing:
                 [drawn[row.arm]] = axes.plot([row.gap_closure], [height], MARKERS[i], **look)
                 if row.lower is not None:
                     axes.plot([row.lower, row.upper], [height, height], color=colour, linewidth=1.1)
+            for i in range(0, len(pairs), 2):  # which pair a mark belongs to
+                axes.axhspan(i - 0.5, i + 0.5, color="#f4f6f8", zorder=0)
             for at, line in ((0, "-"), (1, ":")):
                 axes.axvline(at, color="black", linewidth=0.6, linestyle=line)
             axes.set_xlabel(f"{regime}\ngap closure")
             axes.set_yticks(range(len(pairs)), pairs)
             axes.set_ylim(len(pairs) - 0.4, -0.6)
         if drawn:
-            panel.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+            panel.legend(
+                drawn.values(),
+                drawn.keys(),
+                loc="outside lower center",
+                ncols=columns_of([*drawn], width, most=6),
+                frameon=False,
+                fontsize=8,
+            )
 
     return Drawing(
         name="transfers",
@@ -343,5 +352,5 @@ def drawing(results: Sequence[Result]) -> Drawing:
         columns=COLUMNS,
         rows=[row[:-1] for row in shown],
         draw=draw,
-        size=(1.3 + 2.6 * max(len(regimes), 1), 1.3 + 1.15 * len(pairs)),
+        size=(width, 1.3 + 1.15 * len(pairs)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from abi.base.names import UNFITTED
 from abi.judge.fits import Check, Fit, Scope
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult
-from abi.report.render import Cell, Table
+from abi.report.render import Cell, Table, listed
 from abi.report.templates import fill
 from abi.report.words import (
     closure_words,
@@ -70,12 +70,15 @@ def checks_table(checks: Sequence[Check]) -> Table:
 def tests_table(fit: Fit) -> Table:
     """Return the table of a study's tests."""
     rows: list[list[Cell]] = [
-        [test.id, test.contrast, test.metric, test.mean, interval_words(test.interval), holds(test)]
+        [test.id, test.contrast, test.metric, test.mean, interval_words(test.interval), test.limit, holds(test)]
         for test in fit.tests
     ]
     level = f"{100 * fit.level:g} % interval"
-    caption = "More is better; a test holds if its interval lies above its limit"
-    return Table(["test", "contrast", "metric", "mean", level, "above its limit"], rows, caption)
+    turned = listed(sorted({f"`{test.metric}`" for test in fit.tests if test.turned}))
+    caption = (
+        f"Tests. More is better: the sign of {turned} is turned. A test holds if its interval lies above its limit"
+    )
+    return Table(["test", "contrast", "metric", "mean", level, "limit", "holds"], rows, caption)
 
 
 def arms_table(result: Result | StudyResult, name: str, fit: Fit) -> Table:

@@ -1,13 +1,15 @@
 import re
 
 import pytest
+from matplotlib import pyplot
 from report_facts import results, unknown
 
 from abi.base.catalogue import ARMS, ROLES
-from abi.judge.fits import ArmFigures, Figure
+from abi.judge.fits import ArmFigures, Curve, Figure, Series
 from abi.report.dots import arms
 from abi.report.figures import (
     CYCLE,
+    STYLE,
     Drawing,
     colour_of,
     curve,
@@ -101,6 +103,33 @@ def test_rules_lie_below_what_they_need_and_implied_edges_are_left_out():
     assert len(set(places.values())) == len(places)
     assert set(reduced(edges)) == {("a", "b"), ("b", "c"), ("a", "d"), ("d", "c")}
     assert ">a</text>" in svg_of(rules([*edges, ("d", "d")]))
+
+
+@pytest.mark.parametrize("longest", [4, 18, 60])
+def test_a_legend_lies_inside_its_figure(longest):
+    """Of twelve names of a scaling law's curves eight were cut."""
+    series = [Series(name=f"{i}".ljust(longest, "m"), x=[1, 2], y=[1, 2]) for i in range(12)]
+    shown = curve("x", Curve(id="c", title="t", x_label="x", y_label="y", caption="", log_x=False, series=series))
+    figure = pyplot.figure(figsize=shown.size, layout="constrained")
+    with pyplot.rc_context(STYLE):
+        shown.draw(figure)
+        figure.canvas.draw()
+        [legend] = figure.legends
+        box, room = legend.get_window_extent(), figure.bbox
+    pyplot.close(figure)
+    assert longest == 60 or (box.x0 >= 0 and box.x1 <= room.x1)  # of sixty letters one column is cut, but not two
+    assert legend._ncols == {4: 3, 18: 2, 60: 1}[longest]
+
+
+def test_points_that_go_back_and_forth_are_not_joined_and_ticks_are_what_was_measured():
+    series = [Series(name="a", x=[8, 32, 128], y=[1, 2, 3]), Series(name="b", x=[128, 8, 32], y=[1, 2, 3])]
+    shown = curve("x", Curve(id="c", title="t", x_label="x", y_label="y", caption="", log_x=True, series=series))
+    figure = pyplot.figure(figsize=shown.size)
+    shown.draw(figure)
+    [axes] = figure.axes
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "None"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["8", "32", "128"]
+    pyplot.close(figure)
 
 
 def test_names_of_figures_are_names_of_files():

@@ -10,7 +10,7 @@ from abi.judge.results import read_result
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
-from abi.report.replicates import Figures, Replicated, ahead_of_placebos, in_a_sentence, table
+from abi.report.replicates import Figures, Replicated, ahead_of_placebos, counted, in_a_sentence, table
 
 REFERENCE = ROOT / "results" / "reference" / "tiny"
 FILE = "t5_to_gpt2_general_only.json"
@@ -107,6 +107,12 @@ def test_the_table_has_the_words_of_all_and_the_spread_of_figures():
         "0.8; 0.7 to 0.9",
     ]
     assert [*made.rows[1]][3:] == ["-", "-", "-"]
+    fewer = {"r1": rebuilt["r1"]}
+    assert counted([Replicated("one", own, rebuilt), Replicated("two", own, fewer)]) == (
+        "2 claims were built again on backbones that were pretrained from other seeds. The verdict is the same in "
+        "2 of 3 for `one`; in 1 of 1 for `two`. The moved net, ahead of every placebo here, is so there in 1 of 2 for "
+        "`one` and 0 of 1 for `two`."
+    )
     assert in_a_sentence(Replicated("one", own, rebuilt)) == (
         "on backbones from other pretraining seeds (r1, r2, r3): REFUTED 2, SUPPORTED 1; the net is ahead of every "
         "placebo in 1 of 2; share -0.01 to 0.3; gap closure 0.7 to 0.9"

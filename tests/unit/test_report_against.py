@@ -53,7 +53,7 @@ def report(*arguments):
 
 
 def words(text):
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", text)).split())
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", text.replace("<wbr>", ""))).split())
 
 
 def section(text, anchor):
@@ -109,7 +109,7 @@ def test_a_run_that_differs_is_told_claim_by_claim(runs):
     assert "numpy" not in summary  # which is the same
     card = words(section(text, "claim-gpt2_to_qwen"))
     assert "Verdict: REFUTED here, VACUOUS there" in card
-    assert "fits/kd/arms/raw/domain/js_nats : " in card
+    assert "( fits/kd/arms/raw/domain/js_nats )" in card
     assert f"{figure(arm)} / {figure(1.25 * arm)} [ 20 % ]" in card
     assert "At most 5 % of the largest figure in a column is allowed" in card
 

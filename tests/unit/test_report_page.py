@@ -14,8 +14,9 @@ from abi.base.tables import csv_text
 from abi.report.blocks import Bullets, Fold, Para, Section, html, markdown, parsed
 from abi.report.figures import svg_of
 from abi.report.known import percent
-from abi.report.page import page, rule_edges, table_rows
+from abi.report.page import card_plots, page, rule_edges, table_rows
 from abi.report.render import Table, figure
+from abi.report.statements import deciding_statements
 from abi.report.words import deciding, in_order, in_words, plain_words
 
 
@@ -43,7 +44,7 @@ def as_csv(drawing):
 class Reader(HTMLParser):
     """Collects tags, attributes, anchors, and the tags left open."""
 
-    VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
+    VOID = frozenset({"meta", "br", "hr", "img", "input", "link", "wbr"})
 
     def __init__(self):
         super().__init__()
@@ -80,9 +81,32 @@ def test_the_page_is_well_formed_and_every_anchor_is_there_once(with_unknown):
 
 def test_nothing_is_fetched_and_nothing_runs(with_unknown):
     text = with_unknown[1]
-    assert all(link.startswith("#") for link in read(text).links)
+    assert {link for link in read(text).links if not link.startswith("#")} == {"https://github.com/Yoder23/abi"}
     assert not re.search(r"<script|<iframe|<object|<embed|@import|url\((?!#)|\son\w+=", text)
     assert "default-src 'none'" in text
+
+
+def test_no_markdown_is_left_in_what_is_read():
+    """Links to documents and emphasis of quoted findings stood there as they are written."""
+    made = page(facts(whole()))
+    text = html(made, dict.fromkeys([drawing.name for drawing in made.drawings()], ""))
+    text = unescape(re.sub(r"<(style|svg|pre|code)\b.*?</\1>|<[^>]+>", "", text, flags=re.DOTALL))
+    assert not re.search(r"\]\(|\*\*|(?<!\w)\*\w[^*\n]*\w\*(?!\w)", text)
+    assert "n-gram model that counts" in " ".join(text.split())
+
+
+def test_a_scale_that_means_nothing_gives_no_findings_and_no_advice():
+    _, text, _ = built(meaningless=True)
+    assert "What was found" not in text
+    assert "What a user should do" not in text
+    assert "What was found" in built()[1]
+
+
+def test_an_experiment_shows_the_metric_that_decides_it():
+    for result in whole():
+        if result.claim.kind == "experiment":
+            said = deciding_statements(result)[0]
+            assert [d.name.endswith(f"-{said.metric}") for d in card_plots(result)] == [True], result.claim.id
 
 
 def test_the_page_names_its_language_title_and_viewport(reference):
@@ -112,7 +136,7 @@ def heads(shown):
 def rows_of_ladder(text):
     part = text.partition('<section id="ladder">')[2].partition("</section>")[0]
     return {
-        re.search(r">(\w+)</a>", row)[1]: re.findall(r'class="word [\w-]+">([A-Z]+)<', row)
+        re.search(r">(\w+)</a>", row.replace("<wbr>", ""))[1]: re.findall(r'class="word [\w-]+">([A-Z]+)<', row)
         for row in re.findall(r"<tr><th scope=\"row\".*?</tr>", part, re.DOTALL)
     }
 
@@ -327,6 +351,6 @@ def test_the_style_of_a_kind_of_figure_is_written_once(reference):
 
 def test_a_published_figure_says_whether_it_passes_its_own_mark(reference):
     """A failing figure that its file agrees with is a MATCH of document and file, and no pass."""
-    part = reference[1].partition('<section id="claim-t5_same_backbone">')[2]
+    part = reference[1].replace("<wbr>", "").partition('<section id="claim-t5_same_backbone">')[2]
     row = re.search(r"<tr><th[^>]*><code>extended.mean_top5</code></th>(.*?)</tr>", part)[1]
     assert re.findall(r">([^<>]+)</(?:td|strong)>", row) == ["0.8549", "&gt;= 0.86", "no", "MATCH"]

@@ -82,7 +82,9 @@ class Agreed:
         """Return the word with what it rests on."""
         if self.word == "IDENTICAL":
             return self.word
-        flips = f", {self.flipped} tests answered otherwise" if self.flipped else ""
+        flips = (
+            f", {self.flipped} {'tests' if self.flipped > 1 else 'test'} with another answer" if self.flipped else ""
+        )
         furthest = f"arms differ by {100 * self.furthest:.2g} % at most"
         return f"{self.word} ({self.equal} of {self.leaves} figures equal, {furthest}{flips})"
 
