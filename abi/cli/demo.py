@@ -84,6 +84,11 @@ def _given(modules: Sequence[str]) -> "dict[str, Module]":
         if name in found:
             raise ConfigError(f"demo: two modules are called {name!r}; name one of them, `--module other={place}`")
         found[name] = Module.from_pretrained(place)
+        if found[name].kind == "ngram":
+            raise ConfigError(
+                f"demo: --module {name}: it is an n-gram model, which is mixed with no other and so has no slider here; "
+                "`abi generate --module` writes with it, `abi evaluate` measures it"
+            )
     return found
 
 

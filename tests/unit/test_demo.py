@@ -242,7 +242,7 @@ def test_a_revision_is_of_the_only_model_or_of_the_one_that_it_names():
         ),
         (["--model", "w/small-gpt2", "--module", "mine", "--module", "mine"], "two modules are called 'mine'"),
         (["--model", "w/small-gpt2", "--model", "w/small-gpt2/"], "two models are called 'small-gpt2'"),
-        (["--model", "w/small-gpt2", "--module", "counted"], "demo: --module counted: modules: 'counted' is an n-gram"),
+        (["--model", "w/small-gpt2", "--module", "counted"], "demo: --module counted: it is an n-gram model, which"),
         (["--model", "w/small-gpt2", "--port", "99999"], "port 99999 cannot be used"),
         (["--backbone", "gpt2", "--revision", "abc"], "a backbone of a scale has its own revision"),
         (

@@ -113,12 +113,12 @@ def test_the_keyboard_alone_goes_through_the_tokens(opened):
     page.keyboard.press("Home")
     heads = []
     for _ in range(3):
-        heads.append(page.locator("#detail h3").inner_text())
+        heads.append(page.locator("#detail-title").inner_text())
         assert page.locator("#tokens button[aria-current='true']").evaluate("one => one === document.activeElement")
         page.keyboard.press("ArrowRight")
     assert len(set(heads)) == 3
     page.keyboard.press("End")
-    assert "after the end" in page.locator("#detail h3").inner_text()
+    assert "after the end" in page.locator("#detail-title").inner_text()
 
 
 def test_models_and_modules_are_swapped_and_written_with(opened):
@@ -152,8 +152,32 @@ def test_a_prompt_is_text_in_the_page_and_never_part_of_it(opened):
 
 def test_what_cannot_be_read_is_said(opened):
     page = opened()
+    typed(page, PROMPT)
     page.fill("#prompt", "")
     expect(page, "#status").to_have_text("Give a prompt.")
+    assert page.locator("#tokens button").count() == 0  # nothing of the prompt before
+    page.click("text=Compare")
+    expect(page, "#compared-status").to_have_text("Give a prompt.")
+
+
+def test_a_button_keeps_the_focus_and_what_was_made_before_a_change_says_so(opened):
+    page = opened()
+    typed(page, PROMPT)
+    page.focus("#writing button")
+    page.keyboard.press("Enter")
+    expect(page, "#with").not_to_be_empty()
+    expect(page, "#texts-status").to_be_empty()
+    assert page.locator("#writing button").evaluate("one => one === document.activeElement")
+    page.click("text=Compare")
+    page.wait_for_selector("#compared td")
+    with page.expect_response("**/api/inspect"):
+        page.click("#none")
+    expect(page, "#texts-status").to_contain_text("Made before the last change")
+    expect(page, "#compared-status").to_be_empty()  # each module alone, at weight 1, whatever the sliders say
+    typed(page, PROMPT + " ORDER")
+    expect(page, "#compared-status").to_contain_text("Made before the last change")
+    page.click("#writing button")
+    expect(page, "#texts-status").to_be_empty()
 
 
 @pytest.mark.parametrize(("width", "scheme"), VIEWS)

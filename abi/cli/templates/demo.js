@@ -1,7 +1,7 @@
 "use strict";
 // The page of `abi demo`. It asks only the server that it came from, and puts text into the page as text, never as HTML.
 const find = (id) => document.getElementById(id);
-const LN2 = Math.log(2), WAIT_MS = 250;
+const LN2 = Math.log(2), WAIT_MS = 250, EMPTY = "Give a prompt.";
 let models = [], positions = [], chosen = 0, asked = 0, timer = 0;
 
 function made(tag, settings = {}, ...children) {
@@ -16,9 +16,9 @@ const seen = (text) => text.replaceAll(" ", "·").replaceAll("\n", "⏎").replac
 const number = (value, digits = 3) => (value === null ? "–" : value.toFixed(digits));
 const percent = (value) => `${(100 * value).toFixed(value < 0.1 ? 2 : 1)} %`;
 
-function say(text, error = false) {
-  find("status").textContent = text;
-  find("status").classList.toggle("error", error);
+function say(text, error = false, place = "status") {
+  find(place).textContent = text;
+  find(place).classList.toggle("error", error);
 }
 
 async function ask(path, body) {
@@ -51,7 +51,30 @@ function setWeight(slider, value) {
 
 function only(name) {
   for (const slider of find("modules").querySelectorAll("input")) setWeight(slider, slider.dataset.name === name ? 1 : 0);
+  age("texts");
   inspect();
+}
+
+// What was made of another prompt, model or weights stays to be read, and says so.
+function age(...places) {
+  for (const place of places) {
+    if (find(place).classList.contains("made")) {
+      find(place).classList.add("old");
+      say("Made before the last change of prompt, model or weights.", false, `${place}-status`);
+    }
+  }
+}
+
+function fresh(place) {
+  find(place).classList.add("made");
+  find(place).classList.remove("old");
+}
+
+function forget(...places) {
+  for (const place of places) {
+    find(place).classList.remove("made", "old");
+    say("", false, `${place}-status`);
+  }
 }
 
 function showModules() {
@@ -62,7 +85,7 @@ function showModules() {
     const alone = made("button", { type: "button", "aria-label": `only ${name}` }, "Only this");
     const row = made("div", { class: "module" }, made("label", { for: `weight-${i}` }, name), slider, made("output", { for: `weight-${i}` }), alone);
     setWeight(slider, i === 0 ? 1 : 0);
-    slider.addEventListener("input", () => { setWeight(slider, slider.value); soon(); });
+    slider.addEventListener("input", () => { setWeight(slider, slider.value); age("texts"); soon(); });
     alone.addEventListener("click", () => only(name));
     return row;
   }));
@@ -72,27 +95,29 @@ function showModules() {
   // The one that was trained here, where a run has it.
   find("reference").value = model.modules.find((name) => /oracle|native/.test(name)) ?? "";
   find("compared").replaceChildren();
+  forget("texts", "compared");
   find("without").textContent = find("with").textContent = "";
 }
 
 function showDetail() {
   const here = positions[chosen];
+  find("detail-title").textContent = "";
   if (!here) return find("detail").replaceChildren();
   const what = here.text === null ? "the token after the end" : `the token ${seen(here.text)}`;
-  const table = (title, list, key, other) => made("div", {}, made("table", {},
+  const table = (title, list, key) => made("div", {}, made("table", {},
     made("caption", {}, title),
-    made("thead", {}, made("tr", {}, made("th", { scope: "col" }, "token"), made("th", { scope: "col", class: "number" }, key === "before" ? "without" : "with"),
-      made("th", { scope: "col", class: "number" }, key === "before" ? "with" : "without"), made("th", { scope: "col" }, "probability"))),
+    made("thead", {}, made("tr", {}, made("th", { scope: "col" }, "token"), made("th", { scope: "col", class: "number" }, "without"),
+      made("th", { scope: "col", class: "number" }, "with"), made("th", { scope: "col" }, "probability"))),
     made("tbody", {}, ...list.map((one) => {
       const bar = made("span", { class: "bar" });
       bar.style.setProperty("--share", one[key]);
-      return made("tr", {}, made("th", { scope: "row" }, made("code", {}, seen(one.text))), made("td", { class: "number" }, percent(one[key])),
-        made("td", { class: "number" }, percent(one[other])), made("td", { class: "bars" }, bar));
+      return made("tr", {}, made("th", { scope: "row" }, made("code", {}, seen(one.text))), made("td", { class: "number" }, percent(one.before)),
+        made("td", { class: "number" }, percent(one.after)), made("td", { class: "bars" }, bar));
     }))));
-  const cost = here.nats_before === null ? "" : ` It costs ${number(here.nats_before)} nats without and ${number(here.nats_after)} with.`;
+  const cost = here.nats_before === null ? "" : ` It costs ${number(here.nats_before)} nats without and ${number(here.nats_after)} with (fewer are better).`;
+  find("detail-title").textContent = `Prediction of ${what}: moved by ${number(here.js_nats)} nats.${cost}`;
   find("detail").replaceChildren(
-    made("h3", {}, `Prediction of ${what}: moved by ${number(here.js_nats)} nats.${cost}`),
-    made("div", { class: "pair" }, table("Most probable without", here.before, "before", "after"), table("Most probable with", here.after, "after", "before")));
+    made("div", { class: "pair" }, table("Most probable without", here.before, "before"), table("Most probable with", here.after, "after")));
 }
 
 function choose(index, focus) {
@@ -111,7 +136,7 @@ function showTokens() {
     const text = one.text === null ? "next" : seen(one.text);
     const button = made("button", { type: "button", "aria-label": `${text}, ${number(one.js_nats)} nats` },
       one.text === null ? made("span", {}, "next?") : made("code", {}, text), made("small", {}, number(one.js_nats)));
-    button.style.setProperty("--moved", one.js_nats / LN2);
+    button.style.setProperty("--moved", Math.sqrt(one.js_nats / LN2)); // most moves are small
     button.addEventListener("click", () => choose(i, false));
     return made("li", {}, button);
   }));
@@ -119,13 +144,22 @@ function showTokens() {
   const known = positions.filter((one) => one.nats_before !== null);
   const of = (key) => known.reduce((sum, one) => sum + one[key], 0) / known.length;
   find("mean").textContent = `Moved by ${number(mean)} nats on average.` +
-    (known.length ? ` A token of the prompt costs ${number(of("nats_before"))} nats without and ${number(of("nats_after"))} with.` : "");
+    (known.length ? ` A token of the prompt costs ${number(of("nats_before"))} nats without and ${number(of("nats_after"))} with (fewer are better).` : "");
   choose(chosen < positions.length ? chosen : positions.length - 1, held);
+}
+
+// Nothing of another prompt is left under one that cannot be read.
+function clearTokens(why, error) {
+  positions = [];
+  find("tokens").replaceChildren();
+  find("mean").textContent = "";
+  showDetail();
+  say(why, error);
 }
 
 async function inspect() {
   const own = ++asked;
-  if (!find("prompt").value) return say("Give a prompt.");
+  if (!find("prompt").value) return clearTokens(EMPTY, false);
   say("Reading …");
   try {
     const found = await ask("api/inspect", { ...now(), weights: weights() });
@@ -134,7 +168,7 @@ async function inspect() {
     showTokens();
     say("");
   } catch (error) {
-    if (own === asked) say(error.message, true);
+    if (own === asked) clearTokens(error.message, true);
   }
 }
 
@@ -143,20 +177,24 @@ function soon() {
   timer = setTimeout(inspect, WAIT_MS);
 }
 
-// A form whose request runs once at a time: its button waits.
-function onSubmit(form, run) {
+// A form whose request runs once at a time. Its button waits and keeps the focus, which a disabled one would lose.
+function onSubmit(form, place, run) {
+  const status = `${place}-status`;
   find(form).addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = find(form).querySelector("button");
-    button.disabled = true;
-    say("Running …");
+    if (button.getAttribute("aria-disabled") === "true") return;
+    if (!find("prompt").value) return say(EMPTY, false, status);
+    button.setAttribute("aria-disabled", "true");
+    say("Running …", false, status);
     try {
       await run();
-      say("");
+      fresh(place);
+      say("", false, status);
     } catch (error) {
-      say(error.message, true);
+      say(error.message, true, status);
     } finally {
-      button.disabled = false;
+      button.removeAttribute("aria-disabled");
     }
   });
 }
@@ -164,7 +202,8 @@ function onSubmit(form, run) {
 async function write() {
   const told = await ask("api/write", { ...now(), weights: weights(), tokens: Number(find("length").value),
     temperature: Number(find("temperature").value), seed: Number(find("seed").value) });
-  const show = (id, text) => find(id).replaceChildren(made("b", {}, find("prompt").value), text || made("i", {}, " (the model ends the text here)"));
+  const shown = (text) => (text.trim() ? text : seen(text)); // blanks alone would look like nothing
+  const show = (id, text) => find(id).replaceChildren(made("b", {}, find("prompt").value), text ? shown(text) : made("i", {}, " (the model ends the text here)"));
   show("without", told.without);
   show("with", told.with_modules);
 }
@@ -188,11 +227,11 @@ find("tokens").addEventListener("keydown", (event) => {
   choose(to, true);
 });
 find("settings").addEventListener("submit", (event) => event.preventDefault());
-find("prompt").addEventListener("input", soon);
+find("prompt").addEventListener("input", () => { age("texts", "compared"); soon(); });
 find("model").addEventListener("change", () => { showModules(); inspect(); });
 find("none").addEventListener("click", () => only(null));
-onSubmit("writing", write);
-onSubmit("comparing", compare);
+onSubmit("writing", "texts", write);
+onSubmit("comparing", "compared", compare);
 
 (async () => {
   try {
