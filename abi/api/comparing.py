@@ -7,17 +7,19 @@ from pathlib import Path
 import pandas as pd
 
 from abi.api.comparison import Comparison, answered, chosen, options_of
-from abi.api.defaults import CRITERIA, FITS, MODULE, whole
+from abi.api.defaults import CRITERIA, FITS, MODULE, counts, whole
 from abi.api.evidence import AS_IS, Evidence, Study, costs_of
 from abi.api.kept import Keep
 from abi.api.modules import Module, key_of
 from abi.api.moving import FIT_OF, Move, shape_of
+from abi.api.progress import warn
 from abi.api.sides import Pair, Side, sides
-from abi.api.texts import TextSource, documents_of
+from abi.api.texts import TextSource, documents_of, of_split
 from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
 from abi.base.errors import DataError
 from abi.base.typed import Regime
 from abi.judge.evidence_files import COLUMNS
+from abi.judge.fits import Fit
 from abi.judge.kinds.transfer import judge_transfer
 from abi.judge.rows import validate
 from abi.judge.tables import fit_tables
@@ -26,6 +28,9 @@ from abi.models.portable import PortableModule
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.models import ModuleSection, PortableTraining
 from abi.text.documents import Document
+
+ENOUGH = 150
+"""Documents of a text of which a verdict's 30 are held out, some of them too short to be scored."""
 
 
 def compare(
@@ -73,20 +78,43 @@ def compare(
     """
     began = time.perf_counter()
     given = module if isinstance(module, Module) else None
-    regime = _regime(module, regime)
+    regime = regime_of(module, regime)
     seeds = whole("compare: seeds", seeds, 1)
+    counts("compare", steps=steps, train_steps=train_steps, window=window)
     general = documents_of(general_texts, "general_texts")
     read = {
         "domain_texts": _held_out(documents_of(texts), given),
         "general_texts": general,
         "other_texts": general if other_texts is None else documents_of(other_texts, "other_texts"),
     }
+    _warn_of_no_verdict(read, seeds)
     # Not how many seeds: more of them go on from fewer.
     asked: dict[str, object] = {"regime": regime, "lora": lora, "steps": steps, "train_steps": train_steps}
     asked |= {"module": given.sha256} if given else {"kind": module}
     with sides(window, Keep(keep, "compare", [*read.values()], asked), source=source, target=target) as both:
         study = _study(both, read, given, regime, lora=lora, steps=steps, train_steps=train_steps)
         return _judged(study, study.evidence(_seeds(given, seeds)), began)
+
+
+def _warn_of_no_verdict(read: Mapping[str, Sequence[Document]], seeds: int) -> None:
+    """Warn, before anything is computed, where there can be no verdict: of too few seeds or held-out documents."""
+    needed = CRITERIA.min_groups
+    for what in ("domain_texts", "general_texts"):
+        n = len(of_split(read[what], "test"))
+        if n < needed:
+            warn(
+                f"compare: {n} documents of {what} are held out and a verdict needs {needed}, so it will be "
+                f"INCONCLUSIVE; give {ENOUGH} documents or more"
+            )
+    if seeds < CRITERIA.min_seeds:
+        warn(f"compare: a verdict needs {CRITERIA.min_seeds} seeds, so with {seeds} it will be INCONCLUSIVE")
+
+
+def _reason(fit: Fit) -> str:
+    """Return why the verdict is what it is; where there are too few documents, of which text."""
+    named = {"domain": "domain_texts", "general": "general_texts"}
+    few = [f"{n} of {named[s]}" for s, n in fit.counts.groups.items() if s in named and n < CRITERIA.min_groups]
+    return f"{fit.reason} (held-out documents with enough text: {', '.join(few)})" if few else fit.reason
 
 
 def _seeds(given: Module | None, n: int) -> list[int]:
@@ -136,7 +164,7 @@ def _judged(study: Study, evidence: Sequence[Evidence], began: float) -> Compari
         source=study.move.source.origin.model,
         target=study.move.target.origin.model,
         verdict=fit.verdict,
-        reason=fit.reason,
+        reason=_reason(fit),
         answer=answer,
         choice=choice,
         why=why,
@@ -146,7 +174,7 @@ def _judged(study: Study, evidence: Sequence[Evidence], began: float) -> Compari
     )
 
 
-def _regime(module: Module | Kind, given: Regime | None) -> Regime:
+def regime_of(module: Module | Kind, given: Regime | None) -> Regime:
     """Return the regime of a comparison.
 
     Raises: DataError: no kind of module, a module that was distilled, or a regime that it does not have.

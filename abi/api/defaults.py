@@ -98,6 +98,13 @@ def window_for(longest: int, most_positions: int | None, *, encoder_decoder: boo
     return Window(length=length, prefix=prefix, skip=min(SKIP, (length - prefix) // 6))
 
 
+def counts(call: str, **numbers: object) -> None:
+    """Raise DataError for what is given of steps, tokens, seeds or dimensions and is no whole number from 1."""
+    for name, number in numbers.items():
+        if number is not None:
+            whole(f"{call}: {name}", number, 1)
+
+
 def whole(name: str, value: object, least: int | None = None) -> int:
     """Return a whole number, also one of numpy. Raises: DataError: it is none, or less than may be."""
     try:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as formed_again
 
 from abi.api.adapters import Adapted, adapted
+from abi.api.defaults import counts
 from abi.api.kept import Keep
 from abi.api.modules import Module, made, read_of, seen_of
 from abi.api.progress import expect, part
@@ -66,6 +67,7 @@ def distill(
         `train`.
     """
     seed = seed_of(seed)
+    counts("distill", steps=steps, d_abi=d_abi, window=window)
     began, documents = time.perf_counter(), documents_of(texts)
     general, base = documents_of(general_texts, "general_texts"), backbone_of(model, tokenizer)
     taught, section = adapted(base, adapter), portable_section(d_abi, steps)

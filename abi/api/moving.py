@@ -60,6 +60,12 @@ class Move:
                 f"transfer: the module reads a hidden state {max(below)} below the last, and the target has {depth}; "
                 "train one that reads the final state"
             )
+        width = target.manifest.width * len(below)
+        if config.d_abi > width:
+            raise DataError(
+                f"transfer: the module's space has {config.d_abi} dimensions and the target is {width} wide, which is "
+                f"too narrow for it; train one with d_abi={width} or less (`abi train --d-abi {width}`)"
+            )
         taps = tuple(depth - down for down in below)
         self.taps = {source.name: config.taps, target.name: taps}
         self.config = replace(config, width=target.manifest.width, taps=taps)

@@ -108,6 +108,14 @@ def say(text: str) -> None:
         course.show(course, text)
 
 
+def warn(text: str) -> None:
+    """Tell whoever watches, or else the log, of something that the caller should know and may go on with."""
+    if _COURSE.get() is None:
+        logging.getLogger("abi").warning(text)
+    else:
+        say(text)
+
+
 @contextmanager
 def part(kind: str, words: str, seconds: float) -> Iterator[None]:
     """Run a block as a part of a call. Args: words: what it is; seconds: foreseen, as in `expect`."""

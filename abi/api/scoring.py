@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from abi.api.adapters import Adapted, adapted
-from abi.api.defaults import COPIED
+from abi.api.defaults import COPIED, counts
 from abi.api.modules import Module, key_of, module_of
 from abi.api.progress import expect
 from abi.api.sides import Side, backbone_of, sides
@@ -125,8 +125,7 @@ def evaluate(
     """
     if not 0 < level < 1:
         raise DataError(f"evaluate: level {level} is not between 0 and 1; give one such as 0.95")
-    if max_windows < 1:
-        raise DataError(f"evaluate: max_windows {max_windows} reads no text; give 1 or more")
+    counts("evaluate", max_windows=max_windows, window=window)
     module = module_of(module, "evaluate: the module")
     every = unsplit(texts)
     documents = _unseen(module, every)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from abi.api.defaults import COPIED, SALT, SHARES
+from abi.api.progress import warn
 from abi.base.errors import DataError
 from abi.base.files import write_text
 from abi.plan.specs.text import BuildText, Folder
@@ -22,6 +23,8 @@ TextSource = str | Path | Iterable[str | Path]
 
 SUFFIXES = (".txt", ".md", ".py", ".jsonl")
 LABEL = "texts"
+FEW = 20
+"""Documents to learn from, below which a call says that they are few."""
 MANY = 10**9
 SALTS = 100
 """How many salts are tried until every split of a few documents has one."""
@@ -42,6 +45,13 @@ def documents_of(texts: TextSource, what: str = "texts") -> list[Document]:
             "give more, at best a hundred or more"
         )
     return _chosen(named)
+
+
+def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -> None:
+    """Warn where a call learns from so few documents that little can come of it."""
+    n = len(of_split(documents, "train"))
+    if n < FEW:
+        warn(f"{call}: {what} has {n} {'document' if n == 1 else 'documents'} to learn from; a hundred are better")
 
 
 def unsplit(texts: TextSource, what: str = "texts") -> list[Document]:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from abi.api.defaults import MODULE, NGRAMS, PORTABLE, whole
+from abi.api.defaults import MODULE, NGRAMS, PORTABLE, counts, whole
 from abi.api.kept import Keep, remembered
 from abi.api.modules import Adapter, Kind, Module, Record, TextRead, made, read_of, seen_of
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Side, sides
-from abi.api.texts import TextSource, documents_of, of_split
+from abi.api.texts import TextSource, documents_of, of_split, warn_of_few
 from abi.arms.gradient import FitData, Objective
 from abi.arms.native import trained_of_seed
 from abi.arms.portable_fit import GENERAL, Lesson, fit_portable, portables
@@ -20,7 +20,7 @@ from abi.base.manifests.modules import ModuleEntry, ModuleFacts
 from abi.base.manifests.portable import PortableFacts
 from abi.base.names import TRANSFERRED
 from abi.models.loop import Schedule, Trained
-from abi.models.module import AbiModule, read_module
+from abi.models.module import AbiModule, ModuleConfig, read_module
 from abi.models.ngram_module import NgramModule
 from abi.models.portable import PortableModule
 from abi.models.states import States
@@ -84,11 +84,13 @@ def train(
         keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
-    _check_call(kind, general_texts, taps, rates)
-    seed, began, documents = seed_of(seed), time.perf_counter(), documents_of(texts)
+    check_call(kind, general_texts, taps, rates)
+    counts("train", steps=steps, d_abi=d_abi, window=window)
     unset = {"general_texts": general_texts is None, "d_abi": d_abi is None, "steps": steps is None}
     _check_given(kind, taps=(*taps,) == ("final",), rates=(*rates,) == RATES, **unset)
+    seed, began, documents = seed_of(seed), time.perf_counter(), documents_of(texts)
     general = [] if general_texts is None else documents_of(general_texts, "general_texts")
+    warn_of_few("train", documents)
     given = {"kind": kind, "name": name, "seed": seed, "d_abi": d_abi, "taps": [*taps], "steps": steps}
     kept = Keep(keep, "train", [documents, general], {**given, "rates": [*rates]})
     with sides(window, kept, model=(model, tokenizer)) as [side]:
@@ -101,7 +103,7 @@ def train(
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
 
 
-def _check_call(kind: Kind, general_texts: TextSource | None, taps: Sequence[Tap], rates: Sequence[float]) -> None:
+def check_call(kind: Kind, general_texts: TextSource | None, taps: Sequence[Tap], rates: Sequence[float]) -> None:
     """Raise DataError for a kind or lists that make no module, or a kind without the text that it needs."""
     if kind not in get_args(Kind):
         raise DataError(f"train: there is no kind {kind!r}; give {', '.join(map(repr, get_args(Kind)))}")
@@ -125,6 +127,7 @@ def _native(
     side: Side, documents: Sequence[Document], name: str, section: ModuleSection, rates: Sequence[float], seed: int
 ) -> Module:
     """Return a module that reads hidden states, trained at the best of some rates."""
+    ModuleConfig(side.manifest.width, (0,) * len(section.taps), section.d_abi)  # too wide: before any text is read
     taps = [tap for tap in section.taps if tap != "final"]
     expect(states=sum(side.reading_seconds("texts", split) for split in ("train", "calibration")))
     expect(modules=len(rates) * module_seconds(section, side))

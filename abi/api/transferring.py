@@ -6,13 +6,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from abi.api.defaults import FITS
+from abi.api.defaults import FITS, counts
 from abi.api.kept import Keep
 from abi.api.modules import Module, Record, made, module_of, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import Pair, backbone_in, origin_of, sides
-from abi.api.texts import TextSource, documents_of
+from abi.api.texts import TextSource, documents_of, warn_of_few
 from abi.api.training import head_of, seed_of, shortened
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
@@ -67,6 +67,7 @@ def transfer(
     """
     module = module_of(module, "transfer: the module")
     seed = seed_of(seed)
+    counts("transfer", steps=steps, window=window)
     began = time.perf_counter()
     if not isinstance(module.net, AbiModule):
         return _as_is(module, target, general_texts, domain_texts, teacher, steps)
@@ -74,6 +75,7 @@ def transfer(
     regime = _regime(domain_texts, teacher)
     general = documents_of(general_texts, "general_texts")
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
+    warn_of_few("transfer", general, "general_texts")
     taught_by = None if teacher is None else module_of(teacher, "transfer: the teacher").sha256
     given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
     kept = Keep(keep, "transfer", [general, domain], given)

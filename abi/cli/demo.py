@@ -86,8 +86,8 @@ def _given(modules: Sequence[str]) -> "dict[str, Module]":
         found[name] = Module.from_pretrained(place)
         if found[name].kind == "ngram":
             raise ConfigError(
-                f"demo: --module {name}: it is an n-gram model, which is mixed with no other and so has no slider here; "
-                "`abi generate --module` writes with it, `abi evaluate` measures it"
+                f"demo: --module {name}: it is an n-gram model, which is mixed with no other and so has no slider "
+                "here; `abi generate --module` writes with it, `abi evaluate` measures it"
             )
     return found
 

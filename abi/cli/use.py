@@ -65,11 +65,16 @@ def train(
 ) -> int:
     """Train a module and write its folder."""
     import abi
+    from abi.api.defaults import counts
+    from abi.api.training import RATES, check_call
 
     place = _module_folder(out, force)
     given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
     given |= {} if taps is None else {"taps": [int(tap) if tap.isdecimal() else tap for tap in taps]}
     given |= {} if rates is None else {"rates": rates}
+    check_call(kind, general_texts, given.get("taps", ("final",)), rates or RATES)  # type: ignore[arg-type]
+    counts("train", steps=steps, d_abi=d_abi, window=window)
+    _require(texts=texts, general_texts=general_texts)
     with _watched(place.parts):
         made = abi.train(_loaded(model, revision), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
     _write(made, place)
@@ -134,7 +139,10 @@ def transfer(
 ) -> int:
     """Move a module to another model and write its folder."""
     import abi
+    from abi.api.defaults import counts
 
+    counts("transfer", steps=steps, window=window)
+    _require(general_texts=general_texts, domain_texts=domain_texts)
     place, moving = _module_folder(out, force), abi.Module.from_pretrained(module)
     teaches = None if teacher is None else abi.Module.from_pretrained(teacher)
     with _watched(place.parts):
@@ -170,6 +178,7 @@ def evaluate(
     """Print bits per byte of texts without and with a module, and how much of an adapter's gain it holds."""
     import abi
 
+    _require(texts=texts)
     with _watched():
         saved = abi.Module.from_pretrained(module)
         found = abi.evaluate(
@@ -214,12 +223,17 @@ def compare(
 ) -> int:
     """Print whether moving is better than retraining, with everything that this rests on."""
     import abi
+    from abi.api.comparing import regime_of
+    from abi.api.defaults import counts
 
     place = None if out is None else OutFolder(out, COMPARED, force=force)
     parts = None if place is None else place.parts
     if module is not None and kind is not None:
         raise DataError("compare: --module says what kind it is; leave out --kind")
     moving: Any = (kind or "module") if module is None else abi.Module.from_pretrained(module)
+    regime_of(moving, regime)  # type: ignore[arg-type]
+    counts("compare", seeds=seeds, steps=steps, train_steps=train_steps, window=window)
+    _require(texts=texts, general_texts=general_texts, other_texts=other_texts)
     asked: dict[str, Any] = {"regime": regime, "other_texts": other_texts, "seeds": seeds, "lora": lora, "steps": steps}
     asked |= {"train_steps": train_steps, "window": window, "keep": parts}
     with _watched(parts):
@@ -249,6 +263,14 @@ def push(
     address = shared.push_to_hub(repository, private=private, message=message)
     print(json.dumps({"module": shared.sha256, "address": address}, indent=1) if as_json else address)
     return 0
+
+
+def _require(**texts: list[Path] | None) -> None:
+    """Raise DataError for a path of text that is not there: before a model is loaded. Args: texts: option -> paths."""
+    for name, paths in texts.items():
+        for path in paths or []:
+            if not path.exists():
+                raise DataError(f"{name}: {str(path)!r} is neither a folder nor a file; give one")
 
 
 def _loaded(place: str, revision: str | None, module: "Module | None" = None) -> Any:

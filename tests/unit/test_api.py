@@ -149,7 +149,7 @@ def test_text_that_the_module_has_seen_is_not_evaluated(gpt2, trained, world, re
     seen = [d.text for d in documents_of(world / "queries") if d.split == "train"]
     with refuses("the module has seen all"):
         abi.evaluate(gpt2[0], trained, seen, gpt2[1])
-    with refuses("max_windows 0 reads no text"):
+    with refuses("evaluate: max_windows is 0; give 1 or more"):
         abi.evaluate(gpt2[0], trained, seen, gpt2[1], max_windows=0)
 
 

@@ -1,5 +1,7 @@
 """The main question of the API: is moving better than retraining, here?"""
 
+import re
+
 import api_world
 import pytest
 
@@ -80,11 +82,18 @@ def test_the_choice_follows_from_the_leads(leads, verdict, expected):
     assert (answer, chosen(verdict, answer, kept)[0]) == expected
 
 
-def test_one_seed_on_a_few_texts_is_a_table_without_a_verdict(gpt2, qwen, portable):
+def test_one_seed_on_a_few_texts_is_a_table_without_a_verdict(gpt2, qwen, portable, caplog):
     given = api_world.queries(24), api_world.prose(24)
     told = abi.compare(portable, gpt2, qwen, *given, seeds=1, steps=2, train_steps=2, lora=False)
     assert (told.verdict, told.fit.counts.seeds) == ("INCONCLUSIVE", [1])
     assert "30 groups and 3 seeds are needed" in told.reason
+    assert re.search(r"enough text: \d of domain_texts, \d of general_texts\)", told.reason)
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [re.sub(r"\d+", "n", message) for message in warned] == [
+        f"compare: n documents of {what} are held out and a verdict needs n, so it will be INCONCLUSIVE; give n "
+        "documents or more"
+        for what in ("domain_texts", "general_texts")
+    ] + ["compare: a verdict needs n seeds, so with n it will be INCONCLUSIVE"]
     assert {"transferred", "random", "permuted", "direct", "oracle", "raw"} <= {o.arm for o in told.options}
     assert all(option.lead is None for option in told.options)
     assert "regime zero-text: INCONCLUSIVE" in str(told)

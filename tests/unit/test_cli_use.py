@@ -220,6 +220,7 @@ REFUSED = {
     "no text": (["--texts", "nowhere"], "'nowhere' is neither a folder nor a file"),
     "no number": (["--steps", "many"], "Invalid value for '--steps'"),
     "no window": (["--window", "4"], "window is 4; give 16 or more"),
+    "no steps": (["--steps", "0"], "train: steps is 0; give 1 or more"),
 }
 
 
@@ -237,6 +238,21 @@ def test_what_cannot_be_done_is_one_sentence_and_code_2(here, fault, monkeypatch
     assert sum(line.startswith("abi") for line in said.err.splitlines()) == 1
     assert said.out == ""
     assert left(here) == []
+
+
+@pytest.mark.parametrize("command", ["train", "transfer", "compare", "evaluate"])
+def test_what_is_asked_is_checked_before_a_model_is_loaded(here, command, monkeypatch, capsys):
+    monkeypatch.setattr("abi.api.loading.load_model", None)
+    trained = ["--kind", "portabel"] if command == "train" else []
+    wrong = {
+        "train": [*TRAIN, *trained],
+        "transfer": ["transfer", "--module", "m", "--target", "t", "--out", "o", "--general-texts", "nowhere"],
+        "compare": ["compare", "--source", "s", "--target", "t", "--texts", "w/queries", "--general-texts", "w/prose"],
+        "evaluate": ["evaluate", "--model", "m", "--module", "m", "--texts", "nowhere"],
+    }[command]
+    wrong += ["--regime", "fewshot"] if command == "compare" else []
+    words = {"train": "no kind 'portabel'", "compare": "regime 'fewshot' is none of"}
+    assert words.get(command, "'nowhere' is neither a folder nor a file") in run(capsys, *wrong, code=2).err
 
 
 def test_a_damaged_model_of_a_user_is_not_to_be_deleted(here, world, capsys):
