@@ -36,6 +36,10 @@ from abi.text.sources import find_files, folders_of
 
 KINDS = ("transfer", "near_transfer")
 """The kinds whose entry follows from two backbones and a text."""
+LEAST_SEEDS = 3
+"""For a verdict."""
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""Files of which a tokenizer leaves one at least."""
 LENGTH = 128
 """Tokens of a window, at most."""
 SUFFIXES = (".txt", ".md", ".py")
@@ -122,7 +126,10 @@ def new_claim(
     hub = any(backbone.hub for backbone in edit.backbones.values())
     following = [f"abi pin --scale {scale}"] if hub else []
     following += [f"abi {word} {claim} --scale {scale}" for word in ("plan", "run", "show")]
-    print("\n".join([*edit.written(), *said, *(f"next: {command}" for command in following)]))
+    notes = [f"note: with {seeds} seeds there is no verdict, which needs 3"] if seeds < LEAST_SEEDS else []
+    if domain == edit.known.alignment.text:
+        notes.append(f"note: models are aligned on {domain}, so it is no domain that one of them lacks")
+    print("\n".join([*edit.written(), *said, *notes, *(f"next: {command}" for command in following)]))
     return 0
 
 
@@ -261,7 +268,7 @@ class Edit:
             and (scale == self.scale or not _unfit(found, entry))
         ]
         for sentence in _unfit(own[self.scale], entry):
-            raise ConfigError(f"new-claim: {sentence}, or give --module another shape of the scale")
+            raise ConfigError(f"new-claim: {sentence} and name it with --module")
         runs = [scale for scale in able if scale == self.scale or own[scale].claims is None]
         if {*runs} != {scale for scale in every if own[scale].claims is None}:
             self.claims[claim] = entry.model_copy(update={"scales": runs})
@@ -309,9 +316,38 @@ def _backbone(place: str, folder: Path) -> BackboneSection:
     text = config.get_text_config(decoder=True)
     most = getattr(config, "max_position_embeddings", None) or getattr(text, "max_position_embeddings", None)
     window = window_for(LENGTH, most or None, encoder_decoder=config.is_encoder_decoder)
+    if local:
+        _require_whole(folder, text.vocab_size)
     made = BackboneSection(window=window, taps=[], width=text.hidden_size)
     taken = {"folder": LocalModel(path=_path(folder))} if local else {"hub": Hub(id=place, revision=UNPINNED)}
     return made.model_copy(update=taken)
+
+
+def _require_whole(folder: Path, tokens: int) -> None:
+    """Raise DataError for a folder whose weights cannot be read, or without the tokenizer of its model.
+
+    Args: tokens: of the model's vocabulary, as its config says.
+    """
+    import safetensors
+    import transformers
+
+    from abi.models.tokenizers import beyond
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safetensors.safe_open(file, "numpy") as weights:
+                weights.keys()
+        except (OSError, safetensors.SafetensorError) as error:
+            raise DataError(
+                f"{file}: cannot be read as safetensors ({first_line(error, 120)}); copy it again"
+            ) from None
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise DataError(f"{folder}: holds no tokenizer ({', '.join(TOKENIZERS)}); save that of the model there")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if beyond(tokenizer, tokens):
+        raise DataError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {tokens}; they do not belong together"
+        )
 
 
 def _places(folder: Path, name: str) -> list[Folder]:

@@ -46,6 +46,7 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
     config = load(scale)
     config.scale.require_pinned()
     config.require_backbones()
+    config.require_targets(targets)
     for target in targets:
         if target in config.pending:
             Workflow(config).claim(target)  # says at which scales it runs

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ from abi.base.files import checkout
 from abi.cli.main import COMMANDS, ending
 from abi.cli.status import mended
 from abi.plan import DEFAULT
+from abi.plan.config import load
 
 SCALE = "scale="
 """How Snakemake is told a scale after `--config`."""
@@ -38,6 +40,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
     name = given.scale or next((word.removeprefix(SCALE) for word in words if word.startswith(SCALE)), DEFAULT)
     scale = ["--config", f"scale={given.scale}"] if given.scale else []
     os.chdir(checkout())
+    load(name).require_targets([*takewhile(lambda word: not word.startswith("-"), words), *arguments[split + 1 :]])
     import_module("snakemake_interface_logger_plugins")  # before anything is deleted for a run that cannot begin
     if not recovery.looks(words):
         cleared = recovery.begin(Path.cwd())

@@ -1,13 +1,14 @@
 """The whole configuration of one scale, validated: claims in all their regimes, scale, protocol."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from abi.base.errors import ConfigError
-from abi.base.files import ROOT, checkout
+from abi.base.files import ROOT, checkout, scales
 from abi.base.names import ASIDE
 from abi.base.regimes import REGIMES
 from abi.base.typed import Typed
@@ -69,8 +70,21 @@ class Config:
         return {name for name in self.scale.backbones if name in named | updated}
 
     def require_backbones(self) -> None:
-        """Raise ConfigError where terms of a model are not accepted, or a folder holds none: before anything runs."""
+        """Raise ConfigError where terms of a model are not accepted, or a folder holds no model or text that is needed:
+        before anything runs.
+        """
         self.scale.require_backbones(self.backbones())
+        named = {value for claim in self.every().values() for value in claim.given().values() if isinstance(value, str)}
+        self.scale.require_texts({*named, self.scale.alignment.text})
+
+    def require_targets(self, targets: Iterable[str]) -> None:
+        """Raise ConfigError for a target that is neither a claim nor a rule; a path may be any file of the workflow."""
+        valid = [*self.every(), *self.pending, *sorted(rule_names())]
+        for target in targets:
+            if re.fullmatch(r"\w+", target) and target not in valid:
+                raise ConfigError(
+                    f"{target!r} is no claim of scale {self.name}{closest(target, valid)}; `abi claims` lists them"
+                )
 
     def closed_form_seeds(self, claim: str) -> int:
         """Return how many seeds a claim gets at this scale with those that its closed form alone has."""
@@ -139,6 +153,9 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
     for claim_id, claim in given.claims.items():
         jobs = kinds()[claim.kind].jobs
         jobs.check_given(claim, f"config/claims.yaml: claims.{claim_id}", faults)
+        where = f"config/claims.yaml: claims.{claim_id}.scales"
+        for name in claim.scales or ():
+            faults.known(name, scales(config.root / "config" / "scales"), where, "scale of config/scales")
         if not config.scale.runs(claim_id, claim.scales):
             config.pending[claim_id] = claim
             continue

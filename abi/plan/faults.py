@@ -95,7 +95,8 @@ class Faults:
         if width is not None and module.d_abi > width * taps:
             self.tell(
                 f"config/scales/{self.scale.scale}.yaml: modules.{name}.d_abi: {module.d_abi} is too large for "
-                f"{backbone}: {width} wide states of {taps} taps give at most {width * taps}; lower it"
+                f"{backbone}: {width} wide states of {taps} taps give at most {width * taps}; lower it, or add a "
+                "narrower shape under `modules` for the claim"
             )
 
 

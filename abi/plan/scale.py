@@ -195,6 +195,17 @@ class Scale(Typed):
             if backbone.folder is not None:
                 self.found(name, backbone.folder)
 
+    def require_texts(self, used: Collection[str]) -> None:
+        """Raise ConfigError where a folder of text that is used is not there, or holds no file of its pattern."""
+        for name in dict.fromkeys(text.sources for one, text in self.texts.items() if one in used):
+            where = f"config/scales/{self.scale}.yaml: sources.{name}"
+            for place in (place for place in self.sources[name] if isinstance(place, Folder)):
+                root = Path(place.path).expanduser()
+                if not root.is_dir():
+                    raise ConfigError(f"{where}: {root} is not a folder; correct `path`")
+                if not any(path.is_file() for path in root.glob(place.pattern)):
+                    raise ConfigError(f"{where}: {root} holds no file {place.pattern}; correct `path` or `pattern`")
+
     def found(self, name: str, folder: LocalModel) -> FoundModel:
         """Return the folder of a backbone with the hash of its files as they are now. Raises: as `folder_hash`."""
         where = f"config/scales/{self.scale}.yaml: backbones.{name}.folder"

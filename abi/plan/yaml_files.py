@@ -1,6 +1,7 @@
 """YAML files of `config/`: read, merged, validated by their models; one sentence per fault."""
 
 import copy
+import difflib
 import functools
 import re
 from collections.abc import Iterator
@@ -136,6 +137,12 @@ def _said(fault: Any, at: _Place) -> str:
     place, inside, key = ".".join(at.parts), ".".join(at.parts[:-1]), at.parts[-1] if at.parts else ""
     kind, value = fault["type"], fault["input"]
     owner = f" in {inside}" if inside else ""
+    if kind in ("missing", "union_tag_not_found"):
+        needed = "kind" if kind != "missing" else key
+        others = [str(name) for name in value if name not in at.valid] if isinstance(value, dict) else []
+        if written := difflib.get_close_matches(needed, others, n=1, cutoff=0.6):
+            where = (inside if kind == "missing" else place) or "the file"
+            return f"{where}: has {written[0]!r} for {needed!r}; rename it"
     if kind == "missing":
         return f"{inside}: kind {at.tags[-1]} needs {key!r}; add it" if at.tags else f"needs {key!r}{owner}; add it"
     if kind == "extra_forbidden":

@@ -160,7 +160,7 @@ REFUSED = {
     "nobody to ask": (["xx"], "there is no terminal to ask on"),
     "too wide": (
         ["xx", *PAIR[:2], "--target", "~/models/second", *PAIR[4:]],
-        "64 is too large for second: 40 wide .*or give --module",
+        "64 is too large for second: 40 wide .*lower it, or add a narrower shape under .* name it with --module",
     ),
     "a backbone's name": (
         ["x", *PAIR[:2], "--target", "gpt2=~/models/first", *PAIR[4:]],

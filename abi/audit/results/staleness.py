@@ -1,7 +1,9 @@
 """Is a result what the configuration, the code and the inputs of now would give, or does something have to be rerun."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from abi.audit.results.findings import differences
 from abi.audit.results.records import made_by
@@ -59,11 +61,13 @@ def spec_now(study: Workflow, path: str) -> dict[str, Json]:
 
 def outdated(study: Workflow, path: str, made: Provenance) -> list[str]:
     """Return in few words why a record is not what its rule would write now of the same inputs."""
-    changed = differences(made.spec, spec_now(study, path), tolerance=0.0)
+    now = spec_now(study, path)
+    changed = differences(made.spec, now, tolerance=0.0)
     step = ROOT / step_of(made.rule)
     other = step.is_file() and made.code != code_of(made.rule, made.spec)
     short = path.removeprefix(f"{study.results}/")
-    reasons = [f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf, *_ in changed]
+    leaves = [leaf for leaf, *_ in changed]
+    reasons = [_folder_of(leaf, now) or f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf in leaves]
     reasons += [f"code that made {short} changed"] if other else []
     return [*reasons, *(f"{short} was made with {words}" for words in other_software(made))]
 
@@ -73,6 +77,13 @@ def other_software(made: Provenance) -> list[str]:
     was = {name: release(name, version) for name, version in made.versions.items()}
     now = software_of(made.rule)
     return [f"{name} {was[name]}, here is {now[name]}" for name in now if was.get(name, now[name]) != now[name]]
+
+
+def _folder_of(leaf: str, spec: Mapping[str, Any]) -> str:
+    """Return that files of a folder of text changed, where that is what a leaf of the spec says; else ""."""
+    found = re.fullmatch(r"sources/(\d+)/version", leaf)
+    source = spec["sources"][int(found[1])] if found else {}
+    return f"files of {source['path']} changed" if source.get("kind") == "folder" else ""
 
 
 def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ class Package(Typed):
     containing: Expression | None = None
     """regular expression of what a file must hold to be taken, for example the year of its copyright"""
     group_by: Literal["folder", "file"] = "folder"
-    """whether the files of a folder are a group, or each file is one"""
+    """whether the files of a folder are a group, or each file is one; of kind `package` alone"""
 
 
 class Metadata(Typed):
