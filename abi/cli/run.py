@@ -40,7 +40,9 @@ def run(arguments: Sequence[str]) -> NoReturn:
     name = given.scale or next((word.removeprefix(SCALE) for word in words if word.startswith(SCALE)), DEFAULT)
     scale = ["--config", f"scale={given.scale}"] if given.scale else []
     os.chdir(checkout())
-    load(name).require_targets([*takewhile(lambda word: not word.startswith("-"), words), *arguments[split + 1 :]])
+    targets = [*takewhile(lambda word: not word.startswith("-"), words), *arguments[split + 1 :]]
+    if any("/" not in target for target in targets):
+        load(name).require_targets(targets)
     import_module("snakemake_interface_logger_plugins")  # before anything is deleted for a run that cannot begin
     if not recovery.looks(words):
         cleared = recovery.begin(Path.cwd())

@@ -86,7 +86,10 @@ def at_pace(jobs: Iterable[Measured], factor: float) -> list[Measured]:
 
 
 class Known(NamedTuple):
-    """Measured jobs as they should be on this machine. Args: pace: as `pace`; scale: where they were measured."""
+    """Measured jobs as they should be on this machine.
+
+    Args: pace: of those that are committed, as `pace`; scale: of these.
+    """
 
     jobs: list[Measured]
     pace: float
@@ -94,14 +97,17 @@ class Known(NamedTuple):
 
 
 def known_jobs(*scales: str) -> Known:
-    """Return the committed jobs of the first of some scales that has any, at the pace of this machine.
+    """Return the jobs of a scale that ran here, and the others as the first of some scales has them committed.
 
     Args: scales: a scale, and the one that it replicates, whose jobs are as large.
-    Raises: DataError: a table is damaged.
+    Raises: DataError: a table or a benchmark is damaged.
     """
+    own = measured_jobs(Path("results", scales[0], "benchmarks"))
+    ran = {(job.rule, job.wildcards) for job in own}
     scale = next((name for name in scales if (REFERENCE / name / JOBS).exists()), scales[0])
     factor = pace(REFERENCE / scale)
-    return Known(at_pace(read_measured(REFERENCE / scale / JOBS), factor), factor, scale)
+    others = at_pace(read_measured(REFERENCE / scale / JOBS), factor)
+    return Known([*own, *(job for job in others if (job.rule, job.wildcards) not in ran)], factor, scale)
 
 
 def mean_seconds(jobs: Iterable[Measured]) -> dict[str, float]:

@@ -82,6 +82,9 @@ CLAIM_FAULTS = {
         lambda c: c.update(sedes=1),
         "claims.t5_to_gpt2: kind transfer has no 'sedes'; did you mean 'seeds'?",
     ),
+    "unknown scale": (lambda c: c.update(scales=["tini"]), "did you mean 'tiny'?"),
+    "misspelt kind": (lambda c: c.update(knd=c.pop("kind")), "claims.t5_to_gpt2: has 'knd' for 'kind'; rename it"),
+    "misspelt text": (lambda c: c.update(txt=c.pop("text")), "claims.t5_to_gpt2: has 'txt' for 'text'; rename it"),
     "unknown backbone": (lambda c: c.update(target="gpt2_medum"), "did you mean 'gpt2_medium'?"),
     "unknown text": (lambda c: c.update(text="pyhton"), "did you mean 'python'?"),
     "unknown module": (lambda c: c.update(module="standart"), "did you mean 'standard'?"),
@@ -300,6 +303,22 @@ def test_a_faulty_scale_is_one_sentence(root, fault):
     change, words = SCALE_FAULTS[fault]
     edit(root, "scales/tiny.yaml", change)
     assert words in sentence(root)
+
+
+@pytest.mark.parametrize(("path", "words"), [("/nowhere", "is not a folder; correct `path`"), ("", "holds no file")])
+def test_a_folder_without_the_text_of_a_claim_is_refused_before_anything_runs(root, path, words):
+    source = {"kind": "folder", "path": path or str(root), "pattern": "*.txt", "label": "notes"}
+    edit(root, "scales/tiny.yaml", lambda s: s["sources"].update(wheels=[source]))
+    found = config.load("tiny", root)
+    with pytest.raises(ConfigError, match=rf"config/scales/tiny.yaml: sources.wheels: .*{re.escape(words)}"):
+        found.require_backbones()
+
+
+def test_a_target_that_is_none_is_named_with_the_closest(root):
+    found = config.load("tiny", root)
+    found.require_targets(["t5_to_gpt2", "headline", "all", "results/tiny/any.json", "t5_to_gpt2_few_shot"])
+    with pytest.raises(ConfigError, match=r"'t5_to_gpt' is no claim of scale tiny; did you mean 't5_to_gpt2'"):
+        found.require_targets(["t5_to_gpt"])
 
 
 def test_a_scale_may_run_a_part_of_the_claims(root):

@@ -67,7 +67,7 @@ def study(root):
 
 
 def test_every_block_names_its_file():
-    assert len(blocks("yaml")) == PAGE.count("```yaml") == 9
+    assert len(blocks("yaml")) == PAGE.count("```yaml") == 10
     assert len(blocks("python")) == PAGE.count("```python") == 1
 
 

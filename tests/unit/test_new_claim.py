@@ -173,6 +173,32 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: [file.unlink() for file in folder.glob("tokenizer*")], "holds no tokenizer"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "cannot be read as safetensors"),
+        (lambda folder: shutil.copy(folder.parent / "first" / "tokenizer.json", folder), "do not belong together"),
+    ],
+)
+def test_a_folder_that_is_no_whole_model_is_refused(home, root, damage, words, capsys):
+    broken = home / "models" / "broken"
+    shutil.copytree(home / "models" / "second", broken)
+    try:
+        damage(broken)
+        said = run(capsys, "xx", *PAIR[:2], "--target", str(broken), *PAIR[4:], code=2)
+    finally:
+        shutil.rmtree(broken)
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_a_claim_that_can_show_nothing_is_noted(root, capsys):
+    said = run(capsys, "xx", *PAIR[:4], "--text", "general", "--seeds", "2")
+    assert "note: with 2 seeds there is no verdict, which needs 3" in said
+    assert "note: models are aligned on general" in said
+
+
 @pytest.mark.parametrize("fault", REFUSED)
 def test_what_cannot_be_a_claim_is_refused_and_nothing_is_written(root, fault, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO())

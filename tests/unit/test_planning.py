@@ -14,7 +14,7 @@ from abi.cli.plan import as_text
 from abi.plan import measured
 from abi.plan.config import load
 from abi.plan.estimate import OfRule, Planned, estimate
-from abi.plan.measured import Known, Measured, adopt_jobs, measured_jobs, read_measured
+from abi.plan.measured import Known, Measured, adopt_jobs, known_jobs, measured_jobs, read_measured
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 
@@ -118,6 +118,7 @@ def test_minutes_are_scaled_by_how_fast_this_machine_is(tmp_path, monkeypatch, r
     assert measured.pace(tmp_path) == 1  # of a machine that nobody measured
     (tmp_path / "smoke").mkdir()
     (tmp_path / "smoke" / "machine.csv").write_text(f"gflops\n{recorded}\n")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(measured, "REFERENCE", tmp_path)
     monkeypatch.setattr(measured, "read_measured", lambda path: KNOWN)
     jobs = [Planned(job.rule, job.wildcards) for job in KNOWN]
@@ -250,6 +251,7 @@ def test_without_a_target_all_is_planned(dry):
 def test_a_replicate_takes_what_the_scale_took_that_it_replicates(tmp_path, monkeypatch):
     monkeypatch.setattr(measured, "REFERENCE", tmp_path)
     monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: JOBS[:1])
+    monkeypatch.chdir(tmp_path)
     text = "rule,wildcards,seconds,cpu_s,mem_mb\ntrain_modules,gpt2.python.standard.source.1-5,{},,\n"
     for name, seconds in (("tiny", 60), ("tiny_r1", 90)):
         (tmp_path / name).mkdir()
@@ -260,6 +262,22 @@ def test_a_replicate_takes_what_the_scale_took_that_it_replicates(tmp_path, monk
     assert made.seconds == 60
     assert "measured at scale tiny, which this one replicates" in as_text(made)
     assert plan(scale="tiny_r2", cores=1).seconds == 60
+
+
+def test_what_ran_here_tells_what_it_takes_before_what_is_committed(tmp_path, monkeypatch):
+    """A scale of which no run is committed was never planned, however often it ran."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measured, "REFERENCE", tmp_path / "reference")
+    benchmarks(tmp_path)
+    [again] = [job for job in known_jobs("tiny").jobs if job.rule == "train_modules"]
+    assert again.busy_s == 9.5
+    (tmp_path / "reference" / "tiny").mkdir(parents=True)
+    (tmp_path / "reference" / "tiny" / "jobs.csv").write_text(
+        "rule,wildcards,seconds,cpu_s,mem_mb\n"
+        "train_modules,gpt2.python.standard.oracle.1-5,99,,\ntrain_modules,gpt2.python.standard.home.1-5,7,,\n"
+    )
+    found = {job.wildcards: job.busy_s for job in known_jobs("tiny").jobs if job.rule == "train_modules"}
+    assert found == {"gpt2.python.standard.oracle.1-5": 9.5, "gpt2.python.standard.home.1-5": 7.0}
 
 
 def test_a_job_that_was_never_measured_takes_its_work_over_the_speed_of_its_rule():

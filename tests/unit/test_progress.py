@@ -164,11 +164,11 @@ def test_a_warning_and_an_error_that_is_no_jobs_are_shown(handler):
 @pytest.mark.parametrize(
     ("words", "program"),
     [
-        (["x"], "abi.cli.progress"),
-        (["x", "--cores", "1"], "abi.cli.progress"),
-        (["-n", "x"], "snakemake"),
-        (["x", "--verbose"], "snakemake"),
-        (["x", "--quiet=rules"], "snakemake"),
+        (["a/x"], "abi.cli.progress"),
+        (["a/x", "--cores", "1"], "abi.cli.progress"),
+        (["-n", "a/x"], "snakemake"),
+        (["a/x", "--verbose"], "snakemake"),
+        (["a/x", "--quiet=rules"], "snakemake"),
     ],
 )
 def test_snakemake_speaks_itself_where_it_was_told_how(words, program, tmp_path, monkeypatch):
