@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from made_results import CLAIM, FILE, edit, put
 
+from abi.audit.results import staleness
 from abi.audit.results.records import MODELS
 from abi.audit.results.status import HASHES, Survey, mend
 from abi.base import job
@@ -123,6 +124,13 @@ def test_an_edit_of_the_configuration_is_stale_and_nothing_is_deleted_for_it(her
     before = sorted(Path(RESULTS).rglob("*"))
     assert f"stale    {FILE}: title" in told(capsys, CLAIM, "--mend", code=0)
     assert sorted(Path(RESULTS).rglob("*")) == before
+
+
+def test_an_edited_file_of_a_folder_is_no_edit_of_the_configuration():
+    spec = {"sources": [{"kind": "package", "version": "1"}, {"kind": "folder", "path": "/notes", "version": "ab"}]}
+    assert staleness._folder_of("sources/1/version", spec) == "files of /notes changed"
+    assert staleness._folder_of("sources/0/version", spec) == ""
+    assert staleness._folder_of("max_bytes", spec) == ""
 
 
 def test_another_release_of_a_package_is_stale_and_another_build_is_not(here, capsys, monkeypatch):
