@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
@@ -13,12 +14,12 @@ from abi.cli.dry_run import dry_run
 from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
 from abi.plan.config import load
-from abi.plan.estimate import Estimate, OfRule, estimate
+from abi.plan.estimate import Estimate, OfRule, Planned, estimate
 from abi.plan.forecast import BASE, CARD, Forecast, forecast
-from abi.plan.measured import known_jobs
+from abi.plan.measured import known_jobs, measured_jobs
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
-from abi.plan.yaml_files import replicated
+from abi.plan.yaml_files import scale_replicated_by
 from abi.report.render import Cell, Table, terminal
 
 
@@ -50,10 +51,12 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
     for target in targets:
         if target in config.pending:
             Workflow(config).claim(target)  # says at which scales it runs
-    jobs, known = dry_run(targets, scale, cores), known_jobs(scale, replicated(scale))
+    jobs, here = dry_run(targets, scale, cores), measured_jobs(Path("results", scale, "benchmarks"))
+    known = known_jobs(scale, scale_replicated_by(scale), here=here)
     made = estimate(jobs, known.jobs, scale, list(targets) or ["all"], cores, Work(Workflow(config)))
-    made = replace(made, pace=round(known.pace, 2), measured_at=known.scale)
-    if known.jobs or not any(backbone.hub for backbone in config.scale.backbones.values()):
+    if {*jobs} - {Planned(job.rule, job.wildcards) for job in here}:
+        made = replace(made, pace=round(known.pace, 2), measured_at=known.scale)
+    if not made.unknown or not any(backbone.hub for backbone in config.scale.backbones.values()):
         return made
     return replace(made, forecast=forecast(config, jobs))
 
@@ -73,7 +76,7 @@ def as_text(made: Estimate) -> str:
         f"scale {made.scale}: {made.jobs} jobs, about {made.minutes:.1f} minutes on {made.cores} cores "
         f"({made.seconds / 60:.1f} of work, the longest job {made.longest_s / 60:.1f})"
     )
-    if made.measured_at != made.scale:
+    if made.measured_at not in ("", made.scale):
         lines.append(f"measured at scale {made.measured_at}, which this one replicates")
     if made.pace != 1:
         rate = f"this machine multiplies matrices {_against(made.pace)} the one that was measured"
@@ -85,7 +88,9 @@ def as_text(made: Estimate) -> str:
 
 def _row(rule: OfRule) -> list[Cell]:
     """Return the line of a rule: its jobs, minutes, most memory, and where these come from."""
-    source = f"{rule.measured} measured, the others by the rule's others" if rule.measured else "the rule's others"
+    source = (
+        f"{rule.measured} measured, the rest estimated from other jobs" if rule.measured else "other jobs of the rule"
+    )
     if rule.seconds is None:
         source = "never measured"
     elif rule.measured == rule.jobs:
@@ -114,7 +119,7 @@ def foreseen(found: Forecast) -> list[str]:
     return [
         *terminal(Table(["rule", "jobs", "CPU hours", "card hours"], rows), ""),
         "",
-        "estimates, nothing of this scale was measured:",
+        "estimates, not all of this was measured at this scale:",
         f"  download  {_sum(found.downloads)}",
         f"  disk      {_sum(found.disk)}; {_enough(sum(found.disk.values()), found.disk_free)}",
         f"  memory    {most / GB:.1f} GB for one backbone ({largest}); {_enough(most, found.memory_free)}",

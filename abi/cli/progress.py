@@ -25,7 +25,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
 from abi.plan.measured import known_jobs, mean_seconds
-from abi.plan.yaml_files import replicated
+from abi.plan.yaml_files import scale_replicated_by
 from abi.report.render import number
 
 NAME = "abi"
@@ -173,7 +173,7 @@ class LogHandler(LogHandlerBase):
         """Say how many jobs there are, and about how long they take."""
         scale = getattr(self.settings, "scale", DEFAULT)
         jobs = Counter({rule: n for rule, n in stats.items() if rule != "total"})
-        means = mean_seconds(known_jobs(scale, replicated(scale)).jobs)
+        means = mean_seconds(known_jobs(scale, scale_replicated_by(scale)).jobs)
         self.rest = Expected(jobs, means, max(min(self.cores, jobs.total()), 1))
         self.line(f"{number(jobs.total(), 'job')} on {number(self.cores, 'core')}{self.still('')}")
 

@@ -1,4 +1,4 @@
-"""How long jobs should take, before they run: from a committed table of measured jobs per scale.
+"""How long jobs should take, before they run: from jobs that ran here, and from a committed table per scale.
 
 The table is `results/reference/<scale>/jobs.csv`, which `abi docs --adopt` writes from the benchmarks of a run.
 """
@@ -35,7 +35,7 @@ class Estimate:
     """What a run would do and take: jobs and seconds per rule; wall minutes, seconds over cores or the longest job.
 
     Args: pace: how many times as long as where the jobs were measured (`measured.pace`), counted in all times;
-        measured_at: the scale whose jobs were, which a replicate may not be itself;
+        measured_at: the scale whose committed jobs were, which a replicate may not be itself; "" where all ran here;
         forecast: in their place at a scale of published models, none of whose jobs was measured.
     """
 

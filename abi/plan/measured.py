@@ -3,7 +3,7 @@
 import csv
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -86,28 +86,25 @@ def at_pace(jobs: Iterable[Measured], factor: float) -> list[Measured]:
 
 
 class Known(NamedTuple):
-    """Measured jobs as they should be on this machine.
-
-    Args: pace: of those that are committed, as `pace`; scale: of these.
-    """
+    """Measured jobs as they should be on this machine. Args: pace, scale: of those that are committed."""
 
     jobs: list[Measured]
     pace: float
     scale: str
 
 
-def known_jobs(*scales: str) -> Known:
-    """Return the jobs of a scale that ran here, and the others as the first of some scales has them committed.
+def known_jobs(*scales: str, here: Sequence[Measured] = ()) -> Known:
+    """Return the committed jobs of the first of some scales that has any, at the pace of this machine.
 
-    Args: scales: a scale, and the one that it replicates, whose jobs are as large.
-    Raises: DataError: a table or a benchmark is damaged.
+    Args: scales: a scale, and the one that it replicates, whose jobs are as large; here: jobs that ran here, which
+        stand for the committed ones of their names.
+    Raises: DataError: a table is damaged.
     """
-    own = measured_jobs(Path("results", scales[0], "benchmarks"))
-    ran = {(job.rule, job.wildcards) for job in own}
+    ran = {(job.rule, job.wildcards) for job in here}
     scale = next((name for name in scales if (REFERENCE / name / JOBS).exists()), scales[0])
     factor = pace(REFERENCE / scale)
     others = at_pace(read_measured(REFERENCE / scale / JOBS), factor)
-    return Known([*own, *(job for job in others if (job.rule, job.wildcards) not in ran)], factor, scale)
+    return Known([*here, *(job for job in others if (job.rule, job.wildcards) not in ran)], factor, scale)
 
 
 def mean_seconds(jobs: Iterable[Measured]) -> dict[str, float]:

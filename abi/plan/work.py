@@ -3,6 +3,7 @@
 Factors that all jobs of a rule share are left out: they cancel where a measured speed of the same rule is applied.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -35,10 +36,12 @@ class Work:
 
     def flop(self, rule: str, wildcards: str) -> float | None:
         """Return the work of a job that grows with the models, None of any other job or of a model of unknown size."""
-        counted = RULES.get(rule)
+        counted, words = RULES.get(rule), wildcards.split(".")
+        if counted is None or len(words) != len(inspect.signature(counted).parameters) - 1:
+            return None  # or a job that is called otherwise now
         try:
-            return None if counted is None else float(counted(self, *wildcards.split(".")))
-        except KeyError:  # a model whose sizes were never pinned
+            return float(counted(self, *words))
+        except (KeyError, ValueError):  # a model whose sizes were never pinned; seeds that are called otherwise now
             return None
 
     def sizes(self, backbone: str) -> Sizes:

@@ -57,7 +57,7 @@ def replicates(name: str) -> list[str]:
     return [scale for scale, given in raw.items() if given.get("extends") == name and given.get("replicate")]
 
 
-def replicated(name: str) -> str:
+def scale_replicated_by(name: str) -> str:
     """Return the scale that a scale replicates; itself where it replicates none."""
     given = _mapping(checkout() / "config" / "scales" / f"{name}.yaml")
     return str(given["extends"]) if given.get("replicate") and "extends" in given else name

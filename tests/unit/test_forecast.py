@@ -79,7 +79,7 @@ def test_what_does_not_grow_takes_what_it_took_and_what_nothing_tells_is_not_cou
 def test_the_text_marks_estimates_and_says_where_they_come_from_and_what_is_too_little(pinned, monkeypatch):
     monkeypatch.setattr(forecasting.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**9}))
     text = "\n".join(planning.foreseen(forecast(pinned(), JOBS)))
-    assert "estimates, nothing of this scale was measured" in text
+    assert "estimates, not all of this was measured at this scale" in text
     assert "download  4.0 GB (t5_large 4.00, Salesforce/wikitext 0.01)" in text
     assert "1.0 GB are free, TOO LITTLE" in text
     assert "memory    4.0 GB for one backbone (t5_large)" in text

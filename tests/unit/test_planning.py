@@ -1,6 +1,7 @@
 """`abi plan`: Snakemake's own jobs, minutes from measured ones, one sentence for what goes wrong."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from abi.cli.plan import as_text
 from abi.plan import measured
 from abi.plan.config import load
 from abi.plan.estimate import OfRule, Planned, estimate
-from abi.plan.measured import Known, Measured, adopt_jobs, known_jobs, measured_jobs, read_measured
+from abi.plan.measured import Known, Measured, adopt_jobs, measured_jobs, read_measured
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 
@@ -69,10 +70,10 @@ def said(jobs, known):
 
 def test_the_text_says_where_minutes_come_from_and_what_is_not_counted():
     text = said(JOBS, KNOWN)
-    assert "1 measured, the others by the rule's others" in text
+    assert "1 measured, the rest by other jobs" in text
     assert "4 jobs, about 1.7 minutes on 2 cores (2.9 of work, the longest job 1.7)" in text
     assert "not counted, never measured at this scale: new" in text
-    assert " the rule's others" in said(JOBS[1:2], KNOWN)
+    assert " other jobs of the rule" in said(JOBS[1:2], KNOWN)
     assert said(JOBS, []).endswith("scale tiny: 4 jobs; how long they take was never measured")
     assert "nothing to do" in said([], KNOWN)
 
@@ -232,13 +233,22 @@ def dry(monkeypatch):
         return JOBS
 
     monkeypatch.setattr(planning, "dry_run", planned)
-    monkeypatch.setattr(planning, "known_jobs", lambda *scales: asked.append(scales) or Known(KNOWN, 1.0, scales[0]))
+
+    def known(*scales, here):
+        asked.append((*scales, here))
+        return Known(KNOWN, 1.0, scales[0])
+
+    monkeypatch.setattr(planning, "known_jobs", known)
+    monkeypatch.setattr(planning, "measured_jobs", lambda folder: [replace(KNOWN[0], rule=str(folder))])
     return asked
 
 
 def test_the_command_asks_for_its_targets_and_the_table_of_its_scale(dry, capsys):
     assert main.main(["plan", "t5_to_gpt2", "--scale", "smoke", "--json"]) == 0
-    assert dry == [(["t5_to_gpt2"], "smoke", 2), ("smoke", "smoke")]
+    assert dry == [
+        (["t5_to_gpt2"], "smoke", 2),
+        ("smoke", "smoke", [replace(KNOWN[0], rule="results/smoke/benchmarks")]),
+    ]
     found = json.loads(capsys.readouterr().out)
     assert (found["scale"], found["targets"], found["cores"], found["jobs"]) == ("smoke", ["t5_to_gpt2"], 2, 4)
 
@@ -268,16 +278,30 @@ def test_what_ran_here_tells_what_it_takes_before_what_is_committed(tmp_path, mo
     """A scale of which no run is committed was never planned, however often it ran."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(measured, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(measured, "gemm_gflops", lambda: 100.0)
     benchmarks(tmp_path)
-    [again] = [job for job in known_jobs("tiny").jobs if job.rule == "train_modules"]
-    assert again.busy_s == 9.5
-    (tmp_path / "reference" / "tiny").mkdir(parents=True)
-    (tmp_path / "reference" / "tiny" / "jobs.csv").write_text(
-        "rule,wildcards,seconds,cpu_s,mem_mb\n"
-        "train_modules,gpt2.python.standard.oracle.1-5,99,,\ntrain_modules,gpt2.python.standard.home.1-5,7,,\n"
-    )
-    found = {job.wildcards: job.busy_s for job in known_jobs("tiny").jobs if job.rule == "train_modules"}
-    assert found == {"gpt2.python.standard.oracle.1-5": 9.5, "gpt2.python.standard.home.1-5": 7.0}
+    names = [f"gpt2.python.standard.{role}.1-5" for role in ("oracle", "home")]
+    jobs = [Planned("train_modules", name) for name in names]
+    monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: jobs[: 1 + len(targets)])
+    made = plan(scale="tiny")
+    assert (made.seconds, made.pace) == (9.5, 1.0)
+    folder = tmp_path / "reference" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "jobs.csv").write_text("rule,wildcards,seconds,cpu_s,mem_mb\n" + "".join(
+        f"train_modules,{name},{seconds},,\n" for name, seconds in zip(names, (99, 7), strict=True)
+    ))  # fmt: skip
+    (folder / "machine.csv").write_text("gflops\n200\n")
+    assert plan(scale="tiny").seconds == 9.5
+    assert "multiplies matrices" not in as_text(plan(scale="tiny"))  # nothing of it is scaled
+    both = plan("t5_to_gpt2", scale="tiny")
+    assert (both.seconds, both.pace) == (9.5 + 2 * 7, 2.0)
+
+
+def test_a_job_that_an_earlier_version_called_otherwise_tells_no_speed():
+    work = Work(Workflow(load("tiny")))
+    old = ["gpt2_general.held.1.markdown.1-1", "gpt2_general.held.1.markdown.oracle.first", "a"]
+    assert [work.flop("train_updated_modules", name) for name in old] == [None] * 3
+    assert estimate(JOBS, [*KNOWN, Measured("train_modules", "a.1-5", 4.0, None)], "tiny", ["all"], 1, work).seconds
 
 
 def test_a_job_that_was_never_measured_takes_its_work_over_the_speed_of_its_rule():

@@ -83,7 +83,7 @@ def test_abi_plan_tells_what_it_will_take(paper):
     _, abi = paper
     done = abi("plan", "headline")
     assert done.returncode == 0, done.stderr
-    assert "estimates, nothing of this scale was measured" in done.stdout
+    assert "estimates, not all of this was measured at this scale" in done.stdout
     assert "download  0.0 GB (t5_large 0.00, gpt2_medium 0.00, Salesforce/wikitext 0.00)" in done.stdout
 
 
