@@ -43,7 +43,7 @@ def checked(scale: str, claims: Sequence[str], root: Path | None = None) -> list
     Raises: ConfigError: it is not valid.
     """
     study = Workflow(load(scale, root))
-    study.config.require_backbones()
+    study.config.require_inputs()
     for name in claims:
         study.claim(name)
     missing = study.scale.unpinned()

@@ -1,6 +1,5 @@
 """The command `abi new-claim`: a valid entry for models and text of one's own, from a few words, checked as a whole."""
 
-import os
 import re
 import shutil
 import sys
@@ -14,19 +13,18 @@ from typing import Annotated, Any
 import yaml
 from typer import Argument, Option
 
-from abi.api.defaults import window_for
-from abi.base.errors import ConfigError, DataError, first_line
+from abi.base.errors import ConfigError, DataError
 from abi.base.files import checkout, scales, write_texts
 from abi.base.typed import Typed
 from abi.cli.config import checked
-from abi.cli.options import Scale, folder_name, labelled
+from abi.cli.options import Scale, folder_name, home_path, labelled
+from abi.cli.own_models import backbone_of
 from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.faults import Faults, closest
 from abi.plan.kinds import claims_model
-from abi.plan.scale import UNPINNED
 from abi.plan.scale import Scale as ScaleFile
-from abi.plan.specs.models import BackboneSection, Hub, LocalModel
+from abi.plan.specs.models import BackboneSection
 from abi.plan.specs.shared import PerSplit, Shares
 from abi.plan.specs.text import BuildText, Folder, Selection, TextSection
 from abi.plan.yaml_files import read_scale, read_yaml
@@ -36,12 +34,6 @@ from abi.text.sources import find_files, folders_of
 
 KINDS = ("transfer", "near_transfer")
 """The kinds whose entry follows from two backbones and a text."""
-LEAST_SEEDS = 3
-"""For a verdict."""
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
-"""Files of which a tokenizer leaves one at least."""
-LENGTH = 128
-"""Tokens of a window, at most."""
 SUFFIXES = (".txt", ".md", ".py")
 TEXT = TextSection(
     extract="plain",
@@ -126,9 +118,11 @@ def new_claim(
     hub = any(backbone.hub for backbone in edit.backbones.values())
     following = [f"abi pin --scale {scale}"] if hub else []
     following += [f"abi {word} {claim} --scale {scale}" for word in ("plan", "run", "show")]
-    notes = [f"note: with {seeds} seeds there is no verdict, which needs 3"] if seeds < LEAST_SEEDS else []
+    notes, needed = list[str](), load(scale).protocol.criteria.min_seeds
+    if seeds < needed:
+        notes.append(f"note: a verdict needs {needed} seeds, and this claim has {seeds}")
     if domain == edit.known.alignment.text:
-        notes.append(f"note: models are aligned on {domain}, so it is no domain that one of them lacks")
+        notes.append(f"note: both models are aligned on {domain}, so a module trained on it brings nothing new")
     print("\n".join([*edit.written(), *said, *notes, *(f"next: {command}" for command in following)]))
     return 0
 
@@ -173,7 +167,7 @@ class Edit:
             if there.folder is not None and Path(there.folder.path).expanduser().resolve() == folder.resolve():
                 return name
         name = self._new("backbones", label or _word(folder_name(place)), known)
-        self.backbones[name] = _backbone(place, folder)
+        self.backbones[name] = backbone_of(place, folder)
         return name
 
     def text(self, given: str) -> str:
@@ -304,58 +298,12 @@ def _word(name: str) -> str:
     return found if found[:1].isalpha() else f"m_{found}"
 
 
-def _backbone(place: str, folder: Path) -> BackboneSection:
-    """Return the entry of a model, with a window that it can read. Raises: DataError: it is none."""
-    import transformers
-
-    local = folder.is_dir()
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder if local else place, trust_remote_code=False)
-    except Exception as error:
-        raise DataError(f"{place}: gives no config of a model of transformers ({first_line(error, 120)})") from None
-    text = config.get_text_config(decoder=True)
-    most = getattr(config, "max_position_embeddings", None) or getattr(text, "max_position_embeddings", None)
-    window = window_for(LENGTH, most or None, encoder_decoder=config.is_encoder_decoder)
-    if local:
-        _require_whole(folder, text.vocab_size)
-    made = BackboneSection(window=window, taps=[], width=text.hidden_size)
-    taken = {"folder": LocalModel(path=_path(folder))} if local else {"hub": Hub(id=place, revision=UNPINNED)}
-    return made.model_copy(update=taken)
-
-
-def _require_whole(folder: Path, tokens: int) -> None:
-    """Raise DataError for a folder whose weights cannot be read, or without the tokenizer of its model.
-
-    Args: tokens: of the model's vocabulary, as its config says.
-    """
-    import safetensors
-    import transformers
-
-    from abi.models.tokenizers import beyond
-
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safetensors.safe_open(file, "numpy") as weights:
-                weights.keys()
-        except (OSError, safetensors.SafetensorError) as error:
-            raise DataError(
-                f"{file}: cannot be read as safetensors ({first_line(error, 120)}); copy it again"
-            ) from None
-    if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise DataError(f"{folder}: holds no tokenizer ({', '.join(TOKENIZERS)}); save that of the model there")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if beyond(tokenizer, tokens):
-        raise DataError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {tokens}; they do not belong together"
-        )
-
-
 def _places(folder: Path, name: str) -> list[Folder]:
     """Return the sources of a folder: one per kind of file in it."""
     places = folders_of(folder, SUFFIXES, name)
     if not places:
         raise DataError(f"{folder}: holds no file that ends with {', '.join(SUFFIXES)}; give each document a file")
-    return [place.model_copy(update={"path": _path(folder)}) for place in places]
+    return [place.model_copy(update={"path": home_path(folder)}) for place in places]
 
 
 def _text(scale: ScaleFile, name: str, places: Sequence[Folder], folder: Path) -> TextSection:
@@ -376,12 +324,6 @@ def _text(scale: ScaleFile, name: str, places: Sequence[Folder], folder: Path) -
         f"{folder}: {told}; its files lie in {number(groups, 'folder')}, and the files of one folder are one group: "
         "put each document into a folder of its own (docs/extending.md, A text)"
     )
-
-
-def _path(folder: Path) -> str:
-    """Return a folder as entries name it: below the home as `~/...`, else from the root."""
-    whole, home = Path(os.path.abspath(folder)), Path.home()
-    return f"~/{whole.relative_to(home).as_posix()}" if whole.is_relative_to(home) else str(whole)
 
 
 def inserted(text: str, section: str, name: str, entry: object, file: str) -> str:

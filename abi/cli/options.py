@@ -1,5 +1,6 @@
 """Options that several commands share, and how their values are read."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -21,3 +22,9 @@ def labelled(given: str) -> tuple[str, str]:
 def folder_name(place: str) -> str:
     """Return the last part of a folder or hub id, of `.` and the like that of the folder it means."""
     return Path(place).name or Path(place).expanduser().resolve().name
+
+
+def home_path(folder: Path) -> str:
+    """Return a folder as entries name it: below the home as `~/...`, else from the root."""
+    whole, home = Path(os.path.abspath(folder)), Path.home()
+    return f"~/{whole.relative_to(home).as_posix()}" if whole.is_relative_to(home) else str(whole)

@@ -46,7 +46,7 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
         raise ConfigError(f"plan: --cores is {cores}; give 1 or more")
     config = load(scale)
     config.scale.require_pinned()
-    config.require_backbones()
+    config.require_inputs()
     config.require_targets(targets)
     for target in targets:
         if target in config.pending:

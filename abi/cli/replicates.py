@@ -35,4 +35,4 @@ def replicates(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
 def results_at(scale: str) -> list[AnyResult]:
     """Return the results of a scale in the order of its claims: those built here, else the committed ones."""
     files = (own_or_committed(path) for path in Workflow(load(scale)).page_files("summary"))
-    return [read_result(path) for path in files if path is not None]
+    return [read_result(path) for path in files if path is not None and path.exists()]

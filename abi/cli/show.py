@@ -265,9 +265,17 @@ def _found(result: AnyResult, path: str) -> list[str]:
 def _rebuilt(study: Workflow, claim_id: str, result: AnyResult) -> list[str]:
     """Return what came of a claim on backbones from other pretraining seeds, where it was built with such."""
     file = study.claim(claim_id).record.result_file
-    scales = {name: own_or_committed(Path("results", name, file)) for name in replicates(study.config.name)}
-    found = replicated([result], {name: [read_result(path)] for name, path in scales.items() if path is not None})
-    return ["", *(line for row in found for line in _wrapped(in_a_sentence(row)))] if found else []
+    there: dict[str, list[AnyResult]] = {}
+    unread: list[str] = []
+    for name in replicates(study.config.name):
+        path = own_or_committed(Path("results", name, file))
+        if path is not None and path.exists():
+            try:
+                there[name] = [read_result(path)]
+            except AbiError as error:  # it says nothing of this claim's own result
+                unread.append(str(error))
+    sentences = [*map(in_a_sentence, replicated([result], there)), *unread]
+    return ["", *(line for sentence in sentences for line in _wrapped(sentence))] if sentences else []
 
 
 def _tests(name: str, fit: Fit) -> list[str]:

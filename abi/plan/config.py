@@ -1,7 +1,6 @@
 """The whole configuration of one scale, validated: claims in all their regimes, scale, protocol."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,26 +61,32 @@ class Config:
 
     def backbones(self) -> set[str]:
         """Return the backbones that a run of this scale needs: those its claims name, themselves or by an update."""
-        named: set[str] = set()
-        for claim in self.every().values():
-            for value in claim.given().values():
-                named.update(value if isinstance(value, list) else [str(value)])
+        named = self._named()
         updated = {update.backbone for name, update in self.scale.updates.items() if name in named}
         return {name for name in self.scale.backbones if name in named | updated}
 
-    def require_backbones(self) -> None:
-        """Raise ConfigError where terms of a model are not accepted, or a folder holds no model or text that is needed:
-        before anything runs.
-        """
+    def texts(self) -> set[str]:
+        """Return the texts that a run of this scale needs: of its claims, of what is built or updated for them."""
+        named, scale = self._named(), self.scale
+        built = {made.text for name in self.backbones() if (made := scale.backbones[name].build)}
+        updated = {text for name, one in scale.updates.items() if name in named for text in (one.text, *one.holds)}
+        return {name for name in scale.texts if name in named | built | updated | {scale.alignment.text}}
+
+    def _named(self) -> set[str]:
+        """Return the words of all claims, among them the names of what they need."""
+        values = [value for claim in self.every().values() for value in claim.given().values()]
+        return {str(word) for value in values for word in (value if isinstance(value, list) else [value])}
+
+    def require_inputs(self) -> None:
+        """Raise ConfigError, before anything runs, for terms that are not accepted and folders that hold nothing."""
         self.scale.require_backbones(self.backbones())
-        named = {value for claim in self.every().values() for value in claim.given().values() if isinstance(value, str)}
-        self.scale.require_texts({*named, self.scale.alignment.text})
+        self.scale.require_texts(self.texts())
 
     def require_targets(self, targets: Iterable[str]) -> None:
         """Raise ConfigError for a target that is neither a claim nor a rule; a path may be any file of the workflow."""
         valid = [*self.every(), *self.pending, *sorted(rule_names())]
         for target in targets:
-            if re.fullmatch(r"\w+", target) and target not in valid:
+            if "/" not in target and target not in valid and not Path(target).exists():
                 raise ConfigError(
                     f"{target!r} is no claim of scale {self.name}{closest(target, valid)}; `abi claims` lists them"
                 )

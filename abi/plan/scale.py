@@ -1,5 +1,6 @@
 """`config/scales/<scale>.yaml`: how much of everything there is."""
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,7 @@ def files_hash(source: Folder) -> str:
 
     Its job then says what is wrong with the folder or the pattern.
     """
-    root = Path(source.path).expanduser()
+    root = Path(os.path.expanduser(source.path))
     try:
         files = [path for path in root.glob(source.pattern) if path.is_file()]
         return sha256_json({path.relative_to(root).as_posix(): sha256_once(path) for path in files})[:12]
@@ -200,10 +201,15 @@ class Scale(Typed):
         for name in dict.fromkeys(text.sources for one, text in self.texts.items() if one in used):
             where = f"config/scales/{self.scale}.yaml: sources.{name}"
             for place in (place for place in self.sources[name] if isinstance(place, Folder)):
-                root = Path(place.path).expanduser()
+                root = Path(os.path.expanduser(place.path))
                 if not root.is_dir():
                     raise ConfigError(f"{where}: {root} is not a folder; correct `path`")
-                if not any(path.is_file() for path in root.glob(place.pattern)):
+                try:
+                    found = any(path.is_file() for path in root.glob(place.pattern))
+                except (ValueError, NotImplementedError) as error:
+                    words = f"pattern {place.pattern!r} cannot be used ({error}); correct it"
+                    raise ConfigError(f"{where}: {words}") from None
+                if not found:
                     raise ConfigError(f"{where}: {root} holds no file {place.pattern}; correct `path` or `pattern`")
 
     def found(self, name: str, folder: LocalModel) -> FoundModel:

@@ -92,6 +92,7 @@ def _sentences(error: ValidationError, schema: Schema, where: str) -> Iterator[s
         place = _found(schema, fault["loc"])
         if place.parts not in told:
             told.add(place.parts)
+            told.add((*_owner(fault, place), _written_for(fault, place)))  # which nothing else is told of
             yield f"{where}: {_said(fault, place)}"
 
 
@@ -132,17 +133,32 @@ def _resolved(at: Schema, schema: Schema) -> Schema:
     return _resolved(members[0], schema) if len(members) == 1 else at
 
 
+def _needed(fault: Any, at: _Place) -> str:
+    """Return the key that a fault says is missing; else ""."""
+    return {"missing": at.parts[-1] if at.parts else "", "union_tag_not_found": "kind"}.get(fault["type"], "")
+
+
+def _owner(fault: Any, at: _Place) -> tuple[str, ...]:
+    """Return the place of the mapping that a missing key belongs into."""
+    return at.parts[:-1] if fault["type"] == "missing" else at.parts
+
+
+def _written_for(fault: Any, at: _Place) -> str:
+    """Return the misspelt key that stands where one is missing; else ""."""
+    needed, given = _needed(fault, at), fault["input"]
+    if not needed or not isinstance(given, dict):
+        return ""
+    others = [str(name) for name in given if name not in at.valid]
+    return next(iter(difflib.get_close_matches(needed, others, n=1, cutoff=0.6)), "")
+
+
 def _said(fault: Any, at: _Place) -> str:
     """Return what is wrong at a place, in words."""
     place, inside, key = ".".join(at.parts), ".".join(at.parts[:-1]), at.parts[-1] if at.parts else ""
     kind, value = fault["type"], fault["input"]
     owner = f" in {inside}" if inside else ""
-    if kind in ("missing", "union_tag_not_found"):
-        needed = "kind" if kind != "missing" else key
-        others = [str(name) for name in value if name not in at.valid] if isinstance(value, dict) else []
-        if written := difflib.get_close_matches(needed, others, n=1, cutoff=0.6):
-            where = (inside if kind == "missing" else place) or "the file"
-            return f"{where}: has {written[0]!r} for {needed!r}; rename it"
+    if written := _written_for(fault, at):
+        return f"{'.'.join(_owner(fault, at)) or 'the file'}: has {written!r} for {_needed(fault, at)!r}; rename it"
     if kind == "missing":
         return f"{inside}: kind {at.tags[-1]} needs {key!r}; add it" if at.tags else f"needs {key!r}{owner}; add it"
     if kind == "extra_forbidden":

@@ -128,7 +128,7 @@ def lead_of(result: AnyResult) -> float | None:
     """
     closures = fit.gap_closures if result.claim.regime == AS_IS and (fit := deciding(result)) else {}
     moved, bare = (closures[arm].estimate if arm in closures else None for arm in (TRANSFERRED, NO_DOMAIN))
-    return None if not moved or bare is None else 1 - bare / moved
+    return None if moved is None or moved <= 0 or bare is None else 1 - bare / moved
 
 
 def shown(line: Line) -> str:

@@ -28,7 +28,7 @@ from abi.report.graphs import rule_graph, wing_graph
 from abi.report.known import found, known
 from abi.report.ladder import picture
 from abi.report.render import Cell, Table, figure, markdown
-from abi.report.replicates import replicated
+from abi.report.replicates import counted, replicated
 from abi.report.replicates import table as replicates_table
 from abi.report.statements import decided_by, deciding_statements
 from abi.report.verdicts import checks_table
@@ -122,7 +122,7 @@ def rebuilt_pairs(results: Sequence[AnyResult]) -> str:
     """Return the table of claims whose backbones were pretrained again from other seeds."""
     names = filter(committed, replicates(DEFAULT))
     found = replicated(results, {name: reference_results(name) for name in names})
-    return markdown(replicates_table(found)) if found else NOTHING
+    return f"{counted(found)}\n\n{markdown(replicates_table(found))}" if found else NOTHING
 
 
 def code_words() -> str:

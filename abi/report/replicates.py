@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
 
 from abi.base.regimes import MOVED
 from abi.base.typed import Verdict
 from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, Result
 from abi.report.render import Table, figure, listed, number
+
+Name = Literal["share", "gap_closure"]
+"""A figure of a result that has a spread."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,28 @@ class Figures:
     share: float | None
     gap_closure: float | None
     ahead: bool | None
+
+
+class Ahead(NamedTuple):
+    """In how many of some replicates a net is ahead of its placebos."""
+
+    there: int
+    asked: int
+
+    def words(self) -> str:
+        """Return both numbers."""
+        return f"{self.there} of {self.asked}"
+
+
+class Span(NamedTuple):
+    """The least and the greatest of a figure."""
+
+    least: float
+    most: float
+
+    def words(self) -> str:
+        """Return both ends."""
+        return f"{figure(self.least)} to {figure(self.most)}"
 
 
 @dataclass(frozen=True)
@@ -68,10 +94,25 @@ def ahead_of_placebos(fit: Fit, metric: str) -> bool | None:
     return all(one is not None and one.lower > 0 for one in found) if found else None
 
 
+def ahead_in(row: Replicated) -> Ahead | None:
+    """Return in how many replicates the moved net is shown to be ahead; None where it was asked in none."""
+    asked = [figures.ahead for figures in row.rebuilt.values() if figures.ahead is not None]
+    return Ahead(sum(asked), len(asked)) if asked else None
+
+
+def span_of(row: Replicated, name: Name) -> Span | None:
+    """Return the least and the greatest of a figure over the replicates; None where none has it."""
+    found = [value for made in row.rebuilt.values() if (value := getattr(made, name)) is not None]
+    return Span(min(found), max(found)) if found else None
+
+
+# in words
+
+
 def table(rows: Sequence[Replicated]) -> Table:
     """Return a row per claim: its word and figures, and those where it was rebuilt."""
     cells = [
-        [f"`{row.claim}`", row.own.verdict, _words(row), _ahead(row), *(_spread(row, name) for name in SPREAD)]
+        [f"`{row.claim}`", row.own.verdict, _words(row), _ahead(row), *(_figures(row, name) for name in get_args(Name))]
         for row in rows
     ]
     columns = ["claim", "verdict", "rebuilt", "net ahead of every placebo", "share; rebuilt", "gap closed; rebuilt"]
@@ -80,11 +121,10 @@ def table(rows: Sequence[Replicated]) -> Table:
 
 def in_a_sentence(row: Replicated) -> str:
     """Return what came of a claim where it was rebuilt."""
-    ahead = _ahead(row).partition("; ")[2]
-    told = [f"the net is ahead of every placebo in {ahead}"] if ahead else []
-    told += [
-        f"{name.replace('_', ' ')} {spread}" for name in SPREAD if (spread := _spread(row, name).partition("; ")[2])
-    ]
+    ahead = ahead_in(row)
+    told = [f"the net is ahead of every placebo in {ahead.words()}"] if ahead else []
+    spans = {name: span_of(row, name) for name in get_args(Name)}
+    told += [f"{name.replace('_', ' ')} {span.words()}" for name, span in spans.items() if span]
     return "; ".join([f"on backbones from other pretraining seeds ({', '.join(row.rebuilt)}): {_words(row)}", *told])
 
 
@@ -94,13 +134,10 @@ def counted(rows: Sequence[Replicated]) -> str:
     for row in rows:
         same.setdefault(f"{row.same} of {len(row.rebuilt)}", []).append(f"`{row.claim}`")
     verdicts = "; ".join(f"in {count} for {listed(claims)}" for count, claims in same.items())
-    led = [f"{_ahead(row).partition('; ')[2]} for `{row.claim}`" for row in rows if row.own.ahead]
+    led = [f"{ahead.words()} for `{row.claim}`" for row in rows if row.own.ahead and (ahead := ahead_in(row))]
     nets = f" The moved net, ahead of every placebo here, is so there in {listed(led)}." if led else ""
     built = f"{number(len(rows), 'claim')} {'was' if len(rows) == 1 else 'were'} built again"
     return f"{built} on backbones that were pretrained from other seeds. The verdict is the same {verdicts}.{nets}"
-
-
-SPREAD = ("share", "gap_closure")
 
 
 def _words(row: Replicated) -> str:
@@ -113,14 +150,11 @@ def _ahead(row: Replicated) -> str:
     """Return whether the net is ahead here, and in how many of the rebuilt pairs."""
     if row.own.ahead is None:
         return "-"
-    asked = [figures.ahead for figures in row.rebuilt.values() if figures.ahead is not None]
-    return f"{'yes' if row.own.ahead else 'no'}; {sum(asked)} of {len(asked)}"
+    ahead = ahead_in(row)
+    return f"{'yes' if row.own.ahead else 'no'}; {ahead.words() if ahead else '-'}"
 
 
-def _spread(row: Replicated, name: str) -> str:
-    """Return a figure of the own pair, then the least and greatest of the rebuilt ones."""
-    found = [value for made in row.rebuilt.values() if (value := getattr(made, name)) is not None]
-    own = getattr(row.own, name)
-    if own is None or not found:
-        return "-"
-    return f"{figure(own)}; {figure(min(found))} to {figure(max(found))}"
+def _figures(row: Replicated, name: Name) -> str:
+    """Return a figure of the own pair, then its span over the rebuilt ones."""
+    own, span = getattr(row.own, name), span_of(row, name)
+    return "-" if own is None or span is None else f"{figure(own)}; {span.words()}"

@@ -125,6 +125,12 @@ def test_a_faulty_claim_is_one_sentence(root, fault):
     assert [line for line in told(root) if words in line]
 
 
+def test_a_misspelt_key_is_one_sentence(root):
+    """It was told as missing, and again as unknown."""
+    edit(root, "claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(targt=c["claims"]["t5_to_gpt2"].pop("target")))
+    assert sentence(root) == "config/claims.yaml: claims.t5_to_gpt2: has 'targt' for 'target'; rename it"
+
+
 TOP_FAULTS = {
     "missing control": (lambda c: c["regimes"]["oracle-kd"]["arms"].remove("bias"), "lacks the control arm 'bias'"),
     "arm of another regime": (lambda c: c["regimes"]["general-only"]["arms"].append("native"), "arm of general-only"),
@@ -308,10 +314,20 @@ def test_a_faulty_scale_is_one_sentence(root, fault):
 @pytest.mark.parametrize(("path", "words"), [("/nowhere", "is not a folder; correct `path`"), ("", "holds no file")])
 def test_a_folder_without_the_text_of_a_claim_is_refused_before_anything_runs(root, path, words):
     source = {"kind": "folder", "path": path or str(root), "pattern": "*.txt", "label": "notes"}
+    for name in ("wheels", "descriptions"):  # of a text that each claim names, and of one in a list of texts
+        edit(root, "scales/tiny.yaml", lambda s, name=name: s["sources"].update({name: [source]}))
+        found = config.load("tiny", root)
+        with pytest.raises(ConfigError, match=rf"config/scales/tiny.yaml: sources.\w+: .*{re.escape(words)}"):
+            found.require_inputs()
+        shutil.copy(ROOT / "config" / "scales" / "tiny.yaml", root / "config" / "scales")
+
+
+@pytest.mark.parametrize("pattern", ["a**b/*.txt"])
+def test_a_pattern_that_cannot_be_used_is_one_sentence(root, pattern):
+    source = {"kind": "folder", "path": str(root), "pattern": pattern, "label": "notes"}
     edit(root, "scales/tiny.yaml", lambda s: s["sources"].update(wheels=[source]))
-    found = config.load("tiny", root)
-    with pytest.raises(ConfigError, match=rf"config/scales/tiny.yaml: sources.wheels: .*{re.escape(words)}"):
-        found.require_backbones()
+    with pytest.raises(ConfigError, match=r"sources.wheels: pattern .* cannot be used"):
+        config.load("tiny", root).require_inputs()
 
 
 def test_a_target_that_is_none_is_named_with_the_closest(root):

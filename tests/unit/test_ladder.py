@@ -8,7 +8,7 @@ import pytest
 from report_facts import STUDY, plain, typed, whole
 
 from abi.report.known import found, percent
-from abi.report.ladder import AS_IS, picture
+from abi.report.ladder import AS_IS, lead_of, picture
 from abi.report.quoted import generated_files, plain_table, small_models
 from abi.report.render import figure
 from abi.report.words import deciding, grouped, plain_words, sentence_of
@@ -45,6 +45,19 @@ def test_a_dot_stands_where_the_share_of_the_result_is():
     assert places[0][1] < places[-1][1]
     assert all(f"share {figure(share.estimate)} [" in drawn[name][2] for name, share in shares.items())
     assert {name for name, (_, dots, _) in drawn.items() if dots} == set(shares)
+
+
+def test_a_hollow_mark_stands_where_the_lead_over_an_interface_without_a_net_is():
+    [one] = [result for result in whole() if result.claim.id == "t5_to_gpt2_zero_text"]
+    fit = deciding(one)
+    moved, bare = (fit.gap_closures[arm].estimate for arm in ("transferred", "no-domain"))
+    assert lead_of(one) == pytest.approx((moved - bare) / moved)
+    svg = ElementTree.fromstring(picture([one], CRITERIA))
+    [mark], [dot] = ([*svg.iter(f"{SVG}{tag}")] for tag in ("path", "circle"))
+    assert float(re.match(r"M([\d.]+)", mark.get("d"))[1]) + 4.5 < float(dot.get("cx"))
+    harmful = {"transferred": fit.gap_closures["transferred"].model_copy(update={"estimate": -0.2})}
+    changed = fit.model_copy(update={"gap_closures": {**fit.gap_closures, **harmful}})
+    assert lead_of(one.model_copy(update={"fits": {one.claim.fit: changed}})) is None
 
 
 def test_another_verdict_is_drawn_as_it_is():

@@ -178,6 +178,7 @@ REFUSED = {
     [
         (lambda folder: [file.unlink() for file in folder.glob("tokenizer*")], "holds no tokenizer"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "cannot be read as safetensors"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "its tokenizer cannot be read"),
         (lambda folder: shutil.copy(folder.parent / "first" / "tokenizer.json", folder), "do not belong together"),
     ],
 )
@@ -195,8 +196,8 @@ def test_a_folder_that_is_no_whole_model_is_refused(home, root, damage, words, c
 
 def test_a_claim_that_can_show_nothing_is_noted(root, capsys):
     said = run(capsys, "xx", *PAIR[:4], "--text", "general", "--seeds", "2")
-    assert "note: with 2 seeds there is no verdict, which needs 3" in said
-    assert "note: models are aligned on general" in said
+    assert "note: a verdict needs 3 seeds, and this claim has 2" in said
+    assert "note: both models are aligned on general" in said
 
 
 @pytest.mark.parametrize("fault", REFUSED)

@@ -70,7 +70,7 @@ def said(jobs, known):
 
 def test_the_text_says_where_minutes_come_from_and_what_is_not_counted():
     text = said(JOBS, KNOWN)
-    assert "1 measured, the rest by other jobs" in text
+    assert "1 measured, the rest estimated from other jobs" in text
     assert "4 jobs, about 1.7 minutes on 2 cores (2.9 of work, the longest job 1.7)" in text
     assert "not counted, never measured at this scale: new" in text
     assert " other jobs of the rule" in said(JOBS[1:2], KNOWN)
@@ -318,6 +318,8 @@ def test_a_job_that_was_never_measured_takes_its_work_over_the_speed_of_its_rule
 def test_bad_input_is_one_sentence(dry, refuses):
     with refuses("--cores is 0; give 1 or more", ConfigError):
         plan(cores=0)
+    with refuses("'t5_to_gpt' is no claim of scale smoke; did you mean 't5_to_gpt2'", ConfigError):
+        plan("t5_to_gpt")
     with refuses("is pending: it runs at scale paper only", ConfigError):
         plan("t5_to_qwen2_7b")
     with refuses("no pinned revision", ConfigError):

@@ -12,6 +12,7 @@ import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from abi.api.progress import Course
+from abi.base.errors import ConfigError
 from abi.base.files import ROOT
 from abi.cli import run
 from abi.cli.progress import BESIDE, Expected, LogHandler, LogHandlerSettings, duration
@@ -181,6 +182,14 @@ def test_snakemake_speaks_itself_where_it_was_told_how(words, program, tmp_path,
     assert called[1:3] == ["-m", program]
     assert called[-2:] == ["--config", "scale=smoke"]
     assert ("--logger-abi-scale" in called) == (program != "snakemake")
+
+
+def test_a_target_that_is_none_is_refused_before_anything_is_cleared(monkeypatch):
+    monkeypatch.setattr(os, "execv", None)
+    monkeypatch.setattr(run.recovery, "begin", None)
+    for words in (["t5-to-gpt2"], ["t5_to_gpt", "--cores", "1"], ["--cores", "1", "--", "t5_to_gpt"]):
+        with pytest.raises(ConfigError, match="is no claim of scale smoke; did you mean 't5_to_gpt2'"):
+            run.run(["--scale", "smoke", *words] if "--" in words else [*words, "--scale", "smoke"])
 
 
 @pytest.mark.workflow

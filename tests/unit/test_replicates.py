@@ -74,6 +74,18 @@ def test_what_was_not_built_here_is_read_from_the_committed_runs(built, capsys):
     }
 
 
+def test_a_replicate_that_cannot_be_read_hides_nothing_of_the_claim(built, capsys):
+    Path("results/tiny_r1", FILE).write_text("{}")
+    Path("results/tiny_r2", FILE).unlink()
+    Path("results/tiny_r2", FILE).symlink_to("nowhere")
+    assert main(["show", "t5_to_gpt2_general_only"]) == 0
+    told = capsys.readouterr().out
+    assert "INCONCLUSIVE" in told
+    assert f"results/tiny_r1/{FILE}" in told
+    Path("results/tiny_r1", FILE).unlink()
+    assert main(["replicates"]) == 0
+
+
 def test_one_claim_says_what_came_of_it_elsewhere(built, capsys):
     assert main(["show", "t5_to_gpt2_general_only"]) == 0
     told = " ".join(capsys.readouterr().out.split())
@@ -107,6 +119,9 @@ def test_the_table_has_the_words_of_all_and_the_spread_of_figures():
         "0.8; 0.7 to 0.9",
     ]
     assert [*made.rows[1]][3:] == ["-", "-", "-"]
+    vacuous = Replicated("three", own, {"r1": Figures("VACUOUS", None, None, None)})
+    assert [*table([vacuous]).rows[0]][3:] == ["yes; -", "-", "-"]
+    assert in_a_sentence(vacuous).endswith("(r1): VACUOUS 1")
     fewer = {"r1": rebuilt["r1"]}
     assert counted([Replicated("one", own, rebuilt), Replicated("two", own, fewer)]) == (
         "2 claims were built again on backbones that were pretrained from other seeds. The verdict is the same in "

@@ -31,7 +31,7 @@ try:
         )
     WORKFLOW = Workflow(load(workflow_config(config), ROOT))
     WORKFLOW.scale.require_pinned()
-    WORKFLOW.config.require_backbones()
+    WORKFLOW.config.require_inputs()
     require_folder(WORKFLOW.results)
 except AbiError as error:
     for sentence in str(error).splitlines():
