@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from abi.api.comparison import Comparison, answered, chosen, options_of
-from abi.api.defaults import CRITERIA, FITS, MODULE, counts, whole
+from abi.api.defaults import CRITERIA, FITS, MODULE, require_counts, whole
 from abi.api.evidence import AS_IS, Evidence, Study, costs_of
 from abi.api.kept import Keep
 from abi.api.modules import Module, key_of
 from abi.api.moving import FIT_OF, Move, shape_of
 from abi.api.progress import warn
-from abi.api.sides import Pair, Side, sides
+from abi.api.sides import LEAST_WINDOW, Pair, Side, sides
 from abi.api.texts import TextSource, documents_of, of_split
 from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
 from abi.base.errors import DataError
@@ -27,10 +27,11 @@ from abi.models.module import AbiModule, ModuleConfig
 from abi.models.portable import PortableModule
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.models import ModuleSection, PortableTraining
+from abi.report.render import number
 from abi.text.documents import Document
 
-ENOUGH = 150
-"""Documents of a text of which a verdict's 30 are held out, some of them too short to be scored."""
+ENOUGH = 200
+"""Documents of a text of which as many as a verdict needs are held out: of 150 they are fewer in one case of 13."""
 
 
 def compare(
@@ -55,7 +56,7 @@ def compare(
     budget, placebos (a random net, the moved net permuted), smaller forms, a fresh module (`direct`) and LoRA adapters
     of equal size. In `zero-text`, where nothing is calibrated, the last two read a few windows of the domain instead.
     All are scored on documents that nothing was fitted on. The verdict is the protocol's: 30 such documents and 3 seeds
-    are the fewest for one, so that some 150 documents are needed; fewer give INCONCLUSIVE.
+    are the fewest for one, so that some 200 documents of each text are needed; fewer give INCONCLUSIVE.
 
     >>> found = abi.compare("module", (model, tokenizer), (other, other_tokenizer), texts, general_texts,
     ...                     seeds=2, steps=5, train_steps=10, lora=False)
@@ -78,9 +79,8 @@ def compare(
     """
     began = time.perf_counter()
     given = module if isinstance(module, Module) else None
-    regime = regime_of(module, regime)
+    regime = require_comparing(module, regime, seeds=seeds, steps=steps, train_steps=train_steps, window=window)
     seeds = whole("compare: seeds", seeds, 1)
-    counts("compare", steps=steps, train_steps=train_steps, window=window)
     general = documents_of(general_texts, "general_texts")
     read = {
         "domain_texts": _held_out(documents_of(texts), given),
@@ -96,15 +96,34 @@ def compare(
         return _judged(study, study.evidence(_seeds(given, seeds)), began)
 
 
+def require_comparing(
+    module: Module | Kind,
+    regime: Regime | None,
+    *,
+    seeds: int,
+    steps: int | None,
+    train_steps: int | None,
+    window: int,
+) -> Regime:
+    """Return the regime of a comparison. Args: as of `compare`.
+
+    Raises: DataError: what no modules can be compared by, before a model or a text is read.
+    """
+    require_counts("compare", seeds=seeds, steps=steps, train_steps=train_steps)
+    whole("window", window, LEAST_WINDOW)
+    return _regime(module, regime)
+
+
 def _warn_of_no_verdict(read: Mapping[str, Sequence[Document]], seeds: int) -> None:
     """Warn, before anything is computed, where there can be no verdict: of too few seeds or held-out documents."""
     needed = CRITERIA.min_groups
     for what in ("domain_texts", "general_texts"):
         n = len(of_split(read[what], "test"))
         if n < needed:
+            held = number(n, "held-out document")
             warn(
-                f"compare: {n} documents of {what} are held out and a verdict needs {needed}, so it will be "
-                f"INCONCLUSIVE; give {ENOUGH} documents or more"
+                f"compare: {what} gives {held} and a verdict needs {needed}, so it will be INCONCLUSIVE; give {ENOUGH} "
+                "documents or more"
             )
     if seeds < CRITERIA.min_seeds:
         warn(f"compare: a verdict needs {CRITERIA.min_seeds} seeds, so with {seeds} it will be INCONCLUSIVE")
@@ -174,7 +193,7 @@ def _judged(study: Study, evidence: Sequence[Evidence], began: float) -> Compari
     )
 
 
-def regime_of(module: Module | Kind, given: Regime | None) -> Regime:
+def _regime(module: Module | Kind, given: Regime | None) -> Regime:
     """Return the regime of a comparison.
 
     Raises: DataError: no kind of module, a module that was distilled, or a regime that it does not have.

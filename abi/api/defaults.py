@@ -98,7 +98,7 @@ def window_for(longest: int, most_positions: int | None, *, encoder_decoder: boo
     return Window(length=length, prefix=prefix, skip=min(SKIP, (length - prefix) // 6))
 
 
-def counts(call: str, **numbers: object) -> None:
+def require_counts(call: str, **numbers: object) -> None:
     """Raise DataError for what is given of steps, tokens, seeds or dimensions and is no whole number from 1."""
     for name, number in numbers.items():
         if number is not None:

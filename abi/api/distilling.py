@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as formed_again
 
 from abi.api.adapters import Adapted, adapted
-from abi.api.defaults import counts
 from abi.api.kept import Keep
 from abi.api.modules import Module, made, read_of, seen_of
 from abi.api.progress import expect, part
 from abi.api.sides import Side, backbone_of, sides
 from abi.api.texts import TextSource, documents_of
-from abi.api.training import batch_of, portable_seconds, portable_section, record_of, seed_of
+from abi.api.training import batch_of, portable_seconds, portable_section, record_of, require_training, seed_of
 from abi.arms.losses import LOSS_LOGITS
 from abi.arms.portable_fit import GENERAL, Lesson, Plain, drawn, portables
 from abi.base.compute import rows_at_once
@@ -66,8 +65,9 @@ def distill(
     Raises: DataError: an adapter that is no LoRA, is of another model, does not act, or changes the head; or as
         `train`.
     """
+    asked: Any = {"d_abi": d_abi, "steps": steps, "window": window, "seed": seed}
+    require_training("portable", general_texts, call="distill", **asked)
     seed = seed_of(seed)
-    counts("distill", steps=steps, d_abi=d_abi, window=window)
     began, documents = time.perf_counter(), documents_of(texts)
     general, base = documents_of(general_texts, "general_texts"), backbone_of(model, tokenizer)
     taught, section = adapted(base, adapter), portable_section(d_abi, steps)

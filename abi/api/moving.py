@@ -63,8 +63,8 @@ class Move:
         width = target.manifest.width * len(below)
         if config.d_abi > width:
             raise DataError(
-                f"transfer: the module's space has {config.d_abi} dimensions and the target is {width} wide, which is "
-                f"too narrow for it; train one with d_abi={width} or less (`abi train --d-abi {width}`)"
+                f"target: its states give a module at most {width} dimensions, and this one has {config.d_abi}; train "
+                f"one with d_abi={width} or less (`abi train --d-abi {width}`)"
             )
         taps = tuple(depth - down for down in below)
         self.taps = {source.name: config.taps, target.name: taps}

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from abi.api.adapters import Adapted, adapted
-from abi.api.defaults import COPIED, counts
+from abi.api.defaults import COPIED, require_counts, whole
 from abi.api.modules import Module, key_of, module_of
 from abi.api.progress import expect
-from abi.api.sides import Side, backbone_of, sides
+from abi.api.sides import LEAST_WINDOW, Side, backbone_of, sides
 from abi.api.texts import TextSource, unsplit
 from abi.arms.forms import ArmForm
 from abi.arms.metrics import Key, Score, evidence_rows, score
@@ -92,6 +92,14 @@ class Evaluation(Typed):
         return "\n".join([*lines, *([f"share of the adapter's gain that the module holds: {held}"] if held else [])])
 
 
+def require_scoring(*, window: int, max_windows: int, level: float) -> None:
+    """Raise DataError for what nothing can be scored by, before a model or a text is read. Args: as of `evaluate`."""
+    if not 0 < level < 1:
+        raise DataError(f"evaluate: level {level} is not between 0 and 1; give one such as 0.95")
+    require_counts("evaluate", max_windows=max_windows)
+    whole("window", window, LEAST_WINDOW)
+
+
 def evaluate(
     model: Any,
     module: Module,
@@ -123,9 +131,7 @@ def evaluate(
         level: of the intervals.
     Raises: DataError: the module belongs to another model, or no document is left.
     """
-    if not 0 < level < 1:
-        raise DataError(f"evaluate: level {level} is not between 0 and 1; give one such as 0.95")
-    counts("evaluate", max_windows=max_windows, window=window)
+    require_scoring(window=window, max_windows=max_windows, level=level)
     module = module_of(module, "evaluate: the module")
     every = unsplit(texts)
     documents = _unseen(module, every)

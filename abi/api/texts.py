@@ -126,8 +126,7 @@ def _read(texts: TextSource, what: str) -> Iterator[tuple[str, str]]:
         elif os.path.isfile(path):
             yield from _file(path, path.name, what)
         else:
-            shown = str(texts) if len(str(texts)) < 80 else f"{str(texts)[:77]}..."
-            raise DataError(f"{what}: {shown!r} is neither a folder nor a file; give one, or a list of strings")
+            raise absent(texts, what)
         return
     if not isinstance(texts, Iterable):
         raise DataError(f"{what}: is a {type(texts).__name__}; give a folder, a file, or a list of strings")
@@ -142,6 +141,12 @@ def _read(texts: TextSource, what: str) -> Iterator[tuple[str, str]]:
             yield f"text {i}", text
         else:
             raise DataError(f"{what}: item {i} is of type {type(text).__name__}; give strings, or paths as `Path`")
+
+
+def absent(text: str | Path, what: str) -> DataError:
+    """Return the error of a text that is no file and no folder."""
+    shown = str(text) if len(str(text)) < 80 else f"{str(text)[:77]}..."
+    return DataError(f"{what}: {shown!r} is neither a folder nor a file; give one, or a list of strings")
 
 
 def _folder(folder: Path, what: str) -> Iterator[tuple[str, str]]:

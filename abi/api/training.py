@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from abi.api.defaults import MODULE, NGRAMS, PORTABLE, counts, whole
+from abi.api.defaults import MODULE, NGRAMS, PORTABLE, require_counts, whole
 from abi.api.kept import Keep, remembered
 from abi.api.modules import Adapter, Kind, Module, Record, TextRead, made, read_of, seen_of
 from abi.api.progress import expect, fit_seconds, part
-from abi.api.sides import Side, sides
+from abi.api.sides import LEAST_WINDOW, Side, sides
 from abi.api.texts import TextSource, documents_of, of_split, warn_of_few
 from abi.arms.gradient import FitData, Objective
 from abi.arms.native import trained_of_seed
@@ -20,7 +20,7 @@ from abi.base.manifests.modules import ModuleEntry, ModuleFacts
 from abi.base.manifests.portable import PortableFacts
 from abi.base.names import TRANSFERRED
 from abi.models.loop import Schedule, Trained
-from abi.models.module import AbiModule, ModuleConfig, read_module
+from abi.models.module import AbiModule, read_module
 from abi.models.ngram_module import NgramModule
 from abi.models.portable import PortableModule
 from abi.models.states import States
@@ -84,10 +84,8 @@ def train(
         keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
-    check_call(kind, general_texts, taps, rates)
-    counts("train", steps=steps, d_abi=d_abi, window=window)
-    unset = {"general_texts": general_texts is None, "d_abi": d_abi is None, "steps": steps is None}
-    _check_given(kind, taps=(*taps,) == ("final",), rates=(*rates,) == RATES, **unset)
+    asked: Any = {"d_abi": d_abi, "taps": taps, "steps": steps, "rates": rates, "window": window, "seed": seed}
+    require_training(kind, general_texts, **asked)
     seed, began, documents = seed_of(seed), time.perf_counter(), documents_of(texts)
     general = [] if general_texts is None else documents_of(general_texts, "general_texts")
     warn_of_few("train", documents)
@@ -103,7 +101,28 @@ def train(
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
 
 
-def check_call(kind: Kind, general_texts: TextSource | None, taps: Sequence[Tap], rates: Sequence[float]) -> None:
+def require_training(
+    kind: Kind,
+    general_texts: TextSource | None,
+    *,
+    call: str = "train",
+    d_abi: int | None = None,
+    taps: Sequence[Tap] = ("final",),
+    steps: int | None = None,
+    rates: Sequence[float] = RATES,
+    window: int = 128,
+    seed: int = 1,
+) -> None:
+    """Raise DataError for what no module can be trained by, before a model or a text is read. Args: as of `train`."""
+    _require_lists(kind, general_texts, taps, rates)
+    require_counts(call, steps=steps, d_abi=d_abi)
+    whole("window", window, LEAST_WINDOW)
+    seed_of(seed)
+    unset = {"general_texts": general_texts is None, "d_abi": d_abi is None, "steps": steps is None}
+    _require_taken(kind, taps=(*taps,) == ("final",), rates=(*rates,) == RATES, **unset)
+
+
+def _require_lists(kind: Kind, general_texts: TextSource | None, taps: Sequence[Tap], rates: Sequence[float]) -> None:
     """Raise DataError for a kind or lists that make no module, or a kind without the text that it needs."""
     if kind not in get_args(Kind):
         raise DataError(f"train: there is no kind {kind!r}; give {', '.join(map(repr, get_args(Kind)))}")
@@ -116,7 +135,7 @@ def check_call(kind: Kind, general_texts: TextSource | None, taps: Sequence[Tap]
         raise DataError("train: a portable module also learns where not to act; give `general_texts`")
 
 
-def _check_given(kind: Kind, **unset: bool) -> None:
+def _require_taken(kind: Kind, **unset: bool) -> None:
     """Raise DataError where something is given that a kind of module does not take."""
     for name, as_usual in unset.items():
         if not as_usual and name not in TAKEN[kind]:
@@ -127,7 +146,9 @@ def _native(
     side: Side, documents: Sequence[Document], name: str, section: ModuleSection, rates: Sequence[float], seed: int
 ) -> Module:
     """Return a module that reads hidden states, trained at the best of some rates."""
-    ModuleConfig(side.manifest.width, (0,) * len(section.taps), section.d_abi)  # too wide: before any text is read
+    most = side.manifest.width * len(section.taps)
+    if section.d_abi > most:
+        raise DataError(f"train: d_abi is {section.d_abi}; the states that the module reads give at most {most}")
     taps = [tap for tap in section.taps if tap != "final"]
     expect(states=sum(side.reading_seconds("texts", split) for split in ("train", "calibration")))
     expect(modules=len(rates) * module_seconds(section, side))

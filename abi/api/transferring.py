@@ -6,12 +6,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from abi.api.defaults import FITS, counts
+from abi.api.defaults import FITS, require_counts, whole
 from abi.api.kept import Keep
 from abi.api.modules import Module, Record, made, module_of, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.progress import expect, fit_seconds, part
-from abi.api.sides import Pair, backbone_in, origin_of, sides
+from abi.api.sides import LEAST_WINDOW, Pair, backbone_in, origin_of, sides
 from abi.api.texts import TextSource, documents_of, warn_of_few
 from abi.api.training import head_of, seed_of, shortened
 from abi.base.errors import DataError
@@ -66,8 +66,8 @@ def transfer(
         use, or too little text; AlignmentError: the models share too few positions or tokens.
     """
     module = module_of(module, "transfer: the module")
+    require_moving(steps=steps, window=window, seed=seed)
     seed = seed_of(seed)
-    counts("transfer", steps=steps, window=window)
     began = time.perf_counter()
     if not isinstance(module.net, AbiModule):
         return _as_is(module, target, general_texts, domain_texts, teacher, steps)
@@ -85,6 +85,13 @@ def transfer(
         moved = _calibrated(module, move, regime, teacher, steps, seed)
     seen = {key for one in (module, teacher, moved) if one and one.record for key in one.record.seen}
     return moved.recorded(seen=sorted(seen), seconds=round(time.perf_counter() - began, 2))
+
+
+def require_moving(*, steps: int | None, window: int, seed: int) -> None:
+    """Raise DataError for what no module can be moved by, before a model or a text is read. Args: as of `transfer`."""
+    require_counts("transfer", steps=steps)
+    whole("window", window, LEAST_WINDOW)
+    seed_of(seed)
 
 
 def _needed(source: Pair | None, general: TextSource | None) -> tuple[Pair, TextSource]:

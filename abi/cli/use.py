@@ -65,15 +65,14 @@ def train(
 ) -> int:
     """Train a module and write its folder."""
     import abi
-    from abi.api.defaults import counts
-    from abi.api.training import RATES, check_call
+    from abi.api.training import require_training
 
     place = _module_folder(out, force)
     given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
     given |= {} if taps is None else {"taps": [int(tap) if tap.isdecimal() else tap for tap in taps]}
     given |= {} if rates is None else {"rates": rates}
-    check_call(kind, general_texts, given.get("taps", ("final",)), rates or RATES)  # type: ignore[arg-type]
-    counts("train", steps=steps, d_abi=d_abi, window=window)
+    asked = {key: value for key, value in given.items() if key not in ("name", "keep")}
+    require_training(kind, general_texts, **asked)  # type: ignore[arg-type]
     _require(texts=texts, general_texts=general_texts)
     with _watched(place.parts):
         made = abi.train(_loaded(model, revision), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
@@ -99,11 +98,14 @@ def distill(
 ) -> int:
     """Distil a LoRA adapter into a portable module, write its folder, and say how much of the adapter it holds."""
     import abi
+    from abi.api.training import require_training
 
+    asked: Any = {"d_abi": d_abi, "steps": steps, "window": window, "seed": seed}
+    require_training("portable", general_texts, call="distill", **asked)  # type: ignore[arg-type]
+    _require(texts=texts, general_texts=general_texts)
     place, base = _module_folder(out, force), _loaded(model, revision)
-    given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
     with _watched(place.parts):
-        made = abi.distill(base, None, adapter, texts, general_texts, **given)
+        made = abi.distill(base, None, adapter, texts, general_texts, name=name, keep=place.parts, **asked)
         _write(made, place)  # whoever is killed while it is evaluated has it
         try:
             found = abi.evaluate(base, made, texts, adapter=adapter, window=window)
@@ -139,9 +141,9 @@ def transfer(
 ) -> int:
     """Move a module to another model and write its folder."""
     import abi
-    from abi.api.defaults import counts
+    from abi.api.transferring import require_moving
 
-    counts("transfer", steps=steps, window=window)
+    require_moving(steps=steps, window=window, seed=seed)
     _require(general_texts=general_texts, domain_texts=domain_texts)
     place, moving = _module_folder(out, force), abi.Module.from_pretrained(module)
     teaches = None if teacher is None else abi.Module.from_pretrained(teacher)
@@ -177,7 +179,9 @@ def evaluate(
 ) -> int:
     """Print bits per byte of texts without and with a module, and how much of an adapter's gain it holds."""
     import abi
+    from abi.api.scoring import require_scoring
 
+    require_scoring(window=window, max_windows=max_windows, level=level)
     _require(texts=texts)
     with _watched():
         saved = abi.Module.from_pretrained(module)
@@ -223,16 +227,15 @@ def compare(
 ) -> int:
     """Print whether moving is better than retraining, with everything that this rests on."""
     import abi
-    from abi.api.comparing import regime_of
-    from abi.api.defaults import counts
+    from abi.api.comparing import require_comparing
 
     place = None if out is None else OutFolder(out, COMPARED, force=force)
     parts = None if place is None else place.parts
     if module is not None and kind is not None:
         raise DataError("compare: --module says what kind it is; leave out --kind")
     moving: Any = (kind or "module") if module is None else abi.Module.from_pretrained(module)
-    regime_of(moving, regime)  # type: ignore[arg-type]
-    counts("compare", seeds=seeds, steps=steps, train_steps=train_steps, window=window)
+    numbers = {"seeds": seeds, "steps": steps, "train_steps": train_steps, "window": window}
+    require_comparing(moving, regime, **numbers)  # type: ignore[arg-type]
     _require(texts=texts, general_texts=general_texts, other_texts=other_texts)
     asked: dict[str, Any] = {"regime": regime, "other_texts": other_texts, "seeds": seeds, "lora": lora, "steps": steps}
     asked |= {"train_steps": train_steps, "window": window, "keep": parts}
@@ -266,11 +269,13 @@ def push(
 
 
 def _require(**texts: list[Path] | None) -> None:
-    """Raise DataError for a path of text that is not there: before a model is loaded. Args: texts: option -> paths."""
+    """Raise DataError for a path of text that is not there, before a model is loaded. Args: texts: option -> paths."""
+    from abi.api.texts import absent
+
     for name, paths in texts.items():
         for path in paths or []:
             if not path.exists():
-                raise DataError(f"{name}: {str(path)!r} is neither a folder nor a file; give one")
+                raise absent(path, name)
 
 
 def _loaded(place: str, revision: str | None, module: "Module | None" = None) -> Any:

@@ -100,7 +100,7 @@ def svg_of(drawing: Drawing) -> str:
         plt.close(panel)
     svg = text.getvalue()
     svg = re.sub(r"\s*\n\s*", "\n", svg[svg.index("<svg") :])
-    svg = shorter(svg)
+    svg = _shorter(svg)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))  # matplotlib names every group; few are referred to
     svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{drawing.name}-{found[1]}"' if found[1] in used else "", svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{drawing.name}-", svg)
@@ -113,7 +113,7 @@ def svg_of(drawing: Drawing) -> str:
     )
 
 
-def shorter(svg: str) -> str:
+def _shorter(svg: str) -> str:
     """Return a figure whose places are no finer than any screen."""
 
     def rounded(found: re.Match[str]) -> str:

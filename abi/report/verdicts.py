@@ -74,10 +74,9 @@ def tests_table(fit: Fit) -> Table:
         for test in fit.tests
     ]
     level = f"{100 * fit.level:g} % interval"
-    turned = listed(sorted({f"`{test.metric}`" for test in fit.tests if test.turned}))
-    caption = (
-        f"Tests. More is better: the sign of {turned} is turned. A test holds if its interval lies above its limit"
-    )
+    turned = sorted({f"`{test.metric}`" for test in fit.tests if test.turned})
+    sign = f": the sign of {listed(turned)} is turned" if turned else ""
+    caption = f"Tests. More is better{sign}. A test holds if its interval lies above its limit"
     return Table(["test", "contrast", "metric", "mean", level, "limit", "holds"], rows, caption)
 
 

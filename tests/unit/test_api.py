@@ -180,7 +180,7 @@ def test_a_models_own_mode_and_dropout_change_no_figure(world, trained):
         ({"steps": 0}, "steps is 0; give 1 or more"),
         ({"seed": 0}, "seed: 0 cannot be that of a module"),
         ({"seed": 2**70}, "cannot be that of a module"),
-        ({"d_abi": 1000}, "d_abi 1000 must be 1 to 32"),
+        ({"d_abi": 1000}, "train: d_abi is 1000; the states that the module reads give at most 32"),
         ({"window": 4}, "window is 4; give 16 or more"),
         ({"d_abi": 0}, "d_abi is 0; give 1 or more"),
         ({"taps": [7]}, "tap 7 does not exist"),

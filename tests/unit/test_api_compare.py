@@ -90,7 +90,7 @@ def test_one_seed_on_a_few_texts_is_a_table_without_a_verdict(gpt2, qwen, portab
     assert re.search(r"enough text: \d of domain_texts, \d of general_texts\)", told.reason)
     warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert [re.sub(r"\d+", "n", message) for message in warned] == [
-        f"compare: n documents of {what} are held out and a verdict needs n, so it will be INCONCLUSIVE; give n "
+        f"compare: {what} gives n held-out documents and a verdict needs n, so it will be INCONCLUSIVE; give n "
         "documents or more"
         for what in ("domain_texts", "general_texts")
     ] + ["compare: a verdict needs n seeds, so with n it will be INCONCLUSIVE"]

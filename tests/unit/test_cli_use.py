@@ -240,12 +240,20 @@ def test_what_cannot_be_done_is_one_sentence_and_code_2(here, fault, monkeypatch
     assert left(here) == []
 
 
-@pytest.mark.parametrize("command", ["train", "transfer", "compare", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "distill", "transfer", "compare", "evaluate"])
 def test_what_is_asked_is_checked_before_a_model_is_loaded(here, command, monkeypatch, capsys):
     monkeypatch.setattr("abi.api.loading.load_model", None)
     trained = ["--kind", "portabel"] if command == "train" else []
     wrong = {
         "train": [*TRAIN, *trained],
+        "distill": [
+            "distill",
+            "--model",
+            "m",
+            "--adapter",
+            "a",
+            *"--general-texts w/prose --texts nowhere --out o".split(),
+        ],
         "transfer": ["transfer", "--module", "m", "--target", "t", "--out", "o", "--general-texts", "nowhere"],
         "compare": ["compare", "--source", "s", "--target", "t", "--texts", "w/queries", "--general-texts", "w/prose"],
         "evaluate": ["evaluate", "--model", "m", "--module", "m", "--texts", "nowhere"],

@@ -180,6 +180,26 @@ def test_a_button_keeps_the_focus_and_what_was_made_before_a_change_says_so(open
     expect(page, "#texts-status").to_be_empty()
 
 
+def test_a_late_answer_is_of_the_prompt_that_was_asked_and_of_no_other_model(opened):
+    page, held = opened(), []
+    typed(page, PROMPT)
+    page.route("**/api/write", lambda route: held.append(route))
+    page.click("#writing button")
+    expect(page, "#texts-status").to_have_text("Running …")
+    typed(page, PROMPT + " ORDER")
+    held.pop().continue_()
+    expect(page, "#texts-status").to_contain_text("Made before the last change")
+    assert page.locator("#without").inner_text().startswith(PROMPT)
+    assert "ORDER" not in page.locator("#without b").inner_text()
+    page.click("#writing button")
+    expect(page, "#texts-status").to_have_text("Running …")
+    with page.expect_response("**/api/inspect"):
+        page.select_option("#model", "small-gpt2")
+    held.pop().continue_()
+    expect(page, "#texts-status").to_be_empty()
+    expect(page, "#without").to_be_empty()
+
+
 @pytest.mark.parametrize(("width", "scheme"), VIEWS)
 def test_it_is_legible_and_without_a_serious_fault_in_every_view(opened, width, scheme):
     page = opened(width, scheme)

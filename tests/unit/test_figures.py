@@ -1,4 +1,5 @@
 import re
+from xml.etree import ElementTree
 
 import pytest
 from matplotlib import pyplot
@@ -37,6 +38,22 @@ def test_the_same_figure_is_the_same_file_without_a_date(plain, tmp_path):
     assert first == second == (tmp_path / "a/plain.svg").read_text()
     assert (tmp_path / "a/plain.csv").read_text() == 'a\n1.5\n""\n'
     assert not re.search(r"\d{4}-\d\d-\d\d", first)
+
+
+def test_a_figure_is_written_shorter_and_nothing_of_it_is_lost():
+    def draw(panel):
+        axes = panel.add_subplot()
+        axes.plot([0.0, 1.0], [2.0, 3.0], label="a 1.00 b")
+        axes.text(0.5, 2.5, "10.0 and 0.123456")
+        axes.legend()
+
+    svg = svg_of(Drawing("one", "c", "w", (), (), draw, (3, 2)))
+    tree = ElementTree.fromstring(svg)
+    texts = {text.text for text in tree.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"a 1.00 b", "10.0 and 0.123456"} <= texts
+    assert svg.count("font-family") == 1
+    assert "<g>" not in svg
+    assert not re.search(r'="[^"]*\d\.\d\d\d', svg)
 
 
 def test_ids_are_those_of_the_figure_and_its_words_are_escaped(plain):

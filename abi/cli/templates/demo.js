@@ -2,6 +2,7 @@
 // The page of `abi demo`. It asks only the server that it came from, and puts text into the page as text, never as HTML.
 const find = (id) => document.getElementById(id);
 const LN2 = Math.log(2), WAIT_MS = 250, EMPTY = "Give a prompt.";
+const changes = { texts: 0, compared: 0 }; // how often what they rest on was changed
 let models = [], positions = [], chosen = 0, asked = 0, timer = 0;
 
 function made(tag, settings = {}, ...children) {
@@ -55,9 +56,10 @@ function only(name) {
   inspect();
 }
 
-// What was made of another prompt, model or weights stays to be read, and says so.
+// What was made of another prompt, model or weights stays to be read, and says so. What is being made will be old, too.
 function age(...places) {
   for (const place of places) {
+    changes[place] += 1;
     if (find(place).classList.contains("made")) {
       find(place).classList.add("old");
       say("Made before the last change of prompt, model or weights.", false, `${place}-status`);
@@ -72,6 +74,7 @@ function fresh(place) {
 
 function forget(...places) {
   for (const place of places) {
+    changes[place] += 1;
     find(place).classList.remove("made", "old");
     say("", false, `${place}-status`);
   }
@@ -187,10 +190,14 @@ function onSubmit(form, place, run) {
     if (!find("prompt").value) return say(EMPTY, false, status);
     button.setAttribute("aria-disabled", "true");
     say("Running …", false, status);
+    const given = now(), before = changes[place];
     try {
-      await run();
+      const show = await run(given);
+      if (given.model !== find("model").value) return say("", false, status); // of a model that is no longer shown
+      show();
       fresh(place);
       say("", false, status);
+      if (before !== changes[place]) age(place);
     } catch (error) {
       say(error.message, true, status);
     } finally {
@@ -199,22 +206,24 @@ function onSubmit(form, place, run) {
   });
 }
 
-async function write() {
-  const told = await ask("api/write", { ...now(), weights: weights(), tokens: Number(find("length").value),
+async function write(given) {
+  const told = await ask("api/write", { ...given, weights: weights(), tokens: Number(find("length").value),
     temperature: Number(find("temperature").value), seed: Number(find("seed").value) });
   const shown = (text) => (text.trim() ? text : seen(text)); // blanks alone would look like nothing
-  const show = (id, text) => find(id).replaceChildren(made("b", {}, find("prompt").value), text ? shown(text) : made("i", {}, " (the model ends the text here)"));
-  show("without", told.without);
-  show("with", told.with_modules);
+  const show = (id, text) => find(id).replaceChildren(made("b", {}, given.prompt), text ? shown(text) : made("i", {}, " (the model ends the text here)"));
+  return () => {
+    show("without", told.without);
+    show("with", told.with_modules);
+  };
 }
 
-async function compare() {
+async function compare(given) {
   const reference = find("reference").value || null;
-  const found = await ask("api/compare", { ...now(), reference });
+  const found = await ask("api/compare", { ...given, reference });
   const heads = ["module", "nats per token", "gain over plain", "JS from plain", ...(reference ? [`JS from ${reference}`] : [])];
   const cells = (one) => [number(one.nats_after), number(one.nats_before === null ? null : one.nats_before - one.nats_after),
     number(one.js_from_plain), ...(reference ? [number(one.js_from_reference)] : [])];
-  find("compared").replaceChildren(made("table", {},
+  return () => find("compared").replaceChildren(made("table", {},
     made("thead", {}, made("tr", {}, ...heads.map((head, i) => made("th", { scope: "col", ...(i ? { class: "number" } : {}) }, head)))),
     made("tbody", {}, ...found.map((one) => made("tr", {}, made("th", { scope: "row" }, one.module),
       ...cells(one).map((cell, i) => made("td", { class: "number", "data-head": heads[i + 1] }, cell)))))));
@@ -227,7 +236,13 @@ find("tokens").addEventListener("keydown", (event) => {
   choose(to, true);
 });
 find("settings").addEventListener("submit", (event) => event.preventDefault());
-find("prompt").addEventListener("input", () => { age("texts", "compared"); soon(); });
+find("prompt").addEventListener("input", () => {
+  for (const place of ["texts", "compared"]) {
+    if (find(`${place}-status`).textContent === EMPTY) say("", false, `${place}-status`);
+  }
+  age("texts", "compared");
+  soon();
+});
 find("model").addEventListener("change", () => { showModules(); inspect(); });
 find("none").addEventListener("click", () => only(null));
 onSubmit("writing", "texts", write);
