@@ -28,7 +28,7 @@ from abi.report.graphs import rule_graph, wing_graph
 from abi.report.known import found, known
 from abi.report.ladder import picture
 from abi.report.render import Cell, Table, figure, markdown
-from abi.report.replicates import counted, replicated
+from abi.report.replicates import Replicated, counted, replicated
 from abi.report.replicates import table as replicates_table
 from abi.report.statements import decided_by, deciding_statements
 from abi.report.verdicts import checks_table
@@ -66,13 +66,14 @@ def generated_parts() -> list[Part]:
     from abi.judge.kinds.update import update_plan
 
     results, instrument = reference_results(DEFAULT), InstrumentManifest.read(SIMULATED)
-    others = reference_results(PRETRAINED)
+    others, again = reference_results(PRETRAINED), rebuilt_pairs(results)
     beside, counted = (ngrams.measured(moved_of(of)) for of in (results, others))
     figures, criteria = instrument.figures, load(DEFAULT).protocol.criteria
     return [
         Part("README.md", "found", block(found(results))),
         Part("README.md", "small", block(small_models(results))),
         Part("README.md", "verdicts", block(plain_table(results))),
+        Part("README.md", "replicates", block(rebuilt_words(again))),
         Part("README.md", "pretrained", block(beside_table(others, results))),
         Part("docs/reproducing.md", "code", block(code_words())),
         Part("README.md", "effort", block(effort(DEFAULT))),
@@ -82,7 +83,11 @@ def generated_parts() -> list[Part]:
         Part("docs/pretrained.md", "effort", block(effort(PRETRAINED) if others else NOTHING)),
         Part("docs/verdicts.md", "known", block(known(results))),
         Part("docs/verdicts.md", "details", block(verdict_table(results))),
-        Part("docs/verdicts.md", "replicates", block(rebuilt_pairs(results))),
+        Part(
+            "docs/verdicts.md",
+            "replicates",
+            block(rebuilt_table(again)),
+        ),
         Part("docs/verdicts.md", "claims", block(claim_map())),
         Part("config/README.md", "keys", key_tables()),
         Part("docs/experiments.md", "statements", block(statements(results))),
@@ -118,11 +123,21 @@ def reference_results(scale: str) -> list[AnyResult]:
     return [read_result(path) for path in sorted(committed(scale), key=lambda path: order.get(path.name, len(order)))]
 
 
-def rebuilt_pairs(results: Sequence[AnyResult]) -> str:
-    """Return the table of claims whose backbones were pretrained again from other seeds."""
+def rebuilt_pairs(results: Sequence[AnyResult]) -> list[Replicated]:
+    """Return the claims of some results that were built again on backbones from other pretraining seeds."""
     names = filter(committed, replicates(DEFAULT))
-    found = replicated(results, {name: reference_results(name) for name in names})
-    return f"{counted(found)}\n\n{markdown(replicates_table(found))}" if found else NOTHING
+    return replicated(results, {name: reference_results(name) for name in names})
+
+
+def rebuilt_table(rows: Sequence[Replicated]) -> str:
+    """Return what came of rebuilt pairs in sentences, and their table."""
+    return f"{counted(rows)}\n\n{markdown(replicates_table(rows))}" if rows else NOTHING
+
+
+def rebuilt_words(rows: Sequence[Replicated]) -> str:
+    """Return in how many rebuilt pairs verdicts are the same, in sentences."""
+    where = "[verdicts.md](docs/verdicts.md#with-backbones-from-other-pretraining-seeds)"
+    return f"{counted(rows)} Figures: {where}." if rows else NOTHING
 
 
 def code_words() -> str:

@@ -1,7 +1,7 @@
 """A claim in pairs rebuilt from other pretraining seeds, beside its own (protocol section 6, replication)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -130,14 +130,21 @@ def in_a_sentence(row: Replicated) -> str:
 
 def counted(rows: Sequence[Replicated]) -> str:
     """Return in how many replicates verdicts are the same, and where a net is ahead of its placebos, in sentences."""
-    same: dict[str, list[str]] = {}
-    for row in rows:
-        same.setdefault(f"{row.same} of {len(row.rebuilt)}", []).append(f"`{row.claim}`")
-    verdicts = "; ".join(f"in {count} for {listed(claims)}" for count, claims in same.items())
-    led = [f"{ahead.words()} for `{row.claim}`" for row in rows if row.own.ahead and (ahead := ahead_in(row))]
-    nets = f" The moved net, ahead of every placebo here, is so there in {listed(led)}." if led else ""
+    same = [(f"{row.same} of {len(row.rebuilt)}", row.claim) for row in rows]
+    led = [(ahead.words(), row.claim) for row in rows if row.own.ahead and (ahead := ahead_in(row))]
+    nets = f" The moved net, ahead of every placebo here, is so there {_by_count(led)}." if led else ""
     built = f"{number(len(rows), 'claim')} {'was' if len(rows) == 1 else 'were'} built again"
-    return f"{built} on backbones that were pretrained from other seeds. The verdict is the same {verdicts}.{nets}"
+    return (
+        f"{built} on backbones that were pretrained from other seeds. The verdict is the same {_by_count(same)}.{nets}"
+    )
+
+
+def _by_count(found: Iterable[tuple[str, str]]) -> str:
+    """Return in words for which claims something is so how often. Args: found: count and claim."""
+    claims: dict[str, list[str]] = {}
+    for count, claim in found:
+        claims.setdefault(count, []).append(f"`{claim}`")
+    return "; ".join(f"in {count} for {listed(names)}" for count, names in claims.items())
 
 
 def _words(row: Replicated) -> str:
