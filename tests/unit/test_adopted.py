@@ -9,7 +9,7 @@ from made_results import FILE, build, edit, put
 
 from abi.audit.results import adopted
 from abi.audit.results.adopted import ALL, CODE, COLUMNS, rules_changed
-from abi.audit.results.carried import read_carried, stands_for
+from abi.audit.results.carried import differences, read_carried, stands_for
 from abi.audit.results.places import altered
 from abi.audit.results.verify import verify
 from abi.base.files import ROOT
@@ -117,6 +117,8 @@ def test_no_code_stands_for_another_where_a_figure_or_a_tensor_differs(later, re
     with refuses("1 differences, so no code is carried on; .*/fits/kd/tests/0/interval/lower: .* before, 0.123 after"):
         carry()
     shutil.copy(FILE, folder)
+    edit(folder / Path(FILE).name, put("fits/kd/reason", "the same figures in other words"))
+    assert not any(differences(Path("results/tiny"), folder))
     evidence = next(folder.glob("evidence/*/*.json"))
     edit(
         evidence,

@@ -23,6 +23,9 @@ CARRIED = "carried.csv"
 COLUMNS = ("rule", "files", "before", "after", "compared")
 ASIDE = frozenset({"provenance", "elapsed_s", "format", "seal", "sha256"})
 """Leaves that tell how a file was made, not what was found: a hash or seal of a file covers its provenance."""
+WORDS = frozenset({"reason", "caption", "x_label", "y_label"})
+"""Leaves that say figures in words. A committed result keeps the words it has; of reasons `abi verify` makes those of
+now again, and calls a result whose reasons differ STALE."""
 RECORD = ("value", "comparator", "threshold", "holds", "document", "file", "leaf", "file_value")
 """What a result quotes of the published record; how the record was judged stands in the report."""
 DATA = (".safetensors", ".gz")
@@ -114,10 +117,10 @@ def _codes(made: Iterable[Provenance]) -> dict[Job, str]:
 
 
 def leaves(node: Json, path: str = "") -> Iterator[tuple[str, Json]]:
-    """Yield (path, value) of every leaf that a redesign may not change."""
+    """Yield (path, value) of every leaf that a redesign may not change: figures, and words that are a verdict."""
     if isinstance(node, dict):
         for key, value in node.items():
-            if key in ASIDE:
+            if key in ASIDE or key in WORDS:
                 continue
             if path == "/record" and isinstance(value, dict):
                 value = {name: value[name] for name in RECORD if name in value}
