@@ -124,8 +124,7 @@ def _check_groups(documents: Sequence[Document], left_out: Mapping[LeftOut, int]
         told = f" (files left out: {reasons(left_out)})" if left_out else ""
         raise DataError(
             f"corpus: {counts['train']} train, {counts['calibration']} calibration and {counts['test']} test groups; "
-            f"`min_test_groups` asks for {spec.min_test_groups}: add sources, or raise what leaves "
-            f"files out{told}"
+            f"at least {spec.min_test_groups} test groups (folders) are needed: add sources, or raise `max_bytes`{told}"
         )
 
 
