@@ -1,5 +1,6 @@
 """docs/extending.md is taken at its word: its blocks are applied to a copy, then loaded, planned, built and fitted."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -44,6 +45,13 @@ EXPERIMENT = "notes_patience"
 def blocks(language):
     """Return (file named in the first line, the rest) of every block of a language."""
     return re.findall(rf"```{language}\n# (\S+?)(?:: \S+)?\n(.*?)```", PAGE, re.DOTALL)
+
+
+def with_notes(home):
+    """Return an environment whose home holds the folder of text that the page names."""
+    (home / "notes").mkdir()
+    (home / "notes" / "one.md").write_text("# Notes\n")
+    return {**os.environ, "HOME": str(home)}
 
 
 def apply(root):
@@ -316,7 +324,7 @@ def test_snakemake_plans_the_claim_of_the_page(tmp_path):
     shutil.copy2(ROOT / "Snakefile", tmp_path)
     apply(tmp_path)
     command = [sys.executable, "-m", "snakemake", "-n", CLAIM, "--config", "scale=smoke"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=with_notes(tmp_path))
     assert done.returncode == 0, done.stderr
     jobs = dict(re.findall(r"(?m)^(\w+) +(\d+)$", done.stdout))
     assert (jobs["build_backbone"], jobs["write_states"], jobs["judge_claim"]) == ("2", "5", "1")
@@ -330,7 +338,7 @@ def test_snakemake_plans_the_update_and_the_atlas_of_the_page(tmp_path):
     shutil.copy2(ROOT / "Snakefile", tmp_path)
     apply(tmp_path)
     command = [sys.executable, "-m", "snakemake", "-n", UPDATE, SUCCESSION, ATLAS, "--config", "scale=smoke"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=with_notes(tmp_path))
     assert done.returncode == 0, done.stderr
     jobs = dict(re.findall(r"(?m)^(\w+) +(\d+)$", done.stdout))
     assert (jobs["judge_study"], jobs["generate_text"]) == ("3", "1")

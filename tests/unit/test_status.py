@@ -201,7 +201,7 @@ def test_a_run_says_what_it_deletes_before_it_begins_and_only_of_what_it_was_ask
     monkeypatch.setattr(os, "execv", lambda *_: sys.exit(0))  # here it would become Snakemake
     damaged = evidence().with_suffix(".csv.gz")
     flipped(damaged)
-    assert main.main(["run", *words, "--config", "scale=tiny"]) == 0
+    assert main.main(["run", "--config", "scale=tiny", *words]) == 0
     said = capsys.readouterr().err
     assert (f"abi: {damaged}: it is not the file that" in said) == rebuilt
     assert damaged.exists() != rebuilt
