@@ -66,9 +66,7 @@ def transfer(
         use, or too little text; AlignmentError: the models share too few positions or tokens.
     """
     module = module_of(module, "transfer: the module")
-    require_moving(steps=steps, window=window, seed=seed)
-    seed = seed_of(seed)
-    began = time.perf_counter()
+    seed, began = require_moving(steps=steps, window=window, seed=seed), time.perf_counter()
     if not isinstance(module.net, AbiModule):
         return _as_is(module, target, general_texts, domain_texts, teacher, steps)
     source, general_texts = _needed(source, general_texts)
@@ -78,8 +76,8 @@ def transfer(
     warn_of_few("transfer", general, "general_texts")
     taught_by = None if teacher is None else module_of(teacher, "transfer: the teacher").sha256
     given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
-    kept = Keep(keep, "transfer", [general, domain], given)
-    with sides(window, kept, source=source, target=target) as [of_source, of_target]:
+    parts = Keep(keep, "transfer", [general, domain], given)
+    with sides(window, parts, source=source, target=target) as [of_source, of_target]:
         module.check(of_source.backbone, of_source.marks)
         move = Move(of_source, of_target, module.net.config, {"general_texts": general, "domain_texts": domain})
         moved = _calibrated(module, move, regime, teacher, steps, seed)
@@ -87,11 +85,14 @@ def transfer(
     return moved.recorded(seen=sorted(seen), seconds=round(time.perf_counter() - began, 2))
 
 
-def require_moving(*, steps: int | None, window: int, seed: int) -> None:
-    """Raise DataError for what no module can be moved by, before a model or a text is read. Args: as of `transfer`."""
+def require_moving(*, steps: int | None, window: int, seed: int) -> int:
+    """Return the seed. Args: as of `transfer`.
+
+    Raises: DataError: what no module can be moved by, before a model or a text is read.
+    """
     require_counts("transfer", steps=steps)
     whole("window", window, LEAST_WINDOW)
-    seed_of(seed)
+    return seed_of(seed)
 
 
 def _needed(source: Pair | None, general: TextSource | None) -> tuple[Pair, TextSource]:
