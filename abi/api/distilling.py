@@ -15,7 +15,7 @@ from abi.api.modules import Module, made, read_of, seen_of
 from abi.api.progress import expect, part
 from abi.api.sides import Side, backbone_of, sides
 from abi.api.texts import TextSource, documents_of
-from abi.api.training import batch_of, portable_seconds, portable_section, record_of, require_training, seed_of
+from abi.api.training import batch_of, portable_seconds, portable_section, record_of, require_training
 from abi.arms.losses import LOSS_LOGITS
 from abi.arms.portable_fit import GENERAL, Lesson, Plain, drawn, portables
 from abi.base.compute import rows_at_once
@@ -66,8 +66,7 @@ def distill(
         `train`.
     """
     asked: Any = {"d_abi": d_abi, "steps": steps, "window": window, "seed": seed}
-    require_training("portable", general_texts, call="distill", **asked)
-    seed = seed_of(seed)
+    seed = require_training("portable", general_texts, call="distill", **asked)
     began, documents = time.perf_counter(), documents_of(texts)
     general, base = documents_of(general_texts, "general_texts"), backbone_of(model, tokenizer)
     taught, section = adapted(base, adapter), portable_section(d_abi, steps)

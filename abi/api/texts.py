@@ -13,6 +13,7 @@ from abi.api.progress import warn
 from abi.base.errors import DataError
 from abi.base.files import write_text
 from abi.plan.specs.text import BuildText, Folder
+from abi.report.render import number
 from abi.text.corpus import build_text
 from abi.text.documents import SPLITS, Document, split_of
 from abi.text.extraction import extract
@@ -51,7 +52,7 @@ def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -
     """Warn where a call learns from so few documents that little can come of it."""
     n = len(of_split(documents, "train"))
     if n < FEW:
-        warn(f"{call}: {what} has {n} {'document' if n == 1 else 'documents'} to learn from; a hundred are better")
+        warn(f"{call}: {what} has {number(n, 'document')} to learn from; a hundred are better")
 
 
 def unsplit(texts: TextSource, what: str = "texts") -> list[Document]:
@@ -167,7 +168,7 @@ def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
     if path.suffix != ".jsonl":
         yield name, text
         return
-    for number, line in enumerate(text.split("\n"), 1):  # `splitlines` also ends a line within a JSON string
+    for place, line in enumerate(text.split("\n"), 1):  # `splitlines` also ends a line within a JSON string
         if not line.strip():
             continue
         try:
@@ -176,5 +177,5 @@ def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
             row = None
         found = row.get("text") if isinstance(row, dict) else row
         if not isinstance(found, str):
-            raise DataError(f"{what}: {path}, line {number} is no JSON text and has no key `text`; correct the line")
-        yield f"{name}:{number}", found
+            raise DataError(f"{what}: {path}, line {place} is no JSON text and has no key `text`; correct the line")
+        yield f"{name}:{place}", found

@@ -85,8 +85,8 @@ def train(
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
     asked: Any = {"d_abi": d_abi, "taps": taps, "steps": steps, "rates": rates, "window": window, "seed": seed}
-    require_training(kind, general_texts, **asked)
-    seed, began, documents = seed_of(seed), time.perf_counter(), documents_of(texts)
+    seed, began = require_training(kind, general_texts, **asked), time.perf_counter()
+    documents = documents_of(texts)
     general = [] if general_texts is None else documents_of(general_texts, "general_texts")
     warn_of_few("train", documents)
     given = {"kind": kind, "name": name, "seed": seed, "d_abi": d_abi, "taps": [*taps], "steps": steps}
@@ -105,21 +105,24 @@ def require_training(
     kind: Kind,
     general_texts: TextSource | None,
     *,
-    call: str = "train",
-    d_abi: int | None = None,
+    d_abi: int | None,
+    steps: int | None,
+    window: int,
+    seed: int,
     taps: Sequence[Tap] = ("final",),
-    steps: int | None = None,
     rates: Sequence[float] = RATES,
-    window: int = 128,
-    seed: int = 1,
-) -> None:
-    """Raise DataError for what no module can be trained by, before a model or a text is read. Args: as of `train`."""
+    call: str = "train",
+) -> int:
+    """Return the seed. Args: as of `train`; call: as errors name it.
+
+    Raises: DataError: what no module can be trained by, before a model or a text is read.
+    """
     _require_lists(kind, general_texts, taps, rates)
     require_counts(call, steps=steps, d_abi=d_abi)
     whole("window", window, LEAST_WINDOW)
-    seed_of(seed)
     unset = {"general_texts": general_texts is None, "d_abi": d_abi is None, "steps": steps is None}
     _require_taken(kind, taps=(*taps,) == ("final",), rates=(*rates,) == RATES, **unset)
+    return seed_of(seed)
 
 
 def _require_lists(kind: Kind, general_texts: TextSource | None, taps: Sequence[Tap], rates: Sequence[float]) -> None:

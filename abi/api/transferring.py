@@ -76,8 +76,8 @@ def transfer(
     warn_of_few("transfer", general, "general_texts")
     taught_by = None if teacher is None else module_of(teacher, "transfer: the teacher").sha256
     given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
-    parts = Keep(keep, "transfer", [general, domain], given)
-    with sides(window, parts, source=source, target=target) as [of_source, of_target]:
+    kept = Keep(keep, "transfer", [general, domain], given)
+    with sides(window, kept, source=source, target=target) as [of_source, of_target]:
         module.check(of_source.backbone, of_source.marks)
         move = Move(of_source, of_target, module.net.config, {"general_texts": general, "domain_texts": domain})
         moved = _calibrated(module, move, regime, teacher, steps, seed)

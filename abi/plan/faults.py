@@ -26,10 +26,15 @@ STORING = ("write_states", "write_updated_states", "write_lesson_text")
 """The rules that run frozen backbones and store their states."""
 
 
+def nearest(name: str, valid: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return the closest valid name; "" where none is alike. Args: cutoff: the least likeness, 0 to 1."""
+    return next(iter(difflib.get_close_matches(str(name), list(valid), n=1, cutoff=cutoff)), "")
+
+
 def closest(name: str, valid: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest valid name, or nothing."""
-    near = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, valid)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def unknown(name: str, valid: Collection[str], what: str) -> str:

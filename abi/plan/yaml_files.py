@@ -1,7 +1,6 @@
 """YAML files of `config/`: read, merged, validated by their models; one sentence per fault."""
 
 import copy
-import difflib
 import functools
 import re
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from abi.base.errors import ConfigError
 from abi.base.files import checkout, read_regular, scales
 from abi.base.hub import Snapshot
 from abi.base.typed import Typed
-from abi.plan.faults import closest
+from abi.plan.faults import closest, nearest
 from abi.plan.scale import UNPINNED, Scale
 
 LARGEST = 10**12
@@ -92,7 +91,8 @@ def _sentences(error: ValidationError, schema: Schema, where: str) -> Iterator[s
         place = _found(schema, fault["loc"])
         if place.parts not in told:
             told.add(place.parts)
-            told.add((*_owner(fault, place), _written_for(fault, place)))  # which nothing else is told of
+            if written := _written_for(fault, place):
+                told.add((*_owner(fault, place), written))  # nothing else is told of it
             yield f"{where}: {_said(fault, place)}"
 
 
@@ -149,7 +149,7 @@ def _written_for(fault: Any, at: _Place) -> str:
     if not needed or not isinstance(given, dict):
         return ""
     others = [str(name) for name in given if name not in at.valid]
-    return next(iter(difflib.get_close_matches(needed, others, n=1, cutoff=0.6)), "")
+    return nearest(needed, others, cutoff=0.6)
 
 
 def _said(fault: Any, at: _Place) -> str:

@@ -58,8 +58,8 @@ def arms(claim: str, study: str, fit: Fit) -> list[Drawing]:
 
 def of_metric(claim: str, study: str, fit: Fit, metric: str) -> list[Drawing]:
     """Return the figure of one metric of a study's arms, on the first scope that has it; none where none has."""
-    scopes = (scope for scope in get_args(Scope) if any(metric in found.of(scope) for found in fit.arms.values()))
-    return [_of(metric, scope, claim, study, fit) for scope in scopes][:1]
+    scopes = [scope for scope in get_args(Scope) if any(metric in found.of(scope) for found in fit.arms.values())]
+    return [_of(metric, scope, claim, study, fit) for scope in scopes[:1]]
 
 
 def _of(metric: str, scope: str, claim: str, study: str, fit: Fit) -> Drawing:

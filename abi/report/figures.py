@@ -30,15 +30,17 @@ CYCLE = (
 """Colours that readers with any colour vision tell apart (after Okabe and Ito), two of them darkened for thin lines."""
 
 LINES = ("-", "--", ":", "-.")
+"""Of arms of one role, which share its colour."""
 MOST_TICKS = 6
-FONTS = "DejaVu Sans, Arial, sans-serif"
+"""Points of an axis that each have a tick; of more, some would lie on each other."""
+FONTS = ("DejaVu Sans", "Arial")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 STYLE: Any = {
     "svg.hashsalt": "abi",
     "svg.fonttype": "none",
     "font.size": 8.5,
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Arial"],
+    "font.sans-serif": [*FONTS],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
@@ -107,10 +109,8 @@ def svg_of(drawing: Drawing) -> str:
     svg = _without_idle(svg)
     title, words = html.escape(drawing.caption), html.escape(drawing.words)
     head, _, body = svg.partition(">")
-    return (
-        f'{head} font-family="{FONTS}" role="img" aria-label="{title}">\n <title>{title}</title>\n '
-        f"<desc>{words}</desc>{body}"
-    )
+    about = f'font-family="{", ".join((*FONTS, "sans-serif"))}" role="img" aria-label="{title}"'
+    return f"{head} {about}>\n <title>{title}</title>\n <desc>{words}</desc>{body}"
 
 
 def _shorter(svg: str) -> str:

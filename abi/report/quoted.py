@@ -83,11 +83,7 @@ def generated_parts() -> list[Part]:
         Part("docs/pretrained.md", "effort", block(effort(PRETRAINED) if others else NOTHING)),
         Part("docs/verdicts.md", "known", block(known(results))),
         Part("docs/verdicts.md", "details", block(verdict_table(results))),
-        Part(
-            "docs/verdicts.md",
-            "replicates",
-            block(rebuilt_table(again)),
-        ),
+        Part("docs/verdicts.md", "replicates", block(rebuilt_table(again))),
         Part("docs/verdicts.md", "claims", block(claim_map())),
         Part("config/README.md", "keys", key_tables()),
         Part("docs/experiments.md", "statements", block(statements(results))),
