@@ -18,6 +18,7 @@ from abi.arms.forms import ArmForm, Readout
 from abi.arms.losses import EVALUATION_LOGITS, EVALUATION_ROWS
 from abi.base.compute import rows_at_once
 from abi.base.errors import DataError
+from abi.base.job import progress
 from abi.base.names import AGREEMENT, NGRAM, REFERENCE, UNFITTED
 from abi.models.head import Head
 from abi.models.ngrams import Foretold, Ngrams, mixed_losses, texts_of
@@ -178,8 +179,10 @@ def evaluate(
     chunk = rows_at_once(max(EVALUATION_ROWS, EVALUATION_LOGITS // len(head.weight)), len(head.weight), states.device)
     judges = [reference, *([] if teacher is None else [teacher])] if agree else []
     readouts = {id(model): Readout(model, head) for model in [*arms.values(), *judges]}
+    said = progress(len(states))
     for start in range(0, len(states), windows_per_batch):
         index = slice(start, min(start + windows_per_batch, len(states)))
+        said(index.stop, f"windows, {len(arms)} arms")
         targets = states.targets(index)[:, states.skip :].flatten()
         final = states.final(index)[:, states.skip :].flatten(0, 1)
         reads = {key: scored(readout.read(states, index), states) for key, readout in readouts.items()}

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from abi.base.errors import EvidenceError, TamperError
-from abi.base.names import ORACLE, RAW
+from abi.base.names import ORACLE, RAW, SCOPES
 from abi.base.regimes import Roles
 from abi.judge.contrasts import (
     Answers,
@@ -180,12 +180,14 @@ def judged_again(fit: Fit, plan: Plan, criteria: Criteria) -> Fit:
 
 def too_few(counts: Counts, plan: Plan, criteria: Criteria) -> str | None:
     """Return why there is no interval, in words, or None where there are groups and seeds enough."""
-    scopes = {contrast.measure.scope for contrast in plan.contrasts()}
-    groups, seeds = min(counts.groups[scope] for scope in scopes), len(counts.seeds)
+    scopes = sorted({contrast.measure.scope for contrast in plan.contrasts()})
+    least = min(scopes, key=lambda scope: counts.groups[scope])
+    groups, seeds = counts.groups[least], len(counts.seeds)
     if groups >= criteria.min_groups and seeds >= criteria.min_seeds:
         return None
+    text = "" if least == SCOPES[0] else f" of {least} text"
     needed = f"{criteria.min_groups} groups and {criteria.min_seeds} seeds are needed"
-    return f"{groups} groups and {seeds} seeds are too few for an interval; {needed}"
+    return f"{groups} groups{text} and {seeds} seeds are too few for an interval; {needed}"
 
 
 class FromStored:

@@ -178,8 +178,9 @@ def check_pair(
     """
     config = module.config
     if config.width != backbone.width:
+        owner = "a backbone" if about is None else about.base_model
         raise DataError(
-            f"inference: the module is for a backbone of width {config.width}, this one has {backbone.width}"
+            f"inference: the module is for {owner}, which is {config.width} wide, and this one is {backbone.width} wide"
         )
     if max(config.taps) > backbone.depth or min(config.taps) < 0:
         raise DataError(

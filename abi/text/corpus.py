@@ -124,7 +124,8 @@ def _check_groups(documents: Sequence[Document], left_out: Mapping[LeftOut, int]
         told = f" (files left out: {reasons(left_out)})" if left_out else ""
         raise DataError(
             f"corpus: {counts['train']} train, {counts['calibration']} calibration and {counts['test']} test groups; "
-            f"at least {spec.min_test_groups} test groups (folders) are needed: add sources, or raise `max_bytes`{told}"
+            f"`min_test_groups` asks for {spec.min_test_groups}: add sources, or raise what leaves "
+            f"files out{told}"
         )
 
 

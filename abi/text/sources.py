@@ -25,6 +25,10 @@ HEADING = re.compile(r"#{1,6} ")
 UNDERLINE = re.compile(r"([=\-~^\"*+#])\1{2,}\s*$")
 
 
+NAMING = ("package", "path", "id", "name", "pattern")
+"""Keys of a source that name it."""
+
+
 @dataclass(frozen=True)
 class RawFile:
     """A file as found: `key` orders the choice, `group` its folder.
@@ -48,8 +52,10 @@ def find_files(source: Source) -> list[RawFile]:
     """
     files = FINDERS[source.kind](source)
     if not files:
+        given = source.plain()
+        told = ", ".join(f"{key} {given[key]}" for key in ("kind", *NAMING) if given.get(key))
         raise DataError(
-            f"corpus source {source.plain()}: gives no file; check its path, its pattern and what a file must contain"
+            f"corpus source {told}: gives no file; check its path, its pattern and what a file must contain"
         )
     return sorted(files, key=lambda file: (file.key, file.name))
 

@@ -109,9 +109,7 @@ def test_a_model_of_the_hub_is_read_at_the_revision_that_is_asked_for_and_record
     assert module.record.trained_beside.revision == "a" * 40
     asked = ["evaluate", "--module", "made", "--texts", "w/queries"]
     run(capsys, *asked, *cached)
-    assert (
-        "is for a backbone of width" in run(capsys, *asked, "--model", "me/small", code=2).err
-    )  # the newest is another
+    assert "wide, and this one is" in run(capsys, *asked, "--model", "me/small", code=2).err  # the newest is another
     asked = ["generate", "--prompt", "SELECT", "--module", "made", "--tokens", "2"]
     run(capsys, *asked, *cached)
     pair = ["--source", "me/small", "--source-revision", "a" * 40, "--target", "me/small"]

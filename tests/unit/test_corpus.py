@@ -315,7 +315,7 @@ def test_documents_below_the_minimum_are_left_out(spec, folder, refuses):
 
 
 def test_too_few_test_groups_are_refused(spec, refuses):
-    with refuses("at least 30 test groups"):
+    with refuses("`min_test_groups` asks for 30"):
         build_text(edited(spec, min_test_groups=30))
 
 

@@ -79,7 +79,7 @@ def test_of_a_package_only_files_that_hold_an_expression_are_taken_and_each_can_
 
 
 def test_a_package_without_a_file_that_holds_the_expression_is_refused(wheel, refuses):
-    with refuses("'containing': 'Copyright 2026'}: gives no file; check its path"):
+    with refuses(": gives no file; check its path"):
         find_files(source_of({**PACKAGE, "containing": "Copyright 2026"}))
 
 

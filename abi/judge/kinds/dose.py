@@ -161,8 +161,8 @@ def rungs_table(doses: Sequence[Dose], cosine: float) -> TableShown:
     heads = [head for metric in doses[0].metrics for head in (f"C - P, {UNITS.get(metric, metric)}", "lower", "upper")]
     columns = ["rung", "pair", "held-out cosine", "relative residual", "effective rank", *heads, "share", "asked"]
     caption = (
-        "C - P: the moved net minus its best placebo, 95 % interval, above 0 where it is better. Share: the part of "
-        "the gain that is the moved net's own. Asked: whether the verdict rests on it, at a cosine of "
+        "C - P: the lead of the moved net over its best placebo, 95 % interval, above 0 where it is better. Share: the "
+        "part of the gain that is the moved net's own. Asked: whether the verdict rests on it, at a cosine of "
         f"{cosine:g} or more."
     )
     return TableShown(id="doses", title="Rungs by alignment", caption=caption, columns=columns, rows=rows)
@@ -210,7 +210,7 @@ def curve(doses: Sequence[Dose], metric: str) -> Curve:
         id=f"dose-{metric.replace('_', '-')}",
         title="What the moved net is worth by how well its space is aligned",
         x_label="held-out cosine of the alignment",
-        y_label=f"moved net minus placebo, {UNITS.get(metric, metric)}",
+        y_label=f"lead of the moved net over a placebo, {UNITS.get(metric, metric)}",
         caption="One point per rung and placebo, 95 % intervals; above 0 the moved net is worth more.",
         log_x=False,
         series=series,
