@@ -14,9 +14,10 @@ from abi.audit.results.places import REFERENCE, own_or_committed
 from abi.audit.results.staleness import stale
 from abi.base.errors import AbiError, DataError
 from abi.base.files import parse_file
+from abi.base.names import CANDIDATE
 from abi.base.typed import Verdict
 from abi.cli.options import AsJson, Scale
-from abi.judge.fits import Figure, Fit
+from abi.judge.fits import ArmFigures, Figure, Fit
 from abi.judge.published import figures_of
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.plan import DEFAULT
@@ -27,6 +28,7 @@ from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
 from abi.report.render import Table, bounds, figure, number, terminal
 from abi.report.replicates import in_a_sentence, replicated
+from abi.report.statements import Stated, decided_by, told
 from abi.report.words import (
     MEANINGLESS,
     check_words,
@@ -249,17 +251,22 @@ def _found(result: AnyResult, path: str) -> list[str]:
             lines += _wrapped(rung.reason, "      ")
         return lines
     own = deciding(result)
-    if result.claim.fit is not None and own is None:
+    if isinstance(result, Result) and own is None:
         raise DataError(f"{path}: holds no fit {result.claim.fit!r}, which decides; delete it and rebuild it")
     if own is not None:
         lines += _wrapped(own.published_criteria.sentence) if own.published_criteria else []
         lines += [f"  share of the gain that is the moved net's own: {share_words(own)}"]
+    stated = {one.study: one for one in told(result)} if isinstance(result, StudyResult) else {}
     for name, fit in studies(result).items():
-        lines += [f"  fit {name} ({fit_words(result, name)}): {fit.verdict}"] if fit is not own else []
+        if name in stated:
+            lines += _wrapped(f"{name}: {fit.verdict}: {stated[name].statement}")
+            lines += _wrapped(decided_by(stated[name]), "      ")
+        elif fit is not own:
+            lines += [f"  fit {name} ({fit_words(result, name)}): {fit.verdict}"]
     shown = {"": own} if own is not None else {f" ({name})": fit for name, fit in studies(result).items()}
     tests = [line for name, fit in shown.items() for line in _tests(name, fit)]
     tests += [line for fit in shown.values() for line in _shared(result, fit)]
-    return [*lines, *checks, *tests, *_arms(shown), *_training(result)]
+    return [*lines, *checks, *tests, *_arms(_own_names(shown, stated)), *_training(result)]
 
 
 def _rebuilt(study: Workflow, claim_id: str, result: AnyResult) -> list[str]:
@@ -295,12 +302,22 @@ def _shared(result: Result | StudyResult, fit: Fit) -> list[str]:
     return ["", *heads, *(line for sentence in sentences for line in _wrapped(sentence))] if heads else []
 
 
-def _arms(shown: Mapping[str, Fit]) -> list[str]:
+def _own_names(shown: Mapping[str, Fit], stated: Mapping[str, Stated]) -> dict[str, dict[str, ArmFigures]]:
+    """Return the arms of studies; those of an experiment, which its statements share, once and by their own names."""
+    found: dict[str, dict[str, ArmFigures]] = {}
+    for name, fit in shown.items():
+        one = stated.get(name.strip(" ()"))
+        arms = fit.arms if one is None else {one.candidate if a == CANDIDATE else a: f for a, f in fit.arms.items()}
+        found |= {} if one is not None and arms in found.values() else {name: arms}
+    return found
+
+
+def _arms(shown: Mapping[str, Mapping[str, ArmFigures]]) -> list[str]:
     """Return one plot per metric: every arm a line, in the fixed order."""
     lines: list[str] = []
-    for name, fit in shown.items():
+    for name, arms in shown.items():
         for metric, words in METRICS:
-            known = {arm: fit.arms[arm].domain[metric] for arm in in_order(fit.arms) if metric in fit.arms[arm].domain}
+            known = {arm: arms[arm].domain[metric] for arm in in_order(arms) if metric in arms[arm].domain}
             lines += ["", f"Arms on held-out domain text{name}: {words}", *plot(known)] if known else []
     return [*lines, "  o mean, . one seed, ( ) interval of the mean"] if lines else []
 

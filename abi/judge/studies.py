@@ -48,15 +48,16 @@ def together(cases: Sequence[Case], usual: float, strict: float, combine: Combin
     At either level a study refutes the claim where it is REFUTED at the level of one of k, and not VACUOUS at it.
     """
 
-    def at(level: float) -> tuple[list[Word], list[Word], str]:
+    def at(level: float) -> tuple[list[Word], list[Word], list[Word], str]:
         words = [case.word(level) for case in cases]
         one_of_k = [case.word(level_of_one(level, len(cases))) for case in cases]
-        pairs = zip(words, one_of_k, strict=True)
+        pairs = list(zip(words, one_of_k, strict=True))
         refuting = [one for own, one in pairs if one.verdict == "REFUTED" and own.verdict != "VACUOUS"]
-        return words, refuting, combine([word.verdict for word in words], bool(refuting))
+        alone = [one for own, one in pairs if own.verdict == "REFUTED" and one.verdict != "REFUTED"]
+        return words, refuting, alone, combine([word.verdict for word in words], bool(refuting))
 
-    words, refuting, verdict = at(usual)
-    return Findings(verdict, _reason(words, refuting, verdict), at(strict)[-1])
+    words, refuting, alone, verdict = at(usual)
+    return Findings(verdict, _reason(words, refuting, alone, verdict), at(strict)[-1])
 
 
 def same_words(stored: StudyResult) -> Findings:
@@ -64,10 +65,11 @@ def same_words(stored: StudyResult) -> Findings:
     return Findings(stored.verdict, stored.reason, stored.verdict_at_strict_level, stored.fits)
 
 
-def _reason(words: Sequence[Word], refuting: Sequence[Word], verdict: str) -> str:
+def _reason(words: Sequence[Word], refuting: Sequence[Word], alone: Sequence[Word], verdict: str) -> str:
     """Return why: the counts, and the first study that refutes, else one that is not SUPPORTED.
 
-    What is vacuous comes last, unless it is why. Args: refuting: at one of k's level; verdict: of all.
+    What is vacuous comes last, unless it is why. Args: refuting: at one of k's level; alone: at that level, of studies
+    that are REFUTED only if asked alone: what they say at their own level does not decide; verdict: of all.
     """
     empty = [word for word in words if word.verdict == "VACUOUS"]
     short = [word for word in words if word.verdict not in ("SUPPORTED", "VACUOUS")]
@@ -76,7 +78,8 @@ def _reason(words: Sequence[Word], refuting: Sequence[Word], verdict: str) -> st
     if verdict == "SUPPORTED" and len(words) > 1:
         every = "both" if len(words) == 2 else f"all {len(words)}"
         return f"{counted}{aside}" if empty else f"{every} studies are SUPPORTED"
-    first = [*empty, *words][0] if verdict == "VACUOUS" else [*refuting, *short, *empty, *words][0]
+    undecided = [word for word in short if word.verdict == "INCONCLUSIVE"]
+    first = [*empty, *words][0] if verdict == "VACUOUS" else [*refuting, *undecided, *alone, *empty, *words][0]
     return first.reason if len(words) == 1 else f"{counted}{aside}; {first.fit}: {first.reason}"
 
 

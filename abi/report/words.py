@@ -180,7 +180,7 @@ def units_words(result: AnyResult) -> str:
 
 def fit_words(result: AnyResult, fit: str) -> str:
     """Return what a fit is for: it decides, or it stands beside as a variant or in closed form."""
-    if result.claim.fit is None:
+    if deciding(result) is None:
         return "a study of its own"
     if fit == result.claim.fit:
         return "primary"

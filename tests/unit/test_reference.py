@@ -15,6 +15,7 @@ from abi.audit.results.reading import ResultFile, checked, read_result
 from abi.audit.results.relations import check_result
 from abi.audit.results.verify import verify
 from abi.base.files import MANIFEST, listed
+from abi.cli.main import main
 from abi.judge.results import KINDS
 
 TINY = Path(__file__).parents[2] / "results" / "reference" / "tiny"
@@ -78,6 +79,22 @@ def found(file, document, beside):
     if result is not None:
         check_result(checks, ResultFile(file.path, document, result), beside, KNOWN)
     return [finding.leaf for finding in checks.found]
+
+
+def test_every_committed_result_is_shown(reference, copied, capsys):
+    """No experiment was: the fit that it names decides nothing by itself."""
+    for name, file in reference.items():
+        assert main(["show", name]) == 0, capsys.readouterr().err
+        assert file.result.verdict in capsys.readouterr().out
+
+
+def test_an_experiment_is_shown_by_its_statements_and_its_arms_once(copied, capsys):
+    assert main(["show", "precision_parity"]) == 0
+    out = capsys.readouterr().out
+    assert "identical-python: REFUTED: The solve gives more near identical positions" in out
+    assert "variant" not in out
+    assert out.count("Arms on held-out domain text") == 2
+    assert "candidate |" not in out
 
 
 def test_the_committed_list_is_that_of_its_files():

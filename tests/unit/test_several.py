@@ -251,6 +251,8 @@ def test_a_refutation_that_does_not_hold_at_the_level_of_one_of_k_leaves_it_open
     two = judged(frame, UPDATE_CLAIM, ["round1-a", "round2-a"], 0.99)
     assert two.fits["round1-a"].verdict == "REFUTED"
     assert two.verdict == "INCONCLUSIVE"
+    assert "(u)" not in two.reason  # what it says at a level at which it does not decide
+    assert "at 0.975" in two.reason
 
 
 def test_one_open_study_leaves_the_claim_open_and_is_named():
