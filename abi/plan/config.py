@@ -87,9 +87,13 @@ class Config:
         valid = [*self.every(), *self.pending, *sorted(rule_names())]
         for target in targets:
             if "/" not in target and target not in valid and not Path(target).exists():
-                raise ConfigError(
-                    f"{target!r} is no claim of scale {self.name}{closest(target, valid)}; `abi claims` lists them"
-                )
+                raise self.no_claim(target, valid)
+
+    def no_claim(self, target: str, valid: Iterable[str]) -> ConfigError:
+        """Return the error that says that a target is no claim, and which of the valid ones is nearest."""
+        return ConfigError(
+            f"{target!r} is no claim of scale {self.name}{closest(target, valid)}; `abi claims` lists them"
+        )
 
     def closed_form_seeds(self, claim: str) -> int:
         """Return how many seeds a claim gets at this scale with those that its closed form alone has."""

@@ -9,7 +9,6 @@ from abi.base.names import PAGES
 from abi.base.regimes import KINDS
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import Claim, Config
-from abi.plan.faults import closest
 from abi.plan.kinds.base import Plain
 from abi.plan.kinds.experiment import EXPERIMENT
 from abi.plan.measured import committed
@@ -28,7 +27,7 @@ class Pages:
     def claim(self, claim_id: str) -> Claim:
         """Return a claim, one of several studies, or one about other claims.
 
-        Raises: ConfigError: unknown, with the list of claims; or one that this scale cannot run.
+        Raises: ConfigError: unknown, with the nearest claim; or one that this scale cannot run.
         """
         claims = self.config.every()
         if claim_id in self.config.pending:
@@ -36,7 +35,7 @@ class Pages:
                 f"claim {claim_id!r} is pending: it {self.config.elsewhere(claim_id)}; choose another scale"
             )
         if claim_id not in claims:
-            raise ConfigError(f"no claim {claim_id!r}{closest(claim_id, claims)}; claims: {', '.join(claims)}")
+            raise self.config.no_claim(claim_id, claims)
         return claims[claim_id]
 
     def result_file(self, claim_id: str) -> str:
