@@ -10,7 +10,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from abi.base.errors import ConfigError
+from abi.base.errors import ConfigError, DataError
 from abi.cli.main import BAD_INPUT, COMMANDS, HONEST, TAMPERED, ending
 from abi.plan import DEFAULT
 
@@ -40,7 +40,7 @@ def parser() -> Parser:
     about = COMMANDS["verify"].help
     made = Parser(prog="abi verify", description=about, formatter_class=form, epilog=ending("verify"))
     add = made.add_argument
-    add("claims", nargs="*", metavar="CLAIM", help="show only these claims of the record (default: all)")
+    add("claims", nargs="*", metavar="CLAIM", help="show only these claims (default: all)")
     add("--json", action="store_true", help="one JSON document for machines instead of text")
     add("--config", type=Path, metavar="DIR", help="folder that holds record/ (default: config)")
     add("--scale", help="only the results of this scale (default: every scale that has results)")
@@ -61,8 +61,10 @@ def verify(arguments: Sequence[str]) -> int:
     if options.deep is not None:
         parts = {"chain": chain(options)}
     else:
-        parts = {} if options.brief else {"record": record(options.claims, options.config)}
-        parts["results"] = results(options)
+        check_known(options.claims, options.config)
+        told = None if options.brief else record(options.claims, options.config)
+        found = results(options, alone=told is None)
+        parts = {"results": found} if told is None else {"record": told, "results": found}
     if options.json:
         print(json.dumps({name: part.data for name, part in parts.items()}, indent=1))
     else:
@@ -70,26 +72,55 @@ def verify(arguments: Sequence[str]) -> int:
     return max(part.code for part in parts.values())
 
 
-def record(claims: list[str], config: Path | None) -> Part:
-    """Return the judgement of the published record. Raises: AbiError: it is missing, or a claim is unknown."""
-    from abi.audit.record.judgement import judge, load
+def record(claims: list[str], config: Path | None) -> Part | None:
+    """Return the judgement of the published record on some claims, all for none; None where it says nothing of them.
+
+    Raises: AbiError: it is missing.
+    """
+    from abi.audit.record.judgement import WHOLE, judge, load
     from abi.audit.record.page import to_text
-    from abi.judge.published import check_claim, claims_of
+    from abi.judge.published import claims_of
 
     found = load(config / "record" if config else None)
-    for claim in claims:
-        check_claim(claim, claims_of(found))
+    told = [claim for claim in claims if claim in (*claims_of(found), WHOLE)]
+    if claims and not told:
+        return None
     judgement = judge(found)
     code = TAMPERED if judgement.altered else HONEST
-    return Part(to_text(judgement, claims or None), judgement.as_dict(claims), code)
+    return Part(to_text(judgement, told or None), judgement.as_dict(told), code)
 
 
-def results(options: argparse.Namespace) -> Part:
-    """Return what is found in the results of the working directory, if there are any."""
+def check_known(claims: Sequence[str], config: Path | None) -> None:
+    """Raise ConfigError for a claim that neither the record nor any scale knows."""
+    from abi.audit.record.judgement import WHOLE, load
+    from abi.judge.published import claims_of
+
+    of_record = [*claims_of(load(config / "record" if config else None)), WHOLE] if claims else []
+    if all(claim in of_record for claim in claims):
+        return
+    from abi.base.files import checkout, scales  # pydantic and all that reads a configuration
+    from abi.plan.config import load as configured
+    from abi.plan.faults import closest
+
+    there = [configured(name) for name in scales(checkout() / "config/scales")]
+    known = [*of_record, *dict.fromkeys(claim for config in there for claim in config.every())]
+    for claim in claims:
+        if claim not in known:
+            raise ConfigError(f"{claim!r} is no claim{closest(claim, known)}; `abi claims` lists them")
+
+
+def results(options: argparse.Namespace, *, alone: bool) -> Part:
+    """Return what is found in the results of the working directory, if there are any.
+
+    Args: alone: they are all that is asked about some claims. Raises: DataError: then, there is no result of them.
+    """
     from abi.audit.results.verify import verify as verified
 
     names = ("scale", "recompute", "against", "tolerance")
     found = verified(options.claims, render=pages, **{name: getattr(options, name) for name in names})
+    if alone and options.claims and not any(scale.results for scale in found.scales):
+        at = f" at scale {options.scale}" if options.scale else ""
+        raise DataError(f"results: none of {', '.join(options.claims)}{at}; `abi claims` says what is built")
     return Part(found.text(), found.as_dict(), found.code())
 
 

@@ -1,7 +1,7 @@
 """The whole configuration of one scale, validated: claims in all their regimes, scale, protocol."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,11 @@ class Config:
 
     def no_claim(self, target: str, valid: Iterable[str]) -> ConfigError:
         """Return the error that says that a target is no claim, and which of the valid ones is nearest."""
-        return ConfigError(
-            f"{target!r} is no claim of scale {self.name}{closest(target, valid)}; `abi claims` lists them"
-        )
+        others = (name for name in scales(self.root / "config/scales") if name != self.name)
+        if there := [name for name in others if target in load(name, self.root).every()]:
+            return ConfigError(f"{target!r} is no claim of scale {self.name}; it runs at {_named(there)}")
+        listed = "`abi claims`" if self.name == DEFAULT else f"`abi claims --scale {self.name}`"
+        return ConfigError(f"{target!r} is no claim of scale {self.name}{closest(target, valid)}; {listed} lists them")
 
     def closed_form_seeds(self, claim: str) -> int:
         """Return how many seeds a claim gets at this scale with those that its closed form alone has."""
@@ -104,7 +106,7 @@ class Config:
     def elsewhere(self, claim_id: str) -> str:
         """Return in words where a pending claim runs."""
         scales = self.pending[claim_id].scales
-        return f"runs at scale {', '.join(scales)} only" if scales else f"is not among the claims of scale {self.name}"
+        return f"runs at {_named(scales)} only" if scales else f"is not among the claims of scale {self.name}"
 
     def published(self) -> list[str]:
         """Return the claims a headline counts: those of the record; without one, every claim under its own id.
@@ -114,6 +116,11 @@ class Config:
         every = {claim_id: claim for claim_id, claim in self.every().items() if claim.kind != EXPERIMENT}
         known = [claim_id for claim_id, claim in every.items() if claim.record.claim is not None]
         return known or [claim_id for claim_id, claim in every.items() if getattr(claim, "of", None) is None]
+
+
+def _named(scales: Sequence[str]) -> str:
+    """Return scales by name, in words."""
+    return f"scale{'s' if len(scales) > 1 else ''} {', '.join(scales)}"
 
 
 def load(name: str, root: Path | None = None) -> Config:

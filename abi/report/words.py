@@ -25,7 +25,7 @@ from abi.report.render import bounds, figure, listed, number
 from abi.report.statements import statements_words, well_aligned
 
 T = TypeVar("T")
-UNBOUNDED = " (unbounded interval)"
+UNBOUNDED, TOO_FEW = " (unbounded interval)", "too few for an interval"
 """What stands in place of an interval whose set has no ends: the figure before it says nothing by itself."""
 MEANINGLESS = "The budgets of this scale only test the machinery: its verdicts mean nothing."
 PUBLISHED = (
@@ -347,9 +347,8 @@ def rates_words(rates: ChosenRates) -> str:
 
 def counts_words(fit: Fit) -> str:
     """Return how many groups, documents and seeds a study rests on."""
-    counts = fit.counts
-    groups, documents = (of.get("domain", sum(of.values())) for of in (counts.groups, counts.documents))
-    return f"{groups} groups, {documents} documents, {len(counts.seeds)} seeds"
+    groups, documents = (of.get("domain", sum(of.values())) for of in (fit.counts.groups, fit.counts.documents))
+    return f"{groups} groups, {documents} documents, {len(fit.counts.seeds)} seeds"
 
 
 def robustness_of(result: AnyResult, fit: str) -> Robustness | None:
@@ -361,7 +360,7 @@ def robustness_words(told: Robustness, fit: Fit) -> list[str]:
     """Return sentences: how much of the test text train holds too, and the verdict without some of it."""
     scopes = [
         f"{told.close[scope]} of {fit.counts.documents[scope]} test documents of {scope} text have more than "
-        f"{100 * told.close_text:g} % of the passages that are scored in train (mean {figure(100 * part)} %)"
+        f"{100 * told.close_text:g} % of their scored passages in train, too (mean {figure(100 * part)} %)"
         for scope, part in told.in_train.items()
     ]
     for scope in sorted({found.scope for _, found in fit.contrasts()} - told.in_train.keys()):
@@ -374,7 +373,7 @@ def robustness_words(told: Robustness, fit: Fit) -> list[str]:
         "; ".join(scopes),
         f"`{told.contrast}` is {figure(told.mean)} on all of them: {fit.verdict}",
         f"Without close documents: {left_words(told.without_close)}",
-        f"Without {one} at a time the word is the same in {same} of {len(told.without)}; most changes without "
+        f"Without {one} at a time the word is the same in {same} of {len(told.without)}; it changes most without "
         f"{changed.left_out}: {left_words(changed)}",
     ]
 
@@ -382,11 +381,11 @@ def robustness_words(told: Robustness, fit: Fit) -> list[str]:
 def left_words(left: LeftOut) -> str:
     """Return one verdict without some documents, in words."""
     rest = f"{left.verdict} on {number(left.documents, 'document')} in {number(left.groups, 'group')}"
-    if left.interval is None:
-        return f"{rest} ({left.reason})"
+    rest += f" ({left.reason})" if left.interval is None or TOO_FEW in left.reason else ""
     told = {"gap closure": left.gap_closure, "share": left.share}
     beside = "".join(f", {name} {figure(value)}" for name, value in told.items() if value is not None)
-    return f"{rest}, the same contrast {figure(left.mean)} {interval_words(left.interval)}{beside}"
+    again = f", the same contrast {figure(left.mean)} {interval_words(left.interval)}{beside}"
+    return rest if left.interval is None else rest + again
 
 
 def holds(test: Test) -> str:
@@ -396,5 +395,6 @@ def holds(test: Test) -> str:
 
 def check_words(check: Check) -> str:
     """Return one pass rule of the original as words."""
-    told = f"{figure(check.value)}, threshold {figure(check.threshold)}"
-    return f"rule {check.id}, {check.words}: {'passed' if check.passed else 'failed'} ({told})"
+    mark = "" if check.threshold is None else f", threshold {figure(check.threshold)}"
+    told = "" if check.value is None else f" ({figure(check.value)}{mark})"
+    return f"rule {check.id}, {check.words}: {'passed' if check.passed else 'failed'}{told}"

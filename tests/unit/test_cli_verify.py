@@ -185,11 +185,19 @@ def test_an_unknown_command_lists_the_valid_ones(capsys):
     )
 
 
-def test_an_unknown_claim_lists_the_valid_ones(capsys):
-    assert main.main(["verify", "t5_updat"]) == 2
-    err = capsys.readouterr().err
-    assert "did you mean t5_update?" in err
-    assert "transition_zone" in err
+@pytest.mark.parametrize("more", [[], ["--brief"]])
+def test_an_unknown_claim_names_the_closest(capsys, more):
+    """With `--brief` a typo passed: results: intact; 0 result files."""
+    assert main.main(["verify", "t5_updat", *more]) == 2
+    assert (
+        capsys.readouterr().err == "abi: 't5_updat' is no claim; did you mean 't5_update'?; `abi claims` lists them\n"
+    )
+
+
+@pytest.mark.parametrize("claim", ["objective_ablation", "gpt2_to_itself", "t5_to_gpt2_few_shot", "reproduce"])
+def test_where_there_is_no_result_of_a_claim_nothing_is_called_intact(capsys, claim):
+    assert main.main(["verify", claim]) == 2
+    assert capsys.readouterr().err == f"abi: results: none of {claim}; `abi claims` says what is built\n"
 
 
 @pytest.mark.parametrize(

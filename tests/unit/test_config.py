@@ -333,6 +333,8 @@ def test_a_pattern_that_cannot_be_used_is_one_sentence(root, pattern):
 def test_a_target_that_is_none_is_named_with_the_closest(root):
     found = config.load("tiny", root)
     found.require_targets(["t5_to_gpt2", "headline", "all", "results/tiny/any.json", "t5_to_gpt2_few_shot"])
+    with pytest.raises(ConfigError, match=r"'gemma3_to_smollm2_zero_text' is no claim .*; it runs at scales? real"):
+        config.load("tiny").require_targets(["gemma3_to_smollm2_zero_text"])
     with pytest.raises(ConfigError, match=r"'t5_to_gpt' is no claim of scale tiny; did you mean 't5_to_gpt2'"):
         found.require_targets(["t5_to_gpt"])
 

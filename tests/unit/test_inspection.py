@@ -10,7 +10,7 @@ from made_results import CLAIM, FILE, HEAVY, STUDY, build, edit, put, reference,
 
 from abi.base.catalogue import ARMS
 from abi.base.files import sha256_file
-from abi.cli import main, show
+from abi.cli import main, one_claim
 from abi.judge.fits import Figure
 
 OTHER = "t5_same_backbone"
@@ -122,6 +122,13 @@ def test_a_link_that_leads_nowhere_is_no_claim_that_was_never_run(here, capsys):
     assert main.main(["show", CLAIM]) == 2
 
 
+@pytest.mark.parametrize(("key", "value"), [("claim/id", OTHER), ("scale", "tiny_r2")])
+def test_a_result_of_another_claim_or_scale_is_not_shown_as_this_ones(here, capsys, key, value):
+    edit(FILE, put(key, value))
+    assert "holds the result of" in " ".join(output(capsys, "claims", code=2).split())
+    assert main.main(["show", CLAIM]) == 2
+
+
 @pytest.mark.parametrize("arguments", [["claims"], ["show", CLAIM], ["show", OTHER]])
 def test_output_is_ascii_and_fits_100_columns(here, capsys, arguments):
     change_config("protocol.yaml", "parity: 0.8", "parity: 0.7")
@@ -166,9 +173,9 @@ def test_a_plot_puts_seeds_mean_and_interval_where_they_are():
         "a": drawn(mean=0.5, lower=0.25, upper=0.75, per_seed={"1": 0.4, "2": 0.6}),
         "b": drawn(mean=0.5, lower=None, upper=None, per_seed={"1": 0.0, "2": 1.0}),
     }
-    first, second, axis = show.plot(arms)
+    first, second, axis = one_claim.plot(arms)
     cells = first.split("|")[1]
-    marks = {mark: cells.index(mark) / (show.PLOT - 1) for mark in "(o)"}
+    marks = {mark: cells.index(mark) / (one_claim.PLOT - 1) for mark in "(o)"}
     assert marks == pytest.approx({"(": 0.25, "o": 0.5, ")": 0.75}, abs=0.02)
     assert cells.count(".") == 2
     assert (second.split("|")[1][0], second.split("|")[1][-1]) == (".", ".")
@@ -176,7 +183,7 @@ def test_a_plot_puts_seeds_mean_and_interval_where_they_are():
 
 
 def test_a_plot_of_equal_figures_is_no_division_by_zero():
-    assert "o" in show.plot({"a": drawn(mean=1.0, lower=1.0, upper=1.0, per_seed={"1": 1.0})})[0]
+    assert "o" in one_claim.plot({"a": drawn(mean=1.0, lower=1.0, upper=1.0, per_seed={"1": 1.0})})[0]
 
 
 def test_json_holds_the_whole_result(here, capsys):

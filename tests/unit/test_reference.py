@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from abi.audit.results.checkout import published
-from abi.audit.results.findings import Checks
+from abi.audit.results.checkout import _worded, published
+from abi.audit.results.findings import STALE, TAMPERED, Checks, Finding
 from abi.audit.results.places import altered
 from abi.audit.results.reading import ResultFile, checked, read_result
 from abi.audit.results.relations import check_result
@@ -85,16 +85,37 @@ def test_every_committed_result_is_shown(reference, copied, capsys):
     """No experiment was: the fit that it names decides nothing by itself."""
     for name, file in reference.items():
         assert main(["show", name]) == 0, capsys.readouterr().err
-        assert file.result.verdict in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert file.result.verdict in out
+        assert "?" not in out  # which a quotation mark became
+        assert out.count("Arms on held-out domain text: ") <= 2
+
+
+def test_a_label_that_other_code_wrote_is_old_and_no_forgery(reference):
+    """A reworded axis made the committed run TAMPERED."""
+    made = reference["alignment_dose"].result.provenance.model_copy(update={"code": "0" * 20})
+    found = [Finding(TAMPERED, "a.json", leaf, "") for leaf in ("curves/0/y_label", "tables/0/caption", "reason")]
+    [old] = _worded(found, made)
+    assert (old.kind, old.words()) == (STALE, "a.json: other code than this worded 3 of its sentences and labels")
+    forged = Finding(TAMPERED, "a.json", "curves/0/series/0/y/0", "")
+    assert _worded([*found, forged], made)[1:] == [forged]
+
+
+@pytest.mark.parametrize("claim", ["objective_ablation", "gpt2_to_itself", "t5_to_gpt2_few_shot", "reproduce"])
+def test_a_claim_that_the_record_does_not_hold_is_verified_by_its_results(copied, capsys, claim):
+    main(["verify", claim])
+    out = capsys.readouterr().out
+    assert f"  {claim}  " in out
+    assert "published record" not in out
 
 
 def test_an_experiment_is_shown_by_its_statements_and_its_arms_once(copied, capsys):
     assert main(["show", "precision_parity"]) == 0
     out = capsys.readouterr().out
+    assert "candidate" not in out
     assert "identical-python: REFUTED: The solve gives more near identical positions" in out
     assert "variant" not in out
     assert out.count("Arms on held-out domain text") == 2
-    assert "candidate |" not in out
 
 
 def test_the_committed_list_is_that_of_its_files():

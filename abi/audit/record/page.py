@@ -7,13 +7,13 @@ from abi.audit.record.data import MATCH, STATES, Item, Judgement
 WIDTH = 80
 MOST = 40  # alterations that the text names; --json names all
 INDENT = " " * 15
+PLAIN = str.maketrans({"\u2014": "-", "\u2013": "-", "\u2265": ">=", "\u2264": "<=", "\u201c": '"', "\u201d": '"'})
 SHORT = ("MATCH", "CONTRA.", "NO EV.", "INCONS.", "VACUOUS")  # column heads
 
 
 def ascii_only(text: str) -> str:
     """Return a text with every character an ASCII terminal can show."""
-    plain = text.replace("\u2014", "-").replace("\u2013", "-").replace("\u2265", ">=").replace("\u2264", "<=")
-    return plain.encode("ascii", "replace").decode("ascii")
+    return text.translate(PLAIN).encode("ascii", "replace").decode("ascii")
 
 
 def _wrapped(item: Item, subject: str = "") -> str:

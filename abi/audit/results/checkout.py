@@ -9,6 +9,7 @@ from abi.audit.record.data import Item
 from abi.audit.record.documents import judge_documents
 from abi.audit.record.judgement import items_of
 from abi.audit.results.agreement import TOLERANCE, Agreed, agreed, together
+from abi.audit.results.carried import WORDS
 from abi.audit.results.findings import (
     CODES,
     DIFFERS,
@@ -159,12 +160,12 @@ def _check_file(scale: Scale, file: ResultFile, beside: Mapping[str, ResultFile]
 
 
 def _worded(found: Sequence[Finding], made: Provenance) -> list[Finding]:
-    """Return findings, those of reasons that other code wrote as one that is old: figures are checked all the same."""
-    reasons = [one for one in found if one.kind == TAMPERED and one.leaf.rpartition("/")[2] == "reason"]
-    if not reasons or made.code == code_of(made.rule, made.spec):
+    """Return findings, those of words that other code wrote as one that is old: figures are checked all the same."""
+    words = [one for one in found if one.kind == TAMPERED and one.leaf.rpartition("/")[2] in WORDS]
+    if not words or made.code == code_of(made.rule, made.spec):
         return [*found]
-    old = Finding(STALE, reasons[0].file, "", f"{len(reasons)} of its reasons are worded by other code than this")
-    return [old, *(one for one in found if one not in reasons)]
+    told = f"other code than this worded {len(words)} of its sentences and labels"
+    return [Finding(STALE, words[0].file, "", told), *(one for one in found if one not in words)]
 
 
 def _check_hashes(scale: Scale, file: Path, inputs: Mapping[str, str]) -> None:

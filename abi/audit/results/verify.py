@@ -108,14 +108,15 @@ def to_text(scales: Sequence[Scale]) -> str:
     lines = ["The results of this checkout, checked against themselves"]
     compared = any(scale.compared for scale in scales)
     for scale in scales:
-        if not (compared and scale.is_reference and not scale.findings):  # it is what was compared with
+        # what was compared with, or holds nothing that was asked for
+        if scale.findings or not ((compared and scale.is_reference) or not scale.results):
             lines += ["", *_scale(scale)]
     return ascii_only("\n".join([*lines, "", closing(scales)]))
 
 
 def _scale(scale: Scale) -> list[str]:
     hashes = ", ".join(f"{n} {word}" for word, n in scale.hashes.items() if n) or "none"
-    counts = f"{len(scale.results)} result files, {scale.numbers} numbers, {scale.checked} relations"
+    counts = f"{_files(len(scale.results))}, {scale.numbers} numbers, {scale.checked} relations"
     lines = [textwrap.fill(f"{scale.folder}: {counts}; input hashes: {hashes}", WIDTH, subsequent_indent="  ")]
     width = max((len(name) for name in scale.results), default=0)
     for name, file in scale.results.items():
@@ -126,6 +127,10 @@ def _scale(scale: Scale) -> list[str]:
         lines.append(f"  {name:<{width}}  {file.result.verdict:<12}{note}{again}{agreement}".rstrip())
     lines += [_compared(scale.compared)] if scale.compared else []
     return [*lines, *_findings(scale.findings)]
+
+
+def _files(n: int) -> str:
+    return f"{n} result file{'' if n == 1 else 's'}"
 
 
 def _compared(found: Compared) -> str:
@@ -151,4 +156,4 @@ def closing(scales: Sequence[Scale]) -> str:
     if bad:
         return "results: " + ", ".join(f"{kind} ({count})" for kind, count in bad.items())
     aside = [f"{kinds.count(kind)} {kind}" for kind in (STALE, NOTE) if kind in kinds]
-    return f"results: intact; {n} result files" + (f"; {', '.join(aside)}" if aside else "")
+    return f"results: intact; {_files(n)}" + (f"; {', '.join(aside)}" if aside else "")
