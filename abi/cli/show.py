@@ -25,7 +25,7 @@ from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, DoseClaim, La
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
 from abi.report.render import Table, terminal
-from abi.report.replicates import in_a_sentence, replicated
+from abi.report.replicates import in_a_sentence, replicated, results_at
 from abi.report.words import (
     MEANINGLESS,
     checks_of,
@@ -233,15 +233,6 @@ def _about(study: Workflow, claim: ClaimSaid) -> list[str]:
 
 def _rebuilt(study: Workflow, claim_id: str, result: AnyResult) -> list[str]:
     """Return what came of a claim on backbones from other pretraining seeds, where it was built with such."""
-    file = study.claim(claim_id).record.result_file
-    there: dict[str, list[AnyResult]] = {}
-    unread: list[str] = []
-    for name in replicates(study.config.name):
-        path = own_or_committed(Path("results", name, file))
-        if path is not None and path.exists():
-            try:
-                there[name] = [read_result(path)]
-            except AbiError as error:  # it says nothing of this claim's own result
-                unread.append(str(error))
-    sentences = [*map(in_a_sentence, replicated([result], there)), *unread]
+    there, unreadable = results_at(replicates(study.config.name), [study.claim(claim_id).record.result_file])
+    sentences = [*map(in_a_sentence, replicated([result], there)), *unreadable]
     return ["", *(line for sentence in sentences for line in wrapped(sentence))] if sentences else []

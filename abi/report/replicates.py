@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from abi.audit.results.places import own_or_committed
+from abi.base.errors import AbiError
 from abi.base.regimes import MOVED
 from abi.base.typed import Verdict
 from abi.judge.fits import Fit
-from abi.judge.results import AnyResult, Result
+from abi.judge.results import AnyResult, Result, read_result
 from abi.report.render import Table, figure, listed, number
 
 Name = Literal["share", "gap_closure"]
@@ -63,6 +66,24 @@ class Replicated:
     def same(self) -> int:
         """In how many replicates the word is the same."""
         return sum(found.verdict == self.own.verdict for found in self.rebuilt.values())
+
+
+def results_at(scales: Iterable[str], files: Sequence[str]) -> tuple[dict[str, list[AnyResult]], list[str]]:
+    """Return scale -> its results among some files, built here or else committed; and a sentence per unreadable one.
+
+    What cannot be read hides none of the others. Args: files: names of result files, in the order of the results.
+    """
+    found: dict[str, list[AnyResult]] = {}
+    unreadable: list[str] = []
+    for scale in scales:
+        places = (own_or_committed(Path("results", scale, file)) for file in files)
+        found[scale] = []
+        for path in (place for place in places if place is not None and place.exists()):
+            try:
+                found[scale].append(read_result(path))
+            except AbiError as error:
+                unreadable.append(str(error))
+    return found, unreadable
 
 
 def replicated(own: Sequence[AnyResult], rebuilt: Mapping[str, Sequence[AnyResult]]) -> list[Replicated]:

@@ -86,6 +86,19 @@ def test_a_replicate_that_cannot_be_read_hides_nothing_of_the_claim(built, capsy
     assert main(["replicates"]) == 0
 
 
+def test_a_result_that_no_replicate_holds_is_not_read_and_a_damaged_one_hides_no_other(built, capsys):
+    other = "cross_family_nib_results.json"
+    Path("results/tiny", other).write_text("{}")
+    assert main(["replicates"]) == 0
+    Path("results/tiny_r2", other).write_text("{}")
+    for options in ([], ["--json"]):
+        assert main(["replicates", *options]) == 2
+        said = capsys.readouterr()
+        assert "t5_to_gpt2_general_only" in said.out
+        [sentence] = said.err.splitlines()
+        assert sentence.startswith(f"abi replicates: results/tiny_r2/{other}: ")
+
+
 def test_one_claim_says_what_came_of_it_elsewhere(built, capsys):
     assert main(["show", "t5_to_gpt2_general_only"]) == 0
     told = " ".join(capsys.readouterr().out.split())
