@@ -118,6 +118,18 @@ def test_a_page_whose_text_is_gone_or_other_is_named(here, capsys, end):
     assert Path(FILE).exists()
 
 
+@pytest.mark.parametrize("suffix", ["", ".csv.gz", ".json"])
+@pytest.mark.parametrize("put_there", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_something_else_in_place_of_a_file_is_damage_and_no_folder_is_deleted(here, capsys, suffix, put_there):
+    path = evidence().with_suffix(suffix) if suffix else Path(FILE)
+    path.unlink()
+    put_there(path)
+    assert f"damaged  {path}: is no file that can be read\n" in told(capsys, "headline", code=1)
+    assert main.main(["status", "headline", "--mend"]) == path.is_dir()
+    said = capsys.readouterr()
+    assert ("is a folder where a file belongs" in said.err) == path.is_dir() == Path(f"{RESULTS}/headline.json").exists()
+
+
 def test_an_edit_of_the_configuration_is_stale_and_nothing_is_deleted_for_it(here, capsys):
     file = Path("config/claims.yaml")
     file.write_text(file.read_text().replace("title: T5 to GPT-2", "title: T5 and GPT-2"))

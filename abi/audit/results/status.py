@@ -7,6 +7,7 @@ a job is found by what rests on it, also where its own record is gone.
 
 import json
 import os
+import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,15 +88,17 @@ class Hashes:
         self.changed = False
 
     def of(self, path: str) -> str | None:
-        """Return the hash of a file, None where there is none."""
+        """Return the hash of a file, None where there is none that can be read."""
         try:
             found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
+                return None  # to read a pipe might never end
+            known = self.kept.get(path)
+            if isinstance(known, list) and known[:-1] == [*identity(found)]:
+                return str(known[-1])
+            digest = sha256_file(path)
         except OSError:
             return None
-        known = self.kept.get(path)
-        if isinstance(known, list) and known[:-1] == [*identity(found)]:
-            return str(known[-1])
-        digest = sha256_file(path)
         if age_ns(found) >= FRESH_NS:
             self.kept[path], self.changed = [*identity(found), digest], True
         return digest
@@ -124,7 +127,7 @@ class Survey:
         finals = self.study.finals(targets)
         for path in finals:
             if not Path(path).is_file():
-                self.note("missing", path, "never built, or deleted")
+                self.lack(path, "never built, or deleted")
             if path not in cards:
                 self.record(path)
         if not targets:
@@ -140,6 +143,11 @@ class Survey:
     def note(self, state: State, path: str, why: str) -> None:
         """Note what a file is, once."""
         self.lines.setdefault((state, path), Line(state, path, why))
+
+    def lack(self, path: str, why: str) -> None:
+        """Note a file that is missing, or whose place something else takes. Args: why: it is missed."""
+        there = os.path.exists(path)
+        self.note("damaged" if there else "missing", path, "is no file that can be read" if there else why)
 
     def others(self) -> Iterator[str]:
         """Yield the records under results/<scale> that no last file led to, and that a job of now writes."""
@@ -199,7 +207,7 @@ class Survey:
         for file, sha256 in made.outputs.items():
             found = self.hashes.of(file)
             if found is None:
-                self.note("missing", file, f"{path} was written with it")
+                self.lack(file, f"{path} was written with it")
             elif file == path:
                 continue  # it stood there before the job wrote it anew: no file holds its own hash
             elif found != sha256:
@@ -210,7 +218,7 @@ class Survey:
         for file, sha256 in made.inputs.items():
             found = self.hashes.of(file)
             if found is None and file.startswith(f"{self.study.results}/"):
-                self.note("missing", file, f"{path} was made from it")
+                self.lack(file, f"{path} was made from it")
             elif found != sha256:
                 self.note("stale", path, f"{file} {'is gone' if found is None else 'changed'}")
             if is_record(file, self.study.results):
@@ -242,8 +250,11 @@ def mend(status: Status) -> list[str]:
         raise DataError(
             f"{LOCKS}: a run is going on, or was killed; let it end, or run `snakemake --unlock`, and try again"
         )
+    paths = [Path(file) for made in status.rebuild.values() for file in made.files]
+    if folder := next((path for path in paths if path.is_dir()), None):
+        raise DataError(f"{folder}: is a folder where a file belongs, and abi deletes none; move it away")
     gone = []
-    for path in (Path(file) for made in status.rebuild.values() for file in made.files):
+    for path in paths:
         try:
             path.unlink()
             gone.append(str(path))
