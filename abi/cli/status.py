@@ -15,6 +15,7 @@ from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
+from abi.report.render import number
 
 MOST = 5
 """How many damaged files a run names before it begins."""
@@ -48,11 +49,11 @@ def status(
     if as_json:
         print(json.dumps({**found.as_dict(), "deleted": deleted}, indent=1))
     else:
-        for line in found.lines if found.records else []:
+        for line in found.lines if found.built else []:
             print(f"{line.state:<8} {line.file}: {line.why}")
         print(found.counted())
         if deleted:
-            print(f"deleted {len(deleted)} files, which the next run rebuilds; they are of these jobs:")
+            print(f"deleted {number(len(deleted), 'file')}, which the next run rebuilds, of these jobs:")
             print("\n".join(f"  {made.rule:<22} {name}" for name, made in found.rebuild.items()))
     return HONEST if done or not found.lines else TAMPERED
 
@@ -71,4 +72,8 @@ def mended(words: Sequence[str], scale: str) -> list[str]:
     if not deleted and not damaged:
         return []  # what is missing is what the run builds
     more = [f"and {len(damaged) - MOST} more"] if len(damaged) > MOST else []
-    return [f"{found.counted()}; {len(deleted)} files deleted, which this run rebuilds", *damaged[:MOST], *more]
+    return [
+        f"{found.counted()}; {number(len(deleted), 'file')} deleted, which this run rebuilds",
+        *damaged[:MOST],
+        *more,
+    ]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from made_results import CLAIM, FILE, edit, put
 
-from abi.audit.results import staleness
+from abi.audit.results import staleness, status
 from abi.audit.results.records import MODELS
-from abi.audit.results.status import HASHES, Survey, mend
+from abi.audit.results.status import HASHES, Made, Status, Survey, mend
 from abi.base import job
 from abi.base.errors import DataError
 from abi.base.files import FRESH_NS
@@ -127,7 +127,8 @@ def test_something_else_in_place_of_a_file_is_damage_and_no_folder_is_deleted(he
     assert f"damaged  {path}: is no file that can be read\n" in told(capsys, "headline", code=1)
     assert main.main(["status", "headline", "--mend"]) == path.is_dir()
     said = capsys.readouterr()
-    assert ("is a folder where a file belongs" in said.err) == path.is_dir() == Path(f"{RESULTS}/headline.json").exists()
+    assert ("is a folder where a file belongs" in said.err) == path.is_dir()
+    assert Path(f"{RESULTS}/headline.json").exists() == path.is_dir()
 
 
 def test_an_edit_of_the_configuration_is_stale_and_nothing_is_deleted_for_it(here, capsys):
@@ -136,6 +137,23 @@ def test_an_edit_of_the_configuration_is_stale_and_nothing_is_deleted_for_it(her
     before = sorted(Path(RESULTS).rglob("*"))
     assert f"stale    {FILE}: title" in told(capsys, CLAIM, "--mend", code=0)
     assert sorted(Path(RESULTS).rglob("*")) == before
+
+
+def test_a_reason_is_given_once_and_missing_files_are_no_more_than_those_that_are_expected(here, capsys, monkeypatch):
+    monkeypatch.setattr(status, "outdated", lambda *_: ["seed changed", "seed changed", "rate changed"])
+    assert "seed changed; rate changed\n" in told(capsys, CLAIM, code=1)
+    for path in Path(RESULTS).rglob("*"):
+        if path.is_file() and str(path) != FILE:
+            path.unlink()
+    found = looked()
+    assert found.files >= sum(line.state == "missing" for line in found.lines) > 10
+    assert f" {found.files} files expected, 1 record read: " in found.counted()
+
+
+def test_what_is_counted_has_its_plural():
+    made = Status(RESULTS, [], {"a": Made()}, records=1, files=1).counted()
+    assert made.startswith(f"{RESULTS}: 1 file expected, 1 record read: ")
+    assert made.endswith("; at least 1 job has to run for it")
 
 
 def test_an_edited_file_of_a_folder_is_no_edit_of_the_configuration():

@@ -49,7 +49,10 @@ class Made:
 
 @dataclass(frozen=True)
 class Status:
-    """The lines of a scale, and the jobs, by record, that must run again for what is missing or damaged."""
+    """The lines of a scale, and the jobs, by record, that must run again for what is missing or damaged.
+
+    Args: records: that were read; files: of all jobs that are known, missing ones too.
+    """
 
     results: str
     lines: list[Line]
@@ -63,15 +66,27 @@ class Status:
         counts = {"records": self.records, "files": self.files}
         return {"results": self.results, "lines": [vars(line) for line in self.lines], "rebuild": rebuild, **counts}
 
+    @property
+    def built(self) -> bool:
+        """Whether there is anything of a run."""
+        return bool(self.records) or any(line.state == "damaged" for line in self.lines)
+
     def counted(self) -> str:
         """Return the summary line."""
-        if not self.records:
+        if not self.built:
             return f"{self.results}: nothing is built yet"
         states = [line.state for line in self.lines]
         words = [f"{states.count(state)} {state}" for state in get_args(State) if state in states]
         found = ", ".join(words) or "nothing missing, damaged or stale"
-        rests = f"; at least {len(self.rebuild)} jobs have to run for it" if self.rebuild else ""
-        return f"{self.results}: {self.records} records, {self.files} files: {found}{rests}"
+        jobs = of(len(self.rebuild), "job has", "jobs have")
+        rests = f"; at least {jobs} to run for it" if self.rebuild else ""
+        files, records = of(self.files, "file", "files"), of(self.records, "record", "records")
+        return f"{self.results}: {files} expected, {records} read: {found}{rests}"
+
+
+def of(count: int, one: str, many: str) -> str:
+    """Return a count with its noun."""
+    return f"{count} {one if count == 1 else many}"
 
 
 class Hashes:
@@ -137,8 +152,8 @@ class Survey:
             inputs = dict.fromkeys(self.study.card_inputs(), "")
             self.made["cards"] = Made("write_cards", dict.fromkeys(sorted(cards)), inputs)
         self.hashes.keep()
-        files = sum(len(made.files) for made in self.made.values())
-        return Status(self.study.results, list(self.lines.values()), self.rests_on(), self.records, files)
+        files = {file for made in self.made.values() for file in made.files} | {file for _, file in self.lines}
+        return Status(self.study.results, list(self.lines.values()), self.rests_on(), self.records, len(files))
 
     def note(self, state: State, path: str, why: str) -> None:
         """Note what a file is, once."""
@@ -199,7 +214,7 @@ class Survey:
         except (AbiError, LookupError, ValueError, TypeError, StopIteration):
             reasons = ["no job of the configuration writes it now"]
         if reasons:
-            self.note("stale", path, "; ".join(reasons[:3]))
+            self.note("stale", path, "; ".join([*dict.fromkeys(reasons)][:3]))
         return made
 
     def beside(self, path: str, made: Provenance) -> None:
