@@ -26,6 +26,7 @@ from abi.base.files import ROOT, sha256_json, write_text
 from abi.base.job import step_of
 from abi.base.typed import Provenance
 from abi.judge.results import KINDS
+from abi.plan import DEFAULT
 from abi.plan.faults import RULE
 from abi.report.citation import Citation
 
@@ -80,9 +81,8 @@ def write_crate(folder: Path, agent: str | None = None) -> int:
     """
     chain = Chain.of(folder)
     if chain.broken:
-        raise TamperError(
-            f"{chain.broken[0].words()}; `abi status --mend` and a run put it right, then write the crate"
-        )
+        mend = "abi status --mend" + (f" --scale {folder.name}" if folder.name != DEFAULT else "")
+        raise TamperError(f"{chain.broken[0].words()}; `{mend}` and a run put it right, then write the crate")
     jobs = jobs_of(chain)
     crate = crate_of(folder, chain, jobs, agent)
     for path in sources():

@@ -1,6 +1,7 @@
 """The chain behind a verdict: the first broken promise is named, and a run whose promises hold is described."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,11 @@ def test_a_broken_chain_is_not_described(here):
     with pytest.raises(TamperError, match="promises sha256") as caught:
         write_crate(RESULTS)
     assert "\n" not in str(caught.value)
+    assert "`abi status --mend` and a run" in str(caught.value)
     assert not (RESULTS / CRATE).exists()
+    Path("results/tiny_r1").mkdir()
+    shutil.copy(FILE, "results/tiny_r1")
+    with pytest.raises(TamperError, match="`abi status --mend --scale tiny_r1` and a run"):
+        write_crate(Path("results/tiny_r1"))
     with pytest.raises(DataError, match="holds no result file"):
         write_crate(Path("config"))
