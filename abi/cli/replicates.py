@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 
 from abi.audit.record.page import ascii_only
+from abi.audit.results.places import elsewhere
 from abi.cli.main import BAD_INPUT, HONEST
 from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
@@ -34,7 +35,7 @@ def replicates(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
     if as_json:
         print(json.dumps([{**asdict(row), "same": row.same} for row in found], indent=1))
         return code
-    told = f"replicates of {scale}: {', '.join(names) or 'none in config/scales'}"
-    print(ascii_only("\n".join(terminal(table(found))) if found else "no claim is built here and in a replicate"))
-    print(f"\n{told}")
+    nothing = "\n".join(["no claim is built here and in a replicate", elsewhere()]).rstrip()
+    print(ascii_only("\n".join(terminal(table(found))) if found else nothing))
+    print(f"\nreplicates of {scale}: {', '.join(names) or 'none in config/scales'}")
     return code

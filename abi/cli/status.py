@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from abi.audit.results.places import elsewhere
 from abi.audit.results.status import Survey, mend
 from abi.base.errors import DataError
 from abi.base.names import PAGES
@@ -52,6 +53,8 @@ def status(
         for line in found.lines if found.built else []:
             print(f"{line.state:<8} {line.file}: {line.why}")
         print(found.counted())
+        if not found.built and (warning := elsewhere()):
+            print(warning)
         if deleted:
             print(f"deleted {number(len(deleted), 'file')}, which the next run rebuilds, of these jobs:")
             print("\n".join(f"  {made.rule:<22} {name}" for name, made in found.rebuild.items()))

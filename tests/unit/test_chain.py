@@ -91,12 +91,24 @@ def test_the_chain_is_walked_alone(here, capsys):
     assert "leave out --against" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("folder", ["config", "nowhere", "results"])
-def test_a_folder_that_is_no_run_is_one_sentence(here, capsys, folder):
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("config", "config: is no folder of a run; name one like results/tiny"),
+        ("results", "results: is no folder of a run; name one like results/tiny"),
+        ("nowhere", "nowhere: there is no such folder; name one like results/tiny"),
+        ("results/tiny_r1", "nothing is built yet at scale tiny_r1; `abi run --scale tiny_r1` builds it"),
+        ("results/smoke", "results/smoke: holds no result file; build some with `abi run --scale smoke`"),
+        ("results/tinny", "results/tinny: is not there, and 'tinny' is no scale; scales: "),
+        ("else/results/tiny", "There is no folder else/results/ here: run abi where your results are."),
+    ],
+)
+def test_a_folder_that_is_no_run_is_one_sentence(here, capsys, folder, words):
+    Path("results/smoke").mkdir()
     for command in (["verify", "--deep", folder], ["crate", folder]):
         assert main.main(command) == 2
         [sentence] = capsys.readouterr().err.splitlines()
-        assert "is no folder of a run" in sentence
+        assert words in sentence
 
 
 # the crate

@@ -74,6 +74,14 @@ def test_what_was_not_built_here_is_read_from_the_committed_runs(built, capsys):
     }
 
 
+def test_a_folder_without_results_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["replicates"]) == 0
+    nothing, where, *_ = capsys.readouterr().out.splitlines()
+    assert nothing == "no claim is built here and in a replicate"
+    assert where == "There is no folder results/ here: run abi where your results are."
+
+
 def test_a_replicate_that_cannot_be_read_hides_nothing_of_the_claim(built, capsys):
     Path("results/tiny_r1", FILE).write_text("{}")
     Path("results/tiny_r2", FILE).unlink()

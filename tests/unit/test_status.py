@@ -56,7 +56,11 @@ def test_what_was_never_built_is_missing_and_an_empty_folder_says_so_in_a_line(h
     assert f"missing  {RESULTS}/cards/gpt2_to_qwen.md" in out
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    assert told(capsys, "headline", "--mend", code=0) == f"{RESULTS}: nothing is built yet\n"
+    nothing, where = told(capsys, "headline", "--mend", code=0).splitlines()
+    assert nothing == f"{RESULTS}: nothing is built yet"
+    assert where == "There is no folder results/ here: run abi where your results are."
+    Path("results").mkdir()
+    assert told(capsys, "headline", "--mend", code=0) == f"{nothing}\n"
 
 
 @pytest.mark.parametrize(

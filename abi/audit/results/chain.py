@@ -13,7 +13,7 @@ from pathlib import Path
 from abi.audit.results.places import page_paths, result_paths
 from abi.audit.results.records import Record, fault_of, is_record, read_record
 from abi.base.errors import DataError, TamperError
-from abi.base.files import parse_file, sha256_once
+from abi.base.files import parse_file, scales, sha256_once
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.states import StatesManifest
 from abi.base.manifests.texts import TextManifest
@@ -65,7 +65,9 @@ class Chain:
         """
         found, asked = cls(str(results)), list(finals) or last_files(results)
         if not asked:
-            raise DataError(f"{results}: holds no result file; name the folder of a run, like results/tiny")
+            known = results.name in scales()
+            mend = f"build some with `abi run --scale {results.name}`" if known else "name a run, like results/tiny"
+            raise DataError(f"{results}: holds no result file; {mend}")
         for path in asked:
             if path not in found.seen:
                 found._follow(path)

@@ -5,16 +5,21 @@ from pathlib import Path
 
 from abi.audit.results.findings import TAMPERED, Finding
 from abi.base.errors import ConfigError
-from abi.base.files import MANIFEST, listed, listing, sha256_file, write_text
+from abi.base.files import MANIFEST, listed, listing, scales, sha256_file, write_text
 from abi.base.names import ASIDE, PAGES
 
-REFERENCE = "reference"
+RESULTS, REFERENCE = "results", "reference"
 EVIDENCE = "evidence"  # folder under results/<scale>
 CRATE = "ro-crate-metadata.json"
 """Name that the specification of RO-Crate gives to the description of a folder."""
 
 
-def folders(root: Path = Path("results")) -> list[Path]:
+def elsewhere(results: Path = Path(RESULTS)) -> str:
+    """Return a warning where there is no folder of results; else nothing."""
+    return "" if results.is_dir() else f"There is no folder {results}/ here: run abi where your results are."
+
+
+def folders(root: Path = Path(RESULTS)) -> list[Path]:
     """Return the folders that hold result files: results/<scale> and results/reference/<scale>."""
     runs = [place for place in sorted(root.glob("*")) if place.name != REFERENCE]  # which holds the benchmarks, too
     places = [*runs, *sorted((root / REFERENCE).glob("*"))]
@@ -41,9 +46,15 @@ def page_paths(folder: Path) -> list[Path]:
 def run_of(folder: Path) -> tuple[Path, Path]:
     """Return the checkout of a run and its folder from there, `results/<scale>`. Raises: ConfigError: it is none."""
     place = folder.resolve()
-    if place.parent.name != "results" or not place.is_dir():
-        raise ConfigError(f"{folder}: is no folder of a run; name one like results/tiny")
-    return place.parents[1], Path("results") / place.name
+    if place.parent.name == RESULTS and place.is_dir():
+        return place.parents[1], Path(RESULTS, place.name)
+    if place.parent.name != RESULTS or place.exists():
+        why = "is no folder of a run" if place.exists() else "there is no such folder"
+        raise ConfigError(f"{folder}: {why}; name one like results/tiny")
+    if place.name not in (names := scales()):
+        raise ConfigError(f"{folder}: is not there, and {place.name!r} is no scale; scales: {', '.join(names)}")
+    builds = f"`abi run --scale {place.name}` builds it"
+    raise ConfigError(elsewhere(folder.parent) or f"{folder}: nothing is built yet at scale {place.name}; {builds}")
 
 
 def write_manifest(folder: Path) -> None:
