@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from logging import LogRecord
 from pathlib import PurePosixPath
 
@@ -26,13 +26,15 @@ class LogHandler(progress.LogHandler):
         """Write a record, if it is a job or tells why there is no plan."""
         said = progress.Said.of(record)
         if said.event == LogEvent.JOB_INFO:
-            print(json.dumps([said.rule_name, said.benchmark]), flush=True)
+            print(json.dumps([said.rule_name, said.benchmark, said.input, said.output]), flush=True)
         elif said.event in {None, LogEvent.ERROR}:
             super().emit(record)
 
 
-def dry_run(targets: Sequence[str], scale: str, cores: int) -> list[Planned]:
-    """Return the jobs that Snakemake would run for some targets; rules that only collect are left out.
+def dry_run(targets: Sequence[str], scale: str, cores: int) -> dict[Planned, list[Planned]]:
+    """Return the jobs that Snakemake would run for some targets, and those that each waits for.
+
+    Rules that only collect are left out.
 
     Raises: DataError: Snakemake cannot plan, with its reason.
     """
@@ -43,8 +45,14 @@ def dry_run(targets: Sequence[str], scale: str, cores: int) -> list[Planned]:
         raise DataError(
             f"plan: Snakemake cannot plan ({reason(done.stderr)}); `snakemake --list-target-rules` names the targets"
         )
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    return [named(rule, benchmark) for rule, benchmark in told if benchmark]
+    return in_order([json.loads(line) for line in done.stdout.splitlines()])
+
+
+def in_order(told: Iterable[tuple[str, str | None, list[str], list[str]]]) -> dict[Planned, list[Planned]]:
+    """Return job -> the jobs that it waits for. Args: told: rule, benchmark, inputs and outputs of each."""
+    jobs = [(named(rule, benchmark), read, wrote) for rule, benchmark, read, wrote in told if benchmark]
+    made_by = {file: job for job, _, wrote in jobs for file in wrote}
+    return {job: list(dict.fromkeys(made_by[file] for file in read if file in made_by)) for job, read, _ in jobs}
 
 
 def named(rule: str, benchmark: str) -> Planned:

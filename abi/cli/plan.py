@@ -53,12 +53,12 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
             Workflow(config).claim(target)  # says at which scales it runs
     jobs, here = dry_run(targets, scale, cores), measured_jobs(Path("results", scale, "benchmarks"))
     known = known_jobs(scale, scale_replicated_by(scale), here=here)
-    made = estimate(jobs, known.jobs, scale, list(targets) or ["all"], cores, Work(Workflow(config)))
+    made = estimate([*jobs], known.jobs, scale, list(targets) or ["all"], cores, Work(Workflow(config)), after=jobs)
     if {*jobs} - {Planned(job.rule, job.wildcards) for job in here}:
         made = replace(made, pace=round(known.pace, 2), measured_at=known.scale)
     if not made.unknown or not any(backbone.hub for backbone in config.scale.backbones.values()):
         return made
-    return replace(made, forecast=forecast(config, jobs))
+    return replace(made, forecast=forecast(config, [*jobs]))
 
 
 def as_text(made: Estimate) -> str:
@@ -74,7 +74,7 @@ def as_text(made: Estimate) -> str:
         return "\n".join([*lines, f"scale {made.scale}: {made.jobs} jobs; how long they take was never measured"])
     lines.append(
         f"scale {made.scale}: {made.jobs} jobs, about {made.minutes:.1f} minutes on {made.cores} cores "
-        f"({made.seconds / 60:.1f} of work, the longest job {made.longest_s / 60:.1f})"
+        f"({made.seconds / 60:.1f} of work, the longest chain of jobs {made.longest_s / 60:.1f})"
     )
     if made.measured_at not in ("", made.scale):
         lines.append(f"measured at scale {made.measured_at}, which this one replicates")

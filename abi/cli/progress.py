@@ -109,6 +109,8 @@ class Said(NamedTuple):
     rule_name: str = ""
     wildcards: Mapping[str, object] | None = None
     log: Sequence[str] | None = None
+    input: Sequence[str] = ()
+    output: Sequence[str] = ()
     benchmark: str | None = None
     exception: str | None = None
     rule_msg: str | None = None

@@ -3,8 +3,9 @@
 The table is `results/reference/<scale>/jobs.csv`, which `abi docs --adopt` writes from the benchmarks of a run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 from abi.plan.forecast import Forecast, speeds
@@ -32,11 +33,12 @@ class OfRule:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would do and take: jobs and seconds per rule; wall minutes, seconds over cores or the longest job.
+    """What a run would do and take: jobs and seconds per rule; wall minutes, seconds over cores or the longest chain.
 
-    Args: pace: how many times as long as where the jobs were measured (`measured.pace`), counted in all times;
-        measured_at: the scale whose committed jobs were, which a replicate may not be itself; "" where all ran here;
-        forecast: in their place at a scale of published models, none of whose jobs was measured.
+    Args: longest_s: of the longest chain of jobs that wait for one another; pace: how many times as long as where the
+        jobs were measured (`measured.pace`), counted in all times; measured_at: the scale whose committed jobs were,
+        which a replicate may not be itself; "" where all ran here; forecast: in their place at a scale of published
+        models, none of whose jobs was measured.
     """
 
     scale: str
@@ -60,12 +62,14 @@ def estimate(
     targets: list[str],
     cores: int,
     work: Work | None = None,
+    after: Mapping[Planned, Collection[Planned]] | None = None,
 ) -> Estimate:
     """Return what jobs should take.
 
     A job that was never measured takes its work over the speed of its rule, or where that is not known the mean of its
     rule; a rule that never was measured is listed under `unknown`.
-    Args: known: of the same scale; work: of its jobs, None where the sizes of its models say nothing.
+    Args: known: of the same scale; work: of its jobs, None where the sizes of its models say nothing; after: job ->
+        those that it waits for.
     """
     own = {(m.rule, m.wildcards): m for m in known}
     means, rules = mean_seconds(known), list[OfRule]()
@@ -77,17 +81,17 @@ def estimate(
         flop = work.flop(*job) if work is not None and job.rule in fast else None
         return means.get(job.rule, 0.0) if flop is None else flop / fast[job.rule]
 
-    total, longest = 0.0, 0.0
+    took = {job: expected(job) for job in jobs}
+    total, longest = sum(took.values()), longest_chain(took, after or {})
     for rule in dict.fromkeys(job.rule for job in jobs):
         of_rule = [job for job in jobs if job.rule == rule]
-        others, took = [m for m in known if m.rule == rule], [expected(job) for job in of_rule]
-        total, longest = total + sum(took), max(longest, *took)
+        others = [m for m in known if m.rule == rule]
         rules.append(
             OfRule(
                 rule,
-                jobs=len(took),
+                jobs=len(of_rule),
                 measured=sum(job in own for job in of_rule),
-                seconds=round(sum(took), 1) if others else None,
+                seconds=round(sum(took[job] for job in of_rule), 1) if others else None,
                 mem_mb=max((m.mem_mb for m in others if m.mem_mb is not None), default=None),
             )
         )
@@ -102,3 +106,11 @@ def estimate(
         longest_s=round(longest, 1),
         minutes=round(max(total / cores, longest) / 60, 1),
     )
+
+
+def longest_chain(took: Mapping[Planned, float], after: Mapping[Planned, Collection[Planned]]) -> float:
+    """Return the seconds of the longest chain of jobs. Args: after: job -> those that it waits for."""
+    ends: dict[Planned, float] = {}
+    for job in TopologicalSorter({job: after.get(job, ()) for job in took}).static_order():
+        ends[job] = took[job] + max((ends[before] for before in after.get(job, ())), default=0.0)
+    return max(ends.values(), default=0.0)

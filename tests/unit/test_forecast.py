@@ -106,7 +106,7 @@ def test_the_work_of_measured_jobs_tells_what_they_took():
 def test_only_an_unmeasured_scale_of_published_models_is_forecast(pinned, monkeypatch):
     config = pinned()
     monkeypatch.setattr(planning, "load", lambda name: config if name == "paper" else load(name))
-    monkeypatch.setattr(planning, "dry_run", lambda *_: [Planned(rule, wildcards) for rule, wildcards in JOBS])
+    monkeypatch.setattr(planning, "dry_run", lambda *_: {Planned(*job): () for job in JOBS})
     assert planning.planned(["t5_to_gpt2"], "smoke", 2).forecast is None
     made = planning.planned(["t5_to_gpt2"], "paper", 2)
     assert made.forecast is not None

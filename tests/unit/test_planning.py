@@ -10,7 +10,7 @@ from abi.base.errors import ConfigError, DataError
 from abi.base.files import ROOT
 from abi.cli import main
 from abi.cli import plan as planning
-from abi.cli.dry_run import dry_run, named, reason
+from abi.cli.dry_run import dry_run, in_order, named, reason
 from abi.cli.plan import as_text
 from abi.plan import measured
 from abi.plan.config import load
@@ -64,6 +64,24 @@ def test_the_wall_time_is_work_over_cores_but_at_least_the_longest_job(cores, se
     assert estimate(JOBS, KNOWN, "tiny", ["all"], cores).minutes == pytest.approx(seconds / 60, abs=0.05)
 
 
+def test_jobs_that_wait_for_one_another_take_as_long_as_all_of_them_however_many_cores_there_are():
+    first, second, other = JOBS[:3]
+    after = {second: [first], other: [], first: []}
+    found = estimate(JOBS[:3], KNOWN, "tiny", ["all"], 8, after=after)
+    assert (found.longest_s, found.minutes) == (170.0, 2.8)
+    assert estimate(JOBS[:3], KNOWN, "tiny", ["all"], 1, after=after).minutes == 2.9
+
+
+def test_a_job_waits_for_those_that_write_what_it_reads():
+    told = [
+        ("judge", "r/benchmarks/judge/a.tsv", ["r/a.csv", "r/a.json"], ["r/result.json"]),
+        ("all", None, ["r/result.json"], []),
+        ("score", "r/benchmarks/score/a.tsv", ["r/built/before"], ["r/a.csv", "r/a.json"]),
+    ]
+    judge, score = Planned("judge", "a"), Planned("score", "a")
+    assert in_order(told) == {judge: [score], score: []}
+
+
 def said(jobs, known):
     return as_text(estimate(jobs, known, "tiny", ["all"], 2))
 
@@ -71,7 +89,7 @@ def said(jobs, known):
 def test_the_text_says_where_minutes_come_from_and_what_is_not_counted():
     text = said(JOBS, KNOWN)
     assert "1 measured, the rest estimated from other jobs" in text
-    assert "4 jobs, about 1.7 minutes on 2 cores (2.9 of work, the longest job 1.7)" in text
+    assert "4 jobs, about 1.7 minutes on 2 cores (2.9 of work, the longest chain of jobs 1.7)" in text
     assert "not counted, never measured at this scale: new" in text
     assert " other jobs of the rule" in said(JOBS[1:2], KNOWN)
     assert said(JOBS, []).endswith("scale tiny: 4 jobs; how long they take was never measured")
@@ -123,7 +141,7 @@ def test_minutes_are_scaled_by_how_fast_this_machine_is(tmp_path, monkeypatch, r
     monkeypatch.setattr(measured, "REFERENCE", tmp_path)
     monkeypatch.setattr(measured, "read_measured", lambda path: KNOWN)
     jobs = [Planned(job.rule, job.wildcards) for job in KNOWN]
-    monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: jobs)
+    monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: dict.fromkeys(jobs, ()))
     made = plan()
     assert made.seconds == pytest.approx(factor * sum(job.seconds for job in KNOWN), abs=0.1)
     assert made.pace == factor
@@ -230,7 +248,7 @@ def dry(monkeypatch):
 
     def planned(targets, scale, cores):
         asked.append((list(targets), scale, cores))
-        return JOBS
+        return dict.fromkeys(JOBS, ())
 
     monkeypatch.setattr(planning, "dry_run", planned)
 
@@ -260,7 +278,7 @@ def test_without_a_target_all_is_planned(dry):
 
 def test_a_replicate_takes_what_the_scale_took_that_it_replicates(tmp_path, monkeypatch):
     monkeypatch.setattr(measured, "REFERENCE", tmp_path)
-    monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: JOBS[:1])
+    monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: {JOBS[0]: []})
     monkeypatch.chdir(tmp_path)
     text = "rule,wildcards,seconds,cpu_s,mem_mb\ntrain_modules,gpt2.python.standard.source.1-5,{},,\n"
     for name, seconds in (("tiny", 60), ("tiny_r1", 90)):
@@ -282,7 +300,7 @@ def test_what_ran_here_tells_what_it_takes_before_what_is_committed(tmp_path, mo
     benchmarks(tmp_path)
     names = [f"gpt2.python.standard.{role}.1-5" for role in ("oracle", "home")]
     jobs = [Planned("train_modules", name) for name in names]
-    monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: jobs[: 1 + len(targets)])
+    monkeypatch.setattr(planning, "dry_run", lambda targets, *_: dict.fromkeys(jobs[: 1 + len(targets)], ()))
     made = plan(scale="tiny")
     assert (made.seconds, made.pace) == (9.5, 1.0)
     folder = tmp_path / "reference" / "tiny"
@@ -351,5 +369,5 @@ def test_a_real_dry_run_counts_the_jobs_of_a_claim(tmp_path, monkeypatch, refuse
         "build_text", "build_backbone", "write_states", "train_modules", "fit_alignment", "choose_rates", "calibrate_arms", "train_lora",
         "evaluate_arms", "measure_overlap", "judge_claim",
     }  # fmt: skip
-    assert Planned("calibrate_arms", "t5_to_gpt2.1-3") in jobs
-    assert len(set(jobs)) == len(jobs)
+    assert Planned("calibrate_arms", "t5_to_gpt2.1-3") in jobs[Planned("evaluate_arms", "t5_to_gpt2.1-3")]
+    assert not any(jobs[job] for job in jobs if job.rule == "build_text")
