@@ -86,7 +86,7 @@ class Config:
         """Raise ConfigError for a target that is neither a claim nor a rule; a path may be any file of the workflow."""
         valid = [*self.every(), *self.pending, *sorted(rule_names())]
         for target in targets:
-            if "/" not in target and target not in valid and not Path(target).exists():
+            if "/" not in target and target not in valid and not (target and Path(target).exists()):
                 raise self.no_claim(target, valid)
 
     def no_claim(self, target: str, valid: Iterable[str]) -> ConfigError:

@@ -337,6 +337,8 @@ def test_a_target_that_is_none_is_named_with_the_closest(root):
         config.load("tiny").require_targets(["gemma3_to_smollm2_zero_text"])
     with pytest.raises(ConfigError, match=r"'t5_to_gpt' is no claim of scale tiny; did you mean 't5_to_gpt2'"):
         found.require_targets(["t5_to_gpt"])
+    with pytest.raises(ConfigError, match="'' is no claim of scale tiny"):
+        found.require_targets([""])
 
 
 def test_a_scale_may_run_a_part_of_the_claims(root):
