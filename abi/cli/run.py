@@ -20,13 +20,9 @@ SCALE = "scale="
 """How Snakemake is told a scale after `--config`."""
 
 
-def run(arguments: Sequence[str]) -> NoReturn:
-    """Become `snakemake`, as the only run of this folder.
-
-    Raises: DataError: another run is alive here, or the folder is read-only.
-    """
-    split = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `abi run` itself; all others are Snakemake's."""
+    made = argparse.ArgumentParser(
         "abi run",
         usage="abi run [TARGET ...] [--scale NAME] [options of snakemake]",
         description=COMMANDS["run"].help,
@@ -34,9 +30,18 @@ def run(arguments: Sequence[str]) -> NoReturn:
         epilog=ending("run"),
         allow_abbrev=False,
     )
-    parser.add_argument("--scale", metavar="NAME", help="a scale of config/scales; `tiny` if absent")
-    parser.add_argument("--mend", action="store_true", help="first delete what is damaged, as `abi status --mend` does")
-    given, words = parser.parse_known_args(arguments[:split])
+    made.add_argument("--scale", metavar="NAME", help="a scale of config/scales; `tiny` if absent")
+    made.add_argument("--mend", action="store_true", help="first delete what is damaged, as `abi status --mend` does")
+    return made
+
+
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Become `snakemake`, as the only run of this folder.
+
+    Raises: DataError: another run is alive here, or the folder is read-only.
+    """
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    given, words = parser().parse_known_args(arguments[:split])
     name = given.scale or next((word.removeprefix(SCALE) for word in words if word.startswith(SCALE)), DEFAULT)
     scale = ["--config", f"scale={given.scale}"] if given.scale else []
     os.chdir(checkout())

@@ -281,7 +281,10 @@ def test_a_shell_is_told_commands_and_options(monkeypatch, capsys):
     assert told("abi", "tr") == ["train", "transfer"]
     assert told("abi", "compare", "--gen") == ["--general-texts"]
     assert told("abi", "new-claim", "--so") == ["--source"]
-    assert told("abi", "verify", "--re") == told("abi", "nothing", "--re") == []
+    assert told("abi", "verify", "--re") == ["--recompute"]
+    assert {"--deep", "--against", "--help"} < {*told("abi", "verify", "t5_to_gpt2", "--json", "--")}
+    assert told("abi", "run", "t5_to_gpt2", "--cores", "2", "--") == ["--help", "--scale", "--mend"]
+    assert told("abi", "verify", "") == told("abi", "nothing", "--re") == []
     assert "complete -o default -F _abi_completion abi" in run(capsys, "completion", "bash").out
     assert "'tcsh' is none of bash, zsh, fish" in run(capsys, "completion", "tcsh", code=2).err
 
