@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from abi.audit.record.page import ascii_only
-from abi.audit.results.places import REFERENCE, own_or_committed
+from abi.audit.results.places import REFERENCE, elsewhere, own_or_committed
 from abi.audit.results.staleness import stale
 from abi.base.errors import AbiError, DataError
 from abi.base.files import parse_file
@@ -69,7 +69,7 @@ def claims(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
     print(f"\nscale {scale}{note}: {counts}")
     print("A line that begins with _ is another regime of the claim above it; its id is the two joined.")
-    for sentence in (_committed(states), _elsewhere()):
+    for sentence in (_committed(states), elsewhere()):
         print(sentence, end="\n" if sentence else "")
     return code
 
@@ -99,7 +99,7 @@ def show(
         lines += [f"Scale {scale} cannot run it. This shows it, and this builds it:", f"  {told}"]
         lines += [f"  {command_of(study, claim)}"]
     elif result is None:
-        lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(study, claim)}", _elsewhere()]
+        lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(study, claim)}", elsewhere()]
     else:
         own = [f"This is the committed run. Your own: {command_of(study, claim)}", ""] if row.state == COMMITTED else []
         lines += [
@@ -168,11 +168,6 @@ def _committed(states: Sequence[str]) -> str:
     """Return what `committed` means, where a claim is."""
     told = "committed: never run here; the verdict is that of the run that comes with this checkout (results/reference)"
     return told if COMMITTED in states else ""
-
-
-def _elsewhere() -> str:
-    """Return a warning where the working directory holds no results."""
-    return "" if Path("results").is_dir() else "There is no folder results/ here: run abi where your results are."
 
 
 def command_of(study: Workflow, claim_id: str) -> str:
