@@ -105,7 +105,9 @@ def damaged(info: Path) -> str | None:
 
 def install() -> None:
     """Make the environment from nothing. Raises: CalledProcessError: a step failed, and is told by itself."""
-    print("installing the pinned environment into .venv (about 900 MB, some minutes)", flush=True)
+    print(
+        "installing the pinned environment into .venv (900 MB to load and some 2 GB on disk, some minutes)", flush=True
+    )
     if READY.exists():
         READY.unlink()
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)

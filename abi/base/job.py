@@ -212,7 +212,8 @@ def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
         spec = spec_of(module, dict(snakemake.params.spec), str(snakemake.rule))
         inputs, computes = [str(path) for path in snakemake.input], module is None or computing(module)
         running = Job(str(snakemake.rule), spec, code, inputs, snakemake.threads, computes=computes)
-        with _placed(getattr(snakemake.resources, "device", "cpu"), snakemake.threads):
+        resources = snakemake.resources
+        with _placed(getattr(resources, "device", "cpu"), snakemake.threads, getattr(resources, "gpu", 0)):
             yield running
         shutil.rmtree(running.scratch, ignore_errors=True)
         took = time.perf_counter() - running.started, *used()
@@ -223,7 +224,11 @@ def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
     except ValidationError as error:  # a figure that is none, where a document is made of figures
         log.error("%s: %s; nothing was written, look at the figures above", snakemake.rule, fault(error))
         raise SystemExit(2) from None
-    except Exception:
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which only a job on a card can have loaded
+            told = "use a card with more, or `precision: bf16` for this rule (docs/devices.md)"
+            log.error("%s: the card has too little memory (%s); %s", snakemake.rule, str(error).split(". ")[0], told)
+            raise SystemExit(2) from None
         log.exception("%s failed; this is a fault of abi, please report it", snakemake.rule)
         raise SystemExit(1) from None
 
@@ -257,10 +262,10 @@ def share_paths(root: Path) -> None:
 
 
 @contextmanager
-def _placed(device: str, threads: int) -> Iterator[None]:
+def _placed(device: str, threads: int, cards: int = 0) -> Iterator[None]:
     """Pin torch to the rule's device and threads: one thread and two give different bits.
 
-    Raises: ConfigError: a card that is not there.
+    Args: cards: that the job was given. Raises: ConfigError: a card that is not there.
     """
     if "torch" not in sys.modules:
         yield
@@ -271,6 +276,8 @@ def _placed(device: str, threads: int) -> Iterator[None]:
     with compute.using(compute.decided(device)) as chosen:
         if chosen.device != "cpu":
             log.info("on %s, %s", chosen.device, chosen.name)
+        elif device == "auto" and cards:
+            log.warning("asks for a card and torch %s sees none: it computes on the CPU", torch.__version__)
         yield
 
 

@@ -43,9 +43,9 @@ def checked(scale: str, claims: Sequence[str], root: Path | None = None) -> list
     Raises: ConfigError: it is not valid.
     """
     study = Workflow(load(scale, root))
-    study.config.require_inputs()
     for name in claims:
         study.claim(name)
+    study.config.require_inputs(claims)
     missing = study.scale.unpinned()
     listed = study.listed("summary")
     said = [f"scale {scale}: {number(len(listed), 'claim')} ({', '.join(listed)}), configuration valid"]

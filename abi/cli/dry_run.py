@@ -38,13 +38,14 @@ def dry_run(targets: Sequence[str], scale: str, cores: int) -> dict[Planned, lis
 
     Raises: DataError: Snakemake cannot plan, with its reason.
     """
-    words = ["-n", "--cores", str(cores), *targets, "--logger", progress.NAME, "--config", f"scale={scale}"]
+    words = ["-n", "--cores", str(cores), "--logger", progress.NAME, "--config", f"scale={scale}", "--", *targets]
     command = [sys.executable, "-m", "abi.cli.dry_run", *words]
     done = subprocess.run(command, cwd=checkout(), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise DataError(
-            f"plan: Snakemake cannot plan ({reason(done.stderr)}); `snakemake --list-target-rules` names the targets"
-        )
+        why = reason(done.stderr)
+        about_files = why.startswith(("OSError", "PermissionError", "FileNotFoundError"))
+        mend = "make the folder writable" if about_files else "`snakemake --list-target-rules` names the targets"
+        raise DataError(f"plan: Snakemake cannot plan ({why}); {mend}")
     return in_order([json.loads(line) for line in done.stdout.splitlines()])
 
 

@@ -45,9 +45,9 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
     if cores < 1:
         raise ConfigError(f"plan: --cores is {cores}; give 1 or more")
     config = load(scale)
-    config.scale.require_pinned()
-    config.require_inputs()
     config.require_targets(targets)
+    config.require_pinned(targets)
+    config.require_inputs(targets)
     for target in targets:
         if target in config.pending:
             Workflow(config).claim(target)  # says at which scales it runs
@@ -66,9 +66,8 @@ def as_text(made: Estimate) -> str:
     if not made.jobs:
         return f"scale {made.scale}: nothing to do, every file of {', '.join(made.targets)} is there and up to date"
     if made.forecast:
-        return "\n".join(
-            [f"scale {made.scale}: {made.jobs} jobs for {', '.join(made.targets)}", "", *foreseen(made.forecast)]
-        )
+        head = f"scale {made.scale}: {made.jobs} jobs for {', '.join(made.targets)}"
+        return "\n".join([head, "", *foreseen(made.forecast), *_paced(made)])
     lines = [*terminal(Table(["rule", "jobs", "minutes", "MB", "from"], [_row(rule) for rule in made.rules]), ""), ""]
     if not made.seconds:
         return "\n".join([*lines, f"scale {made.scale}: {made.jobs} jobs; how long they take was never measured"])
@@ -78,12 +77,16 @@ def as_text(made: Estimate) -> str:
     )
     if made.measured_at not in ("", made.scale):
         lines.append(f"measured at scale {made.measured_at}, which this one replicates")
-    if made.pace != 1:
-        rate = f"this machine multiplies matrices {_against(made.pace)} the one that was measured"
-        lines.append(f"{rate}; minutes are scaled")
+    lines += _paced(made)
     if made.unknown:
         lines.append(f"not counted, never measured at this scale: {', '.join(made.unknown)}")
     return "\n".join(lines)
+
+
+def _paced(made: Estimate) -> list[str]:
+    """Return how fast this machine is, where times were scaled by it."""
+    told = f"this machine multiplies matrices {_against(made.pace)} the one that was measured; times are scaled"
+    return [told] if made.pace != 1 else []
 
 
 def _row(rule: OfRule) -> list[Cell]:

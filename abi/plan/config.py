@@ -1,7 +1,7 @@
 """The whole configuration of one scale, validated: claims in all their regimes, scale, protocol."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,28 +59,47 @@ class Config:
         """Return all claims of this scale: with their own evidence first, then those about others."""
         return {**self.claims, **self.studies, **self.ladders}
 
-    def backbones(self) -> set[str]:
-        """Return the backbones that a run of this scale needs: those its claims name, themselves or by an update."""
-        named = self._named()
+    def backbones(self, claims: Collection[str] = ()) -> set[str]:
+        """Return the backbones that a run of some claims (of all, if none are given) needs: those they name, themselves
+        or by an update.
+        """
+        named = self._named(claims)
         updated = {update.backbone for name, update in self.scale.updates.items() if name in named}
         return {name for name in self.scale.backbones if name in named | updated}
 
-    def texts(self) -> set[str]:
-        """Return the texts that a run of this scale needs: of its claims, of what is built or updated for them."""
-        named, scale = self._named(), self.scale
-        built = {made.text for name in self.backbones() if (made := scale.backbones[name].build)}
+    def texts(self, claims: Collection[str] = ()) -> set[str]:
+        """Return the texts that such a run needs: of its claims, of what is built or updated for them."""
+        named, scale = self._named(claims), self.scale
+        built = {made.text for name in self.backbones(claims) if (made := scale.backbones[name].build)}
         updated = {text for name, one in scale.updates.items() if name in named for text in (one.text, *one.holds)}
         return {name for name in scale.texts if name in named | built | updated | {scale.alignment.text}}
 
-    def _named(self) -> set[str]:
-        """Return the words of all claims, among them the names of what they need."""
-        values = [value for claim in self.every().values() for value in claim.given().values()]
+    def _named(self, claims: Collection[str]) -> set[str]:
+        """Return the words of some claims or all, among them the names of what they need; a ladder has its rungs'."""
+        every = self.every()
+        rungs = {rung for name in claims if name in self.ladders for rung in self.ladders[name].rungs if rung in every}
+        asked = [claim for name, claim in every.items() if not claims or name in {*claims, *rungs}]
+        values = [value for claim in asked for value in claim.given().values()]
         return {str(word) for value in values for word in (value if isinstance(value, list) else [value])}
 
-    def require_inputs(self) -> None:
-        """Raise ConfigError, before anything runs, for terms that are not accepted and folders that hold nothing."""
-        self.scale.require_backbones(self.backbones())
-        self.scale.require_texts(self.texts())
+    def require_inputs(self, targets: Collection[str] = ()) -> None:
+        """Raise ConfigError, before anything runs, for terms that are not accepted and folders that hold nothing.
+
+        Args: targets: where all are claims, only what they need is looked at.
+        """
+        claims = self._meant(targets)
+        self.scale.require_backbones(self.backbones(claims))
+        self.scale.require_texts(self.texts(claims))
+
+    def require_pinned(self, targets: Collection[str] = ()) -> None:
+        """Raise ConfigError for what was never pinned of what a run needs. Args: targets: as of `require_inputs`."""
+        claims = self._meant(targets)
+        self.scale.require_pinned(self.backbones(claims), self.texts(claims))
+
+    def _meant(self, targets: Collection[str]) -> Collection[str]:
+        """Return the claims among targets, or none, which stands for all, where other targets are among them."""
+        every = self.every()
+        return targets if all(target in every for target in targets) else ()
 
     def require_targets(self, targets: Iterable[str]) -> None:
         """Raise ConfigError for a target that is neither a claim nor a rule; a path may be any file of the workflow."""
@@ -230,6 +249,14 @@ def _record_claims(root: Path) -> list[str]:
         return list(dict.fromkeys(entry["claim"] for entry in entries.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: is not the record ({error}); restore it from the repository") from None
+
+
+def targets_of(words: Sequence[str]) -> list[str]:
+    """Return what a call of Snakemake asks for: the words after `--`; none where it names its targets without it.
+
+    Snakemake reads the rules before it tells what it was asked for.
+    """
+    return [*words[words.index("--") + 1 :]] if "--" in words else []
 
 
 def workflow_config(given: Mapping[str, object]) -> str:

@@ -166,15 +166,22 @@ class Scale(Typed):
         """Return the share of a text's groups per split: its own, or the scale's."""
         return self.texts[text].split or self.split
 
-    def unpinned(self) -> list[str]:
-        """Return what of this scale has no pinned revision, or none of whose files is pinned."""
-        hubs = {name: b.hub for name, b in self.backbones.items() if b.hub is not None}
-        taken: dict[str, Pinned] = {**hubs, **{data.id: data for data in self.hub_data()}}
+    def unpinned(self, backbones: Collection[str] | None = None, texts: Collection[str] | None = None) -> list[str]:
+        """Return what of this scale has no pinned revision, or none of whose files is pinned.
+
+        Args: backbones, texts: only these are looked at; all, if None.
+        """
+        hubs = {name: b.hub for name, b in self.backbones.items() if b.hub and (backbones is None or name in backbones)}
+        used = None if texts is None else {self.texts[name].sources for name in texts}
+        taken: dict[str, Pinned] = {**hubs, **{data.id: data for data in self.hub_data(used)}}
         return [name for name, pinned in taken.items() if pinned.revision == UNPINNED or not pinned.files]
 
-    def require_pinned(self) -> None:
-        """Raise ConfigError where something was never pinned: nothing is downloaded at a moving revision."""
-        missing = self.unpinned()
+    def require_pinned(self, backbones: Collection[str] | None = None, texts: Collection[str] | None = None) -> None:
+        """Raise ConfigError where something was never pinned: nothing is downloaded at a moving revision.
+
+        Args: as of `unpinned`.
+        """
+        missing = self.unpinned(backbones, texts)
         if missing:
             raise ConfigError(
                 f"config/scales/{self.scale}.yaml: no pinned revision of {', '.join(missing)}; go online and run "
@@ -226,6 +233,7 @@ class Scale(Typed):
             for source in self.sources[text.sources]
         ]
 
-    def hub_data(self) -> list[HubData]:
-        """Return the sources that are data sets of the hub."""
-        return [place for places in self.sources.values() for place in places if isinstance(place, HubData)]
+    def hub_data(self, sources: Collection[str] | None = None) -> list[HubData]:
+        """Return the sources that are data sets of the hub. Args: sources: among these, all if None."""
+        asked = [places for name, places in self.sources.items() if sources is None or name in sources]
+        return [place for places in asked for place in places if isinstance(place, HubData)]

@@ -482,6 +482,22 @@ def test_paper_is_unpinned_until_abi_pin_has_run():
             scale.require_pinned()
 
 
+def test_a_run_is_asked_for_the_pins_and_terms_of_what_it_needs_alone(root):
+    """Gemma's terms stopped a run of SmolLM2, and one model of nine without a pin stopped a claim on two others."""
+    real = config.load("real", root)
+    real.require_inputs(["smollm2_same_backbone"])
+    for asked in (["gemma3_to_smollm2"], ["headline"], []):
+        with pytest.raises(ConfigError, match="Gemma Terms of Use must be accepted"):
+            real.require_inputs(asked)
+    paper = config.load("paper", root)
+    with pytest.raises(ConfigError, match=r"no pinned revision of gpt2_medium, Salesforce/wikitext; go"):
+        paper.require_pinned(["gpt2_update"])
+    with pytest.raises(ConfigError, match="qwen2_7b"):
+        paper.require_pinned()
+    assert config.targets_of(["snakemake", "-n", "--", "a", "b"]) == ["a", "b"]
+    assert config.targets_of(["snakemake", "-n", "a"]) == []
+
+
 def test_pinned_text_sources_are_the_locked_versions():
     lock = (ROOT / "envs/requirements.lock").read_text()
     for place in read_scale("tiny", ROOT / "config/scales").sources["wheels"]:

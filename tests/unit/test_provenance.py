@@ -635,6 +635,27 @@ def test_a_job_removes_its_scratch_only_at_success(snakemake):
     assert not kept[0].exists()
 
 
+def test_a_card_that_is_too_small_is_no_fault_of_abi(snakemake, caplog):
+    def fail(running):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has")
+
+    with pytest.raises(SystemExit) as left:
+        run(snakemake, fail)
+    assert left.value.code == 2
+    assert "the card has too little memory (CUDA out of memory); use a card with more, or `precision: bf16`" in caplog.text
+
+
+@pytest.mark.parametrize(("gpu", "warned"), [(1, True), (0, False)])
+def test_a_job_that_was_given_a_card_says_where_it_computes_without_one(monkeypatch, caplog, gpu, warned):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    with job_module._placed("auto", 1, gpu):
+        pass
+    torch.use_deterministic_algorithms(before[0])
+    torch.set_num_threads(before[1])
+    assert ("asks for a card and torch" in caplog.text) is warned
+
+
 @pytest.mark.parametrize(("error", "code"), [(DataError("no text"), 2), (OSError(28, "full"), 2), (KeyError("bug"), 1)])
 def test_a_job_ends_with_2_on_bad_input_and_1_on_a_fault(snakemake, error, code, caplog):
     def fail(running):

@@ -14,7 +14,7 @@ from abi.base.errors import AbiError, ConfigError
 from abi.base.files import require_folder, sha256_file
 from abi.base.job import code_of, share_paths, software_of
 from abi.base.names import PAGES
-from abi.plan.config import load, workflow_config
+from abi.plan.config import load, targets_of, workflow_config
 from abi.plan.workflow import Workflow
 
 share_paths(ROOT)
@@ -30,8 +30,9 @@ try:
             "environment into this folder or into one without spaces"
         )
     WORKFLOW = Workflow(load(workflow_config(config), ROOT))
-    WORKFLOW.scale.require_pinned()
-    WORKFLOW.config.require_inputs()
+    if workflow.is_main_process:  # which knows what is asked for; a job of it was admitted with it
+        WORKFLOW.config.require_pinned(targets_of(sys.argv))
+        WORKFLOW.config.require_inputs(targets_of(sys.argv))
     require_folder(WORKFLOW.results)
 except AbiError as error:
     for sentence in str(error).splitlines():
