@@ -58,7 +58,8 @@ def apply(root):
     """Put the YAML blocks of the page into the configuration of a copy, as a reader would."""
     for name, text in blocks("yaml"):
         path = root / name
-        path.write_text(yaml.safe_dump(merge(yaml.safe_load(path.read_text()), yaml.safe_load(text)), sort_keys=False))
+        before = yaml.safe_load(path.read_text()) if path.exists() else {}
+        path.write_text(yaml.safe_dump(merge(before, yaml.safe_load(text)), sort_keys=False))
     return root
 
 
@@ -72,6 +73,16 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(root):
     return Workflow(load("tiny", root))
+
+
+def test_a_scale_of_ones_own_runs_its_claims_with_what_it_changes(root):
+    mine, tiny = load("mine", root), load("tiny", root)
+    regimes = ["", "_few_shot", "_general_only", "_zero_text"]
+    assert list(mine.every()) == ["t5_same_backbone", *(f"t5_to_gpt2{regime}" for regime in regimes)]
+    assert mine.headline == ("t5_to_gpt2",)
+    [phase] = mine.scale.calibration["kd"].phases
+    assert (phase.steps, phase.warmup, phase.decay) == (150, 20, "cosine")
+    assert mine.scale.calibration["ce"] == tiny.scale.calibration["ce"]
 
 
 def test_every_block_names_its_file():

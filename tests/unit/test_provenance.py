@@ -642,7 +642,9 @@ def test_a_card_that_is_too_small_is_no_fault_of_abi(snakemake, caplog):
     with pytest.raises(SystemExit) as left:
         run(snakemake, fail)
     assert left.value.code == 2
-    assert "the card has too little memory (CUDA out of memory); use a card with more, or `precision: bf16`" in caplog.text
+    assert (
+        "the card has too little memory (CUDA out of memory); use a card with more, or `precision: bf16`" in caplog.text
+    )
 
 
 @pytest.mark.parametrize(("gpu", "warned"), [(1, True), (0, False)])
