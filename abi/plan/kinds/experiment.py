@@ -5,9 +5,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from abi.base.catalogue import ARMS, Recipe
-from abi.base.diagnostics import CODE, DIAGNOSTICS, METRICS
+from abi.base.diagnostics import CODE, DIAGNOSTICS
 from abi.base.files import ROOT, sha256_once
-from abi.base.names import BIAS, LINEAR, LINEAR_NARROW, LORA, ORACLE, RANDOM_NET, RAW, REFERENCE
+from abi.base.names import BIAS, LINEAR, ORACLE, RAW, REFERENCE
+from abi.plan.experiment_faults import MEASURED, WITH_TEACHER, check_arms, check_tests, recipe_of
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
 from abi.plan.kinds.studies import OfStudies
@@ -25,13 +26,9 @@ from abi.plan.specs.experiments import (
 from abi.plan.specs.judge import CappedSeeds, ClaimSaid, DomainTexts
 
 EXPERIMENT = "experiment"
-AS_THEY_ARE = (RAW, ORACLE, REFERENCE, "source", RANDOM_NET)
-"""What an arm may be made as that no recipe makes."""
 CODE_TASKS = "config/tasks.yaml"
-NOT_ATTACHED = (LINEAR, LINEAR_NARROW, BIAS, LORA)
+NOT_ATTACHED = (LINEAR, BIAS)
 """Arms that are no module beside a backbone that runs."""
-WITH_TEACHER = "teacher_js_nats"
-"""JS with what teaches, where an oracle does."""
 
 
 class ExperimentClaim(ClaimSaid):
@@ -136,8 +133,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
         """Return what each recipe is: as in a reconstruction where the reference teaches, else as in `oracle-kd`."""
         found: dict[str, Recipe] = {}
         for name in {arm.recipe: None for arm in self.claim.arms.values() if arm.recipe in ARMS}:
-            of, taught = ARMS[name].recipes, "reconstruction" if self.claim.reference_module else "oracle-kd"
-            if (recipe := of.get(taught) or of.get("oracle-kd")) is not None:
+            if (recipe := recipe_of(name, self.claim.reference_module is not None)) is not None:
                 found[name] = recipe
         return found
 
@@ -239,18 +235,15 @@ class OfExperiment(OfStudies[ExperimentClaim]):
             faults.module(shape, claim.backbone, f"{where}.module")
         for text in claim.texts:
             faults.of_scale("texts", text, f"{where}.texts")
-        recipes = [arm.name for arm in ARMS.values() if "oracle-kd" in arm.recipes or "reconstruction" in arm.recipes]
         for name, arm in claim.arms.items():
-            cls.check_arm(name, arm, claim, f"{where}.arms.{name}", [*recipes, *AS_THEY_ARE], faults)
+            cls.check_arm(name, arm, claim, f"{where}.arms.{name}", faults)
+        check_arms(claim, f"{where}.arms", faults)
         for name, statement in claim.statements.items():
             cls.check_statement(statement, claim, f"{where}.statements.{name}", faults)
 
     @classmethod
-    def check_arm(
-        cls, name: str, arm: ArmOfExperiment, claim: ExperimentClaim, at: str, recipes: list[str], faults: Faults
-    ) -> None:
-        """Tell what an arm names and nothing defines, and which rate it can neither choose nor take."""
-        faults.known(arm.recipe, recipes, f"{at}.recipe", "recipe of the catalogue or trained module")
+    def check_arm(cls, name: str, arm: ArmOfExperiment, claim: ExperimentClaim, at: str, faults: Faults) -> None:
+        """Tell what an arm names and nothing defines."""
         for key, other in (("start", arm.start), ("rate_of", arm.rate_of)):
             if other is not None:
                 faults.known(other, [one for one in claim.arms if one != name], f"{at}.{key}", "arm of the experiment")
@@ -267,7 +260,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
 
     @classmethod
     def check_statement(cls, statement: Statement, claim: ExperimentClaim, at: str, faults: Faults) -> None:
-        """Tell which arm, metric or text of a statement there is not."""
+        """Tell which arm, metric or text of a statement there is not, and what its tests cannot say."""
         if statement.text is not None:
             faults.known(statement.text, claim.texts, f"{at}.text", "text of the experiment")
         for key in ("about", "placebo"):
@@ -275,12 +268,13 @@ class OfExperiment(OfStudies[ExperimentClaim]):
         if statement.about == statement.placebo:
             faults.tell(f"{at}.placebo: is the arm that the statement is about; name one that moves no knowledge")
         for name, test in statement.tests.items():
-            faults.known(test.metric, [*METRICS, WITH_TEACHER], f"{at}.tests.{name}.metric", "metric")
+            faults.known(test.metric, MEASURED, f"{at}.tests.{name}.metric", "metric")
             for arm in test.weights:
                 faults.known(arm, [*BOUNDS, *claim.arms], f"{at}.tests.{name}.weights", "arm of the experiment")
         for metric in statement.floors:
             faults.known(metric, CODE, f"{at}.floors", "figure of generated code")
         cls.check_code(statement, claim, at, faults)
+        check_tests(statement, claim, at, faults)
         if not any(test.required for test in statement.tests.values()):
             faults.tell(f"{at}.tests: none is required, so nothing decides; make one")
 
