@@ -146,7 +146,8 @@ def test_a_recipe_whose_nets_no_experiment_has_is_refused_with_those_that_can_be
 def test_the_recipes_that_can_be_made_are_those_of_the_document(begin, end, given):
     document = " ".join((ROOT / "docs" / "extending.md").read_text(encoding="utf-8").split())
     told_there = re.findall("`([a-z-]+)`", document.partition(begin)[2].partition(end)[0])
-    assert {*told_there, *READ} == set(recipes_for(claim_with(lambda c, arms, s: c.update(given))))
+    assert told_there
+    assert {*told_there, *READ} <= set(recipes_for(claim_with(lambda c, arms, s: c.update(given))))
 
 
 def test_a_misspelt_recipe_is_told_with_the_closest():
