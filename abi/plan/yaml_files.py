@@ -21,6 +21,10 @@ from abi.plan.scale import UNPINNED, Scale
 LARGEST = 10**12
 MOST_BYTES, MOST_NODES = 4_000_000, 100_000
 """Limits of a file of configuration; nodes are counted as often as aliases repeat them."""
+OF_REPLICATE = ("scale", "extends", "replicate", "description")
+"""What a scale that replicates another may say."""
+SCIENTIFIC = re.compile(r"([+-]?\d{1,15})(\.\d{0,15})?[eE]([+-]?)(\d{1,2})")
+"""A number that YAML reads as text where it lacks a point or the sign behind `e`."""
 M = TypeVar("M", bound=BaseModel)
 Schema = dict[str, Any]
 """A JSON schema."""
@@ -33,7 +37,9 @@ def read_scale(name: str, folder: Path) -> Scale:
     names = scales(folder)
     if name not in names:
         raise ConfigError(f"config/scales: no scale {name!r}{closest(name, names)}; scales: {', '.join(names)}")
+    where, lock = f"config/scales/{name}.yaml", folder / f"{name}.lock.yaml"
     scale = _mapping(folder / f"{name}.yaml")
+    _check_replicate(scale, where)
     chain = [name]
     while "extends" in scale:
         base = scale.pop("extends")
@@ -44,9 +50,21 @@ def read_scale(name: str, folder: Path) -> Scale:
             )
         chain.append(base)
         scale = merge(_mapping(folder / f"{base}.yaml"), scale)
-    where, lock = f"config/scales/{name}.yaml", folder / f"{name}.lock.yaml"
     read = _valid(scale, Scale, where)
     return _valid(_apply_lock(scale, lock), Scale, where) if lock.exists() else read
+
+
+def _check_replicate(given: Given, where: str) -> None:
+    """Raise ConfigError where a replicate, which is compared with its scale, differs in more than pretraining seeds."""
+    if not given.get("replicate"):
+        return
+    if "extends" not in given:
+        raise ConfigError(f"{where}: has `replicate` and no `extends`; name the scale that it replicates")
+    if others := [key for key in given if key not in OF_REPLICATE]:
+        raise ConfigError(
+            f"{where}: has `replicate`, and {', '.join(others)} beside it; a replicate has other pretraining seeds "
+            "alone: take the one or the other out"
+        )
 
 
 def replicates(name: str) -> list[str]:
@@ -170,6 +188,8 @@ def _said(fault: Any, at: _Place) -> str:
         return f"{place}.kind: {name!r} is no kind{closest(name, valid)} (valid: {', '.join(valid)})"
     if kind == "union_tag_not_found":
         return f"{place}: needs 'kind'; add it"
+    if isinstance(value, str) and kind.startswith(("float", "int")) and (number := SCIENTIFIC.fullmatch(value)):
+        return f"{place}: {value!r} is text to YAML; write {_number(number, whole=kind.startswith('int'))}"
     message = fault["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{place}: {message}"
@@ -182,6 +202,12 @@ def _said(fault: Any, at: _Place) -> str:
     shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
     message = re.sub(" or instance of .*", "", message.replace("Input should", "should"))
     return f"{place or 'the file'}: {shown} {message[0].lower()}{message[1:]}{near}; correct it"
+
+
+def _number(found: re.Match[str], *, whole: bool) -> str:
+    """Return a number as YAML reads it."""
+    before, after, sign, exponent = found.groups()
+    return f"{float(found[0]):.0f}" if whole else f"{before}{after or '.0'}e{sign or '+'}{exponent}"
 
 
 class _Events(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
