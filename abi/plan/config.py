@@ -12,7 +12,7 @@ from abi.base.names import ASIDE
 from abi.base.regimes import REGIMES
 from abi.base.typed import Typed
 from abi.plan import DEFAULT
-from abi.plan.faults import Faults, check_scale, closest, rule_names
+from abi.plan.faults import Faults, check_scale, closest, rule_names, scored
 from abi.plan.kinds import claims_model, kinds
 from abi.plan.kinds.base import Claims, FittedClaim
 from abi.plan.kinds.experiment import EXPERIMENT
@@ -152,11 +152,12 @@ def load(name: str, root: Path | None = None) -> Config:
         raise ConfigError(f"{Path.cwd()}: is no checkout of abi, which has a folder config/; run the command in one")
     given, scale, protocol = _files(name, root / "config")
     config = Config(root, name, {}, {}, {}, {}, tuple(scale.headline or given.headline), scale, protocol)
-    faults = Faults(scale, config.claims, config.studies, config.pending)
+    faults = Faults(scale, config.claims, config.studies, config.pending, config.ladders)
     check_scale(faults, f"config/scales/{name}.yaml")
     _sort(given, config, faults)
     _check_claims(config, faults)
     _check_headline(given, config, faults)
+    _check_protocol(config, faults)
     if faults.sentences:
         raise ConfigError("\n".join(faults.sentences))
     return config
@@ -185,12 +186,17 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
     """Put every claim where it belongs: one entry per verdict."""
     others = config.ladders
     tables: dict[type[ClaimSaid], Any] = {FittedClaim: config.claims, LadderClaim: others, DoseClaim: others}
+    owners = dict[str, str]()
     for claim_id, claim in given.claims.items():
         jobs = kinds()[claim.kind].jobs
         jobs.check_given(claim, f"config/claims.yaml: claims.{claim_id}", faults)
         where = f"config/claims.yaml: claims.{claim_id}.scales"
         for name in claim.scales or ():
             faults.known(name, scales(config.root / "config" / "scales"), where, "scale of config/scales")
+        for target in targets_of_claim(given, claim_id):
+            if owners.setdefault(target, claim_id) != claim_id:
+                words = f"its target {target!r} is that of {owners[target]} too; rename one"
+                faults.tell(f"config/claims.yaml: claims.{claim_id}: {words}")
         if not config.scale.runs(claim_id, claim.scales):
             config.pending[claim_id] = claim
             continue
@@ -198,9 +204,16 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
             tables.get(type(entry), config.studies)[entry_id] = entry
 
 
+def targets_of_claim(given: Claims, claim_id: str) -> list[str]:
+    """Return the targets of a claim: its id, and one for each of its other regimes."""
+    claim = given.claims[claim_id]
+    return [*kinds()[claim.kind].jobs.entries(claim_id, claim, given.regimes)]
+
+
 def _check_claims(config: Config, faults: Faults) -> None:
     """Tell which claims cannot be built at a scale. A fault of a claim is told once, not in each of its regimes."""
     files: dict[str, str] = {}
+    of_record: dict[str, str] = {}
     for claim_id, claim in config.every().items():
         where, file = f"config/claims.yaml: claims.{getattr(claim, 'of', None) or claim_id}", claim.record.result_file
         if claim_id in rule_names():
@@ -214,6 +227,9 @@ def _check_claims(config: Config, faults: Faults) -> None:
         if claim.record.claim is not None:
             known = _record_claims(config.root)
             faults.known(claim.record.claim, known, f"{where}.record.claim", "claim of the record")
+            same = of_record.setdefault(claim.record.claim, claim_id)
+            if same != claim_id:
+                faults.tell(f"{where}.record.claim is already that of {same}; take it out of one")
         other = files.setdefault(file, claim_id)
         if other != claim_id:
             faults.tell(f"{where}.record.result_file is already that of {other}; give it its own name")
@@ -235,10 +251,44 @@ def _check_headline(given: Claims, config: Config, faults: Faults) -> None:
                 faults.tell(
                     f"{scale}: claims: {claim_id!r} names other scales ({', '.join(scales)}); add this one there"
                 )
+    if config.scale.claims and not config.scale.headline and {*config.headline} - {*config.published()}:
+        some = ", ".join(config.published()) or "its claims"
+        faults.tell(f"{scale}: has `claims` and no `headline`; give `headline`, some of {some}")
+        return
     where = f"{scale}: headline" if config.scale.headline else "config/claims.yaml: headline"
     for claim_id in config.headline:
         what = f"claim of scale {config.name} that the record holds (`record.claim`)"
         faults.known(claim_id, config.published(), where, what)
+
+
+def few_groups(config: Config) -> list[str]:
+    """Return which texts of a scale's claims may be made with fewer test groups than an interval needs, in words."""
+    needed, texts = config.protocol.criteria.min_groups, config.scale.texts
+    few = [name for name in config.texts() if texts[name].min_test_groups < needed]
+    words = f"test groups give no interval and so no verdict; write {needed}"
+    return [f"texts.{name}.min_test_groups: {texts[name].min_test_groups} {words}" for name in few]
+
+
+def _check_protocol(config: Config, faults: Faults) -> None:
+    """Tell which texts and windows of a scale's claims give less than the protocol asks for."""
+    where, scale, needed = f"config/scales/{config.name}.yaml", config.scale, config.protocol.criteria.min_positions
+    if not scale.meaningless:
+        for sentence in few_groups(config):
+            faults.tell(f"{where}: {sentence}, or set `meaningless: true`")
+    told = set[str]()
+    for claim_id, claim in {**config.claims, **config.studies}.items():
+        named = {str(text) for text in (getattr(claim, "text", ""), *getattr(claim, "texts", ()), scale.alignment.text)}
+        for name in config.backbones([claim_id]) - told:
+            positions = scored(scale.backbones[name])
+            for text in (text for text in scale.texts if text in named and positions > 0):
+                windows = min(scale.texts[text].max_windows.test, scale.texts[text].max_windows_per_document.test)
+                if windows * positions < needed and name not in told:
+                    told.add(name)
+                    words = f"{windows} windows of {positions} scored positions are all of a test document of {text}"
+                    faults.tell(
+                        f"{where}: backbones.{name}.window: {words}, and the protocol asks for {needed}; lower `skip`, "
+                        f"or raise `length` or texts.{text}.max_windows_per_document"
+                    )
 
 
 def _record_claims(root: Path) -> list[str]:

@@ -5,18 +5,21 @@ Per fault one sentence with file, key, remedy and the closest valid name.
 
 import difflib
 import functools
+import json
+import os
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from abi.base.files import ROOT
+from abi.base.files import ROOT, read_regular
 from abi.base.regimes import possible_in, required_in
 from abi.base.typed import Regime
 from abi.plan.scale import Scale
 from abi.plan.specs.arms import FitSection
-from abi.plan.specs.judge import ArmsClaim
-from abi.plan.specs.models import PLACES, BackboneSection
-from abi.plan.specs.shared import Shares
+from abi.plan.specs.judge import ArmsClaim, ClaimSaid
+from abi.plan.specs.models import PLACES, BackboneSection, Pretraining
+from abi.plan.specs.shared import Phase, Shares
 
 Section = Literal["backbones", "texts", "modules", "updates", "sources", "calibration"]
 """What of a scale has names."""
@@ -24,6 +27,10 @@ RULE = r"^(?:use rule step as |rule )(\w+)(?: with)?:"
 """The first line of a rule in `workflow/rules`."""
 STORING = ("write_states", "write_updated_states", "write_lesson_text")
 """The rules that run frozen backbones and store their states."""
+LAYERS = ("num_decoder_layers", "decoder_layers", "n_layer", "num_hidden_layers", "num_layers")
+"""Keys of a model's config that may say how many layers predict, the surest first."""
+MOST_CONFIG = 1_000_000
+"""Bytes of a model's config.json."""
 
 
 def nearest(name: str, valid: Iterable[str], cutoff: float = 0.5) -> str:
@@ -40,6 +47,8 @@ def closest(name: str, valid: Iterable[str]) -> str:
 def unknown(name: str, valid: Collection[str], what: str) -> str:
     """Return that a name is not among the valid ones, in words: `'x' is not a text of scale tiny ...`."""
     article = "an" if what[0] in "aeiou" else "a"
+    if not valid:
+        return f"{name!r} is not {article} {what}, which has none"
     return f"{name!r} is not {article} {what}{closest(name, valid)} (valid: {', '.join(valid)})"
 
 
@@ -47,17 +56,19 @@ class Faults:
     """The faults found so far in a configuration.
 
     Args: scale: of the configuration; fitted, studied: the claims of this scale that others may be about; pending:
-        those of other scales.
+        those of other scales; ladders: those about others.
     """
 
     def __init__(
         self,
         scale: Scale,
         fitted: Mapping[str, ArmsClaim],
-        studied: Collection[str],
+        studied: Mapping[str, ClaimSaid],
         pending: Collection[str],
+        ladders: Mapping[str, ClaimSaid],
     ) -> None:
         self.scale, self.fitted, self.studied, self.pending = scale, fitted, studied, pending
+        self.ladders = ladders
         self.sentences: list[str] = []
 
     def tell(self, sentence: str) -> None:
@@ -71,6 +82,11 @@ class Faults:
         if name not in names:
             self.tell(f"{where}: {unknown(name, names, what)}")
         return name in names
+
+    def once(self, values: Sequence[object], where: str) -> None:
+        """Tell what stands twice in a list."""
+        for value in dict.fromkeys(value for i, value in enumerate(values) if value in values[:i]):
+            self.tell(f"{where}: {value} stands there twice; take it out once")
 
     def of_scale(self, section: Section, name: str, where: str) -> bool:
         """Return as `known` whether a section of the scale has an entry of a name."""
@@ -136,13 +152,30 @@ def check_scale(faults: Faults, where: str) -> None:
         if text.split is not None:
             _check_shares(text.split, f"{where}: texts.{name}.split", faults)
         faults.of_scale("sources", text.sources, f"{where}: texts.{name}.sources")
+        least, most = text.min_bytes_per_document, text.max_bytes_per_document
+        if least > most:
+            words = f"`min_bytes_per_document` {least} is above `max_bytes_per_document` {most}"
+            faults.tell(f"{where}: texts.{name}: {words}; lower it")
     faults.of_scale("texts", scale.alignment.text, f"{where}: alignment.text")
     for name, backbone in scale.backbones.items():
         if sum(getattr(backbone, place) is not None for place in PLACES) != 1:
             faults.tell(f"{where}: backbones.{name}: needs one of {', '.join(f'`{place}`' for place in PLACES)}")
-        _check_window(backbone, f"{where}: backbones.{name}", faults)
+        _check_model(backbone, f"{where}: backbones.{name}", faults)
         if backbone.build is not None:
             faults.of_scale("texts", backbone.build.text, f"{where}: backbones.{name}.build.text")
+    for name, module in scale.modules.items():
+        faults.once(module.taps, f"{where}: modules.{name}.taps")
+    _check_updates(where, faults)
+    for name, fit in scale.calibration.items():
+        _check_fit(name, fit, f"{where}: calibration.{name}", faults)
+    for place, part in _warmed(scale):
+        if part.warmup > part.steps:
+            words = f"{part.warmup} steps of warm-up are more than its {part.steps} steps"
+            faults.tell(f"{where}: {place}: {words}; lower `warmup`")
+
+
+def _check_updates(where: str, faults: Faults) -> None:
+    scale = faults.scale
     for name, update in scale.updates.items():
         at = f"{where}: updates.{name}"
         faults.of_scale("backbones", update.backbone, f"{at}.backbone")
@@ -152,8 +185,22 @@ def check_scale(faults: Faults, where: str) -> None:
         faults.module(update.module, update.backbone, f"{at}.module")
         if name in scale.backbones:
             faults.tell(f"{at}: is the name of a backbone too, and either may be a target; rename the update")
-    for name, fit in scale.calibration.items():
-        _check_fit(fit, f"{where}: calibration.{name}", faults)
+
+
+def _warmed(scale: Scale) -> Iterator[tuple[str, Phase | Pretraining]]:
+    """Yield place and settings of every part of a training that begins with a warm-up."""
+    phases: dict[str, Sequence[Phase]] = {
+        **{f"modules.{name}.training": module.training.phases for name, module in scale.modules.items()},
+        "portable": scale.portable.phases,
+        "portable.placebos": scale.portable.placebos.phases,
+        **{f"updates.{name}.training": update.training.phases for name, update in scale.updates.items()},
+        **{f"calibration.{name}": fit.phases for name, fit in scale.calibration.items()},
+    }
+    for place, parts in phases.items():
+        yield from ((f"{place}.phases.{i}", part) for i, part in enumerate(parts))
+    for name, backbone in scale.backbones.items():
+        if backbone.build is not None:
+            yield f"backbones.{name}.build.pretraining", backbone.build.pretraining
 
 
 def _check_shares(shares: Shares, where: str, faults: Faults) -> None:
@@ -162,21 +209,47 @@ def _check_shares(shares: Shares, where: str, faults: Faults) -> None:
         faults.tell(f"{where}: the shares sum to {total}, not to 1; correct them")
 
 
-def _check_window(backbone: BackboneSection, where: str, faults: Faults) -> None:
-    window, build = backbone.window, backbone.build
-    positions = window.length - (window.prefix or 1)
-    if window.skip >= positions:
-        faults.tell(f"{where}.window: skip {window.skip} leaves none of {positions} positions; lower it")
-    keywords = build.config if build else {}
-    limit = keywords.get("n_positions", keywords.get("max_position_embeddings"))
+def _declared(backbone: BackboneSection) -> dict[str, Any]:
+    """Return what the config of a model says that is built or lies in a folder; nothing where it cannot be read."""
+    if backbone.build is not None:
+        return {"model_type": backbone.build.model_type, **backbone.build.config}
+    try:
+        folder = Path(os.path.expanduser(backbone.folder.path)) if backbone.folder else None
+        given = json.loads(read_regular(folder / "config.json", MOST_CONFIG)) if folder else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    inner = given.get("text_config") if isinstance(given, dict) else None
+    return {**given, **(inner if isinstance(inner, dict) else {})} if isinstance(given, dict) else {}
+
+
+def scored(backbone: BackboneSection) -> int:
+    """Return the scored positions of a window of a backbone."""
+    return backbone.window.length - (backbone.window.prefix or 1) - backbone.window.skip
+
+
+def _check_model(backbone: BackboneSection, where: str, faults: Faults) -> None:
+    window, config = backbone.window, _declared(backbone)
+    if scored(backbone) <= 0:
+        left = window.length - (window.prefix or 1)
+        faults.tell(f"{where}.window: skip {window.skip} leaves none of {left} positions; lower it")
+    faults.once(backbone.taps, f"{where}.taps")
+    layers = next((config[key] for key in LAYERS if isinstance(config.get(key), int)), None)
+    for tap in (tap for tap in backbone.taps if layers is not None and tap > layers):
+        faults.tell(f"{where}.taps: {tap} is beyond the {layers} layers of the model; lower it")
+    limit = config.get("n_positions", config.get("max_position_embeddings"))
     longest = max(window.prefix, window.length - window.prefix)
-    if build is not None and isinstance(limit, int) and longest > limit and build.model_type != "t5":
+    relative = "t5" in str(config.get("model_type"))
+    if isinstance(limit, int) and longest > limit and not relative:
         faults.tell(
             f"{where}.window: {longest} tokens are more than the {limit} positions of the model; lower `length`"
         )
 
 
-def _check_fit(fit: FitSection, where: str, faults: Faults) -> None:
+def _check_fit(name: str, fit: FitSection, where: str, faults: Faults) -> None:
+    if name == "ce" and fit.windows is None:
+        faults.tell(f"{where}: few-shot needs `windows`, or it sees the whole text; add them")
+    if fit.windows is not None and fit.windows != sorted(fit.windows):
+        faults.tell(f"{where}.windows: {fit.windows} do not ascend; sort them")
     if max(phase.lr for phase in fit.phases) < 1:
         faults.tell(f"{where}.phases: no phase has the arm's own learning rate; give the fastest `lr: 1.0`")
     if fit.rates != sorted(fit.rates):

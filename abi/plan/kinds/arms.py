@@ -241,7 +241,12 @@ class OfFitted(Planned[FittedClaim]):
 
     @classmethod
     def check_fit(cls, claim: FittedClaim, fit: FitSection, where: str, faults: Faults) -> None:
-        """Tell which variants the fit of a claim lacks."""
+        """Tell which variants the fit of a claim lacks, and which windows its text."""
+        text, most = faults.scale.texts.get(claim.text), max(fit.windows or [0])
+        if text is not None and most > text.max_windows.train:
+            at = f"config/scales/{faults.scale.scale}.yaml: calibration.{claim.fit}.windows"
+            limit = f"texts.{claim.text}.max_windows.train"
+            faults.tell(f"{at}: {most} are more than the {text.max_windows.train} of {limit}; lower one or raise this")
         for variant in claim.variants:
             faults.known(variant, fit.variants, f"{where}.variants", f"variant of calibration.{claim.fit}")
 

@@ -44,8 +44,13 @@ class OfLadder(OfRungs[LadderClaim]):
         """Tell which rungs are no claims."""
         if claim.checks is not None:
             faults.tell(f"{where}: a ladder has no 'checks'; remove it or change `kind`")
+        others = {**faults.studied, **faults.ladders}
         for rung in claim.rungs:
-            faults.known(rung, faults.fitted, f"{where}.rungs", "claim of this scale")
+            if rung in others:
+                takes = "transfer, near_transfer and reconstruction"
+                faults.tell(f"{where}.rungs: {rung!r} is of kind {others[rung].kind}; a ladder takes {takes}")
+            else:
+                faults.known(rung, faults.fitted, f"{where}.rungs", "claim of this scale")
 
 
 class OfAggregate(OfLadder):
@@ -57,7 +62,11 @@ class OfAggregate(OfLadder):
         if claim.checks is None:
             faults.tell(f"{where}: an aggregate needs 'checks'; add it")
         for rung in claim.rungs:
-            faults.known(rung, [*faults.fitted, *faults.studied], f"{where}.rungs", "claim of this scale")
+            if rung in faults.ladders:
+                words = f"is of kind {faults.ladders[rung].kind}; an aggregate takes claims with evidence of their own"
+                faults.tell(f"{where}.rungs: {rung!r} {words}")
+            else:
+                faults.known(rung, [*faults.fitted, *faults.studied], f"{where}.rungs", "claim of this scale")
 
 
 class OfDose(OfRungs[DoseClaim]):
