@@ -19,7 +19,7 @@ from abi.base.files import ROOT, checkout, write_text
 from abi.base.hub import Repository, Snapshot, Wanted, data_files, look_up, model_files
 from abi.cli.options import Scale
 from abi.plan import DEFAULT
-from abi.plan.config import load, schema_files
+from abi.plan.config import Config, few_groups, load, schema_files
 from abi.plan.scale import UNPINNED
 from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
@@ -53,12 +53,25 @@ def checked(scale: str, claims: Sequence[str], root: Path | None = None) -> list
         said.append(f"pending, for other scales: {', '.join(study.config.pending)}")
     if missing:
         said.append(f"not pinned yet: {', '.join(missing)} (`abi pin --scale {scale}` needs the network once)")
+    said += [f"note: {sentence}" for sentence in few_groups(study.config)] if study.scale.meaningless else []
+    said += _few_seeds(study.config, claims)
+    lacking = study.scale.not_installed(study.config.texts(claims))
+    said += [f"jobs on this machine will be refused: {sentence}" for sentence in lacking]
     for card in study.scale.compute.cards:
         try:
             decided(card)
         except ConfigError as error:
             said.append(f"jobs on this machine will be refused: {error}")
     return said
+
+
+def _few_seeds(config: Config, claims: Sequence[str]) -> list[str]:
+    """Return which claims have fewer seeds than a verdict needs. Args: claims: that are asked about; all, if none."""
+    needed = config.protocol.criteria.min_seeds
+    own = {name: claim for name, claim in {**config.claims, **config.studies}.items() if not claims or name in claims}
+    few = {getattr(claim, "of", None) or name: claim.seeds for name, claim in own.items() if claim.seeds < needed}
+    words = f"a verdict needs {needed} seeds, and it has"
+    return [f"note: claims.{name}: {words} {seeds}: no interval, hence no verdict" for name, seeds in few.items()]
 
 
 def pin(

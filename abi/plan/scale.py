@@ -1,7 +1,8 @@
 """`config/scales/<scale>.yaml`: how much of everything there is."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from abi.plan.specs.experiments import CodeSection
 from abi.plan.specs.models import BackboneSection, FoundModel, LocalModel, ModuleSection, PortableSection
 from abi.plan.specs.shared import Names, Pinned, Shares
 from abi.plan.specs.studies import UpdateSection
-from abi.plan.specs.text import Folder, HubData, Source, TextSection
+from abi.plan.specs.text import Folder, HubData, Metadata, Package, Source, TextSection
 
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 """What may name a backbone, a text or a module: it becomes part of a path and a wildcard of the workflow."""
@@ -35,6 +36,20 @@ def files_hash(source: Folder) -> str:
         return sha256_json({path.relative_to(root).as_posix(): sha256_once(path) for path in files})[:12]
     except (OSError, ValueError, NotImplementedError):
         return ""
+
+
+def _not_installed(source: Source) -> Iterator[str]:
+    """Yield which packages of a source are not installed at their version, and what to run."""
+    asked = {source.package: source.version} if isinstance(source, Package) else {}
+    for package, version in (source.packages if isinstance(source, Metadata) else asked).items():
+        advice = f"run `pip install {package}=={version}`, or correct its entry"
+        try:
+            found = metadata.version(package)
+        except (metadata.PackageNotFoundError, ValueError):
+            yield f"{package} is not installed; {advice}"
+        else:
+            if found != version:
+                yield f"{package} is installed as {found}, not as {version}; {advice}"
 
 
 class SeedsPerJob(Typed):
@@ -218,6 +233,20 @@ class Scale(Typed):
                     raise ConfigError(f"{where}: {words}") from None
                 if not found:
                     raise ConfigError(f"{where}: {root} holds no file {place.pattern}; correct `path` or `pattern`")
+
+    def not_installed(self, used: Collection[str]) -> list[str]:
+        """Return which packages that texts are taken from are not installed here, in words. Args: used: the texts.
+
+        Jobs may run in another environment than the one that asks, so it is for the caller to refuse.
+        """
+        names = dict.fromkeys(text.sources for one, text in self.texts.items() if one in used)
+        where = f"config/scales/{self.scale}.yaml: sources"
+        return [
+            f"{where}.{name}: {said}"
+            for name in names
+            for place in self.sources[name]
+            for said in _not_installed(place)
+        ]
 
     def found(self, name: str, folder: LocalModel) -> FoundModel:
         """Return the folder of a backbone with the hash of its files as they are now. Raises: as `folder_hash`."""

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from abi.base.errors import ConfigError
 from abi.base.files import scales
+from abi.cli.config import checked
 from abi.cli.main import main
 from abi.plan import config
 from abi.plan.config import SCHEMAS, schema_files
@@ -115,6 +116,14 @@ CLAIM_FAULTS = {
         lambda c: c["record"].update(result_file="cross_arch_t5_nib_v53_results.json"),
         "already that of",
     ),
+    "claim of the record of another": (
+        lambda c: c["record"].update(claim="gpt2_to_qwen"),
+        "t5_to_gpt2.record.claim is already that of gpt2_to_qwen; take it out of one",
+    ),
+    "general text as the domain": (
+        lambda c: c.update(text="general"),
+        "claims.t5_to_gpt2.text: 'general' is `alignment.text`, which is no domain apart from general text; name another or take out",
+    ),
 }
 
 
@@ -165,6 +174,22 @@ TOP_FAULTS = {
     "regimes of a near transfer": (
         lambda c: c["claims"]["gpt2_to_itself"].update(regimes=["few-shot"]),
         "kind near_transfer has no 'regimes'",
+    ),
+    "a target twice": (
+        lambda c: c["claims"].update(t5_to_gpt2_few_shot=dict(c["claims"]["gpt2_to_gpt2_large"])),
+        "claims.t5_to_gpt2_few_shot: its target 't5_to_gpt2_few_shot' is that of t5_to_gpt2 too; rename one",
+    ),
+    "a target twice, the other way round": (
+        lambda c: c.update(claims={"t5_to_gpt2_few_shot": dict(c["claims"]["gpt2_to_gpt2_large"]), **c["claims"]}),
+        "claims.t5_to_gpt2: its target 't5_to_gpt2_few_shot' is that of t5_to_gpt2_few_shot too; rename one",
+    ),
+    "a rung of another kind": (
+        lambda c: c["claims"]["cross_size"]["rungs"].append("domain_atlas"),
+        "cross_size.rungs: 'domain_atlas' is of kind atlas; a ladder takes transfer, near_transfer and reconstruction",
+    ),
+    "a rung that is a ladder": (
+        lambda c: c["claims"]["cross_size"]["rungs"].append("reproduce"),
+        "cross_size.rungs: 'reproduce' is of kind aggregate; a ladder takes",
     ),
     "rule as a ladder": (lambda c: c["claims"].update(headline=c["claims"].pop("cross_size")), "name of a rule"),
 }
@@ -299,6 +324,63 @@ SCALE_FAULTS = {
     "one part twice": (
         lambda s: s["backbones"]["t5_large"].update(wheel=WHEEL | {"parts": ["a==1", "a==1"]}),
         "'a==1' stands there twice",
+    ),
+    "a few-shot fit of the whole text": (
+        lambda s: s["calibration"]["ce"].pop("windows"),
+        "tiny.yaml: calibration.ce: few-shot needs `windows`, or it sees the whole text; add them",
+    ),
+    "windows out of order": (
+        lambda s: s["calibration"]["ce"].update(windows=[32, 8]),
+        "calibration.ce.windows: [32, 8] do not ascend; sort them",
+    ),
+    "more windows than text": (
+        lambda s: s["calibration"]["ce"].update(windows=[8, 2000]),
+        "calibration.ce.windows: 2000 are more than the 1400 of texts.python.max_windows.train; lower one or raise this",
+    ),
+    "claims without a headline": (
+        lambda s: s.update(claims=["gpt2_to_qwen", "domain_atlas"]),
+        "config/scales/tiny.yaml: has `claims` and no `headline`; give `headline`, some of gpt2_to_qwen, domain_atlas",
+    ),
+    "a tap beyond the model": (
+        lambda s: s["backbones"]["t5_large"].update(taps=[2, 3, 9]),
+        "backbones.t5_large.taps: 9 is beyond the 4 layers of the model; lower it",
+    ),
+    "one tap twice": (
+        lambda s: s["backbones"]["t5_large"].update(taps=[2, 3, 2]),
+        "backbones.t5_large.taps: 2 stands there twice; take it out once",
+    ),
+    "one tap of a module twice": (
+        lambda s: s["modules"]["standard"].update(taps=["final", "final"]),
+        "modules.standard.taps: final stands there twice; take it out once",
+    ),
+    "too few scored positions": (
+        lambda s: s["backbones"]["t5_large"]["window"].update(skip=40),
+        "backbones.t5_large.window: 2 windows of 24 scored positions are all of a test document of python, "
+        "and the protocol asks for 64; lower `skip`, or raise `length` or texts.python.max_windows_per_document",
+    ),
+    "warm-up beyond its steps": (
+        lambda s: s["calibration"]["kd"]["phases"][0].update(warmup=400),
+        "tiny.yaml: calibration.kd.phases.0: 400 steps of warm-up are more than its 300 steps; lower `warmup`",
+    ),
+    "warm-up beyond the steps of pretraining": (
+        lambda s: s["backbones"]["gpt2"]["build"]["pretraining"].update(warmup=800),
+        "backbones.gpt2.build.pretraining: 800 steps of warm-up are more than its 700 steps",
+    ),
+    "no size for a document": (
+        lambda s: s["texts"]["sql"].update(min_bytes_per_document=9000),
+        "texts.sql: `min_bytes_per_document` 9000 is above `max_bytes_per_document` 8000; lower it",
+    ),
+    "too few test groups": (
+        lambda s: s["texts"]["sql"].update(min_test_groups=5),
+        "texts.sql.min_test_groups: 5 test groups give no interval and so no verdict; write 30, or set `meaningless: true`",
+    ),
+    "a rate that YAML reads as text": (
+        lambda s: s["backbones"]["gpt2"]["build"]["pretraining"].update(lr="3e-3"),
+        "pretraining.lr: '3e-3' is text to YAML; write 3.0e-3",
+    ),
+    "no update to name": (
+        lambda s: s.update(updates={}, claims=["succession"], headline=["succession"]),
+        "is not an update of scale tiny, which has none",
     ),
     "deep key": (lambda s: s["backbones"]["t5_large"]["build"]["pretraining"].update(step=3), "did you mean 'steps'?"),
 }
@@ -548,3 +630,66 @@ def test_a_configuration_is_read_without_libyaml_as_with_it():
         for has in (True, False)
     )
     assert with_it.stdout == without.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("max_seeds: 3\n", "has `replicate`, and max_seeds beside it; a replicate has other pretraining seeds alone"),
+        ("extends:\n", "has `replicate` and no `extends`; name the scale that it replicates"),
+    ],
+)
+def test_a_replicate_changes_nothing_else(root, more, words):
+    """It was compared with its scale as if both had the same budgets."""
+    path = root / "config/scales/tiny_r1.yaml"
+    if more.startswith("extends"):
+        path.write_text(path.read_text().replace("extends: tiny\n", ""))
+    else:
+        path.write_text(path.read_text() + more)
+    assert sentence(root, "tiny_r1").startswith(f"config/scales/tiny_r1.yaml: {words}")
+
+
+def test_a_folder_of_a_model_is_asked_for_its_layers_and_positions(root, tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "llama", "num_hidden_layers": 4, "max_position_embeddings": 64})
+    )
+    made = {"folder": {"path": str(tmp_path)}, "taps": [2, 7], "window": {"length": 128, "prefix": 0, "skip": 20}}
+    edit(root, "scales/tiny.yaml", lambda s: s["backbones"].update(own=made))
+    assert [line.partition("backbones.own.")[2] for line in told(root)] == [
+        "taps: 7 is beyond the 4 layers of the model; lower it",
+        "window: 128 tokens are more than the 64 positions of the model; lower `length`",
+    ]
+    for content in ("[]", "{", '{"num_hidden_layers": "x"}', "[" * 5000):
+        (tmp_path / "config.json").write_text(content)
+        assert config.load("tiny", root).scale.backbones["own"].taps == [2, 7]
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "words"),
+    [
+        ("no-such-package", "1.0", "is not installed; run `pip install no-such-package==1.0`, or correct its entry"),
+        ("sympy", "0.1", "is installed as {}, not as 0.1; run `pip install sympy==0.1`, or correct its entry"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_told_before_anything_runs(root, package, version, words):
+    for name, source in (
+        ("wheels", {"kind": "package", "package": package, "version": version}),
+        ("descriptions", {"kind": "metadata", "packages": {package: version}, "part_bytes": 2500}),
+    ):
+        edit(root, "scales/tiny.yaml", lambda s, name=name, source=source: s["sources"].update({name: [source]}))
+        place = f"config/scales/tiny.yaml: sources.{name}: {package}"
+        said = f"jobs on this machine will be refused: {place} {words.format(metadata.version('sympy'))}"
+        assert said in checked("tiny", [], root)
+        shutil.copy(ROOT / "config" / "scales" / "tiny.yaml", root / "config" / "scales")
+
+
+def test_what_gives_no_verdict_is_noted(root):
+    edit(root, "claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(seeds=2))
+    note = "note: claims.t5_to_gpt2: a verdict needs 3 seeds, and it has 2: no interval, hence no verdict"
+    assert note in checked("tiny", [], root)
+    assert note in checked("tiny", ["t5_to_gpt2"], root)
+    assert note not in checked("tiny", ["gpt2_to_qwen"], root)
+    edit(root, "scales/smoke.yaml", lambda s: s["texts"]["sql"].update(min_test_groups=5))
+    assert "note: texts.sql.min_test_groups: 5 test groups give no interval and so no verdict; write 30" in checked(
+        "smoke", [], root
+    )
