@@ -1,10 +1,11 @@
 """Claims about several others: a ladder of sizes, the original's run of several with pass rules of its own, a dose."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import Inputs, Plain, Planned
-from abi.plan.specs.judge import DoseClaim, JudgeLadder, LadderClaim
+from abi.plan.specs.judge import ClaimSaid, DoseClaim, JudgeLadder, LadderClaim
 
 Claim = TypeVar("Claim", LadderClaim, DoseClaim)
 
@@ -45,12 +46,8 @@ class OfLadder(OfRungs[LadderClaim]):
         if claim.checks is not None:
             faults.tell(f"{where}: a ladder has no 'checks'; remove it or change `kind`")
         others = {**faults.studied, **faults.ladders}
-        for rung in claim.rungs:
-            if rung in others:
-                takes = "transfer, near_transfer and reconstruction"
-                faults.tell(f"{where}.rungs: {rung!r} is of kind {others[rung].kind}; a ladder takes {takes}")
-            else:
-                faults.known(rung, faults.fitted, f"{where}.rungs", "claim of this scale")
+        takes = "a ladder takes transfer, near_transfer and reconstruction"
+        _check_rungs(claim, faults.fitted, others, takes, where, faults)
 
 
 class OfAggregate(OfLadder):
@@ -61,12 +58,28 @@ class OfAggregate(OfLadder):
         """Tell which rungs are no claims, and that pass rules are missing."""
         if claim.checks is None:
             faults.tell(f"{where}: an aggregate needs 'checks'; add it")
-        for rung in claim.rungs:
-            if rung in faults.ladders:
-                words = f"is of kind {faults.ladders[rung].kind}; an aggregate takes claims with evidence of their own"
-                faults.tell(f"{where}.rungs: {rung!r} {words}")
-            else:
-                faults.known(rung, [*faults.fitted, *faults.studied], f"{where}.rungs", "claim of this scale")
+        taken, takes = [*faults.fitted, *faults.studied], "an aggregate takes claims with evidence of their own"
+        _check_rungs(claim, taken, faults.ladders, takes, where, faults)
+
+
+def _check_rungs(
+    claim: LadderClaim,
+    taken: Iterable[str],
+    others: Mapping[str, ClaimSaid],
+    takes: str,
+    where: str,
+    faults: Faults,
+) -> None:
+    """Tell which rungs are of another kind or scale, or no claims. Args: takes: which kinds are taken, in words."""
+    scale, names = faults.scale.scale, list(taken)
+    for rung in claim.rungs:
+        if rung in others:
+            faults.tell(f"{where}.rungs: {rung!r} is of kind {others[rung].kind}; {takes}")
+        elif rung in faults.pending:
+            words = f"does not run at scale {scale}; take it out, or give the claim `scales`"
+            faults.tell(f"{where}.rungs: {rung!r} {words}")
+        else:
+            faults.known(rung, names, f"{where}.rungs", "claim of this scale")
 
 
 class OfDose(OfRungs[DoseClaim]):
