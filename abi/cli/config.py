@@ -21,6 +21,7 @@ from abi.cli.options import Scale
 from abi.plan import DEFAULT
 from abi.plan.config import Config, few_groups, load, schema_files
 from abi.plan.scale import UNPINNED
+from abi.plan.specs.judge import LawClaim
 from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import Lock, read_lock, read_scale
@@ -66,10 +67,14 @@ def checked(scale: str, claims: Sequence[str], root: Path | None = None) -> list
 
 
 def _few_seeds(config: Config, claims: Sequence[str]) -> list[str]:
-    """Return which claims have fewer seeds than a verdict needs. Args: claims: that are asked about; all, if none."""
+    """Return which claims have fewer seeds than a verdict needs; a law has points instead.
+
+    Args: claims: that are asked about; all, if none.
+    """
     needed = config.protocol.criteria.min_seeds
     own = {name: claim for name, claim in {**config.claims, **config.studies}.items() if not claims or name in claims}
-    few = {getattr(claim, "of", None) or name: claim.seeds for name, claim in own.items() if claim.seeds < needed}
+    seeds_of = {name: claim.seeds for name, claim in own.items() if not isinstance(claim, LawClaim)}
+    few = {getattr(own[name], "of", None) or name: seeds for name, seeds in seeds_of.items() if seeds < needed}
     words = f"a verdict needs {needed} seeds, and it has"
     return [f"note: claims.{name}: {words} {seeds}: no interval, hence no verdict" for name, seeds in few.items()]
 

@@ -187,6 +187,10 @@ TOP_FAULTS = {
         lambda c: c["claims"]["cross_size"]["rungs"].append("domain_atlas"),
         "cross_size.rungs: 'domain_atlas' is of kind atlas; a ladder takes transfer, near_transfer and reconstruction",
     ),
+    "a rung of another scale": (
+        lambda c: c["claims"]["cross_size"]["rungs"].append("t5_to_qwen2_7b"),
+        "cross_size.rungs: 't5_to_qwen2_7b' does not run at scale tiny; take it out, or give the claim `scales`",
+    ),
     "a rung that is a ladder": (
         lambda c: c["claims"]["cross_size"]["rungs"].append("reproduce"),
         "cross_size.rungs: 'reproduce' is of kind aggregate; a ladder takes",
@@ -685,6 +689,7 @@ def test_a_package_that_is_not_installed_is_told_before_anything_runs(root, pack
 
 def test_what_gives_no_verdict_is_noted(root):
     edit(root, "claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(seeds=2))
+    assert not [line for line in checked("paper", []) if line.startswith("note")]
     note = "note: claims.t5_to_gpt2: a verdict needs 3 seeds, and it has 2: no interval, hence no verdict"
     assert note in checked("tiny", [], root)
     assert note in checked("tiny", ["t5_to_gpt2"], root)
