@@ -20,7 +20,7 @@ from abi.cli.config import checked
 from abi.cli.options import Scale, folder_name, home_path, labelled
 from abi.cli.own_models import backbone_of
 from abi.plan import DEFAULT
-from abi.plan.config import load
+from abi.plan.config import load, targets_of_claim
 from abi.plan.faults import Faults, closest
 from abi.plan.kinds import claims_model
 from abi.plan.scale import Scale as ScaleFile
@@ -34,6 +34,8 @@ from abi.text.sources import find_files, folders_of
 
 KINDS = ("transfer", "near_transfer")
 """The kinds whose entry follows from two backbones and a text."""
+REGIME = "few-shot"
+"""The regime of a transfer for which none is named."""
 SUFFIXES = (".txt", ".md", ".py")
 TEXT = TextSection(
     extract="plain",
@@ -81,7 +83,9 @@ def new_claim(
     ] = None,
     scale: Scale = DEFAULT,
     kind: Annotated[str, Option(help=" or ".join(KINDS))] = KINDS[0],
-    regimes: Annotated[str, Option(metavar="A,B", help="the first gives the verdict")] = "few-shot",
+    regimes: Annotated[
+        str | None, Option(metavar="A,B", help="the first gives the verdict", show_default=REGIME)
+    ] = None,
     module: Annotated[str, Option(help="shape of the scale")] = "standard",
     seeds: Annotated[int, Option(metavar="N", help="3 at least for a verdict")] = 3,
     title: Annotated[str | None, Option(help="a few words", show_default="made of the others")] = None,
@@ -94,6 +98,8 @@ def new_claim(
     """
     if kind not in KINDS:
         raise ConfigError(f"new-claim: it writes no {kind!r} (valid: {', '.join(KINDS)}); docs/extending.md shows how")
+    if regimes is not None and kind != KINDS[0]:
+        raise ConfigError(f"new-claim: a {kind} has no regimes; take out --regimes, or write a {KINDS[0]}")
     root = checkout()
     edit = Edit(root, scale, read_scale(scale, root / "config" / "scales"))
     from_ = edit.backbone(_asked(source, "Which model does the module come from"))
@@ -104,7 +110,7 @@ def new_claim(
         title=title or f"{from_} to {to}, {domain}",
         statement=statement or f"A domain module trained beside a frozen {from_} can be moved to a frozen {to}.",
         kind=kind,
-        **({"regimes": regimes.split(",")} if kind == KINDS[0] else {}),
+        **({"regimes": (regimes or REGIME).split(",")} if kind == KINDS[0] else {}),
         text=domain,
         source=from_,
         target=to,
@@ -114,13 +120,15 @@ def new_claim(
     edit.claim(claim, entry)
     told = [line for line in edit.apply(claim) if not line.startswith(("scale ", "pending"))]
     runs = ", ".join(edit.claims[claim].scales or ["every scale"])
-    said = [f"checked: every scale is valid with it; it runs at {runs}", *told]
+    every = "every other scale" if edit.broken else "every scale"
+    said = [f"checked: {every} is valid with it; it runs at {runs}", *told]
+    said += [
+        f"note: scale {other} is not valid, with this claim or without: {why}" for other, why in edit.broken.items()
+    ]
     hub = any(backbone.hub for backbone in edit.backbones.values())
     following = [f"abi pin --scale {scale}"] if hub else []
     following += [f"abi {word} {claim} --scale {scale}" for word in ("plan", "run", "show")]
-    notes, needed = list[str](), load(scale).protocol.criteria.min_seeds
-    if seeds < needed:
-        notes.append(f"note: a verdict needs {needed} seeds, and this claim has {seeds}")
+    notes = list[str]()
     if domain == edit.known.alignment.text:
         notes.append(f"note: both models are aligned on {domain}, so a module trained on it brings nothing new")
     print("\n".join([*edit.written(), *said, *notes, *(f"next: {command}" for command in following)]))
@@ -150,6 +158,8 @@ class Edit:
     texts: dict[str, TextSection] = field(default_factory=dict)
     backbones: dict[str, BackboneSection] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """other scale that is not valid, whatever the claim -> its first fault"""
 
     def backbone(self, given: str) -> str:
         """Return the name of a backbone: one of the scale, or a new entry for a folder or a hub id."""
@@ -189,7 +199,14 @@ class Edit:
 
     def claim(self, name: str, entry: Claim) -> None:
         """Add the claim. Raises: ConfigError: the name is taken or no name."""
-        self._new("claims", name, read_yaml(self.root / "config" / "claims.yaml", claims_model()).claims)
+        given = read_yaml(self.root / "config" / "claims.yaml", claims_model())
+        for claim in given.claims:
+            if claim != name and name in targets_of_claim(given, claim):
+                raise ConfigError(
+                    f"new-claim: {name!r} is a target of {claim}, one of its regimes; give another name as the first "
+                    "argument"
+                )
+        self._new("claims", name, given.claims)
         self.claims[name] = entry
 
     def _new(self, section: str, name: str, known: Collection[str]) -> str:
@@ -242,16 +259,39 @@ class Edit:
             write_texts({copy / name: text for name, text in files.items()})
             valid = [other for other in scales(copy / "config" / "scales") if other != self.scale]
             said = checked(self.scale, [claim], copy)
-            for other in valid:
-                load(other, copy)
+            for other in (other for other in valid if other not in self.broken):
+                try:
+                    load(other, copy)
+                except ConfigError as error:
+                    self._note_broken(other, error)
         write_texts({self.root / name: text for name, text in files.items()})
         return said
+
+    def _note_broken(self, other: str, told: ConfigError) -> None:
+        """Note a scale that is not valid before the edit either. Raises: told, where the edit breaks it."""
+        try:
+            load(other, self.root)
+        except ConfigError as error:
+            self.broken[other] = str(error).partition("\n")[0]
+        else:
+            raise told
+
+    def _read_scales(self, folder: Path) -> dict[str, ScaleFile]:
+        """Return the scales of a folder; of those that cannot be read, their faults are noted."""
+        found = {}
+        for name in scales(folder):
+            try:
+                found[name] = read_scale(name, folder)
+            except ConfigError as error:
+                if name == self.scale:
+                    raise
+                self.broken[name] = str(error).partition("\n")[0]
+        return found
 
     def _name_scales(self, copy: Path, claim: str) -> None:
         """Say in the claim which scales run it, where not all do: those that know its text and backbones."""
         write_texts({copy / name: text for name, text in self.files().items()})
-        entry, every = self.claims[claim], scales(copy / "config" / "scales")
-        own = {scale: read_scale(scale, copy / "config" / "scales") for scale in every}
+        entry, own = self.claims[claim], self._read_scales(copy / "config" / "scales")
         names = {entry.source, entry.target}
         able = [
             scale
@@ -264,7 +304,7 @@ class Edit:
         for sentence in _unfit(own[self.scale], entry):
             raise ConfigError(f"new-claim: {sentence} and name it with --module")
         runs = [scale for scale in able if scale == self.scale or own[scale].claims is None]
-        if {*runs} != {scale for scale in every if own[scale].claims is None}:
+        if self.broken or {*runs} != {scale for scale, found in own.items() if found.claims is None}:
             self.claims[claim] = entry.model_copy(update={"scales": runs})
 
     def written(self) -> list[str]:

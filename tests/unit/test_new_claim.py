@@ -155,6 +155,11 @@ REFUSED = {
     "backbone": (["xx", "--source", "gpt", *PAIR[2:]], "'gpt' is no folder, no hub id .* did you mean 'gpt2'"),
     "text": (["xx", *PAIR[:4], "--text", "pyton"], "'pyton' is no folder and no text .* did you mean 'python'"),
     "regime": (["xx", *PAIR, "--regimes", "few-shto"], "'few-shto'"),
+    "regimes of a near transfer": (
+        ["xx", *PAIR, "--kind", "near_transfer", "--regimes", "few-shot"],
+        "a near_transfer has no regimes; take out --regimes, or write a transfer",
+    ),
+    "target of another": (["gpt2_to_qwen_few_shot", *PAIR], "'gpt2_to_qwen_few_shot' is a target of gpt2_to_qwen, one"),
     "module": (["xx", *PAIR, "--module", "standrad"], "'standrad' is not a module.*; did you mean 'standard'"),
     "seeds": (["xx", *PAIR, "--seeds", "none"], "Invalid value for '--seeds'"),
     "nobody to ask": (["xx"], "there is no terminal to ask on"),
@@ -196,8 +201,23 @@ def test_a_folder_that_is_no_whole_model_is_refused(home, root, damage, words, c
 
 def test_a_claim_that_can_show_nothing_is_noted(root, capsys):
     said = run(capsys, "xx", *PAIR[:4], "--text", "general", "--seeds", "2")
-    assert "note: a verdict needs 3 seeds, and this claim has 2" in said
+    assert said.count("note: claims.xx: a verdict needs 3 seeds, and it has 2: no interval, hence no verdict\n") == 1
     assert "note: both models are aligned on general" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("extends: tiny\nscale: mine\nmax_sedes: 3\n", "config/scales/mine.yaml: unknown key 'max_sedes'"),
+        ("extends: tiny\nscale: mine\nalignment: {text: prose}\n", "mine.yaml: alignment.text: 'prose' is not a text"),
+    ],
+)
+def test_another_scale_that_is_broken_is_named_and_hinders_no_claim(root, content, words, capsys):
+    (root / "config/scales/mine.yaml").write_text(content)
+    said = run(capsys, "xx", *PAIR)
+    assert "checked: every other scale is valid with it; it runs at " in said
+    assert re.search(f"note: scale mine is not valid, with this claim or without: .*{re.escape(words)}", said)
+    assert "xx" in load("tiny", root).claims
 
 
 @pytest.mark.parametrize("fault", REFUSED)
