@@ -318,7 +318,7 @@ class Edit:
 
 def _unfit(scale: ScaleFile, entry: Claim) -> list[str]:
     """Return why a claim's module does not fit its backbones, nothing where it does."""
-    faults = Faults(scale, {}, {}, (), {})
+    faults = Faults(scale, {}, {}, ())
     for backbone in (entry.source, entry.target):
         faults.module(entry.module, backbone, "module")
     return faults.sentences

@@ -65,10 +65,10 @@ class Faults:
         fitted: Mapping[str, ArmsClaim],
         studied: Mapping[str, ClaimSaid],
         pending: Collection[str],
-        ladders: Mapping[str, ClaimSaid],
+        ladders: Mapping[str, ClaimSaid] | None = None,
     ) -> None:
         self.scale, self.fitted, self.studied, self.pending = scale, fitted, studied, pending
-        self.ladders = ladders
+        self.ladders = {} if ladders is None else ladders
         self.sentences: list[str] = []
 
     def tell(self, sentence: str) -> None:

@@ -269,7 +269,7 @@ def test_what_a_rule_cannot_have_is_refused():
 
     def faults(**rules):
         scale = config.scale.plain() | {"compute": {"rules": rules}}
-        found = Faults(Scale.model_validate(scale), {}, {}, [], {})
+        found = Faults(Scale.model_validate(scale), {}, [], [])
         check_scale(found, "config/scales/tiny.yaml")
         return found.sentences
 
