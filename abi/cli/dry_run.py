@@ -31,15 +31,16 @@ class LogHandler(progress.LogHandler):
             super().emit(record)
 
 
-def dry_run(targets: Sequence[str], scale: str, cores: int) -> dict[Planned, list[Planned]]:
+def dry_run(targets: Sequence[str], scale: str, cores: int, *, force: bool = False) -> dict[Planned, list[Planned]]:
     """Return the jobs that Snakemake would run for some targets, and those that each waits for.
 
     Rules that only collect are left out.
 
-    Raises: DataError: Snakemake cannot plan, with its reason.
+    Args: force: also those whose files are there and up to date. Raises: DataError: Snakemake cannot plan, with its reason.
     """
-    words = ["-n", "--cores", str(cores), "--logger", progress.NAME, "--config", f"scale={scale}", "--", *targets]
-    command = [sys.executable, "-m", "abi.cli.dry_run", *words]
+    words = ["-n", *(["--forceall"] if force else []), "--cores", str(cores), "--logger", progress.NAME]
+    asked = ["--config", f"scale={scale}", "--", *targets]
+    command = [sys.executable, "-m", "abi.cli.dry_run", *words, *asked]
     done = subprocess.run(command, cwd=checkout(), capture_output=True, text=True, check=False)
     if done.returncode:
         why = reason(done.stderr)

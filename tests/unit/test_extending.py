@@ -86,7 +86,7 @@ def test_a_scale_of_ones_own_runs_its_claims_with_what_it_changes(root):
 
 
 def test_every_block_names_its_file():
-    assert len(blocks("yaml")) == PAGE.count("```yaml") == 10
+    assert len(blocks("yaml")) == PAGE.count("```yaml") == 11
     assert len(blocks("python")) == PAGE.count("```python") == 1
 
 

@@ -364,7 +364,7 @@ def test_a_real_dry_run_counts_the_jobs_of_a_claim(tmp_path, monkeypatch, refuse
     monkeypatch.chdir(tmp_path)
     with refuses("plan: Snakemake cannot plan .*No rule to produce nonsense", DataError):
         dry_run(["nonsense"], "smoke", 1)
-    jobs = dry_run(["t5_to_gpt2", "--forceall"], "smoke", 1)
+    jobs = dry_run(["t5_to_gpt2"], "smoke", 1, force=True)
     assert {job.rule for job in jobs} == {
         "build_text", "build_backbone", "write_states", "train_modules", "fit_alignment", "choose_rates", "calibrate_arms", "train_lora",
         "evaluate_arms", "measure_overlap", "judge_claim",

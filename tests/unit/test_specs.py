@@ -40,8 +40,8 @@ def test_only_evaluation_reads_the_test_split(study):
     assert ".test." in study.of("t5_to_gpt2").evidence_input("1-5")["domain"]
 
 
-def test_an_unknown_claim_lists_the_claims(study):
-    with pytest.raises(ConfigError, match="claims: t5_same_backbone, gpt2_to_qwen, gpt2_to_qwen_few_shot"):
+def test_an_unknown_claim_names_the_closest(study):
+    with pytest.raises(ConfigError, match="'t5_gpt2' is no claim of scale tiny; did you mean 't5_to_gpt2'"):
         study.claim("t5_gpt2")
 
 
