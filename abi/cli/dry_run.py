@@ -36,7 +36,8 @@ def dry_run(targets: Sequence[str], scale: str, cores: int, *, force: bool = Fal
 
     Rules that only collect are left out.
 
-    Args: force: also those whose files are there and up to date. Raises: DataError: Snakemake cannot plan, with its reason.
+    Args: force: also those whose files are there and up to date.
+    Raises: DataError: Snakemake cannot plan, with its reason.
     """
     words = ["-n", *(["--forceall"] if force else []), "--cores", str(cores), "--logger", progress.NAME]
     asked = ["--config", f"scale={scale}", "--", *targets]
