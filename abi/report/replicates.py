@@ -152,8 +152,12 @@ def in_a_sentence(row: Replicated) -> str:
 def counted(rows: Sequence[Replicated]) -> str:
     """Return in how many replicates verdicts are the same, and where a net is ahead of its placebos, in sentences."""
     same = [(f"{row.same} of {len(row.rebuilt)}", row.claim) for row in rows]
-    led = [(ahead.words(), row.claim) for row in rows if row.own.ahead and (ahead := ahead_in(row))]
-    nets = f" The moved net, ahead of every placebo here, is so there {_by_count(led)}." if led else ""
+    led: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+    for row in rows:
+        if row.own.ahead is not None and (ahead := ahead_in(row)):
+            led[row.own.ahead].append((ahead.words(), row.claim))
+    nets = f" The moved net, ahead of every placebo here, is so there {_by_count(led[True])}." if led[True] else ""
+    nets += f" Not shown to be ahead here, it is so there {_by_count(led[False])}." if led[False] else ""
     built = f"{number(len(rows), 'claim')} {'was' if len(rows) == 1 else 'were'} built again"
     return (
         f"{built} on backbones that were pretrained from other seeds. The verdict is the same {_by_count(same)}.{nets}"

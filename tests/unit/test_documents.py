@@ -1,9 +1,11 @@
+import csv
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,18 @@ def abi(*arguments, folder=ROOT):
 def test_generated_parts_of_documents_are_up_to_date():
     done = abi("docs", "--check")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_words_on_two_processors_are_counted_from_their_list():
+    with (ROOT / "benchmarks/processors.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    same, words = sum(row["intel_xeon"] == row["amd_epyc"] for row in rows), Counter(row["agreement"] for row in rows)
+    for page in ("README.md", "docs/faq.md", "docs/reproducing.md"):
+        text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        assert f"{same} of {len(rows)} verdicts" in text or f"Of {len(rows)} claims {same} kept" in text, page
+    strict = words["DIFFERENT"] - (len(rows) - same)
+    told = f"{words['EQUIVALENT']} are `EQUIVALENT`, {words['SAME VERDICT']} `SAME VERDICT`, and {strict} of the "
+    assert f"{told}{words['DIFFERENT']} that are `DIFFERENT` differ at the strict level alone" in text
 
 
 def commands(page):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,10 @@ def test_the_table_has_the_words_of_all_and_the_spread_of_figures():
         "2 claims were built again on backbones that were pretrained from other seeds. The verdict is the same in "
         "2 of 3 for `one`; in 1 of 1 for `two`. The moved net, ahead of every placebo here, is so there in 1 of 2 for "
         "`one`; in 0 of 1 for `two`."
+    )
+    behind = replace(own, ahead=False)
+    assert counted([Replicated("one", behind, rebuilt)]).endswith(
+        "in 2 of 3 for `one`. Not shown to be ahead here, it is so there in 1 of 2 for `one`."
     )
     assert in_a_sentence(Replicated("one", own, rebuilt)) == (
         "on backbones from other pretraining seeds (r1, r2, r3): REFUTED 2, SUPPORTED 1; the net is ahead of every "
