@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from abi.base.catalogue import ARMS, Recipe
 from abi.base.diagnostics import CODE, DIAGNOSTICS
-from abi.base.names import AGREEMENT, BIAS, CANDIDATE, LINEAR, ORACLE, RANDOM_NET, RAW, REFERENCE
+from abi.base.names import AGREEMENT, BIAS, CANDIDATE, LINEAR, ORACLE, RANDOM, RANDOM_NET, RAW, REFERENCE
 from abi.plan.faults import Faults
 from abi.plan.specs.experiments import ArmOfExperiment, Asked, Statement
 
@@ -45,7 +45,7 @@ def can_be_made(recipe: Recipe | None, reference_teaches: bool) -> bool:
         return True
     if recipe.rotation == "aligned":  # fitted to the source's space, which is read where an oracle teaches
         return recipe.start == "redrawn" and not reference_teaches
-    return recipe.start == "redrawn" and recipe.rotation == "identity" and recipe.net in {"none", "random"}
+    return recipe.start == "redrawn" and recipe.rotation == "identity" and recipe.net in {"none", RANDOM}
 
 
 def recipes_for(claim: "ExperimentClaim") -> list[str]:
