@@ -289,7 +289,7 @@ def test_the_tokenizer_beside_the_model_is_found(world, gpt2, trained, refuses):
 
 
 def test_a_wrong_pair_is_refused_by_identity(world, gpt2, qwen, trained):
-    with pytest.raises(DataError, match="width 32, this one has 40"):
+    with pytest.raises(DataError, match="32 wide, and this one is 40 wide"):
         abi.attach(qwen[0], trained, tokenizer=qwen[1])
     other = copy.deepcopy(gpt2[0])
     with torch.no_grad():

@@ -56,7 +56,7 @@ def test_what_is_given_decides_the_regime(world, gpt2, qwen, trained, oracle, re
     assert {*trained.record.seen} <= {*moved.record.seen}
     found = abi.evaluate(qwen[0], moved, world / "queries", qwen[1])
     assert found.gain.lower > 0
-    with pytest.raises(DataError, match="width 40, this one has 32"):
+    with pytest.raises(DataError, match="40 wide, and this one is 32 wide"):
         abi.attach(gpt2[0], moved, tokenizer=gpt2[1])
 
 
@@ -83,7 +83,7 @@ def test_a_regime_without_its_texts_is_refused(world, gpt2, qwen, trained, oracl
         abi.transfer(trained, gpt2, qwen, general_texts=world / "prose", domain_texts=world / "queries", teacher="one")
     with refuses("a teacher teaches on domain text"):
         abi.transfer(trained, gpt2, qwen, general_texts=world / "prose", teacher=oracle)
-    with refuses("width 32, this one has 40"):
+    with refuses("32 wide, and this one is 40 wide"):
         abi.transfer(trained, qwen, gpt2, general_texts=world / "prose")
     with refuses("target: give it as .model, tokenizer."):
         abi.transfer(trained, gpt2, "small-qwen", general_texts=world / "prose")
@@ -107,7 +107,7 @@ def test_an_encoder_decoder_and_another_family_are_models_like_any_other(make_ba
     with abi.attach(source[0], trained, tokenizer=source[1]):
         source[0].generate(**asked, num_beams=2)
     assert torch.equal(source[0].generate(**asked, do_sample=False), plain)
-    with pytest.raises(DataError, match="width 40, this one has 16"):
+    with pytest.raises(DataError, match="40 wide, and this one is 16 wide"):
         abi.attach(source[0], moved, tokenizer=source[1])
 
 

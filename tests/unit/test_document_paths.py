@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = "abi|benchmarks|config|docs|envs|profiles|scripts|tests|workflow"
 FILE = re.compile(rf"(?<![\w./<>-])(?:{FOLDERS})/[\w./-]*(?![\w./*<-])")
 MODULE = re.compile(r"`(abi\.[\w.]+)`")
-MADE = {"config/scales/paper.lock.yaml"}
+MADE = {"config/scales/paper.lock.yaml", "config/scales/mine.yaml"}
 """Files that a command of the same page writes."""
 RECORD = ROOT / "docs" / "record.md"
 """It quotes what the original says of its own files."""

@@ -97,7 +97,7 @@ def test_a_module_of_another_backbone_is_refused(gpt2, make_backbone, facts, ref
 
 
 @pytest.mark.parametrize(
-    ("width", "taps", "words"), [(8, (2,), "width 8, this one has 16"), (16, (0, 3), "reads tap 3, .* 0 to 2")]
+    ("width", "taps", "words"), [(8, (2,), "8 wide, and this one is 16 wide"), (16, (0, 3), "reads tap 3, .* 0 to 2")]
 )
 def test_another_width_and_a_missing_tap_are_refused(gpt2, width, taps, words, refuses):
     with refuses(words):

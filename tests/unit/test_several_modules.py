@@ -251,7 +251,7 @@ def test_what_cannot_be_chosen_is_one_sentence(model, gpt2, qwen, modules, batch
         with refuses("a module is attached to this backbone already"):
             abi.attach(model, modules["a"], tokenizer=gpt2[1])
     hooks = [len(part._forward_pre_hooks) for part in qwen[0].modules()]
-    with refuses("width 32, this one has 40"):
+    with refuses("32 wide, and this one is 40 wide"):
         abi.attach(qwen[0], modules, tokenizer=qwen[1])
     assert hooks == [len(part._forward_pre_hooks) for part in qwen[0].modules()]
 
