@@ -99,11 +99,12 @@ def check_known(claims: Sequence[str], config: Path | None) -> None:
     if all(claim in of_record for claim in claims):
         return
     from abi.base.files import checkout, scales  # pydantic and all that reads a configuration
-    from abi.plan.config import load as configured
+    from abi.plan.config import claims_at
     from abi.plan.faults import closest
 
-    there = [configured(name) for name in scales(checkout() / "config/scales")]
-    known = [*of_record, *dict.fromkeys(claim for config in there for claim in config.every())]
+    root = checkout()
+    there = (claim for name in scales(root / "config/scales") for claim in claims_at(name, root))
+    known = [*of_record, *dict.fromkeys(there)]
     for claim in claims:
         if claim not in known:
             raise ConfigError(f"{claim!r} is no claim{closest(claim, known)}; `abi claims` lists them")

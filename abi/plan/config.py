@@ -111,7 +111,7 @@ class Config:
     def no_claim(self, target: str, valid: Iterable[str]) -> ConfigError:
         """Return the error that says that a target is no claim, and which of the valid ones is nearest."""
         others = (name for name in scales(self.root / "config/scales") if name != self.name)
-        if there := [name for name in others if target in load(name, self.root).every()]:
+        if there := [name for name in others if target in claims_at(name, self.root)]:
             return ConfigError(f"{target!r} is no claim of scale {self.name}; it runs at {_named(there)}")
         listed = "`abi claims`" if self.name == DEFAULT else f"`abi claims --scale {self.name}`"
         return ConfigError(f"{target!r} is no claim of scale {self.name}{closest(target, valid)}; {listed} lists them")
@@ -135,6 +135,14 @@ class Config:
         every = {claim_id: claim for claim_id, claim in self.every().items() if claim.kind != EXPERIMENT}
         known = [claim_id for claim_id, claim in every.items() if claim.record.claim is not None]
         return known or [claim_id for claim_id, claim in every.items() if getattr(claim, "of", None) is None]
+
+
+def claims_at(name: str, root: Path) -> Collection[str]:
+    """Return the claims of a scale, none of one that is not valid: what is asked is about another."""
+    try:
+        return load(name, root).every()
+    except ConfigError:
+        return ()
 
 
 def _named(scales: Sequence[str]) -> str:

@@ -421,6 +421,7 @@ def test_a_target_that_is_none_is_named_with_the_closest(root):
     found.require_targets(["t5_to_gpt2", "headline", "all", "results/tiny/any.json", "t5_to_gpt2_few_shot"])
     with pytest.raises(ConfigError, match=r"'gemma3_to_smollm2_zero_text' is no claim .*; it runs at scales? real"):
         config.load("tiny").require_targets(["gemma3_to_smollm2_zero_text"])
+    (root / "config/scales/broken.yaml").write_text("extends: tiny\nseeds: many\n")
     with pytest.raises(ConfigError, match=r"'t5_to_gpt' is no claim of scale tiny; did you mean 't5_to_gpt2'"):
         found.require_targets(["t5_to_gpt"])
     with pytest.raises(ConfigError, match="'' is no claim of scale tiny"):
