@@ -71,11 +71,11 @@ def found(result: AnyResult, path: str) -> list[str]:
         elif fit is not own:
             lines += [f"  fit {name} ({fit_words(result, name)}): {fit.verdict}"]
             lines += wrapped(fit.reason, "      ") if own is None and fit.verdict != "SUPPORTED" else []
-    shown = {"": own} if own is not None else {f" ({name})": fit for name, fit in studies(result).items()}
+    shown = {"": own} if own is not None else studies(result)
     tests = [line for name, fit in shown.items() for line in _tests(name, fit)]
     tests += [line for fit in shown.values() for line in _shared(result, fit)]
     tables = [] if isinstance(result, Result) else _tables(result.tables)
-    return [*lines, *checks, *tables, *tests, *_arms(_own_names(shown, stated)), *_training(result)]
+    return [*lines, *checks, *tables, *tests, *_arms(_arms_of(shown, stated)), *_training(result)]
 
 
 def _reason(result: AnyResult, stated: Mapping[str, Stated]) -> str:
@@ -104,7 +104,7 @@ def _tests(name: str, fit: Fit) -> list[str]:
     rows = [[*cells, held] for cells, held in zip(figures, holds, strict=True)]
     scopes = {test.scope for test in fit.tests} & set(fit.counts.groups) - {"domain"}
     beside = "".join(f", {fit.counts.groups[scope]} groups of {scope} text" for scope in sorted(scopes))
-    words = f"Tests on {counts_words(fit)}{beside}{name}; more is better, * is reported only"
+    words = f"Tests on {counts_words(fit)}{beside}{_label(name)}; more is better, * is reported only"
     return ["", *textwrap.wrap(words, WIDTH), *terminal(Table(heads, rows))]
 
 
@@ -116,15 +116,22 @@ def _shared(result: Result | StudyResult, fit: Fit) -> list[str]:
     return ["", *heads, *(line for sentence in sentences for line in wrapped(sentence))] if heads else []
 
 
-def _own_names(shown: Mapping[str, Fit], stated: Mapping[str, Stated]) -> dict[str, dict[str, ArmFigures]]:
-    """Return the arms of studies; those of an experiment, which its statements share, once and by their own names."""
+def _label(name: str) -> str:
+    return f" ({name})" if name else ""
+
+
+def _arms_of(shown: Mapping[str, Fit], stated: Mapping[str, Stated]) -> dict[str, dict[str, ArmFigures]]:
+    """Return the arms of studies; those of an experiment by their own names, once per text, which statements share."""
     if not stated:
         return {name: fit.arms for name, fit in shown.items()}
-    arms: dict[str, ArmFigures] = {}
+    of_texts: dict[str, dict[str, ArmFigures]] = {}
     for name, fit in shown.items():
-        own = stated[name.strip(" ()")].candidate
+        own, arms = stated[name].candidate, of_texts.setdefault(name.rpartition("-")[2], {})
         arms |= {own if arm == CANDIDATE else arm: figures for arm, figures in fit.arms.items()}
-    return {"": arms}
+    if len(of_texts) > 1:
+        return of_texts
+    [alone] = of_texts.values()
+    return {"": alone}
 
 
 def _arms(shown: Mapping[str, Mapping[str, ArmFigures]]) -> list[str]:
@@ -135,7 +142,7 @@ def _arms(shown: Mapping[str, Mapping[str, ArmFigures]]) -> list[str]:
         for scope in ("domain", "general") if alone else ("domain",):
             for metric, words in METRICS:
                 known = {arm: arms[arm].of(scope)[metric] for arm in in_order(arms) if metric in arms[arm].of(scope)}
-                lines += ["", f"Arms on held-out {scope} text{name}: {words}", *plot(known)] if known else []
+                lines += ["", f"Arms on held-out {scope} text{_label(name)}: {words}", *plot(known)] if known else []
     return [*lines, "  o mean, . one seed, ( ) interval of the mean"] if lines else []
 
 

@@ -94,8 +94,7 @@ def show(
         return code
     lines = _head(study, row)
     if row.state == PENDING:
-        other = (study.config.pending[claim].scales or [DEFAULT])[0]
-        told = f"abi show {claim} --scale {other}"
+        told = f"abi show {claim} --scale {scale_of(study, claim)}"
         lines += [f"Scale {scale} cannot run it. This shows it, and this builds it:", f"  {told}"]
         lines += [f"  {command_of(study, claim)}"]
     elif result is None:
@@ -172,9 +171,13 @@ def _committed(states: Sequence[str]) -> str:
 
 def command_of(study: Workflow, claim_id: str) -> str:
     """Return the command that builds a claim, at a scale that can run it."""
+    return f"snakemake --config scale={scale_of(study, claim_id)} -- {claim_id}"
+
+
+def scale_of(study: Workflow, claim_id: str) -> str:
+    """Return this scale, or for a claim that is pending the first that runs it."""
     pending = study.config.pending.get(claim_id)
-    scale = (pending.scales or [DEFAULT])[0] if pending else study.config.name
-    return f"snakemake --config scale={scale} -- {claim_id}"
+    return (pending.scales or [DEFAULT])[0] if pending else study.config.name
 
 
 def claims_table(rows: Sequence[Row]) -> list[str]:

@@ -61,8 +61,7 @@ def verify(arguments: Sequence[str]) -> int:
     if options.deep is not None:
         parts = {"chain": chain(options)}
     else:
-        check_known(options.claims, options.config)
-        told = None if options.brief else record(options.claims, options.config)
+        told = record(options.claims, options.config, brief=options.brief)
         found = results(options, alone=told is None)
         parts = {"results": found} if told is None else {"record": told, "results": found}
     if options.json:
@@ -72,32 +71,32 @@ def verify(arguments: Sequence[str]) -> int:
     return max(part.code for part in parts.values())
 
 
-def record(claims: list[str], config: Path | None) -> Part | None:
+def record(claims: list[str], config: Path | None, *, brief: bool) -> Part | None:
     """Return the judgement of the published record on some claims, all for none; None where it says nothing of them.
 
-    Raises: AbiError: it is missing.
+    Args: brief: it is not asked for, but may know a claim. Raises: ConfigError: a claim that neither it nor any scale
+        knows; AbiError: it is missing.
     """
+    if brief and not claims:
+        return None
     from abi.audit.record.judgement import WHOLE, judge, load
     from abi.audit.record.page import to_text
     from abi.judge.published import claims_of
 
     found = load(config / "record" if config else None)
-    told = [claim for claim in claims if claim in (*claims_of(found), WHOLE)]
-    if claims and not told:
+    known = [*claims_of(found), WHOLE]
+    told = [claim for claim in claims if claim in known]
+    if len(told) < len(claims):
+        check_known(claims, known)
+    if brief or (claims and not told):
         return None
     judgement = judge(found)
     code = TAMPERED if judgement.altered else HONEST
     return Part(to_text(judgement, told or None), judgement.as_dict(told), code)
 
 
-def check_known(claims: Sequence[str], config: Path | None) -> None:
+def check_known(claims: Sequence[str], of_record: Sequence[str]) -> None:
     """Raise ConfigError for a claim that neither the record nor any scale knows."""
-    from abi.audit.record.judgement import WHOLE, load
-    from abi.judge.published import claims_of
-
-    of_record = [*claims_of(load(config / "record" if config else None)), WHOLE] if claims else []
-    if all(claim in of_record for claim in claims):
-        return
     from abi.base.files import checkout, scales  # pydantic and all that reads a configuration
     from abi.plan.config import claims_at
     from abi.plan.faults import closest

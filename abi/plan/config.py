@@ -1,5 +1,6 @@
 """The whole configuration of one scale, validated: claims in all their regimes, scale, protocol."""
 
+import functools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ class Config:
         rungs = {rung for name in claims if name in self.ladders for rung in self.ladders[name].rungs if rung in every}
         asked = [claim for name, claim in every.items() if not claims or name in {*claims, *rungs}]
         values = [value for claim in asked for value in claim.given().values()]
-        return {str(word) for value in values for word in (value if isinstance(value, list) else [value])}
+        words = (word for value in values for word in (value if isinstance(value, list) else [value]))
+        return {word for word in words if isinstance(word, str)}
 
     def require_inputs(self, targets: Collection[str] = ()) -> None:
         """Raise ConfigError, before anything runs, for terms that are not accepted and folders that hold nothing.
@@ -201,14 +203,15 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
         where = f"config/claims.yaml: claims.{claim_id}.scales"
         for name in claim.scales or ():
             faults.known(name, scales(config.root / "config" / "scales"), where, "scale of config/scales")
-        for target in targets_of_claim(given, claim_id):
+        entries = jobs.entries(claim_id, claim, given.regimes)
+        for target in entries:
             if owners.setdefault(target, claim_id) != claim_id:
                 words = f"its target {target!r} is that of {owners[target]} too; rename one"
                 faults.tell(f"config/claims.yaml: claims.{claim_id}: {words}")
         if not config.scale.runs(claim_id, claim.scales):
             config.pending[claim_id] = claim
             continue
-        for entry_id, entry in jobs.entries(claim_id, claim, given.regimes).items():
+        for entry_id, entry in entries.items():
             tables.get(type(entry), config.studies)[entry_id] = entry
 
 
@@ -222,6 +225,7 @@ def _check_claims(config: Config, faults: Faults) -> None:
     """Tell which claims cannot be built at a scale. A fault of a claim is told once, not in each of its regimes."""
     files: dict[str, str] = {}
     of_record: dict[str, str] = {}
+    known = functools.cache(lambda: _record_claims(config.root))  # a configuration may do without the record
     for claim_id, claim in config.every().items():
         where, file = f"config/claims.yaml: claims.{getattr(claim, 'of', None) or claim_id}", claim.record.result_file
         if claim_id in rule_names():
@@ -233,8 +237,7 @@ def _check_claims(config: Config, faults: Faults) -> None:
         if file in ASIDE:
             faults.tell(f"{where}.record.result_file: {file} is another file; rename it")
         if claim.record.claim is not None:
-            known = _record_claims(config.root)
-            faults.known(claim.record.claim, known, f"{where}.record.claim", "claim of the record")
+            faults.known(claim.record.claim, known(), f"{where}.record.claim", "claim of the record")
             same = of_record.setdefault(claim.record.claim, claim_id)
             if same != claim_id:
                 faults.tell(f"{where}.record.claim is already that of {same}; take it out of one")

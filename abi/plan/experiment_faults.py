@@ -66,20 +66,23 @@ def is_read(arm: ArmOfExperiment) -> bool:
     return bool(arm.noise or arm.precision or arm.net == "off" or arm.recipe in READ)
 
 
-def made_as(name: str, arms: Mapping[str, ArmOfExperiment]) -> str:
-    """Return the recipe at the beginning of an arm: its own, or that of the arm that it goes on from."""
+def way_to(name: str, arms: Mapping[str, ArmOfExperiment]) -> list[str]:
+    """Return an arm, the one that it goes on from, and so on, back to the beginning or to one that stands there."""
     going = [name]
     while (start := arms[going[-1]].start) in arms and start not in going:
         going.append(str(start))
-    return arms[going[-1]].recipe
+    return going
+
+
+def made_as(name: str, arms: Mapping[str, ArmOfExperiment]) -> str:
+    """Return the recipe at the beginning of an arm: its own, or that of the arm that it goes on from."""
+    return arms[way_to(name, arms)[-1]].recipe
 
 
 def circle_of(name: str, arms: Mapping[str, ArmOfExperiment]) -> list[str]:
     """Return the arms that go on from each other in a circle, of which this is one; none where it stands in none."""
-    going = [name]
-    while (start := arms[going[-1]].start) in arms and start not in going:
-        going.append(str(start))
-    return going if start == name and len(going) > 1 else []
+    going = way_to(name, arms)
+    return going if arms[going[-1]].start == name and len(going) > 1 else []
 
 
 def check_arms(claim: "ExperimentClaim", where: str, faults: Faults) -> None:

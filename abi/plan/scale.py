@@ -187,8 +187,8 @@ class Scale(Typed):
         Args: backbones, texts: only these are looked at; all, if None.
         """
         hubs = {name: b.hub for name, b in self.backbones.items() if b.hub and (backbones is None or name in backbones)}
-        used = None if texts is None else {self.texts[name].sources for name in texts}
-        taken: dict[str, Pinned] = {**hubs, **{data.id: data for data in self.hub_data(used)}}
+        data = self.hub_data(None if texts is None else self.named_sources(texts))
+        taken: dict[str, Pinned] = {**hubs, **{one.id: one for one in data}}
         return [name for name, pinned in taken.items() if pinned.revision == UNPINNED or not pinned.files]
 
     def require_pinned(self, backbones: Collection[str] | None = None, texts: Collection[str] | None = None) -> None:
@@ -218,9 +218,13 @@ class Scale(Typed):
             if backbone.folder is not None:
                 self.found(name, backbone.folder)
 
+    def named_sources(self, texts: Collection[str]) -> list[str]:
+        """Return the names of the sources that some texts are taken from."""
+        return [*dict.fromkeys(text.sources for name, text in self.texts.items() if name in texts)]
+
     def require_texts(self, used: Collection[str]) -> None:
         """Raise ConfigError where a folder of text that is used is not there, or holds no file of its pattern."""
-        for name in dict.fromkeys(text.sources for one, text in self.texts.items() if one in used):
+        for name in self.named_sources(used):
             where = f"config/scales/{self.scale}.yaml: sources.{name}"
             for place in (place for place in self.sources[name] if isinstance(place, Folder)):
                 root = Path(os.path.expanduser(place.path))
@@ -239,11 +243,10 @@ class Scale(Typed):
 
         Jobs may run in another environment than the one that asks, so it is for the caller to refuse.
         """
-        names = dict.fromkeys(text.sources for one, text in self.texts.items() if one in used)
         where = f"config/scales/{self.scale}.yaml: sources"
         return [
             f"{where}.{name}: {said}"
-            for name in names
+            for name in self.named_sources(used)
             for place in self.sources[name]
             for said in _not_installed(place)
         ]

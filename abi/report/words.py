@@ -25,8 +25,8 @@ from abi.report.render import bounds, figure, listed, number
 from abi.report.statements import statements_words, well_aligned
 
 T = TypeVar("T")
-UNBOUNDED, TOO_FEW = " (unbounded interval)", "too few for an interval"
-"""What stands in place of an interval whose set has no ends: the figure before it says nothing by itself."""
+TOO_FEW, UNBOUNDED = "too few for an interval", " (unbounded interval)"
+"""Of a reason; and in place of an interval whose set has no ends: the figure before it says nothing by itself."""
 MEANINGLESS = "The budgets of this scale only test the machinery: its verdicts mean nothing."
 PUBLISHED = (
     ("nib.top5", "top-5", ""),

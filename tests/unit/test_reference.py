@@ -109,6 +109,18 @@ def test_a_claim_that_the_record_does_not_hold_is_verified_by_its_results(copied
     assert "published record" not in out
 
 
+def test_arms_of_other_texts_have_plots_of_their_own(copied, reference, capsys):
+    """`raw` of the last text stood for that of every other."""
+    assert main(["show", "calibration_budget_floor"]) == 0
+    out = capsys.readouterr().out
+    fits = reference["calibration_budget_floor"].result.fits
+    for study, fit in fits.items():
+        text = study.rpartition("-")[2]
+        plot = out.split(f"Arms on held-out domain text ({text}): bits per byte")[1]
+        raw = next(line for line in plot.splitlines() if line.split("|")[0].strip() == "raw")
+        assert f"| {fit.arms['raw'].of('domain')['bits_per_byte'].mean:.3g} [" in raw
+
+
 def test_an_experiment_is_shown_by_its_statements_and_its_arms_once(copied, capsys):
     assert main(["show", "precision_parity"]) == 0
     out = capsys.readouterr().out

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from abi.audit.results.findings import number
 from abi.audit.results.records import fault_of, is_record, job_of, read_record
 from abi.audit.results.staleness import outdated, spec_now
 from abi.base.errors import AbiError, DataError
@@ -78,15 +79,10 @@ class Status:
         states = [line.state for line in self.lines]
         words = [f"{states.count(state)} {state}" for state in get_args(State) if state in states]
         found = ", ".join(words) or "nothing missing, damaged or stale"
-        jobs = of(len(self.rebuild), "job has", "jobs have")
+        jobs = number(len(self.rebuild), "job has", "jobs have")
         rests = f"; at least {jobs} to run for it" if self.rebuild else ""
-        files, records = of(self.files, "file", "files"), of(self.records, "record", "records")
+        files, records = number(self.files, "file"), number(self.records, "record")
         return f"{self.results}: {files} expected, {records} read: {found}{rests}"
-
-
-def of(count: int, one: str, many: str) -> str:
-    """Return a count with its noun."""
-    return f"{count} {one if count == 1 else many}"
 
 
 class Hashes:

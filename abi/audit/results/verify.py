@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from abi.audit.record.page import INDENT, WIDTH, ascii_only
-from abi.audit.results.findings import CODES, NOTE, STALE, Finding
+from abi.audit.results.findings import CODES, NOTE, STALE, Finding, number
 from abi.audit.results.places import REFERENCE, folders
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import Json, checkout
@@ -116,7 +116,7 @@ def to_text(scales: Sequence[Scale]) -> str:
 
 def _scale(scale: Scale) -> list[str]:
     hashes = ", ".join(f"{n} {word}" for word, n in scale.hashes.items() if n) or "none"
-    counts = f"{_files(len(scale.results))}, {scale.numbers} numbers, {scale.checked} relations"
+    counts = f"{number(len(scale.results), 'result file')}, {scale.numbers} numbers, {scale.checked} relations"
     lines = [textwrap.fill(f"{scale.folder}: {counts}; input hashes: {hashes}", WIDTH, subsequent_indent="  ")]
     width = max((len(name) for name in scale.results), default=0)
     for name, file in scale.results.items():
@@ -127,10 +127,6 @@ def _scale(scale: Scale) -> list[str]:
         lines.append(f"  {name:<{width}}  {file.result.verdict:<12}{note}{again}{agreement}".rstrip())
     lines += [_compared(scale.compared)] if scale.compared else []
     return [*lines, *_findings(scale.findings)]
-
-
-def _files(n: int) -> str:
-    return f"{n} result file{'' if n == 1 else 's'}"
 
 
 def _compared(found: Compared) -> str:
@@ -156,4 +152,4 @@ def closing(scales: Sequence[Scale]) -> str:
     if bad:
         return "results: " + ", ".join(f"{kind} ({count})" for kind, count in bad.items())
     aside = [f"{kinds.count(kind)} {kind}" for kind in (STALE, NOTE) if kind in kinds]
-    return f"results: intact; {_files(n)}" + (f"; {', '.join(aside)}" if aside else "")
+    return f"results: intact; {number(n, 'result file')}" + (f"; {', '.join(aside)}" if aside else "")
