@@ -30,7 +30,8 @@ try:
             "environment into this folder or into one without spaces"
         )
     WORKFLOW = Workflow(load(workflow_config(config), ROOT))
-    if workflow.is_main_process:  # which knows what is asked for; a job of it was admitted with it
+    # The main process knows what is asked for; a job of it was admitted with it.
+    if workflow.is_main_process:
         WORKFLOW.config.require_pinned(targets_of(sys.argv))
         WORKFLOW.config.require_inputs(targets_of(sys.argv))
     require_folder(WORKFLOW.results)
