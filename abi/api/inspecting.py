@@ -199,7 +199,7 @@ def _positions(
 
 def _nats(of: Distribution, row: int, target: int | None) -> float | None:
     """Return -ln p of a token under a row, of however small a p."""
-    return None if target is None else (of.log_total[row, 0] - (of.logits[row, target] - of.peak[row, 0])).item()
+    return None if target is None else (of.log_total[row] - (of.logits[row, target] - of.peak[row])).item()
 
 
 def _mean_js(first: Tensor, second: Tensor) -> float:

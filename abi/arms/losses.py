@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from abi.base.compute import rows_at_once
+from abi.models import kernels
 from abi.models.head import Head
+from abi.models.kernels import LOG2_E
 
 # How much is formed at once: every size is part of a figure's last bits, since sums are taken chunk by chunk.
 LOSS_ROWS = 64, 256
@@ -24,17 +26,17 @@ LOSS_LOGITS = 2**23
 """Logits of a training step that are formed at once between those limits: the C library keeps blocks of up to 32 MB."""
 
 CACHED_LOGITS = 2**19
-"""Logits of a training step that become a gradient at once: what is formed on the way, 2 MB each, stays in the cache,
+"""Logits of a training step that become a gradient at once: what torch forms on the way, 2 MB each, stays in the cache,
 and the calls cost little beside it."""
 
 LOGIT_ROWS = 128
 """Positions whose logits `[n, V]` are formed at once where there is no gradient, which needs half the room."""
 
-EVALUATION_LOGITS = 2**18
+EVALUATION_LOGITS = 2**19
 """Logits of an evaluation that are formed at once, positions times vocabulary: every arm's and the judges' are held
 together, and of fewer the calls cost as much as the numbers (`benchmarks/evaluation_cost.py`)."""
 
-EVALUATION_ROWS = 16
+EVALUATION_ROWS = 64
 """Fewest positions of an evaluation: a product of fewer rows with a large head waits for the head's memory."""
 
 PAIRED_ROWS = 2048
@@ -42,9 +44,6 @@ PAIRED_ROWS = 2048
 
 PAIRED_LOGITS = 2**25
 """Most logits of paired positions that are formed at once, 134 MB: what a module says of a vocabulary of 262,144."""
-
-LOG2_E = math.log2(math.e)
-"""Logits are scaled by it before `exp2`, which costs a third of `exp` on a CPU."""
 
 
 def head_loss(
@@ -151,6 +150,9 @@ def _taught(logits: Tensor, shift: Tensor | None, part: slice, of: slice, temper
     """Return what a slice of a chunk is taught; its logits `[C, V]` are overwritten and become `p`."""
     if shift is not None:
         logits += shift[part][of]
+    if kernels.take(logits):
+        p, _, log_total, mean = kernels.softened(logits, temperature=temperature)
+        return _Taught(p, mean - log_total)
     asked = logits.sub_(logits.amax(-1, keepdim=True)).mul_(LOG2_E / temperature)
     e = asked.exp2()
     total = e.sum(-1, keepdim=True)
@@ -163,9 +165,15 @@ def _ce_and_kd(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the summed loss of a chunk and its gradient `[C, V]` with respect to the logits, None where none is asked.
 
-    One exponential per logit: at temperature 1 or 2 the student's plain exponentials are powers of the tempered ones,
-    and KL needs no logarithm but of the two sums. The gradient takes the place of the logits.
+    The gradient takes the place of the logits. One exponential per logit: at temperature 1 or 2 the student's plain
+    exponentials are powers of the tempered ones, and KL needs no logarithm but of the two sums.
     """
+    if kernels.take(logits):
+        if taught is None:
+            return kernels.cross_entropies(logits, targets, learns=learns).sum(), logits if learns else None
+        if temperature in (1, 2):
+            losses = kernels.distilled(logits, targets, taught.p, taught.own, temperature=temperature, weight=weight)
+            return losses.sum(), logits if learns else None
     rows = torch.arange(len(targets), device=targets.device)
     scaled = logits.sub_(logits.amax(-1, keepdim=True))
     own = scaled[rows, targets]
@@ -198,7 +206,9 @@ def _ce_and_kd(
 
 
 def log_totals(logits: Tensor) -> Tensor:
-    """Return the logarithm `[...]` of the summed exponentials of logits `[..., V]`, which it overwrites."""
+    """Return the logarithm `[N]` of the summed exponentials of logits `[N, V]`, which it may overwrite."""
+    if kernels.take(logits):
+        return kernels.log_totals(logits)
     top = logits.amax(-1, keepdim=True)
     total = logits.sub_(top).mul_(LOG2_E).exp2_().sum(-1, keepdim=True)
     return (total.log() + top).squeeze(-1)

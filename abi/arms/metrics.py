@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -20,6 +19,7 @@ from abi.base.compute import rows_at_once
 from abi.base.errors import DataError
 from abi.base.job import progress
 from abi.base.names import AGREEMENT, NGRAM, REFERENCE, UNFITTED
+from abi.models import kernels
 from abi.models.head import Head
 from abi.models.ngrams import Foretold, Ngrams, mixed_losses, texts_of
 from abi.models.portable import Vocabulary
@@ -33,8 +33,6 @@ DrawRow = tuple[str, str, int, int, int, int, str, float]
 """Fit, arm, draw, seed, seed of the draws, number of the draw, metric, value."""
 
 TOP = 5
-BLOCK = 64
-"""Logits of a block of a row in which the largest are searched on a CPU."""
 FLOOR = -70.0
 """Nats below the largest logit at which a logit is taken to be at least: `exp` of it, 4e-31, adds nothing to a sum. Of
 less than -87 it is no normal fp32 number, for each of which a CPU takes ten times as long."""
@@ -44,8 +42,8 @@ less than -87 it is no normal fp32 number, for each of which a CPU takes ten tim
 class Distribution:
     """Distributions `[N, V]` with what every comparison needs, computed once.
 
-    Args: p: all above 0 (`FLOOR`); peak: the largest logits `[N, 1]`; log_total: `[N, 1]`, of the exponentials of
-        logits less their peak; entropy: `[N]` in nats; top: ids `[N, 5]`.
+    Args: p: all above 0 (`FLOOR`); peak: the largest logits `[N]`; log_total: `[N]`, of the exponentials of logits less
+        their peak; entropy: `[N]` in nats; top: ids `[N, 5]`.
     """
 
     p: Tensor
@@ -61,14 +59,17 @@ def distribution(logits: Tensor) -> Distribution:
 
     -inf logits are fine (probability 4e-31). Raises: DataError: NaN, +inf, or a row without any finite logit.
     """
-    logits = logits.float()
-    peak = logits.amax(-1, keepdim=True)
-    below = (logits - peak).clamp_min_(FLOOR)
-    p = below.exp()
-    total = p.sum(-1, keepdim=True)
-    p /= total
-    log_total = total.log()
-    entropy = log_total.squeeze(-1) - _dots(p, below)
+    logits = logits.float().contiguous()
+    if kernels.take(logits):
+        p, peak, log_total, mean = kernels.softened(logits.clone())
+    else:
+        peak = logits.amax(-1)
+        below = (logits - peak.unsqueeze(-1)).clamp_min_(FLOOR)
+        p = below.exp()
+        total = p.sum(-1, keepdim=True)
+        p /= total
+        log_total, mean = total.squeeze(-1).log(), torch.linalg.vecdot(p, below)
+    entropy = log_total - mean
     _check_finite(entropy)
     return Distribution(p, logits, peak, log_total, entropy, top_ids(logits, TOP))
 
@@ -81,8 +82,8 @@ def _check_finite(per_row: Tensor) -> None:
 
 def top_ids(logits: Tensor, k: int) -> Tensor:
     """Return the ids `[N, k]` of the k largest logits, ties broken by the smaller token id, whatever the sort does."""
-    if logits.device.type == "cpu" and logits.shape[-1] >= k * BLOCK:
-        return _top_of_blocks(logits.float().numpy(), k)
+    if kernels.take(logits) and k <= kernels.LANES <= logits.shape[-1]:
+        return kernels.top_ids(logits, k)
     values, ids = torch.topk(logits, min(k + 1, logits.shape[-1]), dim=-1)
     tied = (values[:, 1:] == values[:, :-1]).any(-1)
     ids = ids[:, :k].clone()
@@ -91,33 +92,15 @@ def top_ids(logits: Tensor, k: int) -> Tensor:
     return ids
 
 
-def _top_of_blocks(logits: NDArray[np.float32], k: int) -> Tensor:
-    """Return what `top_ids` does, of rows without NaN, at half the cost of a search through them.
-
-    At least k logits reach the k-th largest of the maxima of k blocks or more, and hardly more do: these are sorted.
-    """
-    n, width = logits.shape
-    blocks = width // BLOCK
-    most = torch.from_numpy(logits)[:, : blocks * BLOCK].unflatten(-1, (blocks, BLOCK)).amax(-1).numpy()
-    reached = logits >= np.partition(most, blocks - k, axis=1)[:, blocks - k, None]
-    rows, ids = np.divmod(np.flatnonzero(reached), width)
-    order = np.lexsort((-logits[rows, ids], rows))  # stable: of equal logits the smaller id comes first
-    first = np.searchsorted(rows, np.arange(n))
-    return torch.from_numpy(ids[order[first[:, None] + np.arange(k)]])
-
-
 def js_nats(p: Distribution, q: Distribution) -> Tensor:
     """Return the Jensen-Shannon divergence `[N]` in nats, 0 to ln 2: `H((p + q) / 2) - (H(p) + H(q)) / 2`."""
-    twice = p.p + q.p
-    entropy = math.log(2) * (1 - 0.5 * _dots(twice, twice.log2()))
+    if kernels.take(p.p, q.p):
+        total = kernels.entropies_of_sums(p.p, q.p)
+    else:
+        twice = p.p + q.p
+        total = torch.linalg.vecdot(twice, twice.log2())
+    entropy = math.log(2) * (1 - 0.5 * total)
     return (entropy - 0.5 * (p.entropy + q.entropy)).clamp(0.0, math.log(2))
-
-
-def _dots(a: Tensor, b: Tensor) -> Tensor:
-    """Return the products `[N]` of the rows of two fp32 matrices. On a CPU those of numpy, at half the cost."""
-    if a.device.type != "cpu":
-        return torch.linalg.vecdot(a, b)
-    return torch.from_numpy(np.vecdot(a.numpy(), b.numpy()))
 
 
 def agreement(reference: Distribution, candidate: Distribution) -> dict[str, Tensor]:
@@ -133,7 +116,20 @@ def agreement(reference: Distribution, candidate: Distribution) -> dict[str, Ten
 
 def loss_nats(own: Distribution, targets: Tensor) -> Tensor:
     """Return the negative log-probability `[N]` of the targets, in nats."""
-    return (own.log_total - (own.logits.gather(-1, targets.unsqueeze(-1)) - own.peak)).squeeze(-1)
+    return own.log_total - (own.logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - own.peak)
+
+
+def losses_nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return what `loss_nats` does of logits `[N, V]`, where nothing else is asked of them.
+
+    Raises: DataError: as `distribution`.
+    """
+    if kernels.take(logits):
+        losses = kernels.cross_entropies(logits, targets, learns=False)
+    else:
+        losses = cross_entropy(logits, targets, reduction="none")
+    _check_finite(losses)
+    return losses
 
 
 def scored(values: Tensor | None, states: States) -> Tensor | None:
@@ -204,8 +200,7 @@ def evaluate(
                         values["teacher_js_nats"] = js_nats(known[id(teacher)], own)
                 else:
                     logits = readouts[id(model)].logits(plain, reads[id(model)], rows)
-                    values = {"loss_nats": cross_entropy(logits, targets[rows], reduction="none")}
-                    _check_finite(values["loss_nats"])
+                    values = {"loss_nats": losses_nats(logits, targets[rows])}
                 for metric, value in values.items():
                     if (name, metric) not in found:
                         found[name, metric] = torch.empty(len(targets), dtype=torch.float64, device=value.device)

@@ -11,6 +11,7 @@ from typing import Any, Self
 WITHOUT_EFFECT = frozenset(
     {"contextmanager", "dataclass", "functools.cache", "functools.lru_cache", "lru_cache", "overload"}
     | {"torch.inference_mode", "torch.no_grad"}
+    | {"compiled", "inlined"}  # `abi/models/kernels.py`
 )
 """Decorators that change what they are put on and nothing else. Any other may enter it in some table."""
 

@@ -24,15 +24,21 @@ from abi.base.names import LORA
 from abi.base.regimes import REGIMES
 from abi.base.typed import Hardware, Provenance, Typed, fault
 
-VERSIONED = ("torch", "transformers", "peft", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy", "pandas")
+VERSIONED = (
+    *("torch", "transformers", "peft", "tokenizers", "sentencepiece", "safetensors"),
+    *("numpy", "scipy", "pandas", "numba", "llvmlite"),
+)
 ENGINE = ("torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy")
 JUDGING = ("numpy", "scipy", "pandas")
+COMPILED = ("numba", "llvmlite")
 SOFTWARE = {
     **dict.fromkeys(("judge_claim", "judge_study", "judge_ladder", "simulate_studies"), JUDGING),
     **dict.fromkeys(("summarise", "tabulate_transfers", "tabulate_experiments", "write_report", "write_cards"), ()),
-    **dict.fromkeys(("choose_rates", "train_lora"), (*ENGINE, "peft")),
+    **dict.fromkeys(("calibrate_arms", "train_modules", "train_updated_modules"), (*ENGINE, *COMPILED)),
+    **dict.fromkeys(("evaluate_arms", "evaluate_studies"), (*ENGINE, *COMPILED)),
+    **dict.fromkeys(("choose_rates", "train_lora"), (*ENGINE, *COMPILED, "peft")),
     "build_text": ("python",),  # its grammar says what is code and what a docstring
-    "evaluate_experiment": (*ENGINE, "python"),  # and whether generated code parses
+    "evaluate_experiment": (*ENGINE, *COMPILED, "python"),  # and whether generated code parses
 }
 """Rule -> packages that can change its figures, where they are not those of `ENGINE`."""
 

@@ -146,6 +146,8 @@ def serve(name: str, libraries: Sequence[str], steps: Sequence[str]) -> None:
     try:
         for step in steps:
             importlib.import_module(f"{PACKAGE.name}.steps.{step}")
+        if kernels := sys.modules.get(f"{PACKAGE.name}.models.kernels"):
+            kernels.load()
     except Exception:  # an edit that is not finished: the jobs say so, if they need it
         loaded = {}
     if len(os.listdir("/proc/self/task")) > 1:

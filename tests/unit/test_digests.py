@@ -34,6 +34,7 @@ RERUN = {
     "abi/base/catalogue.py": FITS | READ_RESULTS - {"tabulate_experiments"},
     "abi/base/manifests/rates.py": FITS | READ_RESULTS,
     "abi/arms/metrics.py": EVIDENCE,
+    "abi/models/kernels.py": EVIDENCE | FITS | {"train_modules", "train_updated_modules"},
     "abi/arms/atlas.py": {"evaluate_studies"},
     "abi/judge/verdict.py": JUDGES,
     "abi/judge/intervals.py": JUDGES | {"simulate_studies"},
@@ -62,6 +63,7 @@ RERUN_BY_NAME = {
     "abi/plan/specs/models.py:NgramSection": {"evaluate_arms"},
     "abi/plan/specs/models.py:TrainModules": {"train_modules", "train_updated_modules"},
     "abi/arms/metrics.py:ngram_scores": {"evaluate_arms"},
+    "abi/models/kernels.py:_top_ids": EVIDENCE,
     "abi/models/attach.py:Attached": {"evaluate_experiment", "generate_text", "write_lesson_text"},
     "abi/models/attach_any.py:AttachedAny": set(),
     "abi/models/ngram_mixture.py:NgramMixture": set(),
@@ -161,6 +163,8 @@ def test_every_rule_whose_figures_hang_on_packages_names_their_releases():
     )
     assert all(rule == given for rule, given in named.items())
     assert set(named) == {rule for rule in RULES if software_of(rule)}
+    compiling = {rule for rule in RULES if "abi/models/kernels.py" in reached((step_of(rule),), ROOT)}
+    assert compiling == {rule for rule in RULES if "numba" in software_of(rule)}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,19 @@ import abi
 from abi.cli.main import PIPELINE
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = {"torch", "transformers", "numpy", "pandas", "scipy", "pydantic", "yaml", "jinja2", "typer", "snakemake"}
+HEAVY = {
+    "torch",
+    "numba",
+    "transformers",
+    "numpy",
+    "pandas",
+    "scipy",
+    "pydantic",
+    "yaml",
+    "jinja2",
+    "typer",
+    "snakemake",
+}
 DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "huggingface_hub": "huggingface-hub",

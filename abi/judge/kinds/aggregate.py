@@ -37,7 +37,8 @@ def checks_of(results: Mapping[str, AnyResult]) -> list[Check]:
         if not isinstance(result, Result):
             raise EvidenceError(f"{claim}: is no result of a transfer; rebuild it")
         multiple = cosine_multiple(result)
-        words = f"E4 of {claim}; alignment cosine {multiple:.3g} times that of random directions"
+        cosine = f"alignment cosine {multiple:.3g} times that of random directions ({COSINE_MULTIPLE:g} asked)"
+        words = f"E4 of {claim}; {cosine}"
         checks.append(check(name, words, e4(result), RULES[name], also=multiple >= COSINE_MULTIPLE))
     return checks
 

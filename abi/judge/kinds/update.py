@@ -241,13 +241,14 @@ def update_checks(
     own = ppl[studies[0]]
     found = efficacies(own, None)
     if ratio is None:
-        return [check("E1", "E1, published rule of the T5 update", found.e1, 0.50)]
+        return [check("E1", "published rule of the T5 update", found.e1, 0.50)]
     tiers = [
         check("S1", "gain of the domain net before the update", _gain(own, BEFORE), 0.03, above=True),
         check("S2", "zero-shot gain after the update", _gain(own, ZERO_SHOT), 0.03, above=True),
         check("S3", "E2", found.e2, 0.50),
     ]
-    words, whole = "perplexity of the last over the first part of generated text", all(tier.passed for tier in tiers)
+    words = "perplexity of the last over the first part of generated text, to stay below"
+    whole = all(tier.passed for tier in tiers)
     fourth = Check(id="S4", words=words, value=ratio, threshold=3.0, passed=ratio < 3.0)
     return [*tiers, fourth, Check(id="S5", words="S1, S2 and S3", value=None, threshold=None, passed=whole)]
 
