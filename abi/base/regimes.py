@@ -61,7 +61,7 @@ SURVIVED = Roles(ZERO_SHOT, (RANDOM, RANDOM_NET), (ZERO_SHOT_FREE,))
 class RegimeEntry:
     """What the target side may see (protocol section 3).
 
-    Args: needs_oracle: whether a positive control is made there; parity: part of the verdict, reported, or not asked.
+    Args: parity: part of the verdict, reported, or not asked.
     """
 
     name: str
@@ -73,9 +73,12 @@ class RegimeEntry:
     trained: tuple[str, ...]
     """Roles of the trained modules that its calibration reads."""
     has_control: bool = True
+    """Whether a positive control is made there."""
     closed_form: bool = True
     ladder: bool = False
     """Whether its fits are a ladder of windows of domain text."""
+    sees_domain_text: bool = True
+    """Whether the target side sees any text of the domain."""
     sees_all_training_text: bool = False
     taught_by: str | None = None
     """Role of the target's own module whose corrections are taught, where one is."""
@@ -102,8 +105,25 @@ REGIMES: dict[str, RegimeEntry] = {
             closed_form=False,
             ladder=True,
         ),
-        RegimeEntry("general-only", MOVED, "reported", "general_lesson", ("source", "wrong"), has_control=False),
-        RegimeEntry("zero-text", AS_IS, "reported", "", (), has_control=False, closed_form=False),
+        RegimeEntry(
+            "general-only",
+            MOVED,
+            "reported",
+            "general_lesson",
+            ("source", "wrong"),
+            has_control=False,
+            sees_domain_text=False,
+        ),
+        RegimeEntry(
+            "zero-text",
+            AS_IS,
+            "reported",
+            "",
+            (),
+            has_control=False,
+            closed_form=False,
+            sees_domain_text=False,
+        ),
         RegimeEntry(
             "reconstruction",
             REGRESSED,

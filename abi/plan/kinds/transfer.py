@@ -20,9 +20,6 @@ from abi.plan.kinds.base import (
 from abi.plan.specs.arms import FitAlignment, FitSection, WriteLessonText
 from abi.plan.specs.models import CalibratePortable
 
-WITHOUT_DOMAIN = ("general-only", "zero-text")
-"""The regimes in which the target side sees no domain text."""
-
 
 class OfMoved(OfFitted):
     """What the jobs of a claim that moves a module between backbones depend on, in one regime."""
@@ -262,9 +259,10 @@ class OfTransfer(OfMoved):
             faults.tell(f"{where}: a transfer needs two different backbones; change `kind`, `source` or `target`")
         if claim.text == claim.wrong_text:
             faults.tell(f"{where}.text: {claim.text!r} is `regimes.wrong_text`, the text of `wrong-domain`; change one")
-        if claim.regime in WITHOUT_DOMAIN and claim.text == faults.scale.alignment.text:
-            words = "which is no domain apart from general text; name another or take out"
-            faults.tell(f"{where}.text: {claim.text!r} is `alignment.text`, {words} {' and '.join(WITHOUT_DOMAIN)}")
+        if not REGIMES[claim.regime].sees_domain_text and claim.text == faults.scale.alignment.text:
+            general = " and ".join(name for name, regime in REGIMES.items() if not regime.sees_domain_text)
+            words = f"which is no domain apart from general text; name another or take out {general}"
+            faults.tell(f"{where}.text: {claim.text!r} is `alignment.text`, {words}")
 
 
 def written_variants(claim: FittedClaim, fit: FitSection) -> list[str]:
