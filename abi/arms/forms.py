@@ -192,7 +192,13 @@ class Readout:
 @torch.no_grad()
 def corrections(model: AbiModule, states: States, batch: int = 64) -> Tensor:
     """Return a module's corrections `[N, T, D]` of all windows, on the CPU."""
-    return torch.cat([model.correction(states, slice(i, i + batch)).cpu() for i in range(0, len(states), batch)])
+    found = torch.empty(0)
+    for start in range(0, len(states), batch):
+        part = model.correction(states, slice(start, start + batch))
+        if not start:  # whole, and filled: parts that are joined lie in memory twice
+            found = part.new_empty(len(states), *part.shape[1:], device="cpu")
+        found[start : start + batch] = part
+    return found
 
 
 class SimpleArm(Typed):
