@@ -2,10 +2,8 @@
 
 import copy
 import functools
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,19 +13,16 @@ from abi.base.errors import ConfigError
 from abi.base.files import checkout, read_regular, scales
 from abi.base.hub import Snapshot
 from abi.base.typed import Typed
-from abi.plan.faults import closest, nearest
+from abi.plan.faults import closest
 from abi.plan.scale import UNPINNED, Scale
+from abi.plan.sentences import sentences
 
 LARGEST = 10**12
 MOST_BYTES, MOST_NODES = 4_000_000, 100_000
 """Limits of a file of configuration; nodes are counted as often as aliases repeat them."""
 OF_REPLICATE = ("scale", "extends", "replicate", "description")
 """What a scale that replicates another may say."""
-SCIENTIFIC = re.compile(r"([+-]?\d{1,15})(\.\d{0,15})?[eE]([+-]?)(\d{1,2})")
-"""A number that YAML reads as text where it lacks a point or the sign behind `e`."""
 M = TypeVar("M", bound=BaseModel)
-Schema = dict[str, Any]
-"""A JSON schema."""
 Given = dict[str, Any]
 """What a YAML file gives, before its model has checked it."""
 
@@ -99,115 +94,7 @@ def _valid(document: object, model: type[M], where: str) -> M:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentences(error, model.model_json_schema(), where))) from None
-
-
-def _sentences(error: ValidationError, schema: Schema, where: str) -> Iterator[str]:
-    """Yield one sentence per place of a document that is not what a model says."""
-    told = set()
-    for fault in error.errors(include_url=False):
-        place = _found(schema, fault["loc"])
-        if place.parts not in told:
-            told.add(place.parts)
-            if written := _written_for(fault, place):
-                told.add((*_owner(fault, place), written))  # nothing else is told of it
-            yield f"{where}: {_said(fault, place)}"
-
-
-class _Place(NamedTuple):
-    """Where a fault is: the keys that lead there, the kinds pydantic names between them, the keys that may stand."""
-
-    parts: tuple[str, ...]
-    tags: list[str]
-    valid: list[str]
-
-
-def _found(schema: Schema, loc: tuple[int | str, ...]) -> _Place:
-    """Return the place of a fault, by walking the model's schema as pydantic did its own."""
-    parts: list[str] = []
-    tags: list[str] = []
-    valid: list[str] = []
-    at = schema
-    for part in loc:
-        at = _resolved(at, schema)
-        if "anyOf" in at or "oneOf" in at or part == "[key]":
-            tags.append(str(part))
-            kind = at.get("discriminator", {}).get("mapping", {}).get(part)
-            at = {"$ref": kind} if kind else at
-            continue
-        parts.append(str(part))
-        fields = at.get("properties", {})
-        valid = list(fields)
-        free = [at.get("items"), at.get("additionalProperties"), *at.get("patternProperties", {}).values()]
-        at = fields.get(part) or next(filter(None, free), {})
-    return _Place(tuple(parts), tags, valid)
-
-
-def _resolved(at: Schema, schema: Schema) -> Schema:
-    """Return a part of a schema itself: behind its reference, without the null of what may be absent."""
-    if "$ref" in at:
-        return _resolved(schema["$defs"][at["$ref"].rpartition("/")[2]], schema)
-    members = [member for member in at.get("anyOf", []) if member.get("type") != "null"]
-    return _resolved(members[0], schema) if len(members) == 1 else at
-
-
-def _needed(fault: Any, at: _Place) -> str:
-    """Return the key that a fault says is missing; else ""."""
-    return {"missing": at.parts[-1] if at.parts else "", "union_tag_not_found": "kind"}.get(fault["type"], "")
-
-
-def _owner(fault: Any, at: _Place) -> tuple[str, ...]:
-    """Return the place of the mapping that a missing key belongs into."""
-    return at.parts[:-1] if fault["type"] == "missing" else at.parts
-
-
-def _written_for(fault: Any, at: _Place) -> str:
-    """Return the misspelt key that stands where one is missing; else ""."""
-    needed, given = _needed(fault, at), fault["input"]
-    if not needed or not isinstance(given, dict):
-        return ""
-    others = [str(name) for name in given if name not in at.valid]
-    return nearest(needed, others, cutoff=0.6)
-
-
-def _said(fault: Any, at: _Place) -> str:
-    """Return what is wrong at a place, in words."""
-    place, inside, key = ".".join(at.parts), ".".join(at.parts[:-1]), at.parts[-1] if at.parts else ""
-    kind, value = fault["type"], fault["input"]
-    owner = f" in {inside}" if inside else ""
-    if written := _written_for(fault, at):
-        return f"{'.'.join(_owner(fault, at)) or 'the file'}: has {written!r} for {_needed(fault, at)!r}; rename it"
-    if kind == "missing":
-        return f"{inside}: kind {at.tags[-1]} needs {key!r}; add it" if at.tags else f"needs {key!r}{owner}; add it"
-    if kind == "extra_forbidden":
-        near = f"{closest(key, at.valid)} (valid: {', '.join(at.valid)})"
-        return f"{inside}: kind {at.tags[-1]} has no {key!r}{near}" if at.tags else f"unknown key {key!r}{owner}{near}"
-    if kind == "union_tag_invalid":
-        name = str(value.get("kind"))
-        valid = [word.strip("'") for word in fault["ctx"]["expected_tags"].split(", ")]
-        return f"{place}.kind: {name!r} is no kind{closest(name, valid)} (valid: {', '.join(valid)})"
-    if kind == "union_tag_not_found":
-        return f"{place}: needs 'kind'; add it"
-    if isinstance(value, str) and kind.startswith(("float", "int")) and (number := SCIENTIFIC.fullmatch(value)):
-        return f"{place}: {value!r} is text to YAML; write {_number(number, whole=kind.startswith('int'))}"
-    message = fault["msg"].removeprefix("Value error, ")
-    if kind == "value_error":
-        return f"{place}: {message}"
-    if "[key]" in at.tags:
-        rule = fault["ctx"].get("pattern") or fault["ctx"]["expected"]
-        return f"{place}: {key!r} is no name that may stand here (it must be {rule}); rename it"
-    near = ""
-    if kind == "literal_error":
-        near = closest(value, re.findall("'([^']*)'", fault["ctx"]["expected"]))
-    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-    message = re.sub(" or instance of .*", "", message.replace("Input should", "should"))
-    return f"{place or 'the file'}: {shown} {message[0].lower()}{message[1:]}{near}; correct it"
-
-
-def _number(found: re.Match[str], *, whole: bool) -> str:
-    """Return a number as YAML reads it."""
-    before, after, sign, exponent = found.groups()
-    return f"{float(found[0]):.0f}" if whole else f"{before}{after or '.0'}e{sign or '+'}{exponent}"
+        raise ConfigError("\n".join(sentences(error, model.model_json_schema(), where))) from None
 
 
 class _Events(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from abi.plan.config import models
-from abi.plan.yaml_files import Schema
+from abi.plan.sentences import Schema
 from abi.report.render import Table, markdown
 
 LONG = 40
