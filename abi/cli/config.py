@@ -43,22 +43,22 @@ def checked(scale: str, claims: Sequence[str], root: Path | None = None) -> list
 
     Raises: ConfigError: it is not valid.
     """
-    study = Workflow(load(scale, root))
+    workflow = Workflow(load(scale, root))
     for name in claims:
-        study.claim(name)
-    study.config.require_inputs(claims)
-    missing = study.scale.unpinned()
-    listed = study.listed("summary")
+        workflow.claim(name)
+    workflow.config.require_inputs(claims)
+    missing = workflow.scale.unpinned()
+    listed = workflow.listed("summary")
     said = [f"scale {scale}: {number(len(listed), 'claim')} ({', '.join(listed)}), configuration valid"]
-    if study.config.pending:
-        said.append(f"pending, for other scales: {', '.join(study.config.pending)}")
+    if workflow.config.pending:
+        said.append(f"pending, for other scales: {', '.join(workflow.config.pending)}")
     if missing:
         said.append(f"not pinned yet: {', '.join(missing)} (`abi pin --scale {scale}` needs the network once)")
-    said += [f"note: {sentence}" for sentence in few_groups(study.config)] if study.scale.meaningless else []
-    said += _few_seeds(study.config, claims)
-    lacking = study.scale.not_installed(study.config.texts(claims))
+    said += [f"note: {sentence}" for sentence in few_groups(workflow.config)] if workflow.scale.meaningless else []
+    said += _few_seeds(workflow.config, claims)
+    lacking = workflow.scale.not_installed(workflow.config.texts(claims))
     said += [f"jobs on this machine will be refused: {sentence}" for sentence in lacking]
-    for card in study.scale.compute.cards:
+    for card in workflow.scale.compute.cards:
         try:
             decided(card)
         except ConfigError as error:

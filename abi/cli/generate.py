@@ -113,11 +113,11 @@ def read_backbone(scale: str, name: str) -> "tuple[Backbone, BackboneManifest]":
     """
     from abi.models.backbone import load_checked
 
-    study = Workflow(load(scale))
-    known = study.scale.backbones
+    workflow = Workflow(load(scale))
+    known = workflow.scale.backbones
     if name not in known:
         raise ConfigError(unknown(name, known, f"backbone of scale {scale}"))
-    folder = study.backbone_folder(name)
+    folder = workflow.backbone_folder(name)
     manifest = f"{folder}.json"
     if not Path(manifest).exists():
         raise DataError(f"{folder}: is not built; run `snakemake --config scale={scale} -- {manifest}`")

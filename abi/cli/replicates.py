@@ -23,8 +23,8 @@ def replicates(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
     `make <claim> SCALE=tiny_r1`; where it was not, the committed results are read. Exit code 2 if a result cannot be
     read.
     """
-    names, study = scales_of(scale), Workflow(load(scale))
-    files = {claim: study.claim(claim).record.result_file for claim in study.listed("summary")}
+    names, workflow = scales_of(scale), Workflow(load(scale))
+    files = {claim: workflow.claim(claim).record.result_file for claim in workflow.listed("summary")}
     there, unreadable = results_at(names, [*files.values()])
     rebuilt = {result.claim.id for results in there.values() for result in results}
     own, more = results_at([scale], [file for claim, file in files.items() if claim in rebuilt])

@@ -57,15 +57,15 @@ class Row:
 
 def claims(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
     """Print a table of all claims, their regimes and ladders; exit code 2 if a result cannot be read."""
-    study = Workflow(load(scale))
-    rows = [about(study, claim_id) for claim_id in [*study.listed("summary"), *study.config.pending]]
+    workflow = Workflow(load(scale))
+    rows = [about(workflow, claim_id) for claim_id in [*workflow.listed("summary"), *workflow.config.pending]]
     states = [row.state for row in rows]
     code = 2 if UNREADABLE in states else 0
     if as_json:
         print(json.dumps({"scale": scale, "claims": [vars(row) for row in rows]}, indent=1))
         return code
     print(ascii_only("\n".join(claims_table(rows))))
-    note = f" ({MEANINGLESS})" if study.scale.meaningless else ""
+    note = f" ({MEANINGLESS})" if workflow.scale.meaningless else ""
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
     print(f"\nscale {scale}{note}: {counts}")
     print("A line that begins with _ is another regime of the claim above it; its id is the two joined.")
@@ -83,28 +83,32 @@ def show(
     ] = False,
 ) -> int:
     """Print everything known of one claim, regime or ladder. Raises: DataError: its result file cannot be read."""
-    study = Workflow(load(scale))
-    row, path = about(study, claim), result_path(study, claim)
-    result = None if path is None else read(study, claim, path)
+    workflow = Workflow(load(scale))
+    row, path = about(workflow, claim), result_path(workflow, claim)
+    result = None if path is None else read(workflow, claim, path)
     code = exit_code(result) if exit_rule else 0
     if as_json:
-        facts = {"statement": given(study, claim).statement, "command": command_of(study, claim)}
+        facts = {"statement": given(workflow, claim).statement, "command": command_of(workflow, claim)}
         whole = None if path is None else parse_file(path)
         print(json.dumps({**vars(row), **facts, "result": whole}, indent=1))
         return code
-    lines = _head(study, row)
+    lines = _head(workflow, row)
     if row.state == PENDING:
-        told = f"abi show {claim} --scale {scale_of(study, claim)}"
+        told = f"abi show {claim} --scale {scale_of(workflow, claim)}"
         lines += [f"Scale {scale} cannot run it. This shows it, and this builds it:", f"  {told}"]
-        lines += [f"  {command_of(study, claim)}"]
+        lines += [f"  {command_of(workflow, claim)}"]
     elif result is None:
-        lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(study, claim)}", elsewhere()]
+        lines += [f"Never run at scale {scale}. This builds it:", f"  {command_of(workflow, claim)}", elsewhere()]
     else:
-        own = [f"This is the committed run. Your own: {command_of(study, claim)}", ""] if row.state == COMMITTED else []
+        own = (
+            [f"This is the committed run. Your own: {command_of(workflow, claim)}", ""]
+            if row.state == COMMITTED
+            else []
+        )
         lines += [
             *own,
             *found(result, str(path)),
-            *_rebuilt(study, claim, result),
+            *_rebuilt(workflow, claim, result),
             *provenance(result, str(path)),
         ]
     print(ascii_only("\n".join(lines)).rstrip())
@@ -120,47 +124,47 @@ def exit_code(result: AnyResult | None) -> int:
 # the table of claims
 
 
-def about(study: Workflow, claim_id: str) -> Row:
+def about(workflow: Workflow, claim_id: str) -> Row:
     """Return what the table says of a claim."""
-    claim = given(study, claim_id)
+    claim = given(workflow, claim_id)
     known = figures_of(claim.record.claim) if claim.record.claim else {}
     facts = (claim_id, getattr(claim, "of", None), claim.kind, getattr(claim, "regime", None), published_words(known))
-    if claim_id in study.config.pending:
-        return Row(*facts, None, PENDING, [study.config.elsewhere(claim_id)])
-    path = result_path(study, claim_id)
+    if claim_id in workflow.config.pending:
+        return Row(*facts, None, PENDING, [workflow.config.elsewhere(claim_id)])
+    path = result_path(workflow, claim_id)
     if path is None:
         return Row(*facts, None, NEVER, [])
     try:
-        result = read(study, claim_id, path)
+        result = read(workflow, claim_id, path)
     except AbiError as error:
         return Row(*facts, None, UNREADABLE, [str(error)])
     if REFERENCE in path.parts:
         return Row(*facts, result.verdict, COMMITTED, [])
-    reasons = list(dict.fromkeys(words for _, words in stale(study, claim_id, result.provenance)))
+    reasons = list(dict.fromkeys(words for _, words in stale(workflow, claim_id, result.provenance)))
     return Row(*facts, result.verdict, "stale" if reasons else "fresh", reasons)
 
 
-def read(study: Workflow, claim_id: str, path: Path) -> AnyResult:
+def read(workflow: Workflow, claim_id: str, path: Path) -> AnyResult:
     """Return the result of a claim. Raises: DataError: it cannot be read, or is that of another claim or scale."""
     result = read_result(path)
-    if (result.claim.id, result.scale) != (claim_id, study.config.name):
+    if (result.claim.id, result.scale) != (claim_id, workflow.config.name):
         raise DataError(
             f"{path}: holds the result of {result.claim.id} at scale {result.scale}; put it back where it came from, "
-            f"and build {claim_id} at scale {study.config.name}"
+            f"and build {claim_id} at scale {workflow.config.name}"
         )
     return result
 
 
-def given(study: Workflow, claim_id: str) -> ClaimSaid:
+def given(workflow: Workflow, claim_id: str) -> ClaimSaid:
     """Return a claim, a regime, a ladder or a pending claim as configured. Raises: ConfigError: unknown."""
-    return study.config.pending.get(claim_id) or study.claim(claim_id)
+    return workflow.config.pending.get(claim_id) or workflow.claim(claim_id)
 
 
-def result_path(study: Workflow, claim_id: str) -> Path | None:
+def result_path(workflow: Workflow, claim_id: str) -> Path | None:
     """Return the result file of a claim, also a link that leads nowhere; else the committed one; else None."""
-    if claim_id in study.config.pending:
+    if claim_id in workflow.config.pending:
         return None
-    return own_or_committed(study.result_file(claim_id))
+    return own_or_committed(workflow.result_file(claim_id))
 
 
 def _committed(states: Sequence[str]) -> str:
@@ -169,15 +173,15 @@ def _committed(states: Sequence[str]) -> str:
     return told if COMMITTED in states else ""
 
 
-def command_of(study: Workflow, claim_id: str) -> str:
+def command_of(workflow: Workflow, claim_id: str) -> str:
     """Return the command that builds a claim, at a scale that can run it."""
-    return f"snakemake --config scale={scale_of(study, claim_id)} -- {claim_id}"
+    return f"snakemake --config scale={scale_of(workflow, claim_id)} -- {claim_id}"
 
 
-def scale_of(study: Workflow, claim_id: str) -> str:
+def scale_of(workflow: Workflow, claim_id: str) -> str:
     """Return this scale, or for a claim that is pending the first that runs it."""
-    pending = study.config.pending.get(claim_id)
-    return (pending.scales or [DEFAULT])[0] if pending else study.config.name
+    pending = workflow.config.pending.get(claim_id)
+    return (pending.scales or [DEFAULT])[0] if pending else workflow.config.name
 
 
 def claims_table(rows: Sequence[Row]) -> list[str]:
@@ -200,10 +204,10 @@ def claims_table(rows: Sequence[Row]) -> list[str]:
 # one claim
 
 
-def _head(study: Workflow, row: Row) -> list[str]:
-    claim = given(study, row.id)
+def _head(workflow: Workflow, row: Row) -> list[str]:
+    claim = given(workflow, row.id)
     lines = [f"{row.id}: {claim.title}", *wrapped(claim.statement), ""]
-    lines += wrapped(f"{'; '.join(_about(study, claim))}; scale {study.config.name}")
+    lines += wrapped(f"{'; '.join(_about(workflow, claim))}; scale {workflow.config.name}")
     if row.of:
         lines += wrapped(f"another regime of {row.of}")
     lines += wrapped(f"published: {row.published}")
@@ -211,11 +215,11 @@ def _head(study: Workflow, row: Row) -> list[str]:
     return [*lines, *(wrapped(f"state: {state}") if row.state != NEVER else []), ""]
 
 
-def _about(study: Workflow, claim: ClaimSaid) -> list[str]:
+def _about(workflow: Workflow, claim: ClaimSaid) -> list[str]:
     """Return in words how a claim is measured: kind, regime, backbones, text, fit; of a ladder those rungs that run."""
     match claim:
         case LadderClaim() | DoseClaim():
-            there = [rung for rung in claim.rungs if rung in study.config.claims] or claim.rungs
+            there = [rung for rung in claim.rungs if rung in workflow.config.claims] or claim.rungs
             return [f"{claim.kind} of {', '.join(there)}"]
         case ArmsClaim():
             sees = f"regime {claim.regime} (the target side sees {claim.sees})"
@@ -229,8 +233,8 @@ def _about(study: Workflow, claim: ClaimSaid) -> list[str]:
     return [claim.kind]
 
 
-def _rebuilt(study: Workflow, claim_id: str, result: AnyResult) -> list[str]:
+def _rebuilt(workflow: Workflow, claim_id: str, result: AnyResult) -> list[str]:
     """Return what came of a claim on backbones from other pretraining seeds, where it was built with such."""
-    there, unreadable = results_at(replicates(study.config.name), [study.claim(claim_id).record.result_file])
+    there, unreadable = results_at(replicates(workflow.config.name), [workflow.claim(claim_id).record.result_file])
     sentences = [*map(in_a_sentence, replicated([result], there)), *unreadable]
     return ["", *(line for sentence in sentences for line in wrapped(sentence))] if sentences else []

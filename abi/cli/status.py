@@ -63,8 +63,8 @@ def status(
 
 def mended(words: Sequence[str], scale: str) -> list[str]:
     """Delete what has to be rebuilt for the claims and pages among some words, or for all; say what it was."""
-    study = Workflow(load(scale))
-    found = Survey(study).look([word for word in words if word in {*PAGES, *study.config.every()}])
+    workflow = Workflow(load(scale))
+    found = Survey(workflow).look([word for word in words if word in {*PAGES, *workflow.config.every()}])
     if not found.rebuild:
         return []
     try:

@@ -32,7 +32,7 @@ def built_sizes(build: Build) -> Sizes:
 class Work:
     """What the jobs of one configuration cost."""
 
-    study: Workflow
+    workflow: Workflow
 
     def flop(self, rule: str, wildcards: str) -> float | None:
         """Return the work of a job that grows with the models, None of any other job or of a model of unknown size."""
@@ -46,7 +46,7 @@ class Work:
 
     def sizes(self, backbone: str) -> Sizes:
         """Return the sizes of a backbone, or of the one an update starts from. Raises: KeyError: they are unknown."""
-        made = self.study.base_of(backbone)
+        made = self.workflow.base_of(backbone)
         found = made.hub.sizes if made.hub else built_sizes(made.build) if made.build else made.sizes
         if found is None:
             raise KeyError(backbone)
@@ -54,27 +54,27 @@ class Work:
 
     def states_bytes(self, backbone: str, text: str) -> int:
         """Return the bytes that the states of a backbone on a text take on disk."""
-        made = self.study.base_of(backbone)
+        made = self.workflow.base_of(backbone)
         taps = len(made.taps) + 1
         return self.windows(text) * self.positions(backbone) * self.sizes(backbone).width * taps * NUMBER
 
     def windows(self, text: str, *splits: str) -> int:
         """Return the windows of a text, of some splits or of all."""
-        most = self.study.scale.texts[text].max_windows
+        most = self.workflow.scale.texts[text].max_windows
         return sum(getattr(most, split) for split in splits or PerSplit.model_fields)
 
     def positions(self, backbone: str) -> int:
         """Return the predicted positions of a window."""
-        window = self.study.base_of(backbone).window
+        window = self.workflow.base_of(backbone).window
         return window.length - (window.prefix or 1)
 
     def tokens(self, backbone: str, text: str, *splits: str) -> int:
         """Return the tokens of a text's windows."""
-        return self.windows(text, *splits) * self.study.base_of(backbone).window.length
+        return self.windows(text, *splits) * self.workflow.base_of(backbone).window.length
 
     def module(self, backbone: str, shape: str) -> float:
         """Return the work of a module on one position: forward, and twice that backward."""
-        made = self.study.scale.modules[shape]
+        made = self.workflow.scale.modules[shape]
         interface = made.d_abi * self.sizes(backbone).width * (len(made.taps) + 1)
         return 6.0 * (interface + 2 * made.expansion * made.d_abi**2)
 
@@ -92,16 +92,16 @@ class Work:
     def trained(self, backbone: str, shape: str, batch: str) -> float:
         """Return the work of native modules of a batch of seeds."""
         a_position = self.module(backbone, shape) + 2 * self.head(backbone)
-        return len(seeds_of(batch)) * self.seen(backbone, self.study.scale.modules[shape].training) * a_position
+        return len(seeds_of(batch)) * self.seen(backbone, self.workflow.scale.modules[shape].training) * a_position
 
     def fit(self, claim_id: str) -> FitSection:
         """Return the budget of a claim's arms. Raises: KeyError: they are placed as they are."""
-        fits = cast(Mapping[str, FitSection], self.study.scale.calibration)
-        return fits[self.study.config.claims[claim_id].fit]
+        fits = cast(Mapping[str, FitSection], self.workflow.scale.calibration)
+        return fits[self.workflow.config.claims[claim_id].fit]
 
     def fitted(self, claim_id: str, *, steps: int | None = None) -> float:
         """Return the work of fitting one arm of a claim once: student and teacher go through the head."""
-        claim = self.study.config.claims[claim_id]
+        claim = self.workflow.config.claims[claim_id]
         fit = self.fit(claim_id)
         heads = 0.0 if claim.regime == "reconstruction" else 3 * self.head(claim.target)
         runs = len(fit.windows or [0])
@@ -109,7 +109,7 @@ class Work:
 
     def by_gradient(self, claim_id: str, batch: str) -> int:
         """Return how many seeds of a batch have more than the closed form, whose work is small; at least one."""
-        return max(1, sum(seed <= self.study.config.seeds(claim_id) for seed in seeds_of(batch)))
+        return max(1, sum(seed <= self.workflow.config.seeds(claim_id) for seed in seeds_of(batch)))
 
 
 def _states(work: Work, backbone: str, text: str) -> float:
@@ -126,68 +126,70 @@ def _modules(work: Work, backbone: str, text: str, shape: str, role: str, batch:
 
 
 def _updated_modules(work: Work, update: str, way: str, _: str, text: str, role: str, batch: str) -> float:
-    return work.trained(update, work.study.scale.updates[update].module, batch)
+    return work.trained(update, work.workflow.scale.updates[update].module, batch)
 
 
 def _update(work: Work, update: str, way: str, _: str, batch: str) -> float:
-    made = work.study.scale.updates[update]
-    tokens = sum(p.steps for p in made.training.phases) * made.training.batch * work.study.base_of(update).window.length
+    made = work.workflow.scale.updates[update]
+    tokens = (
+        sum(p.steps for p in made.training.phases) * made.training.batch * work.workflow.base_of(update).window.length
+    )
     return (8.0 if way == "held" else 6.0) * work.sizes(update).parameters * tokens * len(seeds_of(batch))
 
 
 def _alignment(work: Work, claim_id: str, batch: str) -> float:
-    claim, scale = work.study.config.claims[claim_id], work.study.scale
+    claim, scale = work.workflow.config.claims[claim_id], work.workflow.scale
     width = work.sizes(claim.source).width + work.sizes(claim.target).width
     return 2.0 * scale.alignment.max_rows * width * scale.modules[claim.module].d_abi * len(seeds_of(batch))
 
 
 def _rates(work: Work, claim_id: str) -> float:
-    claim = work.study.config.claims[claim_id]
+    claim = work.workflow.config.claims[claim_id]
     rates = work.fit(claim_id).rates
     adapters = _adapters(work, claim_id, "0-0") if LORA in claim.arms else 0.0
     return len(rates) * (len(claim.arms) * work.fitted(claim_id) + adapters)
 
 
 def _arms(work: Work, claim_id: str, batch: str) -> float:
-    claim = work.study.config.claims[claim_id]
+    claim = work.workflow.config.claims[claim_id]
     variants = [work.fit(claim_id).variants[name] for name in claim.variants]
     one = work.fitted(claim_id) + sum(work.fitted(claim_id, steps=variant.steps) for variant in variants)
     return work.by_gradient(claim_id, batch) * len(claim.arms) * one
 
 
 def _adapters(work: Work, claim_id: str, batch: str) -> float:
-    claim = work.study.config.claims[claim_id]
+    claim = work.workflow.config.claims[claim_id]
     fit = work.fit(claim_id)
     seen = len(fit.windows or [0]) * work.seen(claim.target, fit)
     return 6.0 * work.sizes(claim.target).parameters * seen * len(seeds_of(batch))
 
 
 def _evidence(work: Work, claim_id: str, batch: str) -> float:
-    claim = work.study.config.claims[claim_id]
-    windows = work.windows(claim.text, "test") + work.windows(work.study.general, "test")
-    windows += work.study.scale.evaluation.training_windows
+    claim = work.workflow.config.claims[claim_id]
+    windows = work.windows(claim.text, "test") + work.windows(work.workflow.general, "test")
+    windows += work.workflow.scale.evaluation.training_windows
     arms = len(claim.arms) * (1 + len(claim.variants))
     return work.by_gradient(claim_id, batch) * arms * windows * work.positions(claim.target) * work.head(claim.target)
 
 
 def _lesson(work: Work, claim_id: str, batch: str) -> float:
-    claim = work.study.config.claims[claim_id]
+    claim = work.workflow.config.claims[claim_id]
     made = work.fit(claim_id).written
     assert made is not None
     windows = (made.documents.train + made.documents.calibration) * made.sequences * len(seeds_of(batch))
     both: Sequence[str] = (claim.source, claim.source, claim.target)  # the source writes and reads it
-    lengths = {name: work.study.base_of(name).window.length for name in both}
+    lengths = {name: work.workflow.base_of(name).window.length for name in both}
     return sum(2.0 * work.sizes(name).parameters * windows * lengths[name] for name in both)
 
 
 def _portable(work: Work, backbone: str, text: str, batch: str) -> float:
-    made = work.study.scale.portable  # whose steps read positions
+    made = work.workflow.scale.portable  # whose steps read positions
     return len(seeds_of(batch)) * sum(phase.steps for phase in made.phases) * made.batch * 2 * work.head(backbone)
 
 
 def _placebos(work: Work, claim_id: str, batch: str) -> float:
-    target = work.study.config.claims[claim_id].target
-    return len(seeds_of(batch)) * work.seen(target, work.study.scale.portable.placebos) * 2 * work.head(target)
+    target = work.workflow.config.claims[claim_id].target
+    return len(seeds_of(batch)) * work.seen(target, work.workflow.scale.portable.placebos) * 2 * work.head(target)
 
 
 RULES: Mapping[str, Callable[..., float]] = {

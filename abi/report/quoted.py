@@ -281,8 +281,10 @@ def statements(results: Sequence[AnyResult]) -> str:
 
 def registered() -> str:
     """Return what decides every statement of every experiment, as config/claims.yaml registers it."""
-    study = Workflow(load(DEFAULT))
-    return markdown(experiments.registered_table({name: study.of(name).claim.statements for name in study.experiments}))
+    workflow = Workflow(load(DEFAULT))
+    return markdown(
+        experiments.registered_table({name: workflow.of(name).claim.statements for name in workflow.experiments})
+    )
 
 
 # the run, the configuration, the record
@@ -315,13 +317,13 @@ def small_models(results: Sequence[AnyResult]) -> str:
 
 def claim_map() -> str:
     """Return the table of all claims of config/claims.yaml: target, the original's number, kind, result files."""
-    study = Workflow(load(DEFAULT))
-    heads = {name: claim for name, claim in study.config.every().items() if getattr(claim, "of", None) is None}
+    workflow = Workflow(load(DEFAULT))
+    heads = {name: claim for name, claim in workflow.config.every().items() if getattr(claim, "of", None) is None}
     rows = []
-    for name, claim in (heads | study.config.pending).items():
-        others = [study.claim(other).record.result_file for other in study.regimes_of(name)[1:]]
+    for name, claim in (heads | workflow.config.pending).items():
+        others = [workflow.claim(other).record.result_file for other in workflow.regimes_of(name)[1:]]
         files = ", ".join(f"`{file}`" for file in (claim.record.result_file or f"{name}.json", *others))
-        pending = f" (scale {', '.join(claim.scales or [])} alone)" if name in study.config.pending else ""
+        pending = f" (scale {', '.join(claim.scales or [])} alone)" if name in workflow.config.pending else ""
         rows.append([f"`{name}`", claim.record.number or "-", claim.kind.replace("_", " ") + pending, files])
     return markdown(Table(["claim, a target", "number", "kind", "result file, then those of its other regimes"], rows))
 

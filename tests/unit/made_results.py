@@ -45,9 +45,9 @@ CLAIM = "t5_to_gpt2"
 FEW = {"direct": 0.5, "carried": 0.55, "source-taught": 0.8, "permuted-taught": 0.6, "wrong-domain-taught": 0.4}
 """Levels of arms that rungs are compared by."""
 FEW_SHOT, GENERAL_ONLY, LADDER = "t5_to_gpt2_few_shot", "gpt2_to_qwen_general_only", "cross_size"
-STUDY = Workflow(load("tiny"))
-RUNGS = tuple(STUDY.claim(LADDER).rungs)
-FILE = STUDY.result_file(CLAIM)
+WORKFLOW = Workflow(load("tiny"))
+RUNGS = tuple(WORKFLOW.claim(LADDER).rungs)
+FILE = WORKFLOW.result_file(CLAIM)
 CODE = code_of("evaluate_arms", {})
 
 
@@ -61,8 +61,8 @@ def write_csv(path, frame):
     evidence_files.write_csv(path, list(frame), frame.astype(object).itertuples(index=False))
 
 
-def write_promise(study, claim, path):
-    job = Job("evaluate_arms", study.of(claim).evidence_spec(Path(path).stem), CODE, [], 1)
+def write_promise(workflow, claim, path):
+    job = Job("evaluate_arms", workflow.of(claim).evidence_spec(Path(path).stem), CODE, [], 1)
     evidence_files.write_promise(path, job.provenance(map(str, evidence_files.files_of(path).values())))
 
 
@@ -84,9 +84,9 @@ def fits_of_claim(claim):
 
 def evidence(claim, groups, levels):
     """Rows of every fit of a claim: no target net in general-only, a ladder of three budgets as draws in few-shot."""
-    n_seeds, n_closed = STUDY.config.seeds(claim), STUDY.config.closed_form_seeds(claim)
-    windows = STUDY.of(claim).verdict_spec()["budget"].get("windows", ())
-    claim, frames = STUDY.claim(claim), []
+    n_seeds, n_closed = WORKFLOW.config.seeds(claim), WORKFLOW.config.closed_form_seeds(claim)
+    windows = WORKFLOW.of(claim).verdict_spec()["budget"].get("windows", ())
+    claim, frames = WORKFLOW.claim(claim), []
     base = {"transfer": TRANSFER, "reconstruction": RECONSTRUCTION}[claim.kind] | (levels or {})
     base = {
         arm: level
@@ -146,32 +146,32 @@ def manifest(path, kind, rule, spec, body):
     MANIFESTS[kind].model_validate({**body, "provenance": job.provenance()}).write(path)
 
 
-def write_manifests(study, claim):
-    sha, budget = "a" * 64, study.of(claim).verdict_spec()["budget"]
+def write_manifests(workflow, claim):
+    sha, budget = "a" * 64, workflow.of(claim).verdict_spec()["budget"]
     steps, grid = sum(p["steps"] for p in budget["phases"]), budget["rates"]
-    fits = {fit: 0 if fit == CLOSED_FORM else steps for fit in fits_of_claim(study.claim(claim))}
-    for variant in study.claim(claim).variants:
+    fits = {fit: 0 if fit == CLOSED_FORM else steps for fit in fits_of_claim(workflow.claim(claim))}
+    for variant in workflow.claim(claim).variants:
         fits[variant] = budget["variants"][variant].get("steps", steps)
-    for path in study.of(claim).verdict_input()["calibration"]:
+    for path in workflow.of(claim).verdict_input()["calibration"]:
         arms = [
             {"arm": arm, "fit": fit, "draw": 0, "seed": seed, "steps": trained, "n_trainable": 7 + seed,
              "frozen_sha256": sha, "domain_sha256": sha, "sha256": sha, "folder": f"{fit}/{arm}/{seed}",
              **({"final_loss": 0.4 + seed / 7, "elapsed_s": 1.5 + seed, "phase_floors": [0.4 + seed / 7], "lr": grid[1]} if trained else {})}
-            for fit, trained in fits.items() for arm in study.claim(claim).arms if arm != "lora"
-            for seed in seeds_of(Path(path).stem) if fit == CLOSED_FORM or seed <= study.config.seeds(claim)
+            for fit, trained in fits.items() for arm in workflow.claim(claim).arms if arm != "lora"
+            for seed in seeds_of(Path(path).stem) if fit == CLOSED_FORM or seed <= workflow.config.seeds(claim)
         ]  # fmt: skip
         manifest(
-            path, "calibration", "calibrate_arms", study.of(claim).calibration_spec(Path(path).stem), {"arms": arms}
+            path, "calibration", "calibrate_arms", workflow.of(claim).calibration_spec(Path(path).stem), {"arms": arms}
         )
-    for path in study.of(claim).verdict_input()["rates"]:
+    for path in workflow.of(claim).verdict_input()["rates"]:
         arms = [
             {"arm": arm, "objectives": [1.0, 0.5, *[None] * len(grid[2:])], "rate": grid[1], "at_end": False}
-            for arm in study.claim(claim).arms
+            for arm in workflow.claim(claim).arms
         ]
         body = {"seed": 0, "grid": grid, "arms": arms}
-        manifest(path, "rates", "choose_rates", study.of(claim).rates_spec(), body)
-    for path in study.of(claim).verdict_input().get("lora", []):
-        fit, seeds = study.claim(claim).fit, seeds_of(Path(path).stem)
+        manifest(path, "rates", "choose_rates", workflow.of(claim).rates_spec(), body)
+    for path in workflow.of(claim).verdict_input().get("lora", []):
+        fit, seeds = workflow.claim(claim).fit, seeds_of(Path(path).stem)
         arms = [
             {"arm": "lora", "fit": fit, "draw": 0, "seed": seed, "steps": steps, "n_trainable": 7, "frozen_sha256": sha,
              "final_loss": 0.4, "elapsed_s": 1.5, "phase_floors": [0.4], "lr": grid[1], "best_step": 1, "folder": "f",
@@ -179,20 +179,20 @@ def write_manifests(study, claim):
         ]  # fmt: skip
         body = {"base_model": "m", "base_sha256": sha, "rank": 1, "alpha": 2, "target_modules": ["h.0.c"], "n_interface": 7,
                 "n_trainable": 7, "scopes": {}, "arms": arms}  # fmt: skip
-        manifest(path, "lora", "train_lora", study.of(claim).lora_spec(Path(path).stem), body)
-    for role, (backbone, text, shape, kind) in study.of(claim).modules().items():
-        for path in (path for path in study.of(claim).verdict_input()[role] if not Path(path).exists()):
-            spec = study.module_spec(text, shape, kind, Path(path).stem)
+        manifest(path, "lora", "train_lora", workflow.of(claim).lora_spec(Path(path).stem), body)
+    for role, (backbone, text, shape, kind) in workflow.of(claim).modules().items():
+        for path in (path for path in workflow.of(claim).verdict_input()[role] if not Path(path).exists()):
+            spec = workflow.module_spec(text, shape, kind, Path(path).stem)
             modules = [
                 {"seed": seed, "folder": "m", "sha256": sha, "domain_sha256": sha, "steps": 3, "final_loss": 0.5,
                  "elapsed_s": 2.5, "n_parameters": 11} for seed in spec["seeds"]
             ]  # fmt: skip
             manifest(path, "modules", "train_modules", spec, {"modules": modules})
             assert backbone in path
-    for path in study.of(claim).verdict_input().get("alignments", []):
+    for path in workflow.of(claim).verdict_input().get("alignments", []):
         if not Path(path).exists():
-            write_alignment(study, path)
-    for path in study.of(claim).verdict_input()["backbones"]:
+            write_alignment(workflow, path)
+    for path in workflow.of(claim).verdict_input()["backbones"]:
         if Path(path).exists():
             continue
         body = {
@@ -200,28 +200,28 @@ def write_manifests(study, claim):
             "n_parameters": 157440, "head_rows": 640, "n_tokens": 640, "vocabulary": "f" * 20, "weights_sha256": sha,
             "files": {}, "head_scale": 1.0, "head_sha256": sha, "pretraining": {"steps": 80, "loss_nats": 5.3789},
         }  # fmt: skip
-        manifest(path, "backbone", "build_backbone", study.backbone_spec(Path(path).stem), body)
+        manifest(path, "backbone", "build_backbone", workflow.backbone_spec(Path(path).stem), body)
 
 
 ALIGNED = {"n_rows": 1000, "effective_rank": 10.0, "residual": 0.4, "cosine_before": 0.01, "cosine_held_out": 0.9}
 
 
-def write_alignment(study, path):
+def write_alignment(workflow, path):
     """Write the manifest of a claim's rotations of a batch of seeds."""
     claim, batch = path.split("/")[-2:]
     seeds = seeds_of(Path(batch).stem)
     entries = [
         {**ALIGNED, "seed": seed, "rotation": name} for seed in seeds for name in ("aligned", "home", "own", "other")
     ]
-    spec = study.of(claim).alignment_spec(Path(batch).stem)
+    spec = workflow.of(claim).alignment_spec(Path(batch).stem)
     manifest(path, "alignment", "fit_alignment", spec, {"alignments": entries, "rotations_sha256": "a" * 64})
 
 
-def write_text_records(study, claim):
+def write_text_records(workflow, claim):
     """Write the records of a claim's texts and what of them is scored: documents of both scopes, five packages, a
     seventh of the documents close.
     """
-    inputs = study.of(claim).verdict_input()
+    inputs = workflow.of(claim).verdict_input()
     group_of = {f"{scope}{n:03d}.{i}": n for scope in ("domain", "general") for n in range(99) for i in range(2)}
     for path in (path for path in inputs["overlaps"] if not Path(path).exists()):
         text, backbone = Path(path).stem, Path(path).parent.name
@@ -229,7 +229,7 @@ def write_text_records(study, claim):
             name: {"bytes": 1000, "in_train": 0.4 if group % 7 == 3 else group / 400}
             for name, group in group_of.items()
         }
-        spec = study.overlap_spec(backbone, text)
+        spec = workflow.overlap_spec(backbone, text)
         body = {"text": text, "base_model": backbone, "documents": scored}
         manifest(path, "overlap", "measure_overlap", spec, body)
     for path in (path for path in inputs["texts"] if not Path(path).exists()):
@@ -245,34 +245,34 @@ def write_text_records(study, claim):
             "copies": {},
             "held_out": held_out,
         }
-        manifest(path, "text", "build_text", study.text_spec(Path(path).stem), body)
+        manifest(path, "text", "build_text", workflow.text_spec(Path(path).stem), body)
 
 
-def judge(study, claim):
-    inputs = study.of(claim).verdict_input()
+def judge(workflow, claim):
+    inputs = workflow.of(claim).verdict_input()
     paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
-    spec, code = JudgeClaim.model_validate(study.of(claim).verdict_spec()), code_of("judge_claim", {})
+    spec, code = JudgeClaim.model_validate(workflow.of(claim).verdict_spec()), code_of("judge_claim", {})
     job = Job("judge_claim", spec, code, paths, 1)
-    judge_claim.run(job, inputs, {"result": study.result_file(claim)})
+    judge_claim.run(job, inputs, {"result": workflow.result_file(claim)})
 
 
-def judge_ladder(study, claim):
-    paths = study.result_files(study.claim(claim).rungs)
-    spec, code = JudgeLadder.model_validate(study.of(claim).verdict_spec()), code_of("judge_ladder", {})
+def judge_ladder(workflow, claim):
+    paths = workflow.result_files(workflow.claim(claim).rungs)
+    spec, code = JudgeLadder.model_validate(workflow.of(claim).verdict_spec()), code_of("judge_ladder", {})
     job = Job("judge_ladder", spec, code, paths, 1)
-    ladder.run(job, {"rungs": paths}, {"result": study.result_file(claim)})
+    ladder.run(job, {"rungs": paths}, {"result": workflow.result_file(claim)})
 
 
-def summarise(study):
+def summarise(workflow):
     """Write every page whose claims are there; the summary lists what there is."""
     for page in PAGES:
-        paths = [path for path in study.page_files(page) if Path(path).exists()]
-        if page == "headline" and paths != study.page_files(page):
+        paths = [path for path in workflow.page_files(page) if Path(path).exists()]
+        if page == "headline" and paths != workflow.page_files(page):
             continue
         code = code_of("summarise", {})
-        job = Job("summarise", Summarise.model_validate(study.page_spec(page)), code, paths, 1)
+        job = Job("summarise", Summarise.model_validate(workflow.page_spec(page)), code, paths, 1)
         names = {"markdown": f"{page}.md", "text": f"{page}.txt", "record": f"{page}.json"}
-        summary.run(job, paths, {key: f"{study.results}/{name}" for key, name in names.items()})
+        summary.run(job, paths, {key: f"{workflow.results}/{name}" for key, name in names.items()})
 
 
 def build(folder, claims=(CLAIM, "t5_same_backbone"), *, groups=32, levels=None):
@@ -291,22 +291,22 @@ def _built(claims, groups, levels):
     os.chdir(folder)
     try:
         for claim in claims:
-            if claim in STUDY.config.ladders:
-                judge_ladder(STUDY, claim)
+            if claim in WORKFLOW.config.ladders:
+                judge_ladder(WORKFLOW, claim)
                 continue
-            kind, fit = STUDY.claim(claim).kind, STUDY.claim(claim).fit
-            frame, inputs = evidence(claim, groups, dict(levels)), STUDY.of(claim).verdict_input()
-            budgets = 3 if STUDY.claim(claim).regime == "few-shot" else 1
+            kind, fit = WORKFLOW.claim(claim).kind, WORKFLOW.claim(claim).fit
+            frame, inputs = evidence(claim, groups, dict(levels)), WORKFLOW.of(claim).verdict_input()
+            budgets = 3 if WORKFLOW.claim(claim).regime == "few-shot" else 1
             for path in inputs["evidence"]:
                 write_csv(path, frame[frame["seed"].isin(seeds_of(Path(path).name.split(".")[0]))])
             for i, path in enumerate(inputs["draws"]):
                 write_csv(path, draws(fit, KINDS[kind].claimed, budgets).assign(seed=i + 1))
             for path in inputs["manifests"]:
-                write_promise(STUDY, claim, path)
-            write_manifests(STUDY, claim)
-            write_text_records(STUDY, claim)
-            judge(STUDY, claim)
-        summarise(STUDY)
+                write_promise(WORKFLOW, claim, path)
+            write_manifests(WORKFLOW, claim)
+            write_text_records(WORKFLOW, claim)
+            judge(WORKFLOW, claim)
+        summarise(WORKFLOW)
     finally:
         os.chdir(before)
     return folder
@@ -336,7 +336,7 @@ def regenerate(path, source):
     The manifest of altered evidence is forged too.
     """
     forged = [str(source)]
-    for manifest in STUDY.of(CLAIM).verdict_input()["manifests"]:
+    for manifest in WORKFLOW.of(CLAIM).verdict_input()["manifests"]:
         if Path(source) in evidence_files.files_of(manifest).values():
             told = {
                 key: part.plain()
@@ -410,7 +410,7 @@ def run(*arguments, flags=(), cwd=None):
 def reference(here):
     folder = here / "results/reference/tiny"
     folder.mkdir(parents=True)
-    for path in STUDY.page_files("summary"):
+    for path in WORKFLOW.page_files("summary"):
         if Path(path).exists():
             shutil.copy(path, folder)
     write_manifest(folder)

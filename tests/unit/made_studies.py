@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from evidence_rows import ROOT, rows
 from made_results import (
-    STUDY,
+    WORKFLOW,
     build,
     draws,
     facts_of,
@@ -41,7 +41,7 @@ PLAIN = {"zero-shot-free", "before", "before-off", "oracle-before", "raw-before"
 
 def levels_of(claim_id, text):
     """Arm -> level of one study of a claim."""
-    claim = STUDY.config.studies[claim_id]
+    claim = WORKFLOW.config.studies[claim_id]
     if claim.kind == "scaling_law":
         return {
             "raw": 0.0,
@@ -69,7 +69,7 @@ def levels_of(claim_id, text):
 
 
 DRAWS = {"random": 3, "permuted": 3}
-BUDGETS = STUDY.scale.calibration["kd"].budgets.steps
+BUDGETS = WORKFLOW.scale.calibration["kd"].budgets.steps
 
 
 def names_of(claim, rounds):
@@ -78,8 +78,8 @@ def names_of(claim, rounds):
 
 def evidence(claim_id, levels=None, groups=32):
     """Rows of every study of a claim: agreement on the held backbone, losses of every arm, a margin of every point of a law."""
-    claim, frames = STUDY.config.studies[claim_id], []
-    for i, study in enumerate(names_of(claim, getattr(STUDY.of(claim_id), "rounds", lambda: 1)())):
+    claim, frames = WORKFLOW.config.studies[claim_id], []
+    for i, study in enumerate(names_of(claim, getattr(WORKFLOW.of(claim_id), "rounds", lambda: 1)())):
         text = study.rpartition("-")[2] if claim.kind != "atlas" else study
         own = levels_of(claim_id, text) | (levels or {})
         frame = rows(
@@ -87,7 +87,7 @@ def evidence(claim_id, levels=None, groups=32):
             n_groups=groups,
             per_group=1,
             seed=i,
-            n_seeds=STUDY.config.seeds(claim_id),
+            n_seeds=WORKFLOW.config.seeds(claim_id),
             draws=DRAWS if claim.kind == "atlas" else None,
         )
         frame = frame[(frame["scope"] == "domain") & ~((frame["metric"] != "bits_per_byte") & frame["arm"].isin(PLAIN))]
@@ -108,13 +108,17 @@ def evidence(claim_id, levels=None, groups=32):
 
 def write_manifests(claim_id):
     """Write what the verdict reads beside the evidence: modules, oracles, updates, generated text."""
-    write_text_records(STUDY, claim_id)
-    for name, paths in STUDY.of(claim_id).verdict_input().items():
+    write_text_records(WORKFLOW, claim_id)
+    for name, paths in WORKFLOW.of(claim_id).verdict_input().items():
         for path in (Path(p) for p in paths if not Path(p).exists()):
             batch, parts = path.stem, path.parts[2:]
             if parts[0] in ("modules", "updated_modules"):
                 made = parts[0] == "modules"
-                spec = STUDY.module_spec(*parts[2:5], batch) if made else STUDY.updated_module_spec(*parts[1:5], batch)
+                spec = (
+                    WORKFLOW.module_spec(*parts[2:5], batch)
+                    if made
+                    else WORKFLOW.updated_module_spec(*parts[1:5], batch)
+                )
                 entries = [
                     {"seed": seed, "folder": "m", "sha256": SHA, "domain_sha256": SHA, "steps": 3, "final_loss": 0.5,
                      "elapsed_s": 2.5, "n_parameters": 11} for seed in seeds_of(batch)
@@ -130,7 +134,11 @@ def write_manifests(claim_id):
                     {"seed": s, "files": {f"seed{s}.json": SHA}, "figures": figures | held} for s in seeds_of(batch)
                 ]
                 manifest(
-                    path, "batch", "update_backbone", STUDY.update_spec(parts[1], parts[2], batch), {"members": members}
+                    path,
+                    "batch",
+                    "update_backbone",
+                    WORKFLOW.update_spec(parts[1], parts[2], batch),
+                    {"members": members},
                 )
             elif parts[0] == "generation":
                 samples = [
@@ -139,28 +147,28 @@ def write_manifests(claim_id):
                     for arm in ("plain", "module")
                 ]
                 body = {"samples": samples, "ratio": 0.8, "ratio_plain": 0.8}
-                manifest(path, "generation", "generate_text", STUDY.of(claim_id).generation_spec(), body)
+                manifest(path, "generation", "generate_text", WORKFLOW.of(claim_id).generation_spec(), body)
             else:
                 raise AssertionError(name)
 
 
 def write_evidence(claim_id, frame):
-    inputs = STUDY.of(claim_id).verdict_input()
+    inputs = WORKFLOW.of(claim_id).verdict_input()
     for place, drawn, told in zip(inputs["evidence"], inputs["draws"], inputs["manifests"], strict=True):
         batch = Path(told).stem
         write_csv(place, frame[frame["seed"].isin(seeds_of(batch))])
         write_csv(drawn, draws("s", "arm").assign(seed=seeds_of(batch)[0]))
         code = code_of("evaluate_studies", {})
-        job = Job("evaluate_studies", STUDY.of(claim_id).evidence_spec(batch), code, [], 1)
+        job = Job("evaluate_studies", WORKFLOW.of(claim_id).evidence_spec(batch), code, [], 1)
         evidence_files.write_promise(told, job.provenance())
 
 
 def judge_study(claim_id):
-    inputs = STUDY.of(claim_id).verdict_input()
+    inputs = WORKFLOW.of(claim_id).verdict_input()
     paths = list(dict.fromkeys(path for group in inputs.values() for path in group))
     code = code_of("judge_study", {})
-    job = Job("judge_study", JudgeStudy.model_validate(STUDY.of(claim_id).verdict_spec()), code, paths, 1)
-    run(job, inputs, {"result": STUDY.result_file(claim_id)})
+    job = Job("judge_study", JudgeStudy.model_validate(WORKFLOW.of(claim_id).verdict_spec()), code, paths, 1)
+    run(job, inputs, {"result": WORKFLOW.result_file(claim_id)})
 
 
 def make_study(claim_id, levels=None, groups=32):
@@ -171,10 +179,12 @@ def make_study(claim_id, levels=None, groups=32):
 
 def make_aggregate():
     """The aggregate from the results of its rungs, which are there."""
-    inputs = STUDY.of(AGGREGATE).verdict_input()
+    inputs = WORKFLOW.of(AGGREGATE).verdict_input()
     code = code_of("judge_ladder", {})
-    job = Job("judge_ladder", JudgeLadder.model_validate(STUDY.of(AGGREGATE).verdict_spec()), code, inputs["rungs"], 1)
-    judge_ladder.run(job, inputs, {"result": STUDY.result_file(AGGREGATE)})
+    job = Job(
+        "judge_ladder", JudgeLadder.model_validate(WORKFLOW.of(AGGREGATE).verdict_spec()), code, inputs["rungs"], 1
+    )
+    judge_ladder.run(job, inputs, {"result": WORKFLOW.result_file(AGGREGATE)})
 
 
 def build_studies(folder, claims=(UPDATE, ATLAS, LAW, SUCCESSION)):
@@ -187,7 +197,7 @@ def build_studies(folder, claims=(UPDATE, ATLAS, LAW, SUCCESSION)):
 def _built(claims):
     folder = Path(tempfile.mkdtemp(prefix="abi-studies-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    own = tuple(claim for claim in STUDY.claim(AGGREGATE).rungs if claim in STUDY.config.claims)
+    own = tuple(claim for claim in WORKFLOW.claim(AGGREGATE).rungs if claim in WORKFLOW.config.claims)
     if AGGREGATE in claims:
         build(folder, own, levels={"untrained": -0.3})
     else:
@@ -197,7 +207,7 @@ def _built(claims):
     try:
         for claim in claims:
             make_aggregate() if claim == AGGREGATE else make_study(claim)
-        summarise(STUDY)
+        summarise(WORKFLOW)
     finally:
         os.chdir(before)
     return folder

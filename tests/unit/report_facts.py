@@ -14,8 +14,8 @@ from abi.plan.specs.report import WriteReport
 from abi.plan.workflow import Workflow
 from abi.report.page import Facts, gather
 
-STUDY = Workflow(load("tiny"))
-SPEC = WriteReport.model_validate(STUDY.report_spec())
+WORKFLOW = Workflow(load("tiny"))
+SPEC = WriteReport.model_validate(WORKFLOW.report_spec())
 HEADLINE = "0 of 3 published claims SUPPORTED"
 
 
@@ -26,7 +26,7 @@ HELD = ("t5_same_backbone", "gpt2_to_qwen", "gpt2_to_gpt2_medium_few_shot", "gpt
 @functools.cache
 def plain():
     """Return the reference as JSON values, by claim."""
-    paths = [ROOT / "results/reference/tiny" / Path(path).name for path in STUDY.page_files("summary")]
+    paths = [ROOT / "results/reference/tiny" / Path(path).name for path in WORKFLOW.page_files("summary")]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     return {document["claim"]["id"]: document for document in found}
 

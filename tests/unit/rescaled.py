@@ -6,8 +6,8 @@ from abi.plan.scale import Scale
 from abi.plan.workflow import Workflow
 
 
-def rescaled(study, change):
+def rescaled(workflow, change):
     """Return a study with another scale. Args: change: edits the scale, a mapping, in place."""
-    content = study.scale.plain()
+    content = workflow.scale.plain()
     change(content)
-    return Workflow(replace(study.config, scale=Scale.model_validate(content)))
+    return Workflow(replace(workflow.config, scale=Scale.model_validate(content)))

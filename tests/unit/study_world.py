@@ -44,7 +44,7 @@ LOOKED_AT = {
 }
 
 
-def small_study(max_seeds=3, **updates):
+def small_workflow(max_seeds=3, **updates):
     """The study of scale `tiny` with models, texts and budgets of a few seconds; `updates` change every update.
 
     A claim looks at fewer updates than at `tiny`, and at two wherever it compares them.
@@ -69,7 +69,7 @@ def small_study(max_seeds=3, **updates):
     return Workflow(replace(config, scale=Scale.model_validate(scale), protocol=protocol, studies=studies))
 
 
-def documents_of(study, text, n=160):
+def documents_of(workflow, text, n=160):
     """Documents of their own groups; about 40 are test documents."""
     draw = random.Random(text)
 
@@ -81,7 +81,7 @@ def documents_of(study, text, n=160):
     for i in range(n):
         body = "\n".join(line() for _ in range(14)) + "\n"
         digest, group = hashlib.sha256(body.encode()).hexdigest(), f"{text}{i}"
-        split = split_of(group, dict(study.scale.split_of(text)), study.scale.salt)
+        split = split_of(group, dict(workflow.scale.split_of(text)), workflow.scale.salt)
         found.append(Document(f"{text}/{i}", group, "made", "1", digest, split, len(body.encode()), body))
     return found
 
@@ -99,12 +99,12 @@ def job(rule, spec, inputs):
 class World:
     """Runs the jobs of a study in the working directory, each once, as the rules of the workflow do."""
 
-    def __init__(self, study, make_backbone):
-        self.study, self.make_backbone, self.done = study, make_backbone, set()
+    def __init__(self, workflow, make_backbone):
+        self.workflow, self.make_backbone, self.done = workflow, make_backbone, set()
 
     def again(self):
         """Return a world that knows what was made so far, for a copy of its folder."""
-        other = World(self.study, self.make_backbone)
+        other = World(self.workflow, self.make_backbone)
         other.done = set(self.done)
         return other
 
@@ -115,18 +115,18 @@ class World:
 
     def text(self, name):
         if self.once("text", name):
-            files, made = self.study.text_files(name), documents_of(self.study, name)
+            files, made = self.workflow.text_files(name), documents_of(self.workflow, name)
             write_documents(made, files["documents"])
             summary(Chosen(made), PROVENANCE).write(files["record"])
 
     def backbone(self, name):
         if not self.once("backbone", name):
             return
-        folder = self.study.backbone_folder(name)
+        folder = self.workflow.backbone_folder(name)
         made = self.make_backbone(FAMILIES[name], seed=sorted(FAMILIES).index(name))
         save_backbone(made, folder)
-        about = job("build_backbone", self.study.backbone_spec(name), {}).provenance()
-        head = self.study.head(name)
+        about = job("build_backbone", self.workflow.backbone_spec(name), {}).provenance()
+        head = self.workflow.head(name)
         describe_backbone(made, folder, head, name=name, revision="built", provenance=about).write(f"{folder}.json")
 
     def states(self, backbone, text):
@@ -134,29 +134,29 @@ class World:
             return
         self.text(text)
         self.backbone(backbone)
-        folder = self.study.backbone_folder(backbone)
+        folder = self.workflow.backbone_folder(backbone)
         inputs = {
-            **self.study.text_files(text),
+            **self.workflow.text_files(text),
             "backbone": f"{folder}.json",
-            "head": self.study.head(backbone),
+            "head": self.workflow.head(backbone),
             "model": folder,
         }
-        running = job("write_states", self.study.states_spec(backbone, text), inputs)
-        write_states.run(running, inputs, {s: self.study.states(backbone, text, s) for s in SPLITS})
+        running = job("write_states", self.workflow.states_spec(backbone, text), inputs)
+        write_states.run(running, inputs, {s: self.workflow.states(backbone, text, s) for s in SPLITS})
 
     def modules(self, of):
         backbone, text, shape, role = of
         self.states(backbone, text)
-        for batch in self.study.batches("modules", self.study.module_seeds(*of)):
+        for batch in self.workflow.batches("modules", self.workflow.module_seeds(*of)):
             if self.once("modules", *of, batch):
-                inputs = {"train": self.study.states(backbone, text, "train"), "head": self.study.head(backbone)}
-                out = f"{self.study.results}/modules/{'/'.join(of)}/{batch}"
-                running = job("train_modules", self.study.module_spec(text, shape, role, batch), inputs)
+                inputs = {"train": self.workflow.states(backbone, text, "train"), "head": self.workflow.head(backbone)}
+                out = f"{self.workflow.results}/modules/{'/'.join(of)}/{batch}"
+                running = job("train_modules", self.workflow.module_spec(text, shape, role, batch), inputs)
                 train_modules.run(running, inputs, {"manifest": f"{out}.json", "folder": out})
 
     def update_inputs(self, update, stage, batch):
         """Inputs of an update, all there."""
-        definition = self.study.scale.updates[update]
+        definition = self.workflow.scale.updates[update]
         self.text(definition.text)
         self.backbone(definition.backbone)
         for text in definition.holds:
@@ -164,60 +164,60 @@ class World:
         way, number = stage.split(".")
         if int(number) > 1:
             self.update(update, f"{way}.{int(number) - 1}", batch)
-        model = self.study.backbone_folder(definition.backbone)
-        return {**self.study.update_input(update, stage, batch), "model": model}
+        model = self.workflow.backbone_folder(definition.backbone)
+        return {**self.workflow.update_input(update, stage, batch), "model": model}
 
     def update(self, update, stage, batch):
         if self.once("update", update, stage, batch):
-            inputs, path = self.update_inputs(update, stage, batch), self.study.updated(update, stage, batch)
-            running = job("update_backbone", self.study.update_spec(update, stage, batch), inputs)
+            inputs, path = self.update_inputs(update, stage, batch), self.workflow.updated(update, stage, batch)
+            running = job("update_backbone", self.workflow.update_spec(update, stage, batch), inputs)
             update_backbone.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
 
     def updated_states(self, update, stage, text, batch):
         self.update(update, stage, batch)
         self.text(text)
         if self.once("updated_states", update, stage, text, batch):
-            inputs = {**self.study.text_files(text), "updated": self.study.updated(update, stage, batch)}
-            path = self.study.updated_states(update, stage, text, batch)
-            running = job("write_updated_states", self.study.updated_states_spec(update, stage, text, batch), inputs)
+            inputs = {**self.workflow.text_files(text), "updated": self.workflow.updated(update, stage, batch)}
+            path = self.workflow.updated_states(update, stage, text, batch)
+            running = job("write_updated_states", self.workflow.updated_states_spec(update, stage, text, batch), inputs)
             write_updated_states.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
 
     def updated_modules(self, update, stage, text, role, batch):
         self.updated_states(update, stage, text, batch)
         if self.once("updated_modules", update, stage, text, role, batch):
             inputs = {
-                "states": self.study.updated_states(update, stage, text, batch),
-                "updated": self.study.updated(update, stage, batch),
+                "states": self.workflow.updated_states(update, stage, text, batch),
+                "updated": self.workflow.updated(update, stage, batch),
             }
-            path = self.study.updated_modules(update, stage, text, role, batch)
-            spec = self.study.updated_module_spec(update, stage, text, role, batch)
+            path = self.workflow.updated_modules(update, stage, text, role, batch)
+            spec = self.workflow.updated_module_spec(update, stage, text, role, batch)
             running = job("train_updated_modules", spec, inputs)
             train_updated_modules.run(running, inputs, {"manifest": path, "folder": path.removesuffix(".json")})
 
     def before_evidence(self, claim_id):
         """Make everything that the evidence of a claim reads."""
-        claim, whole = self.study.config.studies[claim_id], f"1-{self.study.config.seeds(claim_id)}"
-        for of in self.study.of(claim_id).modules().values():
+        claim, whole = self.workflow.config.studies[claim_id], f"1-{self.workflow.config.seeds(claim_id)}"
+        for of in self.workflow.of(claim_id).modules().values():
             self.modules(of)
         for text in claim.texts if claim.kind == "atlas" else ():
             self.states(claim.backbone, text)
-        for update in self.study.of(claim_id).updates():
-            for batch in self.study.update_batches(update, whole):
-                for stage in self.study.of(claim_id).stages():
+        for update in self.workflow.of(claim_id).updates():
+            for batch in self.workflow.update_batches(update, whole):
+                for stage in self.workflow.of(claim_id).stages():
                     for text in claim.texts:
                         self.updated_states(update, stage, text, batch)
                         if stage.startswith("held."):
-                            for role in self.study.of(claim_id).roles:
+                            for role in self.workflow.of(claim_id).roles:
                                 self.updated_modules(update, stage, text, role, batch)
 
     def evidence(self, claim_id):
         if not self.once("evidence", claim_id):
             return
         self.before_evidence(claim_id)
-        wanted = self.study.of(claim_id).verdict_input()
+        wanted = self.workflow.of(claim_id).verdict_input()
         for evidence, draws, manifest in zip(wanted["evidence"], wanted["draws"], wanted["manifests"], strict=True):
-            inputs = self.study.of(claim_id).evidence_input(Path(manifest).stem)
-            running = job("evaluate_studies", self.study.of(claim_id).evidence_spec(Path(manifest).stem), inputs)
+            inputs = self.workflow.of(claim_id).evidence_input(Path(manifest).stem)
+            running = job("evaluate_studies", self.workflow.of(claim_id).evidence_spec(Path(manifest).stem), inputs)
             outputs = {"evidence": evidence, "draws": draws, "manifest": manifest}
             evaluate_studies.run(running, inputs, outputs)
 
@@ -225,16 +225,16 @@ class World:
         backbone, text = path.parent.name, path.stem
         self.states(backbone, text)
         if self.once("overlap", backbone, text):
-            inputs = {**self.study.text_files(text), "states": self.study.states(backbone, text, "test")}
-            running = job("measure_overlap", self.study.overlap_spec(backbone, text), inputs)
+            inputs = {**self.workflow.text_files(text), "states": self.workflow.states(backbone, text, "test")}
+            running = job("measure_overlap", self.workflow.overlap_spec(backbone, text), inputs)
             measure_overlap.run(running, inputs, {"manifest": str(path)})
 
     def verdict(self, claim_id):
         """Judge a claim; return its result file."""
         self.evidence(claim_id)
-        for path in self.study.of(claim_id).verdict_input()["overlaps"]:
+        for path in self.workflow.of(claim_id).verdict_input()["overlaps"]:
             self.overlap(Path(path))
-        inputs = {k: v for k, v in self.study.of(claim_id).verdict_input().items() if k != "generation"}
-        path = self.study.result_file(claim_id)
-        run(job("judge_study", self.study.of(claim_id).verdict_spec(), inputs), inputs, {"result": path})
+        inputs = {k: v for k, v in self.workflow.of(claim_id).verdict_input().items() if k != "generation"}
+        path = self.workflow.result_file(claim_id)
+        run(job("judge_study", self.workflow.of(claim_id).verdict_spec(), inputs), inputs, {"result": path})
         return read_result(path)

@@ -11,13 +11,13 @@ from abi.judge.tables import fit_tables
 from abi.plan.config import load
 from abi.plan.workflow import Workflow, seeds_of
 
-STUDY = Workflow(load("tiny"))
+WORKFLOW = Workflow(load("tiny"))
 CLAIM = "gpt2_to_qwen"
 
 
 def test_modules_alignments_and_evidence_cover_all_of_them():
-    assert (STUDY.config.seeds(CLAIM), STUDY.config.closed_form_seeds(CLAIM)) == (5, 10)
-    inputs = STUDY.of(CLAIM).verdict_input()
+    assert (WORKFLOW.config.seeds(CLAIM), WORKFLOW.config.closed_form_seeds(CLAIM)) == (5, 10)
+    inputs = WORKFLOW.of(CLAIM).verdict_input()
     for key in ("source", "oracle", "reference", "calibration"):
         assert [
             seed for path in inputs[key] for seed in seeds_of(path.rpartition("/")[2].removesuffix(".json"))
@@ -25,20 +25,20 @@ def test_modules_alignments_and_evidence_cover_all_of_them():
 
 
 def test_regimes_that_share_an_alignment_share_its_batches():
-    whole, few = (STUDY.of(claim).calibration_input("1-5")["alignment"] for claim in (CLAIM, f"{CLAIM}_few_shot"))
+    whole, few = (WORKFLOW.of(claim).calibration_input("1-5")["alignment"] for claim in (CLAIM, f"{CLAIM}_few_shot"))
     assert whole == few == [f"results/tiny/alignments/{CLAIM}/1-10.json"]
 
 
 def test_few_shot_has_no_closed_form_and_lora_no_more_seeds():
-    assert STUDY.config.closed_form_seeds(f"{CLAIM}_few_shot") == 5
-    assert STUDY.of(CLAIM).lora_files("1-10")["lora"] == [f"results/tiny/lora/{CLAIM}/1-5.json"]
-    assert STUDY.of(CLAIM).lora_files("6-10") == {}
-    assert STUDY.of(CLAIM).calibration_spec("6-10")["closed_only"] == [6, 7, 8, 9, 10]
-    assert STUDY.of(CLAIM).calibration_spec("1-5")["closed_only"] == []
+    assert WORKFLOW.config.closed_form_seeds(f"{CLAIM}_few_shot") == 5
+    assert WORKFLOW.of(CLAIM).lora_files("1-10")["lora"] == [f"results/tiny/lora/{CLAIM}/1-5.json"]
+    assert WORKFLOW.of(CLAIM).lora_files("6-10") == {}
+    assert WORKFLOW.of(CLAIM).calibration_spec("6-10")["closed_only"] == [6, 7, 8, 9, 10]
+    assert WORKFLOW.of(CLAIM).calibration_spec("1-5")["closed_only"] == []
 
 
 def test_a_claim_without_the_key_has_one_number_of_seeds():
-    assert STUDY.config.closed_form_seeds("pythia_to_gpt2") == STUDY.config.seeds("pythia_to_gpt2") == 3
+    assert WORKFLOW.config.closed_form_seeds("pythia_to_gpt2") == WORKFLOW.config.seeds("pythia_to_gpt2") == 3
 
 
 @pytest.mark.parametrize(("fit", "seeds"), [("kd", 3), ("closed-form", 6)])

@@ -16,7 +16,7 @@ from fake_card import CARD, OnCard, fake_card
 from made_arms import edited
 from rescaled import rescaled
 from small_models import FAMILIES
-from study_world import World, small_study
+from study_world import World, small_workflow
 
 import abi.base.job as job_module
 from abi.base import compute
@@ -86,7 +86,7 @@ def test_the_fake_card_refuses_what_lies_elsewhere(monkeypatch):
 def results_of(world, claim):
     """The evidence of a claim as its jobs write it."""
     world.evidence(claim)
-    return pd.concat([pd.read_csv(path) for path in world.study.of(claim).verdict_input()["evidence"]])
+    return pd.concat([pd.read_csv(path) for path in world.workflow.of(claim).verdict_input()["evidence"]])
 
 
 def least_study():
@@ -96,7 +96,7 @@ def least_study():
         for text in scale["texts"].values():
             text["max_windows"] = {"train": 16, "calibration": 8, "test": 16}
 
-    config = rescaled(small_study(max_seeds=1), change).config
+    config = rescaled(small_workflow(max_seeds=1), change).config
     atlas = edited(config.studies["domain_atlas"], texts=["python", "general"])
     return Workflow(replace(config, studies=config.studies | {"domain_atlas": atlas}))
 
@@ -108,11 +108,11 @@ def expected(make_backbone, tmp_path_factory):
     return cache(lambda claim: made(folder / claim, least_study(), make_backbone, claim))
 
 
-def made(folder, study, make_backbone, claim):
+def made(folder, workflow, make_backbone, claim):
     folder.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return results_of(World(study, make_backbone), claim)
+        return results_of(World(workflow, make_backbone), claim)
 
 
 def apart(one, other, metric="loss_nats"):
@@ -243,15 +243,15 @@ def test_what_is_formed_at_once_follows_a_cards_memory_in_powers_of_two(monkeypa
 
 
 def test_a_device_reruns_nothing_and_a_precision_what_stores_states():
-    plain = small_study()
+    plain = small_workflow()
 
     def specs(**given):
-        study = rescaled(plain, lambda scale: scale.update(compute=given) if given else None)
-        jobs = study.of("gpt2_to_gpt2_medium")
+        workflow = rescaled(plain, lambda scale: scale.update(compute=given) if given else None)
+        jobs = workflow.of("gpt2_to_gpt2_medium")
         return {
-            "states": study.states_spec("gpt2", "python"),
-            "updated": study.updated_states_spec("t5_large_general", "held.1", "python", "1-1"),
-            "rest": [study.module_spec("python", "standard", "source", "1-1"), jobs.calibration_spec("1-1")],
+            "states": workflow.states_spec("gpt2", "python"),
+            "updated": workflow.updated_states_spec("t5_large_general", "held.1", "python", "1-1"),
+            "rest": [workflow.module_spec("python", "standard", "source", "1-1"), jobs.calibration_spec("1-1")],
         }
 
     usual = specs()

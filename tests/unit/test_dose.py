@@ -9,7 +9,7 @@ import pytest
 from evidence_rows import CRITERIA, TRANSFER, rows
 from hypothesis import given
 from hypothesis import strategies as st
-from made_results import CLAIM, RUNGS, STUDY
+from made_results import CLAIM, RUNGS, WORKFLOW
 from scipy import stats
 
 from abi.audit.results.findings import Checks
@@ -146,12 +146,12 @@ def judged(made_regimes, tmp_path, monkeypatch):
     shutil.copytree(made_regimes / "results", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     rungs = [CLAIM, *RUNGS[:2]]
-    spec = STUDY.of("alignment_dose").verdict_spec()
+    spec = WORKFLOW.of("alignment_dose").verdict_spec()
     spec["claim"]["rungs"] = rungs
-    paths = STUDY.result_files(rungs)
+    paths = WORKFLOW.result_files(rungs)
     job = Job("judge_ladder", JudgeLadder.model_validate(spec), code_of("judge_ladder", {}), paths, 1)
-    judge_ladder.run(job, {"rungs": paths}, {"result": STUDY.result_file("alignment_dose")})
-    return STUDY.result_file("alignment_dose"), rungs
+    judge_ladder.run(job, {"rungs": paths}, {"result": WORKFLOW.result_file("alignment_dose")})
+    return WORKFLOW.result_file("alignment_dose"), rungs
 
 
 def faults(document, beside):
@@ -164,7 +164,7 @@ def faults(document, beside):
 def test_a_result_follows_from_its_rungs_and_every_edit_is_named(judged):
     path, rungs = judged
     document = json.loads(Path(path).read_text(encoding="utf-8"))
-    files = {name: Path(STUDY.result_file(name)) for name in rungs}
+    files = {name: Path(WORKFLOW.result_file(name)) for name in rungs}
     beside = {name: ResultFile(p, json.loads(p.read_text()), read_result(p)) for name, p in files.items()}
     assert read_result(path).verdict == "SUPPORTED"
     assert [curve["id"] for curve in document["curves"]] == ["dose-js-nats", "dose-bits-per-byte"]
@@ -178,6 +178,6 @@ def test_a_result_follows_from_its_rungs_and_every_edit_is_named(judged):
 
 
 def test_a_rung_without_an_alignment_is_named(judged):
-    result = read_result(STUDY.result_file(CLAIM)).model_copy(update={"alignments": []})
+    result = read_result(WORKFLOW.result_file(CLAIM)).model_copy(update={"alignments": []})
     with pytest.raises(EvidenceError, match=f"rung {CLAIM}: is no transfer that was moved by an alignment"):
         dose_of(result)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from evidence_rows import ROOT
-from made_results import STUDY
+from made_results import WORKFLOW
 
 from abi.plan.experiment_faults import READ, recipes_for
 from abi.plan.faults import Faults
@@ -48,7 +48,7 @@ def claim_with(change):
 
 
 def told(change):
-    faults = Faults(STUDY.config.scale, {}, [], [])
+    faults = Faults(WORKFLOW.config.scale, {}, [], [])
     OfExperiment.check(claim_with(change), "claims.patience", faults)
     return faults.sentences
 

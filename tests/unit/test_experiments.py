@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from evidence_rows import ROOT, rows
-from made_results import STUDY, draws, manifest, put, write_csv, write_text_records
+from made_results import WORKFLOW, draws, manifest, put, write_csv, write_text_records
 from made_studies import judge_study
 from rescaled import rescaled
-from study_world import World, job, small_study
+from study_world import World, job, small_workflow
 
 from abi.arms.generated_code import FAILS_ALIKE, PASSES_ALIKE
 from abi.audit.record.arithmetic import lookup
@@ -45,7 +45,7 @@ def make(claim_id, levels, groups=32, tasks=None):
 
     Args: tasks: arm -> the share of tasks that it passes.
     """
-    jobs, inputs = STUDY.of(claim_id), STUDY.of(claim_id).verdict_input()
+    jobs, inputs = WORKFLOW.of(claim_id), WORKFLOW.of(claim_id).verdict_input()
     spec, [told], frames = jobs.evidence_spec(jobs.batch()), inputs["manifests"], []
     for i, (study, about) in enumerate(spec["studies"].items()):
         arms = {arm: levels[arm] for arm in ("raw", "oracle", "reference", *about["arms"])}
@@ -67,17 +67,17 @@ def make(claim_id, levels, groups=32, tasks=None):
     ]  # fmt: skip
     body = {"seed": 0, "grid": grid, "tried": tried, "arms": [], "provenance": running.provenance()}
     FitsManifest.model_validate(body).write(inputs["fits"][0])
-    write_text_records(STUDY, claim_id)
+    write_text_records(WORKFLOW, claim_id)
     for path in inputs["modules"]:
         _, text, shape, role = Path(path).parts[3:7]
         entries = [
             {"seed": s, "folder": "m", "sha256": "a" * 64, "domain_sha256": "a" * 64, "steps": 3, "final_loss": 0.5,
              "elapsed_s": 2.5, "n_parameters": 11} for s in seeds_of(Path(path).stem)
         ]  # fmt: skip
-        module = STUDY.module_spec(text, shape, role, Path(path).stem)
+        module = WORKFLOW.module_spec(text, shape, role, Path(path).stem)
         manifest(path, "modules", "train_modules", module, {"modules": entries})
     judge_study(claim_id)
-    return json.loads(Path(STUDY.result_file(claim_id)).read_text())
+    return json.loads(Path(WORKFLOW.result_file(claim_id)).read_text())
 
 
 def task_rows(study, arms, metrics, n_seeds, tasks):
@@ -119,7 +119,7 @@ def found(result):
 
 def test_general_text_that_an_experiment_is_also_trained_on_is_left_out_where_train_holds_it(folder):
     """It is one of the texts of the claim: the plan says which of them a test on general text is about."""
-    levels = dict.fromkeys(STUDY.of("non_interference").claim.arms, 0.9)
+    levels = dict.fromkeys(WORKFLOW.of("non_interference").claim.arms, 0.9)
     result = make("non_interference", {"raw": 0.0, "oracle": 1.0, "reference": 1.0, **levels})
     assert result["robustness"]["capability-python"]["close"].keys() == {"domain", "general"}
     assert found(result) == set()
@@ -167,12 +167,12 @@ def test_tests_against_bounds_are_asked_of_the_placebo_and_decide_nothing(folder
 
 
 def test_a_placebo_is_asked_only_where_it_was_made_alike():
-    arms = STUDY.claim("method_robustness").arms
+    arms = WORKFLOW.claim("method_robustness").arms
     assert alike(arms, "both-8-2", "random-both")
     assert not alike(arms, "both-8-2", "random")  # took no steps
     assert not alike(arms, "both-8-2", "random-alone")  # had no solve before
     assert not alike(arms, "both-4-2", "random-both")  # at another temperature
-    of = {name: STUDY.claim(name) for name in ("analytical_calibration", "calibration_budget_floor", "nib_full")}
+    of = {name: WORKFLOW.claim(name) for name in ("analytical_calibration", "calibration_budget_floor", "nib_full")}
     asked = {
         (name, statement): bool(of_placebo(claim, claim.statements[statement]))
         for name, claim in of.items()
@@ -241,14 +241,14 @@ def test_margins_and_floors_of_the_levels_are_those_that_were_published():
     registry = json.loads((shipped / "non_inferiority_results.json").read_text())["registry"]
     published = json.loads((shipped / "generation_equivalence_results.json").read_text())
     for claim in ("nib_full", "procrustes_full_nib"):
-        of = STUDY.claim(claim).statements
+        of = WORKFLOW.claim(claim).statements
         assert {test.by for test in of["decoding"].tests.values()} == {registry["decode_ni_margin_pp"] / 100}
         assert {test.by for test in of["variants"].tests.values()} == {registry["adversarial_ni_margin_pp"] / 100}
         assert of["functional"].tests["passed"].by == registry["ni_margin_pp"] / 100
         assert of["functional"].floors == {"passed.greedy": registry["min_native_floor"]}
         assert of["functional"].tests["failures"].by == registry["failure_jaccard"] == FAILS_ALIKE
         assert of["functional"].tests["passes"].by == registry["pass_jaccard"] == PASSES_ALIKE
-    of = STUDY.claim("generation_equivalence").statements
+    of = WORKFLOW.claim("generation_equivalence").statements
     points = published["G1_syntax"]["threshold_parity_pp"] / 100
     assert {test.by for test in of["syntax"].tests.values()} == {-points}
     assert of["keywords"].tests["than-plain"].weights["raw"] == -published["G2_keyword"]["threshold"]
@@ -306,18 +306,18 @@ def forged(tmp_path_factory):
 
 def test_the_ids_of_experiments_are_targets_whose_files_bear_the_names_of_the_original():
     shipped = {path.name for path in (ROOT / "config" / "record" / "published_results").glob("*.json")}
-    files = {name: STUDY.claim(name).record.result_file for name in STUDY.experiments}
+    files = {name: WORKFLOW.claim(name).record.result_file for name in WORKFLOW.experiments}
     assert {name for name, file in files.items() if file not in shipped} == {"objective_ablation"}
-    assert set(STUDY.config.published()).isdisjoint(STUDY.experiments)
-    assert all(STUDY.claim(name).seeds >= 3 for name in files)
+    assert set(WORKFLOW.config.published()).isdisjoint(WORKFLOW.experiments)
+    assert all(WORKFLOW.claim(name).seeds >= 3 for name in files)
 
 
 def test_numbers_that_statements_take_from_the_protocol_are_those_of_the_protocol():
-    criteria = STUDY.config.protocol.criteria
+    criteria = WORKFLOW.config.protocol.criteria
     of_protocol = {criteria.parity, criteria.floor, criteria.half, criteria.share, criteria.harm}
     of_protocol |= {round(1 - number, 9) for number in of_protocol} | {1.0}
-    for name in STUDY.experiments:
-        for statement in STUDY.claim(name).statements.values():
+    for name in WORKFLOW.experiments:
+        for statement in WORKFLOW.claim(name).statements.values():
             of_text = [test for test in statement.tests.values() if test.metric not in CODE]
             weights = {round(abs(w), 9) for test in of_text for w in test.weights.values()}
             assert weights <= of_protocol, (name, statement.says)
@@ -332,10 +332,10 @@ def short(scale):
 
 def trial(world, of):
     """The native module of the seed that rates are tried with."""
-    study, (backbone, text, shape, role) = world.study, of
-    inputs = {"train": study.states(backbone, text, "train"), "head": study.head(backbone)}
-    out = f"{study.results}/modules/{'/'.join(of)}/0-0"
-    spec = job("train_modules", study.module_spec(text, shape, role, "0-0"), inputs)
+    workflow, (backbone, text, shape, role) = world.workflow, of
+    inputs = {"train": workflow.states(backbone, text, "train"), "head": workflow.head(backbone)}
+    out = f"{workflow.results}/modules/{'/'.join(of)}/0-0"
+    spec = job("train_modules", workflow.module_spec(text, shape, role, "0-0"), inputs)
     train_modules.run(spec, inputs, {"manifest": f"{out}.json", "folder": out})
 
 
@@ -343,8 +343,8 @@ def trial(world, of):
 def run(tmp_path_factory, make_backbone):
     """An experiment on a tiny real model: the study, its inputs and its outputs, in a folder of their own."""
     folder = tmp_path_factory.mktemp("experiment")
-    study: Workflow = rescaled(small_study(2), short)
-    world, jobs = World(study, make_backbone), study.of(CLAIM)
+    workflow: Workflow = rescaled(small_workflow(2), short)
+    world, jobs = World(workflow, make_backbone), workflow.of(CLAIM)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         world.states("gpt2_medium", "general")
@@ -358,13 +358,13 @@ def run(tmp_path_factory, make_backbone):
         }
         running = job("evaluate_experiment", jobs.evidence_spec(jobs.batch()), inputs)
         evaluate_experiment.run(running, inputs, outputs)
-    return folder, study, inputs, outputs
+    return folder, workflow, inputs, outputs
 
 
 def test_every_arm_of_every_study_is_scored_and_the_arm_asked_about_is_its_candidate(run):
-    folder, study, _, outputs = run
+    folder, workflow, _, outputs = run
     found = read_evidence(folder / outputs["evidence"])
-    spec = study.of(CLAIM).evidence_spec("1-2")
+    spec = workflow.of(CLAIM).evidence_spec("1-2")
     for name, about in spec["studies"].items():
         own = found[found["fit"] == name]
         assert set(own["arm"]) == {"raw", "oracle", "reference", "candidate", *about["arms"]} - {about["about"]}

@@ -71,7 +71,7 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def study(root):
+def workflow(root):
     return Workflow(load("tiny", root))
 
 
@@ -101,33 +101,33 @@ def test_a_hub_backbone_of_the_page_waits_for_its_pin(root):
     assert BACKBONE in load("paper", root).scale.unpinned()
 
 
-def test_the_text_of_the_page_builds_from_a_folder(study, tmp_path, monkeypatch):
+def test_the_text_of_the_page_builds_from_a_folder(workflow, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for i in range(150):
         folder = tmp_path / "notes" / f"topic{i}"
         folder.mkdir(parents=True)
         (folder / "note.md").write_text("".join(f"Line {line} of note {i} says this.\n" for line in range(20)))
-    documents = build_text(BuildText.model_validate(study.text_spec(TEXT))).documents
+    documents = build_text(BuildText.model_validate(workflow.text_spec(TEXT))).documents
     assert len(documents) == 150
     assert len({d.group for d in documents if d.split == "test"}) >= 30
 
 
-def test_an_edit_in_a_folder_of_texts_is_another_spec(study, tmp_path, monkeypatch):
+def test_an_edit_in_a_folder_of_texts_is_another_spec(workflow, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    absent = study.text_spec(TEXT)
+    absent = workflow.text_spec(TEXT)
     note = tmp_path / "notes" / "topic" / "note.md"
     note.parent.mkdir(parents=True)
     specs = []
     for text in ("one", "two", "one"):
         note.write_text(text)
-        specs.append(study.text_spec(TEXT))
+        specs.append(workflow.text_spec(TEXT))
     (note.parent / "image.png").write_text("no note")
-    assert specs[0] == specs[2] == study.text_spec(TEXT)
+    assert specs[0] == specs[2] == workflow.text_spec(TEXT)
     assert specs[0] not in (specs[1], absent)
 
 
-def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(study, texts):
-    spec = study.backbone_spec(BACKBONE)["build"]
+def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(workflow, texts):
+    spec = workflow.backbone_spec(BACKBONE)["build"]
     small = {
         **spec,
         "tokenizer": {**spec["tokenizer"], "vocab_size": 360},
@@ -142,39 +142,39 @@ def test_the_backbone_of_the_page_builds_and_its_head_gives_its_logits(study, te
         torch.testing.assert_close(ours, backbone.logits(tokens, window), atol=1e-5, rtol=1e-4)
 
 
-def test_the_claim_of_the_page_gets_its_jobs(study):
-    assert set(study.of(CLAIM).modules()) == {"source", "home", "oracle", "reference", "wrong"}
-    seeds = [seed for batch in study.batches("evaluation", study.config.seeds(CLAIM)) for seed in seeds_of(batch)]
+def test_the_claim_of_the_page_gets_its_jobs(workflow):
+    assert set(workflow.of(CLAIM).modules()) == {"source", "home", "oracle", "reference", "wrong"}
+    seeds = [seed for batch in workflow.batches("evaluation", workflow.config.seeds(CLAIM)) for seed in seeds_of(batch)]
     assert seeds == [1, 2, 3, 4, 5]
-    assert set(study.config.claims) >= {CLAIM, f"{CLAIM}_few_shot", f"{CLAIM}_general_only"}
-    assert study.result_file(CLAIM) == "results/tiny/t5_to_smollm_results.json"
-    assert f"results/tiny/evidence/{CLAIM}/1-5.csv.gz" in study.of(CLAIM).verdict_input()["evidence"]
+    assert set(workflow.config.claims) >= {CLAIM, f"{CLAIM}_few_shot", f"{CLAIM}_general_only"}
+    assert workflow.result_file(CLAIM) == "results/tiny/t5_to_smollm_results.json"
+    assert f"results/tiny/evidence/{CLAIM}/1-5.csv.gz" in workflow.of(CLAIM).verdict_input()["evidence"]
 
 
-def test_the_update_of_the_page_is_made_both_ways_and_read_before_and_after(study):
-    assert study.of(UPDATE).stages() == ["held.1", "free.1"]
-    assert study.of(SUCCESSION).stages() == ["held.1", "free.1", "held.2", "free.2"]
-    held, free = (study.update_spec("smollm_general", f"{way}.1", "1-3") for way in ("held", "free"))
+def test_the_update_of_the_page_is_made_both_ways_and_read_before_and_after(workflow):
+    assert workflow.of(UPDATE).stages() == ["held.1", "free.1"]
+    assert workflow.of(SUCCESSION).stages() == ["held.1", "free.1", "held.2", "free.2"]
+    held, free = (workflow.update_spec("smollm_general", f"{way}.1", "1-3") for way in ("held", "free"))
     assert held | {"way": "free", "holds": [], "stability": 0.0} == free
-    inputs = study.of(SUCCESSION).evidence_input("1-3")
+    inputs = workflow.of(SUCCESSION).evidence_input("1-3")
     for role in ("source", "oracle", "before"):
         assert {f"{role}_python", f"{role}_{TEXT}"} <= set(inputs)
     assert len(inputs["oracles"]) == 4
-    assert study.of(UPDATE).generation_files() == {"generation": [f"results/tiny/generation/{UPDATE}.json"]}
-    assert study.result_file(UPDATE) == f"results/tiny/{UPDATE}.json"
+    assert workflow.of(UPDATE).generation_files() == {"generation": [f"results/tiny/generation/{UPDATE}.json"]}
+    assert workflow.result_file(UPDATE) == f"results/tiny/{UPDATE}.json"
 
 
-def test_the_atlas_of_the_page_has_a_chart_per_domain(study):
-    inputs = study.of(ATLAS).evidence_input("1-3")
+def test_the_atlas_of_the_page_has_a_chart_per_domain(workflow):
+    inputs = workflow.of(ATLAS).evidence_input("1-3")
     for text in ("python", "general", TEXT):
         assert {f"oracle_{text}", f"reference_{text}", f"train_{text}", f"test_{text}"} <= set(inputs)
-    assert study.of(ATLAS).evidence_spec("1-3")["mixture"] == ["python", TEXT]
+    assert workflow.of(ATLAS).evidence_spec("1-3")["mixture"] == ["python", TEXT]
 
 
-def test_the_experiment_of_the_page_gets_its_jobs_and_its_place_among_the_others_by_data_alone(study):
-    jobs, spec = study.of(EXPERIMENT), study.of(EXPERIMENT).evidence_spec("1-3")
-    assert study.experiments[-1] == EXPERIMENT
-    assert study.result_file(EXPERIMENT) in study.result_files(study.experiments)
+def test_the_experiment_of_the_page_gets_its_jobs_and_its_place_among_the_others_by_data_alone(workflow):
+    jobs, spec = workflow.of(EXPERIMENT), workflow.of(EXPERIMENT).evidence_spec("1-3")
+    assert workflow.experiments[-1] == EXPERIMENT
+    assert workflow.result_file(EXPERIMENT) in workflow.result_files(workflow.experiments)
     assert (spec["arms"]["short"]["steps"], spec["taught_by"], spec["scopes"]) == (0.25, "oracle", ["domain"])
     assert spec["studies"] == {
         "enough-python": {"about": "short", "text": "python", "arms": ["long", "short", "solved", "random"]}
@@ -185,7 +185,7 @@ def test_the_experiment_of_the_page_gets_its_jobs_and_its_place_among_the_others
     claim = ClaimFacts.model_validate(
         {"id": EXPERIMENT, **JudgeStudy.model_validate(jobs.verdict_spec()).claim.plain()}
     )
-    plan = plan_of(claim, "enough-python", (), study.config.protocol.criteria)
+    plan = plan_of(claim, "enough-python", (), workflow.config.protocol.criteria)
     [test] = [test for test in plan.own.tests if test.id == "t.as-long"]
     assert (dict(test.weights), test.margin, test.required) == ({"candidate": 1, "long": -1}, -0.01, True)
 
@@ -222,8 +222,8 @@ def test_the_claim_of_the_contributing_page_is_valid(tmp_path):
     assert "gpt2_to_t5" in load("tiny", tmp_path).claims
 
 
-def test_more_seeds_leave_full_batches_as_they_are(study):
-    few, more = (study.batches("calibration", n) for n in (10, 12))
+def test_more_seeds_leave_full_batches_as_they_are(workflow):
+    few, more = (workflow.batches("calibration", n) for n in (10, 12))
     assert few == more[: len(few)]
 
 

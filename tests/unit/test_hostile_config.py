@@ -116,22 +116,22 @@ MUTATORS = (with_value, with_value, with_scalar, with_scalar, with_key, with_lin
 def answer(root):
     """Return the sentences a configuration is refused with, none if it is good; anything else is a fault."""
     try:
-        study = Workflow(load("tiny", root))
+        workflow = Workflow(load("tiny", root))
     except ConfigError as error:
         sentences = str(error).split("\n")
         assert all(re.match(r"(/\S*/)?config\b.*[\w)'\]`:]$", line) and line.isprintable() for line in sentences), (
             sentences
         )
         return sentences
-    for name in study.listed("summary"):
-        assert re.fullmatch(r"results/tiny/[a-z0-9_]+\.json", study.result_file(name))
+    for name in workflow.listed("summary"):
+        assert re.fullmatch(r"results/tiny/[a-z0-9_]+\.json", workflow.result_file(name))
         assert name not in MAKE_WORDS
-    for text in study.scale.texts:
+    for text in workflow.scale.texts:
         assert re.fullmatch(r"[a-z][a-z0-9_]*", text)
-        study.text_spec(text)
-    for backbone in study.scale.backbones:
-        assert re.fullmatch(r"results/tiny/backbones/[a-z][a-z0-9_]*\.json", study.backbone(backbone))
-        study.backbone_spec(backbone)
+        workflow.text_spec(text)
+    for backbone in workflow.scale.backbones:
+        assert re.fullmatch(r"results/tiny/backbones/[a-z][a-z0-9_]*\.json", workflow.backbone(backbone))
+        workflow.backbone_spec(backbone)
     return []
 
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_results import CLAIM, FILE, HEAVY, STUDY, build, edit, put, reference, run
+from made_results import CLAIM, FILE, HEAVY, WORKFLOW, build, edit, put, reference, run
 
 from abi.base.catalogue import ARMS
 from abi.base.files import sha256_file
@@ -73,7 +73,7 @@ def test_an_edit_of_the_configuration_makes_a_claim_stale(here, capsys, name, ol
 
 
 def test_an_edit_of_a_stage_before_the_verdict_makes_a_claim_stale(here, capsys):
-    path = STUDY.of(CLAIM).verdict_input()["source"][0]
+    path = WORKFLOW.of(CLAIM).verdict_input()["source"][0]
     edit(path, put("provenance/spec/module/training/phases/0/lr", 0.5))
     edit(FILE, lambda d: d["provenance"]["inputs"].__setitem__(path, sha256_file(path)))
     assert any("lr of modules/" in reason for reason in rows(capsys)[CLAIM]["why"])
@@ -86,7 +86,7 @@ def test_other_code_makes_a_claim_stale(here, capsys):
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_changed_or_missing_input_makes_a_claim_stale(here, capsys, gone):
-    path = Path(STUDY.of(CLAIM).verdict_input()["evidence"][1])
+    path = Path(WORKFLOW.of(CLAIM).verdict_input()["evidence"][1])
     path.unlink() if gone else path.write_bytes(path.read_bytes() + b"\0")
     assert rows(capsys)[CLAIM]["why"] == [f"{path} {'is gone' if gone else 'changed'}"]
 
@@ -146,7 +146,7 @@ def test_nothing_heavy_is_imported(here, arguments):
 
 def test_show_says_everything_of_a_claim(here, capsys):
     out = output(capsys, "show", CLAIM)
-    claim, result = STUDY.claim(CLAIM), json.loads(Path(FILE).read_text(encoding="utf-8"))
+    claim, result = WORKFLOW.claim(CLAIM), json.loads(Path(FILE).read_text(encoding="utf-8"))
     flat = " ".join(out.split())
     for words in (claim.title, claim.statement, result["reason"], "state: fresh", "0.8699", FILE):
         assert words in flat

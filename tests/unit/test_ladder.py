@@ -5,7 +5,7 @@ from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
-from report_facts import STUDY, plain, typed, whole
+from report_facts import WORKFLOW, plain, typed, whole
 
 from abi.report.known import found, percent
 from abi.report.ladder import AS_IS, lead_of, picture
@@ -14,7 +14,7 @@ from abi.report.render import figure
 from abi.report.words import deciding, grouped, plain_words, sentence_of
 
 SVG = "{http://www.w3.org/2000/svg}"
-CRITERIA = STUDY.config.protocol.criteria
+CRITERIA = WORKFLOW.config.protocol.criteria
 
 
 def lines(svg):
@@ -103,7 +103,7 @@ def test_a_sentence_is_short_and_names_no_test(result):
 def test_what_was_found_has_five_points_of_this_runs_figures():
     told = found(whole())
     assert told.count("\n- ") == 4
-    published = [r for r in whole() if r.claim.id in STUDY.config.published()]
+    published = [r for r in whole() if r.claim.id in WORKFLOW.config.published()]
     words = Counter(result.verdict for result in published)
     assert f"Of the original's {words.total()} claims, " in told
     assert all(re.search(rf"\b{count} (are )?{word}\b", told) for word, count in words.items())

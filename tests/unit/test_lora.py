@@ -465,7 +465,7 @@ def test_the_training_windows_that_are_reported_are_those_of_evaluation(gpt2):
 
 
 @pytest.fixture(scope="module")
-def study():
+def workflow():
     return Workflow(load("tiny"))
 
 
@@ -473,12 +473,12 @@ HEADLINES = ("gpt2_to_qwen", "t5_to_gpt2")
 
 
 @pytest.mark.parametrize("claim", HEADLINES)
-def test_the_headlines_have_the_arm_where_it_is_trained_on_domain_text(study, claim):
+def test_the_headlines_have_the_arm_where_it_is_trained_on_domain_text(workflow, claim):
     for name, wanted in ((claim, True), (f"{claim}_few_shot", True), (f"{claim}_general_only", False)):
-        for inputs in (study.of(name).evidence_input("1-5"), study.of(name).verdict_input()):
+        for inputs in (workflow.of(name).evidence_input("1-5"), workflow.of(name).verdict_input()):
             assert ("lora" in inputs) == wanted
             assert inputs.get("lora", [f"results/tiny/lora/{name}/1-5.json"])[0] == f"results/tiny/lora/{name}/1-5.json"
-        assert "lora" not in study.of(name).calibration_spec("1-5")["arms"]
+        assert "lora" not in workflow.of(name).calibration_spec("1-5")["arms"]
 
 
 def test_general_only_has_no_such_arm():
@@ -486,20 +486,20 @@ def test_general_only_has_no_such_arm():
 
 
 @pytest.mark.parametrize("claim", HEADLINES)
-def test_the_job_sees_the_teacher_of_its_regime_and_the_text_that_is_evaluated(study, claim):
-    inputs, few = (study.of(name).lora_input("1-5") for name in (claim, f"{claim}_few_shot"))
-    assert inputs["oracle"] == study.of(claim).calibration_input("1-5")["oracle"]
+def test_the_job_sees_the_teacher_of_its_regime_and_the_text_that_is_evaluated(workflow, claim):
+    inputs, few = (workflow.of(name).lora_input("1-5") for name in (claim, f"{claim}_few_shot"))
+    assert inputs["oracle"] == workflow.of(claim).calibration_input("1-5")["oracle"]
     assert "oracle" not in few
     for name in ("domain", "general", "head"):
-        assert inputs[name] == study.of(claim).evidence_input("1-5")[name]
+        assert inputs[name] == workflow.of(claim).evidence_input("1-5")[name]
     assert not {"source", "reference", "alignment"} & set(inputs)
-    assert "training_windows" in study.of(claim).lora_spec("1-5")
-    assert "training_windows" not in study.of(f"{claim}_few_shot").lora_spec("1-5")
+    assert "training_windows" in workflow.of(claim).lora_spec("1-5")
+    assert "training_windows" not in workflow.of(f"{claim}_few_shot").lora_spec("1-5")
 
 
 @pytest.mark.parametrize("claim", [*HEADLINES, *(f"{claim}_few_shot" for claim in HEADLINES)])
-def test_an_adapter_has_the_budget_and_the_rates_of_every_other_arm(study, claim):
-    jobs = study.of(claim)
+def test_an_adapter_has_the_budget_and_the_rates_of_every_other_arm(workflow, claim):
+    jobs = workflow.of(claim)
     assert jobs.lora_spec("1-5")["budget"] == jobs.calibration_spec("1-5")["budget"]
     assert jobs.lora_input("1-5")["rates"] == jobs.calibration_input("1-5")["rates"]
     assert "lora" in jobs.rates_spec()["arms"]

@@ -66,13 +66,13 @@ def test_the_guide_makes_folders_and_notes_a_claim_that_is_valid(root, capsys):
     shown = [line.removeprefix("next: ") for line in said[0].splitlines() if line.startswith("next: ")]
     page = [" ".join(c) for c in commands(ROOT / "docs" / "extending.md")]
     assert [line for line in shown if line in page] == shown != []
-    study = Workflow(load("smoke", root))
-    assert study.scale.backbones["first"].folder.path == "~/models/first"
-    assert study.scale.backbones["second"].width == 40
-    assert study.scale.backbones["second"].window.length == 64  # the model has no more positions
-    claim = study.claim(OWN)
+    workflow = Workflow(load("smoke", root))
+    assert workflow.scale.backbones["first"].folder.path == "~/models/first"
+    assert workflow.scale.backbones["second"].width == 40
+    assert workflow.scale.backbones["second"].window.length == 64  # the model has no more positions
+    claim = workflow.claim(OWN)
     assert (claim.source, claim.target, claim.text, claim.regime) == ("first", "second", "notes", "few-shot")
-    assert {"second_to_first", "second_to_first_general_only"} <= {*study.config.claims}
+    assert {"second_to_first", "second_to_first_general_only"} <= {*workflow.config.claims}
     assert OWN in load("tiny", root).pending
     for file, text in texts(root).items():
         lines = iter(text.splitlines())

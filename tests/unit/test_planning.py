@@ -216,9 +216,9 @@ def test_committed_tables_can_be_read():
 
 @pytest.mark.parametrize("path", sorted(measured.REFERENCE.glob("*/jobs.csv")), ids=lambda path: path.parent.name)
 def test_a_job_asks_a_cluster_for_what_it_took_and_not_for_much_more(path):
-    study = load(path.parent.name, ROOT)
-    table, jobs = study.scale.jobs.resources, read_measured(path)
-    whole = len(measured.committed(path.parent.name)) >= len(study.every())
+    workflow = load(path.parent.name, ROOT)
+    table, jobs = workflow.scale.jobs.resources, read_measured(path)
+    whole = len(measured.committed(path.parent.name)) >= len(workflow.every())
     dearest = max(job.mem_mb or 0.0 for job in jobs)
     for rule in sorted({job.rule for job in jobs}):
         asked = table.get(rule, table["default"])

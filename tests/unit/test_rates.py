@@ -233,7 +233,7 @@ def test_the_job_writes_every_arms_choice_and_reads_calibration_text_alone(taugh
     monkeypatch.setattr(choose_rates, "read_states", lambda path, split: read.append((path, split)) or taught.held)
     monkeypatch.setattr(choose_rates, "module_of_seed", lambda path, seed, states: taught.own())
     spec = next(
-        study_of("smoke").of(name).rates_spec() for name in fitted("smoke") if regime_of("smoke", name) == regime
+        workflow_of("smoke").of(name).rates_spec() for name in fitted("smoke") if regime_of("smoke", name) == regime
     )
     budget = spec["budget"] | {
         "batch": 4,
@@ -253,29 +253,29 @@ def test_the_job_writes_every_arms_choice_and_reads_calibration_text_alone(taugh
 # what it reads
 
 
-def study_of(scale):
+def workflow_of(scale):
     return Workflow(load(scale))
 
 
 def fitted(scale):
-    return [name for name, claim in study_of(scale).config.claims.items() if claim.fit != "portable"]
+    return [name for name, claim in workflow_of(scale).config.claims.items() if claim.fit != "portable"]
 
 
 def regime_of(scale, name):
-    return study_of(scale).claim(name).regime
+    return workflow_of(scale).claim(name).regime
 
 
 @pytest.mark.parametrize("scale", scales())
 def test_the_seed_of_the_trials_is_in_no_study(scale):
-    study = study_of(scale)
+    workflow = workflow_of(scale)
     [seed] = seeds_of(TRIAL)
     assert seed == 0
     for name in fitted(scale):
-        jobs, whole = study.of(name), f"1-{study.config.closed_form_seeds(name)}"
+        jobs, whole = workflow.of(name), f"1-{workflow.config.closed_form_seeds(name)}"
         assert jobs.rates_spec()["seeds"] == [seed]
         judged = [path for paths in jobs.verdict_input().values() for path in paths]
         assert not [path for path in judged if TRIAL in path]
-        for batch in study.batches("evaluation", study.config.closed_form_seeds(name)):
+        for batch in workflow.batches("evaluation", workflow.config.closed_form_seeds(name)):
             read = [jobs.evidence_input(batch), jobs.calibration_input(batch)]
             assert not [path for inputs in read for path in str(inputs).split("'") if TRIAL in path]
         assert seed not in seeds_of(whole)
@@ -285,9 +285,9 @@ def test_the_seed_of_the_trials_is_in_no_study(scale):
 
 @pytest.mark.parametrize("scale", scales())
 def test_trials_see_what_the_fits_see_and_calibration_text_and_never_test_text(scale):
-    study = study_of(scale)
+    workflow = workflow_of(scale)
     for name in fitted(scale):
-        jobs, claim = study.of(name), study.claim(name)
+        jobs, claim = workflow.of(name), workflow.claim(name)
         inputs, fits = jobs.rates_input(), jobs.calibration_input("1-1")
         more = {"backbone"} if LORA in claim.arms else set()
         states = [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)
@@ -295,23 +295,23 @@ def test_trials_see_what_the_fits_see_and_calibration_text_and_never_test_text(s
         assert not [path for path in states if ".test." in path]
         if claim.regime == "general-only":
             assert set(inputs) == set(fits) - {"rates", "written"}
-            assert {path.rpartition("/")[2].partition(".")[0] for path in states} == {study.general}
+            assert {path.rpartition("/")[2].partition(".")[0] for path in states} == {workflow.general}
         else:
             assert set(inputs) == set(fits) - {"rates"} | {"calibration"} | more
-            assert inputs["calibration"] == study.states(claim.target, claim.text, "calibration")
+            assert inputs["calibration"] == workflow.states(claim.target, claim.text, "calibration")
         assert bool(jobs.rates_model()) == bool(more)
-        assert fits["rates"] == [f"{study.results}/rates/{name}.json"]
+        assert fits["rates"] == [f"{workflow.results}/rates/{name}.json"]
 
 
 def test_seeds_of_the_closed_form_alone_need_no_rates():
-    study = study_of("tiny")
-    assert study.config.closed_form_seeds(CLAIM) > study.config.seeds(CLAIM) == 5
-    assert "rates" in study.of(CLAIM).calibration_input("1-5")
-    assert "rates" not in study.of(CLAIM).calibration_input("6-10")
+    workflow = workflow_of("tiny")
+    assert workflow.config.closed_form_seeds(CLAIM) > workflow.config.seeds(CLAIM) == 5
+    assert "rates" in workflow.of(CLAIM).calibration_input("1-5")
+    assert "rates" not in workflow.of(CLAIM).calibration_input("6-10")
 
 
 def test_what_variants_and_the_closed_form_need_reruns_no_trial():
-    budget = study_of("tiny").of("gpt2_to_qwen_general_only").rates_spec()["budget"]
+    budget = workflow_of("tiny").of("gpt2_to_qwen_general_only").rates_spec()["budget"]
     assert not {"variants", "written", "closed_form_rows", "budgets"} & set(budget)
 
 
@@ -357,17 +357,17 @@ def test_an_arm_that_was_not_tried_is_refused(manifest, refuses):
 
 
 def test_a_result_holds_the_grid_and_the_choices_and_the_page_says_so(here):
-    study = study_of("tiny")
+    workflow = workflow_of("tiny")
     found = run("show", CLAIM, cwd=here)
-    grid = study.scale.calibration["kd"].rates
+    grid = workflow.scale.calibration["kd"].rates
     assert "Every arm chose its learning rate among" in found.stdout
     assert f"{grid[0]:g}" in found.stdout
-    path = study.of(CLAIM).verdict_input()["rates"][0]
-    result = here / study.result_file(CLAIM)
+    path = workflow.of(CLAIM).verdict_input()["rates"][0]
+    result = here / workflow.result_file(CLAIM)
     assert f'"{path}"' in result.read_text(encoding="utf-8")
     edit(
         path,
         lambda d: d["arms"][0].update(objectives=[0.1, *d["arms"][0]["objectives"][1:]], rate=grid[0], at_end=True),
     )
     with pytest.raises(TamperError, match=f"was fitted at a rate of {grid[1]:g} and chose {grid[0]:g}; rerun"):
-        judge(study, CLAIM)
+        judge(workflow, CLAIM)

@@ -15,7 +15,7 @@ import pytest
 from made_results import (
     CLAIM,
     FILE,
-    STUDY,
+    WORKFLOW,
     digit_changed,
     edit,
     edit_reference,
@@ -74,7 +74,7 @@ def test_one_digit_of_every_leaf_is_found(here, monkeypatch, capsys):
     monkeypatch.setattr(recomputation, "differences", lambda a, b, **rest: differences(*unequal(a, b), **rest))
     started, tried, named = time.perf_counter(), 0, 0
     for claim in (CLAIM, "t5_same_backbone"):
-        path = STUDY.result_file(claim)
+        path = WORKFLOW.result_file(claim)
         document = json.loads(Path(path).read_text(encoding="utf-8"))
         honest = read_result(path)
         for leaf, value in numbers(document):
@@ -118,7 +118,7 @@ def change_evidence(path, pick):
 
 
 def test_a_digit_of_evidence_draws_or_a_manifest_is_found_although_the_hashes_were_regenerated(here):
-    inputs = STUDY.of(CLAIM).verdict_input()
+    inputs = WORKFLOW.of(CLAIM).verdict_input()
     evidence, draws, calibration = (inputs[name][0] for name in ("evidence", "draws", "calibration"))
     picked = ("raw,0,1,domain", "transferred,0,2,general", "bias,0,3,on_training_text")
     for pick in picked:
@@ -138,7 +138,7 @@ def test_a_digit_of_evidence_draws_or_a_manifest_is_found_although_the_hashes_we
 
 
 def test_a_frozen_net_that_moved_is_named(here):
-    path = STUDY.of(CLAIM).verdict_input()["calibration"][0]
+    path = WORKFLOW.of(CLAIM).verdict_input()["calibration"][0]
     moved = next(i for i, arm in enumerate(json.loads(Path(path).read_text())["arms"]) if arm["arm"] == "transferred")
     edit(path, put(f"arms/{moved}/domain_sha256", "b" * 64))
     regenerate(FILE, path)
@@ -149,20 +149,20 @@ def test_a_frozen_net_that_moved_is_named(here):
 
 def test_a_whole_forgery_with_consistent_figures_is_found_by_recomputation(here):
     shutil.copytree("results", "forged")
-    for path in STUDY.of(CLAIM).verdict_input()["evidence"]:
+    for path in WORKFLOW.of(CLAIM).verdict_input()["evidence"]:
         frame = pd.read_csv(path)
         frame.loc[frame["arm"] == "transferred", "value"] *= 1.01
         write_csv(path, frame)
-    for path in STUDY.of(CLAIM).verdict_input()["manifests"]:
-        write_promise(STUDY, CLAIM, path)
-    judge(STUDY, CLAIM)
+    for path in WORKFLOW.of(CLAIM).verdict_input()["manifests"]:
+        write_promise(WORKFLOW, CLAIM, path)
+    judge(WORKFLOW, CLAIM)
     forged = Path(FILE).read_text(encoding="utf-8")
     shutil.rmtree("results")
     shutil.move("forged", "results")
     hashes = json.loads(Path(FILE).read_text(encoding="utf-8"))["provenance"]["inputs"]
     Path(FILE).write_text(forged, encoding="utf-8")
     edit(FILE, lambda document: document["provenance"].__setitem__("inputs", hashes))
-    summarise(STUDY)
+    summarise(WORKFLOW)
     assert verify().code() == 0
     assert verify([CLAIM], recompute=True).code() == 1
 
@@ -297,14 +297,14 @@ def test_what_cannot_be_asked_is_one_sentence(here, refuses, options, words, err
         verify(**options)
 
 
-@pytest.mark.parametrize("claim", sorted({**STUDY.config.claims, **STUDY.config.studies}))
+@pytest.mark.parametrize("claim", sorted({**WORKFLOW.config.claims, **WORKFLOW.config.studies}))
 def test_the_inputs_of_a_verdict_are_told_apart_by_their_paths(claim):
     """What a verdict is made again from has the names that the workflow gives it: `fits` once had not."""
     given = {
-        name: [paths] if isinstance(paths, str) else paths for name, paths in STUDY.of(claim).verdict_input().items()
+        name: [paths] if isinstance(paths, str) else paths for name, paths in WORKFLOW.of(claim).verdict_input().items()
     }
     made = SimpleNamespace(
-        inputs=dict.fromkeys(path for paths in given.values() for path in paths), spec=STUDY.of(claim).verdict_spec()
+        inputs=dict.fromkeys(path for paths in given.values() for path in paths), spec=WORKFLOW.of(claim).verdict_spec()
     )
     found = inputs_of(made)
     for name in {"evidence", "draws", *STAGES.values()} & set(given):

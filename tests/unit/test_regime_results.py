@@ -14,7 +14,7 @@ from made_results import (
     HEAVY,
     LADDER,
     RUNGS,
-    STUDY,
+    WORKFLOW,
     edit,
     edit_reference,
     judge_ladder,
@@ -38,11 +38,11 @@ from abi.plan.specs.judge import JudgeClaim
 from abi.report.known import known
 from abi.report.render import figure
 
-FILES = {name: STUDY.result_file(name) for name in (FEW_SHOT, GENERAL_ONLY, LADDER)}
+FILES = {name: WORKFLOW.result_file(name) for name in (FEW_SHOT, GENERAL_ONLY, LADDER)}
 
 
 def document(claim):
-    return json.loads(Path(FILES.get(claim) or STUDY.result_file(claim)).read_text(encoding="utf-8"))
+    return json.loads(Path(FILES.get(claim) or WORKFLOW.result_file(claim)).read_text(encoding="utf-8"))
 
 
 def verify(claims=(), **options):
@@ -56,7 +56,7 @@ def leaves(file, found=None):
 @pytest.fixture(scope="module")
 def beside(made_regimes):
     """Claim id -> result file of the made run, read once."""
-    paths = {name: made_regimes / STUDY.result_file(name) for name in (FEW_SHOT, GENERAL_ONLY, *RUNGS, LADDER)}
+    paths = {name: made_regimes / WORKFLOW.result_file(name) for name in (FEW_SHOT, GENERAL_ONLY, *RUNGS, LADDER)}
     return {name: ResultFile(path, json.loads(path.read_text()), read_result(path)) for name, path in paths.items()}
 
 
@@ -169,21 +169,21 @@ def test_a_consistent_forgery_of_a_ladder_is_found(regimes):
 
 
 def test_a_rung_rebuilt_alone_is_named_and_makes_the_ladder_stale(regimes, capsys):
-    rung = STUDY.result_file(RUNGS[0])
+    rung = WORKFLOW.result_file(RUNGS[0])
     edit(rung, put("provenance/elapsed_s", 99.0))
     found = verify()
     assert "rungs/0/sha256" in leaves(FILES[LADDER], found)
     assert main.main(["claims", "--json"]) == 0
     states = {row["id"]: row["state"] for row in json.loads(capsys.readouterr().out)["claims"]}
     assert states[LADDER] == "stale"
-    judge_ladder(STUDY, LADDER)
-    summarise(STUDY)
+    judge_ladder(WORKFLOW, LADDER)
+    summarise(WORKFLOW)
     assert verify().findings == []
 
 
 def test_a_missing_rung_is_a_note(regimes):
     Path("results/tiny/summary.json").unlink()
-    Path(STUDY.result_file(RUNGS[1])).unlink()
+    Path(WORKFLOW.result_file(RUNGS[1])).unlink()
     found = verify([LADDER])
     assert found.code() == 0
     assert [f.leaf for f in kinds(found, "NOTE")] == ["rungs/1"]
@@ -214,7 +214,7 @@ def test_a_headline_counts_published_claims_alone(regimes):
     published = {CLAIM, "gpt2_to_gpt2_medium", LADDER}
     assert set(summary["verdicts"]) == {CLAIM, FEW_SHOT, GENERAL_ONLY, *RUNGS, LADDER}
     assert (summary["headline"]["n"], set(summary["headline"]["supported"])) == (3, published)
-    assert summary["headline"]["level"] == pytest.approx(1 - 0.05 / len(STUDY.config.published()))
+    assert summary["headline"]["level"] == pytest.approx(1 - 0.05 / len(WORKFLOW.config.published()))
 
 
 @pytest.mark.parametrize(

@@ -13,20 +13,20 @@ from abi.plan.config import load
 from abi.plan.workflow import Workflow
 
 ROOT = Path(__file__).parents[2]
-STUDY = Workflow(load("tiny"))
-EVERY = [key for key, claim in STUDY.config.claims.items() if claim.kind == "transfer"]
-TRANSFERS = [key for key in EVERY if STUDY.claim(key).regime != "zero-text"]
+WORKFLOW = Workflow(load("tiny"))
+EVERY = [key for key, claim in WORKFLOW.config.claims.items() if claim.kind == "transfer"]
+TRANSFERS = [key for key in EVERY if WORKFLOW.claim(key).regime != "zero-text"]
 """Those that calibrate something."""
 
 
 def of_regime(regime):
-    return [key for key in EVERY if STUDY.claim(key).regime == regime]
+    return [key for key in EVERY if WORKFLOW.claim(key).regime == regime]
 
 
-def jobs(claim, study=STUDY):
+def jobs(claim, workflow=WORKFLOW):
     """Return every batch of a claim's calibration with its inputs."""
-    batches = study.batches("calibration", study.config.seeds(claim))
-    return [(batch, study.of(claim).calibration_input(batch)) for batch in batches]
+    batches = workflow.batches("calibration", workflow.config.seeds(claim))
+    return [(batch, workflow.of(claim).calibration_input(batch)) for batch in batches]
 
 
 def paths(inputs, *without):
@@ -43,13 +43,13 @@ def test_every_regime_has_claims():
     assert all(of_regime(regime) for regime in ("oracle-kd", "few-shot", "general-only", "zero-text"))
 
 
-@pytest.mark.parametrize("claim", [claim for claim in of_regime("general-only") if STUDY.of(claim).writes()])
+@pytest.mark.parametrize("claim", [claim for claim in of_regime("general-only") if WORKFLOW.of(claim).writes()])
 def test_what_a_source_writes_comes_from_its_module_and_the_first_tokens_of_general_text(claim):
-    entry = STUDY.claim(claim)
+    entry = WORKFLOW.claim(claim)
     for batch, _ in jobs(claim):
-        inputs = STUDY.of(claim).written_input(batch)
+        inputs = WORKFLOW.of(claim).written_input(batch)
         assert [path for path in paths(inputs) if "/states/" in path] == [
-            STUDY.states(entry.source, STUDY.general, "train")
+            WORKFLOW.states(entry.source, WORKFLOW.general, "train")
         ]
         assert {path.rpartition("/")[0] for path in paths(inputs) if "/modules/" in path} == {
             f"results/tiny/modules/{entry.source}/{entry.text}/{entry.module}/source"
@@ -58,14 +58,17 @@ def test_what_a_source_writes_comes_from_its_module_and_the_first_tokens_of_gene
 
 
 def test_an_encoder_decoder_source_has_no_variant_on_written_text():
-    kinds = {name: definition.build.model_type for name, definition in STUDY.scale.backbones.items()}
-    assert {kinds[STUDY.claim(claim).source] for claim in TRANSFERS if STUDY.of(claim).writes()} == {"gpt2", "gpt_neox"}
+    kinds = {name: definition.build.model_type for name, definition in WORKFLOW.scale.backbones.items()}
+    assert {kinds[WORKFLOW.claim(claim).source] for claim in TRANSFERS if WORKFLOW.of(claim).writes()} == {
+        "gpt2",
+        "gpt_neox",
+    }
 
 
 @pytest.mark.parametrize("claim", of_regime("general-only"))
 def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a_test_split(claim):
-    entry = STUDY.claim(claim)
-    text, general, target, source = entry.text, STUDY.general, entry.target, entry.source
+    entry = WORKFLOW.claim(claim)
+    text, general, target, source = entry.text, WORKFLOW.general, entry.target, entry.source
     for batch, inputs in jobs(claim):
         assert not [
             path for path in paths(inputs) if "/oracle/" in path or "/reference/" in path or "/alignments/" in path
@@ -76,7 +79,7 @@ def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a
             assert text not in path.replace("/", ".").split(".")
         assert all(path.startswith(f"results/tiny/modules/{source}/") for path in inputs["source"])
         assert inputs.get("written", []) == (
-            [f"results/tiny/written/{claim}/{batch}.json"] if STUDY.of(claim).writes() else []
+            [f"results/tiny/written/{claim}/{batch}.json"] if WORKFLOW.of(claim).writes() else []
         )
         assert {path.partition("/states/")[2] for path in paths(inputs) if "/states/" in path} == {
             f"{backbone}/{general}.{split}.json" for backbone in (target, source) for split in ("train", "calibration")
@@ -90,15 +93,15 @@ def test_a_general_only_calibration_sees_neither_domain_text_nor_an_oracle_nor_a
 
 @pytest.mark.parametrize("claim", of_regime("zero-text"))
 def test_a_portable_module_moves_with_nothing_of_the_target_but_its_vocabulary(claim):
-    entry, jobs_of = STUDY.claim(claim), STUDY.of(claim)
+    entry, jobs_of = WORKFLOW.claim(claim), WORKFLOW.of(claim)
     with pytest.raises(ConfigError, match="no calibration"):
         jobs_of.calibration_input("1-5")
     inputs = jobs_of.evidence_input("1-3")
     assert inputs["calibration"] == []
     assert all(path.startswith(f"results/tiny/modules/{entry.source}/{entry.text}/") for path in inputs["portable"])
     assert all(path.startswith(f"results/tiny/modules/{entry.source}/sql/") for path in inputs["portable_wrong"])
-    assert inputs["tokens"] == STUDY.tokens(entry.target)
-    first = STUDY.of(entry.of)
+    assert inputs["tokens"] == WORKFLOW.tokens(entry.target)
+    first = WORKFLOW.of(entry.of)
     assert {role: jobs_of.modules()[role] for role in ("oracle", "reference")} == {
         role: first.modules()[role] for role in ("oracle", "reference")
     }
@@ -111,14 +114,16 @@ def test_an_oracle_reaches_few_shot_as_natives_net_alone(claim):
     assert [name for name, recipe in recipes.items() if "oracle" in (recipe.net,) or recipe.rotation == "own"] == [
         "native"
     ]
-    entry = STUDY.claim(claim)
+    entry = WORKFLOW.claim(claim)
     assert entry.fit == "ce"
     for _, inputs in jobs(claim):
         paired = {"source_train", "source_head", *(f"{r}_{of}" for r in entry.roles for of in ("states", "tokens"))}
         own = {"head", "source", "home", "oracle", "wrong", "train", "alignment", "rates"}
         assert set(inputs) == own | paired
         assert {path.partition("/states/")[2] for path in paths(inputs) if "/states/" in path} == {
-            f"{backbone}/{text}.train.json" for backbone in entry.roles.values() for text in (entry.text, STUDY.general)
+            f"{backbone}/{text}.train.json"
+            for backbone in entry.roles.values()
+            for text in (entry.text, WORKFLOW.general)
         }
         assert [key for key in inputs if any("/oracle/" in path for path in paths({key: inputs[key]}))] == ["oracle"]
         assert not [
@@ -134,12 +139,12 @@ def test_no_calibration_reads_a_reference_or_a_test_split(claim):
 
 @pytest.mark.parametrize("claim", TRANSFERS)
 def test_all_regimes_of_a_pair_share_modules_and_alignment(claim):
-    first = STUDY.claim(claim).of or claim
-    assert STUDY.of(claim).modules()["source"] == STUDY.of(first).modules()["source"]
+    first = WORKFLOW.claim(claim).of or claim
+    assert WORKFLOW.of(claim).modules()["source"] == WORKFLOW.of(first).modules()["source"]
     for batch, inputs in jobs(claim):
         if "alignment" in inputs:
             assert all(f"/alignments/{first}/" in path for path in inputs["alignment"])
-            assert inputs["alignment"] == STUDY.of(first).calibration_input(batch)["alignment"]
+            assert inputs["alignment"] == WORKFLOW.of(first).calibration_input(batch)["alignment"]
 
 
 def changed(tmp_path, change, part="claims"):
@@ -161,17 +166,17 @@ NEW = ("pythia_to_qwen", "pythia_to_qwen_few_shot", "pythia_to_qwen_general_only
 
 
 def test_a_new_pair_is_one_entry_and_three_targets_with_all_controls(tmp_path):
-    study = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=PYTHIA_TO_QWEN))
-    assert set(study.config.claims) - set(STUDY.config.claims) == set(NEW)
-    assert [study.result_file(key) for key in NEW] == [f"results/tiny/{key}.json" for key in NEW]
+    workflow = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=PYTHIA_TO_QWEN))
+    assert set(workflow.config.claims) - set(WORKFLOW.config.claims) == set(NEW)
+    assert [workflow.result_file(key) for key in NEW] == [f"results/tiny/{key}.json" for key in NEW]
     for key in NEW:
-        entry = study.claim(key)
+        entry = workflow.claim(key)
         assert set(required_in(entry.regime)) <= set(entry.arms) <= set(recipes_of(entry.regime, lora=True))
 
 
 def test_a_new_pair_of_known_backbones_builds_and_trains_nothing_new(tmp_path):
-    study = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=PYTHIA_TO_QWEN))
-    assert study.scale.backbones == STUDY.scale.backbones
+    workflow = changed(tmp_path, lambda claims: claims.update(pythia_to_qwen=PYTHIA_TO_QWEN))
+    assert workflow.scale.backbones == WORKFLOW.scale.backbones
 
     def upstream(one, claims):
         """Return every input of the claims' jobs that is not the claims' own."""
@@ -186,8 +191,8 @@ def test_a_new_pair_of_known_backbones_builds_and_trains_nothing_new(tmp_path):
         own = {"alignments", "calibration", "rates"}
         return {path for path in found if not own & set(path.split("/"))}
 
-    assert len(upstream(study, NEW)) > 10
-    assert upstream(study, NEW) <= upstream(STUDY, TRANSFERS)
+    assert len(upstream(workflow, NEW)) > 10
+    assert upstream(workflow, NEW) <= upstream(WORKFLOW, TRANSFERS)
 
 
 def test_an_alignment_serves_the_arms_of_every_regime_that_shares_it(tmp_path):
@@ -196,10 +201,10 @@ def test_an_alignment_serves_the_arms_of_every_regime_that_shares_it(tmp_path):
     def without(regimes):
         regimes["oracle-kd"]["arms"].remove("wrong-domain")
 
-    study = changed(tmp_path, without, "regimes")
-    assert "wrong" in study.of("pythia_to_gpt2").alignment_input("1-3")
-    assert "wrong" in study.of("pythia_to_gpt2_few_shot").calibration_input("1-3")
-    assert "wrong" not in study.of("pythia_to_gpt2").calibration_input("1-3")
+    workflow = changed(tmp_path, without, "regimes")
+    assert "wrong" in workflow.of("pythia_to_gpt2").alignment_input("1-3")
+    assert "wrong" in workflow.of("pythia_to_gpt2_few_shot").calibration_input("1-3")
+    assert "wrong" not in workflow.of("pythia_to_gpt2").calibration_input("1-3")
 
 
 def test_where_a_source_teaches_nobody_few_shot_reads_nothing_of_its_states(tmp_path):
@@ -215,7 +220,7 @@ def test_where_a_source_teaches_nobody_few_shot_reads_nothing_of_its_states(tmp_
     assert {key for key in inputs if key.startswith("source_")} == set()
     assert "max_rows" not in jobs_of.calibration_spec("1-3")
     jobs_of = without("wrong-domain", *taught[:3])
-    assert jobs_of.calibration_spec("1-3")["max_rows"] == STUDY.scale.alignment.max_rows
+    assert jobs_of.calibration_spec("1-3")["max_rows"] == WORKFLOW.scale.alignment.max_rows
     inputs = jobs_of.calibration_input("1-3")
     assert {"wrong", "source_train"} <= set(inputs)
     assert jobs_of.rates_input().keys() == inputs.keys() - {"rates"} | {"calibration"}

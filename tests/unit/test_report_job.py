@@ -22,8 +22,8 @@ from abi.plan.workflow import Workflow
 from abi.report.cards import card
 from abi.steps import write_cards, write_report
 
-STUDY = Workflow(load("tiny"))
-CARDS = WriteCards.model_validate(STUDY.card_spec())
+WORKFLOW = Workflow(load("tiny"))
+CARDS = WriteCards.model_validate(WORKFLOW.card_spec())
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         shutil.copytree(CHECKOUT / "results/reference/tiny", place / "results/tiny")
-        paths = [path for path in STUDY.page_files("summary") if Path(path).exists()]
+        paths = [path for path in WORKFLOW.page_files("summary") if Path(path).exists()]
         summary = "results/tiny/summary.json"
         made = results()[0].provenance.model_dump(mode="json")
         found = {"sentence": "0 of 3", "n": 3, "supported": [], "level": 0.99, "stay_supported": []}
@@ -47,9 +47,9 @@ def folder(tmp_path_factory):
         outputs = {key: f"results/tiny/{name}" for key, name in names.items()}
         Path(outputs["figures"]).mkdir()
         Path(outputs["figures"], "old.svg").write_text("", encoding="utf-8")
-        committed = STUDY.committed_beside()
+        committed = WORKFLOW.committed_beside()
         write_report.run(job, {"results": paths, "summary": summary, "committed": committed}, outputs)
-        paths = [path for path in STUDY.card_inputs() if Path(path).exists()]
+        paths = [path for path in WORKFLOW.card_inputs() if Path(path).exists()]
         job = Job("write_cards", CARDS, "c", paths, 1)
         write_cards.run(job, paths, ["results/tiny/cards/t5_to_gpt2.md", "results/tiny/cards/gpt2_to_qwen.md"])
     return place / "results/tiny"
@@ -128,9 +128,9 @@ def test_a_card_names_the_hub_where_its_backbone_comes_from_there():
 
 
 def test_every_claim_that_leaves_modules_has_a_card_and_brings_its_regimes():
-    claims = [name for name, claim in STUDY.config.claims.items() if claim.kind != "near_transfer"]
-    assert set(STUDY.carded()) == {name for name in claims if STUDY.claim(name).of is None}
-    assert set(STUDY.card_inputs()) == set(STUDY.result_files(claims))
+    claims = [name for name, claim in WORKFLOW.config.claims.items() if claim.kind != "near_transfer"]
+    assert set(WORKFLOW.carded()) == {name for name in claims if WORKFLOW.claim(name).of is None}
+    assert set(WORKFLOW.card_inputs()) == set(WORKFLOW.result_files(claims))
 
 
 @pytest.mark.parametrize("part", ["tables", "checks", "curves", "matrices"])

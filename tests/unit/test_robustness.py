@@ -13,7 +13,7 @@ from evidence_rows import CRITERIA, TRANSFER, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_arms import PROVENANCE, SHARES
-from made_results import CLAIM, FILE, STUDY, build, edit, put, regenerate_summary, run, spine
+from made_results import CLAIM, FILE, WORKFLOW, build, edit, put, regenerate_summary, run, spine
 from report_facts import facts as facts_of_report
 
 from abi.audit.results import relations
@@ -407,7 +407,7 @@ RECONSTRUCTION = "t5_same_backbone"
 
 def test_an_edit_that_nothing_else_contradicts_is_found_with_the_evidence(tmp_path, monkeypatch):
     monkeypatch.chdir(build(tmp_path, [RECONSTRUCTION], groups=40))
-    path = STUDY.result_file(RECONSTRUCTION)
+    path = WORKFLOW.result_file(RECONSTRUCTION)
     [fit] = json.loads(Path(path).read_text(encoding="utf-8"))["robustness"]
     leaf = f"robustness/{fit}/without_close/share"
     edit(path, put(leaf, 0.9))

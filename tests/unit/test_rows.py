@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 from evidence_rows import rows
-from made_results import CLAIM, FILE, STUDY, digit_changed, draws, edit, judge, put, regenerate_summary
+from made_results import CLAIM, FILE, WORKFLOW, digit_changed, draws, edit, judge, put, regenerate_summary
 
 from abi.audit.results.verify import verify
 from abi.base.diagnostics import METRICS as CATALOGUE
@@ -121,10 +121,10 @@ def alter(path):
 
 @pytest.mark.parametrize("name", ["evidence", "draws"])
 def test_altered_evidence_is_not_judged_and_named_by_verify(here, name, refuses):
-    path = STUDY.of(CLAIM).verdict_input()[name][0]
+    path = WORKFLOW.of(CLAIM).verdict_input()[name][0]
     alter(path)
     with refuses(f"{path}: is not the file that", TamperError):
-        judge(STUDY, CLAIM)
+        judge(WORKFLOW, CLAIM)
     digest = sha256_file(path)
     edit(FILE, lambda document: document["provenance"]["inputs"].__setitem__(path, digest))
     regenerate_summary(FILE)
@@ -135,7 +135,7 @@ def test_altered_evidence_is_not_judged_and_named_by_verify(here, name, refuses)
 
 @pytest.mark.parametrize("name", ["evidence", "draws", "manifests"])
 def test_missing_evidence_is_named_by_verify(here, name):
-    path = STUDY.of(CLAIM).verdict_input()[name][0]
+    path = WORKFLOW.of(CLAIM).verdict_input()[name][0]
     Path(path).unlink()
     found = verify([CLAIM])
     assert [(f.kind, f.file) for f in found.findings] == [("NOTE", path)]
@@ -143,16 +143,16 @@ def test_missing_evidence_is_named_by_verify(here, name):
 
 
 def test_a_net_that_is_called_frozen_and_changed_gives_no_verdict(here, refuses):
-    path = STUDY.of(CLAIM).verdict_input()["calibration"][0]
+    path = WORKFLOW.of(CLAIM).verdict_input()["calibration"][0]
     arms = json.loads(Path(path).read_text())["arms"]
     moved = next(i for i, arm in enumerate(arms) if arm["arm"] == "transferred")
     edit(path, put(f"arms/{moved}/domain_sha256", "b" * 64))
     with refuses("test 7 fails", TamperError):
-        judge(STUDY, CLAIM)
+        judge(WORKFLOW, CLAIM)
 
 
 def test_evidence_without_a_manifest_among_the_inputs_is_not_judged(here, refuses, monkeypatch):
-    inputs = STUDY.of(CLAIM).verdict_input()
-    monkeypatch.setattr(STUDY.of(CLAIM), "verdict_input", lambda: {**inputs, "manifests": inputs["manifests"][:1]})
+    inputs = WORKFLOW.of(CLAIM).verdict_input()
+    monkeypatch.setattr(WORKFLOW.of(CLAIM), "verdict_input", lambda: {**inputs, "manifests": inputs["manifests"][:1]})
     with refuses("evidence and manifest come in pairs", DataError):
-        judge(STUDY, CLAIM)
+        judge(WORKFLOW, CLAIM)

@@ -173,9 +173,9 @@ def test_synthetic_text_is_named_so_and_every_group_comes_in_turn():
 def shipped(request):
     """A text of a scale with its spec and what the scale says of it."""
     scale, text = request.param
-    study = Workflow(load(scale))
-    spec = BuildText.model_validate(study.text_spec(text))
-    return spec, build_text(spec).documents, study.scale.texts[text]
+    workflow = Workflow(load(scale))
+    spec = BuildText.model_validate(workflow.text_spec(text))
+    return spec, build_text(spec).documents, workflow.scale.texts[text]
 
 
 def test_a_shipped_text_is_the_same_twice(shipped):
@@ -219,15 +219,15 @@ def test_no_description_is_in_two_groups_and_pins_are_those_of_the_lock():
 
 
 def test_a_split_of_its_own_is_what_a_text_and_its_states_depend_on():
-    study = Workflow(load("tiny"))
-    own = study.scale.texts["markdown"].split.plain()
+    workflow = Workflow(load("tiny"))
+    own = workflow.scale.texts["markdown"].split.plain()
     assert (
         own
-        != study.scale.split.plain()
-        == study.text_spec("python")["split"]
-        == study.states_spec("qwen", "sql")["split"]
+        != workflow.scale.split.plain()
+        == workflow.text_spec("python")["split"]
+        == workflow.states_spec("qwen", "sql")["split"]
     )
-    assert own == study.text_spec("markdown")["split"] == study.states_spec("qwen", "markdown")["split"]
+    assert own == workflow.text_spec("markdown")["split"] == workflow.states_spec("qwen", "markdown")["split"]
 
 
 def test_synthetic_documents_of_a_shipped_text_are_whole():

@@ -18,7 +18,7 @@ UPDATES = ("t5_update", "gpt2_update", "succession", "calibration_scaling")
 
 
 @pytest.fixture(scope="module")
-def study():
+def workflow():
     return Workflow(load("tiny"))
 
 
@@ -41,23 +41,26 @@ def edited(root, name, change, scale="tiny"):
     return Workflow(load(scale, root))
 
 
-def jobs(study):
+def jobs(workflow):
     """Spec and inputs of every job of the claims made of several studies, by path."""
     found = {}
-    for claim in study.config.studies:
-        n_seeds = study.config.seeds(claim)
-        found[study.result_file(claim)] = study.of(claim).verdict_spec(), study.of(claim).verdict_input()
-        for batch in study.batches("updates", n_seeds):
-            path = f"{study.results}/evidence/{claim}/{batch}.json"
-            found[path] = study.of(claim).evidence_spec(batch), study.of(claim).evidence_input(batch)
-        for update in study.of(claim).updates():
-            for batch in study.update_batches(update, f"1-{n_seeds}"):
-                for stage in getattr(study.of(claim), "stages", list)():  # experiments name theirs update by update
-                    path = study.updated(update, stage, batch)
-                    found[path] = study.update_spec(update, stage, batch), study.update_input(update, stage, batch)
-                    for text in study.config.studies[claim].texts:
-                        path = study.updated_states(update, stage, text, batch)
-                        found[path] = study.updated_states_spec(update, stage, text, batch), {}
+    for claim in workflow.config.studies:
+        n_seeds = workflow.config.seeds(claim)
+        found[workflow.result_file(claim)] = workflow.of(claim).verdict_spec(), workflow.of(claim).verdict_input()
+        for batch in workflow.batches("updates", n_seeds):
+            path = f"{workflow.results}/evidence/{claim}/{batch}.json"
+            found[path] = workflow.of(claim).evidence_spec(batch), workflow.of(claim).evidence_input(batch)
+        for update in workflow.of(claim).updates():
+            for batch in workflow.update_batches(update, f"1-{n_seeds}"):
+                for stage in getattr(workflow.of(claim), "stages", list)():  # experiments name theirs update by update
+                    path = workflow.updated(update, stage, batch)
+                    found[path] = (
+                        workflow.update_spec(update, stage, batch),
+                        workflow.update_input(update, stage, batch),
+                    )
+                    for text in workflow.config.studies[claim].texts:
+                        path = workflow.updated_states(update, stage, text, batch)
+                        found[path] = workflow.updated_states_spec(update, stage, text, batch), {}
     return found
 
 
@@ -70,95 +73,95 @@ def paths_of(inputs):
     return [path for value in inputs.values() for path in ([value] if isinstance(value, str) else value)]
 
 
-def test_stages_are_both_ways_of_every_round_and_one_of_a_scaling_law(study):
-    assert study.of("gpt2_update").stages() == ["held.1", "free.1"]
-    assert study.of("succession").stages() == ["held.1", "free.1", "held.2", "free.2", "held.3", "free.3"]
-    assert study.of("calibration_scaling").stages() == ["held.1"]
+def test_stages_are_both_ways_of_every_round_and_one_of_a_scaling_law(workflow):
+    assert workflow.of("gpt2_update").stages() == ["held.1", "free.1"]
+    assert workflow.of("succession").stages() == ["held.1", "free.1", "held.2", "free.2", "held.3", "free.3"]
+    assert workflow.of("calibration_scaling").stages() == ["held.1"]
 
 
-def test_paths_name_update_stage_text_and_batch(study):
-    assert study.updated("u", "held.1", "1-3") == "results/tiny/updates/u/held.1/1-3.json"
-    assert study.updated_states("u", "free.2", "t", "1-3") == "results/tiny/updated_states/u/free.2/t/1-3.json"
+def test_paths_name_update_stage_text_and_batch(workflow):
+    assert workflow.updated("u", "held.1", "1-3") == "results/tiny/updates/u/held.1/1-3.json"
+    assert workflow.updated_states("u", "free.2", "t", "1-3") == "results/tiny/updated_states/u/free.2/t/1-3.json"
     wanted = "results/tiny/updated_modules/u/held.1/t/oracle/1-3.json"
-    assert study.updated_modules("u", "held.1", "t", "oracle", "1-3") == wanted
-    assert study.result_file("t5_update") == "results/tiny/cross_arch_t5_succession_results.json"
+    assert workflow.updated_modules("u", "held.1", "t", "oracle", "1-3") == wanted
+    assert workflow.result_file("t5_update") == "results/tiny/cross_arch_t5_succession_results.json"
 
 
 @pytest.mark.parametrize("claim", UPDATES)
-def test_batches_cover_every_seed_of_a_claim_once(study, claim):
-    manifests = study.of(claim).verdict_input()["manifests"]
+def test_batches_cover_every_seed_of_a_claim_once(workflow, claim):
+    manifests = workflow.of(claim).verdict_input()["manifests"]
     seeds = [seed for path in manifests for seed in seeds_of(Path(path).stem)]
-    assert seeds == list(range(1, study.config.seeds(claim) + 1))
+    assert seeds == list(range(1, workflow.config.seeds(claim) + 1))
 
 
 @pytest.mark.parametrize("claim", UPDATES)
-def test_the_updates_a_claim_reads_hold_its_seeds(study, claim):
-    for batch in study.batches("updates", study.config.seeds(claim)):
-        read = {Path(path).stem for path in study.of(claim).evidence_input(batch)["updates"]}
+def test_the_updates_a_claim_reads_hold_its_seeds(workflow, claim):
+    for batch in workflow.batches("updates", workflow.config.seeds(claim)):
+        read = {Path(path).stem for path in workflow.of(claim).evidence_input(batch)["updates"]}
         assert set(seeds_of(batch)) <= {seed for name in read for seed in seeds_of(name)}
 
 
 @pytest.mark.parametrize("claim", UPDATES)
-def test_every_module_a_job_reads_has_the_seeds_it_asks_for(study, claim):
-    for name, of in study.of(claim).modules().items():
-        assert study.module_seeds(*of) >= study.config.seeds(claim), name
-    for update in study.of(claim).updates():
-        for batch in study.update_batches(update, f"1-{study.config.seeds(claim)}"):
-            for paths in study.held_modules(update, batch).values():
+def test_every_module_a_job_reads_has_the_seeds_it_asks_for(workflow, claim):
+    for name, of in workflow.of(claim).modules().items():
+        assert workflow.module_seeds(*of) >= workflow.config.seeds(claim), name
+    for update in workflow.of(claim).updates():
+        for batch in workflow.update_batches(update, f"1-{workflow.config.seeds(claim)}"):
+            for paths in workflow.held_modules(update, batch).values():
                 held = {seed for path in paths for seed in seeds_of(Path(path).stem)}
                 assert set(seeds_of(batch)) <= held
 
 
 def test_module_seeds_count_the_claims_made_of_several_studies(root):
-    study = edited(root, "claims.yaml", lambda c: c["claims"]["domain_atlas"].update(seeds=9))
-    assert study.module_seeds("gpt2_medium", "sql", "standard", "reference") == 9
-    assert study.module_seeds("gpt2_medium", "markdown", "standard", "oracle") == 9
-    assert study.module_seeds("gpt2_large", "sql", "standard", "source") == 1
+    workflow = edited(root, "claims.yaml", lambda c: c["claims"]["domain_atlas"].update(seeds=9))
+    assert workflow.module_seeds("gpt2_medium", "sql", "standard", "reference") == 9
+    assert workflow.module_seeds("gpt2_medium", "markdown", "standard", "oracle") == 9
+    assert workflow.module_seeds("gpt2_large", "sql", "standard", "source") == 1
 
 
-def test_a_free_stage_reads_no_module_and_a_held_one_those_it_holds(study):
-    free, held = (study.update_input("gpt2_medium_general", stage, "1-3") for stage in ("free.1", "held.1"))
+def test_a_free_stage_reads_no_module_and_a_held_one_those_it_holds(workflow):
+    free, held = (workflow.update_input("gpt2_medium_general", stage, "1-3") for stage in ("free.1", "held.1"))
     assert not [path for path in paths_of(free) if "/modules/" in path]
     assert {key for key in held if key.startswith("source_")} == {"source_python", "source_markdown"}
-    assert study.update_spec("gpt2_medium_general", "free.1", "1-3")["holds"] == []
-    assert study.update_spec("gpt2_medium_general", "free.1", "1-3")["stability"] == 0.0
-    assert study.update_spec("gpt2_medium_general", "held.1", "1-3")["stability"] == 1.0
+    assert workflow.update_spec("gpt2_medium_general", "free.1", "1-3")["holds"] == []
+    assert workflow.update_spec("gpt2_medium_general", "free.1", "1-3")["stability"] == 0.0
+    assert workflow.update_spec("gpt2_medium_general", "held.1", "1-3")["stability"] == 1.0
 
 
-def test_a_free_stage_stores_states_of_held_out_text_alone(study):
-    spec = {s: study.updated_states_spec("gpt2_medium_general", s, "python", "1-3") for s in ("free.1", "held.1")}
+def test_a_free_stage_stores_states_of_held_out_text_alone(workflow):
+    spec = {s: workflow.updated_states_spec("gpt2_medium_general", s, "python", "1-3") for s in ("free.1", "held.1")}
     assert spec["free.1"]["splits"] == ["test"]
     assert spec["held.1"]["splits"] == ["train", "test"]
 
 
-def test_a_round_begins_with_the_same_way_of_the_round_before(study):
+def test_a_round_begins_with_the_same_way_of_the_round_before(workflow):
     for way in ("held", "free"):
-        assert "before" not in study.update_input("gpt2_medium_general", f"{way}.1", "1-3")
-        before = study.update_input("gpt2_medium_general", f"{way}.3", "1-3")["before"]
-        assert before == study.updated("gpt2_medium_general", f"{way}.2", "1-3")
+        assert "before" not in workflow.update_input("gpt2_medium_general", f"{way}.1", "1-3")
+        before = workflow.update_input("gpt2_medium_general", f"{way}.3", "1-3")["before"]
+        assert before == workflow.updated("gpt2_medium_general", f"{way}.2", "1-3")
 
 
-def test_no_oracle_and_no_text_but_its_own_enters_an_update(study):
-    for update in study.scale.updates:
+def test_no_oracle_and_no_text_but_its_own_enters_an_update(workflow):
+    for update in workflow.scale.updates:
         for stage in ("held.1", "free.1"):
-            paths = paths_of(study.update_input(update, stage, "1-3"))
+            paths = paths_of(workflow.update_input(update, stage, "1-3"))
             assert not [
                 path for path in paths if "/oracle/" in path or "/reference/" in path or "updated_modules" in path
             ]
-            own = set(study.text_files(study.scale.updates[update].text).values())
+            own = set(workflow.text_files(workflow.scale.updates[update].text).values())
             assert {path for path in paths if "/corpus/" in path} == own
 
 
-def test_claims_that_share_an_update_share_its_files(study):
-    one, other = (set(study.of(claim).evidence_input("1-3")["updates"]) for claim in ("gpt2_update", "succession"))
-    assert one & other == {study.updated("gpt2_medium_general", f"{way}.1", "1-3") for way in ("held", "free")}
-    assert {study.updated(update, "held.1", "1-3") for update in LAW_OF_MEDIUM} == set(
-        study.of("calibration_scaling").evidence_input("1-1")["updates"]
+def test_claims_that_share_an_update_share_its_files(workflow):
+    one, other = (set(workflow.of(claim).evidence_input("1-3")["updates"]) for claim in ("gpt2_update", "succession"))
+    assert one & other == {workflow.updated("gpt2_medium_general", f"{way}.1", "1-3") for way in ("held", "free")}
+    assert {workflow.updated(update, "held.1", "1-3") for update in LAW_OF_MEDIUM} == set(
+        workflow.of("calibration_scaling").evidence_input("1-1")["updates"]
     ) & one
 
 
-def test_a_scaling_law_has_no_free_stage(study):
-    inputs = study.of("calibration_scaling").evidence_input("1-1")
+def test_a_scaling_law_has_no_free_stage(workflow):
+    inputs = workflow.of("calibration_scaling").evidence_input("1-1")
     assert not [path for path in paths_of(inputs) if "/free." in path]
     assert len(inputs["updates"]) == 6
     assert len(inputs["states"]) == 12
@@ -172,9 +175,9 @@ def test_a_scaling_law_has_no_free_stage(study):
     }
 
 
-def test_an_atlas_reads_every_text_of_one_backbone(study):
-    inputs = study.of("domain_atlas").evidence_input("1-3")
-    assert inputs["shared"] == study.module_manifests(("gpt2_medium", "python", "standard", "source"), "1-3") != []
+def test_an_atlas_reads_every_text_of_one_backbone(workflow):
+    inputs = workflow.of("domain_atlas").evidence_input("1-3")
+    assert inputs["shared"] == workflow.module_manifests(("gpt2_medium", "python", "standard", "source"), "1-3") != []
     assert {key for key in inputs if key.startswith(("train_", "test_"))} == {
         f"{split}_{text}" for split in ("train", "test") for text in ("python", "general", "markdown", "sql")
     }
@@ -198,21 +201,21 @@ CLAIM_EDITS = {
 
 
 @pytest.mark.parametrize("name", CLAIM_EDITS)
-def test_an_edit_of_one_claim_changes_its_own_jobs_only(study, root, name):
+def test_an_edit_of_one_claim_changes_its_own_jobs_only(workflow, root, name):
     change, claim = CLAIM_EDITS[name]
-    found = changed(study, edited(root, "claims.yaml", change))
-    own = {study.result_file(claim)}
+    found = changed(workflow, edited(root, "claims.yaml", change))
+    own = {workflow.result_file(claim)}
     assert found
     assert {path for path in found if "/evidence/" not in path and "updated_states" not in path} == own
     assert all(f"/evidence/{claim}/" in path for path in found if "/evidence/" in path)
 
 
-def test_an_edit_of_one_update_changes_what_is_made_of_it_only(study, root):
+def test_an_edit_of_one_update_changes_what_is_made_of_it_only(workflow, root):
     found = changed(
-        study, edited(root, "scales/tiny.yaml", lambda s: s["updates"]["t5_large_general"].update(stability=2.0))
+        workflow, edited(root, "scales/tiny.yaml", lambda s: s["updates"]["t5_large_general"].update(stability=2.0))
     )
     update = "t5_large_general"
-    assert found == {study.updated(update, "held.1", "1-3"), study.result_file("t5_update")}
+    assert found == {workflow.updated(update, "held.1", "1-3"), workflow.result_file("t5_update")}
 
 
 def hold(scale, text):
@@ -227,8 +230,8 @@ def test_a_text_whose_name_has_an_underscore_keeps_its_modules(root):
         hold(scale, "python_code")
 
     edit(root, "scales/tiny.yaml", rename)
-    study = edited(root, "claims.yaml", lambda c: c["claims"]["gpt2_update"].update(texts=["python_code"]))
-    inputs = study.of("gpt2_update").evidence_input("1-3")
+    workflow = edited(root, "claims.yaml", lambda c: c["claims"]["gpt2_update"].update(texts=["python_code"]))
+    inputs = workflow.of("gpt2_update").evidence_input("1-3")
     assert {"source_python_code", "oracle_python_code", "before_python_code"} <= set(inputs)
     assert not [key for key in inputs if key in ("source_python", "source_sql")]
 
@@ -320,12 +323,12 @@ def test_a_faulty_update_of_a_scale_is_one_sentence(root, fault):
 
 
 def test_the_width_of_a_law_is_that_of_the_backbone():
-    study = Workflow(load("tiny"))
-    widths = study.of("calibration_scaling").verdict_spec()["widths"]
-    assert widths["gpt2_large_general"] == study.scale.backbones["gpt2_large"].build.config["n_embd"] == 160
+    workflow = Workflow(load("tiny"))
+    widths = workflow.of("calibration_scaling").verdict_spec()["widths"]
+    assert widths["gpt2_large_general"] == workflow.scale.backbones["gpt2_large"].build.config["n_embd"] == 160
     hub = {"hub": {"id": "x", "revision": "unpinned"}}
-    study = rescaled(
-        study, lambda s: s["backbones"]["gpt2_large"].update(hub) or s["backbones"]["gpt2_large"].pop("build")
+    workflow = rescaled(
+        workflow, lambda s: s["backbones"]["gpt2_large"].update(hub) or s["backbones"]["gpt2_large"].pop("build")
     )
     with pytest.raises(ConfigError, match=r"backbones\.gpt2_large: a scaling law needs its `width`; add it"):
-        study.of("calibration_scaling").verdict_spec()
+        workflow.of("calibration_scaling").verdict_spec()

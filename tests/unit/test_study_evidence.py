@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_arms import edited
 from rescaled import rescaled
-from study_world import World, job, small_study
+from study_world import World, job, small_workflow
 
 from abi.arms import atlas, budgets
 from abi.arms.forms import Mixture, corrections
@@ -49,7 +49,7 @@ def strong_study():
         for update in scale["updates"].values():
             update |= {"text": "general", "training": {"batch": 8, "phases": [{"steps": 120, "lr": 7e-3, **phase}]}}
 
-    return rescaled(small_study(stability=1000.0), change)
+    return rescaled(small_workflow(stability=1000.0), change)
 
 
 def weights():
@@ -60,7 +60,7 @@ def weights():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, make_backbone):
     """The evidence of every kind of claim, which leaves every module and backbone as it was; never edited."""
-    world, folder = World(small_study(), make_backbone), tmp_path_factory.mktemp("studies")
+    world, folder = World(small_workflow(), make_backbone), tmp_path_factory.mktemp("studies")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for claim in CLAIMS:
@@ -112,14 +112,14 @@ def read(whole, monkeypatch):
 
 
 def rows_of(world, claim):
-    return pd.concat([read_evidence(path) for path in world.study.of(claim).verdict_input()["evidence"]])
+    return pd.concat([read_evidence(path) for path in world.workflow.of(claim).verdict_input()["evidence"]])
 
 
 def again(world, claim, inputs=None, **spec):
     """Evaluate a claim again with some inputs or parts of the spec changed."""
-    [batch] = world.study.batches("updates", world.study.config.seeds(claim))
-    given = {**world.study.of(claim).evidence_input(batch), **(inputs or {})}
-    running = job("evaluate_studies", {**world.study.of(claim).evidence_spec(batch), **spec}, given)
+    [batch] = world.workflow.batches("updates", world.workflow.config.seeds(claim))
+    given = {**world.workflow.of(claim).evidence_input(batch), **(inputs or {})}
+    running = job("evaluate_studies", {**world.workflow.of(claim).evidence_spec(batch), **spec}, given)
     outputs = {"evidence": "again.csv.gz", "draws": "again.draws.csv.gz", "manifest": "again.json"}
     evaluate_studies.run(running, given, outputs)
     return read_evidence("again.csv.gz")
@@ -152,8 +152,8 @@ def evidence_bpb(rows, study, arm, seed):
 
 
 def module_and_states(world, claim, way="held", text="python", seed=2, number=1):
-    inputs = world.study.of(claim).evidence_input("1-3")
-    update = world.study.of(claim).updates()[0]
+    inputs = world.workflow.of(claim).evidence_input("1-3")
+    update = world.workflow.of(claim).updates()[0]
     states, head = updated(inputs, f"/{update}/{way}.{number}/", text, seed)
     return module_of_seed(inputs[f"source_{text}"], seed), states, head
 
@@ -165,7 +165,7 @@ def test_every_round_and_text_has_its_arms(read):
     rows = rows_of(read, "succession")
     assert set(rows["fit"]) == {"round1-python", "round1-markdown", "round2-python", "round2-markdown"}
     assert all(arms(rows, study) == AFTER | BEFORE | FREE for study in set(rows["fit"]))
-    doses = {f"{update}-python" for update in read.study.of("gpt2_update").updates()}
+    doses = {f"{update}-python" for update in read.workflow.of("gpt2_update").updates()}
     assert set(rows_of(read, "gpt2_update")["fit"]) == doses
     assert set(rows["seed"]) == {1, 2, 3}
     assert set(rows["scope"]) == {"domain"}
@@ -181,7 +181,7 @@ def test_agreement_is_measured_on_the_held_backbone_alone(read, claim):
 
 @pytest.mark.parametrize("claim", ["gpt2_update", "t5_update"])
 def test_arms_before_read_the_backbone_before_any_update(read, claim):
-    rows, inputs = rows_of(read, claim), read.study.of(claim).evidence_input("1-3")
+    rows, inputs = rows_of(read, claim), read.workflow.of(claim).evidence_input("1-3")
     states = read_states(inputs["before_python"], "test")
     head, module = read_head(inputs["head"], states), module_of_seed(inputs["source_python"], 2, states)
     oracle = module_of_seed(inputs["oracle_python"], 2, states)
@@ -189,7 +189,7 @@ def test_arms_before_read_the_backbone_before_any_update(read, claim):
     for arm, model in expected.items():
         correction = None if model is None else lambda part, m=model: m.correction(states, part)
         by_hand = naive_bpb(states, head, correction, rows)
-        for dose in read.study.of(claim).updates():
+        for dose in read.workflow.of(claim).updates():
             assert evidence_bpb(rows, f"{dose}-python", arm, 2) == pytest.approx(by_hand, rel=1e-5)
 
 
@@ -243,7 +243,7 @@ def test_draws_are_of_arms_with_agreement_and_never_of_the_judge(read):
         ("domain_atlas", "reference"),
         ("calibration_scaling", "reference"),
     ):
-        of = read.study.of(claim)
+        of = read.workflow.of(claim)
         (_, draws), spec = read_promised(of.verdict_input()["manifests"]), of.evidence_spec("1-1")
         assert judge not in set(draws["arm"])
         assert not {"raw-before", "zero-shot-free", "margin"} & set(draws["arm"])
@@ -254,7 +254,7 @@ def test_draws_are_of_arms_with_agreement_and_never_of_the_judge(read):
 
 def test_a_second_evaluation_is_byte_identical(world):
     again(world, "t5_update")
-    [path] = world.study.of("t5_update").verdict_input()["evidence"]
+    [path] = world.workflow.of("t5_update").verdict_input()["evidence"]
     assert gzip.decompress(Path(path).read_bytes()) == gzip.decompress(Path("again.csv.gz").read_bytes())
 
 
@@ -270,7 +270,7 @@ def replace_batch(path, other):
 
 def test_an_oracle_of_another_round_is_refused(world, refuses):
     one, two = (
-        world.study.updated_modules("gpt2_medium_general", f"held.{n}", "python", "oracle", "1-3") for n in (1, 2)
+        world.workflow.updated_modules("gpt2_medium_general", f"held.{n}", "python", "oracle", "1-3") for n in (1, 2)
     )
     replace_batch(one, two)
     with refuses("belongs to another backbone"):
@@ -279,27 +279,27 @@ def test_an_oracle_of_another_round_is_refused(world, refuses):
 
 @pytest.mark.parametrize("role", ["source", "oracle"])
 def test_a_module_of_another_backbone_is_refused(world, refuses, role):
-    other = world.study.module_manifests(("t5_large", "python", "standard", role), "1-3")
+    other = world.workflow.module_manifests(("t5_large", "python", "standard", role), "1-3")
     with refuses("belongs to another backbone"):
         again(world, "gpt2_update", {f"{role}_python": other})
 
 
 def test_states_before_of_another_backbone_are_refused(world, refuses):
     with refuses("belongs to another backbone"):
-        again(world, "gpt2_update", {"before_python": world.study.states("t5_large", "python", "test")})
+        again(world, "gpt2_update", {"before_python": world.workflow.states("t5_large", "python", "test")})
 
 
 def test_the_head_of_another_backbone_is_refused(world, refuses):
     world.backbone("gpt2_large")
     with refuses("is not the head of the backbone whose states"):
-        again(world, "gpt2_update", {"head": world.study.head("gpt2_large")})
+        again(world, "gpt2_update", {"head": world.workflow.head("gpt2_large")})
 
 
 @pytest.mark.parametrize(
     ("claim", "update"), [("gpt2_update", "gpt2_medium_general"), ("t5_update", "t5_large_general")]
 )
 def test_states_of_the_other_way_of_updating_are_refused(world, refuses, claim, update):
-    held, free = (world.study.updated_states(update, f"{way}.1", "python", "1-3") for way in ("held", "free"))
+    held, free = (world.workflow.updated_states(update, f"{way}.1", "python", "1-3") for way in ("held", "free"))
     replace_batch(free, held)
     with refuses("is not the head of the backbone whose states|are of another backbone than"):
         again(world, claim)
@@ -307,11 +307,11 @@ def test_states_of_the_other_way_of_updating_are_refused(world, refuses, claim, 
 
 def test_train_states_are_not_taken_for_held_out_ones(world, refuses):
     with refuses("holds states of train documents where test is wanted"):
-        again(world, "gpt2_update", {"before_python": world.study.states("gpt2_medium", "python", "train")})
+        again(world, "gpt2_update", {"before_python": world.workflow.states("gpt2_medium", "python", "train")})
 
 
 def test_a_damaged_file_of_states_is_refused(world, refuses):
-    path = world.study.updated_states("gpt2_medium_general", "held.1", "python", "1-3")
+    path = world.workflow.updated_states("gpt2_medium_general", "held.1", "python", "1-3")
     tensors = member([path], 1, "seed1.test.json").with_suffix(".safetensors")
     tensors.write_bytes(tensors.read_bytes()[:-4])
     with refuses("is not the file that its manifest promises", TamperError):
@@ -323,7 +323,7 @@ def test_a_damaged_file_of_states_is_refused(world, refuses):
 
 def put_random_modules(world, of):
     """Put untrained modules in the place of trained ones, with honest hashes."""
-    for path in world.study.module_manifests(of, "1-3"):
+    for path in world.workflow.module_manifests(of, "1-3"):
         told, entries = ModulesManifest.read(path), []
         for entry in told.modules:
             place = Path(path).with_suffix("") / entry.folder
@@ -366,7 +366,7 @@ def test_no_claim_about_backbones_that_know_nothing_is_supported(judged, claim):
 def test_no_claim_about_random_modules_of_backbones_that_know_nothing_is_supported(world, claim):
     for text in TEXTS:
         of = ("gpt2_medium", text, "standard", "source")
-        if Path(world.study.module_manifests(of, "1-3")[0]).exists():
+        if Path(world.workflow.module_manifests(of, "1-3")[0]).exists():
             put_random_modules(world, of)
     world.done = {key for key in world.done if not key[0].startswith("update") and key[0] != "evidence"}
     assert unsupported(world.verdict(claim))
@@ -389,8 +389,8 @@ def test_a_result_says_what_the_updates_did_and_the_perplexities_of_its_rows(jud
 
 @pytest.fixture
 def charts(read):
-    inputs = read.study.of("domain_atlas").evidence_input("1-3")
-    spec = AtlasEvidence.model_validate(read.study.of("domain_atlas").evidence_spec("1-3"))
+    inputs = read.workflow.of("domain_atlas").evidence_input("1-3")
+    spec = AtlasEvidence.model_validate(read.workflow.of("domain_atlas").evidence_spec("1-3"))
     shared = module_of_seed(inputs["shared"], 2)
     return inputs, shared, atlas.charts_of(spec, inputs, 2, shared)
 
@@ -412,7 +412,7 @@ def test_a_chart_is_the_ridge_solution_on_its_own_train_text(read, charts, text,
     with torch.no_grad():
         x = chart.abi_state(states.taps(chart.config.taps, slice(None))).numpy()
     y = corrections(oracle, states).numpy()
-    wanted = by_ridge(x, y, read.study.scale.calibration["kd"].ridge_penalty)
+    wanted = by_ridge(x, y, read.workflow.scale.calibration["kd"].ridge_penalty)
     np.testing.assert_allclose(chart.proj_out.weight.numpy().T, wanted, rtol=1e-3, atol=1e-5)
 
 
@@ -484,7 +484,7 @@ def test_an_atlas_refuses_a_module_of_another_backbone(world, refuses, role):
     text, kind = ("python", "source") if role == "shared" else ("sql", role.split("_")[0])
     other = ("gpt2_large", text, "standard", kind)
     world.modules(other)
-    paths = world.study.module_manifests(other, "1-1")
+    paths = world.workflow.module_manifests(other, "1-1")
     with refuses("module of seed 1 belongs to another backbone"):
         again(world, "domain_atlas", {role: paths}, seeds=[1])
 
@@ -495,11 +495,11 @@ def test_an_atlas_refuses_a_module_of_another_backbone(world, refuses, role):
 @pytest.fixture
 def point(read):
     """Module, data, oracle and held-out states of one point of the law."""
-    inputs, place = read.study.of("calibration_scaling").evidence_input("1-1"), "/gpt2_large_general/held.1/"
+    inputs, place = read.workflow.of("calibration_scaling").evidence_input("1-1"), "/gpt2_large_general/held.1/"
     train, head = updated(inputs, place, "markdown", 1, "train")
     oracle = module_of_seed(having(inputs["oracles"], place, "markdown/oracle"), 1, train)
     module = module_of_seed(inputs["source_markdown_gpt2_large_general"], 1)
-    spec = LawEvidence.model_validate(read.study.of("calibration_scaling").evidence_spec("1-1"))
+    spec = LawEvidence.model_validate(read.workflow.of("calibration_scaling").evidence_spec("1-1"))
     return (
         module,
         FitData(train, head, corrections(oracle, train)),
@@ -511,7 +511,7 @@ def point(read):
 
 def test_a_law_has_a_study_per_update_and_text_with_every_budget(read):
     rows = rows_of(read, "calibration_scaling")
-    spec = read.study.of("calibration_scaling").evidence_spec("1-1")
+    spec = read.workflow.of("calibration_scaling").evidence_spec("1-1")
     assert set(rows["fit"]) == {f"{update}-{text}" for update in spec["updates"] for text in spec["texts"]}
     for study in set(rows["fit"]):
         assert arms(rows, study) == {"raw", "oracle", "reference", "margin", "budget-0", "budget-2", "budget-5"}
@@ -569,8 +569,8 @@ def test_margins_are_those_of_a_naive_computation(point, read):
 
 def test_text_is_compared_with_train_as_far_as_it_is_scored(read):
     files, states = (
-        read.study.text_files("python"),
-        read_states(read.study.states("gpt2_medium", "python", "test"), "test"),
+        read.workflow.text_files("python"),
+        read_states(read.workflow.states("gpt2_medium", "python", "test"), "test"),
     )
     every = {one.document: one for one in read_assigned(files["documents"], files["record"])}
     train = {passage for one in every.values() if one.split == "train" for passage in passages(one.text)}

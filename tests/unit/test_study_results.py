@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_results import STUDY, digit_changed, edit, kinds, numbers, put, regenerate_summary
+from made_results import WORKFLOW, digit_changed, edit, kinds, numbers, put, regenerate_summary
 from made_studies import (
     AGGREGATE,
     ATLAS,
@@ -29,7 +29,7 @@ from abi.judge.results import AlignmentFacts, ClaimFacts, Result, StudyResult, r
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 
-FILES = {claim: STUDY.result_file(claim) for claim in (UPDATE, ATLAS, LAW, SUCCESSION, AGGREGATE)}
+FILES = {claim: WORKFLOW.result_file(claim) for claim in (UPDATE, ATLAS, LAW, SUCCESSION, AGGREGATE)}
 STUDIES = (UPDATE, ATLAS, LAW, SUCCESSION)
 
 
@@ -186,7 +186,7 @@ def test_a_digit_of_the_evidence_is_found_although_the_hashes_were_regenerated(h
     line = frame.index[(frame["arm"] == "zero-shot") & (frame["seed"] == 2) & (frame["metric"] == "bits_per_byte")][3]
     frame.loc[line, "value"] *= 1.001
     write_evidence(UPDATE, frame)
-    inputs = STUDY.of(UPDATE).verdict_input()
+    inputs = WORKFLOW.of(UPDATE).verdict_input()
     assert leaves(verify(), UPDATE) == []
     assert {f.file for f in verify().findings} >= set(inputs["evidence"])
     for path in [*inputs["evidence"], *inputs["manifests"]]:
@@ -199,7 +199,7 @@ def test_a_digit_of_the_evidence_is_found_although_the_hashes_were_regenerated(h
 
 
 def test_a_figure_of_an_update_is_found_although_the_hash_was_regenerated(here):
-    path = STUDY.of(UPDATE).verdict_input()["updates"][0]
+    path = WORKFLOW.of(UPDATE).verdict_input()["updates"][0]
     edit(path, put("members/1/figures/general_loss_after", 1.0))
     assert path in [f.file for f in verify().findings]
     edit(FILES[UPDATE], lambda d: d["provenance"]["inputs"].__setitem__(path, sha256_file(path)))
@@ -262,7 +262,7 @@ def test_an_honest_aggregate_passes_and_is_recomputed_bit_for_bit(aggregate):
 
 def test_the_rules_of_the_aggregate_are_their_closed_forms(aggregate):
     stored = document(AGGREGATE)
-    results = {r: read_result(STUDY.result_file(r)) for r in stored["claim"]["rungs"]}
+    results = {r: read_result(WORKFLOW.result_file(r)) for r in stored["claim"]["rungs"]}
     found = {item["id"]: item for item in stored["checks"]}
     e2 = efficacies(results[UPDATE].perplexity["gpt2_medium_general-python"], None).e2
     assert (found["R1"]["value"], found["R2"]["value"]) == (e2, e2)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_arms import edited
 from safetensors.torch import load_file
-from study_world import World, documents_of, job, small_study
+from study_world import World, documents_of, job, small_workflow
 
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file, sha256_tensors
@@ -28,10 +28,10 @@ def whole(tmp_path_factory, make_backbone):
     """Two rounds of both ways of an update of GPT-2, and one of T5; never edited."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("updates"))
-        world = World(small_study(max_seeds=2), make_backbone)
+        world = World(small_workflow(max_seeds=2), make_backbone)
         for update, text in ((UPDATE, "python"), ("t5_large_general", "python")):
             for way in ("held", "free"):
-                for number in range(1, 1 + world.study.scale.updates[update].rounds):
+                for number in range(1, 1 + world.workflow.scale.updates[update].rounds):
                     world.updated_states(update, f"{way}.{number}", text, BATCH)
         return world, Path.cwd()
 
@@ -46,18 +46,18 @@ def world(whole, tmp_path, monkeypatch):
 
 
 def base_of(world, update=UPDATE):
-    name = world.study.scale.updates[update].backbone
-    return BackboneManifest.read(f"{world.study.backbone_folder(name)}.json")
+    name = world.workflow.scale.updates[update].backbone
+    return BackboneManifest.read(f"{world.workflow.backbone_folder(name)}.json")
 
 
 def manifest_of(world, stage, seed=1, update=UPDATE):
-    return member([world.study.updated(update, stage, BATCH)], seed, f"seed{seed}.json")
+    return member([world.workflow.updated(update, stage, BATCH)], seed, f"seed{seed}.json")
 
 
 def rerun(world, stage="held.1", update=UPDATE, batch=BATCH, inputs=None, **spec):
     """Run the job again into `again` with some inputs or parts of the spec changed; return the entries of its manifest."""
     given = {**world.update_inputs(update, stage, batch), **(inputs or {})}
-    running = job("update_backbone", {**world.study.update_spec(update, stage, batch), **spec}, given)
+    running = job("update_backbone", {**world.workflow.update_spec(update, stage, batch), **spec}, given)
     update_backbone.run(running, given, {"manifest": "again.json", "folder": "again"})
     return BatchManifest.read("again.json").members
 
@@ -88,11 +88,11 @@ def test_an_updated_backbone_is_a_backbone_like_any_other(world, update, stage):
 @torch.no_grad()
 @pytest.mark.parametrize("update", [UPDATE, "t5_large_general"])
 def test_stored_states_of_an_updated_backbone_through_its_head_are_its_logits(world, update):
-    batch = world.study.updated_states(update, "held.1", "python", BATCH)
+    batch = world.workflow.updated_states(update, "held.1", "python", BATCH)
     states = read_states(member([batch], 1, "seed1.test.json"), "test")
     folder = manifest_of(world, "held.1", 1, update).with_suffix("")
     logits = read_head(folder / "head.safetensors", states).logits(states.final(slice(0, 5)))
-    window = Window(**world.study.update_spec(update, "held.1", BATCH)["window"])
+    window = Window(**world.workflow.update_spec(update, "held.1", BATCH)["window"])
     tokens = load_file(states.path)["tokens"][states.windows[:5]]
     own = load_backbone(folder / "model").logits(tokens, window)
     torch.testing.assert_close(logits, own, rtol=1e-4, atol=1e-5)
@@ -107,7 +107,7 @@ def test_every_seed_way_and_round_is_another_backbone(world):
 def test_the_backbone_itself_and_the_modules_stay_as_they_are(whole):
     world, folder = whole
     of = ("gpt2_medium", "python", "standard", "source")
-    [manifest] = world.study.module_manifests(of, BATCH)
+    [manifest] = world.workflow.module_manifests(of, BATCH)
     for entry in json.loads((folder / manifest).read_text())["modules"]:
         weights = load_file(folder / manifest.removesuffix(".json") / entry["folder"] / "abi_model.safetensors")
         assert sha256_tensors(weights) == entry["sha256"]
@@ -149,7 +149,7 @@ def test_a_round_begins_with_the_round_before_and_is_held_to_the_first_backbone(
 
 
 def test_rounds_read_train_text_in_parts_that_are_disjoint(world, monkeypatch):
-    train = [d.text for d in documents_of(world.study, "general") if d.split == "train"]
+    train = [d.text for d in documents_of(world.workflow, "general") if d.split == "train"]
     first, second = (begun(world, monkeypatch, f"free.{n}")[0][2] for n in (1, 2))
     assert first == part_of_round(train, 1, 2)
     assert sorted(first + second) == sorted(train)
@@ -169,7 +169,7 @@ def test_both_ways_see_the_text_in_one_order_and_seeds_in_their_own(world, monke
 def test_a_second_run_is_bit_identical(world):
     before = [manifest_of(world, "held.1", seed) for seed in (1, 2)]
     again = rerun(world)
-    assert untimed(again) == untimed(BatchManifest.read(world.study.updated(UPDATE, "held.1", BATCH)).members)
+    assert untimed(again) == untimed(BatchManifest.read(world.workflow.updated(UPDATE, "held.1", BATCH)).members)
     for seed, path in zip((1, 2), before, strict=True):
         one, other = (BackboneManifest.read(p) for p in (path, Path(f"again/seed{seed}.json")))
         assert one.weights_sha256 == other.weights_sha256
@@ -183,27 +183,29 @@ def test_a_seed_does_not_depend_on_the_others_of_its_batch(world):
 
 
 def test_figures_say_what_the_update_did(world):
-    [one, two] = BatchManifest.read(world.study.updated(UPDATE, "held.1", BATCH)).members
+    [one, two] = BatchManifest.read(world.workflow.updated(UPDATE, "held.1", BATCH)).members
     assert (one.figures.steps, one.figures.tokens_seen) == (6, 6 * 4 * 12)
     assert one.figures.general_loss_before == two.figures.general_loss_before
     assert one.figures.general_loss_after < one.figures.general_loss_before
     assert one.figures.stability_mse > 0
     after = [
-        m.figures.general_loss_after for m in BatchManifest.read(world.study.updated(UPDATE, "held.1", BATCH)).members
+        m.figures.general_loss_after
+        for m in BatchManifest.read(world.workflow.updated(UPDATE, "held.1", BATCH)).members
     ]
     begins = [
-        m.figures.general_loss_before for m in BatchManifest.read(world.study.updated(UPDATE, "held.2", BATCH)).members
+        m.figures.general_loss_before
+        for m in BatchManifest.read(world.workflow.updated(UPDATE, "held.2", BATCH)).members
     ]
     assert after == begins
-    [free, _] = BatchManifest.read(world.study.updated(UPDATE, "free.1", BATCH)).members
+    [free, _] = BatchManifest.read(world.workflow.updated(UPDATE, "free.1", BATCH)).members
     assert free.figures.stability_mse is None
 
 
 def test_a_body_update_leaves_the_head_file_as_it_is(world):
-    name = world.study.scale.updates["t5_large_general"].backbone
+    name = world.workflow.scale.updates["t5_large_general"].backbone
     for stage in ("held.1", "free.1"):
         told = BackboneManifest.read(manifest_of(world, stage, 1, "t5_large_general"))
-        assert told.head_sha256 == sha256_file(world.study.head(name))
+        assert told.head_sha256 == sha256_file(world.workflow.head(name))
         assert told.weights_sha256 != base_of(world, "t5_large_general").weights_sha256
 
 
@@ -218,13 +220,13 @@ def test_a_module_that_is_missing_is_named(world, refuses):
 
 def test_a_module_of_another_backbone_is_not_held(world, refuses):
     world.modules(("gpt2_large", "python", "standard", "source"))
-    other = world.study.module_manifests(("gpt2_large", "python", "standard", "source"), BATCH)
+    other = world.workflow.module_manifests(("gpt2_large", "python", "standard", "source"), BATCH)
     with refuses("module of seed 1 belongs to another backbone than gpt2_medium"):
         rerun(world, inputs={"source_python": other}, seeds=[1])
 
 
 def test_a_backbone_with_other_weights_than_its_manifest_is_tampering(world, refuses):
-    base = world.study.backbone_folder("gpt2_medium")
+    base = world.workflow.backbone_folder("gpt2_medium")
     shutil.copy(manifest_of(world, "free.1").with_suffix("") / "model/model.safetensors", f"{base}/model.safetensors")
     with refuses(
         "is missing or not the file of backbone gpt2_medium; delete its manifest to rebuild both", TamperError

@@ -13,7 +13,7 @@ from made_results import (
     CLAIM,
     FILE,
     HEAVY,
-    STUDY,
+    WORKFLOW,
     build,
     edit,
     kinds,
@@ -196,7 +196,7 @@ def test_a_missing_part_is_named_without_a_traceback(here, leaf):
 
 
 def test_an_altered_input_is_named_by_its_hash(here):
-    path = Path(STUDY.of(CLAIM).verdict_input()["calibration"][0])
+    path = Path(WORKFLOW.of(CLAIM).verdict_input()["calibration"][0])
     edit(path, put("arms/0/final_loss", 0.1))
     found = verify([CLAIM])
     assert found.code() == 1
@@ -271,7 +271,7 @@ def test_the_committed_reference_is_intact_and_holds_the_headline(monkeypatch):
     there = {path.name for path in (ROOT / "results/reference/tiny").glob("*.json")}
     assert found == there
     assert reference.code() == 0
-    assert {Path(path).name for path in STUDY.page_files("headline")} <= found
+    assert {Path(path).name for path in WORKFLOW.page_files("headline")} <= found
 
 
 @pytest.mark.parametrize(("estimate", "n_found"), [(1.9425214558063945e-06, 0), (1.9426214558063945e-06, 1)])
@@ -358,7 +358,7 @@ def test_exit_codes(here, capsys):
 
 def test_unreadable_files_are_named_and_hide_nothing(here):
     Path(FILE).write_bytes(b"\xff\xfe")
-    edit(STUDY.result_file("t5_same_backbone"), put("verdict", "VACUOUS"))
+    edit(WORKFLOW.result_file("t5_same_backbone"), put("verdict", "VACUOUS"))
     found = verify()
     assert found.code() == 2
     assert {f.kind for f in found.findings} >= {"UNREADABLE", "TAMPERED"}
@@ -375,13 +375,13 @@ def test_json_is_one_document(here, capsys, flags):
 
 
 def test_damaged_evidence_is_a_finding_not_a_traceback(here, capsys):
-    Path(STUDY.of(CLAIM).verdict_input()["evidence"][0]).write_bytes(b"\x1f\x8b broken")
+    Path(WORKFLOW.of(CLAIM).verdict_input()["evidence"][0]).write_bytes(b"\x1f\x8b broken")
     assert main.main(["verify", "--recompute"]) == 1
     assert "cannot be judged again" in " ".join(capsys.readouterr().out.split())
 
 
 def test_missing_evidence_is_a_note(here):
-    Path(STUDY.of(CLAIM).verdict_input()["evidence"][0]).unlink()
+    Path(WORKFLOW.of(CLAIM).verdict_input()["evidence"][0]).unlink()
     found = verify([CLAIM], recompute=True)
     assert found.code() == 0
     assert any("is not recomputed" in f.sentence for f in kinds(found, "NOTE"))

@@ -252,20 +252,20 @@ def local(llama, tmp_path):
 
 @torch.no_grad()
 def test_a_folder_is_a_backbone_of_its_content(local, llama, tmp_path):
-    study = Workflow(load("tiny"))
-    study.scale = scale_with(folder={"path": str(local)})
-    study.scale.require_backbones(["mine"])
-    spec = study.backbone_spec("mine")
-    assert study.backbone_input("mine") == {}
+    workflow = Workflow(load("tiny"))
+    workflow.scale = scale_with(folder={"path": str(local)})
+    workflow.scale.require_backbones(["mine"])
+    spec = workflow.backbone_spec("mine")
+    assert workflow.backbone_input("mine") == {}
     found = acquire(BuildBackbone.model_validate(spec), [], tmp_path / "copy", tmp_path / "scratch")
     assert found.revision == spec["folder"]["sha256"]
     ids, window = llama.sample(12), Window(12, 0, 0)
     assert torch.equal(load_backbone(tmp_path / "copy").logits(ids, window), llama.logits(ids, window))
     (local / "README.md").write_text("read by nobody")
-    assert study.backbone_spec("mine") == spec
+    assert workflow.backbone_spec("mine") == spec
     config = json.loads((local / "config.json").read_text())
     (local / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
-    assert study.backbone_spec("mine") != spec
+    assert workflow.backbone_spec("mine") != spec
     with pytest.raises(TamperError, match="changed since the run was planned"):
         acquire(BuildBackbone.model_validate(spec), [], tmp_path / "copy", tmp_path / "scratch")
 

@@ -62,14 +62,14 @@ def adopt(what: str, *, keep: bool = False) -> None:
         kind.read(made_here)
         write_text(place, made_here.read_text(encoding="utf-8"))
         return
-    study = Workflow(load(what))
-    wanted = [Path(path) for path in study.page_files("summary")]
+    workflow = Workflow(load(what))
+    wanted = [Path(path) for path in workflow.page_files("summary")]
     made = {path.name: path.read_text(encoding="utf-8") for path in wanted if path.exists() and read_result(path)}
     if not made:
         raise DataError(f"results/{what}: holds no result to adopt; run `snakemake --config scale={what}` first")
     results, pages = {*made}, [Path(f"results/{what}", name) for name in PAGES]
     made |= {page.name: page.read_text(encoding="utf-8") for page in pages if page.exists()}
-    folder, codes = REFERENCE / what, codes_of_run(study)
+    folder, codes = REFERENCE / what, codes_of_run(workflow)
     others = [old for old in [*folder.glob("*.json"), *folder.glob("*.md")] if old.name not in made]
     if keep and others:
         codes = _kept(codes_of(what), {old.name for old in others}) + _kept(codes, results)
@@ -102,13 +102,13 @@ def _kept(rows: Iterable[MadeBy], names: set[str]) -> list[MadeBy]:
     return [row._replace(results=" ".join(sorted(rests))) for row, rests in found if rests]
 
 
-def codes_of_run(study: Workflow) -> list[MadeBy]:
+def codes_of_run(workflow: Workflow) -> list[MadeBy]:
     """Return the code of everything that the verdicts of a run rest on and that is still there.
 
     Raises: DataError: a record behind a verdict is damaged, or not what its rule would write now.
     """
-    survey = Survey(study)
-    for path in map(Path, study.page_files("summary")):
+    survey = Survey(workflow)
+    for path in map(Path, workflow.page_files("summary")):
         if path.is_file():
             survey.record(str(path))
     wrong = [line for line in survey.lines.values() if line.state != "missing"]
@@ -116,7 +116,7 @@ def codes_of_run(study: Workflow) -> list[MadeBy]:
         more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
         raise DataError(
             f"{wrong[0].file}: {wrong[0].state}, {wrong[0].why}{more}; a run is adopted whole: "
-            f"`abi run --mend --scale {Path(study.results).name}` first"
+            f"`abi run --mend --scale {Path(workflow.results).name}` first"
         )
     made = [job.made for job in survey.made.values() if job.made is not None]
     return [MadeBy(*row, ALL) for row in sorted({(m.rule, m.code, " ".join(starts_of(m.rule, m.spec))) for m in made})]

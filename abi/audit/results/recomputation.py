@@ -142,26 +142,26 @@ def _told_twice(spec: JudgeClaim, path: Path) -> dict[str, tuple[Json, Json]]:
 def _staleness(scale: Scale, root: Path) -> None:
     """Name what is not as `config/` and the code say now; a committed reference is compared with config only."""
     try:
-        study = Workflow(load(scale.folder.name, root))
+        workflow = Workflow(load(scale.folder.name, root))
     except AbiError as error:
         scale.add(STALE, scale.folder, "", f"is no scale of config/ now ({error})")
         return
     for name, file in scale.results.items():
-        if name not in study.config.every():
+        if name not in workflow.config.every():
             scale.add(STALE, file.path, "claim/id", f"{name} is no claim of config/claims.yaml now")
             continue
-        for leaf, words in stale(study, name, file.result.provenance):
+        for leaf, words in stale(workflow, name, file.result.provenance):
             if not (scale.is_reference and leaf.startswith("provenance/inputs")):
                 scale.add(STALE, file.path, leaf, words)
     for page in page_paths(scale.folder):
-        _stale_page(scale, study, page)
+        _stale_page(scale, workflow, page)
 
 
-def _stale_page(scale: Scale, study: Workflow, page: Path) -> None:
+def _stale_page(scale: Scale, workflow: Workflow, page: Path) -> None:
     """Name what of a page's spec is not as `config/` says now."""
     try:
         spec = made_by(page).spec
     except AbiError:
         return
-    for leaf, *_ in differences(spec, study.page_spec(page.stem), tolerance=0.0):
+    for leaf, *_ in differences(spec, workflow.page_spec(page.stem), tolerance=0.0):
         scale.add(STALE, page, f"provenance/spec/{leaf}", f"{leaf.rpartition('/')[2]} changed in config")

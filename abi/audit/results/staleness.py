@@ -16,56 +16,56 @@ from abi.plan.kinds.base import PORTABLE_PLACE
 from abi.plan.workflow import Workflow
 
 SPECS: dict[str, Callable[[Workflow, Sequence[str], str], dict[str, Json]]] = {
-    "corpus": lambda study, _, stem: study.text_spec(stem),
-    "backbones": lambda study, _, stem: study.backbone_spec(stem),
-    "states": lambda study, parts, stem: study.states_spec(parts[1], stem.partition(".")[0]),
-    "overlaps": lambda study, parts, stem: study.overlap_spec(parts[1], stem),
-    "modules": lambda study, parts, batch: (
-        study.portable_spec(parts[2], batch)
+    "corpus": lambda workflow, _, stem: workflow.text_spec(stem),
+    "backbones": lambda workflow, _, stem: workflow.backbone_spec(stem),
+    "states": lambda workflow, parts, stem: workflow.states_spec(parts[1], stem.partition(".")[0]),
+    "overlaps": lambda workflow, parts, stem: workflow.overlap_spec(parts[1], stem),
+    "modules": lambda workflow, parts, batch: (
+        workflow.portable_spec(parts[2], batch)
         if parts[3:5] == PORTABLE_PLACE
-        else study.module_spec(parts[2], parts[3], parts[4], batch)
+        else workflow.module_spec(parts[2], parts[3], parts[4], batch)
     ),
-    "updates": lambda study, parts, batch: study.update_spec(parts[1], parts[2], batch),
-    "updated_states": lambda study, parts, batch: study.updated_states_spec(parts[1], parts[2], parts[3], batch),
-    "updated_modules": lambda study, parts, batch: study.updated_module_spec(
+    "updates": lambda workflow, parts, batch: workflow.update_spec(parts[1], parts[2], batch),
+    "updated_states": lambda workflow, parts, batch: workflow.updated_states_spec(parts[1], parts[2], parts[3], batch),
+    "updated_modules": lambda workflow, parts, batch: workflow.updated_module_spec(
         parts[1], parts[2], parts[3], parts[4], batch
     ),
-    "alignments": lambda study, parts, batch: study.of(parts[1]).alignment_spec(batch),
-    "written": lambda study, parts, batch: study.of(parts[1]).written_spec(batch),
-    "placebos": lambda study, parts, batch: study.of(parts[1]).placebos_spec(batch),
-    "rates": lambda study, _, claim: study.of(claim).rates_spec(),
-    "calibration": lambda study, parts, batch: study.of(parts[1]).calibration_spec(batch),
-    "lora": lambda study, parts, batch: study.of(parts[1]).lora_spec(batch),
-    "evidence": lambda study, parts, batch: study.of(parts[1]).evidence_spec(batch),
-    "fits": lambda study, parts, batch: study.of(parts[1]).evidence_spec(batch),
-    "generation": lambda study, _, claim: study.of(claim).generation_spec(),
-    "": lambda study, _, stem: study.of_file(stem).verdict_spec(),
-    "summary": lambda study, *_: study.page_spec("summary"),
-    "headline": lambda study, *_: study.page_spec("headline"),
-    "report": lambda study, *_: study.report_spec(),
-    "transfer": lambda study, *_: study.table_spec(),
+    "alignments": lambda workflow, parts, batch: workflow.of(parts[1]).alignment_spec(batch),
+    "written": lambda workflow, parts, batch: workflow.of(parts[1]).written_spec(batch),
+    "placebos": lambda workflow, parts, batch: workflow.of(parts[1]).placebos_spec(batch),
+    "rates": lambda workflow, _, claim: workflow.of(claim).rates_spec(),
+    "calibration": lambda workflow, parts, batch: workflow.of(parts[1]).calibration_spec(batch),
+    "lora": lambda workflow, parts, batch: workflow.of(parts[1]).lora_spec(batch),
+    "evidence": lambda workflow, parts, batch: workflow.of(parts[1]).evidence_spec(batch),
+    "fits": lambda workflow, parts, batch: workflow.of(parts[1]).evidence_spec(batch),
+    "generation": lambda workflow, _, claim: workflow.of(claim).generation_spec(),
+    "": lambda workflow, _, stem: workflow.of_file(stem).verdict_spec(),
+    "summary": lambda workflow, *_: workflow.page_spec("summary"),
+    "headline": lambda workflow, *_: workflow.page_spec("headline"),
+    "report": lambda workflow, *_: workflow.report_spec(),
+    "transfer": lambda workflow, *_: workflow.table_spec(),
 }
 """Folder under results/<scale> -> the spec of now of a record there, by its place and its stem; beside them the pages,
 and "" for result files.
 """
 
 
-def spec_now(study: Workflow, path: str) -> dict[str, Json]:
+def spec_now(workflow: Workflow, path: str) -> dict[str, Json]:
     """Return the spec of now of a record under results/<scale>. Raises: LookupError, ValueError: no job writes it."""
-    place = Path(path.removeprefix(f"{study.results}/"))
+    place = Path(path.removeprefix(f"{workflow.results}/"))
     parts = place.parts
     if len(parts) == 1:
-        return SPECS[place.stem if place.stem in SPECS else ""](study, parts, place.stem)
-    return SPECS[parts[0]](study, parts, place.stem)
+        return SPECS[place.stem if place.stem in SPECS else ""](workflow, parts, place.stem)
+    return SPECS[parts[0]](workflow, parts, place.stem)
 
 
-def outdated(study: Workflow, path: str, made: Provenance) -> list[str]:
+def outdated(workflow: Workflow, path: str, made: Provenance) -> list[str]:
     """Return in few words why a record is not what its rule would write now of the same inputs."""
-    now = spec_now(study, path)
+    now = spec_now(workflow, path)
     changed = differences(made.spec, now, tolerance=0.0)
     step = ROOT / step_of(made.rule)
     other = step.is_file() and made.code != code_of(made.rule, made.spec)
-    short = path.removeprefix(f"{study.results}/")
+    short = path.removeprefix(f"{workflow.results}/")
     leaves = [leaf for leaf, *_ in changed]
     reasons = [_folder_of(leaf, now) or f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf in leaves]
     reasons += [f"code that made {short} changed"] if other else []
@@ -86,13 +86,13 @@ def _folder_of(leaf: str, spec: Mapping[str, Any]) -> str:
     return f"files of {source['path']} changed" if source.get("kind") == "folder" else ""
 
 
-def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[str, str]]:
+def stale(workflow: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[str, str]]:
     """Return (leaf, few words) for everything in which a result is not up to date; empty means fresh.
 
     Args: provenance: of the claim's result file, which may be a ladder.
     """
-    ladder = claim_id in study.config.ladders
-    rule, spec, wanted = asked(study, claim_id)
+    ladder = claim_id in workflow.config.ladders
+    rule, spec, wanted = asked(workflow, claim_id)
     reasons = [
         (f"provenance/spec/{leaf}", f"{leaf.rpartition('/')[2]} changed in config")
         for leaf, *_ in differences(provenance.spec, spec, tolerance=0.0)
@@ -110,17 +110,17 @@ def stale(study: Workflow, claim_id: str, provenance: Provenance) -> list[tuple[
         elif sha256_file(path) != stored[path]:
             reasons.append((leaf, f"{path} changed"))
         elif ladder:
-            reasons += _stale_rung(study, path)
+            reasons += _stale_rung(workflow, path)
         elif path.endswith(".json"):
-            reasons += [(leaf, words) for words in _stale_manifest(study, path)]
+            reasons += [(leaf, words) for words in _stale_manifest(workflow, path)]
     return reasons
 
 
-def asked(study: Workflow, claim_id: str) -> tuple[str, dict[str, Json], list[str]]:
+def asked(workflow: Workflow, claim_id: str) -> tuple[str, dict[str, Json], list[str]]:
     """Return the rule that judges a claim, its spec and its inputs, as configuration says now."""
-    rule = "judge_claim" if claim_id in study.config.claims else "judge_study"
-    rule = "judge_ladder" if claim_id in study.config.ladders else rule
-    return rule, study.of(claim_id).verdict_spec(), flat(study.of(claim_id).verdict_input())
+    rule = "judge_claim" if claim_id in workflow.config.claims else "judge_study"
+    rule = "judge_ladder" if claim_id in workflow.config.ladders else rule
+    return rule, workflow.of(claim_id).verdict_spec(), flat(workflow.of(claim_id).verdict_input())
 
 
 def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
@@ -128,20 +128,20 @@ def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
     return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]
 
 
-def _stale_rung(study: Workflow, path: str) -> list[tuple[str, str]]:
+def _stale_rung(workflow: Workflow, path: str) -> list[tuple[str, str]]:
     """Return leaf and words for a rung of a ladder whose own result is not up to date."""
     leaf = f"provenance/inputs/{path}"
     try:
         result = read_result(path)
-        reasons = stale(study, result.claim.id, result.provenance)
+        reasons = stale(workflow, result.claim.id, result.provenance)
     except (AbiError, KeyError):
         return [(leaf, f"{path} is no result file")]
     return [(leaf, f"{result.claim.id}: {words}") for _, words in reasons[:1]]
 
 
-def _stale_manifest(study: Workflow, path: str) -> list[str]:
+def _stale_manifest(workflow: Workflow, path: str) -> list[str]:
     """Return in few words why a manifest is not what its rule would write now."""
     try:
-        return outdated(study, path, made_by(path))
+        return outdated(workflow, path, made_by(path))
     except (AbiError, LookupError, TypeError, ValueError, StopIteration):
-        return [f"{path.removeprefix(f'{study.results}/')} is no manifest"]
+        return [f"{path.removeprefix(f'{workflow.results}/')} is no manifest"]

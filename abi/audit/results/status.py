@@ -126,16 +126,16 @@ class Hashes:
 class Survey:
     """Walks from the last files of a run to the first and notes what is not as it should be."""
 
-    def __init__(self, study: Workflow, *, deep: bool = False) -> None:
-        self.study, self.hashes = study, Hashes(deep=deep)
+    def __init__(self, workflow: Workflow, *, deep: bool = False) -> None:
+        self.workflow, self.hashes = workflow, Hashes(deep=deep)
         self.lines: dict[tuple[State, str], Line] = {}
         self.made: dict[str, Made] = {}
         self.records = 0
 
     def look(self, targets: Sequence[str] = ()) -> Status:
         """Return the status of some targets (claims, or a page), of all that the scale can run if none is given."""
-        cards = set(self.study.cards())
-        finals = self.study.finals(targets)
+        cards = set(self.workflow.cards())
+        finals = self.workflow.finals(targets)
         for path in finals:
             if not Path(path).is_file():
                 self.lack(path, "never built, or deleted")
@@ -145,11 +145,11 @@ class Survey:
             for path in self.others():
                 self.record(path)
             # Cards have no record: their inputs are those of their rule.
-            inputs = dict.fromkeys(self.study.card_inputs(), "")
+            inputs = dict.fromkeys(self.workflow.card_inputs(), "")
             self.made["cards"] = Made("write_cards", dict.fromkeys(sorted(cards)), inputs)
         self.hashes.keep()
         files = {file for made in self.made.values() for file in made.files} | {file for _, file in self.lines}
-        return Status(self.study.results, list(self.lines.values()), self.rests_on(), self.records, len(files))
+        return Status(self.workflow.results, list(self.lines.values()), self.rests_on(), self.records, len(files))
 
     def note(self, state: State, path: str, why: str) -> None:
         """Note what a file is, once."""
@@ -163,7 +163,7 @@ class Survey:
     def others(self) -> Iterator[str]:
         """Yield the records under results/<scale> that no last file led to, and that a job of now writes."""
         known = {path for made in self.made.values() for path in made.files}
-        for folder, below, names in os.walk(self.study.results):
+        for folder, below, names in os.walk(self.workflow.results):
             below[:] = sorted({*below} - {"logs", "benchmarks", "figures"} - {Path(name).stem for name in names})
             for name in sorted(names):
                 path = f"{folder}/{name}"
@@ -173,7 +173,7 @@ class Survey:
     def written_now(self, path: str) -> bool:
         """Return whether a job of the configuration of now writes this record."""
         try:
-            return bool(spec_now(self.study, path))
+            return bool(spec_now(self.workflow, path))
         except (AbiError, LookupError, ValueError, TypeError, StopIteration):
             return False
 
@@ -206,7 +206,7 @@ class Survey:
         if found.seal is None:
             self.note("stale", path, "was written before records had a seal")
         try:
-            reasons = outdated(self.study, path, made)
+            reasons = outdated(self.workflow, path, made)
         except (AbiError, LookupError, ValueError, TypeError, StopIteration):
             reasons = ["no job of the configuration writes it now"]
         if reasons:
@@ -228,11 +228,11 @@ class Survey:
         """Yield the records that a job read; note an input that is gone, and one that is another now."""
         for file, sha256 in made.inputs.items():
             found = self.hashes.of(file)
-            if found is None and file.startswith(f"{self.study.results}/"):
+            if found is None and file.startswith(f"{self.workflow.results}/"):
                 self.lack(file, f"{path} was made from it")
             elif found != sha256:
                 self.note("stale", path, f"{file} {'is gone' if found is None else 'changed'}")
-            if is_record(file, self.study.results):
+            if is_record(file, self.workflow.results):
                 yield file
 
     def rests_on(self) -> dict[str, Made]:

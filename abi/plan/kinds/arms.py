@@ -56,7 +56,7 @@ class OfFitted(Planned[FittedClaim]):
             "regime": self.claim.regime,
             "fit": self.claim.fit,
             "budget": self.budget(),
-            "module": self.study.shape(self.claim.module),
+            "module": self.workflow.shape(self.claim.module),
             "seeds": seeds_of(batch),
             "variants": self.claim.variants,
         }
@@ -98,14 +98,14 @@ class OfFitted(Planned[FittedClaim]):
         """Return what the target side may see in the claim's regime, and nothing else."""
         modules = self.module_files(batch)
         return {
-            "head": self.study.head(self.claim.target),
+            "head": self.workflow.head(self.claim.target),
             **{role: modules[role] for role in REGIMES[self.claim.regime].trained if role in modules},
             **self.taught_by(batch),
         }
 
     def taught_by(self, batch: str) -> Inputs:
         """Return the states that arms are fitted on, and what moves a net to them."""
-        return {"train": self.study.states(self.claim.target, self.claim.text, "train")}
+        return {"train": self.workflow.states(self.claim.target, self.claim.text, "train")}
 
     def rates_spec(self) -> Plain:
         """What the learning rates of the arms depend on: the fit that decides, not its variants or the closed form."""
@@ -118,22 +118,24 @@ class OfFitted(Planned[FittedClaim]):
     def rates_input(self) -> Inputs:
         """Return what the arms of a trial are fitted on, and domain calibration text where the fits see domain text."""
         target, fitted = self.claim.target, self.fitted_on(TRIAL)
-        seen = {"calibration": self.study.states(target, self.claim.text, "calibration")} if "train" in fitted else {}
-        return {**fitted, **seen, **({"backbone": self.study.backbone(target)} if LORA in self.claim.arms else {})}
+        seen = (
+            {"calibration": self.workflow.states(target, self.claim.text, "calibration")} if "train" in fitted else {}
+        )
+        return {**fitted, **seen, **({"backbone": self.workflow.backbone(target)} if LORA in self.claim.arms else {})}
 
     def rates_model(self) -> list[str]:
         """Return the folder of the backbone that adapters are tried on, nothing where the claim has none."""
-        return [self.study.backbone_folder(self.claim.target)] if LORA in self.claim.arms else []
+        return [self.workflow.backbone_folder(self.claim.target)] if LORA in self.claim.arms else []
 
     def rates_files(self, batch: str) -> Inputs:
         """Return the manifest of the arms' learning rates, nothing for seeds that only the closed form has."""
         by_gradient = set(seeds_of(batch)) - set(self.closed_only(batch))
-        return {"rates": [f"{self.study.results}/rates/{self.id}.json"]} if by_gradient else {}
+        return {"rates": [f"{self.workflow.results}/rates/{self.id}.json"]} if by_gradient else {}
 
     def calibration_files(self, batch: str) -> list[str]:
         """Return the manifests of fitted arms that hold a batch's seeds."""
-        wanted = self.study.batches_for("calibration", self.config.closed_form_seeds(self.id), batch)
-        return self.study.of_claim("calibration", self.id, wanted)
+        wanted = self.workflow.batches_for("calibration", self.config.closed_form_seeds(self.id), batch)
+        return self.workflow.of_claim("calibration", self.id, wanted)
 
     def lora_spec(self, batch: str) -> Plain:
         """What the adapters of a batch of seeds depend on: the other arms' budget, the size of their interface."""
@@ -142,12 +144,12 @@ class OfFitted(Planned[FittedClaim]):
 
     def lora_input(self, batch: str) -> Inputs:
         """Return the inputs of the arm `lora`: the target, what other arms are fitted on, what is evaluated."""
-        target, text, study = self.claim.target, self.claim.text, self.study
+        target, text, workflow = self.claim.target, self.claim.text, self.workflow
         taught = self.claim.regime == "oracle-kd"
         return {
-            "backbone": study.backbone(target),
-            "head": study.head(target),
-            "train": study.states(target, text, "train"),
+            "backbone": workflow.backbone(target),
+            "head": workflow.head(target),
+            "train": workflow.states(target, text, "train"),
             **self.scopes(target),
             **({ORACLE: self.module_files(batch)[ORACLE]} if taught else {}),
             **self.rates_files(batch),
@@ -155,8 +157,8 @@ class OfFitted(Planned[FittedClaim]):
 
     def scopes(self, backbone: str) -> dict[str, str]:
         """Return the held-out states of a backbone that arms are evaluated on."""
-        texts = {"domain": self.claim.text, "general": self.study.general}
-        return {scope: self.study.states(backbone, text, "test") for scope, text in texts.items()}
+        texts = {"domain": self.claim.text, "general": self.workflow.general}
+        return {scope: self.workflow.states(backbone, text, "test") for scope, text in texts.items()}
 
     def lora_files(self, batch: str) -> Inputs:
         """Return the manifests of the arm `lora` that hold a batch's seeds, or nothing where there is no such arm."""
@@ -164,8 +166,8 @@ class OfFitted(Planned[FittedClaim]):
 
     def _manifests(self, stage: str, batch: str) -> Inputs:
         """Return the manifests of what only seeds fitted by gradient have."""
-        wanted = self.study.batches_for("calibration", self.config.seeds(self.id), batch)
-        return {stage: self.study.of_claim(stage, self.id, wanted)} if wanted else {}
+        wanted = self.workflow.batches_for("calibration", self.config.seeds(self.id), batch)
+        return {stage: self.workflow.of_claim(stage, self.id, wanted)} if wanted else {}
 
     # evidence and verdict
 
@@ -181,12 +183,12 @@ class OfFitted(Planned[FittedClaim]):
     def evidence_input(self, batch: str) -> Inputs:
         """Return states of all scopes, head, native modules, fitted arms."""
         claim = self.claim
-        trained_on = {"train": self.study.states(claim.target, claim.text, "train")} if self.reports_training else {}
+        trained_on = {"train": self.workflow.states(claim.target, claim.text, "train")} if self.reports_training else {}
         modules = {role: paths for role, paths in self.module_files(batch).items() if role not in {HOME, "wrong"}}
         return {
             **self.scopes(claim.target),
             **trained_on,
-            "head": self.study.head(claim.target),
+            "head": self.workflow.head(claim.target),
             **modules,
             "calibration": self.calibration_files(batch),
             **self.lora_files(batch),
@@ -196,9 +198,9 @@ class OfFitted(Planned[FittedClaim]):
         """What the verdict depends on besides the evidence."""
         module = self.scale.modules[self.claim.module]
         said = [name for name in ArmsClaim.model_fields if name != "scales"]
-        backbones = {role: self.study.backbone_spec(name) for role, name in self.claim.roles.items()}
+        backbones = {role: self.workflow.backbone_spec(name) for role, name in self.claim.roles.items()}
         return JudgeClaim(
-            **self.study.verdict_facts(self.id),
+            **self.workflow.verdict_facts(self.id),
             claim=ArmsClaim(**self.claim.given(*said)),
             backbones=Pair.model_validate(backbones),
             budget=self.judged_budget(),
@@ -212,17 +214,17 @@ class OfFitted(Planned[FittedClaim]):
 
     def verdict_input(self) -> Inputs:
         """Return evidence and draws, their manifests, and those that say what modules and arms are."""
-        n_seeds, study = self.config.closed_form_seeds(self.id), self.study
+        n_seeds, workflow = self.config.closed_form_seeds(self.id), self.workflow
         whole = f"1-{n_seeds}"
         return {
-            **study.evidence(self.id, study.batches("evaluation", n_seeds)),
+            **workflow.evidence(self.id, workflow.batches("evaluation", n_seeds)),
             "calibration": self.calibration_files(whole),
             **self.lora_files(whole),
             **self.rates_files(whole),
             **self.module_files(whole),
-            "backbones": sorted({study.backbone(name) for name in self.claim.roles.values()}),
-            "texts": study.text_records(self.claim.text, study.general),
-            "overlaps": study.overlaps(self.claim.target, self.claim.text, study.general),
+            "backbones": sorted({workflow.backbone(name) for name in self.claim.roles.values()}),
+            "texts": workflow.text_records(self.claim.text, workflow.general),
+            "overlaps": workflow.overlaps(self.claim.target, self.claim.text, workflow.general),
         }
 
     @classmethod

@@ -130,9 +130,9 @@ class FittedClaim(ArmsClaim):
 class Planned(Generic[C]):
     """One claim of a configuration and what its jobs depend on."""
 
-    def __init__(self, study: "Workflow", claim_id: str, claim: C) -> None:
-        self.study, self.id, self.claim = study, claim_id, claim
-        self.scale, self.config = study.scale, study.config
+    def __init__(self, workflow: "Workflow", claim_id: str, claim: C) -> None:
+        self.workflow, self.id, self.claim = workflow, claim_id, claim
+        self.scale, self.config = workflow.scale, workflow.config
 
     def modules(self) -> dict[str, Needed]:
         """Return role in the claim -> the trained modules it needs; a claim about others needs none of its own."""
@@ -140,7 +140,7 @@ class Planned(Generic[C]):
 
     def module_files(self, batch: str) -> dict[str, list[str]]:
         """Return role -> manifests of the trained modules that hold a batch's seeds."""
-        return {name: self.study.module_manifests(of, batch) for name, of in self.modules().items()}
+        return {name: self.workflow.module_manifests(of, batch) for name, of in self.modules().items()}
 
     def updates(self) -> list[str]:
         """Return the updates it looks at."""

@@ -139,7 +139,7 @@ class OfExperiment(OfStudies[ExperimentClaim]):
 
     def verdict_facts(self) -> dict[str, Any]:
         """Return the general text where a test asks about it."""
-        return {"general": self.study.general} if "general" in self.scopes() else {}
+        return {"general": self.workflow.general} if "general" in self.scopes() else {}
 
     def evidence_spec(self, batch: str) -> Plain:
         """What the evidence of all seeds depends on."""
@@ -166,64 +166,66 @@ class OfExperiment(OfStudies[ExperimentClaim]):
 
     def evidence_input(self, batch: str) -> Inputs:
         """Return states, head and modules, of the seed of trials too; for updates what stands on them."""
-        claim, study, backbone = self.claim, self.study, self.claim.backbone
-        found: Inputs = {"head": study.head(backbone)}
+        claim, workflow, backbone = self.claim, self.workflow, self.claim.backbone
+        found: Inputs = {"head": workflow.head(backbone)}
         if self.updates():
             return found | self.updated_input(batch)
         for text in claim.texts:
-            found |= {f"{split}_{text}": study.states(backbone, text, split) for split in ("train", "test")}
-        found |= {f"calibration_{text}": study.states(backbone, text, "calibration") for text in self.tried_on()}
+            found |= {f"{split}_{text}": workflow.states(backbone, text, split) for split in ("train", "test")}
+        found |= {f"calibration_{text}": workflow.states(backbone, text, "calibration") for text in self.tried_on()}
         if not claim.reference_module:
-            found["align"] = study.states(backbone, self.scale.alignment.text, "train")
+            found["align"] = workflow.states(backbone, self.scale.alignment.text, "train")
         if "general" in self.scopes():
-            found["test_general"] = study.states(backbone, study.general, "test")
+            found["test_general"] = workflow.states(backbone, workflow.general, "test")
         for other in self.other_backbones():
-            found[f"head_{other}"] = study.head(other)
+            found[f"head_{other}"] = workflow.head(other)
             for scope in self.scopes():
-                text = claim.texts[0] if scope == "domain" else study.general
-                found[f"test_{scope}_{other}"] = study.states(other, text, "test")
+                text = claim.texts[0] if scope == "domain" else workflow.general
+                found[f"test_{scope}_{other}"] = workflow.states(other, text, "test")
         if self.model():
-            found["backbone"] = study.backbone(backbone)
+            found["backbone"] = workflow.backbone(backbone)
         if self.code() is not None:
             found["tasks"] = CODE_TASKS
         taught_by = "reference" if claim.reference_module else "oracle"
         trial = {f"{taught_by}_{text}" for text in self.tried_on()}
         trial |= {f"source_{claim.texts[0]}"} if trial else set()
         for role, of in self.modules().items():
-            tried = study.module_manifests(of, TRIAL) if role in trial else []
-            found[role] = [*tried, *study.module_manifests(of, batch)]
+            tried = workflow.module_manifests(of, TRIAL) if role in trial else []
+            found[role] = [*tried, *workflow.module_manifests(of, batch)]
         return found
 
     def updated_input(self, batch: str) -> Inputs:
         """Return what an experiment on updates reads: states of every stage, of the first its native modules."""
-        claim, study = self.claim, self.study
+        claim, workflow = self.claim, self.workflow
         text, stages = claim.texts[0], self.read_on()
-        places = [(u, stage, name) for u, stage in stages for name in study.update_batches(u, batch)]
+        places = [(u, stage, name) for u, stage in stages for name in workflow.update_batches(u, batch)]
         own = [place for place in places if place[:2] == stages[0]]
         return {
-            f"test_{text}": study.states(claim.backbone, text, "test"),
-            "updates": [study.updated(*place) for place in places],
-            "states": [study.updated_states(u, stage, text, name) for u, stage, name in places],
-            "oracles": [study.updated_modules(u, s, text, role, n) for u, s, n in own for role in (REFERENCE, ORACLE)],
+            f"test_{text}": workflow.states(claim.backbone, text, "test"),
+            "updates": [workflow.updated(*place) for place in places],
+            "states": [workflow.updated_states(u, stage, text, name) for u, stage, name in places],
+            "oracles": [
+                workflow.updated_modules(u, s, text, role, n) for u, s, n in own for role in (REFERENCE, ORACLE)
+            ],
             **self.module_files(batch),
         }
 
     def model(self) -> list[str]:
         """Return the folder of the backbone, where it runs again: in another number format, or to generate code."""
         again = any(arm.precision for arm in self.claim.arms.values()) or self.code() is not None
-        return [self.study.backbone_folder(self.claim.backbone)] if again else []
+        return [self.workflow.backbone_folder(self.claim.backbone)] if again else []
 
     def verdict_input(self) -> Inputs:
         """Return its evidence, what was fitted, and the records of its texts."""
-        batch, study = self.batch(), self.study
-        general = [study.general] if "general" in self.scopes() else []
+        batch, workflow = self.batch(), self.workflow
+        general = [workflow.general] if "general" in self.scopes() else []
         modules = [path for paths in self.module_files(batch).values() for path in paths]
         return {
-            **study.evidence(self.id, [batch]),
-            "fits": study.of_claim("fits", self.id, [batch]),
+            **workflow.evidence(self.id, [batch]),
+            "fits": workflow.of_claim("fits", self.id, [batch]),
             "modules": list(dict.fromkeys(modules)),
-            "texts": study.text_records(*self.claim.texts, *general),
-            "overlaps": study.overlaps(self.claim.backbone, *self.claim.texts, *general),
+            "texts": workflow.text_records(*self.claim.texts, *general),
+            "overlaps": workflow.overlaps(self.claim.backbone, *self.claim.texts, *general),
         }
 
     @classmethod

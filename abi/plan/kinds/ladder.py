@@ -34,7 +34,7 @@ class OfRungs(Planned[Claim]):
 
     def verdict_input(self) -> Inputs:
         """Return the result files of its rungs."""
-        return {"rungs": self.study.result_files(self.rungs())}
+        return {"rungs": self.workflow.result_files(self.rungs())}
 
 
 class OfLadder(OfRungs[LadderClaim]):

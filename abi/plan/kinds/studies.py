@@ -40,7 +40,7 @@ class OfStudies(Planned[C]):
 
     def verdict_spec(self) -> Plain:
         """What the verdict depends on besides its evidence."""
-        about = {**self.study.verdict_facts(self.id), "claim": self.said().plain(), **self.verdict_facts()}
+        about = {**self.workflow.verdict_facts(self.id), "claim": self.said().plain(), **self.verdict_facts()}
         return JudgeStudy(**about).plain()
 
     def verdict_input(self) -> Inputs:
@@ -49,12 +49,12 @@ class OfStudies(Planned[C]):
         inputs = self.evidence_input(f"1-{n_seeds}")
         modules = [path for name in self.modules() for path in inputs.get(name, [])]
         return {
-            **self.study.evidence(self.id, self.study.batches("updates", n_seeds)),
+            **self.workflow.evidence(self.id, self.workflow.batches("updates", n_seeds)),
             "modules": list(dict.fromkeys(modules)),
             **{name: inputs[name] for name in ("updates", "oracles") if inputs.get(name)},
             **self.generation_files(),
-            "texts": self.study.text_records(*texts),
-            "overlaps": [path for name in self.backbones() for path in self.study.overlaps(name, *texts)],
+            "texts": self.workflow.text_records(*texts),
+            "overlaps": [path for name in self.backbones() for path in self.workflow.overlaps(name, *texts)],
         }
 
     def backbones(self) -> list[str]:
@@ -64,7 +64,7 @@ class OfStudies(Planned[C]):
     def generation_files(self) -> dict[str, list[str]]:
         """Return the manifest of texts generated on the updated backbone, where the claim asks for them."""
         asked = getattr(self.claim, "generation", False)
-        return {"generation": [f"{self.study.results}/generation/{self.id}.json"]} if asked else {}
+        return {"generation": [f"{self.workflow.results}/generation/{self.id}.json"]} if asked else {}
 
 
 class OfUpdates(OfStudies[U]):
@@ -103,15 +103,15 @@ class OfUpdates(OfStudies[U]):
     def evidence_input(self, batch: str) -> Inputs:
         """Return states, heads and modules of every stage that the evidence is made of."""
         updated, states, oracles = [], [], []
-        study, texts, needed = self.study, self.claim.texts, self.modules()
+        workflow, texts, needed = self.workflow, self.claim.texts, self.modules()
         for update in self.updates():
-            for name in study.update_batches(update, batch):
+            for name in workflow.update_batches(update, batch):
                 for stage in self.stages():
-                    updated.append(study.updated(update, stage, name))
-                    states += [study.updated_states(update, stage, text, name) for text in texts]
+                    updated.append(workflow.updated(update, stage, name))
+                    states += [workflow.updated_states(update, stage, text, name) for text in texts]
                     if stage.startswith("held."):
                         pairs = [(text, role) for text in texts for role in self.roles]
-                        oracles += [study.updated_modules(update, stage, *pair, name) for pair in pairs]
+                        oracles += [workflow.updated_modules(update, stage, *pair, name) for pair in pairs]
         used = {name: paths for name, paths in self.module_files(batch).items() if needed[name][1] in texts}
         return {"updates": updated, "states": states, "oracles": oracles, **used}
 
@@ -141,8 +141,8 @@ class OfBefore(OfUpdates[V]):
     def evidence_input(self, batch: str) -> Inputs:
         """Return what every stage gives, and the backbone before any update."""
         backbone = self.scale.updates[self.updates()[0]].backbone
-        before = {f"before_{text}": self.study.states(backbone, text, "test") for text in self.claim.texts}
-        return {**super().evidence_input(batch), **before, "head": self.study.head(backbone)}
+        before = {f"before_{text}": self.workflow.states(backbone, text, "test") for text in self.claim.texts}
+        return {**super().evidence_input(batch), **before, "head": self.workflow.head(backbone)}
 
 
 class OfUpdate(OfBefore[UpdateClaim]):
@@ -159,10 +159,10 @@ class OfUpdate(OfBefore[UpdateClaim]):
     def generation_input(self) -> Inputs:
         """Return the backbones after the first dose, and the modules of the claim's first text."""
         update, whole = self.updates()[0], f"1-{self.config.seeds(self.id)}"
-        batches = self.study.update_batches(update, whole)
+        batches = self.workflow.update_batches(update, whole)
         return {
-            "updates": [self.study.updated(update, "held.1", batch) for batch in batches],
-            "source": self.study.held_modules(update, whole)[self.claim.texts[0]],
+            "updates": [self.workflow.updated(update, "held.1", batch) for batch in batches],
+            "source": self.workflow.held_modules(update, whole)[self.claim.texts[0]],
         }
 
     @classmethod
@@ -275,7 +275,7 @@ class OfAtlas(OfStudies[AtlasClaim]):
         fit = self.scale.calibration["kd"]
         return AtlasEvidence(
             **self.seen(batch),
-            module=self.study.shape(self.claim.module),
+            module=self.workflow.shape(self.claim.module),
             ridge_penalty=fit.ridge_penalty,
             closed_form_rows=fit.closed_form_rows,
         ).plain()
@@ -284,11 +284,11 @@ class OfAtlas(OfStudies[AtlasClaim]):
         """Return states of every domain, the head and the modules."""
         backbone = self.claim.backbone
         states = {
-            f"{split}_{text}": self.study.states(backbone, text, split)
+            f"{split}_{text}": self.workflow.states(backbone, text, split)
             for text in self.claim.texts
             for split in ("train", "test")
         }
-        return {**states, "head": self.study.head(backbone), **self.module_files(batch)}
+        return {**states, "head": self.workflow.head(backbone), **self.module_files(batch)}
 
     @classmethod
     def check(cls, claim: AtlasClaim, where: str, faults: Faults) -> None:

@@ -43,17 +43,17 @@ class OfMoved(OfFitted):
     def alignment_spec(self, batch: str) -> Plain:
         """What the rotations of a batch of seeds depend on."""
         settings = self.scale.alignment.given("max_rows", "split")
-        return FitAlignment(module=self.study.shape(self.claim.module), **settings, seeds=seeds_of(batch)).plain()
+        return FitAlignment(module=self.workflow.shape(self.claim.module), **settings, seeds=seeds_of(batch)).plain()
 
     def alignment_input(self, batch: str) -> Inputs:
         """Return the states of the alignment text, and every module whose space is aligned to in some regime."""
-        settings, study = self.scale.alignment, self.study
-        needed = {role: of for name in study.regimes_of(self.id) for role, of in study.of(name).modules().items()}
+        settings, workflow = self.scale.alignment, self.workflow
+        needed = {role: of for name in workflow.regimes_of(self.id) for role, of in workflow.of(name).modules().items()}
         return {
-            "source_states": study.states(self.claim.source, settings.text, settings.split),
-            "target_states": study.states(self.claim.target, settings.text, settings.split),
+            "source_states": workflow.states(self.claim.source, settings.text, settings.split),
+            "target_states": workflow.states(self.claim.target, settings.text, settings.split),
             **{
-                role: study.module_manifests(of, batch)
+                role: workflow.module_manifests(of, batch)
                 for role, of in needed.items()
                 if role != REFERENCE and of[2:] != PORTABLE_PLACE
             },
@@ -62,32 +62,34 @@ class OfMoved(OfFitted):
     def alignments(self, batch: str | None = None) -> list[str]:
         """Return the manifests of the alignments, of all seeds or those that hold a batch's."""
         family = self.claim.of or self.id
-        n_seeds = max(self.config.closed_form_seeds(regime) for regime in self.study.regimes_of(family))
-        wanted = self.study.batches_for("alignments", n_seeds, batch or f"1-{n_seeds}")
-        return self.study.of_claim("alignments", family, wanted)
+        n_seeds = max(self.config.closed_form_seeds(regime) for regime in self.workflow.regimes_of(family))
+        wanted = self.workflow.batches_for("alignments", n_seeds, batch or f"1-{n_seeds}")
+        return self.workflow.of_claim("alignments", family, wanted)
 
     def taught_by(self, batch: str) -> Inputs:
         """Return what the target side may see: domain text and a rotation, or general text and the source's head.
 
         Where the source teaches on domain text, both: its interface is carried on general text.
         """
-        study, claim = self.study, self.claim
+        workflow, claim = self.workflow, self.claim
         if claim.regime == "general-only":
             roles = claim.roles.items()
-            held_out = {f"{role}_held_out": study.states(name, study.general, "calibration") for role, name in roles}
+            held_out = {
+                f"{role}_held_out": workflow.states(name, workflow.general, "calibration") for role, name in roles
+            }
             return {**self.read_by_both(), **held_out}
         seen: Inputs = {**super().taught_by(batch), "alignment": self.alignments(batch)}
         if not self.reads_source:
             return seen
-        return {**seen, **self.read_by_both(), "source_train": study.states(claim.source, claim.text, "train")}
+        return {**seen, **self.read_by_both(), "source_train": workflow.states(claim.source, claim.text, "train")}
 
     def read_by_both(self) -> Inputs:
         """Return what a source teaches through: general text that both sides have read, its head, the vocabularies."""
-        study, roles = self.study, self.claim.roles
+        workflow, roles = self.workflow, self.claim.roles
         return {
-            **{f"{role}_states": study.states(name, study.general, "train") for role, name in roles.items()},
-            "source_head": study.head(self.claim.source),
-            **{f"{role}_tokens": study.tokens(name) for role, name in roles.items()},
+            **{f"{role}_states": workflow.states(name, workflow.general, "train") for role, name in roles.items()},
+            "source_head": workflow.head(self.claim.source),
+            **{f"{role}_tokens": workflow.tokens(name) for role, name in roles.items()},
         }
 
     def calibration_input(self, batch: str) -> Inputs:
@@ -103,7 +105,7 @@ class OfMoved(OfFitted):
         return {
             **super().evidence_input(batch),
             **{f"source_{scope}": path for scope, path in self.scopes(source).items()},
-            "source_head": self.study.head(source),
+            "source_head": self.workflow.head(source),
         }
 
     def verdict_input(self) -> Inputs:
@@ -119,20 +121,20 @@ class OfMoved(OfFitted):
 
     def written_spec(self, batch: str) -> Plain:
         """What the text that a batch of source modules writes, and the states on it, depend on."""
-        written, study = self.fit.written, self.study
+        written, workflow = self.fit.written, self.workflow
         rule = "write_lesson_text"
-        states = {role: study.states_spec(name, study.general, rule) for role, name in self.claim.roles.items()}
+        states = {role: workflow.states_spec(name, workflow.general, rule) for role, name in self.claim.roles.items()}
         about = (written.given() if written else {}) | {"seeds": seeds_of(batch)} | states
         return WriteLessonText.model_validate(about).plain()
 
     def written_input(self, batch: str) -> Inputs:
         """Return source and target, the source's modules, and general text to begin with."""
-        study, roles = self.study, self.claim.roles
+        workflow, roles = self.workflow, self.claim.roles
         return {
-            **{f"{role}_backbone": study.backbone(name) for role, name in roles.items()},
-            **{f"{role}_head": study.head(name) for role, name in roles.items()},
+            **{f"{role}_backbone": workflow.backbone(name) for role, name in roles.items()},
+            **{f"{role}_head": workflow.head(name) for role, name in roles.items()},
             "modules": self.module_files(batch)["source"],
-            "general": study.states(self.claim.source, study.general, "train"),
+            "general": workflow.states(self.claim.source, workflow.general, "train"),
         }
 
     @classmethod
@@ -177,12 +179,12 @@ class OfZeroText(OfMoved):
 
     def placebos_input(self, batch: str) -> Inputs:
         """Return the modules that move, and the target's general text: what a user without the domain could have."""
-        study, target = self.study, self.claim.target
+        workflow, target = self.workflow, self.claim.target
         return {
             "portable": self.module_files(batch)["portable"],
-            "general": study.states(target, study.general, "train"),
-            "head": study.head(target),
-            "tokens": study.tokens(target),
+            "general": workflow.states(target, workflow.general, "train"),
+            "head": workflow.head(target),
+            "tokens": workflow.tokens(target),
         }
 
     def rates_files(self, batch: str) -> Inputs:
@@ -203,9 +205,9 @@ class OfZeroText(OfMoved):
 
     def evidence_input(self, batch: str) -> Inputs:
         """Return also the vocabularies of target and source, and the text that the n-gram model counts."""
-        study, claim = self.study, self.claim
-        vocabularies = {"tokens": study.tokens(claim.target), "source_tokens": study.tokens(claim.source)}
-        counted = {"counted": study.states(claim.source, claim.text, "train")}
+        workflow, claim = self.workflow, self.claim
+        vocabularies = {"tokens": workflow.tokens(claim.target), "source_tokens": workflow.tokens(claim.source)}
+        counted = {"counted": workflow.states(claim.source, claim.text, "train")}
         return {**super().evidence_input(batch), **vocabularies, **counted, **self._manifests("placebos", batch)}
 
 
