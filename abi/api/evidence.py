@@ -172,7 +172,7 @@ class Study:
             alone = Placed(moved, source.vocabulary, source.head.scale)
         else:
             alone = self.source_net(seed)
-        teacher = oracle.module if self.regime == "oracle-kd" else None
+        teacher = oracle.module if REGIMES[self.regime].taught_by == ORACLE else None
         with part("scores", f"scoring {len(arms)} arms, seed {seed}", self.scoring_seconds):
             scores = score(arms, reference, teacher, scopes, target.head)
             found.rows += evidence_rows([*scores, *self.counted(scopes)], scopes, seed)

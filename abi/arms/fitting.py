@@ -258,7 +258,7 @@ def fit_all(
         for task in [*by_gradient, *closed_tasks(recipe, few, budget)]:
             together.setdefault((task.fit, task.draw), {})[name] = task
     for (fit, draw), tasks in together.items():
-        [task, *_] = tasks.values()
+        [task, *_] = tasks.values()  # one for all arms of a fit and draw
         made = {
             name: make(recipes[name], name, config, nets, task.data, seed=seed, draw=task.net_draw) for name in tasks
         }

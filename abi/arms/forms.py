@@ -38,7 +38,7 @@ class Correcting:
         return self.correction(states, index)
 
     def readout(self, head: Tensor) -> Tensor:
-        """Return the head."""
+        """Return the head `[V, D]` as it is: what `read` gives is multiplied by it."""
         return head
 
 
@@ -92,7 +92,7 @@ class LogitBias(nn.Module):
         return None
 
     def readout(self, head: Tensor) -> Tensor:
-        """Return the head."""
+        """Return the head `[V, D]` as it is: what `read` gives is multiplied by it."""
         return head
 
 

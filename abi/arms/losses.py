@@ -110,7 +110,7 @@ class _HeadLoss(torch.autograd.Function):
                         bias_grad += grad.sum(0)
                     if slope is not None:
                         grad *= slope
-                if learns:
+                if learns:  # the gradient has taken the place of the logits
                     torch.mm(logits, head.weight, out=grads[i][part])
         if learns:
             for grad, bias_grad in zip(grads, bias_grads, strict=True):
@@ -132,7 +132,7 @@ class _HeadLoss(torch.autograd.Function):
 
 
 def _rows(n: int, vocabulary: int, device: torch.device) -> tuple[int, int]:
-    """Return of n positions those of one product, in chunks of about equal size, and those that share the cache."""
+    """Return how many of n positions one matrix product takes, and how many of those share the cache."""
     fewest, most = LOSS_ROWS
     at_once = rows_at_once(max(fewest, min(most, LOSS_LOGITS // vocabulary)), vocabulary, device)
     at_once = max(1, math.ceil(n / max(1, math.ceil(n / at_once))))
@@ -140,10 +140,10 @@ def _rows(n: int, vocabulary: int, device: torch.device) -> tuple[int, int]:
 
 
 class _Taught(NamedTuple):
-    """A teacher's tempered distribution `[C, V]` of a slice, and per row sum(p log p) but for the student's share."""
+    """A teacher's tempered distribution `[C, V]` of a slice, and sum(p log p) of each row `[C]`."""
 
     p: Tensor
-    own: Tensor
+    negative_entropy: Tensor
 
 
 def _taught(logits: Tensor, shift: Tensor | None, part: slice, of: slice, temperature: float) -> _Taught:
@@ -172,7 +172,9 @@ def _ce_and_kd(
         if taught is None:
             return kernels.cross_entropies(logits, targets, learns=learns).sum(), logits if learns else None
         if temperature in (1, 2):
-            losses = kernels.distilled(logits, targets, taught.p, taught.own, temperature=temperature, weight=weight)
+            losses = kernels.distilled(
+                logits, targets, taught.p, taught.negative_entropy, temperature=temperature, weight=weight
+            )
             return losses.sum(), logits if learns else None
     rows = torch.arange(len(targets), device=targets.device)
     scaled = logits.sub_(logits.amax(-1, keepdim=True))
@@ -189,7 +191,7 @@ def _ce_and_kd(
     scaled = scaled.mul_(LOG2_E / temperature)
     e = scaled.exp2()
     total = e.sum(-1, keepdim=True)
-    kl = taught.own - torch.linalg.vecdot(taught.p, scaled) / LOG2_E + total.log().squeeze(-1)
+    kl = taught.negative_entropy - torch.linalg.vecdot(taught.p, scaled) / LOG2_E + total.log().squeeze(-1)
     loss = weight * temperature**2 * kl.sum()
     plain = None if temperature in (1, 2) else (scaled * temperature).exp2_()
     if learns:

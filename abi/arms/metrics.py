@@ -286,7 +286,7 @@ def ngram_scores(
 def evidence_rows(
     scores: Iterable[Score], scopes: Mapping[str, States], seed: int, reference: str = REFERENCE
 ) -> Iterator[EvidenceRow]:
-    """Yield the evidence rows of one seed; the agreement of the arm `reference` with itself is none."""
+    """Yield the evidence rows of one seed. The arm `reference` has losses alone: agreement is measured against it."""
     for one in scores:
         if one.metric == "loss_nats" or one.key.arm != reference:
             yield from _document_rows(one.key, seed, one.scope, scopes[one.scope], one.metric, one.values)

@@ -1,11 +1,12 @@
 """Everything there is to know of arms: what each is for, how it is made in a regime, its colour and its words.
 
-A new arm is one entry of `ARMS`.
+A new arm is one entry of `ARMS`; only one of `zero-text` is also placed by code (`steps/evaluate_arms.py`).
 Words and colours are for readers: the code digest leaves the keywords `words` and `colour` out (`base/digest.py`).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from abi.base.names import (
     AS_PUBLISHED,
@@ -56,7 +57,7 @@ from abi.base.names import (
 
 
 @dataclass(frozen=True)
-class Role:
+class Purpose:
     """What an arm is for: a figure colours by it, so that a control is never mistaken for the claimed arm."""
 
     name: str
@@ -64,14 +65,14 @@ class Role:
     colour: str
 
 
-CLAIMED = Role("claimed", words="the claimed arm", colour="#d55e00")
-BOUND = Role("bound", words="bounds: nothing added, trained there", colour="#000000")
-CONTROL = Role("control", words="positive control", colour="#0072b2")
-PLACEBO = Role("placebo", words="placebos: nothing known is moved", colour="#6e6e6e")
-SMALLER = Role("smaller", words="smaller forms", colour="#b87a00")
-INSTEAD = Role("instead", words="what a user would do instead", colour="#009e73")
-RECIPE_OF_RECORD = Role("recipe", words="the published recipe", colour="#b5548d")
-ROLES = (CLAIMED, BOUND, CONTROL, PLACEBO, SMALLER, INSTEAD, RECIPE_OF_RECORD)
+CLAIMED = Purpose("claimed", words="the claimed arm", colour="#d55e00")
+BOUND = Purpose("bound", words="bounds: nothing added, trained there", colour="#000000")
+CONTROL = Purpose("control", words="positive control", colour="#0072b2")
+PLACEBO = Purpose("placebo", words="placebos: nothing known is moved", colour="#6e6e6e")
+SMALLER = Purpose("smaller", words="smaller forms", colour="#b87a00")
+INSTEAD = Purpose("instead", words="what a user would do instead", colour="#009e73")
+RECIPE_OF_RECORD = Purpose("recipe", words="the published recipe", colour="#b5548d")
+PURPOSES = (CLAIMED, BOUND, CONTROL, PLACEBO, SMALLER, INSTEAD, RECIPE_OF_RECORD)
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,14 @@ class Recipe:
             (the source's with its net permuted), `wrong` (another domain's), or "" for nobody.
     """
 
-    net: str = "none"
-    rotation: str = "identity"
-    start: str = "redrawn"
-    trains: str = "interface"
-    form: str = "module"
+    net: Literal["source", "home", "oracle", "wrong", "random", "permuted", "start", "none"] = "none"
+    rotation: Literal["aligned", "home", "own", "other", "inverse", "identity"] = "identity"
+    start: Literal["redrawn", "carried", "carried-other", "before", "as-is"] = "redrawn"
+    trains: Literal["interface", "all", "published"] = "interface"
+    form: Literal["module", "linear", "bias", "lora"] = "module"
     draws: int = 1
     closed: bool = True
-    teacher: str = ""
+    teacher: Literal["source", "permuted", "wrong", ""] = ""
 
     def given(self) -> dict[str, str | int | bool]:
         """Return field -> value of what is not the default."""
@@ -119,7 +120,7 @@ class Arm:
     """
 
     name: str
-    role: Role
+    purpose: Purpose
     words: str = "-"
     of_kind: Mapping[str, str] = field(default_factory=dict)
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
@@ -127,13 +128,13 @@ class Arm:
     apart: bool = False
 
 
-def _everywhere(
-    taught: Recipe, carried: Recipe | None = None, as_is: Recipe | None = None, **others: Recipe
+def _recipes(
+    *, domain_text: Recipe, general_only: Recipe | None = None, zero_text: Recipe | None = None, **others: Recipe
 ) -> dict[str, Recipe]:
-    """Return the recipes of an arm: the same where domain text is seen, other ones in general-only and zero-text."""
-    untaught = {"general-only": carried, "zero-text": as_is}
-    found = {"oracle-kd": taught, "few-shot": taught, **others}
-    return found | {regime: recipe for regime, recipe in untaught.items() if recipe is not None}
+    """Return regime -> recipe of an arm. Args: domain_text: of the regimes that see some: oracle-kd and few-shot."""
+    unseen = {"general-only": general_only, "zero-text": zero_text}
+    found = {"oracle-kd": domain_text, "few-shot": domain_text, **others}
+    return found | {regime: recipe for regime, recipe in unseen.items() if recipe is not None}
 
 
 def _few(recipe: Recipe) -> dict[str, Recipe]:
@@ -184,15 +185,15 @@ ARMS: dict[str, Arm] = {
             words="an n-gram model of the source's domain text, mixed with the plain backbone: nothing is trained",
         ),
         Arm(
-            HOME, CONTROL, recipes=_everywhere(Recipe("home", "home")),
+            HOME, CONTROL, recipes=_recipes(domain_text=Recipe("home", "home")),
             words="positive control: the net of a third module of the target, moved and calibrated like the claim",
         ),
         Arm(
-            HOME_IDENTITY, CONTROL, recipes=_everywhere(Recipe("home", "identity")),
+            HOME_IDENTITY, CONTROL, recipes=_recipes(domain_text=Recipe("home", "identity")),
             words="the positive control's net without the rotation: is it the net or its rotation",
         ),
         Arm(
-            NATIVE, BOUND, recipes=_everywhere(Recipe("oracle", "own")),
+            NATIVE, BOUND, recipes=_recipes(domain_text=Recipe("oracle", "own")),
             words="the oracle's own net behind a redrawn interface, calibrated like the moved one: an upper end",
         ),
         Arm(
@@ -200,8 +201,9 @@ ARMS: dict[str, Arm] = {
             words="the claimed arm of a reconstruction: the second module, regressed",
         ),
         Arm(
-            TRANSFERRED, CLAIMED, recipes=_everywhere(
-                Recipe("source", "aligned"), Recipe("source", start="carried"), Recipe("source", start="as-is")
+            TRANSFERRED, CLAIMED, recipes=_recipes(
+                domain_text=Recipe("source", "aligned"), general_only=Recipe("source", start="carried"),
+                zero_text=Recipe("source", start="as-is"),
             ),
             words="the claimed arm of a transfer: the source's net, its interface calibrated",
         ),
@@ -217,9 +219,10 @@ ARMS: dict[str, Arm] = {
                 "update": "placebo: a module nobody trained",
                 "atlas": "placebo: a net of random weights in the shared interface, with the domain's own chart",
             },
-            recipes=_everywhere(
-                Recipe("random", "aligned", draws=3), Recipe("random", start="carried", draws=3),
-                Recipe("random", start="as-is", draws=3),
+            recipes=_recipes(
+                domain_text=Recipe("random", "aligned", draws=3),
+                general_only=Recipe("random", start="carried", draws=3),
+                zero_text=Recipe("random", start="as-is", draws=3),
                 reconstruction=Recipe("random", start="before", draws=3),
             ),
         ),
@@ -228,24 +231,28 @@ ARMS: dict[str, Arm] = {
             PERMUTED, PLACEBO,
             words="placebo: the source's net with its weights shuffled, calibrated with the same budget",
             of_kind={"atlas": "placebo: the shared net with its weights shuffled, with the domain's own chart"},
-            recipes=_everywhere(
-                Recipe("permuted", "aligned", draws=3), Recipe("permuted", start="carried", draws=3),
-                Recipe("permuted", start="as-is", draws=3),
+            recipes=_recipes(
+                domain_text=Recipe("permuted", "aligned", draws=3),
+                general_only=Recipe("permuted", start="carried", draws=3),
+                zero_text=Recipe("permuted", start="as-is", draws=3),
             ),
         ),
         Arm(
-            IDENTITY, PLACEBO, recipes=_everywhere(Recipe("source", "identity")),
+            IDENTITY, PLACEBO, recipes=_recipes(domain_text=Recipe("source", "identity")),
             words="the source's net without the rotation between the two spaces",
         ),
         Arm(
             AS_PUBLISHED, RECIPE_OF_RECORD,
-            recipes=_everywhere(Recipe("source", "inverse", trains="published", closed=False)),
+            recipes=_recipes(domain_text=Recipe("source", "inverse", trains="published", closed=False)),
             words="the original's recipe as it is, which also trains the net it calls frozen",
         ),
         Arm(SHARED, SMALLER, of_kind={"atlas": "the shared module as it is, no chart"}),
         Arm(
             NO_DOMAIN, SMALLER,
-            recipes=_everywhere(Recipe("none"), Recipe("none", start="carried"), Recipe("none", start="as-is")),
+            recipes=_recipes(
+                domain_text=Recipe("none"), general_only=Recipe("none", start="carried"),
+                zero_text=Recipe("none", start="as-is"),
+            ),
             words="the interface alone, no net between its projections",
         ),
         Arm(ZERO_SHOT_OFF, SMALLER, words="the module without its net"),
@@ -254,34 +261,41 @@ ARMS: dict[str, Arm] = {
         Arm(RANDOM_OFF, SMALLER, words="an interface nobody trained, without a net"),
         Arm(
             LINEAR, SMALLER, words="one linear map instead of a module",
-            recipes=_everywhere(Recipe(form="linear"), Recipe(form="linear"), reconstruction=Recipe(form="linear")),
+            recipes=_recipes(
+                domain_text=Recipe(form="linear"), general_only=Recipe(form="linear"),
+                reconstruction=Recipe(form="linear"),
+            ),
         ),
         Arm(LINEAR_NARROW, SMALLER, words="one linear map of the rank that a module's map has"),
         Arm(
             BIAS, SMALLER, words="one constant shift of the next-token scores",
-            recipes=_everywhere(Recipe(form="bias"), Recipe(form="bias"), Recipe(form="bias", start="as-is")),
-        ),
-        Arm(
-            UNFROZEN, INSTEAD, words="the moved net, free to train",
-            recipes=_everywhere(
-                Recipe("source", "aligned", trains="all", closed=False),
-                Recipe("source", start="carried", trains="all", closed=False),
+            recipes=_recipes(
+                domain_text=Recipe(form="bias"), general_only=Recipe(form="bias"),
+                zero_text=Recipe(form="bias", start="as-is"),
             ),
         ),
         Arm(
-            DIRECT, INSTEAD, recipes=_everywhere(
-                Recipe("random", "identity", trains="all", closed=False),
-                Recipe("random", start="carried", trains="all", closed=False),
+            UNFROZEN, INSTEAD, words="the moved net, free to train",
+            recipes=_recipes(
+                domain_text=Recipe("source", "aligned", trains="all", closed=False),
+                general_only=Recipe("source", start="carried", trains="all", closed=False),
+            ),
+        ),
+        Arm(
+            DIRECT, INSTEAD, recipes=_recipes(
+                domain_text=Recipe("random", "identity", trains="all", closed=False),
+                general_only=Recipe("random", start="carried", trains="all", closed=False),
             ),
             words="a fresh module trained on the target with the budget of the calibration",
         ),
         Arm(
-            LORA, INSTEAD, recipes=_everywhere(Recipe(form="lora", closed=False)),
+            LORA, INSTEAD, recipes=_recipes(domain_text=Recipe(form="lora", closed=False)),
             words="LoRA adapters on the target with the budget of the calibration",
         ),
         Arm(
-            WRONG_DOMAIN, PLACEBO, recipes=_everywhere(
-                Recipe("wrong", "other"), Recipe("wrong", start="carried-other"), Recipe("wrong", start="as-is")
+            WRONG_DOMAIN, PLACEBO, recipes=_recipes(
+                domain_text=Recipe("wrong", "other"), general_only=Recipe("wrong", start="carried-other"),
+                zero_text=Recipe("wrong", start="as-is"),
             ),
             words="a net that learned other text, moved the same way",
         ),

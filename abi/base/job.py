@@ -173,7 +173,7 @@ def starts_of(rule: str, spec: Mapping[str, Any]) -> list[str]:
     Which teacher a calibration reads follows from its regime; the teacher of another regime is none of its code. Nor
     are adapters of a choice of rates where the claim has none.
     """
-    named = [f"abi/arms/{REGIMES[spec['regime']].teacher}.py"] if rule in TAUGHT else []
+    named = [f"abi/arms/{REGIMES[spec['regime']].lesson}.py"] if rule in TAUGHT else []
     named += [step_of("train_lora")] if rule == TRIALS and LORA in spec["arms"] else []
     return [step_of(rule), *named]
 

@@ -32,9 +32,10 @@ from abi.base.names import (
 
 @dataclass(frozen=True)
 class Roles:
-    """Which arm is R, F, U, C, each P and each Q of the protocol; `home` is None without a positive control.
+    """Which arm plays which part of the protocol.
 
-    Args: of_agreement: controls that are asked about in agreement alone.
+    Args: candidate: C, the claimed arm; placebos: each P; controls: each Q; home: U, the positive control, None without
+        one; of_agreement: controls that are asked about in agreement alone; raw: R, the plain backbone; oracle: F.
     """
 
     candidate: str
@@ -67,9 +68,9 @@ class RegimeEntry:
     name: str
     roles: Roles
     parity: Literal["required", "reported", "none"]
-    teacher: str
-    """Module of `abi.arms` that reads what teaches, none where nothing is calibrated; a digest of a job covers that of
-    its own regime alone."""
+    lesson: str
+    """Module of `abi.arms` that reads what is taught, "" where nothing is calibrated; the digest of a job covers that
+    of its own regime alone."""
     trained: tuple[str, ...]
     """Roles of the trained modules that its calibration reads."""
     has_control: bool = True
@@ -137,6 +138,11 @@ REGIMES: dict[str, RegimeEntry] = {
 }
 
 
+def transfer_regimes() -> tuple[str, ...]:
+    """Return the regimes of a transfer, from the one that sees most of the domain to the one that sees none."""
+    return tuple(name for name, regime in REGIMES.items() if regime.roles.candidate == MOVED.candidate)
+
+
 def required_in(regime: str) -> tuple[str, ...]:
     """Return the fitted arms without which there is no verdict in a regime."""
     entry, fitted = REGIMES[regime], fitted_in(regime)
@@ -165,6 +171,8 @@ class Kind:
     carded: bool = False
 
 
+EXPERIMENT = "experiment"
+"""The kind of the original's further experiments."""
 CARRIED_OVER = "the module carried over the update"
 UPDATED_CONTROLS = (RAW, RANDOM, RANDOM_NET, ZERO_SHOT_OFF)
 KINDS: dict[str, Kind] = {
@@ -186,6 +194,7 @@ KINDS: dict[str, Kind] = {
         Kind("succession", "studies", ZERO_SHOT, UPDATED_CONTROLS, words=CARRIED_OVER),
         Kind("scaling_law", "studies"),
         Kind("atlas", "studies", CHART, (RAW, RANDOM, PERMUTED, LINEAR, SHARED), words="the domain's own chart"),
+        Kind(EXPERIMENT, "studies", CANDIDATE, (RAW, RANDOM, LINEAR), words="the arm that is asked about"),
         Kind("ladder", "ladder"),
         Kind("dose", "ladder"),
         Kind("aggregate", "ladder"),

@@ -14,7 +14,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 from abi.base.errors import DataError
 from abi.base.files import checkout
 from abi.cli import progress
-from abi.plan.estimate import Planned
+from abi.plan.estimate import PlannedJob
 
 LogHandlerSettings = LogHandlerSettingsBase
 
@@ -31,7 +31,9 @@ class LogHandler(progress.LogHandler):
             super().emit(record)
 
 
-def dry_run(targets: Sequence[str], scale: str, cores: int, *, force: bool = False) -> dict[Planned, list[Planned]]:
+def dry_run(
+    targets: Sequence[str], scale: str, cores: int, *, force: bool = False
+) -> dict[PlannedJob, list[PlannedJob]]:
     """Return the jobs that Snakemake would run for some targets, and those that each waits for.
 
     Rules that only collect are left out.
@@ -51,17 +53,17 @@ def dry_run(targets: Sequence[str], scale: str, cores: int, *, force: bool = Fal
     return in_order([json.loads(line) for line in done.stdout.splitlines()])
 
 
-def in_order(told: Iterable[tuple[str, str | None, list[str], list[str]]]) -> dict[Planned, list[Planned]]:
+def in_order(told: Iterable[tuple[str, str | None, list[str], list[str]]]) -> dict[PlannedJob, list[PlannedJob]]:
     """Return job -> the jobs that it waits for. Args: told: rule, benchmark, inputs and outputs of each."""
     jobs = [(named(rule, benchmark), read, wrote) for rule, benchmark, read, wrote in told if benchmark]
     made_by = {file: job for job, _, wrote in jobs for file in wrote}
     return {job: list(dict.fromkeys(made_by[file] for file in read if file in made_by)) for job, read, _ in jobs}
 
 
-def named(rule: str, benchmark: str) -> Planned:
+def named(rule: str, benchmark: str) -> PlannedJob:
     """Return a job by the place of its benchmark: `benchmarks/<rule>/<wildcards>.tsv`."""
     parts = PurePosixPath(benchmark).with_suffix("").parts
-    return Planned(rule, "/".join(parts[parts.index("benchmarks") + 2 :]))
+    return PlannedJob(rule, "/".join(parts[parts.index("benchmarks") + 2 :]))
 
 
 def reason(said: str) -> str:

@@ -14,7 +14,7 @@ from abi.cli.dry_run import dry_run
 from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
 from abi.plan.config import load
-from abi.plan.estimate import Estimate, OfRule, Planned, estimate
+from abi.plan.estimate import Estimate, OfRule, PlannedJob, estimate
 from abi.plan.forecast import BASE, CARD, Forecast, forecast
 from abi.plan.measured import known_jobs, measured_jobs
 from abi.plan.work import Work
@@ -54,7 +54,7 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
     jobs, here = dry_run(targets, scale, cores), measured_jobs(Path("results", scale, "benchmarks"))
     known = known_jobs(scale, scale_replicated_by(scale), here=here)
     made = estimate([*jobs], known.jobs, scale, list(targets) or ["all"], cores, Work(Workflow(config)), after=jobs)
-    if {*jobs} - {Planned(job.rule, job.wildcards) for job in here}:
+    if {*jobs} - {PlannedJob(job.rule, job.wildcards) for job in here}:
         made = replace(made, pace=round(known.pace, 2), measured_at=known.scale)
     if not made.unknown or not any(backbone.hub for backbone in config.scale.backbones.values()):
         return made

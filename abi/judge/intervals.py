@@ -20,7 +20,7 @@ from abi.judge.fits import IntervalFound, Ratio
 
 Array = NDArray[np.float64]
 Numbers = Array | float
-"""A figure of every table, or of the one that there is."""
+"""A float of one table, an array `[K]` of K tables."""
 
 
 class Components(NamedTuple):

@@ -48,7 +48,7 @@ from abi.judge.results import (
 from abi.judge.rows import read_promised
 from abi.judge.studies import perplexities, update_table
 from abi.judge.tables import fit_tables, published_criteria, thresholds_met
-from abi.judge.verdict import case_of, check_frozen, judged
+from abi.judge.verdict import case_of, check_frozen, fit_of
 from abi.plan.specs.judge import JudgeClaim, JudgeLadder, JudgeStudy
 
 RECORD_SEED = 7777
@@ -171,7 +171,7 @@ class JudgedFits(NamedTuple):
 
 
 def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> JudgedFits:
-    """Return every fit of a claim judged."""
+    """Return every fit of a claim, judged."""
     criteria, entry, kind = spec.protocol.criteria, KINDS[claim.kind], kind_of(claim.kind, OfFits)
     fits, strict, ppl = {}, "", dict[str, dict[str, dict[str, float]]]()
     unfitted = set(evidence.loc[evidence["fit"] == UNFITTED, "arm"])
@@ -180,7 +180,7 @@ def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> 
         plan = kind.asked(claim, name, tables.arms, criteria)
         met = published_criteria(tables, dict(spec.protocol.published_criteria), entry.claimed, entry.controls)
         case = case_of(tables, plan, criteria)
-        fits[name] = judged(case, tables, criteria.level).model_copy(update={"published_criteria": met})
+        fits[name] = fit_of(case, tables, criteria.level).model_copy(update={"published_criteria": met})
         of_arms = tables.perplexities()
         ppl[name] = {arm: of for arm, of in of_arms.items() if arm not in unfitted}
         if name == claim.fit:

@@ -23,7 +23,7 @@ from abi.base.names import (
     WRONG_DOMAIN,
     WRONG_TAUGHT,
 )
-from abi.base.regimes import MOVED, REGIMES, Roles
+from abi.base.regimes import REGIMES, Roles, transfer_regimes
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
 from abi.plan.specs.judge import Criteria
 
@@ -33,7 +33,6 @@ HARM = "6.harm.raw"
 """The reported test that says what general text costs against the plain backbone."""
 BESIDE_TAUGHT = (DIRECT, TRANSFERRED, CARRIED, PERMUTED_TAUGHT, WRONG_TAUGHT)
 """The arms that one which the source teaches on a few windows is compared with."""
-TRANSFERS = tuple(name for name, regime in REGIMES.items() if regime.roles.candidate == MOVED.candidate)
 
 
 def transfer_plan(regime: str, criteria: Criteria, arms: Collection[str] = (HOME,)) -> Plan:
@@ -44,8 +43,8 @@ def transfer_plan(regime: str, criteria: Criteria, arms: Collection[str] = (HOME
     Args: arms: that there are; a regime without a positive control asks nothing of one that is missing.
     Raises: EvidenceError: an unknown regime.
     """
-    if regime not in TRANSFERS:
-        raise EvidenceError(f"regime {regime!r} is none of {', '.join(TRANSFERS)}")
+    if regime not in transfer_regimes():
+        raise EvidenceError(f"regime {regime!r} is none of {', '.join(transfer_regimes())}")
     entry = REGIMES[regime]
     roles = entry.roles if entry.has_control or HOME in arms else replace(entry.roles, home=None)
     asks = Asks(roles, criteria, entry.parity)

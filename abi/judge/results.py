@@ -21,7 +21,6 @@ from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, Robustness
 from abi.plan.specs.experiments import ArmOfExperiment, Statement
 from abi.plan.specs.judge import RecordOf
 
-EXPERIMENT = "experiment"
 """The kind of claim that is made of statements."""
 STATEMENTS = "statements"
 """The table of an experiment's statements: what each says, its word, the figure that decides it."""

@@ -16,7 +16,7 @@ from abi.judge.fits import Check, Row, TableShown
 from abi.judge.kinds import Combine, Findings, OfStudies, StudiesGiven, kind_of, plan_of
 from abi.judge.results import StudyResult, level_of_one
 from abi.judge.tables import fit_tables, published_criteria
-from abi.judge.verdict import Case, Word, case_of, judged
+from abi.judge.verdict import Case, Word, case_of, fit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def judge_studies(given: StudiesGiven) -> Findings:
 
     met = {study: published_criteria(of, given.thresholds, kind.claimed, kind.controls) for study, of in tables.items()}
     fits = {
-        study: judged(cases[study], of, criteria.level).model_copy(update={"published_criteria": met[study]})
+        study: fit_of(cases[study], of, criteria.level).model_copy(update={"published_criteria": met[study]})
         for study, of in tables.items()
     }
     return replace(together(list(cases.values()), criteria.level, given.strict, how.combine), fits=fits)

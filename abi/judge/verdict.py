@@ -152,10 +152,10 @@ def judge(tables: FitTables, plan: Plan, criteria: Criteria, level: float | None
     Args: level: of the intervals, the criteria's unless a headline counts several claims (`results.level_of_one`).
     Raises: EvidenceError: as `case_of`.
     """
-    return judged(case_of(tables, plan, criteria), tables, criteria.level if level is None else level)
+    return fit_of(case_of(tables, plan, criteria), tables, criteria.level if level is None else level)
 
 
-def judged(case: Case, tables: FitTables, level: float) -> Fit:
+def fit_of(case: Case, tables: FitTables, level: float) -> Fit:
     """Return the verdict of a case at a level with everything it rests on. Args: tables: those of the case."""
     return case.fit(level, gap_closures(case, tables, level), _arms(tables, case.criteria, level))
 
@@ -165,7 +165,7 @@ def decided_by(fit: Fit, plan: Plan, criteria: Criteria) -> str:
     return fit.decided_by or stored_case(fit, plan, criteria).word(fit.level).decided_by
 
 
-def judged_again(fit: Fit, plan: Plan, criteria: Criteria) -> Fit:
+def rejudged(fit: Fit, plan: Plan, criteria: Criteria) -> Fit:
     """Return what a stored fit must say: everything that follows from its means and mean squares, made once more.
 
     What follows from the evidence alone (arms, counts, shares, ratios) is taken as it stands; so are the published
@@ -241,8 +241,10 @@ def means_of_seeds(fit: Fit, contrast: Contrast) -> list[float]:
 
 
 def _share(arms: Mapping[str, Array], roles: Roles, level: float) -> Share:
-    """Return s = (C - P) / (C - R) with the best placebo: the part of the gain that is the moved net's.
+    """Return s = (C - P) / (C - R) with the best placebo: the part of the gain that it does not reach.
 
+    The placebo is chosen by the means that the share is made of: that makes the share smaller, never larger, and the
+    interval does not count the choice.
     Where C - R is below 0 there is no gain, and the ratio of two losses would read like a share of one.
     """
     placebo = max(roles.placebos, key=lambda arm: float(arms[arm].mean()))
@@ -372,9 +374,8 @@ def _share_words(share: Share, metric: str, n_placebos: int) -> str:
 
 def _harm_words(outcome: Outcome) -> str:
     """Return what general text costs against the plain backbone: the contrast C - R with its sign turned back."""
-    mean, upper, lower = (
-        -getattr(interval_of(outcome.parts, outcome.level), end) for end in ("mean", "lower", "upper")
-    )
+    bounds = interval_of(outcome.parts, outcome.level)
+    mean, lower, upper = -bounds.mean, -bounds.upper, -bounds.lower  # the sign turned, the ends change places
     return f"general text against the plain backbone: {mean:+.3g} [{lower:+.3g}, {upper:+.3g}] bits per byte"
 
 

@@ -10,13 +10,12 @@ from typing import Any
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT, checkout, scales
 from abi.base.names import ASIDE
-from abi.base.regimes import REGIMES
+from abi.base.regimes import EXPERIMENT, REGIMES
 from abi.base.typed import Typed
 from abi.plan import DEFAULT
 from abi.plan.faults import Faults, check_scale, closest, rule_names, scored
 from abi.plan.kinds import claims_model, kinds
 from abi.plan.kinds.base import Claims, FittedClaim
-from abi.plan.kinds.experiment import EXPERIMENT
 from abi.plan.scale import Scale
 from abi.plan.specs.judge import ClaimSaid, DoseClaim, LadderClaim, Protocol, StudyClaim
 from abi.plan.yaml_files import read_scale, read_yaml

@@ -13,7 +13,7 @@ from abi.plan.measured import Measured, mean_seconds
 from abi.plan.work import Work
 
 
-class Planned(NamedTuple):
+class PlannedJob(NamedTuple):
     """One job of a plan: its rule and its wildcards as in the name of its benchmark file ("" where it has none)."""
 
     rule: str
@@ -56,13 +56,13 @@ class Estimate:
 
 
 def estimate(
-    jobs: Sequence[Planned],
+    jobs: Sequence[PlannedJob],
     known: Sequence[Measured],
     scale: str,
     targets: list[str],
     cores: int,
     work: Work | None = None,
-    after: Mapping[Planned, Collection[Planned]] | None = None,
+    after: Mapping[PlannedJob, Collection[PlannedJob]] | None = None,
 ) -> Estimate:
     """Return what jobs should take.
 
@@ -75,7 +75,7 @@ def estimate(
     means, rules = mean_seconds(known), list[OfRule]()
     fast = {} if work is None else speeds(known, work)
 
-    def expected(job: Planned) -> float:
+    def expected(job: PlannedJob) -> float:
         if measured := own.get(job):
             return measured.busy_s
         flop = work.flop(*job) if work is not None and job.rule in fast else None
@@ -108,9 +108,9 @@ def estimate(
     )
 
 
-def longest_chain(took: Mapping[Planned, float], after: Mapping[Planned, Collection[Planned]]) -> float:
+def longest_chain(took: Mapping[PlannedJob, float], after: Mapping[PlannedJob, Collection[PlannedJob]]) -> float:
     """Return the seconds of the longest chain of jobs. Args: after: job -> those that it waits for."""
-    ends: dict[Planned, float] = {}
+    ends: dict[PlannedJob, float] = {}
     for job in TopologicalSorter({job: after.get(job, ()) for job in took}).static_order():
         ends[job] = took[job] + max((ends[before] for before in after.get(job, ())), default=0.0)
     return max(ends.values(), default=0.0)

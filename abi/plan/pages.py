@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from abi.base.errors import ConfigError
 from abi.base.files import sha256_file
 from abi.base.names import PAGES
-from abi.base.regimes import KINDS
+from abi.base.regimes import EXPERIMENT, KINDS
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import Claim, Config
 from abi.plan.kinds.base import Plain
-from abi.plan.kinds.experiment import EXPERIMENT
 from abi.plan.measured import committed
 from abi.plan.specs.experiments import TabulateExperiments
 from abi.plan.specs.judge import SimulateStudies, Summarise

@@ -103,7 +103,7 @@ class Work:
         """Return the work of fitting one arm of a claim once: student and teacher go through the head."""
         claim = self.workflow.config.claims[claim_id]
         fit = self.fit(claim_id)
-        heads = 0.0 if claim.regime == "reconstruction" else 3 * self.head(claim.target)
+        heads = 0.0 if claim.fit == "correction-mse" else 3 * self.head(claim.target)
         runs = len(fit.windows or [0])
         return runs * self.seen(claim.target, fit, steps) * (self.module(claim.target, claim.module) + heads)
 

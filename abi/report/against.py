@@ -11,7 +11,7 @@ from typing import NamedTuple
 from abi.audit.results.agreement import REPRODUCED, WORDS, Agreed, ArmPair, Word, arm_pairs, overall
 from abi.audit.results.checkout import Scale
 from abi.audit.results.findings import differences, show
-from abi.base.catalogue import CLAIMED, CONTROL, Role
+from abi.base.catalogue import CLAIMED, CONTROL, Purpose
 from abi.base.errors import ConfigError, DataError
 from abi.judge.fits import ContrastFound, Law
 from abi.judge.results import AnyResult, LadderResult, StudyResult
@@ -287,8 +287,8 @@ def _svg(label: str, found: Sequence[Contrasted], told: Mapping[str, str]) -> st
         lines.append(Line(found[place].name, y, mark(here, y + 9), mark(there, y + 18), limit))
     bottom = TOP + LINE * len(found)
     room = {"width": WIDTH, "height": bottom + FOOT, "top": TOP, "bottom": bottom, "middle": WIDTH / 2}
-    sides: dict[str, Role] = {"here": CLAIMED, "there": CONTROL}
-    looks = [(side, role.colour, IN_THE_DARK[role.name]) for side, role in sides.items()]
+    sides: dict[str, Purpose] = {"here": CLAIMED, "there": CONTROL}
+    looks = [(side, purpose.colour, IN_THE_DARK[purpose.name]) for side, purpose in sides.items()]
     return fill("pairs.svg.j2", label=label, lines=lines, ticks=ticks, looks=looks, **room, **told)
 
 

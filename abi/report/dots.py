@@ -7,7 +7,7 @@ the reader's light or dark mode.
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, get_args
 
-from abi.base.catalogue import ARMS, ROLES
+from abi.base.catalogue import ARMS, PURPOSES
 from abi.judge.fits import Figure, Fit, Scope
 from abi.report.figures import Drawing, name_of
 from abi.report.render import figure
@@ -31,16 +31,16 @@ IN_THE_DARK = {
     "instead": "#5fd0a8",
     "recipe": "#e6a3cb",
 }
-"""Role -> its colour on a dark page."""
+"""Purpose -> its colour on a dark page."""
 Tick = tuple[float, str]
 """Where a tick of an axis stands, and its text."""
 
 
 class Line(NamedTuple):
-    """An arm in the figure: role, height, and where its marks stand."""
+    """An arm in the figure: its purpose, height, and where its marks stand."""
 
     arm: str
-    role: str
+    purpose: str
     y: float
     mean: float
     interval: tuple[float, float] | None
@@ -106,7 +106,7 @@ def _svg(name: str, label: str, arms: Mapping[str, Figure], threshold: float | N
     lines = [
         Line(
             arm=arm,
-            role=ARMS[arm].role.name if arm in ARMS else "bound",
+            purpose=ARMS[arm].purpose.name if arm in ARMS else "bound",
             y=TOP + LINE * (place + 0.7),
             mean=x(found.mean),
             interval=None if found.lower is None or found.upper is None else (x(found.lower), x(found.upper)),
@@ -118,7 +118,7 @@ def _svg(name: str, label: str, arms: Mapping[str, Figure], threshold: float | N
     places = {"width": WIDTH, "height": bottom + FOOT, "top": TOP, "bottom": bottom, "middle": sum(ends) / 2}
     room = {name: round(place) for name, place in places.items()}
     dashed = None if threshold is None else x(threshold)
-    looks = [(role.name, role.colour, IN_THE_DARK[role.name]) for role in ROLES]
+    looks = [(purpose.name, purpose.colour, IN_THE_DARK[purpose.name]) for purpose in PURPOSES]
     given = {"label": label, "lines": lines, "ticks": ticks, "dashed": dashed, "looks": looks, **room, **told}
     return fill("dots.svg.j2", id=name, **given)
 

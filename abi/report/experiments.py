@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from abi.judge.results import EXPERIMENT, AnyResult, StudyResult
+from abi.base.regimes import EXPERIMENT
+from abi.judge.results import AnyResult, StudyResult
 from abi.plan.specs.experiments import Asked, Statement, said
 from abi.report.render import Cell, Table, link, markdown, number
 from abi.report.statements import decided_by, told

@@ -22,7 +22,7 @@ from abi.report.render import figure
 
 SKY = "#56b4e9"
 CYCLE = (
-    *(role.colour for role in (CONTROL, CLAIMED, INSTEAD, RECIPE_OF_RECORD, SMALLER)),
+    *(purpose.colour for purpose in (CONTROL, CLAIMED, INSTEAD, RECIPE_OF_RECORD, SMALLER)),
     SKY,
     BOUND.colour,
     PLACEBO.colour,
@@ -30,7 +30,7 @@ CYCLE = (
 """Colours that readers with any colour vision tell apart (after Okabe and Ito), two of them darkened for thin lines."""
 
 LINES = ("-", "--", ":", "-.")
-"""Of arms of one role, which share its colour."""
+"""Of arms of one purpose, which share its colour."""
 MOST_TICKS = 6
 """Points of an axis that each have a tick; of more, some would lie on each other."""
 FONTS = ("DejaVu Sans", "Arial")
@@ -139,8 +139,8 @@ def name_of(*parts: str) -> str:
 
 
 def colour_of(name: str, place: int) -> str:
-    """Return the colour of an arm's role, or the next of the cycle for a name that is no arm."""
-    return ARMS[name].role.colour if name in ARMS else CYCLE[place % len(CYCLE)]
+    """Return the colour of an arm's purpose, or the next of the cycle for a name that is no arm."""
+    return ARMS[name].purpose.colour if name in ARMS else CYCLE[place % len(CYCLE)]
 
 
 def _axes(panel: Any) -> Any:
@@ -164,7 +164,7 @@ def curve(claim: str, entry: Curve) -> Drawing:
             colour, marker = colour_of(series.name, place), MARKERS[place % len(MARKERS)]
             known = [(x, y) for x, y, _, _ in _points(series) if y is not None]
             x_known, y_known = [x for x, _ in known], [y for _, y in known]
-            # Points that go back and forth are no path; arms of one role share its colour and differ in their lines.
+            # Points that go back and forth are no path; arms of one purpose share its colour and differ in their lines.
             line = LINES[drawn[colour] % len(LINES)] if x_known == sorted(x_known) else ""
             drawn[colour] += 1
             look = {"marker": marker, "markersize": 4, "linestyle": line, "linewidth": 1.2, "color": colour}

@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
+from abi.base.regimes import EXPERIMENT, transfer_regimes
 from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, HARM
-from abi.judge.results import EXPERIMENT, AnyResult, Result, StudyResult
+from abi.judge.results import AnyResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
 from abi.report.render import figure, listed
 from abi.report.replicates import ahead_of_placebos
 from abi.report.statements import rows_of, well_aligned
 from abi.report.templates import fill
-from abi.report.transfers import SEEN, bits, source_is_better
+from abi.report.transfers import bits, source_is_better
 from abi.report.words import are_words
 
 RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
@@ -98,7 +99,7 @@ class Survived(NamedTuple):
 def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
     """Return what is known as a Markdown list, a point each."""
     moved = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
-    of = {name: [r for r in moved if r.claim.regime == name] for name in SEEN}
+    of = {name: [r for r in moved if r.claim.regime == name] for name in transfer_regimes()}
     taught = [result.deciding for result in of["oracle-kd"]]
     calibrated = [r.deciding for r in moved if r.verdict == "SUPPORTED" and r.claim.regime != "zero-text"]
     points = {

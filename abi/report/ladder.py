@@ -17,7 +17,7 @@ from abi.report.render import bounds, figure
 from abi.report.templates import fill
 from abi.report.words import deciding, ends_of, grouped
 
-AS_IS = next(name for name, regime in REGIMES.items() if not regime.teacher)
+AS_IS = next(name for name, regime in REGIMES.items() if not regime.lesson)
 """The regime in which nothing is calibrated; its results are lines of their own."""
 LEFT, RIGHT = 184.0, 304.0
 """Where the axis begins and ends, in the units of the picture, which is 420 wide."""

@@ -11,7 +11,7 @@ from abi.audit.record.data import STATES, Item, Judgement
 from abi.audit.record.judgement import judged
 from abi.base.catalogue import arm_words
 from abi.base.names import VERDICTS
-from abi.base.regimes import KINDS
+from abi.base.regimes import EXPERIMENT, KINDS, transfer_regimes
 from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, LadderResult, Published, Result, StudyResult
 from abi.plan import DEFAULT, PRETRAINED
@@ -121,7 +121,9 @@ def page(facts: Facts) -> Page:
         "verdicts": verdicts,
         "pending": [f"`{name}` ({title})" for name, title in facts.spec.pending.items()],
         "texts": sorted({f"`{result.claim.text}`" for result in facts.results if result.claim.text}),
-        "regimes": [f"`{name}`" for name in transfers.SEEN if name in {regime_of(result) for result in facts.results}],
+        "regimes": [
+            f"`{name}`" for name in transfer_regimes() if name in {regime_of(result) for result in facts.results}
+        ],
     }
     about = (
         f"Scale `{facts.spec.scale}`, {len(facts.results)} result files, protocol {facts.results[0].protocol}. "
@@ -219,7 +221,7 @@ def arms_of_kinds(results: Sequence[AnyResult]) -> dict[str, Table]:
     """Return a table of arms per kind of claim: one name may mean another thing in another kind."""
     seen: dict[str, set[str]] = {}
     for result in results:
-        if result.claim.kind == experiments.EXPERIMENT:
+        if result.claim.kind == EXPERIMENT:
             continue  # every experiment has arms of its own, and a table of them
         family = "update" if result.claim.kind == "succession" else result.claim.kind
         for fit in studies(result).values():
@@ -306,7 +308,7 @@ def card_plots(result: AnyResult) -> list[Drawing]:
 
     An experiment shows the metric by which its verdict is decided.
     """
-    if isinstance(result, StudyResult) and result.claim.kind == experiments.EXPERIMENT:
+    if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
         said = deciding_statements(result)[0]
         return dots.of_metric(result.claim.id, said.study, result.studies[said.study], said.metric)
     fits = [(name, fit) for name, fit in studies(result).items() if name == result.claim.fit]

@@ -12,8 +12,9 @@ from abi.base.errors import DataError
 from abi.base.files import ROOT
 from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
+from abi.base.regimes import EXPERIMENT
 from abi.judge.contrasts import Contrast, Plan
-from abi.judge.results import EXPERIMENT, AnyResult, LadderResult, Result, StudyResult, read_result
+from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
 from abi.judge.simulation import Effort
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import load

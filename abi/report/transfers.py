@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abi.base.names import CALIBRATED, DIRECT, LINEAR, LORA, NATIVE, SOURCE_ALONE, SOURCE_TAUGHT, TRANSFERRED
-from abi.base.regimes import AS_IS, MOVED, REGIMES
+from abi.base.regimes import AS_IS, MOVED, transfer_regimes
 from abi.judge.fits import Curve, Fit, Test
 from abi.judge.protocol import BPB
 from abi.judge.results import AlignmentFacts, Result, Training
@@ -18,8 +18,6 @@ from abi.report.words import ends_of, met_words, studies
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
-SEEN = tuple(regime.name for regime in REGIMES.values() if regime.roles.candidate == MOVED.candidate)
-"""The regimes of a transfer, in the order of columns and panels."""
 INSTEAD = (NATIVE, DIRECT, LORA)
 ADVISED = tuple(dict.fromkeys((MOVED.candidate, *MOVED.placebos, *INSTEAD, *MOVED.controls, *AS_IS.controls)))
 """The arms that stand in the figure, the claimed one first, then its placebos."""
@@ -100,8 +98,9 @@ def best_placebo(fit: Fit, ending: str = "") -> str | None:
 
     Args: ending: of the names of placebos; `CALIBRATED` for those of a portable module that were calibrated, too.
     """
-    there = [arm + ending for arm in MOVED.placebos if arm + ending in fit.gap_closures]
-    return max(there, key=lambda arm: fit.gap_closures[arm].estimate or 0.0, default=None)
+    closed = {arm + ending: fit.gap_closures.get(arm + ending) for arm in MOVED.placebos}
+    known = {arm: ratio.estimate for arm, ratio in closed.items() if ratio is not None and ratio.estimate is not None}
+    return max(known, key=lambda arm: known[arm], default=None)
 
 
 def bits(fit: Fit, arm: str, scope: str) -> float:
@@ -132,7 +131,7 @@ def pairs_table(results: Sequence[Result], caption: str = "") -> Table:
     """Return the table of transfers: a row per pair and regime."""
     cells = []
     for pair, found in by_pair(results).items():
-        for regime in (regime for regime in SEEN if regime in found):
+        for regime in (regime for regime in transfer_regimes() if regime in found):
             result, fit = found[regime], found[regime].deciding
             took = _trained(result, str(result.claim.fit))
             calibrated = best_placebo(fit, CALIBRATED)
@@ -234,7 +233,9 @@ def advice(results: Iterable[Result]) -> dict[str, str]:
 
 def _asked(found: Mapping[str, Result]) -> list[str]:
     """Return in which regimes the source itself is better, as a part of a sentence; nothing where it is in none."""
-    better = [f"`{regime}`" for regime in SEEN if regime in found and source_is_better(found[regime].deciding)]
+    better = [
+        f"`{regime}`" for regime in transfer_regimes() if regime in found and source_is_better(found[regime].deciding)
+    ]
     told = f"where it can be run, the source with its own module does better, on average, in {listed(better)}"
     return [told] if better else []
 
@@ -313,7 +314,7 @@ def _with_all(result: Result) -> str:
 def drawing(results: Sequence[Result]) -> Drawing:
     """Return the figure of gap closures of deciding fits: a panel per regime, a line per pair, a mark per arm."""
     shown = [row for row in rows(results) if row.decides and row.arm in ADVISED]
-    regimes = [regime for regime in SEEN if any(row.regime == regime for row in shown)]
+    regimes = [regime for regime in transfer_regimes() if any(row.regime == regime for row in shown)]
     pairs, width = list(dict.fromkeys(row.claim for row in shown)), 1.3 + 2.3 * max(len(regimes), 1)
 
     def draw(panel: Any) -> None:

@@ -9,10 +9,9 @@ from abi.base.catalogue import ARMS
 from abi.base.diagnostics import METRICS
 from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM, TASKS
-from abi.base.regimes import KINDS
+from abi.base.regimes import EXPERIMENT, KINDS
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, LeftOut, Ratio, Robustness, Test
 from abi.judge.results import (
-    EXPERIMENT,
     AnyResult,
     LadderResult,
     PublishedFigure,
@@ -193,7 +192,7 @@ def in_words(result: AnyResult, criteria: Criteria) -> str:
 
     Args: criteria: the numbers it was judged by, or for a ladder its rungs.
     """
-    if result.claim.kind in ("dose", "experiment"):
+    if result.claim.kind in ("dose", EXPERIMENT):
         return ""
     if result.verdict == "SUPPORTED":
         return "Every required test holds."
@@ -237,7 +236,7 @@ def are_words(count: int) -> str:
 
 def claimed_words(result: AnyResult) -> str:
     """Return what the claimed arm of a result is called."""
-    return KINDS[result.claim.kind].words if result.claim.kind in KINDS else "the claimed arm"
+    return KINDS[result.claim.kind].words
 
 
 def plain_words(result: AnyResult) -> str:

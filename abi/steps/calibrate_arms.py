@@ -16,8 +16,8 @@ from abi.plan.specs.arms import CalibrateArms as Spec
 from abi.plan.specs.arms import TaughtArms
 
 
-class Teacher(Protocol):
-    """What is read once for all seeds of a batch."""
+class Lesson(Protocol):
+    """What the arms of a claim are fitted to, read once for all seeds of a batch: a class of the regime's file."""
 
     states: States
     """The target's, which the fits are on or are paired from."""
@@ -32,18 +32,18 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest` and beside it one folder per seed, fit and arm."""
     spec, folder, arms = job.spec, Path(outputs["folder"]), []
     rates = RatesManifest.read(inputs["rates"][0]).rates(spec.arms) if "rates" in inputs.keys() else {}
-    teacher, budget = teacher_of(spec, inputs), Budget.of(spec, rates)
+    lesson, budget = lesson_of(spec, inputs), Budget.of(spec, rates)
     for seed in spec.seeds:
-        nets, data = teacher.of(seed)
+        nets, data = lesson.of(seed)
         entries = fit_all(
             spec.arms,
-            teacher.config,
+            lesson.config,
             nets,
             data,
             budget,
             seed=seed,
             folder=folder / f"seed{seed}",
-            base=teacher.states.manifest.base,
+            base=lesson.states.manifest.base,
             text=spec.text,
             checkpoints=job.scratch,
             closed_only=seed in spec.closed_only,
@@ -52,11 +52,11 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     CalibrationManifest(arms=arms, provenance=job.provenance(outputs)).write(outputs["manifest"])
 
 
-def teacher_of(spec: TaughtArms, inputs: InputFiles) -> Teacher:
-    """Return the teacher of a claim's regime.
+def lesson_of(spec: TaughtArms, inputs: InputFiles) -> Lesson:
+    """Return the lesson of a claim's regime.
 
-    It is imported by the name that the catalogue gives, so that the code digest of one regime's jobs does not cover the
-    teacher of another.
+    It is imported by the name that `REGIMES` gives, so that the code digest of one regime's jobs does not cover the
+    lesson of another.
     """
-    teacher: Teacher = import_module(f"abi.arms.{REGIMES[spec.regime].teacher}").read(spec, inputs)
-    return teacher
+    lesson: Lesson = import_module(f"abi.arms.{REGIMES[spec.regime].lesson}").read(spec, inputs)
+    return lesson

@@ -14,7 +14,7 @@ from abi.base.names import LORA
 from abi.base.regimes import REGIMES
 from abi.models.saved import check_same_text, module_of_seed, read_states
 from abi.plan.specs.arms import ChooseRates as Spec
-from abi.steps.calibrate_arms import teacher_of
+from abi.steps.calibrate_arms import lesson_of
 
 
 class Adapters(Protocol):
@@ -30,11 +30,11 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest`."""
     spec, grid, budget = job.spec, job.spec.budget.rates, Budget.of(job.spec)
     [seed] = spec.seeds
-    teacher = teacher_of(spec, inputs)
-    nets, data = teacher.of(seed)
+    lesson = lesson_of(spec, inputs)
+    nets, data = lesson.of(seed)
     held_out = held_out_of(spec, inputs, data, seed).at_most(JUDGED)
     recipes = {arm: recipe for arm, recipe in spec.arms.items() if arm != LORA}
-    found = tried_rates(recipes, teacher.config, nets, data, held_out, budget, grid, seed=seed, checkpoints=job.scratch)
+    found = tried_rates(recipes, lesson.config, nets, data, held_out, budget, grid, seed=seed, checkpoints=job.scratch)
     if LORA in spec.arms:
         adapters: Adapters = import_module("abi.steps.train_lora")
         found[LORA] = adapters.tried_rates(spec, inputs, data, held_out, budget, job.scratch)

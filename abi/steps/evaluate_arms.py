@@ -64,7 +64,7 @@ def run(job: Job[EvaluateArms], inputs: InputFiles, outputs: Mapping[str, str]) 
             arms |= placed_of_seed(inputs, spec.placebos, seed, head)
         else:
             arms |= fitted_of_seed(inputs["calibration"], seed, domain, head)
-        if regime.name == "oracle-kd":
+        if regime.taught_by == ORACLE:
             # the interface of a seed before any fit, without a net: what the original's E4 starts from
             arms[Key(UNFITTED, UNTRAINED)] = (
                 redrawn(without_domain_net(oracle.config), seed).requires_grad_(False).to(oracle.device)

@@ -11,7 +11,7 @@ from abi.api.comparison import Option, answered, chosen
 from abi.api.modules import card
 from abi.judge.fits import Figure, IntervalFound
 from abi.judge.protocol import transfer_plan
-from abi.judge.verdict import judged_again
+from abi.judge.verdict import rejudged
 
 
 def many(n, words):
@@ -42,7 +42,7 @@ def test_a_comparison_says_the_word_of_the_protocol_with_everything_it_rests_on(
     assert (told.regime, told.source, told.target) == ("zero-text", "small-gpt2", "small-qwen")
     assert told.fit.counts.seeds == [1, 2, 3]
     assert min(told.fit.counts.groups.values()) >= 30
-    again = judged_again(told.fit, transfer_plan("zero-text", defaults.CRITERIA, told.fit.arms), defaults.CRITERIA)
+    again = rejudged(told.fit, transfer_plan("zero-text", defaults.CRITERIA, told.fit.arms), defaults.CRITERIA)
     assert (again.verdict, again.reason) == (told.verdict, told.reason)
     options = {option.arm: option for option in told.options}
     assert {"transferred", "random", "permuted", "direct", "lora", "oracle", "raw", "source-alone"} <= {*options}

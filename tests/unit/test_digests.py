@@ -114,13 +114,13 @@ def test_no_rule_depends_on_what_plans_audits_and_commands(wing):
 
 
 def test_a_calibration_depends_on_the_teacher_of_its_own_regime():
-    taught = [regime for regime in REGIMES.values() if regime.teacher]
+    taught = [regime for regime in REGIMES.values() if regime.lesson]
     codes = {code_of("calibrate_arms", {"regime": regime.name}) for regime in taught}
-    assert len(codes) == len({regime.teacher for regime in taught}) == 3
+    assert len(codes) == len({regime.lesson for regime in taught}) == 3
     for regime in taught:
-        assert (ROOT / "abi" / "arms" / f"{regime.teacher}.py").is_file()
+        assert (ROOT / "abi" / "arms" / f"{regime.lesson}.py").is_file()
     shared = reached((step_of("calibrate_arms"),))
-    assert not {f"abi/arms/{regime.teacher}.py" for regime in taught} & set(shared)
+    assert not {f"abi/arms/{regime.lesson}.py" for regime in taught} & set(shared)
 
 
 def test_a_choice_of_rates_depends_on_its_teacher_and_on_adapters_where_it_has_some():

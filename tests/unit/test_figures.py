@@ -5,7 +5,7 @@ import pytest
 from matplotlib import pyplot
 from report_facts import results, unknown
 
-from abi.base.catalogue import ARMS, ROLES
+from abi.base.catalogue import ARMS, PURPOSES
 from abi.judge.fits import ArmFigures, Curve, Figure, Series
 from abi.report.dots import arms
 from abi.report.figures import (
@@ -64,9 +64,9 @@ def test_ids_are_those_of_the_figure_and_its_words_are_escaped(plain):
     assert "<desc>one &amp; two</desc>" in svg
 
 
-def test_every_known_arm_has_the_colour_of_its_role_and_no_two_roles_share_one():
-    assert len({role.colour for role in ROLES}) == len(ROLES)
-    assert {arm: colour_of(arm, 3) for arm in ARMS} == {arm.name: arm.role.colour for arm in ARMS.values()}
+def test_every_known_arm_has_the_colour_of_its_purpose_and_no_two_share_one():
+    assert len({purpose.colour for purpose in PURPOSES}) == len(PURPOSES)
+    assert {arm: colour_of(arm, 3) for arm in ARMS} == {arm.name: arm.purpose.colour for arm in ARMS.values()}
     assert colour_of("somebody", 1) == CYCLE[1]
 
 

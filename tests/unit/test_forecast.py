@@ -10,7 +10,7 @@ from abi.cli.plan import as_text
 from abi.plan import forecast as forecasting
 from abi.plan import measured
 from abi.plan.config import load
-from abi.plan.estimate import Planned
+from abi.plan.estimate import PlannedJob
 from abi.plan.forecast import forecast, speeds
 from abi.plan.measured import REFERENCE, read_measured
 from abi.plan.work import RULES, Work
@@ -106,7 +106,7 @@ def test_the_work_of_measured_jobs_tells_what_they_took():
 def test_only_an_unmeasured_scale_of_published_models_is_forecast(pinned, monkeypatch):
     config = pinned()
     monkeypatch.setattr(planning, "load", lambda name: config if name == "paper" else load(name))
-    monkeypatch.setattr(planning, "dry_run", lambda *_: {Planned(*job): () for job in JOBS})
+    monkeypatch.setattr(planning, "dry_run", lambda *_: {PlannedJob(*job): () for job in JOBS})
     assert planning.planned(["t5_to_gpt2"], "smoke", 2).forecast is None
     made = planning.planned(["t5_to_gpt2"], "paper", 2)
     assert made.forecast is not None

@@ -17,7 +17,7 @@ from abi.judge.kinds import OfClaims, OfFits, OfStudies
 from abi.judge.results import ClaimFacts
 from abi.judge.rows import validate
 from abi.judge.tables import fit_tables
-from abi.judge.verdict import judge, judged_again, mean_of_arms, means_of_seeds
+from abi.judge.verdict import judge, mean_of_arms, means_of_seeds, rejudged
 
 FORMS = {"claim": OfFits, "studies": OfStudies, "ladder": OfClaims}
 SHA = "a" * 64
@@ -141,7 +141,7 @@ def test_both_fits_of_a_reconstruction_hold_the_placebos_net():
 def test_a_stored_fit_says_what_its_figures_give(name, options):
     fit, asked = judged(name, **options)
     stored = Fit.model_validate(fit.plain())
-    assert judged_again(stored, asked, CRITERIA).plain() == {**stored.plain(), "published_criteria": None}
+    assert rejudged(stored, asked, CRITERIA).plain() == {**stored.plain(), "published_criteria": None}
 
 
 EDITS = [
@@ -177,14 +177,14 @@ def test_an_edited_leaf_is_not_what_the_figures_give(leaf, value):
     assert node[last] != value
     node[last] = value
     stored = Fit.model_validate(document)
-    assert judged_again(stored, asked, CRITERIA).plain() != {**stored.plain(), "published_criteria": None}
+    assert rejudged(stored, asked, CRITERIA).plain() != {**stored.plain(), "published_criteria": None}
 
 
 def test_a_contrast_that_is_not_there_is_named():
     fit, asked = judged("oracle-kd")
     empty = fit.model_copy(update={"tests": [], "refutations": [], "vacuous": []})
     with pytest.raises(EvidenceError, match=r"fit kd: holds no figures of 0.room.js_nats \(oracle - raw\)"):
-        judged_again(empty, asked, CRITERIA)
+        rejudged(empty, asked, CRITERIA)
 
 
 @pytest.mark.parametrize("name", ASKED)

@@ -14,16 +14,16 @@ from abi.cli.dry_run import dry_run, in_order, named, reason
 from abi.cli.plan import as_text
 from abi.plan import measured
 from abi.plan.config import load
-from abi.plan.estimate import OfRule, Planned, estimate
+from abi.plan.estimate import OfRule, PlannedJob, estimate
 from abi.plan.measured import Known, Measured, adopt_jobs, measured_jobs, read_measured
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 
 JOBS = [
-    Planned("train_modules", "gpt2.python.standard.source.1-5"),
-    Planned("train_modules", "gpt2.python.standard.oracle.1-5"),
-    Planned("summarise", ""),
-    Planned("new", "x"),
+    PlannedJob("train_modules", "gpt2.python.standard.source.1-5"),
+    PlannedJob("train_modules", "gpt2.python.standard.oracle.1-5"),
+    PlannedJob("summarise", ""),
+    PlannedJob("new", "x"),
 ]
 KNOWN = [
     Measured("train_modules", "gpt2.python.standard.source.1-5", 100.0, 500.0),
@@ -39,7 +39,7 @@ HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load
 )
 def test_a_job_is_called_as_its_benchmark(place, wildcards):
     rule = place.partition("/")[0]
-    assert named(rule, f"results/tiny/benchmarks/{place}.tsv") == Planned(rule, wildcards)
+    assert named(rule, f"results/tiny/benchmarks/{place}.tsv") == PlannedJob(rule, wildcards)
 
 
 def test_a_job_takes_what_it_took_else_the_mean_of_its_rule_else_nobody_knows():
@@ -55,8 +55,8 @@ def test_a_job_takes_what_it_took_else_the_mean_of_its_rule_else_nobody_knows():
 def test_a_halted_machine_makes_a_job_no_longer_and_threads_make_it_shorter():
     halted, threaded = Measured("fit", "a", 5046.6, None, 42.6), Measured("fit", "b", 10.0, None, 38.0)
     assert (halted.busy_s, threaded.busy_s) == (42.6, 10.0)
-    assert estimate([Planned("fit", "a")], [halted, threaded], "tiny", ["all"], 1).seconds == 42.6
-    assert estimate([Planned("fit", "new")], [halted, threaded], "tiny", ["all"], 1).seconds == 26.3
+    assert estimate([PlannedJob("fit", "a")], [halted, threaded], "tiny", ["all"], 1).seconds == 42.6
+    assert estimate([PlannedJob("fit", "new")], [halted, threaded], "tiny", ["all"], 1).seconds == 26.3
 
 
 @pytest.mark.parametrize(("cores", "seconds"), [(1, 176), (2, 100), (8, 100)])
@@ -78,7 +78,7 @@ def test_a_job_waits_for_those_that_write_what_it_reads():
         ("all", None, ["r/result.json"], []),
         ("score", "r/benchmarks/score/a.tsv", ["r/built/before"], ["r/a.csv", "r/a.json"]),
     ]
-    judge, score = Planned("judge", "a"), Planned("score", "a")
+    judge, score = PlannedJob("judge", "a"), PlannedJob("score", "a")
     assert in_order(told) == {judge: [score], score: []}
 
 
@@ -140,7 +140,7 @@ def test_minutes_are_scaled_by_how_fast_this_machine_is(tmp_path, monkeypatch, r
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(measured, "REFERENCE", tmp_path)
     monkeypatch.setattr(measured, "read_measured", lambda path: KNOWN)
-    jobs = [Planned(job.rule, job.wildcards) for job in KNOWN]
+    jobs = [PlannedJob(job.rule, job.wildcards) for job in KNOWN]
     monkeypatch.setattr(planning, "dry_run", lambda targets, scale, cores: dict.fromkeys(jobs, ()))
     made = plan()
     assert made.seconds == pytest.approx(factor * sum(job.seconds for job in KNOWN), abs=0.1)
@@ -299,7 +299,7 @@ def test_what_ran_here_tells_what_it_takes_before_what_is_committed(tmp_path, mo
     monkeypatch.setattr(measured, "gemm_gflops", lambda: 100.0)
     benchmarks(tmp_path)
     names = [f"gpt2.python.standard.{role}.1-5" for role in ("oracle", "home")]
-    jobs = [Planned("train_modules", name) for name in names]
+    jobs = [PlannedJob("train_modules", name) for name in names]
     monkeypatch.setattr(planning, "dry_run", lambda targets, *_: dict.fromkeys(jobs[: 1 + len(targets)], ()))
     made = plan(scale="tiny")
     assert (made.seconds, made.pace) == (9.5, 1.0)
@@ -326,7 +326,7 @@ def test_a_job_that_was_never_measured_takes_its_work_over_the_speed_of_its_rule
     """The one job of `real` whose target has a head of 168 M numbers was planned as the mean of the others."""
     config = load("real")
     work, known = Work(Workflow(config)), [Measured("evaluate_arms", "gemma3_to_smollm2.1-1", 100.0, None)]
-    jobs = [Planned("evaluate_arms", "smollm2_to_gemma3.1-1"), Planned("evaluate_arms", "gemma3_to_smollm2.1-1")]
+    jobs = [PlannedJob("evaluate_arms", "smollm2_to_gemma3.1-1"), PlannedJob("evaluate_arms", "gemma3_to_smollm2.1-1")]
     found = estimate(jobs, known, "real", ["all"], 1, work)
     assert found.longest_s == pytest.approx(100 * work.flop(*jobs[0]) / work.flop(*jobs[1]), rel=1e-3)
     assert 200 < found.longest_s < 600
@@ -369,5 +369,5 @@ def test_a_real_dry_run_counts_the_jobs_of_a_claim(tmp_path, monkeypatch, refuse
         "build_text", "build_backbone", "write_states", "train_modules", "fit_alignment", "choose_rates", "calibrate_arms", "train_lora",
         "evaluate_arms", "measure_overlap", "judge_claim",
     }  # fmt: skip
-    assert Planned("calibrate_arms", "t5_to_gpt2.1-3") in jobs[Planned("evaluate_arms", "t5_to_gpt2.1-3")]
+    assert PlannedJob("calibrate_arms", "t5_to_gpt2.1-3") in jobs[PlannedJob("evaluate_arms", "t5_to_gpt2.1-3")]
     assert not any(jobs[job] for job in jobs if job.rule == "build_text")

@@ -229,7 +229,7 @@ def test_a_schedule_at_a_rate_keeps_the_ratios_of_its_phases():
 @pytest.mark.parametrize("regime", NAMES)
 def test_the_job_writes_every_arms_choice_and_reads_calibration_text_alone(taught_in, regime, monkeypatch, tmp_path):
     taught, read = taught_in(regime), []
-    monkeypatch.setattr(choose_rates, "teacher_of", lambda spec, inputs: taught)
+    monkeypatch.setattr(choose_rates, "lesson_of", lambda spec, inputs: taught)
     monkeypatch.setattr(choose_rates, "read_states", lambda path, split: read.append((path, split)) or taught.held)
     monkeypatch.setattr(choose_rates, "module_of_seed", lambda path, seed, states: taught.own())
     spec = next(

@@ -290,7 +290,7 @@ UPDATED = {
 
 
 def rules(cosine=0.6, moved=12.0, **ppl):
-    names = reproduction.TRANSFERS.values()
+    names = reproduction.RULED.values()
     update = StudyResult.model_construct(fits={"s": None}, perplexity={"r": {}, "s": {**UPDATED, **ppl}})
     results = {reproduction.UPDATE: update} | {name: transfer(moved=moved, cosine=cosine) for name in names}
     return {item.id: item for item in reproduction.checks_of(results)}

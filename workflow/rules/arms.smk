@@ -133,7 +133,7 @@ use rule step as train_lora with:
 
 
 use rule step as evaluate_arms with:
-    """Evidence rows and the record's random draws of a claim for a batch of seeds; with evaluate_studies the only rule that scores the test split."""
+    """Evidence rows and the record's random draws of a claim for a batch of seeds; with evaluate_studies and evaluate_experiment the only rule that scores the test split."""
     input:
         unpack(lambda w: WORKFLOW.of(w.claim).evidence_input(w.batch)),
     output:

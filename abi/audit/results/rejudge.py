@@ -16,7 +16,7 @@ from abi.judge.results import ClaimFacts, StudyResult, level_of_one
 from abi.judge.rows import APART, largest
 from abi.judge.studies import together
 from abi.judge.tables import criteria_met
-from abi.judge.verdict import Case, judged_again, mean_of_arms, means_of_seeds, stored_case, too_few
+from abi.judge.verdict import Case, mean_of_arms, means_of_seeds, rejudged, stored_case, too_few
 from abi.plan.specs.judge import Criteria, JudgeStudy, Protocol, Thresholds
 
 Named = Contrast | ContrastFound | Refutation | RefutationFound
@@ -55,7 +55,7 @@ def check_fit(
         contrast = asked.get(found.id)  # another contrast than is asked is named where the lists are compared
         if contrast is not None and contrast.measure == (found.metric, found.scope):
             _check_contrast(checks, f"{leaf}/{place}", found, fit, contrast)
-    again = judged_again(fit, plan, criteria).plain()
+    again = rejudged(fit, plan, criteria).plain()
     for key in sorted(stored.keys() - AS_STORED):
         checks.equal(f"{leaf}/{key}", stored[key], again[key], "the protocol's rule on the stored mean squares")
     if too_few(fit.counts, plan, criteria) is None:

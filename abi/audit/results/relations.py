@@ -15,13 +15,12 @@ from abi.base.errors import AbiError
 from abi.base.files import Json
 from abi.base.manifests.pages import Summary
 from abi.base.names import AGREEMENT, CLOSED_FORM, UNFITTED
-from abi.base.regimes import KINDS, REGIMES
+from abi.base.regimes import EXPERIMENT, KINDS, REGIMES
 from abi.base.typed import Typed
 from abi.judge.fits import Fit
 from abi.judge.kinds import Findings, OfClaims, OfStudies, kind_of, plan_of, words_of_rungs
 from abi.judge.kinds.transfer import BY_WINDOWS, LEADS_BY_WINDOWS, WINDOWS, lead_curve, steps_curve, steps_of
 from abi.judge.results import (
-    EXPERIMENT,
     AnyResult,
     LadderResult,
     Nib,

@@ -17,7 +17,7 @@ from abi.judge.studies import check
 
 RULES = {"R1": 0.50, "R2": 0.35, "R3": 0.70, "R4": 0.70}
 COSINE_MULTIPLE = 8.0
-UPDATE, TRANSFERS = "gpt2_update", {"R3": "gpt2_to_gpt2_medium", "R4": "pythia_to_gpt2"}
+UPDATE, RULED = "gpt2_update", {"R3": "gpt2_to_gpt2_medium", "R4": "pythia_to_gpt2"}
 
 
 def checks_of(results: Mapping[str, AnyResult]) -> list[Check]:
@@ -32,7 +32,7 @@ def checks_of(results: Mapping[str, AnyResult]) -> list[Check]:
         check("R1", "E2 of the GPT-2 update", e2, RULES["R1"]),
         check("R2", f"the same, and {compared}", e2, RULES["R2"], also=lower),
     ]
-    for name, claim in TRANSFERS.items():
+    for name, claim in RULED.items():
         result = results[claim]
         if not isinstance(result, Result):
             raise EvidenceError(f"{claim}: is no result of a transfer; rebuild it")

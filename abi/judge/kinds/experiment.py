@@ -10,22 +10,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from abi.base.diagnostics import CODE
-from abi.base.names import AGREEMENT, CANDIDATE, LINEAR, ORACLE, RANDOM, RAW, TASKS
-from abi.base.regimes import KINDS, Kind, Roles
+from abi.base.names import AGREEMENT, CANDIDATE, ORACLE, TASKS
+from abi.base.regimes import EXPERIMENT, Roles
 from abi.judge.contrasts import Contrast, Measure, Plan, Questions, Refutation
 from abi.judge.fits import ContrastFound, Fit, Row, TableShown
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.protocol import BPB, Asks
-from abi.judge.results import EXPERIMENT, STATEMENTS, ClaimFacts, StudyResult
+from abi.judge.results import STATEMENTS, ClaimFacts, StudyResult
 from abi.judge.studies import judge_studies, same_words
 from abi.judge.tables import thresholds_met
 from abi.judge.verdict import decided_by
 from abi.plan.specs.experiments import BOUNDS, ArmOfExperiment, Asked, Statement, said
 from abi.plan.specs.judge import Criteria, JudgeStudy
 
-KINDS.setdefault(
-    EXPERIMENT, Kind(EXPERIMENT, "studies", CANDIDATE, (RAW, RANDOM, LINEAR), words="the arm that is asked about")
-)
 REGISTERED, OF_PLACEBO = "t.", "p."
 """How the ids of tests begin: those that a statement registers, and the same asked of its placebo."""
 FIXED = frozenset({"recipe", "start", "by", "objective", "steps", "rate_of"})

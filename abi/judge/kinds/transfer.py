@@ -88,15 +88,15 @@ def reconstruction_plan(criteria: Criteria) -> Plan:
     return Asks(REGRESSED, criteria).plan("reconstruction")
 
 
-def source_unmoved(arms: Sequence[ArmEntry], regime: str, modules: Mapping[str, Sequence[ModuleEntry]]) -> bool:
+def frozen_nets_unmoved(arms: Sequence[ArmEntry], regime: str, modules: Mapping[str, Sequence[ModuleEntry]]) -> bool:
     """Return whether every net that an arm holds frozen is bit-identical to the one it came from."""
     known = {role: {module.seed: module.domain_sha256 for module in of_role} for role, of_role in modules.items()}
     givers = [(arm, frozen_net(arm.arm, regime)) for arm in arms]
     return all(arm.domain_sha256 == known[giver][arm.seed] for arm, giver in givers if giver)
 
 
-def placebo_unmoved(arms: Sequence[ArmEntry], regime: str, modules: Mapping[str, Sequence[ModuleEntry]]) -> bool:
-    """Return whether both fits of a seed hold the placebo's net that was drawn for it."""
+def placebo_net_shared(arms: Sequence[ArmEntry], regime: str, modules: Mapping[str, Sequence[ModuleEntry]]) -> bool:
+    """Return whether all fits of a seed hold one net as the placebo's: it is drawn once."""
     nets = {(arm.seed, arm.domain_sha256) for arm in arms if arm.arm == RANDOM and arm.draw == 0}
     return len(nets) == len({seed for seed, _ in nets})
 
@@ -241,7 +241,7 @@ JUDGED = (
         OfFits(
             kind,
             asked=lambda claim, _, arms, criteria: transfer_plan(str(claim.regime), criteria, arms),
-            unmoved=source_unmoved,
+            unmoved=frozen_nets_unmoved,
             curves=curves_of,
         )
         for kind in ("transfer", "near_transfer")
@@ -249,7 +249,7 @@ JUDGED = (
     OfFits(
         "reconstruction",
         asked=lambda _claim, _, _arms, criteria: reconstruction_plan(criteria),
-        unmoved=placebo_unmoved,
+        unmoved=placebo_net_shared,
         curves=lambda *_: [],
     ),
 )

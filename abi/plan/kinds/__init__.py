@@ -12,7 +12,7 @@ from abi.plan.kinds.base import ClaimId, Claims, Planned
 from abi.plan.specs.judge import ClaimSaid
 
 
-class Kind(NamedTuple):
+class PlannedKind(NamedTuple):
     """A kind of claim: the model of one as it is given, and what its jobs depend on."""
 
     given: type[ClaimSaid]
@@ -20,12 +20,12 @@ class Kind(NamedTuple):
 
 
 @functools.cache
-def kinds() -> dict[str, Kind]:
+def kinds() -> dict[str, PlannedKind]:
     """Return kind -> what its file says of it, in the order of `KINDS`."""
-    found: dict[str, Kind] = {}
+    found: dict[str, PlannedKind] = {}
     for file in pkgutil.iter_modules(__path__):
         planned = getattr(importlib.import_module(f"{__name__}.{file.name}"), "PLANNED", {})
-        found |= {name: Kind(*entry) for name, entry in planned.items()}
+        found |= {name: PlannedKind(*entry) for name, entry in planned.items()}
     return {name: found[name] for name in [*KINDS, *sorted(found)] if name in found}
 
 

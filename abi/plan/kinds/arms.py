@@ -145,7 +145,7 @@ class OfFitted(Planned[FittedClaim]):
     def lora_input(self, batch: str) -> Inputs:
         """Return the inputs of the arm `lora`: the target, what other arms are fitted on, what is evaluated."""
         target, text, workflow = self.claim.target, self.claim.text, self.workflow
-        taught = self.claim.regime == "oracle-kd"
+        taught = REGIMES[self.claim.regime].taught_by == ORACLE
         return {
             "backbone": workflow.backbone(target),
             "head": workflow.head(target),

@@ -8,6 +8,7 @@ from abi.base.catalogue import ARMS, Recipe
 from abi.base.diagnostics import CODE, DIAGNOSTICS
 from abi.base.files import ROOT, sha256_once
 from abi.base.names import BIAS, LINEAR, ORACLE, RAW, REFERENCE
+from abi.base.regimes import EXPERIMENT
 from abi.plan.experiment_faults import MEASURED, WITH_TEACHER, check_arms, check_tests, recipe_of
 from abi.plan.faults import Faults
 from abi.plan.kinds.base import TRIAL, Inputs, Needed, Plain, seeds_of
@@ -25,7 +26,6 @@ from abi.plan.specs.experiments import (
 )
 from abi.plan.specs.judge import CappedSeeds, ClaimSaid, DomainTexts
 
-EXPERIMENT = "experiment"
 CODE_TASKS = "config/tasks.yaml"
 NOT_ATTACHED = (LINEAR, BIAS)
 """Arms that are no module beside a backbone that runs."""

@@ -133,7 +133,7 @@ class UpdateClaim(ClaimSaid):
 
     kind: Literal["update"]
     updates: Names
-    """updates of the scale: doses of one backbone, each text's from the least to the largest; or the points of a law"""
+    """updates of the scale: doses of one backbone, each text's from the least to the largest"""
     texts: DomainTexts
     generation: bool = False
     """whether text is generated with the module after the first update (the original's tier S4)"""
@@ -219,7 +219,7 @@ class DoseClaim(ClaimSaid):
 
     kind: Literal["dose"]
     rungs: Annotated[Names, Field(min_length=2)]
-    """claims a ladder or an aggregate is made of"""
+    """transfers whose contrasts are compared"""
     cosine: Annotated[float, Field(gt=0, lt=1)]
     """held-out cosine from which a rung is asked whether the moved net is worth more than a random one"""
 
