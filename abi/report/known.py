@@ -5,7 +5,6 @@ A point stands only where its claims were run (`templates/found.md.j2`, `templat
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
@@ -25,29 +24,47 @@ RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
 BARE_IN_JS = f"4.attribution.js_nats.{NO_DOMAIN}"
 
 
-@dataclass(frozen=True)
-class Point:
-    """Figures of one point.
+class Recipe(NamedTuple):
+    """In how many of n transfers the recipe of the record leads a fresh module, and by how much, in JS."""
 
-    Args: ahead: in how many of n transfers it is so, in JS where a metric is asked; ahead_in_bits: in bits per byte;
-        strict: at the strict level; leads: by how much, in JS; closed: gap closures; harm, oracle: of general text, in
-        bits per byte, of the moved module and of the module trained there; bare: the part of the gain that the
-        interface without a net lacks; agreed: gap closures in JS; worse: in how many transfers that interface agrees
-        more with the reference.
+    ahead: int
+    n: int
+    leads: Sequence[float]
+
+
+class Moved(NamedTuple):
+    """In how many of n transfers the moved net leads its placebos, in JS and in bits per byte; shares are in JS."""
+
+    ahead: int
+    n: int
+    ahead_in_bits: int
+    shares: Sequence[float]
+
+
+class Harm(NamedTuple):
+    """How many bits per byte worse general text gets: with the moved module, and with one that was trained there."""
+
+    moved: Sequence[float]
+    oracle: Sequence[float]
+
+
+class Portable(NamedTuple):
+    """What portable modules do that are placed as they are.
+
+    Args: ahead: how many of n are SUPPORTED; strict: at the strict level; bare: the part of the gain that an interface
+        without a net lacks; closed_in_js: gap closures in JS; worse: in how many the module agrees less with the
+        reference than that interface.
     """
 
     ahead: int
     n: int
-    ahead_in_bits: int = 0
-    strict: int = 0
-    leads: Sequence[float] = ()
-    closed: Sequence[float] = ()
-    shares: Sequence[float] = ()
-    harm: Sequence[float] = ()
-    oracle: Sequence[float] = ()
-    bare: Sequence[float] = ()
-    agreed: Sequence[float] = ()
-    worse: int = 0
+    strict: int
+    closed: Sequence[float]
+    shares: Sequence[float]
+    bare: Sequence[float]
+    closed_in_js: Sequence[float]
+    worse: int
+    harm: Harm
 
     @property
     def kept(self) -> Sequence[float]:
@@ -108,7 +125,7 @@ def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
         "moved": _moved(taught),
         "portable": _portable(of["zero-text"]),
         "rival": Rival(beside) if (beside := measured(of["zero-text"])) else None,
-        "harm": _harmed(calibrated, len(calibrated)),
+        "harm": _harm(calibrated) if calibrated else None,
         "source": _source(of),
         "few": _led([result.deciding for result in of["few-shot"]]),
         "doses": [result for result in results if result.claim.kind == "dose"],
@@ -132,46 +149,53 @@ def _counted(published: Sequence[AnyResult]) -> Counted | None:
     return Counted(len(published), words, f" ({listed(supported)})" if supported else "", strictly)
 
 
-def _recipe(fits: Sequence[Fit]) -> Point | None:
+def _recipe(fits: Sequence[Fit]) -> Recipe | None:
     found = [test.interval for fit in fits for test in fit.tests if test.id == RECIPE and test.interval is not None]
-    return Point(sum(one.lower > 0 for one in found), len(found), leads=[one.mean for one in found]) if found else None
+    return Recipe(sum(one.lower > 0 for one in found), len(found), [one.mean for one in found]) if found else None
 
 
-def _moved(fits: Sequence[Fit]) -> Point | None:
+def _moved(fits: Sequence[Fit]) -> Moved | None:
     shares = _estimates(fit.share for fit in fits)
     ahead, in_bits = (sum(bool(ahead_of_placebos(fit, m)) for fit in fits) for m in ("js_nats", BPB))
-    return Point(ahead, len(fits), in_bits, shares=shares) if shares else None
+    return Moved(ahead, len(fits), in_bits, shares) if shares else None
 
 
-def _portable(results: Sequence[Result]) -> Point | None:
+def _portable(results: Sequence[Result]) -> Portable | None:
     fits = [result.deciding for result in results]
     closed, shares = _estimates(fit.gap_closure for fit in fits), _estimates(fit.share for fit in fits)
-    harmed = _harmed(fits, sum(result.verdict == "SUPPORTED" for result in results))
-    if harmed is None or not closed or not shares:
+    if not closed or not shares:
         return None
-    bare = [
-        (moved.estimate - alone.estimate) / moved.estimate
-        for fit in fits
-        if (moved := fit.gap_closures.get(TRANSFERRED)) and (alone := fit.gap_closures.get(NO_DOMAIN))
-        if moved.estimate and alone.estimate is not None
-    ]
-    strict = sum(result.verdict_at_strict_level == "SUPPORTED" for result in results)
-    means = [
-        {arm: told.domain["js_nats"].mean for arm, told in f.arms.items() if "js_nats" in told.domain} for f in fits
-    ]
-    js = [[arms[arm] for arm in (RAW, TRANSFERRED, ORACLE)] for arms in means if {RAW, TRANSFERRED, ORACLE} <= {*arms}]
-    closer = [(raw - moved) / (raw - oracle) for raw, moved, oracle in js if raw > oracle]
-    agreed = [test.interval for fit in fits for test in fit.secondary["js_nats"].tests if test.id == BARE_IN_JS]
-    worse = sum(one is not None and one.upper < 0 for one in agreed)
-    told = replace(harmed, n=len(fits), strict=strict, worse=worse, closed=closed, shares=shares)
-    return replace(told, bare=bare, agreed=closer)
+    in_js = [test.interval for fit in fits for test in fit.secondary["js_nats"].tests if test.id == BARE_IN_JS]
+    return Portable(
+        ahead=sum(result.verdict == "SUPPORTED" for result in results),
+        n=len(results),
+        strict=sum(result.verdict_at_strict_level == "SUPPORTED" for result in results),
+        closed=closed,
+        shares=shares,
+        bare=[lacks for fit in fits if (lacks := _lacking_without_net(fit)) is not None],
+        closed_in_js=[part for fit in fits if (part := _closed_in_js(fit)) is not None],
+        worse=sum(one is not None and one.upper < 0 for one in in_js),
+        harm=_harm(fits),
+    )
 
 
-def _harmed(fits: Sequence[Fit], ahead: int) -> Point | None:
-    """Return how many bits per byte worse general text gets than with the plain backbone."""
-    own = [-test.mean for fit in fits for test in fit.tests if test.id == HARM]
-    oracle = [bits(fit, ORACLE, "general") - bits(fit, RAW, "general") for fit in fits]
-    return Point(ahead, len(fits), harm=own, oracle=oracle) if fits else None
+def _lacking_without_net(fit: Fit) -> float | None:
+    """Return the part of the moved module's gap closure that its interface without a net lacks."""
+    moved, alone = (_estimates([fit.gap_closures.get(arm)]) for arm in (TRANSFERRED, NO_DOMAIN))
+    return (moved[0] - alone[0]) / moved[0] if moved and alone and moved[0] else None
+
+
+def _closed_in_js(fit: Fit) -> float | None:
+    """Return the gap closure in JS, a point without an interval: a fit holds those in bits per byte alone."""
+    js = {arm: told.domain["js_nats"].mean for arm, told in fit.arms.items() if "js_nats" in told.domain}
+    if not {RAW, TRANSFERRED, ORACLE} <= {*js} or js[RAW] <= js[ORACLE]:
+        return None
+    return (js[RAW] - js[TRANSFERRED]) / (js[RAW] - js[ORACLE])
+
+
+def _harm(fits: Sequence[Fit]) -> Harm:
+    moved = [-test.mean for fit in fits for test in fit.tests if test.id == HARM]
+    return Harm(moved, [bits(fit, ORACLE, "general") - bits(fit, RAW, "general") for fit in fits])
 
 
 def _source(of: Mapping[str, Sequence[Result]]) -> Asked | None:
