@@ -48,9 +48,42 @@ FOR_READERS = {
 READERS = "abi/report/"
 """What reaches this wing shows those words: for its rules they count."""
 
-USE, BOUND, ALL = "use ", "bound ", "all"
-Part = tuple[Path, int | str]
-"""Of a file: the place of a definition; as text a use that is followed, an import that is used, or all of the file."""
+
+@dataclass(frozen=True)
+class Definition:
+    """A statement of the top level of a file, by its place among them."""
+
+    path: Path
+    place: int
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import in a file that is used: what its name stands for, as a digest holds it."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True)
+class Use:
+    """A use in a file: `name`, `name.attribute`, or `module:symbol` that a function imports."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class WholeFile:
+    """All of a file, where it is not known what of it is meant."""
+
+    path: Path
+
+
+Counted = Definition | Import
+"""What a digest is made of."""
+Part = Counted | Use | WholeFile
+"""What a walk meets."""
 
 
 def code_digest(*paths: str, root: Path = ROOT) -> str:
@@ -84,29 +117,31 @@ def reached(starts: tuple[str, ...], root: Path = ROOT) -> dict[str, str]:
 def names_reached(starts: Sequence[str], root: Path = ROOT) -> dict[str, frozenset[str]]:
     """Return file -> the names in it that count for what starts at some files."""
     found, _ = _walk(tuple(starts), root)
-    each = {path: enumerate(_source(path, root).definitions) for path in found}
-    return {
-        str(path.relative_to(root)): frozenset(name for i, one in each[path] if i in parts for name in one.names)
+    each = {
+        path: [_source(path, root).definitions[part.place] for part in parts if isinstance(part, Definition)]
         for path, parts in found.items()
+    }
+    return {
+        str(path.relative_to(root)): frozenset(name for one in definitions for name in one.names)
+        for path, definitions in each.items()
     }
 
 
-def _walk(starts: tuple[str, ...], root: Path) -> tuple[dict[Path, set[int | str]], dict[str, str]]:
+def _walk(starts: tuple[str, ...], root: Path) -> tuple[dict[Path, set[Counted]], dict[str, str]]:
     """Return file -> its parts that count, and name -> hash of templates."""
     loaded = _loaded([path for start in starts if (path := Path(root, start)).is_file()], root)
     todo = [part for path, whole in loaded.items() for part in _begun(path, whole, root)]
-    found: dict[Path, set[int | str]] = {}
+    met: set[Part] = set()
     while todo:
-        path, what = todo.pop()
-        if what not in found.setdefault(path, set()):
-            found[path].add(what)
-            todo += _needed(path, what, root)
-    return {path: parts for path, parts in found.items() if _counted(parts)}, _templates(loaded, root)
-
-
-def _counted(parts: set[int | str]) -> list[int | str]:
-    """Return the parts that a digest is made of: definitions, and imports that are used."""
-    return [part for part in parts if isinstance(part, int) or part.startswith(BOUND)]
+        part = todo.pop()
+        if part not in met:
+            met.add(part)
+            todo += _needed(part, root)
+    found: dict[Path, set[Counted]] = {}
+    for part in met:
+        if isinstance(part, Counted):
+            found.setdefault(part.path, set()).add(part)
+    return found, _templates(loaded, root)
 
 
 def _loaded(starts: list[Path], root: Path) -> dict[Path, bool]:
@@ -126,15 +161,16 @@ def _loaded(starts: list[Path], root: Path) -> dict[Path, bool]:
 def _begun(path: Path, whole: bool, root: Path) -> list[Part]:
     """Return what counts of a loaded file whether or not it is used. Args: whole: all of it, and what it imports."""
     source = _source(path, root)
-    each = [(path, i) for i, one in enumerate(source.definitions) if whole or not one.names]
-    return [*each, *((path, USE + name) for name in source.bindings if whole)]
+    each = [Definition(path, i) for i, one in enumerate(source.definitions) if whole or not one.names]
+    return [*each, *(Use(path, name) for name in source.bindings if whole)]
 
 
-def _text(path: Path, parts: set[int | str], to_readers: bool, root: Path) -> str:
+def _text(path: Path, parts: set[Counted], to_readers: bool, root: Path) -> str:
     """Return what counts of a file: the digests of definitions in its order, and the imports that are used."""
-    each = [one for place, one in enumerate(_source(path, root).definitions) if place in parts]
+    places = sorted(part.place for part in parts if isinstance(part, Definition))
+    each = [_source(path, root).definitions[place] for place in places]
     digests = [one.whole if to_readers else one.digest for one in each]
-    return "".join([*digests, *sorted(part for part in _counted(parts) if isinstance(part, str))])
+    return "".join([*digests, *sorted(part.text for part in parts if isinstance(part, Import))])
 
 
 def _templates(loaded: Iterable[Path], root: Path) -> dict[str, str]:
@@ -145,24 +181,28 @@ def _templates(loaded: Iterable[Path], root: Path) -> dict[str, str]:
 
 
 @functools.cache
-def _needed(path: Path, what: int | str, root: Path) -> list[Part]:
+def _needed(part: Part, root: Path) -> list[Part]:
     """Return what a part of a file needs: a definition its uses, a use what it stands for, a whole file all of it."""
-    if isinstance(what, int):
-        return [(path, USE + use) for use in _source(path, root).definitions[what].uses]
-    if what == ALL:
-        return _begun(path, True, root)
-    return _meant(path, what.removeprefix(USE), root) if what.startswith(USE) else []
+    match part:
+        case Definition(path, place):
+            return [Use(path, use) for use in _source(path, root).definitions[place].uses]
+        case Use(path, name):
+            return _meant(path, name, root)
+        case WholeFile(path):
+            return _begun(path, True, root)
+    return []
 
 
 def _meant(path: Path, use: str, root: Path) -> list[Part]:
-    """Return what a use in a file means: `name`, `name.attribute`, or `module:symbol` that a function imports."""
+    """Return what a use in a file means."""
     if ":" in use:
         return _imported(*use.split(":"), root=root)
     name, _, attribute = use.partition(".")
     source = _source(path, root)
-    found: list[Part] = [(path, place) for place in source.places.get(name, ())]
+    found: list[Part] = [Definition(path, place) for place in source.places.get(name, ())]
     for module, symbol in source.bindings.get(name, ()):
-        found += [(path, f"{BOUND}{name}={module}:{symbol};"), *_imported(module, symbol, attribute, root=root)]
+        bound = Import(path, f"bound {name}={module}:{symbol};")
+        found += [bound, *_imported(module, symbol, attribute, root=root)]
     stars = source.bindings.get(EVERYTHING, ()) if not found and name != EVERYTHING else ()
     return found + [part for module, _ in stars for part in _imported(module, name, attribute, root=root)]
 
@@ -180,7 +220,7 @@ def _imported(module: str, symbol: str, attribute: str = "", *, root: Path) -> l
     if _is_module(module, symbol, root):
         return _imported(f"{module}.{symbol}", "", root=root)
     files = _files_of(module, root)
-    return [(path, USE + symbol if _source(path, root).knows(symbol) else ALL) for path in files]
+    return [Use(path, symbol) if _source(path, root).knows(symbol) else WholeFile(path) for path in files]
 
 
 def _is_module(module: str, symbol: str, root: Path) -> bool:
