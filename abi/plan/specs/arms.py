@@ -97,8 +97,8 @@ class FitPhase(Phase):
     """peak, as a share of the arm's own learning rate"""
 
 
-class FitSection(Typed):
-    """The budget that all arms of a pair and seed share."""
+class StepOfFit(Typed):
+    """What a step of a fit reads, and how it is taught by KD."""
 
     temperature: Rate = 2.0
     """KD temperature"""
@@ -107,6 +107,11 @@ class FitSection(Typed):
     batch: Positive
     """windows or positions per step"""
     batch_of: BatchOf = "windows"
+
+
+class FitSection(StepOfFit):
+    """The budget that all arms of a pair and seed share."""
+
     weight_decay: WeightDecay = 0.01
     budgets: Looks | None = None
     """where a scaling law looks at one run of this fit"""

@@ -11,9 +11,9 @@ from pydantic import Field
 from abi.base.diagnostics import CODE
 from abi.base.names import ORACLE, RAW, REFERENCE
 from abi.base.typed import Fraction, Positive, Sha256, Typed
-from abi.plan.specs.arms import FitPhase, Made
+from abi.plan.specs.arms import FitPhase, Made, StepOfFit
 from abi.plan.specs.models import ModuleSection
-from abi.plan.specs.shared import BatchOf, Rate, WeightDecay, Window
+from abi.plan.specs.shared import Rate, WeightDecay, Window
 from abi.plan.specs.studies import StudyEvidence, Way
 
 ObjectiveName = Literal[
@@ -146,13 +146,9 @@ class CodeOfExperiment(CodeSection):
     arms: list[ArmName]
 
 
-class BudgetOfExperiment(Typed):
+class BudgetOfExperiment(StepOfFit):
     """The part of a fit of the scale that an experiment runs."""
 
-    temperature: Rate = 2.0
-    kd_weight: Fraction = 0.9
-    batch: Positive
-    batch_of: BatchOf = "windows"
     weight_decay: WeightDecay = 0.01
     ridge_penalty: Rate
     closed_form_rows: Positive | None = None

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from abi.base.typed import Fraction, Positive, Typed
-from abi.plan.specs.arms import BudgetName, EvaluationSection, Looks
+from abi.base.typed import Positive, Typed
+from abi.plan.specs.arms import BudgetName, EvaluationSection, Looks, StepOfFit
 from abi.plan.specs.models import Shape
-from abi.plan.specs.shared import BatchOf, Names, Phases, Rate, Seeds, WeightDecay, Window
+from abi.plan.specs.shared import Names, Phases, Rate, Seeds, WeightDecay, Window
 
 Way = Literal["held", "free"]
 
@@ -89,13 +89,9 @@ class AtlasEvidence(StudyEvidence):
     closed_form_rows: Positive | None
 
 
-class LawBudget(Typed):
+class LawBudget(StepOfFit):
     """The part of a fit that a scaling law runs."""
 
-    temperature: Rate = 2.0
-    kd_weight: Fraction = 0.9
-    batch: Positive
-    batch_of: BatchOf = "windows"
     budgets: Looks
 
 
