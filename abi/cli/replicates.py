@@ -25,9 +25,9 @@ def replicates(scale: Scale = DEFAULT, as_json: AsJson = False) -> int:
     """
     names, workflow = scales_of(scale), Workflow(load(scale))
     files = {claim: workflow.claim(claim).record.result_file for claim in workflow.listed("summary")}
-    there, unreadable = results_at(names, [*files.values()])
+    there, unreadable = results_at(names, files)
     rebuilt = {result.claim.id for results in there.values() for result in results}
-    own, more = results_at([scale], [file for claim, file in files.items() if claim in rebuilt])
+    own, more = results_at([scale], {claim: file for claim, file in files.items() if claim in rebuilt})
     for sentence in [*more, *unreadable]:
         print(f"abi replicates: {sentence}", file=sys.stderr)
     code = BAD_INPUT if more or unreadable else HONEST

@@ -11,13 +11,13 @@ from typer import Argument, Option
 from abi.audit.record.page import ascii_only
 from abi.audit.results.places import REFERENCE, elsewhere, own_or_committed
 from abi.audit.results.staleness import stale
-from abi.base.errors import AbiError, DataError
+from abi.base.errors import AbiError
 from abi.base.files import parse_file
 from abi.base.typed import Verdict
 from abi.cli.one_claim import found, provenance, wrapped
 from abi.cli.options import AsJson, Scale
 from abi.judge.published import figures_of
-from abi.judge.results import AnyResult, read_result
+from abi.judge.results import AnyResult
 from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.kinds.base import GivenPair
@@ -25,7 +25,7 @@ from abi.plan.specs.judge import ArmsClaim, AtlasClaim, ClaimSaid, DoseClaim, La
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
 from abi.report.render import Table, terminal
-from abi.report.replicates import in_a_sentence, replicated, results_at
+from abi.report.replicates import in_a_sentence, replicated, result_of, results_at
 from abi.report.words import (
     MEANINGLESS,
     checks_of,
@@ -85,7 +85,7 @@ def show(
     """Print everything known of one claim, regime or ladder. Raises: DataError: its result file cannot be read."""
     workflow = Workflow(load(scale))
     row, path = about(workflow, claim), result_path(workflow, claim)
-    result = None if path is None else read(workflow, claim, path)
+    result = None if path is None else result_of(claim, scale, path)
     code = exit_code(result) if exit_rule else 0
     if as_json:
         facts = {"statement": given(workflow, claim).statement, "command": command_of(workflow, claim)}
@@ -135,24 +135,13 @@ def about(workflow: Workflow, claim_id: str) -> Row:
     if path is None:
         return Row(*facts, None, NEVER, [])
     try:
-        result = read(workflow, claim_id, path)
+        result = result_of(claim_id, workflow.config.name, path)
     except AbiError as error:
         return Row(*facts, None, UNREADABLE, [str(error)])
     if REFERENCE in path.parts:
         return Row(*facts, result.verdict, COMMITTED, [])
     reasons = list(dict.fromkeys(words for _, words in stale(workflow, claim_id, result.provenance)))
     return Row(*facts, result.verdict, "stale" if reasons else "fresh", reasons)
-
-
-def read(workflow: Workflow, claim_id: str, path: Path) -> AnyResult:
-    """Return the result of a claim. Raises: DataError: it cannot be read, or is that of another claim or scale."""
-    result = read_result(path)
-    if (result.claim.id, result.scale) != (claim_id, workflow.config.name):
-        raise DataError(
-            f"{path}: holds the result of {result.claim.id} at scale {result.scale}; put it back where it came from, "
-            f"and build {claim_id} at scale {workflow.config.name}"
-        )
-    return result
 
 
 def given(workflow: Workflow, claim_id: str) -> ClaimSaid:
@@ -235,6 +224,8 @@ def _about(workflow: Workflow, claim: ClaimSaid) -> list[str]:
 
 def _rebuilt(workflow: Workflow, claim_id: str, result: AnyResult) -> list[str]:
     """Return what came of a claim on backbones from other pretraining seeds, where it was built with such."""
-    there, unreadable = results_at(replicates(workflow.config.name), [workflow.claim(claim_id).record.result_file])
+    there, unreadable = results_at(
+        replicates(workflow.config.name), {claim_id: workflow.claim(claim_id).record.result_file}
+    )
     sentences = [*map(in_a_sentence, replicated([result], there)), *unreadable]
     return ["", *(line for sentence in sentences for line in wrapped(sentence))] if sentences else []

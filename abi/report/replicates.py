@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from abi.audit.results.places import own_or_committed
-from abi.base.errors import AbiError
+from abi.base.errors import AbiError, DataError
 from abi.base.regimes import MOVED
 from abi.base.typed import Verdict
 from abi.judge.fits import Fit
@@ -68,19 +68,33 @@ class Replicated:
         return sum(found.verdict == self.own.verdict for found in self.rebuilt.values())
 
 
-def results_at(scales: Iterable[str], files: Sequence[str]) -> tuple[dict[str, list[AnyResult]], list[str]]:
-    """Return scale -> its results among some files, built here or else committed; and a sentence per unreadable one.
+def result_of(claim: str, scale: str, path: Path) -> AnyResult:
+    """Return the result of a claim. Raises: DataError: it cannot be read, or is that of another claim or scale."""
+    result = read_result(path)
+    if (result.claim.id, result.scale) != (claim, scale):
+        raise DataError(
+            f"{path}: holds the result of {result.claim.id} at scale {result.scale}; put it back where it came from, "
+            f"and build {claim} at scale {scale}"
+        )
+    return result
 
-    What cannot be read hides none of the others. Args: files: names of result files, in the order of the results.
+
+def results_at(scales: Iterable[str], files: Mapping[str, str]) -> tuple[dict[str, list[AnyResult]], list[str]]:
+    """Return scale -> its results of some claims, built here or else committed; and a sentence per unreadable one.
+
+    What cannot be read hides none of the others. Args: files: claim -> name of its result file, in the order of the
+        results.
     """
     found: dict[str, list[AnyResult]] = {}
     unreadable: list[str] = []
     for scale in scales:
-        places = (own_or_committed(Path("results", scale, file)) for file in files)
         found[scale] = []
-        for path in (place for place in places if place is not None and place.exists()):
+        for claim, file in files.items():
+            path = own_or_committed(Path("results", scale, file))
+            if path is None or not path.exists():
+                continue
             try:
-                found[scale].append(read_result(path))
+                found[scale].append(result_of(claim, scale, path))
             except AbiError as error:
                 unreadable.append(str(error))
     return found, unreadable

@@ -39,14 +39,12 @@ def test_a_replicate_differs_from_its_scale_in_pretraining_seeds_alone():
 def built(tmp_path, monkeypatch):
     """The same result at `tiny` and in two replicates, of which one has another word."""
     monkeypatch.chdir(tmp_path)
-    for name in ("tiny", "tiny_r1", "tiny_r2"):
+    given = json.loads((REFERENCE / FILE).read_text())
+    given.pop("seal", None)
+    for name, verdict in (("tiny", "INCONCLUSIVE"), ("tiny_r1", "INCONCLUSIVE"), ("tiny_r2", "VACUOUS")):
         (tmp_path / "results" / name).mkdir(parents=True)
-        shutil.copy(REFERENCE / FILE, tmp_path / "results" / name / FILE)
-    path = tmp_path / "results" / "tiny_r2" / FILE
-    content = json.loads(path.read_text())
-    content["verdict"] = "VACUOUS"
-    content.pop("seal", None)
-    path.write_text(json.dumps(content))
+        content = {**given, "scale": name, "verdict": verdict}
+        (tmp_path / "results" / name / FILE).write_text(json.dumps(content))
 
 
 def test_the_same_word_is_counted_over_the_replicates_that_are_built(built, capsys):
@@ -65,7 +63,9 @@ def test_what_was_not_built_here_is_read_from_the_committed_runs(built, capsys):
     """A fresh clone said that nothing was built."""
     committed = Path("results/reference/tiny_r3")
     committed.mkdir(parents=True)
-    Path("results/tiny_r2", FILE).rename(committed / FILE)
+    there = Path("results/tiny_r2", FILE)
+    (committed / FILE).write_text(there.read_text().replace('"tiny_r2"', '"tiny_r3"'))
+    there.unlink()
     Path("results/tiny").rename("results/reference/tiny")
     assert main(["replicates", "--json"]) == 0
     [row] = json.loads(capsys.readouterr().out)
@@ -106,6 +106,16 @@ def test_a_result_that_no_replicate_holds_is_not_read_and_a_damaged_one_hides_no
         assert "t5_to_gpt2_general_only" in said.out
         [sentence] = said.err.splitlines()
         assert sentence.startswith(f"abi replicates: results/tiny_r2/{other}: ")
+
+
+def test_a_result_of_another_scale_is_none_of_this_one(built, capsys):
+    """It was counted as a replicate that agrees."""
+    shutil.copy(Path("results/tiny", FILE), Path("results/tiny_r1", FILE))
+    assert main(["replicates", "--json"]) == 2
+    said = capsys.readouterr()
+    [row] = json.loads(said.out)
+    assert set(row["rebuilt"]) == {"tiny_r2"}
+    assert f"results/tiny_r1/{FILE}: holds the result of t5_to_gpt2_general_only at scale tiny;" in said.err
 
 
 def test_one_claim_says_what_came_of_it_elsewhere(built, capsys):
