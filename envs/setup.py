@@ -124,19 +124,19 @@ def main() -> int:
     if why is None and VENV.is_symlink():
         why = f".venv: is a link to an environment that {found}; mend that one, or remove the link"
     if why is None:
-        with open(str(ROOT / ".venv.lock"), "w") as handle:  # for writing, without which NFS gives no lock
-            fcntl.flock(handle, fcntl.LOCK_EX)  # a second set-up waits for the first, and finds its work done
-            found = fault()
-            if found and VENV.exists():
-                print(f"setup: .venv {found}; it is made anew", flush=True)
-            try:
+        try:
+            with open(str(ROOT / ".venv.lock"), "w") as handle:  # for writing, without which NFS gives no lock
+                fcntl.flock(handle, fcntl.LOCK_EX)  # a second set-up waits for the first, and finds its work done
+                found = fault()
+                if found and VENV.exists():
+                    print(f"setup: .venv {found}; it is made anew", flush=True)
                 if found:
                     install()
                     found = None
                     READY.touch()
                     found = fault()
-            except (subprocess.CalledProcessError, OSError) as error:
-                why = f"stopped ({error}); free space or look at the message above, then run `make setup` again"
+        except (subprocess.CalledProcessError, OSError) as error:
+            why = f"stopped ({error}); free space or look at the message above, then run `make setup` again"
         if why is None and found:
             why = f".venv: {found} after it was made; report this"
     if why is not None:

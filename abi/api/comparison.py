@@ -148,11 +148,16 @@ def answered(options: Sequence[Option]) -> Answer:
 def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple[str, str]:
     """Return the arm to choose, and why in a few sentences."""
     by_arm = {option.arm: option for option in options}
-    retrained = min((by_arm[arm] for arm in RETRAINED if arm in by_arm), key=_bits, default=None)
+    rivals = [by_arm[arm] for arm in RETRAINED if arm in by_arm]
+    if answer == "no":
+        rivals = [one for one in rivals if one.lead is not None and one.lead.upper < 0]
+    retrained = min(rivals, key=_bits, default=None)
     moved, raw, source = by_arm[TRANSFERRED], by_arm[RAW], by_arm.get(SOURCE_ALONE)
     if verdict == "VACUOUS":
         return RAW, "A module trained on the target itself gains nothing here: there is nothing to move."
-    if retrained is not None and answer != "yes":
+    if retrained is not None and answer != "yes" and _bits(raw) <= min(_bits(retrained), _bits(moved)):
+        arm, said = RAW, "Neither the moved module nor retraining does better, on average, than the plain target."
+    elif retrained is not None and answer != "yes":
         arm = retrained.arm
         said = {
             "no": f"`{arm}` is better than the moved module, with the same budget and without the source model.",

@@ -4,10 +4,11 @@ What is kept is whole: every file is written atomically, and states, modules and
 when they are read again. A folder belongs to one call: the same function, arguments, models, texts and code.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,7 +54,8 @@ class Keep:
     def call(self, models: object) -> Call:
         """Return the call with some models. Args: models: their hashes, as JSON values."""
         read = [[[one.sha256, one.document, one.split] for one in documents] for documents in self.texts]
-        depends = [read, dict(self.given), models, code_digest(*CODE), versions()]
+        given = json.loads(json.dumps(dict(self.given), default=lambda number: number.item()))  # those of numpy, too
+        depends = [read, given, models, code_digest(*CODE), versions()]
         return Call(function=self.function, arguments=sha256_json(depends))
 
 
@@ -74,8 +76,7 @@ def room(keep: Keep | None, models: Callable[[], object]) -> Iterator[Path]:
             if Call.read(folder / CALL).arguments == own.arguments:
                 say(f"going on from {folder}: {_found(folder) or 'nothing was finished'}")
             else:
-                for path in folder.iterdir():  # the folder itself is held
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                _empty(folder)  # which itself is held
                 say(f"{folder} holds parts of another call or of older code; they are rebuilt")
         elif any(folder.iterdir()):
             raise DataError(f"{folder}: holds something else than finished parts of a call; give a folder of its own")
@@ -84,9 +85,18 @@ def room(keep: Keep | None, models: Callable[[], object]) -> Iterator[Path]:
             yield folder
         except BaseException:
             if not _found(folder):
-                shutil.rmtree(folder)
+                _empty(folder)
+                folder.rmdir()
             raise
-        shutil.rmtree(folder.resolve(), ignore_errors=True)  # what was asked for is done, and must reach the caller
+        with suppress(OSError):  # what was asked for is done, and must reach the caller
+            _empty(folder)
+            folder.resolve().rmdir()
+
+
+def _empty(folder: Path) -> None:
+    """Delete what a folder holds, the call last: without it the rest would be taken for somebody else's."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == CALL):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager

@@ -166,6 +166,12 @@ class Module:
         return self.about.sha256
 
     @property
+    def place(self) -> Origin:
+        """The model that it belongs to: the one it was moved to, or was trained beside."""
+        moved_to = None if self.record is None else self.record.moved_to
+        return moved_to or self.origin
+
+    @property
     def origin(self) -> Origin:
         """The model that it was trained beside."""
         if self.record is not None:
@@ -225,10 +231,9 @@ class Module:
         Raises: DataError: the disk is full, or the folder cannot be written.
         """
         folder = Path(folder)
+        (folder / RECORD).unlink(missing_ok=True)  # of another module that lay there: none, rather than a wrong one
         save(self.net, folder, self.about)
-        if self.record is None:
-            (folder / RECORD).unlink(missing_ok=True)  # of another module that lay there
-        else:
+        if self.record is not None:
             self.record.write(folder / RECORD)
         write_text(folder / CARD, card(self))
 
@@ -265,7 +270,7 @@ class Module:
         >>> module = abi.train(model, tokenizer, texts, steps=20)
         >>> module.push_to_hub("me/my-module")  # doctest: +SKIP
 
-        Args: repository: `user/name`.
+        Args: repository: `user/name`; private: one that is there and public is refused.
         Raises: DataError: the hub refuses, or does not answer.
         """
         from huggingface_hub import HfApi
@@ -275,16 +280,20 @@ class Module:
             self.save_pretrained(folder)
             try:
                 address = api.create_repo(repository, private=private, exist_ok=True)
-                api.upload_folder(
-                    repo_id=repository,
-                    folder_path=folder,
-                    commit_message=message,
-                    delete_patterns=[RECORD],  # that of another upload, where this one has none
-                )
+                public = private and not api.repo_info(repository).private  # it was there before
+                if not public:
+                    api.upload_folder(
+                        repo_id=repository,
+                        folder_path=folder,
+                        commit_message=message,
+                        delete_patterns=[RECORD],  # that of another upload, where this one has none
+                    )
             except Exception as error:
                 forbidden = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
                 why = NOT_YOURS if forbidden else reason(error, Repository(repository, "model"))
                 raise DataError(f"{repository}: cannot be uploaded: {why}") from None
+        if public:
+            raise DataError(f"{repository}: is public, so nothing was uploaded; make it private, or name another")
         return str(address)
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -132,7 +133,8 @@ def _require_lists(kind: Kind, general_texts: TextSource | None, taps: Sequence[
     listed = isinstance(taps, Sequence) and not isinstance(taps, str) and len(taps) > 0
     if not (listed and all(tap == "final" or (isinstance(tap, int) and tap >= 0) for tap in taps)):
         raise DataError(f"train: taps are {taps!r}; give a list of numbers of hidden states, or of 'final'")
-    if not isinstance(rates, Sequence) or not rates or not all(0 < rate < float("inf") for rate in rates):
+    known = isinstance(rates, Sequence) and len(rates) > 0 and all(isinstance(rate, Real) for rate in rates)
+    if not known or not all(0 < rate < float("inf") for rate in rates):
         raise DataError(f"train: rates are {rates!r}; give a list of numbers above 0, such as [1e-2]")
     if kind == "portable" and general_texts is None:
         raise DataError("train: a portable module also learns where not to act; give `general_texts`")

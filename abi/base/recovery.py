@@ -46,7 +46,7 @@ def begin(place: Path) -> list[str]:
     """
     os.environ[MARK] = str(place)
     last = _last(place)
-    if not _take(place, inherited=True):
+    if _take(place, inherited=True) is None:
         raise DataError(f"{place}: {_named(_last(place))} is running here; wait for it, or end it")
     alive = next(_plain_schedulers(place), None)
     if alive is not None:
@@ -79,12 +79,27 @@ def hold(place: Path) -> None:
     """Mark what this scheduler starts, and take the lease where it was started without `begin`."""
     os.environ[MARK] = str(place)
     with contextlib.suppress(DataError):  # Snakemake has made its own lock by now
-        if _take(place, inherited=False):
+        if _take(place, inherited=False) is not None:
             _sign(place)
 
 
-def _take(place: Path, *, inherited: bool) -> bool:
-    """Return whether this process could take the lease of a folder; its descriptor stays open until the process ends.
+@contextlib.contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Hold the lease of a folder for a block, so that no run begins there.
+
+    Raises: DataError: a run of this folder is alive; the folder is read-only.
+    """
+    handle = _take(place, inherited=False)
+    if handle is None:
+        raise DataError(f"{place}: {_named(_last(place))} is running here; wait for it, or end it")
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take(place: Path, *, inherited: bool) -> int | None:
+    """Return the descriptor that holds the lease of a folder until it is closed, None where another process has it.
 
     Args: inherited: a program that this process becomes keeps it.
     """
@@ -97,9 +112,9 @@ def _take(place: Path, *, inherited: bool) -> bool:
         raise unwritable(path, error) from None
     if not lock(handle, path, "call `snakemake` itself on this disk"):
         os.close(handle)
-        return False
+        return None
     os.set_inheritable(handle, inherited)
-    return True
+    return handle
 
 
 def _sign(place: Path) -> None:

@@ -171,8 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, (body, form) = refused.status, _json({"error": str(refused)})
         except AbiError as error:
             status, (body, form) = HTTPStatus.BAD_REQUEST, _json({"error": str(error)})
-        except (ConnectionError, TimeoutError):
-            raise  # nobody is there to be answered
+        except (ConnectionError, TimeoutError):  # nobody is there to be answered
+            self.close_connection = True
+            return
         except Exception as error:
             told = f"demo: failed ({type(error).__name__}: {first_line(error)}); ask something else, or start it again"
             status, (body, form) = HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": told})

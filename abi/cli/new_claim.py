@@ -213,7 +213,9 @@ class Edit:
         """Return a name that a new entry may have. Raises: ConfigError: it is taken, or no name."""
         other = "as the first argument" if section == "claims" else "as NAME=PATH"
         if not re.fullmatch("[a-z][a-z0-9_]+", name):
-            raise ConfigError(f"new-claim: {name!r} is no name; give one of a to z, 0 to 9 and _, {other}")
+            raise ConfigError(
+                f"new-claim: {name!r} is no name; give two or more of a to z, 0 to 9 and _, a letter first, {other}"
+            )
         if name in known:
             raise ConfigError(f"new-claim: {name!r} is taken under {section}; give another name {other}")
         return name

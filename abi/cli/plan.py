@@ -46,11 +46,11 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
         raise ConfigError(f"plan: --cores is {cores}; give 1 or more")
     config = load(scale)
     config.require_targets(targets)
-    config.require_pinned(targets)
-    config.require_inputs(targets)
     for target in targets:
         if target in config.pending:
             Workflow(config).claim(target)  # says at which scales it runs
+    config.require_pinned(targets)
+    config.require_inputs(targets)
     jobs, here = dry_run(targets, scale, cores), measured_jobs(Path("results", scale, "benchmarks"))
     known = known_jobs(scale, scale_replicated_by(scale), here=here)
     made = estimate([*jobs], known.jobs, scale, list(targets) or ["all"], cores, Work(Workflow(config)), after=jobs)

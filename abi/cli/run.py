@@ -12,6 +12,7 @@ from typing import NoReturn
 from abi.base import recovery
 from abi.base.files import checkout
 from abi.cli.main import COMMANDS, ending
+from abi.cli.parser import Parser
 from abi.cli.status import mended
 from abi.plan import DEFAULT
 from abi.plan.config import load
@@ -20,9 +21,9 @@ SCALE = "scale="
 """How Snakemake is told a scale after `--config`."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the options of `abi run` itself; all others are Snakemake's."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         "abi run",
         usage="abi run [TARGET ...] [--scale NAME] [options of snakemake]",
         description=COMMANDS["run"].help,

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
@@ -11,6 +12,7 @@ from abi.audit.results.places import elsewhere
 from abi.audit.results.status import Survey, mend
 from abi.base.errors import DataError
 from abi.base.names import PAGES
+from abi.base.recovery import alone
 from abi.cli.main import HONEST, TAMPERED
 from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
@@ -43,7 +45,8 @@ def status(
     done = mends
     if mends and found.rebuild:
         try:
-            deleted = mend(found)
+            with alone(Path.cwd()):
+                deleted = mend(found)
         except DataError as error:
             print(f"abi status: not all of it was deleted: {error}", file=sys.stderr)
             done = False

@@ -8,10 +8,11 @@ import json
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from abi.base.errors import ConfigError, DataError
-from abi.cli.main import BAD_INPUT, COMMANDS, HONEST, TAMPERED, ending
+from abi.cli.main import COMMANDS, HONEST, TAMPERED, ending
+from abi.cli.parser import Parser
 from abi.plan import DEFAULT
 
 if TYPE_CHECKING:
@@ -24,14 +25,6 @@ class Part(NamedTuple):
     text: str
     data: object
     code: int
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence and exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print one sentence on stderr and leave with 2."""
-        self.exit(BAD_INPUT, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 def parser() -> Parser:
@@ -56,7 +49,9 @@ def verify(arguments: Sequence[str]) -> int:
     """Judge the record and the results, and return the worse exit code."""
     options = parser().parse_args(arguments)
     others = ("against", "tolerance", "recompute", "config", "brief")
-    if options.deep is not None and (beside := [f"--{name}" for name in others if getattr(options, name)]):
+    asked = {name: getattr(options, name) for name in others}
+    beside = [f"--{name}" for name, value in asked.items() if value is not None and value is not False]
+    if options.deep is not None and beside:
         raise ConfigError(f"verify: --deep walks the chain of a run and nothing else; leave out {', '.join(beside)}")
     if options.deep is not None:
         parts = {"chain": chain(options)}

@@ -4,6 +4,7 @@ what its test text shares with train, with its verdict without some of that text
 Signs: `arms` are in natural signs, every contrast is turned so that more is better.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
@@ -30,6 +31,10 @@ class IntervalFound(Typed):
     msd: Annotated[float, Field(ge=0)]
     mss: Annotated[float, Field(ge=0)]
     mse: Annotated[float, Field(ge=0)]
+
+    def clearance(self, limit: float = 0.0) -> float:
+        """Return how far the mean lies above a limit in half widths; arms equal everywhere have no width."""
+        return (self.mean - limit) / self.half if self.half > 0 else math.inf
 
 
 class ContrastFound(Typed):

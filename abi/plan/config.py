@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,7 @@ class Config:
         every = self.every()
         rungs = {rung for name in claims if name in self.ladders for rung in self.ladders[name].rungs if rung in every}
         asked = [claim for name, claim in every.items() if not claims or name in {*claims, *rungs}]
-        values = [value for claim in asked for value in claim.given().values()]
-        words = (word for value in values for word in (value if isinstance(value, list) else [value]))
-        return {word for word in words if isinstance(word, str)}
+        return set(_words([claim.plain() for claim in asked]))
 
     def require_inputs(self, targets: Collection[str] = ()) -> None:
         """Raise ConfigError, before anything runs, for terms that are not accepted and folders that hold nothing.
@@ -309,6 +307,17 @@ def _record_claims(root: Path) -> list[str]:
         return list(dict.fromkeys(entry["claim"] for entry in entries.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: is not the record ({error}); restore it from the repository") from None
+
+
+def _words(value: object) -> Iterator[str]:
+    """Yield every text among the values of nested lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _words([*value.values()])
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _words(part)
 
 
 def targets_of(words: Sequence[str]) -> list[str]:

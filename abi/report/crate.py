@@ -253,7 +253,7 @@ class Builder:
                 name=rule,
                 position=str(position),
                 workExample=tools,
-                description=" ".join(told[rule].split()),
+                description=" ".join(told.get(rule, "A rule that this checkout does not have.").split()),
             )
             main.append_to("step", step)
             main.append_to("hasPart", tools)

@@ -71,6 +71,9 @@ def test_a_comparison_is_a_table_and_json(told, portable):
         ({"direct": (0.1, 0.3), "lora": (0.2, 0.4)}, "SUPPORTED", ("yes", "transferred")),
         ({"direct": (0.1, 0.3), "lora": (-0.1, 0.4)}, "SUPPORTED", ("not shown", "lora")),
         ({"direct": (-0.3, -0.1), "lora": (0.2, 0.4)}, "REFUTED", ("no", "direct")),
+        ({"direct": (-0.3, 0.1), "lora": (-0.2, -0.1)}, "REFUTED", ("no", "lora")),  # the best is not shown to be it
+        ({"direct": (0.1, 0.3), "raw": (-0.1, 0.1)}, "REFUTED", ("yes", "raw")),
+        ({"direct": (0.1, 0.3), "lora": (-0.1, 0.1), "raw": (-0.2, 0.1)}, "REFUTED", ("not shown", "raw")),
         ({"direct": (0.1, 0.3), "lora": (0.2, 0.4)}, "VACUOUS", ("yes", "raw")),
         ({}, "SUPPORTED", ("not shown", "transferred")),
     ],

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 import abi
+from abi.api import modules
 from abi.api.modules import RECORD
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
@@ -141,7 +142,8 @@ def hub(monkeypatch):
     class Hub(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             there = [{"type": "file", "path": path, "size": 1, "oid": "1" * 40} for path in taken]
-            self.answered(200, there if "/tree/" in self.path else {"id": "me/sql", "siblings": []})
+            facts = {"id": "me/sql", "siblings": [], "private": "open" not in self.path}
+            self.answered(200, there if "/tree/" in self.path else facts)
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
@@ -199,6 +201,23 @@ def test_a_module_is_pushed_to_the_hub_as_its_folder(hub, trained, tmp_path):
 def test_a_repository_of_others_is_not_written_to(hub, trained, refuses):
     with refuses("theirs/sql: cannot be uploaded: it is not yours to write to; log in as who may"):
         trained.push_to_hub("theirs/sql")
+
+
+def test_what_is_to_be_private_is_not_uploaded_where_all_may_read(hub, trained, refuses):
+    """The hub leaves a repository as public as it is."""
+    with refuses("open/sql: is public, so nothing was uploaded"):
+        trained.push_to_hub("open/sql", private=True)
+    assert hub[0] == {}
+    trained.push_to_hub("me/sql", private=True)
+    assert hub[0]
+
+
+def test_a_module_that_is_saved_over_another_keeps_no_record_of_that_one(trained, tmp_path, monkeypatch):
+    trained.save_pretrained(tmp_path)
+    monkeypatch.setattr(modules, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        trained.save_pretrained(tmp_path)
+    assert not (tmp_path / RECORD).exists()
 
 
 def test_the_command_pushes_what_lies_in_a_folder(hub, trained, tmp_path, capsys):

@@ -15,7 +15,7 @@ from abi.base.files import scales
 from abi.cli.config import checked
 from abi.cli.main import main
 from abi.plan import config
-from abi.plan.config import SCHEMAS, schema_files
+from abi.plan.config import SCHEMAS, load, schema_files
 from abi.plan.yaml_files import read_scale
 
 ROOT = Path(__file__).parents[2]
@@ -495,6 +495,10 @@ def test_a_folder_and_a_loop_of_links_in_place_of_a_file_are_one_sentence(root):
 def test_a_base_that_is_no_mapping_is_refused(root):
     (root / "config/scales/tiny.yaml").write_text("- 1\n")
     assert "holds no mapping" in sentence(root, "smoke")
+
+
+def test_a_run_needs_the_backbones_that_arms_of_an_experiment_name():
+    assert load("paper").backbones(["geometry_diagnostic"]) == {"gpt2", "gpt2_medium", "gpt2_large"}
 
 
 def test_a_claim_cannot_take_the_name_of_a_rule(root):

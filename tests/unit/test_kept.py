@@ -1,5 +1,7 @@
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from abi.api.kept import CALL, Keep, room
@@ -51,6 +53,30 @@ def test_what_was_made_reaches_the_caller_though_the_parts_cannot_be_deleted(fol
     monkeypatch.setattr(os, "rmdir", fails)
     with room(asked(folder), list) as place:
         write_text(place / "seed-1.json", "{}")
+
+
+def test_a_kill_while_parts_are_deleted_leaves_a_folder_that_can_be_used(folder, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        killed(folder)
+    unlinked = Path.unlink
+
+    def killing(path, *args, **given):
+        unlinked(path, *args, **given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killing)
+        with pytest.raises(KeyboardInterrupt):
+            room(asked(folder, steps=2), list).__enter__()
+    assert (folder / CALL).is_file()
+    with room(asked(folder, steps=2), list):
+        pass
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    assert asked(tmp_path, steps=np.int64(5), taps=[np.int32(1)]).call([]) == asked(tmp_path, steps=5, taps=[1]).call(
+        []
+    )
 
 
 def fails(*_, **__):

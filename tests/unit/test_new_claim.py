@@ -150,6 +150,7 @@ PAIR = ["--source", "gpt2", "--target", "qwen", "--text", "python"]
 REFUSED = {
     "taken": (["gpt2_to_qwen", *PAIR], "'gpt2_to_qwen' is taken under claims; give another name"),
     "no name": (["My Claim", *PAIR], "'My Claim' is no name"),
+    "one letter": (["x", *PAIR], "'x' is no name; give two or more of a to z, 0 to 9 and _, a letter first"),
     "word of the Makefile": (["smoke", *PAIR], "is a word of the Makefile"),
     "kind": ([*PAIR, "--kind", "atlas"], "it writes no 'atlas' .valid: transfer, near_transfer."),
     "backbone": (["xx", "--source", "gpt", *PAIR[2:]], "'gpt' is no folder, no hub id .* did you mean 'gpt2'"),

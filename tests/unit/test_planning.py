@@ -340,6 +340,10 @@ def test_bad_input_is_one_sentence(dry, refuses):
         plan("t5_to_gpt")
     with refuses("is pending: it runs at scale paper only", ConfigError):
         plan("t5_to_qwen2_7b")
+    with refuses(
+        "is pending: it runs at scales real, real_smoke only", ConfigError
+    ):  # and not what `paper` would need for it
+        plan("smollm2_same_backbone", scale="paper")
     with refuses("no pinned revision", ConfigError):
         plan(scale="paper")
     assert dry == []

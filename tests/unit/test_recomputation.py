@@ -249,6 +249,18 @@ def test_an_arms_figure_may_be_off_by_the_tolerance(here):
     assert (kinds(told, "DIFFERS"), agreement(told).word) == ([], "EQUIVALENT")
 
 
+def test_a_tolerance_without_a_run_to_compare_with_is_refused(here, refuses):
+    with refuses("--tolerance: is of a comparison; name a run beside it by --against", ConfigError):
+        verify(tolerance=0.1)
+
+
+def test_claims_that_were_not_asked_for_are_not_said_to_be_missing(here):
+    reference(here)
+    found = verify([CLAIM], against="reference")
+    assert len(found.scales[0].results) < len([*Path("results/reference/tiny").glob("*.json")])
+    assert "of its result files are not in" not in found.text()
+
+
 def test_another_verdict_word_is_a_difference_whatever_the_tolerance(here):
     folder = reference(here)
     edit_reference(folder / Path(FILE).name, put("verdict_at_strict_level", "VACUOUS"))
@@ -288,8 +300,8 @@ def test_an_edited_reference_is_named(here):
         ({"against": "reference"}, "reference/tiny: holds no result file", DataError),
         ({"against": "nowhere"}, "nowhere/tiny: holds no result file", DataError),
         ({"scale": "huge"}, "results/huge: holds no result file; scales with results: tiny", ConfigError),
-        ({"tolerance": -1.0}, "is not a relative size", ConfigError),
-        ({"tolerance": math.nan}, "is not a relative size", ConfigError),
+        ({"against": "reference", "tolerance": -1.0}, "is not a relative size", ConfigError),
+        ({"against": "reference", "tolerance": math.nan}, "is not a relative size", ConfigError),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(here, refuses, options, words, error):

@@ -97,6 +97,16 @@ os.execv(sys.executable, [sys.executable, "-c", {SLEEPS!r}])  # as `abi run` bec
     assert "its lock cleared" in began()
 
 
+def test_no_run_begins_while_a_folder_is_held_and_none_is_held_that_runs(place, began):
+    with recovery.alone(place):
+        program = f"from pathlib import Path; from abi.base import recovery; recovery.begin(Path({str(place)!r}))"
+        refused = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert "is running here; wait for it" in refused.stderr
+    began()
+    with pytest.raises(DataError, match="is running here; wait for it"), recovery.alone(place):
+        pass
+
+
 def test_a_plain_snakemake_without_a_lease_is_refused(place, began):
     script = place / "snakemake"
     script.write_text(SLEEPS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from abi.audit.results.checkout import _worded, published
+from abi.audit.results.checkout import published, worded
 from abi.audit.results.findings import STALE, TAMPERED, Checks, Finding
 from abi.audit.results.places import altered
 from abi.audit.results.reading import ResultFile, checked, read_result
@@ -94,11 +94,14 @@ def test_every_committed_result_is_shown(reference, copied, capsys):
 def test_a_label_that_other_code_wrote_is_old_and_no_forgery(reference):
     """A reworded axis made the committed run TAMPERED."""
     made = reference["alignment_dose"].result.provenance.model_copy(update={"code": "0" * 20})
-    found = [Finding(TAMPERED, "a.json", leaf, "") for leaf in ("curves/0/y_label", "tables/0/caption", "reason")]
-    [old] = _worded(found, made)
-    assert (old.kind, old.words()) == (STALE, "a.json: other code than this worded 3 of its sentences and labels")
+    found = [
+        Finding(TAMPERED, "a.json", leaf, "")
+        for leaf in ("curves/0/y_label", "tables/0/caption", "reason", "checks/1/words")
+    ]
+    [old] = worded(found, made)
+    assert (old.kind, old.words()) == (STALE, "a.json: other code than this worded 4 of its sentences and labels")
     forged = Finding(TAMPERED, "a.json", "curves/0/series/0/y/0", "")
-    assert _worded([*found, forged], made)[1:] == [forged]
+    assert worded([*found, forged], made)[1:] == [forged]
 
 
 @pytest.mark.parametrize("claim", ["objective_ablation", "gpt2_to_itself", "t5_to_gpt2_few_shot", "reproduce"])

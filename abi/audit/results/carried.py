@@ -23,9 +23,9 @@ CARRIED = "carried.csv"
 COLUMNS = ("rule", "files", "before", "after", "compared")
 ASIDE = frozenset({"provenance", "elapsed_s", "format", "seal", "sha256"})
 """Leaves that tell how a file was made, not what was found: a hash or seal of a file covers its provenance."""
-WORDS = frozenset({"reason", "caption", "x_label", "y_label"})
-"""Leaves that say figures in words. A committed result keeps the words it has; of reasons `abi verify` makes those of
-now again, and calls a result whose reasons differ STALE."""
+WORDS = frozenset({"reason", "caption", "x_label", "y_label", "title", "words"})
+"""Leaves that say figures in words, or what was asked. A committed result keeps the words it has; `abi verify` makes
+those of now again, and calls a result that has others STALE."""
 RECORD = ("value", "comparator", "threshold", "holds", "document", "file", "leaf", "file_value")
 """What a result quotes of the published record; how the record was judged stands in the report."""
 DATA = (".safetensors", ".gz")

@@ -153,13 +153,13 @@ def _check_file(scale: Scale, file: ResultFile, beside: Mapping[str, ResultFile]
         check_result(checks, file, beside, known)
     checks.equal("scale", file.result.scale, scale.folder.name, "the folder")
     checks.equal("claim/record/result_file", file.result.claim.record.result_file, file.path.name, "the file's name")
-    scale.findings += _worded(checks.found, made)
+    scale.findings += worded(checks.found, made)
     scale.numbers += count_numbers(file.figures)
     scale.checked += checks.n_checked
     _check_hashes(scale, file.path, made.inputs)
 
 
-def _worded(found: Sequence[Finding], made: Provenance) -> list[Finding]:
+def worded(found: Sequence[Finding], made: Provenance) -> list[Finding]:
     """Return findings, those of words that other code wrote as one that is old: figures are checked all the same."""
     words = [one for one in found if one.kind == TAMPERED and one.leaf.rpartition("/")[2] in WORDS]
     if not words or made.code == code_of(made.rule, made.spec):
@@ -227,7 +227,7 @@ def _check_page(scale: Scale, path: Path, beside: Mapping[str, ResultFile], rend
     scale.findings += checks.found
     scale.checked += checks.n_checked
     _check_hashes(scale, path, summary.provenance.inputs)
-    if render is not None and not scale.findings:
+    if render is not None and not scale.code():
         made = render([beside[name].result for name in summary.verdicts], summary.headline.sentence)
         current = summary.provenance.code == code_digest(step_of("summarise"))
         for name, text in made.items():
@@ -267,6 +267,16 @@ def other_folder(against: str, scale: Scale) -> Path:
     raise DataError(f"{places[0]}: holds no result file to compare {scale.folder} with; {remedy}")
 
 
+def holds(against: str, scale: Scale) -> bool:
+    """Return whether there is a result of a scale to compare with."""
+    try:
+        folder = other_folder(against, scale)
+    except DataError:
+        return False
+    named = (file.result.scale for file in _result_files(Scale(folder), folder))
+    return folder.name == scale.folder.name or scale.folder.name in named
+
+
 def compare(scale: Scale, against: str, tolerance: float | None) -> None:
     """Say of every claim of `scale` how its result agrees with that of another run, and add where one differs.
 
@@ -288,6 +298,6 @@ def compare(scale: Scale, against: str, tolerance: float | None) -> None:
         scale.compared.claims[name] = found = agreed(file, other, scale.compared.tolerance)
         for difference in found.differences:
             scale.add(DIFFERS, file.path, difference.leaf, difference.sentence)
-    if others:
+    if others := {name: file for name, file in others.items() if not (scale.folder / name).exists()}:
         some = ", ".join(sorted(others)[:3]) + (", ..." if len(others) > 3 else "")
         scale.add(NOTE, folder, "", f"{len(others)} of its result files are not in {scale.folder} ({some})")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from abi.audit.results.checkout import Scale
-from abi.audit.results.findings import CLOSE, NOTE, STALE, TAMPERED, count_numbers, differences, show
+from abi.audit.results.checkout import Scale, worded
+from abi.audit.results.findings import CLOSE, NOTE, STALE, TAMPERED, Checks, count_numbers, differences, show
 from abi.audit.results.places import page_paths
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.records import made_by
@@ -27,7 +27,9 @@ FIGURES = ("python", "numpy", "scipy", "pandas")
 FOLDERS = ("lora", "rates", "fits", "calibration", "backbones", "updates", "generation", "alignments", "overlaps")
 STAGES = {name: name for name in FOLDERS}
 STAGES |= {"evidence": "manifests", "corpus": "texts"}
-"""Folder of a run -> name of such inputs of a verdict; the files of other folders are rungs."""
+"""Folder of a run -> name of such inputs of a verdict. Modules are named by their role; other files are rungs."""
+SPECS = dict(RULES.values())
+"""Rule that judges -> the model of its spec."""
 DAMAGED = (ValueError, KeyError, TypeError, IndexError, StopIteration, OSError, EOFError, zlib.error)
 
 
@@ -69,15 +71,16 @@ def _recompute(scale: Scale, name: str, file: ResultFile) -> None:
         scale.add(NOTE, file.path, "provenance/versions", words)
     kind = "bit for bit" if exact else "to 1e-9"
     figures = {key: value for key, value in again.items() if key != "provenance"}
+    checks = Checks(str(file.path))
     for leaf, a, b, relative in differences(file.figures, figures, tolerance=0.0 if exact else CLOSE):
-        words = f"{show(a)} is stored, the evidence gives {show(b)} (relative {relative:.2g}, {kind})"
-        scale.add(TAMPERED, file.path, leaf, words)
+        checks.add(leaf, f"{show(a)} is stored, the evidence gives {show(b)} (relative {relative:.2g}, {kind})")
+    scale.findings += worded(checks.found, made)
     scale.recomputed[name] = count_numbers(figures)
 
 
 def judged_again(made: Provenance) -> dict[str, Json]:
     """Return the result file that the job of a provenance block gives from the inputs of now."""
-    spec = dict(RULES.values())[made.rule].model_validate(made.spec)
+    spec = SPECS[made.rule].model_validate(made.spec)
     result: Document = getattr(judgement, made.rule)(spec, inputs_of(made), lambda: made)
     return result.file()
 

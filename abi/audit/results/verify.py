@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from abi.audit.record.page import INDENT, WIDTH, ascii_only
 from abi.audit.results.findings import CODES, NOTE, STALE, Finding, number
-from abi.audit.results.places import REFERENCE, folders
+from abi.audit.results.places import folders
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import Json, checkout
 
@@ -68,6 +68,8 @@ def verify(
     """
     every = folders()
     places = [place for place in every if scale is None or place.name == scale]
+    if tolerance is not None and against is None:
+        raise ConfigError("--tolerance: is of a comparison; name a run beside it by --against")
     if tolerance is not None and not 0 <= tolerance < 1:
         raise ConfigError(f"--tolerance {tolerance:g}: is not a relative size; give a number from 0 to below 1")
     if scale is not None and not places:
@@ -75,29 +77,23 @@ def verify(
         raise ConfigError(f"results/{scale}: holds no result file; scales with results: {there}")
     if not places and against is None:
         return Verification(())
-    from abi.audit.results.checkout import compare, published, verified
+    from abi.audit.results.checkout import compare, holds, published, verified
 
     known = published()
     scales = [verified(place, known, claims, render) for place in places]
     if against is not None:
-        for found in _compared_with(against, scales, scale):
-            compare(found, against, tolerance)
+        own = [found for found in scales if not found.is_reference]
+        if not own:
+            raise DataError(f"results: no result file to compare with {against}; make them with `make reproduce`")
+        comparable = [one for one in own if holds(against, one)] if scale is None else []
+        for one in comparable or own:
+            compare(one, against, tolerance)
     if recompute:
         from abi.audit.results.recomputation import recompute as judge_again  # pandas, and all that a job imports
 
         for found in scales:
             judge_again(found, checkout())
     return Verification(tuple(scales))
-
-
-def _compared_with(against: str, scales: Sequence[Scale], scale: str | None) -> list[Scale]:
-    """Return the scales that have something to be compared with: all of them, if none has a reference."""
-    own = [found for found in scales if not found.is_reference]
-    if not own:
-        raise DataError(f"results: no result file to compare with {against}; make them with `make reproduce`")
-    if scale is None and against == REFERENCE:
-        return [found for found in own if (found.folder.parent / REFERENCE / found.folder.name).is_dir()] or own
-    return own
 
 
 # in words, for any terminal (ASCII, no colour)

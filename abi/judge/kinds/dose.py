@@ -106,7 +106,7 @@ def word_of(doses: Sequence[Dose], cosine: float, level: float) -> tuple[str, st
     if told := next(refuting(asked, level), None):
         return "REFUTED", f"{words}; {told}"
     every = [(dose, lead, at(lead, level)) for dose in asked for lead in dose.leads()]
-    dose, lead, closest = min(every, key=lambda item: item[2].lower / item[2].half)
+    dose, lead, closest = min(every, key=lambda item: item[2].clearance())
     said = f"{dose.name}: {_figures(lead, closest)}"
     if closest.lower <= 0:
         return "INCONCLUSIVE", f"{words}; the moved net is not shown to be worth more than a placebo at {said}"

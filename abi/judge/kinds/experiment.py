@@ -154,8 +154,7 @@ def deciding(claim: ClaimFacts, fit: Fit, criteria: Criteria) -> ContrastFound:
 
 def room_left(test: ContrastFound) -> float:
     """Return by how many half-widths of its interval a mean lies above its limit."""
-    half = 0.0 if test.interval is None else test.interval.half
-    return (test.mean - (test.limit or 0.0)) / half if half > 0 else math.inf
+    return math.inf if test.interval is None else test.interval.clearance(test.limit or 0.0)
 
 
 def passes_too(fit: Fit) -> str:
