@@ -18,6 +18,7 @@ from abi.api.texts import TextSource, documents_of, of_split
 from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
 from abi.base.errors import DataError
 from abi.base.typed import Regime
+from abi.base.wording import number
 from abi.judge.evidence_files import COLUMNS
 from abi.judge.fits import Fit
 from abi.judge.kinds.transfer import judge_transfer
@@ -27,7 +28,6 @@ from abi.models.module import AbiModule, ModuleConfig
 from abi.models.portable import PortableModule
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.models import ModuleSection, PortableTraining
-from abi.report.render import number
 from abi.text.documents import Document
 
 ENOUGH = 200

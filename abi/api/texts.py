@@ -12,8 +12,8 @@ from abi.api.defaults import COPIED, SALT, SHARES
 from abi.api.progress import warn
 from abi.base.errors import DataError
 from abi.base.files import write_text
+from abi.base.wording import number
 from abi.plan.specs.text import BuildText, Folder
-from abi.report.render import number
 from abi.text.corpus import build_text
 from abi.text.documents import SPLITS, Document, split_of
 from abi.text.extraction import extract

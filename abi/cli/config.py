@@ -17,6 +17,7 @@ from abi.base.compute import decided
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT, checkout, write_text
 from abi.base.hub import Repository, Snapshot, Wanted, data_files, look_up, model_files
+from abi.base.wording import number
 from abi.cli.options import Scale
 from abi.plan import DEFAULT
 from abi.plan.config import Config, few_groups, load, schema_files
@@ -26,7 +27,6 @@ from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import Lock, read_lock, read_scale
 from abi.report.quoted import generated_files, generated_parts, refreshed
-from abi.report.render import number
 
 
 def check(

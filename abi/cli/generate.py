@@ -33,7 +33,11 @@ def generate(
     scale: Scale = DEFAULT,
     module: Annotated[
         str | None,
-        Option(metavar="MODULE", help="folder of a saved module; beside --model also its id on the hub", show_default="none attached"),
+        Option(
+            metavar="MODULE",
+            help="folder of a saved module; beside --model also its id on the hub",
+            show_default="none attached",
+        ),
     ] = None,
     tokens: Annotated[int, Option(metavar="N", help="most tokens to add")] = 64,
     temperature: Annotated[float, Option(metavar="X", help="0 is greedy")] = 0.0,

@@ -5,7 +5,6 @@ The result goes to stdout (one JSON document with `--json`), progress to stderr.
 """
 
 import contextlib
-import difflib
 import importlib
 import io
 import os
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abi.base.errors import AbiError, DataError, TamperError
 from abi.base.quiet import quiet
+from abi.base.wording import closest
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand
@@ -236,9 +236,7 @@ def unknown(name: str) -> str:
     """Return the sentence for a word that is no command."""
     if name.startswith("-"):
         return f"abi: '{name}' is not an option of abi itself; see `abi --help`"
-    close = difflib.get_close_matches(name, COMMANDS, 1)
-    meant = f" (did you mean {close[0]}?)" if close else ""
-    return f"abi: '{name}' is not a command{meant}; commands: {', '.join(COMMANDS)}"
+    return f"abi: '{name}' is not a command{closest(name, COMMANDS)} (valid: {', '.join(COMMANDS)})"
 
 
 def emit(text: str) -> None:

@@ -16,19 +16,19 @@ from typer import Argument, Option
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import checkout, scales, write_texts
 from abi.base.typed import Typed
+from abi.base.wording import closest, number
 from abi.cli.config import checked
 from abi.cli.options import Scale, folder_name, home_path, labelled
 from abi.cli.own_models import backbone_of
 from abi.plan import DEFAULT
 from abi.plan.config import load, targets_of_claim
-from abi.plan.faults import Faults, closest
+from abi.plan.faults import Faults
 from abi.plan.kinds import claims_model
 from abi.plan.scale import Scale as ScaleFile
 from abi.plan.specs.models import BackboneSection
 from abi.plan.specs.shared import PerSplit, Shares
 from abi.plan.specs.text import BuildText, Folder, Selection, TextSection
 from abi.plan.yaml_files import read_scale, read_yaml
-from abi.report.render import number
 from abi.text.corpus import build_text
 from abi.text.sources import find_files, folders_of
 

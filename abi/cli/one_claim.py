@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from abi.base.errors import DataError
 from abi.base.names import CANDIDATE
+from abi.base.wording import number
 from abi.judge.fits import ArmFigures, Figure, Fit, TableShown
 from abi.judge.results import STATEMENTS, AnyResult, LadderResult, Result, StudyResult
-from abi.report.render import Table, bounds, figure, listed, number, terminal
+from abi.report.render import Table, bounds, figure, listed, terminal
 from abi.report.statements import Stated, decided_by, told
 from abi.report.words import (
     MEANINGLESS,

@@ -22,11 +22,11 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
+from abi.base.wording import number
 from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
 from abi.plan.measured import known_jobs, mean_seconds
 from abi.plan.yaml_files import scale_replicated_by
-from abi.report.render import number
 
 NAME = "abi"
 RUN_LOG = Path(".snakemake/abi/run.log")

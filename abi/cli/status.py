@@ -13,12 +13,12 @@ from abi.audit.results.status import Survey, mend
 from abi.base.errors import DataError
 from abi.base.names import PAGES
 from abi.base.recovery import alone
+from abi.base.wording import number
 from abi.cli.main import HONEST, TAMPERED
 from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
-from abi.report.render import number
 
 MOST = 5
 """How many damaged files a run names before it begins."""

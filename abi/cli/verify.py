@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from abi.base.errors import ConfigError, DataError
+from abi.base.wording import closest
 from abi.cli.main import COMMANDS, HONEST, TAMPERED, ending
 from abi.cli.parser import Parser
 from abi.plan import DEFAULT
@@ -94,7 +95,6 @@ def check_known(claims: Sequence[str], of_record: Sequence[str]) -> None:
     """Raise ConfigError for a claim that neither the record nor any scale knows."""
     from abi.base.files import checkout, scales  # pydantic and all that reads a configuration
     from abi.plan.config import claims_at
-    from abi.plan.faults import closest
 
     root = checkout()
     there = (claim for name in scales(root / "config/scales") for claim in claims_at(name, root))

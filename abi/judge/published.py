@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import Json, parse_json
+from abi.base.wording import closest
 
 if TYPE_CHECKING:
     from abi.judge.results import PublishedFigure
@@ -123,9 +123,7 @@ def claims_of(record: Record) -> list[str]:
 def check_claim(claim: str, valid: list[str]) -> None:
     """Raise ConfigError if a claim is not in the record; the message lists those that are."""
     if claim not in valid:
-        close = difflib.get_close_matches(claim, valid, 1)
-        meant = f"; did you mean {close[0]}?" if close else "."
-        raise ConfigError(f"'{claim}' is not a claim of the record{meant} Claims: {', '.join(valid)}")
+        raise ConfigError(f"{claim!r} is not a claim of the record{closest(claim, valid)} (valid: {', '.join(valid)})")
 
 
 def figures_of(claim: str, root: Path | None = None) -> dict[str, PublishedFigure]:

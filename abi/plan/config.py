@@ -12,8 +12,9 @@ from abi.base.files import ROOT, checkout, scales
 from abi.base.names import ASIDE
 from abi.base.regimes import EXPERIMENT, REGIMES
 from abi.base.typed import Typed
+from abi.base.wording import closest
 from abi.plan import DEFAULT
-from abi.plan.faults import Faults, check_scale, closest, rule_names, scored
+from abi.plan.faults import Faults, check_scale, rule_names, scored
 from abi.plan.kinds import claims_model, kinds
 from abi.plan.kinds.base import Claims, FittedClaim
 from abi.plan.scale import Scale

@@ -3,7 +3,6 @@
 Per fault one sentence with file, key, remedy and the closest valid name.
 """
 
-import difflib
 import functools
 import json
 import os
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from abi.base.files import ROOT, read_regular
 from abi.base.regimes import possible_in, required_in
 from abi.base.typed import Regime
+from abi.base.wording import closest
 from abi.plan.scale import Scale
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.judge import ArmsClaim, ClaimSaid
@@ -31,17 +31,6 @@ LAYERS = ("num_decoder_layers", "decoder_layers", "n_layer", "num_hidden_layers"
 """Keys of a model's config that may say how many layers predict, the surest first."""
 MOST_CONFIG = 1_000_000
 """Bytes of a model's config.json."""
-
-
-def nearest(name: str, valid: Iterable[str], cutoff: float = 0.5) -> str:
-    """Return the closest valid name; "" where none is alike. Args: cutoff: the least likeness, 0 to 1."""
-    return next(iter(difflib.get_close_matches(str(name), list(valid), n=1, cutoff=cutoff)), "")
-
-
-def closest(name: str, valid: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the closest valid name, or nothing."""
-    near = nearest(name, valid)
-    return f"; did you mean {near!r}?" if near else ""
 
 
 def unknown(name: str, valid: Collection[str], what: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from abi.plan.faults import closest, nearest
+from abi.base.wording import closest, nearest
 
 SCIENTIFIC = re.compile(r"([+-]?\d{1,15})(\.\d{0,15})?[eE]([+-]?)(\d{1,2})")
 """A number that YAML reads as text where it lacks a point or the sign behind `e`."""

@@ -13,7 +13,7 @@ from abi.base.errors import ConfigError
 from abi.base.files import checkout, read_regular, scales
 from abi.base.hub import Snapshot
 from abi.base.typed import Typed
-from abi.plan.faults import closest
+from abi.base.wording import closest
 from abi.plan.scale import UNPINNED, Scale
 from abi.plan.sentences import sentences
 

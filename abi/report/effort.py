@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from abi.base.wording import number
 from abi.judge.results import AnyResult
 from abi.plan.measured import Measured, wall
-from abi.report.render import Cell, Table, link, number
+from abi.report.render import Cell, Table, link
 
 TARGETS = "Per target: jobs that are its own; backbones, states and modules are shared and stand in the next table"
 

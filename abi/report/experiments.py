@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from abi.base.regimes import EXPERIMENT
+from abi.base.wording import number
 from abi.judge.results import AnyResult, StudyResult
 from abi.plan.specs.experiments import Asked, Statement, said
-from abi.report.render import Cell, Table, link, markdown, number
+from abi.report.render import Cell, Table, link, markdown
 from abi.report.statements import decided_by, told
 from abi.report.words import MEANINGLESS, verdict_words
 

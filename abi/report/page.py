@@ -12,6 +12,7 @@ from abi.audit.record.judgement import judged
 from abi.base.catalogue import arm_words
 from abi.base.names import VERDICTS
 from abi.base.regimes import EXPERIMENT, KINDS, transfer_regimes
+from abi.base.wording import number
 from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, LadderResult, Published, Result, StudyResult
 from abi.plan import DEFAULT, PRETRAINED
@@ -24,7 +25,7 @@ from abi.report.citation import Citation
 from abi.report.figures import Drawing, Edge
 from abi.report.known import found, known
 from abi.report.ladder import picture, rows
-from abi.report.render import Cell, Table, link, listed, number
+from abi.report.render import Cell, Table, link, listed
 from abi.report.statements import deciding_statements
 from abi.report.words import (
     are_words,

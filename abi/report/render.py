@@ -91,8 +91,3 @@ def link(claim: str) -> str:
 def listed(words: Sequence[str]) -> str:
     """Return words joined with commas and an `and`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "none"
-
-
-def number(count: int, one: str, many: str = "") -> str:
-    """Return a count with its noun."""
-    return f"{count} {one if count == 1 else many or one + 's'}"

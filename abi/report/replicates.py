@@ -10,9 +10,10 @@ from abi.audit.results.places import own_or_committed
 from abi.base.errors import AbiError, DataError
 from abi.base.regimes import MOVED
 from abi.base.typed import Verdict
+from abi.base.wording import number
 from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, Result, read_result
-from abi.report.render import Table, figure, listed, number
+from abi.report.render import Table, figure, listed
 
 Name = Literal["share", "gap_closure"]
 """A figure of a result that has a spread."""

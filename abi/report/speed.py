@@ -3,8 +3,9 @@
 from typing import Any
 
 from abi.base.manifests.speed import Benchmark, Growth, Quantity, SpeedManifest, Target
+from abi.base.wording import number
 from abi.report.figures import CYCLE, MARKERS, Drawing, svg_of
-from abi.report.render import Cell, Table, figure, markdown, number
+from abi.report.render import Cell, Table, figure, markdown
 
 RATE = "of the machine's rate"
 HEADS: dict[Quantity, str] = {"ratio": "times faster", "seconds": "s", "memory_mib": "MiB", "share": RATE}

@@ -2,9 +2,10 @@
 
 from abi.base.names import CANDIDATE
 from abi.base.typed import Typed, Verdict
+from abi.base.wording import number
 from abi.judge.contrasts import lower_is_better
 from abi.judge.results import STATEMENTS, LadderResult, StudyResult
-from abi.report.render import Cell, bounds, figure, listed, number
+from abi.report.render import Cell, bounds, figure, listed
 
 OF_STATEMENTS = {
     "REFUTED": ("is refuted", "are refuted"),

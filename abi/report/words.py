@@ -10,6 +10,7 @@ from abi.base.diagnostics import METRICS
 from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM, TASKS
 from abi.base.regimes import EXPERIMENT, KINDS
+from abi.base.wording import number
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, LeftOut, Ratio, Robustness, Test
 from abi.judge.results import (
     AnyResult,
@@ -20,7 +21,7 @@ from abi.judge.results import (
     StudyResult,
 )
 from abi.plan.specs.judge import Criteria
-from abi.report.render import bounds, figure, listed, number
+from abi.report.render import bounds, figure, listed
 from abi.report.statements import statements_words, well_aligned
 
 T = TypeVar("T")

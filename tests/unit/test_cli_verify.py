@@ -181,7 +181,7 @@ def test_an_unknown_command_lists_the_valid_ones(capsys):
     assert main.main(["verif"]) == 2
     assert (
         capsys.readouterr().err
-        == f"abi: 'verif' is not a command (did you mean verify?); commands: {', '.join(main.COMMANDS)}\n"
+        == f"abi: 'verif' is not a command; did you mean 'verify'? (valid: {', '.join(main.COMMANDS)})\n"
     )
 
 

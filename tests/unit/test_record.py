@@ -309,7 +309,7 @@ def test_figures_of_a_claim(published):
 
 
 def test_an_unknown_claim_lists_the_valid_ones():
-    with pytest.raises(ConfigError, match=r"did you mean t5_to_gpt2\?.*gpt2_to_qwen"):
+    with pytest.raises(ConfigError, match=r"did you mean 't5_to_gpt2'\?.*gpt2_to_qwen"):
         figures_of("t5_to_gtp2", RECORD)
 
 

@@ -19,11 +19,6 @@ MEAN_SQUARES = ("msd", "mss", "mse")
 TIGHT = 1e-12  # of figures that follow from others of the same file by a few additions
 
 
-def number(count: int, one: str, many: str = "") -> str:
-    """Return a count with its noun."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
-
-
 @dataclass(frozen=True)
 class Finding:
     """One thing found: its kind, the file and leaf it is in ("" for the whole file), and one sentence."""

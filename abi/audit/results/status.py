@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from abi.audit.results.findings import number
 from abi.audit.results.records import fault_of, is_record, job_of, read_record
 from abi.audit.results.staleness import outdated, spec_now
 from abi.base.errors import AbiError, DataError
 from abi.base.files import FRESH_NS, Json, age_ns, identity, parse_file, sha256_file, write_text
 from abi.base.recovery import LOCKS
 from abi.base.typed import Provenance
+from abi.base.wording import number
 from abi.plan.workflow import Workflow
 
 State = Literal["missing", "damaged", "stale"]

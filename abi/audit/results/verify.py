@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from abi.audit.record.page import INDENT, WIDTH, ascii_only
-from abi.audit.results.findings import CODES, NOTE, STALE, Finding, number
+from abi.audit.results.findings import CODES, NOTE, STALE, Finding
 from abi.audit.results.places import folders
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import Json, checkout
+from abi.base.wording import number
 
 if TYPE_CHECKING:
     from abi.audit.results.checkout import Compared, Render, Scale

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abi.base.wording import number
 from abi.report import words
-from abi.report.render import listed, markdown, number
+from abi.report.render import listed, markdown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
