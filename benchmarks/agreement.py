@@ -113,9 +113,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--cores", type=int, default=1, help="jobs at once where each has one thread")
     given = parser.parse_args()
-    study = Workflow(load(given.scale))
-    targets = study.regimes_of(given.claim) or [given.claim]
-    files = {claim: study.claim(claim).record.result_file for claim in targets}
+    workflow = Workflow(load(given.scale))
+    targets = workflow.regimes_of(given.claim) or [given.claim]
+    files = {claim: workflow.claim(claim).record.result_file for claim in targets}
     found: list[list[Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         scratch = given.keep or Path(folder)

@@ -51,19 +51,19 @@ def main() -> None:
     parser.add_argument("--scale", default="tiny")
     parser.add_argument("--claim", default="t5_to_gpt2")
     options = parser.parse_args()
-    study = Workflow(load(options.scale))
+    workflow = Workflow(load(options.scale))
     torch.set_num_threads(1)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    spec = ChooseRates.model_validate(study.of(options.claim).rates_spec())
-    [seed], inputs = spec.seeds, study.of(options.claim).rates_input()
-    rates = RatesManifest.read(f"{study.results}/rates/{options.claim}.json").rates(spec.arms)
+    spec = ChooseRates.model_validate(workflow.of(options.claim).rates_spec())
+    [seed], inputs = spec.seeds, workflow.of(options.claim).rates_input()
+    rates = RatesManifest.read(f"{workflow.results}/rates/{options.claim}.json").rates(spec.arms)
     teacher = teacher_of(spec, inputs)
     nets, data = teacher.of(seed)
     check, budget = held_out_of(spec, inputs, data, seed), Budget.of(spec, rates)
-    claim = study.claim(options.claim)
+    claim = workflow.claim(options.claim)
     if claim.kind == "transfer":
-        training = study.scale.modules[claim.module].training
+        training = workflow.scale.modules[claim.module].training
         for batch in NATIVE:
             module, trained = pilot(
                 teacher.config, data, Schedule.given(training.phases, training.weight_decay), batch, seed

@@ -28,25 +28,25 @@ COLUMNS = ["claim", "dag", "compare", "choice", "seconds"]
 REGIMES = ("few-shot", "general-only", "zero-text")
 
 
-def transfers(study: Workflow, named: list[str]) -> Iterator[str]:
+def transfers(workflow: Workflow, named: list[str]) -> Iterator[str]:
     """Yield the transfers of a scale in regimes that `compare` has, those that are named or all."""
-    for name, claim in study.config.claims.items():
+    for name, claim in workflow.config.claims.items():
         if claim.kind == "transfer" and claim.regime in REGIMES and (not named or name in named):
             yield name
 
 
-def compared(study: Workflow, name: str, seeds: int) -> list[str]:
+def compared(workflow: Workflow, name: str, seeds: int) -> list[str]:
     """Return a row: the claim, its verdict in the DAG, that of `compare`, what that would choose, seconds."""
-    claim = study.claim(name)
-    result = read_result(study.result_file(name))
+    claim = workflow.claim(name)
+    result = read_result(workflow.result_file(name))
     assert isinstance(result, Result)
 
     def pair(backbone: str) -> Pair:
-        loaded = abi.load_backbone(study.backbone_folder(backbone))
+        loaded = abi.load_backbone(workflow.backbone_folder(backbone))
         return loaded.model, loaded.tokenizer
 
     def texts(text: str) -> list[str]:
-        return [document.text for document in read_documents(study.text_files(text)["documents"])]
+        return [document.text for document in read_documents(workflow.text_files(text)["documents"])]
 
     found = abi.compare(
         "portable" if claim.regime == "zero-text" else "module",
@@ -70,9 +70,9 @@ def main() -> None:
     parser.add_argument("claims", nargs="*")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    study, rows = Workflow(load(options.scale)), {}
-    for name in transfers(study, options.claims):
-        row = compared(study, name, options.seeds)
+    workflow, rows = Workflow(load(options.scale)), {}
+    for name in transfers(workflow, options.claims):
+        row = compared(workflow, name, options.seeds)
         print(",".join(row), flush=True)
         if OUT.exists():
             rows = {known[0]: known for known in csv_rows(OUT.read_text(encoding="utf-8"), COLUMNS)}

@@ -47,20 +47,20 @@ class Lesson:
     """
 
     def __init__(self, scale: str, claim: str) -> None:
-        study = Workflow(load(scale))
-        known, batch = study.claim(claim), f"1-{study.scale.jobs.seeds_per_job.calibration}"
-        about, inputs = study.of(claim), study.of(claim).calibration_input(batch)
+        workflow = Workflow(load(scale))
+        known, batch = workflow.claim(claim), f"1-{workflow.scale.jobs.seeds_per_job.calibration}"
+        about, inputs = workflow.of(claim), workflow.of(claim).calibration_input(batch)
         self.spec = CalibrateArms.model_validate({**about.calibration_spec(batch), "variants": []})
         self.teaching = teacher_of(self.spec, inputs)
         self.budget = Budget.of(self.spec, RatesManifest.read(inputs["rates"][0]).rates(self.spec.arms))
         self.writing = WriteLessonText.model_validate(about.written_spec(batch))
         folders = {"target": known.target, "source": known.source}
-        self.models = {role: load_backbone(study.backbone_folder(name)) for role, name in folders.items()}
+        self.models = {role: load_backbone(workflow.backbone_folder(name)) for role, name in folders.items()}
         stored = read_states(self.teaching.inputs["source_states"], "train")
         self.general = {"target": self.teaching.states, "source": stored}
         self.heads = {"target": self.teaching.head, "source": read_head(self.teaching.inputs["source_head"], stored)}
-        self.check = read_states(study.states(known.target, known.text, "calibration"), "calibration")
-        self.oracles = study.of(known.of or claim).module_files(batch)[ORACLE]
+        self.check = read_states(workflow.states(known.target, known.text, "calibration"), "calibration")
+        self.oracles = workflow.of(known.of or claim).module_files(batch)[ORACLE]
 
     def closures(self, kind: str, seed: int) -> tuple[int, dict[str, float]]:
         """Return on how many positions the arms of a seed were fitted, and arm -> its gap closure."""

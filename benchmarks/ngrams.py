@@ -26,16 +26,16 @@ from abi.plan.workflow import Workflow
 ORDERS, SHARES, WINDOWS = (4, 8, 12, 16), (0.1, 0.2, 0.3, 0.5), 40
 
 
-def losses(study: Workflow, source: str, text: str) -> Iterator[dict[str, object]]:
+def losses(workflow: Workflow, source: str, text: str) -> Iterator[dict[str, object]]:
     """Yield a row per order and share: the loss on domain and on general calibration text of a source."""
 
     def states(of: str, split: str) -> States:
-        found = read_states(study.states(source, of, split), split)
+        found = read_states(workflow.states(source, of, split), split)
         return found if split == "train" else found.select(range(0, len(found), max(1, len(found) // WINDOWS)))
 
-    checked = [states(of, "calibration") for of in (text, study.general)]
-    vocabulary = Vocabulary(TokensManifest.read(study.tokens(source)).spellings)
-    head, counted = read_head(study.head(source), checked[0]), texts_of(vocabulary, states(text, "train"))
+    checked = [states(of, "calibration") for of in (text, workflow.general)]
+    vocabulary = Vocabulary(TokensManifest.read(workflow.tokens(source)).spellings)
+    head, counted = read_head(workflow.head(source), checked[0]), texts_of(vocabulary, states(text, "train"))
     for order in ORDERS:
         foretold = Foretold(Ngrams(counted, order), vocabulary)
         for share in SHARES:
@@ -48,10 +48,10 @@ def main() -> None:
     """Print and write the rows of every source of a zero-text transfer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", default="tiny")
-    study = Workflow(load(parser.parse_args().scale))
+    workflow = Workflow(load(parser.parse_args().scale))
     torch.set_num_threads(1)
-    claims = [claim for claim in study.config.claims.values() if getattr(claim, "regime", "") == "zero-text"]
-    rows = pd.DataFrame(row for pair in sorted({(c.source, c.text) for c in claims}) for row in losses(study, *pair))
+    claims = [claim for claim in workflow.config.claims.values() if getattr(claim, "regime", "") == "zero-text"]
+    rows = pd.DataFrame(row for pair in sorted({(c.source, c.text) for c in claims}) for row in losses(workflow, *pair))
     means = rows.groupby(["text", "order", "share"], as_index=False)[["domain", "general", "sum"]].mean()
     table = pd.concat([rows, means.assign(source="mean")]).round(4)
     print(table.to_string(index=False))

@@ -38,17 +38,17 @@ def bits_per_byte(backbone: Backbone, states: States, window: Window, batch: int
 
 def main(scale: str = "tiny", source: str = "gpt2", prompt: str = "def main(") -> None:
     """Measure seed 1 of a source's module on every backbone that was built, and print what each writes with it."""
-    study, rows = Workflow(load(scale)), []
-    [folder] = Path(f"{study.results}/modules/{source}/python/portable/portable").glob("1-*/seed1/transferred")
+    workflow, rows = Workflow(load(scale)), []
+    [folder] = Path(f"{workflow.results}/modules/{source}/python/portable/portable").glob("1-*/seed1/transferred")
     module, _ = abi.load_module(folder)
-    for name, made in study.scale.backbones.items():
-        if not Path(study.backbone(name)).exists():
+    for name, made in workflow.scale.backbones.items():
+        if not Path(workflow.backbone(name)).exists():
             continue
-        backbone, window = abi.load_backbone(study.backbone_folder(name)), Window.of(made.window)
-        oracles = Path(f"{study.results}/modules/{name}/python").glob("*/oracle/1-*/seed1")
+        backbone, window = abi.load_backbone(workflow.backbone_folder(name)), Window.of(made.window)
+        oracles = Path(f"{workflow.results}/modules/{name}/python").glob("*/oracle/1-*/seed1")
         oracle = next((abi.load_module(path)[0] for path in sorted(oracles) if "standard" in path.parts), None)
         for text in TEXTS:
-            states = read_states(study.states(name, text, "calibration"), "calibration")
+            states = read_states(workflow.states(name, text, "calibration"), "calibration")
             row: dict[str, object] = {"source": source, "backbone": name, "text": text}
             row["raw"] = bits_per_byte(backbone, states, window)
             for arm, attached in (("portable", module), ("oracle", oracle)):

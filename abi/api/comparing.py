@@ -8,7 +8,7 @@ import pandas as pd
 
 from abi.api.comparison import Comparison, answered, chosen, options_of
 from abi.api.defaults import CRITERIA, FITS, MODULE, require_counts, whole
-from abi.api.evidence import AS_IS, Evidence, Study, costs_of
+from abi.api.evidence import ZERO_TEXT, Evidence, Study, costs_of
 from abi.api.kept import Keep
 from abi.api.modules import Module, key_of
 from abi.api.moving import FIT_OF, Move, shape_of
@@ -212,9 +212,9 @@ def _regime(module: Module | Kind, given: Regime | None) -> Regime:
             "itself; give one of `train`, or ask `evaluate` with the adapter"
         )
     if kind == "portable":
-        if given not in (None, AS_IS):
-            raise DataError(f"compare: a portable module moves as it is, so its regime is {AS_IS}, not {given}")
-        return AS_IS
+        if given not in (None, ZERO_TEXT):
+            raise DataError(f"compare: a portable module moves as it is, so its regime is {ZERO_TEXT}, not {given}")
+        return ZERO_TEXT
     if given is not None and given not in FIT_OF:
         raise DataError(f"compare: regime {given!r} is none of {', '.join(FIT_OF)}")
     return given or "few-shot"
@@ -236,7 +236,7 @@ def _config(source: Side, target: Side, given: Module | None) -> ModuleConfig:
 
 def _budget(regime: Regime, move: Move, steps: int | None) -> FitSection:
     """Return the budget of the fits on the target; a ladder of windows has the rungs that the text can fill."""
-    section = FITS[FIT_OF["few-shot" if regime == AS_IS else regime]]
+    section = FITS[FIT_OF["few-shot" if regime == ZERO_TEXT else regime]]
     windows = section.windows
     if windows is not None:
         there = len(move.states(move.target, "domain_texts", "train"))

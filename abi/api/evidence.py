@@ -51,7 +51,7 @@ from abi.plan.specs.arms import FitSection
 from abi.plan.specs.models import ModuleSection, PortableTraining
 
 Arms = dict[Key, ArmForm | None]
-AS_IS: Regime = "zero-text"
+ZERO_TEXT: Regime = "zero-text"
 
 
 class Evidence(Typed):
@@ -130,17 +130,17 @@ class Study:
     @property
     def fits(self) -> Regime:
         """The regime whose recipes are fitted on the target."""
-        return "few-shot" if self.regime == AS_IS else self.regime
+        return "few-shot" if self.regime == ZERO_TEXT else self.regime
 
     @property
     def fit_name(self) -> str:
         """What the evidence calls the fit that decides."""
-        return PORTABLE if self.regime == AS_IS else FIT_OF[self.regime]
+        return PORTABLE if self.regime == ZERO_TEXT else FIT_OF[self.regime]
 
     @property
     def arms(self) -> list[str]:
         """The arms that are fitted on the target by gradient steps, without LoRA."""
-        if self.regime == AS_IS:
+        if self.regime == ZERO_TEXT:
             return [DIRECT]
         return [*required_in(self.regime), DIRECT]
 
@@ -166,7 +166,7 @@ class Study:
         if self.adapts:
             arms |= self.adapted(seed, scopes, found)
         alone: ArmForm
-        if self.regime == AS_IS:
+        if self.regime == ZERO_TEXT:
             moved, placed = self.placed(seed)
             arms |= placed
             alone = Placed(moved, source.vocabulary, source.head.scale)
@@ -229,7 +229,7 @@ class Study:
         return self._lessons[seed]
 
     def _lesson(self, seed: int) -> Lesson:
-        if self.regime == AS_IS:
+        if self.regime == ZERO_TEXT:
             _, data, held_out = self.taught(self.move.target)
             return Lesson(Nets(), data, held_out, {})
         target, entry = self.move.target, REGIMES[self.regime]
@@ -322,7 +322,7 @@ class Study:
             assert isinstance(self.given.net, PortableModule)
             moved = nets[Key(PORTABLE, TRANSFERRED)] = self.given.net
         nets[Key(PORTABLE, WRONG_DOMAIN)] = wrong[TRANSFERRED][0]
-        draws = {arm: ARMS[arm].recipes[AS_IS].draws for arm in (RANDOM, PERMUTED)}
+        draws = {arm: ARMS[arm].recipes[ZERO_TEXT].draws for arm in (RANDOM, PERMUTED)}
         nets |= {Key(PORTABLE, *drawn): net for drawn, net in placebos_of(moved, draws, seed).items()}
         return moved, {key: Placed(net, target.vocabulary, target.head.scale) for key, net in nets.items()}
 
@@ -374,7 +374,7 @@ class Study:
         of_target, of_source = (module_seconds(self.native, side) for side in (target, source))
         entry = REGIMES[self.fits]
         expect(modules=of_target * (len(RATES) + n_seeds * (2 + entry.has_control)))
-        if self.regime == AS_IS:
+        if self.regime == ZERO_TEXT:
             expect(
                 modules=n_seeds * (portable_seconds(self.portable, source, 3) + portable_seconds(self.portable, source))
             )

@@ -44,7 +44,7 @@ def load_model(place: str | Path, revision: str | None = None, dtype: str = "flo
 def downloaded(repository: str, what: str, names: Sequence[str], revision: str | None = None) -> Path:
     """Return where files of a repository of the hub lie, brought into the cache where they are not there.
 
-    Args: what: `model` or `module`, as the error calls it; names: patterns of the files.
+    Args: what: `model`, `module` or `adapter`, as the error calls it; names: patterns of the files.
     Raises: DataError: there is none, or no answer.
     """
     from huggingface_hub import snapshot_download

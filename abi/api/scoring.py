@@ -74,7 +74,7 @@ class Evaluation(Typed):
     """Where an adapter was given."""
     documents: list[DocumentFigures]
     left_out: Count
-    """Documents that the module was fitted or chosen on."""
+    """Documents that the module was fitted or chosen on, and copies of what an n-gram model counted."""
     unread: Count
     """Documents that are shorter than a window, or lie beyond the most windows."""
     level: float

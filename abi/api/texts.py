@@ -34,8 +34,8 @@ SALTS = 100
 def documents_of(texts: TextSource, what: str = "texts") -> list[Document]:
     """Return the documents of some texts, each with its split, in the order of their hashes.
 
-    A document most of whose passages stand in another one is a copy, and is left out. The split follows from the
-    hash of the text alone, so that it depends neither on names nor on order.
+    A document most of whose passages stand in another one is a copy, and is left out. The split follows from the hash
+    of the text, of few documents from all of theirs, so that it depends neither on names nor on order.
     Args: what: the argument, as errors name it.
     Raises: DataError: no such file, an unknown suffix, no text, or fewer than three documents that differ.
     """

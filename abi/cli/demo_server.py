@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         return _json(make(asked))
 
     def _body(self) -> bytes:
-        """Return what was sent. Raises: Refused: no JSON, too much, or less than was promised."""
+        """Return what was sent. Raises: Refused: no JSON, or too much."""
         if self.headers.get_content_type() != "application/json":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Type: send application/json")
         length = self.headers.get("Content-Length", "")

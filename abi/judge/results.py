@@ -21,7 +21,6 @@ from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, Robustness
 from abi.plan.specs.experiments import ArmOfExperiment, Statement
 from abi.plan.specs.judge import RecordOf
 
-"""The kind of claim that is made of statements."""
 STATEMENTS = "statements"
 """The table of an experiment's statements: what each says, its word, the figure that decides it."""
 
@@ -151,7 +150,7 @@ class Nib(Typed):
 
 
 class NibOfSeed(Nib):
-    """The record's draw of seed 7777, on held-out windows."""
+    """The record's draw of one seed, 7777 where every arm has it, on held-out windows."""
 
     rng_seed: int
 
@@ -235,7 +234,7 @@ class Result(Judged):
 
 
 class StudyResult(Judged):
-    """The result file of a claim made of several studies (update, succession, scaling law, atlas)."""
+    """The result file of a claim made of several studies (update, succession, scaling law, atlas, experiment)."""
 
     kind: ClassVar[str] = "study"
     fits: dict[str, Fit]

@@ -249,7 +249,7 @@ class Workflow(Pages):
     # claims: their manifests, and what every verdict on evidence depends on
 
     def of_claim(self, stage: str, claim_id: str, batches: Iterable[str]) -> list[str]:
-        """Return the manifests of a claim's `alignments`, `written`, `calibration` or `lora`, one per batch."""
+        """Return the manifests of a stage of a claim (`alignments`, `calibration`, `fits`, ...), one per batch."""
         return [f"{self.results}/{stage}/{claim_id}/{batch}.json" for batch in batches]
 
     def evidence(self, claim_id: str, batches: Iterable[str]) -> dict[str, list[str]]:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from abi.base.names import NO_DOMAIN, ORACLE, RAW
 from abi.judge.fits import Fit, IntervalFound
-from abi.judge.protocol import HARM
+from abi.judge.protocol import BPB, HARM
 from abi.judge.results import AnyResult, Result
-from abi.report.known import BPB
 from abi.report.render import Cell, Table, bounds, figure
 from abi.report.words import closure_words, in_groups, regime_of, share_words, verdict_words, with_interval
 
@@ -44,7 +43,7 @@ def rooms(results: Sequence[AnyResult]) -> Table:
         if not isinstance(result, Result) or result.claim.text is None:
             continue
         fit = result.deciding
-        told = [fit.arms[arm].domain[BPB].mean if arm in fit.arms else None for arm in (RAW, ORACLE)]
+        told = [fit.arms[arm].domain[BPB.metric].mean if arm in fit.arms else None for arm in (RAW, ORACLE)]
         rows.setdefault((str(result.claim.target), result.claim.text), [*told, with_interval(tested(fit, ROOM))])
     cells = [[f"`{target}`", text, *figures] for (target, text), figures in rows.items()]
     return Table(["model", "text", "plain", "with a module of its own", "room"], cells)

@@ -10,17 +10,17 @@ from typing import NamedTuple
 from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
 from abi.base.regimes import EXPERIMENT, transfer_regimes
 from abi.judge.fits import Fit, Ratio
-from abi.judge.protocol import BESIDE_TAUGHT, HARM
+from abi.judge.protocol import BESIDE_TAUGHT, BPB, HARM
 from abi.judge.results import AnyResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
 from abi.report.render import figure, listed
 from abi.report.replicates import ahead_of_placebos
 from abi.report.statements import rows_of, well_aligned
 from abi.report.templates import fill
-from abi.report.transfers import bits, source_is_better
+from abi.report.transfers import bits, lacking_without_net, source_is_better
 from abi.report.words import are_words
 
-RECIPE, BPB = "r.recipe.js_nats.direct", "bits_per_byte"
+RECIPE = "r.recipe.js_nats.direct"
 BARE_IN_JS = f"4.attribution.js_nats.{NO_DOMAIN}"
 
 
@@ -156,7 +156,7 @@ def _recipe(fits: Sequence[Fit]) -> Recipe | None:
 
 def _moved(fits: Sequence[Fit]) -> Moved | None:
     shares = _estimates(fit.share for fit in fits)
-    ahead, in_bits = (sum(bool(ahead_of_placebos(fit, m)) for fit in fits) for m in ("js_nats", BPB))
+    ahead, in_bits = (sum(bool(ahead_of_placebos(fit, m)) for fit in fits) for m in ("js_nats", BPB.metric))
     return Moved(ahead, len(fits), in_bits, shares) if shares else None
 
 
@@ -172,17 +172,11 @@ def _portable(results: Sequence[Result]) -> Portable | None:
         strict=sum(result.verdict_at_strict_level == "SUPPORTED" for result in results),
         closed=closed,
         shares=shares,
-        bare=[lacks for fit in fits if (lacks := _lacking_without_net(fit)) is not None],
+        bare=[lacks for fit in fits if (lacks := lacking_without_net(fit)) is not None],
         closed_in_js=[part for fit in fits if (part := _closed_in_js(fit)) is not None],
         worse=sum(one is not None and one.upper < 0 for one in in_js),
         harm=_harm(fits),
     )
-
-
-def _lacking_without_net(fit: Fit) -> float | None:
-    """Return the part of the moved module's gap closure that its interface without a net lacks."""
-    moved, alone = (_estimates([fit.gap_closures.get(arm)]) for arm in (TRANSFERRED, NO_DOMAIN))
-    return (moved[0] - alone[0]) / moved[0] if moved and alone and moved[0] else None
 
 
 def _closed_in_js(fit: Fit) -> float | None:
@@ -219,7 +213,7 @@ def _led(fits: Sequence[Fit]) -> dict[str, Led]:
     """Return by how much an arm that the source teaches on a few windows leads each arm it is compared with."""
     found = {}
     for arm in BESIDE_TAUGHT:
-        asked = [test.interval for fit in fits for test in fit.tests if test.id == f"r.taught.{BPB}.{arm}"]
+        asked = [test.interval for fit in fits for test in fit.tests if test.id == f"r.taught.{BPB.metric}.{arm}"]
         there = [one for one in asked if one is not None]
         if there:
             found[arm] = Led(arm, sum(one.lower > 0 for one in there), len(there), [one.mean for one in there])

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from abi.base.names import NO_DOMAIN, TRANSFERRED
 from abi.base.regimes import REGIMES
 from abi.judge.fits import Share
 from abi.judge.results import AnyResult
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure
 from abi.report.templates import fill
+from abi.report.transfers import lacking_without_net
 from abi.report.words import deciding, ends_of, grouped
 
-AS_IS = next(name for name, regime in REGIMES.items() if not regime.lesson)
+ZERO_TEXT = next(name for name, regime in REGIMES.items() if not regime.lesson)
 """The regime in which nothing is calibrated; its results are lines of their own."""
 LEFT, RIGHT = 184.0, 304.0
 """Where the axis begins and ends, in the units of the picture, which is 420 wide."""
@@ -94,7 +94,7 @@ def rows(results: Sequence[AnyResult]) -> list[tuple[str, str, *tuple[float | No
 
 def _panels(results: Sequence[AnyResult]) -> Iterator[Panel]:
     heads = [head for head, _ in grouped(results)]
-    as_is = [result for result in results if result not in heads and result.claim.regime == AS_IS]
+    as_is = [result for result in results if result not in heads and result.claim.regime == ZERO_TEXT]
     moved, others = [r for r in heads if deciding(r)], [r for r in heads if not deciding(r)]
     hollow = "nothing is calibrated; hollow: its lead over an interface without a net"
     y = TOP
@@ -126,9 +126,8 @@ def lead_of(result: AnyResult) -> float | None:
 
     Its placebos do harm, so its share is more than the net adds.
     """
-    closures = fit.gap_closures if result.claim.regime == AS_IS and (fit := deciding(result)) else {}
-    moved, bare = (closures[arm].estimate if arm in closures else None for arm in (TRANSFERRED, NO_DOMAIN))
-    return None if moved is None or moved <= 0 or bare is None else 1 - bare / moved
+    fit = deciding(result)
+    return lacking_without_net(fit) if fit is not None and result.claim.regime == ZERO_TEXT else None
 
 
 def shown(line: Line) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from abi.base.names import CALIBRATED, DIRECT, LINEAR, LORA, NATIVE, SOURCE_ALONE, SOURCE_TAUGHT, TRANSFERRED
+from abi.base.names import CALIBRATED, DIRECT, LINEAR, LORA, NATIVE, NO_DOMAIN, SOURCE_ALONE, SOURCE_TAUGHT, TRANSFERRED
 from abi.base.regimes import AS_IS, MOVED, transfer_regimes
 from abi.judge.fits import Curve, Fit, Test
 from abi.judge.protocol import BPB
@@ -101,6 +101,13 @@ def best_placebo(fit: Fit, ending: str = "") -> str | None:
     closed = {arm + ending: fit.gap_closures.get(arm + ending) for arm in MOVED.placebos}
     known = {arm: ratio.estimate for arm, ratio in closed.items() if ratio is not None and ratio.estimate is not None}
     return max(known, key=lambda arm: known[arm], default=None)
+
+
+def lacking_without_net(fit: Fit) -> float | None:
+    """Return the part of the moved module's gap closure that its interface without a net lacks; None without a gain."""
+    ratios = [fit.gap_closures.get(arm) for arm in (TRANSFERRED, NO_DOMAIN)]
+    moved, alone = (None if ratio is None else ratio.estimate for ratio in ratios)
+    return None if moved is None or moved <= 0 or alone is None else 1 - alone / moved
 
 
 def bits(fit: Fit, arm: str, scope: str) -> float:

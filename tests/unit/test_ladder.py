@@ -8,7 +8,7 @@ import pytest
 from report_facts import WORKFLOW, plain, typed, whole
 
 from abi.report.known import found, percent
-from abi.report.ladder import AS_IS, lead_of, picture
+from abi.report.ladder import ZERO_TEXT, lead_of, picture
 from abi.report.quoted import generated_files, plain_table, small_models
 from abi.report.render import figure
 from abi.report.words import deciding, grouped, plain_words, sentence_of
@@ -31,7 +31,7 @@ def lines(svg):
 
 def test_every_claim_stands_in_the_picture_once_with_its_verdict():
     heads = [head for head, _ in grouped(whole())]
-    expected = {r.claim.id: r.verdict for r in whole() if r in heads or r.claim.regime == AS_IS}
+    expected = {r.claim.id: r.verdict for r in whole() if r in heads or r.claim.regime == ZERO_TEXT}
     drawn = lines(picture(whole(), CRITERIA))
     assert {name: word for name, (word, _, _) in drawn.items()} == expected
     assert len(drawn) > len(heads)

@@ -30,7 +30,7 @@ INSTRUMENT = "instrument"
 SIMULATED = ROOT / "docs" / f"{INSTRUMENT}.json"
 BENCHMARKS = "benchmarks"
 TIMED = REFERENCE / f"{BENCHMARKS}.json"
-PAGES = ("headline.md", "summary.md", "transfer.md")
+MARKDOWN = ("headline.md", "summary.md", "transfer.md")
 CODE = "code.csv"
 COLUMNS = ("rule", "code", "files", "results")
 """A rule, the digest of its code, the files where that code starts (`abi.base.job.starts_of`), and the result files
@@ -67,7 +67,7 @@ def adopt(what: str, *, keep: bool = False) -> None:
     made = {path.name: path.read_text(encoding="utf-8") for path in wanted if path.exists() and read_result(path)}
     if not made:
         raise DataError(f"results/{what}: holds no result to adopt; run `snakemake --config scale={what}` first")
-    results, pages = {*made}, [Path(f"results/{what}", name) for name in PAGES]
+    results, pages = {*made}, [Path(f"results/{what}", name) for name in MARKDOWN]
     made |= {page.name: page.read_text(encoding="utf-8") for page in pages if page.exists()}
     folder, codes = REFERENCE / what, codes_of_run(workflow)
     others = [old for old in [*folder.glob("*.json"), *folder.glob("*.md")] if old.name not in made]
