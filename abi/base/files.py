@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -99,6 +99,11 @@ def listed(text: str) -> dict[str, str]:
     return {name: sha256 for sha256, _, name in parts if name}
 
 
+def temporary_beside(path: Path) -> Path:
+    """Return a name beside a path that nobody has, of the form that `recovery` clears after a kill."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it only if the block succeeds.
@@ -108,16 +113,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
+        temporary = temporary_beside(path)
+        # Not by `tempfile`, whose files are private: to widen that one must set the umask, which other threads share.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise unwritable(path, error) from error
-    temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
         own = error.errno in OF_DISKS if error.filename is None else str(error.filename) == str(temporary)

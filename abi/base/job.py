@@ -37,7 +37,8 @@ SOFTWARE = {
     **dict.fromkeys(("calibrate_arms", "train_modules", "train_updated_modules"), (*ENGINE, *COMPILED)),
     **dict.fromkeys(("evaluate_arms", "evaluate_studies"), (*ENGINE, *COMPILED)),
     **dict.fromkeys(("choose_rates", "train_lora"), (*ENGINE, *COMPILED, "peft")),
-    "build_text": ("python",),  # its grammar says what is code and what a docstring
+    "build_text": ("python",),  # its grammar says what is code and what a docstring, its tables what is a letter
+    "measure_overlap": (*ENGINE, "python"),
     "evaluate_experiment": (*ENGINE, *COMPILED, "python"),  # and whether generated code parses
 }
 """Rule -> packages that can change its figures, where they are not those of `ENGINE`."""

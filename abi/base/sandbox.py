@@ -31,6 +31,8 @@ Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | 
 PROGRAM = str(Path(sandboxed.__file__).resolve())
 """Imported for its path, so that the digest of a job covers it."""
 NOT_CONFINED = 3
+CONFINED = b"+"
+"""What the process writes once it is confined: until then no foreign code runs, so none can claim that it is not."""
 LARGEST = 1e300
 """Whole numbers above it may be no fraction."""
 
@@ -77,15 +79,19 @@ def call(source: str, name: str, calls: Sequence[Sequence[Value]], limits: Limit
         ) as process:
             assert process.stdout is not None
             try:
-                ended, told = _read(process.stdout.fileno(), limits)
+                told = _read(process.stdout.fileno(), limits)
             finally:
                 process.kill()
+    if isinstance(told, Answer):
+        return told
+    if told.startswith(CONFINED):
+        return _values(told.removeprefix(CONFINED), len(calls))
     if process.returncode == NOT_CONFINED:
         raise DataError("sandbox: this machine confines no process (Linux with seccomp does, on x86-64 and ARM64)")
-    return ended if told is None else _values(told, len(calls))
+    return Answer("failed")
 
 
-def _read(source: int, limits: Limits) -> tuple[Answer, bytes | None]:
+def _read(source: int, limits: Limits) -> bytes | Answer:
     """Return all that a process answers, or why that is nothing."""
     deadline, told = time.monotonic() + limits.wall_s, b""
     while (left := deadline - time.monotonic()) > 0:
@@ -93,11 +99,11 @@ def _read(source: int, limits: Limits) -> tuple[Answer, bytes | None]:
             break
         part = os.read(source, 4096)
         if not part:
-            return Answer("failed"), told
+            return told
         told += part
-        if len(told) > limits.answer_bytes:
-            return Answer("too long an answer"), None
-    return Answer("over time"), None
+        if len(told) > limits.answer_bytes + len(CONFINED):
+            return Answer("too long an answer")
+    return Answer("over time")
 
 
 def _values(told: bytes, count: int) -> Answer:

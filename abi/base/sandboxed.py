@@ -1,7 +1,8 @@
 """What runs inside the sandbox (`base/sandbox.py`): it gives up every right, then calls a function of foreign source.
 
 Started by its path, never imported by abi, and imports nothing of it. It reads a request as JSON from standard input,
-`[source, name, [arguments, ...], CPU seconds, bytes of memory]`, and answers `[value, ...]` as JSON.
+`[source, name, [arguments, ...], CPU seconds, bytes of memory]`, writes `+` once it is confined, and answers
+`[value, ...]` as JSON.
 """
 
 import bisect  # noqa: F401 (what code of a task may import is loaded before files are out of reach)
@@ -93,6 +94,7 @@ def main() -> None:
         confine(cpu_s, memory)
     except (OSError, KeyError):
         os._exit(3)
+    os.write(answer, b"+")  # from here on no exit status says that nothing was confined
     random.seed(0)
     sys.stdout = sys.stderr = io.StringIO()
     scope: dict[str, object] = {"__name__": "task"}

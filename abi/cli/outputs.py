@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from abi.base.errors import DataError
-from abi.base.files import require_folder, unwritable
+from abi.base.files import require_folder, temporary_beside, unwritable
 
 
 class OutFolder:
@@ -39,15 +38,13 @@ class OutFolder:
         parent, name = self.path.parent, self.path.name
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            made = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent))
+            made = temporary_beside(parent / name)
+            made.mkdir()
         except OSError as error:
             raise unwritable(self.path, error) from None
         before = made.with_suffix(".old")
         try:
             yield made
-            umask = os.umask(0)
-            os.umask(umask)
-            made.chmod(0o777 & ~umask)
             if self.force and self.path.is_dir():
                 os.rename(self.path, before)
             os.rename(made, self.path)

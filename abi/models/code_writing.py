@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 from abi.base.diagnostics import Way
 from abi.models.attach import attach, generate
 from abi.models.backbone import Backbone, Window
+from abi.models.generation import fresh_settings
 from abi.models.module import AbiModule
-from abi.models.tokenizers import prompt_ids
+from abi.models.tokenizers import continuation, prompt_ids
 from abi.models.written import Written
 
 
@@ -40,12 +41,16 @@ class CodeWriter:
                 seed=seed,
             )
         found = [self.ended(row) for row in made.cpu()]
-        return Written([self.backbone.tokenizer.decode(row, skip_special_tokens=True) for row in found], ids, found)
+        tokenizer, alone = self.backbone.tokenizer, self.backbone.is_encoder_decoder
+        before = [[] if alone else row.tolist() for row in ids]
+        texts = [continuation(tokenizer, *pair) for pair in zip(before, (row.tolist() for row in found), strict=True)]
+        return Written(texts, ids, found)
 
     def ended(self, row: Tensor) -> Tensor:
-        """Return the ids of a continuation before its end-of-text token; that token alone where it is the first."""
-        end = self.backbone.model.config.eos_token_id
-        at = (row[1:] == end).nonzero() if isinstance(end, int) else row.new_empty(0)
+        """Return the ids of a continuation before the first token that ends it; at least one, whatever it is."""
+        told = fresh_settings(self.backbone).eos_token_id
+        ends = [] if told is None else told if isinstance(told, list) else [told]
+        at = torch.isin(row[1:], torch.tensor(ends, dtype=row.dtype)).nonzero()
         return row[: int(at[0]) + 1] if len(at) else row
 
     @torch.no_grad()

@@ -239,9 +239,12 @@ class LogitShift(TextHooks):
         """Return shifted logits. Args: as of `TextHooks`."""
         total = torch.zeros(())
         with torch.no_grad():  # the shift has no gradient; what it is added to may have one
-            for placed, weight in self.parts:
+            for i, (placed, weight) in enumerate(self.parts):
+                if placed.module.device != logits.device:  # the backbone was moved after this was attached
+                    placed = Placed(placed.module.to(logits.device), placed.vocabulary)
+                    self.parts[i] = placed, weight
                 if isinstance(read.kept, Tensor):
-                    shift = placed.shift(read.text, read.new)[:, read.kept]
+                    shift = placed.shift(read.text, read.new)[:, read.kept.to(logits.device)]
                 else:
                     shift = placed.shift(read.text, logits.shape[1])
                 total = total + weight * shift

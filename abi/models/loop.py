@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -100,10 +101,14 @@ class BatchOrder:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run of the loop leaves a member: losses per step (nats or squared units), its share of the seconds."""
+    """What a run of the loop leaves a member: losses per step (nats or squared units), its share of the seconds.
+
+    Args: beside: the figure per step that was kept with the losses, where one was.
+    """
 
     losses: list[float]
     elapsed_s: float
+    beside: list[float] = field(default_factory=list)
 
     def last_loss(self, last: int = 50) -> float:
         """Return the mean of the last losses."""
@@ -144,11 +149,16 @@ def fit(
     checkpoint_every_s: float = 120.0,
     label: str = "training",
     may_diverge: bool = False,
+    beside: Callable[[], float] | None = None,
 ) -> Trained:
     """Minimise `loss(step)` over the `trainable` tensors, in place: `fit_together` with one member."""
     member = Member(label, trainable, schedule, frozen or {}, may_diverge)
     [trained] = fit_together(
-        lambda step: (loss(step),), [member], checkpoint=checkpoint, checkpoint_every_s=checkpoint_every_s
+        lambda step: (loss(step),),
+        [member],
+        checkpoint=checkpoint,
+        checkpoint_every_s=checkpoint_every_s,
+        beside=beside,
     )
     return trained
 
@@ -160,6 +170,7 @@ def fit_together(
     checkpoint: Path | None = None,
     checkpoint_every_s: float = 120.0,
     before_step: Callable[[int], None] | None = None,
+    beside: Callable[[], float] | None = None,
 ) -> list[Trained]:
     """Minimise one loss per member over its own tensors, in place, all members on the same batches.
 
@@ -169,6 +180,7 @@ def fit_together(
     Args: losses: scalar losses of a global step, one per member in order; draws its own batch.
         checkpoint: where to keep a resumable state outside the outputs; removed at success.
         before_step: called with the number of steps done, before every step and after the last.
+        beside: a figure of the step that was taken, kept with its losses, so that a resumed run has those before.
     Raises: TamperError: a frozen tensor changed.
         DataError: a loss became NaN or infinite that may not, or members with different numbers of steps.
     """
@@ -179,10 +191,12 @@ def fit_together(
         )
     before = frozen_hashes([member.frozen for member in members])
     optimizers = [_optimizer(member) for member in members]
-    start, history = _resume(checkpoint, members, optimizers)
+    past = _resume(checkpoint, members, optimizers)
+    history, figures = past.history, past.figures
     report = progress(n_steps)
-    began = saved = time.perf_counter()
-    for step in range(start, n_steps):
+    saved = time.perf_counter()
+    began = saved - past.elapsed_s
+    for step in range(len(history[0]), n_steps):
         if before_step is not None:
             before_step(step)
         for optimizer, member in zip(optimizers, members, strict=True):
@@ -200,17 +214,19 @@ def fit_together(
                     f"{member.label}: the loss is {history[i][-1]} at step {step}; "
                     "lower the learning rate or check the states"
                 )
+        if beside is not None:
+            figures.append(beside())
         report(step + 1, f"{', '.join(m.label for m in members)} loss {', '.join(f'{h[-1]:.4f}' for h in history)}")
         if checkpoint is not None and time.perf_counter() - saved > checkpoint_every_s:
             saved = time.perf_counter()
-            _save_checkpoint(checkpoint, members, optimizers, history)
+            _save_checkpoint(checkpoint, members, optimizers, Past(history, figures, saved - began))
     if before_step is not None:
         before_step(n_steps)
     _check_frozen(members, before)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     elapsed_s = (time.perf_counter() - began) / len(members)
-    return [Trained(own, elapsed_s) for own in history]
+    return [Trained(own, elapsed_s, figures) for own in history]
 
 
 def _optimizer(member: Member) -> torch.optim.Optimizer:
@@ -241,24 +257,31 @@ def _check_frozen(members: Sequence[Member], before: Sequence[str]) -> None:
             raise TamperError(f"{member.label}: a frozen part changed during training; nothing was written")
 
 
+class Past(NamedTuple):
+    """What a run has behind it: losses per member and step, the figures beside them, seconds."""
+
+    history: list[list[float]]
+    figures: list[float]
+    elapsed_s: float
+
+
 def _save_checkpoint(
-    path: Path, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer], history: Sequence[list[float]]
+    path: Path, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer], past: Past
 ) -> None:
-    tensors = {}
+    beside = {"figures": past.figures, "elapsed_s": [past.elapsed_s]}
+    tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in beside.items()}
     for i, (member, optimizer) in enumerate(zip(members, optimizers, strict=True)):
-        tensors[f"{i}|losses"] = torch.tensor(history[i], dtype=torch.float64)
+        tensors[f"{i}|losses"] = torch.tensor(past.history[i], dtype=torch.float64)
         for name, tensor in member.trainable.items():
             tensors[f"{i}|{name}|value"] = tensor.detach()
             tensors |= {f"{i}|{name}|{key}": value for key, value in optimizer.state[tensor].items()}
     write_tensors(path, tensors, {"sha256": sha256_tensors(tensors)})
 
 
-def _resume(
-    path: Path | None, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer]
-) -> tuple[int, list[list[float]]]:
-    """Restore parameters and optimizers from a checkpoint if there is one; return the next step and the losses."""
+def _resume(path: Path | None, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer]) -> Past:
+    """Restore parameters and optimizers from a checkpoint if there is one; return what lies behind."""
     if path is None or not path.exists():
-        return 0, [[] for _ in members]
+        return Past([[] for _ in members], [], 0.0)
     try:
         with safe_open(path, "pt") as stored:
             kept = {key: stored.get_tensor(key) for key in stored.keys()}
@@ -272,7 +295,8 @@ def _resume(
                 keys = [key for key in kept if key.startswith(f"{i}|{name}|") and key != f"{i}|{name}|value"]
                 optimizer.state[tensor] = {key.rpartition("|")[2]: kept[key].to(tensor.device) for key in keys}
         history = [kept[f"{i}|losses"].tolist() for i in range(len(members))]
+        past = Past(history, kept["figures"].tolist(), float(kept["elapsed_s"]))
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise DataError(f"{path}: is not a usable checkpoint ({error}); delete it to start afresh") from None
     log.info("resuming at step %d from %s", len(history[0]), path)
-    return len(history[0]), history
+    return past

@@ -352,11 +352,11 @@ def read_original(
         found by the number of blocks if the checkpoint holds the backbone too; otherwise taps must be given.
     Raises: DataError: no ABI module in it, or it does not say what it reads.
     """
-    try:
-        d_abi, d_in = tensors["proj_in.weight"].shape
-        width, hidden = tensors["proj_out.weight"].shape[0], tensors["domain.net.0.weight"].shape[0]
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{where}: holds no {error}; it is no ABI module of the original") from None
+    for name in ("proj_in.weight", "proj_out.weight", "domain.net.0.weight"):
+        if name not in tensors or tensors[name].dim() != 2 or not tensors[name].numel():
+            raise DataError(f"{where}: holds no matrix {name}; it is no ABI module of the original")
+    d_abi, d_in = tensors["proj_in.weight"].shape
+    width, hidden = tensors["proj_out.weight"].shape[0], tensors["domain.net.0.weight"].shape[0]
     n_taps = d_in // width
     if taps is None:
         taps = _final_tap(tensors) if n_taps == 1 else None

@@ -65,7 +65,7 @@ def update(
     if recipe.stability and not modules:
         raise DataError(f"{label}: a stability weight of {recipe.stability} needs a module whose states are held")
     order = BatchOrder(len(windows), recipe.batch, recipe.seed)
-    held: list[float] = []
+    drifts: list[float] = []
 
     def loss(step: int) -> Tensor:
         batch = windows[order[step]]
@@ -76,15 +76,22 @@ def update(
         with torch.no_grad():
             before = anchor.hidden_states(batch, window)
         drift = torch.stack([mse_loss(abi_states(m, hidden), abi_states(m, before)) for m in modules]).mean()
-        held.append(float(drift.detach()))
+        drifts.append(float(drift.detach()))
         return found + recipe.stability * drift
 
     frozen = {f"anchor.{name}": p for name, p in anchor.model.named_parameters()}
     frozen |= {f"module{i}.{name}": p for i, module in enumerate(modules) for name, p in module.named_parameters()}
     backbone.model.requires_grad_(False)
     trained = fit(
-        loss, trainable(backbone, recipe.trains), recipe.schedule, frozen=frozen, checkpoint=checkpoint, label=label
+        loss,
+        trainable(backbone, recipe.trains),
+        recipe.schedule,
+        frozen=frozen,
+        checkpoint=checkpoint,
+        label=label,
+        beside=drifts.pop if recipe.stability else None,
     )
+    held = trained.beside
     backbone.model.eval().requires_grad_(False)
     return Updated(
         steps=recipe.schedule.steps,

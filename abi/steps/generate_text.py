@@ -18,7 +18,7 @@ from abi.models.attach import attach, generate
 from abi.models.backbone import Backbone, Window, load_checked
 from abi.models.module import derive_seed
 from abi.models.saved import UpdatedBackbone, module_of_seed
-from abi.models.tokenizers import start_of
+from abi.models.tokenizers import decode, start_of
 from abi.plan.specs.studies import GenerateText as Spec
 
 Arm = Literal["module", "plain"]
@@ -58,7 +58,7 @@ def sample(backbone: Backbone, prompt: Tensor, seed: int, arm: Arm) -> Sample:
     return Sample(
         seed=seed,
         arm=arm,
-        text=backbone.tokenizer.decode(made),
+        text=decode(backbone.tokenizer, made),
         ratio=math.exp(float(parts[-1] - parts[0])),
         distinct4=len(set(grams)) / len(grams),
     )

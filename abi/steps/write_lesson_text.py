@@ -55,7 +55,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     for role, backbone in (("source", source), ("target", load_checked(inputs["target_model"], bases["target"]))):
         for seed, documents in texts.items():
             manifests = {split: folder / f"seed{seed}.{role}.{split}.json" for split in LESSONS}
-            place = inputs[f"{role}_head"], manifests, job.provenance()
+            place = inputs[f"{role}_head"], manifests, job.provenance
             write_splits(states_of[role], documents, bases[role], backbone, *place)
             files[seed] |= {path.name: sha256_file(path) for path in manifests.values()}
     members = [Member(seed=seed, files=of_seed) for seed, of_seed in files.items()]

@@ -31,7 +31,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         load_checked(inputs["model"], base),
         inputs["head"],
         {split: Path(outputs[split]) for split in SPLITS},
-        job.provenance(),
+        job.provenance,
     )
 
 
@@ -42,14 +42,14 @@ def write_splits(
     backbone: Backbone,
     head_path: str | Path,
     manifests: Mapping[Split, Path],
-    provenance: Provenance,
+    provenance: Callable[[], Provenance],
     cut: Cut | None = None,
 ) -> None:
     """Run a backbone over some splits of a text and write states and manifest of each.
 
     Args: base: the backbone's manifest; backbone: loaded and checked, in the precision of the spec from here on;
         manifests: split -> path of the manifest, the tensors go beside it; cut: what `windows_and_loss` gives of these
-        documents for a backbone and a split, where it is known.
+        documents for a backbone and a split, where it is known; provenance: of what is written now.
     Raises: TamperError: the head is not that of the manifest; DataError: the tokenizer loses text.
     """
     precision = compute.use_precision(spec.precision)
@@ -70,5 +70,5 @@ def write_splits(
             corpus_sha256=assignment_sha256(documents),
             shares=Shares(**dict(spec.split)),
             salt=spec.salt,
-            provenance=provenance.model_copy(update=told | {"outputs": {str(tensors): digest}}),
+            provenance=provenance().model_copy(update=told | {"outputs": {str(tensors): digest}}),
         ).write(manifest)

@@ -24,6 +24,6 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         manifests = {split: folder / f"seed{seed}.{split}.json" for split in job.spec.splits}
         base = updated.about()
         backbone = load_checked(updated.model, base)
-        write_splits(job.spec, documents, base, backbone, updated.head, manifests, job.provenance(), cut.of)
+        write_splits(job.spec, documents, base, backbone, updated.head, manifests, job.provenance, cut.of)
         members.append(Member(seed=seed, files={path.name: sha256_file(path) for path in manifests.values()}))
     BatchManifest(members=members, provenance=job.provenance(outputs)).write(outputs["manifest"])

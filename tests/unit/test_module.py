@@ -262,6 +262,13 @@ def test_a_checkpoint_without_a_module_is_refused(name, refuses):
         read_original(tensors, (2,))
 
 
+@pytest.mark.parametrize("damaged", [torch.zeros(8), torch.zeros(0, 8), torch.zeros(8, 0), torch.zeros(())])
+@pytest.mark.parametrize("name", ["proj_in.weight", "domain.net.0.weight", "proj_out.weight"])
+def test_a_checkpoint_whose_tensors_have_no_shape_of_a_module_is_refused(name, damaged, refuses):
+    with refuses(f"checkpoint: holds no matrix {name}; it is no ABI module of the original"):
+        read_original({**original(ONE), name: damaged}, (2,))
+
+
 def test_a_checkpoint_read_with_the_wrong_taps_is_refused(refuses):
     with refuses("it is no module of this shape"):
         read_original(original(ModuleConfig(8, (1, 2), 6)), (2,))

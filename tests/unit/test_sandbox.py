@@ -152,7 +152,11 @@ def test_what_only_computes_runs_and_gives_the_same_every_time(source, calls, va
 
 
 @pytest.mark.parametrize(
-    "source", ["def f(:", "def g():\n    return 1", "f = 3", "def f():\n    return {1, 2}", "raise SystemExit", "1 / 0"]
+    "source",
+    [
+        *("def f(:", "def g():\n    return 1", "f = 3", "def f():\n    return {1, 2}", "raise SystemExit", "1 / 0"),
+        *("raise SystemExit(3)", "import os\nos._exit(3)"),  # with which the sandbox says that it confines nothing
+    ],
 )
 def test_source_that_gives_no_value_fails(source):
     assert call(source, "f", [[]]).ended == "failed"
