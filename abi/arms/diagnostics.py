@@ -111,17 +111,20 @@ def diagnosed(
     head: Head,
     asked: Mapping[str, Collection[str]],
     scope: str = "domain",
-    windows_per_batch: int = 4,
+    *,
+    windows_per_batch: int,
 ) -> Iterator[Score]:
     """Yield metrics of arms on held-out windows of a scope: means over scored positions, `[N]` windows.
 
-    Args: asked: metric -> the arms it is asked of; the reference, which all are compared with, is none of them.
+    Args: asked: metric -> the arms it is asked of; the reference, which all are compared with, is none of them;
+        windows_per_batch: whose logits are held at once, for the reference and one arm.
     """
     found: dict[tuple[Key, str], list[Tensor]] = {}
     wanted = {key: [name for name, of in asked.items() if key.arm in of] for key in arms if key.arm != REFERENCE}
     readouts = {key: Readout(arms[key], head) for key, names in wanted.items() if names}
-    gram = (head.weight * head.scale).T @ (head.weight * head.scale)
     judge, errs = Readout(reference, head), "head_gain" in asked
+    scaled = head.weight * head.scale if errs else head.weight[:0]
+    gram = scaled.T @ scaled
     for start in range(0, len(states) if readouts else 0, windows_per_batch):
         index = slice(start, min(start + windows_per_batch, len(states)))
         plain = head.linear(states.final(index)[:, states.skip :].flatten(0, 1))

@@ -1,4 +1,4 @@
-"""The teacher on domain text: an oracle (`oracle-kd`) or a reference (a reconstruction)."""
+"""The lesson on domain text; the teacher is an oracle (`oracle-kd`) or a reference (a reconstruction)."""
 
 from abi.arms.alignment import read_rotations
 from abi.arms.fitting import Nets

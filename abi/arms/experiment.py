@@ -56,7 +56,9 @@ class Experiment:
         self.spec, self.inputs, self.scratch = spec, inputs, scratch
         self.first = spec.texts[0]
         self._states: dict[str, States] = {}
-        self._seed, self._kept = -1, dict[tuple[str, ...], FitData | Nets]()
+        self._seed = -1
+        self._data: dict[tuple[str, str], FitData] = {}
+        self._nets: dict[tuple[ModuleConfig, int], Nets] = {}
         self.fits: list[FittedOf] = []
 
     # what arms are made of
@@ -79,15 +81,12 @@ class Experiment:
     def data(self, text: str, seed: int, split: str = "train") -> FitData:
         """Return what a fit on a text reads: its states, the head, the corrections of what teaches there."""
         states = self.states(text, split)
-        key = ("data", text, split)
-        if seed != self._seed:
-            self._seed, self._kept = seed, {}
-        if key not in self._kept:
+        if seed != self._seed:  # what is of one seed is not kept for the next
+            self._seed, self._data, self._nets = seed, {}, {}
+        if (text, split) not in self._data:
             taught = corrections(self.module(self.spec.taught_by, text, seed, states), states)
-            self._kept[key] = FitData(states, self.head(states), taught)
-        found = self._kept[key]
-        assert isinstance(found, FitData)
-        return found
+            self._data[text, split] = FitData(states, self.head(states), taught)
+        return self._data[text, split]
 
     def config(self, arm: ArmOfExperiment) -> ModuleConfig:
         """Return the shape of an arm's module."""
@@ -105,13 +104,10 @@ class Experiment:
             return Nets(before=self.module(SOURCE, self.first, seed, self.states(self.first, "train")))
         if recipe.rotation != "aligned":
             return Nets()
-        key = ("nets", str(config), str(seed))
-        if key not in self._kept:
+        if (config, seed) not in self._nets:
             source = self.source(config, seed)
-            self._kept[key] = Nets(source=source, rotations={"aligned": self.rotation(source, seed)})
-        found = self._kept[key]
-        assert isinstance(found, Nets)
-        return found
+            self._nets[config, seed] = Nets(source=source, rotations={"aligned": self.rotation(source, seed)})
+        return self._nets[config, seed]
 
     def source(self, config: ModuleConfig, seed: int) -> AbiModule:
         """Return the module whose net moves: the one there is, or one of another width, trained here."""
@@ -151,7 +147,7 @@ class Experiment:
         """Return an arm before its fit: what its recipe makes, or a copy of the arm that it goes on from."""
         arm = self.spec.arms[name]
         if arm.start is not None:
-            shared = self.data(self.first, seed).head.weight
+            shared = done[arm.start].frozen["head"]
             return copy.deepcopy(done[arm.start], {id(shared): shared})
         data, config, recipe = self.data(arm.text or self.first, seed), self.config(arm), self.spec.recipes[arm.recipe]
         return make(recipe, arm.recipe, config, self.nets(recipe, config, seed), data, seed=seed)

@@ -1,4 +1,4 @@
-"""The teachers of `few-shot`: nobody, but for arms that modules of the source teach on the same domain windows.
+"""The lesson of `few-shot`: nobody teaches, but for arms that modules of the source teach on the same domain windows.
 
 Such an arm starts from the source's net and interface, carried on general text, and is fitted as all others are. Beside
 that it is asked, where source and target have read the same characters of a window, for the shift that a module makes

@@ -97,7 +97,7 @@ class LogitBias(nn.Module):
 
 
 class StoredStates(Correcting):
-    """The `lora` arm as evaluation reads it: the final states an adapted backbone gave for some windows, stored once.
+    """Final states of some windows that were stored once: of an adapted backbone, or of another number format.
 
     Args: stored: hash of the tensors of a store of states -> (numbers `[N]` of its windows, final states `[N, T, D]`).
     """
@@ -116,7 +116,7 @@ class StoredStates(Correcting):
         known = bool((windows < len(rows)).all()) and bool((rows[windows] >= 0).all())
         plain = states.final(index)
         if not known or self.finals[key].shape[1:] != plain.shape[1:]:
-            raise DataError(f"{self.where}: was not run on these windows of {states.path}; rebuild the arm `lora`")
+            raise DataError(f"{self.where}: was not run on these windows of {states.path}; rebuild it")
         return self.finals[key][rows[windows]].to(plain.device) - plain
 
 
@@ -309,6 +309,6 @@ def load_stored(path: str | Path, sha256: str, scopes: Mapping[str, States], bas
         windows, final = tensors.get(f"{scope}.windows"), tensors.get(f"{scope}.final")
         of_states = of.get(scope) == key and windows is not None and torch.equal(windows.long(), states.windows)
         if windows is None or final is None or not of_states or len(final) != len(windows) or not finite(final):
-            raise DataError(f"{path}: was not run on the windows of {states.path}; rebuild the arm `lora`")
+            raise DataError(f"{path}: was not run on the windows of {states.path}; rebuild it")
         stored[key] = (windows, final)
     return StoredStates(stored, str(path))

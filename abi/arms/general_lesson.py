@@ -1,4 +1,4 @@
-"""The teacher of `general-only`: a source backbone with its module, on general text that both sides have read.
+"""The lesson of `general-only`: a source backbone with its module teaches, on general text that both sides have read.
 
 No domain text enters. The correction travels through what two models share, their vocabulary: by how much the module
 moves the source's distribution at a position (a log-ratio per token) is asked of the target at the position that has

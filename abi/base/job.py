@@ -44,7 +44,7 @@ SOFTWARE = {
 """Rule -> packages that can change its figures, where they are not those of `ENGINE`."""
 
 TAUGHT, TRIALS = ("calibrate_arms", "choose_rates"), "choose_rates"
-"""The rules whose steps load a teacher by name, and the one that loads the training of adapters by name."""
+"""The rules whose steps load a lesson by name, and the one that loads the training of adapters by name."""
 
 log = logging.getLogger("abi")
 S = TypeVar("S")
@@ -171,7 +171,7 @@ def code_of(rule: str, spec: Mapping[str, Any], root: Path = ROOT) -> str:
 def starts_of(rule: str, spec: Mapping[str, Any]) -> list[str]:
     """Return the files at which a job's code starts: its rule's step, and what that loads by a name of the spec.
 
-    Which teacher a calibration reads follows from its regime; the teacher of another regime is none of its code. Nor
+    Which lesson a calibration reads follows from its regime; that of another regime is none of its code. Nor
     are adapters of a choice of rates where the claim has none.
     """
     named = [f"abi/arms/{REGIMES[spec['regime']].lesson}.py"] if rule in TAUGHT else []

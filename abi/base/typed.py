@@ -146,20 +146,22 @@ class Document(Typed):
             found = cls.model_validate(content)
         except ValidationError as error:
             raise DataError(f"{where}: {fault(error)}; delete the file and rebuild it") from None
-        if found.format != cls.named():
-            raise DataError(f"{where}: format is {found.format!r}, not {cls.named()!r}; delete the file and rebuild it")
+        if found.format != cls.format_name():
+            raise DataError(
+                f"{where}: format is {found.format!r}, not {cls.format_name()!r}; delete the file and rebuild it"
+            )
         if found.seal is not None and found.seal != seal_of(content):
             raise TamperError(f"{where}: was changed after it was written; delete the file and rebuild it")
         return found
 
     @classmethod
-    def named(cls) -> str:
+    def format_name(cls) -> str:
         """Return what `format` says of such files."""
         return f"abi/{cls.kind}@1"
 
     def write(self, path: str | Path) -> None:
         """Write the document, atomically. Raises: DataError: a figure is NaN or infinite; nothing is written."""
-        named = self._named()
+        named = self._with_format()
         try:
             seal = seal_of(parse_json(named.model_dump_json(by_alias=True, exclude_unset=True)))
         except ValueError:
@@ -171,10 +173,10 @@ class Document(Typed):
 
     def file(self) -> dict[str, Any]:
         """Return the JSON values that `write` writes and seals."""
-        return self._named().model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"seal"})
+        return self._with_format().model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"seal"})
 
-    def _named(self) -> Self:
-        return self.model_copy(update={"format": self.named()})
+    def _with_format(self) -> Self:
+        return self.model_copy(update={"format": self.format_name()})
 
 
 def seal_of(content: Any) -> str:

@@ -273,7 +273,7 @@ class LadderResult(Judged):
 
 AnyResult = Result | StudyResult | LadderResult
 KINDS: dict[str, type[Result] | type[StudyResult] | type[LadderResult]] = {
-    model.named(): model for model in (Result, StudyResult, LadderResult)
+    model.format_name(): model for model in (Result, StudyResult, LadderResult)
 }
 
 

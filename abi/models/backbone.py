@@ -23,7 +23,7 @@ from abi.base.typed import Provenance
 from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
 from abi.models.identity import check_identity, identity_hash, weights_hash
 from abi.models.probe import admit, evaluating, measure
-from abi.models.states import Window
+from abi.models.states import PER_PASS, Window
 from abi.models.tokenizers import beyond, untrimmed, vocabulary_hash
 
 log = logging.getLogger("abi")
@@ -365,7 +365,7 @@ def describe_backbone(
 
 
 @torch.no_grad()
-def final_states(backbone: Backbone, tokens: Tensor, window: Window, batch: int = 32) -> Tensor:
-    """Return final states `[N, T, D]` of windows on the CPU, run in the batches of `states.write_states`."""
-    parts = [backbone.hidden_states(tokens[i : i + batch], window)[-1].cpu() for i in range(0, len(tokens), batch)]
-    return torch.cat(parts)
+def final_states(backbone: Backbone, tokens: Tensor, window: Window) -> Tensor:
+    """Return final states `[N, T, D]` of windows on the CPU, in the batches in which states are written."""
+    parts = (tokens[start : start + PER_PASS] for start in range(0, len(tokens), PER_PASS))
+    return torch.cat([backbone.hidden_states(part, window)[-1].cpu() for part in parts])

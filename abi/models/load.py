@@ -31,9 +31,9 @@ def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> Loaded
             raise DataError(f"{path}: is no safetensors file, and abi unpickles nothing; convert the checkpoint first")
         return read_original(read_tensors(path)[0], taps, str(path)).requires_grad_(False), None
     about = parse_file(path / CONFIG)
-    if about.get("format") == NgramManifest.named():
+    if about.get("format") == NgramManifest.format_name():
         return read_ngrams(path)
-    if about.get("format") == PortableManifest.named():
+    if about.get("format") == PortableManifest.format_name():
         return read_portable(path)
     module, manifest = read_module(path)
     return module.requires_grad_(False), manifest

@@ -21,6 +21,9 @@ from abi.text.documents import Document
 OF_WINDOWS = ("tokens", "targets", "target_bytes", "char_end", "document")
 """What is stored beside the states, as `Windows` names it."""
 
+PER_PASS = 32
+"""Windows that go through a backbone at once; of other batches its states would differ in their last digits."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -127,7 +130,6 @@ def write_states(
     head: Head,
     path: str | Path,
     *,
-    batch: int = 32,
     dtype: torch.dtype = torch.float32,
 ) -> StoredWindows:
     """Run a frozen backbone once over windows and store the tapped states; return what the manifest says.
@@ -150,14 +152,14 @@ def write_states(
     stored = {f"tap.{tap}": torch.empty(shape, dtype=dtype) for tap in wanted}
     report = progress(n)
     with torch.inference_mode():
-        for start in range(0, n, batch):
-            tokens = windows.tokens[start : start + batch]
+        for start in range(0, n, PER_PASS):
+            tokens = windows.tokens[start : start + PER_PASS]
             hidden = backbone.hidden_states(tokens, window)
             if start == 0:
                 _check_head(backbone, tokens[:4], window, hidden[-1][:4], head)
             for tap in wanted:
-                stored[f"tap.{tap}"][start : start + batch] = hidden[tap].to(dtype)
-            report(min(start + batch, n), "windows")
+                stored[f"tap.{tap}"][start : start + PER_PASS] = hidden[tap].to(dtype)
+            report(min(start + PER_PASS, n), "windows")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in stored.values()):
         raise DataError(f"{path}: the backbone gives NaN or infinite states; it is damaged or needs fp32")
     write_tensors(path, stored | {name: getattr(windows, name) for name in OF_WINDOWS})

@@ -12,7 +12,7 @@ from abi.plan.specs.models import WriteStates
 from abi.text.documents import Document
 
 
-def windows_and_loss(
+def windows_and_lost_share(
     documents: Sequence[Document], spec: WriteStates, backbone: Backbone, split: Split
 ) -> tuple[Windows, float]:
     """Return the windows of a split's documents and the share of their characters that the tokenizer loses.

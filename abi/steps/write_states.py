@@ -14,7 +14,7 @@ from abi.base.typed import Provenance, Split
 from abi.models.backbone import Backbone, load_checked
 from abi.models.head import Head
 from abi.models.states import Window, Windows, write_states
-from abi.models.windows import windows_and_loss
+from abi.models.windows import windows_and_lost_share
 from abi.plan.specs.models import WriteStates as Spec
 from abi.text.documents import SPLITS, Document, assignment_sha256, read_assigned
 
@@ -48,8 +48,8 @@ def write_splits(
     """Run a backbone over some splits of a text and write states and manifest of each.
 
     Args: base: the backbone's manifest; backbone: loaded and checked, in the precision of the spec from here on;
-        manifests: split -> path of the manifest, the tensors go beside it; cut: what `windows_and_loss` gives of these
-        documents for a backbone and a split, where it is known; provenance: of what is written now.
+        manifests: split -> path of the manifest, the tensors go beside it; provenance: of what is written now; cut: what
+        `windows_and_lost_share` gives of these documents for a backbone and a split, where it is known.
     Raises: TamperError: the head is not that of the manifest; DataError: the tokenizer loses text.
     """
     precision = compute.use_precision(spec.precision)
@@ -57,7 +57,7 @@ def write_splits(
     head, window = Head.read(head_path, base.head_sha256).to(backbone.device), Window.of(spec.window)
     told = {"compute": compute.current()}
     for split, manifest in manifests.items():
-        windows, lost = (cut or partial(windows_and_loss, documents, spec))(backbone, split)
+        windows, lost = (cut or partial(windows_and_lost_share, documents, spec))(backbone, split)
         tensors = manifest.with_suffix(".safetensors")
         stored = write_states(backbone, windows, window, spec.taps, head, tensors, dtype=precision)
         digest = sha256_file(tensors)

@@ -9,7 +9,7 @@ from abi.base.manifests.batches import BatchManifest, Member
 from abi.models.backbone import load_checked
 from abi.models.saved import UpdatedBackbone
 from abi.models.tokenizers import PerTokenizer
-from abi.models.windows import windows_and_loss
+from abi.models.windows import windows_and_lost_share
 from abi.plan.specs.models import WriteUpdatedStates as Spec
 from abi.steps.write_states import write_splits
 from abi.text.documents import read_assigned
@@ -18,7 +18,7 @@ from abi.text.documents import read_assigned
 def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     """Write `manifest` (a batch) and in `folder` the states of every seed and split, `seed<n>.<split>.json`."""
     documents, folder, members = read_assigned(inputs["documents"], inputs["record"]), Path(outputs["folder"]), []
-    cut = PerTokenizer(partial(windows_and_loss, documents, job.spec))
+    cut = PerTokenizer(partial(windows_and_lost_share, documents, job.spec))
     for seed in job.spec.seeds:
         updated = UpdatedBackbone.of([inputs["updated"]], seed)
         manifests = {split: folder / f"seed{seed}.{split}.json" for split in job.spec.splits}

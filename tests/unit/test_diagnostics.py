@@ -105,7 +105,7 @@ def test_windows_are_scored_alike_whatever_is_read_at_once(make_states, head, wi
     states, reference = make_states(), AbiModule(ModuleConfig(8, (2,), 6), 1).requires_grad_(False)
     arms = {Key("", "raw"): None, Key("", "wide"): wide, Key("", "other"): reference, Key("", "reference"): reference}
     asked = {"in_ten": ["raw", "wide"], "js_easy_nats": ["wide"], "head_gain": ["wide"]}
-    one, three = (list(diagnosed(arms, reference, states, head, asked, "domain", size)) for size in (1, 3))
+    one, three = (list(diagnosed(arms, reference, states, head, asked, windows_per_batch=size)) for size in (1, 3))
     assert {(s.key.arm, s.metric) for s in one} == {
         ("raw", "in_ten"), ("wide", "in_ten"), ("wide", "js_easy_nats"), ("wide", "head_gain"),
     }  # fmt: skip
@@ -117,7 +117,7 @@ def test_windows_are_scored_alike_whatever_is_read_at_once(make_states, head, wi
 def scored(**arms):
     """An experiment of some arms, without its inputs."""
     made = ScoredExperiment.__new__(ScoredExperiment)
-    made.spec = SimpleNamespace(arms={name: ArmOfExperiment(**arm) for name, arm in arms.items()})
+    made.spec = SimpleNamespace(arms={name: ArmOfExperiment(**arm) for name, arm in arms.items()}, windows_per_batch=4)
     made.inputs = {"test_domain_small": "states", "head_small": "head"}
     return made
 
@@ -182,7 +182,7 @@ def test_in_another_format_only_stored_taps_of_a_window_are_kept(make_states, wi
     assert torch.equal(found.taps([0, 1, 2], whole), torch.stack(expected[:3], dim=2))
     assert found.manifest.dtype == "bfloat16"
     of = scored(half={"recipe": "oracle", "precision": "bf16"})
-    of.spec.windows_per_batch, of._ran, of.run = 4, {}, lambda *_: found
+    of._ran, of.run = {}, lambda *_: found
     form = of.read("half", 1, {}, wide, states)
     taps = torch.stack([expected[tap] for tap in wide.config.taps], dim=2)
     assert torch.equal(form.correction(states, whole), expected[2] + wide(taps) - states.final(whole))

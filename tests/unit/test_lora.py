@@ -408,7 +408,7 @@ def test_windows_that_were_not_run_are_refused(gpt2, refuses):
     finals = gpt2.train.final(torch.tensor([1, 5]))
     arm = StoredStates({gpt2.train.manifest.tensors_sha256: (torch.tensor([1, 5]), finals)})
     for states in (gpt2.train.select([1, 4]), gpt2.train.select([7]), gpt2.test.select([1])):
-        with refuses("was not run on these windows of .*; rebuild the arm `lora`"):
+        with refuses("was not run on these windows of .*; rebuild it"):
             arm.correction(states, slice(None))
 
 

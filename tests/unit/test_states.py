@@ -129,9 +129,10 @@ def pass_(request, make_backbone, texts, tmp_path):
 
 
 @torch.no_grad()
-def test_stored_states_are_those_of_the_backbone(pass_):
+def test_stored_states_are_those_of_the_backbone(pass_, monkeypatch):
     backbone, windows, window, head, path = pass_
-    states = States(path, states_manifest(write_states(backbone, windows, window, [0, 1], head, path, batch=3)))
+    monkeypatch.setattr("abi.models.states.PER_PASS", 3)
+    states = States(path, states_manifest(write_states(backbone, windows, window, [0, 1], head, path)))
     hidden = backbone.hidden_states(windows.tokens, window)
     torch.testing.assert_close(
         states.taps([1, 0], slice(None)), torch.stack([hidden[1], hidden[0]], dim=2), rtol=1e-5, atol=1e-6

@@ -78,8 +78,8 @@ def checked(model: type[D], document: Json, path: Path, found: list[Finding]) ->
             for fault in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         return None
-    if made.format != model.named():
-        words = f"breaks its schema: {made.format!r}, not {model.named()!r}"
+    if made.format != model.format_name():
+        words = f"breaks its schema: {made.format!r}, not {model.format_name()!r}"
         found.append(Finding(TAMPERED, str(path), "format", words))
         return None
     return made

@@ -17,7 +17,7 @@ SPLIT = re.compile(rf"(/states/.*)\.(?:{'|'.join(get_args(Split))})\.json$")
 MODELS: dict[str, type[Document]] = {
     **KINDS,
     **{
-        model.named(): model
+        model.format_name(): model
         for found in iter_modules(manifests.__path__)
         for model in vars(import_module(f"{manifests.__name__}.{found.name}")).values()
         if isinstance(model, type) and issubclass(model, Document) and model is not Document
