@@ -48,8 +48,8 @@ def write_splits(
     """Run a backbone over some splits of a text and write states and manifest of each.
 
     Args: base: the backbone's manifest; backbone: loaded and checked, in the precision of the spec from here on;
-        manifests: split -> path of the manifest, the tensors go beside it; provenance: of what is written now; cut: what
-        `windows_and_lost_share` gives of these documents for a backbone and a split, where it is known.
+        manifests: split -> path of the manifest, the tensors go beside it; provenance: of what is written now;
+        cut: what `windows_and_lost_share` gives of these documents for a backbone and a split, where it is known.
     Raises: TamperError: the head is not that of the manifest; DataError: the tokenizer loses text.
     """
     precision = compute.use_precision(spec.precision)
