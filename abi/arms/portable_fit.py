@@ -91,7 +91,10 @@ class Lesson:
 def portables(
     shape: PortableTraining, anchors: tuple[str, ...], controls: Sequence[str], seed: int
 ) -> dict[str, PortableModule]:
-    """Return the untrained portable modules of a seed. Args: controls: arms beside `transferred`, without its net."""
+    """Return the untrained portable modules of a seed. Args: controls: arms beside `transferred`, without its net.
+
+    All of a seed begin with the same weights, of other sources and domains too: they differ in what they learned alone.
+    """
     config = PortableConfig(anchors, shape.d_abi, shape.expansion, shape.context, shape.byte_width)
     configs = {TRANSFERRED: config, **dict.fromkeys(controls, replace(config, domain_net=False))}
     return {name: PortableModule(own, derive_seed("portable", seed)) for name, own in configs.items()}
