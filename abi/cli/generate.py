@@ -18,6 +18,8 @@ from abi.plan.workflow import Workflow
 if TYPE_CHECKING:
     from abi.models.backbone import Backbone
 
+OF_MODULE = "folder of a saved module; beside --model also its id on the hub"
+
 
 def generate(
     prompt: Annotated[str, Option(metavar="TEXT", help="the text to continue")],
@@ -33,11 +35,7 @@ def generate(
     scale: Scale = DEFAULT,
     module: Annotated[
         str | None,
-        Option(
-            metavar="MODULE",
-            help="folder of a saved module; beside --model also its id on the hub",
-            show_default="none attached",
-        ),
+        Option(metavar="MODULE", help=OF_MODULE, show_default="none attached"),
     ] = None,
     tokens: Annotated[int, Option(metavar="N", help="most tokens to add")] = 64,
     temperature: Annotated[float, Option(metavar="X", help="0 is greedy")] = 0.0,

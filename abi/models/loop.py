@@ -204,16 +204,11 @@ def fit_together(
             optimizer.zero_grad(set_to_none=True)
         values = losses(step)
         torch.autograd.backward(list(values))
-        for i, (optimizer, member) in enumerate(zip(optimizers, members, strict=True)):
+        for own, value, optimizer, member in zip(history, values, optimizers, members, strict=True):
             # A limit each: the spike of one member may not shorten the step of another.
             torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], member.schedule.clip)
             optimizer.step()
-            history[i].append(float(values[i].detach()))
-            if not math.isfinite(history[i][-1]) and not member.may_diverge:
-                raise DataError(
-                    f"{member.label}: the loss is {history[i][-1]} at step {step}; "
-                    "lower the learning rate or check the states"
-                )
+            own.append(_usable(float(value.detach()), member, step))
         if beside is not None:
             figures.append(beside())
         report(step + 1, f"{', '.join(m.label for m in members)} loss {', '.join(f'{h[-1]:.4f}' for h in history)}")
@@ -227,6 +222,15 @@ def fit_together(
         checkpoint.unlink(missing_ok=True)
     elapsed_s = (time.perf_counter() - began) / len(members)
     return [Trained(own, elapsed_s, figures) for own in history]
+
+
+def _usable(loss: float, member: Member, step: int) -> float:
+    """Return a loss. Raises: DataError: it is not finite, and may not be."""
+    if not math.isfinite(loss) and not member.may_diverge:
+        raise DataError(
+            f"{member.label}: the loss is {loss} at step {step}; lower the learning rate or check the states"
+        )
+    return loss
 
 
 def _optimizer(member: Member) -> torch.optim.Optimizer:
