@@ -18,7 +18,7 @@ from abi.arms.fitting import MadeArm, Nets, course, make
 from abi.arms.forms import corrections
 from abi.arms.gradient import Batch, FitData
 from abi.arms.native import train_native
-from abi.arms.rates import JUDGED, POSITIONS, choose
+from abi.arms.rates import JUDGED, choose, mean_over
 from abi.base.catalogue import Recipe
 from abi.base.errors import DataError
 from abi.base.job import InputFiles
@@ -269,13 +269,8 @@ class Experiment:
                     found[name].append(value)
         return found
 
-    @torch.no_grad()
     def objectives(self, arms: Fitted, data: FitData) -> dict[str, float]:
         """Return arm -> its objective on all windows of some data, a mean over positions."""
         models, goals = [arm.model for arm in arms.values()], [self.goal(name) for name in arms]
-        total, batch = torch.zeros(len(arms), dtype=torch.float64), max(1, POSITIONS // data.states.manifest.positions)
-        for start in range(0, len(data.states), batch):
-            part = slice(start, min(start + batch, len(data.states)))
-            values = torch.stack([value.detach() for value in losses(models, goals, data, part)])
-            total += (part.stop - start) * values.double().cpu()
-        return dict(zip(arms, (total / len(data.states)).tolist(), strict=True))
+        found = mean_over(data, lambda part: losses(models, goals, data, part))
+        return dict(zip(arms, found.tolist(), strict=True))

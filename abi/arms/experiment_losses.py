@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from abi.arms.forms import FittableForm
-from abi.arms.gradient import FitData
+from abi.arms.gradient import FitData, correction_of
 from abi.arms.losses import correction_mse, head_losses
 from abi.base.errors import DataError
 from abi.models.head import Head
@@ -67,7 +67,7 @@ def losses(
     batch = TaughtBatch.of(data, index)
     found: dict[int, Tensor] = {}
     shared: dict[tuple[float, float], list[int]] = {}
-    corrections = [correction_of(model, data, index) for model in models]
+    corrections = [correction_of(model, data.states, index).flatten(0, 1) for model in models]
     for i, goal in enumerate(goals):
         if (how := through_head(goal)) is not None:
             shared.setdefault(how, []).append(i)
@@ -91,14 +91,6 @@ def through_head(goal: Goal) -> tuple[float, float] | None:
     if goal.kind == "kd":
         return goal.temperature, goal.kd_weight
     return (1.0, THROUGH_HEAD[goal.kind]) if goal.kind in THROUGH_HEAD else None
-
-
-def correction_of(model: FittableForm, data: FitData, index: Tensor | slice) -> Tensor:
-    """Return the correction `[N, D]` of a model that must make one. Raises: DataError: it makes none."""
-    found = model.correction(data.states, index)
-    if found is None:
-        raise DataError("experiment: an arm that changes no state has no objective here; leave it out")
-    return found.flatten(0, 1)
 
 
 def weighted_mse(batch: TaughtBatch, correction: Tensor, weights: Tensor) -> Tensor:

@@ -213,7 +213,7 @@ def objectives(
     if objective.kind == "correction-mse":
         assert teacher is not None
         wanted = teacher[index].to(states.device)
-        return [correction_mse(_correction(model, states, index), wanted) for model in models]
+        return [correction_mse(correction_of(model, states, index), wanted) for model in models]
     final = states.final(index)
     found = [model.correction(states, index) for model in models]
     students = [final if correction is None else final + correction for correction in found]
@@ -273,9 +273,9 @@ def _taught_losses(
     return totals
 
 
-def _correction(model: FittableForm | StoredStates, states: States, index: Tensor | slice) -> Tensor:
-    """Return the correction of an arm that must make one. Raises: DataError: it makes none."""
+def correction_of(model: FittableForm | StoredStates, states: States, index: Tensor | slice) -> Tensor:
+    """Return the correction `[B, T, D]` of an arm that must make one. Raises: DataError: it makes none."""
     found = model.correction(states, index)
     if found is None:
-        raise DataError("fit: an arm that changes no state cannot be fitted by correction-mse; leave it out")
+        raise DataError("fit: an arm that changes no state makes no correction to be fitted; leave it out")
     return found

@@ -5,11 +5,12 @@ is the fit that decides, with its own steps, data and objective; test text is ne
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from abi.arms.fitting import Budget, Nets, Solved, gradient_tasks, make, train_arms
 from abi.arms.forms import FittableForm, StoredStates
@@ -58,13 +59,18 @@ def tried_rates(
     return found
 
 
-@torch.no_grad()
-def mean_objectives(models: Sequence[FittableForm | StoredStates], data: FitData, objective: Objective) -> torch.Tensor:
+def mean_objectives(models: Sequence[FittableForm | StoredStates], data: FitData, objective: Objective) -> Tensor:
     """Return the objective `[A]` of every fitted arm on all windows of some data, float64: a mean over positions."""
-    total, batch = torch.zeros(len(models), dtype=torch.float64), max(1, POSITIONS // data.states.manifest.positions)
+    return mean_over(data, lambda part: objectives(models, data, objective, part))
+
+
+@torch.no_grad()
+def mean_over(data: FitData, values: Callable[[slice], Iterable[Tensor]]) -> Tensor:
+    """Return the means `[A]` over all windows of some data of what arms have on a part of them, float64."""
+    total, batch = torch.zeros((), dtype=torch.float64), max(1, POSITIONS // data.states.manifest.positions)
     for start in range(0, len(data.states), batch):
         part = slice(start, min(start + batch, len(data.states)))
-        total += (part.stop - start) * torch.stack(list(objectives(models, data, objective, part))).double().cpu()
+        total = total + (part.stop - start) * torch.stack(list(values(part))).double().cpu()
     return total / len(data.states)
 
 
