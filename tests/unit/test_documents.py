@@ -50,6 +50,10 @@ def test_the_words_on_two_processors_are_counted_from_their_list():
     strict = words["DIFFERENT"] - (len(rows) - same)
     told = f"{words['EQUIVALENT']} are `EQUIVALENT`, {words['SAME VERDICT']} `SAME VERDICT`, and {strict} of the "
     assert f"{told}{words['DIFFERENT']} that are `DIFFERENT` differ at the strict level alone" in text
+    later = Counter(row["amd_epyc_with_compiled_sums"] for row in rows)
+    assert {*later} == {"EQUIVALENT", "SAME VERDICT"}
+    told = f"{later['EQUIVALENT']} are `EQUIVALENT`, {later['SAME VERDICT']} `SAME VERDICT`."
+    assert f"All {len(rows)} verdicts are those of the second run, at both levels: {told}" in text
 
 
 def commands(page):
