@@ -224,6 +224,13 @@ class TextHooks:
             setattr(self.model, PREPARE, self.own_preparation)
 
 
+def follow(placed: Placed, device: torch.device) -> None:
+    """Move a placed module to where its backbone was moved after it was attached."""
+    if placed.module.device != device:
+        placed.module.to(device)
+        placed.writer = placed.writer.to(device)
+
+
 class LogitShift(TextHooks):
     """Some portable modules on a backbone.
 
@@ -239,10 +246,9 @@ class LogitShift(TextHooks):
         """Return shifted logits. Args: as of `TextHooks`."""
         total = torch.zeros(())
         with torch.no_grad():  # the shift has no gradient; what it is added to may have one
-            for i, (placed, weight) in enumerate(self.parts):
-                if placed.module.device != logits.device:  # the backbone was moved after this was attached
-                    placed = Placed(placed.module.to(logits.device), placed.vocabulary)
-                    self.parts[i] = placed, weight
+            for placed, weight in self.parts:
+                if isinstance(placed, Placed):
+                    follow(placed, logits.device)
                 if isinstance(read.kept, Tensor):
                     shift = placed.shift(read.text, read.new)[:, read.kept.to(logits.device)]
                 else:

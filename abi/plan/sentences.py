@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from abi.base.wording import closest, nearest
 
@@ -83,7 +82,7 @@ class _Fault:
     expected: str
 
     @classmethod
-    def of(cls, details: ErrorDetails, schema: Schema) -> "_Fault":
+    def of(cls, details: Any, schema: Schema) -> "_Fault":
         """Return what pydantic tells, with its place."""
         context = details.get("ctx", {})
         expected = next((context[key] for key in ("expected_tags", "pattern", "expected") if key in context), "")

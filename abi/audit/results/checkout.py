@@ -227,7 +227,7 @@ def _check_page(scale: Scale, path: Path, beside: Mapping[str, ResultFile], rend
     scale.findings += checks.found
     scale.checked += checks.n_checked
     _check_hashes(scale, path, summary.provenance.inputs)
-    if render is not None and not scale.code():
+    if render is not None and all(found.kind == NOTE for found in scale.findings):
         made = render([beside[name].result for name in summary.verdicts], summary.headline.sentence)
         current = summary.provenance.code == code_digest(step_of("summarise"))
         for name, text in made.items():
