@@ -299,6 +299,10 @@ SCALE_FAULTS = {
         lambda s: s["calibration"]["kd"].update(rates=[0.1, 0.01]),
         "calibration.kd.rates: [0.1, 0.01] do not ascend; sort them",
     ),
+    "a curve without a beginning": (
+        lambda s: s["calibration"]["kd"]["budgets"].update(steps=[4, 8]),
+        "calibration.kd.budgets.steps: [4, 8] lack 0, which every curve begins with; add it",
+    ),
     "one rate twice": (lambda s: s["calibration"]["kd"].update(rates=[0.1, 0.1]), "0.1 stands there twice"),
     "one rate": (lambda s: s["calibration"]["kd"].update(rates=[0.1]), "calibration.kd.rates"),
     "a fit below its rate": (
