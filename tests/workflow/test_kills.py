@@ -26,13 +26,13 @@ pytestmark = [pytest.mark.kills, pytest.mark.workflow, pytest.mark.timeout(900)]
 LEFT_OUT = {"simulate_studies", "admit_update"}
 """No part of a run, and part of near transfers alone, which would make the run a third longer."""
 STEPS = {path.stem for path in (ROOT / "abi/steps").glob("*.py")} - {"__init__"}
-RULES = (*sorted(STEPS - LEFT_OUT), "verify")
+RULES = sorted(STEPS - LEFT_OUT)
 CLAIMS = ("t5_same_backbone", "gpt2_to_qwen", "gpt2_update", "ranking_quality")
 BENCHMARKS = "results/smoke/benchmarks"
 VICTIMS = ("fork", "job", "warm", "group")
 """What else is killed in a rule, in turn: a forked job, the process that waits for it, the server, all at once."""
 CASES = [(rule, victim) for rule in RULES for victim in ("scheduler", "cold scheduler")]
-CASES += [(rule, VICTIMS[i % len(VICTIMS)]) for i, rule in enumerate(RULES) if rule != "verify"]
+CASES += [(rule, VICTIMS[i % len(VICTIMS)]) for i, rule in enumerate(RULES)]
 STARTS = [0.0, 0.02, 0.05, 0.3, 1.0, 2.0]
 """Seconds from the start of the warm server to the scheduler's death."""
 COUNTED = Counter()
@@ -81,11 +81,10 @@ def finished(tmp_path_factory, copied):
         assert done.returncode == 0, done.stderr[-3000:]
 
     jobs = {}
-    for target in ("all", "verify"):
-        run(target)
-        rows = [line.split("\t") for line in copy.run(target, "--summary").stdout.splitlines()]
-        for file, _, rule, log, *_ in rows[1:]:
-            jobs.setdefault(rule, {}).setdefault(log, set()).add(file)
+    run("all")
+    rows = [line.split("\t") for line in copy.run("all", "--summary").stdout.splitlines()]
+    for file, _, rule, log, *_ in rows[1:]:
+        jobs.setdefault(rule, {}).setdefault(log, set()).add(file)
     # The report shows what the jobs of a run took, of which no case has the benchmarks.
     shutil.rmtree(copy.root / BENCHMARKS)
     run("results/smoke/report.html", "--forcerun", "write_report")
