@@ -246,7 +246,7 @@ def _check_fit(name: str, fit: FitSection, where: str, faults: Faults) -> None:
     looked = fit.budgets.steps if fit.budgets else []
     if looked != sorted(looked):
         faults.tell(f"{where}.budgets.steps: {looked} do not ascend; sort them")
-    if looked and min(looked) > 0:
+    elif looked and looked[0] > 0:
         faults.tell(f"{where}.budgets.steps: {looked} lack 0, which every curve begins with; add it")
     for name in (name for name, variant in fit.variants.items() if not variant.model_fields_set):
         faults.tell(f"{where}.variants.{name}: changes nothing; give it `steps`, `share` or `text`")
