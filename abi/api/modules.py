@@ -156,9 +156,7 @@ class Module:
     @property
     def dtype(self) -> str:
         """The precision of the model that it belongs to; fp32 where it works on every model, or nothing says it."""
-        if self.record is None or self.anywhere:
-            return "float32"
-        return (self.record.moved_to or self.record.trained_beside).dtype
+        return "float32" if self.record is None or self.anywhere else self.place.dtype
 
     @property
     def sha256(self) -> str:

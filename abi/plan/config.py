@@ -314,11 +314,9 @@ def _words(value: object) -> Iterator[str]:
     """Yield every text among the values of nested lists and mappings."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        yield from _words([*value.values()])
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _words(part)
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for part in parts:
+        yield from _words(part)
 
 
 def targets_of(words: Sequence[str]) -> list[str]:

@@ -111,8 +111,8 @@ class _Fault:
         at, kind, value = self.at, self.kind, self.value
         place, inside, key = ".".join(at.parts), ".".join(at.parts[:-1]), at.parts[-1] if at.parts else ""
         owner = f" in {inside}" if inside else ""
-        if self.written:
-            return f"{'.'.join(self.owner) or 'the file'}: has {self.written!r} for {self.needed!r}; rename it"
+        if written := self.written:
+            return f"{'.'.join(self.owner) or 'the file'}: has {written!r} for {self.needed!r}; rename it"
         if kind == "missing":
             return f"{inside}: kind {at.tags[-1]} needs {key!r}; add it" if at.tags else f"needs {key!r}{owner}; add it"
         if kind == "extra_forbidden":

@@ -273,8 +273,8 @@ def holds(against: str, scale: Scale) -> bool:
         folder = other_folder(against, scale)
     except DataError:
         return False
-    named = (file.result.scale for file in _result_files(Scale(folder), folder))
-    return folder.name == scale.folder.name or scale.folder.name in named
+    name = scale.folder.name
+    return folder.name == name or any(file.result.scale == name for file in _result_files(Scale(folder), folder))
 
 
 def compare(scale: Scale, against: str, tolerance: float | None) -> None:
