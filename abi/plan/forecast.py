@@ -19,6 +19,17 @@ from abi.plan.workflow import Workflow
 
 BASE = "tiny"
 """The scale whose measured jobs tell how fast each rule is."""
+LEFT = {
+    "write_states": "states",
+    "write_updated_states": "states after updates",
+    "update_backbone": "updated backbones",
+    "train_modules": "modules",
+    "train_updated_modules": "modules",
+    "calibrate_arms": "arms",
+    "train_lora": "states of adapters",
+    "write_lesson_text": "states of written text",
+}
+"""What fills the disk: rule -> what its jobs leave."""
 CARD_FLOPS, CARD = 2e13, "an assumed 20 TFLOP/s, a third of what an H100 has in fp32"
 
 
@@ -57,22 +68,18 @@ def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
             if place.kind == "hub":
                 files[place.id] = sum(file.bytes for file in place.files.values())
     copies = sum(files[name] for name in built if name in files)
-    states = sum(_states_bytes(work, wildcards) for wildcards in by_rule.get("write_states", []))
+    disk = {"cache": sum(files.values()), "backbones": copies}
+    for rule, what in LEFT.items():
+        left = sum(int(work.stored(rule, wildcards) or 0) for wildcards in by_rule.get(rule, []))
+        disk |= {what: disk.get(what, 0) + left} if left else {}
     return Forecast(
         downloads=files,
-        disk={"cache": sum(files.values()), "backbones": copies, "states": states},
+        disk=disk,
         memory={name: hub.sizes.memory_needed for name, hub in hubs.items() if hub and hub.sizes},
         rules=[_rule(rule, own, work, known, fast.get(rule)) for rule, own in by_rule.items()],
         disk_free=shutil.disk_usage(Path.cwd()).free,
         memory_free=psutil.virtual_memory().available,
     )
-
-
-def _states_bytes(work: Work, wildcards: str) -> int:
-    try:
-        return work.states_bytes(*wildcards.split("."))
-    except KeyError:
-        return 0
 
 
 def speeds(known: Sequence[Measured], work: Work) -> dict[str, float]:

@@ -1,6 +1,7 @@
-"""The work of a job in FLOP, from the configuration alone: how it grows with parameters, positions and steps.
+"""The work of a job in FLOP, and what it leaves on disk, from the configuration alone.
 
-Factors that all jobs of a rule share are left out: they cancel where a measured speed of the same rule is applied.
+Factors of the work that all jobs of a rule share are left out: they cancel where a measured speed of the same rule is
+applied.
 """
 
 import inspect
@@ -36,11 +37,19 @@ class Work:
 
     def flop(self, rule: str, wildcards: str) -> float | None:
         """Return the work of a job that grows with the models, None of any other job or of a model of unknown size."""
-        counted, words = RULES.get(rule), wildcards.split(".")
-        if counted is None or len(words) != len(inspect.signature(counted).parameters) - 1:
+        return self._counted(RULES.get(rule), wildcards)
+
+    def stored(self, rule: str, wildcards: str) -> float | None:
+        """Return the bytes of states and weights that a job leaves on disk, None where nothing tells."""
+        return self._counted(STORED.get(rule), wildcards)
+
+    def _counted(self, count: Callable[..., float] | None, wildcards: str) -> float | None:
+        """Return what a job comes to, None of a rule that is not counted, or where a size is not known."""
+        words = wildcards.split(".")
+        if count is None or len(words) != len(inspect.signature(count).parameters) - 1:
             return None  # or a job that is called otherwise now
         try:
-            return float(counted(self, *words))
+            return float(count(self, *words))
         except (KeyError, ValueError):  # a model whose sizes were never pinned; seeds that are called otherwise now
             return None
 
@@ -52,11 +61,13 @@ class Work:
             raise KeyError(backbone)
         return found
 
-    def states_bytes(self, backbone: str, text: str) -> int:
-        """Return the bytes that the states of a backbone on a text take on disk."""
-        made = self.workflow.base_of(backbone)
-        taps = len(made.taps) + 1
-        return self.windows(text) * self.positions(backbone) * self.sizes(backbone).width * taps * NUMBER
+    def states(self, backbone: str, windows: int, taps: int = 1) -> int:
+        """Return the bytes of the states of a backbone in some windows. Args: taps: how many of each position."""
+        return windows * self.positions(backbone) * self.sizes(backbone).width * taps * NUMBER
+
+    def taps(self, backbone: str) -> int:
+        """Return how many states of a position are stored: those of its blocks, and the final one."""
+        return len(self.workflow.base_of(backbone).taps) + 1
 
     def windows(self, text: str, *splits: str) -> int:
         """Return the windows of a text, of some splits or of all."""
@@ -72,11 +83,15 @@ class Work:
         """Return the tokens of a text's windows."""
         return self.windows(text, *splits) * self.workflow.base_of(backbone).window.length
 
-    def module(self, backbone: str, shape: str) -> float:
-        """Return the work of a module on one position: forward, and twice that backward."""
+    def numbers(self, backbone: str, shape: str) -> int:
+        """Return how many numbers the matrices of a module hold."""
         made = self.workflow.scale.modules[shape]
         interface = made.d_abi * self.sizes(backbone).width * (len(made.taps) + 1)
-        return 6.0 * (interface + 2 * made.expansion * made.d_abi**2)
+        return interface + 2 * made.expansion * made.d_abi**2
+
+    def module(self, backbone: str, shape: str) -> float:
+        """Return the work of a module on one position: forward, and twice that backward."""
+        return 6.0 * self.numbers(backbone, shape)
 
     def head(self, backbone: str) -> float:
         """Return the work of a head on one position, once forward."""
@@ -116,9 +131,13 @@ def _states(work: Work, backbone: str, text: str) -> float:
     return 2.0 * work.sizes(backbone).parameters * work.tokens(backbone, text)
 
 
+def _splits(way: str) -> Sequence[str]:
+    """Return the splits whose states an updated backbone has: modules are trained on the held one alone."""
+    return ("train", "test") if way == "held" else ("test",)
+
+
 def _updated_states(work: Work, update: str, way: str, _: str, text: str, batch: str) -> float:
-    splits = ("train", "test") if way == "held" else ("test",)
-    return 2.0 * work.sizes(update).parameters * work.tokens(update, text, *splits) * len(seeds_of(batch))
+    return 2.0 * work.sizes(update).parameters * work.tokens(update, text, *_splits(way)) * len(seeds_of(batch))
 
 
 def _modules(work: Work, backbone: str, text: str, shape: str, role: str, batch: str) -> float:
@@ -164,22 +183,30 @@ def _adapters(work: Work, claim_id: str, batch: str) -> float:
     return 6.0 * work.sizes(claim.target).parameters * seen * len(seeds_of(batch))
 
 
+def _evaluated(work: Work, claim_id: str) -> int:
+    """Return the windows that arms are evaluated on: held out of the domain and of general text, and trained on."""
+    both = (work.workflow.config.claims[claim_id].text, work.workflow.general)
+    return sum(work.windows(text, "test") for text in both) + work.workflow.scale.evaluation.training_windows
+
+
 def _evidence(work: Work, claim_id: str, batch: str) -> float:
     claim = work.workflow.config.claims[claim_id]
-    windows = work.windows(claim.text, "test") + work.windows(work.workflow.general, "test")
-    windows += work.workflow.scale.evaluation.training_windows
-    arms = len(claim.arms) * (1 + len(claim.variants))
+    windows, arms = _evaluated(work, claim_id), len(claim.arms) * (1 + len(claim.variants))
     return work.by_gradient(claim_id, batch) * arms * windows * work.positions(claim.target) * work.head(claim.target)
 
 
 def _lesson(work: Work, claim_id: str, batch: str) -> float:
-    claim = work.workflow.config.claims[claim_id]
-    made = work.fit(claim_id).written
-    assert made is not None
-    windows = (made.documents.train + made.documents.calibration) * made.sequences * len(seeds_of(batch))
+    claim, windows = work.workflow.config.claims[claim_id], _written(work, claim_id, batch)
     both: Sequence[str] = (claim.source, claim.source, claim.target)  # the source writes and reads it
     lengths = {name: work.workflow.base_of(name).window.length for name in both}
     return sum(2.0 * work.sizes(name).parameters * windows * lengths[name] for name in both)
+
+
+def _written(work: Work, claim_id: str, batch: str) -> int:
+    """Return the windows of text that a source writes for a batch of seeds."""
+    made = work.fit(claim_id).written
+    assert made is not None
+    return (made.documents.train + made.documents.calibration) * made.sequences * len(seeds_of(batch))
 
 
 def _portable(work: Work, backbone: str, text: str, batch: str) -> float:
@@ -208,3 +235,55 @@ RULES: Mapping[str, Callable[..., float]] = {
     "calibrate_placebos": _placebos,
 }
 """Rule -> work of a job, by the words of its benchmark's name."""
+
+
+def _left_states(work: Work, backbone: str, text: str) -> float:
+    return work.states(backbone, work.windows(text), work.taps(backbone))
+
+
+def _left_updated_states(work: Work, update: str, way: str, _: str, text: str, batch: str) -> float:
+    windows = work.windows(text, *_splits(way)) * len(seeds_of(batch))
+    return work.states(update, windows, work.taps(update))
+
+
+def _left_update(work: Work, update: str, way: str, _: str, batch: str) -> float:
+    sizes = work.sizes(update)
+    return len(seeds_of(batch)) * NUMBER * (sizes.parameters + sizes.rows * sizes.width)  # its head is kept apart, too
+
+
+def _left_modules(work: Work, backbone: str, text: str, shape: str, role: str, batch: str) -> float:
+    return len(seeds_of(batch)) * NUMBER * work.numbers(backbone, shape)
+
+
+def _left_updated_modules(work: Work, update: str, way: str, _: str, text: str, role: str, batch: str) -> float:
+    return _left_modules(work, update, text, work.workflow.scale.updates[update].module, role, batch)
+
+
+def _left_arms(work: Work, claim_id: str, batch: str) -> float:
+    claim = work.workflow.config.claims[claim_id]
+    fits = len(work.fit(claim_id).windows or []) or 2 + len(claim.variants)  # by gradient, and in closed form
+    return len(claim.arms) * fits * _left_modules(work, claim.target, claim.text, claim.module, "arm", batch)
+
+
+def _left_adapters(work: Work, claim_id: str, batch: str) -> float:
+    claim = work.workflow.config.claims[claim_id]
+    fits = len(work.fit(claim_id).windows or []) or 1 + len(claim.variants)
+    return work.states(claim.target, _evaluated(work, claim_id) * fits * len(seeds_of(batch)))
+
+
+def _left_lesson(work: Work, claim_id: str, batch: str) -> float:
+    claim, windows = work.workflow.config.claims[claim_id], _written(work, claim_id, batch)
+    return sum(work.states(name, windows, work.taps(name)) for name in (claim.source, claim.target))
+
+
+STORED: Mapping[str, Callable[..., float]] = {
+    "write_states": _left_states,
+    "write_updated_states": _left_updated_states,
+    "update_backbone": _left_update,
+    "train_modules": _left_modules,
+    "train_updated_modules": _left_updated_modules,
+    "calibrate_arms": _left_arms,
+    "train_lora": _left_adapters,
+    "write_lesson_text": _left_lesson,
+}
+"""Rule -> bytes of what a job leaves, by the words of its benchmark's name; what is small is not counted."""

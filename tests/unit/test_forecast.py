@@ -13,7 +13,7 @@ from abi.plan.config import load
 from abi.plan.estimate import PlannedJob
 from abi.plan.forecast import forecast, speeds
 from abi.plan.measured import REFERENCE, read_measured
-from abi.plan.work import RULES, Work
+from abi.plan.work import RULES, STORED, Work
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import read_scale
 
@@ -55,8 +55,35 @@ def test_downloads_disk_and_memory_follow_from_what_was_pinned(pinned):
         "cache": 4_007_000_000,
         "backbones": 4_000_000_000,
         "states": windows * positions * taps * 1024 * 4,
+        "modules": 4 * (2 * 256 * 1024 + 2 * 4 * 256**2),
     }
     assert found.memory == {"t5_large": 4 * (737_668_096 + 2 * 32128 * 1024) + 8 * 10**8}
+
+
+def test_disk_counts_what_updates_adapters_and_written_text_leave(pinned):
+    config = pinned()
+    update = next(name for name, made in config.scale.updates.items() if made.backbone == "gpt2_medium")
+    jobs = [("update_backbone", f"{update}.held.1.1-2"), ("write_updated_states", f"{update}.free.1.python.1-2"),
+            ("write_updated_states", f"{update}.held.1.python.1-2"), ("train_lora", "t5_to_gpt2.1-2"),
+            ("calibrate_arms", "t5_to_gpt2.1-2"), ("judge_claim", "x")]  # fmt: skip
+    found = forecast(config, jobs).disk
+    assert found["updated backbones"] == 2 * 4 * (T5["parameters"] + T5["rows"] * T5["width"])
+    most = config.scale.texts["python"].max_windows
+    backbone = config.scale.backbones["gpt2_medium"]
+    a_window = (backbone.window.length - 1) * (len(backbone.taps) + 1) * T5["width"] * 4
+    assert found["states after updates"] == 2 * a_window * (most.test + most.train + most.test)
+    assert found["states of adapters"] % (2 * (backbone.window.length - 1) * T5["width"] * 4) == 0
+    assert 0 < found["arms"] < found["states of adapters"]
+
+
+def test_the_bytes_that_jobs_of_tiny_leave_grow_with_their_seeds_and_every_counted_rule_is_named():
+    work = Work(Workflow(load("tiny")))
+    known = [job for job in read_measured(REFERENCE / "tiny" / "jobs.csv") if job.rule in STORED]
+    assert {job.rule for job in known} == set(STORED) == set(forecasting.LEFT)
+    assert all(work.stored(job.rule, job.wildcards) > 0 for job in known)
+    one, three = (work.stored("train_modules", f"gpt2.python.standard.oracle.1-{n}") for n in (1, 3))
+    assert three == 3 * one
+    assert work.stored("judge_claim", "x") is None
 
 
 def test_hours_grow_with_parameters_and_positions(pinned):
