@@ -14,7 +14,7 @@ from abi.base.errors import DataError
 from abi.models.attach import Marks, Rows
 from abi.models.attach_any import AnyModule, AttachedAny, check_any
 from abi.models.backbone import Backbone
-from abi.models.logit_shift import LogitShift, follow
+from abi.models.logit_shift import LogitShift
 from abi.models.module import AbiModule
 from abi.models.ngram_module import NgramModule
 from abi.models.portable import Placed, PortableModule
@@ -70,7 +70,6 @@ class _Placing:
 
     def shift(self, ids: Tensor, last: int | None = None) -> Tensor:
         """Return what is added to the logits `[B, n, V]` after the last n tokens of `[B, L]`, or after all."""
-        follow(self.placed, ids.device)
         if self.rows is None:
             return self.weight * self.placed.shift(ids, last)
         own = self.weight * self.placed.shift(ids[self.rows], last)

@@ -7,8 +7,6 @@ that domain's train text): the least-squares chart of `docs/experiments.md`, T2.
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
-
 from abi.arms.closed_form import narrowed, solve
 from abi.arms.forms import ArmForm, Corrector, LinearMap, Mixture, corrections
 from abi.arms.gradient import FitData
@@ -28,7 +26,7 @@ from abi.base.names import (
     REFERENCE,
     SHARED,
 )
-from abi.models.module import AbiModule, derive_seed, permute_domain_net, with_net
+from abi.models.module import AbiModule, derive_seed, permuted, with_net
 from abi.models.saved import module_of_seed, read_head, read_states
 from abi.models.states import States
 from abi.plan.specs.studies import AtlasEvidence
@@ -89,9 +87,7 @@ def placebo(shared: AbiModule, name: str, seed: int, draw: int) -> AbiModule:
     """Return a module that holds a placebo's net: a fresh one, or the shared module's permuted."""
     if name == RANDOM:
         return AbiModule(shared.config, seed=derive_seed("placebo", name, seed, draw))
-    permuted = with_net(shared, shared)
-    permute_domain_net(permuted, torch.Generator().manual_seed(derive_seed("permutation", seed, draw)))
-    return permuted
+    return permuted(shared, seed, draw)
 
 
 def mixtures(one: Corrector, other: Corrector) -> dict[str, ArmForm]:

@@ -13,6 +13,7 @@ from abi.base.names import REFERENCE
 from abi.models.head import Head
 from abi.models.module import AbiModule, derive_seed
 from abi.models.states import States
+from abi.plan.specs.experiments import Noise
 
 IDENTICAL = 0.001
 """JS in nats below which two distributions count as one, the lowest threshold of the original's distribution."""
@@ -156,7 +157,7 @@ class Disturbed(Correcting):
     The noise of a window is that of its number and a seed, so that every reading of it is the same.
     """
 
-    def __init__(self, module: AbiModule | None, head: Head, where: str, size: float, seed: int) -> None:
+    def __init__(self, module: AbiModule | None, head: Head, where: Noise, size: float, seed: int) -> None:
         self.module, self.where, self.size, self.seed = module, where, size, seed
         self.per_state = size * len(head.weight) ** 0.5 / float((head.weight * head.scale).norm())
         """Of the noise of a state whose logits vary by `size` on average over the vocabulary."""

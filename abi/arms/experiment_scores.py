@@ -85,8 +85,9 @@ class ScoredExperiment(Experiment):
             )
         ]
         for scope, asked in self.spec.diagnostics.items():
-            at_once = {"windows_per_batch": self.spec.windows_per_batch}
-            found += diagnosed(arms, reference, scopes[scope], head, asked, scope, **at_once)
+            found += diagnosed(
+                arms, reference, scopes[scope], head, asked, scope, windows_per_batch=self.spec.windows_per_batch
+            )
             found += self.of_other_backbones(wanted, seed, scopes[scope], asked, scope)
         return [*found, *(self.of_code(arms, seed) if text == self.first else ())], scopes
 
@@ -108,8 +109,8 @@ class ScoredExperiment(Experiment):
             head = read_head(self.inputs[f"head_{arm.backbone}"], states)
             plain, noisy = (Disturbed(None, head, "state", size, seed) for size in (0.0, arm.size))
             of_arm = {metric: [name] for metric, arms in asked.items() if name in arms}
-            at_once = {"windows_per_batch": self.spec.windows_per_batch}
-            yield from diagnosed({Key("", name): noisy}, plain, states, head, of_arm, scope, **at_once)
+            disturbed, at_once = {Key("", name): noisy}, self.spec.windows_per_batch
+            yield from diagnosed(disturbed, plain, states, head, of_arm, scope, windows_per_batch=at_once)
 
     def of_code(self, arms: Mapping[Key, ArmForm | None], seed: int) -> Iterator[Score]:
         """Yield the figures of the code that arms generate, where a statement asks for them."""

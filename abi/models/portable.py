@@ -162,7 +162,7 @@ def placebo_of(module: PortableModule, kind: str, seed: int) -> PortableModule:
         state |= {name: value for name, value in own.items() if name.startswith("domain")}
     other.load_state_dict(state)
     if kind == PERMUTED:
-        permute_domain_net(other, torch.Generator().manual_seed(seed))
+        permute_domain_net(other, seed)
     return other.requires_grad_(False).to(module.device)
 
 
@@ -195,7 +195,13 @@ class Placed:
         return self.writer
 
     def shift(self, tokens: Tensor, last: int | None = None) -> Tensor:
-        """Return what is added to the logits `[B, n, V]` after the last n tokens of `[B, L]`, or after all."""
+        """Return what is added to the logits `[B, n, V]` after the last n tokens of `[B, L]`, or after all.
+
+        It is where the tokens are: the module follows a backbone that was moved.
+        """
+        if self.module.device != tokens.device:
+            self.module.to(tokens.device)
+            self.writer = self.writer.to(tokens.device)
         contexts = self.vocabulary.contexts(tokens, self.module.config.context)
         contexts = contexts if last is None else contexts[:, -last:]
         return self.module.abi_state(contexts) @ self.writer.T

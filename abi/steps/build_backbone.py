@@ -34,6 +34,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         revision=found.revision,
         pretraining=found.pretraining,
         licence=found.licence,
+        facts=backbone.facts,
         provenance=job.provenance(),
     )
     spelled = spellings(backbone.tokenizer, about.head_rows)

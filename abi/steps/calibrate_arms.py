@@ -35,20 +35,19 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
     lesson, budget = lesson_of(spec, inputs), Budget.of(spec, rates)
     for seed in spec.seeds:
         nets, data = lesson.of(seed)
-        entries = fit_all(
+        arms += fit_all(
             spec.arms,
             lesson.config,
             nets,
             data,
             budget,
             seed=seed,
-            folder=folder / f"seed{seed}",
+            folder=folder,
             base=lesson.states.manifest.base,
             text=spec.text,
             checkpoints=job.scratch,
             closed_only=seed in spec.closed_only,
         )
-        arms += [entry.model_copy(update={"folder": f"seed{seed}/{entry.folder}"}) for entry in entries]
     CalibrationManifest(arms=arms, provenance=job.provenance(outputs)).write(outputs["manifest"])
 
 

@@ -8,7 +8,7 @@ from abi.arms.forms import corrections
 from abi.arms.gradient import FitData
 from abi.arms.lora_fit import Lora
 from abi.base.job import InputFiles, Job, OutputFiles
-from abi.base.manifests.arms import ScopeRun
+from abi.base.manifests.arms import ScopeRun, place_of
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.rates import RatesManifest
 from abi.base.names import LORA
@@ -35,7 +35,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         oracle = module_of_seed(inputs["oracle"], seed, train) if spec.fit == "kd" else None
         data = FitData(train, head, None if oracle is None else corrections(oracle, train))
         for task in gradient_tasks(data, budget, seed):
-            name = f"seed{seed}/{task.fit}/{LORA}-{task.draw}"
+            name = place_of(seed, task.fit, LORA, task.draw)
             checkpoint = job.scratch / f"{seed}-{task.fit}-{task.draw}.safetensors"
             arms.append(lora.fit(task, budget, seed, scopes, folder, name, checkpoint))
     of_scopes = {

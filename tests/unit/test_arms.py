@@ -436,6 +436,6 @@ def test_a_reconstruction_without_a_native_module_is_refused(data, nets, refuses
 
 def test_the_card_of_an_arm_names_its_backbone(data, nets, tmp_path):
     fit(data, nets, tmp_path, ["transferred"])
-    folder = tmp_path / "kd" / "transferred-0"
+    folder = tmp_path / "seed1" / "kd" / "transferred-0"
     assert "base_model: b\n" in (folder / "README.md").read_text()
     assert json.loads((folder / "abi_config.json").read_text())["rotated"] is True

@@ -7,6 +7,11 @@ from pydantic import Field
 from abi.base.typed import Count, Document, Positive, Provenance, Sha256, Typed
 
 
+def place_of(seed: int, fit: str, arm: str, draw: int) -> str:
+    """Return the folder that a fitted arm has beside its manifest."""
+    return f"seed{seed}/{fit}/{arm}-{draw}"
+
+
 class FitFigures(Typed):
     """What a fit leaves of an arm; the training figures are absent where it was solved."""
 
@@ -36,7 +41,7 @@ class ArmEntry(FitFigures):
     @property
     def place(self) -> str:
         """The folder that an arm of this name, fit, draw and seed has."""
-        return f"seed{self.seed}/{self.fit}/{self.arm}-{self.draw}"
+        return place_of(self.seed, self.fit, self.arm, self.draw)
 
 
 class FittedEntry(ArmEntry):

@@ -22,6 +22,8 @@ ObjectiveName = Literal[
 """What steps minimise: cross-entropy; KD; the whole KL at temperature 1; the mean squared error of corrections, as it
 is or with weights by the teacher's entropy or its inverse; that of logits; KL among the teacher's ten likeliest tokens.
 """
+Noise = Literal["state", "abi", "null"]
+"""Where it is put: on the final state, on the ABI state, or in the part of it that `proj_out` does not read."""
 ArmName = Annotated[str, Field(pattern="^[a-z][a-z0-9.-]*$")]
 BOUNDS = (RAW, ORACLE, REFERENCE)
 """Arms that every study has."""
@@ -55,7 +57,7 @@ class ArmOfExperiment(Typed):
     """hidden width of its domain net over that of the ABI space"""
     text: str | None = None
     """text it is fitted on and whose oracle teaches it; the experiment's first text if absent"""
-    noise: Literal["state", "abi", "null"] | None = None
+    noise: Noise | None = None
     """where it is disturbed: the final state, the ABI state, or the part of it that `proj_out` does not read"""
     size: Annotated[float, Field(ge=0)] = 0.0
     """of the noise: standard deviation of logits where it is on the final state, else a multiple of the ABI state"""
