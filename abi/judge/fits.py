@@ -91,6 +91,11 @@ class Ratio(Typed):
     level: Level
 
 
+def ends_of(ratio: Ratio | None) -> tuple[float | None, float | None]:
+    """Return the least and the greatest value of a ratio's set, (None, None) where there is none or it has no ends."""
+    return (None, None) if ratio is None or not ratio.bounded else (ratio.pieces[0][0], ratio.pieces[-1][1])
+
+
 class Share(Ratio):
     """The part of the gain that is the moved net's, against its best placebo."""
 

@@ -26,7 +26,7 @@ from abi.judge.contrasts import (
     Plan,
     decide,
 )
-from abi.judge.fits import ArmFigures, ContrastFound, Counts, Figure, Fit, Ratio, Resolvable, Share
+from abi.judge.fits import ArmFigures, ContrastFound, Counts, Figure, Fit, Ratio, Resolvable, Share, ends_of
 from abi.judge.intervals import (
     Array,
     Components,
@@ -367,8 +367,8 @@ def _share_words(share: Share, metric: str, n_placebos: int) -> str:
     whose = f"in {metric} against {share.placebo}" + (f", the best of {n_placebos} placebos" if n_placebos > 1 else "")
     if share.estimate is None:
         return f"no share {whose}, since there is no gain to divide by"
-    ends = [f"{end:.3g}" for piece in share.pieces for end in piece if end is not None]
-    bounds = f" [{', '.join(ends)}]" if share.bounded and len(ends) == 2 else " (unbounded interval)"
+    lower, upper = ends_of(share)
+    bounds = " (unbounded interval)" if lower is None or upper is None else f" [{lower:.3g}, {upper:.3g}]"
     return f"share {share.estimate:.3g}{bounds} {whose}"
 
 

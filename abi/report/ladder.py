@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from abi.base.regimes import REGIMES
-from abi.judge.fits import Share
+from abi.judge.fits import Share, ends_of
 from abi.judge.results import AnyResult
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure
 from abi.report.templates import fill
 from abi.report.transfers import lacking_without_net
-from abi.report.words import deciding, ends_of, grouped
+from abi.report.words import deciding, grouped
 
 ZERO_TEXT = next(name for name, regime in REGIMES.items() if not regime.lesson)
 """The regime in which nothing is calibrated; its results are lines of their own."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abi.base.names import CALIBRATED, DIRECT, LINEAR, LORA, NATIVE, NO_DOMAIN, SOURCE_ALONE, SOURCE_TAUGHT, TRANSFERRED
 from abi.base.regimes import AS_IS, MOVED, transfer_regimes
-from abi.judge.fits import Curve, Fit, Test
+from abi.judge.fits import Curve, Fit, Test, ends_of
 from abi.judge.protocol import BPB
 from abi.judge.results import AlignmentFacts, Result, Training
 from abi.plan.specs.arms import FitSection
@@ -13,7 +13,7 @@ from abi.report.figures import MARKERS, Drawing, colour_of, columns_of
 from abi.report.ngrams import measured
 from abi.report.render import Cell, Table, figure, listed
 from abi.report.templates import fill
-from abi.report.words import ends_of, met_words, studies
+from abi.report.words import met_words, studies
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D

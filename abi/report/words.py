@@ -11,7 +11,7 @@ from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM, TASKS
 from abi.base.regimes import EXPERIMENT, KINDS
 from abi.base.wording import number
-from abi.judge.fits import Check, Figure, Fit, IntervalFound, LeftOut, Ratio, Robustness, Test
+from abi.judge.fits import Check, Figure, Fit, IntervalFound, LeftOut, Ratio, Robustness, Test, ends_of
 from abi.judge.results import (
     AnyResult,
     LadderResult,
@@ -295,14 +295,6 @@ def with_interval(found: Figure | IntervalFound | None) -> str:
 def interval_words(interval: IntervalFound | None) -> str:
     """Return an interval in brackets, or a dash."""
     return "-" if interval is None else bounds(interval.lower, interval.upper).strip()
-
-
-def ends_of(ratio: Ratio | None) -> tuple[float | None, float | None]:
-    """Return the ends of the set of values that a ratio's interval allows, where it is one bounded piece."""
-    if ratio is None or not ratio.bounded or len(ratio.pieces) != 1:
-        return None, None
-    [[lower, upper]] = ratio.pieces
-    return lower, upper
 
 
 def _ratio(ratio: Ratio, unbounded: str = "") -> str:

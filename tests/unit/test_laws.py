@@ -11,6 +11,7 @@ from abi.audit.record.arithmetic import least_squares, r_squared
 from abi.judge.kinds.scaling_law import Point, design, fit_law, judge_law, leave_one_out
 
 PUBLISHED = ROOT / "config/record/published_results/calibration_scaling_law_b_results.json"
+LEVEL = 0.95
 WIDTHS, MARGINS = (128, 256, 512), (1e-3, 4e-3, 2e-2)
 
 
@@ -32,7 +33,7 @@ def with_floors(*floors):
 
 
 def test_a_known_law_is_recovered_and_supported():
-    law = fit_law(points())
+    law = fit_law(points(), LEVEL)
     assert law.coefficients == pytest.approx({"alpha": 1.0, "beta": 0.4, "gamma": -0.5}, abs=1e-9)
     assert law.r2 == pytest.approx(1.0)
     assert law.loo_mae_steps == pytest.approx(0.0, abs=1e-6)
@@ -41,7 +42,7 @@ def test_a_known_law_is_recovered_and_supported():
 
 
 def test_the_interval_of_the_exponent_covers_the_truth_as_often_as_it_says():
-    inside = [low <= -0.5 <= high for low, high in (fit_law(points(0.1, s)).gamma_interval for s in range(400))]
+    inside = [low <= -0.5 <= high for low, high in (fit_law(points(0.1, s), LEVEL).gamma_interval for s in range(400))]
     assert 0.92 <= np.mean(inside) <= 0.98
 
 
@@ -52,25 +53,25 @@ def test_the_interval_is_that_of_ordinary_least_squares():
     x, y = design(given)
     residuals = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
     error = math.sqrt(residuals @ residuals / 6 * np.linalg.inv(x.T @ x)[2, 2])
-    low, high = fit_law(given).gamma_interval
+    low, high = fit_law(given, LEVEL).gamma_interval
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 6) * error)
 
 
 def test_a_stricter_level_widens_the_interval_and_can_only_take_support_away():
     given = points(0.1)
-    usual, strict = fit_law(given), fit_law(given, 1 - 1e-8)
+    usual, strict = fit_law(given, LEVEL), fit_law(given, 1 - 1e-8)
     assert strict.gamma_interval[0] < usual.gamma_interval[0] < usual.gamma_interval[1]
     assert (judge_law(usual)[0], judge_law(strict)[0]) == ("SUPPORTED", "INCONCLUSIVE")
 
 
 def test_a_floor_that_rises_with_the_margin_refutes():
-    verdict, reason = judge_law(fit_law(points(gamma=0.5)))
+    verdict, reason = judge_law(fit_law(points(gamma=0.5), LEVEL))
     assert verdict == "REFUTED"
     assert reason.startswith("calibration gets dearer, not cheaper, as the margin grows: exponent of the margin 0.5 [")
 
 
 def test_a_law_that_predicts_no_better_than_the_mean_is_refuted():
-    law = fit_law(with_floors(25, 400, 50, 400, 25, 50, 100, 25, 400))
+    law = fit_law(with_floors(25, 400, 50, 400, 25, 50, 100, 25, 400), LEVEL)
     assert law.gamma_interval[0] <= 0
     assert law.loo_mae_steps >= law.loo_mae_steps_of_the_mean
     verdict, reason = judge_law(law)
@@ -79,7 +80,7 @@ def test_a_law_that_predicts_no_better_than_the_mean_is_refuted():
 
 
 def test_an_exponent_of_either_sign_is_inconclusive():
-    law = fit_law(points(0.05, beta=1.5, gamma=0.0))
+    law = fit_law(points(0.05, beta=1.5, gamma=0.0), LEVEL)
     assert law.gamma_interval[0] < 0 < law.gamma_interval[1]
     verdict, reason = judge_law(law)
     assert verdict == "INCONCLUSIVE"
@@ -97,13 +98,13 @@ def test_an_exponent_of_either_sign_is_inconclusive():
     ],
 )
 def test_no_r2_is_given_on_too_little(given, words):
-    law = fit_law(given)
+    law = fit_law(given, LEVEL)
     assert (law.r2, law.r2_withheld) == (None, words)
     assert judge_law(law)[0] != "SUPPORTED"
 
 
 def test_the_least_that_is_enough_gets_an_r2():
-    law = fit_law(points(0.05)[:8])
+    law = fit_law(points(0.05)[:8], LEVEL)
     assert (law.residual_freedom, law.r2_withheld) == (5, None)
     x, y = design(points(0.05)[:8])
     assert law.r2 == pytest.approx(r_squared(x.tolist(), y.tolist()))
@@ -111,14 +112,14 @@ def test_the_least_that_is_enough_gets_an_r2():
 
 def test_points_without_a_floor_are_counted_and_not_fitted():
     given = [*points(0.05)[:8], Point("never", 512, 1e-4, None)]
-    law = fit_law(given)
+    law = fit_law(given, LEVEL)
     assert (law.n_points, law.n_used, law.residual_freedom) == (9, 8, 5)
-    assert law.coefficients == fit_law(given[:8]).coefficients
+    assert law.coefficients == fit_law(given[:8], LEVEL).coefficients
 
 
 def test_residual_degrees_of_freedom_are_of_the_points_with_a_floor():
     """Of twelve registered points three are too few to fit, and the reason says both numbers."""
-    law = fit_law([*points(0.05)[:3], *(Point(f"never{i}", 512, 1e-4, None) for i in range(9))])
+    law = fit_law([*points(0.05)[:3], *(Point(f"never{i}", 512, 1e-4, None) for i in range(9))], LEVEL)
     assert (law.n_points, law.n_used, law.residual_freedom, law.coefficients) == (12, 3, 0, None)
     words = "the law cannot be fitted, 3 of 12 points have a floor: 0 residual degrees of freedom; 5 are needed"
     assert judge_law(law) == ("INCONCLUSIVE", words)
@@ -133,7 +134,7 @@ def test_leave_one_out_is_that_of_a_naive_loop():
         told = sum(a * b for a, b in zip(row, least_squares(x.tolist(), y.tolist()), strict=True))
         errors.append(abs(10**told - 1 - left.floor))
         of_mean.append(abs(10 ** float(y.mean()) - 1 - left.floor))
-    law = fit_law(given)
+    law = fit_law(given, LEVEL)
     assert law.loo_mae_steps == pytest.approx(np.mean(errors))
     assert law.loo_mae_steps_of_the_mean == pytest.approx(np.mean(of_mean))
 
@@ -148,14 +149,14 @@ def test_leave_one_out_is_that_of_a_naive_loop():
     ],
 )
 def test_without_two_different_floors_it_is_vacuous(floors, words):
-    verdict, reason = judge_law(fit_law(with_floors(*floors)))
+    verdict, reason = judge_law(fit_law(with_floors(*floors), LEVEL))
     assert verdict == "VACUOUS"
     assert reason == f"nothing to fit: {words}"
 
 
 def test_width_and_margin_that_do_not_vary_apart_are_not_fitted():
     given = [Point(f"p{i}", 2**i, 1e-3 * 2**i - 1e-9, 25 * (i + 1)) for i in range(1, 10)]
-    law = fit_law(given)
+    law = fit_law(given, LEVEL)
     assert (law.coefficients, law.r2_withheld) == (None, "width and margin do not vary apart")
     words = "the law cannot be fitted, 9 of 9 points have a floor: width and margin do not vary apart"
     assert judge_law(law) == ("INCONCLUSIVE", words)
@@ -170,7 +171,7 @@ def test_the_published_points_give_the_published_fit(published):
     given = [
         Point(p["label"], p["d_model"], p["margin_median"], p["floor_steps"]) for p in published["all_data_points"]
     ]
-    law, told = fit_law(given), published["scaling_law_fit"]
+    law, told = fit_law(given, LEVEL), published["scaling_law_fit"]
     x, y = design(given)
     mine = [law.coefficients[name] for name in ("alpha", "beta", "gamma")]
     assert mine == pytest.approx(least_squares(x.tolist(), y.tolist()))
@@ -184,7 +185,7 @@ def test_the_published_points_would_get_no_r2_and_no_support(published):
     given = [
         Point(p["label"], p["d_model"], p["margin_median"], p["floor_steps"]) for p in published["all_data_points"]
     ]
-    law = fit_law(given)
+    law = fit_law(given, LEVEL)
     assert law.r2_withheld == "4 residual degrees of freedom; 5 are needed"
     verdict, reason = judge_law(law)
     assert verdict == "INCONCLUSIVE"

@@ -74,7 +74,8 @@ def judge(given: StudiesGiven) -> Findings:
     """Return the verdict on the registered fit, its points, and agreement by budget."""
     widths = [given.spec.widths[update] for update in given.claim.updates for _ in given.claim.texts]
     found = [measured(given, name, width) for name, width in zip(given.studies, widths, strict=True)]
-    return _findings([point for point, _ in found], [course for _, course in found], given.strict)
+    levels = given.criteria.level, given.strict
+    return _findings([point for point, _ in found], [course for _, course in found], levels)
 
 
 def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
@@ -91,12 +92,13 @@ def again(stored: StudyResult, spec: JudgeStudy, strict: float) -> Findings:
         course = Course(spec.budgets, [y or 0.0 for y in lines[name]], between or 0.0, published)
         points.append(Point(name, width, margin or 0.0, course.floor(spec.protocol.criteria.floor)))
         courses.append(course)
-    return _findings(points, courses, strict)
+    return _findings(points, courses, (spec.protocol.criteria.level, strict))
 
 
-def _findings(points: Sequence[Point], courses: Sequence[Course], strict: float) -> Findings:
-    """Return what some points give, by what their floors rest on."""
-    law = fit_law(points)
+def _findings(points: Sequence[Point], courses: Sequence[Course], levels: tuple[float, float]) -> Findings:
+    """Return what some points give, by what their floors rest on. Args: levels: the usual and the strict one."""
+    level, strict = levels
+    law = fit_law(points, level)
     verdict, reason = judge_law(law)
     margin = "median top-5 margin of the oracle"
     table = TableShown(
@@ -162,7 +164,7 @@ def design(points: Sequence[Point]) -> tuple[Array, Array]:
     return np.array(rows), np.log10(np.array([float(p.floor or 0) for p in points]) + 1)
 
 
-def fit_law(points: Sequence[Point], level: float = 0.95) -> Law:
+def fit_law(points: Sequence[Point], level: float) -> Law:
     """Return the registered fit to the points that have a floor, with everything that must stand beside it.
 
     R2 is withheld with fewer than 5 residual degrees of freedom or fewer than 3 distinct responses.

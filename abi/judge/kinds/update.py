@@ -25,7 +25,7 @@ from abi.base.names import (
 )
 from abi.base.regimes import SURVIVED
 from abi.judge.contrasts import Contrast, Plan, Questions, Refutation
-from abi.judge.fits import Check, Curve, Fit, Ratio, Row, Series, TableShown
+from abi.judge.fits import Check, Curve, Fit, Ratio, Row, Series, TableShown, ends_of
 from abi.judge.kinds import Findings, OfStudies, StudiesGiven
 from abi.judge.protocol import BPB, Asks
 from abi.judge.results import ClaimFacts, StudyResult, of_doses
@@ -214,7 +214,7 @@ def efficacy_table(fits: Mapping[str, Fit], ppl: Mapping[str, Mapping[str, float
     for study, judged in fits.items():
         closure = judged.gap_closures.get(ZERO_SHOT)
         protocol, *published = efficacies(ppl[study], closure)
-        rows.append([study, protocol, *bounds(closure), *published])
+        rows.append([study, protocol, *ends_of(closure), *published])
     caption = (
         "Efficacy of the protocol: (raw - zero-shot) / (raw - oracle) on the updated backbone in bits per byte, with "
         "its 95 % set. E1 to E5 are the record's, from perplexities: E1 divides by a gain measured on the backbone "
@@ -223,13 +223,6 @@ def efficacy_table(fits: Mapping[str, Fit], ppl: Mapping[str, Mapping[str, float
     )
     columns = ["study", "efficacy", "lower", "upper", "E1", "E2", "E3", "E4", "E5"]
     return TableShown(id="efficacies", title="Efficacies", caption=caption, columns=columns, rows=rows)
-
-
-def bounds(closure: Ratio | None) -> tuple[float | None, float | None]:
-    """Return the ends of a bounded set, or (None, None)."""
-    if closure is None or not closure.bounded:
-        return None, None
-    return closure.pieces[0][0], closure.pieces[-1][1]
 
 
 def update_checks(
