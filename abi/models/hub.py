@@ -3,26 +3,26 @@
 import shutil
 from pathlib import Path
 
-import psutil
 import transformers
 
 from abi.base.errors import DataError
 from abi.base.files import unwritable
 from abi.base.hub import GB, Repository, fetch
+from abi.base.machine import free_memory
 from abi.models.sentinels import spell_bytes
 from abi.plan.specs.models import Hub
 
 
 def require_memory(hub: Hub) -> None:
-    """Raise DataError where the machine has too little free memory for a backbone whose sizes are known."""
+    """Raise DataError where this process has too little free memory for a backbone whose sizes are known."""
     if hub.sizes is None:
         return
-    needed, free = hub.sizes.memory_needed, psutil.virtual_memory().available
+    needed, free = hub.sizes.memory_needed, free_memory()
     if needed > free:
         raise DataError(
             f"backbone {hub.id}@{hub.revision}: needs {needed / GB:.1f} GB of memory for "
             f"{hub.sizes.parameters / 1e6:.0f} million parameters, {free / GB:.1f} GB are free; "
-            "use a larger machine, or leave its claims out"
+            "use a larger machine, give the job more, or leave its claims out"
         )
 
 

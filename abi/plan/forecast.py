@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from abi.base.machine import free_memory
 from abi.plan.config import Config, load
 from abi.plan.measured import Measured, known_jobs, mean_seconds
 from abi.plan.work import Work
@@ -78,7 +77,7 @@ def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
         memory={name: hub.sizes.memory_needed for name, hub in hubs.items() if hub and hub.sizes},
         rules=[_rule(rule, own, work, known, fast.get(rule)) for rule, own in by_rule.items()],
         disk_free=shutil.disk_usage(Path.cwd()).free,
-        memory_free=psutil.virtual_memory().available,
+        memory_free=free_memory(),
     )
 
 

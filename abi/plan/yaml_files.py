@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -20,6 +21,8 @@ from abi.plan.sentences import sentences
 LARGEST = 10**12
 MOST_BYTES, MOST_NODES = 4_000_000, 100_000
 """Limits of a file of configuration; nodes are counted as often as aliases repeat them."""
+PINS = ("files", "sizes", "licence")
+"""What `abi pin` finds of a model beside its revision."""
 OF_REPLICATE = ("scale", "extends", "replicate", "description")
 """What a scale that replicates another may say."""
 M = TypeVar("M", bound=BaseModel)
@@ -32,21 +35,44 @@ def read_scale(name: str, folder: Path) -> Scale:
     names = scales(folder)
     if name not in names:
         raise ConfigError(f"config/scales: no scale {name!r}{closest(name, names)}; scales: {', '.join(names)}")
-    where, lock = f"config/scales/{name}.yaml", folder / f"{name}.lock.yaml"
-    scale = _mapping(folder / f"{name}.yaml")
-    _check_replicate(scale, where)
-    chain = [name]
-    while "extends" in scale:
+    where = f"config/scales/{name}.yaml"
+    _check_replicate(_mapping(folder / f"{name}.yaml"), where)
+    return _valid(_merged(name, folder, names, []), Scale, where)
+
+
+def _merged(name: str, folder: Path, names: Collection[str], over: list[str]) -> Given:
+    """Return what a scale says over what it extends, pinned by the lock files of both.
+
+    Args: names: all scales; over: those that are being read, which extend this one.
+    """
+    scale, where, chain = _mapping(folder / f"{name}.yaml"), f"config/scales/{name}.yaml", [*over, name]
+    if "extends" in scale:
         base = scale.pop("extends")
         if base not in names or base in chain:
-            raise ConfigError(
-                f"config/scales/{chain[-1]}.yaml: extends {base!r}, which is not another scale; "
-                f"scales: {', '.join(names)}"
-            )
-        chain.append(base)
-        scale = merge(_mapping(folder / f"{base}.yaml"), scale)
-    read = _valid(scale, Scale, where)
-    return _valid(_apply_lock(scale, lock), Scale, where) if lock.exists() else read
+            raise ConfigError(f"{where}: extends {base!r}, which is not another scale; scales: {', '.join(names)}")
+        scale = merge(_of_other_models(_merged(base, folder, names, chain), scale), scale)
+    lock = folder / f"{name}.lock.yaml"
+    if lock.exists():
+        _valid(scale, Scale, where)
+        scale = _apply_lock(scale, lock)
+    return scale
+
+
+def _of_other_models(base: Given, own: Given) -> Given:
+    """Return a base without the pins of backbones that a scale takes from elsewhere under the same name."""
+    for name, backbone in (own.get("backbones") or {}).items():
+        hub, under = _hub(backbone), _hub(base.get("backbones", {}).get(name))
+        if "id" in hub and hub["id"] != under.get("id"):
+            under["revision"] = UNPINNED
+            for key in PINS:
+                under.pop(key, None)
+    return base
+
+
+def _hub(backbone: object) -> Given:
+    """Return what a backbone takes from the hub, as a file has it; nothing where that is no mapping."""
+    found = backbone.get("hub") if isinstance(backbone, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _check_replicate(given: Given, where: str) -> None:

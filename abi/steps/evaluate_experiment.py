@@ -59,19 +59,16 @@ def writer_of(inputs: InputFiles) -> CodeWriter:
     return CodeWriter(backbone_of(inputs))
 
 
-def backbone_of(inputs: InputFiles) -> Backbone:
+def backbone_of(inputs: InputFiles, precision: torch.dtype = torch.float32) -> Backbone:
     """Return the backbone itself, checked."""
-    return load_checked(inputs["model"][0], BackboneManifest.read(inputs["backbone"]))
+    return load_checked(inputs["model"][0], BackboneManifest.read(inputs["backbone"]), precision)
 
 
 @torch.no_grad()
 def run_in(spec: Spec, inputs: InputFiles, precision: str, states: States, batch: int = 16) -> States:
     """Return windows with the states that the backbone gives in a number format, of the taps that are stored alone."""
-    window, backbone, number = (
-        Window.of(spec.window),
-        backbone_of(inputs).run_in(NUMBERS[precision]),
-        NUMBERS[precision],
-    )
+    window, number = Window.of(spec.window), NUMBERS[precision]
+    backbone = backbone_of(inputs, number)
     shape = (len(states), states.manifest.positions, states.manifest.width)
     # Not every depth of every window: of a medium GPT-2 those are 63 GB.
     kept = {tap: torch.empty(shape, dtype=number) for tap in {*states.manifest.taps, states.final_tap}}

@@ -28,7 +28,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         job.spec,
         read_assigned(inputs["documents"], inputs["record"]),
         base,
-        load_checked(inputs["model"], base),
+        load_checked(inputs["model"], base, compute.use_precision(job.spec.precision)),
         inputs["head"],
         {split: Path(outputs[split]) for split in SPLITS},
         job.provenance,

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from abi.base import compute
 from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.batches import BatchManifest, Member
@@ -23,7 +24,7 @@ def run(job: Job[Spec], inputs: InputFiles, outputs: OutputFiles) -> None:
         updated = UpdatedBackbone.of([inputs["updated"]], seed)
         manifests = {split: folder / f"seed{seed}.{split}.json" for split in job.spec.splits}
         base = updated.about()
-        backbone = load_checked(updated.model, base)
+        backbone = load_checked(updated.model, base, compute.use_precision(job.spec.precision))
         write_splits(job.spec, documents, base, backbone, updated.head, manifests, job.provenance, cut.of)
         members.append(Member(seed=seed, files={path.name: sha256_file(path) for path in manifests.values()}))
     BatchManifest(members=members, provenance=job.provenance(outputs)).write(outputs["manifest"])

@@ -128,6 +128,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 "gated": gated,
                 "private": False,
                 "tags": [],
+                "cardData": {"license": "apache-2.0"} if kind == "model" else {},
                 "downloads": 0,
             }
         self.send(200, json.dumps(told).encode(), {"Content-Type": "application/json"}, body)

@@ -51,6 +51,7 @@ def test_a_scale_is_pinned_once_with_revisions_files_and_sizes(root, filled, cap
     assert scale.unpinned() == []
     assert scale.backbones["gpt2"].hub.revision == filled.of(IDS[0]).newest
     assert scale.backbones["gpt2"].hub.sizes.width == 32
+    assert scale.backbones["gpt2"].hub.licence == "apache-2.0"
     assert "model-00001-of-00007.safetensors" in scale.backbones["qwen2_7b"].hub.files
     assert {name for data in scale.hub_data() for name in data.files} == {"wikitext-2-raw-v1/a.parquet", "b.csv"}
     filled.requests.clear()

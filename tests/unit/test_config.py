@@ -570,6 +570,23 @@ def test_a_revision_without_its_files_is_not_pinned(root):
     assert locked(root, gpt2={"files": {}}) == ["gpt2"]
 
 
+def test_a_scale_has_the_pins_of_what_it_extends_but_for_models_it_takes_from_elsewhere(root):
+    locked(root)
+    mine = root / "config/scales/mine.yaml"
+    mine.write_text("scale: mine\nextends: paper\nbackbones: {gpt2: {hub: {id: someone/gpt2}}}\n")
+    scale = read_scale("mine", mine.parent)
+    assert scale.unpinned() == ["gpt2"]
+    assert (scale.backbones["gpt2"].hub.files, scale.backbones["gpt2"].hub.sizes) == ({}, None)
+    assert scale.backbones["t5_large"].hub == read_scale("paper", mine.parent).backbones["t5_large"].hub
+    own = {**PINNED, "revision": "5" * 40, "licence": "mit"}
+    (mine.parent / "mine.lock.yaml").write_text(yaml.safe_dump({"backbones": {"gpt2": own}, "sources": {}}))
+    scale = read_scale("mine", mine.parent)
+    assert (scale.unpinned(), scale.backbones["gpt2"].hub.licence) == ([], "mit")
+    mine.write_text("scale: mine\nextends: paper\nbackbones: {gpt2: {hub: [1]}}\n")
+    with pytest.raises(ConfigError, match=r"backbones\.gpt2\.hub"):
+        read_scale("mine", mine.parent)
+
+
 def test_paper_is_unpinned_until_abi_pin_has_run():
     scale = read_scale("paper", ROOT / "config/scales")
     if not (ROOT / "config/scales/paper.lock.yaml").exists():

@@ -13,7 +13,7 @@ import pytest
 import torch
 from devices import IDS, PATHS, Bench
 from fake_card import CARD, OnCard, fake_card
-from made_arms import edited
+from made_arms import PROVENANCE, edited
 from rescaled import rescaled
 from small_models import FAMILIES
 from study_world import World, small_workflow
@@ -24,6 +24,7 @@ from abi.base.errors import ConfigError
 from abi.base.manifests.modules import ModulesManifest
 from abi.base.manifests.states import StatesManifest
 from abi.base.typed import Compute
+from abi.models.backbone import describe_backbone, load_checked, save_backbone
 from abi.plan.config import load
 from abi.plan.faults import Faults, check_scale
 from abi.plan.scale import ComputeSection, RuleCompute, Scale
@@ -160,6 +161,21 @@ def test_a_backbone_in_bf16_keeps_head_facts_and_rotary_frequencies(family, make
     assert all(torch.equal(b, frequencies[name]) for name, b in run.model.named_buffers() if name in frequencies)
     assert run.facts == facts
     assert (run.head().scale, run.head().soft_cap) == (head.scale, head.soft_cap)
+
+
+def test_a_backbone_is_rounded_before_it_is_brought_to_a_device(make_backbone, tmp_path, monkeypatch):
+    backbone, folder = make_backbone("gpt2"), tmp_path / "gpt2"
+    save_backbone(backbone, folder)
+    base = describe_backbone(backbone, folder, tmp_path / "head", name="b", revision="built", provenance=PROVENANCE)
+    moved, own = [], torch.nn.Module.to
+
+    def to(model, *given):
+        moved.append((model.get_output_embeddings().weight.dtype, *given))
+        return own(model, *given)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    load_checked(folder, base, torch.bfloat16)
+    assert moved == [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.device("cpu"))]
 
 
 # what is asked, and what that decides

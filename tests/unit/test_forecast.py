@@ -4,6 +4,7 @@ from statistics import median
 import pytest
 import yaml
 
+from abi.base import machine
 from abi.base.files import ROOT
 from abi.cli import plan as planning
 from abi.cli.plan import as_text
@@ -128,6 +129,27 @@ def test_the_work_of_measured_jobs_tells_what_they_took():
     every = [ratio for ratios in off.values() for ratio in ratios]
     assert median(every) < 1.35
     assert sorted(every)[int(0.9 * len(every))] < 2.5
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "left"),
+    [("0::/job/step\n", {"job/memory.max": "1000", "job/memory.current": "700", "job/memory.stat": "inactive_file 200"},
+      500),
+     ("0::/job/step\n", {"job/step/memory.max": "max", "job/step/memory.current": "700"}, None),
+     ("0::/\n", {"memory.max": "100", "memory.current": "400"}, 0),
+     ("4:cpu,memory:/job\n0::/\n", {"memory/job/memory.limit_in_bytes": "1000", "memory/job/memory.usage_in_bytes": "300"},
+      700)],
+    ids=["outer group", "no limit", "beyond its limit", "version 1"],
+)  # fmt: skip
+def test_free_memory_is_what_the_limit_of_a_job_leaves(own, files, left, tmp_path, monkeypatch):
+    (tmp_path / "own").write_text(own)
+    for name, told in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(told)
+    monkeypatch.setattr(machine, "OWN", tmp_path / "own")
+    monkeypatch.setattr(machine, "GROUPS", tmp_path)
+    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10**6}))
+    assert machine.free_memory() == (10**6 if left is None else left)
 
 
 def test_only_an_unmeasured_scale_of_published_models_is_forecast(pinned, monkeypatch):

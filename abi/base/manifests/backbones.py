@@ -22,7 +22,7 @@ class LicenceFound(Typed):
 
     name: str
     text_sha256: Sha256 | None = None
-    """Of its text as the wheel holds it; null where it holds none."""
+    """Of its text as the wheel holds it; null where it holds none, and for a model of the hub."""
 
 
 class BackboneFacts(Typed):

@@ -72,6 +72,8 @@ class Hub(Pinned):
 
     sizes: Sizes | None = None
     """as `abi pin` found them"""
+    licence: str | None = None
+    """what its card names, as `abi pin` found it; the backbone's manifest keeps it"""
     sentinels_as_bytes: bool = False
     """whether the sentinels of a T5 stand for bytes that its pieces cannot spell, so that no text is lost"""
 
