@@ -95,15 +95,14 @@ def look_up(repository: Repository, revision: str | None, wanted: Wanted) -> Sna
         names = wanted(list(there))
         if not names:
             raise DataError(f"{where}: holds no file that is needed; check its id, and `pattern` of a data set")
-        more: dict[str, Any] = {}
-        if repository.kind == "model":
-            if not {WEIGHTS, INDEX} & set(there):
-                raise DataError(f"{where}: has no safetensors, and abi unpickles nothing; choose another revision")
-            told = api.get_safetensors_metadata(repository.id, revision=info.sha, timeout=TIMEOUT_S)
-            _require(where, set(told.files_metadata), set(there))
-            more = {"sizes": _sizes(told), "licence": _licence(info.card_data)}
-        files = {name: _file(there[name]) for name in sorted(names)}
-        return Snapshot(revision=str(info.sha), files=files, **more)
+        found = Snapshot(revision=str(info.sha), files={name: _file(there[name]) for name in sorted(names)})
+        if repository.kind == "dataset":
+            return found
+        if not {WEIGHTS, INDEX} & set(there):
+            raise DataError(f"{where}: has no safetensors, and abi unpickles nothing; choose another revision")
+        told = api.get_safetensors_metadata(repository.id, revision=info.sha, timeout=TIMEOUT_S)
+        _require(where, set(told.files_metadata), set(there))
+        return found.model_copy(update={"sizes": _sizes(told), "licence": _licence(info.card_data)})
     except DataError:
         raise
     except Exception as error:  # the client raises its own, those of its HTTP library, and plain OSError
