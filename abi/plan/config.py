@@ -10,7 +10,7 @@ from typing import Any
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT, checkout, scales
 from abi.base.names import ASIDE
-from abi.base.regimes import EXPERIMENT, REGIMES
+from abi.base.regimes import EXPERIMENT, KINDS, REGIMES
 from abi.base.typed import Typed
 from abi.base.wording import closest
 from abi.plan import DEFAULT
@@ -192,8 +192,7 @@ def _files(name: str, folder: Path) -> tuple[Claims, Scale, Protocol]:
 
 def _sort(given: Claims, config: Config, faults: Faults) -> None:
     """Put every claim where it belongs: one entry per verdict."""
-    others = config.ladders
-    tables: dict[type[ClaimSaid], Any] = {FittedClaim: config.claims, LadderClaim: others, DoseClaim: others}
+    tables: dict[str, dict[str, Any]] = {"claim": config.claims, "studies": config.studies, "ladder": config.ladders}
     owners = dict[str, str]()
     for claim_id, claim in given.claims.items():
         jobs = kinds()[claim.kind].jobs
@@ -209,8 +208,7 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
         if not config.scale.runs(claim_id, claim.scales):
             config.pending[claim_id] = claim
             continue
-        for entry_id, entry in entries.items():
-            tables.get(type(entry), config.studies)[entry_id] = entry
+        tables[KINDS[claim.kind].form] |= entries
 
 
 def targets_of_claim(given: Claims, claim_id: str) -> list[str]:

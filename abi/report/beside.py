@@ -8,7 +8,7 @@ from abi.judge.fits import Fit, IntervalFound
 from abi.judge.protocol import BPB, HARM
 from abi.judge.results import AnyResult, Result
 from abi.report.render import Cell, Table, bounds, figure
-from abi.report.words import closure_words, in_groups, regime_of, share_words, verdict_words, with_interval
+from abi.report.words import closure_words, in_groups, judged_words, regime_of, share_words, with_interval
 
 ROOM = "0.room.bits_per_byte"
 
@@ -29,9 +29,7 @@ def beside(results: Sequence[AnyResult], others: Sequence[AnyResult], other: str
         there = ", ".join(f"{word} {n}" for word, n in words.get(kind, Counter()).most_common()) or "-"
         bare = closure_words(fit.gap_closures.get(NO_DOMAIN), "-")
         figures = closure_words(fit.gap_closure, "-"), bare, share_words(fit), worse
-        strict = result.verdict_at_strict_level
-        word = f"**{verdict_words(result)}**" + ("" if strict == result.verdict else f" (strict level: {strict})")
-        rows.append([f"`{result.claim.id}`", kind[1], word, *figures, there])
+        rows.append([f"`{result.claim.id}`", kind[1], judged_words(result), *figures, there])
     closed = ("gap closed", "with no net", "share")
     return Table(["claim", "regime", "verdict", *closed, "general text gets worse by", f"at `{other}`"], rows)
 

@@ -13,12 +13,12 @@ from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, BPB, HARM
 from abi.judge.results import AnyResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
-from abi.report.render import figure, listed
-from abi.report.replicates import ahead_of_placebos
-from abi.report.statements import rows_of, well_aligned
+from abi.report.render import figure, listed, percent
+from abi.report.replicates import Replicated, ahead_of_placebos, led_when_rebuilt
+from abi.report.statements import like_aligned, rows_of
 from abi.report.templates import fill
 from abi.report.transfers import bits, lacking_without_net, source_is_better
-from abi.report.words import are_words
+from abi.report.words import strictly_words
 
 RECIPE = "r.recipe.js_nats.direct"
 BARE_IN_JS = f"4.attribution.js_nats.{NO_DOMAIN}"
@@ -33,12 +33,16 @@ class Recipe(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """In how many of n transfers the moved net leads its placebos, in JS and in bits per byte; shares are in JS."""
+    """In how many of n transfers the moved net leads its placebos, in JS and in bits per byte; shares are in JS.
+
+    Args: rebuilt: where it leads on backbones from other pretraining seeds alone, in a sentence; or "".
+    """
 
     ahead: int
     n: int
     ahead_in_bits: int
     shares: Sequence[float]
+    rebuilt: str
 
 
 class Harm(NamedTuple):
@@ -73,7 +77,10 @@ class Portable(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """How many published claims there are, how many got each verdict, which are SUPPORTED, how many also strictly."""
+    """How many published claims there are, and how many got each verdict.
+
+    Args: supported: which are SUPPORTED; strictly: the counts at the strict level.
+    """
 
     n: int
     words: str
@@ -113,8 +120,8 @@ class Survived(NamedTuple):
     rows: list[Largest]
 
 
-def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
-    """Return what is known as a Markdown list, a point each."""
+def known(results: Sequence[AnyResult], again: Sequence[Replicated] = (), template: str = "known.md.j2") -> str:
+    """Return what is known as a Markdown list, a point each. Args: again: what came of claims in rebuilt pairs."""
     moved = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
     of = {name: [r for r in moved if r.claim.regime == name] for name in transfer_regimes()}
     taught = [result.deciding for result in of["oracle-kd"]]
@@ -122,7 +129,7 @@ def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
     points = {
         "counted": _counted([r for r in results if r.claim.kind != EXPERIMENT and r.claim.record.claim is not None]),
         "recipe": _recipe(taught),
-        "moved": _moved(taught),
+        "moved": _moved(taught, led_when_rebuilt(again, {result.claim.id for result in of["oracle-kd"]})),
         "portable": _portable(of["zero-text"]),
         "rival": Rival(beside) if (beside := measured(of["zero-text"])) else None,
         "harm": _harm(calibrated) if calibrated else None,
@@ -130,12 +137,12 @@ def known(results: Sequence[AnyResult], template: str = "known.md.j2") -> str:
         "few": _led([result.deciding for result in of["few-shot"]]),
         "doses": [result for result in results if result.claim.kind == "dose"],
     }
-    return fill(template, span, percent, well_aligned, updates=_updates(results), **points).strip()
+    return fill(template, span, percent, like_aligned, updates=_updates(results), **points).strip()
 
 
-def found(results: Sequence[AnyResult]) -> str:
-    """Return what was found as a Markdown list of five points at most."""
-    return known(results, "found.md.j2")
+def found(results: Sequence[AnyResult], again: Sequence[Replicated] = ()) -> str:
+    """Return what was found as a Markdown list of five points at most. Args: as of `known`."""
+    return known(results, again, "found.md.j2")
 
 
 def _counted(published: Sequence[AnyResult]) -> Counted | None:
@@ -145,8 +152,7 @@ def _counted(published: Sequence[AnyResult]) -> Counted | None:
     verb = "is" if max(found.values()) == 1 else "are"
     words = listed([f"{count} {word}" for word, count in found.most_common()]).replace(" ", f" {verb} ", 1)
     supported = [f"`{result.claim.id}`" for result in published if result.verdict == "SUPPORTED"]
-    strictly = are_words(sum(result.verdict_at_strict_level == "SUPPORTED" for result in published))
-    return Counted(len(published), words, f" ({listed(supported)})" if supported else "", strictly)
+    return Counted(len(published), words, f" ({listed(supported)})" if supported else "", strictly_words(published))
 
 
 def _recipe(fits: Sequence[Fit]) -> Recipe | None:
@@ -154,10 +160,10 @@ def _recipe(fits: Sequence[Fit]) -> Recipe | None:
     return Recipe(sum(one.lower > 0 for one in found), len(found), [one.mean for one in found]) if found else None
 
 
-def _moved(fits: Sequence[Fit]) -> Moved | None:
+def _moved(fits: Sequence[Fit], rebuilt: str) -> Moved | None:
     shares = _estimates(fit.share for fit in fits)
     ahead, in_bits = (sum(bool(ahead_of_placebos(fit, m)) for fit in fits) for m in ("js_nats", BPB.metric))
-    return Moved(ahead, len(fits), in_bits, shares) if shares else None
+    return Moved(ahead, len(fits), in_bits, shares, rebuilt) if shares else None
 
 
 def _portable(results: Sequence[Result]) -> Portable | None:
@@ -245,9 +251,3 @@ def span(values: Sequence[float]) -> str:
     """Return the least and greatest of some figures, or the one there is."""
     least, most = figure(min(values)), figure(max(values))
     return least if least == most else f"{least} to {most}"
-
-
-def percent(values: Sequence[float]) -> str:
-    """Return the least and greatest of some parts in percent: below ten with one decimal."""
-    least, most = (f"{100 * part:.{0 if abs(part) >= 0.1 else 1}f}" for part in (min(values), max(values)))
-    return f"{least} %" if least == most else f"{least} to {most} %"

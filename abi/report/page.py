@@ -36,6 +36,7 @@ from abi.report.words import (
     in_order,
     plain_words,
     regime_of,
+    strictly_words,
     studies,
     verdict_words,
 )
@@ -167,11 +168,9 @@ def headline_words(facts: Facts) -> str:
     counted = [result for result in facts.results if result.claim.id in facts.spec.counted]
     if not counted:
         return f"{facts.headline}."
-    plainly = are_words(how_many(counted))
-    strictly = are_words(sum(result.verdict_at_strict_level == "SUPPORTED" for result in counted))
     return (
-        f"Of {number(len(counted), 'published claim')}, {plainly} SUPPORTED; with the wider intervals that several "
-        f"claims together need, {strictly}."
+        f"Of {number(len(counted), 'published claim')}, {are_words(how_many(counted))} SUPPORTED; with the wider "
+        f"intervals that several claims together need, {strictly_words(counted)}."
     )
 
 

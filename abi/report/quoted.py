@@ -38,12 +38,12 @@ from abi.report.words import (
     deciding,
     grouped,
     in_words,
+    judged_words,
     plain_words,
     published_words,
     regime_of,
     share_words,
     units_words,
-    verdict_words,
 )
 
 NOTHING = "No reference run of these claims is committed yet."
@@ -71,7 +71,7 @@ def generated_parts() -> list[Part]:
     beside, counted = (ngrams.measured(moved_of(of)) for of in (results, others))
     figures, criteria = instrument.figures, load(DEFAULT).protocol.criteria
     return [
-        Part("README.md", "found", block(found(results))),
+        Part("README.md", "found", block(found(results, again))),
         Part("README.md", "small", block(small_models(results))),
         Part("README.md", "verdicts", block(plain_table(results))),
         Part("README.md", "replicates", block(rebuilt_words(again))),
@@ -82,7 +82,7 @@ def generated_parts() -> list[Part]:
         Part("docs/pretrained.md", "ngrams", block(ngrams.shown(counted))),
         Part("docs/pretrained.md", "room", block(markdown(rooms(others)) if others else NOTHING)),
         Part("docs/pretrained.md", "effort", block(effort(PRETRAINED) if others else NOTHING)),
-        Part("docs/verdicts.md", "known", block(known(results))),
+        Part("docs/verdicts.md", "known", block(known(results, again))),
         Part("docs/verdicts.md", "details", block(verdict_table(results))),
         Part("docs/verdicts.md", "replicates", block(rebuilt_table(again))),
         Part("docs/verdicts.md", "claims", block(claim_map())),
@@ -198,7 +198,7 @@ def plain_table(results: Sequence[AnyResult]) -> str:
     for result, _ in grouped(results):
         published = published_words(result.record)
         named = f"`{result.claim.id}`: {result.claim.title}"
-        rows.append([named, published, f"**{verdict_words(result)}**", plain_words(result)])
+        rows.append([named, published, judged_words(result), plain_words(result)])
     return markdown(Table(["claim", "published", "verdict", "in one sentence"], rows)) if rows else NOTHING
 
 
@@ -211,9 +211,9 @@ def verdict_table(results: Sequence[AnyResult]) -> str:
     """Return the table of verdicts with all their details, one row per claim; its other regimes share a cell."""
     rows = []
     for result, others in grouped(results):
-        told = [published_words(result.record), criteria_words(result), f"**{verdict_words(result)}**"]
+        told = [published_words(result.record), criteria_words(result), judged_words(result)]
         rests = [why(result, results), share_words(deciding(result)), units_words(result)]
-        regimes = [f"{regime_of(other)}: **{other.verdict}**" for other in others]
+        regimes = [f"{regime_of(other)}: {judged_words(other)}" for other in others]
         rows.append([f"`{result.claim.id}`", *told, *rests, "; ".join(regimes) or "-"])
     heads = ["claim", "published", "published criteria here", "verdict", "why", "share", "rests on", "other regimes"]
     return markdown(Table(heads, rows)) if results else NOTHING

@@ -91,3 +91,9 @@ def link(claim: str) -> str:
 def listed(words: Sequence[str]) -> str:
     """Return words joined with commas and an `and`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "none"
+
+
+def percent(values: Sequence[float]) -> str:
+    """Return the least and greatest of some parts in percent: below ten with one decimal."""
+    least, most = (f"{100 * part:.{0 if abs(part) >= 0.1 else 1}f}" for part in (min(values), max(values)))
+    return f"{least} %" if least == most else f"{least} to {most} %"

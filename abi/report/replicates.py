@@ -1,7 +1,7 @@
 """A claim in pairs rebuilt from other pretraining seeds, beside its own (protocol section 6, replication)."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -13,7 +13,7 @@ from abi.base.typed import Verdict
 from abi.base.wording import number
 from abi.judge.fits import Fit
 from abi.judge.results import AnyResult, Result, read_result
-from abi.report.render import Table, figure, listed
+from abi.report.render import Table, figure, listed, percent
 
 Name = Literal["share", "gap_closure"]
 """A figure of a result that has a spread."""
@@ -177,6 +177,19 @@ def counted(rows: Sequence[Replicated]) -> str:
     return (
         f"{built} on backbones that were pretrained from other seeds. The verdict is the same {_by_count(same)}.{nets}"
     )
+
+
+def led_when_rebuilt(rows: Iterable[Replicated], claims: Collection[str]) -> str:
+    """Return in a sentence where a net that is not shown to lead here does so in rebuilt pairs, "" where in none.
+
+    Args: claims: the ones that are looked at.
+    """
+    told = []
+    for row in rows:
+        ahead, share = ahead_in(row), span_of(row, "share")
+        if row.claim in claims and row.own.ahead is False and ahead and ahead.there and share:
+            told.append(f"in {ahead.words()} for `{row.claim}`, by {percent(share)} of its gain")
+    return f"On backbones from other pretraining seeds it is shown to lead both {listed(told)}." if told else ""
 
 
 def _by_count(found: Iterable[tuple[str, str]]) -> str:

@@ -42,8 +42,19 @@ def rows_of(result: StudyResult | LadderResult, table: str) -> list[dict[str, Ce
 
 def well_aligned(dose: LadderResult) -> str:
     """Return which rungs of an alignment are well aligned, in words."""
-    asked = [f"`{row['rung']}`" for row in rows_of(dose, "doses") if str(row["asked"]).startswith("yes")]
+    asked = _asked_of(dose)
     return f"only {asked[0]} is" if len(asked) == 1 else f"{listed(asked)} are"
+
+
+def like_aligned(dose: LadderResult) -> str:
+    """Return which rungs two spaces have to be aligned as well as, in words."""
+    asked = _asked_of(dose)
+    return f"in {listed(asked)}" + (", the only such pair here" if len(asked) == 1 else "")
+
+
+def _asked_of(dose: LadderResult) -> list[str]:
+    """Return the rungs that are aligned well enough to be asked."""
+    return [f"`{row['rung']}`" for row in rows_of(dose, "doses") if str(row["asked"]).startswith("yes")]
 
 
 def told(result: StudyResult) -> list[Stated]:

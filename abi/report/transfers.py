@@ -27,6 +27,8 @@ ROTATIONS = {
     "own": "the target's oracle",
     "other": "the source's module of another domain",
 }
+FRESH = f"r.instead.{BPB.metric}.{DIRECT}"
+"""The contrast with a fresh module that is fitted to the same lesson."""
 LEAD = "moved - placebo (bits per byte)"
 CAPTION = (
     "Part of the gap in bits per byte that an arm closes, with 95 % intervals: 0 is the plain backbone, 1 the oracle."
@@ -264,7 +266,8 @@ def _without_text(result: Result) -> str:
     if usual:
         closed = _closed(result.deciding, (TRANSFERRED, DIRECT))
         fresh = f", a fresh one on the same lesson {closed[DIRECT]:.2f}" if DIRECT in closed else ""
-        worth = "move it" if result.verdict == "SUPPORTED" else "it is not shown that moving is worth it"
+        better = next((test.interval for test in result.deciding.tests if test.id == FRESH), None)
+        worth = "move it" if better and better.lower > 0 else "it is not shown that moving is worth it"
         sentence = f"without domain text, {worth} (moved {usual}{fresh}: {result.verdict})"
     return sentence + "".join(f"; on a lesson that its source writes ({lesson})" for lesson in lessons if lesson)
 

@@ -75,9 +75,9 @@ PLAIN_REFUTED = {
     "u.efficacy": "After an update the old module covers less than {half} of the way to one trained anew.",
 }
 """Refutation -> what it means, for a first reader; of several the first here is said: (a) says less of the net."""
-BEATS = "{It} beats every placebo and every simpler form; at least {share} of the gain is its net's own."
+BEATS = "{It} beats every simpler form, and every placebo by at least {share} of what it gains."
 BEATS_IN_BITS = (
-    "In bits per byte, {it} beats every placebo and every simpler form; at least {share} of the gain is its net's own."
+    "In bits per byte, {it} beats every simpler form, and every placebo by at least {share} of what it gains."
 )
 SURVIVES = (
     "Wherever an update is not shown to be harmless, the old module covers at least {half} of the way "
@@ -147,6 +147,12 @@ def regime_of(result: AnyResult) -> str:
 def verdict_words(result: AnyResult) -> str:
     """Return the verdict, marked where the scale is too small to mean anything."""
     return result.verdict + (" (meaningless scale)" if result.meaningless else "")
+
+
+def judged_words(result: AnyResult) -> str:
+    """Return the verdict as tables show it, with the word at the strict level where that is another."""
+    strict = result.verdict_at_strict_level
+    return f"**{verdict_words(result)}**" + ("" if strict == result.verdict else f" (strict level: {strict})")
 
 
 def published_words(figures: dict[str, PublishedFigure], none: str = "-") -> str:
@@ -233,6 +239,12 @@ def how_many(of: Iterable[AnyResult | Rung | Fit], word: str = "SUPPORTED") -> i
 def are_words(count: int) -> str:
     """Return `none is`, `1 is`, `2 are`."""
     return f"{count or 'none'} {'is' if count < 2 else 'are'}"
+
+
+def strictly_words(results: Sequence[AnyResult]) -> str:
+    """Return how many results are refuted, and how many supported, with the intervals that several together need."""
+    refuted, supported = (sum(r.verdict_at_strict_level == word for r in results) for word in ("REFUTED", "SUPPORTED"))
+    return f"{are_words(refuted)} REFUTED and {are_words(supported)} SUPPORTED"
 
 
 def claimed_words(result: AnyResult) -> str:

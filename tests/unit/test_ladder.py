@@ -86,9 +86,13 @@ def test_a_name_cannot_smuggle_markup_into_the_picture():
 def test_the_table_has_a_row_per_claim_with_its_verdict_and_a_sentence_of_its_own():
     rows = [line.strip("| ").split(" | ") for line in plain_table(whole()).splitlines()[2:]]
     heads = [head for head, _ in grouped(whole())]
-    assert [(row[0], row[2]) for row in rows] == [
-        (f"`{r.claim.id}`: {r.claim.title}", f"**{r.verdict}**") for r in heads
-    ]
+
+    def told(result):
+        strict = result.verdict_at_strict_level
+        return f"**{result.verdict}**" + (f" (strict level: {strict})" if strict != result.verdict else "")
+
+    assert [(row[0], row[2]) for row in rows] == [(f"`{r.claim.id}`: {r.claim.title}", told(r)) for r in heads]
+    assert any("strict level" in row[2] for row in rows)
     assert all(len(row) == 4 and row[3].endswith(".") for row in rows)
 
 
