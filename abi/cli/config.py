@@ -135,6 +135,14 @@ def docs(
             show_default="none",
         ),
     ] = None,
+    but: Annotated[
+        list[Path] | None,
+        Option(
+            metavar="FILE",
+            help="with --carry: a committed result whose figures are other ones by the code of AFTER, adopted before",
+            show_default="none",
+        ),
+    ] = None,
 ) -> int:
     """Write what documents quote (reference results, picture, record, keys, the DAG) and the JSON Schemas of `config/`.
 
@@ -143,7 +151,8 @@ def docs(
     if adopted:
         adopt(adopted, keep=keep)
     if carried:
-        print(f"{carry(*carried)} rules: their code now stands for the one that made the committed run")
+        n_rules = carry(*carried, [path.name for path in but or ()])
+        print(f"{n_rules} rules: their code now stands for the one that made the committed run")
     with chdir(ROOT):  # documents are of the checkout of this code, and so is the configuration that they quote
         parts, written = generated_parts(), {}
         for name in dict.fromkeys(part.document for part in parts):

@@ -132,6 +132,20 @@ def test_no_code_stands_for_another_where_a_figure_or_a_tensor_differs(later, re
     assert read_carried(FOLDER) == []
 
 
+def test_a_result_of_other_figures_is_left_out_where_it_was_adopted_anew(later, monkeypatch, refuses):
+    folder, _ = later
+    edit(folder / Path(FILE).name, put("fits/kd/tests/0/interval/lower", 0.123))
+    name = Path(FILE).name
+    with refuses(f"{name}: is by the code before, which gives other figures; build it by the code after and adopt it"):
+        adopted.carry("tiny", Path("results/tiny"), folder, [name])
+    assert read_carried(FOLDER) == []
+    rows = [row._replace(code="f" * 20, results=name) for row in adopted.codes_of("tiny")]
+    others = [row._replace(results="other.json") for row in adopted.codes_of("tiny")]
+    monkeypatch.setattr(adopted, "codes_of", lambda _: [*rows, *others])
+    assert adopted.carry("tiny", Path("results/tiny"), folder, [name]) == 1
+    assert [row.compared.endswith(f"of {folder.name} but {name}") for row in read_carried(FOLDER)] == [True]
+
+
 def test_a_run_of_several_codes_carries_none_on(later, refuses):
     folder, carry = later
     records = sorted(folder.glob("calibration/*/*.json"))

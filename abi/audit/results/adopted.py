@@ -5,7 +5,7 @@ so `abi docs --adopt` writes the code of every rule behind the verdicts into a t
 whether it is the code of the checkout.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,15 +83,25 @@ def adopt(what: str, *, keep: bool = False) -> None:
     write_manifest(folder)
 
 
-def carry(scale: str, before: Path, after: Path) -> int:
+def carry(scale: str, before: Path, after: Path, but: Collection[str] = ()) -> int:
     """Let the code of one run stand for that of another, behind a committed run; return for how many rules it does.
 
-    Args: scale: of the committed run; before, after: folders of two runs of a small scale.
-    Raises: DataError: as `carried`, or there is no committed run.
+    Args: scale: of the committed run; before, after: folders of two runs of a small scale; but: result files whose
+        figures are other ones by the code after, and which were built by it and adopted (`keep`) before.
+    Raises: DataError: as `carried`, or there is no committed run, or one of `but` is of the code before.
     """
-    folder, made = REFERENCE / scale, {(row.rule, row.files) for row in codes_of(scale)}
-    rows = [row for row in carried(before, after) if (row.rule, row.files) in made]
-    write_text(folder / CARRIED, csv_text(CARRIED_COLUMNS, dict.fromkeys([*read_carried(folder), *rows])))
+    folder, codes = REFERENCE / scale, codes_of(scale)
+    made = {(row.rule, row.files) for row in codes}
+    rows = [row for row in carried(before, after, but) if (row.rule, row.files) in made]
+    known = read_carried(folder)
+    for row, one in ((row, one) for row in rows for one in codes if (one.rule, one.files) == (row.rule, row.files)):
+        rests = {*but} if one.results == ALL else {*but} & {*one.results.split()}
+        if rests and row.before in stands_for(one.rule, one.files, one.code, known):
+            raise DataError(
+                f"{folder / min(rests)}: is by the code before, which gives other figures; build it by the code after "
+                f"and adopt it first (`abi docs --adopt {scale} --keep`)"
+            )
+    write_text(folder / CARRIED, csv_text(CARRIED_COLUMNS, dict.fromkeys([*known, *rows])))
     write_manifest(folder)
     return len(rows)
 

@@ -7,7 +7,7 @@ after stand for those before. What `smoke` does not reach is not shown by it.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,14 +68,14 @@ def stands_for(rule: str, files: str, made: str, rows: Iterable[Carried]) -> set
     return found
 
 
-def carried(before: Path, after: Path) -> list[Carried]:
+def carried(before: Path, after: Path, but: Collection[str] = ()) -> list[Carried]:
     """Return a row for every rule whose code differs between two runs of one scale, all of whose figures are equal.
 
-    Args: before, after: folders of results.
+    Args: before, after: folders of results; but: result files that are not compared.
     Raises: DataError: a file or a figure differs, there is none, or a run was made by several codes of one rule.
     """
     jobs = [{path.relative_to(run).as_posix(): made_by(path) for path in _records(run)} for run in (before, after)]
-    wrong, n_files = [*differences(before, after)], 0
+    wrong, n_files = [*differences(before, after, but)], 0
     for name in sorted(jobs[0].keys() | jobs[1].keys()):
         if name not in jobs[0] or name not in jobs[1]:
             wrong.append(f"{name}: only in one of the runs")
@@ -83,11 +83,12 @@ def carried(before: Path, after: Path) -> list[Carried]:
         written = [_data(made[name], run) for made, run in zip(jobs, (before, after), strict=True)]
         n_files += len(written[0])
         wrong += [f"{file}: not the same file" for file in written[0] if written[0][file] != written[1].get(file)]
-    n_leaves = sum(len([*leaves(json.loads(path.read_text(encoding="utf-8")))]) for path in result_paths(before))
+    compared = [path for path in result_paths(before) if path.name not in but]
+    n_leaves = sum(len([*leaves(json.loads(path.read_text(encoding="utf-8")))]) for path in compared)
     if wrong or not n_leaves:
         first = wrong[0] if wrong else "there is no result"
         raise DataError(f"{before}, {after}: {len(wrong)} differences, so no code is carried on; {first}")
-    words = f"{n_leaves} figures and {n_files} files of {after.name}"
+    words = f"{n_leaves} figures and {n_files} files of {after.name}" + (f" but {' '.join(sorted(but))}" if but else "")
     codes = [_codes(made.values()) for made in jobs]
     return [
         Carried(*job, code, codes[1][job], words) for job, code in sorted(codes[0].items()) if codes[1][job] != code
@@ -132,9 +133,9 @@ def leaves(node: Json, path: str = "") -> Iterator[tuple[str, Json]]:
         yield path, node
 
 
-def differences(before: Path, after: Path) -> Iterator[str]:
-    """Yield a sentence per result file that one run lacks and per leaf that differs."""
-    names = {path.name for folder in (before, after) for path in result_paths(folder)}
+def differences(before: Path, after: Path, but: Collection[str] = ()) -> Iterator[str]:
+    """Yield a sentence per result file that one run lacks and per leaf that differs. Args: but: files left out."""
+    names = {path.name for folder in (before, after) for path in result_paths(folder)} - {*but}
     for name in sorted(names):
         if not (before / name).exists() or not (after / name).exists():
             yield f"{name}: only in one of the runs"
