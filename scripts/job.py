@@ -1,5 +1,6 @@
 """The script of every rule: run the step in `abi/steps` that bears the rule's name."""
 
+from functools import partial
 from importlib import import_module
 
 from abi.base import warm
@@ -11,6 +12,5 @@ from abi.base.quiet import quiet  # noqa: E402
 
 quiet()
 
-step = import_module(f"abi.steps.{snakemake.rule}")  # first, so that torch is there when threads are limited
-with job(snakemake, step) as running:
-    step.run(running, snakemake.input, snakemake.output)
+with job(snakemake, partial(import_module, f"abi.steps.{snakemake.rule}")) as running:
+    running.step.run(running, snakemake.input, snakemake.output)

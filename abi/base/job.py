@@ -16,9 +16,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from abi.base import compute, heap
+from abi.base import compute, heap, planned
 from abi.base.digest import code_digest
-from abi.base.errors import AbiError, ConfigError, TamperError
+from abi.base.errors import AbiError, ConfigError
 from abi.base.files import ROOT, sha256_json, sha256_once
 from abi.base.names import LORA
 from abi.base.regimes import REGIMES
@@ -26,7 +26,7 @@ from abi.base.typed import Hardware, Provenance, Typed, fault
 
 VERSIONED = (
     *("torch", "transformers", "peft", "tokenizers", "sentencepiece", "safetensors"),
-    *("numpy", "scipy", "pandas", "numba", "llvmlite"),
+    *("numpy", "scipy", "pandas", "numba", "llvmlite", "gguf", "pyarrow"),
 )
 ENGINE = ("torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "numpy", "scipy")
 JUDGING = ("numpy", "scipy", "pandas")
@@ -104,6 +104,7 @@ class Job(Generic[S]):
     ) -> None:
         self.rule, self.spec, self.code, self.threads, self.computes = rule, spec, code, threads, computes
         self.inputs = [path for path in inputs if Path(path).is_file()]
+        self.step: ModuleType | None = None
         self.started = time.perf_counter()
 
     @property
@@ -168,6 +169,13 @@ def code_of(rule: str, spec: Mapping[str, Any], root: Path = ROOT) -> str:
     return code_digest(*starts_of(rule, spec), root=root)
 
 
+def noted_code(rule: str, spec: Mapping[str, Any], root: Path) -> str:
+    """Return the digest of the code of a job of a run that is planned now, and note it for the job."""
+    code = code_of(rule, spec, root)
+    planned.note(starts_of(rule, spec), code)
+    return code
+
+
 def starts_of(rule: str, spec: Mapping[str, Any]) -> list[str]:
     """Return the files at which a job's code starts: its rule's step, and what that loads by a name of the spec.
 
@@ -201,24 +209,23 @@ def computing(step: ModuleType) -> bool:
 
 
 @contextmanager
-def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
+def job(snakemake: Any, load: Callable[[], ModuleType | None] = lambda: None) -> Iterator[Job[Any]]:
     """Run a rule's step with log, thread limit, digest check, a typed spec and one-sentence errors.
 
-    Args: snakemake: the object Snakemake gives to a script; module: the step, imported.
+    Args: snakemake: the object Snakemake gives to a script; load: imports the step, which the job then has.
     Raises: SystemExit: with code 2 and one sentence where the body raised an AbiError, or the system refused a file.
     """
     heap.keep_freed()
     try:
         _start_log(snakemake.log[0] if snakemake.log else None, str(snakemake.rule))
-        code = code_of(str(snakemake.rule), snakemake.params.spec)
-        if code != snakemake.params.code:
-            raise TamperError(
-                f"{step_of(snakemake.rule)}: the code changed after the workflow was planned; "
-                "run the same command again"
-            )
+        rule, given = str(snakemake.rule), snakemake.params.spec
+        code = code_of(rule, given)
+        planned.check_code(starts_of(rule, given), snakemake.params.code, code)
+        module = load()  # before threads are limited, so that torch is there
         spec = spec_of(module, dict(snakemake.params.spec), str(snakemake.rule))
         inputs, computes = [str(path) for path in snakemake.input], module is None or computing(module)
-        running = Job(str(snakemake.rule), spec, code, inputs, snakemake.threads, computes=computes)
+        running = Job(rule, spec, code, inputs, snakemake.threads, computes=computes)
+        running.step = module
         resources = snakemake.resources
         with _placed(getattr(resources, "device", "cpu"), snakemake.threads, getattr(resources, "gpu", 0)):
             yield running
@@ -230,6 +237,9 @@ def job(snakemake: Any, module: ModuleType | None = None) -> Iterator[Job[Any]]:
         raise SystemExit(2) from None
     except ValidationError as error:  # a figure that is none, where a document is made of figures
         log.error("%s: %s; nothing was written, look at the figures above", snakemake.rule, fault(error))
+        raise SystemExit(2) from None
+    except ImportError as error:
+        log.exception("%s: a package is missing or damaged (%s); run `make setup`", snakemake.rule, error)
         raise SystemExit(2) from None
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which only a job on a card can have loaded

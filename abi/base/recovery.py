@@ -25,9 +25,12 @@ LOCKS, SCRIPTS = Path(".snakemake/locks"), Path(".snakemake/scripts")
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """The names that `files.atomic_path` gives to what is not yet written."""
 LOOKS = re.compile(
-    r"-[npqkrFftih]*[nhv][npqkrFftih]*|--(dry-?run|help|version|list.*|lint|dag|rulegraph|filegraph|d3dag|.*summary)"
+    r"-[npqkrFftih]*[nhvlSD].*"
+    r"|--(dry-?run|help|version|list[\w-]*|lint|dag|rulegraph|filegraph|d3dag|[\w-]*summary)(=.*)?"
 )
-"""Options with which Snakemake looks and changes nothing; short ones may stand among others without values."""
+"""Options with which Snakemake looks and changes nothing: short ones may follow others that take no value, and be
+followed by any; a long one may have a value.
+"""
 GRACE_S = 5.0
 
 
@@ -92,6 +95,7 @@ def alone(place: Path) -> Iterator[None]:
     handle = _take(place, inherited=False)
     if handle is None:
         raise DataError(f"{place}: {_named(_last(place))} is running here; wait for it, or end it")
+    _sign(place)
     try:
         yield
     finally:

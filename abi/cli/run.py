@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,15 +11,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from abi.base import recovery
+from abi.base.errors import ConfigError
 from abi.base.files import checkout
 from abi.cli.main import COMMANDS, ending
 from abi.cli.parser import Parser
 from abi.cli.status import mended
 from abi.plan import DEFAULT
-from abi.plan.config import load
+from abi.plan.config import load, require_checkout
 
-SCALE = "scale="
-"""How Snakemake is told a scale after `--config`."""
+SCALE = re.compile(r"(?:--config=|-C)?scale=(.+)")
+"""How Snakemake is told a scale."""
+NOT_OURS = re.compile(r"--(directory|configfiles?)\b|-d")
+"""Options with which Snakemake would run elsewhere, or at a scale that is in a file."""
 
 
 def parser() -> Parser:
@@ -43,8 +47,12 @@ def run(arguments: Sequence[str]) -> NoReturn:
     """
     split = arguments.index("--") if "--" in arguments else len(arguments)
     given, words = parser().parse_known_args(arguments[:split])
-    name = given.scale or next((word.removeprefix(SCALE) for word in words if word.startswith(SCALE)), DEFAULT)
+    if taken := next((word for word in words if NOT_OURS.match(word)), None):
+        raise ConfigError(f"abi run: runs in the checkout, at the scale that `--scale` names; leave out {taken}")
+    named = (match[1] for word in words if (match := SCALE.fullmatch(word)))
+    name = given.scale or next(named, DEFAULT)
     scale = ["--config", f"scale={given.scale}"] if given.scale else []
+    require_checkout(checkout())
     os.chdir(checkout())
     targets = [*takewhile(lambda word: not word.startswith("-"), words), *arguments[split + 1 :]]
     if any("/" not in target for target in targets):

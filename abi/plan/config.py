@@ -97,9 +97,10 @@ class Config:
         self.scale.require_pinned(self.backbones(claims), self.texts(claims))
 
     def _meant(self, targets: Collection[str]) -> Collection[str]:
-        """Return the claims among targets, or none, which stands for all, where other targets are among them."""
+        """Return the claims that targets mean, or none, which stands for all, where other targets are among them."""
         every = self.every()
-        return targets if all(target in every for target in targets) else ()
+        asked = [name for target in targets for name in (self.headline if target == "headline" else (target,))]
+        return asked if all(name in every for name in asked) else ()
 
     def require_targets(self, targets: Iterable[str]) -> None:
         """Raise ConfigError for a target that is neither a claim nor a rule; a path may be any file of the workflow."""
@@ -156,8 +157,7 @@ def load(name: str, root: Path | None = None) -> Config:
     Raises: ConfigError: unknown scale; every unknown or missing key and wrong value; every name that nothing defines.
     """
     root = (root or checkout()).absolute()  # the record is read later, perhaps from another folder
-    if not (root / "config").is_dir():
-        raise ConfigError(f"{Path.cwd()}: is no checkout of abi, which has a folder config/; run the command in one")
+    require_checkout(root)
     given, scale, protocol = _files(name, root / "config")
     config = Config(root, name, {}, {}, {}, {}, tuple(scale.headline or given.headline), scale, protocol)
     faults = Faults(scale, config.claims, config.studies, config.pending, config.ladders)
@@ -169,6 +169,12 @@ def load(name: str, root: Path | None = None) -> Config:
     if faults.sentences:
         raise ConfigError("\n".join(faults.sentences))
     return config
+
+
+def require_checkout(root: Path) -> None:
+    """Raise ConfigError where a folder is no checkout: there is none, and this code was installed without one."""
+    if not (root / "config").is_dir():
+        raise ConfigError(f"{Path.cwd()}: is no checkout of abi, which has a folder config/; run the command in one")
 
 
 def _files(name: str, folder: Path) -> tuple[Claims, Scale, Protocol]:

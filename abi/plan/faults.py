@@ -261,13 +261,13 @@ def rule_names() -> frozenset[str]:
 @functools.cache
 def rules_with_resources() -> frozenset[str]:
     """Return the rules whose jobs ask for what the scale says."""
-    return _named_in_rules(r'resources_of\("(\w+)"')
+    return _named_in_rules(r'resources_of\(\s*"(\w+)"')
 
 
 @functools.cache
 def rules_on_devices() -> frozenset[str]:
     """Return the rules whose jobs may ask for a GPU."""
-    return _named_in_rules(r'resources_of\("(\w+)", .*"gpu"\)')
+    return _named_in_rules(r'resources_of\(\s*"(\w+)",[^)]*"gpu"')
 
 
 def _named_in_rules(pattern: str) -> frozenset[str]:

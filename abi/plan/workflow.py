@@ -127,6 +127,11 @@ class Workflow(Pages):
         made = self.scale.updates.get(backbone)
         return self.scale.backbones[made.backbone if made else backbone]
 
+    def memory_mb(self, backbone: str) -> int:
+        """Return the megabytes that loading a backbone takes at least, 0 where its sizes were never pinned."""
+        hub = self.base_of(backbone).hub
+        return 0 if hub is None or hub.sizes is None else hub.sizes.memory_needed // 10**6 + 1
+
     def admission_spec(self, update: str) -> Plain:
         """What an update that is a target depends on: its first round without the stability term, of the first seed."""
         return AdmitUpdate(update=update, stage="free.1", seed=1).plain()

@@ -606,6 +606,8 @@ def test_a_run_is_asked_for_the_pins_and_terms_of_what_it_needs_alone(root):
         paper.require_pinned(["gpt2_update"])
     with pytest.raises(ConfigError, match="qwen2_7b"):
         paper.require_pinned()
+    with pytest.raises(ConfigError, match=r"no pinned revision of t5_large, gpt2_medium, Salesforce/wikitext; go"):
+        paper.require_pinned(["headline"])
     assert config.targets_of(["snakemake", "-n", "--", "a", "b"]) == ["a", "b"]
     assert config.targets_of(["snakemake", "-n", "a"]) == []
 

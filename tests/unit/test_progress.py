@@ -184,6 +184,31 @@ def test_snakemake_speaks_itself_where_it_was_told_how(words, program, tmp_path,
     assert ("--logger-abi-scale" in called) == (program != "snakemake")
 
 
+@pytest.mark.parametrize("words", [["--config=scale=smoke"], ["-Cscale=smoke"], ["--config", "scale=smoke"]])
+def test_the_scale_is_known_however_it_is_told(words, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    monkeypatch.setattr(run.recovery, "begin", lambda _: [])
+    monkeypatch.setattr(run, "mended", lambda _, scale: asked.append(scale) or [])
+    run.run(["--mend", *words])
+    assert asked == ["smoke"]
+
+
+@pytest.mark.parametrize("word", ["--directory=x", "--directory", "-d", "-dx", "--configfile", "--configfiles=a.yaml"])
+def test_a_run_elsewhere_or_at_a_scale_in_a_file_is_refused_before_anything_is_cleared(word, monkeypatch):
+    monkeypatch.setattr(run.recovery, "begin", None)
+    with pytest.raises(ConfigError, match=f"runs in the checkout, at the scale that `--scale` names; leave out {word}"):
+        run.run([word, "x"])
+
+
+def test_where_there_is_no_checkout_nothing_is_begun(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(run.recovery, "begin", None)
+    with pytest.raises(ConfigError, match="is no checkout of abi"):
+        run.run([])
+
+
 def test_a_target_that_is_none_is_refused_before_anything_is_cleared(monkeypatch):
     monkeypatch.setattr(os, "execv", None)
     monkeypatch.setattr(run.recovery, "begin", None)

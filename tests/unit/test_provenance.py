@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 import abi.base.definitions as definitions_module
 import abi.base.digest as digest_module
 import abi.base.job as job_module
+import abi.base.planned as planned_module
 from abi.base.digest import OUTSIDE_DIGEST, code_digest
-from abi.base.errors import DataError
+from abi.base.errors import ConfigError, DataError
 from abi.base.files import (
     ROOT,
     atomic_path,
@@ -677,6 +678,38 @@ def test_a_job_refuses_code_that_changed_since_the_plan(snakemake, caplog):
     assert "the code changed after the workflow was planned" in caplog.text
 
 
+def test_a_job_that_planned_again_refuses_code_that_is_not_that_of_its_run(snakemake, caplog, monkeypatch):
+    monkeypatch.setattr(planned_module, "_digest", lambda root: "config")
+    monkeypatch.delenv(planned_module.PLANNED, raising=False)
+    run(snakemake)
+    planned_module.begin(ROOT)
+    run(snakemake)
+    planned_module.note(["abi/steps/other.py"], "another")
+    planned_module.note(["abi/steps/fit.py"], "digest")
+    run(snakemake)
+    planned_module.note(["abi/steps/fit.py"], "older")
+    with pytest.raises(SystemExit) as caught:
+        run(snakemake)
+    assert caught.value.code == 2
+    assert "abi/steps/fit.py: the code changed after the workflow was planned" in caplog.text
+    planned_module.check_config(ROOT)
+    monkeypatch.setattr(planned_module, "_digest", lambda root: "other config")
+    with pytest.raises(ConfigError, match="changed after the run was planned; run the same command again"):
+        planned_module.check_config(ROOT)
+    planned_module.begin(ROOT)
+    run(snakemake)
+
+
+def test_a_missing_package_is_told_in_the_log_of_the_job(snakemake, caplog):
+    def load():
+        raise ModuleNotFoundError("No module named 'numba'")
+
+    with pytest.raises(SystemExit) as caught, job(snakemake, load):
+        pass
+    assert caught.value.code == 2
+    assert "fit: a package is missing or damaged (No module named 'numba'); run `make setup`" in caplog.text
+
+
 class OneSeed(Typed):
     seed: int
     share: float = 0.5
@@ -684,14 +717,14 @@ class OneSeed(Typed):
 
 def test_a_job_gets_the_model_of_its_step_and_provenance_what_the_rule_gave(snakemake):
     seen = []
-    with job(snakemake, SimpleNamespace(Spec=OneSeed)) as running:
+    with job(snakemake, lambda: SimpleNamespace(Spec=OneSeed)) as running:
         seen.append((running.spec, running.provenance().spec))
     assert seen == [(OneSeed(seed=1), {"seed": 1})]
 
 
 def test_a_spec_that_is_not_the_model_of_the_step_is_one_sentence(snakemake, caplog):
     snakemake.params.spec = {"seed": "one"}
-    with pytest.raises(SystemExit) as caught, job(snakemake, SimpleNamespace(Spec=OneSeed)):
+    with pytest.raises(SystemExit) as caught, job(snakemake, lambda: SimpleNamespace(Spec=OneSeed)):
         pass
     assert caught.value.code == 2
     assert "the spec is not what the step expects: seed: " in caplog.text

@@ -155,7 +155,9 @@ def test_a_file_where_the_folder_should_be_is_one_sentence(tmp_path, monkeypatch
     [
         (["-n"], True), (["-np", "x"], True), (["x", "--dry-run"], True), (["--list-target-rules"], True),
         (["--detailed-summary"], True), (["x"], False), (["--cores", "2"], False), (["--unlock"], False), (["-c", "1"], False),
-        (["-junlimited"], False), (["-Rheadline"], False), (["all", "-Rverify"], False),
+        (["-junlimited"], False), (["-Rheadline"], False), (["all", "-Rverify"], False), (["-nc1"], True), (["-npj1"], True),
+        (["-Fn"], True), (["--dag=dot"], True), (["--lint=text"], True), (["--list"], True), (["-D"], True), (["-c1"], False),
+        (["--notemp"], False), (["--directory=n"], False),
     ],
 )  # fmt: skip
 def test_what_only_looks_is_known(words, expected):

@@ -8,11 +8,11 @@ from pathlib import Path
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from abi.base import recovery, warm
+from abi.base import planned, recovery, warm
 from abi.base.digest import code_digest, remember
 from abi.base.errors import AbiError, ConfigError
 from abi.base.files import require_folder, sha256_file
-from abi.base.job import code_of, share_paths, software_of
+from abi.base.job import code_of, noted_code, share_paths, software_of
 from abi.base.names import PAGES
 from abi.plan.config import load, targets_of, workflow_config
 from abi.plan.workflow import Workflow
@@ -30,10 +30,13 @@ try:
             "environment into this folder or into one without spaces"
         )
     WORKFLOW = Workflow(load(workflow_config(config), ROOT))
-    # The main process knows what is asked for; a job of it was admitted with it.
+    # The main process knows what is asked for; a job of it was admitted with it, and with its code and configuration.
     if workflow.is_main_process:
+        planned.begin(ROOT)
         WORKFLOW.config.require_pinned(targets_of(sys.argv))
         WORKFLOW.config.require_inputs(targets_of(sys.argv))
+    else:
+        planned.check_config(ROOT)
     require_folder(WORKFLOW.results)
 except AbiError as error:
     for sentence in str(error).splitlines():
@@ -64,7 +67,8 @@ GROWING = {"mem_mb", "runtime"}
 
 def code(rule, spec=None):
     """Return the digest of all code that a job runs, what its spec names included."""
-    return code_of(rule, spec or {}, ROOT)
+    digest = noted_code if workflow.is_main_process else code_of
+    return digest(rule, spec or {}, ROOT)
 
 
 def one_of(names):
@@ -83,12 +87,20 @@ def resource(rule, key):
     return getattr(table.get(rule, table["default"]), key)
 
 
-def resources_of(rule, *keys):
-    """Return several of them by name; of memory and time as much again at every further attempt."""
+def resources_of(rule, *keys, of=None):
+    """Return several of them by name; of memory and time as much again at every further attempt.
+
+    Args: of: the wildcard that names a backbone; memory is at least what loading it takes, where its sizes are pinned.
+    """
     found = {
         key: per_attempt(resource(rule, key)) if key in GROWING else resource(rule, key)
         for key in keys
     }
+    if of is not None:
+        least = found["mem_mb"]
+        found["mem_mb"] = lambda wildcards, attempt: max(
+            least(wildcards, attempt), WORKFLOW.memory_mb(getattr(wildcards, of))
+        )
     if "gpu" in keys:
         # A resource, since a job does not run again where one changes: figures of two devices are equivalent.
         found["device"] = WORKFLOW.scale.compute.of(rule).device

@@ -7,6 +7,8 @@ rule step:
         "<results>/{step}.step",
     log:
         "<logs>/step/{step}.log",
+    wildcard_constraints:
+        step="(?!)",
     conda:
         "../../envs/abi.yaml"
     threads: 1

@@ -46,7 +46,13 @@ use rule step as write_updated_states with:
     priority: 1
     threads: resource("write_updated_states", "threads")
     resources:
-        **resources_of("write_updated_states", "mem_mb", "runtime", "gpu"),
+        **resources_of(
+            "write_updated_states",
+            "mem_mb",
+            "runtime",
+            "gpu",
+            of="lineage",
+        ),
     params:
         spec=lambda w: WORKFLOW.updated_states_spec(w.lineage, w.stage, w.text, w.batch),
         code=code("write_updated_states"),
