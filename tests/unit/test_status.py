@@ -1,5 +1,6 @@
 """`abi status`: every output of a run that is missing, damaged or stale is named, and `--mend` deletes what rests on it."""
 
+import base64
 import json
 import os
 import sys
@@ -139,8 +140,19 @@ def test_an_edit_of_the_configuration_is_stale_and_nothing_is_deleted_for_it(her
     file = Path("config/claims.yaml")
     file.write_text(file.read_text().replace("title: T5 to GPT-2", "title: T5 and GPT-2"))
     before = sorted(Path(RESULTS).rglob("*"))
+    memory = status.MEMORY / base64.urlsafe_b64encode(FILE.encode()).decode()
+    memory.parent.mkdir(parents=True)
+    memory.touch()
     assert f"stale    {FILE}: title" in told(capsys, CLAIM, "--mend", code=0)
     assert sorted(Path(RESULTS).rglob("*")) == before
+
+
+def test_a_stale_file_of_which_snakemake_has_no_memory_is_deleted_where_that_is_asked(here, capsys):
+    file = Path("config/claims.yaml")
+    file.write_text(file.read_text().replace("title: T5 to GPT-2", "title: T5 and GPT-2"))
+    assert "at least 1 job has to run" in told(capsys, CLAIM, code=1)
+    assert "deleted" in told(capsys, CLAIM, "--mend", code=0)
+    assert not Path(FILE).exists()
 
 
 def test_a_reason_is_given_once_and_missing_files_are_no_more_than_those_that_are_expected(here, capsys, monkeypatch):

@@ -5,6 +5,7 @@ records themselves: the JSON file that a job writes last names its inputs and th
 a job is found by what rests on it, also where its own record is gone.
 """
 
+import base64
 import json
 import os
 import stat
@@ -24,6 +25,8 @@ from abi.plan.workflow import Workflow
 
 State = Literal["missing", "damaged", "stale"]
 HASHES = Path(".snakemake") / "abi" / "hashes.json"
+MEMORY, LONGEST = Path(".snakemake") / "metadata", 255
+"""Where Snakemake keeps what made a file, by its name in base64; of longer names it makes folders."""
 
 
 @dataclass(frozen=True)
@@ -236,8 +239,11 @@ class Survey:
                 yield file
 
     def rests_on(self) -> dict[str, Made]:
-        """Return the jobs that wrote what is missing or damaged, and all that rest on them."""
-        bad = {line.file for line in self.lines.values() if line.state != "stale"}
+        """Return the jobs that wrote what is missing or damaged, and all that rest on them.
+
+        Snakemake runs again by itself what is stale, but for files of which it has no memory: copied ones.
+        """
+        bad = {line.file for line in self.lines.values() if line.state != "stale" or not remembered(line.file)}
         rebuild: dict[str, Made] = {}
         while True:
             more = {name: made for name, made in self.made.items() if name not in rebuild and touched(made, bad)}
@@ -245,6 +251,12 @@ class Survey:
                 return {name: made for name, made in self.made.items() if name in rebuild}
             rebuild |= more
             bad |= {file for made in more.values() for file in made.files}
+
+
+def remembered(path: str) -> bool:
+    """Return whether Snakemake knows by what a file was made."""
+    name = base64.urlsafe_b64encode(path.encode()).decode()
+    return len(name) > LONGEST or (MEMORY / name).exists()
 
 
 def touched(made: Made, bad: Collection[str]) -> bool:
