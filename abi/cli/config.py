@@ -13,6 +13,7 @@ import yaml
 from typer import Option
 
 from abi.audit.results.adopted import BENCHMARKS, INSTRUMENT, adopt, carry
+from abi.audit.results.places import write_manifest
 from abi.base.compute import decided
 from abi.base.errors import ConfigError
 from abi.base.files import ROOT, checkout, write_text
@@ -21,6 +22,7 @@ from abi.base.wording import number
 from abi.cli.options import Scale
 from abi.plan import DEFAULT
 from abi.plan.config import Config, few_groups, load, schema_files
+from abi.plan.measured import REFERENCE
 from abi.plan.scale import UNPINNED
 from abi.plan.specs.judge import LawClaim
 from abi.plan.specs.shared import Pinned
@@ -166,6 +168,8 @@ def docs(
             stale.append(name)
             if not check:
                 write_text(path, after)
+                if REFERENCE in path.parents:
+                    write_manifest(path.parent)
     if stale and check:
         print(f"{', '.join(stale)}: out of date; run `make docs`", file=sys.stderr)
         return 1

@@ -3,7 +3,6 @@
 import csv
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from abi.audit.results.adopted import ALL, SIMULATED, TIMED, codes_changed
@@ -14,7 +13,7 @@ from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
 from abi.base.regimes import EXPERIMENT
 from abi.judge.contrasts import Contrast, Plan
-from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, read_result
+from abi.judge.results import AnyResult, LadderResult, Result, StudyResult
 from abi.judge.simulation import Effort
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import load
@@ -28,6 +27,7 @@ from abi.report.config_keys import key_tables
 from abi.report.graphs import rule_graph, wing_graph
 from abi.report.known import found, known
 from abi.report.ladder import picture
+from abi.report.reference import moved_of, reference_pages, reference_results
 from abi.report.render import Cell, Table, figure, markdown
 from abi.report.replicates import Replicated, counted, replicated
 from abi.report.replicates import table as replicates_table
@@ -108,16 +108,12 @@ def generated_parts() -> list[Part]:
 def generated_files() -> dict[str, str]:
     """Return the text of every file below the checkout that is generated as a whole, by its path."""
     verdicts = picture(reference_results(DEFAULT), load(DEFAULT).protocol.criteria)
-    return {"docs/verdicts.svg": verdicts, "docs/speed.svg": speed.drawing(SpeedManifest.read(TIMED))}
+    drawn = {"docs/verdicts.svg": verdicts, "docs/speed.svg": speed.drawing(SpeedManifest.read(TIMED))}
+    pages = (reference_pages(folder.name) for folder in sorted(REFERENCE.iterdir()) if folder.is_dir())
+    return drawn | {name: text for made in pages for name, text in made.items()}
 
 
 # the committed reference run
-
-
-def reference_results(scale: str) -> list[AnyResult]:
-    """Return the committed result files of a scale, in the order of the claims; a reference may hold some of them."""
-    order = {Path(path).name: place for place, path in enumerate(Workflow(load(scale)).page_files("summary"))}
-    return [read_result(path) for path in sorted(committed(scale), key=lambda path: order.get(path.name, len(order)))]
 
 
 def rebuilt_pairs(results: Sequence[AnyResult]) -> list[Replicated]:
@@ -247,11 +243,6 @@ def criteria_of(result: AnyResult, results: Sequence[AnyResult]) -> Criteria:
         if other.claim.id in rungs and not isinstance(other, LadderResult):
             return criteria_of(other, results)
     return load(result.scale).protocol.criteria
-
-
-def moved_of(results: Sequence[AnyResult]) -> list[Result]:
-    """Return the results of transfers."""
-    return [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
 
 
 def transfer_tables(results: Sequence[AnyResult]) -> str:

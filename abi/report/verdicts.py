@@ -3,9 +3,11 @@
 import textwrap
 from collections.abc import Sequence
 
+from abi.base.manifests.pages import Headline
 from abi.base.names import UNFITTED
 from abi.judge.fits import Check, Fit, Scope
-from abi.judge.results import AnyResult, LadderResult, Result, StudyResult
+from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, headline
+from abi.plan.specs.judge import Summarise
 from abi.report.render import Cell, Table, listed
 from abi.report.templates import fill
 from abi.report.words import (
@@ -39,6 +41,17 @@ def summary_pages(results: Sequence[AnyResult], sentence: str) -> dict[str, str]
     """
     used = (claims_table, rungs_table, tests_table, arms_table, wrapped)
     return {end: fill(f"summary{end}.j2", *used, results=results, sentence=sentence) for end in (".md", ".txt")}
+
+
+def headline_of(results: Sequence[AnyResult], spec: Summarise) -> Headline:
+    """Return how many of the counted results are SUPPORTED, and how many stay so at the strict level."""
+    counted = [result for result in results if result.claim.id in spec.counted]
+    return headline(
+        {result.claim.id: result.verdict for result in counted},
+        {result.claim.id: result.verdict_at_strict_level for result in counted},
+        spec.protocol.criteria.level,
+        spec.n_claims,
+    )
 
 
 def wrapped(text: str, indent: int) -> str:

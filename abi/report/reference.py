@@ -1,0 +1,41 @@
+"""The committed run of a scale: its results, and the pages that are committed beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from abi.base.files import ROOT
+from abi.base.names import PAGES
+from abi.judge.results import AnyResult, Result, read_result
+from abi.plan.config import load
+from abi.plan.measured import REFERENCE, committed
+from abi.plan.specs.judge import Summarise
+from abi.plan.workflow import Workflow
+from abi.report import transfers
+from abi.report.verdicts import headline_of, summary_pages
+
+
+def reference_results(scale: str) -> list[AnyResult]:
+    """Return the committed result files of a scale, in the order of the claims; a reference may hold some of them."""
+    order = {Path(path).name: place for place, path in enumerate(Workflow(load(scale)).page_files("summary"))}
+    return [read_result(path) for path in sorted(committed(scale), key=lambda path: order.get(path.name, len(order)))]
+
+
+def reference_pages(scale: str) -> dict[str, str]:
+    """Return path from the checkout -> text of the pages that are committed beside the results of a scale.
+
+    They are made of these results, some of which may have been adopted alone.
+    """
+    workflow, results = Workflow(load(scale)), reference_results(scale)
+    made = {"transfer.md": transfers.page(moved_of(results))}
+    for page in PAGES:
+        listed = [result for result in results if result.claim.id in workflow.listed(page)]
+        spec = Summarise.model_validate(workflow.page_spec(page))
+        if any(result.claim.id in spec.counted for result in listed):
+            made[f"{page}.md"] = summary_pages(listed, headline_of(listed, spec).sentence)[".md"]
+    paths = {REFERENCE / scale / name: text for name, text in made.items()}
+    return {path.relative_to(ROOT).as_posix(): text for path, text in paths.items() if path.exists()}
+
+
+def moved_of(results: Sequence[AnyResult]) -> list[Result]:
+    """Return the results of transfers."""
+    return [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
