@@ -143,12 +143,16 @@ def measured(given: StudiesGiven, study: str, width: int) -> tuple[Point, Course
 
 
 def arm_means(evidence: pd.DataFrame, study: str, min_positions: int) -> dict[str, dict[str, float]]:
-    """Return arm -> metric -> mean over documents and seeds of a study. Raises: EvidenceError: it has no rows."""
+    """Return arm -> metric -> mean over groups and seeds of a study, documents averaged within their group first.
+
+    Raises: EvidenceError: it has no rows.
+    """
     rows = evidence[(evidence["fit"] == study) & (evidence["n_positions"] >= min_positions)]
     if rows.empty:
         raise EvidenceError(f"evidence: study {study!r} has no rows; rerun the evaluation")
     found: dict[str, dict[str, float]] = {}
-    for (arm, metric), values in rows.groupby(["arm", "metric"])["value"]:
+    of_groups = rows.groupby(["arm", "metric", "seed", "group"], as_index=False)["value"].mean()
+    for (arm, metric), values in of_groups.groupby(["arm", "metric"])["value"]:
         found.setdefault(str(arm), {})[str(metric)] = float(values.mean())
     return found
 
@@ -230,8 +234,9 @@ def judge_law(law: Law) -> tuple[str, str]:
     """Return verdict and reason of "calibration gets cheaper as the margin grows, and width and margin predict it".
 
     SUPPORTED: the fit may be given, the margin's exponent is negative (its interval below 0), and left-out points are
-    predicted better than by their mean. REFUTED: the exponent's interval lies above 0, or left-out points are predicted
-    worse than by their mean where the fit may be given. VACUOUS: no two points differ, or none has a floor.
+    predicted better than by their mean. REFUTED: the exponent's interval lies above 0. That points are predicted no
+    better than by their mean refutes nothing: it has no interval, and laws that hold are often so with a dozen points.
+    VACUOUS: no two points differ, or none has a floor.
     """
     if law.distinct_responses < 2:
         counted = f"{law.n_used} of {law.n_points} points have a floor, and it is one and the same"
@@ -252,7 +257,7 @@ def judge_law(law: Law) -> tuple[str, str]:
     if law.r2_withheld:
         return "INCONCLUSIVE", f"{words}; no R2: {law.r2_withheld}"
     if error >= of_the_mean:
-        return "REFUTED", f"left-out points are predicted no better than by their mean: {words}"
+        return "INCONCLUSIVE", f"left-out points are predicted no better than by their mean: {words}"
     if interval[1] < 0:
         return "SUPPORTED", f"{words}; R2 {law.r2:.3g}"
     return "INCONCLUSIVE", f"the sign of the margin's exponent is not shown: {words}; R2 {law.r2:.3g}"
