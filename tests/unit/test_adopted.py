@@ -146,6 +146,14 @@ def test_a_result_of_other_figures_is_left_out_where_it_was_adopted_anew(later, 
     assert [row.compared.endswith(f"of {folder.name} but {name}") for row in read_carried(FOLDER)] == [True]
 
 
+def test_a_result_that_is_not_committed_hinders_no_carrying(later):
+    folder, _ = later
+    for run in (Path("results/tiny"), folder):
+        (run / "other.json").write_text((run / Path(FILE).name).read_text())
+    edit(folder / "other.json", put("fits/kd/tests/0/interval/lower", 0.123))
+    assert adopted.carry("tiny", Path("results/tiny"), folder, ["other.json"]) == 1
+
+
 def test_a_run_of_several_codes_carries_none_on(later, refuses):
     folder, carry = later
     records = sorted(folder.glob("calibration/*/*.json"))

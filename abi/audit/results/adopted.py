@@ -93,9 +93,9 @@ def carry(scale: str, before: Path, after: Path, but: Collection[str] = ()) -> i
     folder, codes = REFERENCE / scale, codes_of(scale)
     made = {(row.rule, row.files) for row in codes}
     rows = [row for row in carried(before, after, but) if (row.rule, row.files) in made]
-    known = read_carried(folder)
+    known, there = read_carried(folder), {name for name in but if (folder / name).exists()}
     for row, one in ((row, one) for row in rows for one in codes if (one.rule, one.files) == (row.rule, row.files)):
-        rests = {*but} if one.results == ALL else {*but} & {*one.results.split()}
+        rests = there if one.results == ALL else there & {*one.results.split()}
         if rests and row.before in stands_for(one.rule, one.files, one.code, known):
             raise DataError(
                 f"{folder / min(rests)}: is by the code before, which gives other figures; build it by the code after "
