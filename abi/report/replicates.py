@@ -166,17 +166,33 @@ def in_a_sentence(row: Replicated) -> str:
 
 def counted(rows: Sequence[Replicated]) -> str:
     """Return in how many replicates verdicts are the same, and where a net is ahead of its placebos, in sentences."""
-    same = [(f"{row.same} of {len(row.rebuilt)}", row.claim) for row in rows]
-    led: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+    built = f"{number(len(rows), 'claim')} {'was' if len(rows) == 1 else 'were'} built again"
+    words = {row.claim: (row.same, len(row.rebuilt)) for row in rows}
+    told = f"{built} on backbones that were pretrained from other seeds. The verdict is the same {_everywhere(words)}."
+    asked = {True: dict[str, Ahead](), False: dict[str, Ahead]()}
     for row in rows:
         if row.own.ahead is not None and (ahead := ahead_in(row)):
-            led[row.own.ahead].append((ahead.words(), row.claim))
-    nets = f" The moved net, ahead of every placebo here, is so there {_by_count(led[True])}." if led[True] else ""
-    nets += f" Not shown to be ahead here, it is so there {_by_count(led[False])}." if led[False] else ""
-    built = f"{number(len(rows), 'claim')} {'was' if len(rows) == 1 else 'were'} built again"
-    return (
-        f"{built} on backbones that were pretrained from other seeds. The verdict is the same {_by_count(same)}.{nets}"
+            asked[row.own.ahead][row.claim] = ahead
+    told += (
+        f" The moved net, ahead of every placebo here, is so there {_everywhere(asked[True])}." if asked[True] else ""
     )
+    return told + (f" Not shown to be ahead here, it is so there {_named(asked[False])}." if asked[False] else "")
+
+
+def _everywhere(counts: Mapping[str, tuple[int, int]]) -> str:
+    """Return in words for how many claims something is so in every rebuilt pair, and how often for which others.
+
+    Args: counts: claim -> in how many of how many.
+    """
+    others = {claim: (there, n) for claim, (there, n) in counts.items() if there < n}
+    whole = len(counts) - len(others)
+    first = [f"in every rebuilt pair for {whole} of {len(counts)}"] if whole and others else []
+    return "; ".join([*first, _named(others)]) if others else "in every rebuilt pair"
+
+
+def _named(counts: Mapping[str, tuple[int, int]]) -> str:
+    """Return in how many replicates something is so, claim by claim. Args: as of `_everywhere`."""
+    return "; ".join(f"in {there} of {n} for `{claim}`" for claim, (there, n) in counts.items())
 
 
 def led_when_rebuilt(rows: Iterable[Replicated], claims: Collection[str]) -> str:
@@ -190,14 +206,6 @@ def led_when_rebuilt(rows: Iterable[Replicated], claims: Collection[str]) -> str
         if row.claim in claims and row.own.ahead is False and ahead and ahead.there and share:
             told.append(f"in {ahead.words()} for `{row.claim}`, by {percent(share)} of its gain")
     return f"On backbones from other pretraining seeds it is shown to lead both {listed(told)}." if told else ""
-
-
-def _by_count(found: Iterable[tuple[str, str]]) -> str:
-    """Return in words for which claims something is so how often. Args: found: count and claim."""
-    claims: dict[str, list[str]] = {}
-    for count, claim in found:
-        claims.setdefault(count, []).append(f"`{claim}`")
-    return "; ".join(f"in {count} for {listed(names)}" for count, names in claims.items())
 
 
 def _words(row: Replicated) -> str:

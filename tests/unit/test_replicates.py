@@ -158,8 +158,12 @@ def test_the_table_has_the_words_of_all_and_the_spread_of_figures():
     fewer = {"r1": rebuilt["r1"]}
     assert counted([Replicated("one", own, rebuilt), Replicated("two", own, fewer)]) == (
         "2 claims were built again on backbones that were pretrained from other seeds. The verdict is the same in "
-        "2 of 3 for `one`; in 1 of 1 for `two`. The moved net, ahead of every placebo here, is so there in 1 of 2 for "
-        "`one`; in 0 of 1 for `two`."
+        "every rebuilt pair for 1 of 2; in 2 of 3 for `one`. The moved net, ahead of every placebo here, is so there "
+        "in 1 of 2 for `one`; in 0 of 1 for `two`."
+    )
+    assert counted([Replicated("two", own, fewer)]).startswith(
+        "1 claim was built again on backbones that were pretrained from other seeds. The verdict is the same in every "
+        "rebuilt pair."
     )
     behind = replace(own, ahead=False)
     assert counted([Replicated("one", behind, rebuilt)]).endswith(
