@@ -214,7 +214,8 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
         if not config.scale.runs(claim_id, claim.scales):
             config.pending[claim_id] = claim
             continue
-        tables[KINDS[claim.kind].form] |= entries
+        form = KINDS[claim.kind].form if claim.kind in KINDS else "studies"  # of a kind that its two files alone make
+        tables[form] |= entries
 
 
 def targets_of_claim(given: Claims, claim_id: str) -> list[str]:

@@ -96,7 +96,8 @@ def fit(data, nets, folder, names=tuple(ORACLE_KD), kind="oracle-kd", seed=1, bu
 def content(folder):
     """Hash of the tensors of every weight file below a folder."""
     return {
-        str(p.relative_to(folder)): sha256_tensors(load_file(p)) for p in sorted(Path(folder).rglob("*.safetensors"))
+        str(p.relative_to(folder)).partition("/")[2]: sha256_tensors(load_file(p))
+        for p in sorted(Path(folder).rglob("*.safetensors"))
     }
 
 
@@ -122,7 +123,7 @@ def test_an_arm_trains_what_its_recipe_says_and_freezes_the_rest(data, nets, nam
 def test_a_gradient_fit_changes_what_trains_and_nothing_else(data, nets, name, tmp_path):
     before = make(ORACLE_KD[name], name, CONFIG, nets, data, seed=1).model.state_dict()
     fit(data, nets, tmp_path, [name])
-    after = load_fitted(tmp_path / "kd" / f"{name}-0").state_dict()
+    after = load_fitted(tmp_path / "seed1" / "kd" / f"{name}-0").state_dict()
     assert changed(before, after) == TRAINS[name]
 
 
@@ -130,7 +131,7 @@ def test_a_gradient_fit_changes_what_trains_and_nothing_else(data, nets, name, t
 def test_a_closed_form_fit_changes_the_last_map_alone(data, nets, name, tmp_path):
     before = make(ORACLE_KD[name], name, CONFIG, nets, data, seed=1).model.state_dict()
     fit(data, nets, tmp_path, [name])
-    after = load_fitted(tmp_path / CLOSED_FORM / f"{name}-0").state_dict()
+    after = load_fitted(tmp_path / "seed1" / CLOSED_FORM / f"{name}-0").state_dict()
     assert changed(before, after) == (TRAINS[name] if name in {"linear", "bias"} else {"proj_out.weight"})
 
 
@@ -415,7 +416,7 @@ def test_a_reconstruction_arm_trains_what_its_recipe_says(data, before, name, tr
         kind="reconstruction",
         budget=replace(BUDGET, objective=Objective("correction-mse")),
     )
-    assert changed(start, load_fitted(tmp_path / "correction-mse" / f"{name}-0").state_dict()) == trains
+    assert changed(start, load_fitted(tmp_path / "seed1" / "correction-mse" / f"{name}-0").state_dict()) == trains
 
 
 def test_a_candidate_starts_from_its_native_module(data, before):

@@ -175,7 +175,7 @@ class Deep:
 
 def test_in_another_format_only_stored_taps_of_a_window_are_kept(make_states, wide, monkeypatch):
     states, spec = make_states(n=6), SimpleNamespace(window=SimpleNamespace(length=7, prefix=0, skip=1))
-    monkeypatch.setattr(evaluate_experiment, "backbone_of", lambda _: Deep())
+    monkeypatch.setattr(evaluate_experiment, "backbone_of", lambda _, number: Deep().run_in(number))
     found = evaluate_experiment.run_in(spec, None, "bf16", states, batch=2)
     whole = slice(None)
     expected = [hidden.float() for hidden in Deep().run_in(torch.bfloat16).hidden_states(states.tokens(whole), None)]

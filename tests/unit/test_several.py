@@ -14,14 +14,13 @@ from scipy import stats
 
 from abi.base.errors import EvidenceError
 from abi.base.names import VERDICTS
-from abi.judge.fits import Ratio
+from abi.judge.fits import Ratio, ends_of
 from abi.judge.kinds import StudiesGiven, atlas, scaling_law
 from abi.judge.kinds import update as updates
 from abi.judge.kinds.atlas import atlas_plan, atlas_roles, locality
 from abi.judge.kinds.scaling_law import arm_means, meets
 from abi.judge.kinds.update import (
     Efficacies,
-    bounds,
     dose_table,
     doses_of,
     efficacies,
@@ -505,7 +504,7 @@ def test_the_table_of_efficacies_has_the_protocols_interval_and_the_records_besi
      ({"bounded": True, "pieces": [[0.1, 0.2]]}, (0.1, 0.2))],
 )  # fmt: skip
 def test_only_a_bounded_set_has_ends(closure, ends):
-    assert bounds(closure and Ratio(estimate=0.15, level=0.95, **closure)) == ends
+    assert ends_of(closure and Ratio(estimate=0.15, level=0.95, **closure)) == ends
 
 
 # the original's pass rules

@@ -84,7 +84,8 @@ def fit(regime, nets, data, budget, folder, names=None, seed=1):
 
 def content(folder):
     return {
-        str(p.relative_to(folder)): sha256_tensors(load_file(p)) for p in sorted(Path(folder).rglob("*.safetensors"))
+        str(p.relative_to(folder)).partition("/")[2]: sha256_tensors(load_file(p))
+        for p in sorted(Path(folder).rglob("*.safetensors"))
     }
 
 
@@ -548,7 +549,9 @@ def test_with_a_random_source_the_placebo_differs_in_the_net_alone(data_of, pair
     nets = replace(nets, source=placebo)
     fit("general-only", nets, data, MATCHED, tmp_path, ["transferred", "random"])
     for name in ("matched", CLOSED_FORM):
-        one, two = (load_fitted(tmp_path / name / f"{arm}-0").state_dict() for arm in ("transferred", "random"))
+        one, two = (
+            load_fitted(tmp_path / "seed1" / name / f"{arm}-0").state_dict() for arm in ("transferred", "random")
+        )
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
@@ -589,7 +592,7 @@ def test_every_arm_learns_a_lesson_from_its_closed_form_on(pair, name, tmp_path)
     nets, data = taught(trained(SOURCE, 1), pair)
     still = replace(MATCHED, schedule=Schedule([Phase(1, 0.0)], weight_decay=0.0))
     fit("general-only", nets, replace(data, held_out=None), still, tmp_path, [name])
-    own = load_fitted(tmp_path / "matched" / f"{name}-0").state_dict()
+    own = load_fitted(tmp_path / "seed1" / "matched" / f"{name}-0").state_dict()
     model = make(GENERAL_ONLY[name], name, TARGET, nets, data, seed=1).model
     solve(model, data, MATCHED.ridge_penalty)
     assert all(torch.equal(own[key], value) for key, value in model.state_dict().items())

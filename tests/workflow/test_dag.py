@@ -137,7 +137,7 @@ def test_two_swapped_values_are_noticed(edited):
 def test_code_edited_while_the_workflow_runs_is_refused(edited):
     (edited.root / "results/smoke/cross_arch_enc_dec_nib_results.json").unlink()
     snakefile = edited.root / "workflow/rules/common.smk"
-    snakefile.write_text(snakefile.read_text().replace("return code_of(", 'return "0" * 20 or code_of('))
+    snakefile.write_text(snakefile.read_text().replace("return digest(", 'return "0" * 20 or digest('))
     done = edited.run("t5_to_gpt2", check=False)
     assert done.returncode != 0
     assert "run the same command again" in done.stderr + done.stdout
