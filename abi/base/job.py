@@ -169,7 +169,7 @@ def code_of(rule: str, spec: Mapping[str, Any], root: Path = ROOT) -> str:
     return code_digest(*starts_of(rule, spec), root=root)
 
 
-def noted_code(rule: str, spec: Mapping[str, Any], root: Path) -> str:
+def noted_code(rule: str, spec: Mapping[str, object], root: Path) -> str:
     """Return the digest of the code of a job of a run that is planned now, and note it for the job."""
     code = code_of(rule, spec, root)
     planned.note(starts_of(rule, spec), code)

@@ -198,7 +198,7 @@ def _files(name: str, folder: Path) -> tuple[Claims, Scale, Protocol]:
 
 def _sort(given: Claims, config: Config, faults: Faults) -> None:
     """Put every claim where it belongs: one entry per verdict."""
-    tables: dict[str, dict[str, Any]] = {"claim": config.claims, "studies": config.studies, "ladder": config.ladders}
+    tables: Any = {"claim": config.claims, "studies": config.studies, "ladder": config.ladders}
     owners = dict[str, str]()
     for claim_id, claim in given.claims.items():
         jobs = kinds()[claim.kind].jobs
@@ -215,7 +215,7 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
             config.pending[claim_id] = claim
             continue
         form = KINDS[claim.kind].form if claim.kind in KINDS else "studies"  # of a kind that its two files alone make
-        tables[form] |= entries
+        tables[form].update(entries)
 
 
 def targets_of_claim(given: Claims, claim_id: str) -> list[str]:

@@ -62,8 +62,8 @@ def _of_other_models(base: Given, own: Given) -> Given:
     """Return a base without the pins of backbones that a scale takes from elsewhere under the same name."""
     for name, backbone in (own.get("backbones") or {}).items():
         hub, under = _hub(backbone), _hub(base.get("backbones", {}).get(name))
-        if "id" in hub and hub["id"] != under.get("id"):
-            under["revision"] = UNPINNED
+        if hub.get("id") not in (None, under.get("id")):
+            under.update(revision=UNPINNED)
             for key in PINS:
                 under.pop(key, None)
     return base
@@ -271,5 +271,5 @@ def _apply_lock(scale: Given, path: Path) -> Given:
 
 
 def _pin(given: Given, found: Snapshot) -> None:
-    if given["revision"] in {UNPINNED, found.revision}:
+    if given.get("revision") in {UNPINNED, found.revision}:
         given.update(found.plain())

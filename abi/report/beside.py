@@ -8,7 +8,8 @@ from abi.judge.fits import Fit, IntervalFound
 from abi.judge.protocol import BPB, HARM
 from abi.judge.results import AnyResult, Result
 from abi.report.render import Cell, Table, bounds, figure
-from abi.report.words import closure_words, in_groups, judged_words, regime_of, share_words, with_interval
+from abi.report.verdicts import judged_words
+from abi.report.words import closure_words, in_groups, regime_of, share_words, with_interval
 
 ROOM = "0.room.bits_per_byte"
 

@@ -32,13 +32,12 @@ from abi.report.render import Cell, Table, figure, markdown
 from abi.report.replicates import Replicated, counted, replicated
 from abi.report.replicates import table as replicates_table
 from abi.report.statements import decided_by, deciding_statements
-from abi.report.verdicts import checks_table
+from abi.report.verdicts import checks_table, judged_words
 from abi.report.words import (
     criteria_words,
     deciding,
     grouped,
     in_words,
-    judged_words,
     plain_words,
     published_words,
     regime_of,

@@ -34,6 +34,12 @@ SCORES: tuple[tuple[Scope, str, str], ...] = (
 )
 
 
+def judged_words(result: AnyResult) -> str:
+    """Return the verdict as tables show it, with the word at the strict level where that is another."""
+    strict = result.verdict_at_strict_level
+    return f"**{verdict_words(result)}**" + ("" if strict == result.verdict else f" (strict level: {strict})")
+
+
 def summary_pages(results: Sequence[AnyResult], sentence: str) -> dict[str, str]:
     """Return the page of some results as Markdown (`.md`) and for a terminal (`.txt`, ASCII), by ending of its name.
 

@@ -149,12 +149,6 @@ def verdict_words(result: AnyResult) -> str:
     return result.verdict + (" (meaningless scale)" if result.meaningless else "")
 
 
-def judged_words(result: AnyResult) -> str:
-    """Return the verdict as tables show it, with the word at the strict level where that is another."""
-    strict = result.verdict_at_strict_level
-    return f"**{verdict_words(result)}**" + ("" if strict == result.verdict else f" (strict level: {strict})")
-
-
 def published_words(figures: dict[str, PublishedFigure], none: str = "-") -> str:
     """Return which figures of a claim, quoted here, the original published. Args: none: where there is none."""
     words = [f"{name} {figures[key].value}{unit}" for key, name, unit in PUBLISHED if key in figures]
