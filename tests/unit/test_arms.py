@@ -371,7 +371,7 @@ def test_a_closed_form_that_touches_a_frozen_part_is_tampering(data, nets, tmp_p
     monkeypatch.setattr(fitting, "solve", lambda model, *_: model.domain_alpha.data.add_(1))
     with refuses("arm transferred: a frozen part changed in a closed-form fit", TamperError):
         fit(data, nets, tmp_path, ["transferred"])
-    assert not (tmp_path / CLOSED_FORM).exists()
+    assert not (tmp_path / "seed1" / CLOSED_FORM).exists()
 
 
 def test_a_killed_fit_goes_on_where_it_was(data, nets, tmp_path, monkeypatch):
