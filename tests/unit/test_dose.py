@@ -70,6 +70,18 @@ def test_a_lead_that_is_not_shown_is_inconclusive():
     assert "is not shown to be worth more than a placebo at near: transferred - " in reason
 
 
+def test_a_lead_in_bits_per_byte_that_is_not_shown_is_inconclusive_too():
+    near = dose(NEAR, "near", levels=MOVED)
+    tests = list(near.fit.tests)
+    place = tests.index(near.lead("bits_per_byte", "random"))
+    interval = tests[place].interval
+    tests[place] = tests[place].model_copy(
+        update={"interval": interval.model_copy(update={"mean": 0.5 * interval.half})}
+    )
+    told = Dose("near", near.pair, near.aligned, near.fit.model_copy(update={"tests": tests}))
+    assert word_of([told], COSINE, LEVEL)[0] == "INCONCLUSIVE"
+
+
 def test_a_rung_that_is_too_small_is_inconclusive():
     verdict, reason = word_of([dose(NEAR, "near", levels=MOVED, n_groups=12)], COSINE, LEVEL)
     assert verdict == "INCONCLUSIVE"

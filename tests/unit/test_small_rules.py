@@ -2,6 +2,7 @@
 
 import hashlib
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ import pytest
 import torch
 from evidence_rows import CRITERIA
 
+from abi.arms import portable_fit
+from abi.arms.fitting import Budget
 from abi.arms.metrics import margins
 from abi.arms.portable_fit import coarser, portables
 from abi.base.names import CLOSED_FORM, ORACLE, RANDOM, RAW, TRANSFERRED
@@ -22,7 +25,7 @@ from abi.judge.kinds.update import Dose, _succession_checks
 from abi.judge.protocol import BPB
 from abi.judge.verdict import _share, too_few
 from abi.models.head import Head
-from abi.models.loop import Schedule
+from abi.models.loop import Phase, Schedule, Trained
 from abi.models.module import AbiModule, ModuleConfig, permute_domain_net, with_net
 from abi.models.portable import PortableConfig, PortableModule, Vocabulary, placebos_of
 from abi.plan.config import load
@@ -246,6 +249,36 @@ def test_a_schedule_has_the_decay_it_is_given_and_as_many_steps_in_each_phase_as
     assert [phase.steps for phase in Schedule.given(phases, 0.3).phases] == [10, 20]
     assert [phase.steps for phase in Schedule.given(phases, 0.3, 7).phases] == [7, 7]
     assert Schedule.given(phases, 0.3).weight_decay == 0.3
+
+
+def test_a_budget_has_the_numbers_of_its_configuration():
+    phases = [SimpleNamespace(steps=n, lr=1.0, warmup=0, decay="constant") for n in (3, 2)]
+    given = SimpleNamespace(
+        phases=phases, weight_decay=0.3, batch=4, batch_of="windows", temperature=1.5, kd_weight=0.4, ridge_penalty=7.0,
+        windows=None, closed_form_rows=None, variants={"v": SimpleNamespace(steps=9, share=1.0, text="")},
+    )  # fmt: skip
+    made = Budget.of(SimpleNamespace(budget=given, fit="kd", variants=["v"]))
+    assert (made.schedule.weight_decay, made.ridge_penalty) == (0.3, 7.0)
+    assert (made.objective.temperature, made.objective.kd_weight) == (1.5, 0.4)
+    assert [phase.steps for phase in made.variants["v"].schedule.phases] == [9, 9]
+
+
+def test_a_step_of_a_portable_module_reads_a_quarter_as_much_general_text_and_draws_by_seed_and_step(monkeypatch):
+    orders, drawn = [], []
+    monkeypatch.setattr(portable_fit, "BatchOrder", lambda n, batch, seed, of: orders.append((batch, seed)) or [torch.arange(2)] * 9)  # fmt: skip
+    monkeypatch.setattr(portable_fit, "losses_of", lambda *_, anchor_of: [])
+    monkeypatch.setattr(portable_fit, "drawn", lambda maps, seed: drawn.append(seed))
+    monkeypatch.setattr(portable_fit, "_in_step", lambda modules, parts, head, losses, *_: [losses(0), losses(1)])
+    text = MagicMock(__len__=lambda _: 100)
+    lesson = SimpleNamespace(domain=text, general=text, anchor_of=torch.zeros(1, 2), head=SimpleNamespace(weight=torch.zeros(1)))  # fmt: skip
+    for seed in (1, 2):
+        portable_fit.fit_portable({}, lesson, None, batch=32, seed=seed)
+    assert [batch for batch, _ in orders] == [32, 8, 32, 8]
+    assert len({seed for _, seed in orders}) == len(set(drawn)) == 4
+
+
+def test_the_floor_of_a_phase_is_the_mean_of_its_last_steps():
+    assert Trained([*range(300)], 0.0).floors(Schedule([Phase(300, 1.0)])) == [199.5]
 
 
 def test_a_margin_is_the_median_over_positions(make_states):
