@@ -222,7 +222,7 @@ def job(snakemake: Any, load: Callable[[], ModuleType | None] = lambda: None) ->
         code = code_of(rule, given)
         planned.check_code(starts_of(rule, given), snakemake.params.code, code)
         module = load()  # before threads are limited, so that torch is there
-        spec = spec_of(module, dict(snakemake.params.spec), str(snakemake.rule))
+        spec = spec_of(module, dict(given), rule)
         inputs, computes = [str(path) for path in snakemake.input], module is None or computing(module)
         running = Job(rule, spec, code, inputs, snakemake.threads, computes=computes)
         running.step = module

@@ -33,9 +33,9 @@ def check_config(root: Path) -> None:
         raise ConfigError("config: changed after the run was planned; run the same command again")
 
 
-def check_code(files: Sequence[str], *codes: str) -> None:
-    """Raise TamperError where code is not what a run was planned by. Args: codes: by the plan of now, and as it is."""
-    if len({*codes, _told().get(" ".join(files), codes[0])}) > 1:
+def check_code(files: Sequence[str], expected: str, code: str) -> None:
+    """Raise TamperError where code is not what a run was planned by. Args: expected: by the plan of this process."""
+    if not code == expected == _told().get(" ".join(files), expected):
         raise TamperError(f"{files[0]}: the code changed after the workflow was planned; run the same command again")
 
 

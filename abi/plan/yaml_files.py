@@ -21,8 +21,6 @@ from abi.plan.sentences import sentences
 LARGEST = 10**12
 MOST_BYTES, MOST_NODES = 4_000_000, 100_000
 """Limits of a file of configuration; nodes are counted as often as aliases repeat them."""
-PINS = ("files", "sizes", "licence")
-"""What `abi pin` finds of a model beside its revision."""
 OF_REPLICATE = ("scale", "extends", "replicate", "description")
 """What a scale that replicates another may say."""
 M = TypeVar("M", bound=BaseModel)
@@ -63,9 +61,9 @@ def _of_other_models(base: Given, own: Given) -> Given:
     for name, backbone in (own.get("backbones") or {}).items():
         hub, under = _hub(backbone), _hub(base.get("backbones", {}).get(name))
         if hub.get("id") not in (None, under.get("id")):
-            under.update(revision=UNPINNED)
-            for key in PINS:
+            for key in Snapshot.model_fields:  # what `abi pin` found of the other model
                 under.pop(key, None)
+            under.update(revision=UNPINNED)
     return base
 
 

@@ -13,6 +13,7 @@ from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, BPB, HARM
 from abi.judge.results import AnyResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
+from abi.report.reference import moved_of
 from abi.report.render import figure, listed, percent
 from abi.report.replicates import Replicated, ahead_of_placebos, led_when_rebuilt
 from abi.report.statements import like_aligned, rows_of
@@ -122,7 +123,7 @@ class Survived(NamedTuple):
 
 def known(results: Sequence[AnyResult], again: Sequence[Replicated] = (), template: str = "known.md.j2") -> str:
     """Return what is known as a Markdown list, a point each. Args: again: what came of claims in rebuilt pairs."""
-    moved = [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
+    moved = moved_of(results)
     of = {name: [r for r in moved if r.claim.regime == name] for name in transfer_regimes()}
     taught = [result.deciding for result in of["oracle-kd"]]
     calibrated = [r.deciding for r in moved if r.verdict == "SUPPORTED" and r.claim.regime != "zero-text"]

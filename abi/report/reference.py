@@ -25,15 +25,17 @@ def reference_pages(scale: str) -> dict[str, str]:
 
     They are made of these results, some of which may have been adopted alone.
     """
-    workflow, results = Workflow(load(scale)), reference_results(scale)
-    made = {"transfer.md": transfers.page(moved_of(results))}
-    for page in PAGES:
+    there = {path.stem: path.relative_to(ROOT).as_posix() for path in (REFERENCE / scale).glob("*.md")}
+    if not there:
+        return {}
+    workflow, results, made = Workflow(load(scale)), reference_results(scale), dict[str, str]()
+    for page in (page for page in PAGES if page in there):
         listed = [result for result in results if result.claim.id in workflow.listed(page)]
         spec = Summarise.model_validate(workflow.page_spec(page))
-        if any(result.claim.id in spec.counted for result in listed):
-            made[f"{page}.md"] = summary_pages(listed, headline_of(listed, spec).sentence)[".md"]
-    paths = {REFERENCE / scale / name: text for name, text in made.items()}
-    return {path.relative_to(ROOT).as_posix(): text for path, text in paths.items() if path.exists()}
+        made[there[page]] = summary_pages(listed, headline_of(listed, spec).sentence)[".md"]
+    if path := there.get("transfer"):
+        made[path] = transfers.page(moved_of(results))
+    return made
 
 
 def moved_of(results: Sequence[AnyResult]) -> list[Result]:
