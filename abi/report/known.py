@@ -13,12 +13,11 @@ from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, BPB, HARM
 from abi.judge.results import AnyResult, Result, StudyResult
 from abi.report.ngrams import Rival, measured
-from abi.report.reference import moved_of
 from abi.report.render import figure, listed, percent
 from abi.report.replicates import Replicated, ahead_of_placebos, led_when_rebuilt
 from abi.report.statements import like_aligned, rows_of
 from abi.report.templates import fill
-from abi.report.transfers import bits, lacking_without_net, source_is_better
+from abi.report.transfers import bits, lacking_without_net, moved_of, source_is_better
 from abi.report.words import strictly_words
 
 RECIPE = "r.recipe.js_nats.direct"

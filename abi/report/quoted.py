@@ -27,7 +27,7 @@ from abi.report.config_keys import key_tables
 from abi.report.graphs import rule_graph, wing_graph
 from abi.report.known import found, known
 from abi.report.ladder import picture
-from abi.report.reference import moved_of, reference_pages, reference_results
+from abi.report.reference import reference_pages, reference_results
 from abi.report.render import Cell, Table, figure, markdown
 from abi.report.replicates import Replicated, counted, replicated
 from abi.report.replicates import table as replicates_table
@@ -67,7 +67,7 @@ def generated_parts() -> list[Part]:
 
     results, instrument = reference_results(DEFAULT), InstrumentManifest.read(SIMULATED)
     others, again = reference_results(PRETRAINED), rebuilt_pairs(results)
-    beside, counted = (ngrams.measured(moved_of(of)) for of in (results, others))
+    beside, counted = (ngrams.measured(transfers.moved_of(of)) for of in (results, others))
     figures, criteria = instrument.figures, load(DEFAULT).protocol.criteria
     return [
         Part("README.md", "found", block(found(results, again))),
@@ -246,7 +246,7 @@ def criteria_of(result: AnyResult, results: Sequence[AnyResult]) -> Criteria:
 
 def transfer_tables(results: Sequence[AnyResult]) -> str:
     """Return the table of transfers, the advice per pair and the ladders of steps, a heading level lower."""
-    found = moved_of(results)
+    found = transfers.moved_of(results)
     return re.sub("(?m)^#", "##", transfers.page(found).split("\n\n", 1)[1].rstrip()) if found else NOTHING
 
 

@@ -1,11 +1,10 @@
 """The committed run of a scale: its results, and the pages that are committed beside them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from abi.base.files import ROOT
 from abi.base.names import PAGES
-from abi.judge.results import AnyResult, Result, read_result
+from abi.judge.results import AnyResult, read_result
 from abi.plan.config import load
 from abi.plan.measured import REFERENCE, committed
 from abi.plan.specs.judge import Summarise
@@ -34,10 +33,5 @@ def reference_pages(scale: str) -> dict[str, str]:
         spec = Summarise.model_validate(workflow.page_spec(page))
         made[there[page]] = summary_pages(listed, headline_of(listed, spec).sentence)[".md"]
     if path := there.get("transfer"):
-        made[path] = transfers.page(moved_of(results))
+        made[path] = transfers.page(transfers.moved_of(results))
     return made
-
-
-def moved_of(results: Sequence[AnyResult]) -> list[Result]:
-    """Return the results of transfers."""
-    return [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]

@@ -7,7 +7,7 @@ from abi.base.names import CALIBRATED, DIRECT, LINEAR, LORA, NATIVE, NO_DOMAIN, 
 from abi.base.regimes import AS_IS, MOVED, transfer_regimes
 from abi.judge.fits import Curve, Fit, Test, ends_of
 from abi.judge.protocol import BPB
-from abi.judge.results import AlignmentFacts, Result, Training
+from abi.judge.results import AlignmentFacts, AnyResult, Result, Training
 from abi.plan.specs.arms import FitSection
 from abi.report.figures import MARKERS, Drawing, colour_of, columns_of
 from abi.report.ngrams import measured
@@ -128,6 +128,11 @@ def _trained(result: Result, fit: str) -> dict[str, Training]:
 
 
 # tables
+
+
+def moved_of(results: Sequence[AnyResult]) -> list[Result]:
+    """Return the results of transfers."""
+    return [result for result in results if isinstance(result, Result) and result.claim.kind == "transfer"]
 
 
 def page(results: Sequence[Result]) -> str:
