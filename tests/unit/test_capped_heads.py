@@ -118,6 +118,10 @@ def test_gains_are_chosen_on_capped_logits(make_states, capped):
     shift = (by_hand(capped, final + 0.75 * correction) - by_hand(capped, final)).half()
     assert choose_gains([linear], FitData(states, capped, shift=dense(shift))) == [0.75]
     assert 0.75 in GAINS
+    bias = LogitBias(11).requires_grad_(False)
+    bias.logit_bias.copy_(torch.linspace(-1, 1, 11))
+    shift = (0.5 * bias.logit_bias).expand(60, 11).half()  # a bias is added where the cap has been
+    assert choose_gains([bias], FitData(states, capped, shift=dense(shift))) == [0.5]
 
 
 def test_a_small_shift_gives_the_correction_that_makes_it(make_states, capped):

@@ -17,7 +17,7 @@ from abi.audit.results.reading import ResultFile
 from abi.audit.results.relations import check_result
 from abi.base.errors import EvidenceError
 from abi.base.job import Job, code_of
-from abi.judge.kinds.dose import Dose, at, curve, dose_of, rank_correlation, rungs_table, trend, word_of
+from abi.judge.kinds.dose import Dose, at, curve, dose_of, judge, rank_correlation, rungs_table, trend, word_of
 from abi.judge.kinds.transfer import judge_transfer
 from abi.judge.results import AlignmentFacts, LadderResult, level_of_one, read_result
 from abi.plan.specs.judge import JudgeLadder
@@ -111,6 +111,21 @@ def test_one_of_k_contrasts_refutes_at_the_level_of_one_of_k(level, verdict):
     assert word_of([edited], COSINE, level)[0] == verdict
 
 
+@pytest.mark.parametrize(("part", "verdict"), [(1.0, "SUPPORTED"), (0.25, "REFUTED")])
+def test_one_of_k_shares_refutes_at_the_level_of_one_of_k(part, verdict):
+    near = dose(NEAR, "near", levels=MOVED)
+    ways = list(near.fit.refutations)
+    [i] = [i for i, way in enumerate(ways) if way.id == "b"]
+    first, *others = ways[i].contrasts
+    stored = at(first, LEVEL)
+    below = first.interval.model_copy(update={"mean": -1.02 * stored.half})
+    ways[i] = ways[i].model_copy(update={"contrasts": [first.model_copy(update={"interval": below}), *others]})
+    edited = Dose(near.name, near.pair, near.aligned, near.fit.model_copy(update={"refutations": ways}))
+    assert others
+    assert at(edited.shares()[0], LEVEL).upper < 0 < at(edited.shares()[0], level_of_one(LEVEL, len(others) + 1)).upper
+    assert word_of([edited], COSINE, level_of_one(LEVEL, part))[0] == verdict
+
+
 def test_an_interval_at_the_stored_level_is_the_stored_one():
     for lead in dose(NEAR, levels=MOVED).leads():
         again = at(lead, LEVEL)
@@ -123,7 +138,9 @@ def test_the_table_names_what_is_asked_and_a_useless_alignment():
     poor, near = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     assert poor["asked"] == "no; the alignment predicts no better than the mean"
     assert near["asked"] == "yes"
-    assert near["C - P, JS in nats"] == doses[1].least("js_nats").mean > 0 > poor["C - P, JS in nats"]
+    leads = [doses[1].lead("js_nats", placebo).mean for placebo in ("random", "permuted")]
+    assert near["C - P, JS in nats"] == min(leads) < max(leads)
+    assert near["C - P, JS in nats"] > 0 > poor["C - P, JS in nats"]
     assert near["share"] == doses[1].fit.share.estimate
     drawn = curve(doses, "bits_per_byte")
     assert [series.name for series in drawn.series] == ["random", "permuted"]
@@ -187,6 +204,15 @@ def test_a_result_follows_from_its_rungs_and_every_edit_is_named(judged):
     forged["tables"][0]["rows"][0][5] = 0.5
     assert any(leaf.startswith("tables") for leaf in faults(forged, beside))
     assert any(leaf.startswith("curves") for leaf in faults({**document, "curves": []}, beside))
+
+
+def test_the_strict_word_is_that_at_the_level_of_one_of_all_claims(judged):
+    _, rungs = judged
+    results = {name: read_result(WORKFLOW.result_file(name)) for name in rungs}
+    spec = JudgeLadder.model_validate(WORKFLOW.of("alignment_dose").verdict_spec())
+    words = [judge(spec.model_copy(update={"n_claims": n}), results) for n in (1, 10**12)]
+    assert [found.verdict for found in words] == ["SUPPORTED"] * 2
+    assert [found.verdict_at_strict_level for found in words] == ["SUPPORTED", "INCONCLUSIVE"]
 
 
 def test_a_rung_without_an_alignment_is_named(judged):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abi.models.ngrams import Foretold, Ngrams, mixed_losses, numbered
+from abi.models.ngrams import Foretold, Ngrams, mixed_losses, numbered, weight_after
 from abi.models.portable import NO_BYTE, Vocabulary
 
 TEXT = st.text("ab c", min_size=1, max_size=40).map(str.encode)
@@ -159,3 +159,8 @@ def test_text_of_another_kind_is_left_to_the_backbone():
     logits = torch.full((1, 39, len(SPELLED)), -20.0).scatter(2, tokens[:, 1:, None], 20.0)
     losses = mixed_losses(Foretold(Ngrams([b"aaaa"], 3), VOCABULARY), Stored(tokens, logits), Plain, 0.01)
     assert float(losses) < 2 * math.log(2) / 39 + 0.01
+
+
+def test_the_weight_after_a_token_follows_bayes_and_starts_again_where_both_gave_it_nothing():
+    found = weight_after(torch.full((3,), 0.2), torch.tensor([0.1, 0.0, 0.3]), torch.tensor([0.4, 0.0, 0.3]), 0.1)
+    assert found.tolist() == pytest.approx([0.9 * 0.08 / 0.16 + 0.05, 0.5, 0.9 * 0.2 + 0.05])

@@ -181,6 +181,13 @@ def test_every_package_is_left_out_once_and_the_one_that_changes_most_is_named()
     assert "the same in 2 of 3; it changes most without good" in robustness_words(found, fit)[3]
 
 
+def test_what_decides_is_shown_again_at_the_level_at_which_it_decided():
+    fit, found = judged(evidence(close=0.6))
+    decided = next(of for _, of in fit.contrasts() if of.id == fit.decided_by)
+    assert fit.verdict == "REFUTED"
+    assert found.without_close.interval.level == decided.interval.level > fit.level
+
+
 def test_too_few_groups_say_so_and_nothing_left_does_too():
     fit, found = judged(evidence(20, 20, 0.95, 0.95), lambda group: "all", n_close=20)
     assert fit.verdict == "SUPPORTED"
@@ -239,6 +246,8 @@ def test_the_text_of_a_fit_or_study_is_found():
     assert text_of(facts(texts=["python", "sql"]), "sql") == "sql"
     with pytest.raises(EvidenceError, match="ends with none of its texts"):
         text_of(facts(texts=["python"]), "round1-sql")
+    with pytest.raises(EvidenceError, match="ends with none of its texts"):
+        text_of(facts(texts=["thon"]), "python")
 
 
 def test_a_record_that_is_no_input_is_named():

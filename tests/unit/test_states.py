@@ -1,4 +1,6 @@
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,13 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_arms import edited, states_manifest
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from abi.arms.alignment import pair_states
+from abi.base.errors import DataError
 from abi.base.files import read_tensors
 from abi.models.backbone import Window
 from abi.models.head import Head
 from abi.models.states import States, make_windows, write_states
 from abi.models.tokenizers import encode
+from abi.models.windows import windows_and_lost_share
+from abi.plan.specs.models import WriteStates
 from abi.text.documents import Document
 
 GPT2, T5 = Window(8, 0, 2), Window(8, 3, 1)
@@ -322,3 +329,26 @@ def test_a_file_that_is_no_head_is_refused(tmp_path, refuses):
     save_file({"weight": torch.ones(2, 2)}, tmp_path / "h.safetensors")
     with refuses("h.safetensors"):
         Head.read(tmp_path / "h.safetensors")
+
+
+def test_the_windows_of_a_split_and_what_is_lost_are_of_its_documents_that_fill_one():
+    """Its tokenizer begins every text with a token of its own, and makes a space of an empty line."""
+    letter = Tokenizer(models.WordLevel({"<s>": 0, "<unk>": 1, " ": 2, "a": 3, "b": 4}, "<unk>"))
+    letter.normalizer, letter.pre_tokenizer = normalizers.Replace("\n", " "), pre_tokenizers.Split("", "isolated")
+    letter.decoder = decoders.Fuse()
+    letter.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letter, bos_token="<s>", unk_token="<unk>")
+    written = {"long": "ab ba ba", "lossy": "a\nb\na\nb\n", "short": "\n\n", "learned": "\n" * 40}
+    documents = [replace(doc(text, name), split="test") for name, text in written.items()]
+    documents[-1] = replace(documents[-1], split="train")
+    limits = {"max_windows": {"test": 9, "calibration": 9, "train": 9}}
+    limits["max_windows_per_document"] = limits["max_windows"]
+    spec = WriteStates.model_validate(
+        {"window": {"length": 9, "prefix": 0, "skip": 2}, "taps": [1], **limits, "min_scored": 1,
+         "split": {"test": 0.5, "calibration": 0.2, "train": 0.3}, "salt": "s"}
+    )  # fmt: skip
+    backbone = SimpleNamespace(tokenizer=tokenizer, name="Small")
+    windows, lost = windows_and_lost_share(documents[:1] + documents[2:], spec, backbone, "test")
+    assert (windows.names, windows.tokens.tolist(), lost) == (["long"], [[0, 3, 4, 2, 4, 3, 2, 4, 3]], 0.0)
+    with pytest.raises(DataError, match=r"Small loses 25\.0% of the characters"):
+        windows_and_lost_share(documents, spec, backbone, "test")

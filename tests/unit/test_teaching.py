@@ -13,7 +13,7 @@ from scipy.stats import ortho_group
 
 from abi.arms.alignment import pair_states, spread_rows
 from abi.arms.closed_form import GAINS, choose_gains, solve
-from abi.arms.fitting import Budget, Nets, Variant, closed_tasks, fit_all, gradient_tasks, make
+from abi.arms.fitting import Budget, Nets, Solved, Task, Variant, closed_tasks, fit_all, gradient_tasks, make
 from abi.arms.forms import LinearMap, LogitBias, corrections, load_fitted
 from abi.arms.general_lesson import GeneralLesson, Pair, carried_corrections, carried_interface, shared_tokens, shift_of
 from abi.arms.gradient import Batch, FitData, Lessons, Objective, Shift
@@ -293,6 +293,19 @@ def test_the_gain_does_not_depend_on_its_batch_nor_read_a_target(pair, monkeypat
     lesson = gained(model, pair, 0.75)
     monkeypatch.setattr(States, "targets", lambda *_: pytest.fail("a gain read the tokens of a text"))
     assert [choose_gains([models()["module"]], lesson, batch) for batch in (7, 60, 512)] == [[0.75]] * 3
+
+
+def test_the_closed_form_of_a_lesson_is_solved_once_for_each_random_net(pair, monkeypatch):
+    nets, data = taught(trained(SOURCE, 1), pair)
+    solved, asked = Solved(1e-3), []
+    monkeypatch.setattr("abi.arms.fitting.solve", lambda *given: asked.append(given) or solve(*given))
+    recipe = recipes_of("general-only")["random"]
+    for draw in (0, 1, 0):
+        put, alone = (make(recipe, "random", TARGET, nets, data, seed=1, draw=draw) for _ in range(2))
+        solved.put(put, "random", Task("matched", draw, draw, data))
+        solve(alone.model, data, 1e-3)
+        assert torch.equal(put.model.proj_out.weight, alone.model.proj_out.weight)
+    assert len(asked) == 2
 
 
 def test_a_gain_is_chosen_on_the_held_out_lesson_alone(pair, tmp_path, monkeypatch):
