@@ -24,7 +24,7 @@ PIP = ["-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", 
 INSTALLS = (
     ["--use-pep517", "--require-hashes", "--no-deps", "-r", "envs/requirements.lock"],
     ["-r", "envs/torch.txt"],
-    ["--no-deps", "-e", "."],
+    ["--no-deps", "--no-build-isolation", "-e", "."],  # by the setuptools of the lock, not by the newest one
 )
 
 
