@@ -146,14 +146,15 @@ class LogHandler(LogHandlerBase):
         self.failed: set[int] = set()
         self.ended = False
         self.rest = Expected(Counter(), {})
-        self.cores = 1
+        self.cores = 1  # or, on a cluster, jobs at once
+        self.nodes = False
 
     def emit(self, record: LogRecord) -> None:
         """Show a record, if it is one that a person wants to see."""
         said = Said.of(record)
         event = said.event
         if event == LogEvent.RESOURCES_INFO:
-            self.cores = said.cores or said.nodes or self.cores
+            self.cores, self.nodes = said.cores or said.nodes or self.cores, bool(said.nodes) or self.nodes
         elif event == LogEvent.RUN_INFO:
             self.plan(said.stats)
         elif event == LogEvent.JOB_INFO:
@@ -177,7 +178,8 @@ class LogHandler(LogHandlerBase):
         jobs = Counter({rule: n for rule, n in stats.items() if rule != "total"})
         means = mean_seconds(known_jobs(scale, scale_replicated_by(scale)).jobs)
         self.rest = Expected(jobs, means, max(min(self.cores, jobs.total()), 1))
-        self.line(f"{number(jobs.total(), 'job')} on {number(self.cores, 'core')}{self.still('')}")
+        at_once = f", at most {self.rest.cores} at once" if self.nodes else f" on {number(self.cores, 'core')}"
+        self.line(f"{number(jobs.total(), 'job')}{at_once}{self.still('')}")
 
     def finish(self, job: int) -> None:
         """Write the line of a finished job."""

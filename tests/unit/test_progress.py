@@ -90,6 +90,14 @@ def test_each_job_has_a_line_and_what_snakemake_says_beside_is_dropped(handler):
     assert last == "2 jobs finished in 0 s"
 
 
+@pytest.mark.parametrize(("nodes", "least"), [(20, 20), (sys.maxsize, 55)])
+def test_on_a_cluster_it_is_said_how_many_jobs_run_at_once(handler, nodes, least):
+    handler.emit(record(LogEvent.RESOURCES_INFO, nodes=nodes))
+    handler.emit(record(LogEvent.RUN_INFO, stats={"fit": 55, "total": 55}))
+    assert handler.stream.getvalue().splitlines() == [f"55 jobs, at most {least} at once"]
+    assert handler.rest.cores == least
+
+
 def test_a_failed_job_has_one_line_with_the_last_word_of_its_log(handler, tmp_path):
     log = tmp_path / "fit.log"
     log.write_text("12:00:01 fit: step 1/2\n12:00:02 fit: fit: x.csv: is damaged; delete it\n\n", encoding="utf-8")
