@@ -8,7 +8,9 @@ found when it outlives its scheduler: a job without warm start does.
 import contextlib
 import os
 import re
+import shutil
 import socket
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +26,8 @@ LEASE = Path(".snakemake/abi/run.json")
 LOCKS, SCRIPTS = Path(".snakemake/locks"), Path(".snakemake/scripts")
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """The names that `files.atomic_path` gives to what is not yet written."""
+SCRATCH, KEPT_DAYS = re.compile(r"[a-z_]+-[0-9a-f]{20}"), 30
+"""The names of folders of resumable work (`Job.scratch`), and how long one is kept that no job goes on with."""
 LOOKS = re.compile(
     r"-[npqkrFftih]*[nhvlSD].*"
     r"|--(dry-?run|help|version|list[\w-]*|lint|dag|rulegraph|filegraph|d3dag|[\w-]*summary)(=.*)?"
@@ -65,10 +69,14 @@ def begin(place: Path) -> list[str]:
     unfinished = [*_temporary(place / "results"), *(place / SCRIPTS).glob("tmp*.py")]
     for path in (*locks, *unfinished):
         path.unlink(missing_ok=True)
+    forgotten = _forgotten(place / LEASE.parent)
+    for path in forgotten:
+        shutil.rmtree(path, ignore_errors=True)
     said = {
         "its lock cleared": bool(locks),
         f"processes ended that it had left: {', '.join(map(str, ended))}": bool(ended),
         f"unfinished files removed: {len(unfinished)}": bool(unfinished),
+        f"work removed that no job has gone on with for {KEPT_DAYS} days: {len(forgotten)}": bool(forgotten),
     }
     return [words for words, true in said.items() if true]
 
@@ -190,3 +198,13 @@ def _end_orphans(place: Path) -> list[int]:
 def _temporary(folder: Path) -> list[Path]:
     """Return what a killed job had begun to write."""
     return [Path(top) / name for top, _, names in os.walk(folder) for name in names if TEMPORARY.fullmatch(name)]
+
+
+def _forgotten(folder: Path) -> list[Path]:
+    """Return the resumable work of jobs that nothing has touched for long: after an edit no job asks for it again."""
+    last, found = time.time() - KEPT_DAYS * 86400, []
+    for path in folder.iterdir():
+        if SCRATCH.fullmatch(path.name) and path.is_dir():
+            touched = [Path(top, name).lstat().st_mtime for top, _, names in os.walk(path) for name in names]
+            found += [path] if max(touched, default=path.stat().st_mtime) < last else []
+    return found

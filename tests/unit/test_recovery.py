@@ -11,6 +11,7 @@ import pytest
 
 from abi.base import recovery
 from abi.base.errors import DataError
+from abi.base.job import Job
 
 SLEEPS = "import time; time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {SLEEPS}"
@@ -58,6 +59,19 @@ def test_what_a_dead_run_left_is_cleared_and_told(place, began):
     left = {path.name for path in place.rglob("*") if path.is_file()}
     assert left == {"b.json", recovery.LEASE.name}
     assert os.environ[recovery.MARK] == str(place)
+
+
+def test_resumable_work_is_kept_for_a_month_after_it_was_last_touched(place, began):
+    folder, month = place / ".snakemake/abi", recovery.KEPT_DAYS * 86400
+    names = [Job("train_modules", {}, digest, [], 1).scratch.name for digest in "abc"]
+    for name, age in zip([*names, "notes"], (month + 60, month - 60, month + 60, month + 60), strict=True):
+        (folder / name / "seeds").mkdir(parents=True)
+        for file in ("1.safetensors", "seeds/2.safetensors"):
+            (folder / name / file).touch()
+            os.utime(folder / name / file, (time.time() - age,) * 2)
+    os.utime(folder / names[2] / "seeds/2.safetensors")  # the last checkpoint of a job
+    assert began()[-1] == "work removed that no job has gone on with for 30 days: 1"
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {*names[1:], "notes"}
 
 
 def test_after_a_run_that_ended_by_itself_nothing_is_told(tmp_path, monkeypatch):
