@@ -191,8 +191,11 @@ def _everywhere(counts: Mapping[str, tuple[int, int]]) -> str:
 
 
 def _named(counts: Mapping[str, tuple[int, int]]) -> str:
-    """Return in how many replicates something is so, claim by claim. Args: as of `_everywhere`."""
-    return "; ".join(f"in {there} of {n} for `{claim}`" for claim, (there, n) in counts.items())
+    """Return in how many replicates something is so for which claims, most first. Args: as of `_everywhere`."""
+    claims: dict[tuple[int, int], list[str]] = {}
+    for claim, (there, n) in counts.items():
+        claims.setdefault((there, n), []).append(f"`{claim}`")
+    return "; ".join(f"in {there} of {n} for {listed(claims[there, n])}" for there, n in sorted(claims, reverse=True))
 
 
 def led_when_rebuilt(rows: Iterable[Replicated], claims: Collection[str]) -> str:
@@ -200,12 +203,15 @@ def led_when_rebuilt(rows: Iterable[Replicated], claims: Collection[str]) -> str
 
     Args: claims: the ones that are looked at.
     """
-    told = []
+    led, leads = dict[str, Ahead](), list[str]()
     for row in rows:
         ahead, share = ahead_in(row), span_of(row, "share")
-        if row.claim in claims and row.own.ahead is False and ahead and ahead.there and share:
-            told.append(f"in {ahead.words()} for `{row.claim}`, by {percent(share)} of its gain")
-    return f"On backbones from other pretraining seeds it is shown to lead both {listed(told)}." if told else ""
+        if row.claim in claims and row.own.ahead is False and ahead and ahead.there:
+            led[row.claim] = ahead
+            if share and ahead.there == ahead.asked:
+                leads.append(f"by {percent(share)} of its gain in `{row.claim}`")
+    words = f"On backbones from other pretraining seeds it is shown to lead both {_named(led)}"
+    return f"{words} ({'; '.join(leads)})." if leads else f"{words}." if led else ""
 
 
 def _words(row: Replicated) -> str:

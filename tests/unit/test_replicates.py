@@ -11,7 +11,15 @@ from abi.judge.results import read_result
 from abi.plan.config import load
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
-from abi.report.replicates import Figures, Replicated, ahead_of_placebos, counted, in_a_sentence, table
+from abi.report.replicates import (
+    Figures,
+    Replicated,
+    ahead_of_placebos,
+    counted,
+    in_a_sentence,
+    led_when_rebuilt,
+    table,
+)
 
 REFERENCE = ROOT / "results" / "reference" / "tiny"
 FILE = "t5_to_gpt2_general_only.json"
@@ -173,3 +181,22 @@ def test_the_table_has_the_words_of_all_and_the_spread_of_figures():
         "on backbones from other pretraining seeds (r1, r2, r3): REFUTED 2, SUPPORTED 1; the net is ahead of every "
         "placebo in 1 of 2; share -0.01 to 0.3; gap closure 0.7 to 0.9"
     )
+
+
+def test_claims_of_one_count_stand_together_and_a_lead_has_its_size_where_it_is_there_in_every_pair():
+    own = Figures("REFUTED", 0.0, 0.8, False)
+    pairs = {"all": (True, True), "one": (True, False), "other": (False, True), "none": (False, False)}
+    shares = (0.012, 0.192)
+    rows = [
+        Replicated(claim, own, {f"r{i}": Figures("REFUTED", shares[i], 0.7, ahead) for i, ahead in enumerate(found)})
+        for claim, found in pairs.items()
+    ]
+    assert counted(rows).endswith(
+        "it is so there in 2 of 2 for `all`; in 1 of 2 for `one` and `other`; in 0 of 2 for `none`."
+    )
+    assert led_when_rebuilt(rows, pairs) == (
+        "On backbones from other pretraining seeds it is shown to lead both in 2 of 2 for `all`; in 1 of 2 for `one` "
+        "and `other` (by 1.2 to 19 % of its gain in `all`)."
+    )
+    assert led_when_rebuilt(rows, {"one"}).endswith("lead both in 1 of 2 for `one`.")
+    assert led_when_rebuilt(rows, {"none"}) == ""
