@@ -14,7 +14,7 @@ from abi.audit.results.records import MODELS
 from abi.audit.results.status import HASHES, Made, Status, Survey, mend
 from abi.base import job
 from abi.base.errors import DataError
-from abi.base.files import FRESH_NS
+from abi.base.files import FRESH_NS, sha256_file
 from abi.base.job import versions
 from abi.base.manifests.backbones import TokensManifest
 from abi.cli import main
@@ -136,23 +136,102 @@ def test_something_else_in_place_of_a_file_is_damage_and_no_folder_is_deleted(he
     assert Path(f"{RESULTS}/headline.json").exists() == path.is_dir()
 
 
-def test_an_edit_of_the_configuration_is_stale_and_nothing_is_deleted_for_it(here, capsys):
+def reworded():
     file = Path("config/claims.yaml")
     file.write_text(file.read_text().replace("title: T5 to GPT-2", "title: T5 and GPT-2"))
+
+
+def memory_of(name):
+    path = status.MEMORY / base64.urlsafe_b64encode(name.encode()).decode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def remember(name, **other):
+    """Write what Snakemake remembers of a job that wrote a record."""
+    made = json.loads(Path(name).read_text(encoding="utf-8"))["provenance"] | other
+    memory_of(name).write_text(json.dumps({"params": [repr(made["code"]), repr(made["spec"]), "{'numpy': '1'}"]}))
+
+
+def test_an_edit_of_the_configuration_is_stale_and_nothing_is_deleted_for_it(here, capsys):
     before = sorted(Path(RESULTS).rglob("*"))
-    memory = status.MEMORY / base64.urlsafe_b64encode(FILE.encode()).decode()
-    memory.parent.mkdir(parents=True)
-    memory.touch()
+    remember(FILE)
+    reworded()
     assert f"stale    {FILE}: title" in told(capsys, CLAIM, "--mend", code=0)
     assert sorted(Path(RESULTS).rglob("*")) == before
 
 
-def test_a_stale_file_of_which_snakemake_has_no_memory_is_deleted_where_that_is_asked(here, capsys):
-    file = Path("config/claims.yaml")
-    file.write_text(file.read_text().replace("title: T5 to GPT-2", "title: T5 and GPT-2"))
+@pytest.mark.parametrize(
+    "remembers",
+    [
+        lambda: None,
+        lambda: remember(FILE, spec={"id": CLAIM}),  # of a file in whose place another was copied
+        lambda: remember(FILE, code="0"),
+        lambda: memory_of(FILE).touch(),
+        lambda: memory_of(FILE).write_text("{}"),
+        lambda: memory_of(FILE).write_bytes(b"\xff{"),
+        lambda: memory_of(FILE).write_text('{"params": ["import os"]}'),
+    ],
+    ids=["nothing", "another spec", "other code", "an empty file", "no params", "no text", "no literal"],
+)
+def test_a_stale_file_that_snakemake_does_not_remember_as_it_is_goes_with_its_memory(here, capsys, remembers):
+    remembers()
+    reworded()
     assert "at least 1 job has to run" in told(capsys, CLAIM, code=1)
     assert "deleted" in told(capsys, CLAIM, "--mend", code=0)
     assert not Path(FILE).exists()
+    assert not memory_of(FILE).exists()
+
+
+@pytest.mark.parametrize(("newer_s", "mended"), [(5, False), (0, True), (-5, True)])
+def test_a_result_of_another_input_goes_where_the_dates_do_not_show_it(here, capsys, newer_s, mended):
+    """Snakemake runs a job again where an input is newer than its output: one put back with its old date is not."""
+    record = f"{evidence()}.json"
+    edit(record, put("contents/arms", ["raw"]))
+    remember(FILE)
+    os.utime(record, (os.stat(FILE).st_mtime + newer_s,) * 2)
+    assert f"stale    {FILE}: {record} changed" in told(capsys, CLAIM, "--mend", code=0)
+    assert Path(FILE).exists() != mended
+    assert Path(record).exists()
+
+
+def test_files_elsewhere_that_a_record_names_are_not_deleted(here, capsys):
+    """A folder of results that was copied under the name of another scale names the files of the run it came from."""
+    names = [f"{RESULTS}_r1/a.json", "README.md", str(here / "thesis.txt"), f"{RESULTS}/../../README.md"]
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+        edit(FILE, put("provenance/outputs", {name: "0" * 64}))
+        assert f"damaged  {FILE}: names {name} as a file of its job, so it is" in told(capsys, CLAIM, code=1)
+    told(capsys, CLAIM, "--mend", code=0)
+    assert not Path(FILE).exists()
+    assert {Path(name).read_text() for name in names} == {"mine"}
+    with pytest.raises(DataError, match=r"README\.md: is no file of results/tiny, and abi deletes none elsewhere"):
+        mend(Status(RESULTS, [], {"a": Made(files={f"{RESULTS}/../README.md": None})}, records=1, files=1))
+
+
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+@pytest.mark.parametrize("odd", ["\0", "\ud800", "a\nb"])
+def test_a_path_that_is_none_is_one_line(here, capsys, kind, odd):
+    edit(FILE, put(f"provenance/{kind}", {f"{RESULTS}/{odd}": "0" * 64}))
+    out = told(capsys, CLAIM, code=1)
+    assert f"damaged  {FILE}: names " in out
+    assert "which is no path of a file" in out
+
+
+def test_a_file_that_was_put_into_a_folder_of_a_job_is_damage(here, capsys):
+    """A backbone is refused with a file that its record does not name; a hidden one is Snakemake's, or a disk's."""
+    record, folder = f"{evidence()}.json", evidence()
+    folder.mkdir()
+    for name in ("model.safetensors", "adapter_config.json", ".snakemake_timestamp"):
+        (folder / name).write_text("{}")
+    edit(record, put("provenance/outputs", {f"{folder}/model.safetensors": sha256_file(folder / "model.safetensors")}))
+    out = told(capsys, CLAIM, code=1)
+    assert f"damaged  {folder}/adapter_config.json: {record} was not written with it" in out
+    assert out.count("damaged") == 2  # it and the summary's
+    told(capsys, CLAIM, "--mend", code=0)
+    assert [path.name for path in folder.iterdir()] == [".snakemake_timestamp"]
 
 
 def test_a_reason_is_given_once_and_missing_files_are_no_more_than_those_that_are_expected(here, capsys, monkeypatch):

@@ -5,6 +5,7 @@ records themselves: the JSON file that a job writes last names its inputs and th
 a job is found by what rests on it, also where its own record is gone.
 """
 
+import ast
 import base64
 import json
 import os
@@ -133,6 +134,8 @@ class Survey:
         self.workflow, self.hashes = workflow, Hashes(deep=deep)
         self.lines: dict[tuple[State, str], Line] = {}
         self.made: dict[str, Made] = {}
+        self.unseen: set[str] = set()
+        """Stale records that Snakemake takes for up to date: it goes by dates, and by what it remembers of a file."""
         self.records = 0
 
     def look(self, targets: Sequence[str] = ()) -> Status:
@@ -206,14 +209,20 @@ class Survey:
         except AbiError as error:
             self.note("damaged", path, fault_of(path, error))
             return None
+        if words := misplaced(made, self.workflow.results):
+            self.note("damaged", path, words)
+            return None
         if found.seal is None:
             self.note("stale", path, "was written before records had a seal")
         try:
             reasons = outdated(self.workflow, path, made)
         except (AbiError, LookupError, ValueError, TypeError, StopIteration):
-            reasons = ["no job of the configuration writes it now"]
+            self.note("stale", path, "no job of the configuration writes it now")
+            return made
         if reasons:
             self.note("stale", path, "; ".join([*dict.fromkeys(reasons)][:3]))
+        if (reasons or found.seal is None) and not remembered(path, made):
+            self.unseen.add(path)
         return made
 
     def beside(self, path: str, made: Provenance) -> None:
@@ -226,6 +235,11 @@ class Survey:
                 continue  # it stood there before the job wrote it anew: no file holds its own hash
             elif found != sha256:
                 self.note("damaged", file, f"it is not the file that {path} was written with")
+        folder = os.path.splitext(path)[0]
+        if any(file.startswith(f"{folder}/") for file in made.outputs):  # a backbone's, of which every file is read
+            for file in sorted({*files_below(folder)} - {*made.outputs}):
+                self.note("damaged", file, f"{path} was not written with it; move it away, or it is removed")
+                self.made[job_of(path)].files[file] = None
 
     def before(self, path: str, made: Provenance) -> Iterator[str]:
         """Yield the records that a job read; note an input that is gone, and one that is another now."""
@@ -235,15 +249,14 @@ class Survey:
                 self.lack(file, f"{path} was made from it")
             elif found != sha256:
                 self.note("stale", path, f"{file} {'is gone' if found is None else 'changed'}")
+                if found is not None and os.stat(file).st_mtime <= os.stat(path).st_mtime:
+                    self.unseen.add(path)
             if is_record(file, self.workflow.results):
                 yield file
 
     def rests_on(self) -> dict[str, Made]:
-        """Return the jobs that wrote what is missing or damaged, and all that rest on them.
-
-        Snakemake runs again by itself what is stale, but for files of which it has no memory: copied ones.
-        """
-        bad = {line.file for line in self.lines.values() if line.state != "stale" or not remembered(line.file)}
+        """Return the jobs that wrote what is missing, damaged, or stale and unseen, and all that rest on them."""
+        bad = {line.file for line in self.lines.values() if line.state != "stale"} | self.unseen
         rebuild: dict[str, Made] = {}
         while True:
             more = {name: made for name, made in self.made.items() if name not in rebuild and touched(made, bad)}
@@ -253,10 +266,48 @@ class Survey:
             bad |= {file for made in more.values() for file in made.files}
 
 
-def remembered(path: str) -> bool:
-    """Return whether Snakemake knows by what a file was made."""
+def misplaced(made: Provenance, results: str) -> str | None:
+    """Return in few words why a record is of no job of this run, by the paths in it; None where it may be of one.
+
+    What a record names is deleted with it, and it may have been copied from another run, or come from anybody.
+    """
+    if odd := next((path for path in (*made.outputs, *made.inputs) if not path.isprintable()), None):
+        return f"names {odd[:60]!r}, which is no path of a file"
+    if other := next((path for path in made.outputs if not inside(path, results)), None):
+        return f"names {other} as a file of its job, so it is of another run"
+    return None
+
+
+def inside(path: str, results: str) -> bool:
+    """Return whether a path is spelled as one below a folder of results."""
+    return path.startswith(f"{results}/") and os.path.normpath(path) == path
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Yield every file below a folder but hidden ones, such as Snakemake's time stamp of a folder."""
+    for top, _, names in os.walk(folder):
+        yield from (f"{top}/{name}" for name in names if not name.startswith("."))
+
+
+def memory_of(path: str) -> Path | None:
+    """Return where Snakemake keeps what made a file; None for a name too long for a file of its own."""
     name = base64.urlsafe_b64encode(path.encode()).decode()
-    return len(name) > LONGEST or (MEMORY / name).exists()
+    return None if len(name) > LONGEST else MEMORY / name
+
+
+def remembered(path: str, made: Provenance) -> bool:
+    """Return whether what Snakemake remembers of a file is what made the one that is there.
+
+    It is not where the file was copied here, or where its memory was lost or damaged.
+    """
+    memory = memory_of(path)
+    if memory is None:
+        return True
+    try:
+        params = [ast.literal_eval(text) for text in parse_file(memory)["params"]]
+    except (AbiError, LookupError, TypeError, ValueError, SyntaxError):
+        return False
+    return made.code in params and made.spec in params
 
 
 def touched(made: Made, bad: Collection[str]) -> bool:
@@ -273,7 +324,10 @@ def mend(status: Status) -> list[str]:
         raise DataError(
             f"{LOCKS}: a run is going on, or was killed; let it end, or run `snakemake --unlock`, and try again"
         )
-    paths = [Path(file) for made in status.rebuild.values() for file in made.files]
+    names = [file for made in status.rebuild.values() for file in made.files]
+    if other := next((name for name in names if not inside(name, status.results)), None):
+        raise DataError(f"{other}: is no file of {status.results}, and abi deletes none elsewhere")
+    paths = [Path(name) for name in names]
     if folder := next((path for path in paths if path.is_dir()), None):
         raise DataError(f"{folder}: is a folder where a file belongs, and abi deletes none; move it away")
     gone = []
@@ -281,6 +335,8 @@ def mend(status: Status) -> list[str]:
         try:
             path.unlink()
             gone.append(str(path))
+            if memory := memory_of(str(path)):
+                memory.unlink(missing_ok=True)  # a damaged one would end every run
         except FileNotFoundError:
             continue
         except OSError as error:
