@@ -303,10 +303,12 @@ class Kept:
                 self.digests.update(kept["digests"])
 
     def read_parsed(self) -> None:
-        """Add what was parsed earlier to what is known; a damaged file is done without."""
+        """Add what was parsed earlier to what is known; a file that is not what it says of itself is done without."""
         if self.parsed is None:
             with contextlib.suppress(DataError, KeyError, TypeError, ValueError, AttributeError):
-                _known.update({key: Source.of(value) for key, value in parse_file(self.folder / PARSED).items()})
+                kept = parse_file(self.folder / PARSED)
+                if kept["sha256"] == sha256_json(kept["parsed"]):
+                    _known.update({key: Source.of(value) for key, value in kept["parsed"].items()})
             self.parsed = frozenset(_known)
 
     def write(self) -> None:
@@ -315,7 +317,8 @@ class Kept:
             return
         with contextlib.suppress(DataError, OSError, UnicodeError):
             if not _used <= self.parsed:
-                write_text(self.folder / PARSED, json.dumps({key: asdict(_known[key]) for key in sorted(_used)}))
+                parsed = {key: asdict(_known[key]) for key in sorted(_used)}
+                write_text(self.folder / PARSED, json.dumps({"sha256": sha256_json(parsed), "parsed": parsed}))
             if not self.edited and all(Tree.of(root) == tree for root, tree in self.trees.items()):
                 trees = tuple(tree.sha256 for tree in self.trees.values())
                 own = {key: digest for key, digest in sorted(self.digests.items()) if key.startswith(trees)}

@@ -56,7 +56,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in VERSIONED:
         try:
-            found[name] = metadata.version(name)
+            found[name] = metadata.version(name) or "unknown"  # of half a package there is a folder, and no version
         except metadata.PackageNotFoundError:
             found[name] = "absent"
     return found

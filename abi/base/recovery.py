@@ -36,6 +36,8 @@ LOOKS = re.compile(
 followed by any; a long one may have a value.
 """
 GRACE_S = 5.0
+AHEAD_S = 60.0
+"""How far clocks of a file system and of its machines may be apart."""
 
 
 class Holder(Typed):
@@ -66,6 +68,7 @@ def begin(place: Path) -> list[str]:
         )
     _sign(place)
     ended = _end_orphans(place)
+    _redate(place / "results")
     unfinished = [*_temporary(place / "results"), *(place / SCRIPTS).glob("tmp*.py")]
     for path in (*locks, *unfinished):
         path.unlink(missing_ok=True)
@@ -193,6 +196,15 @@ def _end_orphans(place: Path) -> list[int]:
         for process in psutil.wait_procs(found, GRACE_S)[1]:
             raise DataError(f"{place}: process {process.pid} of a killed run does not end; end it and run again")
     return ended
+
+
+def _redate(folder: Path) -> None:
+    """Give files of the future the time of now: a clock was ahead, and Snakemake would fail until it is right again."""
+    for top, _, names in os.walk(folder):
+        for path in (os.path.join(top, name) for name in names):
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_mtime > time.time() + AHEAD_S:
+                    os.utime(path, follow_symlinks=False)
 
 
 def _temporary(folder: Path) -> list[Path]:

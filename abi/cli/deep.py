@@ -7,6 +7,7 @@ every call. Training is not made again: a module that somebody trained otherwise
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,12 +20,13 @@ from abi.audit.results.chain import Broken, Chain
 from abi.audit.results.checkout import Render, published, verified
 from abi.audit.results.findings import CODES, Finding
 from abi.audit.results.recomputation import recompute
-from abi.audit.results.staleness import flat
+from abi.audit.results.staleness import flat, outdated
 from abi.base.errors import AbiError, DataError, first_line
 from abi.base.files import Json, checkout, read_tensors, sha256_file, write_tensors
 from abi.base.job import Job
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.evidence import EvidenceManifest
+from abi.base.manifests.overlaps import OverlapManifest
 from abi.base.manifests.pages import TransfersManifest
 from abi.base.manifests.states import StatesManifest
 from abi.base.manifests.texts import TextManifest
@@ -38,6 +40,8 @@ CLOSE = 1e-4
 SHARES = frozenset({"top1", "top5"})
 """Metrics that count positions, of which a tie may turn one over."""
 D = TypeVar("D", bound=Document)
+MADE_AGAIN = frozenset({"text", "states", "overlap", "evidence", "transfers", "result", "study", "ladder", "summary"})
+"""Kinds of records of which all or some are made again: the rest is training, or the report."""
 NOT_SAMPLED = frozenset({"lora", "train", "source_head"})
 """Inputs of evidence without which its other rows are the same: they give rows of their own."""
 
@@ -125,6 +129,10 @@ def deep(results: Path, claims: Sequence[str], render: Render | None, draw: Rand
         bad = [finding for finding in scale.findings if CODES[finding.kind]]
         part.broken = [as_link(finding) for finding in bad]
         part.said = f"{len(scale.recomputed)} judged again, {sum(scale.recomputed.values())} figures,"
+    with found.part("others") as part:
+        kinds = Counter(record.kind for record in again.records.values() if record.kind not in MADE_AGAIN)
+        named = f" ({', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})" if kinds else ""
+        part.said = f"{kinds.total()} records compared by their hashes alone{named}"
     return found
 
 
@@ -141,7 +149,13 @@ class Again:
 
     def parts(self) -> dict[str, Callable[[Part], None]]:
         """Return name -> what is made again, from the texts on."""
-        return {"texts": self.texts, "states": self.states, "evidence": self.evidence, "tables": self.tables}
+        return {
+            "texts": self.texts,
+            "states": self.states,
+            "overlaps": self.overlaps,
+            "evidence": self.evidence,
+            "tables": self.tables,
+        }
 
     def of(self, model: type[D]) -> dict[str, D]:
         """Return path -> record of one form."""
@@ -213,6 +227,31 @@ class Again:
                 )
         return None
 
+    def overlaps(self, part: Part) -> None:
+        """Compare what the test documents of every text share with train, as one backbone scores them."""
+        from abi.models.saved import read_states
+        from abi.steps.measure_overlap import overlaps
+        from abi.text.documents import read_assigned
+
+        by_text: dict[str, list[str]] = {}
+        for path, record in self.of(OverlapManifest).items():
+            by_text.setdefault(record.text, []).append(path)
+        done = 0
+        for paths in by_text.values():
+            path = self.draw.choice(sorted(paths))
+            with part.unless(path):
+                record = self.of(OverlapManifest)[path]
+                inputs = record.provenance.inputs
+                [text] = [name for name in inputs if isinstance(self.records.get(name), TextManifest)]
+                [states] = [name for name in inputs if isinstance(self.records.get(name), StatesManifest)]
+                documents = read_assigned(Path(text).with_suffix(".jsonl.gz"), text)
+                again = overlaps(documents, read_states(states, "test"))
+                done += 1
+                if other := [name for name in again if again[name] != record.documents.get(name)]:
+                    words = f"what {other[0]} shares with train", f"its text gives {again[other[0]].in_train:g}"
+                    part.broken.append(Broken(path, path, *words))
+        part.said = f"of {done} texts measured again"
+
     def evidence(self, part: Part) -> None:
         """Score the arms of one seed per claim again on some documents, and compare the rows of evidence."""
         by_claim: dict[str, list[str]] = {}
@@ -241,8 +280,12 @@ class Again:
         from abi.steps import evaluate_arms
 
         made, place = record.provenance, Path(path)
-        named = Workflow(load(place.parts[1])).of(claim).evidence_input(place.stem)
-        if {*made.inputs} != {file for file in flat(named) if Path(file).is_file()}:
+        workflow = Workflow(load(place.parts[1]))
+        named = workflow.of(claim).evidence_input(place.stem)
+        if other := {*made.inputs} ^ {file for file in flat(named) if Path(file).is_file()}:
+            if not outdated(workflow, path, made):
+                words = "the inputs of its job", f"{min(other)} is {'none' if min(other) in made.inputs else 'lacking'}"
+                return 0, Broken(path, path, *words)
             raise DataError("is not scored again: the configuration names other inputs now")
         seed = self.draw.choice(made.spec["seeds"])
         spec = EvaluateArms.model_validate(made.spec | {"seeds": [seed]})

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 
 from abi.base.errors import ConfigError
-from abi.base.files import sha256_file
+from abi.base.files import sha256_file, sha256_json
 from abi.base.names import PAGES
 from abi.base.regimes import EXPERIMENT, KINDS
 from abi.plan import DEFAULT, PRETRAINED
@@ -59,6 +59,13 @@ class Pages:
         """Hash of the published record's figures."""
         return sha256_file(self.config.root / "config" / "record" / "published.json")
 
+    @property
+    def record_sha256(self) -> str:
+        """Hash of the whole published record, of which the report judges every document."""
+        folder = self.config.root / "config" / "record"
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])
+
     # pages: what they count and show, and what they depend on besides result files
 
     def listed(self, page: str) -> list[str]:
@@ -101,7 +108,7 @@ class Pages:
             criteria=self.config.protocol.criteria,
             pending={name: claim.title for name, claim in self.config.pending.items()},
             benchmarks=f"{self.results}/benchmarks",
-            published_sha256=self.published_sha256,
+            record_sha256=self.record_sha256,
         ).plain()
 
     def committed_beside(self) -> list[str]:

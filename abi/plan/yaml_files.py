@@ -34,6 +34,8 @@ def read_scale(name: str, folder: Path) -> Scale:
     if name not in names:
         raise ConfigError(f"config/scales: no scale {name!r}{closest(name, names)}; scales: {', '.join(names)}")
     where = f"config/scales/{name}.yaml"
+    if name == "reference":
+        raise ConfigError(f"{where}: results/reference is where committed runs lie; give the scale another name")
     _check_replicate(_mapping(folder / f"{name}.yaml"), where)
     return _valid(_merged(name, folder, names, []), Scale, where)
 

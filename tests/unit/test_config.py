@@ -16,6 +16,7 @@ from abi.cli.config import checked
 from abi.cli.main import main
 from abi.plan import config
 from abi.plan.config import SCHEMAS, load, schema_files
+from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import read_scale
 
 ROOT = Path(__file__).parents[2]
@@ -726,3 +727,19 @@ def test_what_gives_no_verdict_is_noted(root):
     assert "note: texts.sql.min_test_groups: 5 test groups give no interval and so no verdict; write 30" in checked(
         "smoke", [], root
     )
+
+
+def test_a_scale_cannot_have_the_name_of_the_folder_of_committed_runs(root):
+    (root / "config/scales/smoke.yaml").rename(root / "config/scales/reference.yaml")
+    assert "results/reference is where committed runs lie; give the scale another name" in sentence(root, "reference")
+
+
+def test_the_report_depends_on_every_document_of_the_record_and_no_verdict_does(root):
+    def specs():
+        workflow = Workflow(load("smoke", root))
+        return workflow.report_spec(), workflow.page_spec("summary"), workflow.of("t5_to_gpt2").verdict_spec()
+
+    before = specs()
+    document = sorted((root / "config/record/published_results").glob("*.json"))[0]
+    document.write_text(document.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert [a == b for a, b in zip(before, specs(), strict=True)] == [False, True, True]

@@ -61,6 +61,17 @@ def test_what_a_dead_run_left_is_cleared_and_told(place, began):
     assert os.environ[recovery.MARK] == str(place)
 
 
+def test_files_of_the_future_are_dated_now(place, began):
+    """With them Snakemake fails after every job that reads one, until that time has come."""
+    ahead, known = time.time() + 2 * 86400, place / "results/tiny/a/b.json"
+    known.with_name("c.json").touch()
+    os.utime(known.with_name("c.json"), (ahead - 3 * 86400,) * 2)
+    os.utime(known, (ahead,) * 2)
+    began()
+    assert abs(known.stat().st_mtime - time.time()) < 60
+    assert known.with_name("c.json").stat().st_mtime == pytest.approx(ahead - 3 * 86400)
+
+
 def test_resumable_work_is_kept_for_a_month_after_it_was_last_touched(place, began):
     folder, month = place / ".snakemake/abi", recovery.KEPT_DAYS * 86400
     names = [Job("train_modules", {}, digest, [], 1).scratch.name for digest in "abc"]

@@ -116,6 +116,20 @@ def other_evidence():
     write_csv(path, COLUMNS, rows[list(COLUMNS)].itertuples(index=False))
 
 
+def other_inputs():
+    """A record of evidence names a text among its inputs that its job does not read, so that its spec may be doubted."""
+    text = str(only("corpus/sql.json"))
+    add = lambda document: document["provenance"]["inputs"].update({text: hash_of(text)})  # noqa: E731
+    resealed(only("evidence/t5_to_gpt2/1-*.json"), add)
+
+
+def other_overlaps():
+    """No test document shares anything with train."""
+    for path in sorted(RUN.glob("overlaps/*/*.json")):
+        none = lambda document: [of.update(in_train=0.0) for of in document["documents"].values()]  # noqa: E731
+        resealed(path, none)
+
+
 def other_table():
     """The table of transfers has a row that no result gives."""
     with open(RUN / "transfer.csv", "a", encoding="utf-8") as handle:
@@ -126,6 +140,8 @@ FORGED = {
     "texts": (other_text, "corpus/sql.json"),
     "states": (other_states, "states/gpt2_medium/*.safetensors"),
     "evidence": (other_evidence, "evidence/t5_same_backbone/1-*[0-9].csv.gz"),
+    "evidence: inputs": (other_inputs, "evidence/t5_to_gpt2/1-*.json"),
+    "overlaps": (other_overlaps, "overlaps/*/*.json"),
     "tables": (other_table, "transfer.csv"),
 }
 """What is made again -> a forgery of it, and the file that is named."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from abi.audit.results.places import page_paths, result_paths
-from abi.audit.results.records import Record, fault_of, is_record, read_record
+from abi.audit.results.records import EVALUATE, WRITERS, Record, fault_of, is_record, read_record
 from abi.base.errors import DataError, TamperError
 from abi.base.files import parse_file, scales, sha256_once
 from abi.base.manifests.backbones import BackboneManifest
+from abi.base.manifests.evidence import EvidenceManifest
 from abi.base.manifests.states import StatesManifest
 from abi.base.manifests.texts import TextManifest
 from abi.base.typed import Provenance, seal_of
@@ -101,10 +102,21 @@ class Chain:
             if is_record(file, self.results) and file not in self.seen and Path(file).is_file():
                 self._follow(file)
         self.records[path] = record
+        self._writer(path, record)
         for file, sha256 in {**record.made.inputs, **record.others(path)}.items():
             self._compare(path, file, f"sha256 {sha256[:SHOWN]}", sha256, hash_of(file))
         for file, what, promised, found in self._facts(record):
             self._compare(path, file, f"{what} {promised[:SHOWN]}", promised, found)
+
+    def _writer(self, path: str, record: Record) -> None:
+        """Compare the rule that a record names with its form; for what is made again of it follows from the rule."""
+        asked = {path: (record.made.rule, WRITERS.get(record.document.kind))}
+        for file in record.made.inputs if record.made.rule in EVALUATE else ():
+            if (read := self.records.get(file)) and isinstance(read.document, EvidenceManifest):
+                asked[file] = read.made.rule, EVALUATE[record.made.rule]
+        for file, (rule, rules) in asked.items():
+            if rules is not None and rule not in rules:
+                self.broken.append(Broken(path, file, f"a record of {' or '.join(sorted(rules))}", f"it says {rule}"))
 
     def _compare(self, record: str, file: str, promise: str, promised: str, found: str | None) -> None:
         self.links += 1

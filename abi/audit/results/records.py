@@ -26,6 +26,33 @@ MODELS: dict[str, type[Document]] = {
 """`format` -> model of every file that names what made it."""
 
 
+EVALUATE = {"judge_claim": {"evaluate_arms"}, "judge_study": {"evaluate_studies", "evaluate_experiment"}}
+"""Rule of a verdict -> the rules whose evidence it judges."""
+WRITERS = {
+    "alignment": {"fit_alignment"},
+    "backbone": {"build_backbone", "admit_update", "update_backbone"},
+    "batch": {"update_backbone", "write_lesson_text", "write_updated_states"},
+    "calibration": {"calibrate_arms"},
+    "evidence": set().union(*EVALUATE.values()),
+    "fits": {"evaluate_experiment"},
+    "generation": {"generate_text"},
+    "ladder": {"judge_ladder"},
+    "lora": {"train_lora"},
+    "modules": {"train_modules", "train_updated_modules"},
+    "overlap": {"measure_overlap"},
+    "portable-modules": {"calibrate_placebos", "train_portable"},
+    "rates": {"choose_rates"},
+    "report": {"write_report"},
+    "result": {"judge_claim"},
+    "states": {"write_lesson_text", "write_states", "write_updated_states"},
+    "study": {"judge_study"},
+    "summary": {"summarise"},
+    "text": {"build_text"},
+    "transfers": {"tabulate_transfers"},
+}
+"""Kind of a record -> the rules whose jobs write one."""
+
+
 class Record(NamedTuple):
     """A record, and what made it."""
 

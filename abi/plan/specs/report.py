@@ -23,7 +23,7 @@ class WriteReport(Typed):
     """claim that this scale cannot run -> its title"""
     benchmarks: str
     """folder"""
-    published_sha256: Sha256
+    record_sha256: Sha256
 
 
 class WriteCards(Typed):
