@@ -100,8 +100,10 @@ def test_a_label_that_other_code_wrote_is_old_and_no_forgery(reference):
     ]
     [old] = worded(found, made)
     assert (old.kind, old.words()) == (STALE, "a.json: other code than this worded 4 of its sentences and labels")
-    forged = Finding(TAMPERED, "a.json", "curves/0/series/0/y/0", "")
-    assert worded([*found, forged], made)[1:] == [forged]
+    forged = [
+        Finding(TAMPERED, "a.json", leaf, "") for leaf in ("curves/0/series/0/y/0", "claim/title", "rungs/1/reason")
+    ]
+    assert worded([*found, *forged], made)[1:] == forged
 
 
 @pytest.mark.parametrize("claim", ["objective_ablation", "gpt2_to_itself", "t5_to_gpt2_few_shot", "reproduce"])
