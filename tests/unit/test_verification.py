@@ -374,6 +374,18 @@ def test_json_is_one_document(here, capsys, flags):
     assert data["record"]["intact"] is True
 
 
+def test_of_the_committed_run_only_what_is_compared_with_is_checked(here):
+    """A run of two claims ends with this, beside a committed run of fifty."""
+    reference(here)
+    committed, other = Path("results/reference/tiny"), Path(WORKFLOW.result_file("t5_same_backbone"))
+    other.unlink()
+    found = verify(against="reference")
+    assert [[*scale.results] for scale in found.scales] == [[CLAIM], [CLAIM]]
+    assert "t5_same_backbone" in verify().scales[1].results
+    edit(committed / Path(FILE).name, put("verdict", "VACUOUS"))
+    assert "TAMPERED" in {finding.kind for finding in verify(against="reference").findings}
+
+
 def test_damaged_evidence_is_a_finding_not_a_traceback(here, capsys):
     Path(WORKFLOW.of(CLAIM).verdict_input()["evidence"][0]).write_bytes(b"\x1f\x8b broken")
     assert main.main(["verify", "--recompute"]) == 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from abi.audit.record.page import INDENT, WIDTH, ascii_only
 from abi.audit.results.findings import CODES, NOTE, STALE, Finding
-from abi.audit.results.places import folders
+from abi.audit.results.places import REFERENCE, folders
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import Json, checkout
 from abi.base.wording import number
@@ -80,8 +80,11 @@ def verify(
         return Verification(())
     from abi.audit.results.checkout import compare, holds, published, verified
 
-    known = published()
-    scales = [verified(place, known, claims, render) for place in places]
+    known, committed = published(), [place for place in places if place.parent.name == REFERENCE]
+    scales = [verified(place, known, claims, render) for place in places if place not in committed]
+    if against == REFERENCE:  # of which only the claims that are compared matter
+        claims = claims or [name for found in scales for name in found.results]
+    scales += [verified(place, known, claims, render) for place in committed]
     if against is not None:
         own = [found for found in scales if not found.is_reference]
         if not own:
