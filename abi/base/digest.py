@@ -23,7 +23,7 @@ from typing import Self
 from abi.base import definitions
 from abi.base.definitions import EVERYTHING, ITSELF, Source, parsed
 from abi.base.errors import DataError
-from abi.base.files import ROOT, parse_file, sha256_file, sha256_json, write_text
+from abi.base.files import ROOT, Json, parse_file, sha256_file, sha256_json, write_text
 
 OUTSIDE_DIGEST = frozenset(
     {"abi", "abi.base.errors", "abi.base.files", "abi.base.definitions", "abi.base.digest", "abi.base.job"}
@@ -297,18 +297,14 @@ class Kept:
 
     def read_digests(self) -> None:
         """Read what is kept; a file that is not what it says of itself is done without."""
-        with contextlib.suppress(DataError, KeyError, TypeError):
-            kept = parse_file(self.folder / DIGESTS)
-            if kept["sha256"] == sha256_json(kept["digests"]):
-                self.digests.update(kept["digests"])
+        with contextlib.suppress(DataError, ValueError, TypeError):
+            self.digests.update(_believed(self.folder / DIGESTS))
 
     def read_parsed(self) -> None:
         """Add what was parsed earlier to what is known; a file that is not what it says of itself is done without."""
         if self.parsed is None:
             with contextlib.suppress(DataError, KeyError, TypeError, ValueError, AttributeError):
-                kept = parse_file(self.folder / PARSED)
-                if kept["sha256"] == sha256_json(kept["parsed"]):
-                    _known.update({key: Source.of(value) for key, value in kept["parsed"].items()})
+                _known.update({key: Source.of(value) for key, value in _believed(self.folder / PARSED).items()})
             self.parsed = frozenset(_known)
 
     def write(self) -> None:
@@ -318,11 +314,25 @@ class Kept:
         with contextlib.suppress(DataError, OSError, UnicodeError):
             if not _used <= self.parsed:
                 parsed = {key: asdict(_known[key]) for key in sorted(_used)}
-                write_text(self.folder / PARSED, json.dumps({"sha256": sha256_json(parsed), "parsed": parsed}))
+                _write(self.folder / PARSED, parsed)
             if not self.edited and all(Tree.of(root) == tree for root, tree in self.trees.items()):
                 trees = tuple(tree.sha256 for tree in self.trees.values())
                 own = {key: digest for key, digest in sorted(self.digests.items()) if key.startswith(trees)}
-                write_text(self.folder / DIGESTS, json.dumps({"sha256": sha256_json(own), "digests": own}))
+                _write(self.folder / DIGESTS, own)
+
+
+def _believed(path: Path) -> dict[str, Json]:
+    """Return what a file of a plan holds, nothing if it is not what it says of itself.
+
+    Raises: DataError: it is missing or not JSON; TypeError, ValueError: it holds something else.
+    """
+    sha256, found = parse_file(path)
+    return found if sha256 == sha256_json(found) else {}
+
+
+def _write(path: Path, found: dict[str, Json]) -> None:
+    """Write what a plan found, after its hash."""
+    write_text(path, json.dumps([sha256_json(found), found]))
 
 
 DIGESTS, PARSED = "digests.json", "code.json"
