@@ -10,7 +10,7 @@ import pytest
 from made_results import CLAIM, FILE, edit, put
 
 from abi.audit.results import staleness, status
-from abi.audit.results.records import MODELS
+from abi.audit.results.records import MODELS, read_record
 from abi.audit.results.status import HASHES, Made, Status, Survey, mend
 from abi.base import job
 from abi.base.errors import DataError
@@ -181,6 +181,19 @@ def test_a_stale_file_that_snakemake_does_not_remember_as_it_is_goes_with_its_me
     assert "deleted" in told(capsys, CLAIM, "--mend", code=0)
     assert not Path(FILE).exists()
     assert not memory_of(FILE).exists()
+
+
+def test_a_record_in_a_folder_that_a_job_made_is_remembered_by_the_folder(here):
+    """Snakemake knows the folder alone of an update or of written text."""
+    made = read_record(FILE).made
+    inner = f"{RESULTS}/updates/held.1/1-3/1/states.json"
+    memory = memory_of(f"{RESULTS}/updates/held.1/1-3")
+    assert not status.remembered(inner, made)
+    memory.write_bytes(b"")
+    assert not status.remembered(inner, made)
+    memory.write_text(json.dumps({"params": [repr(made.code), repr(made.spec)]}))
+    assert status.remembered(inner, made)
+    assert not status.remembered(inner, made.model_copy(update={"code": "0"}))
 
 
 @pytest.mark.parametrize(("newer_s", "mended"), [(5, False), (0, True), (-5, True)])

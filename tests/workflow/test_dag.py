@@ -1,6 +1,7 @@
 """The DAG run for real at scale smoke: what is stale, what is reproducible."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,7 +11,10 @@ from chains import DAMAGED, FORGED, RUN, fit_together, only, resealed
 
 from abi.audit.results.chain import Chain
 from abi.audit.results.places import CRATE
+from abi.audit.results.records import read_record
+from abi.audit.results.status import remembered
 from abi.base.digest import OUTSIDE_DIGEST, names_reached
+from abi.base.errors import DataError
 from abi.base.files import sha256_file
 from abi.base.job import step_of
 from abi.cli import main
@@ -170,6 +174,17 @@ def test_two_runs_from_scratch_agree_bit_for_bit_even_after_a_kill(built, again)
     assert evidence
     for path in evidence:
         assert (built.root / path).read_bytes() == (again.root / path).read_bytes(), path.name
+
+
+def test_snakemake_remembers_every_record_by_what_made_it(built, monkeypatch):
+    """So `--mend` deletes nothing that Snakemake itself would make again."""
+    monkeypatch.chdir(built.root)
+    made = {}
+    for path in map(str, RUN.rglob("*.json")):
+        with suppress(DataError):  # a configuration, spellings
+            made[path] = read_record(path).made
+    assert len(made) > 30
+    assert [path for path in made if not remembered(path, made[path])] == []
 
 
 # the chain from the texts to the verdicts

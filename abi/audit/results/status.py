@@ -296,15 +296,16 @@ def memory_of(path: str) -> Path | None:
 
 
 def remembered(path: str, made: Provenance) -> bool:
-    """Return whether what Snakemake remembers of a file is what made the one that is there.
+    """Return whether what Snakemake remembers of a file, or of the folder it was made with, made the one that is there.
 
-    It is not where the file was copied here, or where its memory was lost or damaged.
+    It did not where the file was copied here, or where the memory was lost or damaged.
     """
-    memory = memory_of(path)
-    if memory is None:
+    places = [memory_of(place) for place in (path, *map(str, Path(path).parents))]
+    if None in places:
         return True
+    memory = next((place for place in places if place and place.exists()), None)
     try:
-        params = [ast.literal_eval(text) for text in parse_file(memory)["params"]]
+        params = [ast.literal_eval(text) for text in parse_file(memory)["params"]] if memory else []
     except (AbiError, LookupError, TypeError, ValueError, SyntaxError):
         return False
     return made.code in params and made.spec in params
