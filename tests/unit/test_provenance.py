@@ -785,3 +785,13 @@ def test_shell_rules_run_the_python_that_plans_them_also_where_no_environment_is
     monkeypatch.setenv("PATH", "/usr/bin")
     share_paths(tmp_path)
     assert os.path.samefile(shutil.which("python"), sys.executable)
+
+
+def test_half_an_installed_package_is_of_an_unknown_version(monkeypatch):
+    """A folder of metadata without a version made every command a traceback."""
+    monkeypatch.setattr(job_module.metadata, "version", lambda _: None)
+    job_module.versions.cache_clear()
+    try:
+        assert set(job_module.software_of("judge_claim").values()) == {"unknown"}
+    finally:
+        job_module.versions.cache_clear()
