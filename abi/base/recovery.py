@@ -68,8 +68,10 @@ def begin(place: Path) -> list[str]:
         )
     _sign(place)
     ended = _end_orphans(place)
-    _redate(place / "results")
-    unfinished = [*_temporary(place / "results"), *(place / SCRIPTS).glob("tmp*.py")]
+    written = [*_files(place / "results")]
+    _redate(written)
+    begun = (path for path in written if TEMPORARY.fullmatch(path.name))
+    unfinished = [*begun, *(place / SCRIPTS).glob("tmp*.py")]
     for path in (*locks, *unfinished):
         path.unlink(missing_ok=True)
     forgotten = _forgotten(place / LEASE.parent)
@@ -198,18 +200,18 @@ def _end_orphans(place: Path) -> list[int]:
     return ended
 
 
-def _redate(folder: Path) -> None:
-    """Give files of the future the time of now: a clock was ahead, and Snakemake would fail until it is right again."""
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield what lies below a folder and is none itself."""
     for top, _, names in os.walk(folder):
-        for path in (os.path.join(top, name) for name in names):
-            with contextlib.suppress(OSError):
-                if os.lstat(path).st_mtime > time.time() + AHEAD_S:
-                    os.utime(path, follow_symlinks=False)
+        yield from (Path(top, name) for name in names)
 
 
-def _temporary(folder: Path) -> list[Path]:
-    """Return what a killed job had begun to write."""
-    return [Path(top) / name for top, _, names in os.walk(folder) for name in names if TEMPORARY.fullmatch(name)]
+def _redate(paths: Iterable[Path]) -> None:
+    """Give files of the future the time of now: a clock was ahead, and Snakemake would fail until it is right again."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime > time.time() + AHEAD_S:
+                os.utime(path, follow_symlinks=False)
 
 
 def _forgotten(folder: Path) -> list[Path]:
@@ -217,6 +219,6 @@ def _forgotten(folder: Path) -> list[Path]:
     last, found = time.time() - KEPT_DAYS * 86400, []
     for path in folder.iterdir():
         if SCRATCH.fullmatch(path.name) and path.is_dir():
-            touched = [Path(top, name).lstat().st_mtime for top, _, names in os.walk(path) for name in names]
+            touched = [file.lstat().st_mtime for file in _files(path)]
             found += [path] if max(touched, default=path.stat().st_mtime) < last else []
     return found

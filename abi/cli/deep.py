@@ -8,7 +8,7 @@ every call. Training is not made again: a module that somebody trained otherwise
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -161,6 +161,16 @@ class Again:
         """Return path -> record of one form."""
         return {path: record for path, record in self.records.items() if isinstance(record, model)}
 
+    def one_of_each(self, groups: Mapping[str, str]) -> Iterator[str]:
+        """Yield a path of every group, drawn. Args: groups: path -> group."""
+        for group in dict.fromkeys(groups.values()):
+            yield self.draw.choice(sorted(path for path in groups if groups[path] == group))
+
+    def input_of(self, record: Any, model: type[Document]) -> str:
+        """Return the one input of a record's job that is of a form. Raises: ValueError: none is, or several are."""
+        [path] = [name for name in record.provenance.inputs if isinstance(self.records.get(name), model)]
+        return path
+
     def texts(self, part: Part) -> None:
         """Build every text from its sources, and compare documents and splits."""
         from abi.plan.specs.text import BuildText
@@ -180,12 +190,8 @@ class Again:
 
     def states(self, part: Part) -> None:
         """Run every backbone on one document of one text, and compare tokens and states with those that are stored."""
-        by_backbone: dict[str, list[str]] = {}
-        for path, record in self.of(StatesManifest).items():
-            by_backbone.setdefault(record.base_model, []).append(path)
         done = 0
-        for paths in by_backbone.values():
-            path = self.draw.choice(sorted(paths))
+        for path in self.one_of_each({path: of.base_model for path, of in self.of(StatesManifest).items()}):
             with part.unless(path):
                 broken = self.states_of(path, self.records[path])
                 done += 1
@@ -203,9 +209,7 @@ class Again:
         from abi.plan.specs.models import WriteStates
         from abi.text.documents import read_assigned
 
-        inputs = record.provenance.inputs
-        [text] = [name for name in inputs if isinstance(self.records.get(name), TextManifest)]
-        [base] = [name for name in inputs if isinstance(self.records.get(name), BackboneManifest)]
+        text, base = (self.input_of(record, model) for model in (TextManifest, BackboneManifest))
         spec, name = WriteStates.model_validate(record.provenance.spec), self.draw.choice(record.documents)
         documents = read_assigned(Path(text).with_suffix(".jsonl.gz"), text, record.split)
         backbone = load_checked(Path(base).with_suffix(""), self.records[base])  # type: ignore[arg-type]
@@ -233,17 +237,11 @@ class Again:
         from abi.steps.measure_overlap import overlaps
         from abi.text.documents import read_assigned
 
-        by_text: dict[str, list[str]] = {}
-        for path, record in self.of(OverlapManifest).items():
-            by_text.setdefault(record.text, []).append(path)
-        done = 0
-        for paths in by_text.values():
-            path = self.draw.choice(sorted(paths))
+        found, done = self.of(OverlapManifest), 0
+        for path in self.one_of_each({path: record.text for path, record in found.items()}):
             with part.unless(path):
-                record = self.of(OverlapManifest)[path]
-                inputs = record.provenance.inputs
-                [text] = [name for name in inputs if isinstance(self.records.get(name), TextManifest)]
-                [states] = [name for name in inputs if isinstance(self.records.get(name), StatesManifest)]
+                record = found[path]
+                text, states = (self.input_of(record, model) for model in (TextManifest, StatesManifest))
                 documents = read_assigned(Path(text).with_suffix(".jsonl.gz"), text)
                 again = overlaps(documents, read_states(states, "test"))
                 done += 1
@@ -254,22 +252,16 @@ class Again:
 
     def evidence(self, part: Part) -> None:
         """Score the arms of one seed per claim again on some documents, and compare the rows of evidence."""
-        by_claim: dict[str, list[str]] = {}
-        several = 0
-        for path, record in self.of(EvidenceManifest).items():
-            if record.provenance.rule == "evaluate_arms":
-                by_claim.setdefault(Path(path).parts[-2], []).append(path)
-            else:
-                several += 1
-        rows = 0
-        for claim, paths in by_claim.items():
-            path = self.draw.choice(sorted(paths))
+        found, rows = self.of(EvidenceManifest), 0
+        claims = {path: Path(path).parts[-2] for path, of in found.items() if of.provenance.rule == "evaluate_arms"}
+        for path in self.one_of_each(claims):
             with part.unless(path):
-                n, broken = self.evidence_of(claim, path, self.records[path])
+                n, broken = self.evidence_of(claims[path], path, found[path])
                 rows += n
                 part.broken += [] if broken is None else [broken]
+        several = len(found) - len(claims)
         part.aside += [f"of claims made of several studies ({several} files)"] if several else []
-        part.said = f"{rows} rows of {len(by_claim)} claims scored again"
+        part.said = f"{rows} rows of {len({*claims.values()})} claims scored again"
 
     def evidence_of(self, claim: str, path: str, record: Any) -> tuple[int, Broken | None]:
         """Compare the rows of one seed on some documents; return how many, and the first that differs.

@@ -19,6 +19,7 @@ from abi.audit.results.records import fault_of, is_record, job_of, read_record
 from abi.audit.results.staleness import outdated, spec_now
 from abi.base.errors import AbiError, DataError
 from abi.base.files import FRESH_NS, Json, age_ns, identity, parse_file, sha256_file, write_text
+from abi.base.job import files_in
 from abi.base.recovery import LOCKS
 from abi.base.typed import Provenance
 from abi.base.wording import number
@@ -237,7 +238,8 @@ class Survey:
                 self.note("damaged", file, f"it is not the file that {path} was written with")
         folder = os.path.splitext(path)[0]
         if any(file.startswith(f"{folder}/") for file in made.outputs):  # a backbone's, of which every file is read
-            for file in sorted({*files_below(folder)} - {*made.outputs}):
+            added = {*files_in([folder])} - {*made.outputs}
+            for file in sorted(file for file in added if not Path(file).name.startswith(".")):
                 self.note("damaged", file, f"{path} was not written with it; move it away, or it is removed")
                 self.made[job_of(path)].files[file] = None
 
@@ -281,12 +283,6 @@ def misplaced(made: Provenance, results: str) -> str | None:
 def inside(path: str, results: str) -> bool:
     """Return whether a path is spelled as one below a folder of results."""
     return path.startswith(f"{results}/") and os.path.normpath(path) == path
-
-
-def files_below(folder: str) -> Iterator[str]:
-    """Yield every file below a folder but hidden ones, such as Snakemake's time stamp of a folder."""
-    for top, _, names in os.walk(folder):
-        yield from (f"{top}/{name}" for name in names if not name.startswith("."))
 
 
 def memory_of(path: str) -> Path | None:

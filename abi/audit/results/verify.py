@@ -81,12 +81,11 @@ def verify(
     from abi.audit.results.checkout import compare, holds, published, verified
 
     known, committed = published(), [place for place in places if place.parent.name == REFERENCE]
-    scales = [verified(place, known, claims, render) for place in places if place not in committed]
+    own = [verified(place, known, claims, render) for place in places if place not in committed]
     if against == REFERENCE:  # of which only the claims that are compared matter
-        claims = claims or [name for found in scales for name in found.results]
-    scales += [verified(place, known, claims, render) for place in committed]
+        claims = claims or [name for found in own for name in found.results]
+    scales = [*own, *(verified(place, known, claims, render) for place in committed)]
     if against is not None:
-        own = [found for found in scales if not found.is_reference]
         if not own:
             raise DataError(f"results: no result file to compare with {against}; make them with `make reproduce`")
         comparable = [one for one in own if holds(against, one)] if scale is None else []
