@@ -37,9 +37,7 @@ use rule step as build_backbone with:
         backbone=one_of(WORKFLOW.scale.backbones),
     threads: resource("build_backbone", "threads")
     resources:
-        **resources_of(
-            "build_backbone", "mem_mb", "runtime", of="backbone"
-        ),
+        **resources_of("build_backbone", "mem_mb", "runtime", of="backbone"),
     params:
         spec=lambda w: WORKFLOW.backbone_spec(w.backbone),
         code=code("build_backbone"),
@@ -91,9 +89,7 @@ use rule step as write_states with:
         "<benchmarks>/write_states/{backbone}.{text}.tsv"
     threads: resource("write_states", "threads")
     resources:
-        **resources_of(
-            "write_states", "mem_mb", "runtime", "gpu", of="backbone"
-        ),
+        **resources_of("write_states", "mem_mb", "runtime", "gpu", of="backbone"),
     params:
         spec=lambda w: WORKFLOW.states_spec(w.backbone, w.text),
         code=code("write_states"),
