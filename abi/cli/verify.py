@@ -4,9 +4,10 @@ The one command with argparse: typer reads values by pydantic, whose import take
 """
 
 import argparse
+import gc
 import json
-from collections.abc import Sequence
-from contextlib import chdir
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,14 +58,27 @@ def verify(arguments: Sequence[str]) -> int:
     if options.deep is not None:
         parts = {"chain": chain(options)}
     else:
-        told = record(options.claims, options.config, brief=options.brief)
-        found = results(options, alone=told is None)
+        with without_collection():
+            told = record(options.claims, options.config, brief=options.brief)
+            found = results(options, alone=told is None)
         parts = {"results": found} if told is None else {"record": told, "results": found}
     if options.json:
         print(json.dumps({name: part.data for name, part in parts.items()}, indent=1))
     else:
         print("\n\n".join(part.text for part in parts.values()))
     return max(part.code for part in parts.values())
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Leave cyclic garbage alone: results stay to the end, and walking them takes a third of the time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def record(claims: list[str], config: Path | None, *, brief: bool) -> Part | None:

@@ -9,13 +9,13 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from abi.base.files import ROOT, read_regular
 from abi.base.regimes import possible_in, required_in
 from abi.base.typed import Regime
 from abi.base.wording import closest
-from abi.plan.scale import Scale
+from abi.plan.scale import GrowingKey, Scale
 from abi.plan.specs.arms import FitSection
 from abi.plan.specs.judge import ArmsClaim, ClaimSaid
 from abi.plan.specs.models import PLACES, BackboneSection, Pretraining
@@ -127,6 +127,11 @@ def check_scale(faults: Faults, where: str) -> None:
         faults.known(rule, ["default", *sorted(sized)], f"{where}: jobs.resources", "rule whose resources a scale sets")
         if amounts.gpu and rule in sized - rules_on_devices():
             faults.tell(f"{where}: jobs.resources.{rule}.gpu: its jobs compute on a CPU; write 0")
+        for key in get_args(GrowingKey):
+            asked, most = getattr(amounts, key), getattr(scale.jobs.ceiling, key)
+            if most is not None and asked > most:
+                at = f"{where}: jobs.resources.{rule}.{key}"
+                faults.tell(f"{at}: {asked} is above {most}, the ceiling; lower it, or raise `jobs.ceiling.{key}`")
     for rule, own in scale.compute.rules.items():
         at = f"{where}: compute.rules"
         faults.known(rule, sorted(rules_on_devices()), at, "rule that computes on a device")

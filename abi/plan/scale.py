@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,8 @@ from abi.plan.specs.text import Folder, HubData, Metadata, Package, Source, Text
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 """What may name a backbone, a text or a module: it becomes part of a path and a wildcard of the workflow."""
 UNPINNED = "unpinned"
+GrowingKey = Literal["mem_mb", "runtime"]
+"""Resources of which a job that is tried again asks for more."""
 
 
 def files_hash(source: Folder) -> str:
@@ -80,6 +82,15 @@ class Resources(Typed):
     """GPUs asked of a cluster"""
 
 
+class Ceiling(Typed):
+    """What a job asks for at most, however often it was tried."""
+
+    mem_mb: Positive | None = None
+    """memory in MB: what the largest node has"""
+    runtime: Positive | None = None
+    """minutes: what the partition allows"""
+
+
 class JobsSection(Typed):
     """How work is cut into jobs."""
 
@@ -87,6 +98,21 @@ class JobsSection(Typed):
     """seeds that share one job (saves imports on a laptop; 1 on a cluster)"""
     resources: dict[str, Resources]
     """rule -> resources, `default` for the rest"""
+    ceiling: Ceiling = Ceiling()
+    """what a job asks for at most, however often it was tried; no ceiling by default"""
+
+    def of(self, rule: str) -> Resources:
+        """Return what a rule's jobs ask for at their first attempt."""
+        return self.resources.get(rule, self.resources["default"])
+
+    def growing(self, key: GrowingKey, amount: int, attempt: int, *, least: int = 0) -> int:
+        """Return what a job asks for at an attempt, from 1: as much again as at the one before, up to the ceiling.
+
+        Args: amount: at the first attempt; least: what it needs in any case, above the ceiling, too.
+        """
+        most = self.ceiling.mem_mb if key == "mem_mb" else self.ceiling.runtime
+        grown = amount * attempt
+        return max(grown if most is None else min(grown, most), least)
 
 
 class RuleCompute(Typed):

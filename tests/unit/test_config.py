@@ -249,6 +249,10 @@ SCALE_FAULTS = {
         lambda s: s["jobs"]["resources"].update(judge_claim={**s["jobs"]["resources"]["default"], "gpu": 1}),
         "jobs.resources.judge_claim.gpu: its jobs compute on a CPU",
     ),
+    "more than the ceiling": (
+        lambda s: s["jobs"].update(ceiling={"runtime": 90}),
+        "jobs.resources.calibrate_arms.runtime: 100 is above 90, the ceiling",
+    ),
     "whole number as a float": (lambda s: s["jobs"]["seeds_per_job"].update(modules=2.0), "seeds_per_job.modules: 2.0"),
     "not a number": (lambda s: s["split"].update(train=float("nan")), ".nan is not a number"),
     "infinite": (lambda s: s["calibration"]["kd"].update(ridge_penalty=float("inf")), ".inf is not a number"),

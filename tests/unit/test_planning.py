@@ -16,6 +16,7 @@ from abi.plan import measured
 from abi.plan.config import load
 from abi.plan.estimate import OfRule, PlannedJob, estimate
 from abi.plan.measured import Known, Measured, adopt_jobs, measured_jobs, read_measured
+from abi.plan.scale import Ceiling
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 
@@ -217,17 +218,32 @@ def test_committed_tables_can_be_read():
 @pytest.mark.parametrize("path", sorted(measured.REFERENCE.glob("*/jobs.csv")), ids=lambda path: path.parent.name)
 def test_a_job_asks_a_cluster_for_what_it_took_and_not_for_much_more(path):
     workflow = load(path.parent.name, ROOT)
-    table, jobs = workflow.scale.jobs.resources, read_measured(path)
+    asks, jobs = workflow.scale.jobs, read_measured(path)
     whole = len(measured.committed(path.parent.name)) >= len(workflow.every())
     dearest = max(job.mem_mb or 0.0 for job in jobs)
     for rule in sorted({job.rule for job in jobs}):
-        asked = table.get(rule, table["default"])
+        asked = asks.of(rule)
         memory = max(job.mem_mb or 0.0 for job in jobs if job.rule == rule)
         seconds = max(job.busy_s for job in jobs if job.rule == rule)
         known = memory if whole else dearest  # of a part of a scale: a dearer job of the rule may still come
-        most = max(2 * known + 700, table["default"].mem_mb)  # what the smallest ask for is no waste
+        most = max(2 * known + 700, asks.of("default").mem_mb)  # what the smallest ask for is no waste
         assert 1.25 * memory + 400 <= asked.mem_mb <= most, rule  # a job is started by two Snakemake
         assert asked.runtime * 60 >= 8 * seconds, rule  # on slower machines
+
+
+@pytest.mark.parametrize(
+    ("amount", "attempt", "least", "asked"),
+    [(900, 1, 0, 900), (900, 2, 0, 1800), (900, 4, 0, 2000), (900, 1, 1500, 1500), (900, 3, 2500, 2500)],
+)
+def test_a_job_that_is_tried_again_asks_for_more_up_to_the_ceiling(amount, attempt, least, asked):
+    jobs = load("tiny", ROOT).scale.jobs.model_copy(update={"ceiling": Ceiling(mem_mb=2000)})
+    assert jobs.growing("mem_mb", amount, attempt, least=least) == asked
+
+
+def test_without_a_ceiling_memory_and_time_grow_at_each_attempt():
+    jobs = load("tiny", ROOT).scale.jobs
+    assert [jobs.growing("mem_mb", 900, attempt) for attempt in (1, 4)] == [900, 3600]
+    assert [jobs.growing("runtime", 20, attempt) for attempt in (1, 4)] == [20, 80]
 
 
 def test_adopting_a_scale_adopts_its_jobs():

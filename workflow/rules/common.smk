@@ -62,9 +62,6 @@ wildcard_constraints:
     result="[a-z0-9_]+",
 
 
-GROWING = {"mem_mb", "runtime"}
-
-
 def code(rule, spec=None):
     """Return the digest of all code that a job runs, what its spec names included."""
     digest = noted_code if workflow.is_main_process else code_of
@@ -83,8 +80,7 @@ def results_of(claims):
 
 def resource(rule, key):
     """Return a resource of a rule at this scale."""
-    table = WORKFLOW.scale.jobs.resources
-    return getattr(table.get(rule, table["default"]), key)
+    return getattr(WORKFLOW.scale.jobs.of(rule), key)
 
 
 def resources_of(rule, *keys, of=None):
@@ -93,23 +89,27 @@ def resources_of(rule, *keys, of=None):
     Args: of: the wildcard that names a backbone; memory is at least what loading it takes, where its sizes are pinned.
     """
     found = {
-        key: per_attempt(resource(rule, key)) if key in GROWING else resource(rule, key)
+        key: (
+            resource(rule, key)
+            if key == "gpu"
+            else per_attempt(key, resource(rule, key), of if key == "mem_mb" else None)
+        )
         for key in keys
     }
-    if of is not None:
-        least = found["mem_mb"]
-        found["mem_mb"] = lambda wildcards, attempt: max(
-            least(wildcards, attempt), WORKFLOW.memory_mb(getattr(wildcards, of))
-        )
     if "gpu" in keys:
         # A resource, since a job does not run again where one changes: figures of two devices are equivalent.
         found["device"] = WORKFLOW.scale.compute.of(rule).device
     return found
 
 
-def per_attempt(amount):
-    """Return a resource of which a job gets as much again whenever it is tried again: on a cluster alone."""
-    return lambda wildcards, attempt: amount * attempt
+def per_attempt(key, amount, of=None):
+    """Return a resource of which a job gets more whenever it is tried again: on a cluster alone."""
+    return lambda wildcards, attempt: WORKFLOW.scale.jobs.growing(
+        key,
+        amount,
+        attempt,
+        least=0 if of is None else WORKFLOW.memory_mb(getattr(wildcards, of)),
+    )
 
 
 def documents():

@@ -178,8 +178,8 @@ rule measure_speed:
         "../../envs/abi.yaml"
     threads: 1
     resources:
-        mem_mb=per_attempt(3000),  # the same at every scale
-        runtime=per_attempt(60),
+        mem_mb=per_attempt("mem_mb", 3000),  # the same at every scale
+        runtime=per_attempt("runtime", 60),
     params:
         code=code_digest(
             *sorted(
