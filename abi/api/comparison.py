@@ -67,6 +67,7 @@ class Comparison(Typed):
     fit: Fit
     """Every arm, test and interval of the verdict."""
     seconds: float
+    """Of this call; where it went on from finished parts, theirs are not in it."""
 
     def table(self) -> Table:
         """Return the options as a table."""

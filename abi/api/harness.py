@@ -19,14 +19,18 @@ from abi.api.modules import Module
 class ModuleLM(HFLM):
     """A model of transformers with a module attached as long as it lives; without `module` it is the plain model.
 
-    Args: pretrained: folder or hub id; module: folder of a module; given: as of `lm_eval.models.huggingface.HFLM`.
+    Args: pretrained: folder or hub id; module: folder of a module; given: as of `lm_eval.models.huggingface.HFLM`, but
+        that `dtype` is that of the model the module belongs to unless it is given.
     Raises: DataError: the module belongs to another model, or the model is not admitted.
     """
 
     def __init__(self, pretrained: str, module: str | None = None, **given: Any) -> None:
+        found = None if module is None else Module.from_pretrained(module)
+        if found is not None:
+            given = {"dtype": found.dtype, **given}
         super().__init__(pretrained, **given)
-        if module is not None:
-            self.attached = attach(self.model, Module.from_pretrained(module), tokenizer=self.tokenizer)
+        if found is not None:
+            self.attached = attach(self.model, found, tokenizer=self.tokenizer)
 
 
 if __name__ == "__main__":

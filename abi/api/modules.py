@@ -249,12 +249,13 @@ class Module:
             a file was changed after it was written.
         """
         folder = Path(place)
+        if folder.is_file():
+            raise DataError(f"{place}: is a file; give the folder of a module")
         if folder.is_dir() and revision is not None:
             raise DataError(f"{place}: is a folder, which has no revisions; leave out {revision!r}")
         if not folder.is_dir():
             folder = downloaded(str(place), "module", (CONFIG, WEIGHTS, CARD, RECORD), revision)
-        if not (folder / CONFIG).is_file():
-            raise DataError(f"{place}: holds no {CONFIG}, so it is no module; give the folder of one")
+        require_module(folder, place)
         net, about = load_module(folder)
         assert about is not None
         record = Record.read(folder / RECORD) if (folder / RECORD).is_file() else None
@@ -276,6 +277,7 @@ class Module:
         api = HfApi()
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
+            write_text(Path(folder) / CARD, card(self, repository))
             try:
                 address = api.create_repo(repository, private=private, exist_ok=True)
                 public = private and not api.repo_info(repository).private  # it was there before
@@ -293,6 +295,14 @@ class Module:
         if public:
             raise DataError(f"{repository}: is public, so nothing was uploaded; make it private, or name another")
         return str(address)
+
+
+def require_module(folder: Path, place: str | Path) -> None:
+    """Raise DataError where a folder is no module; one that holds some says which. Args: place: what was asked for."""
+    if not (folder / CONFIG).is_file():
+        inside = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob(f"**/{CONFIG}"))
+        advice = f"give one of the {len(inside)} in it, such as {inside[0]}" if inside else "give the folder of one"
+        raise DataError(f"{place}: holds no {CONFIG}, so it is no module; {advice}")
 
 
 def save(net: AnyModule, folder: Path, facts: ModuleFacts | PortableFacts) -> None:
@@ -314,8 +324,8 @@ def made(net: AnyModule, facts: ModuleFacts | PortableFacts, record: Record) -> 
         return replace(Module.from_pretrained(folder), record=record)
 
 
-def card(module: Module) -> str:
-    """Return the model card of a module: what it belongs to, what it was made of, how to use it."""
+def card(module: Module, place: str = "this folder") -> str:
+    """Return the model card of a module: what it belongs to, what it was made of, how to use it, from a place."""
     about, record, portable = module.about, module.record, module.anywhere
     on_hub = "/" in about.base_model
     front = ["library_name: abi", *([f"base_model: {about.base_model}"] if on_hub else [])]
@@ -337,7 +347,7 @@ def card(module: Module) -> str:
             f"`{about.base_sha256[:12]}`, vocabulary `{about.vocabulary[:12]}`. Any other model is refused."
         ]
     lines += ["", "```python", "import abi", "", f"# model, tokenizer: {use}"]
-    lines += ['module = abi.Module.from_pretrained("this folder")']
+    lines += [f'module = abi.Module.from_pretrained("{place}")']
     lines += ["with abi.attach(model, module, tokenizer=tokenizer):", "    ...  # model.generate(...) as always", "```"]
     lines += ["", *(_made_words(record, module.kind) if record else ["What made it is not recorded."]), ""]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, SupportsFloat, TypeVar
 
 import torch
@@ -28,22 +28,25 @@ Choice = str | Mapping[str, float] | None
 class Chosen:
     """Which modules correct which rows. Args: rows: of the batch; 0: however many there are, all alike.
 
-    parts: module -> its weight in every row that it corrects.
+    parts: module -> its weight in every row that it corrects; repeated: whether a batch may hold every row several
+    times in a row, as beams do.
     """
 
     rows: int
     parts: tuple[tuple[AnyModule, dict[int, float]], ...]
+    repeated: bool = False
 
     def of(self, kind: type[M], n: int, device: torch.device) -> list[tuple[M, Rows]]:
         """Return the modules of a kind with their rows in a batch of n, which beams may have made longer.
 
-        Raises: DataError: the batch is no multiple of the rows.
+        Raises: DataError: the batch has another number of rows, or is no multiple of it where they are repeated.
         """
         found = [(module, weights) for module, weights in self.parts if isinstance(module, kind)]
         if not found or self.rows == 0:
             return [(module, (None, weights[0])) for module, weights in found]
-        if n % self.rows:
-            raise DataError(f"inference: {self.rows} module_ids for a batch of {n} rows; give one per row")
+        if n % self.rows or (n != self.rows and not self.repeated):
+            beams = "" if n % self.rows else "; for beams call `attached.generate(..., module_ids=[...])`"
+            raise DataError(f"inference: {self.rows} module_ids for a batch of {n} rows; give one per row{beams}")
         return [(module, self._placed(weights, n // self.rows, device)) for module, weights in found]
 
     @staticmethod
@@ -182,7 +185,7 @@ class Several(AttachedAny):
         if gone in self.modules.values():
             return  # attached under another name too
         left = tuple((module, weights) for module, weights in self._default.parts if module is not gone)
-        self._default = Chosen(self._default.rows, left)
+        self._default = replace(self._default, parts=left)
         if isinstance(self.on_logits, _RowShift) and len(self.on_logits.placed) > 1:
             self.on_logits.placed.pop(gone, None)  # type: ignore[arg-type]
 
@@ -198,9 +201,15 @@ class Several(AttachedAny):
     def using(self, choice: Choice | Sequence[Choice]) -> Iterator["Several"]:
         """Choose for a block of this thread. Args, Raises: as `use`."""
         self._require_attached()
-        before, self._own.chosen = getattr(self._own, "chosen", None), self._resolved(choice)
-        try:
+        with self._choosing(self._resolved(choice)):
             yield self
+
+    @contextmanager
+    def _choosing(self, chosen: Chosen) -> Iterator[None]:
+        """Set what this thread has chosen, for a block."""
+        before, self._own.chosen = getattr(self._own, "chosen", None), chosen
+        try:
+            yield
         finally:
             self._own.chosen = before
 
@@ -216,7 +225,8 @@ class Several(AttachedAny):
             raise DataError(
                 f"inference: {len(module_ids or ())} module_ids for {len(given)} prompts; give one each, or one for all"
             )
-        with self.using(module_ids):
+        self._require_attached()
+        with self._choosing(replace(self._resolved(module_ids), repeated=True)):
             return self.backbone.model.generate(*args, **kwargs)
 
     def _in_use(self, scaled: Tensor) -> list[tuple[AbiModule, Rows]]:

@@ -65,8 +65,12 @@ def generate(
         prompt.encode()
     except UnicodeEncodeError:
         raise DataError("generate: the prompt is not valid UTF-8; give text") from None
+    if tokens < 1:
+        raise ConfigError(f"generate: --tokens is {tokens}; ask for 1 or more")
     live, about = _of_scale(scale, backbone, module) if backbone else _of_user(str(model), revision, module)
     ids = torch.tensor([prompt_ids(live.tokenizer, prompt)])
+    if not ids.numel():
+        raise DataError("generate: the prompt is empty, and the model puts nothing before it; give some text")
     drawn: Any = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     with attach_any(live, *about) if about else nullcontext():
         [row] = abi.generate(live, ids, tokens, least=least, cache=cache, **drawn)
@@ -93,12 +97,15 @@ def _of_user(place: str, revision: str | None, module: str | None) -> "tuple[Bac
 
 def _of_scale(scale: str, name: str, module: str | None) -> "tuple[Backbone, tuple[Any, Any] | None]":
     """Return a built backbone, and a module; its manifest says of which weights it must be."""
+    from abi.api.modules import require_module
     from abi.base.manifests.modules import ModuleManifest
     from abi.models.load import load_module
 
     live, base = read_backbone(scale, name)
     if module is None:
         return live, None
+    if Path(module).is_dir():
+        require_module(Path(module), module)
     loaded, facts = load_module(module)
     if isinstance(facts, ModuleManifest) and facts.base_sha256 != base.weights_sha256:
         raise DataError(

@@ -1,5 +1,6 @@
 """What `abi show` says of a result: verdict, statements, tests, every arm as a small plot, what made it (ASCII)."""
 
+import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,7 @@ from abi.report.words import (
     counts_words,
     deciding,
     fit_words,
+    held,
     in_order,
     interval_words,
     plain_words,
@@ -27,7 +29,8 @@ from abi.report.words import (
     studies,
 )
 
-WIDTH = 100
+WIDTH = max(60, min(100, shutil.get_terminal_size((100, 24)).columns))
+"""Columns of the terminal, within what can be read."""
 PLOT = 48
 METRICS = (
     ("js_nats", "JS to the reference, nats (less is better)"),
@@ -100,7 +103,7 @@ def _tables(tables: Sequence[TableShown]) -> list[str]:
 
 def _tests(name: str, fit: Fit) -> list[str]:
     heads = ["test", "mean", f"{100 * fit.level:g} % interval", "limit", "holds"]
-    holds = [("yes" if test.passed else "no") + ("" if test.required else " *") for test in fit.tests]
+    holds = [held(test) + ("" if test.required else " *") for test in fit.tests]
     figures = [[test.id, test.mean, interval_words(test.interval), test.limit] for test in fit.tests]
     rows = [[*cells, held] for cells, held in zip(figures, holds, strict=True)]
     scopes = {test.scope for test in fit.tests} & set(fit.counts.groups) - {"domain"}

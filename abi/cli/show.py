@@ -208,7 +208,7 @@ def _about(workflow: Workflow, claim: ClaimSaid) -> list[str]:
     """Return in words how a claim is measured: kind, regime, backbones, text, fit; of a ladder those rungs that run."""
     match claim:
         case LadderClaim() | DoseClaim():
-            there = [rung for rung in claim.rungs if rung in workflow.config.claims] or claim.rungs
+            there = [rung for rung in claim.rungs if rung in workflow.config.every()] or claim.rungs
             return [f"{claim.kind} of {', '.join(there)}"]
         case ArmsClaim():
             sees = f"regime {claim.regime} (the target side sees {claim.sees})"

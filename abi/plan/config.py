@@ -278,9 +278,16 @@ def _check_headline(given: Claims, config: Config, faults: Faults) -> None:
 def few_groups(config: Config) -> list[str]:
     """Return which texts of a scale's claims may be made with fewer test groups than an interval needs, in words."""
     needed, texts = config.protocol.criteria.min_groups, config.scale.texts
-    few = [name for name in config.texts() if texts[name].min_test_groups < needed]
-    words = f"test groups give no interval and so no verdict; write {needed}"
-    return [f"texts.{name}.min_test_groups: {texts[name].min_test_groups} {words}" for name in few]
+    given = {
+        f"texts.{name}.{key}": (n, what)
+        for name in config.texts()
+        for key, n, what in (
+            ("min_test_groups", texts[name].min_test_groups, "test groups"),
+            ("max_windows.test", texts[name].max_windows.test, "windows of as many test groups at most"),
+        )
+    }
+    words = f"give no interval and so no verdict; write {needed}"
+    return [f"{where}: {n} {what} {words}" for where, (n, what) in given.items() if n < needed]
 
 
 def _check_protocol(config: Config, faults: Faults) -> None:

@@ -388,7 +388,14 @@ def left_words(left: LeftOut) -> str:
 
 def holds(test: Test) -> str:
     """Return whether a test holds; one that decides nothing says so."""
-    return ("yes" if test.passed else "no") + ("" if test.required else " (reported only)")
+    return held(test) + ("" if test.required else " (reported only)")
+
+
+def held(test: Test) -> str:
+    """Return whether a test holds, in a word: none where it could not be computed."""
+    if test.interval is None:
+        return "-"
+    return "yes" if test.passed else "no"
 
 
 def check_words(check: Check) -> str:

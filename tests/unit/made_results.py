@@ -396,12 +396,13 @@ def spine(document, leaf, value):
     node[int(parts[-1]) if isinstance(node, list) else parts[-1]] = value
 
 
-def run(*arguments, flags=(), cwd=None):
+def run(*arguments, flags=(), cwd=None, **variables):
     environment = {
         "PATH": os.environ["PATH"],
         "LC_ALL": "C",
         "PYTHONIOENCODING": "ascii:strict",
         "PYTHONPATH": str(ROOT),
+        **variables,
     }
     command = [sys.executable, *flags, "-m", "abi.cli", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -194,6 +194,7 @@ def test_a_module_is_pushed_to_the_hub_as_its_folder(hub, trained, tmp_path):
         (tmp_path / path).write_bytes(content)
     assert sorted(taken) == ["README.md", CONFIG, WEIGHTS, RECORD]
     assert abi.Module.from_pretrained(tmp_path).sha256 == trained.sha256
+    assert 'from_pretrained("me/sql")' in (tmp_path / "README.md").read_text()
     replace(trained, record=None).push_to_hub("me/sql")
     assert sorted(taken) == ["README.md", CONFIG, WEIGHTS]  # the record that lay there was that of other weights
 
@@ -263,5 +264,11 @@ def test_a_damaged_or_edited_module_is_refused(trained, tmp_path):
     with pytest.raises(TamperError, match="was changed after it was written"):
         abi.Module.from_pretrained(tmp_path)
     (tmp_path / CONFIG).unlink()
-    with pytest.raises(DataError, match=f"holds no {CONFIG}, so it is no module"):
+    with pytest.raises(DataError, match=f"holds no {CONFIG}, so it is no module; give the folder of one"):
+        abi.Module.from_pretrained(tmp_path)
+    with pytest.raises(DataError, match=r"README\.md: is a file; give the folder of a module"):
+        abi.Module.from_pretrained(tmp_path / "README.md")
+    for seed in ("seed1", "seed2"):
+        trained.save_pretrained(tmp_path / seed)
+    with pytest.raises(DataError, match="it is no module; give one of the 2 in it, such as seed1"):
         abi.Module.from_pretrained(tmp_path)

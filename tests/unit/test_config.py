@@ -387,6 +387,10 @@ SCALE_FAULTS = {
         lambda s: s["texts"]["sql"].update(min_test_groups=5),
         "texts.sql.min_test_groups: 5 test groups give no interval and so no verdict; write 30, or set `meaningless: true`",
     ),
+    "too few test windows": (
+        lambda s: s["texts"]["sql"]["max_windows"].update(test=28),
+        "texts.sql.max_windows.test: 28 windows of as many test groups at most give no interval and so no verdict",
+    ),
     "a rate that YAML reads as text": (
         lambda s: s["backbones"]["gpt2"]["build"]["pretraining"].update(lr="3e-3"),
         "pretraining.lr: '3e-3' is text to YAML; write 3.0e-3",

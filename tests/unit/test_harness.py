@@ -30,7 +30,7 @@ def test_the_harness_and_an_attached_model_give_the_same_likelihoods(saved, text
     asked = [(("", ""), one[0, :SKIP].tolist(), one[0, SKIP:].tolist()) for one in ids]
     told = {}
     for name, given in {"plain": {}, "module": {"module": str(folder / "module")}}.items():
-        lm = ModuleLM(str(folder / "model"), device="cpu", dtype="float32", batch_size=2, **given)
+        lm = ModuleLM(str(folder / "model"), device="cpu", batch_size=2, **given)
         told[name] = torch.tensor([nats for nats, _ in lm._loglikelihood_tokens(asked, disable_tqdm=True)])
     assert (told["plain"] - told["module"]).abs().min() > 1e-3
     with torch.no_grad(), abi.attach(model, made, tokenizer=tokenizer):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -202,7 +203,18 @@ def test_a_study_without_intervals_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     out = output(capsys, "show", CLAIM)
     assert "too few for an interval" in out
+    assert not re.search(r"  (yes|no)( \*)?$", out, re.MULTILINE)  # nothing was tested
     assert "Arms on held-out domain text" in out
+
+
+def test_an_aggregate_names_everything_it_combines(here, capsys):
+    assert "aggregate of gpt2_update, gpt2_to_gpt2_medium, pythia_to_gpt2" in output(capsys, "show", "reproduce")
+
+
+def test_prose_is_as_wide_as_the_terminal(here):
+    told = run("show", CLAIM, cwd=here, COLUMNS="80").stdout
+    prose = told.partition("\nArms")[0].partition("\nTests")[0].splitlines()
+    assert 60 < max(map(len, prose)) <= 80
 
 
 def test_an_unknown_claim_names_the_closest(here, capsys):

@@ -248,6 +248,8 @@ def test_what_cannot_be_chosen_is_one_sentence(model, gpt2, qwen, modules, batch
         for own in ("a", "p"):
             with refuses("3 module_ids for a batch of 4 rows"), attached.using([own, None, own]):
                 model(**batch)
+            with refuses("2 module_ids for a batch of 4 rows"), attached.using([own, None]):
+                model(**batch)  # no beams: which rows are meant is not said
         with refuses("a module is attached to this backbone already"):
             abi.attach(model, modules["a"], tokenizer=gpt2[1])
     hooks = [len(part._forward_pre_hooks) for part in qwen[0].modules()]
