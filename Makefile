@@ -86,7 +86,7 @@ setup:  ## the environment: made, finished after a kill, mended when damaged (en
 verify: setup  ## the published record and the results here, checked for consistency, in some seconds
 	$(BIN)/abi verify
 
-smoke: setup  ## the whole DAG in some minutes; its verdicts mean nothing
+smoke: setup  ## the whole DAG in some minutes; its verdicts are no evidence
 	$(MAKE) --no-print-directory reproduce-all SCALE=smoke
 
 real-smoke: setup  ## the path of scale `real` with SmolLM2 alone, from its wheel to a verdict that means nothing; skipped where the index lacks it

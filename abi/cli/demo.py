@@ -41,7 +41,7 @@ def demo(
         Option(metavar="[NAME=]REV", help="branch, tag or commit of a model of the hub", show_default="the newest"),
     ] = None,
     scale: Scale = DEFAULT,
-    port: Annotated[int, Option(metavar="N", help="of 127.0.0.1; 0 takes a free one")] = PORT,
+    port: Annotated[int, Option(metavar="N", help="port of 127.0.0.1; 0 takes a free one")] = PORT,
 ) -> int:
     """Serve the page until Ctrl-C. All options but `--scale` and `--port` may be given several times.
 

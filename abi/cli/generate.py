@@ -41,7 +41,7 @@ def generate(
     temperature: Annotated[float, Option(metavar="X", help="0 is greedy")] = 0.0,
     top_k: Annotated[int, Option(metavar="N", help="draw of the N likeliest tokens alone; 0 for all")] = 0,
     top_p: Annotated[float, Option(metavar="X", help="draw of the likeliest tokens of so much probability")] = 1.0,
-    seed: Annotated[int, Option(help="of the draws at a temperature above 0")] = 0,
+    seed: Annotated[int, Option(help="seed of the draws at a temperature above 0")] = 0,
     least: Annotated[int, Option(metavar="N", help="tokens before which the text does not end")] = 0,
     cache: Annotated[bool, Option(help="keep keys and values of the text so far; slower without")] = True,
     as_json: AsJson = False,

@@ -75,7 +75,9 @@ class Claim(Typed):
 
 
 def new_claim(
-    name: Annotated[str | None, Argument(metavar="NAME", help="of the claim", show_default="from the models")] = None,
+    name: Annotated[
+        str | None, Argument(metavar="NAME", help="name of the claim", show_default="from the models")
+    ] = None,
     source: Taken = None,
     target: Taken = None,
     text: Annotated[

@@ -34,7 +34,7 @@ General = Annotated[list[Path] | None, Option(metavar="PATH", help="text of anyt
 ADAPTER_PLACE = "folder of a LoRA adapter that PEFT saved, or its id on the hub"
 Out = Annotated[Path, Option(metavar="DIR", help="folder to write")]
 Force = Annotated[bool, Option("--force", help="replace --out, if abi wrote it")]
-Steps = Annotated[int | None, Option(metavar="N", help="of calibration", show_default="300, few-shot 100")]
+Steps = Annotated[int | None, Option(metavar="N", help="steps of calibration", show_default="300, few-shot 100")]
 Window = Annotated[int, Option(metavar="N", help="tokens per window")]
 Seed = Annotated[int, Option(metavar="N", help="1 or more")]
 
@@ -46,8 +46,10 @@ def train(
     revision: Revision = None,
     kind: Annotated[str, Option(help="module, portable (needs --general-texts) or ngram (counts)")] = "module",
     general_texts: General = None,
-    name: Annotated[str, Option(help="of the domain")] = "domain",
-    steps: Annotated[int | None, Option(metavar="N", help="of training", show_default="500, portable 800")] = None,
+    name: Annotated[str, Option(help="name of the domain")] = "domain",
+    steps: Annotated[
+        int | None, Option(metavar="N", help="steps of training", show_default="500, portable 800")
+    ] = None,
     d_abi: Annotated[
         int | None, Option(metavar="N", help="width of the module", show_default="from the model's; portable 64")
     ] = None,
@@ -88,8 +90,8 @@ def distill(
     general_texts: Annotated[list[Path], Option(metavar="PATH", help="text of anything else")],
     out: Out,
     revision: Revision = None,
-    name: Annotated[str, Option(help="of the domain")] = "domain",
-    steps: Annotated[int | None, Option(metavar="N", help="of training", show_default="800")] = None,
+    name: Annotated[str, Option(help="name of the domain")] = "domain",
+    steps: Annotated[int | None, Option(metavar="N", help="steps of training", show_default="800")] = None,
     d_abi: Annotated[int | None, Option(metavar="N", help="width of the module", show_default="64")] = None,
     window: Window = 128,
     seed: Seed = 1,
@@ -174,7 +176,7 @@ def evaluate(
     adapter: Annotated[str | None, Option(metavar="ADAPTER", help=ADAPTER_PLACE, show_default="none")] = None,
     window: Window = 128,
     max_windows: Annotated[int, Option(metavar="N", help="most windows to read")] = 400,
-    level: Annotated[float, Option(metavar="X", help="of the intervals")] = 0.95,
+    level: Annotated[float, Option(metavar="X", help="level of the intervals")] = 0.95,
     as_json: AsJson = False,
 ) -> int:
     """Print bits per byte of texts without and with a module, and how much of an adapter's gain it holds."""
@@ -206,7 +208,7 @@ def compare(
     source_revision: Revision = None,
     target_revision: Revision = None,
     module: Annotated[
-        str | None, Option(metavar="MODULE", help="of the source", show_default="all are trained here")
+        str | None, Option(metavar="MODULE", help="a saved module of the source", show_default="all are trained here")
     ] = None,
     kind: Annotated[str | None, Option(help="without --module: module or portable", show_default="module")] = None,
     regime: Annotated[
@@ -214,12 +216,15 @@ def compare(
         Option(help="oracle-kd, few-shot or general-only", show_default="few-shot; of a portable one zero-text"),
     ] = None,
     other_texts: Annotated[
-        list[Path] | None, Option(metavar="PATH", help="of another domain, a control", show_default="--general-texts")
+        list[Path] | None,
+        Option(metavar="PATH", help="text of another domain, a control", show_default="--general-texts"),
     ] = None,
     seeds: Annotated[int, Option(metavar="N", help="a verdict needs 3")] = 3,
     lora: Annotated[bool, Option(help="train LoRA adapters of equal size, too")] = True,
     steps: Steps = None,
-    train_steps: Annotated[int | None, Option(metavar="N", help="of modules", show_default="500, portable 800")] = None,
+    train_steps: Annotated[
+        int | None, Option(metavar="N", help="steps of training", show_default="500, portable 800")
+    ] = None,
     window: Window = 128,
     out: Annotated[Path | None, Option(metavar="DIR", help="folder to write", show_default="none")] = None,
     force: Force = False,
@@ -254,7 +259,7 @@ def push(
     module: Annotated[Path, Argument(metavar="DIR", help="folder of a saved module")],
     repository: Annotated[str, Argument(metavar="USER/NAME", help="where to; it is made if it is not there")],
     private: Annotated[bool, Option("--private", help="others do not see it")] = False,
-    message: Annotated[str, Option(metavar="TEXT", help="of the commit")] = "Upload module",
+    message: Annotated[str, Option(metavar="TEXT", help="message of the commit")] = "Upload module",
     as_json: AsJson = False,
 ) -> int:
     """Upload a saved module to the hub."""

@@ -1,6 +1,6 @@
-"""What a run shows, in sentences made of its results: five for the first screen of the README, more for who reads on.
+"""What a run shows, in sentences made of its results: three for the first screen of the README, more for who reads on.
 
-A point stands only where its claims were run (`templates/found.md.j2`, `templates/known.md.j2`).
+A point stands only where its claims were run (`templates/short.md.j2`, `found.md.j2`, `known.md.j2`).
 """
 
 from collections import Counter
@@ -143,6 +143,11 @@ def known(results: Sequence[AnyResult], again: Sequence[Replicated] = (), templa
 def found(results: Sequence[AnyResult], again: Sequence[Replicated] = ()) -> str:
     """Return what was found as a Markdown list of five points at most. Args: as of `known`."""
     return known(results, again, "found.md.j2")
+
+
+def in_short(results: Sequence[AnyResult]) -> str:
+    """Return what was found in three sentences at most."""
+    return " ".join(known(results, template="short.md.j2").split())
 
 
 def _counted(published: Sequence[AnyResult]) -> Counted | None:

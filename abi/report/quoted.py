@@ -25,7 +25,7 @@ from abi.report import experiments, instrument_page, ngrams, speed, transfers
 from abi.report.beside import beside, rooms
 from abi.report.config_keys import key_tables
 from abi.report.graphs import rule_graph, wing_graph
-from abi.report.known import found, known
+from abi.report.known import found, in_short, known
 from abi.report.ladder import picture
 from abi.report.reference import reference_pages, reference_results
 from abi.report.render import Cell, Table, figure, markdown
@@ -70,6 +70,7 @@ def generated_parts() -> list[Part]:
     beside, counted = (ngrams.measured(transfers.moved_of(of)) for of in (results, others))
     figures, criteria = instrument.figures, load(DEFAULT).protocol.criteria
     return [
+        Part("README.md", "short", block(in_short(results))),
         Part("README.md", "found", block(found(results, again))),
         Part("README.md", "small", block(small_models(results))),
         Part("README.md", "verdicts", block(plain_table(results))),

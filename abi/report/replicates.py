@@ -174,9 +174,11 @@ def counted(rows: Sequence[Replicated]) -> str:
         if row.own.ahead is not None and (ahead := ahead_in(row)):
             asked[row.own.ahead][row.claim] = ahead
     told += (
-        f" The moved net, ahead of every placebo here, is so there {_everywhere(asked[True])}." if asked[True] else ""
+        f" Where the moved net leads every placebo here, it also leads {_everywhere(asked[True])}."
+        if asked[True]
+        else ""
     )
-    return told + (f" Not shown to be ahead here, it is so there {_named(asked[False])}." if asked[False] else "")
+    return told + (f" Where it is not shown to lead here, it leads {_named(asked[False])}." if asked[False] else "")
 
 
 def _everywhere(counts: Mapping[str, tuple[int, int]]) -> str:

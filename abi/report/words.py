@@ -27,7 +27,9 @@ from abi.report.statements import statements_words, well_aligned
 T = TypeVar("T")
 TOO_FEW, UNBOUNDED = "too few for an interval", " (unbounded interval)"
 """Of a reason; and in place of an interval whose set has no ends: the figure before it says nothing by itself."""
-MEANINGLESS = "The budgets of this scale only test the machinery: its verdicts mean nothing."
+MEANINGLESS = (
+    "The budgets of this scale only test the machinery: its verdicts are no evidence for or against the claims."
+)
 PUBLISHED = (
     ("nib.top5", "top-5", ""),
     ("nib.js", "JS", ""),

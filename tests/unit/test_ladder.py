@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from report_facts import WORKFLOW, plain, typed, whole
 
-from abi.report.known import found, percent
+from abi.report.known import found, in_short, percent
 from abi.report.ladder import ZERO_TEXT, lead_of, picture
 from abi.report.quoted import generated_files, plain_table, small_models
 from abi.report.render import figure
@@ -114,6 +114,15 @@ def test_what_was_found_has_five_points_of_this_runs_figures():
     shares = [r.deciding.share.estimate for r in whole() if (r.claim.kind, r.claim.regime) == ("transfer", "oracle-kd")]
     assert percent(shares) in told
     assert percent([-0.00545, 1.17]) == "-0.5 to 117 %"
+
+
+def test_what_was_found_in_short_is_three_sentences_and_only_of_what_was_run():
+    told = in_short(whole())
+    assert len(re.findall(r"\.(?= [A-Z]|$)", told)) == 3
+    assert told.partition(".")[0].removeprefix("**").partition("**")[0] in found(whole())
+    one = [r for r in whole() if r.claim.regime == ZERO_TEXT]
+    assert in_short(one).startswith("A module of another kind")
+    assert in_short([]) == ""
 
 
 def test_the_sizes_of_the_backbones_are_those_of_the_results():

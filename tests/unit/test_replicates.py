@@ -166,7 +166,7 @@ def test_the_table_has_the_words_of_all_and_the_spread_of_figures():
     fewer = {"r1": rebuilt["r1"]}
     assert counted([Replicated("one", own, rebuilt), Replicated("two", own, fewer)]) == (
         "2 claims were built again on backbones that were pretrained from other seeds. The verdict is the same in "
-        "every rebuilt pair for 1 of 2; in 2 of 3 for `one`. The moved net, ahead of every placebo here, is so there "
+        "every rebuilt pair for 1 of 2; in 2 of 3 for `one`. Where the moved net leads every placebo here, it also leads "
         "in 1 of 2 for `one`; in 0 of 1 for `two`."
     )
     assert counted([Replicated("two", own, fewer)]).startswith(
@@ -175,7 +175,7 @@ def test_the_table_has_the_words_of_all_and_the_spread_of_figures():
     )
     behind = replace(own, ahead=False)
     assert counted([Replicated("one", behind, rebuilt)]).endswith(
-        "in 2 of 3 for `one`. Not shown to be ahead here, it is so there in 1 of 2 for `one`."
+        "in 2 of 3 for `one`. Where it is not shown to lead here, it leads in 1 of 2 for `one`."
     )
     assert in_a_sentence(Replicated("one", own, rebuilt)) == (
         "on backbones from other pretraining seeds (r1, r2, r3): REFUTED 2, SUPPORTED 1; the net is ahead of every "
@@ -192,7 +192,7 @@ def test_claims_of_one_count_stand_together_and_a_lead_has_its_size_where_it_is_
         for claim, found in pairs.items()
     ]
     assert counted(rows).endswith(
-        "it is so there in 2 of 2 for `all`; in 1 of 2 for `one` and `other`; in 0 of 2 for `none`."
+        "it leads in 2 of 2 for `all`; in 1 of 2 for `one` and `other`; in 0 of 2 for `none`."
     )
     assert led_when_rebuilt(rows, pairs) == (
         "On backbones from other pretraining seeds it is shown to lead both in 2 of 2 for `all`; in 1 of 2 for `one` "

@@ -98,7 +98,7 @@ def test_a_claims_row_says_published_criteria_verdict_and_why(result):
 def test_a_meaningless_scale_is_marked_everywhere():
     result = typed(document(meaningless=True))
     assert "meaningless" in claims_table([result]).rows[0][4]
-    assert "verdicts mean nothing" in summary_pages([result], "0 of 1")[".md"]
+    assert "verdicts are no evidence" in summary_pages([result], "0 of 1")[".md"]
 
 
 def test_the_terminal_text_is_ascii_and_says_in_sentences_what_came_out(result):

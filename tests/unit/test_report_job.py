@@ -124,7 +124,7 @@ def test_a_card_names_the_hub_where_its_backbone_comes_from_there():
     hubs = {"gpt2_medium": {"id": "somebody/gpt2-medium", "revision": "0" * 40}}
     text = card([result], WriteCards.model_validate({"scale": "paper", "results": "results/paper", "hubs": hubs}))
     assert yaml.safe_load(text.split("---")[1])["base_model"] == "somebody/gpt2-medium"
-    assert "mean nothing" in card([result.model_copy(update={"meaningless": True})], CARDS)
+    assert "are no evidence" in card([result.model_copy(update={"meaningless": True})], CARDS)
 
 
 def test_every_claim_that_leaves_modules_has_a_card_and_brings_its_regimes():

@@ -237,7 +237,7 @@ def test_the_summary_counts_verdicts_and_says_what_the_scale_is_worth(reference)
     assert f"{sum(own)} of {len(own)} claimed arms and by {sum(controls)} of {len(controls)} control arms" in words
     moved = [r.fits["kd"].share.estimate for r in results() if r.claim.id in {"gpt2_to_qwen", "t5_to_gpt2"}]
     assert f"{percent(moved)} of its gain in JS is its own" in " ".join(words.split())
-    assert "verdicts mean nothing" in built(meaningless=True)[1]
+    assert "verdicts are no evidence" in built(meaningless=True)[1]
 
 
 def test_a_reason_is_said_in_plain_words():

@@ -60,7 +60,7 @@ def test_the_report_shows_every_claim_and_snakemakes_own_report_the_same_figures
     folder = edited.root / "results/smoke"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert all(f'id="claim-{name}"' in page for name in edited.targets())
-    assert "verdicts mean nothing" in page
+    assert "verdicts are no evidence" in page
     assert {path.stem for path in (folder / "cards").iterdir()} == {"t5_same_backbone", "t5_to_gpt2"}
     edited.run("--report", "own.html")
     own = (edited.root / "own.html").read_text(encoding="utf-8")
