@@ -1,9 +1,11 @@
 """Every class of transformers that predicts text, small and with random weights, before the probe.
 
-    PYTHONPATH=$PWD:tests/unit python tests/families.py [model_type ...]
+    python tests/families.py [MODEL_TYPE ...]
 
-Prints one line per model type (admitted, with its facts; or refused, with the sentence) and the counts. A class is
-admitted wrongly (WRONG) where an attached module gives other logits than the path of stored states; what raises anything but a sentence is an error.
+Prints a line per model type and the counts; without types it writes `benchmarks/families.csv`, too. A class is admitted
+(with its facts), refused (with the sentence), or cannot be made small here. It is admitted wrongly (WRONG) where an
+attached module gives other logits than the path of stored states; what raises anything but a sentence is an error. Both
+end it with 1.
 """
 
 import contextlib
@@ -13,18 +15,36 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import transformers
 from transformers.models.auto import modeling_auto
 
 from abi.base.errors import DataError
+from abi.base.files import write_text
+from abi.base.tables import csv_text
 from abi.models.attach import attach
 from abi.models.backbone import Backbone
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.probe import admit
 from abi.models.states import Window
 from abi.models.tokenizers import build_tokenizer
+
+TABLE = Path(__file__).parents[1] / "benchmarks/families.csv"
+BAD = {"WRONG", "error"}
+
+
+class Row(NamedTuple):
+    """What came of a model type. Args: name: its class, where one was made; said: facts, or the sentence."""
+
+    model_type: str
+    outcome: str
+    name: str
+    said: str
+
 
 SMALL = {
     "width": (
@@ -125,42 +145,58 @@ def attached(backbone):
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-def main(wanted):
-    """Survey the families and print the table."""
+def entries(wanted=()):
+    """Return the model types of the two tables of transformers with the class that loads them."""
+    table = [
+        (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForCausalLM),
+        (modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForSeq2SeqLM),
+    ]
+    return [(name, auto) for names, auto in table for name in names if not wanted or name in wanted]
+
+
+def tried(model_type, auto, tok):
+    """Return what comes of a model type: its outcome, its class and what is said of it."""
+    try:
+        backbone = make(model_type, auto, tok)
+    except Exception as error:
+        return Row(model_type, "not made", "", type(error).__name__)
+    try:
+        facts = admit(backbone)
+        gap = attached(backbone)
+    except DataError as error:
+        return Row(model_type, "refused", backbone.name, str(error))
+    except Exception:
+        return Row(model_type, "error", backbone.name, traceback.format_exc())
+    told = f"{facts.model_dump(exclude={'precision', 'characters_lost', 'ends'})} {backbone.form}"
+    # Rounded: the last digits are the processor's.
+    equal = gap <= backbone.tolerance
+    return Row(
+        model_type, "admitted" if equal else "WRONG", backbone.name, told if equal else f"off by {gap:.1e}; {told}"
+    )
+
+
+def survey(wanted=()):
+    """Yield a row per model type, in the order of the tables."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     tok = tokenizer()
-    table = [
-        (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForCausalLM, False),
-        (modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForSeq2SeqLM, True),
-    ]
-    counts = {"admitted": 0, "refused": 0, "not made": 0, "error": 0, "WRONG": 0}
-    classes = set()
-    for names, auto, _ in table:
-        for model_type in names:
-            if wanted and model_type not in wanted:
-                continue
-            started = time.perf_counter()
-            try:
-                backbone = make(model_type, auto, tok)
-            except Exception as error:
-                word, said = "not made", f"{type(error).__name__}: {str(error).splitlines()[:1]}"
-            else:
-                try:
-                    facts = admit(backbone)
-                    form = backbone.form
-                    gap = attached(backbone)
-                    word = "admitted" if gap <= backbone.tolerance else "WRONG"
-                    said = f"attached {gap:.1e} {facts.model_dump(exclude={'precision', 'characters_lost', 'ends'})} {form}"
-                    classes.add(backbone.name)
-                except DataError as error:
-                    word, said = "refused", str(error)
-                except Exception:
-                    word, said = "error", traceback.format_exc()
-            counts[word] += 1
-            print(f"{word:9} {model_type:24} {time.perf_counter() - started:5.1f}s {said}"[:400], flush=True)
-    print(counts, len(classes), "classes")
+    for model_type, auto in entries(wanted):
+        yield tried(model_type, auto, tok)
+
+
+def main(wanted):
+    """Survey the families, print a line each and the counts, and write the table of all."""
+    rows, began = [], time.perf_counter()
+    for row in survey(wanted):
+        rows.append(row)
+        print(f"{row.outcome:9} {row.model_type:24} {time.perf_counter() - began:5.1f}s {row.said}"[:400], flush=True)
+    counts = Counter(row.outcome for row in rows)
+    classes = {row.name for row in rows if row.outcome == "admitted"}
+    print(dict(counts), len(classes), "classes admitted")
+    if not wanted:
+        write_text(TABLE, csv_text(Row._fields, rows))
+    return int(bool(BAD & counts.keys()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

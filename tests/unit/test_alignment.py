@@ -85,6 +85,16 @@ def test_rows_of_another_width_or_number_are_refused(refuses):
             fit_procrustes(rows(100, 4), other)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("row", [0, -1], ids=["fitted", "held-out"])
+@pytest.mark.parametrize("side", ["target", "source"])
+def test_a_row_that_is_not_finite_is_refused_and_its_side_named(side, row, value, refuses):
+    both = {"target": rows(100, 4), "source": rows(100, 4, 1)}
+    both[side][row, 2] = value
+    with refuses(f"{side} rows hold NaN or infinity", AlignmentError):
+        fit_procrustes(**both)
+
+
 def test_too_few_rows_are_refused(refuses):
     with refuses("8 rows are too few for 5 dimensions; pair at least 10", AlignmentError):
         fit_procrustes(rows(10, 5), rows(10, 5))
