@@ -1,11 +1,13 @@
 """`abi plan`: Snakemake's own jobs, minutes from measured ones, one sentence for what goes wrong."""
 
 import json
+import subprocess
 from dataclasses import replace
 
 import pytest
 
 from abi.audit.results import adopted
+from abi.base import machine
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import ROOT
 from abi.cli import main
@@ -158,11 +160,23 @@ def test_a_damaged_record_of_a_machine_is_one_sentence(tmp_path, content, refuse
 
 
 def test_the_rate_of_this_machine_is_that_of_a_product_and_not_of_the_clock():
-    from abi.base.machine import gemm_gflops
-
-    short, long = gemm_gflops(0.05), gemm_gflops(0.4)
+    short, long = machine.gemm_gflops(0.05), machine.gemm_gflops(0.4)
     assert 0.1 < short < 10_000
     assert 1 / 3 < short / long < 3
+
+
+def test_the_rate_is_that_of_one_thread_however_many_there_are_here(monkeypatch):
+    """Two threads of a busy machine wait for each other, and their CPU time said a quarter of the rate."""
+    asked = {}
+
+    def run(command, *, env, **_):
+        asked.update(env)
+        return subprocess.CompletedProcess(command, 0, "12.5\n")
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(machine.subprocess, "run", run)
+    assert machine.gemm_gflops() == 12.5
+    assert {asked[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL")} == {"1"}
 
 
 def test_cpu_and_memory_are_those_of_the_jobs_own_log(tmp_path):
