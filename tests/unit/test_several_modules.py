@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import abi
 from abi.api.modules import on_device
@@ -266,3 +267,22 @@ def test_one_module_under_two_names_counts_twice_and_stays_while_one_of_them_doe
             torch.testing.assert_close(model(**batch).logits, alone)
         attached.revoke("again")
         assert torch.equal(model(**batch).logits, alone)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_was_placed_by_device_map_works_and_one_with_offloaded_weights_is_refused(
+    world, model, gpt2, modules, batch, tmp_path, refuses
+):
+    """Accelerate wraps the forward of every placed part."""
+    with abi.attach(model, modules["a"], tokenizer=gpt2[1]):
+        wanted, text = model(**batch).logits, model.generate(**batch, max_new_tokens=4, do_sample=False)
+    for places in ("auto", {"": "cpu"}):
+        placed = AutoModelForCausalLM.from_pretrained(world / "small-gpt2", device_map=places).eval()
+        with abi.attach(placed, modules["a"], tokenizer=gpt2[1]):
+            assert torch.equal(placed(**batch).logits, wanted)
+            assert torch.equal(placed.generate(**batch, max_new_tokens=4, do_sample=False), text)
+    parts = ("transformer.wte", "transformer.wpe", "transformer.h.0", "transformer.h.1", "transformer.ln_f", "lm_head")
+    places = dict.fromkeys(parts, "cpu") | {"transformer.h.0": "disk"}
+    placed = AutoModelForCausalLM.from_pretrained(world / "small-gpt2", device_map=places, offload_folder=tmp_path)
+    with refuses("some of its weights are offloaded; load it into memory whole"):
+        abi.attach(placed, modules["a"], tokenizer=gpt2[1])
