@@ -10,11 +10,11 @@ from abi.api.comparison import Comparison, answered, chosen, options_of
 from abi.api.defaults import CRITERIA, FITS, MODULE, require_counts, whole
 from abi.api.evidence import ZERO_TEXT, Evidence, Study, costs_of
 from abi.api.kept import Keep
-from abi.api.modules import Module, key_of
+from abi.api.modules import Module
 from abi.api.moving import FIT_OF, Move, shape_of
 from abi.api.progress import warn
 from abi.api.sides import LEAST_WINDOW, Pair, Side, sides
-from abi.api.texts import TextSource, documents_of, of_split
+from abi.api.texts import Documents, TextSource, documents_of, key_of, of_split, seen_here
 from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
 from abi.base.errors import DataError
 from abi.base.typed import Regime
@@ -220,9 +220,9 @@ def _regime(module: Module | Kind, given: Regime | None) -> Regime:
     return given or "few-shot"
 
 
-def _held_out(documents: Sequence[Document], given: Module | None) -> list[Document]:
-    """Return documents without the test ones that a given module has seen."""
-    seen = given.seen if given is not None else frozenset()
+def _held_out(documents: Documents, given: Module | None) -> list[Document]:
+    """Return documents without the test ones that a given module has seen, or a copy of them."""
+    seen = seen_here(documents, given.seen if given is not None else ())
     return [document for document in documents if document.split != "test" or key_of(document) not in seen]
 
 

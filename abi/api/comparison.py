@@ -39,7 +39,8 @@ class Option(Typed):
     """The same on general text."""
     lead: IntervalFound | None
     """How many bits per byte the moved module is better by, where there are documents and seeds enough."""
-    mean_lead: float
+    mean_lead: float | None
+    """The mean of it; None where the arm was scored on other documents."""
     cost: Cost | None
     """None where nothing is fitted."""
 
@@ -100,7 +101,8 @@ class Comparison(Typed):
 def _cells(option: Option) -> list[str]:
     """Return bits per byte, lead and general text of an option as text."""
     own, general, lead = option.bits_per_byte, option.general, option.lead
-    ahead = figure(option.mean_lead) + ("" if lead is None else bounds(lead.lower, lead.upper))
+    mean = "-" if option.mean_lead is None else figure(option.mean_lead)
+    ahead = mean + ("" if lead is None else bounds(lead.lower, lead.upper))
     return [
         figure(own.mean, 4) + bounds(own.lower, own.upper),
         "-" if option.arm == TRANSFERRED else ahead,
@@ -122,7 +124,8 @@ def options_of(fit: Fit, tables: FitTables, criteria: Criteria, costs: Mapping[s
         if BPB.metric not in figures.domain:
             continue
         lead = Contrast("lead", BPB, {TRANSFERRED: 1, arm: -1})
-        same = turned[arm].shape == turned[TRANSFERRED].shape and arm != TRANSFERRED
+        alike = turned[arm].shape == turned[TRANSFERRED].shape
+        same = alike and arm != TRANSFERRED
         sizes = {"min_groups": criteria.min_groups, "min_seeds": criteria.min_seeds}
         found.append(
             Option(
@@ -130,7 +133,7 @@ def options_of(fit: Fit, tables: FitTables, criteria: Criteria, costs: Mapping[s
                 bits_per_byte=figures.domain[BPB.metric],
                 general=figures.general.get(BPB.metric),
                 lead=interval(lead.table({BPB: turned}), level=criteria.level, **sizes) if same else None,
-                mean_lead=float(turned[TRANSFERRED].mean() - turned[arm].mean()),
+                mean_lead=float(turned[TRANSFERRED].mean() - turned[arm].mean()) if alike else None,
                 cost=costs.get(arm),
             )
         )
@@ -158,7 +161,7 @@ def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple
         return RAW, "A module trained on the target itself gains nothing here: there is nothing to move."
     if retrained is not None and answer != "yes" and _bits(raw) <= min(_bits(retrained), _bits(moved)):
         arm, said = RAW, "Neither the moved module nor retraining does better, on average, than the plain target."
-    elif retrained is not None and answer != "yes":
+    elif retrained is not None and (answer == "no" or (answer == "not shown" and _bits(retrained) < _bits(raw))):
         arm = retrained.arm
         said = {
             "no": f"`{arm}` is better than the moved module, with the same budget and without the source model.",
@@ -166,9 +169,11 @@ def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple
         }[answer]
     elif raw.lead is not None and raw.lead.lower > 0:
         arm = TRANSFERRED
-        said = "The moved module is better than the plain target" + (
-            " and than retraining with the same budget." if retrained is not None else "."
-        )
+        said = "The moved module is better than the plain target"
+        if answer == "yes":
+            said += " and than retraining with the same budget."
+        else:
+            said += "." if retrained is None else "; retraining with the same budget is not, on average."
     else:
         arm, said = RAW, "The moved module is not shown to be better than the plain target."
     if arm == TRANSFERRED and verdict != "SUPPORTED":
@@ -179,7 +184,7 @@ def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple
             " An n-gram model of the same text, mixed with the plain target, is better still on these texts and trains "
             "nothing; ask yourself whether you need a module."
         )
-    if source is not None and _bits(source) < min(_bits(moved), _bits(by_arm[arm])):
+    if source is not None and source.mean_lead is not None and _bits(source) < min(_bits(moved), _bits(by_arm[arm])):
         said += " If you may keep the source model, it is better still on these texts, with its own module."
     return arm, said
 

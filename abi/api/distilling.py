@@ -96,7 +96,7 @@ def _distilled(
     with part("modules", f"distilling {taught.about.name}, seed {seed}", fitting):
         course = _fit(net, lesson, finals.flatten(0, 1), section, seed, side.folder)
     read = [read_of("texts", documents, domain), read_of("general_texts", general, plain)]
-    record = record_of(side, section, course, read, seen_of([*documents, *general]), taught.about)
+    record = record_of(side, section, course, read, seen_of(documents, general), taught.about)
     return made(net, PortableFacts(**dict(side.base), name=name, text=name, seed=seed), record)
 
 

@@ -84,9 +84,10 @@ def room(keep: Keep | None, models: Callable[[], object]) -> Iterator[Path]:
         try:
             yield folder
         except BaseException:
-            if not _found(folder):
-                _empty(folder)
-                folder.rmdir()
+            with suppress(OSError):  # what went wrong is what the caller must see
+                if not _found(folder):
+                    _empty(folder)
+                    folder.resolve().rmdir()
             raise
         with suppress(OSError):  # what was asked for is done, and must reach the caller
             _empty(folder)

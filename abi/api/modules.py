@@ -1,7 +1,7 @@
 """`Module`: a trained module with what it belongs to and what made it; saved, loaded and shared as a folder."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +11,9 @@ import torch
 
 from abi.api.comparison import Comparison
 from abi.api.loading import downloaded
+from abi.api.texts import Documents, key_of
 from abi.base.errors import DataError
-from abi.base.files import write_text
+from abi.base.files import unwritable, write_text
 from abi.base.hub import Repository, reason
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.manifests.portable import PortableFacts
@@ -113,14 +114,14 @@ def read_of(what: str, documents: Iterable[Text], states: States) -> TextRead:
     return TextRead(what=what, documents=len(read), bytes=n_bytes, positions=len(states) * states.manifest.positions)
 
 
-def seen_of(documents: Iterable[Text]) -> list[str]:
-    """Return the hashes of the documents that a fit may read, or be chosen on: all but those of test."""
-    return sorted({key_of(document) for document in documents if document.split != "test"})
-
-
-def key_of(document: Text) -> str:
-    """Return the hash by which a record names a document."""
-    return document.sha256[:16]
+def seen_of(*texts: Iterable[Text], splits: Collection[str] = ("train", "calibration")) -> list[str]:
+    """Return the hashes of the documents that a fit may read, or be chosen on, and of the copies of these."""
+    seen: set[str] = set()
+    for documents in texts:
+        own = {key_of(document) for document in documents if document.split in splits}
+        copies = documents.copies if isinstance(documents, Documents) else {}
+        seen |= own | {copy for copy, original in copies.items() if original in own}
+    return sorted(seen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +230,10 @@ class Module:
         Raises: DataError: the disk is full, or the folder cannot be written.
         """
         folder = Path(folder)
-        (folder / RECORD).unlink(missing_ok=True)  # of another module that lay there: none, rather than a wrong one
+        try:
+            (folder / RECORD).unlink(missing_ok=True)  # of another module that lay there: none, rather than a wrong one
+        except OSError as error:
+            raise unwritable(folder, error) from None
         save(self.net, folder, self.about)
         if self.record is not None:
             self.record.write(folder / RECORD)

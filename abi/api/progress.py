@@ -69,8 +69,10 @@ class _Steps(logging.Handler):
         self.course = course
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note `step i/n`."""
-        if isinstance(record.args, tuple) and str(record.msg).startswith("step %d/%d"):
+        """Note `step i/n`, and pass on what the user is warned of."""
+        if record.levelno >= logging.WARNING:
+            self.course.show(self.course, record.getMessage())
+        elif isinstance(record.args, tuple) and str(record.msg).startswith("step %d/%d"):
             self.course.steps = int(str(record.args[0])), int(str(record.args[1]))
             self.course.show(self.course, None)
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from abi.api.adapters import Adapted, adapted
 from abi.api.defaults import COPIED, require_counts, whole
-from abi.api.modules import Module, key_of, module_of
+from abi.api.modules import Module, module_of
 from abi.api.progress import expect
 from abi.api.sides import LEAST_WINDOW, Side, backbone_of, sides
-from abi.api.texts import TextSource, unsplit
+from abi.api.texts import Documents, TextSource, key_of, seen_here, unsplit
 from abi.arms.forms import ArmForm
 from abi.arms.metrics import Key, Score, evidence_rows, score
 from abi.base.errors import DataError
@@ -157,9 +157,12 @@ def evaluate(
     )
 
 
-def _unseen(module: Module, documents: Sequence[Document]) -> list[Document]:
-    """Return the documents that a module has not seen; of an n-gram model also none that stands mostly in its text."""
-    others = [document for document in documents if key_of(document) not in module.seen]
+def _unseen(module: Module, documents: Documents) -> list[Document]:
+    """Return the documents that a module has not seen, nor one of their copies here; of an n-gram model also none that
+    stands mostly in its text.
+    """
+    seen = seen_here(documents, module.seen)
+    others = [document for document in documents if key_of(document) not in seen]
     if not isinstance(module.net, NgramModule):
         return others
     known = {passage for text in module.net.texts for passage in passages(text.decode(errors="replace"))}

@@ -3,18 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from abi.api.defaults import COPIED, SALT, SHARES
 from abi.api.progress import warn
 from abi.base.errors import DataError
-from abi.base.files import write_text
 from abi.base.wording import number
-from abi.plan.specs.text import BuildText, Folder
-from abi.text.corpus import build_text
+from abi.text.copies import Copies
 from abi.text.documents import SPLITS, Document, split_of
 from abi.text.extraction import extract
 from abi.text.sources import find_files, folders_of, read_text
@@ -26,12 +23,27 @@ SUFFIXES = (".txt", ".md", ".py", ".jsonl")
 LABEL = "texts"
 FEW = 20
 """Documents to learn from, below which a call says that they are few."""
-MANY = 10**9
 SALTS = 100
 """How many salts are tried until every split of a few documents has one."""
 
 
-def documents_of(texts: TextSource, what: str = "texts") -> list[Document]:
+class Documents(list[Document]):
+    """Documents of which none is a copy of another, in the order of their hashes.
+
+    Args: copies: key of a text that was left out as a copy -> that of the document which it mostly copies.
+    """
+
+    def __init__(self, documents: Iterable[Document], copies: Mapping[str, str]) -> None:
+        super().__init__(documents)
+        self.copies = dict(copies)
+
+
+def key_of(document: Document) -> str:
+    """Return the hash by which a record names a document."""
+    return document.sha256[:16]
+
+
+def documents_of(texts: TextSource, what: str = "texts") -> Documents:
     """Return the documents of some texts, each with its split, in the order of their hashes.
 
     A document most of whose passages stand in another one is a copy, and is left out. The split follows from the hash
@@ -39,13 +51,17 @@ def documents_of(texts: TextSource, what: str = "texts") -> list[Document]:
     Args: what: the argument, as errors name it.
     Raises: DataError: no such file, an unknown suffix, no text, or fewer than three documents that differ.
     """
-    named = _by_hash(_read(texts, what))
-    if len(named) < len(SPLITS):
+    found = unsplit(texts, what, least=0)
+    salts = (SALT, *(f"{SALT}-{i}" for i in range(1, SALTS)))  # of few documents the first that fills all splits
+    splits = ([split_of(document.group, dict(SHARES), salt) for document in found] for salt in salts)
+    chosen = next((some for some in splits if len(set(some)) == len(SPLITS)), None)
+    if chosen is None:
         raise DataError(
-            f"{what}: {len(named)} different documents cannot be split into train, calibration and test; "
+            f"{what}: {len(found)} different documents cannot be split into train, calibration and test; "
             "give more, at best a hundred or more"
         )
-    return _chosen(named)
+    pairs = zip(found, chosen, strict=True)
+    return Documents([replace(document, split=split) for document, split in pairs], found.copies)
 
 
 def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -> None:
@@ -55,33 +71,34 @@ def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -
         warn(f"{call}: {what} has {number(n, 'document')} to learn from; a hundred are better")
 
 
-def unsplit(texts: TextSource, what: str = "texts") -> list[Document]:
-    """Return the documents of some texts, all as test text; two or one will do. Raises: DataError: there is none."""
-    named = _by_hash(_read(texts, what))
-    if not named:
+def unsplit(texts: TextSource, what: str = "texts", *, least: int = 1) -> Documents:
+    """Return the documents of some texts, all as test text. Raises: DataError: there are fewer than `least`."""
+    named = {digest: _document(digest, name, text) for digest, (name, text) in _by_hash(_read(texts, what)).items()}
+    if len(named) < least:
         raise DataError(f"{what}: there is no text in it; give some")
-    if len(named) >= len(SPLITS):
-        return [replace(document, split="test") for document in _chosen(named)]
-    return [_document(name, text) for name, text in named.values()]
+    seen, kept, copies = Copies(COPIED), dict[str, Document](), dict[str, str]()
+    for digest, document in sorted(named.items(), key=lambda item: item[1].sha256):
+        original = seen.copied(digest, digest, document.text)
+        if original is None:
+            kept[digest] = document
+        else:
+            copies[key_of(document)] = key_of(named[original])
+    return Documents(kept.values(), copies)
 
 
-def _document(name: str, text: str) -> Document:
-    """Return a document as `build_text` makes one of a whole file."""
+def _document(digest: str, name: str, text: str) -> Document:
+    """Return a text as a document and group of its own."""
     taken = extract(text, "plain", name) or ""
     data = taken.encode()
-    return Document(name, name, LABEL, "local", hashlib.sha256(data).hexdigest(), "test", len(data), taken)
+    return Document(
+        name, f"{LABEL}/{digest}", LABEL, "local", hashlib.sha256(data).hexdigest(), "test", len(data), taken
+    )
 
 
-def _chosen(named: Mapping[str, tuple[str, str]]) -> list[Document]:
-    """Return the documents that are no copies, with their splits; a few are split by the first salt that fills all."""
-    groups = [f"{LABEL}/{digest}" for digest in named]
-    salts = (SALT, *(f"{SALT}-{i}" for i in range(1, SALTS)))
-    usable = (s for s in salts if len({split_of(group, dict(SHARES), s) for group in groups}) == len(SPLITS))
-    with TemporaryDirectory() as folder:
-        for digest, (_, text) in named.items():
-            write_text(Path(folder, digest, "text"), text)
-        found = build_text(_spec(folder, next(usable, SALT))).documents
-    return [replace(document, document=named[document.group.rpartition("/")[2]][0]) for document in found]
+def seen_here(documents: Documents, seen: Collection[str]) -> set[str]:
+    """Return the keys of those documents that were seen, themselves or as one of the copies that were left out."""
+    copied = {original for copy, original in documents.copies.items() if copy in seen}
+    return copied | {key for document in documents if (key := key_of(document)) in seen}
 
 
 def of_split(documents: Iterable[Document], *splits: str) -> list[Document]:
@@ -89,27 +106,12 @@ def of_split(documents: Iterable[Document], *splits: str) -> list[Document]:
     return [document for document in documents if document.split in splits]
 
 
-def _spec(folder: str, salt: str) -> BuildText:
-    """Return what `build_text` is asked: all of every file of a folder, but no copies."""
-    return BuildText(
-        sources=[Folder(kind="folder", path=folder, label=LABEL)],
-        extract="plain",
-        max_bytes=MANY,
-        max_bytes_per_document=MANY,
-        min_bytes_per_document=1,
-        max_documents_per_group=1,
-        max_copied_share=COPIED,
-        min_test_groups=1,
-        split=SHARES,
-        salt=salt,
-    )
-
-
 def _by_hash(found: Iterable[tuple[str, str]]) -> dict[str, tuple[str, str]]:
     """Return hash -> name and text of every text that is not empty, the first of equal ones; no two have one name."""
     named: dict[str, tuple[str, str]] = {}
     taken: set[str] = set()
     for name, text in found:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")  # one text, however its lines end
         digest = hashlib.sha256(text.strip().encode()).hexdigest()[:16]
         if text.strip() and digest not in named:
             name = name if name not in taken else f"{name} ({digest})"  # files of two folders may have one name
@@ -135,13 +137,18 @@ def _read(texts: TextSource, what: str) -> Iterator[tuple[str, str]]:
         if isinstance(text, Path):
             yield from _read(text, what)
         elif isinstance(text, str):
-            if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-                raise DataError(f"{what}: item {i} holds NUL or half a surrogate pair, which is no text; take it out")
+            _require_text(text, f"{what}: item {i}")
             if os.path.exists(text):  # of what no name of a file can be, false
                 raise DataError(f"{what}: item {i} is a string and names {text!r}, which is there; give it as `Path`")
             yield f"text {i}", text
         else:
             raise DataError(f"{what}: item {i} is of type {type(text).__name__}; give strings, or paths as `Path`")
+
+
+def _require_text(text: str, where: str) -> None:
+    """Raise DataError for a string that no file of text can hold."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{where} holds NUL or half a surrogate pair, which is no text; take it out")
 
 
 def absent(text: str | Path, what: str) -> DataError:
@@ -178,4 +185,5 @@ def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
         found = row.get("text") if isinstance(row, dict) else row
         if not isinstance(found, str):
             raise DataError(f"{what}: {path}, line {place} is no JSON text and has no key `text`; correct the line")
+        _require_text(found, f"{what}: {path}, line {place}")
         yield f"{name}:{place}", found

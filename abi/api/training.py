@@ -188,7 +188,7 @@ def _portable(
     domain, plain = side.states(documents, "train", "texts"), side.states(general, "train", "general_texts")
     net, course = trained_portables(side, section, domain, plain, seed)[TRANSFERRED]
     read = [read_of("texts", documents, domain), read_of("general_texts", general, plain)]
-    record = record_of(side, section, course, read, seen_of([*documents, *general]))
+    record = record_of(side, section, course, read, seen_of(documents, general))
     return made(net, PortableFacts(**dict(side.base), name=name, text=name, seed=seed), record)
 
 
@@ -201,7 +201,7 @@ def _counted(side: Side, documents: Sequence[Document], name: str, seed: int) ->
         made_by="train",
         trained_beside=side.origin,
         texts=[told],
-        seen=seen_of(read),
+        seen=seen_of(documents, splits=("train",)),
         rate=None,
         steps=0,
         loss=None,

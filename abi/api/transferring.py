@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +142,7 @@ def _calibrated(
         moved_to=side.origin,
         regime=regime,
         texts=read,
-        seen=seen_of(chain.from_iterable(move.texts.values())),
+        seen=seen_of(*move.texts.values()),
         rate=rates[TRANSFERRED],
         steps=figures.steps,
         loss=figures.final_loss,

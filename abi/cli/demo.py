@@ -121,7 +121,8 @@ def _models(
 
     for place, revision in models.items():
         name = folder_name(place)
-        own = {module.dtype for module in given.values() if module.place.model in (place, name)}
+        beside = [module for module in given.values() if not module.anywhere and module.place.model in (place, name)]
+        own = {module.dtype for module in beside}
         yield name, _attached(load_model(place, revision, own.pop() if len(own) == 1 else "float32"), given)
     for name in backbones:
         live, base = read_backbone(scale, name)

@@ -22,6 +22,8 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
+from abi.base.files import ROOT
+from abi.base.job import step_of
 from abi.base.wording import number
 from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
@@ -85,8 +87,12 @@ class Expected:
         return bool(self.means)
 
     def whole(self) -> bool:
-        """Return whether every job that is left belongs to a rule that was measured, or none ever was."""
-        return not self.known() or all(rule in self.means for rule, n in self.left.items() if n)
+        """Return whether every job that is left belongs to a rule that was measured, or none ever was.
+
+        One that only collects what others make has no step, and takes no time.
+        """
+        timed = [rule for rule, n in self.left.items() if n and (ROOT / step_of(rule)).is_file()]
+        return not self.known() or all(rule in self.means for rule in timed)
 
 
 @dataclass

@@ -54,7 +54,8 @@ def run(arguments: Sequence[str]) -> NoReturn:
     scale = ["--config", f"scale={given.scale}"] if given.scale else []
     require_checkout(checkout())
     os.chdir(checkout())
-    targets = [*takewhile(lambda word: not word.startswith("-"), words), *arguments[split + 1 :]]
+    first = [*takewhile(lambda word: not word.startswith("-"), words)]
+    options, targets = words[len(first) :], [*first, *arguments[split + 1 :]]
     if any("/" not in target for target in targets):
         load(name).require_targets(targets)
     import_module("snakemake_interface_logger_plugins")  # before anything is deleted for a run that cannot begin
@@ -65,10 +66,11 @@ def run(arguments: Sequence[str]) -> NoReturn:
         if given.mend:
             for line in mended([*words, *arguments[split + 1 :]], name):
                 print(f"abi: {line}", file=sys.stderr, flush=True)
-    # The option after `--logger` takes no value but its own: what follows it stays a target.
+    # Targets stand behind `--`, where the rules see them before Snakemake tells (`plan.config.targets_of`).
     ours = ["abi.cli.progress", "--logger", "abi", "--logger-abi-scale", name]
     program = ["snakemake"] if speaks_itself(words) else ours
-    os.execv(sys.executable, [sys.executable, "-m", *program, *words, *scale, *arguments[split:]])
+    behind = ["--", *targets] if targets else arguments[split:]
+    os.execv(sys.executable, [sys.executable, "-m", *program, *options, *scale, *behind])
 
 
 def speaks_itself(words: Sequence[str]) -> bool:

@@ -211,11 +211,17 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
             if owners.setdefault(target, claim_id) != claim_id:
                 words = f"its target {target!r} is that of {owners[target]} too; rename one"
                 faults.tell(f"config/claims.yaml: claims.{claim_id}: {words}")
-        if not config.scale.runs(claim_id, claim.scales):
+        if not config.scale.runs(claim_id, claim.scales) or _of_others(config.scale, entries):
             config.pending[claim_id] = claim
             continue
         form = KINDS[claim.kind].form if claim.kind in KINDS else "studies"  # of a kind that its two files alone make
         tables[form].update(entries)
+
+
+def _of_others(scale: Scale, entries: Mapping[str, ClaimSaid]) -> bool:
+    """Return whether a replicate would build a claim on the same models again, which only others could pretrain anew."""
+    named = set(_words([entry.plain() for entry in entries.values()])) if scale.replicate else set()
+    return any(backbone.build is None for name, backbone in scale.backbones.items() if name in named)
 
 
 def targets_of_claim(given: Claims, claim_id: str) -> list[str]:

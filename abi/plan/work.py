@@ -205,7 +205,8 @@ def _lesson(work: Work, claim_id: str, batch: str) -> float:
 def _written(work: Work, claim_id: str, batch: str) -> int:
     """Return the windows of text that a source writes for a batch of seeds."""
     made = work.fit(claim_id).written
-    assert made is not None
+    if made is None:  # a job of a run before the configuration was edited
+        raise KeyError(f"{claim_id}: its source writes no text")
     return (made.documents.train + made.documents.calibration) * made.sequences * len(seeds_of(batch))
 
 

@@ -59,11 +59,15 @@ def _merged(name: str, folder: Path, names: Collection[str], over: list[str]) ->
 
 
 def _of_other_models(base: Given, own: Given) -> Given:
-    """Return a base without the pins of backbones that a scale takes from elsewhere under the same name."""
-    for name, backbone in (own.get("backbones") or {}).items():
+    """Return a base without the pins of backbones that a scale takes from elsewhere under the same name.
+
+    Another revision of the same repository is elsewhere, too: its files are others.
+    """
+    named = own.get("backbones")
+    for name, backbone in (named if isinstance(named, dict) else {}).items():
         hub, under = _hub(backbone), _hub(base.get("backbones", {}).get(name))
-        if hub.get("id") not in (None, under.get("id")):
-            for key in Snapshot.model_fields:  # what `abi pin` found of the other model
+        if any(hub.get(key) not in (None, under.get(key)) for key in ("id", "revision")):
+            for key in Snapshot.model_fields:  # what `abi pin` found there
                 under.pop(key, None)
             under.update(revision=UNPINNED)
     return base

@@ -126,6 +126,14 @@ def test_no_code_stands_for_another_where_a_figure_or_a_tensor_differs(later, re
     )
     with refuses("differences, so no code is carried on; .*: not the same file"):
         carry()
+    edit(
+        evidence,
+        lambda found: found["provenance"].update(
+            outputs={f"{name}x": sha256 for name, sha256 in found["provenance"]["outputs"].items()}
+        ),
+    )
+    with refuses("differences, so no code is carried on; .*: only in one of the runs"):
+        carry()
     evidence.unlink()
     with refuses("1 differences, so no code is carried on; .*: only in one of the runs"):
         carry()

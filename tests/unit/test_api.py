@@ -16,8 +16,9 @@ from fake_card import CARD, fake_card
 import abi
 from abi.api import defaults
 from abi.api.loading import load_model
+from abi.api.modules import seen_of
 from abi.api.sides import backbone_of, evaluating, sides
-from abi.api.texts import documents_of, unsplit
+from abi.api.texts import documents_of, key_of, unsplit
 from abi.base import compute
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors
@@ -51,6 +52,43 @@ def test_order_and_copies_change_no_split():
     assert len(documents_of([*lines, lines[3] + "\nand one more line of some length"])) == 30
 
 
+def test_what_was_left_out_as_a_copy_of_a_seen_text_is_seen(gpt2, refuses):
+    """A copy is often what a user has twice: a file before and after an edit, or with other line ends."""
+    texts = api_world.prose(30)
+    copies = [f"{text}\r\nAnd one more sentence." for text in texts[:12]]
+    found = documents_of([*texts, *copies])
+    assert len(found) == 30
+    assert len(found.copies) == 12
+    seen, splits = set(seen_of(found)), {key_of(d): d.split for d in found}
+    assert {copy for copy, original in found.copies.items() if splits[original] != "test"} == seen & {*found.copies}
+    assert {key for key, split in splits.items() if split != "test"} == seen & {*splits}
+    module = abi.train(*gpt2, [*texts, *copies], steps=1, rates=[1e-2])
+    left = [text for text in texts + copies if key_of(unsplit([text])[0]) in module.seen]
+    assert any(text in copies for text in left)
+    with refuses(f"the module has seen all {len(unsplit(left))} documents"):
+        abi.evaluate(gpt2[0], module, left, gpt2[1])
+
+
+def test_a_text_is_known_however_its_lines_end(gpt2, trained, world, refuses):
+    [first, *_] = [d.text for d in documents_of(world / "queries") if d.split == "train"]
+    with refuses("the module has seen all 1 documents"):
+        abi.evaluate(gpt2[0], trained, [first.replace("\n", "\r\n")], gpt2[1])
+
+
+def test_an_unseen_copy_of_a_seen_text_is_left_out_with_it(gpt2, trained, world, refuses):
+    [first, *_] = [d.text for d in documents_of(world / "queries") if d.split == "train"]
+    for again in (f"{first}\nSELECT a FROM b", f"SELECT c\n{first}"):
+        with refuses("the module has seen all 1 documents"):
+            abi.evaluate(gpt2[0], trained, [first, again], gpt2[1])
+
+
+def test_two_documents_are_left_of_three_of_which_two_are_alike(refuses):
+    first, other = api_world.prose(2)
+    assert len(unsplit([first, f"{first} more words", other])) == 2
+    with refuses("texts: 2 different documents cannot be split into train, calibration and test"):
+        documents_of([first, f"{first} more words", other])
+
+
 def test_three_documents_are_the_fewest_that_can_be_split():
     assert {d.split for d in documents_of(api_world.prose(3))} == {"train", "calibration", "test"}
     assert [d.split for d in unsplit(api_world.prose(1))] == ["test"]
@@ -82,6 +120,10 @@ def test_a_line_without_text_is_named(tmp_path, refuses):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"words": "b"}\n')
     with refuses("rows.jsonl, line 2 is no JSON text and has no key `text`"):
         documents_of(tmp_path / "rows.jsonl")
+    for wrong in ("\\ud83d", "a\\u0000b"):
+        (tmp_path / "rows.jsonl").write_text(f'{{"text": "a"}}\n{{"text": "{wrong}"}}\n')
+        with refuses("rows.jsonl, line 2 holds NUL or half a surrogate pair, which is no text"):
+            documents_of(tmp_path / "rows.jsonl")
 
 
 def test_a_character_that_ends_lines_elsewhere_is_part_of_a_line_of_json(tmp_path):
@@ -396,6 +438,9 @@ def test_a_plain_model_writes_with_nothing_attached(gpt2, refuses):
     model.eval()
     with refuses("model: a str is no language model of transformers"):
         abi.generate("small-gpt2", ids, 6)
+    for given in (tokenizer(["a b c", "d"]), {"attention_mask": torch.ones(1, 3)}):
+        with refuses("generate: ids hold no `input_ids` of one length; give `tokenizer.text, padding=True"):
+            abi.generate(model, given, 3)
     with refuses("generate: ids are a str; give what `tokenizer"):
         abi.generate(model, "SELECT the", 6, tokenizer=tokenizer)
     for wrong in ({"top_k": -1}, {"top_p": 1.5}, {"top_p": 0.0}, {"seed": 2**70}):

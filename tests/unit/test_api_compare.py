@@ -7,7 +7,7 @@ import pytest
 
 import abi
 from abi.api import defaults
-from abi.api.comparison import Option, answered, chosen
+from abi.api.comparison import Option, _cells, answered, chosen
 from abi.api.modules import card
 from abi.judge.fits import Figure, IntervalFound
 from abi.judge.protocol import transfer_plan
@@ -83,6 +83,38 @@ def test_the_choice_follows_from_the_leads(leads, verdict, expected):
     kept = [option("transferred"), *(option(arm, ends) for arm, ends in {"raw": (0.5, 0.7), **leads}.items())]
     answer = answered(kept)
     assert (answer, chosen(verdict, answer, kept)[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "verdict", "expected", "words"),
+    [
+        (
+            (0.05, 0.15),
+            "SUPPORTED",
+            "transferred",
+            "the plain target; retraining with the same budget is not, on average.",
+        ),
+        ((-0.05, 0.15), "INCONCLUSIVE", "raw", "The moved module is not shown to be better than the plain target."),
+    ],
+)
+def test_what_did_worse_than_the_plain_target_is_not_chosen(raw, verdict, expected, words):
+    """The moved module is better than both, on average; over `direct` that is not shown."""
+
+    def of_mean(arm, mean, lead):
+        found = option(arm, lead)
+        return found.model_copy(update={"bits_per_byte": found.bits_per_byte.model_copy(update={"mean": mean})})
+
+    kept = [option("transferred"), of_mean("raw", 2.05, raw), of_mean("direct", 2.3, (-0.1, 0.7))]
+    choice, why = chosen(verdict, answered(kept), kept)
+    assert (choice, words in why) == (expected, True)
+
+
+def test_a_source_that_was_scored_on_other_documents_is_not_compared(gpt2):
+    kept = [option("transferred"), option("raw", (0.1, 0.3)), option("source-alone", (-0.3, -0.1))]
+    assert "keep the source model, it is better still" in chosen("SUPPORTED", "not shown", kept)[1]
+    kept[-1] = kept[-1].model_copy(update={"mean_lead": None, "lead": None})
+    assert "keep the source model" not in chosen("SUPPORTED", "not shown", kept)[1]
+    assert _cells(kept[-1])[1] == "-"
 
 
 def test_one_seed_on_a_few_texts_is_a_table_without_a_verdict(gpt2, qwen, portable, caplog):

@@ -221,6 +221,13 @@ def test_a_module_that_is_saved_over_another_keeps_no_record_of_that_one(trained
     assert not (tmp_path / RECORD).exists()
 
 
+def test_a_module_is_not_saved_into_a_file(trained, tmp_path, refuses):
+    (tmp_path / "notes").write_text("mine")
+    with refuses("notes: cannot be written"):
+        trained.save_pretrained(tmp_path / "notes")
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
 def test_the_command_pushes_what_lies_in_a_folder(hub, trained, tmp_path, capsys):
     trained.save_pretrained(tmp_path / "saved")
     assert main.main(["push", str(tmp_path / "saved"), "me/sql", "--json"]) == 0

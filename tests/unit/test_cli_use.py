@@ -1,12 +1,14 @@
 """The commands on models and texts of one's own: what they write, print and refuse, and how they go on after a kill."""
 
 import json
+import logging
 import shutil
 
 import pytest
 
 import abi
 from abi.api.comparison import Comparison
+from abi.api.progress import watched
 from abi.base.files import parse_json
 from abi.cli import main, use
 from abi.cli.watching import Watcher
@@ -293,3 +295,11 @@ def test_a_model_and_a_backbone_are_one_too_many(capsys):
     for given in ([], ["--model", "a", "--backbone", "gpt2"]):
         assert "give one of --model" in run(capsys, "generate", "--prompt", "a", *given, code=2).err
     assert "not valid UTF-8" in run(capsys, "generate", "--model", "a", "--prompt", "a\udce9", code=2).err
+
+
+def test_a_warning_of_the_engine_reaches_who_watches():
+    told = []
+    with watched(lambda _, said: told.append(said)):
+        logging.getLogger("abi.arms.alignment").warning("alignment: effective rank %.1f of %d", 2.5, 64)
+        logging.getLogger("abi.base.job").info("a line of the log")
+    assert told == ["alignment: effective rank 2.5 of 64"]

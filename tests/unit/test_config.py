@@ -591,6 +591,13 @@ def test_a_scale_has_the_pins_of_what_it_extends_but_for_models_it_takes_from_el
     (mine.parent / "mine.lock.yaml").write_text(yaml.safe_dump({"backbones": {"gpt2": own}, "sources": {}}))
     scale = read_scale("mine", mine.parent)
     assert (scale.unpinned(), scale.backbones["gpt2"].hub.licence) == ([], "mit")
+    (mine.parent / "mine.lock.yaml").unlink()
+    mine.write_text(f"scale: mine\nextends: paper\nbackbones: {{gpt2: {{hub: {{revision: {'f' * 40}}}}}}}\n")
+    scale = read_scale("mine", mine.parent)  # another revision has other files
+    assert (scale.unpinned(), scale.backbones["gpt2"].hub.files) == (["gpt2"], {})
+    mine.write_text("scale: mine\nextends: paper\nbackbones: [gpt2, qwen]\n")
+    with pytest.raises(ConfigError, match="backbones"):
+        read_scale("mine", mine.parent)
     mine.write_text("scale: mine\nextends: paper\nbackbones: {gpt2: {hub: [1]}}\n")
     with pytest.raises(ConfigError, match=r"backbones\.gpt2\.hub"):
         read_scale("mine", mine.parent)
@@ -688,6 +695,19 @@ def test_a_replicate_changes_nothing_else(root, more, words):
     else:
         path.write_text(path.read_text() + more)
     assert sentence(root, "tiny_r1").startswith(f"config/scales/tiny_r1.yaml: {words}")
+
+
+def test_a_replicate_builds_no_claim_on_models_of_others(root):
+    """They would be the same models again, and their verdicts counted as those of other pretraining seeds."""
+    assert "gpt2_to_qwen" in config.load("tiny_r1", root).every()
+    hub = {"id": "Qwen/Qwen2-0.5B", "revision": "unpinned"}
+    edit(root, "scales/tiny.yaml", lambda s: s["backbones"]["qwen"].update(hub=hub))
+    edit(root, "scales/tiny.yaml", lambda s: s["backbones"]["qwen"].pop("build"))
+    assert "gpt2_to_qwen" in config.load("tiny", root).every()
+    found = config.load("tiny_r1", root)
+    assert "t5_to_gpt2" in found.every()
+    assert not [name for name in found.every() if name.startswith("gpt2_to_qwen")]
+    assert "gpt2_to_qwen" in found.pending
 
 
 def test_a_folder_of_a_model_is_asked_for_its_layers_and_positions(root, tmp_path):

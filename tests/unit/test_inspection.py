@@ -80,6 +80,33 @@ def test_an_edit_of_a_stage_before_the_verdict_makes_a_claim_stale(here, capsys)
     assert any("lr of modules/" in reason for reason in rows(capsys)[CLAIM]["why"])
 
 
+def test_an_edit_further_back_makes_a_claim_stale(here, capsys):
+    """A verdict names its evidence and modules; states are two records back, and backbones three."""
+    path = WORKFLOW.of(CLAIM).verdict_input()["source"][0]
+    states = "results/tiny/states/t5_large/python.json"
+    Path(states).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, states)
+    edit(
+        states,
+        lambda d: d["provenance"].update(
+            rule="write_states", spec=WORKFLOW.states_spec("t5_large", "python"), inputs={}
+        ),
+    )
+
+    def asked():
+        edit(path, lambda d: d["provenance"]["inputs"].__setitem__(states, sha256_file(states)))
+        edit(FILE, lambda d: d["provenance"]["inputs"].__setitem__(path, sha256_file(path)))
+        return " ".join(rows(capsys)[CLAIM]["why"])
+
+    assert "max_windows" not in asked()
+    edit(states, put("provenance/spec/max_windows/train", 7))
+    assert "train of states/t5_large/python.json changed in config" in asked()
+    edit(states, put("provenance/spec/max_windows/train", 8))
+    assert "states/t5_large/python.json changed" in " ".join(rows(capsys)[CLAIM]["why"])
+    Path(states).unlink()
+    assert "states/t5_large/python.json is gone" in " ".join(rows(capsys)[CLAIM]["why"])
+
+
 def test_other_code_makes_a_claim_stale(here, capsys):
     edit(FILE, put("provenance/code", "0" * 20))
     assert rows(capsys)[CLAIM]["why"] == ["code of the verdict changed"]

@@ -55,6 +55,16 @@ def test_what_was_made_reaches_the_caller_though_the_parts_cannot_be_deleted(fol
         write_text(place / "seed-1.json", "{}")
 
 
+@pytest.mark.parametrize("place", ["link", "."])
+def test_what_went_wrong_is_told_though_the_folder_cannot_be_deleted(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("link").symlink_to("there")
+    monkeypatch.chdir("there" if place == "." else ".")
+    with pytest.raises(ZeroDivisionError), room(asked(place), list):
+        1 / 0  # noqa: B018
+
+
 def test_a_kill_while_parts_are_deleted_leaves_a_folder_that_can_be_used(folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         killed(folder)

@@ -273,9 +273,14 @@ def test_runs_that_were_asked_other_things_differ_and_other_words_do_not_count(h
     folder = reference(here)
     edit_reference(folder / Path(FILE).name, put("claim/statement", "The same claim in other words."))
     assert agreement(verify(against="reference")).word == "IDENTICAL"
+    whole = (folder / Path(FILE).name).read_bytes()
     edit_reference(folder / Path(FILE).name, lambda d: d["fits"]["kd"]["arms"].pop("linear"))
     [found] = [f for f in kinds(verify(against="reference"), "DIFFERS") if f.file == FILE]
     assert (found.leaf, found.sentence) == ("fits/kd/arms", "linear only here: they were not asked the same")
+    (folder / Path(FILE).name).write_bytes(whole)
+    edit_reference(folder / Path(FILE).name, put("provenance/spec/training_steps", 5000))
+    [found] = [f for f in kinds(verify(against="reference"), "DIFFERS") if f.file == FILE]
+    assert found.sentence.endswith("5000 there: they were not asked the same")
     edit_reference(folder / Path(FILE).name, put("protocol", 1))
     [found] = [f for f in kinds(verify(against="reference"), "DIFFERS") if f.file == FILE]
     assert (found.leaf, found.sentence) == ("protocol", "2 here, 1 there: they were not asked the same")

@@ -28,6 +28,7 @@ from sweeps import first
 
 from abi.audit.results import rejudge
 from abi.audit.results import verify as results
+from abi.audit.results.checkout import AGAIN
 from abi.audit.results.findings import Checks
 from abi.audit.results.reading import ResultFile
 from abi.audit.results.relations import check_result
@@ -201,6 +202,38 @@ def test_an_altered_input_is_named_by_its_hash(here):
     found = verify([CLAIM])
     assert found.code() == 1
     assert str(path) in [f.file for f in found.findings]
+
+
+def test_a_figure_that_was_changed_and_not_sealed_anew_is_named(here):
+    """Nothing else in the file follows from how a training ended."""
+    document = json.loads(Path(FILE).read_text(encoding="utf-8"))
+    document["training"][0]["final_loss"] = 0.123
+    Path(FILE).write_text(json.dumps(document), encoding="utf-8")
+    assert ("TAMPERED", FILE, "seal") in [(f.kind, f.file, f.leaf) for f in verify([CLAIM]).findings]
+
+
+def test_a_claim_that_came_or_went_since_makes_a_page_old_and_nothing_tampered(here):
+    page = "results/tiny/summary.json"
+
+    def without(document):
+        del document["verdicts"][CLAIM]
+        document["provenance"]["inputs"] = {k: v for k, v in document["provenance"]["inputs"].items() if k != FILE}
+
+    whole = Path(page).read_bytes()
+    edit(page, without)
+    told = {f.kind: f.sentence for f in verify().findings if f.file == page and f.leaf == "verdicts"}
+    assert told == {"STALE": f"was written before there was a result of {CLAIM}; {AGAIN}"}
+    Path(page).write_bytes(whole)
+    Path(FILE).unlink()
+    found = verify()
+    told = {f.kind: f.sentence for f in found.findings if f.file == page and f.leaf == "verdicts"}
+    assert told == {"STALE": f"counts {CLAIM}, of which there is no result any more; {AGAIN}"}
+    assert found.code() == 0
+
+
+def test_a_verdict_that_a_page_leaves_out_is_named(here):
+    edit("results/tiny/summary.json", lambda d: d["verdicts"].pop(CLAIM))
+    assert [f.kind for f in verify().findings if f.leaf.startswith("verdicts")] == ["TAMPERED"]
 
 
 def test_an_altered_summary_is_named(here):

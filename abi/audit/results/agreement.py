@@ -29,6 +29,8 @@ REPRODUCED: Mapping[Word, str] = {
 """The worst word of some claims -> whether a run was reproduced."""
 TOLERANCE = 0.05
 """Of an arm's figure, relative to the largest of any arm in that metric."""
+BUDGET = ("budget", "training_steps", "d_abi", "backbones", "rounds")
+"""What the spec of a verdict says of how its arms were made."""
 FOR_READERS = frozenset({"title", "statement", "record", "sees"})
 """What a claim says in words: another wording is no other claim."""
 
@@ -93,10 +95,10 @@ def agreed(here: ResultFile, there: ResultFile, tolerance: float = TOLERANCE) ->
     """Return how a result agrees with that of another run. Args: tolerance: relative, of an arm's figure."""
     ours, theirs = comparable(here.figures), comparable(there.figures)
     n, unequal = sum(1 for _ in leaves(ours)), len(differences(ours, theirs, tolerance=0.0))
-    if not unequal:
-        return Agreed("IDENTICAL", n, n)
     a, b = here.result, there.result
     found = list(_differences(a, b, tolerance))
+    if not unequal and not found:
+        return Agreed("IDENTICAL", n, n)
     word: Word = "SAME VERDICT" if found else "EQUIVALENT"
     return Agreed(
         "DIFFERENT" if any(one.decides for one in found) else word,
@@ -157,7 +159,7 @@ def _both(here: Json, there: Json) -> str:
 
 
 def _asked(result: AnyResult) -> dict[str, Json]:
-    """Return what a result was asked: claim, protocol, scale, and which arms, tests and seeds each study has."""
+    """Return what a result was asked: claim, protocol, scale, budget; arms, tests and seeds of each study."""
     claim = {key: value for key, value in result.claim.plain().items() if key not in FOR_READERS}
     studies: dict[str, Json] = {
         name: {
@@ -170,6 +172,8 @@ def _asked(result: AnyResult) -> dict[str, Json]:
     }
     rungs: list[Json] = [rung.id for rung in result.rungs] if isinstance(result, LadderResult) else []
     asked: dict[str, Json] = {"claim": claim, "protocol": result.protocol, "scale": result.scale}
+    spec = result.provenance.spec
+    asked |= {key: spec[key] for key in BUDGET if key in spec}
     return asked | {"fits": studies, "rungs": rungs}
 
 

@@ -80,13 +80,16 @@ def carried(before: Path, after: Path, but: Collection[str] = ()) -> list[Carrie
         if name not in jobs[0] or name not in jobs[1]:
             wrong.append(f"{name}: only in one of the runs")
             continue
-        written = [_data(made[name], run) for made, run in zip(jobs, (before, after), strict=True)]
+        written = [_data(made[name]) for made in jobs]
         n_files += len(written[0])
-        wrong += [f"{file}: not the same file" for file in written[0] if written[0][file] != written[1].get(file)]
+        others = sorted(written[0].keys() ^ written[1].keys())
+        wrong += [f"{file}: only in one of the runs" for file in others]
+        both = sorted(written[0].keys() & written[1].keys())
+        wrong += [f"{file}: not the same file" for file in both if written[0][file] != written[1][file]]
     compared = [path for path in result_paths(before) if path.name not in but]
     n_leaves = sum(len([*leaves(json.loads(path.read_text(encoding="utf-8")))]) for path in compared)
-    if wrong or not n_leaves:
-        first = wrong[0] if wrong else "there is no result"
+    if wrong or not n_leaves or not n_files:
+        first = wrong[0] if wrong else "there is no result" if not n_leaves else "no job wrote tensors or evidence"
         raise DataError(f"{before}, {after}: {len(wrong)} differences, so no code is carried on; {first}")
     words = f"{n_leaves} figures and {n_files} files of {after.name}" + (f" but {' '.join(sorted(but))}" if but else "")
     codes = [_codes(made.values()) for made in jobs]
@@ -101,9 +104,9 @@ def _records(run: Path) -> list[Path]:
     return [path for path in found if '"provenance"' in path.read_text(encoding="utf-8")]
 
 
-def _data(made: Provenance, run: Path) -> dict[str, str]:
-    """Return path below the run -> hash of what a job wrote of data."""
-    below = {file.partition(f"results/{run.name}/")[2]: sha256 for file, sha256 in made.outputs.items()}
+def _data(made: Provenance) -> dict[str, str]:
+    """Return path below its run -> hash of what a job wrote of data: as it was recorded, wherever the run lies now."""
+    below = {file.partition("results/")[2].partition("/")[2]: sha256 for file, sha256 in made.outputs.items()}
     return {file: sha256 for file, sha256 in below.items() if file.endswith(DATA)}
 
 

@@ -31,11 +31,12 @@ from abi.base.files import Json, sha256_file
 from abi.base.job import code_of, step_of
 from abi.base.manifests.evidence import EvidenceManifest
 from abi.base.manifests.pages import Summary
-from abi.base.typed import Provenance
+from abi.base.typed import Provenance, seal_of
 from abi.judge.evidence_files import kept
 from abi.judge.published import Record, default_root, figures_in, load_record
 from abi.judge.results import AnyResult, PublishedFigure
 
+AGAIN = "the next run of all claims writes it again"
 Render = Callable[[Sequence[AnyResult], str], Mapping[str, str]]
 """Makes the pages of some results and their headline: file name (of any stem) -> text."""
 
@@ -151,6 +152,8 @@ def _check_file(scale: Scale, file: ResultFile, beside: Mapping[str, ResultFile]
         checks.add("protocol", words, STALE)
     else:
         check_result(checks, file, beside, known)
+    if not scale.is_reference and file.result.seal not in (None, seal_of(file.document)):  # there is a list of hashes
+        checks.add("seal", "is not that of the rest of the file, which was changed after it was written")
     checks.equal("scale", file.result.scale, scale.folder.name, "the folder")
     checks.equal("claim/record/result_file", file.result.claim.record.result_file, file.path.name, "the file's name")
     scale.findings += worded(checks.found, made)
@@ -231,7 +234,11 @@ def _check_page(scale: Scale, path: Path, beside: Mapping[str, ResultFile], rend
     if words := other_version(spec, version_of(spec)):
         checks.add("provenance/spec/protocol", words, STALE)
     else:
-        check_page(checks, path.stem, summary, {name: file.result for name, file in beside.items()})
+        results: Mapping[str, AnyResult] | None = {name: file.result for name, file in beside.items()}
+        if results is not None and not scale.is_reference:
+            results = _counted(checks, path.stem, summary, results)
+        if results is not None:
+            check_page(checks, path.stem, summary, results)
     scale.findings += checks.found
     scale.checked += checks.n_checked
     _check_hashes(scale, path, summary.provenance.inputs)
@@ -240,6 +247,28 @@ def _check_page(scale: Scale, path: Path, beside: Mapping[str, ResultFile], rend
         current = summary.provenance.code == code_digest(step_of("summarise"))
         for name, text in made.items():
             _check_lines(scale, path.with_suffix(name[name.rindex(".") :]), text.splitlines(), current)
+
+
+def _counted(
+    checks: Checks, page: str, summary: Summary, results: Mapping[str, AnyResult]
+) -> Mapping[str, AnyResult] | None:
+    """Return the results that a page was made from, None where some are gone; what came or went since is told.
+
+    Claims are added, renamed and built alone: that makes the page of all of them old, and nothing altered.
+    """
+    files = {Path(path).name for path in summary.provenance.inputs}
+    new = {name for name in results.keys() - summary.verdicts.keys() if _file_of(results[name]) not in files}
+    gone = sorted(summary.verdicts.keys() - results.keys())
+    if gone:
+        checks.add("verdicts", f"counts {', '.join(gone)}, of which there is no result any more; {AGAIN}", STALE)
+        return None
+    if new and page == "summary":
+        checks.add("verdicts", f"was written before there was a result of {', '.join(sorted(new))}; {AGAIN}", STALE)
+    return {name: result for name, result in results.items() if name not in new}
+
+
+def _file_of(result: AnyResult) -> str:
+    return result.claim.record.result_file
 
 
 def _check_lines(scale: Scale, path: Path, expected: Sequence[str], current: bool) -> None:

@@ -65,7 +65,7 @@ def outdated(workflow: Workflow, path: str, made: Provenance) -> list[str]:
     changed = differences(made.spec, now, tolerance=0.0)
     step = ROOT / step_of(made.rule)
     other = step.is_file() and made.code != code_of(made.rule, made.spec)
-    short = path.removeprefix(f"{workflow.results}/")
+    short = _short(workflow, path)
     leaves = [leaf for leaf, *_ in changed]
     reasons = [_folder_of(leaf, now) or f"{leaf.rpartition('/')[2]} of {short} changed in config" for leaf in leaves]
     reasons += [f"code that made {short} changed"] if other else []
@@ -100,7 +100,7 @@ def stale(workflow: Workflow, claim_id: str, provenance: Provenance) -> list[tup
     if provenance.code != code_of(rule, provenance.spec):
         reasons.append(("provenance/code", "code of the verdict changed"))
     reasons += [("provenance/versions", f"judged with {words}") for words in other_software(provenance)]
-    stored = provenance.inputs
+    stored, seen = provenance.inputs, set[str]()
     if set(wanted) != set(stored):
         reasons.append(("provenance/inputs", "other inputs (seeds or batches) are asked now"))
     for path in stored:
@@ -112,7 +112,7 @@ def stale(workflow: Workflow, claim_id: str, provenance: Provenance) -> list[tup
         elif ladder:
             reasons += _stale_rung(workflow, path)
         elif path.endswith(".json"):
-            reasons += [(leaf, words) for words in _stale_manifest(workflow, path)]
+            reasons += [(leaf, words) for words in _stale_below(workflow, path, seen)]
     return reasons
 
 
@@ -139,9 +139,34 @@ def _stale_rung(workflow: Workflow, path: str) -> list[tuple[str, str]]:
     return [(leaf, f"{result.claim.id}: {words}") for _, words in reasons[:1]]
 
 
-def _stale_manifest(workflow: Workflow, path: str) -> list[str]:
-    """Return in few words why a manifest is not what its rule would write now."""
+def _stale_below(workflow: Workflow, path: str, seen: set[str]) -> list[str]:
+    """Return in few words why a record, or one that it rests on, is not what its rule would write now.
+
+    Args: seen: records that were looked at, to which these are added: what many rest on is told once.
+    """
+    if path in seen:
+        return []
+    seen.add(path)
     try:
-        return outdated(workflow, path, made_by(path))
+        made = made_by(path)
+        reasons = outdated(workflow, path, made)
     except (AbiError, LookupError, TypeError, ValueError, StopIteration):
-        return [f"{path.removeprefix(f'{workflow.results}/')} is no manifest"]
+        return [f"{_short(workflow, path)} is no manifest"]
+    for name, sha256 in made.inputs.items():
+        if _is_record(workflow, name):
+            there = Path(name)
+            if there.is_file() and sha256_file(there) == sha256:
+                reasons += _stale_below(workflow, name, seen)
+            else:
+                reasons.append(f"{_short(workflow, name)} {'changed' if there.is_file() else 'is gone'}")
+    return reasons
+
+
+def _is_record(workflow: Workflow, path: str) -> bool:
+    """Return whether a file is a record of a job of this run."""
+    place = path.removeprefix(f"{workflow.results}/")
+    return place != path and place.endswith(".json") and place.partition("/")[0] in SPECS
+
+
+def _short(workflow: Workflow, path: str) -> str:
+    return path.removeprefix(f"{workflow.results}/")
