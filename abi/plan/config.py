@@ -219,7 +219,7 @@ def _sort(given: Claims, config: Config, faults: Faults) -> None:
 
 
 def _of_others(scale: Scale, entries: Mapping[str, ClaimSaid]) -> bool:
-    """Return whether a replicate would build a claim on the same models again, which only others could pretrain anew."""
+    """Return whether a replicate would build a claim on the same models again: only others could pretrain them anew."""
     named = set(_words([entry.plain() for entry in entries.values()])) if scale.replicate else set()
     return any(backbone.build is None for name, backbone in scale.backbones.items() if name in named)
 
