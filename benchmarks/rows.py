@@ -53,7 +53,7 @@ def rows(folder: Path) -> Iterator[Benchmark]:
     yield step("kd-50257", "Step of KD: GPT-2, V = 50,257", LARGE, folder)
     yield study(kd, folder)
     heap.keep_freed()  # as every job of the pipeline does; from here on the original's side has it, too
-    yield step("kd-50257-kept", "The same at V = 50,257 where both keep freed memory", LARGE, folder)
+    yield step("kd-50257-kept", "Step of KD: GPT-2, V = 50,257, both keep freed memory", LARGE, folder)
     yield from commands(folder)
 
 

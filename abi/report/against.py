@@ -85,13 +85,13 @@ class Mark(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A contrast in the figure. Args: limit: where what it must lie above stands."""
+    """A contrast in the figure. Args: limits: where what it must lie above stands, here and there."""
 
     name: str
     y: float
     here: Mark
     there: Mark
-    limit: float | None
+    limits: tuple[float | None, float | None]
 
 
 def two_runs(scale: Scale) -> TwoRuns:
@@ -249,14 +249,16 @@ def _drawing(claim: str, study: str, metric: str, found: Sequence[Contrasted]) -
     unit = next((words for _, known, words in SCORES if known == metric), metric)
     caption = f"{claim}, {study}: {unit}. Diamond: here; square: there."
     words = "; ".join(
-        f"{one.name}: here {_told(one.here)}, there {_told(one.there)}, limit {figure(one.here.limit)}" for one in found
+        f"{one.name}: here {_told(one.here)}, there {_told(one.there)}, limit {_limits(one)}" for one in found
     )
+    differ = any(here != there for here, there in map(_both_limits, found))
+    apart = ("limit there",) if differ else ()
     return Drawing(
         name=name,
         caption=caption,
         words=words,
-        columns=("contrast", "here", "lower", "upper", "there", "lower there", "upper there", "limit"),
-        rows=[(one.name, *_ends(one.here), *_ends(one.there), one.here.limit) for one in found],
+        columns=("contrast", "here", "lower", "upper", "there", "lower there", "upper there", "limit", *apart),
+        rows=[(one.name, *_ends(one.here), *_ends(one.there), *_both_limits(one)[: 1 + len(apart)]) for one in found],
         svg=lambda: _svg(f"lead in {unit}; more is better", found, {"caption": caption, "words": words}),
     )
 
@@ -271,9 +273,20 @@ def _told(found: ContrastFound) -> str:
     return figure(mean) + bounds(*ends)
 
 
+def _both_limits(one: Contrasted) -> tuple[float | None, float | None]:
+    return one.here.limit, one.there.limit
+
+
+def _limits(one: Contrasted) -> str:
+    here, there = map(figure, _both_limits(one))
+    return here if here == there else f"{here} here, {there} there"
+
+
 def _svg(label: str, found: Sequence[Contrasted], told: Mapping[str, str]) -> str:
     """Return the figure as SVG. Args: told: caption and words."""
-    values = [value for one in found for value in (*_ends(one.here), *_ends(one.there), one.here.limit)]
+    values = [
+        value for one in found for value in (*_ends(one.here), *_ends(one.there), one.here.limit, one.there.limit)
+    ]
     x, ticks = axis([value for value in values if value is not None], (MARGIN, WIDTH - MARGIN))
 
     def mark(one: ContrastFound, y: float) -> Mark:
@@ -283,8 +296,8 @@ def _svg(label: str, found: Sequence[Contrasted], told: Mapping[str, str]) -> st
     lines = []
     for place, (here, there) in enumerate(found):
         y = TOP + LINE * place + 9
-        limit = None if here.limit is None else x(here.limit)
-        lines.append(Line(found[place].name, y, mark(here, y + 9), mark(there, y + 18), limit))
+        here_at, there_at = (None if one.limit is None else x(one.limit) for one in (here, there))
+        lines.append(Line(found[place].name, y, mark(here, y + 9), mark(there, y + 18), (here_at, there_at)))
     bottom = TOP + LINE * len(found)
     room = {"width": WIDTH, "height": bottom + FOOT, "top": TOP, "bottom": bottom, "middle": WIDTH / 2}
     sides: dict[str, Purpose] = {"here": CLAIMED, "there": CONTROL}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from abi.base.names import NO_DOMAIN, ORACLE, RAW, SOURCE_ALONE, TRANSFERRED
 from abi.base.regimes import EXPERIMENT, transfer_regimes
+from abi.base.wording import number
 from abi.judge.fits import Fit, Ratio
 from abi.judge.protocol import BESIDE_TAUGHT, BPB, HARM
 from abi.judge.results import AnyResult, Result, StudyResult
@@ -79,13 +80,20 @@ class Portable(NamedTuple):
 class Counted(NamedTuple):
     """How many published claims there are, and how many got each verdict.
 
-    Args: supported: which are SUPPORTED; strictly: the counts at the strict level.
+    Args: of: how many there are in all, of which `n` were built; supported: which are SUPPORTED; strictly: the counts
+        at the strict level.
     """
 
     n: int
+    of: int
     words: str
     supported: str
     strictly: str
+
+    @property
+    def built(self) -> str:
+        """How many were built, where others were not."""
+        return "" if self.n == self.of else f"{self.n} of which {'was' if self.n == 1 else 'were'} built here, "
 
 
 class Asked(NamedTuple):
@@ -137,7 +145,7 @@ def known(results: Sequence[AnyResult], again: Sequence[Replicated] = (), templa
         "few": _led([result.deciding for result in of["few-shot"]]),
         "doses": [result for result in results if result.claim.kind == "dose"],
     }
-    return fill(template, span, percent, like_aligned, updates=_updates(results), **points).strip()
+    return fill(template, span, percent, number, like_aligned, updates=_updates(results), **points).strip()
 
 
 def found(results: Sequence[AnyResult], again: Sequence[Replicated] = ()) -> str:
@@ -156,8 +164,9 @@ def _counted(published: Sequence[AnyResult]) -> Counted | None:
         return None
     verb = "is" if max(found.values()) == 1 else "are"
     words = listed([f"{count} {word}" for word, count in found.most_common()]).replace(" ", f" {verb} ", 1)
+    of = max([len(published), *(int(r.provenance.spec.get("n_claims", 0)) for r in published)])  # the level is for all
     supported = [f"`{result.claim.id}`" for result in published if result.verdict == "SUPPORTED"]
-    return Counted(len(published), words, f" ({listed(supported)})" if supported else "", strictly_words(published))
+    return Counted(len(published), of, words, f" ({listed(supported)})" if supported else "", strictly_words(published))
 
 
 def _recipe(fits: Sequence[Fit]) -> Recipe | None:
@@ -217,7 +226,7 @@ def _source(of: Mapping[str, Sequence[Result]]) -> Asked | None:
 
 def _worth(ahead: int, n: int) -> str:
     """Return what moving is worth where the source itself is ahead so often."""
-    return "often pointless" if ahead > n / 2 else "sometimes pointless" if ahead else "worthwhile"
+    return "often pointless" if ahead > n / 2 else "sometimes pointless" if ahead else "not shown to be pointless"
 
 
 def _led(fits: Sequence[Fit]) -> dict[str, Led]:

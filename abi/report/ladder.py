@@ -92,22 +92,41 @@ def rows(results: Sequence[AnyResult]) -> list[tuple[str, str, *tuple[float | No
     ]
 
 
+TAUGHT, LESS, ONE_BACKBONE, OTHERS = "oracle-kd", "less", "reconstruction", ""
+PLACES = {
+    TAUGHT: ("Moved and calibrated", "the target has text of the domain and a teacher"),
+    LESS: ("Moved and calibrated with less", "a few windows of the domain's text, or general text alone"),
+    ZERO_TEXT: (
+        "Placed as it is, as a portable module",
+        "nothing is calibrated; hollow: its lead over an interface without a net",
+    ),
+    ONE_BACKBONE: ("Fitted to another module", "on one backbone: nothing is moved"),
+    OTHERS: ("Other claims", "with studies of their own, or resting on those above"),
+}
+"""Where a result stands in the picture -> its heading and what is drawn there."""
+
+
+def _place(result: AnyResult) -> str:
+    """Return the part of the picture that a result stands in."""
+    if not deciding(result):
+        return OTHERS
+    if result.claim.kind == ONE_BACKBONE:
+        return ONE_BACKBONE
+    regime = result.claim.regime
+    return regime if regime in (TAUGHT, ZERO_TEXT) else LESS
+
+
 def _panels(results: Sequence[AnyResult]) -> Iterator[Panel]:
     heads = [head for head, _ in grouped(results)]
-    as_is = [result for result in results if result not in heads and result.claim.regime == ZERO_TEXT]
-    moved, others = [r for r in heads if deciding(r)], [r for r in heads if not deciding(r)]
-    hollow = "nothing is calibrated; hollow: its lead over an interface without a net"
+    of = {place: [r for r in results if _place(r) == place and (r in heads or place == ZERO_TEXT)] for place in PLACES}
     y = TOP
-    for title, about, found in (
-        ("Moved and calibrated", "the target has text of the domain and a teacher", moved),
-        ("Placed as it is, as a portable module", hollow, as_is),
-        ("Other claims", "with studies of their own, or resting on those above", others),
-    ):
+    for place, (title, about) in PLACES.items():
+        found = of[place]
         if found:
             first, dots = y + HEAD, any(share_of(r) for r in found)
             lines = [
-                Line(r.claim.id, r.claim.of or r.claim.id, r.verdict, share_of(r), lead_of(r), first + LINE * place)
-                for place, r in enumerate(found)
+                Line(r.claim.id, r.claim.of or r.claim.id, r.verdict, share_of(r), lead_of(r), first + LINE * i)
+                for i, r in enumerate(found)
             ]
             end = lines[-1].y + LINE / 2 + (LINE if dots else 0)
             yield Panel(title, about, lines, dots, y, end)

@@ -95,5 +95,6 @@ def listed(words: Sequence[str]) -> str:
 
 def percent(values: Sequence[float]) -> str:
     """Return the least and greatest of some parts in percent: below ten with one decimal."""
-    least, most = (f"{100 * part:.{0 if abs(part) >= 0.1 else 1}f}" for part in (min(values), max(values)))
+    whole = [round(100 * part, 0 if abs(part) >= 0.1 else 1) + 0.0 for part in (min(values), max(values))]  # no -0
+    least, most = (f"{part:.{0 if abs(part) >= 10 else 1}f}" for part in whole)
     return f"{least} %" if least == most else f"{least} to {most} %"

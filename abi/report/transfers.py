@@ -13,7 +13,7 @@ from abi.report.figures import MARKERS, Drawing, colour_of, columns_of
 from abi.report.ngrams import measured
 from abi.report.render import Cell, Table, figure, listed
 from abi.report.templates import fill
-from abi.report.words import met_words, studies
+from abi.report.words import UNBOUNDED, met_words, studies
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
@@ -227,7 +227,7 @@ def _closure(fit: Fit, took: Mapping[str, Training], arm: str) -> str:
     if closure is None or closure.estimate is None:
         return "-"
     lower, upper = ends_of(closure)
-    interval = "" if lower is None else f" [{lower:.3f}, {upper:.3f}]"
+    interval = UNBOUNDED if lower is None else f" [{lower:.3f}, {upper:.3f}]"
     seconds = took[arm].elapsed_s if arm in took else None
     return f"{closure.estimate:.3f}{interval}" + ("" if seconds is None else f" ({seconds:.1f} s)")
 
@@ -238,11 +238,20 @@ def _closure(fit: Fit, took: Mapping[str, Training], arm: str) -> str:
 def advice(results: Iterable[Result]) -> dict[str, str]:
     """Return pair -> one sentence on what a user of it should do, from its figures alone."""
     told = {"zero-text": _as_it_is, "general-only": _without_text, "few-shot": _with_a_few, "oracle-kd": _with_all}
-    return {
-        pair: "; ".join([*(words(found[regime]) for regime, words in told.items() if regime in found), *_asked(found)])
-        + "."
-        for pair, found in by_pair(results).items()
-    }
+
+    def sentence(found: Mapping[str, Result]) -> str:
+        each = [words(found[regime]) for regime, words in told.items() if regime in found]
+        return "; ".join([*each, *_count(found), *_asked(found)]) + "."
+
+    return {pair: sentence(found) for pair, found in by_pair(results).items()}
+
+
+def _count(found: Mapping[str, Result]) -> list[str]:
+    """Return what an n-gram model of the domain text does there, beside what is trained on some of that text or all."""
+    rival = next(iter(measured([found["zero-text"]] if "zero-text" in found else [])), None)
+    if rival is None or found.keys() <= {"zero-text", "general-only"}:
+        return []
+    return [f"an n-gram model that counts all of that text closes {rival.closure_ngram:.2f}, and trains nothing"]
 
 
 def _asked(found: Mapping[str, Result]) -> list[str]:
@@ -256,7 +265,10 @@ def _asked(found: Mapping[str, Result]) -> list[str]:
 
 def _as_it_is(result: Result) -> str:
     worth, rival = _worth(result.deciding), next(iter(measured([result])), None)
-    placed = f"place a portable module ({worth})" if worth else ""
+    contrast = lead(result.deciding)
+    shown = contrast is not None and contrast.interval is not None and contrast.interval.lower > 0
+    asked = "place a portable module" if shown else "a portable module, of which no lead over its placebos is shown"
+    placed = f"{asked} ({worth})" if worth else ""
     if rival is not None and rival.ahead_high < 0:
         counted = f"mix in an n-gram model of the source's text ({rival.closure_ngram:.2f} of the oracle's gain)"
         return f"without any text, {counted}" + (f" rather than {placed}" if placed else "")
@@ -320,7 +332,9 @@ def _with_a_few(result: Result) -> str:
 
 
 def _with_all(result: Result) -> str:
-    return f"with the whole domain text, use the oracle itself (moved: {result.verdict})"
+    return (
+        f"with the whole domain text, train a module there, as the teacher of the moved one (moved: {result.verdict})"
+    )
 
 
 # the figure

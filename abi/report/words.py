@@ -348,7 +348,8 @@ def rates_words(rates: ChosenRates) -> str:
 def counts_words(fit: Fit) -> str:
     """Return how many groups, documents and seeds a study rests on."""
     groups, documents = (of.get("domain", sum(of.values())) for of in (fit.counts.groups, fit.counts.documents))
-    return f"{groups} groups, {documents} documents, {len(fit.counts.seeds)} seeds"
+    counts = ((groups, "group"), (documents, "document"), (len(fit.counts.seeds), "seed"))
+    return ", ".join(number(n, what) for n, what in counts)
 
 
 def robustness_of(result: AnyResult, fit: str) -> Robustness | None:
@@ -373,7 +374,8 @@ def robustness_words(told: Robustness, fit: Fit) -> list[str]:
         "; ".join(scopes),
         f"`{told.contrast}` is {figure(told.mean)} on all of them: {fit.verdict}",
         f"Without close documents: {left_words(told.without_close)}",
-        f"Without {one} at a time the word is the same in {same} of {len(told.without)}; it changes most without "
+        f"Without {one} at a time the word is the same in {same} of {len(told.without)}; "
+        f"{'the mean' if same == len(told.without) else 'it'} changes most without "
         f"{changed.left_out}: {left_words(changed)}",
     ]
 

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 from report_facts import WORKFLOW, plain, typed, whole
 
-from abi.report.known import found, in_short, percent
-from abi.report.ladder import ZERO_TEXT, lead_of, picture
+from abi.report.known import found, in_short, known, percent
+from abi.report.ladder import PLACES, ZERO_TEXT, lead_of, picture
 from abi.report.quoted import generated_files, plain_table, small_models
 from abi.report.render import figure
 from abi.report.words import deciding, grouped, plain_words, sentence_of
@@ -58,6 +58,36 @@ def test_a_hollow_mark_stands_where_the_lead_over_an_interface_without_a_net_is(
     harmful = {"transferred": fit.gap_closures["transferred"].model_copy(update={"estimate": -0.2})}
     changed = fit.model_copy(update={"gap_closures": {**fit.gap_closures, **harmful}})
     assert lead_of(one.model_copy(update={"fits": {one.claim.fit: changed}})) is None
+
+
+@pytest.mark.parametrize(
+    ("claim", "title"),
+    [
+        ("t5_to_gpt2", "Moved and calibrated"),
+        ("t5_to_gpt2_general_only", "Moved and calibrated with less"),
+        ("t5_to_gpt2_zero_text", "Placed as it is, as a portable module"),
+        ("t5_same_backbone", "Fitted to another module"),
+        ("t5_update", "Other claims"),
+    ],
+)
+def test_a_result_stands_under_what_was_done_also_alone(claim, title):
+    [one] = [result for result in whole() if result.claim.id == claim]
+    heads = [text.text for text in ElementTree.fromstring(picture([one], CRITERIA)).iter(f"{SVG}text")]
+    assert title in heads
+    assert sum(head in {title for title, _ in PLACES.values()} for head in heads) == 1
+
+
+def test_an_interval_that_leaves_the_axis_or_has_no_end_has_an_arrow():
+    [one] = [result for result in whole() if result.claim.id == "t5_to_gpt2_zero_text"]
+    fit = deciding(one)
+
+    def ends(pieces):
+        share = fit.share.model_copy(update={"pieces": pieces})
+        drawn = one.model_copy(update={"fits": {one.claim.fit: fit.model_copy(update={"share": share})}})
+        svg = ElementTree.fromstring(picture([drawn], CRITERIA))
+        return len([path for path in svg.iter(f"{SVG}path") if "end" in path.get("class")])
+
+    assert [ends(pieces) for pieces in ([[0.2, 0.9]], [[0.2, 1.3]], [[None, None]])] == [0, 1, 2]
 
 
 def test_another_verdict_is_drawn_as_it_is():
@@ -114,6 +144,25 @@ def test_what_was_found_has_five_points_of_this_runs_figures():
     shares = [r.deciding.share.estimate for r in whole() if (r.claim.kind, r.claim.regime) == ("transfer", "oracle-kd")]
     assert percent(shares) in told
     assert percent([-0.00545, 1.17]) == "-0.5 to 117 %"
+
+
+def test_of_a_part_of_the_claims_it_is_said_how_many_were_built():
+    some = [r for r in whole() if r.claim.id in ("t5_same_backbone", "t5_to_gpt2")]
+    assert "Of the original's 11 claims, 2 of which were built here, 2 are REFUTED" in found(some)
+    assert "Of the original's 11 claims, 1 of which was built here, 1 is REFUTED" in in_short(some[:1])
+
+
+def test_where_no_interface_without_a_net_was_measured_nothing_is_said_of_it():
+    [one] = [result for result in whole() if result.claim.id == "t5_to_gpt2_zero_text"]
+    fit = deciding(one)
+    closures = {arm: closure for arm, closure in fit.gap_closures.items() if arm != "no-domain"}
+    bare = one.model_copy(update={"fits": {one.claim.fit: fit.model_copy(update={"gap_closures": closures})}})
+    for told in (found([bare]), known([bare])):
+        assert "A portable module moves as it is" in told
+        assert "due to" not in told
+        assert "Most of it" not in told
+    assert "1 of 1 transfer is SUPPORTED" in known([bare])
+    assert percent([-0.0002, -0.0001]) == "0.0 %"
 
 
 def test_what_was_found_in_short_is_three_sentences_and_only_of_what_was_run():

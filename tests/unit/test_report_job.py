@@ -115,15 +115,20 @@ def test_a_card_says_what_its_modules_are_worth_in_every_regime(folder):
     assert "domain-module" in front["tags"]
     for result in (r for r in whole() if "gpt2_to_qwen" in r.claim.id):
         assert f"| {result.claim.regime} | **{result.verdict}** |" in text
-        assert f"`results/tiny/calibration/{result.claim.id}/`" in text
+        placed = result.claim.regime == "zero-text"
+        place = "modules/gpt2/python/portable/portable" if placed else f"calibration/{result.claim.id}"
+        assert f"`results/tiny/{place}/`" in text
+        assert any(file.startswith(f"results/tiny/{place}/") for file in result.provenance.inputs)
     assert "| random |" in text
 
 
 def test_a_card_names_the_hub_where_its_backbone_comes_from_there():
     [result] = [r for r in whole() if r.claim.id == "t5_to_gpt2"]
-    hubs = {"gpt2_medium": {"id": "somebody/gpt2-medium", "revision": "0" * 40}}
+    hubs = {"gpt2_medium": {"id": "somebody/gpt2-medium", "revision": "0" * 40, "licence": "mit"}}
     text = card([result], WriteCards.model_validate({"scale": "paper", "results": "results/paper", "hubs": hubs}))
     assert yaml.safe_load(text.split("---")[1])["base_model"] == "somebody/gpt2-medium"
+    assert "\nlicense: mit\n" in text
+    assert "license" not in card([result], CARDS).partition("\n# ")[0]
     assert "are no evidence" in card([result.model_copy(update={"meaningless": True})], CARDS)
 
 
