@@ -64,10 +64,10 @@ test-harness:  ## modules in the lm-evaluation-harness, in an environment of its
 	.venv-harness/bin/pip install -q -r envs/torch.txt ".[harness]" pytest hypothesis
 	.venv-harness/bin/python -m pytest -q tests/unit/test_harness.py
 
-test-demo:  ## the page of `abi demo` in a headless chromium, in an environment of its own (.venv-demo); screenshots in build/demo
+test-demo:  ## the page of `abi demo` and the report in a headless chromium, in an environment of its own (.venv-demo); screenshots in build/
 	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/pip install -q -r envs/torch.txt -r envs/browser.txt . pytest hypothesis
-	.venv-demo/bin/python -m pytest -q -rs tests/unit/test_demo_browser.py
+	.venv-demo/bin/pip install -q -r envs/torch.txt -r envs/browser.txt ".[pipeline]" pytest hypothesis
+	.venv-demo/bin/python -m pytest -q -rs tests/unit/test_demo_browser.py tests/unit/test_report_browser.py
 
 site:  ## the documents as a site in build/site, from an environment of its own (.venv-site); a dead link fails it
 	$(PYTHON) -m venv .venv-site

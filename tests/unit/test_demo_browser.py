@@ -3,22 +3,18 @@
 Screenshots lie in build/demo afterwards, to be looked at.
 """
 
-import shutil
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM, VIEWS, faults, sync_api
+from browsing import browser as browser  # a fixture
 from test_demo import serving
 
 import abi
 from abi.api.inspecting import inspect_tokens
 from abi.cli.demo_server import Demo
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; `make test-demo`")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed; `make test-demo`")
-
 SHOTS = Path(__file__).parents[2] / "build" / "demo"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 PROMPT = "SELECT state, number FROM window"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; install it (Debian: apt install chromium)")
 
@@ -39,13 +35,6 @@ def models(world, gpt2, qwen, trained):
 def address(models):
     with serving(Demo(models)) as port:
         yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as found:
-            yield found
 
 
 @pytest.fixture
@@ -211,5 +200,4 @@ def test_it_is_legible_and_without_a_serious_fault_in_every_view(opened, width, 
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f"{width}-{scheme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    faults = axe.Axe().run(page).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"]) for one in faults if one["impact"] in ("serious", "critical")] == []
+    assert faults(page) == []
