@@ -23,7 +23,7 @@ from abi.report.beside import beside
 from abi.report.blocks import Code, Page, Para, Plots, sections_of
 from abi.report.citation import Citation
 from abi.report.figures import Drawing, Edge
-from abi.report.known import found, known
+from abi.report.known import found, in_short, known
 from abi.report.ladder import picture, rows
 from abi.report.render import Cell, Table, link, listed
 from abi.report.statements import deciding_statements
@@ -110,7 +110,20 @@ def table_rows(text: str) -> list[list[str]]:
 def page(facts: Facts) -> Page:
     """Return the page of a run."""
     used = (
-        *(Para, Table, arms_of_kinds, as_before, backbones, card_plots, cited, claim_ladder, counted, drawn, found),
+        *(
+            Para,
+            Table,
+            arms_of_kinds,
+            as_before,
+            backbones,
+            card_plots,
+            cited,
+            claim_ladder,
+            counted,
+            drawn,
+            found,
+            in_short,
+        ),
         *(headline_words, known, ladder_drawing, marks_met, open_arms, other_plots, plots, pretrained, published),
         *(record, replace, rungs, sampled, shown_tables, states, study_plots, transfer_plots, work),
     )
