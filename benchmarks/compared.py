@@ -2,7 +2,7 @@
 
 python benchmarks/compared.py [--scale tiny] [--seeds 3] [CLAIM ...]   (where the verdicts of the scale were built)
 
-Every transfer that compares modules of a user's own regimes is asked again through the public API, which knows nothing of
+Every transfer is asked again through the public API, which knows nothing of
 the DAG: it splits the documents itself, and has budgets and rates of its own. Rows go to compared.csv: claim, both words,
 what `compare` would choose, seconds.
 """
@@ -16,6 +16,7 @@ import torch
 import abi
 from abi.api.sides import Pair
 from abi.base.files import write_text
+from abi.base.regimes import transfer_regimes
 from abi.base.tables import csv_rows, csv_text
 from abi.judge.results import Result, read_result
 from abi.plan.config import load
@@ -25,13 +26,12 @@ from abi.text.documents import read_documents
 OUT = Path(__file__).with_suffix(".csv")
 KEPT = Path("build/compared")
 COLUMNS = ["claim", "dag", "compare", "choice", "seconds"]
-REGIMES = ("few-shot", "general-only", "zero-text")
 
 
 def transfers(workflow: Workflow, named: list[str]) -> Iterator[str]:
-    """Yield the transfers of a scale in regimes that `compare` has, those that are named or all."""
+    """Yield the transfers of a scale in all regimes, those that are named or all."""
     for name, claim in workflow.config.claims.items():
-        if claim.kind == "transfer" and claim.regime in REGIMES and (not named or name in named):
+        if claim.kind == "transfer" and claim.regime in transfer_regimes() and (not named or name in named):
             yield name
 
 

@@ -14,6 +14,7 @@ from sweeps import first
 
 from abi.cli import config, main
 from abi.cli.show import exit_code
+from abi.plan.config import load
 from abi.report.quoted import Part
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,18 @@ def test_the_words_on_two_processors_are_counted_from_their_list():
     assert {*later} == {"EQUIVALENT", "SAME VERDICT"}
     told = f"{later['EQUIVALENT']} are `EQUIVALENT`, {later['SAME VERDICT']} `SAME VERDICT`."
     assert f"All {len(rows)} verdicts are those of the second run, at both levels: {told}" in text
+
+
+def test_the_words_of_comparisons_are_counted_from_their_list():
+    with (ROOT / "benchmarks/compared.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    transfers = [claim for claim in load("tiny").claims.values() if claim.kind == "transfer"]
+    same = sum(row["dag"] == row["compare"] for row in rows)
+    text = " ".join((ROOT / "docs/library.md").read_text(encoding="utf-8").split())
+    told = (
+        f"for {len(rows)} of the {len(transfers)} of `tiny`, and gave the word of the claim for {same} of {len(rows)}"
+    )
+    assert told in text
 
 
 def commands(page):
