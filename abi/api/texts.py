@@ -73,11 +73,12 @@ def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -
 
 def unsplit(texts: TextSource, what: str = "texts", *, least: int = 1) -> Documents:
     """Return the documents of some texts, all as test text. Raises: DataError: there are fewer than `least`."""
-    named = {digest: _document(digest, name, text) for digest, (name, text) in _by_hash(_read(texts, what)).items()}
+    found = sorted(_by_hash(_read(texts, what)).items(), key=lambda one: hashlib.sha256(one[1][1].encode()).hexdigest())
+    named = {digest: _document(digest, name, text) for digest, (name, text) in found}
     if len(named) < least:
         raise DataError(f"{what}: there is no text in it; give some")
     seen, kept, copies = Copies(COPIED), dict[str, Document](), dict[str, str]()
-    for digest, document in sorted(named.items(), key=lambda item: item[1].sha256):
+    for digest, document in named.items():
         original = seen.copied(digest, digest, document.text)
         if original is None:
             kept[digest] = document

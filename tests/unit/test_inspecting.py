@@ -42,7 +42,7 @@ def test_positions_are_those_of_transformers(several, gpt2, choice):
         moved = log_p(model, ids)
     found = inspect_tokens(several, choice, PROMPT, top=3)
     assert [one.text for one in found] == [*(tokenizer.decode([i]) for i in ids[0, 1:].tolist()), None]
-    assert torch.allclose(torch.tensor([one.js_nats for one in found]).double(), js(plain, moved), atol=1e-6)
+    assert torch.allclose(torch.tensor([one.js_nats for one in found]).double(), js(plain, moved), atol=1e-5)
     assert max(one.js_nats for one in found) > 1e-3
     for row, one in enumerate(found):
         assert [token.id for token in one.before] == plain[row].topk(3).indices.tolist()
@@ -50,7 +50,7 @@ def test_positions_are_those_of_transformers(several, gpt2, choice):
         for token in (*one.before, *one.after):
             told = torch.tensor([token.before, token.after]).double()
             wanted = torch.stack([plain[row, token.id], moved[row, token.id]]).exp()
-            assert torch.allclose(told, wanted, atol=1e-6)
+            assert torch.allclose(told, wanted, atol=1e-5)
     for row, (one, target) in enumerate(zip(found[:-1], ids[0, 1:].tolist(), strict=True)):
         assert one.nats_before == pytest.approx(-plain[row, target].item(), abs=1e-5)
         assert one.nats_after == pytest.approx(-moved[row, target].item(), abs=1e-5)
@@ -89,8 +89,8 @@ def test_modules_are_compared_with_the_plain_model_and_a_reference(several, gpt2
             under[name] = log_p(model, ids)
     for one in found:
         own = under[one.module]
-        assert one.js_from_plain == pytest.approx(js(plain, own).mean().item(), abs=1e-6)
-        assert one.js_from_reference == pytest.approx(js(under["sql"], own).mean().item(), abs=1e-6)
+        assert one.js_from_plain == pytest.approx(js(plain, own).mean().item(), abs=1e-5)
+        assert one.js_from_reference == pytest.approx(js(under["sql"], own).mean().item(), abs=1e-5)
         for told, p in ((one.nats_before, plain), (one.nats_after, own)):
             assert told == pytest.approx(-p[:-1].gather(1, ids[0, 1:, None]).mean().item(), abs=1e-5)
     assert found[0].nats_after < found[0].nats_before
@@ -111,7 +111,7 @@ def test_an_encoder_decoder_is_read_as_its_windows_are(make_backbone, portable):
             with attached.using("portable"):
                 moved = torch.log_softmax(backbone.model(**given).logits[0].double(), -1)
     assert len(found) == ids.shape[1] - half + 1
-    assert torch.allclose(torch.tensor([one.js_nats for one in found]).double(), js(plain, moved), atol=1e-6)
+    assert torch.allclose(torch.tensor([one.js_nats for one in found]).double(), js(plain, moved), atol=1e-5)
     assert max(one.js_nats for one in found) > 1e-4
 
 
