@@ -73,21 +73,12 @@ class ScoredExperiment(Experiment):
         for name in (name for name in self.spec.arms if name in wanted and self.spec.arms[name].backbone is None):
             arms[Key("", name)] = fitted[name] if name in fitted else self.read(name, seed, fitted, oracle, domain)
         teacher = oracle if self.spec.with_teacher else None
+        at_once = self.spec.windows_per_batch
         found = [
-            *score(
-                arms,
-                reference,
-                teacher,
-                scopes,
-                head,
-                windows_per_batch=self.spec.windows_per_batch,
-                agree_on=("domain",),
-            )
+            *score(arms, reference, teacher, scopes, head, windows_per_batch=at_once, agree_on=("domain",)),
         ]
         for scope, asked in self.spec.diagnostics.items():
-            found += diagnosed(
-                arms, reference, scopes[scope], head, asked, scope, windows_per_batch=self.spec.windows_per_batch
-            )
+            found += diagnosed(arms, reference, scopes[scope], head, asked, scope, windows_per_batch=at_once)
             found += self.of_other_backbones(wanted, seed, scopes[scope], asked, scope)
         return [*found, *(self.of_code(arms, seed) if text == self.first else ())], scopes
 

@@ -110,7 +110,8 @@ def _has_bf16() -> bool:
     if _now.device != "cpu":
         import torch
 
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(_now.device):  # it is asked of the current one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

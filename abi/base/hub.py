@@ -5,6 +5,7 @@ What is in the cache needs no network, and the client's own switches hold (`HF_E
 
 import fnmatch
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from abi.base.typed import Count, Positive, Typed
 
 TIMEOUT_S = 20
 GB = 10**9
+log = logging.getLogger(__name__)
 FP32, STARTED = 4, 8 * 10**8
 """Bytes of a number, and what Python with torch and transformers takes before a model is loaded."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -162,7 +164,9 @@ def fetch(repository: Repository, revision: str, files: Mapping[str, HubFile], c
     if not files:
         raise DataError(f"{where}: no file of it is pinned; run `abi pin` once")
     require_disk(where, _spent(repository, revision, files, copy_to))
-    for name, promised in files.items():
+    # The smallest first: a file that the hub lacks or refuses is told before the weights are paid for.
+    for name, promised in sorted(files.items(), key=lambda item: item[1].bytes):
+        log.info("fetching %s of %s, %.0f MB", name, repository.where, promised.bytes / 1e6)
         try:
             found = hf_hub_download(
                 repository.id,
