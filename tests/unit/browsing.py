@@ -1,6 +1,7 @@
 """A headless chromium, and axe, for the tests of pages (`make test-demo`)."""
 
 import shutil
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,6 +17,28 @@ def browser():
     with sync_api.sync_playwright() as playwright:
         with playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as found:
             yield found
+
+
+@contextmanager
+def opening(browser, address):
+    """Open a page in a view; nothing may be said on the console, and nobody else be asked, until the end."""
+    said, asked, contexts = [], [], []
+
+    def open_page(width=1280, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert {url for url in asked if url != address and not url.startswith((f"{address}/", "data:"))} == set()
 
 
 def faults(page):

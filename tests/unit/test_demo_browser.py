@@ -6,7 +6,7 @@ Screenshots lie in build/demo afterwards, to be looked at.
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM, VIEWS, faults, sync_api
+from browsing import CHROMIUM, VIEWS, faults, opening, sync_api
 from browsing import browser as browser  # a fixture
 from test_demo import serving
 
@@ -39,25 +39,14 @@ def address(models):
 
 @pytest.fixture
 def opened(browser, address):
-    """Open the page in a view; nothing may be said on the console, and nobody else be asked, until the end."""
-    said, asked, contexts = [], [], []
+    with opening(browser, address) as open_page:
 
-    def open_page(width=1280, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
-        page.wait_for_selector("#tokens button")
-        return page
+        def open_demo(width=1280, scheme="light"):
+            page = open_page(width, scheme)
+            page.wait_for_selector("#tokens button")
+            return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert {url for url in asked if not url.startswith((f"{address}/", "data:"))} == set()
+        yield open_demo
 
 
 def expect(page, selector):

@@ -6,7 +6,7 @@ Screenshots lie in build/report afterwards, to be looked at.
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM, VIEWS, faults
+from browsing import CHROMIUM, VIEWS, faults, opening
 from browsing import browser as browser  # a fixture
 from test_report_job import folder as folder  # a fixture: the report of the committed run
 
@@ -16,25 +16,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; inst
 
 @pytest.fixture
 def opened(browser, folder):
-    """Open the report in a view; nothing may be said on the console, and nobody be asked, until the end."""
-    said, asked, contexts = [], [], []
-    address = (folder / "report.html").as_uri()
-
-    def open_page(width, scheme):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert {url for url in asked if url != address and not url.startswith("data:")} == set()
+    with opening(browser, (folder / "report.html").as_uri()) as open_page:
+        yield open_page
 
 
 @pytest.mark.parametrize(("width", "scheme"), VIEWS)
@@ -50,13 +33,13 @@ def test_it_is_legible_and_without_a_serious_fault_in_every_view(opened, width, 
 
 
 def test_the_keyboard_begins_with_a_link_to_the_text(opened):
-    page = opened(1280, "light")
+    page = opened()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
 
 
 def test_the_printed_page_says_that_the_details_of_claims_are_left_out(opened):
-    page = opened(1280, "light")
+    page = opened()
     page.emulate_media(media="print")
     told = page.evaluate("getComputedStyle(document.querySelector('#claims'), '::before').content")
     assert "are not printed; the page has them" in told
