@@ -69,6 +69,17 @@ def test_the_words_of_comparisons_are_counted_from_their_list():
     assert told in text
 
 
+def test_what_an_attached_module_costs_is_told_from_its_table():
+    with (ROOT / "benchmarks/attached.csv").open(encoding="utf-8") as file:
+        shares = {re.sub(r" of \d+ numbers.*", "", row["what"]): float(row["share"]) for row in csv.DictReader(file)}
+    more = {what: f"{100 * (share - 1):.1f} %" for what, share in shares.items()}
+    text = " ".join((ROOT / "docs/library.md").read_text(encoding="utf-8").split())
+    assert f"Swapping takes {100 * shares['swap']:.3f} % of a pass" in text
+    assert f"makes a pass {more['pass, module']} longer, LoRA of a like size {more['pass, LoRA']}" in text
+    told = f"per generated token it is {more['16 tokens, module']} and {more['16 tokens, LoRA']}, and "
+    assert told + f"{more['16 tokens, n-gram model']} for an n-gram model" in text
+
+
 def commands(page):
     """Return the commands of a page's indented blocks, without their remarks."""
     lines = re.findall(r"(?m)^    ((?:make|snakemake|abi) .*)$", page.read_text(encoding="utf-8"))
