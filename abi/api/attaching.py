@@ -65,7 +65,7 @@ def attach(
     return attach_any(backbone, on_device(whole.net, backbone.device), whole.about)
 
 
-def _batch(given: Mapping[str, Any]) -> dict[str, Tensor]:
+def _batch(given: Mapping[str, object]) -> dict[str, Tensor]:
     """Return what a tokenizer returned as tensors. Raises: DataError: it holds no ids, or rows of several lengths."""
     try:
         wanted = ["input_ids", *(key for key in given if key == "attention_mask")]

@@ -75,9 +75,7 @@ class Claim(Typed):
 
 
 def new_claim(
-    name: Annotated[
-        str | None, Argument(metavar="NAME", help="name of the claim", show_default="from the models")
-    ] = None,
+    name: Annotated[str | None, Argument(metavar="NAME", help="the claim's name", show_default="from models")] = None,
     source: Taken = None,
     target: Taken = None,
     text: Annotated[

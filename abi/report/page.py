@@ -110,20 +110,8 @@ def table_rows(text: str) -> list[list[str]]:
 def page(facts: Facts) -> Page:
     """Return the page of a run."""
     used = (
-        *(
-            Para,
-            Table,
-            arms_of_kinds,
-            as_before,
-            backbones,
-            card_plots,
-            cited,
-            claim_ladder,
-            counted,
-            drawn,
-            found,
-            in_short,
-        ),
+        *(Para, Table, arms_of_kinds, as_before, backbones, card_plots, cited, claim_ladder, counted, drawn),
+        *(found, in_short),
         *(headline_words, known, ladder_drawing, marks_met, open_arms, other_plots, plots, pretrained, published),
         *(record, replace, rungs, sampled, shown_tables, states, study_plots, transfer_plots, work),
     )

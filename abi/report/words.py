@@ -12,14 +12,7 @@ from abi.base.names import CLOSED_FORM, TASKS
 from abi.base.regimes import EXPERIMENT, KINDS
 from abi.base.wording import number
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, LeftOut, Ratio, Robustness, Test, ends_of
-from abi.judge.results import (
-    AnyResult,
-    LadderResult,
-    PublishedFigure,
-    Result,
-    Rung,
-    StudyResult,
-)
+from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, Rung, StudyResult
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure, listed
 from abi.report.statements import statements_words, well_aligned
@@ -27,9 +20,7 @@ from abi.report.statements import statements_words, well_aligned
 T = TypeVar("T")
 TOO_FEW, UNBOUNDED = "too few for an interval", " (unbounded interval)"
 """Of a reason; and in place of an interval whose set has no ends: the figure before it says nothing by itself."""
-MEANINGLESS = (
-    "The budgets of this scale only test the machinery: its verdicts are no evidence for or against the claims."
-)
+MEANINGLESS = "The budgets of this scale only test the machinery: its verdicts are no evidence about the claims."
 PUBLISHED = (
     ("nib.top5", "top-5", ""),
     ("nib.js", "JS", ""),
