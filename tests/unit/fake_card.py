@@ -5,7 +5,7 @@ kind fails, as on a real card.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -114,6 +114,7 @@ def fake_card(monkeypatch: Any) -> Iterator[Compute]:
         return plain(data, **told).to(CARD)
 
     monkeypatch.setattr(torch, "tensor", tensor)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: None)
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**34))

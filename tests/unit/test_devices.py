@@ -4,6 +4,7 @@ Without a card the second device is a fake one that refuses what lies elsewhere 
 cuda` runs the same on it.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -301,3 +302,13 @@ def test_a_rules_own_device_leaves_the_scales_precision():
     section = ComputeSection(device="auto", precision="bf16", rules={"write_states": RuleCompute(device="cpu")})
     assert section.of("write_states") == RuleCompute(device="cpu", precision="bf16")
     assert section.of("train_modules") == RuleCompute(device="auto", precision="bf16")
+
+
+def test_bf16_is_asked_of_the_card_that_is_used(monkeypatch):
+    """Two cards of one machine need not have it both, and torch asks the first."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda place: (asked.append(place), nullcontext())[1])
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    with compute.using(Compute(device="cuda:1", name="none", precision="fp32", deterministic=True)):
+        assert compute._has_bf16()
+    assert asked == ["cuda:1"]
