@@ -161,7 +161,7 @@ def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple
         return RAW, "A module trained on the target itself gains nothing here: there is nothing to move."
     if retrained is not None and answer != "yes" and _bits(raw) <= min(_bits(retrained), _bits(moved)):
         arm, said = RAW, "Neither the moved module nor retraining does better, on average, than the plain target."
-    elif retrained is not None and (answer == "no" or (answer == "not shown" and _bits(retrained) < _bits(raw))):
+    elif retrained is not None and answer != "yes" and _bits(retrained) < _bits(raw):
         arm = retrained.arm
         said = {
             "no": f"`{arm}` is better than the moved module, with the same budget and without the source model.",

@@ -229,7 +229,10 @@ class Module:
 
         Raises: DataError: the disk is full, or the folder cannot be written.
         """
-        folder = Path(folder)
+        self._save(Path(folder), card(self))
+
+    def _save(self, folder: Path, text: str) -> None:
+        """Write the folder. Args: text: of its card."""
         try:
             (folder / RECORD).unlink(missing_ok=True)  # of another module that lay there: none, rather than a wrong one
         except OSError as error:
@@ -237,7 +240,7 @@ class Module:
         save(self.net, folder, self.about)
         if self.record is not None:
             self.record.write(folder / RECORD)
-        write_text(folder / CARD, card(self))
+        write_text(folder / CARD, text)
 
     @classmethod
     def from_pretrained(cls, place: str | Path, revision: str | None = None) -> Self:
@@ -280,8 +283,7 @@ class Module:
 
         api = HfApi()
         with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            write_text(Path(folder) / CARD, card(self, repository))
+            self._save(Path(folder), card(self, repository))
             try:
                 address = api.create_repo(repository, private=private, exist_ok=True)
                 public = private and not api.repo_info(repository).private  # it was there before

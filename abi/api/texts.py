@@ -51,7 +51,7 @@ def documents_of(texts: TextSource, what: str = "texts") -> Documents:
     Args: what: the argument, as errors name it.
     Raises: DataError: no such file, an unknown suffix, no text, or fewer than three documents that differ.
     """
-    found = unsplit(texts, what, least=0)
+    found = _different(texts, what)
     salts = (SALT, *(f"{SALT}-{i}" for i in range(1, SALTS)))  # of few documents the first that fills all splits
     splits = ([split_of(document.group, dict(SHARES), salt) for document in found] for salt in salts)
     chosen = next((some for some in splits if len(set(some)) == len(SPLITS)), None)
@@ -71,12 +71,18 @@ def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -
         warn(f"{call}: {what} has {number(n, 'document')} to learn from; a hundred are better")
 
 
-def unsplit(texts: TextSource, what: str = "texts", *, least: int = 1) -> Documents:
-    """Return the documents of some texts, all as test text. Raises: DataError: there are fewer than `least`."""
+def unsplit(texts: TextSource, what: str = "texts") -> Documents:
+    """Return the documents of some texts, all as test text; two or one will do. Raises: DataError: there is none."""
+    found = _different(texts, what)
+    if not found:
+        raise DataError(f"{what}: there is no text in it; give some")
+    return found
+
+
+def _different(texts: TextSource, what: str) -> Documents:
+    """Return the documents of some texts that are no copies, all as test text."""
     found = sorted(_by_hash(_read(texts, what)).items(), key=lambda one: hashlib.sha256(one[1][1].encode()).hexdigest())
     named = {digest: _document(digest, name, text) for digest, (name, text) in found}
-    if len(named) < least:
-        raise DataError(f"{what}: there is no text in it; give some")
     seen, kept, copies = Copies(COPIED), dict[str, Document](), dict[str, str]()
     for digest, document in named.items():
         original = seen.copied(digest, digest, document.text)

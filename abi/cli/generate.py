@@ -75,10 +75,10 @@ def generate(
     with attach_any(live, *about) if about else nullcontext():
         [row] = abi.generate(live, ids, tokens, least=least, cache=cache, **drawn)
     made = row.tolist()
-    before = [] if live.is_encoder_decoder else ids[0].tolist()
-    text = continuation(live.tokenizer, before, made)
+    text = continuation(live.tokenizer, [] if live.is_encoder_decoder else ids[0].tolist(), made)
+    sha256 = about[1].sha256 if about and about[1] else None
     named = {"scale": scale, "backbone": backbone} if backbone else {"model": model}
-    told = {**named, "module": about and about[1] and about[1].sha256, "prompt": prompt, "text": text, "ids": made}
+    told = {**named, "module": sha256, "prompt": prompt, "text": text, "ids": made}
     print(json.dumps(told, indent=1) if as_json else prompt + text)
     return 0
 

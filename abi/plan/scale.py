@@ -110,7 +110,7 @@ class JobsSection(Typed):
 
         Args: amount: at the first attempt; least: what it needs in any case, above the ceiling, too.
         """
-        most = self.ceiling.mem_mb if key == "mem_mb" else self.ceiling.runtime
+        most: int | None = getattr(self.ceiling, key)
         grown = amount * attempt
         return max(grown if most is None else min(grown, most), least)
 

@@ -284,9 +284,7 @@ def _limits(one: Contrasted) -> str:
 
 def _svg(label: str, found: Sequence[Contrasted], told: Mapping[str, str]) -> str:
     """Return the figure as SVG. Args: told: caption and words."""
-    values = [
-        value for one in found for value in (*_ends(one.here), *_ends(one.there), one.here.limit, one.there.limit)
-    ]
+    values = [value for one in found for value in (*_ends(one.here), *_ends(one.there), *_both_limits(one))]
     x, ticks = axis([value for value in values if value is not None], (MARGIN, WIDTH - MARGIN))
 
     def mark(one: ContrastFound, y: float) -> Mark:
@@ -294,10 +292,10 @@ def _svg(label: str, found: Sequence[Contrasted], told: Mapping[str, str]) -> st
         return Mark(x(one.mean), (x(its.lower), x(its.upper)) if its else None, y)
 
     lines = []
-    for place, (here, there) in enumerate(found):
+    for place, one in enumerate(found):
         y = TOP + LINE * place + 9
-        here_at, there_at = (None if one.limit is None else x(one.limit) for one in (here, there))
-        lines.append(Line(found[place].name, y, mark(here, y + 9), mark(there, y + 18), (here_at, there_at)))
+        here_at, there_at = (None if limit is None else x(limit) for limit in _both_limits(one))
+        lines.append(Line(one.name, y, mark(one.here, y + 9), mark(one.there, y + 18), (here_at, there_at)))
     bottom = TOP + LINE * len(found)
     room = {"width": WIDTH, "height": bottom + FOOT, "top": TOP, "bottom": bottom, "middle": WIDTH / 2}
     sides: dict[str, Purpose] = {"here": CLAIMED, "there": CONTROL}

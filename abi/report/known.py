@@ -45,6 +45,11 @@ class Moved(NamedTuple):
     shares: Sequence[float]
     rebuilt: str
 
+    @property
+    def shown(self) -> str:
+        """In how many of them it is, before what it is."""
+        return "" if self.ahead == self.n else "in some transfers " if self.ahead else "not shown to be "
+
 
 class Harm(NamedTuple):
     """How many bits per byte worse general text gets: with the moved module, and with one that was trained there."""
@@ -70,6 +75,11 @@ class Portable(NamedTuple):
     closed_in_js: Sequence[float]
     worse: int
     harm: Harm
+
+    @property
+    def moves(self) -> str:
+        """Whether one moves as it is."""
+        return "moves" if self.ahead == self.n else "sometimes moves" if self.ahead else "is not shown to move"
 
     @property
     def kept(self) -> Sequence[float]:

@@ -118,10 +118,9 @@ def _place(result: AnyResult) -> str:
 
 def _panels(results: Sequence[AnyResult]) -> Iterator[Panel]:
     heads = [head for head, _ in grouped(results)]
-    of = {place: [r for r in results if _place(r) == place and (r in heads or place == ZERO_TEXT)] for place in PLACES}
     y = TOP
     for place, (title, about) in PLACES.items():
-        found = of[place]
+        found = [r for r in results if _place(r) == place and (place == ZERO_TEXT or r in heads)]
         if found:
             first, dots = y + HEAD, any(share_of(r) for r in found)
             lines = [

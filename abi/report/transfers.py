@@ -10,7 +10,7 @@ from abi.judge.protocol import BPB
 from abi.judge.results import AlignmentFacts, AnyResult, Result, Training
 from abi.plan.specs.arms import FitSection
 from abi.report.figures import MARKERS, Drawing, colour_of, columns_of
-from abi.report.ngrams import measured
+from abi.report.ngrams import Beside, measured
 from abi.report.render import Cell, Table, figure, listed
 from abi.report.templates import fill
 from abi.report.words import UNBOUNDED, met_words, studies
@@ -248,10 +248,21 @@ def advice(results: Iterable[Result]) -> dict[str, str]:
 
 def _count(found: Mapping[str, Result]) -> list[str]:
     """Return what an n-gram model of the domain text does there, beside what is trained on some of that text or all."""
-    rival = next(iter(measured([found["zero-text"]] if "zero-text" in found else [])), None)
+    rival = _rival(found["zero-text"]) if "zero-text" in found else None
     if rival is None or found.keys() <= {"zero-text", "general-only"}:
         return []
     return [f"an n-gram model that counts all of that text closes {rival.closure_ngram:.2f}, and trains nothing"]
+
+
+def _rival(result: Result) -> Beside | None:
+    """Return what an n-gram model does beside a portable module, where it was measured."""
+    return next(iter(measured([result])), None)
+
+
+def _leads(fit: Fit) -> bool:
+    """Return whether the moved net is shown to lead its best placebo."""
+    contrast = lead(fit)
+    return contrast is not None and contrast.interval is not None and contrast.interval.lower > 0
 
 
 def _asked(found: Mapping[str, Result]) -> list[str]:
@@ -264,9 +275,7 @@ def _asked(found: Mapping[str, Result]) -> list[str]:
 
 
 def _as_it_is(result: Result) -> str:
-    worth, rival = _worth(result.deciding), next(iter(measured([result])), None)
-    contrast = lead(result.deciding)
-    shown = contrast is not None and contrast.interval is not None and contrast.interval.lower > 0
+    worth, rival, shown = _worth(result.deciding), _rival(result), _leads(result.deciding)
     asked = "place a portable module" if shown else "a portable module, of which no lead over its placebos is shown"
     placed = f"{asked} ({worth})" if worth else ""
     if rival is not None and rival.ahead_high < 0:
@@ -324,10 +333,8 @@ def _with_a_few(result: Result) -> str:
     best = max(there, key=lambda arm: there[arm])
     others = ", ".join(f"{arm} {value:.2f}" for arm, value in there.items() if arm != best)
     figures = f"{there[best]:.2f}" + (f"; {others}" if others else "")
-    contrast = lead(fit)
-    ahead = contrast is not None and contrast.interval is not None and contrast.interval.lower > 0
     doubt = ", where the moved net is not shown to be worth more than a placebo"
-    note = doubt if best == TRANSFERRED and not ahead else ""
+    note = doubt if best == TRANSFERRED and not _leads(fit) else ""
     return f"with a few windows of domain text, {told[best]} ({figures}){note}"
 
 

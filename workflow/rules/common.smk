@@ -89,14 +89,10 @@ def resources_of(rule, *keys, of=None):
     Args: of: the wildcard that names a backbone; memory is at least what loading it takes, where its sizes are pinned.
     """
     found = {
-        key: (
-            resource(rule, key)
-            if key == "gpu"
-            else per_attempt(key, resource(rule, key), of if key == "mem_mb" else None)
-        )
-        for key in keys
+        key: per_attempt(key, resource(rule, key), of) for key in keys if key != "gpu"
     }
     if "gpu" in keys:
+        found["gpu"] = resource(rule, "gpu")
         # A resource, since a job does not run again where one changes: figures of two devices are equivalent.
         found["device"] = WORKFLOW.scale.compute.of(rule).device
     return found
@@ -104,12 +100,13 @@ def resources_of(rule, *keys, of=None):
 
 def per_attempt(key, amount, of=None):
     """Return a resource of which a job gets more whenever it is tried again: on a cluster alone."""
-    return lambda wildcards, attempt: WORKFLOW.scale.jobs.growing(
-        key,
-        amount,
-        attempt,
-        least=0 if of is None else WORKFLOW.memory_mb(getattr(wildcards, of)),
-    )
+
+    def asked(wildcards, attempt):
+        loads = of is not None and key == "mem_mb"
+        least = WORKFLOW.memory_mb(getattr(wildcards, of)) if loads else 0
+        return WORKFLOW.scale.jobs.growing(key, amount, attempt, least=least)
+
+    return asked
 
 
 def documents():

@@ -234,11 +234,10 @@ def _check_page(scale: Scale, path: Path, beside: Mapping[str, ResultFile], rend
     if words := other_version(spec, version_of(spec)):
         checks.add("provenance/spec/protocol", words, STALE)
     else:
-        results: Mapping[str, AnyResult] | None = {name: file.result for name, file in beside.items()}
-        if results is not None and not scale.is_reference:
-            results = _counted(checks, path.stem, summary, results)
-        if results is not None:
-            check_page(checks, path.stem, summary, results)
+        results = {name: file.result for name, file in beside.items()}
+        counted = results if scale.is_reference else _counted(checks, path.stem, summary, results)
+        if counted is not None:
+            check_page(checks, path.stem, summary, counted)
     scale.findings += checks.found
     scale.checked += checks.n_checked
     _check_hashes(scale, path, summary.provenance.inputs)
@@ -257,7 +256,8 @@ def _counted(
     Claims are added, renamed and built alone: that makes the page of all of them old, and nothing altered.
     """
     files = {Path(path).name for path in summary.provenance.inputs}
-    new = {name for name in results.keys() - summary.verdicts.keys() if _file_of(results[name]) not in files}
+    others = results.keys() - summary.verdicts.keys()
+    new = {name for name in others if results[name].claim.record.result_file not in files}
     gone = sorted(summary.verdicts.keys() - results.keys())
     if gone:
         checks.add("verdicts", f"counts {', '.join(gone)}, of which there is no result any more; {AGAIN}", STALE)
@@ -265,10 +265,6 @@ def _counted(
     if new and page == "summary":
         checks.add("verdicts", f"was written before there was a result of {', '.join(sorted(new))}; {AGAIN}", STALE)
     return {name: result for name, result in results.items() if name not in new}
-
-
-def _file_of(result: AnyResult) -> str:
-    return result.claim.record.result_file
 
 
 def _check_lines(scale: Scale, path: Path, expected: Sequence[str], current: bool) -> None:

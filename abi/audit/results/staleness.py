@@ -105,10 +105,8 @@ def stale(workflow: Workflow, claim_id: str, provenance: Provenance) -> list[tup
         reasons.append(("provenance/inputs", "other inputs (seeds or batches) are asked now"))
     for path in stored:
         leaf = f"provenance/inputs/{path}"
-        if not Path(path).is_file():
-            reasons.append((leaf, f"{path} is gone"))
-        elif sha256_file(path) != stored[path]:
-            reasons.append((leaf, f"{path} changed"))
+        if altered := _altered(path, stored[path]):
+            reasons.append((leaf, f"{path} {altered}"))
         elif ladder:
             reasons += _stale_rung(workflow, path)
         elif path.endswith(".json"):
@@ -154,17 +152,21 @@ def _stale_below(workflow: Workflow, path: str, seen: set[str]) -> list[str]:
         return [f"{_short(workflow, path)} is no manifest"]
     for name, sha256 in made.inputs.items():
         if _is_record(workflow, name):
-            there = Path(name)
-            if there.is_file() and sha256_file(there) == sha256:
-                reasons += _stale_below(workflow, name, seen)
-            else:
-                reasons.append(f"{_short(workflow, name)} {'changed' if there.is_file() else 'is gone'}")
+            altered = _altered(name, sha256)
+            reasons += [f"{_short(workflow, name)} {altered}"] if altered else _stale_below(workflow, name, seen)
     return reasons
+
+
+def _altered(path: str, sha256: str) -> str:
+    """Return what became of a file since it was an input, "" where it is the same."""
+    if not Path(path).is_file():
+        return "is gone"
+    return "changed" if sha256_file(path) != sha256 else ""
 
 
 def _is_record(workflow: Workflow, path: str) -> bool:
     """Return whether a file is a record of a job of this run."""
-    place = path.removeprefix(f"{workflow.results}/")
+    place = _short(workflow, path)
     return place != path and place.endswith(".json") and place.partition("/")[0] in SPECS
 
 
