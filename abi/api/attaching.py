@@ -6,7 +6,6 @@
 from collections.abc import Mapping
 from typing import Any, overload
 
-import torch
 from torch import Tensor
 
 from abi.api.modules import Module, module_of, on_device
@@ -65,17 +64,6 @@ def attach(
     return attach_any(backbone, on_device(whole.net, backbone.device), whole.about)
 
 
-def _batch(given: Mapping[str, object]) -> dict[str, Tensor]:
-    """Return what a tokenizer returned as tensors. Raises: DataError: it holds no ids, or rows of several lengths."""
-    try:
-        wanted = ["input_ids", *(key for key in given if key == "attention_mask")]
-        return {key: torch.as_tensor(given[key]) for key in wanted}
-    except (KeyError, TypeError, ValueError):
-        raise DataError(
-            "generate: ids hold no `input_ids` of one length; give `tokenizer(text, padding=True, return_tensors='pt')`"
-        ) from None
-
-
 def generate(
     model: Any,
     ids: Tensor | Mapping[str, Tensor],
@@ -116,8 +104,6 @@ def generate(
         raise DataError(
             f"generate: ids are a {type(ids).__name__}; give what `tokenizer(text, return_tensors='pt')` returns"
         )
-    if isinstance(ids, Mapping):
-        ids = _batch(ids)
     if top_k < 0 or not 0 < top_p <= 1 or not 0 <= seed < 2**63:
         raise DataError(f"generate: top_k {top_k}, top_p {top_p}, seed {seed}; give 0 or more, a part of 1, 0 or more")
     backbone = backbone_of(model, tokenizer)

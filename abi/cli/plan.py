@@ -15,7 +15,7 @@ from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.estimate import Estimate, OfRule, PlannedJob, estimate
-from abi.plan.forecast import BASE, CARD, Forecast, forecast
+from abi.plan.forecast import BASE, CARD, Forecast, at_base, forecast
 from abi.plan.measured import known_jobs, measured_jobs
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
@@ -53,10 +53,14 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
     config.require_inputs(targets)
     jobs, here = dry_run(targets, scale, cores), measured_jobs(Path("results", scale, "benchmarks"))
     known = known_jobs(scale, scale_replicated_by(scale), here=here)
-    made = estimate([*jobs], known.jobs, scale, list(targets) or ["all"], cores, Work(Workflow(config)), after=jobs)
+    unmeasured = {job.rule for job in jobs} - {job.rule for job in known.jobs}
+    published = any(backbone.hub for backbone in config.scale.backbones.values())
+    elsewhere = at_base() if unmeasured and not published and scale != BASE else None
+    work, asked = Work(Workflow(config)), list(targets) or ["all"]
+    made = estimate([*jobs], known.jobs, scale, asked, cores, work, after=jobs, elsewhere=elsewhere)
     if {*jobs} - {PlannedJob(job.rule, job.wildcards) for job in here}:
         made = replace(made, pace=round(known.pace, 2), measured_at=known.scale)
-    if not made.unknown or not any(backbone.hub for backbone in config.scale.backbones.values()):
+    if not unmeasured or not published:
         return made
     return replace(made, forecast=forecast(config, [*jobs]))
 
@@ -96,6 +100,8 @@ def _row(rule: OfRule) -> list[Cell]:
     )
     if rule.seconds is None:
         source = "never measured"
+    elif rule.at:
+        source = f"its work, at the speed of scale {rule.at}"
     elif rule.measured == rule.jobs:
         source = "measured"
     memory = None if rule.mem_mb is None else f"{rule.mem_mb:.0f}"

@@ -24,12 +24,18 @@ def prompts(ids: Tensor | Mapping[str, Tensor], encoder_decoder: bool) -> tuple[
     A decoder continues the last column, so padding goes to the left; an encoder counts positions from the first, so
     there it goes to the right.
     Args: ids: of prompts of one length, or what a tokenizer returns (`input_ids` and `attention_mask`).
-    Raises: DataError: a mask of another shape, of a row without tokens, or with a gap.
+    Raises: DataError: no ids, rows of several lengths, or a mask of another shape, of a row without tokens, or with a
+        gap.
     """
     if isinstance(ids, Tensor):
         return ids.long(), torch.ones_like(ids).long()
-    rows = torch.as_tensor(ids["input_ids"]).long()
-    mask = torch.as_tensor(ids.get("attention_mask", torch.ones_like(rows))).long()
+    try:
+        rows = torch.as_tensor(ids["input_ids"]).long()
+        mask = torch.as_tensor(ids.get("attention_mask", torch.ones_like(rows))).long()
+    except (KeyError, TypeError, ValueError):
+        raise DataError(
+            "generate: ids hold no `input_ids` of one length; give `tokenizer(text, padding=True, return_tensors='pt')`"
+        ) from None
     if rows.dim() != 2 or mask.shape != rows.shape:
         raise DataError(f"generate: ids of shape {tuple(rows.shape)} under a mask of {tuple(mask.shape)}; give [B, L]")
     n, length = mask.sum(1), mask.shape[1]

@@ -6,6 +6,7 @@ change nothing, that text survives its tokenizer.
 """
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,16 +60,34 @@ def admit(backbone: "Backbone", facts: BackboneFacts | None = None) -> BackboneF
     return known.facts
 
 
+@dataclass
+class _Evaluated:
+    """A model in eval mode: the parts that were training, and how many blocks still need it."""
+
+    training: list[nn.Module]
+    blocks: int = 0
+
+
+_EVALUATED: dict[nn.Module, _Evaluated] = {}
+_EVALUATED_LOCK = threading.Lock()
+
+
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Run a block with a model in eval mode, and leave every part of it as it was."""
-    training = [part for part in model.modules() if part.training]
-    model.eval()
+    """Run a block with a model in eval mode; the last of several threads leaves every part of it as it was."""
+    with _EVALUATED_LOCK:
+        found = _EVALUATED.setdefault(model, _Evaluated([part for part in model.modules() if part.training]))
+        found.blocks += 1
+        model.eval()
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        with _EVALUATED_LOCK:
+            found.blocks -= 1
+            if not found.blocks:
+                del _EVALUATED[model]
+                for part in found.training:
+                    part.training = True
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
-from abi.plan.forecast import Forecast, speeds
+from abi.plan.forecast import Forecast, Speeds, speeds
 from abi.plan.measured import Measured, mean_seconds
 from abi.plan.work import Work
 
@@ -22,13 +22,18 @@ class PlannedJob(NamedTuple):
 
 @dataclass(frozen=True)
 class OfRule:
-    """What the jobs of one rule should take. Args: measured: jobs that were; seconds: None where none ever was."""
+    """What the jobs of one rule should take.
+
+    Args: measured: jobs that were; seconds: None where nothing tells; at: the other scale whose speed tells them, ""
+        where a job of this one does.
+    """
 
     rule: str
     jobs: int
     measured: int
     seconds: float | None
     mem_mb: float | None
+    at: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,36 +68,41 @@ def estimate(
     cores: int,
     work: Work | None = None,
     after: Mapping[PlannedJob, Collection[PlannedJob]] | None = None,
+    elsewhere: Speeds | None = None,
 ) -> Estimate:
     """Return what jobs should take.
 
     A job that was never measured takes its work over the speed of its rule, or where that is not known the mean of its
-    rule; a rule that never was measured is listed under `unknown`.
+    rule; a rule that never was measured, here or `elsewhere`, is listed under `unknown`.
     Args: known: of the same scale; work: of its jobs, None where the sizes of its models say nothing; after: job ->
-        those that it waits for.
+        those that it waits for; elsewhere: speeds of another scale, for rules that were never measured at this one.
     """
     own = {(m.rule, m.wildcards): m for m in known}
     means, rules = mean_seconds(known), list[OfRule]()
     fast = {} if work is None else speeds(known, work)
 
-    def expected(job: PlannedJob) -> float:
+    def expected(job: PlannedJob) -> float | None:
         if measured := own.get(job):
             return measured.busy_s
+        if job.rule not in means and work is not None and elsewhere is not None:
+            return elsewhere.expected(*job, work)
         flop = work.flop(*job) if work is not None and job.rule in fast else None
-        return means.get(job.rule, 0.0) if flop is None else flop / fast[job.rule]
+        return means.get(job.rule) if flop is None else flop / fast[job.rule]
 
-    took = {job: expected(job) for job in jobs}
+    found = {job: expected(job) for job in jobs}
+    took = {job: seconds or 0.0 for job, seconds in found.items()}
     total, longest = sum(took.values()), longest_chain(took, after or {})
     for rule in dict.fromkeys(job.rule for job in jobs):
         of_rule = [job for job in jobs if job.rule == rule]
-        others = [m for m in known if m.rule == rule]
+        others, foreseen = [m for m in known if m.rule == rule], None not in [found[job] for job in of_rule]
         rules.append(
             OfRule(
                 rule,
                 jobs=len(of_rule),
                 measured=sum(job in own for job in of_rule),
-                seconds=round(sum(took[job] for job in of_rule), 1) if others else None,
+                seconds=round(sum(took[job] for job in of_rule), 1) if foreseen else None,
                 mem_mb=max((m.mem_mb for m in others if m.mem_mb is not None), default=None),
+                at=elsewhere.scale if elsewhere is not None and foreseen and not others else "",
             )
         )
     return Estimate(

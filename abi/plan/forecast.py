@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from abi.base.machine import free_memory
 from abi.plan.config import Config, load
@@ -56,8 +57,7 @@ class Forecast:
 
 def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
     """Return what jobs of a scale should take. Args: jobs: rule and wildcards of each, as in its benchmark's name."""
-    work, known = Work(Workflow(config)), known_jobs(BASE).jobs
-    fast = speeds(known, Work(Workflow(load(BASE))))
+    work, base = Work(Workflow(config)), at_base()
     by_rule = {rule: [wildcards for r, wildcards in jobs if r == rule] for rule, _ in jobs}
     built = by_rule.get("build_backbone", [])
     hubs = {name: config.scale.backbones[name].hub for name in built}
@@ -75,10 +75,37 @@ def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
         downloads=files,
         disk=disk,
         memory={name: hub.sizes.memory_needed for name, hub in hubs.items() if hub and hub.sizes},
-        rules=[_rule(rule, own, work, known, fast.get(rule)) for rule, own in by_rule.items()],
+        rules=[_rule(rule, own, work, base) for rule, own in by_rule.items()],
         disk_free=shutil.disk_usage(Path.cwd()).free,
         memory_free=free_memory(),
     )
+
+
+class Speeds(NamedTuple):
+    """How fast the rules of a scale are on this machine.
+
+    Args: flops: rule -> FLOP per second, of rules whose work grows with the models; seconds: rule -> mean seconds of a
+        job, of the others.
+    """
+
+    scale: str
+    flops: dict[str, float]
+    seconds: dict[str, float]
+
+    def expected(self, rule: str, wildcards: str, work: Work) -> float | None:
+        """Return the seconds that a job of another scale should take, None where nothing tells. Args: work: of it."""
+        if rule not in self.flops:
+            return self.seconds.get(rule)
+        flop = work.flop(rule, wildcards)
+        return None if flop is None else flop / self.flops[rule]
+
+
+def at_base() -> Speeds:
+    """Return the speeds of scale `tiny`. To bring a model here takes what it takes there, so it is left out."""
+    known = known_jobs(BASE).jobs
+    flops = speeds(known, Work(Workflow(load(BASE))))
+    means = mean_seconds(known)
+    return Speeds(BASE, flops, {rule: means[rule] for rule in means.keys() - flops.keys() - {"build_backbone"}})
 
 
 def speeds(known: Sequence[Measured], work: Work) -> dict[str, float]:
@@ -92,19 +119,10 @@ def speeds(known: Sequence[Measured], work: Work) -> dict[str, float]:
     return {rule: flop / seconds for rule, (flop, seconds) in done.items() if seconds > 0}
 
 
-def _rule(
-    rule: str, wildcards: Sequence[str], work: Work, known: Sequence[Measured], speed: float | None
-) -> RuleForecast:
-    """Return what the jobs of a rule should take.
-
-    A rule whose work does not grow with the models takes what it takes at the measured scale; to bring a published
-    model here is no such rule.
-    """
-    if speed is None:
-        mean = mean_seconds(known).get(rule) if rule != "build_backbone" else None
-        seconds = None if mean is None else len(wildcards) * mean
-        return RuleForecast(rule, len(wildcards), seconds, seconds)
-    flops = [work.flop(rule, name) for name in wildcards]
-    total = None if None in flops else sum(filter(None, flops))
-    cpu, card = (None, None) if total is None else (total / speed, total / CARD_FLOPS)
+def _rule(rule: str, wildcards: Sequence[str], work: Work, base: Speeds) -> RuleForecast:
+    """Return what the jobs of a rule should take; where work does not grow with the models, a card is no faster."""
+    seconds = [base.expected(rule, name, work) for name in wildcards]
+    cpu = None if None in seconds else sum(filter(None, seconds))
+    speed = base.flops.get(rule)
+    card = cpu if cpu is None or speed is None else cpu * speed / CARD_FLOPS
     return RuleForecast(rule, len(wildcards), cpu, card)

@@ -268,6 +268,17 @@ def test_every_part_of_a_model_keeps_its_mode(gpt2):
     assert (first.training, last.training) == (True, False)
 
 
+def test_a_model_stays_in_eval_mode_until_the_last_block_ends(gpt2):
+    model = copy.deepcopy(gpt2[0]).train()
+    first, second = evaluating(model), evaluating(model)  # as two threads that overlap
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not model.training
+    second.__exit__(None, None, None)
+    assert model.training
+
+
 def test_a_tokenizer_that_was_changed_is_read_anew(world):
     model, tokenizer = loaded(world / "small-gpt2")
     before = backbone_of(model, tokenizer)

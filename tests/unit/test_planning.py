@@ -17,6 +17,7 @@ from abi.cli.plan import as_text
 from abi.plan import measured
 from abi.plan.config import load
 from abi.plan.estimate import OfRule, PlannedJob, estimate
+from abi.plan.forecast import Speeds
 from abi.plan.measured import Known, Measured, adopt_jobs, measured_jobs, read_measured
 from abi.plan.scale import Ceiling
 from abi.plan.work import Work
@@ -361,6 +362,23 @@ def test_a_job_that_was_never_measured_takes_its_work_over_the_speed_of_its_rule
     assert found.longest_s == pytest.approx(100 * work.flop(*jobs[0]) / work.flop(*jobs[1]), rel=1e-3)
     assert 200 < found.longest_s < 600
     assert estimate(jobs, known, "real", ["all"], 1).seconds == 200
+
+
+def test_a_rule_that_was_never_measured_takes_its_work_at_the_speed_of_another_scale():
+    """The hours of an update of a pretrained model are told before the first one is run."""
+    work, elsewhere = Work(Workflow(load("real"))), Speeds("tiny", {"train_modules": 1e9}, {"judge_study": 2.0})
+    jobs = [
+        PlannedJob("train_modules", "smollm2.python.standard.source.1-1"),
+        PlannedJob("judge_study", "smollm2_update"),
+        PlannedJob("new", ""),
+    ]
+    found = estimate(jobs, [], "real", ["all"], 1, work, elsewhere=elsewhere)
+    assert found.seconds == pytest.approx(work.flop(*jobs[0]) / 1e9 + 2.0, abs=0.1)
+    assert [rule.at for rule in found.rules] == ["tiny", "tiny", ""]
+    assert found.unknown == ["new"]
+    assert as_text(found).count("its work, at the speed of scale tiny") == 2
+    measured = [Measured("train_modules", "smollm2.sql.standard.source.1-1", 5.0, None)]
+    assert estimate(jobs[:1], measured, "real", ["all"], 1, work, elsewhere=elsewhere).rules[0].at == ""
 
 
 def test_bad_input_is_one_sentence(dry, refuses):
