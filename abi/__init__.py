@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from abi.api.attaching import attach, generate
     from abi.api.comparing import compare
     from abi.api.distilling import distill
+    from abi.api.loading import load_backbone
     from abi.api.modules import Module
     from abi.api.scoring import evaluate
     from abi.api.several import Several
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
     from abi.judge.results import read_result
     from abi.judge.rows import read_evidence
-    from abi.models.backbone import Backbone, load_backbone
+    from abi.models.backbone import Backbone
     from abi.models.load import load_module
     from abi.models.module import AbiModule, ModuleConfig, save_module
     from abi.models.portable import PortableConfig, PortableModule
@@ -46,7 +47,7 @@ _HOME = {
     "generate": "abi.api.attaching",
     "judge_reconstruction": "abi.judge.kinds.transfer",
     "judge_transfer": "abi.judge.kinds.transfer",
-    "load_backbone": "abi.models.backbone",
+    "load_backbone": "abi.api.loading",
     "load_module": "abi.models.load",
     "read_evidence": "abi.judge.rows",
     "read_result": "abi.judge.results",

@@ -3,12 +3,16 @@
 What is in the cache needs no network, and the client's own switches hold (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`).
 """
 
+import errno
 import fnmatch
 import hashlib
+import io
 import logging
+import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +20,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from abi.base.errors import DataError
-from abi.base.files import sha256_once
+from abi.base.files import OF_DISKS, sha256_once
+from abi.base.machine import free_memory
 from abi.base.typed import Count, Positive, Typed
 
 TIMEOUT_S = 20
@@ -48,6 +53,13 @@ class Sizes(Typed):
     """rows V of its largest matrix, which is the head or the embedding"""
     width: Positive
     """columns D of that matrix"""
+
+    @classmethod
+    def of(cls, shapes: Iterable[Sequence[int]]) -> "Sizes":
+        """Return the sizes of a model whose tensors have some shapes. Raises: ValueError: none of them is a matrix."""
+        shapes = [tuple(int(n) for n in shape) for shape in shapes]
+        rows, width = max((shape for shape in shapes if len(shape) == 2), key=math.prod)
+        return cls(parameters=sum(map(math.prod, shapes)), rows=rows, width=width)
 
     @property
     def memory_needed(self) -> int:
@@ -113,9 +125,7 @@ def look_up(repository: Repository, revision: str | None, wanted: Wanted) -> Sna
 
 def _sizes(told: Any) -> Sizes:
     """Return the sizes of a model. Args: told: headers of all its safetensors files."""
-    shapes = [tensor.shape for file in told.files_metadata.values() for tensor in file.tensors.values()]
-    rows, width = max((shape for shape in shapes if len(shape) == 2), key=lambda shape: shape[0] * shape[1])
-    return Sizes(parameters=sum(told.parameter_count.values()), rows=rows, width=width)
+    return Sizes.of(tensor.shape for file in told.files_metadata.values() for tensor in file.tensors.values())
 
 
 def _licence(card: Any) -> str | None:
@@ -175,6 +185,7 @@ def fetch(repository: Repository, revision: str, files: Mapping[str, HubFile], c
                 revision=revision,
                 endpoint=repository.endpoint,
                 etag_timeout=TIMEOUT_S,
+                tqdm_class=None if sys.stderr.isatty() else _in_log(name),
             )
         except Exception as error:  # as in `look_up`
             raise DataError(f"{where}: {reason(error, repository, name)}") from None
@@ -183,6 +194,32 @@ def fetch(repository: Repository, revision: str, files: Mapping[str, HubFile], c
             raise DataError(f"{where}: the hub gives revision {folder.name} instead; check HF_ENDPOINT")
         _check(where, Path(found), name, promised)
     return folder
+
+
+def _in_log(name: str) -> Any:
+    """Return the class of a progress bar that writes lines of a job's log: a terminal has the client's own bar.
+
+    Args: name: of the file.
+    """
+    from tqdm import tqdm
+
+    from abi.base.job import progress
+
+    class Logged(tqdm):  # type: ignore[misc]
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named | {"file": io.StringIO()})
+            self.told = progress(self._mb(self.total))
+
+        def update(self, n: float | None = 1) -> bool | None:
+            shown: bool | None = super().update(n)
+            self.told(self._mb(self.n), f"MB of {name}")
+            return shown
+
+        @staticmethod
+        def _mb(size: float | None) -> int:
+            return round((size or 0) / 1e6)
+
+    return Logged
 
 
 def _at(repository: Repository, revision: str | None) -> str:
@@ -226,6 +263,16 @@ def require_disk(where: str, spent: Mapping[Path, int]) -> None:
             )
 
 
+def require_memory(where: str, sizes: Sizes) -> None:
+    """Raise DataError where this process has too little free memory to admit a model of some sizes."""
+    needed, free = sizes.memory_needed, free_memory()
+    if needed > free:
+        raise DataError(
+            f"{where}: needs {needed / GB:.1f} GB of memory for {sizes.parameters / 1e6:.0f} million parameters, "
+            f"{free / GB:.1f} GB are free; use a larger machine, give the job more, or leave its claims out"
+        )
+
+
 def _check(where: str, path: Path, name: str, promised: HubFile) -> None:
     """Raise DataError where a file is not what was promised; it is removed, so that the next run fetches it again."""
     if path.stat().st_size == promised.bytes and promised.hash == _hash(path, promised.hash):
@@ -267,6 +314,11 @@ def reason(error: BaseException, repository: Repository, name: str = "") -> str:
         return f"the hub does not have {name or 'one of its files'} at this revision; choose another revision"
     if status is not None and status < 500:
         return f"the hub refuses (HTTP {status}); correct its id, or log in (`hf auth login`)"
+    if isinstance(told, OSError) and told.errno in {*OF_DISKS, errno.EACCES}:
+        return (
+            f"the cache {constants.HF_HUB_CACHE} cannot be written ({told.strerror}); mend that, or point HF_HOME at "
+            "another disk"
+        )
     lines = str(told).strip().splitlines() or [""]
     if isinstance(told, errors.OfflineModeIsEnabled):
         why = "HF_HUB_OFFLINE is set"

@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -47,6 +48,8 @@ TAUGHT, TRIALS = ("calibrate_arms", "choose_rates"), "choose_rates"
 """The rules whose steps load a lesson by name, and the one that loads the training of adapters by name."""
 
 log = logging.getLogger("abi")
+NO_MEMORY = re.compile("allocate memory|not enough memory")
+"""What torch says on a CPU, as a plain RuntimeError, where there is too little memory."""
 S = TypeVar("S")
 
 
@@ -245,6 +248,11 @@ def job(snakemake: Any, load: Callable[[], ModuleType | None] = lambda: None) ->
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which only a job on a card can have loaded
             told = "use a card with more, or `precision: bf16` for this rule (docs/devices.md)"
             log.error("%s: the card has too little memory (%s); %s", snakemake.rule, str(error).split(". ")[0], told)
+            raise SystemExit(2) from None
+        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+            said = str(error)[:160] or "none is left"
+            told = "run fewer jobs side by side (`--cores`), close other programs, or use a larger machine"
+            log.error("%s: there is too little memory (%s); %s", snakemake.rule, said, told)
             raise SystemExit(2) from None
         log.exception("%s failed; this is a fault of abi, please report it", snakemake.rule)
         raise SystemExit(1) from None

@@ -116,14 +116,14 @@ def _models(
     models: Mapping[str, str | None], backbones: Sequence[str], scale: str, given: "dict[str, Module]"
 ) -> "Iterator[tuple[str, Several]]":
     """Yield every model with the modules that belong to it attached, none in use. Args: models: place -> revision."""
-    from abi.api.loading import load_model
+    from abi.api.loading import load_backbone
     from abi.cli.generate import read_backbone
 
     for place, revision in models.items():
         name = folder_name(place)
         beside = [module for module in given.values() if not module.anywhere and module.place.model in (place, name)]
         own = {module.dtype for module in beside}
-        yield name, _attached(load_model(place, revision, own.pop() if len(own) == 1 else "float32"), given)
+        yield name, _attached(load_backbone(place, revision, own.pop() if len(own) == 1 else "float32"), given)
     for name in backbones:
         live, base = read_backbone(scale, name)
         yield name, _attached(live, {**given, **modules_of_run(Path("results", scale), name, base.weights_sha256)})

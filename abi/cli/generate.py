@@ -85,13 +85,13 @@ def generate(
 
 def _of_user(place: str, revision: str | None, module: str | None) -> "tuple[Backbone, tuple[Any, Any] | None]":
     """Return a model of a folder or the hub, and a module with its manifest."""
-    from abi.api.loading import load_model
+    from abi.api.loading import load_backbone
     from abi.api.modules import Module
 
     if module is None:
-        return load_model(place, revision), None
+        return load_backbone(place, revision), None
     found = Module.from_pretrained(module)
-    return load_model(place, revision, found.dtype), (found.net, found.about)
+    return load_backbone(place, revision, found.dtype), (found.net, found.about)
 
 
 def _of_scale(scale: str, name: str, module: str | None) -> "tuple[Backbone, tuple[Any, Any] | None]":

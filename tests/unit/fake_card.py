@@ -120,12 +120,12 @@ def fake_card(monkeypatch: Any) -> Iterator[Compute]:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**34))
     read = backbone.read_backbone
 
-    def read_elsewhere(folder: Any) -> Any:
+    def read_elsewhere(folder: Any, **given: Any) -> Any:
         """Read a backbone as transformers does it: on the CPU, by ways of its own."""
         torch.__future__.set_swap_module_params_on_conversion(False)
         try:
             with _disable_current_modes():
-                return read(folder)
+                return read(folder, **given)
         finally:
             torch.__future__.set_swap_module_params_on_conversion(True)
 

@@ -15,7 +15,7 @@ from fake_card import CARD, fake_card
 
 import abi
 from abi.api import defaults
-from abi.api.loading import load_model
+from abi.api.loading import load_backbone
 from abi.api.modules import seen_of
 from abi.api.sides import backbone_of, evaluating, sides
 from abi.api.texts import documents_of, key_of, unsplit
@@ -373,7 +373,7 @@ def test_settings_that_change_no_logit_make_no_other_model(gpt2, trained):
 def test_a_precision_that_is_none_is_one_sentence(world, refuses):
     for wrong in ("int8", torch.bfloat16):
         with refuses("give float32, bfloat16, float16"):
-            load_model(world / "small-gpt2", dtype=wrong)
+            load_backbone(world / "small-gpt2", dtype=wrong)
 
 
 def test_a_compiled_model_is_the_model_in_it(gpt2, trained):

