@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from abi.api.attaching import attach, generate
+    from abi.api.attaching import attach, detach, generate
     from abi.api.comparing import compare
     from abi.api.distilling import distill
     from abi.api.loading import load_backbone
@@ -41,6 +41,7 @@ _HOME = {
     "Window": "abi.models.states",
     "attach": "abi.api.attaching",
     "compare": "abi.api.comparing",
+    "detach": "abi.api.attaching",
     "distill": "abi.api.distilling",
     "evaluate": "abi.api.scoring",
     "fit_procrustes": "abi.arms.alignment",
@@ -69,6 +70,7 @@ __all__ = [
     "Window",
     "attach",
     "compare",
+    "detach",
     "distill",
     "evaluate",
     "fit_procrustes",

@@ -13,6 +13,7 @@ from abi.api.several import Several
 from abi.api.sides import backbone_of
 from abi.base.errors import DataError
 from abi.models import attach as inference
+from abi.models.attach import attached_to
 from abi.models.attach_any import AnyManifest, AnyModule, AttachedAny, attach_any
 from abi.models.probe import admit, evaluating
 
@@ -62,6 +63,21 @@ def attach(
         return attach_any(backbone, on_device(module, backbone.device), about)
     whole = module_of(module, "attach: the module")
     return attach_any(backbone, on_device(whole.net, backbone.device), whole.about)
+
+
+def detach(model: Any) -> None:
+    """Take off whatever is attached to a model, whose handle may be lost; nothing happens where nothing is.
+
+    >>> module = abi.train(model, tokenizer, texts, steps=5)
+    >>> told = abi.attach(model, module, tokenizer=tokenizer)
+    >>> abi.detach(model)
+
+    Args: model: of transformers, or a `Backbone`.
+    Raises: DataError: it is no model of transformers.
+    """
+    found = attached_to(backbone_of(model))
+    if found is not None:
+        found.detach()
 
 
 def generate(

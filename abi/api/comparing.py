@@ -117,13 +117,13 @@ def require_comparing(
 def _warn_of_no_verdict(read: Mapping[str, Sequence[Document]], seeds: int) -> None:
     """Warn, before anything is computed, where there can be no verdict: of too few seeds or held-out documents."""
     needed = CRITERIA.min_groups
-    for what in ("domain_texts", "general_texts"):
+    for what, given in (("domain_texts", "texts"), ("general_texts", "general_texts")):
         n = len(of_split(read[what], "test"))
         if n < needed:
             held = number(n, "held-out document")
             warn(
-                f"compare: {what} gives {held} and a verdict needs {needed}, so it will be INCONCLUSIVE; give {ENOUGH} "
-                "documents or more"
+                f"compare: {given} gives {held} and a verdict needs {needed}, so it will be INCONCLUSIVE; "
+                f"give {ENOUGH} documents or more"
             )
     if seeds < CRITERIA.min_seeds:
         warn(f"compare: a verdict needs {CRITERIA.min_seeds} seeds, so with {seeds} it will be INCONCLUSIVE")
@@ -131,7 +131,7 @@ def _warn_of_no_verdict(read: Mapping[str, Sequence[Document]], seeds: int) -> N
 
 def _reason(fit: Fit) -> str:
     """Return why the verdict is what it is; where there are too few documents, of which text."""
-    named = {"domain": "domain_texts", "general": "general_texts"}
+    named = {"domain": "texts", "general": "general_texts"}
     few = [f"{n} of {named[s]}" for s, n in fit.counts.groups.items() if s in named and n < CRITERIA.min_groups]
     return f"{fit.reason} (held-out documents with enough text: {', '.join(few)})" if few else fit.reason
 
@@ -215,6 +215,8 @@ def _regime(module: Module | Kind, given: Regime | None) -> Regime:
         if given not in (None, ZERO_TEXT):
             raise DataError(f"compare: a portable module moves as it is, so its regime is {ZERO_TEXT}, not {given}")
         return ZERO_TEXT
+    if given == ZERO_TEXT:
+        raise DataError(f"compare: {ZERO_TEXT} moves a portable module; give 'portable' (`--kind portable`), or one")
     if given is not None and given not in FIT_OF:
         raise DataError(f"compare: regime {given!r} is none of {', '.join(FIT_OF)}")
     return given or "few-shot"

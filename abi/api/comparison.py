@@ -160,7 +160,8 @@ def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple
     if verdict == "VACUOUS":
         return RAW, "A module trained on the target itself gains nothing here: there is nothing to move."
     if retrained is not None and answer != "yes" and _bits(raw) <= min(_bits(retrained), _bits(moved)):
-        arm, said = RAW, "Neither the moved module nor retraining does better, on average, than the plain target."
+        arm = RAW
+        said = "Neither the moved module nor retraining with the same budget beats the plain target, on average."
     elif retrained is not None and answer != "yes" and _bits(retrained) < _bits(raw):
         arm = retrained.arm
         said = {
@@ -178,6 +179,9 @@ def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple
         arm, said = RAW, "The moved module is not shown to be better than the plain target."
     if arm == TRANSFERRED and verdict != "SUPPORTED":
         said += " It is not shown that its own net does it: see the placebos."
+    native = by_arm.get(ORACLE)
+    if native is not None and _bits(native) < _bits(by_arm[arm]):
+        said += " A module trained on all of `texts` on the target itself is better still, where that is allowed."
     counted = by_arm.get(NGRAM)
     if counted is not None and _bits(counted) < _bits(by_arm[arm]):
         said += (

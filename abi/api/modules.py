@@ -29,6 +29,8 @@ from abi.models.states import States
 from abi.text.documents import Document as Text
 
 RECORD = "abi_record.json"
+OURS = "library_name: abi"
+"""A line of every card of a module."""
 NOT_YOURS = "it is not yours to write to; log in as who may (`hf auth login`)"
 Net = TypeVar("Net", bound=AnyModule)
 Kind = Literal["module", "portable", "ngram"]
@@ -227,12 +229,14 @@ class Module:
         >>> module = abi.train(model, tokenizer, texts, steps=20)
         >>> module.save_pretrained("my-module")
 
-        Raises: DataError: the disk is full, or the folder cannot be written.
+        Raises: DataError: the disk is full, the folder cannot be written, or holds a README.md that is no such card.
         """
         self._save(Path(folder), card(self))
 
     def _save(self, folder: Path, text: str) -> None:
         """Write the folder. Args: text: of its card."""
+        if (folder / CARD).is_file() and OURS not in (folder / CARD).read_text(encoding="utf-8", errors="replace"):
+            raise DataError(f"{folder / CARD}: is no card of a module and would be replaced; save into another folder")
         try:
             (folder / RECORD).unlink(missing_ok=True)  # of another module that lay there: none, rather than a wrong one
         except OSError as error:
@@ -280,6 +284,7 @@ class Module:
         Raises: DataError: the hub refuses, or does not answer.
         """
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError
 
         api = HfApi()
         with TemporaryDirectory() as folder:
@@ -295,6 +300,8 @@ class Module:
                         delete_patterns=[RECORD],  # that of another upload, where this one has none
                     )
             except Exception as error:
+                if isinstance(error, HFValidationError):
+                    raise DataError(f"{repository}: is no name on the hub; give `user/name`") from None
                 forbidden = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
                 why = NOT_YOURS if forbidden else reason(error, Repository(repository, "model"))
                 raise DataError(f"{repository}: cannot be uploaded: {why}") from None
@@ -334,7 +341,7 @@ def card(module: Module, place: str = "this folder") -> str:
     """Return the model card of a module: what it belongs to, what it was made of, how to use it, from a place."""
     about, record, portable = module.about, module.record, module.anywhere
     on_hub = "/" in about.base_model
-    front = ["library_name: abi", *([f"base_model: {about.base_model}"] if on_hub else [])]
+    front = [OURS, *([f"base_model: {about.base_model}"] if on_hub else [])]
     front += ["base_model_relation: adapter"] if on_hub and not portable else []
     tags = ["abi", "domain-module", *([module.kind] if portable else [])]
     use = "model of any family" if portable else about.base_model

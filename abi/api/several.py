@@ -60,6 +60,16 @@ class Chosen:
 NONE = Chosen(0, ())
 
 
+class _InUse:
+    """Stands for what is in use already, where no choice is given: None is one, the plain model."""
+
+    def __repr__(self) -> str:
+        return "<in use>"
+
+
+IN_USE = _InUse()
+
+
 def _per_row(choice: Choice | Sequence[Choice]) -> bool:
     """Return whether a choice is a list with one for every row."""
     return isinstance(choice, Sequence) and not isinstance(choice, str)
@@ -213,11 +223,22 @@ class Several(AttachedAny):
         finally:
             self._own.chosen = before
 
-    def generate(self, *args: Any, module_ids: Choice | Sequence[Choice], **kwargs: Any) -> Any:
-        """Return what the model's own `generate` gives. Args: module_ids: as `use`, for this call.
+    def generate(self, *args: Any, module_ids: Choice | Sequence[Choice] | _InUse = IN_USE, **kwargs: Any) -> Any:
+        """Return what the model's own `generate` gives.
 
+        >>> first, second = (abi.train(model, tokenizer, texts, steps=5, seed=seed) for seed in (1, 2))
+        >>> ids = tokenizer("the state", return_tensors="pt")["input_ids"]
+        >>> with abi.attach(model, {"a": first, "b": second}, tokenizer=tokenizer) as attached:
+        ...     attached.generate(ids, module_ids="a", max_new_tokens=4).shape
+        torch.Size([1, 6])
+
+        Args: module_ids: as `use`, for this call; if not given, what is in use.
         Raises: DataError: as `use`; or another number of `module_ids` than of prompts.
         """
+        if isinstance(module_ids, _InUse):
+            self._require_attached()
+            with self._choosing(replace(self.chosen, repeated=True)):
+                return self.backbone.model.generate(*args, **kwargs)
         given = next(
             (one for one in (*args[:1], kwargs.get("inputs"), kwargs.get("input_ids")) if one is not None), None
         )

@@ -14,7 +14,7 @@ from torch import nn
 from abi.api.defaults import SALT, SHARES, whole, window_for
 from abi.api.kept import Keep, room
 from abi.api.modules import Origin
-from abi.api.progress import part, pass_seconds
+from abi.api.progress import part, pass_seconds, warn
 from abi.api.texts import of_split
 from abi.base.errors import DataError
 from abi.base.files import sha256_file
@@ -23,7 +23,7 @@ from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.states import BaseFacts, StatesManifest
 from abi.base.manifests.texts import Shares
 from abi.base.typed import Provenance, Split, Typed
-from abi.models.attach import Attached, Marks
+from abi.models.attach import Marks, attached_to
 from abi.models.backbone import Backbone, describe_backbone
 from abi.models.head import Head
 from abi.models.logit_shift import vocabulary_of
@@ -44,6 +44,9 @@ LEAST_WINDOW = 16
 MOST_WINDOWS = PerSplit(train=1400, calibration=240, test=400)
 """Of a text, spread evenly over its documents."""
 MOST_GENERAL = PerSplit(train=600, calibration=100, test=160)
+
+MOST_UNNAMED = 0.9
+"""Share of a model's rows that its own tokenizer names at least; published ones leave up to a fiftieth as room."""
 
 _TOKENIZERS: "WeakKeyDictionary[nn.Module, tuple[Any, str, Any]]" = WeakKeyDictionary()
 """Model -> its tokenizer, what that said of itself, and the copy of it that abi reads with."""
@@ -83,6 +86,8 @@ def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
         raise DataError(
             f"tokenizer: it has {len(own)} tokens, the model {rows}; they do not belong together, give the model's own"
         )
+    if len(own) < MOST_UNNAMED * rows:
+        warn(f"tokenizer: it has {len(own)} tokens and the model {rows} rows; is it the model's own?")
     _TOKENIZERS[model] = tokenizer, repr(tokenizer), own
     return Backbone(model, own)
 
@@ -128,8 +133,8 @@ class Side:
 
     def __post_init__(self) -> None:
         model = self.backbone.model
-        if any(isinstance(hook, Attached) for hook in self.backbone.entry._forward_pre_hooks.values()):
-            raise DataError("model: a module is attached to it; detach that first")
+        if attached_to(self.backbone) is not None:
+            raise DataError("model: a module is attached to it; detach that first (`abi.detach(model)`)")
         admit(self.backbone)
         self.backbone.require(Window.of(self.window))
         self.manifest: BackboneManifest = describe_backbone(

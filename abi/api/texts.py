@@ -48,17 +48,19 @@ def documents_of(texts: TextSource, what: str = "texts") -> Documents:
 
     A document most of whose passages stand in another one is a copy, and is left out. The split follows from the hash
     of the text, of few documents from all of theirs, so that it depends neither on names nor on order.
-    Args: what: the argument, as errors name it.
+    Args: texts: returned as they are where they are documents already; what: the argument, as errors name it.
     Raises: DataError: no such file, an unknown suffix, no text, or fewer than three documents that differ.
     """
+    if isinstance(texts, Documents):
+        return texts
     found = _different(texts, what)
     salts = (SALT, *(f"{SALT}-{i}" for i in range(1, SALTS)))  # of few documents the first that fills all splits
     splits = ([split_of(document.group, dict(SHARES), salt) for document in found] for salt in salts)
     chosen = next((some for some in splits if len(set(some)) == len(SPLITS)), None)
     if chosen is None:
         raise DataError(
-            f"{what}: {len(found)} different documents cannot be split into train, calibration and test; "
-            "give more, at best a hundred or more"
+            f"{what}: {number(len(found), 'document')} of different text cannot be split into train, calibration and "
+            "test; give three or more, at best a hundred"
         )
     pairs = zip(found, chosen, strict=True)
     return Documents([replace(document, split=split) for document, split in pairs], found.copies)
@@ -69,6 +71,12 @@ def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -
     n = len(of_split(documents, "train"))
     if n < FEW:
         warn(f"{call}: {what} has {number(n, 'document')} to learn from; a hundred are better")
+
+
+def warn_of_shared(call: str, general: Documents, domain: Iterable[str]) -> None:
+    """Warn where general text holds domain text, which is then not general. Args: domain: keys of its documents."""
+    if n := len(seen_here(general, {*domain})):
+        warn(f"{call}: {number(n, 'document')} of general_texts are text of the domain; give other text")
 
 
 def unsplit(texts: TextSource, what: str = "texts") -> Documents:
@@ -178,7 +186,10 @@ def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
     """Yield the documents of a file: itself, or one per line of JSON."""
     if path.suffix not in SUFFIXES:
         raise DataError(f"{what}: {path} ends with none of {', '.join(SUFFIXES)}; rename or convert it")
-    text = read_text(path)
+    try:
+        text = read_text(path)
+    except DataError:
+        raise DataError(f"{what}: {path} is no UTF-8 text; convert it, or take it out") from None
     if path.suffix != ".jsonl":
         yield name, text
         return
@@ -191,6 +202,6 @@ def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
             row = None
         found = row.get("text") if isinstance(row, dict) else row
         if not isinstance(found, str):
-            raise DataError(f"{what}: {path}, line {place} is no JSON text and has no key `text`; correct the line")
+            raise DataError(f"{what}: {path}, line {place} is neither a JSON string nor an object whose `text` is one")
         _require_text(found, f"{what}: {path}, line {place}")
         yield f"{name}:{place}", found

@@ -11,7 +11,7 @@ from abi.api.kept import Keep, remembered
 from abi.api.modules import Adapter, Kind, Module, Record, TextRead, made, read_of, seen_of
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import LEAST_WINDOW, Side, sides
-from abi.api.texts import TextSource, documents_of, of_split, warn_of_few
+from abi.api.texts import TextSource, documents_of, key_of, of_split, warn_of_few, warn_of_shared
 from abi.arms.gradient import FitData, Objective
 from abi.arms.native import trained_of_seed
 from abi.arms.portable_fit import GENERAL, Lesson, fit_portable, portables
@@ -86,17 +86,19 @@ def train(
     Raises: DataError: a model that is not admitted, too little text, or a loss that is not finite.
     """
     asked: Any = {"d_abi": d_abi, "taps": taps, "steps": steps, "rates": rates, "window": window, "seed": seed}
-    seed, began = require_training(kind, general_texts, **asked), time.perf_counter()
+    seed, began = require_training(kind, general_texts, name=name, **asked), time.perf_counter()
     documents = documents_of(texts)
-    general = [] if general_texts is None else documents_of(general_texts, "general_texts")
+    general = None if general_texts is None else documents_of(general_texts, "general_texts")
     warn_of_few("train", documents)
+    if general:
+        warn_of_shared("train", general, map(key_of, documents))
     given = {"kind": kind, "name": name, "seed": seed, "d_abi": d_abi, "taps": [*taps], "steps": steps}
-    kept = Keep(keep, "train", [documents, general], {**given, "rates": [*rates]})
+    kept = Keep(keep, "train", [documents, general or []], {**given, "rates": [*rates]})
     with sides(window, kept, model=(model, tokenizer)) as [side]:
         if kind == "ngram":
             module = _counted(side, documents, name, seed)
         elif kind == "portable":
-            module = _portable(side, documents, general, name, portable_section(d_abi, steps), seed)
+            module = _portable(side, documents, general or [], name, portable_section(d_abi, steps), seed)
         else:
             module = _native(side, documents, name, module_section(side, d_abi, taps, steps), rates, seed)
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
@@ -110,6 +112,7 @@ def require_training(
     steps: int | None,
     window: int,
     seed: int,
+    name: str = "domain",
     taps: Sequence[Tap] = ("final",),
     rates: Sequence[float] = RATES,
     call: str = "train",
@@ -119,6 +122,8 @@ def require_training(
     Raises: DataError: what no module can be trained by, before a model or a text is read.
     """
     _require_lists(kind, general_texts, taps, rates)
+    if not (isinstance(name, str) and name.strip() and name.isprintable()):
+        raise DataError(f"{call}: name is {name!r}; give the domain a name of one line, such as 'notes'")
     require_counts(call, steps=steps, d_abi=d_abi)
     whole("window", window, LEAST_WINDOW)
     unset = {"general_texts": general_texts is None, "d_abi": d_abi is None, "steps": steps is None}

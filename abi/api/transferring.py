@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from abi.api.defaults import FITS, require_counts, whole
 from abi.api.kept import Keep
@@ -11,7 +11,7 @@ from abi.api.modules import Module, Record, made, module_of, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import LEAST_WINDOW, Pair, backbone_in, origin_of, sides
-from abi.api.texts import TextSource, documents_of, warn_of_few
+from abi.api.texts import TextSource, documents_of, key_of, warn_of_few, warn_of_shared
 from abi.api.training import head_of, seed_of, shortened
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
@@ -20,6 +20,7 @@ from abi.base.typed import Regime, Split
 from abi.models.module import AbiModule
 
 ARMS_MOVED = (TRANSFERRED,)
+S = TypeVar("S")
 
 
 def transfer(
@@ -68,11 +69,13 @@ def transfer(
     seed, began = require_moving(steps=steps, window=window, seed=seed), time.perf_counter()
     if not isinstance(module.net, AbiModule):
         return _as_is(module, target, general_texts, domain_texts, teacher, steps)
-    source, general_texts = _needed(source, general_texts)
-    regime = _regime(domain_texts, teacher)
+    source, general_texts = needed(source, general_texts)
+    regime = regime_of(domain_texts, teacher)
     general = documents_of(general_texts, "general_texts")
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
     warn_of_few("transfer", general, "general_texts")
+    learned = module.seen if module.record is not None and module.record.made_by == "train" else ()
+    warn_of_shared("transfer", general, {*learned, *map(key_of, domain)})
     taught_by = None if teacher is None else module_of(teacher, "transfer: the teacher").sha256
     given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
     kept = Keep(keep, "transfer", [general, domain], given)
@@ -94,7 +97,7 @@ def require_moving(*, steps: int | None, window: int, seed: int) -> int:
     return seed_of(seed)
 
 
-def _needed(source: Pair | None, general: TextSource | None) -> tuple[Pair, TextSource]:
+def needed(source: S | None, general: TextSource | None) -> tuple[S, TextSource]:
     """Return what a module that reads hidden states cannot be moved without. Raises: DataError: it was not given."""
     if source is None or general is None:
         lacks = "its `source`" if source is None else "`general_texts` that both models read"
@@ -102,7 +105,7 @@ def _needed(source: Pair | None, general: TextSource | None) -> tuple[Pair, Text
     return source, general
 
 
-def _regime(domain: TextSource | None, teacher: Module | None) -> Regime:
+def regime_of(domain: TextSource | None, teacher: object) -> Regime:
     """Return the regime that follows from what is given. Raises: DataError: a teacher without text to teach on."""
     if teacher is not None and domain is None:
         raise DataError("transfer: a teacher teaches on domain text; give `domain_texts`")
@@ -119,7 +122,10 @@ def _calibrated(
     teacher = None if taught_by is None else taught_by.net
     assert isinstance(net, AbiModule)
     if taught_by is not None:
-        taught_by.check(side.backbone, side.marks)
+        try:
+            taught_by.check(side.backbone, side.marks)
+        except DataError as error:
+            raise DataError(f"transfer: the teacher is no module of the target; {error}") from None
     if teacher is not None and not isinstance(teacher, AbiModule):
         raise DataError("transfer: the teacher works on any model; give one that reads the target's hidden states")
     section = section.model_copy(update={"windows": None, "phases": shortened(section.phases, steps)})

@@ -33,9 +33,9 @@ def generate(
         str | None, Option(metavar="NAME", help="or a built backbone of the scale", show_default="none")
     ] = None,
     scale: Scale = DEFAULT,
-    module: Annotated[
-        str | None,
-        Option(metavar="MODULE", help=OF_MODULE, show_default="none attached"),
+    modules: Annotated[
+        list[str] | None,
+        Option("--module", metavar="MODULE", help=OF_MODULE, show_default="none attached"),
     ] = None,
     tokens: Annotated[int, Option(metavar="N", help="most tokens to add")] = 64,
     temperature: Annotated[float, Option(metavar="X", help="0 is greedy")] = 0.0,
@@ -65,6 +65,9 @@ def generate(
         prompt.encode()
     except UnicodeEncodeError:
         raise DataError("generate: the prompt is not valid UTF-8; give text") from None
+    if len(modules or ()) > 1:
+        raise ConfigError("generate: --module is given twice; give one, or mix them by `abi.attach` (docs/library.md)")
+    module = modules[0] if modules else None
     if tokens < 1:
         raise ConfigError(f"generate: --tokens is {tokens}; ask for 1 or more")
     live, about = _of_scale(scale, backbone, module) if backbone else _of_user(str(model), revision, module)

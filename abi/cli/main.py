@@ -151,6 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in given
     name, *rest = [word for word in given if word != DEBUG] or [""]
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
     if name in {"", "--help", "-h", "help"}:
         emit(overview())
         return HONEST if name else BAD_INPUT

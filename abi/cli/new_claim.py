@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -154,7 +155,7 @@ class Edit:
     root: Path
     scale: str
     known: ScaleFile
-    sources: dict[str, list[Folder]] = field(default_factory=dict)
+    sources: dict[str, Sequence[Folder]] = field(default_factory=dict)
     texts: dict[str, TextSection] = field(default_factory=dict)
     backbones: dict[str, BackboneSection] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
@@ -193,8 +194,7 @@ class Edit:
             )
         known = {**self.known.texts, **self.known.sources}
         name = self._new("texts", label or _word(folder_name(place)).replace("_", ""), known)
-        self.sources[name] = _places(folder, name)
-        self.texts[name] = _text(self.known, name, self.sources[name], folder)
+        self.sources[name], self.texts[name] = _text(self.known, name, _places(folder, name), folder)
         return name
 
     def claim(self, name: str, entry: Claim) -> None:
@@ -315,6 +315,11 @@ class Edit:
         for file, sections in self.places.items():
             entries = [f"{section}.{name}" for section in sections for name in self.entries(section)]
             lines += [f"wrote {file}: {', '.join(entries)}"] if entries else []
+        lines += [
+            f"each file of {name} is a group of its own, since its folders are too few"
+            for name, places in self.sources.items()
+            if any(place.group_by == "file" for place in places)
+        ]
         return lines
 
 
@@ -348,24 +353,25 @@ def _places(folder: Path, name: str) -> list[Folder]:
     return [place.model_copy(update={"path": home_path(folder)}) for place in places]
 
 
-def _text(scale: ScaleFile, name: str, places: Sequence[Folder], folder: Path) -> TextSection:
-    """Return the entry of a text that gives enough test groups. Raises: DataError: there are too few."""
+def _text(scale: ScaleFile, name: str, places: Sequence[Folder], folder: Path) -> tuple[Sequence[Folder], TextSection]:
+    """Return the sources and the entry of a text that give enough test groups, each file one where folders are few.
+
+    Raises: DataError: there are too few files.
+    """
     extract = "code" if all(place.pattern.endswith(".py") for place in places) else "plain"
     told: DataError | None = None
-    for split in (None, FEW_GROUPS):
+    by_file = [place.model_copy(update={"group_by": "file"}) for place in places]
+    for grouped, split in product((places, by_file), (None, FEW_GROUPS)):
         entry = TEXT.model_copy(update={"extract": extract, "sources": name, **({"split": split} if split else {})})
         taken = entry.given(*Selection.model_fields)
         try:
-            build_text(BuildText(**taken, sources=[*places], split=split or scale.split, salt=scale.salt))
+            build_text(BuildText(**taken, sources=[*grouped], split=split or scale.split, salt=scale.salt))
         except DataError as error:
             told = told or error
         else:
-            return entry
-    groups = len({file.group for place in places for file in find_files(place)})
-    raise DataError(
-        f"{folder}: {told}; its files lie in {number(groups, 'folder')}, and the files of one folder are one group: "
-        "put each document into a folder of its own (docs/extending.md, A text)"
-    )
+            return grouped, entry
+    files = len([file for place in places for file in find_files(place)])
+    raise DataError(f"{folder}: {told}; it has {number(files, 'file')}, give more (docs/extending.md, A text)")
 
 
 def inserted(text: str, section: str, name: str, entry: object, file: str) -> str:

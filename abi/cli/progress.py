@@ -6,6 +6,7 @@ stays where it always is, `.snakemake/log`; what jobs print to stderr goes to `R
 
 import os
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import WARNING, LogRecord
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import FrameType, MappingProxyType, ModuleType
 from typing import NamedTuple, Self, TextIO
 
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
@@ -35,6 +36,8 @@ RUN_LOG = Path(".snakemake/abi/run.log")
 
 BESIDE = "For further error details see the cluster/cloud log and the log files of the involved rule(s)."
 """What Snakemake adds to the reason of every job that ran elsewhere."""
+INTERRUPTED: list[int] = []
+"""Signals by which somebody at the keyboard ended this process; its jobs get them too, and have failed at nothing."""
 REPEATED = ("Exiting because a job execution failed", "At least one job did not complete successfully")
 """What Snakemake says at the end of a run in which a job failed."""
 TRUST = 0.05
@@ -149,6 +152,7 @@ class LogHandler(LogHandlerBase):
         self.stream: TextIO = sys.stderr
         self.began = time.monotonic()
         self.running: dict[int, Started] = {}
+        self.stopped: list[int] = INTERRUPTED
         self.failed: set[int] = set()
         self.ended = False
         self.rest = Expected(Counter(), {})
@@ -204,7 +208,7 @@ class LogHandler(LogHandlerBase):
     def fail(self, job: int, rule: str, logs: Sequence[str], reason: str | None) -> None:
         """Write the line of a failed job: the last word of its log, what ran it says of it, and where the log is."""
         about = self.running.pop(job).about if job in self.running else ""
-        if job not in self.failed:
+        if job not in self.failed and not self.stopped:
             self.failed.add(job)
             told = last_words(rule, next((said for path in logs if (said := last_line(Path(path)))), ""))
             told += f"; {reason.replace(BESIDE, '').strip()}" if reason else ""
@@ -216,7 +220,10 @@ class LogHandler(LogHandlerBase):
             return
         self.ended = True
         took = duration(time.monotonic() - self.began)
-        if self.failed:
+        if self.stopped:
+            done = number(self.rest.done, "job")
+            self.line(f"interrupted after {took}, {done} finished; the same command goes on from here")
+        elif self.failed:
             failed = number(len(self.failed), "job")
             self.line(
                 f"{failed} failed and {self.rest.done} finished in {took}. Mend the cause and give the same command "
@@ -293,7 +300,16 @@ def be_snakemake(logger: ModuleType) -> None:
 def main() -> None:
     """Be Snakemake, with its own words as arguments, and tell of it in our way."""
     keep_stderr()
-    be_snakemake(sys.modules[__name__])
+
+    def note(number: int, frame: FrameType | None) -> None:
+        INTERRUPTED.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        be_snakemake(sys.modules[__name__])
+    except SystemExit as left:
+        raise SystemExit(128 + signal.SIGINT if INTERRUPTED and left.code else left.code) from None
 
 
 if __name__ == "__main__":

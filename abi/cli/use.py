@@ -73,11 +73,11 @@ def train(
     given: Any = {"name": name, "d_abi": d_abi, "steps": steps, "window": window, "seed": seed, "keep": place.parts}
     given |= {} if taps is None else {"taps": [int(tap) if tap.isdecimal() else tap for tap in taps]}
     given |= {} if rates is None else {"rates": rates}
-    asked = {key: value for key, value in given.items() if key not in ("name", "keep")}
+    asked = {key: value for key, value in given.items() if key != "keep"}
     require_training(kind, general_texts, **asked)  # type: ignore[arg-type]
-    _require(texts=texts, general_texts=general_texts)
+    read = _read(texts=texts, general_texts=general_texts)
     with _watched(place.parts):
-        made = abi.train(_loaded(model, revision), None, texts, kind, general_texts, **given)  # type: ignore[arg-type]
+        made = abi.train(_loaded(model, revision), None, kind=kind, **read, **given)  # type: ignore[arg-type]
     _write(made, place)
     following = f"abi evaluate {_named('model', model, revision)} --module {quote(str(out))}"
     return _told(made, place, as_json, f"{following} --texts {quote(str(texts[0]))}")
@@ -103,11 +103,11 @@ def distill(
     from abi.api.training import require_training
 
     asked: Any = {"d_abi": d_abi, "steps": steps, "window": window, "seed": seed}
-    require_training("portable", general_texts, call="distill", **asked)  # type: ignore[arg-type]
-    _require(texts=texts, general_texts=general_texts)
+    require_training("portable", general_texts, name=name, call="distill", **asked)  # type: ignore[arg-type]
+    read = _read(texts=texts, general_texts=general_texts)
     place, base = _module_folder(out, force), _loaded(model, revision)
     with _watched(place.parts):
-        made = abi.distill(base, None, adapter, texts, general_texts, name=name, keep=place.parts, **asked)
+        made = abi.distill(base, None, adapter, **read, name=name, keep=place.parts, **asked)
         _write(made, place)  # whoever is killed while it is evaluated has it
         try:
             found = abi.evaluate(base, made, texts, adapter=adapter, window=window)
@@ -143,11 +143,14 @@ def transfer(
 ) -> int:
     """Move a module to another model and write its folder."""
     import abi
-    from abi.api.transferring import require_moving
+    from abi.api.transferring import needed, regime_of, require_moving
 
     require_moving(steps=steps, window=window, seed=seed)
-    _require(general_texts=general_texts, domain_texts=domain_texts)
+    read = _read(general_texts=general_texts, domain_texts=domain_texts)
     place, moving = _module_folder(out, force), abi.Module.from_pretrained(module)
+    if not moving.anywhere:
+        needed(source, general_texts)
+        regime_of(domain_texts, teacher)
     teaches = None if teacher is None else abi.Module.from_pretrained(teacher)
     with _watched(place.parts):
         of_source = None if source is None or moving.anywhere else _loaded(source, source_revision, moving)
@@ -155,8 +158,7 @@ def transfer(
             moving,
             of_source,
             _loaded(target, target_revision, teaches),
-            general_texts=general_texts,
-            domain_texts=domain_texts,
+            **read,
             teacher=teaches,
             steps=steps,
             window=window,
@@ -182,9 +184,12 @@ def evaluate(
     """Print bits per byte of texts without and with a module, and how much of an adapter's gain it holds."""
     import abi
     from abi.api.scoring import require_scoring
+    from abi.api.texts import absent
 
     require_scoring(window=window, max_windows=max_windows, level=level)
-    _require(texts=texts)
+    for path in texts:
+        if not path.exists():
+            raise absent(path, "texts")
     with _watched():
         saved = abi.Module.from_pretrained(module)
         found = abi.evaluate(
@@ -241,12 +246,11 @@ def compare(
     moving: Any = (kind or "module") if module is None else abi.Module.from_pretrained(module)
     numbers = {"seeds": seeds, "steps": steps, "train_steps": train_steps, "window": window}
     require_comparing(moving, regime, **numbers)  # type: ignore[arg-type]
-    _require(texts=texts, general_texts=general_texts, other_texts=other_texts)
-    asked: dict[str, Any] = {"regime": regime, "other_texts": other_texts, "seeds": seeds, "lora": lora, "steps": steps}
-    asked |= {"train_steps": train_steps, "window": window, "keep": parts}
+    read = _read(texts=texts, general_texts=general_texts, other_texts=other_texts)
+    asked: dict[str, Any] = {"regime": regime, "lora": lora, "keep": parts, **numbers}
     with _watched(parts):
         of_source = _loaded(source, source_revision, None if module is None else moving)
-        found = abi.compare(moving, of_source, _loaded(target, target_revision), texts, general_texts, **asked)
+        found = abi.compare(moving, of_source, _loaded(target, target_revision), **read, **asked)
     if place is not None:
         with place.written() as folder:
             write_text(folder / COMPARED[0], found.model_dump_json(indent=1) + "\n")
@@ -273,14 +277,11 @@ def push(
     return 0
 
 
-def _require(**texts: list[Path] | None) -> None:
-    """Raise DataError for a path of text that is not there, before a model is loaded. Args: texts: option -> paths."""
-    from abi.api.texts import absent
+def _read(**texts: list[Path] | None) -> dict[str, Any]:
+    """Return option -> its documents, read before a model is loaded. Args: texts: option -> paths."""
+    from abi.api.texts import documents_of
 
-    for name, paths in texts.items():
-        for path in paths or []:
-            if not path.exists():
-                raise absent(path, name)
+    return {name: paths if paths is None else documents_of(paths, name) for name, paths in texts.items()}
 
 
 def _loaded(place: str, revision: str | None, module: "Module | None" = None) -> Any:

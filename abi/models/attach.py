@@ -47,9 +47,10 @@ class Attached:
     """
 
     def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
-        if any(isinstance(hook, Attached) for hook in backbone.entry._forward_pre_hooks.values()):
+        if attached_to(backbone) is not None:
             raise DataError(
-                "inference: a module is attached to this backbone already; detach it first, or use `abi.Several`"
+                "inference: a module is attached to this backbone already; detach it first (`abi.detach(model)`), or "
+                "attach several by name (`abi.attach(model, {...})`)"
             )
         self.backbone, self.depth = backbone, backbone.depth
         for module, _ in parts:
@@ -192,8 +193,8 @@ def check_pair(
     if about.base_sha256 != base.weights and precision != "float32":
         raise DataError(
             f"inference: the backbone is in {precision}, so its weights cannot be compared with those the module "
-            f"belongs to (of {about.base_model}); load it in the precision it had when the module was made, as a "
-            "rule float32, or attach the module without its manifest"
+            f"belongs to (of {about.base_model}); load it in the precision that it had when the module was "
+            "made (`Module.dtype`), as a rule float32"
         )
     if about.base_sha256 != base.weights:
         raise DataError(
@@ -219,6 +220,12 @@ class Marks:
         """Return those of a backbone."""
         weights = weights_hash(backbone)
         return cls(weights, identity_hash(backbone, weights))
+
+
+def attached_to(backbone: Backbone) -> Attached | None:
+    """Return what is attached to a backbone, None where nothing is."""
+    hooks = backbone.entry._forward_pre_hooks.values()
+    return next((hook for hook in hooks if isinstance(hook, Attached)), None)
 
 
 def attach(backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None) -> Attached:

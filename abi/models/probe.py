@@ -100,7 +100,7 @@ def measure(backbone: "Backbone") -> BackboneFacts:
     weights = dict(backbone.model.named_parameters())
     for name, tensor in [*weights.items(), *backbone.model.named_buffers()]:
         try:  # a buffer may be a mask, whose infinities are meant
-            sound = torch.isfinite(tensor).all() if name in weights else not torch.isnan(tensor).any()
+            sound = bool(torch.isfinite(tensor).all() if name in weights else not torch.isnan(tensor).any())
         except (RuntimeError, NotImplementedError):
             raise _unread(backbone.name, name, tensor) from None
         if not sound:

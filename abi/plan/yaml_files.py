@@ -32,6 +32,8 @@ def read_scale(name: str, folder: Path) -> Scale:
     """Return a scale merged over what it extends and with the revisions of its lock file."""
     names = scales(folder)
     if name not in names:
+        if not names:
+            raise ConfigError(f"{folder}: is no folder of scales; run the command in a checkout of abi")
         raise ConfigError(f"config/scales: no scale {name!r}{closest(name, names)}; scales: {', '.join(names)}")
     where = f"config/scales/{name}.yaml"
     if name == "reference":

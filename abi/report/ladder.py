@@ -21,7 +21,7 @@ ZERO_TEXT = next(name for name, regime in REGIMES.items() if not regime.lesson)
 """The regime in which nothing is calibrated; its results are lines of their own."""
 LEFT, RIGHT = 184.0, 304.0
 """Where the axis begins and ends, in the units of the picture, which is 420 wide."""
-LINE, HEAD, GAP, TOP = 21.0, 46.0, 10.0, 64.0
+LINE, HEAD, GAP, TOP = 21.0, 46.0, 10.0, 77.0
 """Heights of a line, of a heading above lines, of the room below them, and of the title."""
 
 

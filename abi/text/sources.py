@@ -172,7 +172,8 @@ def _folder_files(source: Folder, within: Path | None = None) -> list[RawFile]:
                     f"corpus source {root}: {name} has more than {MOST_TEXT} bytes; split it, or narrow `pattern`"
                 )
             key = sha256_file(path)
-            group = _folder_group(label, path.parent.relative_to(root).as_posix())
+            of_group = path if source.group_by == "file" else path.parent
+            group = _folder_group(label, of_group.relative_to(root).as_posix())
             found.append(RawFile(f"{label}/{name}", group, label, source.version, key, path))
     return found
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def test_an_unseen_copy_of_a_seen_text_is_left_out_with_it(gpt2, trained, world,
 def test_two_documents_are_left_of_three_of_which_two_are_alike(refuses):
     first, other = api_world.prose(2)
     assert len(unsplit([first, f"{first} more words", other])) == 2
-    with refuses("texts: 2 different documents cannot be split into train, calibration and test"):
+    with refuses("texts: 2 documents of different text cannot be split into train, calibration and test"):
         documents_of([first, f"{first} more words", other])
 
 
@@ -102,13 +103,13 @@ def test_three_documents_are_the_fewest_that_can_be_split():
         ("a text " * 2000, "is neither a folder nor a file; give one, or a list of strings"),
         (["a\0b"], "item 0 holds NUL or half a surrogate pair"),
         (["a\ud800b"], "item 0 holds NUL or half a surrogate pair"),
-        (["one text", "another"], "2 different documents cannot be split"),
+        (["one text", "another"], "2 documents of different text cannot be split"),
         ([1, 2, 3], "item 0 is of type int; give strings"),
         ([str(ROOT / "README.md")] * 3, "item 0 is a string and names .*README.md', which is there; give it as `Path`"),
         (None, "texts: is a NoneType; give a folder, a file, or a list of strings"),
         (ROOT / "pyproject.toml", "ends with none of .txt, .md, .py, .jsonl"),
         (ROOT / "LICENSE", "ends with none of"),
-        (ROOT / "config" / "record", r"1 different documents"),
+        (ROOT / "config" / "record", r"1 document of different text"),
     ],
 )
 def test_what_is_no_text_is_refused(given, words, refuses):
@@ -118,7 +119,7 @@ def test_what_is_no_text_is_refused(given, words, refuses):
 
 def test_a_line_without_text_is_named(tmp_path, refuses):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"words": "b"}\n')
-    with refuses("rows.jsonl, line 2 is no JSON text and has no key `text`"):
+    with refuses("rows.jsonl, line 2 is neither a JSON string nor an object whose `text` is one"):
         documents_of(tmp_path / "rows.jsonl")
     for wrong in ("\\ud83d", "a\\u0000b"):
         (tmp_path / "rows.jsonl").write_text(f'{{"text": "a"}}\n{{"text": "{wrong}"}}\n')
@@ -371,9 +372,50 @@ def test_settings_that_change_no_logit_make_no_other_model(gpt2, trained):
 
 
 def test_a_precision_that_is_none_is_one_sentence(world, refuses):
-    for wrong in ("int8", torch.bfloat16):
+    for wrong in ("int8", torch.int8):
         with refuses("give float32, bfloat16, float16"):
             load_backbone(world / "small-gpt2", dtype=wrong)
+
+
+@pytest.mark.parametrize("name", [3, "", "  ", "a\nb"])
+def test_a_name_that_heads_no_card_is_refused_before_anything_is_read(name, gpt2, refuses):
+    with refuses("train: name is .*; give the domain a name of one line"):
+        abi.train(*gpt2, "nowhere", name=name)
+
+
+def test_a_readme_of_ones_own_is_not_replaced_by_a_card(trained, tmp_path, refuses):
+    (tmp_path / "README.md").write_text("my notes")
+    with refuses("README.md: is no card of a module and would be replaced; save into another folder"):
+        trained.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    for _ in range(2):  # a card of abi is
+        trained.save_pretrained(tmp_path / "mine")
+
+
+def test_a_tokenizer_of_another_model_is_asked_about(gpt2, caplog):
+    model = copy.deepcopy(gpt2[0])
+    model.resize_token_embeddings(2 * len(gpt2[1]))
+    backbone_of(model, gpt2[1])
+    assert re.search("it has .* tokens and the model .* rows; is it the model's own", caplog.text)
+
+
+def test_general_text_that_holds_the_domain_is_told(gpt2, caplog):
+    queries = api_world.queries(24)
+    abi.train(*gpt2, queries, "portable", [*api_world.prose(24), *queries[:5]], steps=2, window=32)
+    assert "train: 5 documents of general_texts are text of the domain; give other text" in caplog.text
+
+
+def test_whatever_is_attached_can_be_taken_off_without_its_handle(gpt2, trained):
+    model = copy.deepcopy(gpt2[0])
+    ids = torch.arange(8)[None] + 3
+    plain = model(ids).logits
+    abi.detach(model)  # nothing is attached
+    abi.attach(model, trained, tokenizer=gpt2[1])
+    with pytest.raises(abi.AbiError, match=r"detach it first \(`abi.detach\(model\)`\), or attach several by name"):
+        abi.attach(model, trained, tokenizer=gpt2[1])
+    assert not torch.equal(model(ids).logits, plain)
+    abi.detach(model)
+    assert torch.equal(model(ids).logits, plain)
 
 
 def test_a_compiled_model_is_the_model_in_it(gpt2, trained):

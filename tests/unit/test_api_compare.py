@@ -85,6 +85,13 @@ def test_the_choice_follows_from_the_leads(leads, verdict, expected):
     assert (answer, chosen(verdict, answer, kept)[0]) == expected
 
 
+def test_a_module_trained_on_the_target_is_named_where_it_is_better_still():
+    kept = [option("transferred"), option("direct", (0.1, 0.3)), option("lora", (0.1, 0.3)), option("raw", (0.5, 0.7))]
+    words = "A module trained on all of `texts` on the target itself is better still"
+    assert words not in chosen("SUPPORTED", "yes", [*kept, option("oracle", (0.1, 0.3))])[1]
+    assert words in chosen("SUPPORTED", "yes", [*kept, option("oracle", (-0.2, -0.1))])[1]
+
+
 @pytest.mark.parametrize(
     ("raw", "verdict", "expected", "words"),
     [
@@ -122,12 +129,12 @@ def test_one_seed_on_a_few_texts_is_a_table_without_a_verdict(gpt2, qwen, portab
     told = abi.compare(portable, gpt2, qwen, *given, seeds=1, steps=2, train_steps=2, lora=False)
     assert (told.verdict, told.fit.counts.seeds) == ("INCONCLUSIVE", [1])
     assert "30 groups and 3 seeds are needed" in told.reason
-    assert re.search(r"enough text: \d of domain_texts, \d of general_texts\)", told.reason)
+    assert re.search(r"enough text: \d of texts, \d of general_texts\)", told.reason)
     warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert [re.sub(r"\d+", "n", message) for message in warned] == [
         f"compare: {what} gives n held-out documents and a verdict needs n, so it will be INCONCLUSIVE; give n "
         "documents or more"
-        for what in ("domain_texts", "general_texts")
+        for what in ("texts", "general_texts")
     ] + ["compare: a verdict needs n seeds, so with n it will be INCONCLUSIVE"]
     assert {"transferred", "random", "permuted", "direct", "oracle", "raw"} <= {o.arm for o in told.options}
     assert all(option.lead is None for option in told.options)
@@ -141,7 +148,9 @@ def test_what_cannot_be_compared_is_one_sentence(world, gpt2, qwen, portable, re
         abi.compare("adapter", *given)
     with refuses("its regime is zero-text, not few-shot"):
         abi.compare(portable, *given, regime="few-shot")
-    with refuses("regime 'zero-text' is none of oracle-kd, few-shot, general-only"):
+    with refuses("regime 'no-text' is none of oracle-kd, few-shot, general-only"):
+        abi.compare("module", *given, regime="no-text")
+    with refuses("compare: zero-text moves a portable module; give 'portable' .`--kind portable`., or one"):
         abi.compare("module", *given, regime="zero-text")
     with refuses("compare: seeds is 0; give 1 or more"):
         abi.compare("module", *given, seeds=0)

@@ -19,6 +19,13 @@ from abi.cli import main
 ROOT = Path(__file__).parents[2]
 
 
+PARTS = {
+    "Module": ("with_verdict", "save_pretrained", "from_pretrained", "push_to_hub"),
+    "Several": ("generate",),
+}
+"""Public class -> its methods that have an example of their own."""
+
+
 def blocks(page):
     """The Python of a page, in order."""
     return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
@@ -78,7 +85,9 @@ def test_the_guide_runs_block_by_block(folder):
 
 @pytest.mark.parametrize(
     "name",
-    first(2, ["attach", "evaluate", "Module", "train", "distill", "transfer", "compare"]),
+    first(
+        2, ["attach", "evaluate", "Module", "Several", "detach", "generate", "train", "distill", "transfer", "compare"]
+    ),
 )
 def test_every_public_docstring_has_an_example_that_runs(name, gpt2, qwen, adapter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -87,11 +96,7 @@ def test_every_public_docstring_has_an_example_that_runs(name, gpt2, qwen, adapt
     known |= dict(zip(("model", "tokenizer", "other", "other_tokenizer"), (*gpt2, *qwen), strict=True))
     thing = getattr(abi, name)
     found = [test for test in doctest.DocTestFinder().find(thing, name, globs=known) if test.examples]
-    public = [
-        name,
-        *(f"{name}.{part}" for part in ("with_verdict", "save_pretrained", "from_pretrained", "push_to_hub")),
-    ]
-    assert {test.name for test in found} == {*(public if name == "Module" else [name])}
+    assert {test.name for test in found} == {name, *(f"{name}.{part}" for part in PARTS.get(name, ()))}
     for test in found:
         told = []
         doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=told.append, clear_globs=False)

@@ -123,6 +123,17 @@ def test_a_scale_that_lists_its_claims_gets_one_more(root, capsys):
     assert "mine" in load("tiny", root).pending
 
 
+def test_a_flat_folder_is_a_text_of_as_many_groups_as_files(root, capsys):
+    flat = root / "flat"
+    flat.mkdir()
+    for path in sorted(Path.home().glob("notes/*/*")):
+        (flat / f"{path.parent.name}-{path.name}").write_text(path.read_text())
+    said = run(capsys, "mine", *PAIR[:4], "--text", str(flat), "--scale", "smoke")
+    assert "each file of flat is a group of its own, since its folders are too few" in said
+    [place] = load("smoke", root).scale.sources["flat"]
+    assert place.group_by == "file"
+
+
 def test_it_asks_for_what_is_left_out(root, monkeypatch, capsys):
     answers = io.StringIO("gpt2\nqwen\npython\n")
     monkeypatch.setattr(answers, "isatty", lambda: True)
@@ -173,7 +184,7 @@ REFUSED = {
         "'gpt2' is taken under backb",
     ),
     "no model": (["xx", *PAIR[:2], "--target", "~/notes", *PAIR[4:]], "gives no config of a model"),
-    "one group": (["xx", *PAIR[:4], "--text", "~/notes/000"], "in 1 folder, and the files of one folder are one group"),
+    "one group": (["xx", *PAIR[:4], "--text", "~/notes/000"], "it has . files?, give more .docs/extending.md, A text."),
     "no text": (["xx", *PAIR[:4], "--text", "~/models/first"], "holds no file that ends with .txt, .md, .py"),
     "scale": (["xx", *PAIR, "--scale", "tin"], "no scale 'tin'; did you mean 'tiny'"),
 }

@@ -3,8 +3,11 @@
 import io
 import logging
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -116,6 +119,16 @@ def test_a_failed_job_has_one_line_with_the_last_word_of_its_log(handler, tmp_pa
     _, told, end = handler.stream.getvalue().splitlines()
     assert told == f"FAILED  fit a_to_b 1-3: x.csv: is damaged; delete it (log: {log})"
     assert end.startswith("1 job failed and 0 finished")
+
+
+def test_a_run_that_was_interrupted_has_failed_at_nothing(handler):
+    handler.stopped = [2]
+    handler.emit(record(LogEvent.RUN_INFO, stats={"fit": 2}))
+    handler.emit(started(1))
+    handler.emit(record(LogEvent.JOB_ERROR, logging.ERROR, "Error in rule fit", jobid=1, rule_name="fit", log=[]))
+    handler.close()
+    _, end = handler.stream.getvalue().splitlines()
+    assert re.fullmatch("interrupted after 0 s, 0 jobs finished; the same command goes on from here", end)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +270,26 @@ def test_snakemake_takes_the_logger_and_keeps_what_jobs_print(tmp_path):
     assert broken.returncode == 1
     assert "FAILED  one b: told (log: b.log)" in broken.stderr.splitlines()
     assert "CalledProcessError" not in broken.stderr
+
+
+@pytest.mark.workflow
+def test_ctrl_c_ends_a_run_with_a_sentence_and_no_failure(tmp_path):
+    (tmp_path / "Snakefile").write_text(
+        "rule one:\n    output: 'a'\n    shell: 'touch begun; sleep 60; touch {output}'\n"
+    )
+    command = [sys.executable, "-m", "abi.cli.progress", "--logger", "abi", "--cores", "1", "a"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        while not (tmp_path / "begun").exists():
+            assert running.poll() is None
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGINT)
+        said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert "FAILED" not in said
+    assert "0 jobs finished; the same command goes on from here" in said
 
 
 def test_loading_a_model_is_no_share_of_a_time_that_is_not_foreseen():

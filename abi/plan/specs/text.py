@@ -39,7 +39,7 @@ class Package(Typed):
     containing: Expression | None = None
     """regular expression of what a file must hold to be taken, for example the year of its copyright"""
     group_by: Literal["folder", "file"] = "folder"
-    """whether the files of a folder are a group, or each file is one; of kind `package` alone"""
+    """whether the files of a folder are a group, or each file is one; of kinds `package` and `folder`"""
 
 
 class Metadata(Typed):
@@ -60,6 +60,7 @@ class Folder(Typed):
     """folder"""
     label: str | None = None
     """name of the folder in document names, its own if absent"""
+    group_by: Literal["folder", "file"] = "folder"
     pattern: Glob = "**/*"
     version: str = "local"
     """version in the manifest of documents"""
