@@ -337,7 +337,7 @@ def made(net: AnyModule, facts: ModuleFacts | PortableFacts, record: Record) -> 
         return replace(Module.from_pretrained(folder), record=record)
 
 
-def card(module: Module, place: str = "this folder") -> str:
+def card(module: Module, place: str = ".") -> str:
     """Return the model card of a module: what it belongs to, what it was made of, how to use it, from a place."""
     about, record, portable = module.about, module.record, module.anywhere
     on_hub = "/" in about.base_model

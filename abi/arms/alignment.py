@@ -61,7 +61,10 @@ def fit_procrustes(target: Tensor, source: Tensor, *, held_out: float = 0.2, min
     rank = float(np.exp(-(shares * np.log(np.clip(shares, 1e-300, None))).sum()))
     if rank < min_rank_share * x.shape[1]:
         log.warning(
-            "alignment: effective rank %.1f of %d: most of the rotation is not determined by the data", rank, x.shape[1]
+            "alignment: effective rank %.1f of %d, so the text does not determine most of the rotation; give more of "
+            "it, or more varied text",
+            rank,
+            x.shape[1],
         )
     residual = np.linalg.norm(x[:cut] @ rotation - y[:cut]) / np.linalg.norm(y[:cut])
     figures = AlignmentFigures(

@@ -220,7 +220,7 @@ def overview() -> str:
     examples = "\n".join(f"  abi {name} {command.example}" for name, command in COMMANDS.items())
     return f"""usage: abi [-h] [{DEBUG}] COMMAND ...
 
-Rebuild and test the published claims about autonomous basis injection.
+Rebuild and test the published claims about autonomous basis injection; train, move and compare modules of your own.
 
 commands:
 {commands}

@@ -4,7 +4,7 @@ Width and font are chosen so that the picture can be read on a phone. Its colour
 mode by themselves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from abi.report.words import deciding, grouped
 
 ZERO_TEXT = next(name for name, regime in REGIMES.items() if not regime.lesson)
 """The regime in which nothing is calibrated; its results are lines of their own."""
+WORTH = "of a moved module's gain is its net's own"
 LEFT, RIGHT = 184.0, 304.0
 """Where the axis begins and ends, in the units of the picture, which is 420 wide."""
 LINE, HEAD, GAP, TOP = 21.0, 46.0, 10.0, 77.0
@@ -62,12 +63,12 @@ class Axis(NamedTuple):
         return round(LEFT + part * (RIGHT - LEFT), 1)
 
 
-def picture(results: Sequence[AnyResult], criteria: Criteria) -> str:
+def picture(results: Sequence[AnyResult], criteria: Criteria, *, only: Collection[str] | None = None) -> str:
     """Return the picture of some results as SVG; the same bytes for the same results.
 
-    Args: criteria: of the protocol, whose least share is drawn.
+    Args: criteria: of the protocol, whose least share is drawn; only: parts of the picture (`PLACES`), None for all.
     """
-    panels = list(_panels(results))
+    panels = list(_panels([result for result in results if only is None or _place(result) in only]))
     shares = [line.share for panel in panels for line in panel.lines]
     lowest = min((piece[0] for share in shares if share for piece in share.pieces if piece[0] is not None), default=0.0)
     return fill(
@@ -77,6 +78,7 @@ def picture(results: Sequence[AnyResult], criteria: Criteria) -> str:
         criteria=criteria,
         level=f"{100 * criteria.level:g}",
         height=panels[-1].end + GAP if panels else TOP,
+        title=f"Every {'claim' if only is None else 'transfer'} with its verdict, and how much {WORTH}",
         label=told(panels),
         shown=shown,
         ends=(LEFT, RIGHT),

@@ -26,7 +26,7 @@ from abi.report.beside import beside, rooms
 from abi.report.config_keys import key_tables
 from abi.report.graphs import rule_graph, wing_graph
 from abi.report.known import found, in_short, known
-from abi.report.ladder import picture
+from abi.report.ladder import TAUGHT, ZERO_TEXT, picture
 from abi.report.reference import reference_pages, reference_results
 from abi.report.render import Cell, Table, figure, markdown
 from abi.report.replicates import Replicated, counted, replicated
@@ -107,8 +107,12 @@ def generated_parts() -> list[Part]:
 
 def generated_files() -> dict[str, str]:
     """Return the text of every file below the checkout that is generated as a whole, by its path."""
-    verdicts = picture(reference_results(DEFAULT), load(DEFAULT).protocol.criteria)
-    drawn = {"docs/verdicts.svg": verdicts, "docs/speed.svg": speed.drawing(SpeedManifest.read(TIMED))}
+    results, criteria = reference_results(DEFAULT), load(DEFAULT).protocol.criteria
+    drawn = {
+        "docs/verdicts.svg": picture(results, criteria),
+        "docs/transfers.svg": picture(results, criteria, only=(TAUGHT, ZERO_TEXT)),
+        "docs/speed.svg": speed.drawing(SpeedManifest.read(TIMED)),
+    }
     pages = (reference_pages(folder.name) for folder in sorted(REFERENCE.iterdir()) if folder.is_dir())
     return drawn | {name: text for made in pages for name, text in made.items()}
 

@@ -211,9 +211,9 @@ def led_when_rebuilt(rows: Iterable[Replicated], claims: Collection[str]) -> str
         if row.claim in claims and row.own.ahead is False and ahead and ahead.there:
             led[row.claim] = ahead
             if share and ahead.there == ahead.asked:
-                leads.append(f"by {percent(share)} of its gain in `{row.claim}`")
-    words = f"On backbones from other pretraining seeds it is shown to lead both {_named(led)}"
-    return f"{words} ({'; '.join(leads)})." if leads else f"{words}." if led else ""
+                leads.append(f"In `{row.claim}` its lead is {percent(share)} of its gain.")
+    words = f"On backbones from other pretraining seeds it is shown to lead both {_named(led)}."
+    return " ".join([words, *leads]) if led else ""
 
 
 def _words(row: Replicated) -> str:

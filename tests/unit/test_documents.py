@@ -75,8 +75,11 @@ def test_what_an_attached_module_costs_is_told_from_its_table():
     more = {what: f"{100 * (share - 1):.1f} %" for what, share in shares.items()}
     text = " ".join((ROOT / "docs/library.md").read_text(encoding="utf-8").split())
     assert f"Swapping takes {100 * shares['swap']:.3f} % of a pass" in text
-    assert f"makes a pass {more['pass, module']} longer, LoRA of a like size {more['pass, LoRA']}" in text
-    told = f"per generated token it is {more['16 tokens, module']} and {more['16 tokens, LoRA']}, and "
+    own = "where each row has its own"
+    told = f"makes a pass {more['pass, module']} longer, {more['pass, each row its own module']} {own}, "
+    assert told + f"LoRA of a like size {more['pass, LoRA']}" in text
+    told = f"per generated token it is {more['16 tokens, module']}, {more['16 tokens, each row its own module']} {own} "
+    told += f"and {more['16 tokens, LoRA']} for LoRA, and "
     assert told + f"{more['16 tokens, n-gram model']} for an n-gram model" in text
 
 

@@ -196,7 +196,7 @@ def test_claims_of_one_count_stand_together_and_a_lead_has_its_size_where_it_is_
     )
     assert led_when_rebuilt(rows, pairs) == (
         "On backbones from other pretraining seeds it is shown to lead both in 2 of 2 for `all`; in 1 of 2 for `one` "
-        "and `other` (by 1.2 to 19 % of its gain in `all`)."
+        "and `other`. In `all` its lead is 1.2 to 19 % of its gain."
     )
     assert led_when_rebuilt(rows, {"one"}).endswith("lead both in 1 of 2 for `one`.")
     assert led_when_rebuilt(rows, {"none"}) == ""
