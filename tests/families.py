@@ -84,6 +84,46 @@ SPECIAL = {
     "bos_token_id": 1,
     "decoder_start_token_id": 0,
 }
+PLAIN = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 96,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 1,
+}
+EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 24}
+ROUTED = EXPERTS | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8}
+MAMBA = {
+    "mamba_d_ssm": 32,
+    "mamba_n_heads": 4,
+    "mamba_d_head": 8,
+    "mamba_n_groups": 1,
+    "mamba_d_state": 8,
+    "mamba_expand": 1,
+}
+OWN = {
+    "nemotron": {},
+    "ministral": {"sliding_window": 16},
+    "hunyuan_v1_dense": {},
+    "dots1": ROUTED | {"n_shared_experts": 1},
+    "deepseek_v2": ROUTED | LATENT | {"num_key_value_heads": 4, "head_dim": None, "topk_method": "greedy"},
+    "gemma4_text": {
+        "global_head_dim": 8,
+        "sliding_window": 16,
+        "hidden_size_per_layer_input": 8,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
+    "lfm2_moe": EXPERTS
+    | {"num_experts": 4, "head_dim": None, "layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
+    "falcon_h1": MAMBA,
+}
+"""Model types whose config cannot be made small after it was made -> keywords beside `PLAIN`; None leaves one out."""
 DECODERS = (
     r"bert|electra|data2vec|camembert|ernie$|big_bird|rembert|roberta|roc_bert|roformer|xmod|megatron|git|reformer"
 )
@@ -125,7 +165,12 @@ def shrink(config, n_tokens):
 
 def make(model_type, auto, tok):
     """Return a small random backbone of a model type."""
-    config = shrink(transformers.AutoConfig.for_model(model_type), len(tok))
+    if model_type in OWN:
+        sizes = PLAIN | OWN[model_type] | {"vocab_size": len(tok), "vocab_size_per_layer_input": len(tok)}
+        given = {key: value for key, value in sizes.items() if value is not None}
+        config = transformers.AutoConfig.for_model(model_type, **given)
+    else:
+        config = shrink(transformers.AutoConfig.for_model(model_type), len(tok))
     if re.search(DECODERS, model_type):
         config.is_decoder = True
     torch.manual_seed(0)

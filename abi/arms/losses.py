@@ -85,7 +85,8 @@ class _HeadLoss(torch.autograd.Function):
     def forward(ctx, head, targets, teacher, shift, temperature, weight, *flat):  # noqa: ANN001, ANN002, ANN205
         students = list(zip(flat[::2], flat[1::2], strict=True))
         n, learns = len(targets), any(ctx.needs_input_grad)
-        grads = [torch.empty_like(states) if learns else states.new_empty(0) for states, _ in students]
+        moved = ctx.needs_input_grad[6::2]  # the states of an arm that trains its bias alone stay
+        grads = [torch.empty_like(states) if own else None for (states, _), own in zip(students, moved, strict=True)]
         bias_grads = [None if bias is None or not learns else torch.zeros_like(bias) for _, bias in students]
         totals = [states.new_zeros(()) for states, _ in students]
         # The gradient is formed here, while a chunk's logits are at hand: kept for `backward`, they would be `[N, V]`.
@@ -110,11 +111,12 @@ class _HeadLoss(torch.autograd.Function):
                         bias_grad += grad.sum(0)
                     if slope is not None:
                         grad *= slope
-                if learns:  # the gradient has taken the place of the logits
-                    torch.mm(logits, head.weight, out=grads[i][part])
+                if (moves := grads[i]) is not None:  # the gradient has taken the place of the logits
+                    torch.mm(logits, head.weight, out=moves[part])
         if learns:
             for grad, bias_grad in zip(grads, bias_grads, strict=True):
-                grad *= head.scale / n
+                if grad is not None:
+                    grad *= head.scale / n
                 if bias_grad is not None:
                     bias_grad /= n
             ctx.save_for_backward(*(tensor for pair in zip(grads, bias_grads, strict=True) for tensor in pair))

@@ -125,9 +125,13 @@ def start_of(tokenizer: Any) -> int | None:
 
 
 def prompt_ids(tokenizer: Any, text: str) -> list[int]:
-    """Return the ids of a prompt as a backbone reads it: the token that a text begins with, if any, then the text."""
+    """Return the ids of a prompt as a backbone reads it: the token that a text begins with, if any, then the text.
+
+    Of any tokenizer: to go on with a text nobody asks which characters a token stands for.
+    """
     start = start_of(tokenizer)
-    return [*([] if start is None else [start]), *encode(tokenizer, text)[0].tolist()]
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return [*([] if start is None else [start]), *ids]
 
 
 def _bytes_of(tokenizer: Any, rows: int) -> list[int | None]:

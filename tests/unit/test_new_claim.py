@@ -119,7 +119,10 @@ def test_a_scale_that_lists_its_claims_gets_one_more(root, capsys):
     path.write_text(path.read_text().replace("accepts: []", "accepts: [gemma]"))
     run(capsys, "mine", "--source", "smollm2", "--target", "gemma3", "--text", "python", "--scale", "real")
     assert "mine" in load("real", root).claims
-    assert "claims: [smollm2_same_backbone, gemma3_to_smollm2, smollm2_to_gemma3, mine]" in path.read_text()
+    assert (
+        "claims: [smollm2_same_backbone, gemma3_to_smollm2, smollm2_to_gemma3, smollm2_update, mine]"
+        in path.read_text()
+    )
     assert "mine" in load("tiny", root).pending
 
 
