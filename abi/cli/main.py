@@ -10,9 +10,11 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abi.base.errors import AbiError, DataError, TamperError
+from abi.base.files import checkout
 from abi.base.quiet import quiet
 from abi.base.wording import closest
 
@@ -137,6 +139,8 @@ DISTRIBUTION = "abi-bench"
 PIPELINE = {"snakemake", "snakemake_interface_logger_plugins", "networkx", "rocrate"}
 """Packages that an installation of the library alone has not."""
 
+OF_CHECKOUT = {"show", "claims", "status", "replicates"}
+"""Commands that tell of a checkout's results: from a folder without any, of those that `abi run` would make there."""
 READ_BY_THEMSELVES = {"verify", "run"}
 """Commands that read their arguments by argparse: one to be quick, one to pass them on."""
 
@@ -176,6 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(name: str, arguments: list[str]) -> int:
     """Run a command and return its exit code; 2 and one sentence for arguments that it does not take."""
+    if name in OF_CHECKOUT and not Path("results").is_dir():
+        os.chdir(checkout())
     if name in READ_BY_THEMSELVES:
         try:
             return int(function_of(name)(arguments))

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_arms import PROVENANCE, edited
@@ -425,6 +426,13 @@ def test_the_token_before_a_text_is_read_off_the_tokenizer(begun, tokenizers, re
     assert prompt_ids(tokenizers["bpe"], "def a") == encode(begun, "def a")[0].tolist() == text
     with refuses("puts 2 tokens before a text"):
         start_of(beginning(begun, 2))
+
+
+def test_a_prompt_may_be_of_a_tokenizer_whose_tokens_cannot_be_aligned_with_text(refuses):
+    tokenizer = transformers.ByT5Tokenizer(extra_ids=1100)  # too many tokens for one of bytes, and no fast form
+    with refuses("has no fast form and is none of bytes"):
+        encode(tokenizer, "def a")
+    assert prompt_ids(tokenizer, "def a") == tokenizer("def a", add_special_tokens=False)["input_ids"]
 
 
 def test_packed_windows_begin_with_that_token(begun):

@@ -17,7 +17,7 @@ from abi.base.job import hardware
 from abi.base.manifests.speed import Benchmark, Growth, Point, SpeedManifest, Target, Targets
 from abi.plan.yaml_files import read_yaml
 from abi.report import speed
-from benchmarks import growth, reference, timing
+from benchmarks import growth, reference, rows, timing
 from benchmarks.sides import Shape, Sides
 
 SMALL = Shape("kd", 61, width=16, layers=2, positions=12, taps=(2,), d_abi=8, batch=4, rate=3e-3)
@@ -152,3 +152,10 @@ def test_benchmarks_are_adopted_only_if_they_are_some_and_are_no_results(made, t
     adopted.adopt("benchmarks")
     assert SpeedManifest.read(place) == SpeedManifest.read("results/benchmarks.json")
     assert folders() == []
+
+
+@pytest.mark.long
+def test_kd_at_the_largest_vocabulary_stays_below_its_gate():
+    """Gemma's: what a step takes above head, states and targets, which the committed benchmark measured once."""
+    target = read_yaml(ROOT / "benchmarks/targets.yaml", Targets).benchmarks["kd-memory"]["memory_mib"]
+    assert 0 < rows.memory_of_kd().memory_mib <= target.gate

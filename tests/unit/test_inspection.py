@@ -10,7 +10,7 @@ import pytest
 from made_results import CLAIM, FILE, HEAVY, WORKFLOW, build, edit, put, reference, run
 
 from abi.base.catalogue import ARMS
-from abi.base.files import sha256_file
+from abi.base.files import ROOT, sha256_file
 from abi.cli import main, one_claim
 from abi.judge.fits import Figure
 
@@ -269,7 +269,8 @@ def test_what_was_never_run_here_is_shown_as_it_was_committed(here, capsys):
     assert "SUPPORTED" in shown
 
 
-def test_a_folder_without_results_is_told(tmp_path, monkeypatch, capsys):
+def test_a_checkout_without_results_is_told(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
     monkeypatch.chdir(tmp_path)
     for command in (["claims"], ["show", CLAIM]):
         assert "There is no folder results/ here" in output(capsys, *command)
@@ -277,5 +278,6 @@ def test_a_folder_without_results_is_told(tmp_path, monkeypatch, capsys):
 
 def test_the_checkout_is_used_where_the_folder_has_no_configuration(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert {row["state"] for row in rows(capsys).values()} == {"never run", "pending"}
+    assert {row["state"] for row in rows(capsys).values()} <= {"committed", "fresh", "stale", "never run", "pending"}
+    assert rows(capsys)[CLAIM]["verdict"]  # of the run that comes with it
     assert os.listdir(tmp_path) == []

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from abi.audit.results.records import MODELS, read_record
 from abi.audit.results.status import HASHES, Made, Status, Survey, mend
 from abi.base import job
 from abi.base.errors import DataError
-from abi.base.files import FRESH_NS, sha256_file
+from abi.base.files import FRESH_NS, ROOT, sha256_file
 from abi.base.job import versions
 from abi.base.manifests.backbones import TokensManifest
 from abi.cli import main
@@ -55,7 +56,7 @@ def test_what_was_never_built_is_missing_and_an_empty_folder_says_so_in_a_line(h
     out = told(capsys, code=1)
     assert f"missing  {RESULTS}/cross_family_nib_results.json: never built, or deleted\n" in out
     assert f"missing  {RESULTS}/cards/gpt2_to_qwen.md" in out
-    (tmp_path / "empty").mkdir()
+    shutil.copytree(ROOT / "config", tmp_path / "empty" / "config")
     monkeypatch.chdir(tmp_path / "empty")
     nothing, where = told(capsys, "headline", "--mend", code=0).splitlines()
     assert nothing == f"{RESULTS}: nothing is built yet"
