@@ -318,8 +318,7 @@ class States:
                 f"{self.path}: tap {missing[0]} is not stored (stored: {self.manifest.taps}); "
                 "add it to the backbone's `taps`"
             )
-        found = [self._read(f"tap.{tap}", index).float() for tap in taps]
-        return found[0].unsqueeze(2) if len(found) == 1 else torch.stack(found, dim=2)
+        return torch.stack([self._read(f"tap.{tap}", index).float() for tap in taps], dim=2)
 
     def _read(self, name: str, index: Tensor | slice) -> Tensor:
         tensor = self._tensors[name]
