@@ -14,7 +14,7 @@ from abi.api.modules import Module
 from abi.api.moving import FIT_OF, Move, shape_of
 from abi.api.progress import warn
 from abi.api.sides import LEAST_WINDOW, Pair, Side, sides
-from abi.api.texts import Documents, TextSource, documents_of, key_of, of_split, seen_here
+from abi.api.texts import Documents, TextSource, documents_of, key_of, of_split, require_general, seen_here
 from abi.api.training import LEAST_WIDTH, Kind, portable_section, shortened
 from abi.base.errors import DataError
 from abi.base.typed import Regime
@@ -81,9 +81,10 @@ def compare(
     given = module if isinstance(module, Module) else None
     regime = require_comparing(module, regime, seeds=seeds, steps=steps, train_steps=train_steps, window=window)
     seeds = whole("compare: seeds", seeds, 1)
-    general = documents_of(general_texts, "general_texts")
+    domain, general = documents_of(texts), documents_of(general_texts, "general_texts")
+    require_general("compare", general, map(key_of, domain))
     read = {
-        "domain_texts": _held_out(documents_of(texts), given),
+        "domain_texts": _held_out(domain, given),
         "general_texts": general,
         "other_texts": general if other_texts is None else documents_of(other_texts, "other_texts"),
     }
@@ -155,7 +156,10 @@ def _study(
     """Return the fits that a comparison needs, with their budgets. Raises: DataError: a module of another source."""
     source, target = both
     if given is not None:
-        given.check(source.backbone)
+        try:
+            given.check(source.backbone)
+        except DataError as error:
+            raise DataError(f"compare: the module must be one of the source, before it is moved; {error}") from None
     move = Move(source, target, _config(source, target, given), read)
     return Study(
         move,

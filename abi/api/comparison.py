@@ -18,6 +18,8 @@ SHOWN = (TRANSFERRED, RANDOM, PERMUTED, DIRECT, LORA, NGRAM, ORACLE, RAW, SOURCE
 """The options that the table shows, in its order."""
 RETRAINED = (DIRECT, LORA)
 MOVED = "the module of the source, moved"
+MOST_HARM = 0.1
+"""Harm to general text that is not worth a sentence, as a share of the gain on the domain."""
 Answer = Literal["yes", "no", "not shown"]
 
 
@@ -93,9 +95,14 @@ class Comparison(Typed):
     def _said(self) -> list[str]:
         return [
             f"Verdict: {self.verdict}. {self.reason}",
-            f"Is moving better than retraining with the same budget? {self.answer.capitalize()}.",
-            f"Choice: {self.choice}. {self.why}",
+            f"Is moving better than retraining with the same budget? {self.answer.capitalize()}.{self._rivals()}",
+            f"Choice among moving, retraining and the plain target: {self.choice}. {self.why}",
         ]
+
+    def _rivals(self) -> str:
+        """Return which form of retraining was not tried, "" where all were."""
+        untried = [arm for arm in RETRAINED if arm not in {option.arm for option in self.options}]
+        return f" (Not tried: {', '.join(untried)}.)" if untried else ""
 
 
 def _cells(option: Option) -> list[str]:
@@ -179,6 +186,7 @@ def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple
         arm, said = RAW, "The moved module is not shown to be better than the plain target."
     if arm == TRANSFERRED and verdict != "SUPPORTED":
         said += " It is not shown that its own net does it: see the placebos."
+    said += _harm(by_arm[arm], raw)
     native = by_arm.get(ORACLE)
     if native is not None and _bits(native) < _bits(by_arm[arm]):
         said += " A module trained on all of `texts` on the target itself is better still, where that is allowed."
@@ -191,6 +199,15 @@ def chosen(verdict: Verdict, answer: Answer, options: Sequence[Option]) -> tuple
     if source is not None and source.mean_lead is not None and _bits(source) < min(_bits(moved), _bits(by_arm[arm])):
         said += " If you may keep the source model, it is better still on these texts, with its own module."
     return arm, said
+
+
+def _harm(option: Option, raw: Option) -> str:
+    """Return what an option costs on general text, "" where it is little beside what it gains."""
+    if option.general is None or raw.general is None:
+        return ""
+    harm = option.general.mean - raw.general.mean
+    told = f" General text gets worse by {figure(harm)} bits per byte."
+    return told if harm > MOST_HARM * (_bits(raw) - _bits(option)) > 0 else ""
 
 
 def _bits(option: Option) -> float:

@@ -14,7 +14,7 @@ from abi.api.kept import Keep
 from abi.api.modules import Module, made, read_of, seen_of
 from abi.api.progress import expect, part
 from abi.api.sides import Side, backbone_of, sides
-from abi.api.texts import TextSource, documents_of
+from abi.api.texts import TextSource, documents_of, key_of, require_general
 from abi.api.training import batch_of, portable_seconds, portable_section, record_of, require_training
 from abi.arms.losses import LOSS_LOGITS
 from abi.arms.portable_fit import GENERAL, Lesson, Plain, drawn, portables
@@ -69,6 +69,7 @@ def distill(
     seed = require_training("portable", general_texts, call="distill", **asked)
     began, documents = time.perf_counter(), documents_of(texts)
     general, base = documents_of(general_texts, "general_texts"), backbone_of(model, tokenizer)
+    require_general("distill", general, map(key_of, documents))
     taught, section = adapted(base, adapter), portable_section(d_abi, steps)
     given = {"adapter": taught.about.sha256, "name": name, "d_abi": d_abi, "steps": steps, "seed": seed}
     with sides(window, Keep(keep, "distill", [documents, general], given), model=base) as [side]:

@@ -20,6 +20,7 @@ TextSource = str | Path | Iterable[str | Path]
 """A folder, a file, or some strings (each a document) and files."""
 
 SUFFIXES = (".txt", ".md", ".py", ".jsonl")
+OTHERWISE = "copy other files to .txt, or give a list of strings"
 LABEL = "texts"
 FEW = 20
 """Documents to learn from, below which a call says that they are few."""
@@ -73,10 +74,16 @@ def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -
         warn(f"{call}: {what} has {number(n, 'document')} to learn from; a hundred are better")
 
 
-def warn_of_shared(call: str, general: Documents, domain: Iterable[str]) -> None:
-    """Warn where general text holds domain text, which is then not general. Args: domain: keys of its documents."""
+def require_general(call: str, general: Documents, domain: Iterable[str]) -> None:
+    """Warn where general text holds domain text, which is then not general. Args: domain: keys of its documents.
+
+    Raises: DataError: most of it is text of the domain.
+    """
     if n := len(seen_here(general, {*domain})):
-        warn(f"{call}: {number(n, 'document')} of general_texts are text of the domain; give other text")
+        told = f"{call}: {n} of {number(len(general), 'document')} of general_texts are text of the domain"
+        if 2 * n > len(general):
+            raise DataError(f"{told}; give text of anything else")
+        warn(f"{told}; better give other text")
 
 
 def unsplit(texts: TextSource, what: str = "texts") -> Documents:
@@ -175,17 +182,25 @@ def absent(text: str | Path, what: str) -> DataError:
 def _folder(folder: Path, what: str) -> Iterator[tuple[str, str]]:
     """Yield the documents of the files of a folder whose suffix is known; hidden ones are passed over."""
     paths = sorted({file.path for place in folders_of(folder, SUFFIXES) for file in find_files(place)})
-    shown = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    shown = [path for path in paths if _open(path, folder)]
     if not shown:
-        raise DataError(f"{what}: {folder} holds no file that ends with {', '.join(SUFFIXES)}; give such files")
+        raise DataError(f"{what}: {folder} holds no file that ends with {', '.join(SUFFIXES)}; {OTHERWISE}")
+    left = sorted(path for path in folder.rglob("*") if path.is_file() and path not in paths and _open(path, folder))
+    if left:
+        warn(f"{what}: {number(len(left), 'file')} of {folder} not read, such as {left[0].name}; {OTHERWISE}")
     for path in shown:
         yield from _file(path, path.relative_to(folder).as_posix(), what)
+
+
+def _open(path: Path, folder: Path) -> bool:
+    """Return whether no part of a path below a folder is hidden."""
+    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
     """Yield the documents of a file: itself, or one per line of JSON."""
     if path.suffix not in SUFFIXES:
-        raise DataError(f"{what}: {path} ends with none of {', '.join(SUFFIXES)}; rename or convert it")
+        raise DataError(f"{what}: {path} ends with none of {', '.join(SUFFIXES)}; {OTHERWISE}")
     try:
         text = read_text(path)
     except DataError:

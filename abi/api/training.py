@@ -11,7 +11,7 @@ from abi.api.kept import Keep, remembered
 from abi.api.modules import Adapter, Kind, Module, Record, TextRead, made, read_of, seen_of
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import LEAST_WINDOW, Side, sides
-from abi.api.texts import TextSource, documents_of, key_of, of_split, warn_of_few, warn_of_shared
+from abi.api.texts import TextSource, documents_of, key_of, of_split, require_general, warn_of_few
 from abi.arms.gradient import FitData, Objective
 from abi.arms.native import trained_of_seed
 from abi.arms.portable_fit import GENERAL, Lesson, fit_portable, portables
@@ -91,7 +91,7 @@ def train(
     general = None if general_texts is None else documents_of(general_texts, "general_texts")
     warn_of_few("train", documents)
     if general:
-        warn_of_shared("train", general, map(key_of, documents))
+        require_general("train", general, map(key_of, documents))
     given = {"kind": kind, "name": name, "seed": seed, "d_abi": d_abi, "taps": [*taps], "steps": steps}
     kept = Keep(keep, "train", [documents, general or []], {**given, "rates": [*rates]})
     with sides(window, kept, model=(model, tokenizer)) as [side]:

@@ -11,7 +11,7 @@ from abi.api.modules import Module, Record, made, module_of, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import LEAST_WINDOW, Pair, backbone_in, origin_of, sides
-from abi.api.texts import TextSource, documents_of, key_of, warn_of_few, warn_of_shared
+from abi.api.texts import TextSource, documents_of, key_of, require_general, warn_of_few
 from abi.api.training import head_of, seed_of, shortened
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
@@ -75,7 +75,7 @@ def transfer(
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
     warn_of_few("transfer", general, "general_texts")
     learned = module.seen if module.record is not None and module.record.made_by == "train" else ()
-    warn_of_shared("transfer", general, {*learned, *map(key_of, domain)})
+    require_general("transfer", general, {*learned, *map(key_of, domain)})
     taught_by = None if teacher is None else module_of(teacher, "transfer: the teacher").sha256
     given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
     kept = Keep(keep, "transfer", [general, domain], given)

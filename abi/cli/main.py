@@ -104,7 +104,7 @@ COMMANDS = {
     "compare": Command(
         "is moving better than retraining, here? verdict, rivals, what each costs, and what to choose",
         "--module my-module --source first-model --target second-model --texts domain-texts "
-        "--general-texts general-texts --out compared",
+        "--general-texts general-texts --regime general-only --out compared",
         "use",
     ),
     "push": Command("upload a saved module to the hub", "my-module user/my-module", "use"),

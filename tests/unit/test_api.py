@@ -402,7 +402,17 @@ def test_a_tokenizer_of_another_model_is_asked_about(gpt2, caplog):
 def test_general_text_that_holds_the_domain_is_told(gpt2, caplog):
     queries = api_world.queries(24)
     abi.train(*gpt2, queries, "portable", [*api_world.prose(24), *queries[:5]], steps=2, window=32)
-    assert "train: 5 documents of general_texts are text of the domain; give other text" in caplog.text
+    assert "train: 5 of 29 documents of general_texts are text of the domain; better give other text" in caplog.text
+    with pytest.raises(abi.AbiError, match="train: 24 of 24 documents of general_texts are text of the domain"):
+        abi.train(*gpt2, queries, "portable", queries, steps=2, window=32)
+
+
+def test_files_that_are_not_read_are_counted(tmp_path, caplog):
+    for i, suffix in enumerate([".txt", ".txt", ".txt", ".rst", ".h"]):
+        (tmp_path / f"{i}{suffix}").write_text(api_world.prose(1, seed=i)[0])
+    (tmp_path / ".hidden").write_text("x")
+    assert len(documents_of(tmp_path)) == 3
+    assert f"texts: 2 files of {tmp_path} not read, such as 3.rst; copy other files to .txt, or give" in caplog.text
 
 
 def test_whatever_is_attached_can_be_taken_off_without_its_handle(gpt2, trained):

@@ -85,6 +85,17 @@ def test_the_choice_follows_from_the_leads(leads, verdict, expected):
     assert (answer, chosen(verdict, answer, kept)[0]) == expected
 
 
+def test_harm_to_general_text_is_told_where_it_counts_beside_the_gain():
+    def of(arm, general, ends=None):
+        found = option(arm, ends)
+        return found.model_copy(update={"general": found.bits_per_byte.model_copy(update={"mean": general})})
+
+    for harm, told in ((0.3, True), (0.01, False)):
+        kept = [of("transferred", 2.0 + harm), of("raw", 2.0, (0.5, 0.7)), option("direct", (0.1, 0.3))]
+        why = chosen("SUPPORTED", "yes", kept)[1]
+        assert ("General text gets worse by 0.3 bits per byte." in why) is told
+
+
 def test_a_module_trained_on_the_target_is_named_where_it_is_better_still():
     kept = [option("transferred"), option("direct", (0.1, 0.3)), option("lora", (0.1, 0.3)), option("raw", (0.5, 0.7))]
     words = "A module trained on all of `texts` on the target itself is better still"

@@ -204,7 +204,7 @@ def test_a_comparison_that_was_killed_goes_on_from_its_seeds(here, monkeypatch, 
     told = Comparison.model_validate_json((here / "told" / "comparison.json").read_text())
     assert figures(told) == figures(whole)
     assert (told.verdict, told.choice) == (whole.verdict, whole.choice)
-    assert f"Choice: {told.choice}." in again.out
+    assert f"plain target: {told.choice}." in again.out
     for option in told.options:
         assert option.cost is None or option.cost.memory_mb >= 0
     assert "general text  seconds  MB  trained numbers" in again.out
