@@ -81,8 +81,8 @@ def compare(
     given = module if isinstance(module, Module) else None
     regime = require_comparing(module, regime, seeds=seeds, steps=steps, train_steps=train_steps, window=window)
     seeds = whole("compare: seeds", seeds, 1)
-    domain, general = documents_of(texts), documents_of(general_texts, "general_texts")
-    require_general("compare", general, map(key_of, domain))
+    domain = documents_of(texts)
+    general = require_general("compare", documents_of(general_texts, "general_texts"), map(key_of, domain))
     read = {
         "domain_texts": _held_out(domain, given),
         "general_texts": general,
@@ -90,11 +90,15 @@ def compare(
     }
     _warn_of_no_verdict(read, seeds)
     # Not how many seeds: more of them go on from fewer.
-    asked: dict[str, object] = {"regime": regime, "lora": lora, "steps": steps, "train_steps": train_steps}
-    asked |= {"module": given.sha256} if given else {"kind": module}
+    asked = {"regime": regime, "lora": lora, "steps": steps, "train_steps": train_steps, **_moving(module)}
     with sides(window, Keep(keep, "compare", [*read.values()], asked), source=source, target=target) as both:
         study = _study(both, read, given, regime, lora=lora, steps=steps, train_steps=train_steps)
         return _judged(study, study.evidence(_seeds(given, seeds)), began)
+
+
+def _moving(module: Module | Kind) -> dict[str, str]:
+    """Return what is moved, as the name of the parts that are kept has it."""
+    return {"module": module.sha256} if isinstance(module, Module) else {"kind": module}
 
 
 def require_comparing(

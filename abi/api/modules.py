@@ -185,6 +185,11 @@ class Module:
         return frozenset(self.record.seen if self.record is not None else ())
 
     @property
+    def learned(self) -> frozenset[str]:
+        """Of those the ones of the domain, as far as it is known: of a module that was moved since it is not."""
+        return self.seen if self.record is not None and self.record.made_by == "train" else frozenset()
+
+    @property
     def n_parameters(self) -> int:
         """How many numbers it holds that were fitted."""
         return sum(parameter.numel() for parameter in self.net.parameters())

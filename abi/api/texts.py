@@ -74,8 +74,8 @@ def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -
         warn(f"{call}: {what} has {number(n, 'document')} to learn from; a hundred are better")
 
 
-def require_general(call: str, general: Documents, domain: Iterable[str]) -> None:
-    """Warn where general text holds domain text, which is then not general. Args: domain: keys of its documents.
+def require_general(call: str, general: Documents, domain: Iterable[str]) -> Documents:
+    """Return general text, with a warning where it holds domain text. Args: domain: keys of its documents.
 
     Raises: DataError: most of it is text of the domain.
     """
@@ -84,6 +84,7 @@ def require_general(call: str, general: Documents, domain: Iterable[str]) -> Non
         if 2 * n > len(general):
             raise DataError(f"{told}; give text of anything else")
         warn(f"{told}; better give other text")
+    return general
 
 
 def unsplit(texts: TextSource, what: str = "texts") -> Documents:

@@ -88,17 +88,15 @@ def train(
     asked: Any = {"d_abi": d_abi, "taps": taps, "steps": steps, "rates": rates, "window": window, "seed": seed}
     seed, began = require_training(kind, general_texts, name=name, **asked), time.perf_counter()
     documents = documents_of(texts)
-    general = None if general_texts is None else documents_of(general_texts, "general_texts")
+    general = _general(general_texts, documents)
     warn_of_few("train", documents)
-    if general:
-        require_general("train", general, map(key_of, documents))
     given = {"kind": kind, "name": name, "seed": seed, "d_abi": d_abi, "taps": [*taps], "steps": steps}
-    kept = Keep(keep, "train", [documents, general or []], {**given, "rates": [*rates]})
+    kept = Keep(keep, "train", [documents, general], {**given, "rates": [*rates]})
     with sides(window, kept, model=(model, tokenizer)) as [side]:
         if kind == "ngram":
             module = _counted(side, documents, name, seed)
         elif kind == "portable":
-            module = _portable(side, documents, general or [], name, portable_section(d_abi, steps), seed)
+            module = _portable(side, documents, general, name, portable_section(d_abi, steps), seed)
         else:
             module = _native(side, documents, name, module_section(side, d_abi, taps, steps), rates, seed)
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
@@ -129,6 +127,13 @@ def require_training(
     unset = {"general_texts": general_texts is None, "d_abi": d_abi is None, "steps": steps is None}
     _require_taken(kind, taps=(*taps,) == ("final",), rates=(*rates,) == RATES, **unset)
     return seed_of(seed)
+
+
+def _general(texts: TextSource | None, domain: Sequence[Document]) -> Sequence[Document]:
+    """Return the documents of general text, none where it is not given. Raises: DataError: most are of the domain."""
+    if texts is None:
+        return []
+    return require_general("train", documents_of(texts, "general_texts"), map(key_of, domain))
 
 
 def _require_lists(kind: Kind, general_texts: TextSource | None, taps: Sequence[Tap], rates: Sequence[float]) -> None:

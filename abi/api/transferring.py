@@ -69,14 +69,12 @@ def transfer(
     seed, began = require_moving(steps=steps, window=window, seed=seed), time.perf_counter()
     if not isinstance(module.net, AbiModule):
         return _as_is(module, target, general_texts, domain_texts, teacher, steps)
-    source, general_texts = needed(source, general_texts)
-    regime = regime_of(domain_texts, teacher)
-    general = documents_of(general_texts, "general_texts")
+    (source, general_texts), regime = needed(source, general_texts), regime_of(domain_texts, teacher)
     domain = [] if domain_texts is None else documents_of(domain_texts, "domain_texts")
+    general = documents_of(general_texts, "general_texts")
+    require_general("transfer", general, {*module.learned, *map(key_of, domain)})
     warn_of_few("transfer", general, "general_texts")
-    learned = module.seen if module.record is not None and module.record.made_by == "train" else ()
-    require_general("transfer", general, {*learned, *map(key_of, domain)})
-    taught_by = None if teacher is None else module_of(teacher, "transfer: the teacher").sha256
+    taught_by = teacher and module_of(teacher, "transfer: the teacher").sha256
     given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
     kept = Keep(keep, "transfer", [general, domain], given)
     with sides(window, kept, source=source, target=target) as [of_source, of_target]:

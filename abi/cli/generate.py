@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from abi.models.backbone import Backbone
 
 OF_MODULE = "folder of a saved module; beside --model also its id on the hub"
+Modules = Annotated[
+    list[str] | None, Option("--module", metavar="MODULE", help=OF_MODULE, show_default="none attached")
+]
 
 
 def generate(
@@ -33,10 +36,7 @@ def generate(
         str | None, Option(metavar="NAME", help="or a built backbone of the scale", show_default="none")
     ] = None,
     scale: Scale = DEFAULT,
-    modules: Annotated[
-        list[str] | None,
-        Option("--module", metavar="MODULE", help=OF_MODULE, show_default="none attached"),
-    ] = None,
+    modules: Modules = None,
     tokens: Annotated[int, Option(metavar="N", help="most tokens to add")] = 64,
     temperature: Annotated[float, Option(metavar="X", help="0 is greedy")] = 0.0,
     top_k: Annotated[int, Option(metavar="N", help="draw of the N likeliest tokens alone; 0 for all")] = 0,

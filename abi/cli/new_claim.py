@@ -123,16 +123,14 @@ def new_claim(
     runs = ", ".join(edit.claims[claim].scales or ["every scale"])
     every = "every other scale" if edit.broken else "every scale"
     said = [f"checked: {every} is valid with it; it runs at {runs}", *told]
-    said += [
-        f"note: scale {other} is not valid, with this claim or without: {why}" for other, why in edit.broken.items()
-    ]
+    broken = edit.broken.items()
+    said += [f"note: scale {other} is not valid, with this claim or without: {why}" for other, why in broken]
     hub = any(backbone.hub for backbone in edit.backbones.values())
     following = [f"abi pin --scale {scale}"] if hub else []
     following += [f"abi {word} {claim} --scale {scale}" for word in ("plan", "run", "show")]
-    notes = list[str]()
     if domain == edit.known.alignment.text:
-        notes.append(f"note: both models are aligned on {domain}, so a module trained on it brings nothing new")
-    print("\n".join([*edit.written(), *said, *notes, *(f"next: {command}" for command in following)]))
+        said.append(f"note: both models are aligned on {domain}, so a module trained on it brings nothing new")
+    print("\n".join([*edit.written(), *said, *(f"next: {command}" for command in following)]))
     return 0
 
 
@@ -315,12 +313,11 @@ class Edit:
         for file, sections in self.places.items():
             entries = [f"{section}.{name}" for section in sections for name in self.entries(section)]
             lines += [f"wrote {file}: {', '.join(entries)}"] if entries else []
-        lines += [
-            f"each file of {name} is a group of its own, since its folders are too few"
-            for name, places in self.sources.items()
-            if any(place.group_by == "file" for place in places)
+        alone = [name for name, places in self.sources.items() if places[0].group_by == "file"]
+        return [
+            *lines,
+            *(f"each file of {name} is a group, since its folders are too few" for name in alone),
         ]
-        return lines
 
 
 def _unfit(scale: ScaleFile, entry: Claim) -> list[str]:
@@ -370,8 +367,8 @@ def _text(scale: ScaleFile, name: str, places: Sequence[Folder], folder: Path) -
             told = told or error
         else:
             return grouped, entry
-    files = len([file for place in places for file in find_files(place)])
-    raise DataError(f"{folder}: {told}; it has {number(files, 'file')}, give more (docs/extending.md, A text)")
+    files = number(sum(len(find_files(place)) for place in places), "file")
+    raise DataError(f"{folder}: {told}; it has {files}, give more (docs/extending.md, A text)")
 
 
 def inserted(text: str, section: str, name: str, entry: object, file: str) -> str:

@@ -277,7 +277,7 @@ def push(
     return 0
 
 
-def _read(**texts: list[Path] | None) -> dict[str, Any]:
+def _read(**texts: list[Path] | None) -> Any:
     """Return option -> its documents, read before a model is loaded. Args: texts: option -> paths."""
     from abi.api.texts import documents_of
 

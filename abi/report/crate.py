@@ -246,7 +246,7 @@ class Builder:
         told = dict(TOLD.findall("\n".join(path.read_text(encoding="utf-8") for path in sources())))
         for position, rule in enumerate(dict.fromkeys(job.made.rule for job in self.jobs.values()), 1):
             own = [actions[name] for name, job in self.jobs.items() if job.made.rule == rule]
-            tools = list({action["instrument"].id: action["instrument"] for action in own}.values())
+            tools = list({tool.id: tool for tool in (action["instrument"] for action in own)}.values())
             step = self.add(
                 f"{main.id}#{rule}",
                 "HowToStep",

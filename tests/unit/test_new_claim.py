@@ -132,7 +132,7 @@ def test_a_flat_folder_is_a_text_of_as_many_groups_as_files(root, capsys):
     for path in sorted(Path.home().glob("notes/*/*")):
         (flat / f"{path.parent.name}-{path.name}").write_text(path.read_text())
     said = run(capsys, "mine", *PAIR[:4], "--text", str(flat), "--scale", "smoke")
-    assert "each file of flat is a group of its own, since its folders are too few" in said
+    assert "each file of flat is a group, since its folders are too few" in said
     [place] = load("smoke", root).scale.sources["flat"]
     assert place.group_by == "file"
 
