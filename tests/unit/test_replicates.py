@@ -83,7 +83,8 @@ def test_what_was_not_built_here_is_read_from_the_committed_runs(built, capsys):
     }
 
 
-def test_a_folder_without_results_is_told(tmp_path, monkeypatch, capsys):
+def test_a_checkout_without_results_is_told(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
     monkeypatch.chdir(tmp_path)
     assert main(["replicates"]) == 0
     nothing, where, *_ = capsys.readouterr().out.splitlines()
