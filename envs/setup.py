@@ -111,8 +111,9 @@ def install() -> None:
     if READY.exists():
         READY.unlink()
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}  # of setuptools, about folders in the checkout
     for words in INSTALLS:
-        subprocess.run([str(VENV / "bin" / "python"), *PIP, *words], cwd=str(ROOT), check=True)
+        subprocess.run([str(VENV / "bin" / "python"), *PIP, *words], cwd=str(ROOT), check=True, env=quiet)
 
 
 def main() -> int:
