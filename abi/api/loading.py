@@ -54,13 +54,8 @@ def fetched(name: str, revision: str | None, dtype: torch.dtype) -> Path:
     Raises: DataError: no such model, no answer and nothing in the cache, or too little disk or memory.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        raise DataError(f"{name}: is neither a folder nor an id of the hub; check it") from None
+    _require_id(name)
     repository = Repository(name, "model")
     try:
         found = look_up(repository, revision, model_files)
@@ -75,6 +70,17 @@ def fetched(name: str, revision: str | None, dtype: torch.dtype) -> Path:
     fetch(repository, found.revision, found.files)
     # all is there by now; this notes which commit the branch is, by which the cache is asked where there is no network
     return Path(hf_hub_download(name, CONFIG, revision=revision)).parent
+
+
+def _require_id(name: str) -> None:
+    """Raise DataError where a name can be none of the hub's."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise DataError(f"{name}: is neither a folder nor an id of the hub; check it") from None
 
 
 def _require_memory(name: str, sizes: Sizes, dtype: torch.dtype) -> None:
@@ -99,12 +105,11 @@ def downloaded(repository: str, what: str, names: Sequence[str], revision: str |
     Raises: DataError: there is none, or no answer.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
+    from huggingface_hub.errors import RevisionNotFoundError
 
+    _require_id(repository)
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=[*names]))
-    except HFValidationError:
-        raise DataError(f"{repository}: is neither a folder nor an id of the hub; check it") from None
     except RevisionNotFoundError:
         raise DataError(f"{repository}: the hub has no revision {revision!r} of it; correct it") from None
     except Exception as error:  # as in `base.hub`

@@ -235,19 +235,17 @@ class Several(AttachedAny):
         Args: module_ids: as `use`, for this call; if not given, what is in use.
         Raises: DataError: as `use`; or another number of `module_ids` than of prompts.
         """
-        if isinstance(module_ids, _InUse):
-            self._require_attached()
-            with self._choosing(replace(self.chosen, repeated=True)):
-                return self.backbone.model.generate(*args, **kwargs)
         given = next(
             (one for one in (*args[:1], kwargs.get("inputs"), kwargs.get("input_ids")) if one is not None), None
         )
-        if isinstance(given, Tensor) and _per_row(module_ids) and len(module_ids or ()) != len(given):
+        own = None if isinstance(module_ids, _InUse) else module_ids
+        if isinstance(given, Tensor) and _per_row(own) and len(own or ()) != len(given):
             raise DataError(
-                f"inference: {len(module_ids or ())} module_ids for {len(given)} prompts; give one each, or one for all"
+                f"inference: {len(own or ())} module_ids for {len(given)} prompts; give one each, or one for all"
             )
         self._require_attached()
-        with self._choosing(replace(self._resolved(module_ids), repeated=True)):
+        chosen = self.chosen if isinstance(module_ids, _InUse) else self._resolved(module_ids)
+        with self._choosing(replace(chosen, repeated=True)):
             return self.backbone.model.generate(*args, **kwargs)
 
     def _in_use(self, scaled: Tensor) -> list[tuple[AbiModule, Rows]]:

@@ -74,7 +74,7 @@ def transfer(
     general = documents_of(general_texts, "general_texts")
     require_general("transfer", general, {*module.learned, *map(key_of, domain)})
     warn_of_few("transfer", general, "general_texts")
-    taught_by = teacher and module_of(teacher, "transfer: the teacher").sha256
+    taught_by = None if teacher is None else module_of(teacher, "transfer: the teacher").sha256
     given = {"module": module.sha256, "teacher": taught_by, "steps": steps, "seed": seed}
     kept = Keep(keep, "transfer", [general, domain], given)
     with sides(window, kept, source=source, target=target) as [of_source, of_target]:
