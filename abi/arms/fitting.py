@@ -312,15 +312,22 @@ def fit_arms(
         for name, arm in arms.items():
             n_trainable = sum(tensor.numel() for tensor in arm.trainable.values())
             found[name] = FitFigures(n_trainable=n_trainable, frozen_sha256=before[name], **courses[name])
-    # A lesson says in which direction to go, less surely how far: the step is chosen where no fit has looked.
-    if task.data.held_out is not None:
-        gains = choose_gains([arm.model for arm in arms.values()], task.data.held_out)
-        for name, gain in zip(arms, gains, strict=True):
-            found[name] = found[name].model_copy(update={"gain": gain})
+    for name, gain in scale_arms(arms, task).items():
+        found[name] = found[name].model_copy(update={"gain": gain})
     for name, after in zip(arms, frozen_hashes([arm.frozen for arm in arms.values()]), strict=True):
         if after != before[name]:
             raise TamperError(f"arm {name}: a frozen part changed in a {task.fit} fit; nothing was written")
     return found
+
+
+def scale_arms(arms: Mapping[str, MadeArm], task: Task) -> dict[str, float]:
+    """Scale fitted arms of a lesson in place; return the gain of each, and nothing where there is no lesson.
+
+    A lesson says in which direction to go, less surely how far: the step is chosen where no fit has looked.
+    """
+    if task.data.held_out is None:
+        return {}
+    return dict(zip(arms, choose_gains([arm.model for arm in arms.values()], task.data.held_out), strict=True))
 
 
 def train_arms(

@@ -17,6 +17,7 @@ from abi.base.manifests.modules import ModuleFacts, ModuleManifest
 from abi.base.typed import Sha256, Typed
 from abi.models.head import Head
 from abi.models.module import CONFIG, AbiModule, read_module, save_module
+from abi.models.products import added, linear
 from abi.models.states import States
 
 ARM_FILE = "arm.safetensors"
@@ -70,7 +71,7 @@ class LinearMap(Correcting, nn.Module):
 
     def correction(self, states: States, index: Tensor | slice) -> Tensor:
         """Return the correction `[B, T, D]` of some windows."""
-        return self.features(states.taps(self.taps, index)) @ self.weight + self.bias
+        return linear(self.features(states.taps(self.taps, index)), self.weight.T, self.bias)
 
 
 class LogitBias(nn.Module):
@@ -186,7 +187,7 @@ class Readout:
 
     def linear(self, plain: Tensor, read: Tensor | None, rows: slice = slice(None)) -> Tensor:
         """Return an arm's logits `[n, V]` below the cap and without its bias; arguments as in `logits`."""
-        return plain if read is None else torch.addmm(plain, read[rows], self.weight.T, alpha=self.head.scale)
+        return plain if read is None else added(plain, read[rows] * self.head.scale, self.weight)
 
 
 @torch.no_grad()

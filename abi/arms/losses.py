@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from abi.base.compute import rows_at_once
-from abi.models import kernels
+from abi.models import kernels, products
 from abi.models.head import Head
 from abi.models.kernels import LOG2_E
 
@@ -112,7 +112,7 @@ class _HeadLoss(torch.autograd.Function):
                     if slope is not None:
                         grad *= slope
                 if (moves := grads[i]) is not None:  # the gradient has taken the place of the logits
-                    torch.mm(logits, head.weight, out=moves[part])
+                    products.into(moves[part], logits, head.weight)
         if learns:
             for grad, bias_grad in zip(grads, bias_grads, strict=True):
                 if grad is not None:

@@ -319,11 +319,12 @@ def published_draws(
 ) -> Iterator[DrawRow]:
     """Yield rows of the record's own sampling: `n_chunks` windows drawn at random per published seed.
 
-    The record draws `default_rng(seed).integers(0, n, n_chunks)`; here over held-out windows.
+    The record draws `default_rng(seed).integers(0, n, n_chunks)`; here over held-out windows. The reference, which all
+    others are held against, has none.
     """
     drawn = {rng_seed: np.random.default_rng(rng_seed).integers(0, n_windows, n_chunks) for rng_seed in rng_seeds}
     for one in scores:
-        if one.scope != "domain" or one.metric not in AGREEMENT:
+        if one.scope != "domain" or one.metric not in AGREEMENT or one.key.arm == REFERENCE:
             continue
         for rng_seed, chosen in drawn.items():
             for chunk, window in enumerate(chosen):

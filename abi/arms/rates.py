@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abi.arms.fitting import Budget, Nets, Solved, gradient_tasks, make, train_arms
+from abi.arms.fitting import Budget, Nets, Solved, gradient_tasks, make, scale_arms, train_arms
 from abi.arms.forms import FittableForm, StoredStates
 from abi.arms.gradient import FitData, Objective, objectives
 from abi.base.catalogue import Recipe
@@ -53,6 +53,7 @@ def tried_rates(
         for task in tasks:
             arms = {name: make(recipe, name, config, nets, task.data, seed=seed) for name, recipe in recipes.items()}
             train_arms(arms, task, at_rate, seed, solved, below, may_diverge=True)
+            scale_arms(arms, task)
             sums += mean_objectives([arm.model for arm in arms.values()], held_out, budget.objective)
         for name, total in zip(recipes, sums.tolist(), strict=True):
             found[name].append(total / len(tasks))

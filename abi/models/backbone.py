@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from abi.base import compute
 from abi.base.errors import DataError, TamperError
@@ -23,6 +22,7 @@ from abi.base.typed import Provenance
 from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
 from abi.models.identity import check_identity, identity_hash, weights_hash
 from abi.models.probe import admit, evaluating, measure
+from abi.models.products import Products, linear
 from abi.models.states import PER_PASS, Window
 from abi.models.tokenizers import beyond, untrimmed, vocabulary_hash
 
@@ -150,8 +150,11 @@ class Backbone:
         if self.is_encoder_decoder:
             inputs, targets = tokens[:, : window.prefix], tokens[:, window.prefix :]
             decoder = torch.cat([torch.full_like(targets[:, :1], self.start_id), targets[:, :-1]], dim=1)
-            return model(input_ids=inputs, decoder_input_ids=decoder, output_hidden_states=True, use_cache=False)
-        return model(input_ids=tokens, output_hidden_states=True, use_cache=False)
+            given = {"input_ids": inputs, "decoder_input_ids": decoder}
+        else:
+            given = {"input_ids": tokens}
+        with Products():
+            return model(**given, output_hidden_states=True, use_cache=False)
 
     @property
     def start_id(self) -> int:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from abi.base.compute import finite
 from abi.base.errors import DataError
 from abi.base.files import read_tensors, write_tensors
+from abi.models.products import linear
 
 CAP_NAMES = re.compile(r"soft_?cap")
 """How configs name the cap of their logits; those of attention and of routers match too, and fit nothing."""
@@ -67,9 +67,7 @@ class Head:
 
     def linear(self, states: Tensor) -> Tensor:
         """Return the logits `[..., V]` of final states `[..., D]` before the cap: what is linear in the state."""
-        scaled = states * self.scale
-        out = product(scaled, self.weight)
-        return out if self.bias is None else out + self.bias
+        return linear(states * self.scale, self.weight, self.bias)
 
     def logits(self, states: Tensor) -> Tensor:
         """Return logits `[..., V]` of final states `[..., D]`."""
@@ -87,18 +85,6 @@ class Head:
     def slope(self, logits: Tensor) -> Tensor | None:
         """Return how much capped logits `[..., V]` move with the uncapped ones; None without a cap, where it is 1."""
         return None if self.soft_cap is None else 1 - (logits / self.soft_cap) ** 2
-
-
-def product(states: Tensor, weight: Tensor) -> Tensor:
-    """Return `states @ weight.T` `[..., V]` of `[..., D]` and `[V, D]`.
-
-    By numpy where one thread of a CPU computes it and no gradient flows: of a large vocabulary and few rows torch's
-    library copies the weight first, and takes up to twice as long on processors for which it was not made.
-    """
-    plain = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in (states, weight))
-    if not plain or torch.is_grad_enabled() or torch.get_num_threads() > 1:
-        return states @ weight.T
-    return torch.from_numpy(np.matmul(states.detach().numpy(), weight.detach().numpy().T))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from abi.base.compute import finite
 from abi.base.errors import DataError
 from abi.base.files import read_tensors, sha256_tensors, write_tensors, write_text
 from abi.base.manifests.modules import ModuleFacts, ModuleManifest, ModuleShape
+from abi.models.products import Linear, linear
 from abi.models.states import States
 
 CONFIG, WEIGHTS, CARD = "abi_config.json", "abi_model.safetensors", "README.md"
@@ -69,7 +70,7 @@ class DomainNet(nn.Module):
 
     def __init__(self, d_abi: int, expansion: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(d_abi, expansion * d_abi), nn.GELU(), nn.Linear(expansion * d_abi, d_abi))
+        self.net = nn.Sequential(Linear(d_abi, expansion * d_abi), nn.GELU(), Linear(expansion * d_abi, d_abi))
         self.ln = nn.LayerNorm(d_abi)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,9 +101,9 @@ class AbiModule(nn.Module):
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the caller's cards, too
             norms = [nn.LayerNorm(config.width) for _ in config.taps] if config.tap_norms else []
             self.tap_lns = nn.ModuleList(norms)
-            self.proj_in = nn.Linear(d_in, config.d_abi, bias=False)
+            self.proj_in = Linear(d_in, config.d_abi, bias=False)
             self.abi_ln = nn.LayerNorm(config.d_abi)
-            self.proj_out = nn.Linear(config.d_abi, config.width, bias=False)
+            self.proj_out = Linear(config.d_abi, config.width, bias=False)
             nn.init.xavier_uniform_(self.proj_in.weight)
             nn.init.xavier_uniform_(self.proj_out.weight)
             self.domain = DomainNet(config.d_abi, config.expansion) if config.domain_net else None
@@ -137,7 +138,7 @@ class AbiModule(nn.Module):
             return h
         if not self._rotated:
             return h + self.domain_alpha * self.domain(h)
-        return h + self.domain_alpha * (self.domain(h @ self.rotation) @ self.rotation.T)
+        return h + self.domain_alpha * (linear(self.domain(linear(h, self.rotation.T)), self.rotation))
 
     def forward(self, taps: Tensor) -> Tensor:
         """Return the correction `[B, T, D]`."""
@@ -180,7 +181,7 @@ class AbiModule(nn.Module):
 
     def readout(self, head: Tensor) -> Tensor:
         """Return the map `[V, A]` (or `[V, D]`) from what it reads to logits, given the head's `[V, D]`."""
-        return head @ self.proj_out.weight if self._narrow else head
+        return linear(head, self.proj_out.weight.T) if self._narrow else head
 
 
 def derive_seed(*parts: object) -> int:

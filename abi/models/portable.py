@@ -30,6 +30,7 @@ from abi.models.module import (
     permute_domain_net,
     write_weights,
 )
+from abi.models.products import Linear, linear
 from abi.models.states import States
 
 NO_BYTE = 256
@@ -120,9 +121,9 @@ class PortableModule(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the caller's cards, too
             self.bytes = nn.Embedding(NO_BYTE + 1, config.byte_width)
-            self.context_in = nn.Linear(config.context * config.byte_width, config.d_abi, bias=False)
+            self.context_in = Linear(config.context * config.byte_width, config.d_abi, bias=False)
             self.abi_ln = nn.LayerNorm(config.d_abi)
-            self.proj_out = nn.Linear(config.d_abi, len(config.anchors), bias=False)
+            self.proj_out = Linear(config.d_abi, len(config.anchors), bias=False)
             nn.init.zeros_(self.proj_out.weight)
             self.domain = DomainNet(config.d_abi, config.expansion) if config.domain_net else None
         self.domain_alpha = nn.Parameter(torch.tensor(1.0))
@@ -204,7 +205,7 @@ class Placed:
             self.writer = self.writer.to(tokens.device)
         contexts = self.vocabulary.contexts(tokens, self.module.config.context)
         contexts = contexts if last is None else contexts[:, -last:]
-        return self.module.abi_state(contexts) @ self.writer.T
+        return linear(self.module.abi_state(contexts), self.writer)
 
 
 def save_portable(module: PortableModule, folder: str | Path, facts: PortableFacts) -> str:

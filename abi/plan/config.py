@@ -129,13 +129,13 @@ class Config:
         return f"runs at {_named(scales)} only" if scales else f"is not among the claims of scale {self.name}"
 
     def published(self) -> list[str]:
-        """Return the claims a headline counts: those of the record; without one, every claim under its own id.
+        """Return the claims a headline counts: those of the record; without one, every claim in every regime.
 
         Experiments have a page of their own and are counted by none.
         """
         every = {claim_id: claim for claim_id, claim in self.every().items() if claim.kind != EXPERIMENT}
         known = [claim_id for claim_id, claim in every.items() if claim.record.claim is not None]
-        return known or [claim_id for claim_id, claim in every.items() if getattr(claim, "of", None) is None]
+        return known or list(every)
 
 
 def claims_at(name: str, root: Path) -> Collection[str]:

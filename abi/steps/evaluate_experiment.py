@@ -41,9 +41,8 @@ def run(job: Job[ExperimentEvidence], inputs: InputFiles, outputs: Mapping[str, 
                 rows += task_rows(coded, experiment.tasks, seed, spec.code.tokens)
             between = [one for one in scores if one.key.arm == REFERENCE and one.metric == "teacher_js_nats"]
             rows += evidence_rows(between, scopes, seed, reference="")
-            agreeing = [one for one in scores if one.key.arm != REFERENCE]
             n_windows = len(scopes["domain"])
-            draws += published_draws(agreeing, n_windows, seed=seed, rng_seeds=spec.rng_seeds, n_chunks=spec.n_chunks)
+            draws += published_draws(scores, n_windows, seed=seed, rng_seeds=spec.rng_seeds, n_chunks=spec.n_chunks)
     FitsManifest(
         seed=TRIAL,
         grid=spec.budget.rates,

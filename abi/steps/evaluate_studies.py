@@ -91,7 +91,7 @@ def held(
     states, head = updated(inputs, place, text, seed)
     oracle = module_of_seed(having(inputs["oracles"], place, f"{text}/{ORACLE}"), seed, states)
     untrained = AbiModule(module.config, seed=derive_seed(UNTRAINED, seed)).requires_grad_(False).to(module.device)
-    fresh = AbiModule(module.config, seed=derive_seed("placebo", RANDOM, seed, 0))
+    fresh = AbiModule(module.config, seed=derive_seed("placebo", RANDOM_NET, seed, 0))
     arms: dict[str, ArmForm | None] = {
         RAW: None,
         ZERO_SHOT: module,

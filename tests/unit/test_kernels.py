@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abi.models import kernels
-from abi.models.head import product
 
 WIDTHS = [1, 5, 63, 64, 65, 128, 1000, 4096, 50257]
 
@@ -190,22 +189,3 @@ def test_a_damaged_cache_is_compiled_anew(tmp_path, cut):
     for path in kept:
         path.write_bytes(path.read_bytes()[:cut])
     assert told().stdout == first.stdout
-
-
-@pytest.mark.parametrize("shape", [(7, 16), (2, 3, 16), (0, 16)])
-def test_a_product_with_a_head_is_the_same_by_either_library(shape, threads):
-    states, weight = torch.randn(shape), torch.randn(50, 16)
-    wanted = states.double() @ weight.double().T
-    for n in (1, 2):  # numpy's, torch's
-        threads(n)
-        with torch.no_grad():
-            close(product(states, weight), wanted, rtol=1e-5, atol=1e-5)
-            strided = product(states[..., ::2], weight[:, ::2])
-            close(strided, states[..., ::2].double() @ weight[:, ::2].double().T, rtol=1e-5, atol=1e-5)
-
-
-def test_a_gradient_flows_through_a_product_with_a_head(threads):
-    threads(1)
-    states = torch.randn(3, 16, requires_grad=True)
-    product(states, torch.ones(5, 16)).sum().backward()
-    assert torch.equal(states.grad, torch.full((3, 16), 5.0))

@@ -279,6 +279,20 @@ def test_the_lone_space_of_sentencepiece_ends_before_the_word_that_follows_it():
     assert ends.tolist() == [0, 1, 2, 4, 7]
 
 
+def test_bytes_with_the_first_one_of_the_next_character_end_before_it():
+    """The character is counted where it is complete, so that the bytes of a token are those it ends."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({piece: i for i, piece in enumerate([*alphabet, "xÃ"])}, [("x", "Ã")]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+    ids, ends = encode(tokenizer, "axé!")
+    assert tokenizer.convert_ids_to_tokens(ids.tolist()) == ["a", "xÃ", "©", "!"]
+    assert ends.tolist() == [1, 2, 3, 4]
+
+
 def test_a_tokenizer_that_loses_text_is_counted_and_refused_for_states(make_backbone, texts, refuses):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

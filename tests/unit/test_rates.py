@@ -10,7 +10,7 @@ from made_results import CLAIM, edit, judge, put, run
 from made_shifts import dense
 from scipy.stats import ortho_group
 
-from abi.arms.fitting import Budget, Nets, Solved, fit_all, gradient_tasks, make, train_arms
+from abi.arms.fitting import Budget, Nets, Solved, fit_all, fit_arms, gradient_tasks, make, train_arms
 from abi.arms.forms import LinearMap, LogitBias, corrections
 from abi.arms.general_lesson import carried_corrections
 from abi.arms.gradient import Batch, FitData, Objective
@@ -114,7 +114,7 @@ def test_an_arm_chooses_the_rate_that_is_best_where_it_is_fitted_alone(taught_in
             budget, rungs = replace(budget_of(regime), rates={name: rate}), []
             for task in gradient_tasks(data, budget, SEED):
                 arm = make(recipes_of(regime)[name], name, CONFIG, nets, task.data, seed=SEED)
-                train_arms({name: arm}, task, budget, SEED, Solved(budget.ridge_penalty), None)
+                fit_arms({name: arm}, task, budget, SEED, Solved(budget.ridge_penalty), None)
                 rungs += mean_objectives([arm.model], held_out(taught, data), budget.objective).tolist()
             alone.append(sum(rungs) / len(rungs))
         assert values == pytest.approx(alone, rel=1e-6)
