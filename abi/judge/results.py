@@ -334,7 +334,7 @@ def level_of_one(level: float, n: int) -> float:
 
 
 def headline(verdicts: Mapping[str, str], strict: Mapping[str, str], level: float, n_claims: int) -> Headline:
-    """Return "k of m SUPPORTED", and how many stay so with intervals of the strict level.
+    """Return "k of m claims are SUPPORTED", and how many still are with intervals of the strict level.
 
     Args: verdicts: claim -> verdict at `level`; strict: the same claims, judged at the strict level; n_claims: how many
         claims that level was made for, at least as many as are counted.
@@ -348,6 +348,6 @@ def headline(verdicts: Mapping[str, str], strict: Mapping[str, str], level: floa
     at = level_of_one(level, n_claims)
     supported = sorted(name for name, verdict in verdicts.items() if verdict == "SUPPORTED")
     staying = [name for name in supported if strict[name] == "SUPPORTED"]
-    stay = f"{len(staying)} of {total} stay SUPPORTED with intervals of {at:.5g} (1 - {1 - level:.2g} / {n_claims})"
-    sentence = f"{len(supported)} of {total} claims SUPPORTED; {stay}"
+    stay = f"{len(staying)} with the wider intervals that a count of {n_claims} needs (level {at:.5g})"
+    sentence = f"{len(supported)} of {total} claims are SUPPORTED; {stay}"
     return Headline(sentence=sentence, n=total, supported=supported, level=at, stay_supported=staying)

@@ -99,9 +99,10 @@ class Products(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function of torch, or `linear` in place of torch's and of the product of GPT-2's `Conv1D`."""
+        named = dict(kwargs or {})
         if func is by_torch:
-            return linear(*args, **(kwargs or {}))
-        if func is torch.addmm and not kwargs and args[0].dim() == 1:
+            return linear(*args, **({"x": named.pop("input")} if "input" in named else {}), **named)
+        if func is torch.addmm and not named and args[0].dim() == 1:
             bias, x, weight = args
             return linear(x, weight.T, bias)
-        return func(*args, **(kwargs or {}))
+        return func(*args, **named)

@@ -16,11 +16,12 @@ from abi.base.files import sha256_json
 
 Made = TypeVar("Made")
 
-BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 PIECE_LIKE = r"<(?=0x[0-9A-F]{2}>|pad>|unk>|\|endoftext\|>)"
 """The bracket of text that spells a byte or control piece: cut off, so that text stays text, as in SentencePiece."""
 
 END_OF_TEXT, PAD = "<|endoftext|>", "<pad>"
+LONE_SPACE = "▁"
+BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -84,14 +85,15 @@ def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
     coded = tokenizer(
         text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
     )
-    spans = coded["offset_mapping"]
+    spans, pieces = coded["offset_mapping"], coded.tokens()
     ends = [end for _, end in spans]
     first = 0
     for i in range(1, len(spans) + 1):
         if i == len(spans) or spans[i] != spans[first]:
             if i - first > 1:
                 ends[first:i] = _shared_span(text, spans[first], i - first)
-            if i < len(spans) and spans[i][0] >= spans[first][0]:
+            shared = i < len(spans) and spans[i][0] == spans[first][0] and pieces[i - 1] == LONE_SPACE
+            if shared or (i < len(spans) and spans[i][0] > spans[first][0]):
                 ends[i - 1] = min(ends[i - 1], spans[i][0])
             first = i
     return np.array(coded["input_ids"], dtype=np.int32), np.maximum.accumulate(np.array(ends, dtype=np.int32))

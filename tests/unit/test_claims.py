@@ -344,7 +344,10 @@ def test_a_rung_that_is_refuted_at_the_strict_level_alone_refutes_nothing(usual,
 def test_a_headline_says_how_many_stay_supported():
     verdicts = {"strong": "SUPPORTED", "weak": "SUPPORTED", "no": "REFUTED"}
     found = headline(verdicts, {**verdicts, "weak": "INCONCLUSIVE"}, CRITERIA.level, 3)
-    assert found.sentence == "2 of 3 claims SUPPORTED; 1 of 3 stay SUPPORTED with intervals of 0.98333 (1 - 0.05 / 3)"
+    assert (
+        found.sentence
+        == "2 of 3 claims are SUPPORTED; 1 with the wider intervals that a count of 3 needs (level 0.98333)"
+    )
     assert found.level == level_of_one(CRITERIA.level, 3)
 
 

@@ -102,6 +102,14 @@ def test_within_a_block_layers_of_transformers_are_it_too(layer, calls):
     assert_close(own, of_torch, rtol=1e-5, atol=1e-4)
 
 
+def test_within_a_block_arguments_may_be_named(calls):
+    x, weight, bias = torch.randn(3, 16), torch.randn(40, 16), torch.randn(40)
+    with Products():
+        found = by_torch(input=x, weight=weight, bias=bias)
+    assert_close(found, by_torch(x, weight, bias), rtol=1e-5, atol=1e-5)
+    assert len(calls) == 1
+
+
 def test_a_linear_layer_loads_what_torchs_saves():
     plain, own = nn.Linear(16, 40), Linear(16, 40)
     own.load_state_dict(plain.state_dict())

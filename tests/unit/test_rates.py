@@ -57,6 +57,13 @@ class Taught:
     def own(self):
         return AbiModule(CONFIG, seed=40).requires_grad_(False)
 
+    def lesson(self, states):
+        """What a module of the target says of some positions: one that can be learnt, so that a gain is not 0."""
+        final = states.final(slice(None)).squeeze(1)
+        moved = final + self.own().correction(states, slice(None)).squeeze(1)
+        plain, taught = (self.head.logits(s).log_softmax(-1) for s in (final, moved))
+        return FitData(states, self.head, shift=dense((taught - plain).half()))
+
     def of(self, seed):
         assert seed == SEED
         turned = dict(enumerate(("own", "aligned", "home", "other"), start=1))
@@ -64,13 +71,7 @@ class Taught:
         net = AbiModule(CONFIG, seed=9).requires_grad_(False)
         nets = Nets(source=net, home=net, oracle=net, wrong=net, before=net, rotations=rotations)
         if self.regime == "general-only":
-            rng = torch.Generator().manual_seed(7)
-            lessons = [
-                FitData(
-                    s.positions(torch.arange(60)), self.head, shift=dense(torch.randn(60, 11, generator=rng).half())
-                )
-                for s in (self.states, self.held)
-            ]
+            lessons = [self.lesson(s.positions(torch.arange(60))) for s in (self.states, self.held)]
             teacher = carried_corrections(lessons[0], 1e-3)
             return nets, FitData(
                 lessons[0].states, self.head, teacher, lessons[0].shift, lessons[1], {"source": net, "other": net}

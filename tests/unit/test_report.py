@@ -102,14 +102,16 @@ def test_a_meaningless_scale_is_marked_everywhere():
 
 
 def test_the_terminal_text_is_ascii_and_says_in_sentences_what_came_out(result):
-    text = summary_pages([result], "0 of 1 claims SUPPORTED; 0 of 1 stay SUPPORTED with intervals of 0.99")[".txt"]
+    text = summary_pages(
+        [result], "0 of 1 claims are SUPPORTED; 0 with the wider intervals that a count of 1 needs (level 0.99)"
+    )[".txt"]
     assert text.isascii()
     assert text.splitlines() == [
         "a_to_b: REFUTED",
         "    A to B. Published: top-5 0.87.",
         "    (b) no share.",
         "",
-        "0 of 1 claims SUPPORTED.",
+        "0 of 1 claims are SUPPORTED.",
     ]
 
 

@@ -191,7 +191,7 @@ def fit_law(points: Sequence[Point], level: float) -> Law:
         loo_mae_steps_of_the_mean=None,
         gamma_interval=None,
     )
-    if freedom < MIN_FREEDOM or len(floors) < 2:
+    if freedom < 1 or len(floors) < 2:
         return law
     x, y = design(used)
     solution, _, rank, _ = np.linalg.lstsq(x, y, rcond=None)
