@@ -99,9 +99,9 @@ class Products(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function of torch, or `linear` in place of torch's and of the product of GPT-2's `Conv1D`."""
-        named = dict(kwargs or {})
+        named = kwargs or {}
         if func is by_torch:
-            return linear(*args, **({"x": named.pop("input")} if "input" in named else {}), **named)
+            return linear(*args, **{"x" if name == "input" else name: given for name, given in named.items()})
         if func is torch.addmm and not named and args[0].dim() == 1:
             bias, x, weight = args
             return linear(x, weight.T, bias)
