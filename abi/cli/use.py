@@ -115,7 +115,7 @@ def distill(
             found = None
             print(f"abi: not evaluated: {error}", file=sys.stderr)
     following = f"abi transfer --module {quote(str(out))} {_named('source', model, revision)} --target MODEL --out DIR"
-    return _told(made, place, as_json, following, found)
+    return _told(made, place, as_json, following, found=found)
 
 
 def transfer(
@@ -166,8 +166,14 @@ def transfer(
             keep=place.parts,
         )
     _write(moved, place)
-    following = f"abi evaluate {_named('model', target, target_revision)} --module {quote(str(out))} --texts PATH"
-    return _told(moved, place, as_json, following)
+    following = [f"abi evaluate {_named('model', target, target_revision)} --module {quote(str(out))} --texts PATH"]
+    if moved.kind != "ngram":
+        both = f"{_named('source', source or 'MODEL', source_revision)} {_named('target', target, target_revision)}"
+        regime = f" --regime {moved.record.regime}" if moved.record and not moving.anywhere else ""
+        general = "PATH" if general_texts is None else " ".join(quote(str(path)) for path in general_texts)
+        asked = f"{both}{regime} --texts PATH --general-texts {general}"
+        following.append(f"abi compare --module {quote(module)} {asked}")
+    return _told(moved, place, as_json, *following)
 
 
 def evaluate(
@@ -313,8 +319,8 @@ def _write(made: "Module", place: OutFolder) -> None:
         made.save_pretrained(folder)
 
 
-def _told(made: "Module", place: OutFolder, as_json: bool, following: str, found: "Evaluation | None" = None) -> int:
-    """Say what was made and written, and what it is worth where that was asked."""
+def _told(made: "Module", place: OutFolder, as_json: bool, *following: str, found: "Evaluation | None" = None) -> int:
+    """Say what was made and written, what it is worth where that was asked, and which commands may follow."""
     record = made.record
     assert record is not None
     told = {
@@ -328,7 +334,8 @@ def _told(made: "Module", place: OutFolder, as_json: bool, following: str, found
     plain = record.loss is None or record.regime == "zero-text"  # whose record is that of its training
     loss = "nothing was fitted" if plain else f"{record.steps} steps, last loss {record.loss:.4f} nats"
     worth = [] if found is None else [str(found)]
-    said = "\n".join([f"{made}\n{loss}, {record.seconds:.1f} s", *worth, f"written: {place.path}\nnext: {following}"])
+    lines = [f"{made}\n{loss}, {record.seconds:.1f} s", *worth, f"written: {place.path}"]
+    said = "\n".join([*lines, *(f"next: {command}" for command in following)])
     print(json.dumps(told, indent=1) if as_json else said)
     return 0
 

@@ -52,6 +52,8 @@ def test_a_module_is_trained_moved_evaluated_and_writes(here, gpt2, capsys):
     moving = ["transfer", "--module", "made", *PAIR, "--general-texts", "w/prose", "--steps", "5", "--out", "moved"]
     shown = run(capsys, *moving)
     assert "next: abi evaluate --model w/small-qwen --module moved" in shown.out
+    both = "--source w/small-gpt2 --target w/small-qwen --regime general-only"
+    assert f"next: abi compare --module made {both} --texts PATH --general-texts w/prose\n" in shown.out
     assert "% " in shown.err
     assert " calibrating the module" in shown.err.splitlines()[-1]
     judged = parse_json(
