@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from abi.api.comparison import Comparison, answered, chosen, options_of
-from abi.api.defaults import CRITERIA, FITS, MODULE, require_counts, whole
+from abi.api.defaults import CRITERIA, require_counts, whole
 from abi.api.evidence import ZERO_TEXT, Evidence, Study, costs_of
 from abi.api.kept import Keep
 from abi.api.modules import Module
@@ -171,7 +171,7 @@ def _study(
         given,
         _budget(regime, move, steps),
         _native(move, given, train_steps),
-        _portable(given, train_steps),
+        _portable(move, given, train_steps),
         adapts=lora and regime != "general-only",
         least=CRITERIA.min_positions,
     )
@@ -246,7 +246,7 @@ def _config(source: Side, target: Side, given: Module | None) -> ModuleConfig:
 
 def _budget(regime: Regime, move: Move, steps: int | None) -> FitSection:
     """Return the budget of the fits on the target; a ladder of windows has the rungs that the text can fill."""
-    section = FITS[FIT_OF["few-shot" if regime == ZERO_TEXT else regime]]
+    section = move.budgets.fits[FIT_OF["few-shot" if regime == ZERO_TEXT else regime]]
     windows = section.windows
     if windows is not None:
         there = len(move.states(move.target, "domain_texts", "train"))
@@ -265,13 +265,14 @@ def _trained_for(given: Module | None, steps: int | None) -> int | None:
 
 def _native(move: Move, given: Module | None, steps: int | None) -> ModuleSection:
     """Return sizes and training of modules, those of the given one."""
-    training = MODULE.model_copy(update={"phases": shortened(MODULE.phases, _trained_for(given, steps))})
+    training, trained = move.budgets.module, _trained_for(given, steps)
+    training = training.model_copy(update={"phases": shortened(training.phases, trained)})
     return ModuleSection(**dict(shape_of(move.config)), training=training)
 
 
-def _portable(given: Module | None, steps: int | None) -> PortableTraining:
+def _portable(move: Move, given: Module | None, steps: int | None) -> PortableTraining:
     """Return sizes and training of portable modules, those of the given one."""
-    own = portable_section(None, _trained_for(given, steps))
+    own = portable_section(None, _trained_for(given, steps), move.source.head_size, move.target.head_size)
     if given is None or not isinstance(given.net, PortableModule):
         return own
     config = given.net.config

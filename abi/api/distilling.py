@@ -61,7 +61,7 @@ def distill(
         adapter: a folder that PEFT saved (safetensors), its id on the hub, or a `PeftModel` on a model of its own with
             the same weights. One adapter must act, which is the one in use.
         texts, general_texts, name, d_abi, window, seed, keep: as in `train`.
-        steps: of training; if not given 800.
+        steps: of training; if not given 800, with a large head 400.
     Raises: DataError: an adapter that is no LoRA, is of another model, does not act, or changes the head; or as
         `train`.
     """
@@ -70,9 +70,10 @@ def distill(
     began, documents = time.perf_counter(), documents_of(texts)
     general, base = documents_of(general_texts, "general_texts"), backbone_of(model, tokenizer)
     require_general("distill", general, map(key_of, documents))
-    taught, section = adapted(base, adapter), portable_section(d_abi, steps)
+    taught = adapted(base, adapter)
     given = {"adapter": taught.about.sha256, "name": name, "d_abi": d_abi, "steps": steps, "seed": seed}
     with sides(window, Keep(keep, "distill", [documents, general], given), model=base) as [side]:
+        section = portable_section(d_abi, steps, side.head_size)
         module = _distilled(side, taught, documents, general, name, section, seed)
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
 

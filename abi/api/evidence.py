@@ -15,7 +15,7 @@ from abi.api.modules import Module
 from abi.api.moving import FIT_OF, TRIAL, Lesson, Move, budget_of, chosen_rates, fitted, shape_of
 from abi.api.progress import BOTH, expect, fit_seconds, part, pass_seconds
 from abi.api.sides import MOST_GENERAL, MOST_WINDOWS, Side
-from abi.api.training import RATES, Role, best, head_of, module_seconds, native, portable_seconds, trained_portables
+from abi.api.training import RATES, Role, best, module_seconds, native, portable_seconds, trained_portables
 from abi.arms.fitting import Nets, gradient_tasks
 from abi.arms.forms import FINALS, ArmForm, load_stored
 from abi.arms.gradient import FitData
@@ -341,7 +341,7 @@ class Study:
     @property
     def fitting_seconds(self) -> float:
         """Seconds of the arms of a seed."""
-        head = head_of(self.move.target)
+        head = self.move.target.head_size
         return self.rungs * fit_seconds(self.steps, self.section.batch, head, len(self.arms))
 
     @property
@@ -356,7 +356,7 @@ class Study:
     def scoring_seconds(self) -> float:
         """Seconds of scoring a seed."""
         target = self.move.target
-        rows, width = head_of(target)
+        rows, width = target.head_size
         windows = MOST_WINDOWS.test + MOST_GENERAL.test
         return pass_seconds(rows * width, (len(self.arms) * self.rungs + 4) * windows * target.window.length)
 

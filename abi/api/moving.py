@@ -6,7 +6,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from abi.api.defaults import FITS, MAX_ROWS
+from abi.api.defaults import Budgets, budgets_of
 from abi.api.modules import TextRead, read_of
 from abi.api.sides import Side
 from abi.arms.alignment import Alignment, abi_rows, fit_procrustes, pair_states
@@ -121,11 +121,16 @@ class Move:
         rows = abi_rows(redrawn(self.config, seed), target, at_target)
         return fit_procrustes(rows, abi_rows(module, own, at_source if side is self.source else at_target))
 
+    @property
+    def budgets(self) -> Budgets:
+        """What training and calibration take with models of these sizes."""
+        return budgets_of(self.source.head_size, self.target.head_size)
+
     @cached_property
     def paired(self) -> tuple[Tensor, Tensor]:
         """The positions of general text at which both sides have read the same."""
         target, source = (self.states(side, "general_texts", "train") for side in (self.target, self.source))
-        return pair_states(target, source, MAX_ROWS)
+        return pair_states(target, source, self.budgets.max_rows)
 
     @cached_property
     def general(self) -> "GeneralTexts":
@@ -139,8 +144,8 @@ class GeneralTexts(GeneralLesson):
     def __init__(self, move: Move) -> None:
         source, target = move.source, move.target
         self.ids = shared_tokens(target.vocabulary.spellings, source.vocabulary.spellings)
-        self.head, self.config, self.penalty = target.head, move.config, FITS["matched"].ridge_penalty
-        most = min(MAX_ROWS, MOST_SHIFTS // len(target.head.weight))
+        self.head, self.config, self.penalty = target.head, move.config, move.budgets.fits["matched"].ridge_penalty
+        most = min(move.budgets.max_rows, MOST_SHIFTS // len(target.head.weight))
         self.pairs = {}
         wanted: dict[Split, int] = {"train": most, "calibration": max(1, most // 10)}
         for split, rows in wanted.items():

@@ -155,6 +155,11 @@ class Side:
         return window_for(self.longest, backbone.most_positions, encoder_decoder=backbone.is_encoder_decoder)
 
     @property
+    def head_size(self) -> tuple[int, int]:
+        """Rows and columns of its head, `V, D`."""
+        return self.manifest.head_rows, self.manifest.width
+
+    @property
     def base(self) -> BaseFacts:
         """What everything made with this backbone says of it."""
         return self.manifest.base

@@ -6,7 +6,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from abi.api.defaults import MODULE, NGRAMS, PORTABLE, require_counts, whole
+from abi.api.defaults import NGRAMS, budgets_of, require_counts, whole
 from abi.api.kept import Keep, remembered
 from abi.api.modules import Adapter, Kind, Module, Record, TextRead, made, read_of, seen_of
 from abi.api.progress import expect, fit_seconds, part
@@ -78,7 +78,8 @@ def train(
         d_abi: numbers per position that the module works on; if not given 64 for a portable one, for a module a quarter
             of the model's width, at least 64.
         taps: hidden states a module reads, numbers or "final".
-        steps: of training; if not given 500 for a module, 800 for a portable one.
+        steps: of training; if not given 500 for a module, 800 for a portable one; beside a model with a large head (of
+            16 million numbers), whose steps are dear, 150 and 400.
         rates: learning rates of a module, of which the one with the lowest loss on calibration text is kept.
         window: tokens per window; shorter documents are left out.
         seed: of initialisation and order.
@@ -96,7 +97,7 @@ def train(
         if kind == "ngram":
             module = _counted(side, documents, name, seed)
         elif kind == "portable":
-            module = _portable(side, documents, general, name, portable_section(d_abi, steps), seed)
+            module = _portable(side, documents, general, name, portable_section(d_abi, steps, side.head_size), seed)
         else:
             module = _native(side, documents, name, module_section(side, d_abi, taps, steps), rates, seed)
     return module.recorded(seconds=round(time.perf_counter() - began, 2))
@@ -253,42 +254,38 @@ def seed_of(seed: object) -> int:
 
 def module_section(side: Side, d_abi: int | None, taps: Sequence[Tap], steps: int | None) -> ModuleSection:
     """Return shape and training of a module of a side."""
-    width = side.manifest.width
+    width, training = side.manifest.width, budgets_of(side.head_size).module
     most = width * len(taps)
     return ModuleSection(
         d_abi=min(most, max(LEAST_WIDTH, width // 4)) if d_abi is None else whole("d_abi", d_abi, 1),
         taps=list(taps),
         tap_norms=len(taps) > 1,
-        training=MODULE.model_copy(update={"phases": shortened(MODULE.phases, steps)}),
+        training=training.model_copy(update={"phases": shortened(training.phases, steps)}),
     )
 
 
-def portable_section(d_abi: int | None, steps: int | None) -> PortableTraining:
-    """Return shape and training of a portable module."""
-    own = PORTABLE.d_abi if d_abi is None else whole("d_abi", d_abi, 1)
-    return PORTABLE.model_copy(update={"phases": shortened(PORTABLE.phases, steps), "d_abi": own})
+def portable_section(d_abi: int | None, steps: int | None, *heads: tuple[int, int]) -> PortableTraining:
+    """Return shape and training of a portable module. Args: heads: of the models it is trained beside, `V, D`."""
+    section = budgets_of(*heads).portable
+    own = section.d_abi if d_abi is None else whole("d_abi", d_abi, 1)
+    return section.model_copy(update={"phases": shortened(section.phases, steps), "d_abi": own})
 
 
 def module_seconds(section: ModuleSection, side: Side) -> float:
     """Return what training a module beside a side should take."""
     steps = sum(phase.steps for phase in section.training.phases)
-    return fit_seconds(steps, section.training.batch, head_of(side))
+    return fit_seconds(steps, section.training.batch, side.head_size)
 
 
 def portable_seconds(section: PortableTraining, side: Side, members: int = 1) -> float:
     """Return what training portable modules beside a side should take."""
     steps, positions = sum(phase.steps for phase in section.phases), section.batch + section.batch // GENERAL
-    return fit_seconds(steps, positions, head_of(side), 1 + members)
+    return fit_seconds(steps, positions, side.head_size, 1 + members)
 
 
 def batch_of(section: PortableTraining, lesson: Lesson) -> int:
     """Return how many positions of domain text a step reads: fewer than asked where there is less text."""
     return min(section.batch, len(lesson.domain), GENERAL * len(lesson.general))
-
-
-def head_of(side: Side) -> tuple[int, int]:
-    """Return the size of the head of a side."""
-    return side.manifest.head_rows, side.manifest.width
 
 
 def shortened(phases: Sequence[Any], steps: int | None) -> list[Any]:

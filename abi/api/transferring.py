@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from abi.api.defaults import FITS, require_counts, whole
+from abi.api.defaults import require_counts, whole
 from abi.api.kept import Keep
 from abi.api.modules import Module, Record, made, module_of, seen_of
 from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import LEAST_WINDOW, Pair, backbone_in, origin_of, sides
 from abi.api.texts import TextSource, documents_of, key_of, require_general, warn_of_few
-from abi.api.training import head_of, seed_of, shortened
+from abi.api.training import seed_of, shortened
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.names import TRANSFERRED
@@ -58,7 +58,7 @@ def transfer(
             source is not read and may be None.
         general_texts, domain_texts: as `texts` of `train`; both models must read them.
         teacher: a module of the target itself, trained on the domain.
-        steps: of calibration; if not given 300, in `few-shot` 100.
+        steps: of calibration; if not given 300, in `few-shot` 100; where a head is large, 150 and 60.
         window: tokens per window.
         seed: of the redrawn interface and the order.
         keep: a folder for finished parts, from which the same call goes on if it was killed; deleted at the end.
@@ -116,7 +116,7 @@ def _calibrated(
     module: Module, move: Move, regime: Regime, taught_by: Module | None, steps: int | None, seed: int
 ) -> Module:
     """Return the module with its interface calibrated on the target. Raises: DataError: a teacher of another model."""
-    net, side, section = module.net, move.target, FITS[FIT_OF[regime]]
+    net, side, section = module.net, move.target, move.budgets.fits[FIT_OF[regime]]
     teacher = None if taught_by is None else taught_by.net
     assert isinstance(net, AbiModule)
     if taught_by is not None:
@@ -127,7 +127,7 @@ def _calibrated(
     if teacher is not None and not isinstance(teacher, AbiModule):
         raise DataError("transfer: the teacher works on any model; give one that reads the target's hidden states")
     section = section.model_copy(update={"windows": None, "phases": shortened(section.phases, steps)})
-    fitting = fit_seconds(sum(phase.steps for phase in section.phases), section.batch, head_of(side))
+    fitting = fit_seconds(sum(phase.steps for phase in section.phases), section.batch, side.head_size)
     _foresee(move, regime, (1 + len(section.rates)) * fitting)
     trial = move.lesson(regime, net, TRIAL, teacher)
     with part("arms", "choosing the learning rate", len(section.rates) * fitting):

@@ -34,7 +34,9 @@ General = Annotated[list[Path] | None, Option(metavar="PATH", help="text of anyt
 ADAPTER_PLACE = "folder of a LoRA adapter that PEFT saved, or its id on the hub"
 Out = Annotated[Path, Option(metavar="DIR", help="folder to write")]
 Force = Annotated[bool, Option("--force", help="replace --out, if abi wrote it")]
-Steps = Annotated[int | None, Option(metavar="N", help="steps of calibration", show_default="300, few-shot 100")]
+Steps = Annotated[
+    int | None, Option(metavar="N", help="steps of calibration", show_default="300, few-shot 100; large models 150, 60")
+]
 Window = Annotated[int, Option(metavar="N", help="tokens per window")]
 Seed = Annotated[int, Option(metavar="N", help="1 or more")]
 
@@ -48,7 +50,8 @@ def train(
     general_texts: General = None,
     name: Annotated[str, Option(help="name of the domain")] = "domain",
     steps: Annotated[
-        int | None, Option(metavar="N", help="steps of training", show_default="500, portable 800")
+        int | None,
+        Option(metavar="N", help="steps of training", show_default="500, portable 800; large models 150, 400"),
     ] = None,
     d_abi: Annotated[
         int | None, Option(metavar="N", help="width of the module", show_default="from the model's; portable 64")
@@ -91,7 +94,9 @@ def distill(
     out: Out,
     revision: Revision = None,
     name: Annotated[str, Option(help="name of the domain")] = "domain",
-    steps: Annotated[int | None, Option(metavar="N", help="steps of training", show_default="800")] = None,
+    steps: Annotated[
+        int | None, Option(metavar="N", help="steps of training", show_default="800; large models 400")
+    ] = None,
     d_abi: Annotated[int | None, Option(metavar="N", help="width of the module", show_default="64")] = None,
     window: Window = 128,
     seed: Seed = 1,
@@ -166,13 +171,17 @@ def transfer(
             keep=place.parts,
         )
     _write(moved, place)
-    following = [f"abi evaluate {_named('model', target, target_revision)} --module {quote(str(out))} --texts PATH"]
-    if moved.kind != "ngram":
-        both = f"{_named('source', source or 'MODEL', source_revision)} {_named('target', target, target_revision)}"
+    size = "" if window == 128 else f" --window {window}"
+    evaluating = (
+        f"abi evaluate {_named('model', target, target_revision)} --module {quote(str(out))} --texts PATH{size}"
+    )
+    following = [evaluating]
+    if moved.kind != "ngram" and not (moved.record and moved.record.adapter):  # what `compare` refuses
+        beside = "--source MODEL" if source is None else _named("source", source, source_revision)
+        both = f"{beside} {_named('target', target, target_revision)}"
         regime = f" --regime {moved.record.regime}" if moved.record and not moving.anywhere else ""
-        general = "PATH" if general_texts is None else " ".join(quote(str(path)) for path in general_texts)
-        asked = f"{both}{regime} --texts PATH --general-texts {general}"
-        following.append(f"abi compare --module {quote(module)} {asked}")
+        general = " ".join(f"--general-texts {quote(str(path))}" for path in general_texts or [Path("PATH")])
+        following.append(f"abi compare --module {quote(module)} {both}{regime} --texts PATH {general}{size}")
     return _told(moved, place, as_json, *following)
 
 
@@ -234,7 +243,8 @@ def compare(
     lora: Annotated[bool, Option(help="train LoRA adapters of equal size, too")] = True,
     steps: Steps = None,
     train_steps: Annotated[
-        int | None, Option(metavar="N", help="steps of training", show_default="500, portable 800")
+        int | None,
+        Option(metavar="N", help="steps of training", show_default="500, portable 800; large models 150, 400"),
     ] = None,
     window: Window = 128,
     out: Annotated[Path | None, Option(metavar="DIR", help="folder to write", show_default="none")] = None,

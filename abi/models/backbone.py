@@ -5,6 +5,7 @@ either.
 """
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,8 @@ class Backbone:
             given = {"input_ids": inputs, "decoder_input_ids": decoder}
         else:
             given = {"input_ids": tokens}
-        with Products():
+        # Recomputed layers of a model that checkpoints would run outside of the block, by other products than before.
+        with nullcontext() if getattr(model, "is_activation_checkpointing", False) else Products():
             return model(**given, output_hidden_states=True, use_cache=False)
 
     @property

@@ -447,17 +447,26 @@ def edited_width(trained):
 
 def test_the_defaults_are_those_of_scale_tiny_and_the_protocol():
     config = load("tiny")
-    scale = config.scale
     assert config.protocol.criteria == defaults.CRITERIA
-    assert (scale.split, scale.salt) == (defaults.SHARES, defaults.SALT)
-    assert scale.modules["standard"].training == defaults.MODULE
-    assert scale.alignment.max_rows == defaults.MAX_ROWS
-    assert {name: getattr(scale.portable, name) for name in type(defaults.PORTABLE).model_fields} == dict(
-        defaults.PORTABLE
-    )
-    for name, section in defaults.FITS.items():
-        kept = scale.calibration[name].given(*section.model_fields_set)
+    assert (config.scale.split, config.scale.salt) == (defaults.SHARES, defaults.SALT)
+
+
+@pytest.mark.parametrize(("name", "budgets"), [("tiny", defaults.SMALL), ("real", defaults.LARGE)])
+def test_budgets_are_those_of_a_scale_with_such_models(name, budgets):
+    scale, portable = load(name).scale, budgets.portable
+    assert scale.modules["standard"].training == budgets.module
+    assert scale.alignment.max_rows == budgets.max_rows
+    assert {field: getattr(scale.portable, field) for field in type(portable).model_fields} == dict(portable)
+    for fit, section in budgets.fits.items():
+        kept = scale.calibration[fit].given(*section.model_fields_set)
         assert kept == section.given(*section.model_fields_set)
+
+
+def test_a_large_head_on_either_side_has_the_budgets_of_pretrained_models():
+    small, smollm2 = (1536, 128), (49152, 576)
+    assert defaults.budgets_of(small, small) is defaults.SMALL
+    assert defaults.budgets_of(small, smollm2) is defaults.LARGE
+    assert defaults.budgets_of(smollm2) is defaults.LARGE
 
 
 @pytest.fixture

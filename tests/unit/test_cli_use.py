@@ -53,7 +53,7 @@ def test_a_module_is_trained_moved_evaluated_and_writes(here, gpt2, capsys):
     shown = run(capsys, *moving)
     assert "next: abi evaluate --model w/small-qwen --module moved" in shown.out
     both = "--source w/small-gpt2 --target w/small-qwen --regime general-only"
-    assert f"next: abi compare --module made {both} --texts PATH --general-texts w/prose\n" in shown.out
+    assert f"next: abi compare --module made {both} --texts PATH --general-texts w/prose\n" in shown.out + "\n"
     assert "% " in shown.err
     assert " calibrating the module" in shown.err.splitlines()[-1]
     judged = parse_json(
