@@ -90,5 +90,5 @@ def statements_words(result: StudyResult) -> str:
     refuted = sum(one.verdict == "REFUTED" for one in told(result)) if word != "REFUTED" else 0
     # An experiment asks every statement at a level that allows for all of them.
     alone = f"; {'another' if refuted == 1 else refuted} {OF_STATEMENTS['REFUTED'][refuted > 1]} if asked alone"
-    too += " if asked alone, not at the level that all of them need" if word == "REFUTED" != result.verdict else ""
+    too += " only if asked alone" if word == "REFUTED" != result.verdict else ""
     return f"{decides}{too}{', such as' if len(says) > SAID else ':'} {first}{alone if refuted else ''}"

@@ -207,14 +207,15 @@ def test_a_faulty_file_of_claims_is_one_sentence(root, fault):
     assert words in sentence(root)
 
 
-def test_without_a_claim_of_the_record_every_own_claim_is_counted(root):
+def test_without_a_claim_of_the_record_every_own_claim_is_counted_in_every_regime(root):
     def strip(content):
         content["claims"] = {name: content["claims"][name] for name in content["headline"]}
         for claim in content["claims"].values():
             del claim["record"]["claim"]
 
     edit(root, "claims.yaml", strip)
-    assert config.load("tiny", root).published() == ["t5_same_backbone", "t5_to_gpt2"]
+    regimes = [f"t5_to_gpt2_{regime}" for regime in ("few_shot", "general_only", "zero_text")]
+    assert config.load("tiny", root).published() == ["t5_same_backbone", "t5_to_gpt2", *regimes]
 
 
 WHEEL = {"parts": ["a==1"], "sha256": "0" * 64, "form": "gguf", "licence": {"name": "x"}}
