@@ -78,8 +78,7 @@ def train(
         d_abi: numbers per position that the module works on; if not given 64 for a portable one, for a module a quarter
             of the model's width, at least 64.
         taps: hidden states a module reads, numbers or "final".
-        steps: of training; if not given 500 for a module, 800 for a portable one; beside a model with a large head (of
-            16 million numbers), whose steps are dear, 150 and 400.
+        steps: of training; if not given 500, portable 800; beside a model whose head is large (2 ** 24) 150 and 400.
         rates: learning rates of a module, of which the one with the lowest loss on calibration text is kept.
         window: tokens per window; shorter documents are left out.
         seed: of initialisation and order.

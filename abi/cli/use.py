@@ -172,10 +172,8 @@ def transfer(
         )
     _write(moved, place)
     size = "" if window == 128 else f" --window {window}"
-    evaluating = (
-        f"abi evaluate {_named('model', target, target_revision)} --module {quote(str(out))} --texts PATH{size}"
-    )
-    following = [evaluating]
+    moved_to = f"{_named('model', target, target_revision)} --module {quote(str(out))}"
+    following = [f"abi evaluate {moved_to} --texts PATH{size}"]
     if moved.kind != "ngram" and not (moved.record and moved.record.adapter):  # what `compare` refuses
         beside = "--source MODEL" if source is None else _named("source", source, source_revision)
         both = f"{beside} {_named('target', target, target_revision)}"
