@@ -81,6 +81,7 @@ def generated_parts() -> list[Part]:
         Part("docs/pretrained.md", "verdicts", block(beside_table(others, results))),
         Part("docs/pretrained.md", "ngrams", block(ngrams.shown(counted))),
         Part("docs/pretrained.md", "room", block(markdown(rooms(others)) if others else NOTHING)),
+        Part("docs/pretrained.md", "updates", block(study_tables(others))),
         Part("docs/pretrained.md", "effort", block(effort(PRETRAINED) if others else NOTHING)),
         Part("docs/verdicts.md", "known", block(known(results, again))),
         Part("docs/verdicts.md", "details", block(verdict_table(results))),

@@ -14,6 +14,7 @@ from sweeps import first
 
 from abi.cli import config, main
 from abi.cli.show import exit_code
+from abi.models.products import LEAST
 from abi.plan.config import load
 from abi.report.quoted import Part
 
@@ -81,6 +82,16 @@ def test_what_an_attached_module_costs_is_told_from_its_table():
     told = f"per generated token it is {more['16 tokens, module']}, {more['16 tokens, each row its own module']} {own} "
     told += f"and {more['16 tokens, LoRA']} for LoRA, and "
     assert told + f"{more['16 tokens, n-gram model']} for an n-gram model" in text
+
+
+def test_what_onednn_gains_is_told_from_its_table():
+    with (ROOT / "benchmarks/products.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["product"] == "forward"]
+    large = [row for row in rows if int(row["rows"]) * int(row["in"]) * int(row["out"]) >= LEAST]
+    ratios = [float(row["ratio"]) for row in large]
+    text = " ".join((ROOT / "docs/speed.md").read_text(encoding="utf-8").split())
+    assert f"forward, take MKL {min(ratios):.1f} to {max(ratios):.1f} times as long as oneDNN" in text
+    assert any(float(row["ratio"]) < 1 for row in rows if row not in large)
 
 
 def commands(page):
