@@ -17,7 +17,7 @@ from abi.api.sides import Side, backbone_of, sides
 from abi.api.texts import TextSource, documents_of, key_of, require_general
 from abi.api.training import batch_of, portable_seconds, portable_section, record_of, require_training
 from abi.arms.losses import LOSS_LOGITS
-from abi.arms.portable_fit import GENERAL, Lesson, Plain, drawn, portables
+from abi.arms.portable_fit import GENERAL, Lesson, Plain, anchors_of, drawn, portables
 from abi.base.compute import rows_at_once
 from abi.base.manifests.portable import PortableFacts
 from abi.base.names import TRANSFERRED
@@ -92,7 +92,7 @@ def _distilled(
     expect(states=2 * reading + side.reading_seconds("general_texts", "train"), modules=fitting)
     domain, plain = side.states(documents, "train", "texts"), side.states(general, "train", "general_texts")
     finals = taught.arm(side, domain, "texts").finals[domain.manifest.tensors_sha256]
-    anchors = side.vocabulary.strings
+    anchors = anchors_of(side.vocabulary, (domain, plain), section.max_anchors)
     lesson = Lesson.of(section, side.head, domain, plain, side.vocabulary, anchors)
     net = portables(section, anchors, (), seed)[TRANSFERRED]
     with part("modules", f"distilling {taught.about.name}, seed {seed}", fitting):

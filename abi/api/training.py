@@ -14,7 +14,7 @@ from abi.api.sides import LEAST_WINDOW, Side, sides
 from abi.api.texts import TextSource, documents_of, key_of, of_split, require_general, warn_of_few
 from abi.arms.gradient import FitData, Objective
 from abi.arms.native import trained_of_seed
-from abi.arms.portable_fit import GENERAL, Lesson, fit_portable, portables
+from abi.arms.portable_fit import GENERAL, Lesson, anchors_of, fit_portable, portables
 from abi.arms.rates import JUDGED, mean_objectives
 from abi.base.errors import DataError
 from abi.base.manifests.modules import ModuleEntry, ModuleFacts
@@ -353,7 +353,7 @@ def trained_portables(
 
     Args: controls: `no-domain`, `bias`.
     """
-    anchors = side.vocabulary.strings
+    anchors = anchors_of(side.vocabulary, (domain, general), section.max_anchors)
     lesson = Lesson.of(section, side.head, domain, general, side.vocabulary, anchors)
     modules = portables(section, anchors, controls, seed)
     schedule = Schedule.given(section.phases, section.weight_decay)

@@ -407,6 +407,13 @@ def test_general_text_that_holds_the_domain_is_told(gpt2, caplog):
         abi.train(*gpt2, queries, "portable", queries, steps=2, window=32)
 
 
+def test_beside_a_large_model_a_portable_module_writes_on_the_strings_that_its_texts_use_most(gpt2, monkeypatch):
+    few = replace(defaults.SMALL, portable=defaults.SMALL.portable.model_copy(update={"max_anchors": 260}))
+    monkeypatch.setattr("abi.api.training.budgets_of", lambda *heads: few)
+    made = abi.train(*gpt2, api_world.queries(24), "portable", api_world.prose(24), steps=2, window=32)
+    assert len(made.net.config.anchors) == 260
+
+
 def test_files_that_are_not_read_are_counted(tmp_path, caplog):
     for i, suffix in enumerate([".txt", ".txt", ".txt", ".rst", ".h"]):
         (tmp_path / f"{i}{suffix}").write_text(api_world.prose(1, seed=i)[0])
