@@ -208,7 +208,7 @@ class Sides:
 
         self.fit(rounds + 1, arms=arms, data=data, before_step=between)
         # The counter knows products of torch alone, and not those of oneDNN.
-        by_torch = mock.patch("abi.models.products.takes", return_value=False)
+        by_torch = mock.patch("abi.models.products._product", None)
         with by_torch, FlopCounterMode(display=False) as counter:
             self.fit(1, arms=arms, data=data)
         counted = [found.engine, found.reference, found.without_dropout, found.product]
