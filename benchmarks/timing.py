@@ -30,11 +30,22 @@ def seconds_of(run: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1) -> dict[str, list[float]]:
-    """Return way -> CPU seconds of every round, all ways in every round; the first `warm` rounds are not counted."""
+def in_turns(
+    ways: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm: int = 1,
+    before: Mapping[str, Callable[[], object]] | None = None,
+) -> dict[str, list[float]]:
+    """Return way -> CPU seconds of every round, all ways in every round; the first `warm` rounds are not counted.
+
+    Args: before: way -> what is called before each of its turns and is not counted either.
+    """
+    first = before or {}
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for at in range(warm + rounds):
         for name, run in ways.items():
+            if name in first:
+                first[name]()
             took = seconds_of(run)
             if at >= warm:
                 spent[name].append(took)

@@ -7,18 +7,34 @@ page. A logit of a step at a vocabulary of 262,144 is such a block: half of a st
 
 import ctypes
 import platform
+from collections.abc import Mapping
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Parameters of `mallopt(3)`."""
+LARGEST, MAPPINGS = 1 << 25, 1 << 16
+"""Bytes from which glibc takes a block from the system by itself, once blocks of any size were freed; most such blocks."""
 KEPT = 1 << 30
 """Bytes of free memory that are kept at most."""
 
 
 def keep_freed() -> bool:
     """Let this process keep the memory it frees; return whether its C library can be told so."""
+    return _told({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEPT})
+
+
+def return_freed() -> bool:
+    """Let this process return what it frees as a process does that was told nothing; return whether it can be told so.
+
+    Told nothing, glibc learns its limits from the blocks that are freed (mallopt(3)), so the same loop takes twice as
+    long or not by what ran before it. These are the limits it ends with.
+    """
+    give_back()  # else what was kept so far is taken again
+    return _told({M_MMAP_MAX: MAPPINGS, M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: 2 * LARGEST})
+
+
+def _told(settings: Mapping[int, int]) -> bool:
     libc = _glibc()
-    settings = (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT)
-    return libc is not None and all(libc.mallopt(what, value) for what, value in settings)
+    return libc is not None and all(libc.mallopt(what, value) for what, value in settings.items())
 
 
 def give_back() -> None:

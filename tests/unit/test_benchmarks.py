@@ -159,3 +159,16 @@ def test_kd_at_the_largest_vocabulary_stays_below_its_gate():
     """Gemma's: what a step takes above head, states and targets, which the committed benchmark measured once."""
     target = read_yaml(ROOT / "benchmarks/targets.yaml", Targets).benchmarks["kd-memory"]["memory_mib"]
     assert 0 < rows.memory_of_kd().memory_mib <= target.gate
+
+
+def test_ways_take_turns_and_what_comes_before_one_is_not_counted():
+    called = []
+    ways = {"one": lambda: called.append("one"), "other": lambda: called.append("other")}
+
+    def prepared():
+        called.append("before")
+        sum(range(10_000_000))
+
+    spent = timing.in_turns(ways, 2, before={"other": prepared})
+    assert called == ["one", "before", "other"] * 3
+    assert max(spent["other"]) < timing.seconds_of(lambda: sum(range(10_000_000)))
