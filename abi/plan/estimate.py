@@ -75,7 +75,7 @@ def estimate(
     A job that was never measured takes its work over the speed of its rule, or where that is not known the mean of its
     rule; a rule that never was measured, here or `elsewhere`, is listed under `unknown`.
     Args: known: of the same scale; work: of its jobs, None where the sizes of its models say nothing; after: job ->
-        those that it waits for; elsewhere: speeds of another scale, for rules that were never measured at this one.
+        those that it waits for; elsewhere: speeds at other scales, for rules that were never measured at this one.
     """
     own = {(m.rule, m.wildcards): m for m in known}
     means, rules = mean_seconds(known), list[OfRule]()
@@ -102,7 +102,7 @@ def estimate(
                 measured=sum(job in own for job in of_rule),
                 seconds=round(sum(took[job] for job in of_rule), 1) if foreseen else None,
                 mem_mb=max((m.mem_mb for m in others if m.mem_mb is not None), default=None),
-                at=elsewhere.scale if elsewhere is not None and foreseen and not others else "",
+                at=elsewhere.at.get(rule, "") if elsewhere is not None and foreseen and not others else "",
             )
         )
     return Estimate(

@@ -1,8 +1,8 @@
 """What a scale of published models would take before any of its jobs was measured: estimates, marked as such.
 
 Downloads, disk and memory follow from the files and sizes that `abi pin` found. Hours on a CPU are work over the speed
-of the same rule in the jobs measured at scale `tiny`, on a machine as fast as this one (`measured.pace`); hours on a
-card are work over an assumed speed.
+of the same rule in the jobs that were measured on the largest models, at scale `real` or else `tiny`, on a machine as
+fast as this one (`measured.pace`); hours on a card are work over an assumed speed.
 """
 
 import shutil
@@ -17,8 +17,8 @@ from abi.plan.measured import Measured, known_jobs, mean_seconds
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 
-BASE = "tiny"
-"""The scale whose measured jobs tell how fast each rule is."""
+BASE, LARGEST = "tiny", "real"
+"""The scales whose measured jobs tell how fast a rule is: of all rules, and of most on the largest models."""
 LEFT = {
     "write_states": "states",
     "write_updated_states": "states after updates",
@@ -57,7 +57,7 @@ class Forecast:
 
 def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
     """Return what jobs of a scale should take. Args: jobs: rule and wildcards of each, as in its benchmark's name."""
-    work, base = Work(Workflow(config)), at_base()
+    work, base = Work(Workflow(config)), speeds_at(LARGEST, BASE)
     by_rule = {rule: [wildcards for r, wildcards in jobs if r == rule] for rule, _ in jobs}
     built = by_rule.get("build_backbone", [])
     hubs = {name: config.scale.backbones[name].hub for name in built}
@@ -82,13 +82,13 @@ def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
 
 
 class Speeds(NamedTuple):
-    """How fast the rules of a scale are on this machine.
+    """How fast rules are on this machine.
 
-    Args: flops: rule -> FLOP per second, of rules whose work grows with the models; seconds: rule -> mean seconds of a
-        job, of the others.
+    Args: at: rule -> the scale whose jobs tell; flops: rule -> FLOP per second, of rules whose work grows with the
+        models; seconds: rule -> mean seconds of a job, of the others.
     """
 
-    scale: str
+    at: dict[str, str]
     flops: dict[str, float]
     seconds: dict[str, float]
 
@@ -100,12 +100,20 @@ class Speeds(NamedTuple):
         return None if flop is None else flop / self.flops[rule]
 
 
-def at_base() -> Speeds:
-    """Return the speeds of scale `tiny`. To bring a model here takes what it takes there, so it is left out."""
-    known = known_jobs(BASE).jobs
-    flops = speeds(known, Work(Workflow(load(BASE))))
-    means = mean_seconds(known)
-    return Speeds(BASE, flops, {rule: means[rule] for rule in means.keys() - flops.keys() - {"build_backbone"}})
+def speeds_at(*scales: str) -> Speeds:
+    """Return how fast each rule is at the first of some scales that has it measured.
+
+    To bring a model here takes what it takes there, so it is left out.
+    """
+    found = Speeds({}, {}, {})
+    for scale in scales:
+        known = known_jobs(scale).jobs
+        flops, means = speeds(known, Work(Workflow(load(scale)))), mean_seconds(known)
+        for rule in means.keys() - found.at.keys() - {"build_backbone"}:
+            found.at[rule] = scale
+            told, speed = (found.flops, flops[rule]) if rule in flops else (found.seconds, means[rule])
+            told[rule] = speed
+    return found
 
 
 def speeds(known: Sequence[Measured], work: Work) -> dict[str, float]:

@@ -99,7 +99,7 @@ def test_hours_grow_with_parameters_and_positions(pinned):
 
 def test_what_does_not_grow_takes_what_it_took_and_what_nothing_tells_is_not_counted(pinned):
     found = {rule.rule: rule for rule in forecast(pinned(), JOBS).rules}
-    took = [job.busy_s for job in read_measured(REFERENCE / "tiny" / "jobs.csv") if job.rule == "judge_claim"]
+    took = [job.busy_s for job in read_measured(REFERENCE / "real" / "jobs.csv") if job.rule == "judge_claim"]
     assert found["judge_claim"].cpu_s == found["judge_claim"].card_s == pytest.approx(sum(took) / len(took))
     assert found["build_backbone"].cpu_s is None
 
@@ -111,7 +111,7 @@ def test_the_text_marks_estimates_and_says_where_they_come_from_and_what_is_too_
     assert "download  4.0 GB (t5_large 4.00, Salesforce/wikitext 0.01)" in text
     assert "1.0 GB are free, TOO LITTLE" in text
     assert "memory    4.0 GB for one backbone (t5_large)" in text
-    assert "work over the speed of each rule at scale tiny" in text
+    assert "work over the speed of each rule at scale real or tiny" in text
     assert "an assumed 20 TFLOP/s" in text
     assert "not counted, no estimate: build_backbone" in text
 

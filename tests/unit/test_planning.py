@@ -364,9 +364,13 @@ def test_a_job_that_was_never_measured_takes_its_work_over_the_speed_of_its_rule
     assert estimate(jobs, known, "real", ["all"], 1).seconds == 200
 
 
+def speeds_of_tiny():
+    return Speeds({"train_modules": "tiny", "judge_study": "tiny"}, {"train_modules": 1e9}, {"judge_study": 2.0})
+
+
 def test_a_rule_that_was_never_measured_takes_its_work_at_the_speed_of_another_scale():
     """The hours of an update of a pretrained model are told before the first one is run."""
-    work, elsewhere = Work(Workflow(load("real"))), Speeds("tiny", {"train_modules": 1e9}, {"judge_study": 2.0})
+    work, elsewhere = Work(Workflow(load("real"))), speeds_of_tiny()
     jobs = [
         PlannedJob("train_modules", "smollm2.python.standard.source.1-1"),
         PlannedJob("judge_study", "smollm2_update"),
