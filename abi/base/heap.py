@@ -12,7 +12,7 @@ from collections.abc import Mapping
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Parameters of `mallopt(3)`."""
 LARGEST, MAPPINGS = 1 << 25, 1 << 16
-"""Bytes from which glibc takes a block from the system by itself, once blocks of any size were freed; most such blocks."""
+"""Bytes from which glibc, once it has seen large blocks freed, asks the system for each by itself; most such blocks."""
 KEPT = 1 << 30
 """Bytes of free memory that are kept at most."""
 

@@ -15,7 +15,7 @@ from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.estimate import Estimate, OfRule, PlannedJob, estimate
-from abi.plan.forecast import BASE, CARD, LARGEST, Forecast, forecast, speeds_at
+from abi.plan.forecast import BASE, CARD, MEASURED, Forecast, forecast, speeds_at
 from abi.plan.measured import known_jobs, measured_jobs
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
@@ -132,7 +132,7 @@ def foreseen(found: Forecast) -> list[str]:
         f"  download  {_sum(found.downloads)}",
         f"  disk      {_sum(found.disk)}; {_enough(sum(found.disk.values()), found.disk_free)}",
         f"  memory    {most / GB:.1f} GB for one backbone ({largest}); {_enough(most, found.memory_free)}",
-        f"  CPU       {cpu:.0f} hours of one job at a time: work over the speed of each rule at scale {LARGEST} or {BASE}",
+        f"  CPU       {cpu:.0f} hours of one job at a time: work over the speed of each rule at scale {' or '.join(MEASURED)}",
         f"  card      {card:.1f} hours: the same work over {CARD}",
         *([f"  not counted, no estimate: {', '.join(unknown)}"] if unknown else []),
     ]

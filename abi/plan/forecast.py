@@ -17,8 +17,10 @@ from abi.plan.measured import Measured, known_jobs, mean_seconds
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 
-BASE, LARGEST = "tiny", "real"
-"""The scales whose measured jobs tell how fast a rule is: of all rules, and of most on the largest models."""
+BASE = "tiny"
+"""The scale whose measured jobs tell how fast every rule is."""
+MEASURED = "real", BASE
+"""The scales that tell it of published models: the first that has the rule, on the largest models measured."""
 LEFT = {
     "write_states": "states",
     "write_updated_states": "states after updates",
@@ -57,7 +59,7 @@ class Forecast:
 
 def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
     """Return what jobs of a scale should take. Args: jobs: rule and wildcards of each, as in its benchmark's name."""
-    work, base = Work(Workflow(config)), speeds_at(LARGEST, BASE)
+    work, base = Work(Workflow(config)), speeds_at(*MEASURED)
     by_rule = {rule: [wildcards for r, wildcards in jobs if r == rule] for rule, _ in jobs}
     built = by_rule.get("build_backbone", [])
     hubs = {name: config.scale.backbones[name].hub for name in built}

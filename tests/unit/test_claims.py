@@ -11,10 +11,10 @@ from abi.base.errors import EvidenceError, TamperError
 from abi.base.regimes import KINDS
 from abi.judge.fits import Fit, Share
 from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
+from abi.judge.reasons import share_words
 from abi.judge.results import Rung, headline, judge_rungs, level_of_one
 from abi.judge.rows import validate
 from abi.judge.tables import fit_tables, published_criteria
-from abi.judge.verdict import _share_words
 from abi.plan.specs.judge import Criteria, Protocol
 
 PARTS = {"js_nats", "top1", "top5", "entropy_diff_nats"}
@@ -200,7 +200,7 @@ def test_what_gains_nothing_has_no_share():
 
 def test_a_share_whose_set_has_no_ends_is_not_told_as_a_bare_number():
     share = Share(estimate=-4.78, pieces=[[None, -0.97], [5.26, None]], bounded=False, level=0.95, placebo="random")
-    assert _share_words(share, "js_nats", 1) == "share -4.78 (unbounded interval) in js_nats against random"
+    assert share_words(share, "js_nats", 1) == "share -4.78 (unbounded interval) in js_nats against random"
 
 
 def test_a_share_below_a_tenth_is_no_support_though_the_net_is_better():
@@ -219,6 +219,23 @@ def test_inconclusive_names_the_share_where_it_is_what_fails():
     assert record.reason.startswith("test 4.share.js_nats.random: 0.9 transferred - random + 0.1 raw = ")
     assert f"could have resolved a gap {record.resolvable_gap.contrast} of" in record.reason
     assert record.resolvable_gap.contrast in ("home - random", "home - permuted")
+
+
+def test_inconclusive_says_why_what_lies_below_its_limit_refutes_nothing():
+    """A refutation by one of two placebos asks for a higher level than the test whose interval is shown."""
+    record = judge({"transferred": 0.702}, noise=0.02, regime="few-shot")
+    test = next(test for test in record.tests if test.id == record.decided_by)
+    [refuting] = [
+        found for way in record.refutations if way.id == "a" for found in way.contrasts if found.mean == test.mean
+    ]
+    wide = refuting.interval
+    assert (record.verdict, test.id) == ("INCONCLUSIVE", "2.retention.js_nats.random")
+    assert test.interval.upper < 0 < wide.upper
+    told = (
+        f"nor below it at 0.975, the level of (a) for each of 2 contrasts: [{wide.lower:.3g}, {wide.upper:.3g}]; this"
+    )
+    assert told in record.reason
+    assert "nor below" not in judge({"transferred": 0.72}, noise=0.05, regime="few-shot").reason
 
 
 def test_an_arm_that_reads_other_windows_is_reported_and_decides_nothing():
