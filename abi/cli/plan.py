@@ -125,6 +125,7 @@ def foreseen(found: Forecast) -> list[str]:
     unknown = [rule.rule for rule in found.rules if rule.cpu_s is None]
     most, largest = max(((size, name) for name, size in found.memory.items()), default=(0, "none is to be made"))
     rows = [[rule.rule, rule.jobs, _tenths(rule.cpu_s, 3600), _tenths(rule.card_s, 3600)] for rule in found.rules]
+    measured = " or ".join(MEASURED)
     return [
         *terminal(Table(["rule", "jobs", "CPU hours", "card hours"], rows), ""),
         "",
@@ -132,7 +133,7 @@ def foreseen(found: Forecast) -> list[str]:
         f"  download  {_sum(found.downloads)}",
         f"  disk      {_sum(found.disk)}; {_enough(sum(found.disk.values()), found.disk_free)}",
         f"  memory    {most / GB:.1f} GB for one backbone ({largest}); {_enough(most, found.memory_free)}",
-        f"  CPU       {cpu:.0f} hours of one job at a time: work over the speed of each rule at scale {' or '.join(MEASURED)}",
+        f"  CPU       {cpu:.0f} hours of one job at a time: work over the speed of each rule at scale {measured}",
         f"  card      {card:.1f} hours: the same work over {CARD}",
         *([f"  not counted, no estimate: {', '.join(unknown)}"] if unknown else []),
     ]
