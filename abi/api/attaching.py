@@ -10,12 +10,13 @@ from torch import Tensor
 
 from abi.api.modules import Module, module_of, on_device
 from abi.api.several import Several
-from abi.api.sides import backbone_of
+from abi.api.sides import backbone_of, plain_model
 from abi.base.errors import DataError
 from abi.models import attach as inference
-from abi.models.attach import attached_to
+from abi.models.attach import Attached
 from abi.models.attach_any import AnyManifest, AnyModule, AttachedAny, attach_any
-from abi.models.probe import admit, evaluating
+from abi.models.backbone import Backbone
+from abi.models.probe import admit, attachment, evaluating
 
 
 @overload
@@ -75,8 +76,8 @@ def detach(model: Any) -> None:
     Args: model: of transformers, or a `Backbone`.
     Raises: DataError: it is no model of transformers.
     """
-    found = attached_to(backbone_of(model))
-    if found is not None:
+    found = attachment(model.model if isinstance(model, Backbone) else plain_model(model))
+    if isinstance(found, Attached):
         found.detach()
 
 

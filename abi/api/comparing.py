@@ -83,11 +83,11 @@ def compare(
     seeds = whole("compare: seeds", seeds, 1)
     domain = documents_of(texts)
     general = require_general("compare", documents_of(general_texts, "general_texts"), map(key_of, domain))
-    read = {
-        "domain_texts": _held_out(domain, given),
-        "general_texts": general,
-        "other_texts": general if other_texts is None else documents_of(other_texts, "other_texts"),
-    }
+    other = general
+    if other_texts is not None:
+        other = documents_of(other_texts, "other_texts")
+        require_general("compare", other, map(key_of, domain), "other_texts")
+    read = {"domain_texts": _held_out(domain, given), "general_texts": general, "other_texts": other}
     _warn_of_no_verdict(read, seeds)
     # Not how many seeds: more of them go on from fewer.
     asked = {"regime": regime, "lora": lora, "steps": steps, "train_steps": train_steps, **_moving(module)}
@@ -250,7 +250,7 @@ def _budget(regime: Regime, move: Move, steps: int | None) -> FitSection:
     windows = section.windows
     if windows is not None:
         there = len(move.states(move.target, "domain_texts", "train"))
-        windows = [n for n in windows if n <= there] or [there]
+        windows = [n for n in windows if n <= there] or None  # too few for a ladder: all of them, once
     return section.model_copy(update={"phases": shortened(section.phases, steps), "windows": windows})
 
 

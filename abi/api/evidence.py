@@ -12,10 +12,10 @@ from abi.api.defaults import NGRAMS
 from abi.api.kept import remembered
 from abi.api.memory import metered
 from abi.api.modules import Module
-from abi.api.moving import FIT_OF, TRIAL, Lesson, Move, budget_of, chosen_rates, fitted, shape_of
+from abi.api.moving import FIT_OF, TRIAL, Lesson, Move, Rates, budget_of, chosen_rates, fitted, shape_of
 from abi.api.progress import BOTH, expect, fit_seconds, part, pass_seconds
 from abi.api.sides import MOST_GENERAL, MOST_WINDOWS, Side
-from abi.api.training import RATES, Role, best, module_seconds, native, portable_seconds, trained_portables
+from abi.api.training import RATES, Role, best, entry_of, module_seconds, native, portable_seconds, trained_portables
 from abi.arms.fitting import Nets, gradient_tasks
 from abi.arms.forms import FINALS, ArmForm, load_stored
 from abi.arms.gradient import FitData
@@ -60,12 +60,6 @@ class Evidence(Typed):
     rows: list[EvidenceRow]
     costs: dict[str, list[Cost]]
     unmoved: bool
-
-
-class Rates(Typed):
-    """Arm -> the learning rate that was chosen for it."""
-
-    rates: dict[str, float]
 
 
 @dataclass
@@ -200,9 +194,10 @@ class Study:
             if side.name not in self._rates:  # with the seed of trials
                 self._rates[side.name] = best(section, side, data, held_out, RATES, TRIAL, folder / "rates")[2]
             words = f"training {side.name}'s module ({role}), seed {seed}"
+            finished = entry_of(folder, role, seed).is_file()
             with part("modules", words, module_seconds(section, side)), metered() as memory:
                 net, entry = native(section, data, role, self._rates[side.name], seed, folder)
-            self._nets[key] = Net(net, entry, memory.most_mb)
+            self._nets[key] = Net(net, entry, None if finished else memory.most_mb)
         return self._nets[key]
 
     def taught(self, side: Side) -> tuple[ModuleSection, FitData, FitData]:
@@ -240,21 +235,22 @@ class Study:
     @cached_property
     def chosen(self) -> dict[str, float]:
         """The learning rate of every arm, chosen with the seed of trials."""
-        lesson = self.lesson(TRIAL)
+        lesson, folder = self.lesson(TRIAL), self.move.target.folder
 
         def tried() -> Rates:
             words = f"choosing the learning rates of {len(self.arms)} arms"
             with part("arms", words, len(self.section.rates) * self.fitting_seconds):
-                return Rates(rates=chosen_rates(self.fits, self.arms, self.move.config, lesson, self.section))
+                return chosen_rates(self.fits, self.arms, self.move.config, lesson, self.section, folder)
 
-        return remembered(self.move.target.folder / "rates-arms.json", Rates, tried).rates
+        return remembered(folder / "rates-arms.json", Rates, tried).rates
 
     def calibrated(self, seed: int, found: Found) -> Arms:
         """Return the arms of a seed that are fitted on stored states."""
         rates, lesson, arms = self.chosen, self.lesson(seed), Arms()
         words = f"fitting {len(self.arms)} arms on the target, seed {seed}"
         with part("arms", words, self.fitting_seconds), metered() as memory:
-            made = fitted(self.fits, self.arms, self.move.config, lesson, self.section, rates, seed)
+            folder = self.move.target.folder
+            made = fitted(self.fits, self.arms, self.move.config, lesson, self.section, rates, seed, folder)
         for (arm, draw), (fit, figures) in made.items():
             arms[Key(self.fit_name, arm, draw)] = fit.model
             found.note(arm, figures.elapsed_s or 0.0, figures.n_trainable, memory.most_mb)
@@ -277,7 +273,7 @@ class Study:
     def adapter_rate(self) -> float:
         """The learning rate of adapters, chosen as those of the arms."""
         lesson = self.lesson(TRIAL)
-        held_out, rates = lesson.held_out.at_most(JUDGED), self.section.rates
+        held_out, rates, folder = lesson.held_out.at_most(JUDGED), self.section.rates, self.move.target.folder
 
         def tried() -> Rates:
             values = []
@@ -285,11 +281,15 @@ class Study:
                 budget = budget_of(self.fits, self.section, self.move.config, {LORA: rate})
                 tasks = gradient_tasks(lesson.data, budget, TRIAL)
                 with part("adapters", f"trying adapters at rate {rate:g}", self.adapting_seconds):
-                    tried = [self.adapters.tried(task, budget, TRIAL, held_out) for task in tasks]
+                    begun = [folder / f"rates-{LORA}" / f"{rate:g}-{task.draw}.safetensors" for task in tasks]
+                    tried = [
+                        self.adapters.tried(task, budget, TRIAL, held_out, path)
+                        for task, path in zip(tasks, begun, strict=True)
+                    ]
                 values.append(float(np.mean(tried)))
             return Rates(rates={LORA: choose(LORA, rates, values).rate})
 
-        return remembered(self.move.target.folder / "rates-adapters.json", Rates, tried).rates[LORA]
+        return remembered(folder / "rates-adapters.json", Rates, tried).rates[LORA]
 
     def adapted(self, seed: int, scopes: dict[str, States], found: Found) -> Arms:
         """Return the adapters of a seed as their final states on the held-out windows."""
@@ -300,7 +300,7 @@ class Study:
             name = f"{LORA}-{seed}-{task.draw}"
             words = f"training adapters (LoRA), seed {seed}, {len(task.data.states)} windows"
             with part("adapters", words, self.adapting_seconds / len(tasks)), metered() as memory:
-                entry = self.adapters.fit(task, budget, seed, scopes, root, name)
+                entry = self.adapters.fit(task, budget, seed, scopes, root, name, root / f"{name}.safetensors")
             base = self.move.target.base.base_sha256
             stored = load_stored(root / name / FINALS, entry.finals_sha256, scopes, base)
             arms[Key(self.fit_name, LORA, task.draw)] = stored

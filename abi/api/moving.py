@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from abi.arms.rates import JUDGED, choose, tried_rates
 from abi.base.catalogue import recipes_of
 from abi.base.errors import DataError
 from abi.base.manifests.arms import FitFigures
-from abi.base.typed import Regime, Split
+from abi.base.typed import Regime, Split, Typed
 from abi.models.module import AbiModule, ModuleConfig, redrawn
 from abi.models.states import States
 from abi.plan.specs.arms import BudgetName, FitSection, Fitting
@@ -153,6 +154,12 @@ class GeneralTexts(GeneralLesson):
             self.pairs[split] = pair_of(of_target, of_source, source.head, rows)
 
 
+class Rates(Typed):
+    """The learning rates that arms chose. Args: rates: arm -> its own."""
+
+    rates: dict[str, float]
+
+
 def budget_of(regime: Regime, section: FitSection, config: ModuleConfig, rates: Mapping[str, float]) -> Budget:
     """Return the budget of a regime's fits. Args: rates: arm -> its learning rate."""
     shape, fit = shape_of(config), FIT_OF[regime]
@@ -166,17 +173,20 @@ def shape_of(config: ModuleConfig) -> Shape:
 
 
 def chosen_rates(
-    regime: Regime, arms: Sequence[str], config: ModuleConfig, lesson: Lesson, section: FitSection
-) -> dict[str, float]:
-    """Return arm -> the learning rate of the grid with the lowest objective on held-out data.
+    regime: Regime, arms: Sequence[str], config: ModuleConfig, lesson: Lesson, section: FitSection, folder: Path
+) -> Rates:
+    """Return the learning rates of the grid with the lowest objective on held-out data, one per arm.
 
-    Args: lesson: of the seed of trials.
+    Args: lesson: of the seed of trials; folder: where what was begun is kept.
     """
     budget, grid = budget_of(regime, section, config, {}), section.rates
     recipes = recipes_of(arms, regime)
     held_out = lesson.held_out.at_most(JUDGED)
-    found = tried_rates(recipes, config, lesson.nets, lesson.data, held_out, budget, grid, seed=TRIAL)
-    return {arm: choose(arm, grid, values).rate for arm, values in found.items()}
+    begun = folder / "rates-arms"
+    found = tried_rates(
+        recipes, config, lesson.nets, lesson.data, held_out, budget, grid, seed=TRIAL, checkpoints=begun
+    )
+    return Rates(rates={arm: choose(arm, grid, values).rate for arm, values in found.items()})
 
 
 def fitted(
@@ -187,9 +197,11 @@ def fitted(
     section: FitSection,
     rates: Mapping[str, float],
     seed: int,
+    folder: Path,
 ) -> dict[tuple[str, int], tuple[MadeArm, FitFigures]]:
     """Return (arm, draw) -> the fitted arm and its figures; a draw is a rung of a ladder of windows, 0 without one.
 
+    Args: folder: where what was begun is kept.
     Raises: TamperError: a frozen part changed.
     """
     budget, solved = budget_of(regime, section, config, rates), Solved(section.ridge_penalty)
@@ -199,6 +211,6 @@ def fitted(
             arm: make(recipe, arm, config, lesson.nets, task.data, seed=seed, draw=task.net_draw)
             for arm, recipe in recipes_of(arms, regime).items()
         }
-        figures = fit_arms(made, task, budget, seed, solved, None)
+        figures = fit_arms(made, task, budget, seed, solved, folder / "arms")
         found |= {(arm, task.draw): (made[arm], figures[arm]) for arm in arms}
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from abi.api.adapters import Adapted, adapted
 from abi.api.defaults import COPIED, require_counts, whole
 from abi.api.modules import Module, module_of
-from abi.api.progress import expect
+from abi.api.progress import expect, warn
 from abi.api.sides import LEAST_WINDOW, Side, backbone_of, sides
 from abi.api.texts import Documents, TextSource, key_of, seen_here, unsplit
 from abi.arms.forms import ArmForm
@@ -134,6 +134,8 @@ def evaluate(
     require_scoring(window=window, max_windows=max_windows, level=level)
     module = module_of(module, "evaluate: the module")
     every = unsplit(texts)
+    if module.record is None:
+        warn("evaluate: the module has no record of the text it was trained on; give text that it has not seen")
     documents = _unseen(module, every)
     if not documents:
         raise DataError(f"evaluate: the module has seen all {len(every)} documents; give others")

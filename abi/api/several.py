@@ -46,7 +46,7 @@ class Chosen:
             return [(module, (None, weights[0])) for module, weights in found]
         if n % self.rows or (n != self.rows and not self.repeated):
             beams = "" if n % self.rows else "; for beams call `attached.generate(..., module_ids=[...])`"
-            raise DataError(f"inference: {self.rows} module_ids for a batch of {n} rows; give one per row{beams}")
+            raise DataError(f"attach: {self.rows} module_ids for a batch of {n} rows; give one per row{beams}")
         return [(module, self._placed(weights, n // self.rows, device)) for module, weights in found]
 
     @staticmethod
@@ -241,7 +241,7 @@ class Several(AttachedAny):
         own = None if isinstance(module_ids, _InUse) else module_ids
         if isinstance(given, Tensor) and _per_row(own) and len(own or ()) != len(given):
             raise DataError(
-                f"inference: {len(own or ())} module_ids for {len(given)} prompts; give one each, or one for all"
+                f"attach: {len(own or ())} module_ids for {len(given)} prompts; give one each, or one for all"
             )
         self._require_attached()
         chosen = self.chosen if isinstance(module_ids, _InUse) else self._resolved(module_ids)

@@ -60,18 +60,9 @@ def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
     """
     if isinstance(model, Backbone):
         return model
-    model = getattr(model, "_orig_mod", model)  # of `torch.compile`: hooks belong on the model itself
-    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
-        raise DataError(
-            "model: it is wrapped by PEFT, whose `generate` passes by what is attached; give `model.get_base_model()`, "
-            "which has the adapter's layers in it"
-        )
-    if not isinstance(model, nn.Module) or not hasattr(model, "get_output_embeddings"):
-        raise DataError(
-            f"model: a {type(model).__name__} is no language model of transformers; load it with an Auto class"
-        )
+    model = plain_model(model)
     known, said, own = _TOKENIZERS.get(model, (None, "", None))
-    if own is not None and (tokenizer is None or tokenizer is known) and said == repr(known):
+    if own is not None and (tokenizer is None or tokenizer is known) and said == _said(known):
         return Backbone(model, own)
     tokenizer = known if tokenizer is None else tokenizer
     if tokenizer is None:
@@ -88,8 +79,32 @@ def backbone_of(model: Any, tokenizer: Any = None) -> Backbone:
         )
     if len(own) < MOST_UNNAMED * rows:
         warn(f"tokenizer: it has {len(own)} tokens and the model {rows} rows; is it the model's own?")
-    _TOKENIZERS[model] = tokenizer, repr(tokenizer), own
+    _TOKENIZERS[model] = tokenizer, _said(tokenizer), own
     return Backbone(model, own)
+
+
+def plain_model(model: Any) -> nn.Module:
+    """Return the model that hooks belong on.
+
+    Raises: DataError: it is none of transformers, or has adapters of PEFT around it.
+    """
+    model = getattr(model, "_orig_mod", model)  # of `torch.compile`
+    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+        raise DataError(
+            "model: it is wrapped by PEFT, whose `generate` passes by what is attached; give `model.get_base_model()`, "
+            "which has the adapter's layers in it"
+        )
+    if not isinstance(model, nn.Module) or not hasattr(model, "get_output_embeddings"):
+        raise DataError(
+            f"model: a {type(model).__name__} is no language model of transformers; load it with an Auto class"
+        )
+    return model
+
+
+def _said(tokenizer: Any) -> str:
+    """Return what a tokenizer says of itself: what decides what it makes of text, without its vocabulary."""
+    backend, parts = getattr(tokenizer, "backend_tokenizer", None), ("normalizer", "pre_tokenizer", "post_processor")
+    return repr((tokenizer, [getattr(backend, part, None) for part in parts]))
 
 
 def backbone_in(name: str, pair: Any) -> Backbone:

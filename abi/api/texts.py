@@ -14,7 +14,7 @@ from abi.base.wording import number
 from abi.text.copies import Copies
 from abi.text.documents import SPLITS, Document, split_of
 from abi.text.extraction import extract
-from abi.text.sources import find_files, folders_of, read_text
+from abi.text.sources import MOST_TEXT, read_text
 
 TextSource = str | Path | Iterable[str | Path]
 """A folder, a file, or some strings (each a document) and files."""
@@ -74,13 +74,15 @@ def warn_of_few(call: str, documents: Iterable[Document], what: str = "texts") -
         warn(f"{call}: {what} has {number(n, 'document')} to learn from; a hundred are better")
 
 
-def require_general(call: str, general: Documents, domain: Iterable[str]) -> Documents:
-    """Return general text, with a warning where it holds domain text. Args: domain: keys of its documents.
+def require_general(call: str, general: Documents, domain: Iterable[str], what: str = "general_texts") -> Documents:
+    """Return general text, with a warning where it holds domain text.
+
+    Args: domain: keys of its documents; what: its name in the call.
 
     Raises: DataError: most of it is text of the domain.
     """
     if n := len(seen_here(general, {*domain})):
-        told = f"{call}: {n} of {number(len(general), 'document')} of general_texts are text of the domain"
+        told = f"{call}: {n} of {number(len(general), 'document')} of {what} are text of the domain"
         if 2 * n > len(general):
             raise DataError(f"{told}; give text of anything else")
         warn(f"{told}; better give other text")
@@ -182,12 +184,11 @@ def absent(text: str | Path, what: str) -> DataError:
 
 def _folder(folder: Path, what: str) -> Iterator[tuple[str, str]]:
     """Yield the documents of the files of a folder whose suffix is known; hidden ones are passed over."""
-    paths = sorted({file.path for place in folders_of(folder, SUFFIXES) for file in find_files(place)})
-    shown = [path for path in paths if _open(path, folder)]
+    files = sorted(path for path in folder.rglob("*") if _open(path, folder) and path.is_file())
+    shown = [path for path in files if path.suffix in SUFFIXES]
     if not shown:
         raise DataError(f"{what}: {folder} holds no file that ends with {', '.join(SUFFIXES)}; {OTHERWISE}")
-    left = sorted(path for path in folder.rglob("*") if path.is_file() and path not in paths and _open(path, folder))
-    if left:
+    if left := [path for path in files if path.suffix not in SUFFIXES]:
         warn(f"{what}: {number(len(left), 'file')} of {folder} not read, such as {left[0].name}; {OTHERWISE}")
     for path in shown:
         yield from _file(path, path.relative_to(folder).as_posix(), what)
@@ -202,6 +203,10 @@ def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
     """Yield the documents of a file: itself, or one per line of JSON."""
     if path.suffix not in SUFFIXES:
         raise DataError(f"{what}: {path} ends with none of {', '.join(SUFFIXES)}; {OTHERWISE}")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise DataError(f"{what}: the file name {name!r} is not UTF-8; rename the file")
+    if path.stat().st_size > MOST_TEXT:
+        raise DataError(f"{what}: {path} has more than {MOST_TEXT} bytes; split it, or take it out")
     try:
         text = read_text(path)
     except DataError:

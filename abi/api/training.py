@@ -323,6 +323,11 @@ def best(
     return min(trained, key=lambda found: found[0])[1]
 
 
+def entry_of(folder: Path, role: Role, seed: int) -> Path:
+    """Return where it is kept what the training of a module left."""
+    return folder / role / f"seed{seed}.entry.json"
+
+
 def native(
     section: ModuleSection, data: FitData, role: Role, rate: float, seed: int, folder: Path
 ) -> tuple[AbiModule, ModuleEntry]:
@@ -336,7 +341,7 @@ def native(
     )
     place = folder / role
     entry = remembered(
-        place / f"seed{seed}.entry.json", ModuleEntry, lambda: trained_of_seed(spec, data, seed, place, place)
+        entry_of(folder, role, seed), ModuleEntry, lambda: trained_of_seed(spec, data, seed, place, place)
     )
     return read_module(place / entry.folder)[0].requires_grad_(False), entry
 

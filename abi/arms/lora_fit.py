@@ -177,7 +177,7 @@ def train_adapter(
             else None
         )
         return head_loss(
-            student.flatten(0, 1),
+            student.float().flatten(0, 1),  # as states are: the head is in fp32 beside a backbone in bf16
             head,
             states.targets(index).flatten(),
             teacher=None if taught is None else taught.flatten(0, 1),

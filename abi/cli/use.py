@@ -83,7 +83,7 @@ def train(
         made = abi.train(_loaded(model, revision), None, kind=kind, **read, **given)  # type: ignore[arg-type]
     _write(made, place)
     following = f"abi evaluate {_named('model', model, revision)} --module {quote(str(out))}"
-    return _told(made, place, as_json, f"{following} --texts {quote(str(texts[0]))}")
+    return _told(made, place, as_json, f"{following} --texts {quote(str(texts[0]))}{_sized(window)}")
 
 
 def distill(
@@ -171,7 +171,7 @@ def transfer(
             keep=place.parts,
         )
     _write(moved, place)
-    size = "" if window == 128 else f" --window {window}"
+    size = _sized(window)
     moved_to = f"{_named('model', target, target_revision)} --module {quote(str(out))}"
     following = [f"abi evaluate {moved_to} --texts PATH{size}"]
     if moved.kind != "ngram" and not (moved.record and moved.record.adapter):  # what `compare` refuses
@@ -327,6 +327,11 @@ def _write(made: "Module", place: OutFolder) -> None:
         made.save_pretrained(folder)
 
 
+def _sized(window: int) -> str:
+    """Return the option of a command that follows one with a window."""
+    return "" if window == 128 else f" --window {window}"
+
+
 def _told(made: "Module", place: OutFolder, as_json: bool, *following: str, found: "Evaluation | None" = None) -> int:
     """Say what was made and written, what it is worth where that was asked, and which commands may follow."""
     record = made.record
@@ -342,7 +347,7 @@ def _told(made: "Module", place: OutFolder, as_json: bool, *following: str, foun
     plain = record.loss is None or record.regime == "zero-text"  # whose record is that of its training
     loss = "nothing was fitted" if plain else f"{record.steps} steps, last loss {record.loss:.4f} nats"
     worth = [] if found is None else [str(found)]
-    lines = [f"{made}\n{loss}, {record.seconds:.1f} s", *worth, f"written: {place.path}"]
+    lines = [f"{made}\n{loss}" + ("" if plain else f", {record.seconds:.1f} s"), *worth, f"written: {place.path}"]
     said = "\n".join([*lines, *(f"next: {command}" for command in following)])
     print(json.dumps(told, indent=1) if as_json else said)
     return 0

@@ -21,7 +21,7 @@ from abi.models.generation import Draws, continued, prompts
 from abi.models.head import blocks_of, first_input
 from abi.models.identity import identity_hash, weights_hash
 from abi.models.module import AbiModule
-from abi.models.probe import admit, require_cache, require_padding
+from abi.models.probe import Attachment, admit, attachment, require_cache, require_padding
 
 Rows = tuple[Tensor | None, Tensor | float]
 """The rows of a batch that a module corrects `[n]`, None for all, and its weight in each, `[n, 1, 1]`."""
@@ -36,7 +36,7 @@ class _Pass(threading.local):
         """Those whose logits were asked for, where they were named (`logits_to_keep`)."""
 
 
-class Attached:
+class Attached(Attachment):
     """Modules on a backbone until `detach()`, or until the end of a `with` block.
 
     Hooks note the inputs of its blocks, and the head reads the corrected state. Modules go to the backbone's device;
@@ -49,7 +49,7 @@ class Attached:
     def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
         if attached_to(backbone) is not None:
             raise DataError(
-                "inference: a module is attached to this backbone already; detach it first (`abi.detach(model)`), or "
+                "attach: a module is attached to this backbone already; detach it first (`abi.detach(model)`), or "
                 "attach several by name (`abi.attach(model, {...})`)"
             )
         self.backbone, self.depth = backbone, backbone.depth
@@ -83,7 +83,7 @@ class Attached:
         wanted = taps - {self.depth}
         if wanted and self.backbone.facts.taps is None:
             raise DataError(
-                f"inference: {self.backbone.name} keeps its blocks in no list, so only modules that read the final "
+                f"attach: {self.backbone.name} keeps its blocks in no list, so only modules that read the final "
                 "state work on it"
             )
         return wanted
@@ -145,7 +145,7 @@ class Attached:
 
     def __enter__(self) -> "Attached":
         if not self.handles:
-            raise DataError("inference: it was detached from the model; attach it again")
+            raise DataError("attach: it was detached from the model; attach it again")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -162,7 +162,7 @@ def _correction(module: AbiModule, states: Mapping[int, Tensor], rows: Tensor | 
     """Return a module's correction `[n, T, D]` of some rows. Raises: DataError: a tap was not noted."""
     if missing := [tap for tap in module.config.taps if tap not in states]:
         raise DataError(
-            f"inference: the head ran without its blocks, and the module reads tap {missing[0]}; "
+            f"attach: the head ran without its blocks, and the module reads tap {missing[0]}; "
             "call the whole backbone"
         )
     taps = [states[tap] if rows is None else states[tap][rows] for tap in module.config.taps]
@@ -181,29 +181,29 @@ def check_pair(
     if config.width != backbone.width:
         owner = "a backbone" if about is None else about.base_model
         raise DataError(
-            f"inference: the module is for {owner}, which is {config.width} wide, and this one is {backbone.width} wide"
+            f"attach: the module is for {owner}, which is {config.width} wide, and this one is {backbone.width} wide"
         )
     if max(config.taps) > backbone.depth or min(config.taps) < 0:
         raise DataError(
-            f"inference: the module reads tap {max(config.taps)}, this backbone has taps 0 to {backbone.depth}"
+            f"attach: the module reads tap {max(config.taps)}, this backbone has taps 0 to {backbone.depth}"
         )
     if about is None:
         return
     base, precision = base or Marks.of(backbone), str(backbone.embeddings_out.weight.dtype).removeprefix("torch.")
     if about.base_sha256 != base.weights and precision != "float32":
         raise DataError(
-            f"inference: the backbone is in {precision}, so its weights cannot be compared with those the module "
+            f"attach: the backbone is in {precision}, so its weights cannot be compared with those the module "
             f"belongs to (of {about.base_model}); load it in the precision that it had when the module was "
             "made (`Module.dtype`), as a rule float32"
         )
     if about.base_sha256 != base.weights:
         raise DataError(
-            f"inference: the module belongs to other weights (of {about.base_model}) than this backbone's; "
+            f"attach: the module belongs to other weights (of {about.base_model}) than this backbone's; "
             "give it the backbone it was trained or calibrated on, in the same precision"
         )
     if about.identity_sha256 not in (None, base.identity):
         raise DataError(
-            f"inference: the backbone has the weights of {about.base_model}, but another config, tokenizer or buffer "
+            f"attach: the backbone has the weights of {about.base_model}, but another config, tokenizer or buffer "
             "than the module belongs to; give it the backbone it was trained or calibrated on"
         )
 
@@ -224,8 +224,8 @@ class Marks:
 
 def attached_to(backbone: Backbone) -> Attached | None:
     """Return what is attached to a backbone, None where nothing is."""
-    hooks = backbone.entry._forward_pre_hooks.values()
-    return next((hook for hook in hooks if isinstance(hook, Attached)), None)
+    found = attachment(backbone.model)
+    return found if isinstance(found, Attached) else None
 
 
 def attach(backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None) -> Attached:

@@ -48,7 +48,7 @@ def _on_logits(backbone: Backbone, parts: list[tuple[AnyModule, float]]) -> Text
     for module, weight in parts:
         if isinstance(module, NgramModule):
             if len(parts) > 1 or weight != 1:
-                raise DataError("inference: an n-gram model is mixed with the backbone alone; attach it by itself")
+                raise DataError("attach: an n-gram model is mixed with the backbone alone; attach it by itself")
             return NgramMixture(backbone, module)
     placed = [(module.to(backbone.device), by) for module, by in parts if isinstance(module, PortableModule)]
     return LogitShift(backbone, placed) if placed else None

@@ -33,7 +33,7 @@ def check_spelling(backbone: Backbone, vocabulary: Vocabulary) -> None:
     told = [vocabulary.spellings[i] for i in ids]
     if None not in told and "".join(map(str, told)).strip() != SPELLED:
         raise DataError(
-            f"inference: the tokens of {SPELLED!r} spell {''.join(map(str, told))!r} in the vocabulary of "
+            f"attach: the tokens of {SPELLED!r} spell {''.join(map(str, told))!r} in the vocabulary of "
             f"{type(backbone.model).__name__}; what reads text needs one whose tokens join to the text"
         )
 
@@ -47,7 +47,7 @@ def check_vocabulary(backbone: Backbone, module: PortableModule) -> None:
     written = int((placed.anchor_of < len(module.config.anchors)).sum())
     if written < LEAST_SHARE * spelled:
         raise DataError(
-            f"inference: {written} of {spelled} tokens of {type(backbone.model).__name__} begin with an anchor of the "
+            f"attach: {written} of {spelled} tokens of {type(backbone.model).__name__} begin with an anchor of the "
             "portable module; its strings are not those of this vocabulary"
         )
 
@@ -140,7 +140,7 @@ class TextHooks:
             return ids
         if self.blank is None:
             raise DataError(
-                f"inference: {self.what} reads the text, and in this vocabulary padding is text, too; give rows of one "
+                f"attach: {self.what} reads the text, and in this vocabulary padding is text, too; give rows of one "
                 "length"
             )
         return ids.masked_fill(mask.to(ids.device) == 0, self.blank)
@@ -152,9 +152,9 @@ class TextHooks:
             tuple.
         """
         if isinstance(output, tuple):
-            raise DataError(f"inference: with {self.what} attached, leave out `return_dict=False`")
+            raise DataError(f"attach: with {self.what} attached, leave out `return_dict=False`")
         if getattr(output, "loss", None) is not None:
-            raise DataError(f"inference: with {self.what} attached, take the loss from the logits, not by labels")
+            raise DataError(f"attach: with {self.what} attached, take the loss from the logits, not by labels")
         read = self._read(named(model.forward, args, kwargs), output)
         output.logits = self.changed(output.logits, read).to(output.logits.dtype)
         return output
@@ -167,7 +167,7 @@ class TextHooks:
         """Return what each row of the decoder has read, and the encoder before it."""
         ids = given.get(f"{self.prefix}input_ids")
         if ids is None:
-            raise DataError(f"inference: {self.what} reads the text; give the model ids, not embeddings")
+            raise DataError(f"attach: {self.what} reads the text; give the model ids, not embeddings")
         written, mask = self.now.text, self.now.mask
         if written is None or not torch.equal(written[:, -ids.shape[1] :], ids):  # prepared for a pass that never came
             written, mask = ids, given.get(f"{self.prefix}attention_mask")
@@ -175,7 +175,7 @@ class TextHooks:
         cache = getattr(output, "past_key_values", None)
         if cache is not None and int(cache.get_seq_length()) > written.shape[1]:
             raise DataError(
-                f"inference: the text before these ids lies in a cache, and {self.what} reads the text; give all ids, "
+                f"attach: the text before these ids lies in a cache, and {self.what} reads the text; give all ids, "
                 "with no `prefill_chunk_size`, or use `generate`"
             )
         text, kept = self._without(written, mask), given.get(KEPT, 0)
@@ -195,7 +195,7 @@ class TextHooks:
         both = (there[:, 1:] * there[:, :-1]).bool()
         if bool(((places[:, 1:] - places[:, :-1] != 1) & both).any()):
             raise DataError(
-                f"inference: a row holds several texts (its positions start again), and {self.what} reads a row as one "
+                f"attach: a row holds several texts (its positions start again), and {self.what} reads a row as one "
                 "text; give every text a row of its own"
             )
 
@@ -203,12 +203,12 @@ class TextHooks:
         """Return what the encoder was given for each row of the decoder. Raises: DataError: it is not known."""
         asked, encoded, states = self.now.asked, self.now.encoded, given.get("encoder_outputs")
         if asked is None or encoded is None or rows % len(asked):
-            raise DataError(f"inference: {self.what} reads what the encoder was given; give it ids")
+            raise DataError(f"attach: {self.what} reads what the encoder was given; give it ids")
         times = rows // len(asked)
         if states is not None and states[0] is not encoded:
             if not torch.equal(states[0], encoded.repeat_interleave(len(states[0]) // len(encoded), 0)):
                 raise DataError(
-                    f"inference: {self.what} reads what the encoder was given, and these states are of other ids than "
+                    f"attach: {self.what} reads what the encoder was given, and these states are of other ids than "
                     "it was given last; give the ids again"
                 )
         return asked.repeat_interleave(times, 0)

@@ -67,7 +67,7 @@ class NgramMixture(TextHooks):
     def __init__(self, backbone: Backbone, module: NgramModule) -> None:
         vocabulary = vocabulary_of(backbone)
         if not vocabulary.strings:
-            raise DataError(f"inference: no token of {backbone.name} spells text, and {self.what} writes text")
+            raise DataError(f"attach: no token of {backbone.name} spells text, and {self.what} writes text")
         self.module, self.foretold = module, Foretold(module.ngrams, vocabulary)
         self.left = f"_abi_ngrams_{next(_NUMBERS)}"
         """The attribute of a cache under which this mixture leaves there what the next pass goes on from."""
@@ -79,7 +79,7 @@ class NgramMixture(TextHooks):
         given = named(self.model.forward, args, kwargs)
         wanted = given.get(KEPT, 0)
         if isinstance(wanted, Tensor):
-            raise DataError("inference: with an n-gram model attached, ask for the last logits by number")
+            raise DataError("attach: with an n-gram model attached, ask for the last logits by number")
         self.now.wanted = wanted
         return ((), given | {KEPT: 0}) if KEPT in given else (args, kwargs)
 
@@ -146,7 +146,7 @@ class NgramMixture(TextHooks):
         found = left.at(text) if left is not None else None
         if left is None or found is None:
             raise DataError(
-                "inference: the text before these ids lies in a cache that was filled without the n-gram model, or was "
+                "attach: the text before these ids lies in a cache that was filled without the n-gram model, or was "
                 "changed since; give all ids and no cache"
             )
         rows, n = found
@@ -170,6 +170,6 @@ class NgramMixture(TextHooks):
         if read.mask is None:
             return torch.ones(shape[0], shape[1] - 1, dtype=torch.bool)
         if not isinstance(read.mask, Tensor) or read.mask.shape != shape:
-            raise DataError(f"inference: an n-gram model reads the mask; give one number per token, {[*shape]}")
+            raise DataError(f"attach: an n-gram model reads the mask; give one number per token, {[*shape]}")
         there = read.mask.bool().cpu()
         return there[:, :-1] & there[:, 1:]

@@ -21,7 +21,7 @@ from abi.base.manifests.backbones import BackboneFacts
 from abi.models.generation import continued, prompts
 from abi.models.head import blocks_of, reading
 from abi.models.states import Window
-from abi.models.tokenizers import characters_lost, decode, encode, start_of
+from abi.models.tokenizers import characters_lost, decode, encode, start_of, tokenizer_json
 
 if TYPE_CHECKING:
     from abi.models.backbone import Backbone
@@ -47,15 +47,32 @@ class _Admitted:
 _ADMITTED: "WeakKeyDictionary[nn.Module, _Admitted]" = WeakKeyDictionary()
 
 
+class Attachment:
+    """What is put on a model with hooks of its own methods, and changes what it says until it is taken off."""
+
+
+def attachment(model: nn.Module) -> Attachment | None:
+    """Return what is on a model, None where nothing is."""
+    owners = (getattr(hook, "__self__", None) for hook in model._forward_pre_hooks.values())
+    return next((owner for owner in owners if isinstance(owner, Attachment)), None)
+
+
 def admit(backbone: "Backbone", facts: BackboneFacts | None = None) -> BackboneFacts:
     """Return the facts of a backbone, measured once for each model in memory.
 
     Args: facts: those of the manifest of this very backbone, which are then not measured again.
-    Raises: DataError: as `measure`.
+    Raises: DataError: as `measure`; or something is attached to it, and what it is asked for is not known yet.
     """
     known = _ADMITTED.get(backbone.model)
     if known is None or known.tokenizer is not backbone.tokenizer:
-        known = _Admitted(backbone.tokenizer, facts or measure(backbone))
+        same = known is not None and tokenizer_json(known.tokenizer) == tokenizer_json(backbone.tokenizer)
+        if not same and attachment(backbone.model) is not None:  # which would be measured with it
+            raise DataError(
+                f"backbone: a module is attached to {backbone.name}, and it was not measured with this tokenizer; "
+                "detach it first"
+            )
+        found = known.facts if known is not None and same else facts or measure(backbone)
+        known = _Admitted(backbone.tokenizer, found)
         _ADMITTED[backbone.model] = known
     return known.facts
 

@@ -140,7 +140,7 @@ def _in_turn(texts: Mapping[str, str], group: str, source: str, version: str) ->
 
 def folders_of(folder: Path, suffixes: Iterable[str], label: str | None = None) -> list[Folder]:
     """Return the sources of a folder: one per kind of file that is in it."""
-    there = [suffix for suffix in suffixes if next(folder.rglob(f"*{suffix}"), None)]
+    there = [suffix for suffix in suffixes if any(path.is_file() for path in folder.rglob(f"*{suffix}"))]
     return [Folder(kind="folder", path=str(folder), pattern=f"**/*{suffix}", label=label) for suffix in there]
 
 

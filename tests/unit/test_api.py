@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import transformers
 from api_world import loaded
 from fake_card import CARD, fake_card
+from tokenizers import normalizers
 
 import abi
 from abi.api import defaults
@@ -23,6 +25,7 @@ from abi.api.texts import documents_of, key_of, unsplit
 from abi.base import compute
 from abi.base.errors import DataError
 from abi.base.files import sha256_tensors
+from abi.models.backbone import Backbone
 from abi.plan.config import load
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +150,30 @@ def test_what_is_passed_over_in_a_folder_is_not_looked_at(tmp_path):
     for i, text in enumerate(api_world.prose(4)):
         (tmp_path / f"{i}.txt").write_text(text)
     (tmp_path / "python").symlink_to("/usr/bin/env")  # as in .venv/bin
+    (tmp_path / "part.jsonl").mkdir()
+    (tmp_path / "broken.md").symlink_to(tmp_path / "nothing")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "linked.txt").symlink_to("/etc/hostname")
     assert len(documents_of(tmp_path)) == 4
+
+
+def test_a_folder_of_links_is_read_as_the_files_they_lead_to(tmp_path):
+    (tmp_path / "links").mkdir()
+    for i, text in enumerate(api_world.prose(4)):
+        (tmp_path / f"{i}.txt").write_text(text)
+        (tmp_path / "links" / f"{i}.txt").symlink_to(tmp_path / f"{i}.txt")
+    assert len(documents_of(tmp_path / "links")) == 4
+
+
+def test_a_file_that_is_too_large_or_has_no_name_in_utf8_is_refused(tmp_path, monkeypatch, refuses):
+    (tmp_path / "large.txt").write_text("x" * 2000)
+    monkeypatch.setattr("abi.api.texts.MOST_TEXT", 1000)
+    with refuses("large.txt has more than 1000 bytes; split it, or take it out"):
+        documents_of(tmp_path)
+    (tmp_path / "large.txt").unlink()
+    (tmp_path / os.fsdecode(b"a\xff.txt")).write_text("text")
+    with refuses("the file name 'a.udcff.txt' is not UTF-8; rename the file"):
+        documents_of(tmp_path)
 
 
 # train, evaluate
@@ -288,6 +314,29 @@ def test_a_tokenizer_that_was_changed_is_read_anew(world):
     after = backbone_of(model, tokenizer)
     assert after.tokenizer is not before.tokenizer
     assert after.tokenizer.pad_token_id == 5
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()  # of which its own `repr` says nothing
+    assert backbone_of(model, tokenizer).tokenizer("STATE") == tokenizer("state") != after.tokenizer("STATE")
+
+
+def test_an_attached_model_is_not_measured_again_for_another_copy_of_its_tokenizer(world, trained, refuses):
+    model, tokenizer = loaded(world / "small-gpt2")
+    ids = tokenizer("the state", return_tensors="pt")["input_ids"]
+    with abi.attach(model, trained, tokenizer=tokenizer):
+        told = abi.generate(model, ids, 4)
+        tokenizer.padding_side = "left"
+        assert torch.equal(abi.generate(model, ids, 4, tokenizer=tokenizer), told)
+        with refuses("a module is attached to this backbone already; detach it first"):
+            abi.attach(model, trained, tokenizer=loaded(world / "small-gpt2")[1])
+        tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+        with refuses("a module is attached to GPT2LMHeadModel, and it was not measured with this tokenizer; detach it"):
+            abi.generate(model, ids, 4, tokenizer=tokenizer)
+    assert abi.generate(model, ids, 4, tokenizer=tokenizer).shape == (1, 4)
+
+
+def test_a_module_that_tells_nothing_of_its_text_is_evaluated_with_a_warning(gpt2, trained, world, caplog):
+    found = abi.evaluate(gpt2[0], replace(trained, record=None), world / "queries", gpt2[1])
+    assert found.left_out == 0
+    assert "the module has no record of the text it was trained on; give text that it has not seen" in caplog.text
 
 
 def test_a_saved_module_leaves_no_record_of_another(trained, tmp_path):
@@ -433,6 +482,20 @@ def test_whatever_is_attached_can_be_taken_off_without_its_handle(gpt2, trained)
     assert not torch.equal(model(ids).logits, plain)
     abi.detach(model)
     assert torch.equal(model(ids).logits, plain)
+
+
+def test_what_is_attached_can_be_taken_off_a_model_whose_head_was_replaced_and_whose_tokenizer_is_unknown(
+    world, trained
+):
+    model, tokenizer = loaded(world / "small-gpt2")
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    ids = torch.arange(8)[None] + 3
+    plain = model(ids).logits
+    abi.attach(Backbone(model, tokenizer), trained.net)
+    model.resize_token_embeddings(model.config.vocab_size + 8)
+    abi.detach(model)  # which no tokenizer was given for, and which lies where none is found
+    assert torch.equal(model(ids).logits[..., : plain.shape[-1]], plain)
 
 
 def test_a_compiled_model_is_the_model_in_it(gpt2, trained):

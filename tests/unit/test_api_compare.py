@@ -4,6 +4,7 @@ import re
 
 import api_world
 import pytest
+import torch
 
 import abi
 from abi.api import defaults
@@ -151,6 +152,27 @@ def test_one_seed_on_a_few_texts_is_a_table_without_a_verdict(gpt2, qwen, portab
     assert all(option.lead is None for option in told.options)
     assert "regime zero-text: INCONCLUSIVE" in str(told)
     assert type(told).model_validate_json(told.model_dump_json()) == told
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_models_in_bf16_are_compared_adapters_too(world):
+    half = [api_world.loaded(world / name, dtype=torch.bfloat16) for name in ("small-gpt2", "small-qwen")]
+    given = api_world.queries(24), api_world.prose(24)
+    told = abi.compare("module", *half, *given, seeds=1, steps=2, train_steps=2)
+    assert {"transferred", "lora"} <= {option.arm for option in told.options}
+
+
+def test_text_of_another_domain_that_is_the_domain_is_refused(gpt2, qwen, portable, refuses, caplog):
+    queries, prose = api_world.queries(24), api_world.prose(24)
+    with refuses("compare: 24 of 24 documents of other_texts are text of the domain; give text of anything else"):
+        abi.compare(portable, gpt2, qwen, queries, prose, other_texts=queries)
+
+
+def test_a_text_of_fewer_windows_than_a_ladder_needs_is_one_fit_of_all(gpt2, qwen, portable):
+    """A rung of one or two windows took the place of a placebo's draw, and the comparison failed at its end."""
+    queries = api_world.queries(4)
+    told = abi.compare(portable, gpt2, qwen, queries, api_world.prose(24), seeds=1, steps=2, train_steps=2, window=60)
+    assert {"transferred", "direct", "lora"} <= {option.arm for option in told.options}
 
 
 def test_what_cannot_be_compared_is_one_sentence(world, gpt2, qwen, portable, refuses):

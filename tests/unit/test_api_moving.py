@@ -17,6 +17,7 @@ from abi.api.modules import RECORD
 from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_tensors
 from abi.cli import main
+from abi.models import loop
 from abi.models.module import CONFIG, WEIGHTS
 
 FEW = {"steps": 20}
@@ -61,6 +62,32 @@ def test_what_is_given_decides_the_regime(world, gpt2, qwen, trained, oracle, re
         abi.attach(gpt2[0], moved, tokenizer=gpt2[1])
 
 
+@pytest.mark.parametrize("while_it", ["chooses its rate", "calibrates"])
+def test_a_transfer_that_was_killed_goes_on_to_the_same_bits(
+    world, gpt2, qwen, trained, tmp_path, monkeypatch, while_it
+):
+    given = {"general_texts": world / "prose", "domain_texts": world / "queries", "steps": 5}
+    whole, saved, begun = abi.transfer(trained, gpt2, qwen, **given), loop._save_checkpoint, []
+
+    def mortal(path, *arguments):
+        saved(path, *arguments)
+        if (path.parent.name == "arms") == (while_it == "calibrates"):
+            begun.append(path)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(loop, "_save_checkpoint", mortal)
+        killed.setitem(loop.fit_together.__kwdefaults__, "checkpoint_every_s", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            abi.transfer(trained, gpt2, qwen, **given, keep=tmp_path / "parts")
+    assert begun[-1].is_file()
+    assert bool([*(tmp_path / "parts").rglob("rates-arms.json")]) == (while_it == "calibrates")
+    again = abi.transfer(trained, gpt2, qwen, **given, keep=tmp_path / "parts")
+    assert (again.sha256, again.record.rate) == (whole.sha256, whole.record.rate)
+    assert not (tmp_path / "parts").exists()
+
+
 def test_a_portable_module_moves_as_it_is(world, gpt2, qwen, portable):
     moved = abi.transfer(portable, gpt2, qwen)
     assert moved.record.regime == "zero-text"
@@ -68,6 +95,8 @@ def test_a_portable_module_moves_as_it_is(world, gpt2, qwen, portable):
     own = portable.record
     assert (moved.record.steps, moved.record.loss, moved.record.texts) == (own.steps, own.loss, own.texts)
     assert abi.transfer(portable, None, qwen).record == moved.record
+    judged = abi.transfer(moved.recorded(verdict="REFUTED"), None, gpt2)
+    assert judged.record.verdict is None  # which was that of the other target
     with pytest.raises(DataError, match="of kind 'portable' moves as it is; leave out general_texts, steps"):
         abi.transfer(portable, gpt2, qwen, general_texts=world / "prose", steps=5)
     assert abi.evaluate(qwen[0], moved, world / "queries", qwen[1]).gain.lower > 0

@@ -238,7 +238,7 @@ def test_a_revision_is_of_the_only_model_or_of_the_one_that_it_names():
         ([], "give --model"),
         (
             ["--model", "w/small-qwen", "--module", "mine"],
-            "demo: --module mine: inference: the module is for small-gpt2, which is",
+            "demo: --module mine: attach: the module is for small-gpt2, which is",
         ),
         (["--model", "w/small-gpt2", "--module", "mine", "--module", "mine"], "two modules are called 'mine'"),
         (["--model", "w/small-gpt2", "--model", "w/small-gpt2/"], "two models are called 'small-gpt2'"),
