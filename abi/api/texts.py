@@ -191,7 +191,7 @@ def _folder(folder: Path, what: str) -> Iterator[tuple[str, str]]:
     if left := [path for path in files if path.suffix not in SUFFIXES]:
         warn(f"{what}: {number(len(left), 'file')} of {folder} not read, such as {left[0].name}; {OTHERWISE}")
     for path in shown:
-        yield from _file(path, path.relative_to(folder).as_posix(), what)
+        yield from _file(path, path.relative_to(folder).as_posix(), what, folder)
 
 
 def _open(path: Path, folder: Path) -> bool:
@@ -199,10 +199,12 @@ def _open(path: Path, folder: Path) -> bool:
     return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
-    """Yield the documents of a file: itself, or one per line of JSON."""
+def _file(path: Path, name: str, what: str, within: Path = Path("/")) -> Iterator[tuple[str, str]]:
+    """Yield the documents of a file: itself, or one per line of JSON. Args: within: where a link may lead."""
     if path.suffix not in SUFFIXES:
         raise DataError(f"{what}: {path} ends with none of {', '.join(SUFFIXES)}; {OTHERWISE}")
+    if not path.resolve().is_relative_to(within.resolve()):
+        raise DataError(f"{what}: {path} is a link out of the folder; give what it leads to, or take it out")
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise DataError(f"{what}: the file name {name!r} is not UTF-8; rename the file")
     if path.stat().st_size > MOST_TEXT:

@@ -75,7 +75,7 @@ def _few_seeds(config: Config, claims: Sequence[str]) -> list[str]:
     """
     needed = config.protocol.criteria.min_seeds
     own = {name: claim for name, claim in {**config.claims, **config.studies}.items() if not claims or name in claims}
-    seeds_of = {name: claim.seeds for name, claim in own.items() if not isinstance(claim, LawClaim)}
+    seeds_of = {name: config.seeds(name) for name, claim in own.items() if not isinstance(claim, LawClaim)}
     few = {getattr(own[name], "of", None) or name: seeds for name, seeds in seeds_of.items() if seeds < needed}
     words = f"a verdict needs {needed} seeds, and it has"
     return [f"note: claims.{name}: {words} {seeds}: no interval, hence no verdict" for name, seeds in few.items()]

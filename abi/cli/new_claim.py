@@ -241,10 +241,14 @@ class Edit:
                 for name, entry in self.entries(section).items():
                     text = inserted(text, section, name, entry, file)
             found[file] = text
-        if self.known.claims is not None:
+        if self._lists(scale):
             [claim] = self.claims
             found[scale] = _listed(found[scale], claim, scale)
         return found
+
+    def _lists(self, file: str) -> bool:
+        """Return whether a file is the scale's, and lists the claims that the scale has."""
+        return self.known.claims is not None and file == next(iter(self.places))
 
     def apply(self, claim: str) -> list[str]:
         """Write the entries once the whole configuration is valid with them; return what `abi check` says.
@@ -312,6 +316,7 @@ class Edit:
         lines = []
         for file, sections in self.places.items():
             entries = [f"{section}.{name}" for section in sections for name in self.entries(section)]
+            entries += [f"claims: {', '.join(self.claims)}"] if self._lists(file) else []
             lines += [f"wrote {file}: {', '.join(entries)}"] if entries else []
         alone = [name for name, places in self.sources.items() if places[0].group_by == "file"]
         return [

@@ -40,6 +40,8 @@ INTERRUPTED: list[int] = []
 """Signals by which somebody at the keyboard ended this process; its jobs get them too, and have failed at nothing."""
 REPEATED = ("Exiting because a job execution failed", "At least one job did not complete successfully")
 """What Snakemake says at the end of a run in which a job failed."""
+TIMED = frozenset({"crate", "measure_speed"})
+"""Rules that take time and have no step."""
 TRUST = 0.05
 """Share of the whole work for which the measured seconds are taken to hold here as well: the first jobs of a run are
 short, and one that waits for a download says little of the rest."""
@@ -73,28 +75,27 @@ class Expected:
     def percent(self) -> float:
         """Return how much is done: of the measured work, or else of the jobs."""
         if self.known():
-            whole = self.foreseen + self.work
-            return 100 * self.foreseen / whole if whole else 100.0
+            return 100 * self.foreseen / (self.foreseen + self.work)
         return 100 * self.done / max(self.done + self.left.total(), 1)
 
     def seconds(self) -> float | None:
         """Return how long the rest should take, None before anything can be said."""
         if self.known():
             trusted = TRUST * (self.foreseen + self.work)
-            pace = (self.spent + trusted) / (self.foreseen + trusted) if trusted else 1.0
+            pace = (self.spent + trusted) / (self.foreseen + trusted)
             return self.work * pace / self.cores
         return self.spent / self.done * self.left.total() / self.cores if self.done else None
 
     def known(self) -> bool:
-        """Return whether jobs of this scale were ever measured; one that was not counts as no time."""
-        return bool(self.means)
+        """Return whether any job of this run was ever measured; one that was not counts as no time."""
+        return self.foreseen + self.work > 0
 
     def whole(self) -> bool:
         """Return whether every job that is left belongs to a rule that was measured, or none ever was.
 
         One that only collects what others make has no step, and takes no time.
         """
-        timed = [rule for rule, n in self.left.items() if n and (ROOT / step_of(rule)).is_file()]
+        timed = [rule for rule, n in self.left.items() if n and (rule in TIMED or (ROOT / step_of(rule)).is_file())]
         return not self.known() or all(rule in self.means for rule in timed)
 
 

@@ -285,7 +285,7 @@ def read_result(path: str | Path) -> AnyResult:
 def result_of(content: object, where: str | Path) -> AnyResult:
     """Return the result of parsed JSON. Raises: DataError: as `read_result`."""
     named = content.get("format") if isinstance(content, dict) else None
-    if named not in KINDS:
+    if not isinstance(named, str) or named not in KINDS:
         raise DataError(f"{where}: is no result file of abi (format {named!r}); delete it and rebuild it")
     return KINDS[named].of(content, where)
 

@@ -162,8 +162,7 @@ def _correction(module: AbiModule, states: Mapping[int, Tensor], rows: Tensor | 
     """Return a module's correction `[n, T, D]` of some rows. Raises: DataError: a tap was not noted."""
     if missing := [tap for tap in module.config.taps if tap not in states]:
         raise DataError(
-            f"attach: the head ran without its blocks, and the module reads tap {missing[0]}; "
-            "call the whole backbone"
+            f"attach: the head ran without its blocks, and the module reads tap {missing[0]}; call the whole backbone"
         )
     taps = [states[tap] if rows is None else states[tap][rows] for tap in module.config.taps]
     found: Tensor = module(torch.stack(taps, dim=2).to(module.proj_in.weight.dtype)).float()

@@ -272,8 +272,9 @@ def _check_headline(given: Claims, config: Config, faults: Faults) -> None:
                     f"{scale}: claims: {claim_id!r} names other scales ({', '.join(scales)}); add this one there"
                 )
     if config.scale.claims and not config.scale.headline and {*config.headline} - {*config.published()}:
-        some = ", ".join(config.published()) or "its claims"
-        faults.tell(f"{scale}: has `claims` and no `headline`; give `headline`, some of {some}")
+        some = ", ".join(config.published())
+        mend = f"give `headline`, some of {some}" if some else "add a claim of the record, and name it in `headline`"
+        faults.tell(f"{scale}: has `claims` and no `headline`; {mend}")
         return
     where = f"{scale}: headline" if config.scale.headline else "config/claims.yaml: headline"
     for claim_id in config.headline:

@@ -65,9 +65,11 @@ def _of_other_models(base: Given, own: Given) -> Given:
 
     Another revision of the same repository is elsewhere, too: its files are others.
     """
-    named = own.get("backbones")
-    for name, backbone in (named if isinstance(named, dict) else {}).items():
-        hub, under = _hub(backbone), _hub(base.get("backbones", {}).get(name))
+    named, others = own.get("backbones"), base.get("backbones")
+    if not isinstance(named, dict) or not isinstance(others, dict):
+        return base
+    for name, backbone in named.items():
+        hub, under = _hub(backbone), _hub(others.get(name))
         if any(hub.get(key) not in (None, under.get(key)) for key in ("id", "revision")):
             for key in Snapshot.model_fields:  # what `abi pin` found there
                 under.pop(key, None)
@@ -95,10 +97,20 @@ def _check_replicate(given: Given, where: str) -> None:
 
 
 def replicates(name: str) -> list[str]:
-    """Return the scales that replicate a scale: the same with backbones of other pretraining seeds."""
+    """Return the scales that replicate a scale: the same with backbones of other pretraining seeds.
+
+    A file that cannot be read is none: it stops commands of its own scale alone.
+    """
     folder = checkout() / "config" / "scales"
-    raw = {scale: _mapping(folder / f"{scale}.yaml") for scale in scales(folder)}
-    return [scale for scale, given in raw.items() if given.get("extends") == name and given.get("replicate")]
+
+    def replicating(scale: str) -> bool:
+        try:
+            given = _mapping(folder / f"{scale}.yaml")
+        except ConfigError:
+            return False
+        return given.get("extends") == name and bool(given.get("replicate"))
+
+    return [scale for scale in scales(folder) if replicating(scale)]
 
 
 def scale_replicated_by(name: str) -> str:

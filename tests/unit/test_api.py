@@ -157,12 +157,17 @@ def test_what_is_passed_over_in_a_folder_is_not_looked_at(tmp_path):
     assert len(documents_of(tmp_path)) == 4
 
 
-def test_a_folder_of_links_is_read_as_the_files_they_lead_to(tmp_path):
-    (tmp_path / "links").mkdir()
+def test_a_link_out_of_a_folder_of_text_is_refused_and_one_within_is_a_copy(tmp_path, refuses):
+    folder = tmp_path / "texts"
+    folder.mkdir()
     for i, text in enumerate(api_world.prose(4)):
-        (tmp_path / f"{i}.txt").write_text(text)
-        (tmp_path / "links" / f"{i}.txt").symlink_to(tmp_path / f"{i}.txt")
-    assert len(documents_of(tmp_path / "links")) == 4
+        (folder / f"{i}.txt").write_text(text)
+    (folder / "within.txt").symlink_to(folder / "0.txt")
+    assert len(documents_of(folder)) == 4
+    (tmp_path / "secret.txt").write_text("x")
+    (folder / "out.txt").symlink_to(tmp_path / "secret.txt")
+    with refuses("out.txt is a link out of the folder; give what it leads to, or take it out"):
+        documents_of(folder)
 
 
 def test_a_file_that_is_too_large_or_has_no_name_in_utf8_is_refused(tmp_path, monkeypatch, refuses):

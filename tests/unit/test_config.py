@@ -745,6 +745,13 @@ def test_a_package_that_is_not_installed_is_told_before_anything_runs(root, pack
         shutil.copy(ROOT / "config" / "scales" / "tiny.yaml", root / "config" / "scales")
 
 
+@pytest.mark.parametrize("emptied", [None, [], "gpt2"])
+def test_backbones_that_are_none_in_what_a_scale_extends_are_one_sentence(root, emptied):
+    edit(root, "scales/tiny.yaml", lambda s: s.update(backbones=emptied))
+    for scale in ("tiny", "smoke", "real"):
+        assert told(root, scale)
+
+
 def test_what_gives_no_verdict_is_noted(root):
     edit(root, "claims.yaml", lambda c: c["claims"]["t5_to_gpt2"].update(seeds=2))
     assert not [line for line in checked("paper", []) if line.startswith("note")]
@@ -752,6 +759,9 @@ def test_what_gives_no_verdict_is_noted(root):
     assert note in checked("tiny", [], root)
     assert note in checked("tiny", ["t5_to_gpt2"], root)
     assert note not in checked("tiny", ["gpt2_to_qwen"], root)
+    few = {"scale": "few", "extends": "tiny", "description": "few seeds", "max_seeds": 2}
+    (root / "config" / "scales" / "few.yaml").write_text(yaml.safe_dump(few))
+    assert note.replace("t5_to_gpt2", "gpt2_to_qwen") in checked("few", ["gpt2_to_qwen"], root)
     edit(root, "scales/smoke.yaml", lambda s: s["texts"]["sql"].update(min_test_groups=5))
     assert "note: texts.sql.min_test_groups: 5 test groups give no interval and so no verdict; write 30" in checked(
         "smoke", [], root

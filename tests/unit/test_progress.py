@@ -58,6 +58,13 @@ def test_without_measured_jobs_the_finished_ones_tell():
     assert (rest.percent(), rest.seconds()) == (25, 90)
 
 
+def test_what_was_never_measured_beside_other_rules_that_were_is_not_done_before_it_begins():
+    """Benchmarks were told to take no time, since jobs of the scale were measured."""
+    rest = Expected(Counter(measure_speed=1, benchmarks=1), {"train_modules": 10.0})
+    assert (rest.percent(), rest.seconds()) == (0, None)
+    assert not Expected(Counter(measure_speed=1, judge_claim=1), {"judge_claim": 10.0}).whole()
+
+
 def test_means_are_of_a_rule():
     jobs = [Measured("fit", "a", 1.0, None), Measured("fit", "b", 3.0, None), Measured("judge", "a", 5.0, None)]
     assert mean_seconds(jobs) == {"fit": 2.0, "judge": 5.0}

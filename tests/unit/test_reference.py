@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from abi.audit.results.agreement import agreed
 from abi.audit.results.checkout import published, worded
 from abi.audit.results.findings import STALE, TAMPERED, Checks, Finding
 from abi.audit.results.places import altered
@@ -95,7 +96,7 @@ def test_a_label_that_other_code_wrote_is_old_and_no_forgery(reference):
     """A reworded axis made the committed run TAMPERED."""
     made = reference["alignment_dose"].result.provenance.model_copy(update={"code": "0" * 20})
     found = [
-        Finding(TAMPERED, "a.json", leaf, "")
+        Finding(TAMPERED, "a.json", leaf, "", worded=True)
         for leaf in ("curves/0/y_label", "tables/0/caption", "reason", "checks/1/words")
     ]
     [old] = worded(found, made)
@@ -104,6 +105,16 @@ def test_a_label_that_other_code_wrote_is_old_and_no_forgery(reference):
         Finding(TAMPERED, "a.json", leaf, "") for leaf in ("curves/0/series/0/y/0", "claim/title", "rungs/1/reason")
     ]
     assert worded([*found, *forged], made)[1:] == forged
+
+
+def test_another_wording_of_a_statement_is_no_other_question(reference):
+    file = reference["ranking_quality"]
+    made = copy.deepcopy(dict(file.document))
+    for said in made["claim"]["statements"].values():
+        said["says"] += " indeed"
+    other = ResultFile(file.path, made, KINDS[made["format"]].model_validate(made))
+    found = agreed(file, other)
+    assert (found.word, found.differences) == ("IDENTICAL", ())
 
 
 @pytest.mark.parametrize("claim", ["objective_ablation", "gpt2_to_itself", "t5_to_gpt2_few_shot", "reproduce"])

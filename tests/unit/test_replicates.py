@@ -43,6 +43,14 @@ def test_a_replicate_differs_from_its_scale_in_pretraining_seeds_alone():
     assert len(seeds) == (1 + len(names)) * len(own.scale.backbones)
 
 
+def test_a_scale_of_ones_own_that_cannot_be_read_hides_no_replicate(tmp_path, monkeypatch):
+    names = replicates("tiny")
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "config" / "scales" / "mine.yaml").write_text("scale: [", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert replicates("tiny") == names
+
+
 @pytest.fixture
 def built(tmp_path, monkeypatch):
     """The same result at `tiny` and in two replicates, of which one has another word."""

@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import re
+import shutil
 import time
 from pathlib import Path
 
@@ -161,12 +163,70 @@ def test_an_edit_is_found_and_named_without_recomputation(here, leaf, value, nam
 
 
 def test_a_sentence_of_other_code_is_old_and_its_figures_are_checked_all_the_same(here):
-    edit(FILE, put("reason", "in other words"))
-    edit(FILE, put("provenance/code", "0" * 20))
-    regenerate_summary(FILE)
+    reworded("in other words")
     assert {(f.kind, f.leaf) for f in verify([CLAIM]).findings if f.file == FILE} == {("STALE", "")}
     edit(FILE, put("verdict", "REFUTED"))
     assert ("TAMPERED", "verdict") in [(f.kind, f.leaf) for f in verify([CLAIM]).findings]
+
+
+def reworded(reason):
+    """Make the result one of other code that gave another reason."""
+    for leaf, said in (("reason", reason), ("fits/kd/reason", reason), ("provenance/code", "0" * 20)):
+        edit(FILE, put(leaf, said))
+    regenerate_summary(FILE)
+
+
+def test_a_figure_that_the_words_of_other_code_say_and_ours_do_not_is_named(here):
+    own = json.loads(Path(FILE).read_text(encoding="utf-8"))["reason"]
+    reworded(own.replace("every required test holds", "all required tests hold"))
+    assert {f.kind for f in verify([CLAIM]).findings if f.file == FILE} == {"STALE"}
+    figure = re.search(r"0\.\d+", own)[0]
+    reworded(own.replace(figure, "0.987"))
+    assert ("TAMPERED", "fits/kd/reason") in [(f.kind, f.leaf) for f in verify([CLAIM]).findings]
+
+
+def test_a_reason_that_is_not_that_of_its_fit_is_named_whatever_code_wrote_it(here):
+    reworded("in other words")
+    edit(FILE, put("reason", "in quite other words"))
+    told = [(f.kind, f.leaf, f.sentence) for f in verify([CLAIM]).findings]
+    assert ("TAMPERED", "reason", "is not that of fits/kd") in told
+
+
+def test_a_page_is_compared_line_by_line_though_a_result_is_of_other_code(here):
+    reworded("in other words")
+    results = verify().scales[0].results
+    for page in ("summary", "headline"):
+        told = json.loads(Path(f"results/tiny/{page}.json").read_text(encoding="utf-8"))
+        listed = [results[name].result for name in told["verdicts"]]
+        for ending, text in verifying.pages(listed, told["headline"]["sentence"]).items():
+            Path(f"results/tiny/{page}{ending}").write_text(text, encoding="utf-8")
+    assert [f for f in verify().findings if f.kind != "STALE"] == []
+    path = Path("results/tiny/summary.txt")
+    path.write_text(path.read_text(encoding="utf-8").replace("SUPPORTED", "REFUTED", 1), encoding="utf-8")
+    assert (str(path), "TAMPERED") in [(f.file, f.kind) for f in verify().findings]
+
+
+def test_results_that_count_other_numbers_of_claims_are_told_apart(here):
+    others = [path for path in Path("results/tiny").glob("*.json") if "summary" not in path.name and str(path) != FILE]
+    for n, path in enumerate(others):
+        shutil.copy(path, path.with_name(f"copy{n}.json"))
+    edit(FILE, put("provenance/spec/n_claims", 1))
+    told = [f for f in verify().findings if f.leaf == "provenance/spec/n_claims" and f.kind == "STALE"]
+    assert told
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value"),
+    [
+        ("format", []),
+        ("format", {}),
+        ("fits/kd/arms/raw/domain/js_nats/per_seed/1", 1e308),
+        ("provenance/spec/n_claims", None),
+    ],
+)
+def test_what_is_damaged_beyond_sense_is_a_finding_and_no_traceback(here, leaf, value):
+    edit(FILE, put(leaf, value))
+    assert [f.kind for f in verify().findings if f.file == FILE and f.kind in ("TAMPERED", "UNREADABLE")]
 
 
 def test_a_share_of_what_is_no_gain_is_named(tmp_path, monkeypatch):

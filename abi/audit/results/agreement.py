@@ -118,10 +118,21 @@ def comparable(node: Json) -> Json:
         return node
     rung, claim = "verdict" in node and "sha256" in node, "statement" in node
     if claim:
-        return {key: value for key, value in node.items() if key not in FOR_READERS}
+        return without_words(node)
     return {
         key: comparable(value) for key, value in node.items() if key != "elapsed_s" and not (rung and key == "sha256")
     }
+
+
+def without_words(claim: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a claim without what it says for readers, its statements without theirs."""
+    found = {key: value for key, value in claim.items() if key not in FOR_READERS}
+    if isinstance(statements := found.get("statements"), dict):
+        found["statements"] = {
+            name: {key: value for key, value in said.items() if key != "says"} if isinstance(said, dict) else said
+            for name, said in statements.items()
+        }
+    return found
 
 
 # what must agree
@@ -160,7 +171,7 @@ def _both(here: Json, there: Json) -> str:
 
 def _asked(result: AnyResult) -> dict[str, Json]:
     """Return what a result was asked: claim, protocol, scale, budget; arms, tests and seeds of each study."""
-    claim = {key: value for key, value in result.claim.plain().items() if key not in FOR_READERS}
+    claim = without_words(result.claim.plain())
     studies: dict[str, Json] = {
         name: {
             "arms": sorted(fit.arms),

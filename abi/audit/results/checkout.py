@@ -1,6 +1,7 @@
 """The results of a checkout: are they readable and valid, do hashes and figures agree, also with another run's."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -100,7 +101,7 @@ class Scale:
             "hashes": self.hashes,
             "recomputed": self.recomputed,
             "compared": {} if self.compared is None else self.compared.as_dict(),
-            "findings": [vars(finding) for finding in self.findings],
+            "findings": [finding.as_dict() for finding in self.findings],
         }
 
 
@@ -133,6 +134,7 @@ def verified(folder: Path, known: Known, only: Sequence[str] = (), render: Rende
         if not only or {name, claim.of, claim.record.claim} & set(only):
             scale.results[name] = file
             _check_file(scale, file, beside, known)
+    _check_levels(scale, beside)
     for page in page_paths(folder):
         _check_page(scale, page, beside, render)
     if scale.is_reference:
@@ -162,12 +164,26 @@ def _check_file(scale: Scale, file: ResultFile, beside: Mapping[str, ResultFile]
     _check_hashes(scale, file.path, made.inputs)
 
 
+def _check_levels(scale: Scale, beside: Mapping[str, ResultFile]) -> None:
+    """Tell which results were judged for another number of claims than most, so at another strict level."""
+    told = {name: file.result.provenance.spec.get("n_claims") for name, file in beside.items()}
+    counts = Counter(n for n in told.values() if isinstance(n, int))
+    if len(counts) < 2:
+        return
+    [(usual, _)] = counts.most_common(1)
+    for name, n in told.items():
+        if isinstance(n, int) and n != usual and name in scale.results:
+            words = f"is judged as one of {n} claims at the strict level, most beside it as one of {usual}; rebuild it"
+            scale.add(STALE, beside[name].path, "provenance/spec/n_claims", words)
+
+
 def worded(found: Sequence[Finding], made: Provenance) -> list[Finding]:
-    """Return findings, those of words that other code wrote as one that is old: figures are checked all the same.
+    """Return findings, those of words that other code wrote as one that is old: figures are checked all the same, those
+    that the words say among them.
 
     What a file repeats of itself or of the files beside it is the same by whatever code.
     """
-    words = [one for one in found if one.kind == TAMPERED and _made_again(one.leaf)]
+    words = [one for one in found if one.kind == TAMPERED and one.worded and _made_again(one.leaf)]
     if not words or made.code == code_of(made.rule, made.spec):
         return [*found]
     told = f"other code than this worded {len(words)} of its sentences and labels"
@@ -230,7 +246,7 @@ def _check_page(scale: Scale, path: Path, beside: Mapping[str, ResultFile], rend
     summary = read(path, Summary, scale.findings)
     if summary is None:
         return
-    checks, spec = Checks(str(path)), summary.provenance.spec
+    checks, spec, counted = Checks(str(path)), summary.provenance.spec, None
     if words := other_version(spec, version_of(spec)):
         checks.add("provenance/spec/protocol", words, STALE)
     else:
@@ -241,7 +257,8 @@ def _check_page(scale: Scale, path: Path, beside: Mapping[str, ResultFile], rend
     scale.findings += checks.found
     scale.checked += checks.n_checked
     _check_hashes(scale, path, summary.provenance.inputs)
-    if render is not None and all(found.kind == NOTE for found in scale.findings):
+    sound = counted is not None and summary.verdicts.keys() <= beside.keys()
+    if render is not None and sound and not any(CODES[found.kind] for found in scale.findings):
         made = render([beside[name].result for name in summary.verdicts], summary.headline.sentence)
         current = summary.provenance.code == code_digest(step_of("summarise"))
         for name, text in made.items():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -21,12 +22,20 @@ TIGHT = 1e-12  # of figures that follow from others of the same file by a few ad
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: its kind, the file and leaf it is in ("" for the whole file), and one sentence."""
+    """One thing found: its kind, the file and leaf it is in ("" for the whole file), and one sentence.
+
+    Args: worded: whether what is stored there may be other words for what must be: as new words, with their figures.
+    """
 
     kind: str
     file: str
     leaf: str
     sentence: str
+    worded: bool = field(default=False, compare=False)
+
+    def as_dict(self) -> dict[str, str]:
+        """Return plain data for `--json`."""
+        return {"kind": self.kind, "file": self.file, "leaf": self.leaf, "sentence": self.sentence}
 
     def words(self) -> str:
         """Return place and sentence on one line."""
@@ -42,9 +51,9 @@ class Checks:
     found: list[Finding] = field(default_factory=list)
     n_checked: int = 0
 
-    def add(self, leaf: str, sentence: str, kind: str = TAMPERED) -> None:
-        """Add a finding."""
-        self.found.append(Finding(kind, self.file, leaf, sentence))
+    def add(self, leaf: str, sentence: str, kind: str = TAMPERED, *, worded: bool = False) -> None:
+        """Add a finding. Args: worded: as in `Finding`."""
+        self.found.append(Finding(kind, self.file, leaf, sentence, worded))
 
     def holds(self, leaf: str, good: bool, sentence: str) -> None:
         """Add a finding unless `good`."""
@@ -61,10 +70,19 @@ class Checks:
         if type(stored) is type(expected) and stored == expected:
             return  # most of what is compared is equal bit for bit
         for place, a, b, _ in differences(stored, expected, tolerance=TIGHT, scale=scale):
-            self.add(f"{leaf}/{place}" if place else leaf, f"{show(a)} is stored, from {by} follows {show(b)}")
+            where = f"{leaf}/{place}" if place else leaf
+            self.add(where, f"{show(a)} is stored, from {by} follows {show(b)}", worded=may_be_words_of(a, b))
 
 
 ABSENT = "(absent)"
+FIGURE = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def may_be_words_of(stored: Json, expected: Json) -> bool:
+    """Return whether a stored sentence says no figure that the expected one does not say."""
+    if not (isinstance(stored, str) and isinstance(expected, str)):
+        return False
+    return {*FIGURE.findall(stored)} <= {*FIGURE.findall(expected)}
 
 
 def differences(a: Json, b: Json, *, tolerance: float, scale: float = 0.0) -> list[tuple[str, Json, Json, float]]:

@@ -46,7 +46,7 @@ def read_result(path: Path, found: list[Finding]) -> ResultFile | None:
     if document is None:
         return None
     named = document.get("format") if isinstance(document, dict) else None
-    if named not in KINDS:
+    if not isinstance(named, str) or named not in KINDS:
         found.append(Finding(TAMPERED, str(path), "format", f"breaks its schema: {named!r} is no kind of result"))
         return None
     result = checked(KINDS[named], document, path, found)

@@ -67,7 +67,8 @@ class Record(NamedTuple):
 def read_record(path: str) -> Record:
     """Return the record of a file. Raises: DataError, TamperError: missing, damaged, or no record of abi."""
     content = parse_file(path)
-    model = MODELS.get(content.get("format", "")) if isinstance(content, dict) else None
+    named = content.get("format") if isinstance(content, dict) else None
+    model = MODELS.get(named) if isinstance(named, str) else None
     if model is None:
         raise DataError(f"{path}: is no record of abi")
     found = model.of(content, path)

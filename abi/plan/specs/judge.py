@@ -189,7 +189,7 @@ class OtherClaim(ClaimSaid):
 
 def _known(claim: Any) -> str:
     """Return the tag of a claim's model."""
-    kind = claim.get("kind") if isinstance(claim, dict) else claim.kind
+    kind = claim.get("kind") if isinstance(claim, dict) else getattr(claim, "kind", None)
     return str(kind) if kind in ("update", "succession", "scaling_law", "atlas") else "other"
 
 
