@@ -131,6 +131,19 @@ def test_the_work_of_measured_jobs_tells_what_they_took():
     assert sorted(every)[int(0.9 * len(every))] < 2.5
 
 
+def test_speeds_at_small_models_foresee_what_larger_ones_take():
+    """docs/paper.md says by how much; portable modules write on fewer strings there than the work counts."""
+    fast = speeds(read_measured(REFERENCE / "tiny" / "jobs.csv"), Work(Workflow(load("tiny"))))
+    work, off = Work(Workflow(load("real"))), []
+    for job in read_measured(REFERENCE / "real" / "jobs.csv"):
+        if job.rule in RULES and job.rule not in ("train_portable", "calibrate_placebos"):
+            told = work.flop(job.rule, job.wildcards) / fast[job.rule]
+            off.append(max(told / job.busy_s, job.busy_s / told))
+    text = " ".join((ROOT / "docs/paper.md").read_text(encoding="utf-8").split())
+    middle, most = median(off), sorted(off)[int(0.9 * len(off))]
+    assert f"half of the jobs within a factor of {middle:.1f} and nine of ten within {most:.1f}" in text
+
+
 @pytest.mark.parametrize(
     ("own", "files", "left"),
     [("0::/job/step\n", {"job/memory.max": "1000", "job/memory.current": "700", "job/memory.stat": "inactive_file 200"},
