@@ -241,14 +241,10 @@ class Edit:
                 for name, entry in self.entries(section).items():
                     text = inserted(text, section, name, entry, file)
             found[file] = text
-        if self._lists(scale):
+        if self.known.claims is not None:
             [claim] = self.claims
             found[scale] = _listed(found[scale], claim, scale)
         return found
-
-    def _lists(self, file: str) -> bool:
-        """Return whether a file is the scale's, and lists the claims that the scale has."""
-        return self.known.claims is not None and file == next(iter(self.places))
 
     def apply(self, claim: str) -> list[str]:
         """Write the entries once the whole configuration is valid with them; return what `abi check` says.
@@ -316,13 +312,11 @@ class Edit:
         lines = []
         for file, sections in self.places.items():
             entries = [f"{section}.{name}" for section in sections for name in self.entries(section)]
-            entries += [f"claims: {', '.join(self.claims)}"] if self._lists(file) else []
+            if self.known.claims is not None and file.startswith("config/scales/"):
+                entries += [f"claims: {', '.join(self.claims)}"]  # which its list has now
             lines += [f"wrote {file}: {', '.join(entries)}"] if entries else []
         alone = [name for name, places in self.sources.items() if places[0].group_by == "file"]
-        return [
-            *lines,
-            *(f"each file of {name} is a group, since its folders are too few" for name in alone),
-        ]
+        return lines + [f"each file of {name} is a group, since its folders are too few" for name in alone]
 
 
 def _unfit(scale: ScaleFile, entry: Claim) -> list[str]:

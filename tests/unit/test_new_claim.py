@@ -117,7 +117,8 @@ def test_an_encoder_decoder_gets_a_prefix_and_a_built_pair_every_scale_that_has_
 def test_a_scale_that_lists_its_claims_gets_one_more(root, capsys):
     path = root / "config/scales/real.yaml"
     path.write_text(path.read_text().replace("accepts: []", "accepts: [gemma]"))
-    run(capsys, "mine", "--source", "smollm2", "--target", "gemma3", "--text", "python", "--scale", "real")
+    said = run(capsys, "mine", "--source", "smollm2", "--target", "gemma3", "--text", "python", "--scale", "real")
+    assert "wrote config/scales/real.yaml: claims: mine" in str(said)
     assert "mine" in load("real", root).claims
     assert (
         "claims: [smollm2_same_backbone, gemma3_to_smollm2, smollm2_to_gemma3, smollm2_update, mine]"

@@ -127,12 +127,14 @@ def comparable(node: Json) -> Json:
 def without_words(claim: Mapping[str, Json]) -> dict[str, Json]:
     """Return a claim without what it says for readers, its statements without theirs."""
     found = {key: value for key, value in claim.items() if key not in FOR_READERS}
-    if isinstance(statements := found.get("statements"), dict):
-        found["statements"] = {
-            name: {key: value for key, value in said.items() if key != "says"} if isinstance(said, dict) else said
-            for name, said in statements.items()
-        }
-    return found
+    statements = found.get("statements")
+    if not isinstance(statements, dict):
+        return found
+    asked = {
+        name: {key: value for key, value in said.items() if key != "says"} if isinstance(said, dict) else said
+        for name, said in statements.items()
+    }
+    return found | {"statements": asked}
 
 
 # what must agree
