@@ -123,7 +123,13 @@ class Backbone:
         """The tokens the model has positions for; None where it has no limit."""
         config = self.model.config
         inner = config if self.is_encoder_decoder else config.get_text_config(decoder=True)
-        return getattr(config, "max_position_embeddings", None) or getattr(inner, "max_position_embeddings", None)
+        named = [
+            getattr(of, name, None) for name in ("max_position_embeddings", "max_seq_len") for of in (config, inner)
+        ]
+        most: int | None = next(filter(None, named), None)
+        table = getattr(getattr(self.decoder, "embeddings", None), "position_embeddings", None)
+        padding = getattr(table, "padding_idx", None)  # from behind which RoBERTa and its like count
+        return most if most is None or padding is None else most - padding - 1
 
     def hidden_states(self, tokens: Tensor, window: Window) -> tuple[Tensor, ...]:
         """Return L+1 hidden states `[B, T, D]` of the predicted positions; the last is after the final norm.

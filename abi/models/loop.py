@@ -3,6 +3,7 @@
 Backbones, modules and calibration all go through `fit_together`; what differs between them is the losses they hand in.
 """
 
+import json
 import logging
 import math
 import time
@@ -279,7 +280,13 @@ def _save_checkpoint(
         for name, tensor in member.trainable.items():
             tensors[f"{i}|{name}|value"] = tensor.detach()
             tensors |= {f"{i}|{name}|{key}": value for key, value in optimizer.state[tensor].items()}
-    write_tensors(path, tensors, {"sha256": sha256_tensors(tensors)})
+    # One key: safetensors writes several in any order.
+    write_tensors(path, tensors, {"promised": json.dumps({"sha256": sha256_tensors(tensors), "of": _said(members)})})
+
+
+def _said(members: Sequence[Member]) -> list[list[str | int]]:
+    """Return which fit a checkpoint is of: arms of one shape would load that of others as their own."""
+    return [[member.label, member.schedule.steps] for member in members]
 
 
 def _resume(path: Path | None, members: Sequence[Member], optimizers: Sequence[torch.optim.Optimizer]) -> Past:
@@ -289,9 +296,12 @@ def _resume(path: Path | None, members: Sequence[Member], optimizers: Sequence[t
     try:
         with safe_open(path, "pt") as stored:
             kept = {key: stored.get_tensor(key) for key in stored.keys()}
-            promised = (stored.metadata() or {}).get("sha256")
-        if sha256_tensors(kept) != promised:
+            promised = json.loads((stored.metadata() or {})["promised"])
+        if sha256_tensors(kept) != promised["sha256"]:
             raise KeyError("its hash differs")
+        if promised["of"] != _said(members):
+            log.info("%s is of another fit; it is replaced", path)
+            return Past([[] for _ in members], [], 0.0)
         for i, (member, optimizer) in enumerate(zip(members, optimizers, strict=True)):
             for name, tensor in member.trainable.items():
                 with torch.no_grad():
@@ -300,7 +310,7 @@ def _resume(path: Path | None, members: Sequence[Member], optimizers: Sequence[t
                 optimizer.state[tensor] = {key.rpartition("|")[2]: kept[key].to(tensor.device) for key in keys}
         history = [kept[f"{i}|losses"].tolist() for i in range(len(members))]
         past = Past(history, kept["figures"].tolist(), float(kept["elapsed_s"]))
-    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise DataError(f"{path}: is not a usable checkpoint ({error}); delete it to start afresh") from None
     log.info("resuming at step %d from %s", len(history[0]), path)
     return past

@@ -35,22 +35,20 @@ class LoraShape:
         return 2 * self.rank
 
 
-def _decoder_linears(model: Any) -> dict[str, tuple[str, int]]:
-    """Return name -> block, inputs + outputs of every linear layer of the decoder blocks, without head and encoder."""
+def _decoder_linears(backbone: Backbone) -> dict[str, tuple[str, int]]:
+    """Return name -> block, inputs + outputs of every linear layer of the decoder blocks, without head and encoder, or
+    the parts of a composite model that read no text.
+    """
     from transformers.pytorch_utils import Conv1D
 
-    outside = {model.get_output_embeddings()}
-    if model.config.is_encoder_decoder:
-        outside |= set(model.get_encoder().modules())
+    within = set(backbone.decoder.modules()) - {backbone.model.get_output_embeddings()}
     found = {
         name: (block[1], sum(module.weight.shape))
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and module not in outside and (block := BLOCK.match(name))
+        for name, module in backbone.model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module in within and (block := BLOCK.match(name))
     }
     if not found:
-        raise DataError(
-            f"lora: {type(model).__name__} has no linear layer in numbered decoder blocks; leave the arm out"
-        )
+        raise DataError(f"lora: {backbone.name} has no linear layer in numbered decoder blocks; leave the arm out")
     return found
 
 
@@ -60,7 +58,7 @@ def lora_shape(backbone: Backbone, interface: int) -> LoraShape:
     All linear layers (attention and MLP) of all decoder blocks share one rank. Where rank 1 is too much already, rank 1
     is put on the last blocks alone, as many as fit. Raises: DataError: not even one block fits.
     """
-    layers = _decoder_linears(backbone.model)
+    layers = _decoder_linears(backbone)
     per_rank, most = sum(size for _, size in layers.values()), MOST_OF_INTERFACE * interface
     ranks = range(1, int(most // per_rank) + 1)
     if ranks:

@@ -324,7 +324,10 @@ def pack(tokenizer: Any, texts: Iterable[str], length: int) -> Tensor:
     """Return `[N, length]` training windows: documents end to end with an end-of-text token between.
 
     Every window begins with the token that the tokenizer puts before a text, if it does.
+    Raises: DataError: the tokenizer has no end-of-text token, or the text fills no window.
     """
+    if tokenizer.eos_token_id is None:
+        raise DataError("backbone: its tokenizer has no end-of-text token to put between documents; set `eos_token`")
     start = start_of(tokenizer)
     n_text = length if start is None else length - 1
     stream: list[int] = []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from abi.base.errors import ConfigError
 from abi.base.machine import free_memory
 from abi.plan.config import Config, load
 from abi.plan.measured import Measured, known_jobs, mean_seconds
@@ -105,12 +106,17 @@ class Speeds(NamedTuple):
 def speeds_at(*scales: str) -> Speeds:
     """Return how fast each rule is at the first of some scales that has it measured.
 
-    To bring a model here takes what it takes there, so it is left out.
+    To bring a model here takes what it takes there, so it is left out. A scale that somebody's own claims have made
+    invalid tells nothing.
     """
     found = Speeds({}, {}, {})
     for scale in scales:
+        try:
+            work = Work(Workflow(load(scale)))
+        except ConfigError:
+            continue
         known = known_jobs(scale).jobs
-        flops, means = speeds(known, Work(Workflow(load(scale)))), mean_seconds(known)
+        flops, means = speeds(known, work), mean_seconds(known)
         for rule in means.keys() - found.at.keys() - {"build_backbone"}:
             found.at[rule] = scale
             told, speed = (found.flops, flops[rule]) if rule in flops else (found.seconds, means[rule])

@@ -213,8 +213,12 @@ def parquet_rows(path: Path, column: str) -> Iterator[str]:
                     f"{path}: has no column {column!r}, only {', '.join(file.schema_arrow.names)}; correct it"
                 )
             for batch in file.iter_batches(ROWS, columns=[column]):
-                for row in batch.to_pandas()[column]:
-                    text = str(row)
+                for text in batch.column(0).to_pylist():
+                    if text is None:
+                        continue
+                    if not isinstance(text, str):
+                        kind = type(text).__name__
+                        raise DataError(f"{path}: column {column!r} holds a {kind} and no text; correct `column`")
                     if (read := read + len(text.encode())) > MOST_TEXT:
                         raise DataError(f"{path}: holds more than {MOST_TEXT} bytes of text; narrow `pattern`")
                     yield text

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from abi.base import machine
+from abi.base.errors import ConfigError
 from abi.base.files import ROOT
 from abi.cli import plan as planning
 from abi.cli.plan import as_text
@@ -102,6 +103,19 @@ def test_what_does_not_grow_takes_what_it_took_and_what_nothing_tells_is_not_cou
     took = [job.busy_s for job in read_measured(REFERENCE / "real" / "jobs.csv") if job.rule == "judge_claim"]
     assert found["judge_claim"].cpu_s == found["judge_claim"].card_s == pytest.approx(sum(took) / len(took))
     assert found["build_backbone"].cpu_s is None
+
+
+def test_a_scale_that_is_not_valid_here_tells_nothing_and_stops_nothing(pinned, monkeypatch):
+    whole = {rule.rule: rule.cpu_s for rule in forecast(pinned(), JOBS).rules}
+
+    def loaded(name):
+        if name == "real":
+            raise ConfigError("config/scales/real.yaml: claims: 'x' is not a claim of config/claims.yaml")
+        return load(name)
+
+    monkeypatch.setattr(forecasting, "load", loaded)
+    found = {rule.rule: rule.cpu_s for rule in forecast(pinned(), JOBS).rules}
+    assert found["write_states"] > whole["write_states"] > 0  # at the speed of smaller models
 
 
 def test_the_text_marks_estimates_and_says_where_they_come_from_and_what_is_too_little(pinned, monkeypatch):

@@ -193,6 +193,18 @@ def test_a_checkpoint_with_one_wrong_bit_is_refused(tmp_path, refuses):
         fit(loss, parameters, SCHEDULE, checkpoint=path)
 
 
+def test_a_checkpoint_of_another_fit_is_replaced_and_not_taken_for_ones_own(tmp_path):
+    """The fits of a trial share a file; arms of one shape loaded the weights and moments of those before."""
+    path = tmp_path / "c.safetensors"
+    interrupted(8, path, resume=False)  # of "training"
+    parameters, loss = problem()
+    whole = fit(loss, parameters, SCHEDULE, label="another")
+    again, loss = problem()
+    trained = fit(loss, again, SCHEDULE, label="another", checkpoint=path)
+    assert trained.losses == whole.losses
+    assert all(torch.equal(again[name], parameters[name]) for name in parameters)
+
+
 def test_a_parameter_that_the_loss_does_not_use_can_be_checkpointed(tmp_path):
     parameters, loss = problem()
     fit(loss, parameters | {"idle": torch.zeros(2)}, SCHEDULE, checkpoint=tmp_path / "c", checkpoint_every_s=0)
