@@ -448,6 +448,12 @@ def test_that_token_is_a_fact_of_the_backbone(make_backbone, begun):
     assert Backbone(make_backbone("gpt2").model, begun).facts.start == 1
 
 
+def test_documents_are_not_packed_without_a_token_between_them(tokenizers, refuses):
+    bare = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizers["bpe"].backend_tokenizer)
+    with refuses("its tokenizer has no end-of-text token to put between documents"):
+        pack(bare, ["def a", "x = 1"], 4)
+
+
 def test_text_for_less_than_one_window_is_refused(tokenizers, refuses):
     with refuses("2 tokens do not fill one window of 4"):
         pack(tokenizers["bpe"], ["a"], 4)

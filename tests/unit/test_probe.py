@@ -14,6 +14,7 @@ from abi.models import probe
 from abi.models.attach import attach, generate
 from abi.models.backbone import Backbone, describe_backbone, load_backbone, load_checked, save_backbone
 from abi.models.head import Head
+from abi.models.lora import lora_shape
 from abi.models.module import AbiModule, ModuleConfig
 from abi.models.states import Window
 from abi.models.tokenizers import encode, spellings
@@ -314,6 +315,26 @@ def test_a_tokenizer_that_loses_text_is_counted_and_refused_for_states(make_back
     with refuses("the tokenizer of GPT2LMHeadModel loses .*% of the characters of the text"):
         probe.require_lossless(backbone, texts)
     assert probe.require_lossless(make_backbone("gpt2"), texts) == 0
+
+
+def test_the_adapter_of_a_composite_model_is_on_its_text_model_alone(tokenizer):
+    backbone = small("gemma3", tokenizer)
+    assert [name for name in dict(backbone.model.named_modules()) if "vision" in name]
+    assert not [name for name in lora_shape(backbone, 10_000).layers if "vision" in name]
+
+
+def test_positions_are_those_that_a_model_can_read(tokenizer):
+    sizes = {"d_model": 16, "n_heads": 2, "n_layers": 1, "vocab_size": len(tokenizer)}
+    mpt = transformers.MptForCausalLM(transformers.MptConfig(**sizes, max_seq_len=16))
+    assert Backbone(mpt, tokenizer).most_positions == 16
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.RobertaConfig(**sizes, vocab_size=len(tokenizer), max_position_embeddings=18, is_decoder=True)
+    roberta = Backbone(transformers.RobertaForCausalLM(config), tokenizer)
+    assert roberta.most_positions == 16
+    ids = torch.full((1, 17), 5)
+    roberta.model(ids[:, :16])
+    with pytest.raises((IndexError, RuntimeError)):
+        roberta.model(ids)
 
 
 def test_a_window_of_a_composite_model_is_limited_by_its_text_model(tokenizer, refuses):

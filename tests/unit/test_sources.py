@@ -287,6 +287,11 @@ def test_parquet_is_read_by_and_by_and_up_to_a_bound(tmp_path, monkeypatch, refu
         next(rows)
     with refuses("a.parquet: has no column 'body', only text, n"):
         list(parquet_rows(path, "body"))
+    pandas.DataFrame({"text": ["one", None, "six"]}).to_parquet(path)
+    assert list(parquet_rows(path, "text")) == ["one", "six"]
+    pandas.DataFrame({"text": [["one"], ["two"]]}).to_parquet(path)
+    with refuses("a.parquet: column 'text' holds a list and no text; correct `column`"):
+        list(parquet_rows(path, "text"))
     path.write_text("no parquet")
     with refuses("a.parquet: cannot be read as parquet"):
         list(parquet_rows(path, "text"))
