@@ -340,10 +340,10 @@ def side_tables(pair: Pair) -> list[Table]:
     told: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
     if isinstance(here, LadderResult) and isinstance(there, LadderResult):
         ours, theirs = ({f"`{rung.id}`": f"**{rung.verdict}**" for rung in run.rungs} for run in (here, there))
-        told["rung"] = ours, theirs
+        told |= {"rung": (ours, theirs)}
     if isinstance(here, StudyResult) and isinstance(there, StudyResult) and here.law and there.law:
-        told["law"] = _law(here.law), _law(there.law)
-    told["pass rule of the original"] = _checks(here), _checks(there)
+        told |= {"law": (_law(here.law), _law(there.law))}
+    told |= {"pass rule of the original": (_checks(here), _checks(there))}
     return [
         Table(
             [head, "what came out"],
