@@ -85,8 +85,7 @@ def compare(
     general = require_general("compare", documents_of(general_texts, "general_texts"), map(key_of, domain))
     other = general
     if other_texts is not None:
-        other = documents_of(other_texts, "other_texts")
-        require_general("compare", other, map(key_of, domain), "other_texts")
+        other = require_general("compare", documents_of(other_texts, "other_texts"), map(key_of, domain), "other_texts")
     read = {"domain_texts": _held_out(domain, given), "general_texts": general, "other_texts": other}
     _warn_of_no_verdict(read, seeds)
     # Not how many seeds: more of them go on from fewer.

@@ -235,14 +235,16 @@ class Study:
     @cached_property
     def chosen(self) -> dict[str, float]:
         """The learning rate of every arm, chosen with the seed of trials."""
-        lesson, folder = self.lesson(TRIAL), self.move.target.folder
-
-        def tried() -> Rates:
-            words = f"choosing the learning rates of {len(self.arms)} arms"
-            with part("arms", words, len(self.section.rates) * self.fitting_seconds):
-                return chosen_rates(self.fits, self.arms, self.move.config, lesson, self.section, folder)
-
-        return remembered(folder / "rates-arms.json", Rates, tried).rates
+        return chosen_rates(
+            self.fits,
+            self.arms,
+            self.move.config,
+            self.lesson(TRIAL),
+            self.section,
+            self.move.target.folder,
+            words=f"choosing the learning rates of {len(self.arms)} arms",
+            fitting_s=self.fitting_seconds,
+        )
 
     def calibrated(self, seed: int, found: Found) -> Arms:
         """Return the arms of a seed that are fitted on stored states."""

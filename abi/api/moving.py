@@ -8,7 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from abi.api.defaults import Budgets, budgets_of
+from abi.api.kept import remembered
 from abi.api.modules import TextRead, read_of
+from abi.api.progress import part
 from abi.api.sides import Side
 from abi.arms.alignment import Alignment, abi_rows, fit_procrustes, pair_states
 from abi.arms.fitting import Budget, MadeArm, Nets, Solved, fit_arms, gradient_tasks, make
@@ -173,20 +175,33 @@ def shape_of(config: ModuleConfig) -> Shape:
 
 
 def chosen_rates(
-    regime: Regime, arms: Sequence[str], config: ModuleConfig, lesson: Lesson, section: FitSection, folder: Path
-) -> Rates:
-    """Return the learning rates of the grid with the lowest objective on held-out data, one per arm.
+    regime: Regime,
+    arms: Sequence[str],
+    config: ModuleConfig,
+    lesson: Lesson,
+    section: FitSection,
+    folder: Path,
+    *,
+    words: str,
+    fitting_s: float,
+) -> dict[str, float]:
+    """Return arm -> the learning rate of the grid with the lowest objective on held-out data, chosen once.
 
-    Args: lesson: of the seed of trials; folder: where what was begun is kept.
+    Args: lesson: of the seed of trials; folder: where the rates, and what was begun of them, are kept; words: what is
+        told of it while it runs; fitting_s: seconds that one rate should take.
     """
-    budget, grid = budget_of(regime, section, config, {}), section.rates
-    recipes = recipes_of(arms, regime)
-    held_out = lesson.held_out.at_most(JUDGED)
-    begun = folder / "rates-arms"
-    found = tried_rates(
-        recipes, config, lesson.nets, lesson.data, held_out, budget, grid, seed=TRIAL, checkpoints=begun
-    )
-    return Rates(rates={arm: choose(arm, grid, values).rate for arm, values in found.items()})
+    grid = section.rates
+
+    def tried() -> Rates:
+        budget, recipes = budget_of(regime, section, config, {}), recipes_of(arms, regime)
+        held_out, begun = lesson.held_out.at_most(JUDGED), folder / "rates-arms"
+        with part("arms", words, len(grid) * fitting_s):
+            found = tried_rates(
+                recipes, config, lesson.nets, lesson.data, held_out, budget, grid, seed=TRIAL, checkpoints=begun
+            )
+        return Rates(rates={arm: choose(arm, grid, values).rate for arm, values in found.items()})
+
+    return remembered(folder / "rates-arms.json", Rates, tried).rates
 
 
 def fitted(

@@ -170,9 +170,14 @@ def _read(texts: TextSource, what: str) -> Iterator[tuple[str, str]]:
             raise DataError(f"{what}: item {i} is of type {type(text).__name__}; give strings, or paths as `Path`")
 
 
+def _half(text: str) -> bool:
+    """Return whether a string holds half a surrogate pair, which no UTF-8 can say."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _require_text(text: str, where: str) -> None:
     """Raise DataError for a string that no file of text can hold."""
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if "\0" in text or _half(text):
         raise DataError(f"{where} holds NUL or half a surrogate pair, which is no text; take it out")
 
 
@@ -190,8 +195,11 @@ def _folder(folder: Path, what: str) -> Iterator[tuple[str, str]]:
         raise DataError(f"{what}: {folder} holds no file that ends with {', '.join(SUFFIXES)}; {OTHERWISE}")
     if left := [path for path in files if path.suffix not in SUFFIXES]:
         warn(f"{what}: {number(len(left), 'file')} of {folder} not read, such as {left[0].name}; {OTHERWISE}")
+    root = folder.resolve()
     for path in shown:
-        yield from _file(path, path.relative_to(folder).as_posix(), what, folder)
+        if not path.resolve().is_relative_to(root):
+            raise DataError(f"{what}: {path} is a link out of the folder; give what it leads to, or take it out")
+        yield from _file(path, path.relative_to(folder).as_posix(), what)
 
 
 def _open(path: Path, folder: Path) -> bool:
@@ -199,13 +207,11 @@ def _open(path: Path, folder: Path) -> bool:
     return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _file(path: Path, name: str, what: str, within: Path = Path("/")) -> Iterator[tuple[str, str]]:
-    """Yield the documents of a file: itself, or one per line of JSON. Args: within: where a link may lead."""
+def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
+    """Yield the documents of a file: itself, or one per line of JSON."""
     if path.suffix not in SUFFIXES:
         raise DataError(f"{what}: {path} ends with none of {', '.join(SUFFIXES)}; {OTHERWISE}")
-    if not path.resolve().is_relative_to(within.resolve()):
-        raise DataError(f"{what}: {path} is a link out of the folder; give what it leads to, or take it out")
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if _half(name):
         raise DataError(f"{what}: the file name {name!r} is not UTF-8; rename the file")
     if path.stat().st_size > MOST_TEXT:
         raise DataError(f"{what}: {path} has more than {MOST_TEXT} bytes; split it, or take it out")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from abi.api.defaults import require_counts, whole
-from abi.api.kept import Keep, remembered
+from abi.api.kept import Keep
 from abi.api.modules import Module, Record, made, module_of, seen_of
-from abi.api.moving import FIT_OF, TRIAL, Move, Rates, chosen_rates, fitted
+from abi.api.moving import FIT_OF, TRIAL, Move, chosen_rates, fitted
 from abi.api.progress import expect, fit_seconds, part
 from abi.api.sides import LEAST_WINDOW, Pair, backbone_in, origin_of, sides
 from abi.api.texts import TextSource, documents_of, key_of, require_general, warn_of_few
@@ -130,12 +130,8 @@ def _calibrated(
     fitting = fit_seconds(sum(phase.steps for phase in section.phases), section.batch, side.head_size)
     _foresee(move, regime, (1 + len(section.rates)) * fitting)
     trial = move.lesson(regime, net, TRIAL, teacher)
-
-    def tried() -> Rates:
-        with part("arms", "choosing the learning rate", len(section.rates) * fitting):
-            return chosen_rates(regime, ARMS_MOVED, move.config, trial, section, side.folder)
-
-    rates = remembered(side.folder / "rates-arms.json", Rates, tried).rates
+    words = "choosing the learning rate"
+    rates = chosen_rates(regime, ARMS_MOVED, move.config, trial, section, side.folder, words=words, fitting_s=fitting)
     lesson = move.lesson(regime, net, seed, teacher)
     with part("arms", "calibrating the module", fitting):
         [(arm, figures)] = fitted(regime, ARMS_MOVED, move.config, lesson, section, rates, seed, side.folder).values()
