@@ -13,7 +13,6 @@ from abi.api.several import Several
 from abi.api.sides import backbone_of, plain_model
 from abi.base.errors import DataError
 from abi.models import attach as inference
-from abi.models.attach import Attached
 from abi.models.attach_any import AnyManifest, AnyModule, AttachedAny, attach_any
 from abi.models.backbone import Backbone
 from abi.models.probe import admit, attachment, evaluating
@@ -77,7 +76,7 @@ def detach(model: Any) -> None:
     Raises: DataError: it is no model of transformers.
     """
     found = attachment(model.model if isinstance(model, Backbone) else plain_model(model))
-    if isinstance(found, Attached):
+    if found is not None:
         found.detach()
 
 

@@ -23,12 +23,12 @@ from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.states import BaseFacts, StatesManifest
 from abi.base.manifests.texts import Shares
 from abi.base.typed import Provenance, Split, Typed
-from abi.models.attach import Marks, attached_to
+from abi.models.attach import Marks
 from abi.models.backbone import Backbone, describe_backbone
 from abi.models.head import Head
 from abi.models.logit_shift import vocabulary_of
 from abi.models.portable import Vocabulary
-from abi.models.probe import admit, evaluating, require_lossless
+from abi.models.probe import admit, attachment, evaluating, require_lossless
 from abi.models.states import States, Window, write_states
 from abi.models.tokenizers import beyond, untrimmed
 from abi.models.windows import windows_of
@@ -148,7 +148,7 @@ class Side:
 
     def __post_init__(self) -> None:
         model = self.backbone.model
-        if attached_to(self.backbone) is not None:
+        if attachment(model) is not None:
             raise DataError("model: a module is attached to it; detach that first (`abi.detach(model)`)")
         admit(self.backbone)
         self.backbone.require(Window.of(self.window))

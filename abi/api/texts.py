@@ -14,7 +14,7 @@ from abi.base.wording import number
 from abi.text.copies import Copies
 from abi.text.documents import SPLITS, Document, split_of
 from abi.text.extraction import extract
-from abi.text.sources import MOST_TEXT, read_text
+from abi.text.sources import MOST_TEXT, half_surrogate, read_text
 
 TextSource = str | Path | Iterable[str | Path]
 """A folder, a file, or some strings (each a document) and files."""
@@ -170,14 +170,9 @@ def _read(texts: TextSource, what: str) -> Iterator[tuple[str, str]]:
             raise DataError(f"{what}: item {i} is of type {type(text).__name__}; give strings, or paths as `Path`")
 
 
-def _half(text: str) -> bool:
-    """Return whether a string holds half a surrogate pair, which no UTF-8 can say."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def _require_text(text: str, where: str) -> None:
     """Raise DataError for a string that no file of text can hold."""
-    if "\0" in text or _half(text):
+    if "\0" in text or half_surrogate(text):
         raise DataError(f"{where} holds NUL or half a surrogate pair, which is no text; take it out")
 
 
@@ -211,7 +206,7 @@ def _file(path: Path, name: str, what: str) -> Iterator[tuple[str, str]]:
     """Yield the documents of a file: itself, or one per line of JSON."""
     if path.suffix not in SUFFIXES:
         raise DataError(f"{what}: {path} ends with none of {', '.join(SUFFIXES)}; {OTHERWISE}")
-    if _half(name):
+    if half_surrogate(name):
         raise DataError(f"{what}: the file name {name!r} is not UTF-8; rename the file")
     if path.stat().st_size > MOST_TEXT:
         raise DataError(f"{what}: {path} has more than {MOST_TEXT} bytes; split it, or take it out")

@@ -8,8 +8,9 @@ import ast
 import inspect
 import itertools
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 
@@ -177,6 +178,18 @@ class Document(Typed):
 
     def _with_format(self) -> Self:
         return self.model_copy(update={"format": self.format_name()})
+
+
+D = TypeVar("D", bound=Document)
+
+
+def of_format(content: object, kinds: Mapping[str, type[D]]) -> type[D] | None:
+    """Return the kind of document that parsed JSON says it is in its `format`, None where it is none of these.
+
+    Args: kinds: `format_name` -> model.
+    """
+    named = content.get("format") if isinstance(content, dict) else None
+    return kinds.get(named) if isinstance(named, str) else None
 
 
 def seal_of(content: Any) -> str:

@@ -16,10 +16,10 @@ from abi.base.manifests.pages import Headline
 from abi.base.manifests.rates import ChosenRates
 from abi.base.names import CLOSED_FORM
 from abi.base.regimes import REGIMES
-from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict
+from abi.base.typed import Count, Document, Provenance, Sha256, Typed, Verdict, of_format
 from abi.judge.fits import Agreement, Check, Curve, Fit, Law, Matrix, Robustness, TableShown
 from abi.plan.specs.experiments import ArmOfExperiment, Statement
-from abi.plan.specs.judge import RecordOf
+from abi.plan.specs.judge import Criteria, RecordOf
 
 STATEMENTS = "statements"
 """The table of an experiment's statements: what each says, its word, the figure that decides it."""
@@ -284,10 +284,15 @@ def read_result(path: str | Path) -> AnyResult:
 
 def result_of(content: object, where: str | Path) -> AnyResult:
     """Return the result of parsed JSON. Raises: DataError: as `read_result`."""
-    named = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(named, str) or named not in KINDS:
-        raise DataError(f"{where}: is no result file of abi (format {named!r}); delete it and rebuild it")
-    return KINDS[named].of(content, where)
+    kind = of_format(content, KINDS)
+    if kind is None:
+        raise DataError(f"{where}: its `format` is that of no result of abi; delete it and rebuild it")
+    return kind.of(content, where)
+
+
+def criteria_of(result: Result | StudyResult) -> Criteria:
+    """Return the numbers of the protocol that a result was judged by."""
+    return Criteria.model_validate(result.provenance.spec["protocol"]["criteria"])
 
 
 # one word of several

@@ -47,7 +47,7 @@ class Attached(Attachment):
     """
 
     def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
-        if attached_to(backbone) is not None:
+        if attachment(backbone.model) is not None:
             raise DataError(
                 "attach: a module is attached to this backbone already; detach it first (`abi.detach(model)`), or "
                 "attach several by name (`abi.attach(model, {...})`)"
@@ -219,12 +219,6 @@ class Marks:
         """Return those of a backbone."""
         weights = weights_hash(backbone)
         return cls(weights, identity_hash(backbone, weights))
-
-
-def attached_to(backbone: Backbone) -> Attached | None:
-    """Return what is attached to a backbone, None where nothing is."""
-    found = attachment(backbone.model)
-    return found if isinstance(found, Attached) else None
 
 
 def attach(backbone: Backbone, module: AbiModule, about: ModuleManifest | None = None) -> Attached:

@@ -50,6 +50,10 @@ _ADMITTED: "WeakKeyDictionary[nn.Module, _Admitted]" = WeakKeyDictionary()
 class Attachment:
     """What is put on a model with hooks of its own methods, and changes what it says until it is taken off."""
 
+    def detach(self) -> None:
+        """Take it off; the model is then the plain one, bit for bit."""
+        raise NotImplementedError
+
 
 def attachment(model: nn.Module) -> Attachment | None:
     """Return what is on a model, None where nothing is."""

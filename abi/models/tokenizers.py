@@ -1,5 +1,6 @@
 """Tokenizers: trained, read as spellings of bytes, and used to cut text into ids with the characters each has read."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -47,9 +48,10 @@ def spellings(tokenizer: Any, rows: int) -> list[str | None]:
     tokenizer never writes it as `<0x..>`, and what the model says there means nothing: such byte pieces are None too.
     Args: rows: of the head, which may exceed the vocabulary.
     """
-    if not tokenizer.is_fast:
+    if not tokenizer.is_fast and not _of_sentencepiece(tokenizer):
         return [None if byte is None else chr(byte) for byte in _bytes_of(tokenizer, rows)]
-    byte_level = "ByteLevel" in json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
+    decoder = json.loads(tokenizer.backend_tokenizer.to_str())["decoder"] if tokenizer.is_fast else None
+    byte_level = "ByteLevel" in json.dumps(decoder)
     added = {i: token for i, token in tokenizer.added_tokens_decoder.items() if i < rows}
     special = set(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
     found: list[str | None] = [None] * rows
@@ -63,9 +65,9 @@ def spellings(tokenizer: Any, rows: int) -> list[str | None]:
             known = all(character in BYTE_OF for character in piece)
             found[i] = "".join(chr(BYTE_OF[character]) for character in piece) if known else None
         elif BYTE_PIECE.fullmatch(piece):
-            single[i] = chr(int(piece[3:5], 16))
+            single[i] = _spelled(piece).decode("latin-1")
         else:
-            found[i] = piece.replace("▁", " ").encode().decode("latin-1")
+            found[i] = _spelled(piece).decode("latin-1")
     as_text = set(found)
     for i, byte in single.items():
         found[i] = None if byte in as_text else byte
@@ -78,10 +80,11 @@ def encode(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
     Tokens that are bytes of one character, or of a run of characters the vocabulary lacks, share one span; each is
     given the characters its bytes complete. A token whose span reaches into that of the next ends where the next
     begins: SentencePiece's lone space, or bytes with the first ones of a character that the next completes.
-    Raises: DataError: a tokenizer without offsets that is none of bytes.
+    Raises: DataError: a tokenizer without offsets that is neither SentencePiece's nor one of bytes; or one of
+        SentencePiece that changes the text.
     """
     if not getattr(tokenizer, "is_fast", True):
-        return _encode_bytes(tokenizer, text)
+        return _encode_pieces(tokenizer, text) if _of_sentencepiece(tokenizer) else _encode_bytes(tokenizer, text)
     coded = tokenizer(
         text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
     )
@@ -135,14 +138,43 @@ def prompt_ids(tokenizer: Any, text: str) -> list[int]:
     return [*([] if start is None else [start]), *ids]
 
 
+def _of_sentencepiece(tokenizer: Any) -> bool:
+    """Return whether a tokenizer without a fast form asks SentencePiece (GPT-SW3, PLBart)."""
+    from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
+
+    return isinstance(tokenizer, SentencePieceBackend)
+
+
+def _spelled(piece: str) -> bytes:
+    """Return the bytes that a piece of SentencePiece stands for."""
+    return bytes([int(piece[3:5], 16)]) if BYTE_PIECE.fullmatch(piece) else piece.replace("▁", " ").encode()
+
+
+def _encode_pieces(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return `encode` of a tokenizer of SentencePiece without a fast form, whose pieces spell the text one by one."""
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    pieces = [_spelled(piece) for piece in tokenizer.convert_ids_to_tokens(ids)]
+    told = b"".join(pieces)
+    added = int(told == b" " + text.encode())  # many put a space before a text
+    if told[added:] != text.encode():
+        raise DataError(
+            f"tokenizer: {type(tokenizer).__name__} has no fast form and changes a text as it reads it (spaces, "
+            "newlines, or characters that it lacks), so abi cannot tell where its tokens end; convert it "
+            "(`tokenizer.json`), or use other text"
+        )
+    read = np.cumsum([len(character.encode()) for character in text])
+    ends = np.searchsorted(read, np.cumsum([len(piece) for piece in pieces]) - added, side="right")
+    return np.array(ids, dtype=np.int32), ends.astype(np.int32)
+
+
 def _bytes_of(tokenizer: Any, rows: int) -> list[int | None]:
     """Return per id the byte it stands for, None where it is no byte. Raises: DataError: no tokenizer of bytes."""
     vocabulary = tokenizer.get_vocab()
     missing = [byte for byte in range(256) if chr(byte) not in vocabulary]
     if missing or len(vocabulary) > 256 + 1024:
         raise DataError(
-            f"tokenizer: {type(tokenizer).__name__} has no fast form and is none of bytes, so abi cannot tell which "
-            "text its tokens stand for; convert it (`tokenizer.json`)"
+            f"tokenizer: {type(tokenizer).__name__} has no fast form and is neither SentencePiece's nor one of bytes, "
+            "so abi cannot tell which text its tokens stand for; convert it (`tokenizer.json`)"
         )
     found: list[int | None] = [None] * rows
     for byte in range(256):
@@ -177,7 +209,10 @@ def untrimmed(tokenizer: Any) -> Any:
 def tokenizer_json(tokenizer: Any) -> Any:
     """Return all that decides what a tokenizer makes of text, as JSON; padding and truncation are of a call."""
     if not tokenizer.is_fast:
-        return {"class": type(tokenizer).__name__, "vocabulary": sorted(tokenizer.get_vocab().items())}
+        own = {"class": type(tokenizer).__name__, "vocabulary": sorted(tokenizer.get_vocab().items())}
+        if _of_sentencepiece(tokenizer):  # with the scores by which it chooses pieces
+            own["pieces"] = hashlib.sha256(tokenizer.sp_model.serialized_model_proto()).hexdigest()
+        return own
     told = json.loads(tokenizer.backend_tokenizer.to_str())
     return {key: value for key, value in told.items() if key not in {"padding", "truncation"}}
 

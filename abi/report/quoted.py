@@ -13,7 +13,7 @@ from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
 from abi.base.regimes import EXPERIMENT
 from abi.judge.contrasts import Contrast, Plan
-from abi.judge.results import AnyResult, LadderResult, Result, StudyResult
+from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, criteria_of
 from abi.judge.simulation import Effort
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import load
@@ -236,17 +236,17 @@ def why(result: AnyResult, results: Sequence[AnyResult]) -> str:
     """Return why a verdict is what it is in plain words, or the reason as the result states it."""
     if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
         return f"{plain_words(result)} {decided_by(deciding_statements(result)[0])}."
-    return in_words(result, criteria_of(result, results)) or f"{result.reason}."
+    return in_words(result, criteria_for(result, results)) or f"{result.reason}."
 
 
-def criteria_of(result: AnyResult, results: Sequence[AnyResult]) -> Criteria:
+def criteria_for(result: AnyResult, results: Sequence[AnyResult]) -> Criteria:
     """Return the numbers a verdict was found by: for a ladder those of a rung, or else of the protocol."""
     if not isinstance(result, LadderResult):
-        return Criteria.model_validate(result.provenance.spec["protocol"]["criteria"])
+        return criteria_of(result)
     rungs = {rung.id for rung in result.rungs}
     for other in results:
         if other.claim.id in rungs and not isinstance(other, LadderResult):
-            return criteria_of(other, results)
+            return criteria_of(other)
     return load(result.scale).protocol.criteria
 
 

@@ -12,7 +12,7 @@ from abi.base.names import CLOSED_FORM, TASKS
 from abi.base.regimes import EXPERIMENT, KINDS
 from abi.base.wording import number
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, LeftOut, Ratio, Robustness, Test, ends_of
-from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, Rung, StudyResult
+from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, Rung, StudyResult, criteria_of
 from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure, listed
 from abi.report.statements import statements_words, well_aligned
@@ -265,7 +265,7 @@ def plain_words(result: AnyResult) -> str:
         template = f"It is not shown that {asked}." if asked else PLAIN_OPEN.get(result.claim.kind)
     if template is None or isinstance(result, LadderResult):
         return sentence_of(re.split(r"[;:] ", result.reason)[0])
-    criteria = Criteria.model_validate(result.provenance.spec["protocol"]["criteria"])
+    criteria = criteria_of(result)
     arm = next((part for part in (named[2].split(".")[1:] if named else ()) if part not in METRICS), "a control")
     it = claimed_words(result)
     numbers = {key: f"{100 * getattr(criteria, key):g} %" for key in ("half", "share", "parity")}

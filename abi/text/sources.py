@@ -45,6 +45,11 @@ class RawFile:
     text: str | None = None
 
 
+def half_surrogate(text: str) -> bool:
+    """Return whether a string holds half a surrogate pair, which no UTF-8 can say."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def find_files(source: Source) -> list[RawFile]:
     """Return the files of one source, ordered by key.
 
@@ -165,7 +170,7 @@ def _folder_files(source: Folder, within: Path | None = None) -> list[RawFile]:
                     f"corpus source {root}: {name} is a link out of the folder; "
                     "name its target as a source of its own, or narrow `pattern`"
                 )
-            if any("\ud800" <= character <= "\udfff" for character in name):
+            if half_surrogate(name):
                 raise DataError(f"corpus source {root}: the file name {name!r} is not UTF-8; rename the file")
             if path.stat().st_size > MOST_TEXT:
                 raise DataError(

@@ -431,7 +431,7 @@ def test_the_token_before_a_text_is_read_off_the_tokenizer(begun, tokenizers, re
 
 def test_a_prompt_may_be_of_a_tokenizer_whose_tokens_cannot_be_aligned_with_text(refuses):
     tokenizer = transformers.ByT5Tokenizer(extra_ids=1100)  # too many tokens for one of bytes, and no fast form
-    with refuses("has no fast form and is none of bytes"):
+    with refuses("has no fast form and is neither SentencePiece's nor one of bytes"):
         encode(tokenizer, "def a")
     assert prompt_ids(tokenizer, "def a") == tokenizer("def a", add_special_tokens=False)["input_ids"]
 

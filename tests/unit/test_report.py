@@ -9,7 +9,7 @@ from abi.base.tables import csv_text
 from abi.judge.fits import Figure
 from abi.plan.measured import REFERENCE, read_measured
 from abi.report.effort import effort_of_targets
-from abi.report.quoted import Part, criteria_of, refreshed, verdict_table, why
+from abi.report.quoted import Part, criteria_for, refreshed, verdict_table, why
 from abi.report.render import Table, figure, markdown, terminal
 from abi.report.verdicts import claims_table, summary_pages
 from abi.report.words import in_order, share_words, with_interval
@@ -151,7 +151,7 @@ def test_a_ladder_is_explained_by_the_numbers_that_its_rungs_were_judged_by():
     changed = {**protocol, "criteria": {**protocol["criteria"], "half": 0.25}}
     spec = {**found["provenance"]["spec"], "protocol": changed}
     rung = typed({**found, "provenance": {**found["provenance"], "spec": spec}})
-    assert criteria_of(ladder, [ladder, rung]).half == 0.25
+    assert criteria_for(ladder, [ladder, rung]).half == 0.25
     assert "less than 0.25 of" in why(ladder, [ladder, rung])
 
 

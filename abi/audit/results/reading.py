@@ -11,7 +11,7 @@ from abi.audit.record.arithmetic import lookup
 from abi.audit.results.findings import TAMPERED, UNREADABLE, Finding
 from abi.base.errors import DataError
 from abi.base.files import Json, parse_file, sha256_file
-from abi.base.typed import Document
+from abi.base.typed import Document, of_format
 from abi.judge.results import KINDS, AnyResult
 
 D = TypeVar("D", bound=Document)
@@ -45,11 +45,11 @@ def read_result(path: Path, found: list[Finding]) -> ResultFile | None:
     document = parsed(path, found)
     if document is None:
         return None
-    named = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(named, str) or named not in KINDS:
-        found.append(Finding(TAMPERED, str(path), "format", f"breaks its schema: {named!r} is no kind of result"))
+    kind = of_format(document, KINDS)
+    if kind is None:
+        found.append(Finding(TAMPERED, str(path), "format", "breaks its schema: it names no kind of result"))
         return None
-    result = checked(KINDS[named], document, path, found)
+    result = checked(kind, document, path, found)
     return None if result is None else ResultFile(path, document, result)
 
 

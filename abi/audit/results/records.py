@@ -9,7 +9,7 @@ from typing import NamedTuple, get_args
 from abi.base import manifests
 from abi.base.errors import AbiError, DataError
 from abi.base.files import parse_file
-from abi.base.typed import Document, Provenance, Split
+from abi.base.typed import Document, Provenance, Split, of_format
 from abi.judge.results import KINDS
 
 SPLIT = re.compile(rf"(/states/.*)\.(?:{'|'.join(get_args(Split))})\.json$")
@@ -67,8 +67,7 @@ class Record(NamedTuple):
 def read_record(path: str) -> Record:
     """Return the record of a file. Raises: DataError, TamperError: missing, damaged, or no record of abi."""
     content = parse_file(path)
-    named = content.get("format") if isinstance(content, dict) else None
-    model = MODELS.get(named) if isinstance(named, str) else None
+    model = of_format(content, MODELS)
     if model is None:
         raise DataError(f"{path}: is no record of abi")
     found = model.of(content, path)
