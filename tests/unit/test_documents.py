@@ -15,9 +15,11 @@ from sweeps import first
 
 from abi.cli import config, main
 from abi.cli.show import exit_code
+from abi.judge.results import read_result
 from abi.models.products import LEAST
 from abi.plan.config import load
 from abi.report.quoted import Part
+from abi.report.replicates import figures_of
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"demo", "generate", "train", "distill", "transfer", "evaluate", "compare", "new-claim"}
@@ -66,6 +68,24 @@ def test_the_words_on_two_processors_are_counted_from_their_list():
     assert "seven verdicts are other words" in text
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert all(f"`{claim.removesuffix('_general_only')}`" in changes for claim in other)
+
+
+def test_the_words_of_replicates_by_two_libraries_are_counted_from_their_list():
+    with (ROOT / "benchmarks/replicates.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = [read_result(path) for path in (ROOT / "results/reference").glob("tiny_r?/*.json")]
+    now = {(result.claim.id, result.scale): (result.verdict, result.verdict_at_strict_level) for result in found}
+    assert all(now[row["claim"], row["scale"]] == (row["onednn"], row["strict_onednn"]) for row in rows)
+    text = " ".join((ROOT / "docs/reproducing.md").read_text(encoding="utf-8").split())
+    other = sum(row["mkl"] != row["onednn"] for row in rows)
+    assert f"So are {other} of {len(rows)} verdicts of the replicates" in text
+    ahead = [figures_of(result).ahead for result in found if result.claim.id == "t5_to_gpt2"]
+    assert "built again with oneDNN, one of the three replicates shows it" in text
+    assert sorted(ahead) == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_the_words_of_comparisons_are_counted_from_their_list():
