@@ -90,6 +90,11 @@ class Ratio(Typed):
     bounded: bool
     level: Level
 
+    @property
+    def shown(self) -> float | None:
+        """The estimate; None where what it divides by is not shown to differ from 0, as of a share of no gain."""
+        return self.estimate if self.bounded else None
+
 
 def ends_of(ratio: Ratio | None) -> tuple[float | None, float | None]:
     """Return the least and the greatest value of a ratio's set, (None, None) where there is none or it has no ends."""

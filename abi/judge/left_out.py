@@ -163,8 +163,8 @@ class Again:
                 "reason": word.reason,
                 "mean": float(table.mean()),
                 "interval": bounds,
-                "gap_closure": closure and closure.estimate,
-                "share": case.share and case.share.estimate,
+                "gap_closure": closure and closure.shown,
+                "share": case.share and case.share.shown,
             }
         )
 

@@ -40,14 +40,22 @@ def _why(decision: Decision, decides: Outcome, gap: Resolvable) -> str:
         f"({gap.standard_errors:.3g} standard errors with {gap.n_seeds} seeds)"
     )
     if not decides.holds:
-        return f"test {figure} is not shown to be above its limit{_nor_below(decision, decides)}; {could}"
+        nor = _nor_below(decision, decides)
+        if _below(decides) and not nor:
+            return f"test {figure} lies below its limit, which refutes nothing by itself"
+        return f"test {figure} is not shown to be above its limit{nor}; {could}"
     metric, told = next((metric, told) for metric, told in decision.secondary.items() if told.refuted())
     return f"every required test holds, but {metric} is refuted by ({told.refuting()[0][0].id}): {figure}; {could}"
 
 
+def _below(test: Outcome) -> bool:
+    """Return whether the interval of a test lies below its limit."""
+    return bool(test.parts.mean + test.parts.half(test.level) < test.limit)
+
+
 def _nor_below(decision: Decision, decides: Outcome) -> str:
     """Return why what lies below its limit at the level of a test refutes nothing: a refutation asks for more."""
-    if decides.parts.mean + decides.parts.half(decides.level) >= decides.limit:
+    if not _below(decides):
         return ""
     for way in decision.own.refutations:
         for asked in way.outcomes:
@@ -65,8 +73,9 @@ def share_words(share: Share, metric: str, n_placebos: int) -> str:
     if share.estimate is None:
         return f"no share {whose}, since there is no gain to divide by"
     lower, upper = ends_of(share)
-    bounds = " (unbounded interval)" if lower is None or upper is None else f" [{lower:.3g}, {upper:.3g}]"
-    return f"share {share.estimate:.3g}{bounds} {whose}"
+    if lower is None or upper is None:
+        return f"no share {whose}, since no gain is shown that it could be a part of"
+    return f"share {share.estimate:.3g} [{lower:.3g}, {upper:.3g}] {whose}"
 
 
 def _harm_words(outcome: Outcome) -> str:

@@ -326,7 +326,9 @@ def judge_rungs(rungs: Sequence[Rung]) -> dict[str, str]:
     if not short:
         reason = f"all {len(rungs)} rungs are SUPPORTED"
     else:
-        first = (refuted or short)[0]
+        undecided = [r for r in short if r.verdict == "INCONCLUSIVE"]
+        full = [r for r in short if r.verdict != "VACUOUS"]
+        first = [*refuted, *undecided, *full, *short][0]
         counted = f"{len(rungs) - len(short)} of {len(rungs)} rungs are SUPPORTED"
         reason = f"{counted}; {first.id} is {first.verdict}: {first.reason}"
     found = {"verdict": words, "verdict_at_strict_level": strict}

@@ -49,7 +49,7 @@ def together(cases: Sequence[Case], usual: float, strict: float, combine: Combin
     """
 
     def at(level: float) -> tuple[list[Word], list[Word], list[Word], str]:
-        words = [case.word(level) for case in cases]
+        words = [case.strictly(usual, level) for case in cases]
         one_of_k = [case.word(level_of_one(level, len(cases))) for case in cases]
         pairs = list(zip(words, one_of_k, strict=True))
         refuting = [one for own, one in pairs if one.verdict == "REFUTED" and own.verdict != "VACUOUS"]

@@ -86,6 +86,11 @@ class Case:
             return Word(self.name, "INCONCLUSIVE", self.small, first.id)
         return self._word(decide(self.figures, self.plan, level=level))
 
+    def strictly(self, usual: float, level: float) -> Word:
+        """Return the verdict at a stricter level; what is VACUOUS at the usual one stays so as intervals get wider."""
+        word = self.word(usual)
+        return word if word.verdict == "VACUOUS" else self.word(level)
+
     def _word(self, decision: Decision) -> Word:
         decides = decision.deciding()
         reason = reason_of(decision, decides, self.share, self.plan, self.gap)

@@ -158,7 +158,9 @@ def check_tests(statement: Statement, claim: "ExperimentClaim", at: str, faults:
         _check_weights(test, f"{at}.tests.{name}.weights", faults)
         _check_measured(test, claim, f"{at}.tests.{name}", faults)
     deciding = [test for test in statement.tests.values() if test.required]
-    if deciding and not any(test.weights.get(statement.about) for test in deciding):
+    if not deciding:
+        faults.tell(f"{at}.tests: none is required, so that nothing decides; require one")
+    elif not any(test.weights.get(statement.about) for test in deciding):
         faults.tell(f"{at}.about: {statement.about!r} stands in no required test; give it a weight in one")
     asked = {test.metric for test in statement.tests.values()}
     for metric in (metric for metric in statement.floors if metric in CODE and metric not in asked):

@@ -19,12 +19,12 @@ def beside(results: Sequence[AnyResult], others: Sequence[AnyResult], other: str
 
     Args: other: the name of that scale.
     """
-    words: dict[tuple[str, str], Counter[str]] = {}
+    words: dict[tuple[str, str, bool], Counter[str]] = {}
     for result in others:
-        words.setdefault((result.claim.kind, regime_of(result)), Counter())[result.verdict] += 1
+        words.setdefault(_kind_of(result), Counter())[result.verdict] += 1
     rows = []
     for result in in_groups([result for result in results if isinstance(result, Result)]):
-        fit, kind = result.deciding, (result.claim.kind, regime_of(result))
+        fit, kind = result.deciding, _kind_of(result)
         harm = tested(fit, HARM)
         worse = "-" if harm is None else figure(-harm.mean) + bounds(-harm.upper, -harm.lower)
         there = ", ".join(f"{word} {n}" for word, n in words.get(kind, Counter()).most_common()) or "-"
@@ -33,6 +33,11 @@ def beside(results: Sequence[AnyResult], others: Sequence[AnyResult], other: str
         rows.append([f"`{result.claim.id}`", kind[1], judged_words(result), *figures, there])
     closed = ("gap closed", "with no net", "share")
     return Table(["claim", "regime", "verdict", *closed, "general text gets worse by", f"at `{other}`"], rows)
+
+
+def _kind_of(result: AnyResult) -> tuple[str, str, bool]:
+    """Return what makes two claims alike: kind, regime, and whether the target is the source's own backbone."""
+    return result.claim.kind, regime_of(result), result.claim.source == result.claim.target
 
 
 def rooms(results: Sequence[AnyResult]) -> Table:

@@ -88,7 +88,7 @@ def picture(results: Sequence[AnyResult], criteria: Criteria, *, only: Collectio
 def rows(results: Sequence[AnyResult]) -> list[tuple[str, str, *tuple[float | None, ...]]]:
     """Return what the picture shows: result, verdict, share with its interval, lead over an interface without a net."""
     return [
-        (line.id, line.verdict, line.share.estimate if line.share else None, *ends_of(line.share), line.lead)
+        (line.id, line.verdict, line.share.shown if line.share else None, *ends_of(line.share), line.lead)
         for panel in _panels(results)
         for line in panel.lines
     ]
@@ -138,7 +138,7 @@ def share_of(result: AnyResult) -> Share | None:
     """Return which part of the gain is the moved net's own, None where a result does not say."""
     fit = deciding(result)
     share = fit.share if fit else None
-    return share if share is not None and share.estimate is not None else None
+    return share if share is not None and share.shown is not None else None
 
 
 def lead_of(result: AnyResult) -> float | None:

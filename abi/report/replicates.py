@@ -118,8 +118,8 @@ def figures_of(result: AnyResult) -> Figures:
     if not isinstance(result, Result):
         return Figures(result.verdict, None, None, None)
     fit = result.deciding
-    share = None if fit.share is None else fit.share.estimate
-    closure = None if fit.gap_closure is None else fit.gap_closure.estimate
+    share = None if fit.share is None else fit.share.shown
+    closure = None if fit.gap_closure is None else fit.gap_closure.shown
     return Figures(result.verdict, share, closure, ahead_of_placebos(fit, fit.primary_metric))
 
 

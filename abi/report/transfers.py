@@ -13,7 +13,7 @@ from abi.report.figures import MARKERS, Drawing, colour_of, columns_of
 from abi.report.ngrams import Beside, measured
 from abi.report.render import Cell, Table, figure, listed
 from abi.report.templates import fill
-from abi.report.words import UNBOUNDED, met_words, studies
+from abi.report.words import met_words, studies
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
@@ -224,10 +224,10 @@ def _moved_and_placebo(fit: Fit, took: Mapping[str, Training]) -> list[str]:
 
 def _closure(fit: Fit, took: Mapping[str, Training], arm: str) -> str:
     closure = fit.gap_closures.get(arm)
-    if closure is None or closure.estimate is None:
+    if closure is None or closure.shown is None:
         return "-"
     lower, upper = ends_of(closure)
-    interval = UNBOUNDED if lower is None else f" [{lower:.3f}, {upper:.3f}]"
+    interval = f" [{lower:.3f}, {upper:.3f}]"
     seconds = took[arm].elapsed_s if arm in took else None
     return f"{closure.estimate:.3f}{interval}" + ("" if seconds is None else f" ({seconds:.1f} s)")
 
@@ -307,7 +307,7 @@ def _closed(fit: Fit, arms: Iterable[str]) -> dict[str, float]:
 def _worth(fit: Fit) -> str | None:
     """Return in words the gap closure of the moved net and of its best placebo, or None where nothing is shown."""
     closure, contrast, placebo = fit.gap_closures.get(TRANSFERRED), lead(fit), best_placebo(fit)
-    if closure is None or closure.estimate is None or contrast is None or contrast.interval is None:
+    if closure is None or closure.shown is None or contrast is None or contrast.interval is None:
         return None
     words = "less than" if contrast.interval.upper < 0 else "not shown to be more than"
     if contrast.interval.lower > 0:

@@ -18,7 +18,7 @@ from abi.report.render import bounds, figure, listed
 from abi.report.statements import statements_words, well_aligned
 
 T = TypeVar("T")
-TOO_FEW, UNBOUNDED = "too few for an interval", " (unbounded interval)"
+TOO_FEW, NO_GAIN = "too few for an interval", "no gain is shown"
 """Of a reason; and in place of an interval whose set has no ends: the figure before it says nothing by itself."""
 MEANINGLESS = "The budgets of this scale only test the machinery: its verdicts are no evidence about the claims."
 PUBLISHED = (
@@ -296,21 +296,21 @@ def interval_words(interval: IntervalFound | None) -> str:
     return "-" if interval is None else bounds(interval.lower, interval.upper).strip()
 
 
-def _ratio(ratio: Ratio, unbounded: str = "") -> str:
+def _ratio(ratio: Ratio) -> str:
     """Return a ratio with those ends."""
-    return figure(ratio.estimate) + (bounds(*ends_of(ratio)) or unbounded)
+    return figure(ratio.estimate) + bounds(*ends_of(ratio))
 
 
 def share_words(fit: Fit | None) -> str:
     """Return the share of the gain that is the moved net's own."""
-    if fit is None or fit.share is None or fit.share.estimate is None:
+    if fit is None or fit.share is None:
         return "-"
-    return f"{_ratio(fit.share, UNBOUNDED)} (against {fit.share.placebo})"
+    return NO_GAIN if fit.share.shown is None else f"{_ratio(fit.share)} (against {fit.share.placebo})"
 
 
 def closure_words(closure: Ratio | None, nothing: str = "not reported, no room is shown") -> str:
     """Return a gap closure with its interval."""
-    return nothing if closure is None or closure.estimate is None else _ratio(closure, UNBOUNDED)
+    return nothing if closure is None or closure.shown is None else _ratio(closure)
 
 
 def gain_words(fit: Fit) -> str:

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 from abi.base.errors import EvidenceError, TamperError
 from abi.base.regimes import KINDS
 from abi.judge.fits import Fit, Share
-from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer
+from abi.judge.kinds.transfer import judge_reconstruction, judge_transfer, transfer_plan
 from abi.judge.reasons import share_words
 from abi.judge.results import Rung, headline, judge_rungs, level_of_one
 from abi.judge.rows import validate
 from abi.judge.tables import fit_tables, published_criteria
+from abi.judge.verdict import case_of
 from abi.plan.specs.judge import Criteria, Protocol
 
 PARTS = {"js_nats", "top1", "top5", "entropy_diff_nats"}
@@ -200,7 +201,25 @@ def test_what_gains_nothing_has_no_share():
 
 def test_a_share_whose_set_has_no_ends_is_not_told_as_a_bare_number():
     share = Share(estimate=-4.78, pieces=[[None, -0.97], [5.26, None]], bounded=False, level=0.95, placebo="random")
-    assert share_words(share, "js_nats", 1) == "share -4.78 (unbounded interval) in js_nats against random"
+    told = "no share in js_nats against random, since no gain is shown that it could be a part of"
+    assert (share_words(share, "js_nats", 1), share.shown) == (told, None)
+    assert share.model_copy(update={"bounded": True}).shown == -4.78
+
+
+def test_a_control_that_is_better_but_refutes_nothing_is_not_told_as_a_lack_of_power():
+    record = judge({"transferred": 0.95, "home": 0.95, "linear": 0.99, "random": 0.5, "permuted": 0.5}, noise=0.005)
+    assert (record.verdict, record.decided_by) == ("INCONCLUSIVE", "4.attribution.js_nats.linear")
+    why = record.reason.partition("; general text")[0]
+    assert why.endswith("(js_nats on domain, sign turned) lies below its limit, which refutes nothing by itself")
+
+
+def test_what_is_vacuous_stays_so_at_a_stricter_level():
+    """A wider interval can undo "no room is shown", which would leave the stricter level the milder one."""
+    evidence = validate(rows(TRANSFER, shifts=only("js_nats", "domain", oracle=-0.1)))
+    tables = fit_tables(evidence, fit="kd", criteria=CRITERIA)
+    case = case_of(tables, transfer_plan("oracle-kd", CRITERIA, tables.arms), CRITERIA)
+    assert case.word(CRITERIA.level).verdict == "VACUOUS"
+    assert case.strictly(CRITERIA.level, 1 - 1e-12).verdict == "VACUOUS" != case.word(1 - 1e-12).verdict
 
 
 def test_a_share_below_a_tenth_is_no_support_though_the_net_is_better():
@@ -356,6 +375,19 @@ def test_a_rung_that_is_refuted_at_the_strict_level_alone_refutes_nothing(usual,
         for i, (own, strict) in enumerate(words)
     ]
     assert judge_rungs(rungs)["verdict"] == judge_rungs(rungs)["verdict_at_strict_level"] == verdict
+
+
+def test_a_rung_that_is_open_is_named_before_one_that_is_refuted_alone_or_vacuous():
+    def named(*words):
+        rungs = [
+            Rung(id=word.lower(), verdict=word, verdict_at_strict_level="INCONCLUSIVE", reason="why", sha256="a" * 64)
+            for word in words
+        ]
+        return judge_rungs(rungs)["reason"]
+
+    assert named("VACUOUS", "REFUTED", "INCONCLUSIVE").endswith("; inconclusive is INCONCLUSIVE: why")
+    assert named("VACUOUS", "REFUTED", "SUPPORTED").endswith("; refuted is REFUTED: why")
+    assert named("VACUOUS", "SUPPORTED").endswith("; vacuous is VACUOUS: why")
 
 
 def test_a_headline_says_how_many_stay_supported():

@@ -88,6 +88,27 @@ def test_the_words_of_replicates_by_two_libraries_are_counted_from_their_list():
     ]
 
 
+def test_what_a_move_to_the_own_backbone_shows_is_told_from_its_results():
+    real, small = (
+        read_result(ROOT / f"results/reference/{scale}_to_itself.json") for scale in ("real/smollm2", "tiny/gpt2")
+    )
+    closed = {arm: 100 * found.estimate for arm, found in real.deciding.gap_closures.items()}
+    bare = [closed[arm] for arm in ("transferred", "random", "no-domain")]
+    (one, left), (other, less) = (
+        (facts.cosine_held_out, 100 * facts.residual) for facts in (real.alignments[0], small.alignments[0])
+    )
+    text = " ".join((ROOT / "docs/pretrained.md").read_text(encoding="utf-8").split())
+    assert f"close {min(bare):.0f} to {max(bare):.0f} % of the gap in bits per byte" in text
+    assert closed["linear"] > 100
+    assert (
+        f"held-out cosine {one:.2f} against {other:.2f}, and {left:.0f} % of the variance is left against {less:.0f} %"
+        in text
+    )
+    own = next(test for test in real.deciding.tests if test.id == "1.sensitivity.js_nats.random")
+    assert not own.passed
+    assert (real.verdict, small.verdict) == ("REFUTED", "SUPPORTED")
+
+
 def test_the_words_of_comparisons_are_counted_from_their_list():
     with (ROOT / "benchmarks/compared.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -215,6 +215,14 @@ def test_arms_on_several_updates_have_losses_alone(metric):
     assert f"metric: {metric} is not measured of these arms on updates; ask in one of bits_per_byte" in sentence
 
 
+def test_a_statement_needs_a_required_test():
+    def change(claim, arms, statement):
+        for test in statement["tests"].values():
+            test["required"] = False
+
+    assert "enough.tests: none is required, so that nothing decides; require one" in "\n".join(told(change))
+
+
 def test_a_statement_needs_its_arm_in_a_required_test_and_its_floors_in_some_test():
     def change(claim, arms, statement):
         statement["about"] = "solved"

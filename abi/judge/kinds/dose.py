@@ -150,7 +150,7 @@ def rungs_table(doses: Sequence[Dose], cosine: float) -> TableShown:
     for dose in doses:
         fit, facts = dose.fit, dose.aligned
         found = [cell for metric in dose.metrics for cell in _cells(dose.least(metric))]
-        share = None if fit.share is None else fit.share.estimate
+        share = None if fit.share is None else fit.share.shown
         asked = "no" if facts.cosine_held_out < cosine else "yes"
         said = "nothing to transfer" if fit.verdict == "VACUOUS" else asked
         if facts.residual >= 1:

@@ -43,7 +43,7 @@ def studies(claim: ClaimFacts, rounds: int) -> list[str]:
 def asked(claim: ClaimFacts, study: str, arms: Collection[str], criteria: Criteria) -> Plan:
     """Return what a statement is asked: the tests that it registers, and whether there is room.
 
-    Args: arms: that have agreement with the reference; without an oracle's, room is asked in bits per byte alone.
+    Args: arms: those with agreement; every arm of an experiment has it, so none is asked about.
     """
     statement = of_study(claim, study)
     asks = Asks(Roles(CANDIDATE, (statement.placebo,), ()), criteria)
