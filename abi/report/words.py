@@ -18,8 +18,7 @@ from abi.report.render import bounds, figure, listed
 from abi.report.statements import statements_words, well_aligned
 
 T = TypeVar("T")
-TOO_FEW, NO_GAIN = "too few for an interval", "no gain is shown"
-"""Of a reason; and in place of an interval whose set has no ends: the figure before it says nothing by itself."""
+TOO_FEW = "too few for an interval"  # of a reason
 MEANINGLESS = "The budgets of this scale only test the machinery: its verdicts are no evidence about the claims."
 PUBLISHED = (
     ("nib.top5", "top-5", ""),
@@ -297,7 +296,7 @@ def interval_words(interval: IntervalFound | None) -> str:
 
 
 def _ratio(ratio: Ratio) -> str:
-    """Return a ratio with those ends."""
+    """Return a ratio with its ends."""
     return figure(ratio.estimate) + bounds(*ends_of(ratio))
 
 
@@ -305,7 +304,8 @@ def share_words(fit: Fit | None) -> str:
     """Return the share of the gain that is the moved net's own."""
     if fit is None or fit.share is None:
         return "-"
-    return NO_GAIN if fit.share.shown is None else f"{_ratio(fit.share)} (against {fit.share.placebo})"
+    nothing, told = f"no gain in {fit.primary_metric} is shown", f"{_ratio(fit.share)} (against {fit.share.placebo})"
+    return nothing if fit.share.shown is None else told
 
 
 def closure_words(closure: Ratio | None, nothing: str = "not reported, no room is shown") -> str:

@@ -129,7 +129,7 @@ def test_the_readme_table_states_share_and_units(result):
     assert share_words(result.deciding.model_copy(update={"share": None})) == "-"
     unbounded = result.deciding.share.model_copy(update={"bounded": False})
     words = share_words(result.deciding.model_copy(update={"share": unbounded}))
-    assert words == "no gain is shown"
+    assert words == "no gain in js_nats is shown"
 
 
 def test_no_number_is_missing_in_the_reasons_of_the_readme():
