@@ -121,7 +121,7 @@ def test_a_scale_that_lists_its_claims_gets_one_more(root, capsys):
     assert "wrote config/scales/real.yaml: claims: mine" in str(said)
     assert "mine" in load("real", root).claims
     assert (
-        "claims: [smollm2_same_backbone, gemma3_to_smollm2, smollm2_to_gemma3, smollm2_update, mine]"
+        "claims: [smollm2_same_backbone, gemma3_to_smollm2, smollm2_to_gemma3, smollm2_to_itself, smollm2_update, mine]"
         in path.read_text()
     )
     assert "mine" in load("tiny", root).pending
