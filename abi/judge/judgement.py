@@ -184,7 +184,7 @@ def judged_fits(spec: JudgeClaim, claim: ClaimFacts, evidence: pd.DataFrame) -> 
         of_arms = tables.perplexities()
         ppl[name] = {arm: of for arm, of in of_arms.items() if arm not in unfitted}
         if name == claim.fit:
-            strict = case.strictly(criteria.level, level_of_one(criteria.level, spec.n_claims)).verdict
+            strict = case.strictly(fits[name].verdict, level_of_one(criteria.level, spec.n_claims))
             ppl[UNFITTED] = {arm: of for arm, of in of_arms.items() if arm in unfitted}
     return JudgedFits(fits, strict, ppl)
 

@@ -40,23 +40,17 @@ def _why(decision: Decision, decides: Outcome, gap: Resolvable) -> str:
         f"({gap.standard_errors:.3g} standard errors with {gap.n_seeds} seeds)"
     )
     if not decides.holds:
-        nor = _nor_below(decision, decides)
-        if _below(decides) and not nor:
+        below = decides.parts.mean + decides.parts.half(decides.level) < decides.limit
+        nor = _nor_below(decision, decides) if below else ""
+        if below and not nor:
             return f"test {figure} lies below its limit, which refutes nothing by itself"
         return f"test {figure} is not shown to be above its limit{nor}; {could}"
     metric, told = next((metric, told) for metric, told in decision.secondary.items() if told.refuted())
     return f"every required test holds, but {metric} is refuted by ({told.refuting()[0][0].id}): {figure}; {could}"
 
 
-def _below(test: Outcome) -> bool:
-    """Return whether the interval of a test lies below its limit."""
-    return bool(test.parts.mean + test.parts.half(test.level) < test.limit)
-
-
 def _nor_below(decision: Decision, decides: Outcome) -> str:
     """Return why what lies below its limit at the level of a test refutes nothing: a refutation asks for more."""
-    if not _below(decides):
-        return ""
     for way in decision.own.refutations:
         for asked in way.outcomes:
             if asked.holds or asked.contrast.key != decides.contrast.key or asked.limit != decides.limit:

@@ -48,16 +48,17 @@ def together(cases: Sequence[Case], usual: float, strict: float, combine: Combin
     At either level a study refutes the claim where it is REFUTED at the level of one of k, and not VACUOUS at it.
     """
 
-    def at(level: float) -> tuple[list[Word], list[Word], list[Word], str]:
-        words = [case.strictly(usual, level) for case in cases]
+    def at(level: float, verdicts: list[str]) -> tuple[list[Word], list[Word], str]:
         one_of_k = [case.word(level_of_one(level, len(cases))) for case in cases]
-        pairs = list(zip(words, one_of_k, strict=True))
-        refuting = [one for own, one in pairs if one.verdict == "REFUTED" and own.verdict != "VACUOUS"]
-        alone = [one for own, one in pairs if own.verdict == "REFUTED" and one.verdict != "REFUTED"]
-        return words, refuting, alone, combine([word.verdict for word in words], bool(refuting))
+        pairs = list(zip(verdicts, one_of_k, strict=True))
+        refuting = [one for own, one in pairs if one.verdict == "REFUTED" and own != "VACUOUS"]
+        alone = [one for own, one in pairs if own == "REFUTED" and one.verdict != "REFUTED"]
+        return refuting, alone, combine(verdicts, bool(refuting))
 
-    words, refuting, alone, verdict = at(usual)
-    return Findings(verdict, _reason(words, refuting, alone, verdict), at(strict)[-1])
+    words = [case.word(usual) for case in cases]
+    refuting, alone, verdict = at(usual, [word.verdict for word in words])
+    stricter = [case.strictly(word.verdict, strict) for case, word in zip(cases, words, strict=True)]
+    return Findings(verdict, _reason(words, refuting, alone, verdict), at(strict, stricter)[-1])
 
 
 def same_words(stored: StudyResult) -> Findings:

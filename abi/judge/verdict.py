@@ -86,10 +86,12 @@ class Case:
             return Word(self.name, "INCONCLUSIVE", self.small, first.id)
         return self._word(decide(self.figures, self.plan, level=level))
 
-    def strictly(self, usual: float, level: float) -> Word:
-        """Return the verdict at a stricter level; what is VACUOUS at the usual one stays so as intervals get wider."""
-        word = self.word(usual)
-        return word if word.verdict == "VACUOUS" else self.word(level)
+    def strictly(self, usual: str, level: float) -> str:
+        """Return the verdict at a stricter level; what is VACUOUS at the usual one stays so as intervals get wider.
+
+        Args: usual: the verdict at the usual level.
+        """
+        return usual if usual == "VACUOUS" else self.word(level).verdict
 
     def _word(self, decision: Decision) -> Word:
         decides = decision.deciding()

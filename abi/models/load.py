@@ -7,6 +7,7 @@ from abi.base.files import parse_file, read_tensors
 from abi.base.manifests.modules import ModuleManifest
 from abi.base.manifests.ngrams import NgramManifest
 from abi.base.manifests.portable import PortableManifest
+from abi.base.typed import of_format
 from abi.models.module import CONFIG, AbiModule, read_module, read_original
 from abi.models.ngram_module import NgramModule, read_ngrams
 from abi.models.portable import PortableModule, read_portable
@@ -31,9 +32,10 @@ def load_module(path: str | Path, taps: tuple[int, ...] | None = None) -> Loaded
             raise DataError(f"{path}: is no safetensors file, and abi unpickles nothing; convert the checkpoint first")
         return read_original(read_tensors(path)[0], taps, str(path)).requires_grad_(False), None
     about = parse_file(path / CONFIG)
-    if about.get("format") == NgramManifest.format_name():
+    kind = of_format(about, {model.format_name(): model for model in (NgramManifest, PortableManifest)})
+    if kind is NgramManifest:
         return read_ngrams(path)
-    if about.get("format") == PortableManifest.format_name():
+    if kind is PortableManifest:
         return read_portable(path)
     module, manifest = read_module(path)
     return module.requires_grad_(False), manifest

@@ -15,6 +15,7 @@ from abi.base.files import read_tensors, write_tensors
 from abi.base.job import progress
 from abi.base.manifests.states import StatesManifest, StoredWindows
 from abi.models.head import Head
+from abi.models.utf8 import byte_positions
 from abi.plan.specs.shared import Window as WindowSection
 from abi.text.documents import Document
 
@@ -84,7 +85,7 @@ def make_windows(
         count = min(len(ids) // n_text, max_per_document, max_windows - len(rows))
         if count * (window.positions - window.skip) < min_scored:
             continue
-        bytes_at = _byte_positions(document.text)
+        bytes_at = byte_positions(document.text)
         for i in range(count):
             first = i * n_text
             tokens_at, end = ids[first : first + n_text], ends[first : first + n_text]
@@ -113,13 +114,6 @@ def make_windows(
         names=names,
         groups=groups,
     )
-
-
-def _byte_positions(text: str) -> np.ndarray:
-    """Return the UTF-8 byte offset `[len(text) + 1]` of each character position."""
-    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-    sizes = 1 + (codes > 0x7F).astype(np.int64) + (codes > 0x7FF) + (codes > 0xFFFF)
-    return np.concatenate([[0], np.cumsum(sizes)])
 
 
 def write_states(

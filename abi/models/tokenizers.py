@@ -14,6 +14,7 @@ from torch import Tensor
 
 from abi.base.errors import DataError
 from abi.base.files import sha256_json
+from abi.models.utf8 import byte_positions
 
 Made = TypeVar("Made")
 
@@ -162,8 +163,8 @@ def _encode_pieces(tokenizer: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
             "newlines, or characters that it lacks), so abi cannot tell where its tokens end; convert it "
             "(`tokenizer.json`), or use other text"
         )
-    read = np.cumsum([len(character.encode()) for character in text])
-    ends = np.searchsorted(read, np.cumsum([len(piece) for piece in pieces]) - added, side="right")
+    n_bytes = np.cumsum([len(piece) for piece in pieces]) - added
+    ends = np.searchsorted(byte_positions(text)[1:], n_bytes, side="right")
     return np.array(ids, dtype=np.int32), ends.astype(np.int32)
 
 
@@ -262,7 +263,7 @@ def characters_lost(tokenizer: Any, texts: Iterable[str]) -> float:
 def _shared_span(text: str, span: tuple[int, int], n_tokens: int) -> list[int]:
     """Return the characters fully read after each of n tokens that share a span of the text."""
     start, end = span
-    sizes = np.cumsum([len(character.encode()) for character in text[start:end]])
+    sizes = byte_positions(text[start:end])[1:]
     if sizes[-1] == n_tokens:
         return [start + int(np.searchsorted(sizes, i, side="right")) for i in range(1, n_tokens + 1)]
     return [start] * (n_tokens - 1) + [end]

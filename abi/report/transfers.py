@@ -227,9 +227,8 @@ def _closure(fit: Fit, took: Mapping[str, Training], arm: str) -> str:
     if closure is None or closure.shown is None:
         return "-"
     lower, upper = ends_of(closure)
-    interval = f" [{lower:.3f}, {upper:.3f}]"
     seconds = took[arm].elapsed_s if arm in took else None
-    return f"{closure.estimate:.3f}{interval}" + ("" if seconds is None else f" ({seconds:.1f} s)")
+    return f"{closure.estimate:.3f} [{lower:.3f}, {upper:.3f}]" + ("" if seconds is None else f" ({seconds:.1f} s)")
 
 
 # advice

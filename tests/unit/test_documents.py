@@ -81,11 +81,7 @@ def test_the_words_of_replicates_by_two_libraries_are_counted_from_their_list():
     assert f"So are {other} of {len(rows)} verdicts of the replicates" in text
     ahead = [figures_of(result).ahead for result in found if result.claim.id == "t5_to_gpt2"]
     assert "built again with oneDNN, one of the three replicates shows it" in text
-    assert sorted(ahead) == [
-        False,
-        False,
-        True,
-    ]
+    assert sorted(ahead) == [False, False, True]
 
 
 def test_what_a_move_to_the_own_backbone_shows_is_told_from_its_results():
