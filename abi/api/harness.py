@@ -8,6 +8,7 @@ folder that `Module.save_pretrained` wrote. It needs `pip install ".[harness]"` 
 
 from typing import Any
 
+import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
@@ -31,6 +32,19 @@ class ModuleLM(HFLM):
         super().__init__(pretrained, **given)
         if found is not None:
             self.attached = attach(self.model, found, tokenizer=self.tokenizer)
+
+    def _model_call(
+        self, inps: torch.Tensor, attn_mask: torch.Tensor | None = None, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return logits [B, T, V]. An encoder-decoder gets its decoder's input in place of labels.
+
+        A module that reads the text has to see what the decoder reads; the model would shift labels after that.
+        """
+        if labels is None:
+            return super()._model_call(inps, attn_mask)
+        read = self.model.prepare_decoder_input_ids_from_labels(labels)
+        with torch.no_grad(), torch.autocast(self.device.type, self.mixed_precision_dtype, self.mixed_precision_dtype is not None):
+            return self.model(input_ids=inps, attention_mask=attn_mask, decoder_input_ids=read).logits
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from abi.base.errors import AbiError, DataError, first_line
 from abi.base.typed import Typed
 
 HOST = "127.0.0.1"
+HTTP_PORT = 80
+"""Which a browser leaves out of `Host` and `Origin`."""
 MOST_BYTES = 64_000
 """Of a request."""
 TIMEOUT_S = 30
@@ -143,6 +145,12 @@ def server(demo: Demo, port: int) -> ThreadingHTTPServer:
         raise DataError(f"demo: port {port} cannot be used ({why}); give another with --port, or 0") from None
 
 
+def own_names(port: int) -> set[str]:
+    """Return what a browser calls this server in `Host`; the port of HTTP it may leave out."""
+    names = {HOST, "localhost"}
+    return {f"{name}:{port}" for name in names} | (names if port == HTTP_PORT else set())
+
+
 class _Handler(BaseHTTPRequestHandler):
     """One connection."""
 
@@ -192,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _require_own(self) -> None:
         """Raise Refused for a request that is not of the page itself (DNS rebinding, another site)."""
         port = self.connection.getsockname()[1]
-        own = {f"{name}:{port}" for name in (HOST, "localhost")}
+        own = own_names(port)
         if self.headers.get("Host") not in own:
             raise Refused(HTTPStatus.FORBIDDEN, f"Host: this page is http://{HOST}:{port}/ alone; open that")
         origin = self.headers.get("Origin")
@@ -233,8 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length: send how many bytes follow")
-        if int(length) > MOST_BYTES:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"request: {length} bytes are more than {MOST_BYTES}")
+        if len(length) > len(str(MOST_BYTES)) or int(length) > MOST_BYTES:  # `int` refuses thousands of digits
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"request: it is longer than {MOST_BYTES} bytes")
         return self.rfile.read(int(length))
 
 

@@ -32,6 +32,19 @@ class Recipe(NamedTuple):
     n: int
     leads: Sequence[float]
 
+    @property
+    def shown(self) -> str:
+        """In how many of them it is, before what it is."""
+        return shown_words(self.ahead, self.n)
+
+    @property
+    def by(self) -> str:
+        """How much better or worse it is."""
+        best, worst = max(self.leads), min(self.leads)
+        if best < 0 or worst >= 0:
+            return f"{'better' if best >= 0 else 'worse'} by {span([abs(lead) for lead in self.leads])}"
+        return f"from {figure(-worst)} worse to {figure(best)} better"
+
 
 class Moved(NamedTuple):
     """In how many of n transfers the moved net leads its placebos, in JS and in bits per byte; shares are in JS.
@@ -48,7 +61,7 @@ class Moved(NamedTuple):
     @property
     def shown(self) -> str:
         """In how many of them it is, before what it is."""
-        return "" if self.ahead == self.n else "in some transfers " if self.ahead else "not shown to be "
+        return shown_words(self.ahead, self.n)
 
 
 class Harm(NamedTuple):
@@ -269,6 +282,11 @@ def _updates(results: Sequence[AnyResult]) -> list[Survived]:
 def _dose(row: Mapping[str, object], how: str) -> str:
     steps, rate = row[f"steps {how} the term"], row[f"rate {how} the term"]
     return "none" if steps is None else f"{steps} steps at a rate of {rate}"
+
+
+def shown_words(ahead: int, n: int) -> str:
+    """Return in how many of n something is, before what it is."""
+    return "" if ahead == n else "in some transfers " if ahead else "not shown to be "
 
 
 def span(values: Sequence[float]) -> str:

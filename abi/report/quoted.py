@@ -13,12 +13,12 @@ from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
 from abi.base.regimes import EXPERIMENT
 from abi.judge.contrasts import Contrast, Plan
-from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, criteria_of
+from abi.judge.results import AnyResult, Result, StudyResult
 from abi.judge.simulation import Effort
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import load
 from abi.plan.measured import REFERENCE, committed, read_measured, work
-from abi.plan.specs.judge import Criteria, SimulateStudies
+from abi.plan.specs.judge import SimulateStudies
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
 from abi.report import experiments, instrument_page, ngrams, speed, transfers
@@ -213,7 +213,7 @@ def verdict_table(results: Sequence[AnyResult]) -> str:
     rows = []
     for result, others in grouped(results):
         told = [published_words(result.record), criteria_words(result), judged_words(result)]
-        rests = [why(result, results), share_words(deciding(result)), units_words(result)]
+        rests = [why(result), share_words(deciding(result)), units_words(result)]
         regimes = [f"{regime_of(other)}: {judged_words(other)}" for other in others]
         rows.append([f"`{result.claim.id}`", *told, *rests, "; ".join(regimes) or "-"])
     heads = ["claim", "published", "published criteria here", "verdict", "why", "share", "rests on", "other regimes"]
@@ -232,22 +232,11 @@ def versions_table(results: Sequence[AnyResult]) -> str:
     return markdown(Table(["claim", "version 1", "version 2", "", "in one sentence"], rows))
 
 
-def why(result: AnyResult, results: Sequence[AnyResult]) -> str:
+def why(result: AnyResult) -> str:
     """Return why a verdict is what it is in plain words, or the reason as the result states it."""
     if isinstance(result, StudyResult) and result.claim.kind == EXPERIMENT:
         return f"{plain_words(result)} {decided_by(deciding_statements(result)[0])}."
-    return in_words(result, criteria_for(result, results)) or f"{result.reason}."
-
-
-def criteria_for(result: AnyResult, results: Sequence[AnyResult]) -> Criteria:
-    """Return the numbers a verdict was found by: for a ladder those of a rung, or else of the protocol."""
-    if not isinstance(result, LadderResult):
-        return criteria_of(result)
-    rungs = {rung.id for rung in result.rungs}
-    for other in results:
-        if other.claim.id in rungs and not isinstance(other, LadderResult):
-            return criteria_of(other)
-    return load(result.scale).protocol.criteria
+    return in_words(result) or f"{result.reason}."
 
 
 def transfer_tables(results: Sequence[AnyResult]) -> str:
@@ -260,7 +249,7 @@ def study_tables(results: Sequence[AnyResult]) -> str:
     """Return verdict, reason, pass rules of the original and tables of claims of several studies; no experiments."""
     parts = []
     for result in (r for r in results if isinstance(r, StudyResult) and r.claim.kind != EXPERIMENT):
-        parts.append(f"**`{result.claim.id}`**: {result.verdict}. {why(result, results)}")
+        parts.append(f"**`{result.claim.id}`**: {result.verdict}. {why(result)}")
         if result.fits:
             parts.append("\n".join(f"- `{name}`: {fit.verdict}" for name, fit in result.fits.items()))
         if result.checks:

@@ -13,7 +13,6 @@ from abi.base.regimes import EXPERIMENT, KINDS
 from abi.base.wording import number
 from abi.judge.fits import Check, Figure, Fit, IntervalFound, LeftOut, Ratio, Robustness, Test, ends_of
 from abi.judge.results import AnyResult, LadderResult, PublishedFigure, Result, Rung, StudyResult, criteria_of
-from abi.plan.specs.judge import Criteria
 from abi.report.render import bounds, figure, listed
 from abi.report.statements import statements_words, well_aligned
 
@@ -180,25 +179,29 @@ def fit_words(result: AnyResult, fit: str) -> str:
     return f"{how}; decides nothing"
 
 
-def in_words(result: AnyResult, criteria: Criteria) -> str:
+def in_words(result: AnyResult) -> str:
     """Return why a verdict is what it is as a plain sentence, or "" where its reason names no test of the protocol.
 
-    Args: criteria: the numbers it was judged by, or for a ladder its rungs.
+    What refutes one claim of several need not refute the others, so a claim about others names them and their verdicts.
     """
     if result.claim.kind in ("dose", EXPERIMENT):
         return ""
+    if isinstance(result, LadderResult):
+        words = {rung.verdict: [r.id for r in result.rungs if r.verdict == rung.verdict] for rung in result.rungs}
+        found = [f"{listed(ids)} {'is' if len(ids) == 1 else 'are'} {word}" for word, ids in words.items()]
+        return f"Of the claims that it combines, {', and '.join(found)}; each says why."
     if result.verdict == "SUPPORTED":
         return "Every required test holds."
     if result.verdict == "REFUTED":
-        return _asked_words("Refuted: ", REFUTATIONS, list(ID.finditer(result.reason)), result, criteria)
+        return _asked_words("Refuted: ", REFUTATIONS, list(ID.finditer(result.reason)), result)
     if result.verdict == "INCONCLUSIVE":
         first = list(ID.finditer(result.reason))[:1]
-        return _asked_words("Undecided: it is not shown that ", TESTS, first, result, criteria)
+        return _asked_words("Undecided: it is not shown that ", TESTS, first, result)
     return ""
 
 
 def _asked_words(
-    begin: str, words: Mapping[str, str], named: Sequence[re.Match[str]], result: AnyResult, criteria: Criteria
+    begin: str, words: Mapping[str, str], named: Sequence[re.Match[str]], result: Result | StudyResult
 ) -> str:
     """Return what tests or refutations ask as one sentence, or "" where the first has no words.
 
@@ -206,6 +209,7 @@ def _asked_words(
     """
     if not named or named[0][1] not in words:
         return ""
+    criteria = criteria_of(result)
     numbers = {key: figure(getattr(criteria, key)) for key in ("half", "share", "parity")}
     found: dict[str, list[str]] = {}
     for name in (name for name in named if name[1] in words):

@@ -111,6 +111,7 @@ CLAIM_FAULTS = {
     ),
     "unstored tap": (lambda c: c.update(module="wide"), "does not store"),
     "no seeds": (lambda c: c.update(seeds=0), "seeds"),
+    "title of two lines": (lambda c: c.update(title="T5\n## GPT-2"), "title: is not one line of text; join its lines"),
     "result file of the summary": (lambda c: c["record"].update(result_file="summary.json"), "is another file"),
     "unknown claim of the record": (lambda c: c["record"].update(claim="t5_to_gpt"), "did you mean 't5_to_gpt2'?"),
     "result file of another": (

@@ -22,7 +22,7 @@ from abi.base.manifests.modules import ModuleFacts
 from abi.cli import demo as command
 from abi.cli import main
 from abi.cli.demo import _revised
-from abi.cli.demo_server import FILES, MOST_BYTES, Demo, server
+from abi.cli.demo_server import FILES, MOST_BYTES, Demo, own_names, server
 from abi.models.module import AbiModule, ModuleConfig, save_module
 from abi.models.ngram_module import NgramModule, save_ngrams
 
@@ -118,7 +118,8 @@ WRONG = {
     "a form of another site": ("/api/inspect", ASKED, {"Content_Type": "text/plain"}, 415, "application/json"),
     "no such file": ("/../demo.py", None, {}, 404, "the page is /"),
     "no such request": ("/api/train", ASKED, {}, 404, "requests are"),
-    "too much": ("/api/inspect", b" " * (MOST_BYTES + 1), {}, 413, "are more than"),
+    "too much": ("/api/inspect", b" " * (MOST_BYTES + 1), {}, 413, "longer than"),
+    "a length of thousands of digits": ("/api/inspect", b"{}", {"Content_Length": "9" * 5000}, 413, "longer than"),
     "no JSON": ("/api/inspect", b"{", {}, 400, "request: Invalid JSON"),
     "a number that is none": ("/api/inspect", b'{"model":"gpt2","prompt":"a","weights":{"sql":NaN}}', {}, 400, "weights.sql: "),
     "a weight too large": ("/api/inspect", {**ASKED, "weights": {"sql": 1e9}}, {}, 400, "weights.sql: "),
@@ -131,6 +132,11 @@ WRONG = {
     "too many tokens": ("/api/write", {**ASKED, "tokens": 201}, {}, 400, "tokens: "),
     "an unknown reference": ("/api/compare", {"model": "gpt2", "prompt": "a", "reference": "x"}, {}, 400, "no module 'x'"),
 }  # fmt: skip
+
+
+def test_a_browser_leaves_out_the_port_of_http():
+    assert {"127.0.0.1", "localhost", "127.0.0.1:80"} < own_names(80)
+    assert own_names(8000) == {"127.0.0.1:8000", "localhost:8000"}
 
 
 @pytest.mark.parametrize("fault", WRONG)

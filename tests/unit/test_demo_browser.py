@@ -83,6 +83,26 @@ def test_every_token_has_the_figure_of_the_library_and_a_slider_moves_it(opened,
     expect(page, "#mean").to_contain_text("Moved by 0.000")
 
 
+def test_one_reading_runs_at_a_time_and_the_last_state_is_shown(opened, models):
+    page, held = opened(), []
+    typed(page, PROMPT)
+    page.route("**/api/inspect", lambda route: held.append(route))
+    with page.expect_request("**/api/inspect"):
+        page.click("#none")
+    for name in ("only oracle", "only placebo, of prose", "only oracle"):
+        page.click(f"button[aria-label='{name}']")
+    page.wait_for_timeout(300)
+    assert len(held) == 1
+    with page.expect_request("**/api/inspect"):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    assert len(held) == 2
+    held[1].continue_()
+    expect(page, "#status").to_be_empty()
+    assert shown(page) == [f"{one.js_nats:.3f}" for one in inspect_tokens(models["small-qwen"], {"oracle": 1.0}, PROMPT)]
+    assert len(held) == 2
+
+
 def test_the_keyboard_alone_goes_through_the_tokens(opened):
     page = opened()
     typed(page, PROMPT)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from report_facts import WORKFLOW, plain, typed, whole
 
-from abi.report.known import found, in_short, known, percent
+from abi.report.known import Recipe, found, in_short, known, percent
 from abi.report.ladder import PLACES, ZERO_TEXT, lead_of, picture
 from abi.report.quoted import generated_files, plain_table, small_models
 from abi.report.render import figure
@@ -172,6 +172,18 @@ def test_what_was_found_in_short_is_three_sentences_and_only_of_what_was_run():
     one = [r for r in whole() if r.claim.regime == ZERO_TEXT]
     assert in_short(one).startswith("A module of another kind")
     assert in_short([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shown", "by"),
+    [
+        (Recipe(0, 2, [-0.2, -0.1]), "not shown to be ", "worse by 0.1 to 0.2"),
+        (Recipe(1, 2, [-0.006, 0.1]), "in some transfers ", "from 0.006 worse to 0.1 better"),
+        (Recipe(2, 2, [0.1, 0.1]), "", "better by 0.1"),
+    ],
+)
+def test_a_lead_of_both_signs_is_said_with_both(recipe, shown, by):
+    assert (recipe.shown, recipe.by) == (shown, by)
 
 
 def test_the_sizes_of_the_backbones_are_those_of_the_results():

@@ -84,6 +84,12 @@ def test_equal_runs_are_identical_on_a_page_that_needs_nobody(runs, capsys):
     assert {f"claim-{claim}" for claim in ("gpt2_to_qwen", "gpt2_to_qwen_few_shot", "reproduce")} <= set(read(text).ids)
 
 
+def test_a_run_is_not_compared_with_itself(runs, capsys):
+    assert main(["report", "--against", "results"]) == 2
+    assert "results/tiny: is the run itself, which says nothing; name `reference` or" in capsys.readouterr().err
+    assert not Path("results/tiny/against.html").exists()
+
+
 def test_a_run_that_differs_is_told_claim_by_claim(runs):
     arm = plain()["gpt2_to_qwen"]["fits"]["kd"]["arms"]["raw"]["domain"]["js_nats"]["mean"]
 

@@ -241,18 +241,26 @@ def test_the_summary_counts_verdicts_and_says_what_the_scale_is_worth(reference)
 
 
 def test_a_reason_is_said_in_plain_words():
-    found = {r.claim.id: in_words(r, facts().spec.criteria) for r in results()}
+    found = {r.claim.id: in_words(r) for r in results()}
     assert found["t5_to_gpt2"] == (
         "Refuted: the moved module keeps less than 0.5 of what the right net adds over the placebo `random`; and less than "
         "0.1 of the gain is the moved net's own: the placebo `random`, which moves no knowledge, gains nearly as much or "
         "more (measured in `js_nats`)."
     )
-    [undecided] = [in_words(r, facts().spec.criteria) for r in whole() if r.claim.id == "t5_to_gpt2_general_only"]
+    [undecided] = [in_words(r) for r in whole() if r.claim.id == "t5_to_gpt2_general_only"]
     assert undecided.startswith("Undecided: it is not shown that at least 0.1 of the gain is the moved net's own")
     assert "; and " not in undecided
     assert found["t5_same_backbone"].startswith("Refuted: less than 0.1 of the gain is the moved net's own")
+    ladder = next(r for r in whole() if r.claim.id == "cross_size")
+    assert in_words(ladder) == (
+        "Of the claims that it combines, gpt2_to_gpt2_medium, gpt2_to_gpt2_large and gpt2_medium_to_gpt2_large are REFUTED; "
+        "each says why."
+    )
+    rungs = [ladder.rungs[0].model_copy(update={"verdict": "SUPPORTED"}), *ladder.rungs[1:]]
+    mixed = in_words(ladder.model_copy(update={"rungs": rungs}))
+    assert "gpt2_to_gpt2_medium is SUPPORTED, and gpt2_to_gpt2_large and gpt2_medium_to_gpt2_large are REFUTED" in mixed
     unnamed = unknown(verdict="REFUTED", reason="no test is named")
-    assert in_words(unnamed, facts().spec.criteria) == ""
+    assert in_words(unnamed) == ""
 
 
 def test_markdown_holds_the_same_claims_verdicts_and_figures(with_unknown):

@@ -267,10 +267,10 @@ def _laws(a: AnyResult, b: AnyResult) -> Iterator[Difference]:
 
 def _answers(a: AnyResult, b: AnyResult) -> Iterator[tuple[bool, bool]]:
     """Yield whether a test or a rule of the original passed, here and there."""
-    for x, y in _fits(a, b).values():
-        yield from ((p.passed, q.passed) for p, q in zip(x.tests, y.tests, strict=False))
-    ours, theirs = getattr(a, "checks", []), getattr(b, "checks", [])
-    yield from ((p.passed, q.passed) for p, q in zip(ours, theirs, strict=False))
+    pairs = [(x.tests, y.tests) for x, y in _fits(a, b).values()]
+    for ours, theirs in [*pairs, (getattr(a, "checks", []), getattr(b, "checks", []))]:
+        passed = {one.id: one.passed for one in theirs}
+        yield from ((one.passed, passed[one.id]) for one in ours if one.id in passed)
 
 
 def overall(found: Mapping[str, Agreed]) -> Word:

@@ -333,6 +333,8 @@ def compare(scale: Scale, against: str, tolerance: float | None) -> None:
     Raises: DataError: no result file is there, or those there are of another scale.
     """
     folder = other_folder(against, scale)
+    if folder.resolve() == scale.folder.resolve():
+        raise DataError(f"{folder}: is the run itself, which says nothing; name `{REFERENCE}` or the folder of another run")
     others = {file.path.name: file for file in _result_files(scale, folder)}
     named = {file.result.scale for file in others.values()}
     if named and scale.folder.name not in named:

@@ -3,7 +3,7 @@
 const find = (id) => document.getElementById(id);
 const LN2 = Math.log(2), WAIT_MS = 250, EMPTY = "Give a prompt.";
 const changes = { texts: 0, compared: 0 }; // how often what they rest on was changed
-let models = [], positions = [], chosen = 0, asked = 0, timer = 0;
+let models = [], positions = [], chosen = 0, asked = 0, reading = false, timer = 0;
 
 function made(tag, settings = {}, ...children) {
   const element = document.createElement(tag);
@@ -160,19 +160,26 @@ function clearTokens(why, error) {
   say(why, error);
 }
 
+// One request runs at a time, or a slider that is dragged would have the server compute every place it passed.
 async function inspect() {
-  const own = ++asked;
+  asked += 1;
   if (!find("prompt").value) return clearTokens(EMPTY, false);
   say("Reading …");
-  try {
-    const found = await ask("api/inspect", { ...now(), weights: weights() });
-    if (own !== asked) return; // something newer was asked for meanwhile
-    positions = found;
-    showTokens();
-    say("");
-  } catch (error) {
-    if (own === asked) clearTokens(error.message, true);
+  if (reading) return; // the one that runs then asks for what is newest
+  reading = true;
+  for (let own = 0; own !== asked && find("prompt").value;) {
+    own = asked;
+    try {
+      const found = await ask("api/inspect", { ...now(), weights: weights() });
+      if (own !== asked) continue;
+      positions = found;
+      showTokens();
+      say("");
+    } catch (error) {
+      if (own === asked) clearTokens(error.message, true);
+    }
   }
+  reading = false;
 }
 
 function soon() {

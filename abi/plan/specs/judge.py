@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
 
 from abi.base.typed import Positive, Regime, Sha256, Typed
 from abi.plan.specs.admitted import AdmitUpdate
@@ -16,6 +16,15 @@ CappedSeeds = Annotated[SeedCount, Field(description="seeds; the scale may cap t
 DomainTexts = Annotated[Names, Field(description="domain texts of the scale")]
 PassRules = Literal["reproduce_abi"]
 Formula = Literal["log10(floor_steps + 1) = alpha + beta log10(d_model) + gamma log10(margin + 1e-9)"]
+
+
+def _one_line(text: str) -> str:
+    if len(text.splitlines()) != 1:
+        raise ValueError("is not one line of text; join its lines")
+    return text
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
 
 
 class ResolvablePoint(Typed):
@@ -100,9 +109,9 @@ class RecordOf(Typed):
 class ClaimSaid(Typed):
     """What every claim says of itself."""
 
-    title: Annotated[str, Field(min_length=3)]
+    title: Annotated[OneLine, Field(min_length=3)]
     """a few words for menus"""
-    statement: Annotated[str, Field(min_length=10)]
+    statement: Annotated[OneLine, Field(min_length=10)]
     """the claim in one sentence"""
     kind: str
     """how it is judged (protocol sections 4 and 6)"""
