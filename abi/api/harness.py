@@ -43,7 +43,8 @@ class ModuleLM(HFLM):
         if labels is None:
             return super()._model_call(inps, attn_mask)
         read = self.model.prepare_decoder_input_ids_from_labels(labels)
-        with torch.no_grad(), torch.autocast(self.device.type, self.mixed_precision_dtype, self.mixed_precision_dtype is not None):
+        mixed = self.mixed_precision_dtype
+        with torch.no_grad(), torch.autocast(self.device.type, mixed, mixed is not None):
             return self.model(input_ids=inps, attention_mask=attn_mask, decoder_input_ids=read).logits
 
 

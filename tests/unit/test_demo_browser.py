@@ -99,7 +99,9 @@ def test_one_reading_runs_at_a_time_and_the_last_state_is_shown(opened, models):
     assert len(held) == 2
     held[1].continue_()
     expect(page, "#status").to_be_empty()
-    assert shown(page) == [f"{one.js_nats:.3f}" for one in inspect_tokens(models["small-qwen"], {"oracle": 1.0}, PROMPT)]
+    assert shown(page) == [
+        f"{one.js_nats:.3f}" for one in inspect_tokens(models["small-qwen"], {"oracle": 1.0}, PROMPT)
+    ]
     assert len(held) == 2
 
 

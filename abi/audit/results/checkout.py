@@ -334,7 +334,7 @@ def compare(scale: Scale, against: str, tolerance: float | None) -> None:
     """
     folder = other_folder(against, scale)
     if folder.resolve() == scale.folder.resolve():
-        raise DataError(f"{folder}: is the run itself, which says nothing; name `{REFERENCE}` or the folder of another run")
+        raise DataError(f"{folder}: is the run itself; name `{REFERENCE}` or the folder of another run")
     others = {file.path.name: file for file in _result_files(scale, folder)}
     named = {file.result.scale for file in others.values()}
     if named and scale.folder.name not in named:
