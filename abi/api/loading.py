@@ -6,10 +6,12 @@ from pathlib import Path
 import torch
 
 from abi.base.errors import DataError
-from abi.base.hub import GB, Repository, Sizes, fetch, look_up, model_files, reason
+from abi.base.hub import GB, Repository, Sizes, fetch, files_beside_weights, look_up
+from abi.base.hub_errors import reason
 from abi.base.machine import free_memory
 from abi.models import backbone as local
 from abi.models.backbone import Backbone
+from abi.models.classes import require_class
 from abi.models.hub import stored_sizes
 
 CONFIG = "config.json"
@@ -58,7 +60,7 @@ def fetched(name: str, revision: str | None, dtype: torch.dtype) -> Path:
     _require_id(name)
     repository = Repository(name, "model")
     try:
-        found = look_up(repository, revision, model_files)
+        found = look_up(repository, revision, files_beside_weights, require_class)
     except DataError as error:
         kept = try_to_load_from_cache(name, CONFIG, revision=revision)
         if isinstance(kept, str):
@@ -113,5 +115,5 @@ def downloaded(repository: str, what: str, names: Sequence[str], revision: str |
     except RevisionNotFoundError:
         raise DataError(f"{repository}: the hub has no revision {revision!r} of it; correct it") from None
     except Exception as error:  # as in `base.hub`
-        why = reason(error, Repository(repository, "model"))
+        why = reason(error, Repository(repository, "model").page)
         raise DataError(f"{repository}: is no folder here, and no {what} comes from the hub: {why}") from None

@@ -13,6 +13,10 @@ class DataError(AbiError):
     """Text, tokens, states or weights that are missing, damaged or belong to something else."""
 
 
+class NoAnswer(DataError):
+    """A server that was not reached."""
+
+
 class AlignmentError(AbiError):
     """Rows or spaces that cannot be aligned."""
 

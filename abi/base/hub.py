@@ -3,7 +3,6 @@
 What is in the cache needs no network, and the client's own switches hold (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`).
 """
 
-import errno
 import fnmatch
 import hashlib
 import io
@@ -19,9 +18,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from abi.base.errors import DataError
-from abi.base.files import OF_DISKS, sha256_once
+from abi.base.errors import DataError, NoAnswer
+from abi.base.files import sha256_once
+from abi.base.hub_errors import broken_downloads, reason, status_of
 from abi.base.machine import free_memory
+from abi.base.model_folders import INDEX, WEIGHTS
 from abi.base.typed import Count, Positive, Typed
 
 TIMEOUT_S = 20
@@ -29,10 +30,11 @@ GB = 10**9
 log = logging.getLogger(__name__)
 FP32, STARTED = 4, 8 * 10**8
 """Bytes of a number, and what Python with torch and transformers takes before a model is loaded."""
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 Kind = Literal["model", "dataset"]
 Wanted = Callable[[list[str]], list[str]]
 """Which names of a repository are needed, of all there are."""
+RequireClass = Callable[[str, str | None], None]
+"""Refuses a model (what it is called, its model_type) that cannot be run."""
 
 
 class HubFile(Typed):
@@ -92,11 +94,22 @@ class Repository:
         """Its name in refusals."""
         return f"{'backbone' if self.kind == 'model' else 'corpus source'} {self.id}"
 
+    @property
+    def page(self) -> str:
+        """Where its terms are accepted."""
+        from huggingface_hub import constants
 
-def look_up(repository: Repository, revision: str | None, wanted: Wanted) -> Snapshot:
-    """Return what the hub has of a repository, at its newest revision where none is given.
+        return f"{self.endpoint or constants.ENDPOINT}/{self.id}"
 
-    Raises: DataError: the hub cannot be reached or refuses; a needed file is missing; a model without safetensors.
+
+def look_up(
+    repository: Repository, revision: str | None, wanted: Wanted, require_class: RequireClass | None = None
+) -> Snapshot:
+    """Return what the hub has of a repository, at its newest revision where none is given; of a model its weights, too.
+
+    Args: require_class: refuses a model by its class, before anything is read of its weights.
+    Raises: NoAnswer: the hub cannot be reached; DataError: it refuses, or a needed file is missing; a model without
+        safetensors.
     """
     from huggingface_hub import HfApi
 
@@ -109,18 +122,23 @@ def look_up(repository: Repository, revision: str | None, wanted: Wanted) -> Sna
         names = wanted(list(there))
         if not names:
             raise DataError(f"{where}: holds no file that is needed; check its id, and `pattern` of a data set")
-        found = Snapshot(revision=str(info.sha), files={name: _file(there[name]) for name in sorted(names)})
-        if repository.kind == "dataset":
-            return found
-        if not {WEIGHTS, INDEX} & set(there):
-            raise DataError(f"{where}: has no safetensors, and abi unpickles nothing; choose another revision")
-        told = api.get_safetensors_metadata(repository.id, revision=info.sha, timeout=TIMEOUT_S)
-        _require(where, set(told.files_metadata), set(there))
-        return found.model_copy(update={"sizes": _sizes(told), "licence": _licence(info.card_data)})
+        about: dict[str, Any] = {}
+        if repository.kind == "model":
+            if require_class is not None:
+                require_class(where, (info.config or {}).get("model_type"))
+            if not {WEIGHTS, INDEX} & set(there):
+                raise DataError(f"{where}: has no safetensors, and abi unpickles nothing; choose another revision")
+            told = api.get_safetensors_metadata(repository.id, revision=info.sha, timeout=TIMEOUT_S)
+            weights = {*told.files_metadata, *([INDEX] if told.sharded else [])}
+            _require(where, weights, {name for name in there if "/" not in name})
+            names = [*names, *weights]
+            about = {"sizes": _sizes(told), "licence": _licence(info.card_data)}
+        return Snapshot(revision=str(info.sha), files={name: _file(there[name]) for name in sorted(names)}, **about)
     except DataError:
         raise
     except Exception as error:  # the client raises its own, those of its HTTP library, and plain OSError
-        raise DataError(f"{where}: {reason(error, repository)}") from None
+        kind = NoAnswer if status_of(error) is None else DataError
+        raise kind(f"{where}: {reason(error, repository.page)}") from None
 
 
 def _sizes(told: Any) -> Sizes:
@@ -145,14 +163,11 @@ def _require(where: str, needed: set[str], there: set[str]) -> None:
         raise DataError(f"{where}: the hub has no {name}, which its index names; choose another revision")
 
 
-def model_files(names: list[str]) -> list[str]:
-    """Return which files of a model are needed: config, tokenizer and safetensors of the top folder."""
+def files_beside_weights(names: list[str]) -> list[str]:
+    """Return which files of a model are needed but for its weights: config and tokenizer, of the top folder."""
     top = [name for name in names if "/" not in name]
-    whole = WEIGHTS in top
     about = [name for name in top if name.endswith((".json", ".model", ".jinja")) and not name.endswith(".index.json")]
-    about += [name for name in top if name in {"merges.txt", "vocab.txt"}]
-    shards = [name for name in top if fnmatch.fnmatch(name, "model-*-of-*.safetensors")]
-    return [*about, *([WEIGHTS] if whole else [INDEX, *shards] if INDEX in top else [])]
+    return about + [name for name in top if name in {"merges.txt", "vocab.txt"}]
 
 
 def data_files(patterns: Sequence[str]) -> Wanted:
@@ -173,7 +188,7 @@ def fetch(repository: Repository, revision: str, files: Mapping[str, HubFile], c
     where, kind = _at(repository, revision), repository.kind
     if not files:
         raise DataError(f"{where}: no file of it is pinned; run `abi pin` once")
-    require_disk(where, _spent(repository, revision, files, copy_to))
+    require_disk(where, _spent(repository, revision, files, copy_to), broken_downloads())
     # The smallest first: a file that the hub lacks or refuses is told before the weights are paid for.
     for name, promised in sorted(files.items(), key=lambda item: item[1].bytes):
         log.info("fetching %s of %s, %.0f MB", name, repository.where, promised.bytes / 1e6)
@@ -188,7 +203,7 @@ def fetch(repository: Repository, revision: str, files: Mapping[str, HubFile], c
                 tqdm_class=None if sys.stderr.isatty() else _in_log(name),
             )
         except Exception as error:  # as in `look_up`
-            raise DataError(f"{where}: {reason(error, repository, name)}") from None
+            raise DataError(f"{where}: {reason(error, repository.page, name)}") from None
         folder = Path(found).parents[len(Path(name).parts) - 1]
         if folder.name != revision:
             raise DataError(f"{where}: the hub gives revision {folder.name} instead; check HF_ENDPOINT")
@@ -214,6 +229,12 @@ def _in_log(name: str) -> Any:
             shown: bool | None = super().update(n)
             self.told(self._mb(self.n), f"MB of {name}")
             return shown
+
+        def update_transfer(self, n: float | None = 1) -> None:
+            """Say nothing of what Xet counts besides: bytes of the network. Without this it would open a second bar."""
+
+        def set_transfer_postfix_str(self, *given: Any, **named: Any) -> None:
+            """As `update_transfer`."""
 
         @staticmethod
         def _mb(size: float | None) -> int:
@@ -246,8 +267,11 @@ def _spent(
     return spent
 
 
-def require_disk(where: str, spent: Mapping[Path, int]) -> None:
-    """Raise DataError where a disk has too little room. Args: spent: folder -> bytes to be written there."""
+def require_disk(where: str, spent: Mapping[Path, int], left: str = "") -> None:
+    """Raise DataError where a disk has too little room.
+
+    Args: spent: folder -> bytes to be written there; left: what else may be deleted, as `broken_downloads` says it.
+    """
     needed: dict[int, int] = {}
     places: dict[int, Path] = {}
     for folder, size in spent.items():
@@ -259,7 +283,7 @@ def require_disk(where: str, spent: Mapping[Path, int]) -> None:
         if size > free:
             raise DataError(
                 f"{where}: needs {size / GB:.2f} GB on the disk of {places[disk]}, which has {free / GB:.2f} GB free; "
-                "free space, or point HF_HOME at another disk"
+                f"free space{left}, or point HF_HOME at another disk"
             )
 
 
@@ -292,43 +316,3 @@ def _hash(path: Path, like: str) -> str:
         return sha256_once(path.resolve())
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def reason(error: BaseException, repository: Repository, name: str = "") -> str:
-    """Return in words why the hub gave nothing, and how to mend it."""
-    from huggingface_hub import constants, errors
-
-    told = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
-    page = f"{repository.endpoint or constants.ENDPOINT}/{repository.id}"
-    status = getattr(getattr(told, "response", None), "status_code", None)
-    if isinstance(told, errors.GatedRepoError) or (status in {401, 403} and type(told) is errors.HfHubHTTPError):
-        return f"is gated; accept its terms at {page} and log in (`hf auth login`)"
-    if isinstance(told, errors.RevisionNotFoundError):
-        return (
-            "the hub does not have this revision (any more), nor has the local cache; point HF_HOME at a cache that "
-            "holds it, or take it out of <scale>.lock.yaml beside the scale and run `abi pin`, which pins the newest"
-        )
-    if isinstance(told, errors.RepositoryNotFoundError):
-        return "the hub has no such repository, or hides it; correct its id, or log in (`hf auth login`)"
-    if isinstance(told, errors.EntryNotFoundError) and not isinstance(told, errors.LocalEntryNotFoundError):
-        return f"the hub does not have {name or 'one of its files'} at this revision; choose another revision"
-    if status is not None and status < 500:
-        return f"the hub refuses (HTTP {status}); correct its id, or log in (`hf auth login`)"
-    if isinstance(told, OSError) and told.errno in {*OF_DISKS, errno.EACCES}:
-        return (
-            f"the cache {constants.HF_HUB_CACHE} cannot be written ({told.strerror}); mend that, or point HF_HOME at "
-            "another disk"
-        )
-    lines = str(told).strip().splitlines() or [""]
-    if isinstance(told, errors.OfflineModeIsEnabled):
-        why = "HF_HUB_OFFLINE is set"
-    elif lines[0].startswith("Consistency check failed") or "peer closed" in lines[0]:
-        return f"the connection broke off while {name} was read; run again, what is complete is kept"
-    else:
-        why = type(told).__name__ if status is None else f"HTTP {status}"
-    if not name:
-        return f"cannot be looked up ({why}); go online and try again"
-    return (
-        f"cannot be downloaded ({why}) and is not in the local cache; go online once, or point HF_HOME at a cache "
-        "that holds it"
-    )

@@ -1,10 +1,12 @@
 """Models in folders of this machine: which files make one, and one hash of them."""
 
+import json
 from pathlib import Path
 
-from abi.base.errors import ConfigError
+from abi.base.errors import ConfigError, DataError
 from abi.base.files import sha256_json, sha256_once
 
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LAYOUT = ("*.json", "*.safetensors", "*.model", "*.txt")
 """What of a folder in the Hugging Face layout makes a model and its tokenizer. Nothing else is read."""
 
@@ -12,6 +14,26 @@ LAYOUT = ("*.json", "*.safetensors", "*.model", "*.txt")
 def model_files(folder: Path) -> list[Path]:
     """Return the files of a folder that make a model, in order of their names."""
     return sorted({path for pattern in LAYOUT for path in folder.glob(pattern) if path.is_file()})
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Return the names of a folder's safetensors: one file, or an index and what it names; none where neither is there.
+
+    Raises: DataError: the index is damaged, or names a file that is not in the folder itself.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [WEIGHTS]
+    if not (folder / INDEX).is_file():
+        return []
+    try:
+        shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        held = [path.name for path in folder.iterdir()]
+        lacking = next((name for name in shards if name not in held), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{folder / INDEX}: does not name files of weights; fetch or write it again") from None
+    if lacking is not None:
+        raise DataError(f"{folder / INDEX}: names {lacking}, which is not in that folder; fetch or write it again")
+    return [INDEX, *shards]
 
 
 def folder_hash(path: str, where: str) -> str:

@@ -4,8 +4,9 @@ None imports torch, but for a check of a scale that names a card.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,15 +16,16 @@ from typer import Option
 from abi.audit.results.adopted import BENCHMARKS, INSTRUMENT, adopt, carry
 from abi.audit.results.places import write_manifest
 from abi.base.compute import decided
-from abi.base.errors import ConfigError
+from abi.base.errors import ConfigError, DataError, NoAnswer
 from abi.base.files import ROOT, checkout, write_text
-from abi.base.hub import Repository, Snapshot, Wanted, data_files, look_up, model_files
+from abi.base.hub import Repository, Snapshot, Wanted, data_files, files_beside_weights, look_up
 from abi.base.wording import number
 from abi.cli.options import Scale
 from abi.plan import DEFAULT
 from abi.plan.config import Config, few_groups, load, schema_files
 from abi.plan.measured import REFERENCE
 from abi.plan.scale import UNPINNED
+from abi.plan.scale import Scale as PlannedScale
 from abi.plan.specs.judge import LawClaim
 from abi.plan.specs.shared import Pinned
 from abi.plan.workflow import Workflow
@@ -86,7 +88,7 @@ def pin(
 ) -> int:
     """Write config/scales/<scale>.lock.yaml: revision and files of everything of a scale that is still unpinned.
 
-    Raises: DataError: the hub cannot be reached or lacks something; nothing is written then.
+    What the hub refuses stays unpinned and is told in a sentence each; the rest is written, and the exit code is 2.
     """
     folder = checkout() / "config" / "scales"
     found = read_scale(scale, folder)
@@ -97,22 +99,46 @@ def pin(
     path = folder / f"{scale}.lock.yaml"
     lock = read_lock(path)
     backbones, sources = dict(lock.backbones), dict(lock.sources)
-    for name, backbone in found.backbones.items():
+    pinned, refused = list[str](), list[str]()
+    for name, look in _lookups(found, wanted, endpoint):
+        try:
+            snapshot = look()
+        except DataError as error:
+            refused.append(str(error))
+            if isinstance(error, NoAnswer):  # nor will it answer for the others
+                break
+            continue
+        (backbones if name in found.backbones else sources)[name] = snapshot
+        pinned.append(name)
+    if pinned:
+        head = "# Written by `abi pin`: the revisions this scale runs with, and every file with its size and hash.\n"
+        write_text(path, head + yaml.safe_dump(Lock(backbones=backbones, sources=sources).plain(), sort_keys=True))
+        print(f"wrote {path}: {', '.join(pinned)}")
+    for sentence in refused:
+        print(f"abi: {sentence}", file=sys.stderr)
+    return 2 if refused else 0
+
+
+def _lookups(
+    scale: PlannedScale, wanted: Sequence[str], endpoint: str | None
+) -> Iterator[tuple[str, Callable[[], Snapshot]]]:
+    """Yield what of a scale is to be pinned: its name, and what asks the hub for it."""
+    for name, backbone in scale.backbones.items():
         if backbone.hub is not None and name in wanted:
-            backbones[name] = _found(backbone.hub, Repository(backbone.hub.id, "model", endpoint), model_files)
-    for data in found.hub_data():
+            repository = Repository(backbone.hub.id, "model", endpoint)
+            yield name, partial(_found, backbone.hub, repository, files_beside_weights)
+    for data in {data.id: data for data in scale.hub_data()}.values():
         if data.id in wanted:
-            patterns = [place.pattern for place in found.hub_data() if place.id == data.id]
-            sources[data.id] = _found(data, Repository(data.id, "dataset", endpoint), data_files(patterns))
-    head = "# Written by `abi pin`: the revisions this scale runs with, and every file with its size and hash.\n"
-    write_text(path, head + yaml.safe_dump(Lock(backbones=backbones, sources=sources).plain(), sort_keys=True))
-    print(f"wrote {path}: {', '.join(wanted)}")
-    return 0
+            patterns = [place.pattern for place in scale.hub_data() if place.id == data.id]
+            yield data.id, partial(_found, data, Repository(data.id, "dataset", endpoint), data_files(patterns))
 
 
 def _found(pinned: Pinned, repository: Repository, wanted: Wanted) -> Snapshot:
     """Return what the hub has at the revision that a scale names, or at its newest."""
-    return look_up(repository, None if pinned.revision == UNPINNED else pinned.revision, wanted)
+    from abi.models.classes import require_class  # transformers, which no other command here needs
+
+    revision = None if pinned.revision == UNPINNED else pinned.revision
+    return look_up(repository, revision, wanted, require_class)
 
 
 def docs(

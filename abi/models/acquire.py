@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abi.base.errors import ConfigError, TamperError
-from abi.base.hub import model_files, require_disk, require_memory
+from abi.base.hub import files_beside_weights, require_disk, require_memory
 from abi.base.manifests.backbones import LicenceFound, Pretraining
-from abi.base.model_folders import folder_hash
+from abi.base.model_folders import folder_hash, weight_files
 from abi.models.backbone import Window, read_backbone, save_backbone
 from abi.models.build import build_backbone
 from abi.models.hub import download_backbone, stored_sizes
@@ -57,7 +57,8 @@ def copy_folder(section: FoundModel, folder: Path) -> Acquired:
     Raises: DataError: as `read_backbone`, or too little memory or disk; TamperError: it is another by now.
     """
     given = Path(section.path).expanduser()
-    names = model_files([path.name for path in given.iterdir() if path.is_file()])
+    beside = files_beside_weights([path.name for path in given.iterdir() if path.is_file()])
+    names = [*beside, *weight_files(given)]
     where, size = f"backbone {given}", sum((given / name).stat().st_size for name in names)
     if sizes := stored_sizes(given):
         require_memory(where, sizes)

@@ -20,6 +20,7 @@ from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file, sha256_once, unwritable
 from abi.base.manifests.backbones import BackboneFacts, BackboneManifest, LicenceFound, Pretraining
 from abi.base.typed import Provenance
+from abi.models.classes import require_class
 from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
 from abi.models.identity import check_identity, identity_hash, weights_hash
 from abi.models.probe import admit, evaluating, measure
@@ -276,11 +277,14 @@ def read_backbone(folder: str | Path, revision: str | None = None, dtype: torch.
     """Return the backbone of a folder as `load_backbone`, before it is admitted."""
     given: Any = {"local_files_only": True, "trust_remote_code": False, "revision": revision or "main"}
     try:
+        require_class(str(folder), transformers.PretrainedConfig.get_config_dict(folder, **given)[0].get("model_type"))
         config = transformers.AutoConfig.from_pretrained(folder, **given)
         auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
         loaded: Any = auto.from_pretrained(folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **given)
         model, loading = loaded
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **given)
+    except DataError:
+        raise
     except Exception as error:
         if not Path(folder).is_dir():
             raise DataError(

@@ -8,7 +8,8 @@ from safetensors import SafetensorError, safe_open
 
 from abi.base.errors import DataError
 from abi.base.files import unwritable
-from abi.base.hub import Repository, Sizes, fetch, model_files, require_memory
+from abi.base.hub import Repository, Sizes, fetch, require_memory
+from abi.base.model_folders import INDEX, weight_files
 from abi.models.sentinels import spell_bytes
 from abi.plan.specs.models import Hub
 
@@ -19,7 +20,7 @@ def stored_sizes(folder: Path) -> Sizes | None:
     Raises: DataError: a file is damaged, or none of them holds a matrix.
     """
     shapes: list[list[int]] = []
-    names = [name for name in model_files([path.name for path in folder.iterdir()]) if name.endswith(".safetensors")]
+    names = [name for name in weight_files(folder) if name != INDEX]
     if not names:
         return None
     for path in (folder / name for name in names):

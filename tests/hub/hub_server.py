@@ -36,6 +36,7 @@ class Hub:
     def __init__(self):
         self.stored, self.requests, self.ranges = {}, [], []
         self.drops, self.wrong, self.lost = {}, set(), set()
+        self.refusal = None  # (status, message) for whatever is asked
         self.endpoint = self.elsewhere = ""
 
     def add(self, kind, repo_id, folder):
@@ -79,7 +80,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {path}")
         api = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path)
         file = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
-        if api:
+        if self.hub.refusal:
+            self.refuse(self.hub.refusal[0], None, body, {"X-Error-Message": self.hub.refusal[1]})
+        elif api:
             self.about(api[1].removesuffix("s"), api[2], api[3], api[4], body)
         elif file:
             self.file("dataset" if file[1] else "model", *file.group(2, 3, 4), body)
@@ -130,8 +133,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 "tags": [],
                 "cardData": {"license": "apache-2.0"} if kind == "model" else {},
                 "downloads": 0,
+                "config": self.about_class(at[1] / "config.json"),
             }
         self.send(200, json.dumps(told).encode(), {"Content-Type": "application/json"}, body)
+
+    @staticmethod
+    def about_class(path):
+        """What the hub repeats of a model's configuration."""
+        told = json.loads(path.read_text()) if path.is_file() else {}
+        return {key: told[key] for key in ("architectures", "auto_map", "model_type") if key in told}
 
     def file(self, kind, repo_id, revision, name, body):
         at = self.found(kind, repo_id, revision, body)
@@ -167,7 +177,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send(206 if asked and body else 200, content, headers, body, drop.pop(0) if drop else None)
 
     def refuse(self, status, code, body, headers=None):
-        self.send(status, b"", {"X-Error-Code": code, "X-Error-Message": code, **(headers or {})}, body)
+        named = {} if code is None else {"X-Error-Code": code, "X-Error-Message": code}
+        self.send(status, b"", {**named, **(headers or {})}, body)
 
     def send(self, status, content, headers, body, cut=None):
         """Answer. Args: cut: bytes after which the connection is dropped."""

@@ -1,17 +1,27 @@
+import json
 import shutil
 from collections import namedtuple
+from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
+from huggingface_hub import constants
+from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 from published import MODELS
 from sweeps import first
 
 from abi.base import hub as files_of_hub
 from abi.base.errors import DataError
-from abi.base.hub import INDEX, WEIGHTS, Repository, data_files, fetch, look_up, model_files
+from abi.base.hub import Repository, data_files, fetch, files_beside_weights, look_up
+from abi.base.hub_errors import reason
+from abi.base.model_folders import INDEX, WEIGHTS, folder_hash, weight_files
+from abi.models.acquire import copy_folder
 from abi.models.backbone import load_backbone
+from abi.models.classes import require_class
 from abi.models.hub import download_backbone
+from abi.plan.specs.models import FoundModel
 from abi.plan.specs.models import Hub as Source
 
 GPT2, SHARDS, T5 = "openai-community/gpt2", "Qwen/Qwen2-7B", "google-t5/t5-large"
@@ -24,7 +34,7 @@ def pinned(hub, made, cache):
     def pin(repo_id, **more):
         if ("model", repo_id) not in hub.stored:
             hub.add("model", repo_id, made(repo_id))
-        found = look_up(Repository(repo_id, "model", hub.endpoint), None, model_files)
+        found = look_up(Repository(repo_id, "model", hub.endpoint), None, files_beside_weights, require_class)
         return Source(id=repo_id, **dict(found), **more)
 
     return pin
@@ -57,8 +67,116 @@ def test_what_is_needed_are_safetensors_config_and_tokenizer_and_nothing_is_unpi
     assert INDEX in names
     assert {"config.json", "tokenizer.json", "vocab.json", "merges.txt"} < names
     assert not {name for name in names if "/" in name or name.endswith((".bin", ".md"))}
-    assert WEIGHTS in model_files([WEIGHTS, INDEX, "model-00001-of-00002.safetensors"])
-    assert INDEX not in model_files([WEIGHTS, INDEX])
+
+
+def with_other_shards(folder):
+    """Name the shards of a folder as no pattern would; return their names."""
+    index = json.loads((folder / INDEX).read_text())
+    names = {name: f"weights.{i}.safetensors" for i, name in enumerate(sorted(set(index["weight_map"].values())))}
+    for old, new in names.items():
+        (folder / old).rename(folder / new)
+    index["weight_map"] = {tensor: names[name] for tensor, name in index["weight_map"].items()}
+    (folder / INDEX).write_text(json.dumps(index))
+    return sorted(names.values())
+
+
+def test_shards_are_those_that_the_index_names(hub, made, pinned, tmp_path):
+    folder = shutil.copytree(made(SHARDS), tmp_path / "model")
+    names = with_other_shards(folder)
+    hub.add("model", SHARDS, folder)
+    download_backbone(pinned(SHARDS), tmp_path / "copy", hub.endpoint)
+    own = FoundModel(path=str(folder), sha256=folder_hash(str(folder), "folder"))
+    copy_folder(own, tmp_path / "copied")
+    for copy in (tmp_path / "copy", tmp_path / "copied"):
+        assert {INDEX, *names} == {path.name for path in copy.iterdir() if ".safetensors" in path.name}
+        load_backbone(copy)
+    (folder / names[1]).unlink()
+    refused(f"names {names[1]}, which is not in that folder", weight_files, folder)
+    (folder / INDEX).write_text("{}")
+    refused("does not name files of weights; fetch or write it again", weight_files, folder)
+    (folder / INDEX).unlink()
+    assert weight_files(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "words"),
+    [
+        (401, "Invalid credentials in Authorization header", "HTTP 401.; its login is not valid; log in again"),
+        (403, "", f"HTTP 403.; see whether your token may read http://.*/{GPT2}, and whether a proxy"),
+        (407, "", "HTTP 407.; a proxy of your network asks for a login; give it in HTTPS_PROXY"),
+        (429, "", "HTTP 429.; it was asked too often; try again in some minutes"),
+        (418, "", "HTTP 418.; correct its id, or log in"),
+    ],
+)
+def test_a_refusal_is_told_as_what_it_is(hub, pinned, tmp_path, status, message, words):
+    source = pinned(GPT2)
+    hub.refusal = status, message
+    refused(f"backbone {GPT2}: the hub refuses .{words}", pinned, GPT2)
+    refused(
+        f"{GPT2}@{source.revision}: the hub refuses .{words}",
+        download_backbone,
+        source,
+        tmp_path / "copy",
+        hub.endpoint,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError("Task runtime error: No space left on device (os error 28)"),
+            "cannot be written (No space left on device); mend",
+        ),
+        (ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), "in SSL_CERT_FILE"),
+        (
+            ConnectionError("[Errno -2] Name or service not known"),
+            "(ConnectionError: [Errno -2] Name or service not known)",
+        ),
+    ],
+)
+def test_a_cause_that_the_client_wraps_is_told(error, words, cache):
+    assert words in reason(error, "https://hub/org/model", "model.safetensors")
+
+
+def test_a_download_by_xet_is_one_bar_in_the_log(caplog):
+    caplog.set_level("INFO")
+    with XetDownloadProgressReporter(
+        reconstruction_desc="reconstructing", total=2 * 10**6, log_level=20, tqdm_class=files_of_hub._in_log("weights")
+    ) as bar:
+        bar.update_progress(
+            SimpleNamespace(
+                total_bytes=2 * 10**6,
+                **{
+                    f"total_{kind}bytes_{of}": 2 * 10**6
+                    for kind in ("", "transfer_")
+                    for of in ("completed", "completion_rate")
+                },
+            )
+        )
+    assert caplog.messages == ["step 2/2 MB of weights"]
+
+
+def test_a_model_that_runs_code_of_its_own_is_refused_before_its_weights(hub, made, pinned, tmp_path):
+    folder = shutil.copytree(made(GPT2), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    own = {"model_type": "gpt2-ours", "auto_map": {"AutoConfig": "ours.Config"}}
+    (folder / "config.json").write_text(json.dumps(config | own))
+    hub.add("model", GPT2, folder)
+    words = "transformers has no class for its model_type 'gpt2-ours', and abi runs no code of a repository"
+    refused(words, pinned, GPT2)
+    assert not [line for line in hub.requests if WEIGHTS in line]
+    refused(words, load_backbone, folder)
+
+
+def test_what_killed_downloads_left_is_named_where_the_disk_is_full(hub, pinned, tmp_path, monkeypatch):
+    source, usage = pinned(GPT2), namedtuple("usage", "free")
+    left = Path(constants.HF_HUB_CACHE) / "models--org--other" / "blobs" / "abc.1f.incomplete"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"x" * 10**7)
+    monkeypatch.setattr(files_of_hub.shutil, "disk_usage", lambda _: usage(0))
+    words = "free space, delete what killed downloads left .0.01 GB: .*/blobs/.*.incomplete., or point HF_HOME"
+    refused(words, download_backbone, source, tmp_path / "copy", hub.endpoint)
 
 
 def test_a_data_set_is_chosen_by_its_pattern():
@@ -186,7 +304,7 @@ def test_an_unknown_repository_is_one_sentence(hub, cache):
         look_up,
         Repository("org/none", "model", hub.endpoint),
         None,
-        model_files,
+        files_beside_weights,
     )
 
 
@@ -194,14 +312,18 @@ def test_without_a_network_is_one_sentence(hub, pinned, tmp_path, monkeypatch):
     source = pinned(GPT2)
     nowhere = "http://127.0.0.1:9"
     refused(
-        "cannot be downloaded .ConnectError. and is not in the local cache; go online once",
+        "cannot be downloaded .ConnectError: .*. and is not in the local cache; go online once",
         download_backbone,
         source,
         tmp_path / "copy",
         nowhere,
     )
     refused(
-        "cannot be looked up .ConnectError.; go online", look_up, Repository(GPT2, "model", nowhere), None, model_files
+        "cannot be looked up .ConnectError: .*.; go online",
+        look_up,
+        Repository(GPT2, "model", nowhere),
+        None,
+        files_beside_weights,
     )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     refused("cannot be downloaded .HF_HUB_OFFLINE is set.", download_backbone, source, tmp_path / "copy", hub.endpoint)

@@ -10,7 +10,7 @@ import torch
 
 import abi
 from abi.base.errors import DataError
-from abi.base.hub import Repository, reason
+from abi.base.hub_errors import reason
 
 ID = "openai-community/gpt2"
 
@@ -75,7 +75,7 @@ def test_what_is_no_model_of_the_hub_is_one_sentence_before_a_weight_is_fetched(
 
 
 def test_a_disk_that_is_full_is_no_missing_network():
-    said = reason(OSError(errno.ENOSPC, "No space left on device"), Repository(ID, "model"), "model.safetensors")
+    said = reason(OSError(errno.ENOSPC, "No space left on device"), f"https://hub/{ID}", "model.safetensors")
     assert "cannot be written (No space left on device); mend that, or point HF_HOME at another disk" in said
 
 

@@ -78,13 +78,22 @@ def test_what_is_pinned_stays_when_the_hub_moves_on_and_more_is_pinned(root, fil
     )
 
 
-def test_nothing_is_written_where_the_hub_refuses(root, filled, capsys):
-    filled.of(IDS[1]).gated = True
-    assert main(["pin", "--scale", "paper", "--endpoint", filled.endpoint]) == 2
-    assert f"abi: backbone {IDS[1]}: is gated; accept its terms" in capsys.readouterr().err
-    assert main(["pin", "--scale", "paper", "--endpoint", "http://127.0.0.1:9"]) == 2
-    assert "cannot be looked up (ConnectError); go online and try again" in capsys.readouterr().err
-    assert not (root / "config/scales/paper.lock.yaml").exists()
+def test_what_the_hub_refuses_is_told_and_the_rest_is_pinned(root, filled, capsys):
+    pin, lock = ["pin", "--scale", "paper", "--endpoint"], root / "config/scales/paper.lock.yaml"
+    assert main([*pin, "http://127.0.0.1:9"]) == 2
+    told = capsys.readouterr().err
+    assert "cannot be looked up (ConnectError: " in told
+    assert told.count("\n") == 1  # the others would not be answered either
+    assert not lock.exists()
+    filled.of(IDS[0]).gated = filled.of(IDS[1]).gated = True
+    assert main([*pin, filled.endpoint]) == 2
+    out, told = capsys.readouterr()
+    assert "paper.lock.yaml: Salesforce/wikitext\n" in out
+    assert all(f"abi: backbone {name}: is gated; accept its terms" in told for name in IDS)
+    filled.of(IDS[0]).gated = filled.of(IDS[1]).gated = False
+    assert main([*pin, filled.endpoint]) == 0
+    assert "paper.lock.yaml: gpt2, qwen2_7b\n" in capsys.readouterr().out
+    assert pinned(root).unpinned() == []
 
 
 def test_the_stand_in_has_every_model_of_scale_paper():
