@@ -23,13 +23,14 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
-from abi.base.files import ROOT
+from abi.base.compute import decided
+from abi.base.files import ROOT, checkout
 from abi.base.job import step_of
 from abi.base.wording import number
 from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
 from abi.plan.measured import known_jobs, mean_seconds
-from abi.plan.yaml_files import scale_replicated_by
+from abi.plan.yaml_files import read_scale, scale_replicated_by
 
 NAME = "abi"
 RUN_LOG = Path(".snakemake/abi/run.log")
@@ -141,6 +142,16 @@ class Started:
     began: float
 
 
+def without_card(scale: str, jobs: Mapping[str, int]) -> int:
+    """Return how many jobs ask for a card where there is one, on a machine where there is none.
+
+    Args: jobs: rule -> how many of its jobs will run.
+    """
+    found = read_scale(scale, checkout() / "config" / "scales")
+    asking = [rule for rule in jobs if found.jobs.of(rule).gpu and found.compute.of(rule).device == "auto"]
+    return sum(jobs[rule] for rule in asking) if asking and decided("auto").device == "cpu" else 0
+
+
 class LogHandler(LogHandlerBase):
     """Writes what a person wants to know of a run; the rest of what Snakemake says is dropped."""
 
@@ -191,6 +202,9 @@ class LogHandler(LogHandlerBase):
         self.rest = Expected(jobs, means, max(min(self.cores, jobs.total()), 1))
         at_once = f", at most {self.rest.cores} at once" if self.nodes else f" on {number(self.cores, 'core')}"
         self.line(f"{number(jobs.total(), 'job')}{at_once}{self.still('')}")
+        if not self.nodes and (asking := without_card(scale, jobs)):
+            jobs_asking = f"{number(asking, 'job')} {'asks' if asking == 1 else 'ask'} for a card"
+            self.line(f"warning: {jobs_asking}, and torch can use none here: that is computed on the CPU")
 
     def finish(self, job: int) -> None:
         """Write the line of a finished job."""

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from abi.api.progress import Course
@@ -87,6 +88,27 @@ def handler():
 def started(job, log=()):
     asked = {"jobid": job, "rule_name": "fit", "wildcards": {"claim": "a_to_b", "batch": "1-3"}, "log": list(log)}
     return record(LogEvent.JOB_INFO, **asked)
+
+
+@pytest.mark.parametrize(
+    ("scale", "n_cards", "nodes", "words"),
+    [
+        ("paper", 0, None, "warning: 2 jobs ask for a card, and torch can use none here: that is computed on the CPU"),
+        ("paper", 1, None, None),
+        ("paper", 0, 4, None),
+        ("smoke", 0, None, None),
+    ],
+)
+def test_jobs_that_ask_for_a_card_where_there_is_none_are_told_before_they_run(
+    handler, monkeypatch, scale, n_cards, nodes, words
+):
+    handler.settings = LogHandlerSettings(scale=scale)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cards)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "card")
+    handler.emit(record(LogEvent.RESOURCES_INFO, cores=None if nodes else 2, nodes=nodes))
+    handler.emit(record(LogEvent.RUN_INFO, stats={"write_states": 2, "judge_claim": 1, "total": 3}))
+    said = handler.stream.getvalue().splitlines()
+    assert said[1:] == ([words] if words else [])
 
 
 def test_each_job_has_a_line_and_what_snakemake_says_beside_is_dropped(handler):
