@@ -194,13 +194,20 @@ def block(text: str) -> str:
 
 
 def plain_table(results: Sequence[AnyResult]) -> str:
-    """Return the README's table: each claim with what was published, its verdict and one plain sentence."""
+    """Return the README's table: each claim, whose it is, what was published, its verdict and one plain sentence."""
     rows = []
     for result, _ in grouped(results):
         published = published_words(result.record)
         named = f"`{result.claim.id}`: {result.claim.title}"
-        rows.append([named, published, judged_words(result), plain_words(result)])
-    return markdown(Table(["claim", "published", "verdict", "in one sentence"], rows)) if rows else NOTHING
+        rows.append([named, origin(result), published, judged_words(result), plain_words(result)])
+    return markdown(Table(["claim", "origin", "published", "verdict", "in one sentence"], rows)) if rows else NOTHING
+
+
+def origin(result: AnyResult) -> str:
+    """Return whether the original made a claim of it, or an experiment, or it is a question of ours."""
+    if result.claim.kind == EXPERIMENT:
+        return "experiment"
+    return "ours" if result.claim.record.claim is None else "claim"
 
 
 def beside_table(results: Sequence[AnyResult], others: Sequence[AnyResult]) -> str:

@@ -121,9 +121,11 @@ def test_the_table_has_a_row_per_claim_with_its_verdict_and_a_sentence_of_its_ow
         strict = result.verdict_at_strict_level
         return f"**{result.verdict}**" + (f" (strict level: {strict})" if strict != result.verdict else "")
 
-    assert [(row[0], row[2]) for row in rows] == [(f"`{r.claim.id}`: {r.claim.title}", told(r)) for r in heads]
-    assert any("strict level" in row[2] for row in rows)
-    assert all(len(row) == 4 and row[3].endswith(".") for row in rows)
+    assert [(row[0], row[3]) for row in rows] == [(f"`{r.claim.id}`: {r.claim.title}", told(r)) for r in heads]
+    assert any("strict level" in row[3] for row in rows)
+    assert all(len(row) == 5 and row[4].endswith(".") for row in rows)
+    counted = [row[0].split("`")[1] for row in rows if row[1] == "claim"]
+    assert sorted(counted) == sorted(WORKFLOW.config.published())
 
 
 @pytest.mark.parametrize("result", whole(), ids=lambda result: result.claim.id)
