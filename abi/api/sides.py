@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 from abi.api.defaults import SALT, SHARES, whole, window_for
@@ -283,6 +284,7 @@ def _wanted(what: str, split: Split, most: int | None) -> int:
 def sides(window: int, keep: Keep | None = None, **pairs: Any) -> Iterator[list[Side]]:
     """Yield a `Side` per (model, tokenizer), whose states live as long as the block, or as what `keep` keeps.
 
+    Gradients are on in the block, whatever the caller switched off (`torch.no_grad`, `torch.inference_mode`).
     Raises: DataError: as `backbone_in`, and as `room`.
     """
     window = whole("window", window, LEAST_WINDOW)
@@ -291,7 +293,7 @@ def sides(window: int, keep: Keep | None = None, **pairs: Any) -> Iterator[list[
     def models() -> object:
         return [window, {name: astuple(Marks.of(backbone)) for name, backbone in backbones.items()}]
 
-    with room(keep, models) as folder:
+    with room(keep, models) as folder, torch.inference_mode(False), torch.enable_grad():
         kept = keep is not None and keep.place is not None
         yield [Side(backbone, window, folder, name, kept) for name, backbone in backbones.items()]
 

@@ -198,6 +198,14 @@ def test_training_leaves_the_model_as_it_is_and_helps_held_out_text(world, gpt2,
     assert found.gain.mean == pytest.approx(sum(d.without - d.with_module for d in found.documents) / len(held_out))
 
 
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_training_does_not_need_that_gradients_are_on(world, gpt2, off):
+    one = abi.train(*gpt2, world / "queries", steps=2, rates=[1e-2])
+    with off():
+        assert abi.train(*gpt2, world / "queries", steps=2, rates=[1e-2]).sha256 == one.sha256
+        assert torch.is_grad_enabled() is False
+
+
 def test_bits_per_byte_are_those_of_the_models_own_loss(world, gpt2, trained):
     model, tokenizer = gpt2
     [document] = unsplit(api_world.queries(1, seed=5))
