@@ -31,18 +31,8 @@ def beside(results: Sequence[AnyResult], others: Sequence[AnyResult], other: str
         bare = closure_words(fit.gap_closures.get(NO_DOMAIN), "-")
         figures = closure_words(fit.gap_closure, "-"), bare, share_words(fit), worse
         rows.append([f"`{result.claim.id}`", kind[1], judged_words(result), *figures, there])
-    closed = ("gap closed", "with no net", "share")
-    return Table(
-        [
-            "claim",
-            "regime",
-            "verdict",
-            *closed,
-            "bits per byte that general text gets worse by",
-            f"such claims at `{other}`",
-        ],
-        rows,
-    )
+    told = ("gap closed", "with no net", "share", "bits per byte that general text gets worse by")
+    return Table(["claim", "regime", "verdict", *told, f"such claims at `{other}`"], rows)
 
 
 def _kind_of(result: AnyResult) -> tuple[str, str, bool]:
