@@ -181,7 +181,7 @@ def test_code_in_a_model_folder_is_never_run_nor_asked_for(folder, refuses, monk
     settings = json.loads((folder / "config.json").read_text())
     settings |= {"model_type": "other", "auto_map": {"AutoConfig": "own.Config"}}
     (folder / "config.json").write_text(json.dumps(settings))
-    with refuses("is not a loadable backbone"):
+    with refuses("model: transformers has no class for its model_type 'other', and abi runs no code of a repository"):
         load_backbone(folder)
 
 
