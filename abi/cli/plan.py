@@ -1,6 +1,7 @@
 """The command `abi plan`: what a run would do, and about how long it takes, before it runs (no torch)."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,12 +16,15 @@ from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT
 from abi.plan.config import load
 from abi.plan.estimate import Estimate, OfRule, PlannedJob, estimate
-from abi.plan.forecast import BASE, CARD, MEASURED, Forecast, forecast, speeds_at
+from abi.plan.forecast import BASE, CARD, MEASURED, Forecast, forecast, left_on_disk, speeds_at
 from abi.plan.measured import known_jobs, measured_jobs
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import scale_replicated_by
 from abi.report.render import Cell, Table, terminal
+
+SMALL = GB / 10
+"""Bytes of results that no disk lacks."""
 
 
 def plan(
@@ -60,6 +64,8 @@ def planned(targets: Sequence[str], scale: str, cores: int) -> Estimate:
     made = estimate([*jobs], known.jobs, scale, asked, cores, work, after=jobs, elsewhere=elsewhere)
     if {*jobs} - {PlannedJob(job.rule, job.wildcards) for job in here}:
         made = replace(made, pace=round(known.pace, 2), measured_at=known.scale)
+    left, free = sum(left_on_disk(work, jobs).values()), shutil.disk_usage(Path.cwd()).free
+    made = replace(made, disk=left, disk_free=free)
     if not unmeasured or not published:
         return made
     return replace(made, forecast=forecast(config, [*jobs]))
@@ -81,6 +87,8 @@ def as_text(made: Estimate) -> str:
     )
     if made.measured_at not in ("", made.scale):
         lines.append(f"measured at scale {made.measured_at}, which this one replicates")
+    if made.disk >= SMALL:
+        lines.append(f"about {made.disk / GB:.1f} GB of results; {_enough(made.disk, made.disk_free)}")
     lines += _paced(made)
     if made.unknown:
         lines.append(f"not counted, never measured at this scale: {', '.join(made.unknown)}")

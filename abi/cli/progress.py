@@ -6,6 +6,7 @@ stays where it always is, `.snakemake/log`; what jobs print to stderr goes to `R
 
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -25,10 +26,12 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from abi.base.compute import decided
 from abi.base.files import ROOT, checkout
+from abi.base.hub import GB
 from abi.base.job import step_of
 from abi.base.wording import number
 from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
+from abi.plan.forecast import disk_of
 from abi.plan.measured import known_jobs, mean_seconds
 from abi.plan.yaml_files import read_scale, scale_replicated_by
 
@@ -202,6 +205,9 @@ class LogHandler(LogHandlerBase):
         self.rest = Expected(jobs, means, max(min(self.cores, jobs.total()), 1))
         at_once = f", at most {self.rest.cores} at once" if self.nodes else f" on {number(self.cores, 'core')}"
         self.line(f"{number(jobs.total(), 'job')}{at_once}{self.still('')}")
+        needed, free = disk_of(scale, jobs), shutil.disk_usage(Path.cwd()).free
+        if needed > free:
+            self.line(f"warning: results take about {needed / GB:.1f} GB more, and {free / GB:.1f} GB are free here")
         if not self.nodes and (asking := without_card(scale, jobs)):
             jobs_asking = f"{number(asking, 'job')} {'asks' if asking == 1 else 'ask'} for a card"
             self.line(f"warning: {jobs_asking}, and torch can use none here: that is computed on the CPU")

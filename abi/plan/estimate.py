@@ -42,7 +42,8 @@ class Estimate:
 
     Args: longest_s: of the longest chain of jobs that wait for one another; pace: how many times as long as where the
         jobs were measured (`measured.pace`), counted in all times; measured_at: the scale whose committed jobs were,
-        which a replicate may not be itself; "" where all ran here; forecast: in their place at a scale of published
+        which a replicate may not be itself; "" where all ran here; disk: bytes that the jobs leave in the results;
+        disk_free: bytes there are; forecast: in their place at a scale of published
         models, none of whose jobs was measured.
     """
 
@@ -57,6 +58,8 @@ class Estimate:
     minutes: float
     pace: float = 1.0
     measured_at: str = ""
+    disk: int = 0
+    disk_free: int = 0
     forecast: Forecast | None = None
 
 

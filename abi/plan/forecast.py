@@ -6,23 +6,26 @@ fast as this one (`measured.pace`); hours on a card are work over an assumed spe
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from abi.base.errors import ConfigError
 from abi.base.machine import free_memory
 from abi.plan.config import Config, load
-from abi.plan.measured import Measured, known_jobs, mean_seconds
+from abi.plan.measured import Measured, grouped_by_rule, known_jobs, mean_seconds
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
+from abi.plan.yaml_files import scale_replicated_by
 
 BASE = "tiny"
 """The scale whose measured jobs tell how fast every rule is."""
 MEASURED = "real", BASE
 """The scales that tell it of published models: the first that has the rule, on the largest models measured."""
 LEFT = {
+    "build_backbone": "backbones",
     "write_states": "states",
     "write_updated_states": "states after updates",
     "update_backbone": "updated backbones",
@@ -69,19 +72,37 @@ def forecast(config: Config, jobs: Sequence[tuple[str, str]]) -> Forecast:
         for place in config.scale.sources[config.scale.texts[name].sources]:
             if place.kind == "hub":
                 files[place.id] = sum(file.bytes for file in place.files.values())
-    copies = sum(files[name] for name in built if name in files)
-    disk = {"cache": sum(files.values()), "backbones": copies}
-    for rule, what in LEFT.items():
-        left = sum(int(work.stored(rule, wildcards) or 0) for wildcards in by_rule.get(rule, []))
-        disk |= {what: disk.get(what, 0) + left} if left else {}
     return Forecast(
         downloads=files,
-        disk=disk,
+        disk={"cache": sum(files.values())} | left_on_disk(work, jobs),
         memory={name: hub.sizes.memory_needed for name, hub in hubs.items() if hub and hub.sizes},
         rules=[_rule(rule, own, work, base) for rule, own in by_rule.items()],
         disk_free=shutil.disk_usage(Path.cwd()).free,
         memory_free=free_memory(),
     )
+
+
+def left_on_disk(work: Work, jobs: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Return what -> bytes that jobs of a scale leave in its results; what is small is not counted.
+
+    Args: work: of the scale; jobs: rule and wildcards of each.
+    """
+    left: dict[str, int] = {}
+    for rule, wildcards in jobs:
+        if size := int(work.stored(rule, wildcards) or 0):
+            left[LEFT[rule]] = left.get(LEFT[rule], 0) + size
+    return left
+
+
+def disk_of(scale: str, jobs: Mapping[str, int]) -> int:
+    """Return the bytes that a run leaves, where jobs are as large as those of their rule that were measured there.
+
+    Args: jobs: rule -> how many of its jobs will run.
+    """
+    work, left = Work(Workflow(load(scale))), 0.0
+    for rule, known in grouped_by_rule(known_jobs(scale, scale_replicated_by(scale)).jobs).items():
+        left += jobs.get(rule, 0) * fmean(work.stored(rule, job.wildcards) or 0 for job in known)
+    return int(left)
 
 
 class Speeds(NamedTuple):

@@ -109,10 +109,15 @@ def known_jobs(*scales: str, here: Sequence[Measured] = ()) -> Known:
 
 def mean_seconds(jobs: Iterable[Measured]) -> dict[str, float]:
     """Return rule -> mean seconds that its measured jobs were busy."""
-    seconds: dict[str, list[float]] = {}
+    return {rule: fmean(job.busy_s for job in found) for rule, found in grouped_by_rule(jobs).items()}
+
+
+def grouped_by_rule(jobs: Iterable[Measured]) -> dict[str, list[Measured]]:
+    """Return rule -> its measured jobs."""
+    found: dict[str, list[Measured]] = {}
     for job in jobs:
-        seconds.setdefault(job.rule, []).append(job.busy_s)
-    return {rule: fmean(found) for rule, found in seconds.items()}
+        found.setdefault(job.rule, []).append(job)
+    return found
 
 
 def wall(jobs: Iterable[Measured]) -> float:

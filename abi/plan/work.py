@@ -277,7 +277,16 @@ def _left_lesson(work: Work, claim_id: str, batch: str) -> float:
     return sum(work.states(name, windows, work.taps(name)) for name in (claim.source, claim.target))
 
 
+def _left_backbone(work: Work, backbone: str) -> float:
+    """One of the hub is copied as it is, one of wheels converted to fp32."""
+    hub = work.workflow.config.scale.backbones[backbone].hub
+    if hub is not None and hub.files:
+        return sum(file.bytes for file in hub.files.values())
+    return NUMBER * work.sizes(backbone).parameters
+
+
 STORED: Mapping[str, Callable[..., float]] = {
+    "build_backbone": _left_backbone,
     "write_states": _left_states,
     "write_updated_states": _left_updated_states,
     "update_backbone": _left_update,

@@ -9,6 +9,7 @@ from abi.audit.results.adopted import ALL, SIMULATED, TIMED, codes_changed
 from abi.audit.results.carried import read_carried
 from abi.base.errors import DataError
 from abi.base.files import ROOT
+from abi.base.hub import GB
 from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
 from abi.base.regimes import EXPERIMENT
@@ -17,8 +18,10 @@ from abi.judge.results import AnyResult, Result, StudyResult
 from abi.judge.simulation import Effort
 from abi.plan import DEFAULT, PRETRAINED
 from abi.plan.config import load
+from abi.plan.forecast import left_on_disk
 from abi.plan.measured import REFERENCE, committed, read_measured, work
 from abi.plan.specs.judge import SimulateStudies
+from abi.plan.work import Work
 from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
 from abi.report import experiments, instrument_page, ngrams, speed, transfers
@@ -287,10 +290,11 @@ def effort(scale: str) -> str:
     """Return what the reference run of a scale took, in a sentence."""
     jobs = read_measured(REFERENCE / scale / "jobs.csv")
     minutes, memory = work(jobs), max((job.mem_mb or 0.0 for job in jobs), default=0.0)
+    disk = sum(left_on_disk(Work(Workflow(load(scale))), [(job.rule, job.wildcards) for job in jobs]).values())
     return (
         f"The committed run of `{scale}` had {len(jobs)} jobs and took {minutes:.0f} minutes of work, about "
-        f"{minutes / 2:.0f} minutes on two cores; no job needed more than {memory:.0f} MB "
-        f"(`results/reference/{scale}/jobs.csv`)."
+        f"{minutes / 2:.0f} minutes on two cores; no job needed more than {memory:.0f} MB of memory, and the results "
+        f"take about {disk / GB:.0f} GB (`results/reference/{scale}/jobs.csv`)."
     )
 
 

@@ -100,6 +100,15 @@ def test_the_text_says_where_minutes_come_from_and_what_is_not_counted():
     assert "nothing to do" in said([], KNOWN)
 
 
+@pytest.mark.parametrize(
+    ("disk", "words"),
+    [(4 * 10**7, None), (2 * 10**9, "about 2.0 GB of results; 3.0 GB are free\n"), (4 * 10**9, "are free, TOO LITTLE")],
+)
+def test_the_text_says_what_the_results_take_of_the_disk(disk, words):
+    made = replace(estimate(JOBS, KNOWN, "tiny", ["all"], 2), disk=disk, disk_free=3 * 10**9)
+    assert words in as_text(made) if words else "of results" not in as_text(made)
+
+
 # the table of measured jobs
 
 

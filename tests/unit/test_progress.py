@@ -4,12 +4,14 @@ import io
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -109,6 +111,15 @@ def test_jobs_that_ask_for_a_card_where_there_is_none_are_told_before_they_run(
     handler.emit(record(LogEvent.RUN_INFO, stats={"write_states": 2, "judge_claim": 1, "total": 3}))
     said = handler.stream.getvalue().splitlines()
     assert said[1:] == ([words] if words else [])
+
+
+@pytest.mark.parametrize(("free", "warned"), [(0, True), (10**12, False)])
+def test_a_disk_that_is_too_small_for_the_results_is_told_before_the_first_job(handler, monkeypatch, free, warned):
+    handler.settings = LogHandlerSettings(scale="tiny")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    handler.emit(record(LogEvent.RUN_INFO, stats={"write_updated_states": 40, "judge_claim": 1, "total": 41}))
+    words = r"warning: results take about [1-9]\d?\.\d GB more, and 0\.0 GB are free here"
+    assert bool(re.search(words, handler.stream.getvalue())) is warned
 
 
 def test_each_job_has_a_line_and_what_snakemake_says_beside_is_dropped(handler):
