@@ -196,7 +196,7 @@ def _judged(study: Study, evidence: Sequence[Evidence], began: float) -> Compari
         why=why,
         options=options,
         fit=fit,
-        seconds=round(time.perf_counter() - began, 1),
+        seconds=round(time.perf_counter() - began + study.kept_seconds, 1),
     )
 
 

@@ -70,7 +70,7 @@ class Comparison(Typed):
     fit: Fit
     """Every arm, test and interval of the verdict."""
     seconds: float
-    """Of this call; where it went on from finished parts, theirs are not in it."""
+    """Of this call, and of the seeds that it went on from; of a seed that a kill cut off only what came after."""
 
     def table(self) -> Table:
         """Return the options as a table."""

@@ -1,6 +1,7 @@
 """The evidence of a comparison: every arm of a regime for some seeds, made and scored as the rules of the DAG do it."""
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -60,6 +61,8 @@ class Evidence(Typed):
     rows: list[EvidenceRow]
     costs: dict[str, list[Cost]]
     unmoved: bool
+    seconds: float
+    """that it took, whenever it was made"""
 
 
 @dataclass
@@ -106,7 +109,8 @@ class Study:
 
     Args: given: a module that is the source's of its own seed; section: the budget of the fits on the target, of
         few-shot in `zero-text`, where only what a user would do instead is fitted; native: training of modules;
-        portable: shape and training of portable ones; least: scored positions of a document.
+        portable: shape and training of portable ones; least: scored positions of a document; kept_seconds: of the seeds
+        that a call before this one made.
     """
 
     move: Move
@@ -117,6 +121,7 @@ class Study:
     portable: PortableTraining
     adapts: bool
     least: int
+    kept_seconds: float = 0.0
     _nets: dict[tuple[str, str, int], Net] = field(default_factory=dict)
     _lessons: dict[int, Lesson] = field(default_factory=dict)
     _rates: dict[str, float] = field(default_factory=dict)
@@ -139,14 +144,17 @@ class Study:
         return [*required_in(self.regime), DIRECT]
 
     def evidence(self, seeds: Sequence[int]) -> list[Evidence]:
-        """Return the evidence of some seeds; one that is kept is not made again."""
+        """Return the evidence of some seeds; one that is kept is not made again, and its seconds are counted."""
         places = {seed: self.move.target.folder / f"seed-{seed}.json" for seed in seeds}
-        self.foresee(sum(not place.exists() for place in places.values()))
-        return [remembered(place, Evidence, partial(self.of_seed, seed)) for seed, place in places.items()]
+        kept = [seed for seed, place in places.items() if place.exists()]
+        self.foresee(len(seeds) - len(kept))
+        found = {seed: remembered(place, Evidence, partial(self.of_seed, seed)) for seed, place in places.items()}
+        self.kept_seconds = sum(found[seed].seconds for seed in kept)
+        return [*found.values()]
 
     def of_seed(self, seed: int) -> Evidence:
         """Return the evidence of a seed."""
-        found, target, source = Found(), self.move.target, self.move.source
+        began, found, target, source = time.perf_counter(), Found(), self.move.target, self.move.source
         scopes = {"domain": self.tested(target, "domain_texts"), "general": self.tested(target, "general_texts")}
         of_source = {"domain": self.tested(source, "domain_texts")}
         reference, oracle = self.net(target, "reference", seed).module, self.net(target, "oracle", seed)
@@ -172,7 +180,8 @@ class Study:
             found.rows += evidence_rows([*scores, *self.counted(scopes)], scopes, seed)
             by_itself = score({Key(UNFITTED, SOURCE_ALONE): alone}, None, None, of_source, source.head, agree_on=())
             found.rows += evidence_rows(by_itself, of_source, seed)
-        return Evidence(rows=found.rows, costs=found.costs, unmoved=found.unmoved)
+        seconds = time.perf_counter() - began
+        return Evidence(rows=found.rows, costs=found.costs, unmoved=found.unmoved, seconds=seconds)
 
     def counted(self, scopes: Mapping[str, States]) -> list[Score]:
         """Return the losses of an n-gram model of the text on which the source's module is trained."""

@@ -1,5 +1,6 @@
 """The main question of the API: is moving better than retraining, here?"""
 
+import json
 import re
 
 import api_world
@@ -9,6 +10,7 @@ import torch
 import abi
 from abi.api import defaults
 from abi.api.comparison import Option, _cells, answered, chosen
+from abi.api.evidence import Study
 from abi.api.modules import card
 from abi.judge.fits import Figure, IntervalFound
 from abi.judge.protocol import transfer_plan
@@ -155,6 +157,23 @@ def test_one_seed_on_a_few_texts_is_a_table_without_a_verdict(gpt2, qwen, portab
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_comparison_that_goes_on_counts_the_seconds_of_the_seeds_it_goes_on_from(
+    gpt2, qwen, portable, tmp_path, monkeypatch
+):
+    given = (portable, gpt2, qwen, api_world.queries(24), api_world.prose(24))
+    asked = {"seeds": 2, "steps": 2, "train_steps": 2, "lora": False, "keep": tmp_path / "parts"}
+    of_seed = Study.of_seed
+    monkeypatch.setattr(Study, "of_seed", lambda self, seed: of_seed(self, seed) if seed == 1 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        abi.compare(*given, **asked)
+    [kept] = (tmp_path / "parts").glob("seed-*.json")
+    made = json.loads(kept.read_text())
+    assert made["seconds"] > 0
+    kept.write_text(json.dumps(made | {"seconds": 5000.0}))
+    monkeypatch.setattr(Study, "of_seed", of_seed)
+    assert 5000 < abi.compare(*given, **asked).seconds < 5000 + 600
+
+
 def test_models_in_bf16_are_compared_adapters_too(world):
     half = [api_world.loaded(world / name, dtype=torch.bfloat16) for name in ("small-gpt2", "small-qwen")]
     given = api_world.queries(24), api_world.prose(24)
