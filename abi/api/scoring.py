@@ -26,7 +26,7 @@ from abi.models.ngrams import Foretold, mixed_losses
 from abi.models.portable import Placed, PortableModule
 from abi.models.states import States
 from abi.report.render import Table, bounds, figure, terminal
-from abi.report.words import closure_words
+from abi.report.study_words import closure_words
 from abi.text.copies import passages, share_in
 from abi.text.documents import Document
 

@@ -1,7 +1,9 @@
 """Models in folders of this machine: which files make one, and one hash of them."""
 
-import json
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
 
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import sha256_json, sha256_once
@@ -9,6 +11,13 @@ from abi.base.files import sha256_json, sha256_once
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LAYOUT = ("*.json", "*.safetensors", "*.model", "*.txt")
 """What of a folder in the Hugging Face layout makes a model and its tokenizer. Nothing else is read."""
+
+
+class Index(BaseModel):
+    """What the index of a sharded model says of it, beside what is not read."""
+
+    weight_map: Annotated[dict[str, str], Field(min_length=1)]
+    """tensor -> the file that holds it"""
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -26,11 +35,11 @@ def weight_files(folder: Path) -> list[str]:
     if not (folder / INDEX).is_file():
         return []
     try:
-        shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = sorted({*Index.model_validate_json((folder / INDEX).read_bytes()).weight_map.values()})
         held = [path.name for path in folder.iterdir()]
-        lacking = next((name for name in shards if name not in held), None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValidationError):
         raise DataError(f"{folder / INDEX}: does not name files of weights; fetch or write it again") from None
+    lacking = next((name for name in shards if name not in held), None)
     if lacking is not None:
         raise DataError(f"{folder / INDEX}: names {lacking}, which is not in that folder; fetch or write it again")
     return [INDEX, *shards]

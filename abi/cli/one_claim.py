@@ -11,23 +11,17 @@ from abi.judge.fits import ArmFigures, Figure, Fit, TableShown
 from abi.judge.results import STATEMENTS, AnyResult, LadderResult, Result, StudyResult
 from abi.report.render import Table, bounds, figure, listed, terminal
 from abi.report.statements import Stated, decided_by, told
-from abi.report.words import (
-    MEANINGLESS,
+from abi.report.study_words import (
     check_words,
-    checks_of,
     counts_words,
-    deciding,
-    fit_words,
     held,
-    in_order,
     interval_words,
-    plain_words,
     rates_words,
     robustness_of,
     robustness_words,
     share_words,
-    studies,
 )
+from abi.report.words import MEANINGLESS, checks_of, deciding, fit_words, in_order, plain_words, studies
 
 WIDTH = max(60, min(100, shutil.get_terminal_size((100, 24)).columns))
 """Columns of the terminal, within what can be read."""

@@ -26,12 +26,7 @@ from abi.plan.workflow import Workflow
 from abi.plan.yaml_files import replicates
 from abi.report.render import Table, terminal
 from abi.report.replicates import in_a_sentence, replicated, result_of, results_at
-from abi.report.words import (
-    MEANINGLESS,
-    checks_of,
-    in_groups,
-    published_words,
-)
+from abi.report.words import MEANINGLESS, checks_of, in_groups, published_words
 
 COMMITTED, NEVER, UNREADABLE, PENDING = "committed", "never run", "unreadable", "pending"
 STATES = ("fresh", "stale", COMMITTED, NEVER, UNREADABLE, PENDING)

@@ -8,8 +8,9 @@ from abi.judge.fits import Fit, IntervalFound
 from abi.judge.protocol import BPB, HARM
 from abi.judge.results import AnyResult, Result
 from abi.report.render import Cell, Table, bounds, figure
+from abi.report.study_words import closure_words, share_words, with_interval
 from abi.report.verdicts import judged_words
-from abi.report.words import closure_words, in_groups, regime_of, share_words, with_interval
+from abi.report.words import in_groups, regime_of
 
 ROOM = "0.room.bits_per_byte"
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from abi.judge.results import Result
 from abi.plan.specs.report import WriteCards
 from abi.report.render import Table
+from abi.report.study_words import share_words
 from abi.report.templates import fill
 from abi.report.verdicts import arms_table
-from abi.report.words import criteria_words, regime_of, share_words, verdict_words
+from abi.report.words import criteria_words, regime_of, verdict_words
 
 
 def card(results: Sequence[Result], spec: WriteCards) -> str:

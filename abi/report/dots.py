@@ -11,8 +11,9 @@ from abi.base.catalogue import ARMS, PURPOSES
 from abi.judge.fits import Figure, Fit, Scope
 from abi.report.figures import Drawing, name_of
 from abi.report.render import figure
+from abi.report.study_words import counts_words, with_interval
 from abi.report.templates import fill
-from abi.report.words import counts_words, in_order, with_interval
+from abi.report.words import in_order
 
 MEASURES = {
     "js_nats": ("JS divergence to the reference (nats)", ", less is better"),

@@ -27,9 +27,9 @@ from abi.report.known import found, in_short, known
 from abi.report.ladder import picture, rows
 from abi.report.render import Cell, Table, link, listed
 from abi.report.statements import deciding_statements
+from abi.report.study_words import counts_words
 from abi.report.words import (
     are_words,
-    counts_words,
     grouped,
     how_many,
     in_groups,

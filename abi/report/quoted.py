@@ -35,6 +35,7 @@ from abi.report.render import Cell, Table, figure, markdown
 from abi.report.replicates import Replicated, counted, replicated
 from abi.report.replicates import table as replicates_table
 from abi.report.statements import decided_by, deciding_statements
+from abi.report.study_words import share_words
 from abi.report.verdicts import checks_table, judged_words
 from abi.report.words import (
     criteria_words,
@@ -44,7 +45,6 @@ from abi.report.words import (
     plain_words,
     published_words,
     regime_of,
-    share_words,
     units_words,
 )
 

@@ -12,8 +12,9 @@ from abi.plan.specs.arms import FitSection
 from abi.report.figures import MARKERS, Drawing, colour_of, columns_of
 from abi.report.ngrams import Beside, measured
 from abi.report.render import Cell, Table, figure, listed
+from abi.report.study_words import met_words
 from abi.report.templates import fill
-from abi.report.words import met_words, studies
+from abi.report.words import studies
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D

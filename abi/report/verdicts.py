@@ -9,19 +9,9 @@ from abi.judge.fits import Check, Fit, Scope
 from abi.judge.results import AnyResult, LadderResult, Result, StudyResult, headline
 from abi.plan.specs.judge import Summarise
 from abi.report.render import Cell, Table, listed
+from abi.report.study_words import closure_words, holds, interval_words, with_interval
 from abi.report.templates import fill
-from abi.report.words import (
-    closure_words,
-    criteria_words,
-    holds,
-    in_groups,
-    in_order,
-    interval_words,
-    published_words,
-    regime_of,
-    verdict_words,
-    with_interval,
-)
+from abi.report.words import criteria_words, in_groups, in_order, published_words, regime_of, verdict_words
 
 CHECKS = "The original's own pass rules, applied to what was measured here; they decide nothing"
 SCORES: tuple[tuple[Scope, str, str], ...] = (

@@ -11,8 +11,9 @@ from abi.plan.measured import REFERENCE, read_measured
 from abi.report.effort import effort_of_targets
 from abi.report.quoted import Part, refreshed, verdict_table, why
 from abi.report.render import Table, figure, markdown, terminal
+from abi.report.study_words import share_words, with_interval
 from abi.report.verdicts import claims_table, summary_pages
-from abi.report.words import in_order, share_words, with_interval
+from abi.report.words import in_order
 
 
 def document(**changes):

@@ -35,7 +35,7 @@ from abi.judge.tables import fit_tables
 from abi.judge.verdict import judge
 from abi.report.blocks import markdown
 from abi.report.page import page
-from abi.report.words import robustness_words
+from abi.report.study_words import robustness_words
 from abi.text.corpus import Chosen, held_out, summary
 from abi.text.documents import Document, split_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abi.base.wording import number
-from abi.report import words
+from abi.report import study_words, words
 from abi.report.render import listed, markdown
 
 if TYPE_CHECKING:
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 Used = Callable[..., object]
 WORDS = """
-MEANINGLESS checks_of counts_words deciding fit_words gain_words grouped in_words met_words plain_words
-published_words rates_of rates_words regime_of robustness_of robustness_words sentence_of studies verdict_words
+MEANINGLESS checks_of deciding fit_words grouped in_words plain_words published_words regime_of sentence_of studies
+verdict_words
 """.split()
-"""What every template may use of `words`."""
+STUDY_WORDS = "counts_words gain_words met_words rates_of rates_words robustness_of robustness_words".split()
+"""What every template may use of `words` and of `study_words`."""
 
 
 def fill(name: str, *used: Used, **given: Any) -> str:
@@ -38,6 +39,8 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals |= {name: getattr(words, name) for name in WORDS} | {"listed": listed, "number": number}
+    for module, names in ((words, WORDS), (study_words, STUDY_WORDS)):
+        made.globals |= {name: getattr(module, name) for name in names}
+    made.globals |= {"listed": listed, "number": number}
     made.filters["markdown"] = markdown
     return made
