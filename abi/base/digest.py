@@ -351,6 +351,16 @@ def remember(folder: Path) -> None:
     atexit.register(_kept.write)
 
 
+def parse_ahead(starts: Sequence[str], root: Path = ROOT) -> None:
+    """Parse the files that some reach, for the processes that are forked from this one.
+
+    They read every file all the same, and find by its bytes what was parsed here, so that an edit is not missed.
+    """
+    _loaded([Path(root, start) for start in starts], root)
+    for cached in (_source, _places):
+        cached.cache_clear()
+
+
 @functools.cache
 def _source(path: Path, root: Path) -> Source:
     """Return what a file says, parsed once per contents."""

@@ -148,6 +148,8 @@ def serve(name: str, libraries: Sequence[str], steps: Sequence[str]) -> None:
             importlib.import_module(f"{PACKAGE.name}.steps.{step}")
         if kernels := sys.modules.get(f"{PACKAGE.name}.models.kernels"):
             kernels.load()
+        if steps:
+            _make_ready(steps)
     except Exception:  # an edit that is not finished: the jobs say so, if they need it
         loaded = {}
     if len(os.listdir("/proc/self/task")) > 1:
@@ -166,6 +168,20 @@ def serve(name: str, libraries: Sequence[str], steps: Sequence[str]) -> None:
                 listener.close()
                 _be(connection, loaded)
             connection.close()
+
+
+def _make_ready(steps: Sequence[str]) -> None:
+    """Do once what every job would do: parse the code for its digest, build the models of documents, list versions."""
+    from abi.base.digest import parse_ahead
+    from abi.base.job import step_of, versions
+    from abi.base.typed import Typed
+
+    parse_ahead([step_of(step) for step in steps])
+    models: list[type[Typed]] = [Typed]
+    for model in models:
+        model.model_rebuild(raise_errors=False)
+        models += model.__subclasses__()
+    versions()
 
 
 def _left(seconds: float | None, *others: socket.socket) -> bool:

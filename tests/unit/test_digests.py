@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from abi.base import digest
 from abi.base.definitions import parsed
-from abi.base.digest import code_digest, names_reached, reached
+from abi.base.digest import code_digest, names_reached, parse_ahead, reached
 from abi.base.job import code_of, computing, release, software_of, step_of
 from abi.base.regimes import REGIMES
 
@@ -78,6 +79,24 @@ RERUN_BY_NAME = {
 def test_an_edit_of_a_definition_reruns_what_may_reach_it_alone(edited):
     file, name = edited.split(":")
     assert {rule for rule in RULES if name in names_reached([step_of(rule)]).get(file, ())} == RERUN_BY_NAME[edited]
+
+
+def test_what_was_parsed_ahead_is_found_by_its_bytes_and_an_edit_is_not_missed(tmp_path, monkeypatch):
+    (tmp_path / "abi/steps").mkdir(parents=True)
+    for name in ("__init__.py", "steps/__init__.py", "other.py"):
+        (tmp_path / "abi" / name).write_text("")
+    step = tmp_path / "abi/steps/fit.py"
+    step.write_text("from abi import other\nWIDTH = 3\nother\n")
+    start, own = "abi/steps/fit.py", []
+    parse_ahead([start], tmp_path)
+    monkeypatch.setattr(digest, "parsed", lambda contents, *given: own.append(contents) or parsed(contents, *given))
+    before = code_digest(start, root=tmp_path)
+    assert own == []
+    step.write_text("from abi import other\nWIDTH = 4\nother\n")
+    for cached in (digest._source, digest.reached):
+        cached.cache_clear()  # as in another process
+    assert code_digest(start, root=tmp_path) != before
+    assert own == [step.read_bytes()]
 
 
 @pytest.mark.parametrize("edited", RERUN)

@@ -161,14 +161,15 @@ def test_a_run_forks_jobs_with_every_step_loaded_and_an_edit_is_seen_by_the_next
     wait(lambda: f"@{name}" in Path("/proc/net/unix").read_text() or server.poll() is not None, seconds=60)
     assert server.poll() is None
     loaded = f"{HAND_OVER}import sys\nprint('abi.steps.build_text' in sys.modules)\nfrom abi.steps import build_text\n"
-    job = script(f"{loaded}print(getattr(build_text, 'EDITED', None), build_text.__file__)")
+    told = "from abi.base import digest, typed\nprint(len(digest._known) > 100, typed.Document.__pydantic_complete__)\n"
+    job = script(f"{loaded}{told}print(getattr(build_text, 'EDITED', None), build_text.__file__)")
     environment |= {warm.SOCKET: name}
     step = root / "abi/steps/build_text.py"
-    assert run(job, environment).stdout == f"True\nNone {step}\n"
+    assert run(job, environment).stdout == f"True\nTrue True\nNone {step}\n"
     step.write_text(f"{step.read_text()}\nEDITED = 1\n")
-    assert run(job, environment).stdout == f"False\n1 {step}\n"
+    assert run(job, environment).stdout == f"False\nFalse False\n1 {step}\n"
     other = environment | {"PYTHONPATH": str(ROOT)}
-    assert run(job, other).stdout == f"False\nNone {ROOT / 'abi/steps/build_text.py'}\n"
+    assert run(job, other).stdout == f"False\nFalse False\nNone {ROOT / 'abi/steps/build_text.py'}\n"
     server.stdin.close()
     assert server.wait(10) == 0
 
