@@ -140,7 +140,8 @@ def to_text(scales: Sequence[Scale]) -> str:
 
 
 def _scale(scale: Scale) -> list[str]:
-    hashes = ", ".join(f"{n} {word}" for word, n in scale.hashes.items() if n) or "none"
+    words = {"absent": "absent (a run's files are not committed)"} if scale.is_reference else {}
+    hashes = ", ".join(f"{n} {words.get(word, word)}" for word, n in scale.hashes.items() if n) or "none"
     counts = f"{number(len(scale.told), 'result file')}, {scale.numbers} numbers, {scale.checked} relations"
     lines = [textwrap.fill(f"{scale.folder}: {counts}; input hashes: {hashes}", WIDTH, subsequent_indent="  ")]
     width = max((len(name) for name in scale.told), default=0)
