@@ -6,8 +6,6 @@ The one command with argparse: typer reads values by pydantic, whose import take
 import argparse
 import gc
 import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -128,17 +126,11 @@ def results(options: argparse.Namespace, *, alone: bool) -> Part:
     from abi.audit.results.verify import verify as verified
 
     names = ("scale", "recompute", "against", "tolerance")
-    given = {name: getattr(options, name) for name in names}
-    found = verified(options.claims, render=pages, at_once=cores(), **given)
-    if alone and options.claims and not any(scale.told for scale in found.scales):
+    found = verified(options.claims, render=pages, **{name: getattr(options, name) for name in names})
+    if alone and options.claims and not any(scale.results for scale in found.scales):
         at = f" at scale {options.scale}" if options.scale else ""
         raise DataError(f"results: none of {', '.join(options.claims)}{at}; `abi claims` says what is built")
     return Part(found.text(), found.as_dict(), found.code())
-
-
-def cores() -> int:
-    """Return how many processes may share the work: one where forking a process is not safe."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
 
 
 def chain(options: argparse.Namespace) -> Part:

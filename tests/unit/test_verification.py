@@ -467,17 +467,6 @@ def test_json_is_one_document(here, capsys, flags):
     assert data["record"]["intact"] is True
 
 
-def test_processes_side_by_side_find_the_same(here):
-    reference(here)
-    edit(Path("results/reference/tiny") / Path(FILE).name, put("verdict", "VACUOUS"))
-    Path(WORKFLOW.result_file("t5_same_backbone")).write_bytes(b"{")
-    one, two = verify(), verify(at_once=2)
-    assert one.code() == two.code() == 2
-    assert one.as_dict() == two.as_dict()
-    assert one.text() == two.text()
-    assert [*map(len, (scale.results for scale in two.scales))] == [0, 0]
-
-
 def test_of_the_committed_run_only_what_is_compared_with_is_checked(here):
     """A run of two claims ends with this, beside a committed run of fifty."""
     reference(here)

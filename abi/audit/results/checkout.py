@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from abi.audit.record.data import Item
 from abi.audit.record.documents import judge_documents
@@ -33,7 +32,7 @@ from abi.base.files import Json, sha256_file
 from abi.base.job import code_of, step_of
 from abi.base.manifests.evidence import EvidenceManifest
 from abi.base.manifests.pages import Summary
-from abi.base.typed import Provenance, Verdict, seal_of
+from abi.base.typed import Provenance, seal_of
 from abi.judge.evidence_files import kept
 from abi.judge.published import Record, default_root, figures_in, load_record
 from abi.judge.results import AnyResult, PublishedFigure
@@ -64,21 +63,12 @@ class Compared:
         return {"folder": self.folder, "claims": {name: asdict(found) for name, found in self.claims.items()}}
 
 
-class Told(NamedTuple):
-    """What is said of a result file."""
-
-    path: str
-    verdict: Verdict
-    meaningless: bool
-
-
 @dataclass
 class Scale:
-    """The result files of one folder by claim id, what is told of them, what was found in them, and counts."""
+    """The result files of one folder by claim id, what was found in them, and counts."""
 
     folder: Path
     results: dict[str, ResultFile] = field(default_factory=dict)
-    told: dict[str, Told] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     hashes: dict[str, int] = field(default_factory=lambda: {"matching": 0, "differing": 0, "absent": 0})
     numbers: int = 0
@@ -104,8 +94,8 @@ class Scale:
     def as_dict(self) -> dict[str, Json]:
         """Return plain data for `--json`."""
         return {
-            "verdicts": {name: told.verdict for name, told in self.told.items()},
-            "files": {name: told.path for name, told in self.told.items()},
+            "verdicts": {name: file.result.verdict for name, file in self.results.items()},
+            "files": {name: str(file.path) for name, file in self.results.items()},
             "numbers": self.numbers,
             "relations": self.checked,
             "hashes": self.hashes,
@@ -143,7 +133,6 @@ def verified(folder: Path, known: Known, only: Sequence[str] = (), render: Rende
         claim = file.result.claim
         if not only or {name, claim.of, claim.record.claim} & set(only):
             scale.results[name] = file
-            scale.told[name] = Told(str(file.path), file.result.verdict, file.result.meaningless)
             _check_file(scale, file, beside, known)
     _check_levels(scale, beside)
     for page in page_paths(folder):

@@ -9,15 +9,13 @@ again from the evidence, `against` compares with another run. Kinds of findings:
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abi.audit.record.page import INDENT, WIDTH, ascii_only
 from abi.audit.results.findings import CODES, NOTE, STALE, Finding
-from abi.audit.results.places import REFERENCE, folders, result_paths
+from abi.audit.results.places import REFERENCE, folders
 from abi.base.errors import ConfigError, DataError
 from abi.base.files import Json, checkout
 from abi.base.wording import number
@@ -61,14 +59,12 @@ def verify(
     against: str | None = None,
     tolerance: float | None = None,
     render: Render | None = None,
-    at_once: int = 1,
 ) -> Verification:
     """Return what is found in results/ of the working directory.
 
     Args: claims: only these; scale: only this one; recompute: judge again from the evidence; against: `reference` or
         the folder of another run; tolerance: of that comparison (`agreement.TOLERANCE`); render: makes the pages that
-        count claims, to be compared with those there are; at_once: processes that share the folders where nothing is
-        recomputed or compared: what they return holds no result files, only what is told of them.
+        count claims, to be compared with those there are.
     Raises: ConfigError: a scale without results; DataError: nothing to compare with; both in one sentence.
     """
     every = folders()
@@ -84,8 +80,6 @@ def verify(
         return Verification(())
     from abi.audit.results.checkout import compare, holds, published, verified
 
-    if at_once > 1 and len(places) > 1 and against is None and not recompute:
-        return Verification(_side_by_side(places, at_once, partial(_alone, claims=claims, render=render)))
     known, committed = published(), [place for place in places if place.parent.name == REFERENCE]
     own = [verified(place, known, claims, render) for place in places if place not in committed]
     if against == REFERENCE:  # of which only the claims that are compared matter
@@ -105,26 +99,6 @@ def verify(
     return Verification(tuple(scales))
 
 
-def _side_by_side(places: Sequence[Path], at_once: int, look: Callable[[Path], Scale]) -> tuple[Scale, ...]:
-    """Return what is found in some folders by processes forked from this one, the largest folder first."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    by_size = sorted(places, key=lambda place: -sum(path.stat().st_size for path in result_paths(place)))
-    with ProcessPoolExecutor(min(at_once, len(places)), get_context("fork")) as pool:
-        found = dict(zip(by_size, pool.map(look, by_size), strict=True))
-    return tuple(found[place] for place in places)
-
-
-def _alone(place: Path, claims: Sequence[str], render: Render | None) -> Scale:
-    """Return what is found in a folder but for its result files, which take longer to send than to check."""
-    from abi.audit.results.checkout import published, verified
-
-    scale = verified(place, published(), claims, render)
-    scale.results.clear()
-    return scale
-
-
 # in words, for any terminal (ASCII, no colour)
 
 
@@ -134,7 +108,7 @@ def to_text(scales: Sequence[Scale]) -> str:
     compared = any(scale.compared for scale in scales)
     for scale in scales:
         # what was compared with, or holds nothing that was asked for
-        if scale.findings or not ((compared and scale.is_reference) or not scale.told):
+        if scale.findings or not ((compared and scale.is_reference) or not scale.results):
             lines += ["", *_scale(scale)]
     return ascii_only("\n".join([*lines, "", closing(scales)]))
 
@@ -142,15 +116,15 @@ def to_text(scales: Sequence[Scale]) -> str:
 def _scale(scale: Scale) -> list[str]:
     words = {"absent": "absent (a run's files are not committed)"} if scale.is_reference else {}
     hashes = ", ".join(f"{n} {words.get(word, word)}" for word, n in scale.hashes.items() if n) or "none"
-    counts = f"{number(len(scale.told), 'result file')}, {scale.numbers} numbers, {scale.checked} relations"
+    counts = f"{number(len(scale.results), 'result file')}, {scale.numbers} numbers, {scale.checked} relations"
     lines = [textwrap.fill(f"{scale.folder}: {counts}; input hashes: {hashes}", WIDTH, subsequent_indent="  ")]
-    width = max((len(name) for name in scale.told), default=0)
-    for name, told in scale.told.items():
+    width = max((len(name) for name in scale.results), default=0)
+    for name, file in scale.results.items():
         again = f"  {scale.recomputed[name]} numbers recomputed" if name in scale.recomputed else ""
-        note = " (meaningless scale)" if told.meaningless else ""
+        note = " (meaningless scale)" if file.result.meaningless else ""
         compared = scale.compared.claims.get(name) if scale.compared else None
         agreement = f"  {compared.words()}" if compared else ""
-        lines.append(f"  {name:<{width}}  {told.verdict:<12}{note}{again}{agreement}".rstrip())
+        lines.append(f"  {name:<{width}}  {file.result.verdict:<12}{note}{again}{agreement}".rstrip())
     lines += [_compared(scale.compared)] if scale.compared else []
     return [*lines, *_findings(scale.findings)]
 
@@ -173,7 +147,7 @@ def _findings(findings: Sequence[Finding]) -> list[str]:
 def closing(scales: Sequence[Scale]) -> str:
     """Return the last line: whether the results are intact and, if not, of which kind the findings are."""
     kinds = [finding.kind for scale in scales for finding in scale.findings]
-    n = sum(len(scale.told) for scale in scales)
+    n = sum(len(scale.results) for scale in scales)
     bad = {kind: kinds.count(kind) for kind in CODES if CODES[kind] and kind in kinds}
     if bad:
         return "results: " + ", ".join(f"{kind} ({count})" for kind, count in bad.items())
