@@ -313,7 +313,7 @@ def best(
     for rate in reversed(rates):
         try:
             with part("modules", f"training a module at rate {rate:g}", module_seconds(section, side)):
-                net, entry = native(section, data, "source", rate, seed, folder / f"{rate:g}")
+                net, entry = native(section, data, "source", rate, seed, folder / repr(float(rate)))
         except DataError as error:  # its loss is not finite
             told = error
             continue

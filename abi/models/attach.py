@@ -21,7 +21,7 @@ from abi.models.generation import Draws, continued, prompts
 from abi.models.head import blocks_of, first_input
 from abi.models.identity import identity_hash, weights_hash
 from abi.models.module import AbiModule
-from abi.models.probe import Attachment, admit, attachment, require_cache, require_padding
+from abi.models.probe import MEASURING, Attachment, admit, attachment, require_cache, require_padding
 
 Rows = tuple[Tensor | None, Tensor | float]
 """The rows of a batch that a module corrects `[n]`, None for all, and its weight in each, `[n, 1, 1]`."""
@@ -47,6 +47,10 @@ class Attached(Attachment):
     """
 
     def __init__(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
+        with MEASURING:
+            self._put_on(backbone, parts)
+
+    def _put_on(self, backbone: Backbone, parts: list[tuple[AbiModule, float]]) -> None:
         if attachment(backbone.model) is not None:
             raise DataError(
                 "attach: a module is attached to this backbone already; detach it first (`abi.detach(model)`), or "
@@ -257,7 +261,7 @@ def generate(
         backbone that is not admitted or gives other text with a cache or padding, where one is used.
     """
     rows, mask = prompts(ids, backbone.is_encoder_decoder)
-    _check_request(backbone, rows, n_tokens, temperature)
+    _check_request(backbone, rows, n_tokens, temperature, least)
     if cache:
         require_cache(backbone)
     if not bool(mask.all()):
@@ -267,7 +271,7 @@ def generate(
     return (found[:, 1:] if backbone.is_encoder_decoder else found[:, rows.shape[1] :]).to(rows.device)
 
 
-def _check_request(backbone: Backbone, ids: Tensor, n_tokens: int, temperature: float) -> None:
+def _check_request(backbone: Backbone, ids: Tensor, n_tokens: int, temperature: float, least: int) -> None:
     rows = backbone.model.get_input_embeddings().weight.shape[0]
     if ids.dim() != 2 or ids.numel() == 0 or int(ids.min()) < 0 or int(ids.max()) >= rows:
         raise DataError(
@@ -277,6 +281,8 @@ def _check_request(backbone: Backbone, ids: Tensor, n_tokens: int, temperature: 
         raise DataError(
             f"generate: {n_tokens} tokens at temperature {temperature}; ask for 1 or more at 0 (greedy) or more"
         )
+    if not 0 <= least <= n_tokens:
+        raise DataError(f"generate: at least {least} of {n_tokens} tokens; give `least` from 0 to the number of tokens")
     limit = backbone.most_positions
     longest = max(ids.shape[1], n_tokens + 1) if backbone.is_encoder_decoder else ids.shape[1] + n_tokens
     if limit is not None and longest > limit:

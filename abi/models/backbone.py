@@ -5,6 +5,8 @@ either.
 """
 
 import logging
+import math
+import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from abi.base.typed import Provenance
 from abi.models.classes import require_class
 from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
 from abi.models.identity import check_identity, identity_hash, weights_hash
-from abi.models.probe import admit, evaluating, measure
+from abi.models.probe import MEASURING, admit, evaluating, measure
 from abi.models.products import Products, linear
 from abi.models.states import PER_PASS, Window
 from abi.models.tokenizers import beyond, untrimmed, vocabulary_hash
@@ -31,6 +33,11 @@ from abi.models.tokenizers import beyond, untrimmed, vocabulary_hash
 log = logging.getLogger("abi")
 
 _FORMS: "WeakKeyDictionary[nn.Module, HeadForm]" = WeakKeyDictionary()
+
+
+def stride(n: int) -> int:
+    """Return by how many of n ordinary ids a sample goes on, so that none comes twice before all have come."""
+    return next(step for step in (7919, 7907, 1) if math.gcd(step, n) == 1)
 
 
 @dataclass
@@ -181,14 +188,19 @@ class Backbone:
         special = set(self.tokenizer.all_special_ids) | config
         rows = min(len(self.tokenizer), self.model.get_input_embeddings().weight.shape[0])
         usual = [i for i in range(rows) if i not in special]
-        return torch.tensor([[usual[(i * 7919) % len(usual)] for i in range(1, n + 1)]])
+        if len(usual) < 2:
+            raise DataError(
+                f"backbone: {self.name} has {len(usual)} ordinary tokens, which make no text; check its tokenizer"
+            )
+        return torch.tensor([[usual[(i * stride(len(usual))) % len(usual)] for i in range(1, n + 1)]])
 
     @property
     def form(self) -> HeadForm:
         """What the model does to its final state beside its matrix, measured once. Raises: as `measure_form`."""
-        if self.model not in _FORMS:
-            _FORMS[self.model] = self._measured_form()
-        return _FORMS[self.model]
+        with MEASURING:
+            if self.model not in _FORMS:
+                _FORMS[self.model] = self._measured_form()
+            return _FORMS[self.model]
 
     @torch.no_grad()
     def _measured_form(self) -> HeadForm:
@@ -197,9 +209,17 @@ class Backbone:
         stands_apart = getattr(self.model, "final_logits_bias", None)
 
         def run(loud: float) -> tuple[Tensor, Tensor, Tensor]:
-            louder = self.entry.register_forward_pre_hook(lambda _, args: (args[0] * loud, *args[1:]))
-            told: list[Tensor] = []
-            kept = self.embeddings_out.register_forward_hook(lambda _, __, out: told.append(out))
+            own_thread, told = threading.get_ident(), list[Tensor]()
+
+            def multiplied(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+                return (args[0] * loud, *args[1:]) if threading.get_ident() == own_thread else args
+
+            def keep(_: nn.Module, __: object, out: Tensor) -> None:
+                if threading.get_ident() == own_thread:  # another one computes with this model
+                    told.append(out)
+
+            louder = self.entry.register_forward_pre_hook(multiplied)
+            kept = self.embeddings_out.register_forward_hook(keep)
             try:
                 with reading({"head": self.entry}) as read:
                     logits = self.logits(ids, window)

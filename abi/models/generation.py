@@ -28,15 +28,15 @@ def prompts(ids: Tensor | Mapping[str, Tensor], encoder_decoder: bool) -> tuple[
         gap.
     """
     if isinstance(ids, Tensor):
-        return ids.long(), torch.ones_like(ids).long()
+        return _whole(ids).long(), torch.ones_like(ids).long()
     try:
-        rows = torch.as_tensor(ids["input_ids"]).long()
+        rows = _whole(torch.as_tensor(ids["input_ids"])).long()
         mask = torch.as_tensor(ids.get("attention_mask", torch.ones_like(rows))).long()
     except (KeyError, TypeError, ValueError):
         raise DataError(
             "generate: ids hold no `input_ids` of one length; give `tokenizer(text, padding=True, return_tensors='pt')`"
         ) from None
-    if rows.dim() != 2 or mask.shape != rows.shape:
+    if rows.dim() != 2 or mask.shape != rows.shape or rows.numel() == 0:
         raise DataError(f"generate: ids of shape {tuple(rows.shape)} under a mask of {tuple(mask.shape)}; give [B, L]")
     n, length = mask.sum(1), mask.shape[1]
     first = mask.argmax(1)
@@ -46,6 +46,13 @@ def prompts(ids: Tensor | Mapping[str, Tensor], encoder_decoder: bool) -> tuple[
     shift = first if encoder_decoder else first + n
     order = (at + shift[:, None]) % length
     return rows.gather(1, order), mask.gather(1, order)
+
+
+def _whole(ids: Tensor) -> Tensor:
+    """Return ids. Raises: DataError: they are no whole numbers."""
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise DataError(f"generate: ids are {ids.dtype}; give whole numbers, as a tokenizer returns them")
+    return ids
 
 
 def fresh_settings(backbone: "Backbone", **given: Any) -> transformers.GenerationConfig:

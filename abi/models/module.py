@@ -146,7 +146,7 @@ class AbiModule(nn.Module):
 
     def set_rotation(self, rotation: Tensor) -> None:
         """Fix R `[A, A]` (target to source coordinates). Raises: DataError: it is no orthogonal matrix of that size."""
-        rotation = rotation.to(self.device)
+        rotation = rotation.to(self.rotation)
         identity = torch.eye(self.config.d_abi, device=self.device)
         if rotation.shape != identity.shape or not torch.allclose(rotation @ rotation.T, identity, atol=1e-4):
             raise DataError(

@@ -44,6 +44,8 @@ class _Admitted:
     facts: BackboneFacts
 
 
+MEASURING = threading.RLock()
+"""Held while a model is measured, or something is put on it: two threads would measure each other's hooks."""
 _ADMITTED: "WeakKeyDictionary[nn.Module, _Admitted]" = WeakKeyDictionary()
 
 
@@ -67,6 +69,11 @@ def admit(backbone: "Backbone", facts: BackboneFacts | None = None) -> BackboneF
     Args: facts: those of the manifest of this very backbone, which are then not measured again.
     Raises: DataError: as `measure`; or something is attached to it, and what it is asked for is not known yet.
     """
+    with MEASURING:
+        return _admitted(backbone, facts)
+
+
+def _admitted(backbone: "Backbone", facts: BackboneFacts | None) -> BackboneFacts:
     known = _ADMITTED.get(backbone.model)
     if known is None or known.tokenizer is not backbone.tokenizer:
         same = known is not None and tokenizer_json(known.tokenizer) == tokenizer_json(backbone.tokenizer)

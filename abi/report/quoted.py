@@ -156,7 +156,7 @@ def code_words() -> str:
                 said = f"behind {names}, {said}; the other results were made by the code of this checkout{since}"
         else:
             said = "which code made it was not recorded" if changed is None else "made by the code of this checkout"
-            if carried_on:
+            if carried_on and changed is not None:
                 said = "made by earlier code; what was edited since changes no figure (`carried.csv`)"
         lines.append(f"- `results/reference/{scale}`: {said}.")
     return "\n".join(lines)

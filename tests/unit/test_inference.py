@@ -1,9 +1,13 @@
+import sys
+import threading
+
 import pytest
 import torch
 from made_arms import edited
 
 from abi.models import attach as inference
 from abi.models.attach import attach, generate
+from abi.models.backbone import stride
 from abi.models.identity import weights_hash
 from abi.models.module import AbiModule, ModuleConfig
 
@@ -177,3 +181,46 @@ def test_numbers_that_others_draw_meanwhile_change_no_draw(gpt2):
 def test_what_cannot_be_generated_is_one_sentence(gpt2, ids, n, temperature, words, refuses):
     with refuses(words):
         generate(gpt2, ids, n, temperature=temperature)
+
+
+@pytest.mark.parametrize("ids", [torch.tensor([[5.7, 6.2]]), {"input_ids": torch.zeros(1, 0, dtype=torch.long)}])
+def test_ids_that_are_none_are_one_sentence(gpt2, ids, refuses):
+    with refuses("give whole numbers" if isinstance(ids, torch.Tensor) else "ids of shape .1, 0. under a mask"):
+        generate(gpt2, ids, 1)
+
+
+@pytest.mark.parametrize("least", [-1, 3])
+def test_more_tokens_at_least_than_at_most_are_refused(gpt2, least, refuses):
+    with refuses(f"at least {least} of 2 tokens"):
+        generate(gpt2, IDS, 2, least=least)
+
+
+def test_threads_that_use_a_model_first_do_not_measure_each_others_hooks(make_backbone):
+    """One found the other's factor in its head, and kept it: the module was then a hundred times too strong."""
+    before, told = sys.getswitchinterval(), []
+
+    def first(backbone):
+        try:
+            generate(backbone, IDS[:1], 2)
+        except Exception as error:
+            told.append(error)
+
+    sys.setswitchinterval(1e-5)
+    try:
+        for seed in range(8):
+            backbone = make_backbone("gpt2", seed=seed)
+            threads = [threading.Thread(target=first, args=(backbone,)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert backbone.form.before == pytest.approx(1.0)
+            assert backbone.facts.cache < 1e-3
+    finally:
+        sys.setswitchinterval(before)
+    assert told == []
+
+
+@pytest.mark.parametrize("n", [7919, 7907 * 7919, 12])
+def test_a_sample_is_of_different_ids_however_many_there_are(n):
+    assert len({(i * stride(n)) % n for i in range(1, 13)}) == 12

@@ -81,6 +81,16 @@ class Scale:
         """Return whether this is a committed snapshot: its inputs were another run's and are not here."""
         return self.folder.parent.name == REFERENCE
 
+    @property
+    def unchecked(self) -> str:
+        """The kind of finding where figures cannot be checked: a run's are old, committed ones have to be checked."""
+        return UNREADABLE if self.is_reference else STALE
+
+    @property
+    def no_seal(self) -> str | None:
+        """What may stand in place of a seal: nothing in a run, whose files may be older than seals are."""
+        return "" if self.is_reference else None
+
     def add(self, kind: str, file: str | Path, leaf: str, sentence: str) -> None:
         """Add a finding, once."""
         finding = Finding(kind, str(file), leaf, sentence)
@@ -151,10 +161,10 @@ def _result_files(scale: Scale, folder: Path) -> list[ResultFile]:
 def _check_file(scale: Scale, file: ResultFile, beside: Mapping[str, ResultFile], known: Known) -> None:
     checks, made = Checks(str(file.path)), file.result.provenance
     if words := other_version(made.spec, file.result.protocol):
-        checks.add("protocol", words, STALE)
+        checks.add("protocol", words, scale.unchecked)
     else:
         check_result(checks, file, beside, known)
-    if not scale.is_reference and file.result.seal not in (None, seal_of(file.document)):  # there is a list of hashes
+    if file.result.seal not in (scale.no_seal, seal_of(file.document)):
         checks.add("seal", "is not that of the rest of the file, which was changed after it was written")
     checks.equal("scale", file.result.scale, scale.folder.name, "the folder")
     checks.equal("claim/record/result_file", file.result.claim.record.result_file, file.path.name, "the file's name")
@@ -248,7 +258,7 @@ def _check_page(scale: Scale, path: Path, beside: Mapping[str, ResultFile], rend
         return
     checks, spec, counted = Checks(str(path)), summary.provenance.spec, None
     if words := other_version(spec, version_of(spec)):
-        checks.add("provenance/spec/protocol", words, STALE)
+        checks.add("provenance/spec/protocol", words, scale.unchecked)
     else:
         results = {name: file.result for name, file in beside.items()}
         counted = results if scale.is_reference else _counted(checks, path.stem, summary, results)

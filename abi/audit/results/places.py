@@ -74,7 +74,10 @@ def altered(folder: Path) -> list[Finding]:
     remedy = f"restore it, or write it by `abi docs --adopt {folder.name}`"
     if not path.is_file():
         return [Finding(TAMPERED, str(path), "", f"is missing, so that nothing guards the files beside it; {remedy}")]
-    expected, found = listed(path.read_text(encoding="utf-8", errors="replace")), hashes(folder)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    expected, found = listed(text), hashes(folder)
+    if len(expected) != len(text.splitlines()):
+        return [Finding(TAMPERED, str(path), "", f"lists a file twice, or holds a line of another form; {remedy}")]
     wrong = {name: "is not the file that was adopted" for name in found if expected.get(name) != found[name]}
     wrong |= {name: "is not listed" for name in found if name not in expected}
     wrong |= {name: "is listed and not there" for name in expected if name not in found}
