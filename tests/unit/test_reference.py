@@ -11,7 +11,7 @@ import pytest
 from abi.audit.results.agreement import agreed
 from abi.audit.results.checkout import published, worded
 from abi.audit.results.findings import STALE, TAMPERED, Checks, Finding
-from abi.audit.results.places import altered
+from abi.audit.results.places import altered, write_manifest
 from abi.audit.results.reading import ResultFile, checked, read_result
 from abi.audit.results.relations import check_result
 from abi.audit.results.verify import verify
@@ -189,6 +189,38 @@ def test_a_reference_without_its_list_is_found(copied):
         assert {finding.kind for finding in altered(copied)} == {"TAMPERED"}
     (copied / MANIFEST).unlink()
     assert verify().code() == 1
+
+
+def an_older_protocol(document):
+    document["protocol"] = 1
+    document["provenance"]["spec"]["protocol"]["protocol"] = 1
+    document |= {"reason": "nothing was checked"}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda document: document.update(reason="the moved net keeps nothing"), "TAMPERED"),
+        (lambda document: document.update(seal=None), "TAMPERED"),
+        (an_older_protocol, "UNREADABLE"),
+    ],
+)
+def test_an_edit_of_a_committed_result_is_named_though_its_list_was_written_anew(copied, change, kind):
+    path = copied / "cross_arch_enc_dec_nib_results.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    change(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+    write_manifest(copied)
+    found = [finding.kind for finding in verify().findings if finding.file.endswith(path.name)]
+    assert kind in found
+    assert verify().code() > 0
+
+
+def test_a_list_that_names_a_file_twice_is_refused(copied):
+    content = (copied / MANIFEST).read_text(encoding="utf-8")
+    (copied / MANIFEST).write_text(content + content.splitlines()[0] + "\n", encoding="utf-8")
+    [finding] = altered(copied)
+    assert "lists a file twice" in finding.sentence
 
 
 @pytest.mark.parametrize("key", WORDS)

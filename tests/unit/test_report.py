@@ -8,6 +8,7 @@ from abi.base.errors import DataError
 from abi.base.tables import csv_text
 from abi.judge.fits import Figure
 from abi.plan.measured import REFERENCE, read_measured
+from abi.report import quoted
 from abi.report.effort import effort_of_targets
 from abi.report.quoted import Part, refreshed, verdict_table, why
 from abi.report.render import Table, figure, markdown, terminal
@@ -146,6 +147,13 @@ def test_a_reason_is_told_with_the_numbers_that_the_result_was_judged_by():
     changed = {**protocol, "criteria": {**protocol["criteria"], "half": 0.25}}
     spec = {**found["provenance"]["spec"], "protocol": changed}
     assert "less than 0.25 of" in why(typed({**found, "provenance": {**found["provenance"], "spec": spec}}))
+
+
+def test_a_run_whose_code_was_not_recorded_is_not_said_to_be_carried_over(monkeypatch):
+    monkeypatch.setattr(quoted, "codes_changed", lambda scale: None)
+    said = quoted.code_words().splitlines()
+    assert said
+    assert all(line.endswith("which code made it was not recorded.") for line in said)
 
 
 TEXT = "a\n<!-- x:begin (by y) -->\nold 1.5\n<!-- x:end -->\nb\n<!-- z:begin -->\n2\n<!-- z:end -->\n"
