@@ -291,7 +291,8 @@ def sides(window: int, keep: Keep | None = None, **pairs: Any) -> Iterator[list[
     backbones = {name: backbone_in(name, pair) for name, pair in pairs.items()}
 
     def models() -> object:
-        return [window, {name: astuple(Marks.of(backbone)) for name, backbone in backbones.items()}]
+        marks = {name: [*astuple(Marks.of(one)), one.device.type] for name, one in backbones.items()}
+        return [window, torch.get_num_threads(), marks]  # with other threads, or on a card, sums have other bits
 
     with room(keep, models) as folder, torch.inference_mode(False), torch.enable_grad():
         kept = keep is not None and keep.place is not None

@@ -18,6 +18,7 @@ from tokenizers import normalizers
 
 import abi
 from abi.api import defaults
+from abi.api.kept import Keep
 from abi.api.loading import load_backbone
 from abi.api.modules import seen_of
 from abi.api.sides import backbone_of, evaluating, sides
@@ -204,6 +205,27 @@ def test_training_does_not_need_that_gradients_are_on(world, gpt2, off):
     with off():
         assert abi.train(*gpt2, world / "queries", steps=2, rates=[1e-2]).sha256 == one.sha256
         assert torch.is_grad_enabled() is False
+
+
+def test_parts_that_another_number_of_threads_made_are_not_used(gpt2, tmp_path):
+    keep, threads = Keep(tmp_path / "parts", "train", [], {}), torch.get_num_threads()
+
+    def begin():
+        with sides(32, keep, model=gpt2) as [side]:
+            there = (side.folder / "text.states.json").exists()
+            (side.folder / "text.states.json").write_text("{}")
+            raise KeyboardInterrupt(there)
+
+    found = []
+    try:
+        for n in (threads, threads, threads + 1):
+            torch.set_num_threads(n)
+            with pytest.raises(KeyboardInterrupt) as stopped:
+                begin()
+            found.append(stopped.value.args[0])
+    finally:
+        torch.set_num_threads(threads)
+    assert found == [False, True, False]
 
 
 def test_bits_per_byte_are_those_of_the_models_own_loss(world, gpt2, trained):
