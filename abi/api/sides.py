@@ -25,7 +25,8 @@ from abi.base.manifests.states import BaseFacts, StatesManifest
 from abi.base.manifests.texts import Shares
 from abi.base.typed import Provenance, Split, Typed
 from abi.models.attach import Marks
-from abi.models.backbone import Backbone, describe_backbone
+from abi.models.backbone import Backbone
+from abi.models.described import describe_backbone
 from abi.models.head import Head
 from abi.models.logit_shift import vocabulary_of
 from abi.models.portable import Vocabulary

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.backbones import TokensManifest
-from abi.models.backbone import describe_backbone, load_checked, save_backbone
+from abi.models.backbone import load_checked, save_backbone
+from abi.models.described import describe_backbone
 from abi.models.saved import UpdatedBackbone
 from abi.models.tokenizers import spellings
 from abi.plan.specs.admitted import AdmitUpdate as Spec

@@ -6,7 +6,8 @@ from pathlib import Path
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.backbones import TokensManifest
 from abi.models.acquire import acquire
-from abi.models.backbone import describe_backbone, load_backbone
+from abi.models.backbone import load_backbone
+from abi.models.described import describe_backbone
 from abi.models.tokenizers import spellings
 from abi.plan.specs.models import BuildBackbone as Spec
 from abi.text.documents import read_assigned

@@ -12,7 +12,8 @@ from abi.base.files import sha256_file
 from abi.base.job import InputFiles, Job, OutputFiles
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.batches import BatchManifest, Member, UpdateFigures
-from abi.models.backbone import Backbone, Window, describe_backbone, load_checked, save_backbone
+from abi.models.backbone import Backbone, Window, load_checked, save_backbone
+from abi.models.described import describe_backbone
 from abi.models.loop import Schedule
 from abi.models.module import derive_seed
 from abi.models.saved import UpdatedBackbone, module_of_seed

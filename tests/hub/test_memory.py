@@ -8,7 +8,8 @@ import transformers
 from published import qwen2
 
 from abi.base.job import Job
-from abi.models.backbone import describe_backbone, load_backbone
+from abi.models.backbone import load_backbone
+from abi.models.described import describe_backbone
 
 READ = "load_backbone(place)"
 CHECKED = "load_checked(place, BackboneManifest.read(place + '.json'), torch.bfloat16)"

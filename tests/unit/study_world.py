@@ -11,7 +11,8 @@ from made_arms import PROVENANCE, edited
 from abi.base.digest import code_digest
 from abi.base.job import Job, spec_of
 from abi.judge.results import read_result
-from abi.models.backbone import describe_backbone, save_backbone
+from abi.models.backbone import save_backbone
+from abi.models.described import describe_backbone
 from abi.plan.config import load
 from abi.plan.scale import Scale
 from abi.plan.workflow import Workflow

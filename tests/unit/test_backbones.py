@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from made_arms import PROVENANCE, edited
 from safetensors.torch import load_file, save_file
 
-from abi.models.backbone import Backbone, Window, describe_backbone, load_backbone, save_backbone, targets
+from abi.models.backbone import Backbone, Window, load_backbone, save_backbone, targets
 from abi.models.build import build_backbone
+from abi.models.described import describe_backbone
 from abi.models.head import Head
 from abi.models.identity import identity_hash
 from abi.models.tokenizers import (

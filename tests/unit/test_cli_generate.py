@@ -15,7 +15,8 @@ from abi.base.manifests.modules import ModuleFacts
 from abi.base.manifests.portable import PortableFacts
 from abi.base.manifests.states import BaseFacts
 from abi.cli import main
-from abi.models.backbone import describe_backbone, load_backbone, save_backbone
+from abi.models.backbone import load_backbone, save_backbone
+from abi.models.described import describe_backbone
 from abi.models.load import load_module
 from abi.models.module import AbiModule, ModuleConfig, save_module
 from abi.models.portable import PortableConfig, PortableModule, read_portable, save_portable

@@ -25,7 +25,8 @@ from abi.base.manifests.batches import BatchManifest, Member
 from abi.base.manifests.modules import ModuleEntry, ModuleManifest, ModulesManifest
 from abi.base.manifests.states import StatesManifest
 from abi.judge.evidence_files import COLUMNS, DRAW_COLUMNS, check_promise, write_csv, write_promise
-from abi.models.backbone import describe_backbone, load_checked, save_backbone
+from abi.models.backbone import load_checked, save_backbone
+from abi.models.described import describe_backbone
 from abi.models.module import CONFIG, WEIGHTS, AbiModule, ModuleConfig, save_module
 from abi.models.saved import UpdatedBackbone, module_of_seed, read_head, read_states
 from abi.models.states import Head, States

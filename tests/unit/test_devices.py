@@ -25,7 +25,8 @@ from abi.base.errors import ConfigError
 from abi.base.manifests.modules import ModulesManifest
 from abi.base.manifests.states import StatesManifest
 from abi.base.typed import Compute
-from abi.models.backbone import describe_backbone, load_checked, save_backbone
+from abi.models.backbone import load_checked, save_backbone
+from abi.models.described import describe_backbone
 from abi.plan.config import load
 from abi.plan.faults import Faults, check_scale
 from abi.plan.scale import ComputeSection, RuleCompute, Scale

@@ -22,7 +22,8 @@ from abi.base.errors import TamperError
 from abi.base.files import sha256_file
 from abi.base.manifests.arms import ScopeRun
 from abi.base.regimes import REGIMES
-from abi.models.backbone import Backbone, Window, describe_backbone, final_states, save_backbone
+from abi.models.backbone import Backbone, Window, final_states, save_backbone
+from abi.models.described import describe_backbone
 from abi.models.loop import BatchOrder, Phase, Schedule, Trained
 from abi.models.lora import adapt, lora_shape
 from abi.models.module import AbiModule, ModuleConfig, derive_seed

@@ -12,7 +12,8 @@ from small_models import SUPPORTED, loud, small
 from abi.base.errors import TamperError
 from abi.models import probe
 from abi.models.attach import attach, generate
-from abi.models.backbone import Backbone, describe_backbone, load_backbone, load_checked, save_backbone
+from abi.models.backbone import Backbone, load_backbone, load_checked, save_backbone
+from abi.models.described import describe_backbone
 from abi.models.head import Head
 from abi.models.lora import lora_shape
 from abi.models.module import AbiModule, ModuleConfig

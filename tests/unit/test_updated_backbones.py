@@ -14,7 +14,8 @@ from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_file, sha256_tensors
 from abi.base.manifests.backbones import BackboneManifest
 from abi.base.manifests.batches import BatchManifest
-from abi.models.backbone import Window, describe_backbone, load_backbone
+from abi.models.backbone import Window, load_backbone
+from abi.models.described import describe_backbone
 from abi.models.head import Head
 from abi.models.saved import member, read_head, read_states
 from abi.models.update import part_of_round

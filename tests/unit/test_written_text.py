@@ -11,7 +11,8 @@ from abi.base.job import Job
 from abi.base.manifests.batches import BatchManifest
 from abi.base.manifests.states import StatesManifest
 from abi.models import attach
-from abi.models.backbone import Window, describe_backbone, load_checked, save_backbone
+from abi.models.backbone import Window, load_checked, save_backbone
+from abi.models.described import describe_backbone
 from abi.models.module import AbiModule, ModuleConfig
 from abi.plan.specs.arms import WriteLessonText
 from abi.steps import write_lesson_text
