@@ -292,7 +292,7 @@ class Study:
                 budget = budget_of(self.fits, self.section, self.move.config, {LORA: rate})
                 tasks = gradient_tasks(lesson.data, budget, TRIAL)
                 with part("adapters", f"trying adapters at rate {rate:g}", self.adapting_seconds):
-                    begun = [folder / f"rates-{LORA}" / f"{rate:g}-{task.draw}.safetensors" for task in tasks]
+                    begun = [folder / f"rates-{LORA}" / f"{rate!r}-{task.draw}.safetensors" for task in tasks]
                     tried = [
                         self.adapters.tried(task, budget, TRIAL, held_out, path)
                         for task, path in zip(tasks, begun, strict=True)

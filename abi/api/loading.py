@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from abi.base.errors import DataError
-from abi.base.hub import GB, Repository, Sizes, fetch, files_beside_weights, look_up
+from abi.base.hub import Repository, Sizes, fetch, files_beside_weights, look_up
 from abi.base.hub_errors import reason
-from abi.base.machine import free_memory
+from abi.base.machine import GB, free_memory
 from abi.models import backbone as local
 from abi.models.backbone import Backbone
 from abi.models.classes import require_class

@@ -15,7 +15,7 @@ from abi.api.texts import Documents, key_of
 from abi.base.errors import DataError
 from abi.base.files import unwritable, write_text
 from abi.base.hub import Repository
-from abi.base.hub_errors import reason
+from abi.base.hub_errors import reason, status_of
 from abi.base.manifests.modules import ModuleFacts
 from abi.base.manifests.portable import PortableFacts
 from abi.base.typed import Count, Document, Regime, Sha256, Typed
@@ -308,7 +308,7 @@ class Module:
             except Exception as error:
                 if isinstance(error, HFValidationError):
                     raise DataError(f"{repository}: is no name on the hub; give `user/name`") from None
-                forbidden = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
+                forbidden = status_of(error) in (401, 403)
                 why = NOT_YOURS if forbidden else reason(error, Repository(repository, "model").page)
                 raise DataError(f"{repository}: cannot be uploaded: {why}") from None
         if public:

@@ -48,7 +48,7 @@ def tried_rates(
     found: dict[str, list[float]] = {name: [] for name in recipes}
     for rate in grid:
         at_rate = replace(budget, rates=dict.fromkeys(recipes, rate))
-        below = None if checkpoints is None else checkpoints / f"{rate:g}"
+        below = None if checkpoints is None else checkpoints / repr(rate)
         sums = torch.zeros(len(recipes), dtype=torch.float64)
         for task in tasks:
             arms = {name: make(recipe, name, config, nets, task.data, seed=seed) for name, recipe in recipes.items()}

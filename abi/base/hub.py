@@ -21,12 +21,11 @@ from pydantic import Field
 from abi.base.errors import DataError, NoAnswer
 from abi.base.files import sha256_once
 from abi.base.hub_errors import broken_downloads, reason, status_of
-from abi.base.machine import free_memory
+from abi.base.machine import GB, free_memory
 from abi.base.model_folders import INDEX, WEIGHTS
 from abi.base.typed import Count, Positive, Typed
 
 TIMEOUT_S = 20
-GB = 10**9
 log = logging.getLogger(__name__)
 FP32, STARTED = 4, 8 * 10**8
 """Bytes of a number, and what Python with torch and transformers takes before a model is loaded."""
@@ -188,7 +187,7 @@ def fetch(repository: Repository, revision: str, files: Mapping[str, HubFile], c
     where, kind = _at(repository, revision), repository.kind
     if not files:
         raise DataError(f"{where}: no file of it is pinned; run `abi pin` once")
-    require_disk(where, _spent(repository, revision, files, copy_to), broken_downloads())
+    require_disk(where, _spent(repository, revision, files, copy_to), broken_downloads)
     # The smallest first: a file that the hub lacks or refuses is told before the weights are paid for.
     for name, promised in sorted(files.items(), key=lambda item: item[1].bytes):
         log.info("fetching %s of %s, %.0f MB", name, repository.where, promised.bytes / 1e6)
@@ -267,10 +266,10 @@ def _spent(
     return spent
 
 
-def require_disk(where: str, spent: Mapping[Path, int], left: str = "") -> None:
+def require_disk(where: str, spent: Mapping[Path, int], left: Callable[[], str] = str) -> None:
     """Raise DataError where a disk has too little room.
 
-    Args: spent: folder -> bytes to be written there; left: what else may be deleted, as `broken_downloads` says it.
+    Args: spent: folder -> bytes to be written there; left: says what else may be deleted, as `broken_downloads`.
     """
     needed: dict[int, int] = {}
     places: dict[int, Path] = {}
@@ -283,7 +282,7 @@ def require_disk(where: str, spent: Mapping[Path, int], left: str = "") -> None:
         if size > free:
             raise DataError(
                 f"{where}: needs {size / GB:.2f} GB on the disk of {places[disk]}, which has {free / GB:.2f} GB free; "
-                f"free space{left}, or point HF_HOME at another disk"
+                f"free space{left()}, or point HF_HOME at another disk"
             )
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from abi.base.errors import first_line
 from abi.base.files import OF_DISKS
+from abi.base.machine import GB
 
-GB = 10**9
 REFUSED = {
     401: "its login is not valid; log in again (`hf auth login`), or correct HF_TOKEN",
     403: "see whether your token may read {page}, and whether a proxy of your network forbids it",

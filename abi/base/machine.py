@@ -13,6 +13,8 @@ from pydantic import Field
 
 from abi.base.typed import Hardware, Positive, Typed
 
+GB = 10**9
+"""Bytes, of memory and of disks."""
 SIDE = 768
 """Rows and columns of the matrices that are multiplied."""
 

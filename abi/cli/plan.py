@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from abi.base.errors import ConfigError
-from abi.base.hub import GB
+from abi.base.machine import GB
 from abi.cli.dry_run import dry_run
 from abi.cli.options import AsJson, Scale
 from abi.plan import DEFAULT

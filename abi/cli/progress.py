@@ -26,8 +26,8 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from abi.base.compute import decided
 from abi.base.files import ROOT, checkout
-from abi.base.hub import GB
 from abi.base.job import step_of
+from abi.base.machine import GB
 from abi.base.wording import number
 from abi.cli.watching import CLEAR, duration
 from abi.plan import DEFAULT
@@ -201,11 +201,11 @@ class LogHandler(LogHandlerBase):
         """Say how many jobs there are, and about how long they take."""
         scale = getattr(self.settings, "scale", DEFAULT)
         jobs = Counter({rule: n for rule, n in stats.items() if rule != "total"})
-        means = mean_seconds(known_jobs(scale, scale_replicated_by(scale)).jobs)
-        self.rest = Expected(jobs, means, max(min(self.cores, jobs.total()), 1))
+        known = known_jobs(scale, scale_replicated_by(scale)).jobs
+        self.rest = Expected(jobs, mean_seconds(known), max(min(self.cores, jobs.total()), 1))
         at_once = f", at most {self.rest.cores} at once" if self.nodes else f" on {number(self.cores, 'core')}"
         self.line(f"{number(jobs.total(), 'job')}{at_once}{self.still('')}")
-        needed, free = disk_of(scale, jobs), shutil.disk_usage(Path.cwd()).free
+        needed, free = disk_of(scale, known, jobs), shutil.disk_usage(Path.cwd()).free
         if needed > free:
             self.line(f"warning: results take about {needed / GB:.1f} GB more, and {free / GB:.1f} GB are free here")
         if not self.nodes and (asking := without_card(scale, jobs)):

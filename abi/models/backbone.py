@@ -6,7 +6,6 @@ either.
 
 import logging
 import math
-import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from abi.base.errors import DataError, TamperError
 from abi.base.files import sha256_once, unwritable
 from abi.base.manifests.backbones import BackboneFacts, BackboneManifest
 from abi.models.classes import require_class
-from abi.models.head import SAME, Head, HeadForm, config_numbers, measure_form, reading
+from abi.models.head import SAME, Head, HeadForm, config_numbers, in_this_thread, measure_form, reading
 from abi.models.identity import check_identity
 from abi.models.probe import MEASURING, admit, evaluating
 from abi.models.products import Products, linear
@@ -191,7 +190,8 @@ class Backbone:
             raise DataError(
                 f"backbone: {self.name} has {len(usual)} ordinary tokens, which make no text; check its tokenizer"
             )
-        return torch.tensor([[usual[(i * stride(len(usual))) % len(usual)] for i in range(1, n + 1)]])
+        step = stride(len(usual))
+        return torch.tensor([[usual[(i * step) % len(usual)] for i in range(1, n + 1)]])
 
     @property
     def form(self) -> HeadForm:
@@ -208,17 +208,10 @@ class Backbone:
         stands_apart = getattr(self.model, "final_logits_bias", None)
 
         def run(loud: float) -> tuple[Tensor, Tensor, Tensor]:
-            own_thread, told = threading.get_ident(), list[Tensor]()
-
-            def multiplied(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-                return (args[0] * loud, *args[1:]) if threading.get_ident() == own_thread else args
-
-            def keep(_: nn.Module, __: object, out: Tensor) -> None:
-                if threading.get_ident() == own_thread:  # another one computes with this model
-                    told.append(out)
-
+            told: list[Tensor] = []
+            multiplied = in_this_thread(lambda _, args: (args[0] * loud, *args[1:]))
             louder = self.entry.register_forward_pre_hook(multiplied)
-            kept = self.embeddings_out.register_forward_hook(keep)
+            kept = self.embeddings_out.register_forward_hook(in_this_thread(lambda _, __, out: told.append(out)))
             try:
                 with reading({"head": self.entry}) as read:
                     logits = self.logits(ids, window)

@@ -186,18 +186,22 @@ def blocks_of(decoder: nn.Module, depth: int) -> nn.ModuleList | None:
     return next(lists, None)
 
 
+def in_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that does nothing in the passes of other threads."""
+    own = threading.get_ident()
+    return lambda *given: hook(*given) if threading.get_ident() == own else None
+
+
 @contextmanager
 def reading(modules: Mapping[Any, nn.Module]) -> Iterator[dict[Any, Tensor]]:
     """Yield a dict that is filled with what some modules read, by their keys, while they run in this thread."""
     read: dict[Any, Tensor] = {}
-    thread = threading.get_ident()
 
     def note(key: Any) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if threading.get_ident() == thread:
-                read[key] = first_input(args, kwargs)
+            read[key] = first_input(args, kwargs)
 
-        return hook
+        return in_this_thread(hook)
 
     handles = [module.register_forward_pre_hook(note(key), with_kwargs=True) for key, module in modules.items()]
     try:

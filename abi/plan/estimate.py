@@ -43,8 +43,8 @@ class Estimate:
     Args: longest_s: of the longest chain of jobs that wait for one another; pace: how many times as long as where the
         jobs were measured (`measured.pace`), counted in all times; measured_at: the scale whose committed jobs were,
         which a replicate may not be itself; "" where all ran here; disk: bytes that the jobs leave in the results;
-        disk_free: bytes there are; forecast: in their place at a scale of published
-        models, none of whose jobs was measured.
+        disk_free: bytes there are; forecast: in their place at a scale of published models, none of whose jobs was
+        measured.
     """
 
     scale: str

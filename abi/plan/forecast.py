@@ -18,7 +18,6 @@ from abi.plan.config import Config, load
 from abi.plan.measured import Measured, grouped_by_rule, known_jobs, mean_seconds
 from abi.plan.work import Work
 from abi.plan.workflow import Workflow
-from abi.plan.yaml_files import scale_replicated_by
 
 BASE = "tiny"
 """The scale whose measured jobs tell how fast every rule is."""
@@ -94,14 +93,16 @@ def left_on_disk(work: Work, jobs: Iterable[tuple[str, str]]) -> dict[str, int]:
     return left
 
 
-def disk_of(scale: str, jobs: Mapping[str, int]) -> int:
-    """Return the bytes that a run leaves, where jobs are as large as those of their rule that were measured there.
+def disk_of(scale: str, known: Sequence[Measured], jobs: Mapping[str, int]) -> int:
+    """Return the bytes that a run leaves, where jobs are as large as the known ones of their rule; 0 without any.
 
-    Args: jobs: rule -> how many of its jobs will run.
+    Args: known: of the scale; jobs: rule -> how many of its jobs will run.
     """
+    if not known:
+        return 0
     work, left = Work(Workflow(load(scale))), 0.0
-    for rule, known in grouped_by_rule(known_jobs(scale, scale_replicated_by(scale)).jobs).items():
-        left += jobs.get(rule, 0) * fmean(work.stored(rule, job.wildcards) or 0 for job in known)
+    for rule, own in grouped_by_rule(known).items():
+        left += jobs.get(rule, 0) * fmean(work.stored(rule, job.wildcards) or 0 for job in own)
     return int(left)
 
 

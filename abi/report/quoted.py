@@ -9,7 +9,7 @@ from abi.audit.results.adopted import ALL, SIMULATED, TIMED, codes_changed
 from abi.audit.results.carried import read_carried
 from abi.base.errors import DataError
 from abi.base.files import ROOT
-from abi.base.hub import GB
+from abi.base.machine import GB
 from abi.base.manifests.pages import InstrumentManifest
 from abi.base.manifests.speed import SpeedManifest
 from abi.base.regimes import EXPERIMENT

@@ -53,7 +53,7 @@ def tried_rates(
     lora = Lora(load_checked(inputs["model"][0], base), base, spec.module, data.states)
     [seed], found = spec.seeds, []
     for rate in spec.budget.rates:
-        at_rate, below = replace(budget, rates={LORA: rate}), checkpoints / f"{rate:g}"
+        at_rate, below = replace(budget, rates={LORA: rate}), checkpoints / repr(rate)
         tasks = gradient_tasks(data, at_rate, seed)
         values = [
             lora.tried(task, at_rate, seed, held_out, below / f"{LORA}-{task.draw}.safetensors") for task in tasks

@@ -86,11 +86,6 @@ class Scale:
         """The kind of finding where figures cannot be checked: a run's are old, committed ones have to be checked."""
         return UNREADABLE if self.is_reference else STALE
 
-    @property
-    def no_seal(self) -> str | None:
-        """What may stand in place of a seal: nothing in a run, whose files may be older than seals are."""
-        return "" if self.is_reference else None
-
     def add(self, kind: str, file: str | Path, leaf: str, sentence: str) -> None:
         """Add a finding, once."""
         finding = Finding(kind, str(file), leaf, sentence)
@@ -164,7 +159,8 @@ def _check_file(scale: Scale, file: ResultFile, beside: Mapping[str, ResultFile]
         checks.add("protocol", words, scale.unchecked)
     else:
         check_result(checks, file, beside, known)
-    if file.result.seal not in (scale.no_seal, seal_of(file.document)):
+    sealed = scale.is_reference or file.result.seal is not None  # a file of a run may be older than seals are
+    if sealed and file.result.seal != seal_of(file.document):
         checks.add("seal", "is not that of the rest of the file, which was changed after it was written")
     checks.equal("scale", file.result.scale, scale.folder.name, "the folder")
     checks.equal("claim/record/result_file", file.result.claim.record.result_file, file.path.name, "the file's name")
